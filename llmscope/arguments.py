@@ -63,6 +63,17 @@ def integer(name: str, value: Any, *, least: int | None = None, most: int = LARG
     return number
 
 
+def checked_index(name: str, value: int, count: int) -> int:
+    """Return an index counted from 0, from one of `count` things; a negative one is from the end.
+
+    Raises:
+        ValueError: there is no such thing.
+    """
+    if not -count <= value < count:
+        raise ValueError(f"{name} {value} is out of range: there are {count} (0 to {count - 1})")
+    return value % count
+
+
 def real(name: str, value: Any, *, above: float = -math.inf) -> float:
     """Return a finite number that is greater than `above`."""
     if isinstance(value, str | bytes | bool | None) or not hasattr(type(value), "__float__"):

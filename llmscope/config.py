@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import nearest, quoted_text
 
 CONFIG = "config.toml"
 PREFIX = "LLMSCOPE_"
@@ -76,8 +76,8 @@ class Setting:
         if self.kind is str and isinstance(value, str) and (value or not self.choices):
             if self.choices and value not in self.choices:
                 raise ScopeError(
-                    f"{where}: {_quoted(value)} is no {self.name}",
-                    f"{nearest(value, self.choices)}one of {', '.join(self.choices)}",
+                    f"{where}: {quoted_text(value)} is no {self.name}",
+                    f"{_hint(value, self.choices)}one of {', '.join(self.choices)}",
                 )
             return value
         if self.kind is bool and isinstance(value, bool):
@@ -87,7 +87,7 @@ class Setting:
                 raise ScopeError(f"{where}: {self.name} = {value} is too small", "1 or more")
             return value
         raise ScopeError(
-            f"{where}: {_quoted(str(value))} is no {self.name}", self.words(quoted=True)
+            f"{where}: {quoted_text(str(value))} is no {self.name}", self.words(quoted=True)
         )
 
     def spelt(self, text: str, where: str) -> Value:
@@ -213,14 +213,10 @@ def effective() -> dict[str, Value]:
     return {one.setting.name: one.value for one in settings() if one.origin != "default"}
 
 
-def nearest(written: str, known: Collection[str]) -> str:
-    """Return `NAME, the nearest; ` for a hint, or an empty string if no name is similar."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(written.lower(), list(known), 1, 0.5)
-    if not near:
-        near = get_close_matches(written.upper(), list(known), 1, 0.5)
-    return f"{near[0]}, the nearest; " if near else ""
+def _hint(written: str, known: Collection[str]) -> str:
+    """Return `NAME, the nearest; `, or an empty string if no name is similar."""
+    near = nearest(written, known)
+    return f"{near}, the nearest; " if near else ""
 
 
 def _found(setting: Setting, environ: Mapping[str, str], record: Mapping[str, Any]) -> FoundSetting:
@@ -240,10 +236,6 @@ def _known(
     for name in written:
         if name not in known:
             raise ScopeError(
-                f"{where}: there is no setting {_quoted(name)}",
-                f"{nearest(name, known)}llmscope config lists them all",
+                f"{where}: there is no setting {quoted_text(name)}",
+                f"{_hint(name, known)}llmscope config lists them all",
             )
-
-
-def _quoted(text: str) -> str:
-    return repr(display_text(text, whitespace=True))

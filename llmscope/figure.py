@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope import exporting
+from llmscope.arguments import checked_index
 
 if TYPE_CHECKING:
     import numpy as np
@@ -158,14 +159,6 @@ class Focus:
         Raises:
             ValueError: an index is outside of the model or the prompt.
         """
-
-        def index(name: str, value: int, count: int) -> int:
-            if not -count <= value < count:
-                raise ValueError(
-                    f"{name} {value} is out of range: there are {count} (0 to {count - 1})"
-                )
-            return value % count
-
         span = self.span
         if span is not None:  # negative ends count from the end; an end of 0 is the end
             first, end = span
@@ -176,9 +169,9 @@ class Focus:
             span = first, end
         return replace(
             self,
-            layer=index("layer", self.layer, layers),
-            head=index("head", self.head, heads) if heads else 0,
-            position=index("position", self.position, positions),
+            layer=checked_index("layer", self.layer, layers),
+            head=checked_index("head", self.head, heads) if heads else 0,
+            position=checked_index("position", self.position, positions),
             span=span,
         )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from functools import lru_cache
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -280,3 +281,16 @@ def shared_length(one: str, other: str) -> int:
 def quoted_token(text: str) -> str:
     """Return a token in quotation marks, with visible white space."""
     return f"‹{display_text(text, whitespace=True)}›"
+
+
+def quoted_text(text: str) -> str:
+    """Return foreign text in quotes, escaped, with visible white space."""
+    return repr(display_text(text, whitespace=True))
+
+
+def nearest(written: str, known: Collection[str]) -> str:
+    """Return the known name most like a written one, in any case; empty if no name is similar."""
+    from difflib import get_close_matches  # late: only errors need it
+
+    cases = (written.lower(), written.upper())
+    return next((near[0] for one in cases if (near := get_close_matches(one, known, 1, 0.5))), "")

@@ -26,6 +26,11 @@ def number(value: float, width: int = 7) -> str:
     return short if short.strip("-") else "0"  # also -0 and what rounds to it
 
 
+def signed_share(value: float) -> str:
+    """Format a probability, or a difference of two, with two decimals: `.93`, `-.05`, `1.00`."""
+    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+
+
 def padded_number(value: float, width: int, missing: str) -> str:
     """Format like `number` but keep trailing zeros, for numbers in a column.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import sync_file, sync_folders
+from llmscope.fsync import sync_folders, write_beside
 from llmscope.text import display_text
 
 _DEVICES = ("/dev", "/proc")
@@ -36,7 +35,7 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
         ScopeError: a file exists and `force` is not set, or a file cannot be written.
     """
     modes = {path: _mode(path, force) for path in contents}
-    ready: dict[Path, str] = {}
+    ready: dict[Path, Path] = {}
     path = next(iter(contents))
     try:
         for path, data in contents.items():
@@ -45,18 +44,21 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             if mode is not None and not stat.S_ISREG(mode):
                 path.write_bytes(content)
             else:
-                ready[path] = _prepared(path, content, mode)
+                ready[path] = write_beside(path, content)
+                # It is private; the finished file gets the permissions of any new file.
+                own = 0o666 & ~_umask() if mode is None else stat.S_IMODE(mode)
+                os.chmod(ready[path], own)
         replaced = list(ready.items())
-        for path, name in replaced:
-            os.replace(name, path)
+        for path, made in replaced:
+            os.replace(made, path)
             del ready[path]
         sync_folders(path.parent for path, _ in replaced)
     except OSError as error:
         reason = display_text(error.strerror or str(error)).replace("\n", " ")
         raise ScopeError(f"cannot write {_shown(path)}: {reason}", "another --out") from error
     finally:
-        for name in ready.values():
-            Path(name).unlink(missing_ok=True)
+        for made in ready.values():
+            made.unlink(missing_ok=True)
 
 
 def _mode(path: Path, force: bool) -> int | None:
@@ -93,22 +95,6 @@ def _stands_for_open(link: Path) -> bool:
 
 def _shown(path: Path) -> str:
     return display_text(str(path), whitespace=False).replace("\n", " ")
-
-
-def _prepared(target: Path, content: bytes, mode: int | None) -> str:
-    """Write a temporary file beside the target, with its final permissions, and return its name."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name[:40]}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            sync_file(stream.fileno())
-        # A temporary file is private; the finished file gets the permissions of any new file.
-        os.chmod(name, stat.S_IMODE(mode) if mode is not None else 0o666 & ~_umask())
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return name
 
 
 def _umask() -> int:

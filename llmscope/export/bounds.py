@@ -15,6 +15,7 @@ import numpy as np
 
 from llmscope.figure import Figure
 from llmscope.gc_control import uncollected
+from llmscope.models.files.json_file import nested_deeper, unique_keys
 
 MOST_FIGURES = 100
 MOST_AXES = 8
@@ -55,12 +56,13 @@ def parse_json(text: bytes | str) -> Any:
         raise ValueError(f"its JSON would take {needed >> 20} MB of memory")
     try:
         with uncollected():
-            found = json.loads(text, parse_constant=_not_finite, object_pairs_hook=_unique)
+            found = json.loads(text, parse_constant=_not_finite, object_pairs_hook=unique_keys)
     except ValueError as error:
         if "int_max_str_digits" in str(error):
             raise ValueError("a number of its JSON has thousands of digits") from error
         raise
-    _check_depth(found)
+    if nested_deeper(found, DEEPEST):
+        raise RecursionError
     return found
 
 
@@ -82,29 +84,6 @@ def _memory(text: bytes | str) -> int:
 
 def _not_finite(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("an object of its JSON has the same key twice")
-    return found
-
-
-def _check_depth(value: Any) -> None:
-    """Raise RecursionError if objects and lists are nested deeper than `DEEPEST`."""
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [inner for outer in level for inner in _containers(outer)]
-        if not level:
-            return
-    raise RecursionError
-
-
-def _containers(value: Any) -> Iterable[Any]:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    kinds = set(map(type, inner))  # most lists hold only numbers, so skip checking each item
-    return (one for one in inner if isinstance(one, dict | list)) if kinds & {dict, list} else ()
 
 
 def short(value: Any, what: str, most: int = LONGEST_TEXT) -> str:

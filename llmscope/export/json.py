@@ -12,10 +12,9 @@ from typing import Any
 
 from llmscope.engine.events import ModelInfo, Token
 from llmscope.export.edits_caption import PLAIN, EditsCaption
-from llmscope.export.provenance import installed
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import focus_dict, options
-from llmscope.version import __version__
+from llmscope.version import __version__, installed
 
 SCHEMA = 1
 

@@ -6,11 +6,10 @@ It contains no timestamps, so that the same command writes the same bytes.
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from llmscope.models.loaded_model import Progress
-from llmscope.version import __version__
+from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
@@ -58,11 +57,3 @@ def provenance_of(
         },
         "command": command,
     }
-
-
-def installed(package: str) -> str | None:
-    """Return the version of a package without importing it; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
-from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.logit_target import LogitTarget
 from llmscope.lenses.options import LAYER, POSITION, TARGET, TOP_K, VERSUS
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     target, versus = focus.target, focus.versus
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    _check(recording, target, versus)
-    label = recording.subject.label
-    asked = f"‹{label(target)}›" + ("" if versus is None else f" − ‹{label(versus)}›")
+    asked = LogitTarget.of(recording.subject, target, versus)
+    if target == versus:
+        raise ValueError(f"token {target} cannot be held against itself")
     title = f"Attribution · logit of {asked}"
     by_head = focus.mode in ("parts", "heads")
     try:
@@ -70,10 +71,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "position": focus.position,
-        "target_id": target,
-        "target": label(target),
-        "versus_id": versus,
-        "versus": None if versus is None else label(versus),
+        **asked.extra,
         "logit": read.logit,
         "sum": read.logit - left,
         "unexplained": left,
@@ -144,7 +142,7 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         **_edits(parts),
     }
     return _Shown(
-        axes=(_layer_axis(recording), Axis("head", heads)),
+        axes=(layer_axis(recording), Axis("head", heads)),
         values=parts.heads,
         title=" · by head",
         said=(_told({"heads": np.nansum(parts.heads), **others}),),
@@ -163,7 +161,7 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     # Omit parts that no layer has; if the whole pass is NaN, show all.
     columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
     return _Shown(
-        axes=(_layer_axis(recording), Axis("part", tuple(columns))),
+        axes=(layer_axis(recording), Axis("part", tuple(columns))),
         values=np.stack(list(columns.values()), axis=1),
         title=" · by layer",
         said=(_told({"embedding": parts.embedding, "bias": parts.read.bias, **_edits(parts)}),),
@@ -201,15 +199,6 @@ def _edits(parts: Parts) -> dict[str, float]:
 SHOWN = {"parts": _parts, "heads": _heads, "layers": _layers, "neurons": _neurons}
 
 
-def _check(recording: Recording, target: int, versus: int | None) -> None:
-    vocabulary = recording.subject.anatomy.vocabulary
-    for token in (target,) if versus is None else (target, versus):
-        if not 0 <= token < vocabulary:
-            raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
-    if target == versus:
-        raise ValueError(f"token {target} cannot be held against itself")
-
-
 def _largest(
     values: NDArray[np.float64], count: int
 ) -> tuple[list[int], NDArray[np.float64], tuple[str, ...]]:
@@ -237,10 +226,6 @@ def _name(recording: Recording, part: Part) -> str:
         "mixer": layer.parallel_kind or layer.kind,
     }.get(part.kind, part.kind)
     return f"L{part.layer} {kind}"
-
-
-def _layer_axis(recording: Recording) -> Axis:
-    return Axis("layer", tuple(str(layer) for layer in range(recording.layers)))
 
 
 def _told(sums: dict[str, float]) -> str:

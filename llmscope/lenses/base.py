@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.arguments import quoted
+from llmscope.figure import Axis
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import with_plugins
 
@@ -96,6 +97,12 @@ def layer_kinds(recording: Recording) -> dict[str, tuple[str, ...]]:
     """
     anatomy = recording.subject.anatomy
     return {"kinds": tuple(layer.kind for layer in anatomy.layers)} if anatomy.hybrid else {}
+
+
+def layer_axis(recording: Recording, *, embedding: bool = False) -> Axis:
+    """Return the axis of the layers; with `embedding`, the embedding comes before them."""
+    layers = tuple(map(str, range(recording.layers)))
+    return Axis("layer", ("embed", *layers) if embedding else layers)
 
 
 def block_labels(length: int, pool: int) -> tuple[str, ...]:

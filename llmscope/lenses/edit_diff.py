@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,8 @@ from llmscope.figure import Axis, Figure, Focus
 
 LISTED = ("neuron", "part", "dimension")
 """Axes that list only the largest items, which may differ between passes."""
+TOKENS = ("position", "query", "key")
+"""Axes along the tokens of a prompt."""
 ALL = 1 << 20
 
 
@@ -45,10 +48,9 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
         reason = "other tokens may be on top: turn to the probability of the target"
         return Figure.refused(edited.lens, title, reason)
     else:
-        aligned = _aligned(edited.axes, unedited)
-        if aligned is None:
+        before = aligned(edited.axes, unedited)
+        if before is None:
             return Figure.refused(edited.lens, title, "the two passes do not have the same axes")
-        before = aligned
     extra = {**edited.extra, "change": True, "caption": ()}
     if edited.lens == "next-token":
         extra["probability"] = edited.values
@@ -56,18 +58,32 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
     return replace(edited, title=title, values=values, verdict=verdict, extra=extra)
 
 
-def _aligned(axes: tuple[Axis, ...], unedited: Figure) -> NDArray[np.float32] | None:
-    """Return the unedited values at the labels of the axes; None if the axes do not match."""
-    values: NDArray[np.float32] = unedited.values
-    if [axis.name for axis in axes] != [axis.name for axis in unedited.axes]:
+def aligned(
+    axes: tuple[Axis, ...], other: Figure, places: Mapping[int, int] | None = None
+) -> NDArray[np.float32] | None:
+    """Return the values of another figure at the labels of the axes; None if the axes differ.
+
+    Args:
+        axes: the wanted axes.
+        other: the figure.
+        places: the position in the other prompt of each token that it has; None: it is the same
+            prompt.
+    """
+    values: NDArray[np.float32] = other.values
+    if [axis.name for axis in axes] != [axis.name for axis in other.axes]:
         return None
-    for dimension, (wanted, given) in enumerate(zip(axes, unedited.axes, strict=True)):
-        if wanted == given:
+    for dimension, (wanted, given) in enumerate(zip(axes, other.axes, strict=True)):
+        if places is not None and wanted.name in TOKENS:
+            there = (places.get(place) for place in range(wanted.start, wanted.stop))
+            at = [None if place is None else given.index(place) for place in there]
+        elif wanted == given:
             continue
-        if wanted.name not in LISTED:
+        elif wanted.name in LISTED:
+            known = {label: index for index, label in enumerate(given.labels)}
+            at = [known.get(label) for label in wanted.labels]
+        else:
             return None
-        places = {label: index for index, label in enumerate(given.labels)}
-        values = at_labels(values, [places.get(label, -1) for label in wanted.labels], dimension)
+        values = at_labels(values, [-1 if one is None else one for one in at], dimension)
     return values
 
 

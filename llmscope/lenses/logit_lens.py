@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import POSITION, SPAN, TARGET, LensOption
 
 if TYPE_CHECKING:
@@ -47,14 +48,18 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield Figure.refused("logit-lens", "Tuned lens", misfit)
             return
     target = _target(recording, focus)
-    columns = sorted(
-        columns_of(focus, len(recording)), key=lambda column: abs(column - focus.position)
-    )
-    start, count = 0, FIRST
-    while start < len(columns):
-        read(recording, columns[start : start + count], target, translated)
+    for columns in growing(focus, len(recording)):
+        read(recording, columns, target, translated)
         figure = _figure(recording, focus, target, readings(recording, target, translated))
         yield figure if translated is None else _tuned(figure, translated.base)
+
+
+def growing(focus: Focus, length: int) -> Iterator[list[int]]:
+    """Yield the positions to compute, nearest to the focus first, in groups that double in size."""
+    columns = sorted(columns_of(focus, length), key=lambda column: abs(column - focus.position))
+    start, count = 0, FIRST
+    while start < len(columns):
+        yield columns[start : start + count]
         start, count = start + count, 2 * count
 
 
@@ -97,13 +102,11 @@ def columns_of(focus: Focus, length: int) -> range:
 
 
 def _figure(recording: Recording, focus: Focus, target: int | None, found: Readings) -> Figure:
-    label = recording.subject.label
-    known = np.isfinite(found.token)
-    ids = np.where(known, found.token, -1).astype(np.int64)
+    label, (ids, names) = recording.subject.label, token_names(recording, found.token)
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "ids": ids,
-        "names": {int(token): label(int(token)) for token in np.unique(ids[known])},
+        "names": names,
         **layer_kinds(recording),
     }
     title = "Logit lens · top token after each layer"
@@ -112,16 +115,27 @@ def _figure(recording: Recording, focus: Focus, target: int | None, found: Readi
         values = found.target
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
         extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
-    layers = ("embed", *(str(layer) for layer in range(recording.layers)))
     return Figure(
         lens="logit-lens",
         title=title,
         kind="heatmap",
-        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        axes=(
+            layer_axis(recording, embedding=True),
+            Axis("position", recording.prompt.labels),
+        ),
         values=values,
         unit="probability",
         extra=extra,
     )
+
+
+def token_names(
+    recording: Recording, tokens: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], dict[int, str]]:
+    """Return token ids as integers, -1 where they are NaN, and the texts of those ids."""
+    known = np.isfinite(tokens)
+    ids = np.where(known, tokens, -1).astype(np.int64)
+    return ids, {int(token): recording.subject.label(int(token)) for token in np.unique(ids[known])}
 
 
 def _tuned(figure: Figure, base: str) -> Figure:

@@ -33,8 +33,7 @@ class LogitTarget:
         Raises:
             ValueError: a token is outside of the vocabulary.
         """
-        for token in (target,) if versus is None else (target, versus):
-            check(subject, token)
+        subject.anatomy.check_tokens((target,) if versus is None else (target, versus))
         return cls(subject, target, versus)
 
     def __str__(self) -> str:
@@ -52,17 +51,6 @@ class LogitTarget:
             "versus_id": versus,
             "versus": None if versus is None else label(versus),
         }
-
-
-def check(subject: LoadedModel, token: int) -> None:
-    """Check that a token is in the vocabulary of a model.
-
-    Raises:
-        ValueError: the token is outside of the vocabulary.
-    """
-    vocabulary = subject.anatomy.vocabulary
-    if not 0 <= token < vocabulary:
-        raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
 
 
 def over(verdicts: Sequence[Verdict]) -> Verdict:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmscope.arguments import checked_index
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
@@ -44,9 +45,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     hidden = activations(recording, focus.layer)  # [position, neuron]
     here, count = hidden[focus.position].float(), hidden.shape[1]
     neuron = int(here.abs().argmax()) if focus.neuron is None else focus.neuron
-    if not -count <= neuron < count:
-        raise ValueError(f"neuron {neuron} is out of range: there are {count} (0 to {count - 1})")
-    neuron %= count
+    neuron = checked_index("neuron", neuron, count)
     title = f"Neuron {neuron} of layer {focus.layer}"
     try:
         raised = logit_effect(recording, focus.layer, neuron).numpy()

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
-from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.logit_target import NAMED, LogitTarget, check, over, progress, strongest
+from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.logit_target import NAMED, LogitTarget, over, progress, strongest
 from llmscope.lenses.options import POSITION, TARGET, VERSUS, VERSUS_PROMPT
 
 if TYPE_CHECKING:
@@ -148,8 +148,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
             f"this prompt has {len(recording)} tokens and prompt B {len(ids)}: "
             "they must have as many, so that each has its place in the other"
         )
-    for token in ids:
-        check(subject, token)
+    subject.anatomy.check_tokens(ids)
     labels = tuple(subject.label(token) for token in ids)
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
     logits = [logits_after(one, position) for one in (recording, other)]
@@ -193,8 +192,7 @@ def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
 
 
 def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
-    layers = tuple(map(str, range(recording.layers)))
-    down = Axis("layer", ("embed", *layers) if mode == "stream" else layers)
+    down = layer_axis(recording, embedding=mode == "stream")
     if mode == "heads":
         return down, Axis("head", tuple(map(str, range(recording.subject.anatomy.heads))))
     return down, Axis("position", recording.prompt.labels)

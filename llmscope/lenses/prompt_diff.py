@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens
 from llmscope.lenses.contrast.captions import in_lines, only_in, unseen
-from llmscope.lenses.edit_diff import LISTED, at_labels, same_question
+from llmscope.lenses.edit_diff import TOKENS, aligned, same_question
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 NAME = "A − B"
 """The name of the difference in titles."""
-TOKENS = ("position", "query", "key")
-"""Axes along the tokens of a prompt, which differ in B."""
 Figures = Callable[["Recording", Focus], Iterable[Figure]]
 
 
@@ -65,7 +63,7 @@ def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Fig
     verdict = own.verdict.worst(theirs.verdict)
     if verdict.status == "refused":
         return Figure.refused(own.lens, title, verdict.reason, verdict.discrepancy)
-    there = _there(pair, own.axes, theirs)
+    there = aligned(own.axes, theirs, dict(pair.aligned))
     if there is None:
         return Figure.refused(own.lens, title, "A and B do not have the same axes here")
     values = (own.values - there).astype(np.float32)
@@ -95,25 +93,6 @@ def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: li
             raise Unpaired("prompt B has none of the tokens that are in sight")
         asked = replace(asked, span=(held[0], held[-1] + 1))
     return asked
-
-
-def _there(pair: PromptPair, axes: tuple[Axis, ...], theirs: Figure) -> NDArray[np.float32] | None:
-    """Return B's values at the labels of A's axes; None if the axes do not match."""
-    values: NDArray[np.float32] = theirs.values
-    if [axis.name for axis in axes] != [axis.name for axis in theirs.axes]:
-        return None
-    places = dict(pair.aligned)
-    for dimension, (wanted, given) in enumerate(zip(axes, theirs.axes, strict=True)):
-        if wanted.name in TOKENS:
-            at = (places.get(place) for place in range(wanted.start, wanted.stop))
-            found = [None if place is None else given.index(place) for place in at]
-            values = at_labels(values, [-1 if at is None else at for at in found], dimension)
-        elif wanted.name in LISTED:
-            known = {label: index for index, label in enumerate(given.labels)}
-            values = at_labels(values, [known.get(label, -1) for label in wanted.labels], dimension)
-        elif wanted != given:
-            return None
-    return values
 
 
 def _alike(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import POSITION, TOP_K
 
 if TYPE_CHECKING:
@@ -54,24 +54,21 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         lens="residual",
         title=TITLES[focus.mode],
         kind="heatmap",
-        axes=(_layers(recording, len(values)), Axis("position", recording.prompt.labels)),
+        axes=(
+            layer_axis(recording, embedding=len(values) > recording.layers),
+            Axis("position", recording.prompt.labels),
+        ),
         values=values,
         unit="cosine" if focus.mode == "cosine" else "norm",
         extra={"mode": focus.mode, **layer_kinds(recording)},
     )
 
 
-def _layers(recording: Recording, rows: int) -> Axis:
-    """Return the layer axis, starting with the embedding if `rows` is one more than the layers."""
-    layers = tuple(str(layer) for layer in range(recording.layers))
-    return Axis("layer", ("embed", *layers) if rows > len(layers) else layers)
-
-
 def _outliers(recording: Recording, focus: Focus) -> Figure:
     from llmscope.record.analysis.residual_outliers import outliers
 
     found = outliers(recording, focus.position, focus.top_k)
-    layers = _layers(recording, len(found.ratios))
+    layers = layer_axis(recording, embedding=True)
     row, column = np.unravel_index(np.nanargmax(found.ratios), found.ratios.shape)
     said = (
         f"dimension {found.dimensions[column]} at layer {layers.labels[row]}: "
@@ -108,7 +105,7 @@ def _scale(recording: Recording, run: Run) -> Figure:
         lens="residual",
         title=title,
         kind="heatmap",
-        axes=(_layers(recording, len(values)), Axis("position", recording.prompt.labels)),
+        axes=(layer_axis(recording), Axis("position", recording.prompt.labels)),
         values=values,
         unit=units,
         extra={"mode": "scale", **layer_kinds(recording)},

@@ -46,9 +46,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     target, label = focus.target, recording.subject.label
     if target is None:
         target = int(logits_after(recording, focus.position).argmax())
-    vocabulary = recording.subject.anatomy.vocabulary
-    if not 0 <= target < vocabulary:
-        raise ValueError(f"token {target} is out of range: the vocabulary has {vocabulary}")
+    recording.subject.anatomy.check_tokens((target,))
     title = f"Saliency · {NAMES[focus.mode]} · log p of ‹{label(target)}›"
     measure = gradient_times_input if focus.mode == "gradient" else integrated_gradients
     try:

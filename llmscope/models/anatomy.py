@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.mixing import ATTENTION, QUERIES, mixing_of
+from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
+from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -57,6 +58,8 @@ POST_NORMS = (
     ("post_operator_norm", "post_ffn_norm"),
     ("post_norm1", "post_norm2"),
 )
+
+NO_READOUT = "the model has no unembedding that was found"
 
 
 @dataclass(frozen=True)
@@ -162,8 +165,7 @@ class Layer:
             hook.remove()
         if len(handed) != 2:
             raise ValueError("the experts are not handed a choice with weights")
-        mixed: Tensor = output[0] if isinstance(output, tuple | list) else output
-        mixed = mixed.reshape(len(entry), -1)
+        mixed = hidden_output(output).reshape(len(entry), -1)
         if self.mlp_parallel is not None:
             with torch.no_grad():
                 mixed = mixed + self.mlp_parallel(entry)
@@ -244,10 +246,6 @@ class Readout:
         return logits * self.scale if self.scale != 1.0 else logits
 
 
-class _Reached(Exception):  # noqa: N818 - not an error
-    """Stops a forward pass once the wanted value is captured."""
-
-
 class Until(nn.Module):
     """The part of an output head before its unembedding, computed by the head's own modules."""
 
@@ -261,19 +259,10 @@ class Until(nn.Module):
         `[..., width] -> [..., width]`
         """
         head, unembed = self._parts
-        caught: list[Tensor] = []
-
-        def catch(_: nn.Module, args: Any) -> None:
-            caught.append(args[0])
-            raise _Reached
-
-        hook = unembed.register_forward_pre_hook(catch)
-        try:
-            with suppress(_Reached):
-                head(stream)
-        finally:
-            hook.remove()
-        return caught[0]
+        with ended_at(unembed, before=True) as caught:
+            head(stream)
+        given: Tensor = caught[0][0]
+        return given
 
 
 @dataclass(frozen=True)
@@ -292,6 +281,28 @@ class Anatomy:
     def hybrid(self) -> bool:
         """Return whether the layers are of more than one kind."""
         return len({layer.kind for layer in self.layers}) > 1
+
+    def require_readout(self) -> Readout:
+        """Return the readout.
+
+        Raises:
+            ValueError: the model has no unembedding that was found.
+        """
+        if self.readout is None:
+            raise ValueError(NO_READOUT)
+        return self.readout
+
+    def check_tokens(self, ids: Iterable[int]) -> None:
+        """Check that token ids are in the vocabulary.
+
+        Raises:
+            ValueError: one of them is not.
+        """
+        for token in ids:
+            if not 0 <= token < self.vocabulary:
+                raise ValueError(
+                    f"token {token} is out of range: the vocabulary has {self.vocabulary}"
+                )
 
 
 def find(model: Any) -> Anatomy:
@@ -352,7 +363,7 @@ def _layer_stack(model: nn.Module, count: int | None) -> Stack:
         if isinstance(child, nn.ModuleList) and len(child)
     ]
     found = [stack for stack in lists if len(stack[0]) == count]
-    with_attention = [stack for stack in found if _first(stack[0][0], ATTENTION) is not None]
+    with_attention = [stack for stack in found if child_of(stack[0][0], ATTENTION) is not None]
     candidates = with_attention or found
     if len(candidates) > 1:  # layers for images or audio do not run for token ids
         candidates = [stack for stack, runs in _runs(model, candidates).items() if runs]
@@ -403,12 +414,12 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         attention = out = None
     attends = attention if out is None or attention is None else _attends(attention)
     apart = out is not None and attends is not None and out not in set(attends.modules())
-    mlp = _first(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
-    down = _first(mlp if mlp is not None else module, DOWN)
-    activation = None if mlp is not None else _first(module, ACTIVATION)
-    half = _first(module, HALF)
+    mlp = child_of(module, MLP) if mixing.feed_forward is None else mixing.feed_forward
+    down = child_of(mlp if mlp is not None else module, DOWN)
+    activation = None if mlp is not None else child_of(module, ACTIVATION)
+    half = child_of(module, HALF)
     if mlp is None and down is None and half is not None:
-        down, activation = _first(half, ("dense", *DOWN)), nn.Identity()
+        down, activation = child_of(half, ("dense", *DOWN)), nn.Identity()
     attention_write = write
     if apart or (attention is not None and _adds_residual(attention)):
         attention, attention_write = attends, out
@@ -422,12 +433,12 @@ def _layer(module: nn.Module, config: Any) -> Layer:
             mlp_write = getattr(module, after_mlp)
             break
     mixture = mlp
-    if mlp is not None and _first(mlp, EXPERTS) is None and _first(module, EXPERTS) is not None:
+    if mlp is not None and child_of(mlp, EXPERTS) is None and child_of(module, EXPERTS) is not None:
         mixture = module  # experts that are siblings of the MLP, as in Gemma 4
-    experts = None if mixture is None else _first(mixture, EXPERTS)
-    if mlp is not None and experts is None and _first(mlp, ("router",)) is not None:
+    experts = None if mixture is None else child_of(mixture, EXPERTS)
+    if mlp is not None and experts is None and child_of(mlp, ("router",)) is not None:
         experts = mlp  # the experts are inside the MLP under other names
-    beside = None if experts is None else _first(module, BESIDE_EXPERTS)
+    beside = None if experts is None else child_of(module, BESIDE_EXPERTS)
     return Layer(
         module=module,
         kind=mixing.kind,
@@ -435,12 +446,12 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         attention_out=out,
         attention_write=attention_write,
         mixer_write=mixer,
-        mlp_input_module=mlp if mlp is not None else _first(module, UP),
+        mlp_input_module=mlp if mlp is not None else child_of(module, UP),
         activation=activation,
         down=down,
         mlp_write=mlp_write,
         experts=experts,
-        router=None if mixture is None or experts is None else _first(mixture, ROUTER),
+        router=None if mixture is None or experts is None else child_of(mixture, ROUTER),
         scale=next(
             (
                 float(scale)
@@ -451,8 +462,8 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         ),
         parallel_kind=mixing.parallel_kind if mixer is not None else "",
         mlp_parallel=beside,
-        heads_norm=None if attention is None else _first(attention, HEADS_NORM),
-        embedded_write=_first(module, EMBEDDED),
+        heads_norm=None if attention is None else child_of(attention, HEADS_NORM),
+        embedded_write=child_of(module, EMBEDDED),
     )
 
 
@@ -460,11 +471,11 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
     unembed = model.get_output_embeddings()
     if unembed is None:
         return None
-    norm = _first(owner, FINAL_NORM)
+    norm = child_of(owner, FINAL_NORM)
     head = _head(model, stack, unembed)
     if head is not None:  # as in BERT, whose descendants name the final norm differently
         around = next((one for one in model.modules() if owner in one.children()), owner)
-        norms = [norm, *(_first(one, HEADED_NORM) for one in (owner, around))]
+        norms = [norm, *(child_of(one, HEADED_NORM) for one in (owner, around))]
         norm = next((one for one in norms if one is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
     scale = _number(config, "logit_scale") or 1 / (_number(config, "logits_scaling") or 1.0)
@@ -489,18 +500,13 @@ def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | N
     if stack not in within:
         weights = [one for one in around.parameters() if one.dim() > 1]
         return Until(around, unembed) if len(weights) > 1 else None
-    head = _first(model, HEAD)
+    head = child_of(model, HEAD)
     return None if head is unembed else head
-
-
-def _first(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
-    children = dict(module.named_children())
-    return next((children[name] for name in names if name in children), None)
 
 
 def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     """Return the first named child of the module or of any of its submodules."""
-    return next((found for inner in module.modules() if (found := _first(inner, names))), None)
+    return next((found for inner in module.modules() if (found := child_of(inner, names))), None)
 
 
 def _attends(attention: nn.Module) -> nn.Module:

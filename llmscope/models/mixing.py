@@ -86,7 +86,7 @@ def kind_of(module: nn.Module) -> str:
 
 def mixing_of(layer: nn.Module) -> Mixing:
     """Find the token mixer of a layer, among its children or one level below them."""
-    attention = _child(layer, ATTENTION)
+    attention = child_of(layer, ATTENTION)
     beside, mixer = _mixer(layer)
     if attention is not None and kind_of(attention) in ("recurrent", "state space"):
         return Mixing(kind_of(attention), mixer=attention)
@@ -110,7 +110,7 @@ def mixing_of(layer: nn.Module) -> Mixing:
 def _mixer(layer: nn.Module) -> tuple[str, nn.Module | None]:
     """Return the kind and module of a child with a name in `MIXERS`; ("", None) without one."""
     for kind, names in MIXERS.items():
-        found = _child(layer, names)
+        found = child_of(layer, names)
         if found is not None:
             return kind, found
     return "", None
@@ -121,7 +121,7 @@ def _nested(layer: nn.Module) -> nn.Module | None:
     for name, child in layer.named_children():
         if name.startswith(CROSS):
             continue
-        named = _child(child, ATTENTION)
+        named = child_of(child, ATTENTION)
         if named is not None and kind_of(named) == "attention":
             return named
         if kind_of(child) == "attention":
@@ -129,6 +129,7 @@ def _nested(layer: nn.Module) -> nn.Module | None:
     return None
 
 
-def _child(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
+def child_of(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
+    """Return the first named child that the module has; None if it has no such child."""
     children = dict(module.named_children())
     return next((children[name] for name in names if name in children), None)

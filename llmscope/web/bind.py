@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import quoted_text
 
 LOOPBACK = "127.0.0.1"
 WAITING = 128
@@ -75,7 +75,7 @@ def listen(host: str, port: int) -> Listening:
     except (OSError, UnicodeError):
         found = []
     if not host or not found:
-        raise ScopeError(f"there is no host {_quoted(host)}", f"--host {LOOPBACK}")
+        raise ScopeError(f"there is no host {quoted_text(host)}", f"--host {LOOPBACK}")
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, where in dict.fromkeys(found):
@@ -102,10 +102,11 @@ def _failure(error: OSError, host: str, port: int) -> ScopeError:
         return ScopeError(f"port {port} is taken", f"--port {port + 1 if port < 65535 else 8000}")
     if error.errno == errno.EACCES:
         return ScopeError(f"this user may not listen on port {port}", "--port 8000")
+    shown = quoted_text(host)
     if error.errno == errno.EADDRNOTAVAIL:
-        return ScopeError(f"{_quoted(host)} is no address of this machine", f"--host {LOOPBACK}")
+        return ScopeError(f"{shown} is no address of this machine", f"--host {LOOPBACK}")
     reason = error.strerror or "it failed"
-    return ScopeError(f"cannot listen on {_quoted(host)}, port {port}: {reason}", "another --port")
+    return ScopeError(f"cannot listen on {shown}, port {port}: {reason}", "another --port")
 
 
 def _own_addresses(version: int) -> list[str]:
@@ -125,7 +126,3 @@ def _loops(address: IPv4Address | IPv6Address) -> bool:
 def _spelt(host: str) -> str:
     """Return a host as written in a URL."""
     return f"[{host}]" if ":" in host else host.lower()
-
-
-def _quoted(host: str) -> str:
-    return repr(display_text(host, whitespace=True))

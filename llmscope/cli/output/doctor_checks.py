@@ -10,14 +10,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
 from shutil import get_terminal_size, which
 from typing import Any
 
 from llmscope.text import told
-from llmscope.version import __version__
+from llmscope.version import __version__, installed
 
 PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
@@ -68,14 +68,7 @@ def versions() -> dict[str, str | None]:
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
     }
-    return found | {package: _version(package) for package in PACKAGES}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+    return found | {package: installed(package) for package in PACKAGES}
 
 
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
@@ -197,7 +190,7 @@ def _unmet() -> Iterator[tuple[str, str]]:
     for requirement in map(Requirement, wanted):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        has = _version(requirement.name)
+        has = installed(requirement.name)
         if has is None:
             yield f"{requirement.name} is not installed", f"pip install '{requirement}'"
         elif not requirement.specifier.contains(has, prereleases=True):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from llmscope.draw.color.theme import (
     theme_names,
 )
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, nearest, quoted_text
 
 READABLE = 4.5
 """Contrast ratio below which text is reported as hard to read."""
@@ -75,10 +74,10 @@ def own_theme(name: str) -> Read | None:
 def unknown_theme(name: str) -> ScopeError:
     """Return the error for an unknown theme name, with the nearest and all known names."""
     known = (*theme_names(), *own_theme_names())
-    near = get_close_matches(name.lower(), known, 1, 0.5)
-    nearest = f"{display_text(near[0], whitespace=True)}; all: " if near else "one of "
+    near = nearest(name, known)
+    hint = f"{display_text(near, whitespace=True)}; all: " if near else "one of "
     listed = ", ".join(display_text(one, whitespace=True) for one in known)
-    return ScopeError(f"no theme {display_text(name, whitespace=True)!r}", nearest + listed)
+    return ScopeError(f"no theme {quoted_text(name)}", hint + listed)
 
 
 def read_own(path: Path) -> Read:
@@ -183,8 +182,8 @@ class _Reader:
     def _unknown(self, prefix: str, table: Mapping[str, Any], known: tuple[str, ...]) -> None:
         for key in table:
             if key not in known:
-                near = get_close_matches(key, known, 1, 0.5)
-                meant = f"; did you mean {prefix}{near[0]}?" if near else ""
+                near = nearest(key, known)
+                meant = f"; did you mean {prefix}{near}?" if near else ""
                 self.flaws.append(f"{prefix}{display_text(key)} is unknown{meant}")
 
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, finish
 from llmscope.draw.grid.grid import Grid, paint_grid
 from llmscope.draw.grid.labels import axis_labels
-from llmscope.draw.numbers import number
+from llmscope.draw.numbers import number, signed_share
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
@@ -84,9 +84,7 @@ def strongest(
     order = known[np.argsort(-np.abs(values[known]), kind="stable")][:MOST_KEYS]
     for key in order.tolist():
         value = float(values[key])
-        text = number(value, 5)
-        if figure.unit == "probability":
-            text = f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+        text = signed_share(value) if figure.unit == "probability" else number(value, 5)
         # Always list the first key; of the others those that fit and do not round to .00.
         full = line.width + cell_len(keys[key]) + len(text) + 3 > width
         if key != order[0] and (full or text.lstrip("-") == ".00"):

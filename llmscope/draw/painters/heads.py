@@ -10,7 +10,7 @@ import numpy as np
 
 from llmscope.draw.cells import Line, finish, plain_text
 from llmscope.draw.grid.grid import paint_grid
-from llmscope.draw.numbers import number
+from llmscope.draw.numbers import number, signed_share
 from llmscope.draw.painters.generic import heatmap_grid
 from llmscope.draw.painters.map import kind_letter, kind_note
 from llmscope.draw.painting import Painting, Row
@@ -62,9 +62,7 @@ def _shares(figure: Figure) -> Callable[[int, int], str]:
 
 def _brief(value: float, unit: str) -> str:
     """Format a probability with two decimals, `.93`; any other unit in at most four cells."""
-    if unit != "probability":
-        return number(value, 4)
-    return f"{value:.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.2f}"
+    return signed_share(value) if unit == "probability" else number(value, 4)
 
 
 def _largest(

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from llmscope.numbers import share
 from llmscope.text import VISIBLE
 
 if TYPE_CHECKING:
     from llmscope.figure import Focus
+    from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.compare.contrast import PromptPair
 
 _BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
@@ -57,6 +60,30 @@ def unseen(pair: PromptPair, position: int) -> Iterator[str]:
         yield (
             f"A and B are the same up to ‹{word}›: what differs comes later and cannot be seen here"
         )
+
+
+def most_changed(
+    subject: LoadedModel, both: NDArray[np.float64], count: int
+) -> tuple[dict[str, Any], str]:
+    """Return entries of `extra` with the tokens whose probability differs most, and a list of some.
+
+    Args:
+        subject: the model.
+        both: the two probabilities of each token. [2, token]
+        count: the most tokens.
+    """
+    change = np.abs(both[0] - both[1])
+    order = np.argsort(-change, kind="stable")[:count]
+    order = order[change[order] > 0]
+    names = tuple(subject.label(int(token)) for token in order)
+    some = zip(names, both[:, order].T.tolist(), strict=True)
+    extra = {
+        "changed": names,
+        "changed_ids": order,
+        "changed_probability": both[:, order].astype(np.float32),
+    }
+    listed = [f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in some]
+    return extra, ", ".join(listed[:LISTED])
 
 
 def _places(pair: PromptPair, position: int) -> Iterator[str]:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.contrast.captions import LISTED, about
-from llmscope.lenses.contrast.token import cue_heads, likeness, stream_layers, word_curves
+from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.contrast.captions import about, most_changed
+from llmscope.lenses.contrast.token import cue_heads, likeness, word_curves
 from llmscope.lenses.options import POSITION, TOP_K, VERSUS_PROMPT, LensOption
-from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -117,38 +116,25 @@ def _changed(pair: PromptPair, focus: Focus) -> tuple[dict[str, Any], list[str]]
     if there is None:
         return {}, []
     both = predictions(pair, focus.position, there)
-    change = np.abs(both[0] - both[1])
-    order = np.argsort(-change, kind="stable")[: focus.top_k]
-    order = order[change[order] > 0]
-    names = tuple(pair.recording.subject.label(int(token)) for token in order)
-    extra = {
-        "changed": names,
-        "changed_ids": order,
-        "changed_probability": both[:, order].astype(np.float32),
-    }
-    listed = [
-        f"‹{name}› {share(a)} / {share(b)}"
-        for name, (a, b) in zip(names, both[:, order].T.tolist(), strict=True)
-    ]
+    extra, listed = most_changed(pair.recording.subject, both, focus.top_k)
     word = pair.recording.prompt.labels[focus.position]
-    said = f"next after ‹{word}›, A / B: {', '.join(listed[:LISTED])}"
-    return extra, [said] if listed else []
+    return extra, [f"next after ‹{word}›, A / B: {listed}"] if listed else []
 
 
 def _cosines(pair: PromptPair, focus: Focus) -> Figure:
     from llmscope.record.compare.contrast import cosines
 
     values, baseline = cosines(pair, centred=focus.mode == "centred")
-    layers = stream_layers(pair)
+    layers = layer_axis(pair.recording, embedding=True)
     return Figure(
         lens="contrast",
         title=TITLES[focus.mode],
         kind="heatmap",
-        axes=(Axis("layer", layers), Axis("position", pair.recording.prompt.labels)),
+        axes=(layers, Axis("position", pair.recording.prompt.labels)),
         values=values,
         unit="cosine",
         extra={
-            **about(pair, focus, _lowest(pair, focus, values, baseline, layers)),
+            **about(pair, focus, _lowest(pair, focus, values, baseline, layers.labels)),
             "baseline": baseline,
             **layer_kinds(pair.recording),
         },

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import layer_kinds
+from llmscope.lenses.base import layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about
 from llmscope.lenses.logit_target import over
 from llmscope.numbers import share
@@ -35,7 +35,8 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
 
     position = focus.position
     pair.counterpart(position)
-    word, layers = pair.recording.prompt.labels[position], stream_layers(pair)
+    word = pair.recording.prompt.labels[position]
+    layers = layer_axis(pair.recording, embedding=True)
     raw, baseline = cosines(pair, centred=False)
     centred, centred_baseline = cosines(pair, centred=True)
     values = np.stack([raw[:, position], baseline, centred[:, position]])
@@ -44,7 +45,7 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
     if position >= pair.same and np.isfinite(above).any():
         row = int(np.nanargmin(above))
         said = [
-            f"least above the baseline at layer {layers[row]}: {raw[row, position]:.3f}, "
+            f"least above the baseline at layer {layers.labels[row]}: {raw[row, position]:.3f}, "
             f"different tokens {baseline[row]:.3f}"
         ]
     return Figure(
@@ -53,7 +54,7 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
         kind="lines",
         axes=(
             Axis("what", ("same token", "different tokens", "same, mean taken off")),
-            Axis("layer", layers),
+            layers,
         ),
         values=values,
         unit="cosine",
@@ -63,11 +64,6 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
             "centred_baseline": centred_baseline,
         },
     )
-
-
-def stream_layers(pair: PromptPair) -> tuple[str, ...]:
-    """Return the labels of the streams after each layer, the embedding first."""
-    return ("embed", *(str(layer) for layer in range(pair.recording.layers)))
 
 
 def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
@@ -80,10 +76,12 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
 
     there, subject = pair.counterpart(focus.position), pair.recording.subject
     words = focus.words or _chosen(pair, focus.position, there)
-    _check(words, subject.anatomy.vocabulary)
+    if not all(words):
+        raise ValueError("a list of words is empty")
+    subject.anatomy.check_tokens(chain(*words))
     values = word_logits(pair, focus.position, there, words)
     labels = tuple(tuple(map(subject.label, ids)) for ids in words)
-    layers = stream_layers(pair)
+    layers = layer_axis(pair.recording, embedding=True)
     difference = values[0] - values[1]
     parting = _parting(difference)
     said = list[str]()
@@ -91,7 +89,7 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
         said.append(f"after the last layer: A {values[0, -1]:+.2f}, B {values[1, -1]:+.2f}")
         if parting is not None:
             side = "above" if difference[-1] > 0 else "below"
-            said[0] += f"; A stays {side} B from layer {layers[parting]} on"
+            said[0] += f"; A stays {side} B from layer {layers.labels[parting]} on"
     said.append(
         " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
         + ("" if focus.words else ": what A, and what B, says more often next")
@@ -101,7 +99,7 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
         lens="contrast",
         title=f"{title} in the logit lens at ‹{word}›",
         kind="lines",
-        axes=(Axis("prompt", PROMPTS), Axis("layer", layers)),
+        axes=(Axis("prompt", PROMPTS), layers),
         values=values,
         unit="logit",
         extra={
@@ -110,7 +108,7 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
             "words_ids": words,
             "given": focus.words is not None,
             "difference": difference,
-            "parting": None if parting is None else layers[parting],
+            "parting": None if parting is None else layers.labels[parting],
         },
     )
 
@@ -129,15 +127,6 @@ def _chosen(pair: PromptPair, position: int, there: int) -> tuple[tuple[int, ...
         raise Unpaired("a prediction holds NaN or infinity: words must be given, not chosen by it")
     most, least = (np.argsort(sign * change, kind="stable")[:CHOSEN] for sign in (-1, 1))
     return tuple(most.tolist()), tuple(least.tolist())
-
-
-def _check(words: tuple[Sequence[int], Sequence[int]], vocabulary: int) -> None:
-    for ids in words:
-        if not ids:
-            raise ValueError("a list of words is empty")
-        for token in ids:
-            if not 0 <= token < vocabulary:
-                raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
 
 
 def _parting(difference: Floats) -> int | None:

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.base import layer_kinds
+from llmscope.lenses.base import layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import in_lines
-from llmscope.lenses.logit_lens import FIRST, columns_of
+from llmscope.lenses.logit_lens import growing, token_names
 from llmscope.numbers import share
 
 if TYPE_CHECKING:
@@ -25,24 +25,21 @@ def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure
     """Yield figures with ever more columns, that of the focus first. [layer + 1, position]"""
     from llmscope.record.compare.depth_kl import depths, read_depths
 
-    columns = sorted(columns_of(focus, len(recording)), key=lambda at: abs(at - focus.position))
-    start, count = 0, FIRST
-    while start < len(columns):
-        read_depths(recording, base, columns[start : start + count])
+    for columns in growing(focus, len(recording)):
+        read_depths(recording, base, columns)
         yield _figure(recording, focus, depths(recording))
-        start, count = start + count, 2 * count
 
 
 def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
-    known = np.isfinite(found.token)
-    ids = np.where(known, found.token, -1).astype(np.int64)
-    names = {int(token): recording.subject.label(int(token)) for token in np.unique(ids[known])}
-    layers = ("embed", *(str(layer) for layer in range(recording.layers)))
+    ids, names = token_names(recording, found.token)
     return Figure(
         lens="stages",
         title=TITLES[focus.mode],
         kind="heatmap",
-        axes=(Axis("layer", layers), Axis("position", recording.prompt.labels)),
+        axes=(
+            layer_axis(recording, embedding=True),
+            Axis("position", recording.prompt.labels),
+        ),
         values=found.kl,
         unit="nats",
         extra={

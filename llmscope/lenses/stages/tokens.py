@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.contrast.captions import in_lines
-from llmscope.numbers import share
+from llmscope.lenses.contrast.captions import in_lines, most_changed
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -27,7 +26,6 @@ NO_ANSWER = (
     "the chat holds no answer of the assistant yet, and its question was not trained on: "
     "the mode {mode}-all shows the question's tokens"
 )
-LISTED = 6
 
 
 def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
@@ -40,20 +38,11 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
         return refused(focus)
     values = finetune_kl.divergence(recording, base, rows)
     shares = finetune_kl.both(recording, base, focus.position)
-    change = np.abs(shares[0] - shares[1])
-    order = np.argsort(-change, kind="stable")[: focus.top_k]
-    order = order[change[order] > 0]
-    names = tuple(recording.subject.label(int(token)) for token in order)
-    said = (
-        *_left_out(focus, rows),
-        *next_said(recording, focus, names, shares[:, order].T.tolist()),
-    )
-    more = {
-        "changed": names,
-        "changed_ids": order,
-        "changed_probability": shares[:, order].astype(np.float32),
-    }
-    return along(recording, focus, values, rows, *said, **more)
+    more, listed = most_changed(recording.subject, shares, focus.top_k)
+    word = recording.prompt.labels[focus.position]
+    said = f"next after ‹{word}›, tuned / base: {listed}"
+    said = said if listed else f"after ‹{word}› both say the same"
+    return along(recording, focus, values, rows, *_left_out(focus, rows), said, **more)
 
 
 def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
@@ -113,20 +102,6 @@ def along(
             "caption": in_lines(*said),
         },
     )
-
-
-def next_said(
-    recording: Recording, focus: Focus, names: Sequence[str], shares: Sequence[Sequence[float]]
-) -> Iterator[str]:
-    """Yield a caption line with the tokens whose probability after the focus changed most."""
-    listed = [
-        f"‹{name}› {share(a)} / {share(b)}" for name, (a, b) in zip(names, shares, strict=True)
-    ]
-    word = recording.prompt.labels[focus.position]
-    if listed:
-        yield f"next after ‹{word}›, tuned / base: {', '.join(listed[:LISTED])}"
-    else:
-        yield f"after ‹{word}› both say the same"
 
 
 def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.figure import Focus
 from llmscope.lenses.base import Run
+from llmscope.numbers import percent
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -32,9 +33,8 @@ def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run)
         label = recording.subject.label(token)
         goes_on = _answer(recording, focus, run)
         spelt = f", and so on, one at a time: {' '.join(goes_on)}" if len(goes_on) > 1 else ""
-        lines.append(
-            f"after ‹{here}› the model says ‹{label}› ({100 * shares.value[token]:.2f} %){spelt}"
-        )
+        share = percent(float(shares.value[token]), 2)
+        lines.append(f"after ‹{here}› the model says ‹{label}› ({share}){spelt}")
         lines += ending(recording, focus, label)
     held = [one.agreement for one in found if one.agreement is not None and not one.reason]
     refused = sum(bool(one.reason) for one in found)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.arguments import checked_index
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told, weights_of
 
@@ -89,7 +90,7 @@ def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
     """Return the figure of one of the weights that a step reads."""
     weights = found[index].weights
     assert focus.weight is not None
-    weight = weights[_within("weight", focus.weight, len(weights))]
+    weight = weights[checked_index("weight", focus.weight, len(weights))]
     cell = _cell(focus, weight.plane) or (0, 0)
     rows, columns = map(_window, cell, weight.plane)
     more: dict[str, Any] = {
@@ -158,15 +159,9 @@ def _figure(
 
 def _chosen(focus: Focus, found: Sequence[Step]) -> int:
     if focus.step is not None:
-        return _within("step", focus.step, len(found))
+        return checked_index("step", focus.step, len(found))
     named = [index for index, one in enumerate(found) if one.name == FIRST]
     return named[0] if named else len(found) - 1
-
-
-def _within(name: str, index: int, count: int) -> int:
-    if not -count <= index < count:
-        raise ValueError(f"{name} {index} is out of range: there are {count} (0 to {count - 1})")
-    return index % count
 
 
 def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
@@ -174,7 +169,7 @@ def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:
     if focus.cell is None:
         return None
     row, column = (
-        _within(name, at, size)
+        checked_index(name, at, size)
         for name, at, size in zip(("row", "column"), focus.cell, shape, strict=True)
     )
     return row, column

@@ -67,19 +67,6 @@ def building(target: Path) -> Iterator[Path]:
                 raise
 
 
-def remember(path: Path, text: str) -> None:
-    """Write a small optional file; do nothing if the cache cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=".building-", delete=False
-        ) as file:
-            file.write(text)
-        os.replace(file.name, path)
-    except OSError:
-        return
-
-
 def _unwritable(error: OSError) -> ScopeError:
     where = display_text(str(cache_folder()))
     return ScopeError(

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.models.files.cache import cache_folder, converted_folder, remember
+from llmscope.fsync import replace_file
+from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.loaded_model import Progress
 from llmscope.models.progress import Meter
 from llmscope.text import display_text
@@ -41,7 +43,8 @@ def file_digest(path: Path, progress: Progress | None = None) -> str:
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {error.strerror}", "another file"
         ) from error
-    remember(memo, json.dumps([*state, digest]))
+    with suppress(OSError):  # the cache may be read-only
+        replace_file(memo, json.dumps([*state, digest]).encode())
     return digest
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,35 @@ def parse_json(content: bytes) -> Any:
         found = json.loads(content.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    level = [found]
-    for _ in range(DEPTH):
+    if nested_deeper(found, DEPTH):
+        raise ValueError("it is nested too deeply")
+    return found
+
+
+def nested_deeper(value: Any, depth: int) -> bool:
+    """Return whether dicts and lists are nested deeper than `depth` levels."""
+    level = [value]
+    for _ in range(depth):
         level = [child for one in level for child in _children(one)]
         if not level:
-            return found
-    raise ValueError("it is nested too deeply")
+            return False
+    return True
 
 
-def _children(value: Any) -> list[Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object of a JSON text from its entries: an `object_pairs_hook`.
+
+    Raises:
+        ValueError: two entries have the same key, which readers may resolve differently.
+    """
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("an object of its JSON has the same key twice")
+    return found
+
+
+def _children(value: Any) -> Iterable[Any]:
     """Return the lists and dicts directly inside a list or dict."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return [one for one in inner if isinstance(one, dict | list)]
+    kinds = set(map(type, inner))  # most lists hold only numbers, so skip checking each item
+    return (one for one in inner if isinstance(one, dict | list)) if kinds & {dict, list} else ()

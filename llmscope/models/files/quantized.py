@@ -10,7 +10,6 @@ import re
 import shlex
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from importlib import metadata
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from llmscope.models.files.foreign_patterns import PatternError, matches
 from llmscope.models.files.weight_headers import TensorHeaders
 from llmscope.models.progress import silenced
 from llmscope.text import display_text, told
+from llmscope.version import installed
 
 _UNQUANTISED = "the same model without quantisation"
 _PIP = re.compile(
@@ -227,9 +227,8 @@ def _lacking(named: str, method: str, error: ImportError) -> ScopeError:
         hint = f"what it asks for, or {_UNQUANTISED}"
         return ScopeError(f"{begun}, which does not run here: {told(error)}", hint)
     package = re.split(r"[\[<>=~!]", requirement)[0]
-    try:
-        here = metadata.version(package)
-    except metadata.PackageNotFoundError:
+    here = installed(package)
+    if here is None:
         missing = "which" if package == method else f"whose package {package}"
         return ScopeError(
             f"{begun}, {missing} is not installed", f"pip install {shlex.quote(requirement)}"

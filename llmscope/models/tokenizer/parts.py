@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmscope.models.files.json_file import unique_keys
+
 GROWTH = 32.0
 """Factor by which replacements may lengthen a text."""
 WORD = 1000
@@ -82,24 +84,16 @@ Part = Mapping[str, Any]
 
 def plain_file(path: Path) -> bool:
     """Return whether a tokenizer.json has only parts of bounded cost."""
-    twice: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):  # a duplicate key, which readers may resolve differently
-            twice.append("")
-        return found
-
     try:
-        found = json.loads(path.read_bytes(), object_pairs_hook=unique)
+        found = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
         model = found["model"]
         kind = model.get("type", "BPE")
         longest = model.get("max_input_chars_per_word", WORD)
         if not short(model["vocab"]):
             return False
         parts = [found.get(place) for place in _PLACES]
-        return not twice and kind in _MODELS and longest <= WORD and _plain(parts)
-    except Exception:  # a damaged file: loading it reports the error
+        return kind in _MODELS and longest <= WORD and _plain(parts)
+    except Exception:  # a key twice, or a damaged file: loading it reports the error
         return False
 
 

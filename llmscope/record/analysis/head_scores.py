@@ -21,6 +21,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.patterns import sinks_of
 from llmscope.record.derive.row_checks import rows_verdict
 from llmscope.record.derive.tensors import pattern
+from llmscope.record.derive.token_stats import float_array
 from llmscope.record.derive.verify import Verdicts, pattern_verdict
 
 HALF = 25
@@ -130,7 +131,7 @@ def _scores(recording: Recording, sequence: RepeatedSequence) -> Scores:
         weights = pattern(recording, layer, rows=rows)  # [head, query, key]
         for name, distance in back.items():
             there = weights[:, range(half), [row - distance for row in rows]]  # [head, query]
-            values[name][layer] = _numpy(there.mean(-1))
+            values[name][layer] = float_array(there.mean(-1))
     return Scores(sequence, values, Verdicts({"patterns": verdicts}).over("patterns"))
 
 
@@ -175,9 +176,4 @@ def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Ve
         if learned:
             entropy = entropy + torch.special.entr((1 - weights.sum(-1)).clamp(min=0))
         found.append(torch.stack([sink.clamp(min=0), entropy / np.log(2)]))
-    return _numpy(torch.cat(found, dim=-1)), verdict
-
-
-def _numpy(tensor: Tensor) -> Floats:
-    array: Floats = tensor.float().cpu().numpy()
-    return array
+    return float_array(torch.cat(found, dim=-1)), verdict

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llmscope.models.anatomy import Layer
+from llmscope.models.anatomy import NO_READOUT, Layer
 from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Frozen
@@ -60,7 +60,7 @@ def logit_direction_of(
     """
     readout = recording.subject.anatomy.readout
     if readout is None:
-        raise Unattributable("the model has no unembedding that was found")
+        raise Unattributable(NO_READOUT)
     why_not = why_no_gradients(recording.subject.model)
     if why_not:
         raise Unattributable(why_not)

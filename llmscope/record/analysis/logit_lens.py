@@ -116,7 +116,7 @@ def _lacking(
     found: list[_Cell] = []
     known, used = (0, 2) if target is None else (2, 4)
     for column in columns:
-        segment, row = _place(recording, column)
+        segment, row = recording.segment_at(column)
         memo = _memo(segment, recording.layers, target, translated)[:, :, row]  # [4, layer + 1]
         found += [
             _Cell(recording, int(layer), column, target, memo[:used, layer])
@@ -127,9 +127,7 @@ def _lacking(
 
 @torch.no_grad()
 def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
-    readout = cells[0].recording.subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    readout = cells[0].recording.subject.anatomy.require_readout()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if translated is not None:
         streams = translated(streams, [cell.layer for cell in cells])
@@ -158,7 +156,7 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
 
     Where `layer` is the number of layers, that is the stream after the last one.
     """
-    segment, row = _place(recording, column)
+    segment, row = recording.segment_at(column)
     last = layer == len(segment.layers)
     stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]
     return stream.to(segment.final.device)
@@ -180,11 +178,3 @@ def _memo(
     segment.memo["logit lens"] = (kept, translated, memo)
     found: Floats = memo
     return found
-
-
-def _place(recording: Recording, column: int) -> tuple[Segment, int]:
-    for segment, count in recording.parts:
-        if column < count:
-            return segment, column
-        column -= count
-    raise IndexError(column)

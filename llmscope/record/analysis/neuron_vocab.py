@@ -44,9 +44,7 @@ def logit_effect(recording: Recording, layer: int, neuron: int) -> Tensor:
         UnknownNorm: a norm on the way is of a form whose gain is unknown.
         ValueError: the model has no unembedding that was found.
     """
-    readout = recording.subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    readout = recording.subject.anatomy.require_readout()
     if any(post_norms(later) for later in recording.subject.anatomy.layers[layer:]):
         raise UnknownNorm(IN_THE_STREAM)
     stream = recording.final_rows(0, 1)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
+from llmscope.models.module_calls import hidden_input
 from llmscope.record.capture.recording import Recording
 from llmscope.record.norms import NormParts, UnknownNorm, exact, take_apart
 
@@ -107,7 +108,7 @@ def _watch(index: int, layer: Layer, first: dict[int, tuple[nn.Module, Tensor]])
     entered: list[Tensor] = []
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
-        entered[:] = [args[0] if args else kwargs["hidden_states"]]
+        entered[:] = [hidden_input(args, kwargs)]
 
     def called(module: nn.Module, args: Any, kwargs: Any) -> None:
         given = args[0] if args else kwargs.get("hidden_states")

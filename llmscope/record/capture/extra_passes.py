@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import DynamicCache
 
 from llmscope.figure import Verdict
+from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import Change, Job, attached
@@ -89,15 +90,6 @@ class Passes:
         rows = range(start, position + 1 if alike else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
-        caught: list[Tensor] = []
-
-        def catch(_: nn.Module, args: Any, output: Any) -> None:
-            final = output[0] if isinstance(output, tuple | list) else output
-            # A copy: a view of one row would keep all rows in memory.
-            whole = final.reshape(len(jobs), -1, final.shape[-1])
-            caught.append(whole[:, position - start].clone())
-            raise _SeenEnough
-
         changes = [change for change in recording.changes if not _within(change, depth)]
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
@@ -105,12 +97,15 @@ class Passes:
                 whole = stream[None].expand(len(jobs), -1, -1)
                 stack.enter_context(self._edited.standing(depth, whole))
             stack.enter_context(attached(subject.anatomy, changes, start=start, jobs=jobs))
-            stack.callback(subject.anatomy.layers[-1].module.register_forward_hook(catch).remove)
-            stack.enter_context(suppress(_SeenEnough))
+            # Logits are computed later, for one token only.
+            caught = stack.enter_context(ended_at(subject.anatomy.layers[-1].module))
             ids = recording.prompt.ids[start : rows.stop]
             cache = self._cache(recording, start, len(jobs))
             self._recorder.run([ids] * len(jobs), last=1, cache=cache)
-        return caught[0]
+        final = hidden_output(caught[0])
+        whole = final.reshape(len(jobs), -1, final.shape[-1])  # [job, row, width]
+        # A copy: a view of one row would keep all rows in memory.
+        return whole[:, position - start].clone()
 
     def _cache(self, recording: Recording, length: int, batch: int) -> DynamicCache | None:
         """Return a KV cache with the first tokens of a recording, for each prompt of a batch."""
@@ -126,10 +121,6 @@ def start_of(recording: Recording, jobs: Sequence[Job], position: int) -> int:
     if recording.past is None:
         return 0
     return min(position, *(change.rows.start for job in jobs for change in job))
-
-
-class _SeenEnough(Exception):  # noqa: N818 - not an error
-    """Ends a pass after the last layer: logits are computed later, for one token only."""
 
 
 @torch.no_grad()
@@ -151,9 +142,8 @@ def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
 
     `[job, width]` -> [job, token]
     """
-    readout, anatomy = recording.subject.anatomy.readout, recording.subject.anatomy
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    anatomy = recording.subject.anatomy
+    readout = anatomy.require_readout()
     frozen = [c for c in recording.changes if c.frozen and c.layer == recording.layers]
     with attached(anatomy, frozen, start=position, jobs=((),) * len(rows)):
         return readout(rows[:, None])[:, 0].float()

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
+from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
@@ -103,12 +104,12 @@ class LayerTap:
         if self.taps.cancelled():
             raise Cancelled
         if self.taps.active:
-            self._keep("stream", _input(args, kwargs))
+            self._keep("stream", hidden_input(args, kwargs))
 
     def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
             if self.taps.whole:
-                self._keep(name, _first(output), self._scale)
+                self._keep(name, hidden_output(output), self._scale)
 
         return keep
 
@@ -122,11 +123,11 @@ class LayerTap:
 
     def _entry(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole and self.entry is None:
-            self._keep("mlp_input_module", _input(args, kwargs))
+            self._keep("mlp_input_module", hidden_input(args, kwargs))
 
     def _activity(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.whole:
-            activations = _input(args, kwargs).detach()
+            activations = hidden_input(args, kwargs).detach()
             rows = activations.reshape(-1, activations.shape[-1])
             exact = torch.promote_types(rows.dtype, torch.float32)
             self.kept["activity"] = torch.linalg.vector_norm(rows, dim=-1, dtype=exact).float()
@@ -259,7 +260,7 @@ class LayerHooks:
 
     def _leave(self, _: nn.Module, args: Any, output: Any) -> None:
         if self.active:
-            self._final = _rows(_first(output))
+            self._final = _rows(hidden_output(output))
 
     @contextmanager
     def open(
@@ -338,15 +339,6 @@ def placed(model: Any) -> AbstractContextManager[None]:
 
 def _never() -> bool:
     return False
-
-
-def _input(args: Any, kwargs: Any) -> Any:
-    return args[0] if args else kwargs["hidden_states"]
-
-
-def _first(output: Any) -> Any:
-    """Return the hidden states of a module's output, which may be a tuple."""
-    return output[0] if isinstance(output, tuple | list) else output
 
 
 def _rows(tensor: Any) -> Tensor:

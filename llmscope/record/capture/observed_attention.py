@@ -7,13 +7,13 @@ returns beside its output is kept. The first layers cost a part of a pass, the l
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from llmscope.models.mixing import WITHOUT_PATTERN
+from llmscope.models.module_calls import ended_at
 from llmscope.record.capture.hooks import placed
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
@@ -24,10 +24,6 @@ VALUES = ("value", "v_proj", "v_lin")
 """Names of projections whose output is the values alone."""
 
 
-class _SeenEnough(Exception):  # noqa: N818 - not an error
-    """Ends a pass after the requested layer."""
-
-
 def observed_pattern(recording: Recording, layer: int) -> Tensor:
     """Return the attention pattern of a layer. [head, query, key]
 
@@ -35,23 +31,14 @@ def observed_pattern(recording: Recording, layer: int) -> Tensor:
         ValueError: the layer has no attention, or its module returns no pattern.
     """
     attention, length = _attention(recording, layer), len(recording)
-    caught: list[Tensor] = []
-
-    def catch(_: nn.Module, args: Any, output: Any) -> None:
-        extra = output[1:] if isinstance(output, tuple | list) else ()
-        tensors = [part for one in extra for part in (one if isinstance(one, list) else [one])]
-        caught.extend(
-            part
-            for part in tensors
-            if isinstance(part, Tensor) and part.dim() == 4 and part.shape[2:] == (length, length)
-        )
-        raise _SeenEnough
-
-    if not _run_until(recording, attention, catch):
-        raise ValueError("the attention of this layer that was found is not called")
+    caught = _run_until(recording, attention)
     if not caught:
-        raise ValueError("this layer's attention does not give its pattern")
-    return caught[0][0]
+        raise ValueError("the attention of this layer that was found is not called")
+    extra = caught[0][1:] if isinstance(caught[0], tuple | list) else ()
+    for part in (part for one in extra for part in (one if isinstance(one, list) else [one])):
+        if isinstance(part, Tensor) and part.dim() == 4 and part.shape[2:] == (length, length):
+            return part[0]
+    raise ValueError("this layer's attention does not give its pattern")
 
 
 def observed_values(recording: Recording, layer: int) -> Tensor:
@@ -65,14 +52,8 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
     name = next((name for name in (*FUSED, *VALUES) if name in children), None)
     if name is None:
         raise ValueError("this layer's values cannot be seen")
-    caught: list[Tensor] = []
-
-    def catch(_: nn.Module, args: Any, output: Tensor) -> None:
-        caught.append(output[0])
-        raise _SeenEnough
-
-    _run_until(recording, children[name], catch)
-    values = caught[0].chunk(3, dim=-1)[2] if name in FUSED else caught[0]
+    caught: Tensor = _run_until(recording, children[name])[0][0]
+    values = caught.chunk(3, dim=-1)[2] if name in FUSED else caught
     return values.reshape(len(recording), heads, -1).transpose(0, 1)
 
 
@@ -96,20 +77,14 @@ def _attention(recording: Recording, layer: int) -> nn.Module:
     return parts.attention
 
 
-def _run_until(recording: Recording, module: nn.Module, catch: Any) -> bool:
-    """Run the prompt, with its changes, until `catch`, a hook of the module, ends the pass.
+def _run_until(recording: Recording, module: nn.Module) -> list[Any]:
+    """Run the prompt, with its changes, until a module has run; return [its output].
 
-    Returns:
-        Whether the hook ended it.
+    The list is empty if the module is not called.
     """
     subject = recording.subject
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    hook = module.register_forward_hook(catch)
-    try:
-        changed = attached(subject.anatomy, recording.changes)
-        with torch.no_grad(), suppress(_SeenEnough), changed, placed(subject.model):
-            subject.model(input_ids=ids, use_cache=False, output_attentions=True)
-            return False
-    finally:
-        hook.remove()
-    return True
+    changed = attached(subject.anatomy, recording.changes)
+    with ended_at(module) as caught, torch.no_grad(), changed, placed(subject.model):
+        subject.model(input_ids=ids, use_cache=False, output_attentions=True)
+    return caught

@@ -27,8 +27,7 @@ def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recordi
     Raises:
         ValueError: no unembedding was found, or the model mixes the prompts of a batch.
     """
-    if recorder.subject.anatomy.readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    recorder.subject.anatomy.require_readout()
     # In some models every token depends on the prompt's length; see
     # `llmscope.record.capture.lengths`.
     longest = max(map(len, prompts))

@@ -269,6 +269,14 @@ class Recording:
         assert rows is not None
         return rows
 
+    def segment_at(self, position: int) -> tuple[Segment, int]:
+        """Return the segment that holds a position, and the position's row in it."""
+        for segment, count in self.parts:
+            if position < count:
+                return segment, position
+            position -= count
+        raise IndexError(position)
+
     def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
         """Return the parts that make up the first `length` rows."""
         taken: list[tuple[Segment, int]] = []

@@ -128,10 +128,7 @@ def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
     Raises:
         ValueError: a token id is out of the vocabulary.
     """
-    vocabulary = subject.anatomy.vocabulary
-    foreign = next((token for token in ids if not 0 <= token < vocabulary), None)
-    if foreign is not None:
-        raise ValueError(f"token {foreign} is out of range: the vocabulary has {vocabulary}")
+    subject.anatomy.check_tokens(ids)
     known = subject.tokens.special_ids if subject.tokens else frozenset()
     labels = tuple(map(subject.label, ids))
     return Prompt(tuple(ids), labels, tuple(token in known for token in ids))
@@ -284,9 +281,7 @@ def word_logits(
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    readout = pair.recording.subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    readout = pair.recording.subject.anatomy.require_readout()
     found: list[Floats] = []
     for recording, place in zip(pair.both, (position, there), strict=True):
         if found and position < pair.same:

@@ -9,7 +9,6 @@ directions, in the spaces of queries, keys and neurons, cannot be read as tokens
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +17,10 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.module_calls import ended_at
 from llmscope.record.capture.model_state import StateMemo
-from llmscope.record.compare.weight_delta import NOISE, factors_of, matrices, merged
+from llmscope.record.capture.norm_calls import norm_calls
+from llmscope.record.compare.weight_delta import NOISE, base_of, factors_of, matrices, merged
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.norms import UnknownNorm, exact, take_apart
 from llmscope.record.walkthrough.arithmetic import outputs_first
@@ -71,9 +72,7 @@ def directions(tuned: LoadedModel, layer: int) -> Iterator[tuple[Direction, ...]
     Raises:
         ValueError: the model has no adapter enabled.
     """
-    base = tuned.origin
-    if base is None:
-        raise ValueError("no adapter is on")
+    base = base_of(tuned)
     kept = _KNOWN.get(tuned)
     if kept is None:
         kept = _KNOWN.put(tuned, {})
@@ -178,42 +177,20 @@ def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | Non
     return torch.cat(found)
 
 
-class _SeenEnough(Exception):  # noqa: N818 - not an error
-    """Ends the forward pass after the layer."""
-
-
 @torch.no_grad()
 def _norms_before(base: LoadedModel, layer: int) -> dict[nn.Module, nn.Module]:
     """Return the matrices of a layer that read the stream through a norm, and that norm.
 
-    Found in a pass over one token: the norm's output tensor is the matrix's input.
+    Found in a pass over one token: the norm's output is the matrix's input.
     """
-    inside = base.anatomy.layers[layer].module
-    width = base.anatomy.width
-    out: dict[int, tuple[nn.Module, Tensor]] = {}
-    read: dict[nn.Module, nn.Module] = {}
-
-    def wrote(module: nn.Module, _: Any, output: Any) -> None:
-        if isinstance(output, Tensor):
-            out[id(output)] = module, output  # keep it alive, so that its id is not reused
-
-    def reads(module: nn.Module, args: Any) -> None:
-        if args and id(args[0]) in out:
-            read[module] = out[id(args[0])][0]
-
-    def end(module: nn.Module, _: Any, __: Any) -> None:
-        raise _SeenEnough
-
-    with ExitStack() as stack:
-        for module in inside.modules():
-            weight = getattr(module, "weight", None)
-            if not isinstance(weight, Tensor):
-                continue
-            if weight.ndim == 1 and len(weight) == width:
-                stack.callback(module.register_forward_hook(wrote).remove)
-            elif weight.ndim == 2:
-                stack.callback(module.register_forward_pre_hook(reads).remove)
-        stack.callback(inside.register_forward_hook(end).remove)
-        stack.enter_context(suppress(_SeenEnough))
+    inside, width = base.anatomy.layers[layer].module, base.anatomy.width
+    shapes = {
+        module: weight.shape
+        for module in inside.modules()
+        if isinstance(weight := getattr(module, "weight", None), Tensor)
+    }
+    norms = [module for module, shape in shapes.items() if shape == (width,)]
+    readers = [module for module, shape in shapes.items() if len(shape) == 2]
+    with norm_calls(norms, readers) as (_, read), ended_at(inside):
         base.model(torch.zeros(1, 1, dtype=torch.long, device=base.device), use_cache=False)
-    return read
+    return {reader: call.norm for reader, call in read.items()}

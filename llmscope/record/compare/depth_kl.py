@@ -12,6 +12,7 @@ from torch import Tensor
 
 from llmscope.record.analysis.logit_lens import ROWS, stream_after
 from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.derive.kl import kl_of
 
 Floats = NDArray[np.float32]
 KEY = "logit lens against the base"
@@ -65,29 +66,22 @@ def _read(tuned: Recording, base: Recording, cells: Sequence[tuple[int, int]]) -
     q = q.to(p.device)
     share, other = p.exp(), q.exp()
     most = (share - other).abs_().argmax(-1, keepdim=True)
-    kl = (share * p.sub_(q)).sum(-1).clamp(min=0)
-    found = torch.stack(
-        [kl, most[:, 0].float(), share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]]
-    )
+    tuned_share, base_share = share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]
+    found = torch.stack([kl_of(p, q), most[:, 0].float(), tuned_share, base_share])
     for (layer, column), values in zip(cells, found.cpu().numpy().T, strict=True):
         _cells(tuned, column)[:, layer] = values
 
 
 def _log_probabilities(recording: Recording, cells: Sequence[tuple[int, int]]) -> Tensor:
-    readout = recording.subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    readout = recording.subject.anatomy.require_readout()
     streams = torch.stack([stream_after(recording, layer, column) for layer, column in cells])
     return torch.log_softmax(readout(streams).float(), -1)
 
 
 def _cells(recording: Recording, column: int) -> Floats:
     """Return the memo of one position. [4, layer + 1]"""
-    for segment, count in recording.parts:
-        if column < count:
-            return _memo(segment, recording.layers)[:, :, column]
-        column -= count
-    raise IndexError(column)
+    segment, row = recording.segment_at(column)
+    return _memo(segment, recording.layers)[:, :, row]
 
 
 def _memo(segment: Segment, layers: int) -> Floats:

@@ -82,15 +82,24 @@ _KNOWN: StateMemo[tuple[WeightDelta, ...]] = StateMemo()
 _OTHERS: StateMemo[tuple[str, ...]] = StateMemo()
 
 
+def base_of(tuned: LoadedModel) -> LoadedModel:
+    """Return the model without its adapter.
+
+    Raises:
+        ValueError: the model has no adapter enabled.
+    """
+    if tuned.origin is None:
+        raise ValueError("no adapter is on")
+    return tuned.origin
+
+
 def changes(tuned: LoadedModel) -> Iterator[tuple[WeightDelta, ...]]:
     """Yield the changes from the base model in layer order, more each time; the last is complete.
 
     Raises:
         ValueError: the model has no adapter enabled.
     """
-    base = tuned.origin
-    if base is None:
-        raise ValueError("no adapter is on")
+    base = base_of(tuned)
     known = _KNOWN.get(tuned)
     if known is not None:
         yield known
@@ -113,9 +122,7 @@ def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
     Raises:
         ValueError: the model has no adapter enabled.
     """
-    base = tuned.origin
-    if base is None:
-        raise ValueError("no adapter is on")
+    base = base_of(tuned)
     known = _OTHERS.get(tuned)
     if known is not None:
         return known

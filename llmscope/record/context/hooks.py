@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
+from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.context.low_rank import LayerPatch, Update, inverse, weight_of
 from llmscope.record.context.split import Query
 
@@ -46,14 +47,14 @@ class ReadHooks:
         return tensor.reshape(-1, tensor.shape[-1])[-self.count :].clone()
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
-        self.middle = self._rows(args[0] if args else kwargs["hidden_states"])
+        self.middle = self._rows(hidden_input(args, kwargs))
 
     def _wrote(self, _: nn.Module, args: Any, output: Any) -> None:
         assert self.middle is not None
-        self.middle = self.middle + self._rows(_hidden(output)) * self.layer.scale
+        self.middle = self.middle + self._rows(hidden_output(output)) * self.layer.scale
 
     def _entered(self, _: nn.Module, args: Any, kwargs: Any) -> None:
-        self.whole = args[0] if args else kwargs["hidden_states"]
+        self.whole = hidden_input(args, kwargs)
         self.entry = self._rows(self.whole)
 
 
@@ -86,7 +87,7 @@ class _Patched(ReadHooks):
         bias = self._bias()
         if bias is None:
             return output
-        hidden = _hidden(output) + bias
+        hidden = hidden_output(output) + bias
         return (hidden, *output[1:]) if isinstance(output, tuple | list) else hidden
 
     def _change(self, name: str, module: nn.Module) -> Update:
@@ -196,8 +197,3 @@ def _same(tensor: Tensor, whole: Tensor | None) -> bool:
     if whole is None or tensor.numel() != whole.numel():
         return False
     return tensor is whole or torch.equal(tensor.reshape(-1), whole.reshape(-1))
-
-
-def _hidden(output: Any) -> Tensor:
-    hidden: Tensor = output[0] if isinstance(output, tuple | list) else output
-    return hidden

@@ -7,6 +7,7 @@ from itertools import takewhile
 import torch
 from torch import Tensor
 
+from llmscope.models.anatomy import NO_READOUT
 from llmscope.models.loaded_model import ContextAdapter, LoadedModel
 from llmscope.record.capture.hooks import placed
 from llmscope.record.capture.recording import Recording
@@ -33,7 +34,7 @@ def transfer_logits(recording: Recording, lesson: ContextAdapter) -> dict[str, T
     kept = sum(1 for _ in takewhile(bool, special))
     readout = recording.subject.anatomy.readout
     if readout is None:
-        raise Unpatchable("the model has no unembedding that was found")
+        raise Unpatchable(NO_READOUT)
     whole = (*ids[:kept], *lesson.context, *ids[kept:])
     limit = lesson.base.anatomy.context
     if limit is not None and len(whole) > limit:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from llmscope.figure import Verdict
-from llmscope.models.anatomy import Layer
+from llmscope.models.anatomy import NO_READOUT, Layer
 from llmscope.record.capture.hooks import placed
 from llmscope.record.capture.recording import Recording
 from llmscope.record.context.hooks import ApplyHooks, LearnHooks, ReadHooks
@@ -54,7 +54,7 @@ def prompted_logits(recording: Recording, query: Query) -> Tensor:
     """Return the prompted run's logits after the query's last `query.rows` tokens. [row, token]"""
     readout = recording.subject.anatomy.readout
     if readout is None:
-        raise Unpatchable("the model has no unembedding that was found")
+        raise Unpatchable(NO_READOUT)
     return readout(recording.final_rows(len(recording) - query.rows, len(recording)))
 
 

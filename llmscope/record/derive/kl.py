@@ -18,16 +18,16 @@ def kl_divergence(own: Tensor, other: Tensor) -> Tensor:
     Args:
         own, other: logits. `[row, token]` twice -> `[row]`
     """
-    return _kl(*(torch.log_softmax(exact64(logits), -1) for logits in (own, other)))
+    return kl_of(*(torch.log_softmax(exact64(logits), -1) for logits in (own, other)))
 
 
 @torch.no_grad()
 def kl_both_ways(one: Tensor, other: Tensor) -> Tensor:
     """Return KL(one ‖ other) and KL(other ‖ one) of logits. `[row, token]` twice -> `[2, row]`"""
     p, q = (torch.log_softmax(exact64(logits), -1) for logits in (one, other))
-    return torch.stack([_kl(p, q), _kl(q, p)])
+    return torch.stack([kl_of(p, q), kl_of(q, p)])
 
 
-def _kl(p: Tensor, q: Tensor) -> Tensor:
-    """Return the divergence of log-probabilities."""
+def kl_of(p: Tensor, q: Tensor) -> Tensor:
+    """Return KL(p ‖ q) of log-probabilities. `[row, token]` twice -> `[row]`"""
     return (p.exp() * (p - q)).sum(-1).clamp(min=0)

@@ -19,7 +19,7 @@ from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.prefetch import ROW_STATS, drop_logits, keep_logits, kept_logits
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.tensors import logits, logits_after
-from llmscope.record.derive.token_stats import predictions
+from llmscope.record.derive.token_stats import float_array, predictions
 
 CHUNK = 64
 """Number of rows whose logits are held at once: 64 MB in float32 for a vocabulary of 256,000."""
@@ -103,7 +103,7 @@ def first_unfinite(recording: Recording) -> int | None:
         return known
 
     def finite(segment: Segment) -> Floats:
-        return _numpy(torch.isfinite(segment.final).all(-1))[None]
+        return float_array(torch.isfinite(segment.final).all(-1))[None]
 
     rows = np.flatnonzero(_join(recording, ("finite",), finite)[0] == 0)
     found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
@@ -239,9 +239,4 @@ def _stack(rows: list[Tensor | None], length: int) -> Floats:
         return np.full((len(rows), length), np.nan, dtype=np.float32)
     nothing = torch.full_like(present, torch.nan)
     same = [nothing if row is None else row.to(present.device) for row in rows]
-    return _numpy(torch.stack(same))
-
-
-def _numpy(tensor: Tensor) -> Floats:
-    array: Floats = tensor.float().cpu().numpy()
-    return array
+    return float_array(torch.stack(same))

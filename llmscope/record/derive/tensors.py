@@ -49,7 +49,7 @@ def pattern(
     if head is not None:
         group = query.shape[0] // keys.shape[0]  # query heads that share a key head
         query, keys = query[head : head + 1], keys[head // group : head // group + 1]
-    scores = _by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
+    scores = by_group(query.float(), keys.float().transpose(1, 2)) * settings.scale
     if settings.softcap is not None:
         scores = torch.tanh(scores / settings.softcap) * settings.softcap
     added = recording.key_bias(layer)
@@ -82,7 +82,7 @@ def _attention_inputs(
     return query, keys, settings
 
 
-def _by_group(rows: Tensor, shared: Tensor) -> Tensor:
+def by_group(rows: Tensor, shared: Tensor) -> Tensor:
     """Compute `rows @ shared` where several heads share one matrix, without copying it for each.
 
     `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
@@ -135,7 +135,7 @@ def mixed_values(recording: Recording, layer: int, rows: range | None = None) ->
     values = recording.values[layer]
     if values is None:
         values = observed_values(recording, layer)
-    return _by_group(weights, values.float()).transpose(0, 1)
+    return by_group(weights, values.float()).transpose(0, 1)
 
 
 @torch.no_grad()
@@ -215,9 +215,7 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
     Returns:
         [row, token]
     """
-    readout = recording.subject.anatomy.readout
-    if readout is None:
-        raise ValueError("the model has no unembedding that was found")
+    readout = recording.subject.anatomy.require_readout()
     stream = recording.final_rows(start, stop)
     if not any(change.frozen and change.layer == recording.layers for change in recording.changes):
         return readout(stream).float()

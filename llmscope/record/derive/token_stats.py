@@ -34,7 +34,7 @@ def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Flo
         some = scores[first : first + few]
         pieces.append(_reduced(some, ids[first : first + few], share, below))
     surprisal, rank, entropy = (torch.cat(found) for found in zip(*pieces, strict=True))
-    return _numpy(surprisal / BIT), _numpy(rank), _numpy(entropy / BIT)
+    return float_array(surprisal / BIT), float_array(rank), float_array(entropy / BIT)
 
 
 def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
@@ -68,6 +68,7 @@ def _greater(scores: Tensor, chosen: Tensor) -> Tensor:
     return torch.tensor([np.count_nonzero(row > one) for row, one in pairs])
 
 
-def _numpy(tensor: Tensor) -> Floats:
+def float_array(tensor: Tensor) -> Floats:
+    """Return a tensor as an array of float32."""
     array: Floats = tensor.float().cpu().numpy()
     return array

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from llmscope.edits import Edit
 from llmscope.errors import ScopeError
+from llmscope.models.anatomy import NO_READOUT
 from llmscope.record.capture.hooks import placed
+from llmscope.record.capture.norm_calls import NormCall, norm_calls
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, Frozen
 from llmscope.record.norms import UnknownNorm
@@ -27,7 +29,7 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
     anatomy = recording.subject.anatomy
     if edit.layer is None:
         if anatomy.readout is None:
-            raise ScopeError("the model has no unembedding that was found", "a norm of a layer")
+            raise ScopeError(NO_READOUT, "a norm of a layer")
         norms, reader, layer = [anatomy.readout.norm], None, len(anatomy.layers)
     else:
         layer, parts = edit.layer, anatomy.layers[edit.layer]
@@ -41,48 +43,27 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
         raise ScopeError(
             f"what the {reader_name} reads is not the output of a norm alone", "another norm"
         )
-    norm, inputs, outputs = found
-    here = slice(rows.start, rows.stop)
+    count = len(recording)
+    inputs, outputs = (
+        one.reshape(count, -1)[rows.start : rows.stop] for one in (found.inputs, found.outputs)
+    )
     try:
-        kept = Frozen.of(norm, inputs[here], outputs[here])
+        kept = Frozen.of(found.norm, inputs, outputs)
     except UnknownNorm as unknown:
         raise ScopeError(str(unknown), "another norm") from None
     return Change("norm", layer, rows, frozen=kept)
 
 
 def _watched(
-    recording: Recording, norms: list[nn.Module], reader: nn.Module | None
-) -> tuple[nn.Module, Tensor, Tensor] | None:
-    """Return the norm whose output the reader gets, with its input and output.
+    recording: Recording, norms: Sequence[nn.Module], reader: nn.Module | None
+) -> NormCall | None:
+    """Return the call of the norm whose output the reader reads; None if it reads no norm's.
 
-    `[row, width]` each. Without a reader, the only norm is returned. None if not found.
+    Without a reader, return the last call of the norms.
     """
-    given: list[tuple[nn.Module, Tensor, Tensor]] = []
-    found: list[tuple[nn.Module, Tensor, Tensor]] = []
-
-    def give(norm: nn.Module, args: Any, output: Any) -> None:
-        if args and isinstance(args[0], Tensor) and isinstance(output, Tensor):
-            # A copy, in case a layer changes it in place.
-            given.append((norm, args[0].clone(), output))
-
-    def read(_: nn.Module, args: Any, kwargs: Any) -> None:
-        read = args[0] if args else kwargs["hidden_states"]
-        found.extend(one for one in given if one[2].data_ptr() == read.data_ptr())
-
-    handles = [norm.register_forward_hook(give) for norm in norms]
-    if reader is not None:
-        handles.append(reader.register_forward_pre_hook(read, with_kwargs=True))
-    subject = recording.subject
+    subject, readers = recording.subject, () if reader is None else (reader,)
     ids = torch.tensor([recording.prompt.ids], device=subject.device)
-    try:
-        with torch.no_grad(), placed(subject.model):
-            subject.model(input_ids=ids, use_cache=False)
-    finally:
-        for handle in handles:
-            handle.remove()
-    last = given if reader is None else found
-    if not last:
-        return None
-    norm, inputs, outputs = last[-1]
-    count = len(recording)
-    return norm, inputs.reshape(count, -1), outputs.reshape(count, -1)
+    with norm_calls(norms, readers) as (calls, read), torch.no_grad(), placed(subject.model):
+        subject.model(input_ids=ids, use_cache=False)
+    last = calls[-1] if calls else None
+    return last if reader is None else read.get(reader)

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy
+from llmscope.models.module_calls import hidden_input
 
 
 class Forms:
@@ -74,7 +75,7 @@ class Forms:
 
 def _stub(extra: int | None, stream: Tensor | None) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
-        handed = args[0] if args else kwargs["hidden_states"]
+        handed = hidden_input(args, kwargs)
         # A copy: some layers add to their input in place.
         given = handed if stream is None else stream.clone()
         return given if extra is None else (given, *([None] * extra))

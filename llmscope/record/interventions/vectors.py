@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from llmscope.edits import Vector
+from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
+from llmscope.models.anatomy import NO_READOUT
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.model_state import why_no_gradients
@@ -46,20 +48,11 @@ def vector_of(
 def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
     from safetensors import SafetensorError, safe_open
 
-    path, width = Path(vector.text).expanduser(), subject.anatomy.width
-    shown = display_text(vector.text)
-    if not path.is_file():
-        raise ScopeError(f"there is no file {shown}", "a safetensors file with one vector")
+    width, shown = subject.anatomy.width, display_text(vector.text)
+    name = tensor_name(vector)
     try:
-        with safe_open(path, framework="pt") as file:
-            names = list(file.keys())
-            if vector.other and vector.other not in names:
-                raise ScopeError(f"{shown} holds no tensor of that name", _listed(names))
-            if not vector.other and len(names) != 1:
-                raise ScopeError(
-                    f"{shown} holds {len(names)} tensors", f"one of them: {_listed(names)}"
-                )
-            tensor: Tensor = file.get_tensor(vector.other or names[0])
+        with safe_open(Path(vector.text).expanduser(), framework="pt") as file:
+            tensor: Tensor = file.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise ScopeError(
             f"{shown} cannot be read: {display_text(str(error))}", "another file"
@@ -74,11 +67,6 @@ def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
     return found.to(subject.device)
 
 
-def _listed(names: list[str]) -> str:
-    shown = [display_text(f"FILE.safetensors:{name}") for name in names[:4]]
-    return ", ".join([*shown, "…"] if len(names) > len(shown) else shown)
-
-
 def _of_token(subject: LoadedModel, text: str) -> Tensor:
     """Return the row of the unembedding that gives the token's logit from the normed stream.
 
@@ -87,7 +75,7 @@ def _of_token(subject: LoadedModel, text: str) -> Tensor:
     token = target_id(text, subject.tokens, subject.anatomy.vocabulary)
     readout = subject.anatomy.readout
     if readout is None:
-        raise ScopeError("the model has no unembedding that was found", "a vector from a file")
+        raise ScopeError(NO_READOUT, "a vector from a file")
     why_not = why_no_gradients(subject.model)
     if why_not:
         raise ScopeError(why_not, "a vector from a file")

@@ -179,16 +179,6 @@ def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Ten
     return turn
 
 
-def by_group(rows: Tensor, shared: Tensor) -> Tensor:
-    """Return `rows @ shared` where several heads share one matrix.
-
-    `[head, row, a]`, `[shared head, a, b]` -> `[head, row, b]`
-    """
-    heads, count, _ = rows.shape
-    grouped = rows.reshape(shared.shape[0], -1, rows.shape[2])
-    return (grouped @ shared).reshape(heads, count, -1)
-
-
 def score_form(scale: float, softcap: float | None = None) -> Form:
     """Return the form that maps products of queries and keys to scores."""
     said = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"

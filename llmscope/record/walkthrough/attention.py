@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Layer
+from llmscope.record.derive.tensors import by_group
 from llmscope.record.norms import exact
-from llmscope.record.walkthrough.arithmetic import Form, by_group, inside_forms, score_form
+from llmscope.record.walkthrough.arithmetic import Form, inside_forms, score_form
 from llmscope.record.walkthrough.block import Block
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.qkv import Heads

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.module_calls import hidden_output
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.norms import bound, exact
 from llmscope.record.walkthrough.arithmetic import (
@@ -274,8 +275,7 @@ class Chain:
             return given if alike and torch.equal(value, own) else value
 
         named = {name: swapped(value) for name, value in call.kwargs.items()}
-        output = call.module(*map(swapped, call.args), **named)
-        found: Tensor = output[0] if isinstance(output, tuple | list) else output
+        found = hidden_output(call.module(*map(swapped, call.args), **named))
         return found.reshape(-1, found.shape[-1])
 
 

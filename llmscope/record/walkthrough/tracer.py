@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.module_calls import hidden_input
 from llmscope.record.capture.attention_hook import AttentionSettings, eagerly, listening
 from llmscope.record.walkthrough.softmax_probe import Products
 
@@ -198,7 +199,7 @@ class _Watcher:
 
     def _begin(self, index: int, layer: int) -> Any:
         def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
-            stream = _rows(args[0] if args else kwargs["hidden_states"])
+            stream = _rows(hidden_input(args, kwargs))
             if index == 0:
                 self.seen.first = stream
             if index == layer:

@@ -17,7 +17,7 @@ from textual.events import Key
 from textual.keys import _character_to_key, key_to_character
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import quoted_text
 from llmscope.tui.actions.keymap import key_for, nearest_key
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import is_text, own_keys
@@ -82,7 +82,7 @@ def read_script(text: str) -> tuple[Press, ...]:
             found += _typed(_ESCAPED.sub(r"\1", word[1]))
         elif word[2].startswith(TYPE):
             raise ScopeError(
-                f"{_shown(word[2])} has no quotes around its text", f'{TYPE}"some text"'
+                f"{quoted_text(word[2])} has no quotes around its text", f'{TYPE}"some text"'
             )
         else:
             found.append(_pressed(word[2]))
@@ -95,11 +95,11 @@ def _pressed(word: str) -> Press:
     key = key_for(word)
     if key is None:
         near = nearest_key(word)
-        raise ScopeError(f"no key {_shown(word)}", near or "? lists the keys on the screen")
+        raise ScopeError(f"no key {quoted_text(word)}", near or "? lists the keys on the screen")
     for name, reason in REFUSED.items():
         action = BY_NAME[name]
         if action.where == "anywhere" and key in own_keys(action) and not is_text(key):
-            raise ScopeError(f"no script can press {_shown(word)}", reason)
+            raise ScopeError(f"no script can press {quoted_text(word)}", reason)
     return Press(key, key_to_character(key), word)
 
 
@@ -114,10 +114,6 @@ def _typed(text: str) -> list[Press]:
             raise ScopeError(f"{char!r} cannot be typed", "tab, enter and so on by their names")
         found.append(Press(key, character, f"{TYPE}{char}", waits=False))
     return [*found[:-1], *(Press(one.key, one.character, one.said) for one in found[-1:])]
-
-
-def _shown(word: str) -> str:
-    return repr(display_text(word, whitespace=True))
 
 
 def busy(app: LlmscopeApp) -> str:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from string import ascii_lowercase
 from typing import Any
 
@@ -26,7 +25,7 @@ from textual.keys import Keys, _character_to_key
 
 from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.text import display_text, nearest, quoted_text
 from llmscope.tui.actions.registry import BY_NAME, EVERY, bindings
 from llmscope.tui.actions.types import (
     SHOWN,
@@ -147,7 +146,7 @@ class _Reader:
         """Set the user's keys for an action."""
         action = BY_NAME.get(name)
         if action is None:
-            self.flaws.append(f"no action {_quoted(name)}{_nearest(name, BY_NAME)}")
+            self.flaws.append(f"no action {quoted_text(name)}{_nearest(name, BY_NAME)}")
             return
         if not isinstance(keys, str):
             self.flaws.append(f'the keys of {name} are text: "key,key"')
@@ -157,7 +156,7 @@ class _Reader:
             key = key_for(written)
             if key is None:
                 near = nearest_key(written)
-                self.flaws.append(f"no key {_quoted(written)} for {name}{near and f', {near}'}")
+                self.flaws.append(f"no key {quoted_text(written)} for {name}{near and f', {near}'}")
             elif action.where == "prompt" and is_text(key) and key != "tab":
                 self.flaws.append(f"{key_name(key)} is text in the prompt, so it cannot be {name}")
             else:
@@ -237,9 +236,5 @@ def nearest_key(written: str) -> str:
 
 
 def _nearest(written: str, known: Collection[str]) -> str:
-    near = get_close_matches(written.lower(), list(known), 1, 0.5)
-    return f", nearest is {near[0]}" if near else ""
-
-
-def _quoted(name: str) -> str:
-    return repr(display_text(name, whitespace=True))
+    near = nearest(written, known)
+    return f", nearest is {near}" if near else ""

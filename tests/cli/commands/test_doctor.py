@@ -96,10 +96,10 @@ def test_secrets_stay_secret(tmp_path):
 def test_what_is_not_installed_is_missing(monkeypatch):
     from llmscope.cli.output import doctor_checks
 
-    installed = doctor_checks._version
+    installed = doctor_checks.installed
     old = {"plotext": "5.3.2", "resvg-py": None, "gguf": None}
     monkeypatch.setattr(
-        doctor_checks, "_version", lambda name: old[name] if name in old else installed(name)
+        doctor_checks, "installed", lambda name: old[name] if name in old else installed(name)
     )
     missing = {entry["what"]: entry["try"] for entry in report()["missing"]}
     assert missing["png needs resvg-py"] == "pip install resvg-py"

@@ -99,7 +99,7 @@ def without(monkeypatch):
     def absent(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(quantized.metadata, "version", absent)
+    monkeypatch.setattr(metadata, "version", absent)
     for module in (quantizer_bnb_4bit, quantizer_bnb_8bit):
         monkeypatch.setattr(module, "is_bitsandbytes_available", lambda: False)
     monkeypatch.setattr(quantizer_gptq, "is_optimum_available", lambda: False)
@@ -166,7 +166,7 @@ def test_an_unknown_method_is_refused(tmp_path, method):
 
 def test_an_old_package_is_not_called_missing(monkeypatch):
     without(monkeypatch)
-    monkeypatch.setattr(quantized.metadata, "version", lambda name: "0.1")
+    monkeypatch.setattr(metadata, "version", lambda name: "0.1")
     with pytest.raises(ScopeError, match=r"bitsandbytes 0\.1 does not work") as caught:
         quantized.check_quantised({"quantization_config": bitsandbytes(8)}, "x")
     assert "--upgrade" in caught.value.hint
