@@ -1,0 +1,158 @@
+"""`state.json`: all that survives the process, besides the history of prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+from llmscope.errors import ScopeError
+from llmscope.tui.session.state_folder import content, locked, set_aside, state_folder, write
+
+STATE = "state.json"
+SCHEMA = 1
+OLD = ("theme", "screen.json", "prompts.json", "recent.json", "session.json", "edits")
+"""What 0.1 wrote instead; see `llmscope.tui.session.migration`."""
+
+T = TypeVar("T")
+
+
+class State:
+    """The parts of the state. Each is decoded when it is asked for: an invalid one costs itself.
+
+    Attributes:
+        parts: JSON data by name: schema, theme, layout, recent, prompts, undo, session.
+        changed: whether a part is not as it is in the file.
+        invalid: the names of the parts that could not be decoded.
+        sources: files of 0.1 whose content is in the parts.
+        unreadable: files of 0.1 that cannot be read.
+    """
+
+    def __init__(self, parts: dict[str, bytes] | None = None) -> None:
+        self.parts = parts or {}
+        self.changed = False
+        self.invalid: set[str] = set()
+        self.sources: list[Path] = []
+        self.unreadable: list[Path] = []
+
+    def get(self, name: str, kind: type[T], check: Callable[[T], object] = id) -> T | None:
+        """Return a part; None if there is none, or if it is invalid.
+
+        Args:
+            check: raises ScopeError for a part that is invalid in spite of its type.
+        """
+        if name not in self.parts:
+            return None
+        from llmscope.tui.session.codec import decode
+
+        try:
+            part = decode(self.parts[name], kind)
+            check(part)
+        except (ValueError, ScopeError):
+            self.drop(name)
+            return None
+        return part
+
+    def put(self, name: str, part: object) -> None:
+        """Store a part."""
+        from llmscope.tui.session.codec import encode
+
+        data = encode(part)
+        self.changed |= data != self.parts.get(name)
+        self.parts[name] = data
+
+    def drop(self, name: str) -> None:
+        """Remove an invalid part."""
+        self.invalid.add(name)
+        self.changed |= self.parts.pop(name, None) is not None
+
+
+def read_state() -> State:
+    """Return the stored state, and write nothing; what cannot be read counts as empty."""
+    try:
+        return _read()
+    except (OSError, ValueError):
+        return State()
+
+
+def open_state() -> State:
+    """Return the stored state for a start.
+
+    A file that cannot be read is set aside. The files of 0.1 are replaced by `state.json`.
+    """
+    with suppress(OSError, ValueError):
+        state = _read()
+        if not (state.sources or state.unreadable):
+            return state
+    with changing() as state:
+        pass
+    return state
+
+
+@contextmanager
+def changing() -> Iterator[State]:
+    """Yield the state to be changed, and write it, while no other process changes it.
+
+    A file that cannot be read, or holds invalid parts, is set aside and not overwritten. If the
+    folder cannot be written, only the change is lost: see `llmscope.tui.session.state_folder.flaw`.
+    """
+    path, safe = state_folder() / STATE, True
+    with locked():
+        try:
+            state = _read()
+        except (OSError, ValueError):
+            state, safe = State(), set_aside(path)
+        for found in state.unreadable:
+            set_aside(found)
+        yield state
+        if state.invalid and path.exists():
+            safe = set_aside(path, copy=True)
+        if state.changed and safe and write(STATE, _encoded(state)):
+            for found in state.sources:
+                found.unlink(missing_ok=True)
+            with suppress(OSError):
+                (state_folder() / "edits").rmdir()
+
+
+def forget_invalid(state: State) -> None:
+    """Drop the parts of the file that `state` found to be invalid; a copy is set aside."""
+    if state.invalid:
+        with changing() as current:
+            for name in state.invalid:
+                current.drop(name)
+
+
+def _read() -> State:
+    """Return the state.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is no state, or has another schema.
+    """
+    folder = state_folder()
+    try:
+        data = content(folder / STATE)
+    except FileNotFoundError:
+        if not any((folder / name).exists() for name in OLD):
+            return State()
+        from llmscope.tui.session.migration import old_state
+
+        return old_state(folder)
+    from msgspec import Raw
+
+    from llmscope.tui.session.codec import decode
+
+    parts = {name: bytes(part) for name, part in decode(data, dict[str, Raw]).items()}
+    if decode(parts.get("schema", b""), int) != SCHEMA:
+        raise ValueError("another schema")
+    return State(parts)
+
+
+def _encoded(state: State) -> bytes:
+    from msgspec import Raw
+
+    from llmscope.tui.session.codec import encode
+
+    parts = {name: Raw(data) for name, data in state.parts.items() if name != "schema"}
+    return encode({"schema": SCHEMA, **parts})
