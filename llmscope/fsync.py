@@ -1,4 +1,4 @@
-"""Flushing written files to the disk, as far as the file system supports it."""
+"""Replacing files completely or not at all, flushed to the disk if the file system supports it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,44 @@ from pathlib import Path
 
 _UNSYNCED = (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS, errno.EACCES, errno.EPERM, errno.EBADF)
 """Error numbers of file systems that cannot flush a file or a folder on request."""
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file, completely or not at all, by one that only this user may read.
+
+    The folder is created if it is missing. A symbolic link is replaced, not its target.
+
+    Raises:
+        OSError: the file cannot be written. An earlier one is unchanged.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = write_beside(path, data)
+    try:
+        os.replace(made, path)
+    except BaseException:
+        made.unlink()
+        raise
+    sync_folders([path.parent])
+
+
+def write_beside(path: Path, data: bytes) -> Path:
+    """Write a temporary file beside `path` that only this user may read, and return its path.
+
+    Raises:
+        OSError: it cannot be written completely, and is removed.
+    """
+    import tempfile  # late: starting the screen does not need it
+
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            sync_file(file.fileno())
+    except BaseException:
+        os.unlink(name)
+        raise
+    return Path(name)
 
 
 def sync_file(handle: int) -> None:

@@ -15,7 +15,7 @@ from llmscope.tui.state.layout_state import LayoutState
 
 def save_prompt(spec: str, text: str, past: UndoHistory | None = None) -> None:
     with changing() as state:
-        keep(state, spec, text, past)
+        keep(state, spec, text, past or UndoHistory())
 
 
 def save(name: str, part: object) -> None:

@@ -218,8 +218,9 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     """Save what the next start resumes, the prompt first."""
     # The editor may hold letters whose events have not reached the app yet.
     text = app.editor.text if app.begun else app.text
+    past = UndoHistory.of(app.editor.history) if app.begun else UndoHistory()
     with changing() as state:
-        keep(state, spec, text, UndoHistory.of(app.editor.history) if app.begun else None)
+        keep(state, spec, text, past)
     if not app.begun:
         return
     autosave.leave(text)

@@ -86,8 +86,10 @@ class Autosave:
 
     def leave(self, text: str) -> None:
         """Add the unwritten prompts and the last one to the history. The thread must have ended."""
+        from llmscope.tui.session.prompt_history import add
+
         self._end(text)
-        self._write(self.unwritten)
+        add(self.unwritten)
 
     def _end(self, text: str) -> None:
         """Note the last prompt of a model."""
@@ -102,12 +104,6 @@ class Autosave:
             with self._changed:
                 self.unwritten.append(PromptRecord(self._spec, prompt, round(time.time())))
 
-    def _write(self, earlier: list[PromptRecord]) -> None:
-        if earlier:
-            from llmscope.tui.session.prompt_history import add
-
-            add(earlier)
-
     def _put(self, text: str, past: UndoHistory, session: Session | None) -> None:
         with self._changed:
             self._next[self._spec] = text, past
@@ -117,6 +113,8 @@ class Autosave:
             self._thread.start()
 
     def _work(self) -> None:
+        from llmscope.tui.session.prompt_history import add
+
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._next)
@@ -130,6 +128,6 @@ class Autosave:
                     keep(state, spec, text, past)
                 if session is not None and not self._closed:
                     state.put("session", session)
-            self._write(earlier)
+            add(earlier)
             with self._changed:
                 del self.unwritten[: len(earlier)]

@@ -56,7 +56,7 @@ def old_state(folder: Path) -> State:
             else:
                 part, read = _PARTS[path.name]
                 state.put(part, read(data))
-            state.sources.append(path)
+            state.old[path] = True
         except (OSError, ValueError):
-            state.unreadable.append(path)
+            state.old[path] = False
     return state

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from llmscope.edits import parse
 from llmscope.sampler import Sampler
-from llmscope.tui.session.state_file import forget_invalid, open_state
+from llmscope.tui.session.state_file import changing
 from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.layout_state import LayoutState
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 MARKS = ("following", "target_pinned", "whole", "muted", "change")
 """The switches of the view state that are stored."""
+SAME = ("turns", "versus_prompt", "words", "sampler")
+"""The fields of the view state that are stored under their names."""
 FOREIGN = ("--trust-remote-code", "--allow-pickle")
 """Flags that allow foreign code to run must be given each time, and are never stored."""
 NOTHING = "no earlier session is kept here: this is a new one"
@@ -106,10 +108,7 @@ class Session(Struct, frozen=True):
             adapter=state.adapter,
             edits=tuple((str(one.edit), one.on) for one in state.edits),
             chosen=state.chosen,
-            turns=state.turns,
-            versus_prompt=state.versus_prompt,
-            words=state.words,
-            sampler=state.sampler,
+            **{name: getattr(state, name) for name in SAME},
         )
 
     def check(self) -> None:
@@ -119,19 +118,16 @@ class Session(Struct, frozen=True):
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
-        marks = {name: name in self.marks for name in MARKS}
-        place = asdict(self.place) | ({"position": -1} if marks["following"] else {})
+        found: dict[str, Any] = {name: name in self.marks for name in MARKS}
+        place = asdict(self.place) | ({"position": -1} if found["following"] else {})
         return replace(
             state,
-            **marks,  # type: ignore[arg-type]
+            **found,
+            **{name: getattr(self, name) for name in SAME},
             focus=replace(state.focus, **place),
             versus=self.place.versus,
-            turns=self.turns,
             edits=tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits),
             chosen=max(0, min(self.chosen, len(self.edits) - 1)),
-            versus_prompt=self.versus_prompt,
-            words=self.words,
-            sampler=self.sampler,
         )
 
     def loaded(self, state: ViewState) -> ViewState:
@@ -149,9 +145,8 @@ class Session(Struct, frozen=True):
 
 def left_last() -> tuple[Session | None, str]:
     """Return the last session, and an empty notice; or None, and a notice that says why."""
-    state = open_state()
-    session = state.get("session", Session, Session.check)
-    forget_invalid(state)
+    with changing() as state:
+        session = state.get("session", Session, Session.check)
     return session, "" if session else flaw() or NOTHING
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,23 +19,19 @@ OLD = ("theme", "screen.json", "prompts.json", "recent.json", "session.json", "e
 T = TypeVar("T")
 
 
+@dataclass
 class State:
     """The parts of the state. Each is decoded when it is asked for: an invalid one costs itself.
 
     Attributes:
         parts: JSON data by name: schema, theme, layout, recent, prompts, undo, session.
-        changed: whether a part is not as it is in the file.
         invalid: the names of the parts that could not be decoded.
-        sources: files of 0.1 whose content is in the parts.
-        unreadable: files of 0.1 that cannot be read.
+        old: the files of 0.1, and whether their content is in the parts.
     """
 
-    def __init__(self, parts: dict[str, bytes] | None = None) -> None:
-        self.parts = parts or {}
-        self.changed = False
-        self.invalid: set[str] = set()
-        self.sources: list[Path] = []
-        self.unreadable: list[Path] = []
+    parts: dict[str, bytes] = field(default_factory=dict)
+    invalid: set[str] = field(default_factory=set)
+    old: dict[Path, bool] = field(default_factory=dict)
 
     def get(self, name: str, kind: type[T], check: Callable[[T], object] = id) -> T | None:
         """Return a part; None if there is none, or if it is invalid.
@@ -58,14 +55,12 @@ class State:
         """Store a part."""
         from llmscope.tui.session.codec import encode
 
-        data = encode(part)
-        self.changed |= data != self.parts.get(name)
-        self.parts[name] = data
+        self.parts[name] = encode(part)
 
     def drop(self, name: str) -> None:
         """Remove an invalid part."""
         self.invalid.add(name)
-        self.changed |= self.parts.pop(name, None) is not None
+        self.parts.pop(name, None)
 
 
 def read_state() -> State:
@@ -83,7 +78,7 @@ def open_state() -> State:
     """
     with suppress(OSError, ValueError):
         state = _read()
-        if not (state.sources or state.unreadable):
+        if not state.old:
             return state
     with changing() as state:
         pass
@@ -103,16 +98,12 @@ def changing() -> Iterator[State]:
             state = _read()
         except (OSError, ValueError):
             state, safe = State(), set_aside(path)
-        for found in state.unreadable:
-            set_aside(found)
+        before = None if state.old else dict(state.parts)
         yield state
         if state.invalid and path.exists():
             safe = set_aside(path, copy=True)
-        if state.changed and safe and write(STATE, _encoded(state)):
-            for found in state.sources:
-                found.unlink(missing_ok=True)
-            with suppress(OSError):
-                (state_folder() / "edits").rmdir()
+        if state.parts != before and safe and write(STATE, _encoded(state)):
+            _clear(state.old)
 
 
 def forget_invalid(state: State) -> None:
@@ -147,6 +138,18 @@ def _read() -> State:
     if decode(parts.get("schema", b""), int) != SCHEMA:
         raise ValueError("another schema")
     return State(parts)
+
+
+def _clear(old: dict[Path, bool]) -> None:
+    """Remove the files of 0.1, and set those aside that could not be read."""
+    for path, taken in old.items():
+        if taken:
+            with suppress(OSError):
+                path.unlink()
+        else:
+            set_aside(path)
+    with suppress(OSError):
+        (state_folder() / "edits").rmdir()
 
 
 def _encoded(state: State) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from llmscope.fsync import sync_file, sync_folders
+from llmscope.fsync import replace_file
 from llmscope.text import display_text
 
 LOCK = ".lock"
@@ -65,7 +65,7 @@ def set_aside(path: Path, *, copy: bool = False) -> bool:
         elif not write(aside.name, content(path)):
             return False
     except (OSError, ValueError) as error:
-        _flaws.append(_unkept(error))
+        _report(error)
         return False
     _flaws.append(f"what an earlier session left cannot be read: set aside as {aside.name}")
     return True
@@ -78,21 +78,19 @@ def locked() -> Iterator[None]:
     The system releases the lock when a process ends, however it ends. A folder that cannot be
     locked within `PATIENCE` is written to all the same: see `flaw`.
     """
+    from filelock import FileLock, Timeout
+
     global _patience
     lock = None
     try:
-        from filelock import FileLock, Timeout
-
-        try:
-            state_folder().mkdir(parents=True, exist_ok=True)
-            found = FileLock(state_folder() / LOCK, timeout=_patience)
-            found.acquire(poll_interval=0.01)
-            lock = found
-        except Timeout:
-            _flaws.append("another process holds the lock on saved state: writing without it")
-            _patience = 0.0
+        state_folder().mkdir(parents=True, exist_ok=True)
+        lock = FileLock(state_folder() / LOCK, timeout=_patience)
+        lock.acquire(poll_interval=0.01)
+    except Timeout:
+        _flaws.append("another process holds the lock on saved state: writing without it")
+        _patience = 0.0
     except (OSError, NotImplementedError, ValueError) as error:
-        _flaws.append(_unkept(error))
+        _report(error)
     try:
         yield
     finally:
@@ -102,35 +100,16 @@ def locked() -> Iterator[None]:
 
 
 def write(name: str, data: bytes) -> bool:
-    """Replace a file of the folder, which must exist, and sync it to the disk.
-
-    A symbolic link is replaced itself. If the folder cannot be written, only the file is lost:
-    see `flaw`.
-
-    Returns:
-        Whether the file is on the disk.
-    """
-    import tempfile
-
+    """Replace a file of the folder; return whether it is on the disk: see `flaw`."""
     try:
-        path = state_folder() / name
-        handle, made = tempfile.mkstemp(dir=path.parent, prefix=f".{name}-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                sync_file(file.fileno())
-            os.replace(made, path)
-        except BaseException:
-            os.unlink(made)
-            raise
-        sync_folders([path.parent])
+        replace_file(state_folder() / name, data)
     except OSError as error:
-        _flaws.append(_unkept(error))
+        _report(error)
         return False
     return True
 
 
-def _unkept(error: Exception) -> str:
+def _report(error: Exception) -> None:
     reason = getattr(error, "strerror", None) or str(error)
-    return display_text(f"{state_folder()} cannot keep anything: {reason}").replace("\n", " ")[:300]
+    line = display_text(f"{state_folder()} cannot keep anything: {reason}").replace("\n", " ")
+    _flaws.append(line[:300])

@@ -36,10 +36,10 @@ def past_of(state: State, spec: str) -> UndoHistory:
     return UndoHistory()
 
 
-def keep(state: State, spec: str, text: str, past: UndoHistory | None = None) -> None:
-    """Store a prompt and its undo history; without steps, that of the same text stays."""
-    prompts, steps = state.get("prompts", dict[str, str]) or {}, past not in (None, UndoHistory())
-    if not steps and prompts.get(spec, "") == text:
+def keep(state: State, spec: str, text: str, past: UndoHistory) -> None:
+    """Store a prompt and its undo history; an empty one leaves that of the same text as it is."""
+    prompts = state.get("prompts", dict[str, str]) or {}
+    if past == UndoHistory() and prompts.get(spec, "") == text:
         return
     from msgspec import Raw
 
@@ -48,7 +48,7 @@ def keep(state: State, spec: str, text: str, past: UndoHistory | None = None) ->
     state.put("prompts", {**prompts, spec: text})
     undo = _undo(state)
     undo.pop(_key(spec), None)
-    if past is not None and steps:
+    if past != UndoHistory():
         undo[_key(spec)] = Raw(encode(past.nearest()))
     state.put("undo", _newest(undo))
 

@@ -86,7 +86,6 @@ def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in {**FILES, "history.jsonl": HISTORY}.items():
         (folder / name).write_bytes(text.encode("utf-8", "surrogatepass"))
     (folder / LOCK).touch()
-    flaw()
     return folder
 
 
@@ -172,6 +171,15 @@ def test_an_old_file_that_cannot_be_read_is_set_aside_and_the_others_are_not(
     assert state.get("theme", str) == (None if name == "theme" else "abyss")
     open_state()
     assert flaw() == ""
+
+
+def test_old_files_none_of_which_can_be_read_are_all_set_aside(old: Path) -> None:
+    for name in FILES:
+        (old / name).write_bytes(b"\xff")
+    open_state()
+    assert names(old) == sorted([LOCK, "history.jsonl", STATE, *(f"{name}.bad" for name in FILES)])
+    assert flaw().count("set aside") == len(FILES)
+    assert read_state().parts.keys() == {"schema"}
 
 
 @pytest.mark.parametrize("name", ["session.json", "edits/a95e2b7b.json"])

@@ -19,7 +19,6 @@ from llmscope.tui.session.state_folder import LOCK, flaw
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
-    flaw()
     return tmp_path / "state"
 
 

@@ -21,12 +21,13 @@ from llmscope.tui.session.prompt_history import PromptRecord, add
 from llmscope.tui.session.recent_models import remember
 from llmscope.tui.session.state_file import changing
 from llmscope.tui.session.stored_prompts import keep
+from llmscope.tui.session.undo_history import UndoHistory
 name, at = sys.argv[1], float(sys.argv[2])
 while time.time() < at:
     pass
 for number in range(5):
     with changing() as state:
-        keep(state, f"{name}-{number}", "text")
+        keep(state, f"{name}-{number}", "text", UndoHistory())
     add([PromptRecord(name, f"prompt {number}", 1.0)])
 remember(f"org/{name}")
 """

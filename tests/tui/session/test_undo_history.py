@@ -31,7 +31,6 @@ EDITS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), PIECES, st.boo
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
-    flaw()
     return tmp_path / "state"
 
 

@@ -50,13 +50,12 @@ class Left(NamedTuple):
 
 def left_by(spec: str) -> Left:
     """Read the prompt and undo history that an earlier session left for a model."""
-    from llmscope.tui.session.state_file import forget_invalid, open_state
+    from llmscope.tui.session.state_file import changing
     from llmscope.tui.session.state_folder import flaw
     from llmscope.tui.session.stored_prompts import past_of, prompt_of
 
-    state = open_state()
-    text, past = prompt_of(state, spec), past_of(state, spec)
-    forget_invalid(state)
+    with changing() as state:  # what cannot be read is set aside
+        text, past = prompt_of(state, spec), past_of(state, spec)
     return Left(text, past, flaw())
 
 
