@@ -18,6 +18,7 @@ import pytest
 import llmscope
 from tests.ending import ended
 from tests.families import small_config
+from tests.stored import prompts_in
 from tests.test_terminal import PATIENCE, Terminal
 
 BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
@@ -118,7 +119,7 @@ class Program(Terminal):
         after = self.raw[self.raw.rfind(LEFT[0]) :]
         for word in (b"Traceback", b"Error", b"error", b"terminate called"):
             assert word not in after
-        assert list(json.loads((self.state / "prompts.json").read_text()).values()) == [prompt]
+        assert prompts_in(self.state) == [prompt]
 
     @property
     def status(self):
@@ -223,7 +224,7 @@ def test_a_terminal_that_is_closed_ends_the_program_and_keeps_the_prompt(busy):
     while running.child.isalive():
         assert time.monotonic() < until, "it goes on"
         time.sleep(0.1)
-    assert list(json.loads((running.state / "prompts.json").read_text()).values()) == [prompt]
+    assert prompts_in(running.state) == [prompt]
 
 
 def test_ctrl_z_in_a_shell(tmp_path):

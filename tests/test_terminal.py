@@ -161,12 +161,16 @@ def test_kill_9_takes_no_more_than_a_second_of_what_was_typed(terminal):
 def test_what_cannot_be_read_is_set_aside_with_a_notice(terminal, tmp_path):
     state = tmp_path / "state"
     state.mkdir()
-    (state / "prompts.json").write_bytes(b"\x00 once {")
-    (state / "screen.json").write_text("[]")
+    (state / "state.json").write_bytes(b"\x00 once {")
+    (state / "history.jsonl").write_text("[]")
     program = terminal("builtin:sort")
-    program.wait("prompts.json.bad")
+    program.wait("state.json.bad")
+    program.wait("Next token")
+    program.child.send("\x12")  # ctrl+r, which reads the history
+    program.wait("history.jsonl.bad")
+    program.child.send("\x1b")
     program.wait("Next token")
     assert program.leave("\x11") == 0
-    assert (state / "prompts.json.bad").read_bytes() == b"\x00 once {"
-    assert (state / "screen.json.bad").read_text() == "[]"
+    assert (state / "state.json.bad").read_bytes() == b"\x00 once {"
+    assert (state / "history.jsonl.bad").read_text() == "[]"
     assert "Traceback" not in program.raw.decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
@@ -18,18 +18,9 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.session.autosave import Autosave
-from llmscope.tui.session.state_files import (
-    flaw,
-    save_past,
-    save_prompt,
-    save_screen,
-    save_session,
-    saved_past,
-    saved_prompt,
-    saved_screen,
-    set_aside,
-    state_folder,
-)
+from llmscope.tui.session.state_file import State, changing, forget_invalid, open_state
+from llmscope.tui.session.state_folder import flaw, state_folder
+from llmscope.tui.session.stored_prompts import keep, past_of, prompt_of
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.terminal.output_guard import leaving_on_signals, own_terminal
@@ -100,11 +91,12 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    notice = "; ".join(filter(None, (notice, set_aside(spec))))
-    kept, screen = saved_prompt(spec), saved_screen()
-    known = prompt or kept
+    state = open_state()
+    kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
+    forget_invalid(state)
+    notice = "; ".join(filter(None, (notice, flaw())))
+    known, newcomer = prompt or kept, left is None
     text = known or (examples(spec)[0] if _shipped(spec) else "")
-    left = _left(screen) if screen else None
     if session is not None:
         text, left = session.prompt, session.kept
     text += typed
@@ -120,11 +112,11 @@ def run(
         bandwidth=bandwidth,
         user=UserState(
             keymap=read_keymap(),
-            past=UndoHistory.from_record(saved_past(spec), kept).leading_to(kept, text),
+            past=past.leading_to(kept, text),
             kept=left,
             source=ModelSource(spec, options or {}, adapters),
-            newcomer=not screen,
-            first_look={} if known or screen or session else first_look(spec),
+            newcomer=newcomer,
+            first_look={} if known or session or not newcomer else first_look(spec),
             autosave=autosave,
             session=session,
             other=other,
@@ -202,10 +194,13 @@ def _remembered(load: Callable[[Progress], Scope], spec: str, progress: Progress
     return scope
 
 
-def _left(screen: dict[str, Any]) -> LayoutState:
+def _left(state: State) -> LayoutState | None:
+    """Return the layout as it was left; None if none is stored."""
+    if "layout" not in state.parts:  # on the first start, which imports nothing for it
+        return None
     from llmscope.tui.state.layout_state import LayoutState
 
-    return LayoutState.from_record(screen)
+    return state.get("layout", LayoutState)
 
 
 def _plan(
@@ -220,21 +215,21 @@ def _plan(
 
 
 def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
-    """Save what the next start resumes."""
-    if not app.begun:
-        save_prompt(spec, app.text)
-        return
+    """Save what the next start resumes, the prompt first."""
     # The editor may hold letters whose events have not reached the app yet.
-    text, past = app.editor.text, UndoHistory.of(app.editor.history)
-    save_prompt(spec, text)
+    text = app.editor.text if app.begun else app.text
+    past = UndoHistory.of(app.editor.history) if app.begun else UndoHistory()
+    with changing() as state:
+        keep(state, spec, text, past)
+    if not app.begun:
+        return
     autosave.leave(text)
-    if past != UndoHistory():
-        save_past(spec, past.to_record(text))
     from llmscope.tui.session.session import Session
 
     session = Session.of(app)
-    save_screen(session.kept.to_record())
-    save_session(session.to_record())
+    with changing() as state:
+        state.put("layout", session.kept)
+        state.put("session", session)
 
 
 def _within(seconds: float, work: Callable[[], None]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.draw import theme_names
 from llmscope.draw.color.theme import load_theme
-from llmscope.tui.session.state_files import save_theme
+from llmscope.tui.session.state_file import changing
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -45,7 +45,8 @@ def choose(host: Host, name: str) -> None:
     """Change to a theme by the user's choice, which the next start uses again."""
     if host.may("theme-next"):
         apply_theme(host, name)
-        save_theme(name)
+        with changing() as state:
+            state.put("theme", name)
 
 
 def next_theme(host: Host) -> None:

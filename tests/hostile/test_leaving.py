@@ -1,6 +1,5 @@
 """The screen on hostile models: it says what is wrong, and every way to leave works at once."""
 
-import json
 import time
 
 import psutil
@@ -11,6 +10,7 @@ from tests.hostile.test_templates import HOSTILE
 from tests.hostile.test_tokenizer_panics import LONG, split, write
 from tests.models.chats import chat_tokenizer
 from tests.models.checkpoints import save_model
+from tests.stored import prompts_in
 from tests.test_signals import Program, heeded  # noqa: F401 - a fixture
 
 pytestmark = pytest.mark.slow
@@ -72,4 +72,4 @@ def test_a_tokenizer_that_panics_keeps_nobody(opened, tmp_path):
     program.child.send("\x15cd")  # another text is looked at as before
     program.wait("reused")
     assert leave(program, "\x11") < AT_ONCE
-    assert json.loads((program.state / "prompts.json").read_text())
+    assert prompts_in(program.state)

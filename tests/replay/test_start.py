@@ -79,4 +79,4 @@ def test_the_real_program(five, tmp_path):
     terminal.child.close()
     assert terminal.child.exitstatus == 0
     left = [path.name for path in (tmp_path / "state").rglob("*")]
-    assert not {"prompts.json", "session.json", "screen.json", "recent.json"} & set(left)
+    assert not {"state.json", "history.jsonl"} & set(left)

@@ -10,10 +10,17 @@ from textual.pilot import Pilot
 from llmscope.draw import RenderOptions
 from llmscope.figure import Focus
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.user_state import UserState
 from tests.tui.acting import ActingEngine
 
 PROMPT = "The capital of France is"
+
+
+@pytest.fixture(autouse=True)
+def no_flaws() -> None:
+    """What a test before left to be told is not told in this one."""
+    flaw()
 
 
 @dataclass

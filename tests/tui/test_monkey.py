@@ -16,7 +16,7 @@ import llmscope
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.prompt.editor import PromptEditor
-from llmscope.tui.session.state_files import save_prompt, saved_prompt
+from tests.stored import save_prompt, saved_prompt
 from tests.tui.conftest import Open
 from tests.tui.real import screen
 

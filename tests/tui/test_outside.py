@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -12,9 +11,11 @@ import pexpect
 import pytest
 
 from llmscope.tui.panes.pane import fitting_title
-from llmscope.tui.session.state_files import LOCK, save_prompt, save_screen, saved_prompt
+from llmscope.tui.session.state_file import STATE
+from llmscope.tui.session.state_folder import LOCK
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.widgets.header import count, fit_sides, size
+from tests.stored import part_in, save, save_prompt, saved_prompt
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.screenshot"]
 
@@ -34,7 +35,15 @@ def test_the_first_picture_waits_for_no_numpy() -> None:
 
 
 LATER = {
-    *("json", "textual.widgets._markdown", "markdown_it", "plotext", "rich.markdown", "typer"),
+    *(
+        "json",
+        "msgspec",
+        "textual.widgets._markdown",
+        "markdown_it",
+        "plotext",
+        "rich.markdown",
+        "typer",
+    ),
     *("llmscope.edits", "llmscope.engine", "llmscope.figure", "llmscope.lenses", "llmscope.scope"),
     *("llmscope.draw.figures", "llmscope.draw.glyphs", "llmscope.draw.painting"),
     *("llmscope.models.info", "llmscope.models.tokenizer.roles", "llmscope.record"),
@@ -59,6 +68,7 @@ LATER = {
     "llmscope.tui.features.models.model_picker",
     "llmscope.tui.dialogs.history_picker",
     "llmscope.tui.session.recent_models",
+    "llmscope.tui.session.migration",
     "llmscope.tui.features.save.dialog",
     "llmscope.tui.state.view_state",
     "llmscope.tui.session.session",
@@ -95,8 +105,8 @@ main()
     if returning:
         # Who was here before is shown what was left.
         save_prompt("builtin:sort", "CAB")
-        save_screen(LayoutState(workspace="heads").to_record())
-        later = LATER - {"json", "llmscope.tui.state.layout_state"}
+        save("layout", LayoutState(workspace="heads"))
+        later = LATER - {"msgspec", "llmscope.tui.state.layout_state"}
     root = Path(__file__).parents[2]
     environ = {"PYTHONPATH": str(root), "NO_COLOR": "", "SSH_CONNECTION": ""}
     terminal = {"TERM": "xterm-256color", "COLORTERM": colours}
@@ -146,16 +156,20 @@ def test_each_model_keeps_its_last_prompt(state: Path) -> None:
     save_prompt("gpt2", "The capital\n\x1b[31m 漢")
     save_prompt("other", "x")
     assert saved_prompt("gpt2") == "The capital\n\x1b[31m 漢"
-    assert sorted(path.name for path in state.iterdir()) == [LOCK, "prompts.json"]
+    assert sorted(path.name for path in state.iterdir()) == [LOCK, STATE]
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"gpt2": 3}', "\x00"])
-def test_a_broken_state_file_is_an_empty_one(state: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", "\x00", '{"schema": 1, "prompts": {"gpt2": 3}}', '{"schema": 2}']
+)
+def test_a_broken_state_file_is_an_empty_one_and_set_aside(state: Path, content: str) -> None:
     state.mkdir()
-    (state / "prompts.json").write_text(content)
+    (state / STATE).write_text(content)
     assert saved_prompt("gpt2") == ""
+    assert (state / STATE).read_text() == content, "reading changes nothing"
     save_prompt("gpt2", "x")
-    assert json.loads((state / "prompts.json").read_text()) == {"gpt2": "x"}
+    assert part_in(state, "prompts") == {"gpt2": "x"}
+    assert (state / f"{STATE}.bad").read_text() == content
 
 
 def test_a_folder_that_cannot_be_written_costs_the_prompt_only(

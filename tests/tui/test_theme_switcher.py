@@ -12,9 +12,11 @@ from textual.css import stylesheet
 from llmscope.draw import RenderOptions, load_theme, theme_names
 from llmscope.draw.color.arithmetic import contrast, parse_hex
 from llmscope.tui import app as app_module
-from llmscope.tui.session.state_files import save_theme, saved_theme
+from llmscope.tui.session.state_file import STATE
+from llmscope.tui.session.state_folder import LOCK
 from llmscope.tui.theme.textual_theme import textual_theme
 from llmscope.tui.theme_switcher import EVERY, apply_theme, choose
+from tests.stored import save, saved_theme
 from tests.tui.conftest import Open, Session
 
 
@@ -151,15 +153,16 @@ async def test_what_is_wrong_in_it_is_one_notice(opened: Open, folders: Path) ->
 
 def test_what_is_remembered_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert saved_theme() is None
-    save_theme("abyss")
-    save_theme("vellum")
+    save("theme", "abyss")
+    save("theme", "vellum")
     assert saved_theme() == "vellum"
-    assert len(list((tmp_path / "state").iterdir())) == 1
-    (tmp_path / "state" / "theme").write_bytes(b"\xff")
-    assert saved_theme() is None
+    assert sorted(path.name for path in (tmp_path / "state").iterdir()) == [LOCK, STATE]
+    for content in (b"\xff", b'{"schema": 1, "theme": "\xff"}', b'{"schema": 1, "theme": 3}'):
+        (tmp_path / "state" / STATE).write_bytes(content)
+        assert saved_theme() is None
     (tmp_path / "file").touch()
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "file" / "state"))
-    save_theme("dark")
+    save("theme", "dark")
     assert saved_theme() is None
 
 

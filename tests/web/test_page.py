@@ -1,7 +1,6 @@
 """The real program on a page: `llmscope serve` in a process, and what a browser would send it."""
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ import aiohttp
 import psutil
 import pytest
 
+from tests.stored import prompts_in
 from tests.web.serving import PATIENCE, Page, connect, gone, shows, types
 
 
@@ -42,7 +42,7 @@ def programs(process):
 
 
 def saved(folder):
-    return list(json.loads((folder / "state" / "prompts.json").read_text()).values())
+    return prompts_in(folder / "state")
 
 
 @pytest.mark.slow

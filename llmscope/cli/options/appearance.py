@@ -33,10 +33,10 @@ def screen_look(
     Raises:
         ScopeError: the theme does not exist.
     """
-    from llmscope.tui.session.state_files import saved_theme
+    from llmscope.tui.session.state_file import read_state
     from llmscope.tui.terminal.background_color import asking
 
-    name = saved_theme() if theme is None else theme
+    name = (read_state().get("theme", str) or None) if theme is None else theme
     if theme is None and name is not None:
         try:
             load_theme(name)

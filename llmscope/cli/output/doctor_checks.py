@@ -96,10 +96,10 @@ def terminal(environ: Mapping[str, str]) -> dict[str, Any]:
 def _theme(environ: Mapping[str, str], tier: str) -> dict[str, Any]:
     """Return the theme that the screen would have, and why."""
     from llmscope.draw import DEFAULT_THEME
-    from llmscope.tui.session.state_files import saved_theme
+    from llmscope.tui.session.state_file import read_state
     from llmscope.tui.terminal.background_color import asking
 
-    saved = saved_theme()
+    saved = read_state().get("theme", str)
     with asking(environ, tier != "none") as question:
         answer = question.answer()
     background = "unknown" if answer.dark is None else "dark" if answer.dark else "light"
@@ -114,7 +114,7 @@ def folders() -> dict[str, dict[str, Any]]:
     """Return llmscope's folders, and whether each can be written."""
     from llmscope.config import config_folder
     from llmscope.models.files.cache import cache_folder
-    from llmscope.tui.session.state_files import state_folder
+    from llmscope.tui.session.state_folder import state_folder
 
     places = {"cache": cache_folder(), "state": state_folder()}
     found: dict[str, dict[str, Any]] = {

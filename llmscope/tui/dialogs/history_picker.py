@@ -15,6 +15,7 @@ from textual.widgets import Input, Static
 from llmscope.tui.dialogs.base import LineScreen, TextLine
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.prompt_history import PromptRecord, read
+from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.widgets.choice_list import Choice, Choices, whole
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ AGES = (("min", 60), ("h", 60), ("d", 24), ("wk", 7), ("yr", 52))
 def open_list(host: Host) -> None:
     """Open the picker; the chosen prompt goes into the active editor, as one undo step."""
     host.push_screen(RecallScreen(host, host.prompts.active))
+    if said := flaw():
+        host.tell(said, "warning")
 
 
 def age(seconds: float) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from threading import Condition, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmscope.tui.session.history_policy import HistoryPolicy
-from llmscope.tui.session.state_files import flaw, save_past, save_prompt, save_session
+from llmscope.tui.session.state_file import changing
+from llmscope.tui.session.state_folder import flaw
+from llmscope.tui.session.stored_prompts import keep
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
     from llmscope.tui.session.prompt_history import PromptRecord
+    from llmscope.tui.session.session import Session
 
 DELAY = 0.5
 """Seconds from a change until it is written; later changes are written with it."""
@@ -28,16 +31,19 @@ class Autosave:
     Args:
         spec: the model.
         text: the first prompt.
+
+    Attributes:
+        unwritten: the prompts that the history file does not hold yet, newest last.
     """
 
     def __init__(self, spec: str, text: str) -> None:
         self._spec = spec
         self._stays = HistoryPolicy(text, time.monotonic())
-        self._earlier: list[tuple[str, str, float]] = []
+        self.unwritten: list[PromptRecord] = []
         self._due = False
         self._changed = Condition()
         self._next: dict[str, tuple[str, UndoHistory]] = {}
-        self._session: dict[str, Any] | None = None
+        self._session: Session | None = None
         self._closed = False
         self._thread = Thread(target=self._work, name="llmscope-autosave", daemon=True)
 
@@ -46,11 +52,16 @@ class Autosave:
         self._note(self._stays.changed(host.editor.text, time.monotonic()))
         if not self._due:
             self._due = True
-            host.set_timer(DELAY, lambda: self._take(host))
+            host.set_timer(DELAY, lambda: self.save(host))
 
     def save(self, host: Host) -> None:
         """Save the prompt now."""
-        self._take(host)
+        self._due = False
+        from llmscope.tui.session.session import Session
+
+        if said := flaw():
+            host.tell(said, "warning")
+        self._put(host.editor.text, UndoHistory.of(host.editor.history), Session.of(host))
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
         """Save the prompt of another model from now on.
@@ -75,15 +86,10 @@ class Autosave:
 
     def leave(self, text: str) -> None:
         """Add the unwritten prompts and the last one to the history. The thread must have ended."""
+        from llmscope.tui.session.prompt_history import add
+
         self._end(text)
-        self._write(self._earlier)
-
-    @property
-    def unwritten(self) -> list[PromptRecord]:
-        """Return the prompts that the history file does not hold yet, newest last."""
-        from llmscope.tui.session.prompt_history import PromptRecord
-
-        return [PromptRecord(*one) for one in self._earlier]
+        add(self.unwritten)
 
     def _end(self, text: str) -> None:
         """Note the last prompt of a model."""
@@ -93,25 +99,12 @@ class Autosave:
 
     def _note(self, prompt: str | None) -> None:
         if prompt is not None:
+            from llmscope.tui.session.prompt_history import PromptRecord
+
             with self._changed:
-                self._earlier.append((self._spec, prompt, time.time()))
+                self.unwritten.append(PromptRecord(self._spec, prompt, round(time.time())))
 
-    def _write(self, earlier: list[tuple[str, str, float]]) -> None:
-        if earlier:
-            from llmscope.tui.session.prompt_history import PromptRecord, add
-
-            add([PromptRecord(*one) for one in earlier])
-
-    def _take(self, host: Host) -> None:
-        self._due = False
-        from llmscope.tui.session.session import Session
-
-        if said := flaw():
-            host.tell(said, "warning")
-        past = UndoHistory.of(host.editor.history)
-        self._put(host.editor.text, past, Session.of(host).to_record())
-
-    def _put(self, text: str, past: UndoHistory, session: dict[str, Any] | None) -> None:
+    def _put(self, text: str, past: UndoHistory, session: Session | None) -> None:
         with self._changed:
             self._next[self._spec] = text, past
             self._session = session
@@ -120,19 +113,21 @@ class Autosave:
             self._thread.start()
 
     def _work(self) -> None:
+        from llmscope.tui.session.prompt_history import add
+
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._next)
                 if not self._next:
                     return
-                spec = next(iter(self._next))
-                text, past = self._next.pop(spec)
+                prompts, self._next = self._next, {}
                 session, self._session = self._session, None
-                earlier = list(self._earlier)
-            save_past(spec, past.to_record(text))  # first: it is valid only for its text
-            save_prompt(spec, text)
-            if session is not None and not self._closed:
-                save_session(session)
-            self._write(earlier)
-            with self._changed:  # until now `unwritten` must list these
-                del self._earlier[: len(earlier)]
+                earlier = list(self.unwritten)
+            with changing() as state:
+                for spec, (text, past) in prompts.items():
+                    keep(state, spec, text, past)
+                if session is not None and not self._closed:
+                    state.put("session", session)
+            add(earlier)
+            with self._changed:
+                del self.unwritten[: len(earlier)]

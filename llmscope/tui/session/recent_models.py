@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from os.path import exists, expanduser
 from pathlib import Path
+from typing import NamedTuple
 
 from llmscope.errors import ScopeError
 from llmscope.models.spec import parse
-from llmscope.tui.session.state_files import locked, save_recent, saved_recent
+from llmscope.tui.session.state_file import changing, read_state
 
 MOST = 20
 """The most models to keep."""
@@ -16,8 +16,7 @@ LONGEST = 4096
 """The most characters of a name, as of a path."""
 
 
-@dataclass(frozen=True)
-class Recent:
+class Recent(NamedTuple):
     """A model that was opened.
 
     Attributes:
@@ -40,9 +39,10 @@ def remember(spec: str) -> None:
     path = _whole(parsed.name) if parsed.source in ("folder", "gguf") else ""
     if path is None:
         return
-    with locked():
-        others = [one for one in saved_recent() if one != (spec, path)]
-        save_recent([(spec, path), *others][:MOST])
+    opened = Recent(spec, path)
+    with changing() as state:
+        others = [one for one in state.get("recent", list[Recent]) or [] if one != opened]
+        state.put("recent", [opened, *others][:MOST])
 
 
 def recent() -> list[Recent]:
@@ -51,7 +51,7 @@ def recent() -> list[Recent]:
     A folder that was opened from elsewhere by a relative name has its absolute path as its spec.
     """
     found: dict[str, Recent] = {}
-    for spec, path in saved_recent():
+    for spec, path in read_state().get("recent", list[Recent]) or []:
         if len(spec) > LONGEST or (path and not exists(path)):
             continue
         same = not path or _whole(expanduser(spec)) == path

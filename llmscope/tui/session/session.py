@@ -6,14 +6,16 @@ It is written with the prompt, so it is at most half a second behind the last le
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from llmscope.edits import parse
-from llmscope.errors import ScopeError
 from llmscope.sampler import Sampler
-from llmscope.tui.session.state_files import SCHEMA, SESSION, move_aside, saved_session
+from llmscope.tui.session.state_file import changing
+from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.layout_state import LayoutState
 
@@ -21,15 +23,32 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
-PLACE = ("layer", "head", "position", "target", "versus", "neuron", "step", "weight")
-"""The stored fields of the cursor's focus: integers or None."""
+MARKS = ("following", "target_pinned", "whole", "muted", "change")
+"""The switches of the view state that are stored."""
+SAME = ("turns", "versus_prompt", "words", "sampler")
+"""The fields of the view state that are stored under their names."""
 FOREIGN = ("--trust-remote-code", "--allow-pickle")
 """Flags that allow foreign code to run must be given each time, and are never stored."""
 NOTHING = "no earlier session is kept here: this is a new one"
 
+Index = Annotated[int, Meta(ge=-(2**31), le=2**31)]
+Count = Annotated[int, Meta(ge=0, le=2**31)]
 
-@dataclass(frozen=True)
-class Session:
+
+class Place(Struct, frozen=True):
+    """The fields of the cursor's focus that are stored."""
+
+    layer: Index
+    head: Index
+    position: Index
+    target: Index | None
+    versus: Index | None
+    neuron: Index | None
+    step: Index | None
+    weight: Index | None
+
+
+class Session(Struct, frozen=True):
     """The stored state of a session.
 
     Attributes:
@@ -41,9 +60,8 @@ class Session:
         cursor: line and column of the text cursor.
         pane: the pane that had the focus; empty if the prompt had it.
         kept: workspace, panes, views and modes.
-        place: the cursor on the map and related fields, by the names of `PLACE`.
-        marks: which switches of the view state are on: following, target_pinned, whole, muted,
-            change.
+        place: the cursor on the map and related fields.
+        marks: which switches of the view state are on, of `MARKS`.
         adapter: the active adapter; None is the base model, or the adapter that was opened.
         edits: each edit as it is written, and whether it is on.
         chosen: index of the chosen edit.
@@ -58,15 +76,15 @@ class Session:
     folder: str
     special_tokens: bool
     prompt: str
-    cursor: tuple[int, int]
+    cursor: tuple[Count, Count]
     pane: str
     kept: LayoutState
-    place: Mapping[str, int | None]
+    place: Place
     marks: frozenset[str]
     adapter: str | None
     edits: tuple[tuple[str, bool], ...]
-    chosen: int
-    turns: tuple[tuple[str, int], ...]
+    chosen: Count
+    turns: tuple[tuple[str, Count], ...]
     versus_prompt: str | None
     words: tuple[str, str] | None
     sampler: Sampler
@@ -75,7 +93,6 @@ class Session:
     def of(cls, host: Host) -> Session:
         """Return the state to store of the session on screen."""
         state, panes, source = host.state, host.grid, host.source
-        marks = ("following", "target_pinned", "whole", "muted", "change")
         return cls(
             model=source.spec,
             flags=tuple(word for word in source.flags if word not in FOREIGN),
@@ -86,37 +103,31 @@ class Session:
             cursor=host.editor.cursor_location,
             pane="" if host.key_line.in_prompt else panes.current,
             kept=LayoutState.of(panes.workspace, panes.arrangements, state),
-            place={name: getattr(state.focus, name) for name in PLACE},
-            marks=frozenset(name for name in marks if getattr(state, name)),
+            place=Place(*(getattr(state.focus, name) for name in Place.__struct_fields__)),
+            marks=frozenset(name for name in MARKS if getattr(state, name)),
             adapter=state.adapter,
             edits=tuple((str(one.edit), one.on) for one in state.edits),
             chosen=state.chosen,
-            turns=state.turns,
-            versus_prompt=state.versus_prompt,
-            words=state.words,
-            sampler=state.sampler,
+            **{name: getattr(state, name) for name in SAME},
         )
+
+    def check(self) -> None:
+        """Raise ScopeError if an edit cannot be parsed."""
+        for text, _ in self.edits:
+            parse(text)
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
-        place = dict(self.place)
-        if "following" in self.marks:
-            place["position"] = -1
+        found: dict[str, Any] = {name: name in self.marks for name in MARKS}
+        place = asdict(self.place) | ({"position": -1} if found["following"] else {})
         return replace(
             state,
-            focus=replace(state.focus, **place),  # type: ignore[arg-type]
-            following="following" in self.marks,
-            target_pinned="target_pinned" in self.marks,
-            versus=self.place["versus"],
-            whole="whole" in self.marks,
-            turns=self.turns,
+            **found,
+            **{name: getattr(self, name) for name in SAME},
+            focus=replace(state.focus, **place),
+            versus=self.place.versus,
             edits=tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits),
             chosen=max(0, min(self.chosen, len(self.edits) - 1)),
-            muted="muted" in self.marks,
-            change="change" in self.marks,
-            versus_prompt=self.versus_prompt,
-            words=self.words,
-            sampler=self.sampler,
         )
 
     def loaded(self, state: ViewState) -> ViewState:
@@ -131,60 +142,12 @@ class Session:
             host.grid.point(self.pane)
             host.screen.set_focus(host.placeholder)  # until there are figures
 
-    def to_record(self) -> dict[str, Any]:
-        """Return the session as JSON data."""
-        record = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        screen, sampler = self.kept.to_record(), asdict(self.sampler)
-        marks = sorted(self.marks)
-        return {"schema": SCHEMA, **record, "kept": screen, "marks": marks, "sampler": sampler}
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> Session:
-        """Return the session from the JSON data of a file.
-
-        Raises:
-            ValueError: the data is no session, or has another schema.
-        """
-        try:
-            if record["schema"] != SCHEMA:
-                raise ValueError("another schema")
-            words, place = record["words"], record["place"]
-            session = cls(
-                *(_text(record["model"]), _texts(record["flags"]), _texts(record["adapters"])),
-                *(_text(record["folder"]), _is(record["special_tokens"], bool)),
-                prompt=_text(record["prompt"]),
-                cursor=(_count(record["cursor"][0]), _count(record["cursor"][1])),
-                pane=_text(record["pane"]),
-                kept=LayoutState.from_record(_is(record["kept"], dict)),
-                place={name: _whole(place[name]) for name in PLACE},
-                marks=frozenset(_texts(record["marks"])),
-                adapter=_maybe_text(record["adapter"]),
-                edits=tuple((_text(edit), _is(on, bool)) for edit, on in record["edits"]),
-                chosen=_count(record["chosen"]),
-                turns=tuple((_text(pane), _count(count)) for pane, count in record["turns"]),
-                versus_prompt=_maybe_text(record["versus_prompt"]),
-                words=None if words is None else (_text(words[0]), _text(words[1])),
-                sampler=Sampler(**_is(record["sampler"], dict)),
-            )
-            for text, _ in session.edits:
-                parse(text)
-            if None in (session.place["layer"], session.place["head"], session.place["position"]):
-                raise ValueError("a cursor that is nowhere")
-        except (KeyError, IndexError, TypeError, ScopeError) as error:
-            raise ValueError(str(error)) from None
-        return session
-
 
 def left_last() -> tuple[Session | None, str]:
     """Return the last session, and an empty notice; or None, and a notice that says why."""
-    record = saved_session()
-    if record:
-        try:
-            return Session.from_record(record), ""
-        except ValueError:
-            pass
-    # A file that holds no session, or that of another version, is not overwritten.
-    return None, move_aside([SESSION], lambda path: False) or NOTHING
+    with changing() as state:
+        session = state.get("session", Session, Session.check)
+    return session, "" if session else flaw() or NOTHING
 
 
 def _here() -> str:
@@ -192,36 +155,3 @@ def _here() -> str:
         return os.getcwd()
     except OSError:  # the folder was deleted
         return ""
-
-
-def _is(found: Any, kind: type) -> Any:
-    if type(found) is not kind:
-        raise TypeError(f"no {kind.__name__}")
-    return found
-
-
-def _text(found: Any) -> str:
-    text: str = _is(found, str)
-    return text
-
-
-def _maybe_text(found: Any) -> str | None:
-    return None if found is None else _text(found)
-
-
-def _texts(found: Any) -> tuple[str, ...]:
-    return tuple(map(_text, _is(found, list)))
-
-
-def _whole(found: Any) -> int | None:
-    if found is not None and abs(_is(found, int)) > 2**31:
-        raise ValueError("a number that counts nothing")
-    number: int | None = found
-    return number
-
-
-def _count(found: Any) -> int:
-    number = _whole(_is(found, int))
-    if number is None or number < 0:
-        raise ValueError("less than nothing")
-    return number

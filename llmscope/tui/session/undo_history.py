@@ -1,12 +1,8 @@
-"""The stored edits of the prompt, so that undo reaches back into earlier sessions.
-
-The record names its text, and is used only if each step can be replayed from there: a file that
-holds anything else counts as empty.
-"""
+"""The edits that led to a prompt, so that undo reaches back into earlier sessions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,13 +10,12 @@ from textual.document._document import EditResult, Location, Selection
 from textual.document._edit import Edit
 from textual.document._history import EditHistory
 
-from llmscope.tui.session.state_files import SCHEMA
 from llmscope.tui.state.document import PromptDocument, end_of
 
 CHANGES = 200
-"""The most changes to keep, and the most steps that the editor holds."""
+"""The most changes to store, and the most steps that the editor holds."""
 BYTES = 1_000_000
-"""The most bytes of all changes together; the oldest are dropped first."""
+"""The most bytes of all stored changes together; the oldest are dropped first."""
 
 
 class TextChange(NamedTuple):
@@ -87,28 +82,16 @@ class UndoHistory:
             return self
         return UndoHistory((*self.undo, (TextChange(0, 0, text, other),)))
 
-    def to_record(self, text: str) -> dict[str, Any]:
-        """Return JSON data with the steps nearest to the text, as many as may be kept."""
+    def nearest(self) -> UndoHistory:
+        """Return the steps nearest to the text, as many as may be stored."""
         room = [CHANGES, BYTES]
-        return {
-            "schema": SCHEMA,
-            "text": text,
-            "undo": _nearest(self.undo, room),
-            "redo": _nearest(self.redo, room),
-        }
+        return UndoHistory(_nearest(self.undo, room), _nearest(self.redo, room))
 
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any], text: str) -> UndoHistory:
-        """Return the history from any JSON data; empty if it does not lead to `text`."""
-        try:
-            if record["schema"] != SCHEMA or record["text"] != text:
-                return cls()
-            past = cls(_steps(record["undo"]), _steps(record["redo"]))
-            _walk(text, (change.undone for step in past.undo[::-1] for change in step[::-1]))
-            _walk(text, (change for step in past.redo[::-1] for change in step))
-        except (KeyError, TypeError, ValueError):
-            return cls()
-        return past
+    def leads_to(self, text: str) -> bool:
+        """Return whether each step can be taken from a text, and there are not too many."""
+        back = [change.undone for step in self.undo[::-1] for change in step[::-1]]
+        forth = [change for step in self.redo[::-1] for change in step]
+        return all(len(way) <= CHANGES and _leads(text, way) for way in (back, forth))
 
 
 def _stacks(history: EditHistory) -> tuple[Any, Any]:
@@ -135,38 +118,24 @@ def _edit(change: TextChange) -> Edit:
     return edit
 
 
-def _nearest(steps: Sequence[Step], room: list[int]) -> list[Step]:
+def _nearest(steps: tuple[Step, ...], room: list[int]) -> tuple[Step, ...]:
     """Return the last steps that fit into the changes and bytes of `room`, and reduce those."""
-    import json
+    from llmscope.tui.session.codec import encode
 
-    kept: list[Step] = []
-    for step in reversed(steps):
-        length = len(json.dumps(step, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-        if len(step) > room[0] or length > room[1]:
+    for at in reversed(range(len(steps))):
+        left = room[0] - len(steps[at]), room[1] - len(encode(steps[at]))
+        if min(left) < 0:
             room[:] = [0, 0]
-            break
-        room[:] = [room[0] - len(step), room[1] - length]
-        kept.append(step)
-    return kept[::-1]
-
-
-def _steps(found: Any) -> tuple[Step, ...]:
-    """Return the steps from JSON data; raise TypeError or ValueError if it is invalid."""
-    if not isinstance(found, list):
-        raise TypeError
-    steps = tuple(tuple(TextChange(*change) for change in step) for step in found)
-    for change in (change for step in steps for change in step):
-        if [type(part) for part in change] != [int, int, str, str]:
-            raise TypeError
-    if sum(map(len, steps)) > CHANGES:
-        raise ValueError
+            return steps[at + 1 :]
+        room[:] = left
     return steps
 
 
-def _walk(text: str, changes: Iterable[TextChange]) -> None:
-    """Apply the changes to a text; raise ValueError if one does not fit."""
+def _leads(text: str, changes: Iterable[TextChange]) -> bool:
+    """Return whether each change fits, one after the other, from a text on."""
     document = PromptDocument(text)
     for change in changes:
         if not document.holds(change.old, change.start):
-            raise ValueError
+            return False
         document.replace_range(change.start, end_of(change.start, change.old), change.new)
+    return True

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from llmscope.tui.state.layout import Arrangement
 from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
-from llmscope.tui.state.workspaces import BY_NAME, WORKSPACES, Workspace
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 
-@dataclass(frozen=True)
-class LayoutState:
-    """The stored layout. Everything is stored by name, since later versions may have more.
+class LayoutState(Struct, frozen=True, rename={"arrangements": "panes"}):
+    """The stored layout, by names. Other packages and later versions may have more of them.
 
     Attributes:
         workspace: the workspace that was on screen.
-        arrangements: by workspace: which panes are shown, and in which order.
+        arrangements: by workspace: which panes are shown, and in which order. `PaneGrid` drops
+            the panes that are missing, once those of other packages are known.
         view: lens and mode of the map's view.
         attention: the mode of the attention pane.
     """
 
     workspace: str = WORKSPACES[0].name
-    arrangements: Mapping[str, Arrangement] = field(default_factory=dict)
+    arrangements: Mapping[str, Arrangement] = {}
     view: tuple[str, str] = (MAP_VIEWS[0].lens, MAP_VIEWS[0].mode)
     attention: str = ATTENTION_MODES[0]
 
@@ -51,43 +53,3 @@ class LayoutState:
         if self.attention in ATTENTION_MODES:
             state = replace(state, attention=ATTENTION_MODES.index(self.attention))
         return state
-
-    def to_record(self) -> dict[str, Any]:
-        """Return the layout as JSON data."""
-        return {
-            "workspace": self.workspace,
-            "panes": {
-                name: {"order": list(one.order), "hidden": sorted(one.hidden)}
-                for name, one in self.arrangements.items()
-            },
-            "view": list(self.view),
-            "attention": self.attention,
-        }
-
-    @classmethod
-    def from_record(cls, record: Mapping[str, Any]) -> LayoutState:
-        """Return a layout from any JSON data: invalid values become the defaults."""
-        view, attention = _words(record.get("view")), record.get("attention")
-        workspace, panes = record.get("workspace"), _mapping(record.get("panes"))
-        kept = {name: _mapping(panes.get(name)) for name in BY_NAME}
-        return cls(
-            workspace if isinstance(workspace, str) and workspace in BY_NAME else cls.workspace,
-            {
-                # Other packages' panes are not known yet: `PaneGrid` drops those that are missing.
-                name: Arrangement(
-                    tuple(dict.fromkeys((*_words(found.get("order")), *BY_NAME[name].details))),
-                    frozenset(_words(found.get("hidden"))),
-                )
-                for name, found in kept.items()
-            },
-            (view[0], view[1]) if len(view) == 2 else cls.view,
-            attention if isinstance(attention, str) else cls.attention,
-        )
-
-
-def _mapping(found: object) -> Mapping[str, Any]:
-    return found if isinstance(found, Mapping) else {}
-
-
-def _words(found: object) -> list[str]:
-    return [one for one in found if isinstance(one, str)] if isinstance(found, list) else []

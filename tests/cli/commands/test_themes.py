@@ -199,17 +199,17 @@ def test_the_screen_looks_as_it_is_told_to(folder, monkeypatch):
 
 
 def test_the_theme_is_the_one_given_or_chosen_last_or_that_of_the_ground(folder, monkeypatch):
-    from llmscope.tui.session.state_files import save_theme
+    from tests.stored import save
 
     light = {"TERM": "xterm-256color", "COLORFGBG": "0;15"}
     assert opened(monkeypatch, **light)[0].theme.name == "light"
     assert opened(monkeypatch, TERM="xterm-256color", COLORFGBG="15;0")[0].theme.name == "dark"
     assert opened(monkeypatch, TERM="xterm-256color")[0].theme.name == "dark"
-    save_theme("abyss")
+    save("theme", "abyss")
     assert opened(monkeypatch, **light)[0].theme.name == "abyss"
     assert opened(monkeypatch, "--theme", "auto", **light)[0].theme.name == "light"
     assert opened(monkeypatch, "--theme", "dark", **light)[0].theme.name == "dark"
-    save_theme("gone")
+    save("theme", "gone")
     look, result = opened(monkeypatch, **light)
     assert look.theme.name == "light"
     assert "note: no theme 'gone', which was chosen last" in result.stderr

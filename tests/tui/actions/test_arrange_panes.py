@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
+from llmscope.draw import RenderOptions, load_theme
 from llmscope.figure import Figure
-from llmscope.tui.session.state_files import save_screen, saved_screen
+from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.state.layout import LINE, Arrangement, Layout, grid_for
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.user_state import UserState
+from tests.stored import part_in, put_into, save, saved_layout, saved_prompt
 from tests.tui.acting import figure_for, tokenize
 from tests.tui.conftest import Open, Session
 
@@ -195,15 +198,16 @@ async def test_a_maximized_pane_keeps_all_the_room(opened: Open) -> None:
 
 def test_what_is_kept_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    assert LayoutState.from_record(saved_screen()) == UNTOUCHED
+    assert saved_layout() is None
     arrangement = Arrangement.of(OVERVIEW).hide("mlp").move("attention", -1)
     state = replace(ViewState(), view=2, attention=1)
     kept = LayoutState.of(BY_NAME["context"], {"overview": arrangement}, state)
-    save_screen(kept.to_record())
-    kept = LayoutState.from_record(saved_screen())
-    assert kept.workspace == "context"
-    assert kept.arrangements["overview"].shown == ("attention", "next-token", "tokens")
-    assert kept.arrangements["context"] == Arrangement.of(BY_NAME["context"])
+    save("layout", kept)
+    assert saved_layout() == kept
+    grid = PaneGrid(RenderOptions(load_theme("dark")), **kept.panes)
+    assert grid.workspace.name == "context"
+    assert grid.arrangements["overview"].shown == ("attention", "next-token", "tokens")
+    assert grid.arrangements["context"] == Arrangement.of(BY_NAME["context"])
     restored = kept.onto(ViewState())
     assert (restored.map_view, restored.attention_mode) == (MAP_VIEWS[2], "mean")
 
@@ -218,36 +222,51 @@ async def test_the_screen_opens_as_it_was_left(opened: Open) -> None:
         await session.press("escape", "v")
         overview = session.app.grid
         left = LayoutState.of(overview.workspace, overview.arrangements, session.app.state)
-        assert left == replace(kept, view=("logit-lens", "target"))
+        assert left == structs.replace(kept, view=("logit-lens", "target"))
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        "",
+        "null",
         "[]",
-        "\x00",
+        '"\\u0000"',
         '{"panes": {"overview": {"order": 3, "hidden": {"a": 1}}}, "view": "top"}',
         '{"panes": {"overview": {"order": ["none", 3], "hidden": ["map", "none"]}}}',
         '{"panes": {"overview": [1]}, "workspace": "none", "view": ["no", "such"]}',
         '{"panes": "overview", "workspace": ["context"], "attention": ["raw"]}',
         '{"view": ["logit-lens"], "panes": {"context": {"hidden": [["mlp"]]}}}',
-        "[" * 100_000,
+        '{"workspace": "none", "view": ["no", "such"], "attention": "no"}',
+        '{"panes": {"overview": {"order": ["none"], "hidden": ["map", "none"]}, "none": {}}}',
+        '{"panes": {"overview": {"order": ["none"], "hidden": ["map", "none"]}}}',
     ],
 )
-def test_a_broken_state_file_is_ignored(
+def test_a_broken_layout_is_ignored_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    (tmp_path / "screen.json").write_text(content)
-    kept = LayoutState.from_record(saved_screen())
-    assert kept.workspace == "overview"
-    for name, one in kept.arrangements.items():
-        fitted = Arrangement.of(BY_NAME[name], one.order, one.hidden)
-        assert fitted == UNTOUCHED.arrangements[name]
+    put_into(tmp_path, layout=json.loads(content), prompts={"gpt2": "x"})
+    kept = saved_layout() or LayoutState()
+    grid = PaneGrid(RenderOptions(load_theme("dark")), **kept.panes)
+    assert grid.workspace.name == "overview"
+    assert grid.arrangements == UNTOUCHED.arrangements
     assert kept.onto(ViewState()) == ViewState()
-    save_screen(LayoutState().to_record())
-    assert json.loads((tmp_path / "screen.json").read_text()) == LayoutState().to_record()
+    save("layout", LayoutState())
+    assert saved_layout() == LayoutState()
+    assert saved_prompt("gpt2") == "x"
+
+
+def test_names_of_panes_that_are_not_known_yet_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    panes = {"overview": {"order": ["theirs", "mlp"], "hidden": ["theirs"]}}
+    put_into(tmp_path, layout={"panes": panes})
+    kept = saved_layout()
+    assert kept is not None
+    assert kept.arrangements == {"overview": Arrangement(("theirs", "mlp"), frozenset(["theirs"]))}
+    save("layout", kept)
+    assert part_in(tmp_path, "layout")["panes"] == panes
 
 
 def test_panes_that_a_file_does_not_know_come_last() -> None:

@@ -15,7 +15,7 @@ from llmscope.tui.actions.key_script import REFUSED, read_script
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import is_text, key_name, own_keys
 from llmscope.tui.screenshot import Picture, capture
-from llmscope.tui.session.state_files import saved_theme
+from tests.stored import saved_theme
 from tests.tui.acting import ActingEngine
 from tests.tui.conftest import PROMPT
 from tests.tui.test_screenshot import text_of

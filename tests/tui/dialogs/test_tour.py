@@ -10,9 +10,9 @@ from textual.geometry import Region, Size
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.dialogs.tour import STOPS, TourScreen, beside
-from llmscope.tui.session.state_files import save_screen, saved_screen
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.user_state import UserState
+from tests.stored import save, saved_layout
 from tests.tui.conftest import PROMPT, Open
 
 SHOWN = {
@@ -104,6 +104,6 @@ def test_whoever_was_here_once_is_no_newcomer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    assert not saved_screen()
-    save_screen(LayoutState().to_record())
-    assert saved_screen()
+    assert saved_layout() is None
+    save("layout", LayoutState())
+    assert saved_layout() is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import stat
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import pytest
 
 from llmscope.tui.prompt import external_editor
 from llmscope.tui.prompt.external_editor import editor_of
+from tests.stored import part_in
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
 
@@ -40,8 +40,7 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 
 
 def saved(tmp_path: Path) -> str:
-    prompts = json.loads((tmp_path / "state" / "prompts.json").read_text())
-    return str(prompts["builtin:sort"])
+    return str(part_in(tmp_path / "state", "prompts")["builtin:sort"])
 
 
 def files(tmp_path: Path) -> list[Path]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llmscope.tui.session import prompt_history
 from llmscope.tui.session.history_policy import BRIEF, STAY, HistoryPolicy, replaced
-from llmscope.tui.session.prompt_history import BYTES, MOST, PromptRecord, add, read
-from llmscope.tui.session.state_files import HISTORY, LOCK, set_aside
+from llmscope.tui.session.prompt_history import BYTES, HISTORY, MOST, PromptRecord, add, read
+from llmscope.tui.session.state_folder import LOCK, flaw
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_the_newest_is_first_and_each_is_there_once_a_model(state: Path) -> None
         PromptRecord("gpt2", "two\n\u2028 漢 \ud800", 2.0),
     ]
     assert stat.S_IMODE((state / HISTORY).stat().st_mode) == 0o600
-    assert set_aside("gpt2") == ""
+    assert flaw() == ""
 
 
 def test_no_more_than_a_thousand_are_kept(state: Path) -> None:
@@ -89,7 +89,7 @@ def test_no_more_than_a_thousand_are_kept(state: Path) -> None:
         assert len(found) <= MOST
         assert found == [f"prompt {begin + 99 - place}" for place in range(len(found))]
     assert len(found) >= MOST // 2
-    assert set_aside("m") == ""
+    assert flaw() == ""
     assert sorted(path.name for path in state.iterdir()) == [LOCK, HISTORY]
 
 
@@ -116,16 +116,39 @@ def test_a_line_that_is_none_costs_that_line(state: Path, line: bytes) -> None:
 
 
 @pytest.mark.parametrize("content", [b"\x00{", b"", b'{"schema": 0}\n', b'{"schema": 2}\n{}\n'])
-def test_another_file_is_set_aside(state: Path, content: bytes) -> None:
+@pytest.mark.parametrize("shown", [True, False])
+def test_another_file_is_set_aside(state: Path, content: bytes, shown: bool) -> None:
     state.mkdir()
     (state / HISTORY).write_bytes(content)
-    assert set_aside("m") == (
-        f"what an earlier session left cannot be read: set aside as {HISTORY}.bad"
-    )
+    if shown:
+        assert read() == []
+    else:
+        add([PromptRecord("m", "old", 0.0)])
+        (state / HISTORY).unlink()
+    notice = f"what an earlier session left cannot be read: set aside as {HISTORY}.bad"
+    assert flaw() == notice
     assert (state / f"{HISTORY}.bad").read_bytes() == content
     add([PromptRecord("m", "new", 1.0)])
+    assert flaw() == ""
     assert json.loads((state / HISTORY).read_bytes().splitlines()[0]) == {"schema": 1}
     assert read() == [PromptRecord("m", "new", 1.0)]
+
+
+def test_lines_of_0_1_are_read_and_stay(state: Path) -> None:
+    old = (
+        '{"schema": 1}\n'
+        '{"time": 1764000000, "model": "gpt2", "text": "one"}\n'
+        '{"time": 1764000001, "model": "gpt2", "text": "\ud83d 漢\\n \udc80"}\n'
+    ).encode("utf-8", "surrogatepass")
+    state.mkdir()
+    (state / HISTORY).write_bytes(old)
+    add([PromptRecord("m", "\ud800\udc00", 1764000002.0)])
+    assert (state / HISTORY).read_bytes().startswith(old)
+    assert read() == [
+        PromptRecord("m", "\ud800\udc00", 1764000002.0),
+        PromptRecord("gpt2", "\ud83d 漢\n \udc80", 1764000001.0),
+        PromptRecord("gpt2", "one", 1764000000.0),
+    ]
 
 
 def test_a_folder_that_cannot_be_written_costs_the_history_only(

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 from llmscope.cli.launch import LaunchOptions
 from llmscope.cli.options.loading import Loader
 from llmscope.cli.options.resume import resumed
+from llmscope.errors import ScopeError
+from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import NOTHING, Session, left_last
-from llmscope.tui.session.state_files import SESSION, save_session, saved_session
+from llmscope.tui.session.state_file import STATE
 from llmscope.tui.user_state import UserState
 from tests.cli.running import failure
+from tests.stored import put_into, save, saved_prompt, saved_session
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
 from tests.tui.conftest import Session as Opened
@@ -71,8 +74,7 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
         session.app.clear_notifications()
         await session.settle()
         before = seen(session)
-        record = json.loads(json.dumps(Session.of(session.app).to_record()))
-    left = Session.from_record(record)
+        left = decode(encode(Session.of(session.app)), Session)
     user = UserState(kept=left.kept, session=left)
     async with opened(*size, prompt=left.prompt, user=user) as session:
         await session.settle()
@@ -85,7 +87,6 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
 def record() -> dict[str, Any]:
     """What the record of a session may be."""
     return {
-        "schema": 1,
         "model": "gpt2",
         "adapters": ["a"],
         "folder": "/",
@@ -112,9 +113,18 @@ def record() -> dict[str, Any]:
     }
 
 
+def session_of(found: dict[str, Any]) -> Session:
+    """What a record is decoded to; ValueError if it is no session."""
+    return decode(json.dumps(found).encode(), Session)
+
+
 def test_a_record_comes_back() -> None:
-    session = Session.from_record(record())
-    assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
+    session = session_of(record())
+    assert decode(encode(session), Session) == session
+    odd = "\ud83d \ud83d\ude00 \udc80"
+    session = session_of({**record(), "prompt": odd, "folder": odd})
+    assert (session.prompt, session.folder) == (odd.replace("\ud83d\ude00", "\U0001f600"),) * 2
+    assert decode(encode(session), Session) == session
 
 
 JSON = st.recursive(
@@ -128,11 +138,12 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
     from llmscope.tui.state.view_state import ViewState
 
     try:
-        session = Session.from_record({**record(), name: value})
-    except ValueError:
+        session = session_of({**record(), name: value})
+        session.check()
+    except (ValueError, ScopeError):
         assert value != record()[name]
         return
-    assert Session.from_record(json.loads(json.dumps(session.to_record()))) == session
+    assert decode(encode(session), Session) == session
     state = session.onto(ViewState())
     assert len(state.edits) == len(session.edits)
     assert 0 <= state.chosen <= max(0, len(state.edits) - 1)
@@ -142,24 +153,42 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
 
 
 def resumed_from(session: Session, given: LaunchOptions, *said: str) -> LaunchOptions:
-    save_session(session.to_record())
+    save("session", session)
     return resumed(given, said)
 
 
-@pytest.mark.parametrize("content", ["", "\x00{", "[]", '{"schema": 0}', '{"schema": 1}'])
+NOTICE = f"what an earlier session left cannot be read: set aside as {STATE}.bad"
+
+
+@pytest.mark.parametrize("content", ["", "\x00{", "[]", '{"schema": 0}', "{}", "[" * 100_000])
 def test_a_file_that_is_none_is_set_aside_with_a_notice(state: Path, content: str) -> None:
     state.mkdir()
-    (state / SESSION).write_text(content)
-    session, notice = left_last()
-    assert session is None
-    assert notice == f"what an earlier session left cannot be read: set aside as {SESSION}.bad"
-    assert (state / f"{SESSION}.bad").read_text() == content
+    (state / STATE).write_text(content)
+    assert left_last() == (None, NOTICE)
+    assert (state / f"{STATE}.bad").read_text() == content
     assert left_last() == (None, NOTHING)
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        *(3, [], {}, {**record(), "edits": [["no edit", True]]}),
+        *({**record(), "cursor": [0, -1]}, {**record(), "sampler": {"top_p": 2.0}}),
+        {**record(), "place": {**record()["place"], "layer": None}},
+    ],
+)
+def test_a_session_that_is_none_is_set_aside_and_nothing_else(state: Path, found: Any) -> None:
+    put_into(state, session=found, prompts={"gpt2": "x"})
+    content = (state / STATE).read_text()
+    assert left_last() == (None, NOTICE)
+    assert (state / f"{STATE}.bad").read_text() == content
+    assert left_last() == (None, NOTHING)
+    assert saved_prompt("gpt2") == "x"
 
 
 def test_how_the_model_was_opened_comes_back_but_for_what_runs_foreign_code() -> None:
     flags = ["--device", "cpu", "--dtype", "bfloat16", "--threads", "3", "--unverified"]
-    session = Session.from_record(
+    session = session_of(
         {**record(), "flags": [*flags, "--trust-remote-code", "--allow-pickle", "--nonsense"]}
     )
     wanted = Loader("gpt2", "cpu", "bfloat16", 3, adapters=("a",), unverified=True)
@@ -172,7 +201,7 @@ def test_how_the_model_was_opened_comes_back_but_for_what_runs_foreign_code() ->
 
 def test_a_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "there" / "model").mkdir(parents=True)
-    session = Session.from_record(
+    session = session_of(
         {**record(), "model": "./model", "adapters": ["gpt2"], "folder": str(tmp_path / "there")}
     )
     load = resumed_from(session, LaunchOptions(Loader(None))).load
@@ -206,7 +235,8 @@ def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: 
     left = program.text.split("\n")
     assert program.leave("q") == 0
     was = saved_session()
-    assert was["edits"]
+    assert was is not None
+    assert was.edits
     again = terminal("--resume", columns=160)
     again.wait("zero ", "? help", *(line[:60].strip() for line in left[1:3]))
     again.read(1.0)
@@ -215,7 +245,9 @@ def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: 
     plain = terminal("builtin:sort", columns=160)
     plain.wait("Next token", "Patching")
     assert plain.leave("\x11") == 0
-    assert saved_session()["edits"] == [], "without --resume it is as it always was"
+    now = saved_session()
+    assert now is not None
+    assert now.edits == (), "without --resume it is as it always was"
     assert "Traceback" not in again.raw.decode("utf-8", "replace")
 
 
@@ -229,5 +261,5 @@ async def test_it_is_written_with_the_prompt(opened: Open) -> None:
             await session.pilot.pause(0.1)
             if saved_session():
                 break
-        assert saved_session() == json.loads(json.dumps(Session.of(session.app).to_record()))
+        assert saved_session() == Session.of(session.app)
     autosave.close()

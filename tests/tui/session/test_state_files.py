@@ -1,6 +1,5 @@
 """What is kept of several screens that run beside each other, in processes of their own."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.tui.session import prompt_history, recent_models, state_files
-from llmscope.tui.session.state_files import flaw, locked, save_prompt, saved_prompt
+from llmscope.tui.session import prompt_history, recent_models, state_folder
+from llmscope.tui.session.state_file import STATE
+from llmscope.tui.session.state_folder import flaw, locked
+from tests.stored import part_in, put_into, save, save_prompt, saved_prompt, saved_theme
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and links")
 
@@ -18,18 +19,26 @@ WRITES = """
 import sys, time
 from llmscope.tui.session.prompt_history import PromptRecord, add
 from llmscope.tui.session.recent_models import remember
-from llmscope.tui.session.state_files import save_prompt
+from llmscope.tui.session.state_file import changing
+from llmscope.tui.session.stored_prompts import keep
+from llmscope.tui.session.undo_history import UndoHistory
 name, at = sys.argv[1], float(sys.argv[2])
 while time.time() < at:
     pass
 for number in range(5):
-    save_prompt(f"{name}-{number}", "text")
+    with changing() as state:
+        keep(state, f"{name}-{number}", "text", UndoHistory())
     add([PromptRecord(name, f"prompt {number}", 1.0)])
 remember(f"org/{name}")
 """
+CHOOSES = """
+from llmscope.tui.session.state_file import changing
+with changing() as state:
+    state.put("theme", "abyss")
+"""
 HOLDS = """
 import sys, time
-from llmscope.tui.session.state_files import locked
+from llmscope.tui.session.state_folder import locked
 with locked():
     print("held", flush=True)
     time.sleep(60)
@@ -39,7 +48,7 @@ with locked():
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
-    monkeypatch.setattr(state_files, "_patience", state_files.PATIENCE)
+    monkeypatch.setattr(state_folder, "_patience", state_folder.PATIENCE)
     flaw()
     return tmp_path / "state"
 
@@ -55,7 +64,7 @@ def test_what_screens_keep_at_the_same_moment_is_all_there(state: Path) -> None:
     at = str(time.time() + 2)
     processes = [started(WRITES, name, at) for name in names]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    prompts = json.loads((state / "prompts.json").read_text())
+    prompts = part_in(state, "prompts")
     assert set(prompts) == {f"{name}-{number}" for name in names for number in range(5)}
     kept = {(one.model, one.text) for one in prompt_history.read()}
     assert kept == {(name, f"prompt {number}") for name in names for number in range(5)}
@@ -65,7 +74,7 @@ def test_what_screens_keep_at_the_same_moment_is_all_there(state: Path) -> None:
 def test_a_lock_that_is_held_is_waited_for_once_and_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(state_files, "_patience", 0.2)
+    monkeypatch.setattr(state_folder, "_patience", 0.2)
     holder = started(HOLDS)
     try:
         assert holder.stdout is not None
@@ -80,10 +89,61 @@ def test_a_lock_that_is_held_is_waited_for_once_and_told(
     finally:
         holder.kill()  # which ends its lock too
         holder.wait()
-    monkeypatch.setattr(state_files, "_patience", 30.0)
+    monkeypatch.setattr(state_folder, "_patience", 30.0)
     save_prompt("c", "text")
     assert (saved_prompt("a"), saved_prompt("c")) == ("text", "text")
     assert flaw() == ""
+
+
+def test_a_theme_that_is_chosen_meanwhile_undoes_no_prompt(state: Path) -> None:
+    save_prompt("a", "text")
+    assert started(CHOOSES).wait(60) == 0
+    save_prompt("b", "text")
+    assert (saved_theme(), saved_prompt("a"), saved_prompt("b")) == ("abyss", "text", "text")
+    save("theme", "vellum")
+    assert (saved_theme(), saved_prompt("a"), saved_prompt("b")) == ("vellum", "text", "text")
+
+
+def test_what_a_later_version_adds_stays(state: Path) -> None:
+    put_into(state, more={"a": [1]}, prompts={"a": "text"})
+    save_prompt("b", "text")
+    assert part_in(state, "more") == {"a": [1]}
+
+
+@pytest.mark.parametrize("text", ["\ud800", "\udc80 \ud83d\ude00 漢\n\x10\\ud800", "🙂\ud83d"])
+def test_text_that_is_no_unicode_comes_back_as_it_was(state: Path, text: str) -> None:
+    save_prompt("a", text)
+    save_prompt(f"./{text}", "of a model with an odd name")
+    assert (saved_prompt("a"), saved_prompt(f"./{text}")) == (text, "of a model with an odd name")
+    save("theme", "abyss")
+    assert saved_prompt("a") == text
+    assert flaw() == ""
+
+
+def test_nothing_is_written_where_nothing_changes(state: Path) -> None:
+    save_prompt("a", "")
+    assert not (state / STATE).exists()
+    save_prompt("a", "text")
+    before = (state / STATE).stat()
+    save_prompt("a", "text")
+    save_prompt("c", "")
+    after = (state / STATE).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert after.st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_cannot_be_set_aside_is_not_overwritten(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_into(state, schema=2)
+
+    def fails(*_: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(Path, "rename", fails)
+    save_prompt("a", "text")
+    assert part_in(state, "schema") == 2
+    assert "cannot keep anything: no" in flaw()
 
 
 def test_a_folder_that_cannot_be_written_is_told(state: Path) -> None:
@@ -93,7 +153,7 @@ def test_a_folder_that_cannot_be_written_is_told(state: Path) -> None:
     assert "cannot keep anything" in flaw()
 
 
-@pytest.mark.parametrize("name", ["prompts.json", "history.jsonl", ".lock"])
+@pytest.mark.parametrize("name", ["state.json", "history.jsonl", ".lock"])
 def test_nothing_is_written_through_a_link(state: Path, tmp_path: Path, name: str) -> None:
     mine = tmp_path / "mine"
     mine.write_text("mine")
@@ -107,10 +167,9 @@ def test_nothing_is_written_through_a_link(state: Path, tmp_path: Path, name: st
 
 
 def test_names_that_no_file_can_have(state: Path) -> None:
-    state.mkdir()
     long = "x" * 50_000
     models = [[long, ""], ["a", f"/{long}"], ["b", "/a\0b"], [f"./{long}", "/tmp"], ["org/b", ""]]
-    (state / "recent.json").write_text(json.dumps({"models": models}))
+    put_into(state, recent=models)
     assert [one.spec for one in recent_models.recent()] == ["org/b"]
     recent_models.remember(f"./{long}")
     recent_models.remember("org/c")
@@ -121,8 +180,12 @@ def test_a_file_that_is_far_too_long_is_not_read(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_prompt("a", "text")
-    monkeypatch.setattr(state_files, "LARGEST", 5)
+    content = (state / STATE).read_bytes()
+    monkeypatch.setattr(state_folder, "LARGEST", 5)
     assert saved_prompt("a") == ""
+    save_prompt("b", "text")
+    assert (state / f"{STATE}.bad").read_bytes() == content
+    assert "set aside" in flaw()
 
 
 def test_the_lock_is_let_go_of_when_what_it_is_for_fails() -> None:

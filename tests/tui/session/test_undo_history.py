@@ -14,21 +14,24 @@ from textual.document._document import Selection
 from textual.document._edit import Edit
 from textual.document._history import EditHistory
 
-from llmscope.tui.session.state_files import (
-    MODELS,
-    save_past,
-    save_prompt,
-    saved_past,
-    saved_prompt,
-    set_aside,
-)
+from llmscope.tui.session.codec import encode
+from llmscope.tui.session.state_file import STATE, State, open_state
+from llmscope.tui.session.state_folder import flaw
+from llmscope.tui.session.stored_prompts import MODELS, TOTAL, keep, past_of
 from llmscope.tui.session.undo_history import BYTES, CHANGES, TextChange, UndoHistory
 from llmscope.tui.state.document import PromptDocument, end_of
 from llmscope.tui.user_state import UserState
+from tests.stored import part_in, put_into, save_prompt, saved_past, saved_prompt
 from tests.tui.conftest import Open
 
-PIECES = st.text(st.sampled_from("ab \n\r\t漢🙂\u0301\x1b\u2028\ud800"), max_size=4)
+PIECES = st.text(st.sampled_from("ab \n\r\t漢🙂\u0301\x1b\u2028\ud800\udc00"), max_size=4)
 EDITS = st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3), PIECES, st.booleans()))
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
+    return tmp_path / "state"
 
 
 class Editor:
@@ -60,6 +63,19 @@ class Editor:
         return self.document.text
 
 
+def kept(past: UndoHistory, text: str) -> UndoHistory:
+    """What the state holds of a history that leads to a text."""
+    state = State()
+    keep(state, "m", text, past)
+    return past_of(State(state.parts), "m")
+
+
+def past_in(found: Any, text: str) -> UndoHistory:
+    """The history of a text in a record that need not be valid."""
+    state = State({"prompts": encode({"m": text}), "undo": json.dumps({"m": found}).encode()})
+    return past_of(state, "m")
+
+
 def edited(edits: list[tuple[int, int, str, bool]]) -> Editor:
     editor = Editor("once upon")
     for begin, length, text, pause in edits:
@@ -75,8 +91,7 @@ def test_a_past_comes_back_as_it_was(edits: Any, undone: int) -> None:
     for _ in range(undone):
         editor.undo()
     text = editor.document.text
-    record = json.loads(json.dumps(UndoHistory.of(editor.history).to_record(text)))
-    past = UndoHistory.from_record(record, text)
+    past = kept(UndoHistory.of(editor.history), text)
     assert past == UndoHistory.of(editor.history)
     again = Editor(text, past)
     for step in ("undo", "redo"):
@@ -88,9 +103,7 @@ def test_a_past_comes_back_as_it_was(edits: Any, undone: int) -> None:
 def test_all_steps_back_are_where_it_began(edits: Any) -> None:
     editor = edited(edits)
     text = editor.document.text
-    again = Editor(
-        text, UndoHistory.from_record(UndoHistory.of(editor.history).to_record(text), text)
-    )
+    again = Editor(text, kept(UndoHistory.of(editor.history), text))
     for _ in edits:
         again.undo()
     assert again.document.text == "once upon"
@@ -119,12 +132,13 @@ JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
     lambda inside: st.lists(inside, max_size=4) | st.dictionaries(st.text(max_size=3), inside),
 )
-GOOD = {"schema": 1, "text": "ab", "undo": [[[0, 1, "", "b"]]], "redo": [[[0, 2, "", "c"]]]}
+GOOD = {"undo": [[[0, 1, "", "b"]]], "redo": [[[0, 2, "", "c"]]]}
+PAST = UndoHistory(((TextChange(0, 1, "", "b"),),), ((TextChange(0, 2, "", "c"),),))
 
 
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(GOOD, JSON)))
 def test_any_record_is_dropped_or_leads_back_to_the_text(found: dict[str, Any]) -> None:
-    past = UndoHistory.from_record({**GOOD, **found}, "ab")
+    past = past_in({**GOOD, **found}, "ab")
     editor = Editor("ab", past)
     for there, back, steps in (("undo", "redo", past.undo), ("redo", "undo", past.redo)):
         for _ in steps:
@@ -137,9 +151,6 @@ def test_any_record_is_dropped_or_leads_back_to_the_text(found: dict[str, Any]) 
 @pytest.mark.parametrize(
     "other",
     [
-        {"schema": 0},
-        {"schema": "1"},
-        {"text": "abc"},
         {"undo": [[[0, 1, "", "x"]]]},
         {"undo": [[[0, 3, "", ""]]]},
         {"undo": [[[-1, 1, "", "b"]]]},
@@ -154,31 +165,31 @@ def test_any_record_is_dropped_or_leads_back_to_the_text(found: dict[str, Any]) 
     ],
 )
 def test_what_does_not_lead_to_the_text_is_dropped(other: dict[str, Any]) -> None:
-    assert UndoHistory.from_record(GOOD, "ab") != UndoHistory()
-    assert UndoHistory.from_record({**GOOD, **other}, "ab") == UndoHistory()
-    for key in GOOD:
-        assert (
-            UndoHistory.from_record({k: v for k, v in GOOD.items() if k != key}, "ab")
-            == UndoHistory()
-        )
+    assert past_in(GOOD, "ab") == PAST
+    assert past_in({**GOOD, **other}, "ab") == UndoHistory()
+    assert past_in(GOOD, "xy") == UndoHistory()
+
+
+def test_another_text_drops_the_past_and_the_same_text_keeps_it(state: Path) -> None:
+    save_prompt("m", "ab", PAST)
+    save_prompt("m", "ab")
+    assert saved_past("m") == PAST
+    save_prompt("m", "abc")
+    assert saved_past("m") == UndoHistory()
+    assert part_in(state, "undo") == {}
 
 
 def test_so_many_edits_are_kept_and_the_newest_of_them() -> None:
     steps = tuple((TextChange(0, 0, "", str(number)),) for number in range(CHANGES + 50))
-    kept = UndoHistory(steps, steps).to_record("")
-    assert kept["undo"] == list(steps[50:])
-    assert kept["redo"] == []
+    assert UndoHistory(steps, steps).nearest() == UndoHistory(steps[50:], ())
     long = "漢" * (BYTES // 12)
     large = tuple((TextChange(0, 0, "", f"{long}{number}"),) for number in range(9))
-    kept = UndoHistory(large, steps[:3]).to_record("")
-    assert kept["undo"] == list(large[-3:])
-    assert len(json.dumps(kept["undo"], ensure_ascii=False).encode()) <= BYTES
+    nearest = UndoHistory(large, steps[:3]).nearest()
+    assert nearest.undo == large[-3:]
+    assert len(encode(nearest)) <= BYTES + 100
 
 
-def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(
-    tmp_path: Path, monkeypatch: Any
-) -> None:
-    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(state: Path) -> None:
     editor = Editor("wörd 漢字 🙂\n" * 8000)
     text = editor.document.text
     assert len(text.encode()) > 100_000
@@ -186,54 +197,59 @@ def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(
         editor.put(place * 300, 1, "xy")
     edits = UndoHistory.of(editor.history)
     with cProfile.Profile() as profile:
-        save_past("m", edits.to_record(editor.document.text))
-        past = UndoHistory.from_record(saved_past("m"), editor.document.text)
+        save_prompt("m", editor.document.text, edits)
+        past = saved_past("m")
     assert sum(entry.callcount for entry in profile.getstats()) < len(text)
     assert past == edits
     assert len(past.undo) == CHANGES
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"[]", b"[" * 100_000, b'{"model": "m"}'])
-def test_a_broken_file_is_no_past(tmp_path: Path, monkeypatch: Any, content: bytes) -> None:
-    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    save_past("m", GOOD)
-    assert UndoHistory.from_record(saved_past("m"), "ab") != UndoHistory()
-    assert saved_past("other") == {}
-    (file,) = (tmp_path / "edits").iterdir()
-    file.write_bytes(content)
-    assert UndoHistory.from_record(saved_past("m"), "ab") == UndoHistory()
-    file.write_text(json.dumps({**GOOD, "model": "other"}))
-    assert saved_past("m") == {}
+@pytest.mark.parametrize("found", [None, [], "x", {"m": None}, {"m": {"undo": 3}}, {"m": [[]]}])
+def test_a_broken_past_is_none_and_costs_nothing_else(state: Path, found: Any) -> None:
+    put_into(state, undo=found, prompts={"m": "ab"})
+    assert saved_past("m") == saved_past("other") == UndoHistory()
+    assert saved_prompt("m") == "ab"
+    save_prompt("m", "ab", PAST)
+    assert saved_past("m") == PAST
 
 
-def test_a_past_of_another_schema_is_set_aside_and_nothing_is_written_over_it(
-    tmp_path: Path, monkeypatch: Any
+def test_a_state_of_another_schema_is_set_aside_and_nothing_is_written_over_it(
+    state: Path,
 ) -> None:
-    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    save_past("m", GOOD)
-    save_prompt("m", "ab")
-    assert set_aside("m") == ""
-    for times in (1, 2):
-        (file,) = (tmp_path / "edits").glob("*.json")
-        file.write_text(json.dumps({**GOOD, "model": "m", "schema": 99}))
-        notice = set_aside("m")
+    save_prompt("m", "ab", PAST)
+    open_state()
+    assert flaw() == ""
+    for names in ([f"{STATE}.bad"], [f"{STATE}.bad", f"{STATE}.bad2"]):
+        put_into(state, schema=99)
+        open_state()
+        notice = flaw()
         assert "set aside" in notice
         assert "\n" not in notice
-        assert len(list((tmp_path / "edits").glob("*.bad*"))) == times
-        save_past("m", GOOD)
+        assert sorted(path.name for path in state.glob("*.bad*")) == names
+        save_prompt("m", "ab", PAST)
     assert saved_prompt("m") == "ab"
 
 
-def test_the_edits_of_so_many_models_are_kept(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
-    for number in range(MODELS + 5):
-        save_past(f"m{number}", GOOD)
-    assert len(list((tmp_path / "edits").iterdir())) == MODELS
-    assert saved_past(f"m{MODELS + 4}") != {}
+def test_the_edits_of_so_many_models_are_kept(state: Path) -> None:
+    found = State()
+    for number in (*range(MODELS + 5), 5):
+        keep(found, f"m{number}", "ab", PAST)
+    assert [past_of(found, f"m{number}") == PAST for number in range(MODELS + 5)] == (
+        [False] * 5 + [True] * MODELS
+    )
+    keep(found, "more", "ab", PAST)
+    assert (past_of(found, "m5"), past_of(found, "m6")) == (PAST, UndoHistory())
+    large = UndoHistory(tuple((TextChange(0, 0, "x" * 1000, ""),) for _ in range(CHANGES)))
+    for number in range(30):
+        keep(found, f"large{number}", "ab", large)
+    assert 0.9 * TOTAL < len(found.parts["undo"]) < TOTAL + 10_000
+    assert past_of(found, "large29") == large
+    assert past_of(found, "large0") == past_of(found, "m5") == UndoHistory()
+    assert len(found.get("prompts", dict[str, str]) or {}) == MODELS + 36
 
 
 def test_a_prompt_that_was_given_is_one_step_from_the_saved_one() -> None:
-    past = UndoHistory.from_record(GOOD, "ab").leading_to("ab", "漢\n字")
+    past = PAST.leading_to("ab", "漢\n字")
     again = Editor("漢\n字", past)
     assert [again.undo(), again.undo(), again.undo()] == ["ab", "a", "a"]
     assert [again.redo(), again.redo()] == ["ab", "漢\n字"]
@@ -250,11 +266,10 @@ async def test_undo_and_redo_go_on_where_the_session_before_ended(opened: Open) 
             await session.press("ctrl+z")
             texts.append(editor.text)
         await session.press("ctrl+y")
-        record = UndoHistory.of(editor.history).to_record(editor.text)
-        text = editor.text
+        past, text = UndoHistory.of(editor.history), editor.text
     assert texts[0] == "the cax"
     assert texts[-1] == ""
-    past = UndoHistory.from_record(record, text)
+    past = kept(past, text)
     async with opened(prompt=text, user=UserState(past=past)) as session:
         for wanted in (*texts[-3::-1], texts[0]):
             await session.press("ctrl+y")

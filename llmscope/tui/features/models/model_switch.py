@@ -50,10 +50,13 @@ class Left(NamedTuple):
 
 def left_by(spec: str) -> Left:
     """Read the prompt and undo history that an earlier session left for a model."""
-    from llmscope.tui.session.state_files import saved_past, saved_prompt, set_aside
+    from llmscope.tui.session.state_file import changing
+    from llmscope.tui.session.state_folder import flaw
+    from llmscope.tui.session.stored_prompts import past_of, prompt_of
 
-    notice, text = set_aside(spec), saved_prompt(spec)
-    return Left(text, UndoHistory.from_record(saved_past(spec), text), notice)
+    with changing() as state:  # what cannot be read is set aside
+        text, past = prompt_of(state, spec), past_of(state, spec)
+    return Left(text, past, flaw())
 
 
 class PendingSwitch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,16 +15,10 @@ from llmscope.models.spec import DEFAULT
 from llmscope.tui.session.autosave import Autosave
 from llmscope.tui.session.prompt_history import read
 from llmscope.tui.session.recent_models import MOST, recent, remember
-from llmscope.tui.session.state_files import (
-    save_past,
-    save_prompt,
-    saved_past,
-    saved_prompt,
-    saved_session,
-)
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.placeholder import ENGLISH, SORTING
+from tests.stored import part_in, put_into, save_prompt, saved_past, saved_prompt, saved_session
 from tests.tui.acting import INFO
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -183,8 +176,7 @@ async def test_undo_of_an_earlier_session_comes_with_the_prompt(
 ) -> None:
     async with opened(user=user, prompt="one") as session:
         await session.press("space", "t", "w", "o")
-        save_prompt("gpt2", "one two")
-        save_past("gpt2", UndoHistory.of(session.app.editor.history).to_record("one two"))
+        save_prompt("gpt2", "one two", UndoHistory.of(session.app.editor.history))
         session.app.editor.replace_all("other")
         await session.settle()
         await choose(session, "gpt2")
@@ -239,24 +231,27 @@ async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path)
         await choose(session, "gpt2")
         await session.press("space", "c")
         await session.pilot.pause(0.7)
-        assert saved_session()["model"] == "gpt2"
+        left = saved_session()
+        assert left is not None
+        assert left.model == "gpt2"
         autosave.close()
         assert (saved_prompt(HERE), saved_prompt("gpt2")) == ("a b", "a b c")
         autosave.leave("a b c")
         assert [(one.model, one.text) for one in read()] == [("gpt2", "a b c"), (HERE, "a b")]
-        assert saved_past(HERE)["text"] == "a b"
-        assert UndoHistory.from_record(saved_past("gpt2"), "a b c") != UndoHistory()
+        assert saved_past(HERE) != UndoHistory()
+        assert saved_past("gpt2") != UndoHistory()
         assert [one.spec for one in recent()] == ["gpt2"]
 
 
 async def test_what_an_earlier_session_left_broken_is_set_aside(
     opened: Open, user: UserState, state: Path
 ) -> None:
-    save_past("gpt2", {"schema": 99})
+    put_into(state, prompts={"gpt2": 3}, theme="abyss")
     async with opened(user=user) as session:
         await choose(session, "gpt2")
-        assert any("set aside" in told for told in notices(session))
-        assert list(state.glob("edits/*.bad"))
+        assert any("set aside as state.json.bad" in told for told in notices(session))
+        assert part_in(state, "theme") == "abyss"
+        assert (state / "state.json.bad").is_file()
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -428,15 +423,13 @@ def test_a_folder_is_found_again_from_anywhere_while_it_is_there(
     assert recent() == []
 
 
-@pytest.mark.parametrize(
-    "content", ["", "[]", '{"models": 3}', '{"models": [3, ["a"], ["a", 2], ["b", "", ""]]}']
-)
-def test_a_broken_list_of_them_is_an_empty_one(state: Path, content: str) -> None:
-    state.mkdir()
-    (state / "recent.json").write_text(content)
+@pytest.mark.parametrize("content", ["", {}, 3, [3], [[]], [["a", 2]], ["ab"], [["b", "", ""]]])
+def test_a_broken_list_of_them_is_an_empty_one(state: Path, content: object) -> None:
+    put_into(state, recent=content, prompts={"gpt2": "x"})
     assert recent() == []
     remember("gpt2")
-    assert json.loads((state / "recent.json").read_text()) == {"models": [["gpt2", ""]]}
+    assert part_in(state, "recent") == [["gpt2", ""]]
+    assert saved_prompt("gpt2") == "x"
 
 
 def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -> None:
