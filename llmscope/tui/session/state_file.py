@@ -34,7 +34,7 @@ class State:
     old: dict[Path, bool] = field(default_factory=dict)
 
     def get(self, name: str, kind: type[T], check: Callable[[T], object] = id) -> T | None:
-        """Return a part; None if there is none, or if it is invalid.
+        """Return a part; None if it is missing or invalid.
 
         Args:
             check: raises ScopeError for a part that is invalid in spite of its type.
@@ -127,6 +127,7 @@ def _read() -> State:
     except FileNotFoundError:
         if not any((folder / name).exists() for name in OLD):
             return State()
+        # The parts decode themselves from the state, and only the first start of all reads old files.
         from llmscope.tui.session.migration import old_state
 
         return old_state(folder)
