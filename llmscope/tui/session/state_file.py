@@ -127,7 +127,7 @@ def _read() -> State:
     except FileNotFoundError:
         if not any((folder / name).exists() for name in OLD):
             return State()
-        # The parts decode themselves from the state, and only the first start of all reads old files.
+        # The parts read the state, and old files are read at one start only.
         from llmscope.tui.session.migration import old_state
 
         return old_state(folder)
