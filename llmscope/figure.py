@@ -1,6 +1,6 @@
 """The `Figure`, which lenses compute, panes draw and exports write.
 
-Every module may import this one; it depends on numpy alone.
+Every module may import this one; it imports numpy and plain helpers only.
 """
 
 from __future__ import annotations
