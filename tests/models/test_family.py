@@ -102,8 +102,8 @@ def test_one_that_is_damaged_is_told_when_it_is_asked_for_and_the_base_goes_on(f
 def test_the_command_line_names_it_as_an_adapter_of_the_base(family):
     scope = llmscope.load("builtin:small")
     source = ModelSource("builtin:small")
-    assert source.put_on(scope.info(), None) == ()
-    adapters = source.put_on(scope.info(), "small-lora")
+    assert source.adapters_for(scope.info(), None) == ()
+    adapters = source.adapters_for(scope.info(), "small-lora")
     assert adapters == ("builtin:small-lora",)
     again = llmscope.load("builtin:small", adapters=adapters)
     scope.use("small-lora")
