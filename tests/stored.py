@@ -8,7 +8,7 @@ from typing import Any
 
 from llmscope.tui.session.session import Session
 from llmscope.tui.session.state_file import STATE, changing, read_state
-from llmscope.tui.session.stored_prompts import keep, past_of, prompt_of
+from llmscope.tui.session.stored_prompts import PROMPT, keep, past_of, prompt_of
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.state.layout_state import LayoutState
 
@@ -43,10 +43,11 @@ def saved_session() -> Session | None:
     return read_state().get("session", Session)
 
 
-def put_into(folder: Path, **parts: Any) -> None:
+def put_into(folder: Path, *, prompts: dict[str, Any] | None = None, **parts: Any) -> None:
     """Write a state file by hand, of parts that need not be valid."""
     folder.mkdir(exist_ok=True)
-    (folder / STATE).write_text(json.dumps({"schema": 1} | parts))
+    found = {PROMPT + spec: text for spec, text in (prompts or {}).items()}
+    (folder / STATE).write_text(json.dumps({"schema": 1} | parts | found))
 
 
 def part_in(folder: Path, name: str) -> Any:
@@ -54,5 +55,6 @@ def part_in(folder: Path, name: str) -> Any:
     return json.loads((folder / STATE).read_text()).get(name)
 
 
-def prompts_in(folder: Path) -> list[str]:
-    return list(part_in(folder, "prompts").values())
+def prompts_in(folder: Path) -> dict[str, str]:
+    found = json.loads((folder / STATE).read_text())
+    return {name.removeprefix(PROMPT): found[name] for name in found if name.startswith(PROMPT)}

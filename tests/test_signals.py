@@ -119,7 +119,7 @@ class Program(Terminal):
         after = self.raw[self.raw.rfind(LEFT[0]) :]
         for word in (b"Traceback", b"Error", b"error", b"terminate called"):
             assert word not in after
-        assert prompts_in(self.state) == [prompt]
+        assert list(prompts_in(self.state).values()) == [prompt]
 
     @property
     def status(self):
@@ -224,7 +224,7 @@ def test_a_terminal_that_is_closed_ends_the_program_and_keeps_the_prompt(busy):
     while running.child.isalive():
         assert time.monotonic() < until, "it goes on"
         time.sleep(0.1)
-    assert prompts_in(running.state) == [prompt]
+    assert list(prompts_in(running.state).values()) == [prompt]
 
 
 def test_ctrl_z_in_a_shell(tmp_path):

@@ -15,7 +15,7 @@ from llmscope.tui.session.state_file import STATE
 from llmscope.tui.session.state_folder import LOCK
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.widgets.header import count, fit_sides, size
-from tests.stored import part_in, save, save_prompt, saved_prompt
+from tests.stored import prompts_in, save, save_prompt, saved_prompt
 
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.screenshot"]
 
@@ -160,7 +160,7 @@ def test_each_model_keeps_its_last_prompt(state: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{", "\x00", '{"schema": 1, "prompts": {"gpt2": 3}}', '{"schema": 2}']
+    "content", ["", "[]", "{", "\x00", '{"schema": 1, "prompt gpt2": 3}', '{"schema": 2}']
 )
 def test_a_broken_state_file_is_an_empty_one_and_set_aside(state: Path, content: str) -> None:
     state.mkdir()
@@ -168,7 +168,7 @@ def test_a_broken_state_file_is_an_empty_one_and_set_aside(state: Path, content:
     assert saved_prompt("gpt2") == ""
     assert (state / STATE).read_text() == content, "reading changes nothing"
     save_prompt("gpt2", "x")
-    assert part_in(state, "prompts") == {"gpt2": "x"}
+    assert prompts_in(state) == {"gpt2": "x"}
     assert (state / f"{STATE}.bad").read_text() == content
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stored import part_in
+from tests.stored import prompts_in
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 
 PASTED = "".join(f"line {number} of what was pasted, 漢字 \t\r" for number in range(2700)) + "END"
@@ -41,6 +41,6 @@ def test_a_large_paste_is_whole_and_at_once(
     program.wait("ENDQ")
     assert program.leave("\x11") == 0
     text = "CAB" + PASTED.replace("\r", "\n") + "Q"
-    assert part_in(tmp_path / "state", "prompts") == {"builtin:sort": text}
+    assert prompts_in(tmp_path / "state") == {"builtin:sort": text}
     history = (tmp_path / "state" / "history.jsonl").read_text().splitlines()
     assert json.loads(history[-1])["text"] == text

@@ -42,7 +42,7 @@ def programs(process):
 
 
 def saved(folder):
-    return prompts_in(folder / "state")
+    return list(prompts_in(folder / "state").values())
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -11,9 +10,9 @@ from msgspec import Struct
 from llmscope.tui.session.codec import decode
 from llmscope.tui.session.recent_models import Recent
 from llmscope.tui.session.session import Session
-from llmscope.tui.session.state_file import State
+from llmscope.tui.session.state_file import OLD, State
 from llmscope.tui.session.state_folder import content
-from llmscope.tui.session.stored_prompts import keep
+from llmscope.tui.session.stored_prompts import keep, prompt_of
 from llmscope.tui.session.undo_history import Step, UndoHistory
 from llmscope.tui.state.layout_state import LayoutState
 
@@ -30,33 +29,36 @@ class _Undo(Struct):
     redo: tuple[Step, ...]
 
 
-_PARTS: dict[str, tuple[str, Callable[[bytes], object]]] = {
-    "theme": ("theme", lambda data: data.decode().strip()),
-    "screen.json": ("layout", lambda data: decode(data, LayoutState)),
-    "prompts.json": ("prompts", lambda data: decode(data, dict[str, str])),
-    "recent.json": ("recent", lambda data: decode(data, _Recent).models),
-    "session.json": ("session", lambda data: decode(data, Session)),
-}
-
-
 def old_state(folder: Path) -> State:
     """Return the state that the files of 0.1 hold, without changing them."""
     state = State()
-    named = [path for name in _PARTS if (path := folder / name).is_file()]
-    # The last changed one comes last, as in the state.
+    # The model that was left last comes last, as in the state.
     edits = sorted((folder / "edits").glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in (*named, *edits):
-        try:
-            data = content(path)
-            if path in edits:
-                old = decode(data, _Undo)
-                prompts = state.get("prompts", dict[str, str]) or {}
-                if prompts.get(old.model, old.text) == old.text:
-                    keep(state, old.model, old.text, UndoHistory(old.undo, old.redo))
-            else:
-                part, read = _PARTS[path.name]
-                state.put(part, read(data))
-            state.old[path] = True
-        except (OSError, ValueError):
-            state.old[path] = False
+    for path in (*(folder / name for name in OLD), *edits):
+        if path.is_file():
+            try:
+                _take(state, path.name, content(path))
+                state.old[path] = True
+            except (OSError, ValueError):
+                state.old[path] = False
     return state
+
+
+def _take(state: State, name: str, data: bytes) -> None:
+    """Put the content of a file into the state; raise ValueError if it is something else."""
+    match name:
+        case "theme":
+            state.put("theme", data.decode().strip())
+        case "screen.json":
+            state.put("layout", decode(data, LayoutState))
+        case "prompts.json":
+            for spec, text in decode(data, dict[str, str]).items():
+                keep(state, spec, text, UndoHistory())
+        case "recent.json":
+            state.put("recent", decode(data, _Recent).models)
+        case "session.json":
+            state.put("session", decode(data, Session))
+        case _:
+            old = decode(data, _Undo)
+            if prompt_of(state, old.model) in ("", old.text):
+                keep(state, old.model, old.text, UndoHistory(old.undo, old.redo))

@@ -118,11 +118,11 @@ class Session(Struct, frozen=True):
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
-        found: dict[str, Any] = {name: name in self.marks for name in MARKS}
-        place = asdict(self.place) | ({"position": -1} if found["following"] else {})
+        marks: dict[str, Any] = {name: name in self.marks for name in MARKS}
+        place = asdict(self.place) | ({"position": -1} if marks["following"] else {})
         return replace(
             state,
-            **found,
+            **marks,
             **{name: getattr(self, name) for name in SAME},
             focus=replace(state.focus, **place),
             versus=self.place.versus,

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from llmscope.errors import ScopeError
+from llmscope.tui.session.codec import decode, encode, join, split
 from llmscope.tui.session.state_folder import content, locked, set_aside, state_folder, write
 
 STATE = "state.json"
-SCHEMA = 1
+SCHEMA = b"1"
 OLD = ("theme", "screen.json", "prompts.json", "recent.json", "session.json", "edits")
 """What 0.1 wrote instead; see `llmscope.tui.session.migration`."""
 
@@ -21,10 +22,11 @@ T = TypeVar("T")
 
 @dataclass
 class State:
-    """The parts of the state. Each is decoded when it is asked for: an invalid one costs itself.
+    """The parts of the state, decoded one by one, so that no other is lost with an invalid one.
 
     Attributes:
-        parts: JSON data by name: schema, theme, layout, recent, prompts, undo, session.
+        parts: JSON data by name: theme, layout, recent, session, and those of each model; see
+            `llmscope.tui.session.stored_prompts`.
         invalid: the names of the parts that could not be decoded.
         old: the files of 0.1, and whether their content is in the parts.
     """
@@ -41,8 +43,6 @@ class State:
         """
         if name not in self.parts:
             return None
-        from llmscope.tui.session.codec import decode
-
         try:
             part = decode(self.parts[name], kind)
             check(part)
@@ -52,9 +52,8 @@ class State:
         return part
 
     def put(self, name: str, part: object) -> None:
-        """Store a part."""
-        from llmscope.tui.session.codec import encode
-
+        """Store a part, as the last one."""
+        self.parts.pop(name, None)
         self.parts[name] = encode(part)
 
     def drop(self, name: str) -> None:
@@ -102,7 +101,7 @@ def changing() -> Iterator[State]:
         yield state
         if state.invalid and path.exists():
             safe = set_aside(path, copy=True)
-        if state.parts != before and safe and write(STATE, _encoded(state)):
+        if state.parts != before and safe and write(STATE, join({"schema": SCHEMA} | state.parts)):
             _clear(state.old)
 
 
@@ -123,7 +122,7 @@ def _read() -> State:
     """
     folder = state_folder()
     try:
-        data = content(folder / STATE)
+        parts = split(content(folder / STATE))
     except FileNotFoundError:
         if not any((folder / name).exists() for name in OLD):
             return State()
@@ -131,32 +130,18 @@ def _read() -> State:
         from llmscope.tui.session.migration import old_state
 
         return old_state(folder)
-    from msgspec import Raw
-
-    from llmscope.tui.session.codec import decode
-
-    parts = {name: bytes(part) for name, part in decode(data, dict[str, Raw]).items()}
-    if decode(parts.get("schema", b""), int) != SCHEMA:
+    if parts.get("schema") != SCHEMA:
         raise ValueError("another schema")
     return State(parts)
 
 
 def _clear(old: dict[Path, bool]) -> None:
     """Remove the files of 0.1, and set those aside that could not be read."""
-    for path, taken in old.items():
-        if taken:
+    for path, readable in old.items():
+        if readable:
             with suppress(OSError):
                 path.unlink()
         else:
             set_aside(path)
     with suppress(OSError):
         (state_folder() / "edits").rmdir()
-
-
-def _encoded(state: State) -> bytes:
-    from msgspec import Raw
-
-    from llmscope.tui.session.codec import encode
-
-    parts = {name: Raw(data) for name, data in state.parts.items() if name != "schema"}
-    return encode({"schema": SCHEMA, **parts})

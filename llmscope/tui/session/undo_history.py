@@ -10,6 +10,7 @@ from textual.document._document import EditResult, Location, Selection
 from textual.document._edit import Edit
 from textual.document._history import EditHistory
 
+from llmscope.tui.session.codec import encode
 from llmscope.tui.state.document import PromptDocument, end_of
 
 CHANGES = 200
@@ -120,8 +121,6 @@ def _edit(change: TextChange) -> Edit:
 
 def _nearest(steps: tuple[Step, ...], room: list[int]) -> tuple[Step, ...]:
     """Return the last steps that fit into the changes and bytes of `room`, and reduce those."""
-    from llmscope.tui.session.codec import encode
-
     for at in reversed(range(len(steps))):
         left = room[0] - len(steps[at]), room[1] - len(encode(steps[at]))
         if min(left) < 0:

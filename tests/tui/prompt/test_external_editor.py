@@ -11,7 +11,7 @@ import pytest
 
 from llmscope.tui.prompt import external_editor
 from llmscope.tui.prompt.external_editor import editor_of
-from tests.stored import part_in
+from tests.stored import prompts_in
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.conftest import PROMPT, Open
 
@@ -40,7 +40,7 @@ def editor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], P
 
 
 def saved(tmp_path: Path) -> str:
-    return str(part_in(tmp_path / "state", "prompts")["builtin:sort"])
+    return str(prompts_in(tmp_path / "state")["builtin:sort"])
 
 
 def files(tmp_path: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import pytest
 from llmscope.tui.session import prompt_history, recent_models, state_folder
 from llmscope.tui.session.state_file import STATE
 from llmscope.tui.session.state_folder import flaw, locked
-from tests.stored import part_in, put_into, save, save_prompt, saved_prompt, saved_theme
+from tests.stored import part_in, prompts_in, put_into, save, save_prompt, saved_prompt, saved_theme
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and links")
 
@@ -64,7 +64,7 @@ def test_what_screens_keep_at_the_same_moment_is_all_there(state: Path) -> None:
     at = str(time.time() + 2)
     processes = [started(WRITES, name, at) for name in names]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    prompts = part_in(state, "prompts")
+    prompts = prompts_in(state)
     assert set(prompts) == {f"{name}-{number}" for name in names for number in range(5)}
     kept = {(one.model, one.text) for one in prompt_history.read()}
     assert kept == {(name, f"prompt {number}") for name in names for number in range(5)}

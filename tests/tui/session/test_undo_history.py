@@ -17,7 +17,7 @@ from textual.document._history import EditHistory
 from llmscope.tui.session.codec import encode
 from llmscope.tui.session.state_file import STATE, State, open_state
 from llmscope.tui.session.state_folder import flaw
-from llmscope.tui.session.stored_prompts import MODELS, TOTAL, keep, past_of
+from llmscope.tui.session.stored_prompts import MODELS, TOTAL, UNDO, keep, past_of
 from llmscope.tui.session.undo_history import BYTES, CHANGES, TextChange, UndoHistory
 from llmscope.tui.state.document import PromptDocument, end_of
 from llmscope.tui.user_state import UserState
@@ -72,7 +72,7 @@ def kept(past: UndoHistory, text: str) -> UndoHistory:
 
 def past_in(found: Any, text: str) -> UndoHistory:
     """The history of a text in a record that need not be valid."""
-    state = State({"prompts": encode({"m": text}), "undo": json.dumps({"m": found}).encode()})
+    state = State({"prompt m": encode(text), "undo m": json.dumps(found).encode()})
     return past_of(state, "m")
 
 
@@ -176,7 +176,7 @@ def test_another_text_drops_the_past_and_the_same_text_keeps_it(state: Path) -> 
     assert saved_past("m") == PAST
     save_prompt("m", "abc")
     assert saved_past("m") == UndoHistory()
-    assert part_in(state, "undo") == {}
+    assert part_in(state, "undo m") is None
 
 
 def test_so_many_edits_are_kept_and_the_newest_of_them() -> None:
@@ -204,9 +204,9 @@ def test_a_long_prompt_is_kept_without_a_walk_through_its_letters(state: Path) -
     assert len(past.undo) == CHANGES
 
 
-@pytest.mark.parametrize("found", [None, [], "x", {"m": None}, {"m": {"undo": 3}}, {"m": [[]]}])
+@pytest.mark.parametrize("found", [None, [], "x", 3, {"undo": 3}, {"redo": [{}]}])
 def test_a_broken_past_is_none_and_costs_nothing_else(state: Path, found: Any) -> None:
-    put_into(state, undo=found, prompts={"m": "ab"})
+    put_into(state, prompts={"m": "ab"}, **{"undo m": found})
     assert saved_past("m") == saved_past("other") == UndoHistory()
     assert saved_prompt("m") == "ab"
     save_prompt("m", "ab", PAST)
@@ -242,10 +242,11 @@ def test_the_edits_of_so_many_models_are_kept(state: Path) -> None:
     large = UndoHistory(tuple((TextChange(0, 0, "x" * 1000, ""),) for _ in range(CHANGES)))
     for number in range(30):
         keep(found, f"large{number}", "ab", large)
-    assert 0.9 * TOTAL < len(found.parts["undo"]) < TOTAL + 10_000
+    sizes = [len(data) for name, data in found.parts.items() if name.startswith(UNDO)]
+    assert 0.9 * TOTAL < sum(sizes) <= TOTAL
     assert past_of(found, "large29") == large
     assert past_of(found, "large0") == past_of(found, "m5") == UndoHistory()
-    assert len(found.get("prompts", dict[str, str]) or {}) == MODELS + 36
+    assert len(found.parts) - len(sizes) == MODELS + 36, "every prompt is there"
 
 
 def test_a_prompt_that_was_given_is_one_step_from_the_saved_one() -> None:

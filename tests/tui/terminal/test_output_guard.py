@@ -11,7 +11,7 @@ from pathlib import Path
 import pyte
 import pytest
 
-from tests.stored import part_in, put_into
+from tests.stored import prompts_in, put_into
 
 pexpect = pytest.importorskip("pexpect")
 
@@ -102,7 +102,7 @@ def test_library_output_stays_off_the_screen_and_the_terminal_is_left_clean(
     assert terminal.finish() == 0
     assert b"NOISE" not in terminal.output
     terminal.assert_clean()
-    assert part_in(tmp_path, "prompts") == {"gpt2": "The capital of"}
+    assert prompts_in(tmp_path) == {"gpt2": "The capital of"}
 
 
 @pytest.mark.parametrize("of_0_1", [False, True])
@@ -115,7 +115,7 @@ def test_the_saved_prompt_comes_back(tmp_path: Path, of_0_1: bool) -> None:
     terminal.read_until("once upon a time")
     terminal.child.send("\x11")
     assert terminal.finish() == 0
-    assert part_in(tmp_path, "prompts") == {"gpt2": "once upon a time"}
+    assert prompts_in(tmp_path) == {"gpt2": "once upon a time"}
     assert not (tmp_path / "prompts.json").exists()
 
 
@@ -143,7 +143,7 @@ def test_a_lost_connection_keeps_the_prompt(tmp_path: Path, name: str) -> None:
     os.kill(terminal.child.pid, number)
     assert terminal.finish() == 128 + number
     terminal.assert_clean()
-    assert part_in(tmp_path, "prompts") == {"gpt2": "typed long ago"}
+    assert prompts_in(tmp_path) == {"gpt2": "typed long ago"}
 
 
 @pytest.mark.parametrize("debug", [False, True])
@@ -155,4 +155,4 @@ def test_a_crash_is_one_line_and_with_debug_the_whole_story(tmp_path: Path, debu
     assert b"error: the screen failed: RuntimeError: the card is broken" in after
     assert (b"NOISE on two" in after) == debug
     assert (b"Traceback" in after) == debug
-    assert part_in(tmp_path, "prompts") == {"gpt2": "kept"}
+    assert prompts_in(tmp_path) == {"gpt2": "kept"}
