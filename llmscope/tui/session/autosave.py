@@ -60,7 +60,7 @@ class Autosave:
         from llmscope.tui.session.session import Session
 
         if said := flaw():
-            host.tell(said, "warning")
+            host.tell(said, "warning", once=True)
         self._put(host.editor.text, UndoHistory.of(host.editor.history), Session.of(host))
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from llmscope.tui.session import prompt_history, recent_models, state_folder
+from llmscope.tui.session.autosave import DELAY, Autosave
 from llmscope.tui.session.state_file import STATE
 from llmscope.tui.session.state_folder import flaw, locked
+from llmscope.tui.user_state import UserState
 from tests.stored import part_in, prompts_in, put_into, save, save_prompt, saved_prompt, saved_theme
+from tests.tui.conftest import PROMPT, Open
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and links")
 
@@ -151,6 +154,19 @@ def test_a_folder_that_cannot_be_written_is_told(state: Path) -> None:
     save_prompt("a", "text")
     prompt_history.add([prompt_history.PromptRecord("a", "text", 1.0)])
     assert "cannot keep anything" in flaw()
+
+
+async def test_such_a_folder_costs_one_notice_and_nothing_else(opened: Open, state: Path) -> None:
+    state.write_text("a file in the place of the folder")
+    autosave = Autosave("m", PROMPT)
+    async with opened(user=UserState(autosave=autosave)) as session:
+        for _ in range(4):
+            await session.press("x")
+            await session.pilot.pause(DELAY * 1.2)
+        (notice,) = [one.message for one in session.app._notifications]
+        assert "cannot keep anything" in notice
+        assert session.app.text == f"{PROMPT}xxxx"
+    autosave.close()
 
 
 @pytest.mark.parametrize("name", ["state.json", "history.jsonl", ".lock"])
