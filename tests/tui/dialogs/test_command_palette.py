@@ -12,11 +12,10 @@ from textual.command import Command, CommandList
 from textual.events import Key
 from textual.keys import _character_to_key
 
-from llmscope.tui.actions.keymap import keymap_from
+from llmscope.tui.actions.keymap import Keymap, keymap_from
 from llmscope.tui.actions.registry import ACTIONS
 from llmscope.tui.actions.types import Action
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.dialogs import command_palette
 from llmscope.tui.dialogs.command_palette import KEYS, CommandPaletteScreen, commands
 from llmscope.tui.theme_switcher import all_names
 from llmscope.tui.user_state import UserState
@@ -59,7 +58,7 @@ async def test_the_palette_finds_and_runs_every_action(
         return run
 
     noted = tuple(replace(action, run=noting(action.name)) for action in ACTIONS)  # type: ignore[arg-type]
-    monkeypatch.setattr(command_palette, "ACTIONS", noted)
+    monkeypatch.setattr(Keymap, "actions", property(lambda _: noted))
     offered = commands(ACTIONS)
     async with opened(80, 24) as session:
         for action in offered:
