@@ -15,6 +15,11 @@ from tests.plugins.packages import FORMAT, LENS, PANE, SOURCE, install
 LOOK = ("snapshot", "builtin:sort", "--prompt", "CAB")
 
 
+def first_here(*cases: tuple[object, ...]) -> list[object]:
+    """Return the cases; all except the first one run with the slow tests, for each is a start."""
+    return [cases[0], *(pytest.param(*one, marks=pytest.mark.slow) for one in cases[1:])]
+
+
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run llmscope with the packages of a folder installed."""
     environ = {**os.environ, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
@@ -127,13 +132,13 @@ def test_a_pane_shows_the_figure_of_a_snapshot(folder: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
-    [
+    first_here(
         ("class PlacePane", "1 / 0\nclass PlacePane", "cannot be loaded: ZeroDivisionError"),
         ("class PlacePane(LensPane)", "class PlacePane(dict)", "is left out: it is no FigurePane"),
         ('str] = "place"', 'str] = "map"', "is left out: the name map is taken"),
         ('str] = "heads"', 'str] = "nowhere"', "is left out: there is no workspace 'nowhere'"),
         ("title:", "other:", "is left out: it has no title"),
-    ],
+    ),
 )
 def test_a_bad_pane_costs_a_note(tmp_path: Path, old: str, new: str, told: str) -> None:
     install(tmp_path / "site", "their_lens", LENS, lenses="place = LENS")
@@ -184,12 +189,12 @@ def test_the_model_picker_lists_a_source_under_its_title(copies: Path) -> None:
 
 @pytest.mark.parametrize(
     ("old", "new", "told"),
-    [
+    first_here(
         ("COPY = Source", "1 / 0\nCOPY = Source", "cannot be loaded: ZeroDivisionError"),
         ('Source("copy"', 'Source("pypi"', "is left out: the name pypi is taken"),
         ('Source("copy"', 'Source("a b"', "is left out: 'a b' is no word of small letters"),
         ("parse, fetch, stored", "parse", "is left out: it needs `parse` and `fetch`"),
-    ],
+    ),
 )
 def test_a_bad_source_costs_a_note(tmp_path: Path, old: str, new: str, told: str) -> None:
     module = SOURCE.replace(old, new, 1)
@@ -203,11 +208,11 @@ def test_a_bad_source_costs_a_note(tmp_path: Path, old: str, new: str, told: str
 
 @pytest.mark.parametrize(
     ("place", "words", "code", "told"),
-    [
+    first_here(
         ("return Weights", ("snapshot", "copy:one", *LOOK[2:], "--lens", "tokens"), 1, "copy:one"),
         ("return Spec", ("snapshot", "copy:one", *LOOK[2:], "--lens", "tokens"), 1, "division"),
         ("yield Stored", ("models",), 0, "the models of copy cannot be listed"),
-    ],
+    ),
 )
 def test_a_source_that_fails_costs_a_line(
     tmp_path: Path, place: str, words: tuple[str, ...], code: int, told: str
@@ -233,13 +238,13 @@ def test_an_option_of_a_lens_is_a_keyword_in_python(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("declared", "told"),
-    [
+    first_here(
         ('LensOption("first", "colour", 0)', "ValueError: option 'first': no type 'colour'"),
         ('LensOption("size", "text", "")', "its option size is one of llmscope snapshot's own"),
         ('LensOption("pool", "text", "")', "its option pool is another lens's, declared in anoth"),
         ('LensOption("a-b", "text", "")', "ValueError: an option's name must be an identifier"),
         ("7", "TypeError lens place: 7 is no LensOption"),
-    ],
+    ),
 )
 def test_a_lens_with_a_wrong_option_costs_a_note(tmp_path: Path, declared: str, told: str) -> None:
     module = LENS.replace("FIRST = LensOption(", f"FIRST = {declared}  # (", 1)
@@ -264,13 +269,13 @@ def test_no_lens_may_take_the_name_of_another_option() -> None:
 
 @pytest.mark.parametrize(
     ("module", "entry", "told"),
-    [
+    first_here(
         ("raise ImportError('no such thing')", "csv = CSV", "cannot be loaded: ImportError: no"),
         ("raise SystemExit(3)", "csv = CSV", "cannot be loaded: SystemExit 3"),
         ("CSV = 7", "csv = CSV", "is left out: it is no Format"),
         ("x = 1", "csv = CSV", "cannot be loaded: AttributeError"),
         (FORMAT.replace('"csv"', '"svg"'), "svg = CSV", "is left out: the name svg is taken"),
-    ],
+    ),
 )
 def test_a_bad_package_costs_a_note_that_names_it(
     tmp_path: Path, module: str, entry: str, told: str
