@@ -49,7 +49,11 @@ def bake(
     higher its rank.
     """
     with reported(debug):
-        usage(continuation is None or generate is None, "one of the two", "--continuation")
+        usage(
+            continuation is None or generate is None,
+            "give --continuation or --generate, not both",
+            "--continuation",
+        )
         _check_folder(out, force)
         from llmscope.cli.options.prompt import read_prompt
         from llmscope.cli.output.progress import progress_line

@@ -43,7 +43,7 @@ def lenses(
         if schema:
             from llmscope.export import json_text, snapshot_schema
 
-            usage(lens is None, "it takes no lens", "--schema")
+            usage(lens is None, "leave LENS out: the schema covers all lenses", "--schema")
             put(json_text(snapshot_schema()))
             return
         if lens is not None:

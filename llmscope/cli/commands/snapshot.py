@@ -127,11 +127,16 @@ def snapshot(
         if on_paper:
             make_ready()
         check_chat(texts.chat, texts.system, texts.ids)
-        usage(focus.context is None or texts.context_file is None, "one of the two", "--context")
+        both = focus.context is not None and texts.context_file is not None
+        usage(not both, "give --context or --context-file, not both", "--context")
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)
         typed = before + after if isinstance(after, str) else after
         written = _written(texts, SCREEN in names)
-        usage(SCREEN not in names or isinstance(typed, str), "the screen takes text", "--ids")
+        usage(
+            SCREEN not in names or isinstance(typed, str),
+            "--lens screen needs a text: --prompt",
+            "--ids",
+        )
         check_models(model, loading.reward)
         with progress_line() as progress:
             scope = load(progress)
@@ -208,13 +213,14 @@ def _check_answer(texts: PromptOptions, mode: str) -> None:
     """Raise BadParameter unless the options about the answer go together."""
     given = texts.answer is not None
     usage(not given or mode == "gain", "it takes --lens context --mode gain", "--answer")
-    usage(not given or texts.ids is None, "ids take --target id:NUMBER instead", "--answer")
+    usage(not given or texts.ids is None, "with --ids, give --target id:NUMBER instead", "--answer")
 
 
 def _written(texts: PromptOptions, screen: bool) -> tuple[int, ...]:
     """Return the ids of the tokens after the prompt; empty without any."""
-    usage(not screen or texts.written is None, "the screen takes text", "--written")
-    usage(texts.answer is None or texts.written is None, "one of the two", "--answer / --written")
+    usage(not screen or texts.written is None, "it does not go with --lens screen", "--written")
+    both = texts.answer is not None and texts.written is not None
+    usage(not both, "give only one of them", "--answer / --written")
     return () if texts.written is None else read_ids(texts.written, "--written")
 
 
