@@ -35,7 +35,7 @@ Index = Annotated[int, Meta(ge=-(2**31), le=2**31)]
 Count = Annotated[int, Meta(ge=0, le=2**31)]
 
 
-class Place(Struct, frozen=True):
+class StoredFocus(Struct, frozen=True):
     """The fields of the cursor's focus that are stored."""
 
     layer: Index
@@ -79,7 +79,7 @@ class Session(Struct, frozen=True):
     cursor: tuple[Count, Count]
     pane: str
     kept: LayoutState
-    place: Place
+    place: StoredFocus
     marks: frozenset[str]
     adapter: str | None
     edits: tuple[tuple[str, bool], ...]
@@ -103,7 +103,9 @@ class Session(Struct, frozen=True):
             cursor=host.editor.cursor_location,
             pane="" if host.key_line.in_prompt else panes.current,
             kept=LayoutState.of(panes.workspace, panes.arrangements, state),
-            place=Place(*(getattr(state.focus, name) for name in Place.__struct_fields__)),
+            place=StoredFocus(
+                *(getattr(state.focus, name) for name in StoredFocus.__struct_fields__)
+            ),
             marks=frozenset(name for name in MARKS if getattr(state, name)),
             adapter=state.adapter,
             edits=tuple((str(one.edit), one.on) for one in state.edits),

@@ -9,7 +9,7 @@ import pytest
 
 from llmscope.sampler import Sampler
 from llmscope.tui.session.recent_models import Recent
-from llmscope.tui.session.session import Place, Session
+from llmscope.tui.session.session import Session, StoredFocus
 from llmscope.tui.session.state_file import STATE, changing, open_state, read_state
 from llmscope.tui.session.state_folder import LOCK, flaw
 from llmscope.tui.session.stored_prompts import past_of, prompt_of
@@ -65,7 +65,7 @@ SESSION = Session(
     cursor=(1, 1),
     pane="map",
     kept=LAYOUT,
-    place=Place(1, 0, 2, None, None, None, None, None),
+    place=StoredFocus(1, 0, 2, None, None, None, None, None),
     marks=frozenset({"following", "muted"}),
     adapter=None,
     edits=(("zero head 1.0", True),),
