@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.instrumented import InstrumentedModel, trust
-from llmscope.lenses import Lens, checked_focus, focus_from, lens
+from llmscope.lenses import Lens, checked_focus, focus_from, lens, options
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
@@ -409,9 +409,12 @@ class Scope:
         if recording is None:
             raise ValueError("nothing was recorded yet: call record() first")
         name = arguments.text("name", name)
-        if focus.get("pool", 1) != 1 and "pool" not in lens(name).uses:
-            raise ValueError(f"{name} has no pool: its tokens stand each for itself")
-        *_, figure = self.figures(name, recording, focus_from(focus))
+        chosen, asked = lens(name), focus_from(focus)
+        given = [option for key, option in options().items() if key in focus]
+        for option in given:
+            if option not in chosen.allowed and option.of(asked) != option.default:
+                raise ValueError(f"the lens {name} has no option {option.name!r}")
+        *_, figure = self.figures(name, recording, asked)
         return figure
 
     def figures(

@@ -91,6 +91,6 @@ def test_tokens_and_words_are_read_as_the_command_line_reads_them(scope):
 def test_a_pool_of_what_has_none_is_refused():
     scope = llmscope.load("builtin:sort")
     scope.record("CAB")
-    with pytest.raises(ValueError, match="tokens has no pool"):
+    with pytest.raises(ValueError, match="tokens has no option 'pool'"):
         scope.look("tokens", pool=2)
     assert scope.look("attention", pool=2).values.shape == (2, 2)

@@ -75,7 +75,7 @@ class Job(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Window:
+class PromptWindow:
     """One shard's prompts.
 
     `errors` is the number of failed prompts if the shard already exists; None if it must be made.
@@ -238,7 +238,7 @@ class _Reader:
             for number, lines in enumerate(windows(self.source, self.folder.part)):
                 seen += len(lines)
                 errors = self.folder.errors(number, lines)
-                yield _packed([Window(number, lines, errors, seen, self.source.read)])
+                yield _packed([PromptWindow(number, lines, errors, seen, self.source.read)])
         except Exception as error:
             yield _packed([Failed(_portable(error))])
 
@@ -271,7 +271,7 @@ class _Worker:
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         return _packed(self._done(_unpacked(cell.as_py())) for cell in table["item"])
 
-    def _done(self, item: Window | Failed) -> Shard | Failed:
+    def _done(self, item: PromptWindow | Failed) -> Shard | Failed:
         if isinstance(item, Failed):
             return item
         own = (item.number, len(item.lines))
@@ -289,7 +289,7 @@ class _Worker:
         notes = tuple(f"line {row.line.number}: {row.error}" for row in wrong)
         return Shard(*own, len(wrong), item.seen, item.read, files, notes)
 
-    def _count(self, window: Window) -> None:
+    def _count(self, window: PromptWindow) -> None:
         if ray.get(self._tally.begun.remote(window.number)) > DEATHS:
             first, last = window.lines[0].number, window.lines[-1].number
             raise ScopeError(

@@ -85,6 +85,11 @@ class Lens:
         names = (option.name for option in self.options)
         return frozenset((*names, "mode") if self.modes else names)
 
+    @cached_property
+    def allowed(self) -> tuple[LensOption[Any], ...]:
+        """The options that may be given with it: its own, and those of many lenses."""
+        return (*self.options, *COMMON, *OF_EVERY_LENS)
+
     def values(self, focus: Focus) -> tuple[Any, ...]:
         """Return mode, change and options of a focus: all that its figure depends on."""
         return (focus.mode, focus.change, *(option.of(focus) for option in self.options))

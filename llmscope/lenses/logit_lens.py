@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from os.path import isfile, join
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +18,18 @@ if TYPE_CHECKING:
     from llmscope.record.analysis.logit_lens import Readings
     from llmscope.record.capture.recording import Recording
 
+
+def _unreadable(folder: str | None, allow_pickle: bool) -> str | None:
+    """Return why a folder's translators cannot be read; None if they can, or without a folder."""
+    if folder is None or isfile(join(folder, "params.safetensors")):
+        return None
+    if not isfile(join(folder, "params.pt")):
+        return "a folder with config.json and params.pt"
+    return None if allow_pickle else "params.pt is a pickle: --allow-pickle, if you trust it"
+
+
 TRANSLATOR = LensOption[str | None](
-    *("translator", "path", None, "Translators of a tuned lens.", "FOLDER")
+    *("translator", "path", None, "Translators of a tuned lens.", "FOLDER"), problem=_unreadable
 )
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""

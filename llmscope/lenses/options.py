@@ -50,6 +50,8 @@ class LensOption(Generic[Value]):
         shown: how `--help` shows the default, where the value alone says too little.
         check: raises ValueError for a value of the right type that is wrong; called with the name
             and the value.
+        problem: returns what is wrong with a value on the command line, before a model is loaded;
+            None if nothing is. Called with the value and whether pickles may be read.
     """
 
     name: str
@@ -61,6 +63,7 @@ class LensOption(Generic[Value]):
     above: float | None = None
     shown: str = ""
     check: Callable[[str, Value], object] | None = None
+    problem: Callable[[Value, bool], str | None] | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown kind, or a name that is no identifier."""

@@ -147,7 +147,6 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
                 spine=spine.key,
                 details=tuple(details),
                 least=next((key for key in details if key == "next-token"), spine.key),
-                rows=_rows(spine.figure),
             )
         )
     return tuple(found)
@@ -158,9 +157,3 @@ def _parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     count = -(-len(panes) // most)
     for at in range(count):
         yield panes[at * len(panes) // count : (at + 1) * len(panes) // count]
-
-
-def _rows(figure: Figure) -> int:
-    """Return the number of rows of a main figure; 0 if its rows are layers."""
-    first = figure.axes[0] if figure.axes else None
-    return 0 if first is None or first.name == "layer" else max(1, min(len(first), 60))

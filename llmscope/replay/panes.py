@@ -23,6 +23,7 @@ from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.panes import FigurePane, pane_classes
 from llmscope.tui.panes.walkthrough import WalkthroughPane
 from llmscope.tui.state.figure_store import TOKENS, Shown
+from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import TITLES
 
@@ -31,6 +32,10 @@ DERIVED = ("context-proof", "walk-said")
 WIDE = 80
 """Width in cells for counting the caption rows; any will do, as rows are cut and not wrapped."""
 UNDRAWN = "this figure of the file is incomplete"
+
+
+AROUND = 6
+"""Rows of a pane besides those of its figure, at most: labels and summaries."""
 
 
 class ReplayPane(FigurePane):
@@ -60,6 +65,14 @@ class ReplayPane(FigurePane):
     def apart(self) -> bool:
         """Return False: the figure is always the one that was asked for in the snapshot."""
         return False
+
+    def useful_rows(self, layers: int) -> UsefulRows:
+        """Return the rows that it can use: a figure of a file never gets longer."""
+        least, most = super().useful_rows(layers)
+        axes = self.held.figure.axes
+        if most is None and axes:
+            most = len(axes[0]) + AROUND
+        return UsefulRows(least, most)
 
     def want(self, state: ViewState) -> Want:
         """Request the figure, for the cursor coordinates that it depends on."""

@@ -45,6 +45,7 @@ from llmscope.tui.widgets.header import Header
 from llmscope.tui.widgets.notices import Notice
 from llmscope.tui.widgets.placeholder import PLACEHOLDER_ACTIONS, Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine, StatusText
+from llmscope.tui.widgets.tab_bar import TabBar
 
 if TYPE_CHECKING:
     from llmscope.engine.events import (
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
 
+LOWEST_WITH_TABS = 11
+"""Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
 COLOUR_SYSTEMS = {
     "truecolor": ColorSystem.TRUECOLOR,
     "256": ColorSystem.EIGHT_BIT,
@@ -231,9 +234,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.user.keymap.bind("anywhere", self)
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
+        self.tabs = TabBar(theme, self.user.keymap, self.mode, self.grid.workspace.name)
         self.grid.display = False
         yield self.header
         yield self.prompts
+        yield self.tabs
         yield self.grid
         yield self.placeholder
         yield self.status
@@ -278,6 +283,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _make_room(self, size: Size) -> None:
         layout = layout_for(*size)
         self.set_class(layout == "tiny", "-tiny")
+        self.set_class(size.height < LOWEST_WITH_TABS, "-without-tabs")
         self.set_class(layout in ("medium", "wide"), "-roomy")
 
     async def on_event(self, event: events.Event) -> None:
@@ -630,6 +636,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     @on(PaneGrid.Rearranged)
     def _rearranged(self) -> None:
+        self.tabs.show(self.grid.workspace.name)
+        self._show_keys()
         self.on_figure_pane_sized()
 
     def on_figure_pane_sized(self) -> None:
@@ -643,7 +651,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         BY_NAME["edit"].run(self)
 
     @on(KeyLine.Chosen)
-    def _chosen(self, message: KeyLine.Chosen) -> None:
+    @on(TabBar.Chosen)
+    def _chosen(self, message: KeyLine.Chosen | TabBar.Chosen) -> None:
         BY_NAME[message.action].run(self)
 
     @on(Input.Changed)
@@ -661,6 +670,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def on_descendant_focus(self) -> None:
         """Show the keys of the base screen's focused widget, even below a dialog."""
+        self._show_keys()
+
+    def _show_keys(self) -> None:
+        if not self.screen_stack:  # the app is closing
+            return
         focused = self.screen_stack[0].focused
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")

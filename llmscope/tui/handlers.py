@@ -43,6 +43,21 @@ def turn(host: Host) -> None:
         host.look_at(turned)
 
 
+def show_workspace(host: Host, at: int) -> None:
+    """Show the workspace at an index; a prompt that has the focus keeps it."""
+    workspace = host.grid.workspaces[at]
+    if host.in_prompt:
+        host.grid.show(workspace)
+    else:
+        host.grid.open(workspace)
+
+
+def next_workspace(host: Host, by: int) -> None:
+    """Show the next workspace, or the previous one for a negative `by`."""
+    names = [one.name for one in host.grid.workspaces]
+    show_workspace(host, (names.index(host.grid.workspace.name) + by) % len(names))
+
+
 def first_token(host: Host) -> None:
     """Go to the first token."""
     host.look_at(host.state.move_to(position=0))

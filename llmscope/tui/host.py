@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmscope.tui.widgets.header import Header
     from llmscope.tui.widgets.placeholder import Placeholder
     from llmscope.tui.widgets.status_bar import KeyLine, StatusText
+    from llmscope.tui.widgets.tab_bar import TabBar
 
 
 class Host(Protocol):
@@ -136,6 +137,10 @@ class Host(Protocol):
     @property
     def status(self) -> StatusText:
         """The line that describes what is under the cursor."""
+
+    @property
+    def tabs(self) -> TabBar:
+        """The line with the names of the workspaces."""
 
     @property
     def key_line(self) -> KeyLine:

@@ -9,10 +9,19 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.containers import Container
+from textual.geometry import Offset
 from textual.message import Message
 
 from llmscope.draw.render_options import RenderOptions
-from llmscope.tui.state.layout import Arrangement, grid_for, layout_for, reachable_panes, visible
+from llmscope.tui.state.layout import (
+    LEAST,
+    Area,
+    Arrangement,
+    areas,
+    layout_for,
+    reachable_panes,
+    visible,
+)
 from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
@@ -38,6 +47,7 @@ class PaneGrid(Container):
         arrangements: the user's arrangement of each workspace, by its name.
         current: the pane that gets the cursor keys, if it is on screen.
         added: the keys of panes from other packages, once the panes are made.
+        areas: where each pane on screen is.
     """
 
     class Rearranged(Message):
@@ -65,7 +75,9 @@ class PaneGrid(Container):
         self._detail = next(iter(self.workspace.details), "")
         self._maximized: str | None = None
         self.added: tuple[str, ...] = ()
-        self._layers = self._room = 1
+        self._layers = self._room = self._width = 1
+        self.areas: dict[str, Area] = {}
+        self._drag: Callable[[Offset], None] | None = None
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
 
@@ -97,7 +109,7 @@ class PaneGrid(Container):
         self.arrangements = {}
         for one in self.workspaces:
             found = arrangements.get(one.name, Arrangement(()))
-            self.arrangements[one.name] = Arrangement.of(one, found.order, found.hidden)
+            self.arrangements[one.name] = found.of_workspace(one)
 
     def fill(self, keymap: Keymap) -> None:
         """Mount the panes; those without room are not displayed."""
@@ -140,7 +152,8 @@ class PaneGrid(Container):
 
     def fit(self, width: int, height: int, room: int) -> None:
         """Lay out for the size of the terminal, of which the panes get `room` rows."""
-        self.layout_name, self._room = layout_for(width, height), room
+        self.layout_name = layout_for(width, height)
+        self._width, self._room = width, room
         if self._maximized not in self.reachable:
             self._maximized = None
         self._arrange()
@@ -191,6 +204,92 @@ class PaneGrid(Container):
         """Apply another choice or order of panes."""
         self.arrangements[self.workspace.name], self._maximized = arrangement, None
         self._arrange()
+
+    def resize(self, *, rows: int = 0, columns: int = 0) -> bool:
+        """Make the current pane taller by `rows`, and its column wider by `columns`.
+
+        Returns:
+            Whether there is a pane beside it that gives the room.
+        """
+        here = self.areas.get(self.pane.key)
+        if here is None:
+            return False
+        if columns:
+            second = self._second_column
+            if second is not None and here.width < self._width:
+                self._move_column(second + (columns if here.x == 0 else -columns))
+            return second is not None
+        beside = [(one, other) for one, other in self._borders() if self.pane.key in (one, other)]
+        if not beside:
+            return False
+        above, below = beside[-1]
+        self._move_border(above, below, rows if above == self.pane.key else -rows)
+        return True
+
+    def reset_sizes(self) -> None:
+        """Undo what the user did to the sizes of the panes of this workspace."""
+        self.rearrange(replace(self.arrangement, heights={}, main=None))
+
+    def _borders(self) -> list[tuple[str, str]]:
+        """Return the panes with a border that can be moved between them: upper and lower one."""
+        return [
+            (one, other)
+            for one, upper in self.areas.items()
+            for other, lower in self.areas.items()
+            if (upper.x, upper.width) == (lower.x, lower.width)
+            if upper.y + upper.height == lower.y and not {one, other} & self._folded
+        ]
+
+    def _move_border(self, above: str, below: str, rows: int) -> None:
+        """Move the border between two panes down by `rows`, as far as both stay useful."""
+        upper, lower = self.areas[above], self.areas[below]
+        rows = max(LEAST - upper.height, min(rows, lower.height - LEAST))
+        room = sum(
+            area.height
+            for key, area in self.areas.items()
+            if area.x == upper.x and key not in self._folded
+        )
+        heights = {above: (upper.height + rows) / room, below: (lower.height - rows) / room}
+        if rows:
+            self.rearrange(self.arrangement.sized(heights))
+
+    def _move_column(self, x: int) -> None:
+        """Move the border right of the first column to cell `x`."""
+        self.rearrange(replace(self.arrangement, main=max(0.1, min(x / self._width, 0.9))))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Take hold of a border between panes."""
+        self._drag = self._drag_at(event.screen_offset - self.region.offset)
+        if self._drag is not None:
+            self.capture_mouse()
+            event.stop()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Move the border that is held."""
+        if self._drag is not None:
+            self._drag(event.screen_offset - self.region.offset)
+
+    def on_mouse_up(self) -> None:
+        """Let go of the border."""
+        if self._drag is not None:
+            self._drag = None
+            self.release_mouse()
+
+    def _drag_at(self, at: Offset) -> Callable[[Offset], None] | None:
+        """Return what moves the border at an offset in the grid; None if no border is there."""
+        for above, below in self._borders():
+            lower = self.areas[below]
+            if at.y in (lower.y - 1, lower.y) and lower.x <= at.x < lower.x + lower.width:
+                return lambda to: self._move_border(above, below, to.y - self.areas[below].y)
+        second = self._second_column
+        if second is not None and at.x in (second - 1, second):
+            return lambda to: self._move_column(to.x)
+        return None
+
+    @property
+    def _second_column(self) -> int | None:
+        """Where the second column of panes begins; None if there is one column."""
+        return min((area.x for area in self.areas.values() if area.x), default=None)
 
     def maximize(self) -> None:
         """Give the pane all the room, or put it back in its place."""
@@ -256,21 +355,17 @@ class PaneGrid(Container):
     def _arrange(self) -> None:
         if not self.children:
             return
-        shown = self.on_screen
-        folded = self._folded if len(shown) > 1 else ()
-        tall = self.workspace.rows or self._layers
-        grid = grid_for(self.layout_name, shown, self._room, tall, folded)
+        self.areas = areas(
+            *(self.layout_name, self.on_screen, (self._width, self._room)),
+            {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
+            *(self.arrangement, self._folded),
+        )
         for key, pane in self.panes.items():
-            pane.display = key in shown
-            pane.styles.row_span = grid.spans.get(key, 1)
-            pane.styles.column_span = grid.across.get(key, 1)
-        order = [*grid.order, *(key for key in self.panes if key not in grid.order)]
-        if [pane.id for pane in self.children] != order:
-            self.sort_children(key=lambda pane: order.index(pane.id or ""))
-        self.styles.grid_size_columns = len(grid.columns.split())
-        self.styles.grid_size_rows = len(grid.rows.split())
-        self.styles.grid_columns = grid.columns
-        self.styles.grid_rows = grid.rows
+            area = self.areas.get(key)
+            pane.display = area is not None
+            if area is not None:
+                pane.styles.offset = area.x, area.y
+                pane.styles.width, pane.styles.height = area.width, area.height
         self.post_message(self.Rearranged())
 
 

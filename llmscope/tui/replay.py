@@ -27,8 +27,10 @@ WITHOUT_MODEL = frozenset(
         *("token-left", "token-right", "up", "down", "head-previous", "head-next"),
         *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole"),
         *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
-        *("pane-hide", "panes-all", "pane-earlier", "pane-later"),
-        *("figures", "onward", "edit", "help", "help-anywhere", "palette", "theme-next"),
+        *("pane-hide", "panes-all", "pane-earlier", "pane-later", "pane-sizes"),
+        *("pane-taller", "pane-shorter", "pane-wider", "pane-narrower"),
+        *("workspace-next", "workspace-previous", "figures", "onward", "edit"),
+        *("help", "help-anywhere", "palette", "theme-next"),
         *("stop", "quit", "quit-anywhere", "provenance"),
     }
 )

@@ -116,7 +116,7 @@ def scenes() -> dict[str, Scene]:
         "empty": Scene(prompt="", keys=("tab",)),
         "refused": Scene(engine=Refusing, keys=("escape", "tab", "tab")),
         "long": Scene(prompt=LONG),
-        "narrow": Scene((60, 15)),
+        "narrow": Scene((60, 16)),
         "tiny": Scene((40, 10)),
         "edited": Scene((100, 30), keys=("escape", "x", "2", "x", "6", "w", "tab", "space")),
         "written": Scene(

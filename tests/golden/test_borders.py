@@ -26,7 +26,7 @@ KEYS = sorted(
     {key for action in ACTIONS if action.name not in LEAVING for key in own_keys(action)}
     - {"q", "ctrl+q", "ctrl+c"}
 )
-SMALLEST = (60, 15)
+SMALLEST = (60, 16)
 BOX = {False: "╭╮╰╯─│", True: "++++-|"}
 
 

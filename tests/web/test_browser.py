@@ -160,7 +160,7 @@ def test_opened_with_the_link_typed_into_and_closed(browser, served, tmp_path):
     browser.listen()
     browser.page = Page()
     browser.driver.get(origin)  # the same browser may come again
-    browser.shows("6 layers", "Next token", "esc to the figures")
+    browser.shows("6 layers", "Next token", "esc leave prompt")
     browser.types(" ->")
     browser.shows("·calf     98.51 %")
 

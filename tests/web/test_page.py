@@ -50,7 +50,7 @@ async def test_a_person_types_on_a_page_and_closes_it(tmp_path):
     async with served(tmp_path, "builtin:sort", "--prompt", "C") as (process, origin, client):
         page = Page()
         async with connect(client, origin) as socket:
-            await shows(socket, page, "3 layers", "Next token", "╭─ Map", "esc to the figures")
+            await shows(socket, page, "3 layers", "Next token", "╭─ Map", "esc leave prompt")
             before = page.text
             await types(socket, "ABACB")
             await shows(socket, page, "CABACB", "99.98")

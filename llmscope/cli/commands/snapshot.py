@@ -24,7 +24,6 @@ from llmscope.cli.options.validate import (
     check_models,
     check_scale,
     check_screen,
-    check_translator,
     read_cells,
 )
 from llmscope.cli.output.errors import reported
@@ -69,7 +68,7 @@ def snapshot(
     with reported(debug):
         # Check everything that needs no model first: loading one may take minutes.
         names = tuple(lens)
-        check_lenses(names, mode, declared["pool"])
+        check_lenses(names, mode)
         paths = {
             "--out": picture.out,
             "--prompt-file": texts.prompt_file,
@@ -80,9 +79,9 @@ def snapshot(
         prompts = batch.check_batch(ctx, many, picture.out)
         _check_answer(texts, mode)
         check_screen(picture.workspace, picture.keys, names)
-        check_translator(declared["translator"], loading.allow_pickle)
-        from llmscope.cli.options.lens_options import read_focus
+        from llmscope.cli.options.lens_options import check_options, read_focus
 
+        check_options(declared, names, loading.allow_pickle)
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)

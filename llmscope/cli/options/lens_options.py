@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscope.arguments import LARGEST
+from llmscope.cli.options.shared import usage
 from llmscope.cli.options.validate import read_pair
 from llmscope.figure import Focus
 from llmscope.lenses import checked_focus, command_options, lens, names
@@ -76,6 +77,27 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
         except (TypeError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint=option.flag) from None
     return checked_focus(focus, LARGEST)
+
+
+def check_options(given: Mapping[str, Any], lenses: Sequence[str], allow_pickle: bool) -> None:
+    """Check values before a model is loaded, and that a lens has each option that was given.
+
+    Args:
+        given: the values of the lenses' options, by name.
+        lenses: the names of the lenses, or "screen".
+        allow_pickle: whether pickles may be read.
+
+    Raises:
+        BadParameter: a value cannot work, or an option belongs to other lenses.
+    """
+    found = [lens(name) for name in lenses if name in names()]
+    for option in command_options():
+        value = given[option.name]
+        if value != option.default and found:
+            allowed = any(option in one.allowed for one in found)
+            usage(allowed, "none of these lenses has it", option.flag)
+        wrong = option.problem(value, allow_pickle) if option.problem else None
+        usage(wrong is None, wrong or "", option.flag)
 
 
 def token_texts(given: Mapping[str, Any]) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from os.path import isfile
-from pathlib import Path
 
 from llmscope.arguments import quoted
 from llmscope.cli.options.shared import usage
@@ -28,24 +26,11 @@ def check_models(model: str | None, reward: str | None) -> None:
         parse(reward)
 
 
-def check_translator(folder: str | None, allow_pickle: bool) -> None:
-    """Check that a folder holds tuned-lens translators, and that they may be read.
+def check_lenses(names: tuple[str, ...], mode: str) -> None:
+    """Check that the lenses exist, and that one of them has the mode.
 
     Raises:
-        BadParameter: the folder holds no translators, or a pickle without `allow_pickle`.
-    """
-    if folder is None or isfile(Path(folder) / "params.safetensors"):
-        return
-    pickled = isfile(Path(folder) / "params.pt")
-    usage(pickled, "a folder with config.json and params.pt", "--translator")
-    usage(allow_pickle, "params.pt is a pickle: --allow-pickle, if you trust it", "--translator")
-
-
-def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
-    """Check that the lenses exist, and that one of them has the mode and uses the pool.
-
-    Raises:
-        BadParameter: a lens does not exist, or no lens has the mode or uses the pool.
+        BadParameter: a lens does not exist, or no lens has the mode.
     """
     from llmscope.cli.output.snapshot_build import SCREEN
     from llmscope.lenses import lens as find_lens
@@ -58,8 +43,6 @@ def check_lenses(names: tuple[str, ...], mode: str, pool: int) -> None:
     for name in names:
         usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
     modes = [one for name in names for one in find_lens(name).modes]
-    pooled = any("pool" in find_lens(name).uses for name in names)
-    usage(pool == 1 or pooled, "none of these lenses pools tokens", "--pool")
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")
 

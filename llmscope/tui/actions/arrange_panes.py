@@ -46,6 +46,12 @@ def move(host: Host, by: int) -> None:
     grid.rearrange(grid.arrangement.move(key, by))
 
 
+def resize(host: Host, *, rows: int = 0, columns: int = 0) -> None:
+    """Make the current pane taller or wider; negative numbers make it smaller."""
+    if not host.grid.resize(rows=rows, columns=columns):
+        host.tell("no other pane here could give it room, or take it", "warning")
+
+
 def _hide(host: Host, key: str) -> None:
     grid = host.grid
     if key not in grid.arrangement.shown:

@@ -64,7 +64,7 @@ def _take(pair: DemoPair) -> Run:
 
 
 def _show(at: int) -> Run:
-    return lambda host: host.grid.open(host.grid.workspaces[at])
+    return lambda host: handlers.show_workspace(host, at)
 
 
 CURSOR = (
@@ -207,6 +207,41 @@ FIGURES = (
         "move it one place later",
         "greater_than_sign",
         lambda host: arrange_panes.move(host, 1),
+    ),
+    Action(
+        "pane-taller",
+        "pane",
+        "make it taller",
+        "equals_sign,ctrl+down",
+        lambda host: arrange_panes.resize(host, rows=1),
+    ),
+    Action(
+        "pane-shorter",
+        "pane",
+        "make it shorter",
+        "underscore,ctrl+up",
+        lambda host: arrange_panes.resize(host, rows=-1),
+    ),
+    Action(
+        "pane-wider",
+        "pane",
+        "make it wider",
+        "ctrl+right",
+        lambda host: arrange_panes.resize(host, columns=2),
+    ),
+    Action(
+        "pane-narrower",
+        "pane",
+        "make it narrower",
+        "ctrl+left",
+        lambda host: arrange_panes.resize(host, columns=-2),
+    ),
+    Action(
+        "pane-sizes",
+        "pane",
+        "give all panes their own sizes again",
+        "",
+        lambda host: host.grid.reset_sizes(),
     ),
     *(
         Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
@@ -396,9 +431,27 @@ WRITE = (
         lambda host: sampler_dialog.ask(host),
     ),
 )
-PLACES = tuple(
-    Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
-    for at, one in enumerate(WORKSPACES)
+PLACES = (
+    *(
+        Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
+        for at, one in enumerate(WORKSPACES)
+    ),
+    Action(
+        "workspace-next",
+        "workspace",
+        "go to the next one",
+        "f6",
+        lambda host: handlers.next_workspace(host, 1),
+        "anywhere",
+    ),
+    Action(
+        "workspace-previous",
+        "workspace",
+        "go to the one before",
+        "",
+        lambda host: handlers.next_workspace(host, -1),
+        "anywhere",
+    ),
 )
 PROGRAM = (
     Action(

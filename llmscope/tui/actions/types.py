@@ -31,6 +31,8 @@ _NAMES = {
     "greater_than_sign": ">",
     "minus": "-",
     "plus": "+",
+    "equals_sign": "=",
+    "underscore": "_",
     "comma": ",",
     "full_stop": ".",
     "semicolon": ";",
@@ -42,6 +44,7 @@ _NAMES = {
     "f2": "F2",
     "f3": "F3",
     "f4": "F4",
+    "f6": "F6",
     "left_parenthesis": "(",
     "right_parenthesis": ")",
 }

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Offset, Size
 from textual.widget import Widget
 from textual.widgets import Static
 
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.state.workspaces import TITLES
+from llmscope.tui.state.workspaces import TITLES, WORKSPACES
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -22,46 +24,83 @@ ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 PROMPT, PROMPT_B, MESSAGE = "prompt", "prompt b", "message"
 
 
-def letters(titles: Mapping[str, str]) -> dict[str, str]:
+def letters(
+    titles: Mapping[str, str], together: Callable[[str, str], bool] = lambda one, other: True
+) -> dict[str, str]:
     """Assign a letter to each place: the first one of its title that no earlier place has.
 
     Prefer initials of words, then the title's other letters, then the alphabet and digits. For
     fixed `titles` the letters do not depend on what is on screen, so that users can learn them.
+
+    Args:
+        titles: the titles of the places, by key.
+        together: returns whether two places can be on screen at once, given their keys.
     """
-    taken: dict[str, str] = {}
+    found: dict[str, str] = {}
     for key, title in titles.items():
-        words = [word for word in title.lower().split() if word != "the"]
+        taken = {letter for other, letter in found.items() if together(key, other)}
+        words = [word for word in title.lower().split() if word not in ("the", "of", "by")]
         initials = [word[0] for word in words]
         free = [*initials, *"".join(words), *ALPHABET]
-        taken[key] = next(c for c in free if c.isalnum() and c not in taken.values())
-    return taken
+        found[key] = next(c for c in free if c.isalnum() and c not in taken)
+    return found
 
 
-LETTERS = letters({PROMPT: "prompt", **TITLES, PROMPT_B: "b"})
+def _together(one: str, other: str) -> bool:
+    """Return whether a workspace has both panes; the prompts are in all of them."""
+    alone = {one, other} & {PROMPT, PROMPT_B}
+    return bool(alone) or any({one, other} <= set(workspace.panes) for workspace in WORKSPACES)
+
+
+LETTERS = letters({PROMPT: "prompt", PROMPT_B: "b", **TITLES}, _together)
 # The placeholder replaces the panes, so it takes none of their letters.
 LETTERS |= letters({PROMPT: "prompt", MESSAGE: "message"})
 
 
-def targets(host: Host) -> dict[str, Widget]:
-    """Return the places on screen that can be focused, by their letters."""
-    found: dict[str, Widget] = {LETTERS[PROMPT]: host.editor}
+@dataclass(frozen=True)
+class Target:
+    """A place on screen that a letter leads to.
+
+    Attributes:
+        at: where the letter is displayed.
+        go: goes there.
+    """
+
+    at: Offset
+    go: Callable[[], object]
+
+
+def targets(host: Host) -> dict[str, Target]:
+    """Return the places on screen by their letters: prompts, panes, and the tabs by their keys."""
+    widgets: dict[str, Widget] = {LETTERS[PROMPT]: host.editor}
     if host.prompts.b.display:
-        found[LETTERS[PROMPT_B]] = host.prompts.b
-    if host.placeholder.display:
-        return {**found, LETTERS[MESSAGE]: host.placeholder}
+        widgets[LETTERS[PROMPT_B]] = host.prompts.b
     grid = host.grid
-    shown = {key: grid.panes[key] for key in grid.on_screen}
-    here = host.mode.jump_letters(shown)
-    return {**found, **{here[key]: pane for key, pane in shown.items()}}
+    if host.placeholder.display:
+        widgets[LETTERS[MESSAGE]] = host.placeholder
+    else:
+        shown = {key: grid.panes[key] for key in grid.on_screen}
+        here = host.mode.jump_letters(shown)
+        widgets |= {here[key]: pane for key, pane in shown.items()}
+    found = {
+        letter: Target(widget.region.offset, partial(host.screen.set_focus, widget))
+        for letter, widget in widgets.items()
+    }
+    left = host.tabs.content_region.offset
+    for start, _, action in host.tabs.spans:
+        at = [one.name for one in WORKSPACES].index(action.removeprefix("workspace-"))
+        go = partial(grid.open, grid.workspaces[at])
+        found.setdefault(str(at + 1), Target(left + Offset(start - 1, 0), go))
+    return found
 
 
 def jump(host: Host) -> None:
-    """Show the letters, and focus the place whose letter is pressed."""
+    """Show the letters, and go to the place whose letter is pressed."""
     found = targets(host)
 
     def go(letter: str | None) -> None:
         if letter is not None:
-            host.screen.set_focus(found[letter])
+            found[letter].go()
 
     host.push_screen(JumpScreen(found, host.size), go)
 
@@ -69,15 +108,15 @@ def jump(host: Host) -> None:
 class JumpScreen(Dialog[str]):
     """Letters over the screen. The answer is the letter pressed; None on another key or a click."""
 
-    def __init__(self, found: Mapping[str, Widget], size: Size) -> None:
+    def __init__(self, found: Mapping[str, Target], size: Size) -> None:
         super().__init__(size)
         self._found = found
 
     def compose(self) -> ComposeResult:
         """Yield one label at the corner of each place."""
-        for letter, widget in self._found.items():
+        for letter, target in self._found.items():
             label = Static(Content(f" {letter} "), classes="letter")
-            label.styles.offset = widget.region.offset
+            label.styles.offset = target.at
             yield label
 
     def on_key(self, event: events.Key) -> None:

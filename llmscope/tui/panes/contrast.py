@@ -54,6 +54,7 @@ class ContrastPane(VersusPane):
     """Similarity or attention of the two prompts per layer, for each token that both have."""
 
     key: ClassVar[str] = "contrast"
+    layer_rows: ClassVar[int | None] = 4
     usage: ClassVar[str] = """\
 Two prompts stand above the figures, A and B, and each letter in either shows at once. {write-b} \
 goes to B from anywhere, {edit} to A, {onward} from A to B; {keep-b} keeps this prompt as B. Where \

@@ -32,6 +32,8 @@ class EditsPane(FigurePane):
     """The edits in order, which of them are on, and prompt B."""
 
     key: ClassVar[str] = "edits"
+    least_rows: ClassVar[int] = 5
+    most_rows: ClassVar[int | None] = 12
     usage: ClassVar[str] = """\
 {edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
 takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \

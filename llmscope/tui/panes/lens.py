@@ -56,6 +56,7 @@ class HeadsPane(LensPane):
     """A score of each head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "heads"
+    layer_rows: ClassVar[int | None] = 3
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
 beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
@@ -142,6 +143,7 @@ class AttributionHeadsPane(HeadsPane):
     """Direct logit attribution of the answer per head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "attribution-heads"
+    layer_rows: ClassVar[int | None] = 6
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head. Heads of the answer that is asked about, or of the \
 difference that {versus} makes of it."""
@@ -154,6 +156,7 @@ class SaliencyPane(LensPane):
     """The saliency of each token for the answer."""
 
     key: ClassVar[str] = "saliency"
+    least_rows: ClassVar[int] = 6
     usage: ClassVar[str] = """\
 {map-view} changes between gradient × input, which is one backward pass, and integrated gradients, \
 which are 32 of them and take a moment."""
@@ -176,6 +179,7 @@ class NeuronTokensPane(NeuronPane):
     """The tokens that the selected neuron promotes and suppresses."""
 
     key: ClassVar[str] = "neuron-tokens"
+    most_rows: ClassVar[int | None] = 22
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token."""
     lens = "neurons"
@@ -187,6 +191,7 @@ class NeuronActivationPane(NeuronPane):
     """The activation of the selected neuron along the prompt."""
 
     key: ClassVar[str] = "neuron-activation"
+    least_rows: ClassVar[int] = 6
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token. The cursor \
 stands on the token that all panes are about."""

@@ -28,6 +28,8 @@ class NextTokenPane(FigurePane):
     """Next-token candidates with their probabilities; up and down select the target."""
 
     key: ClassVar[str] = "next-token"
+    least_rows: ClassVar[int] = 6
+    most_rows: ClassVar[int | None] = 12
     usage: ClassVar[str] = """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
 keeps it wherever the cursor goes.

@@ -23,6 +23,7 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import TITLES
 from llmscope.tui.theme.textual_theme import text_styles
@@ -69,6 +70,12 @@ class FigurePane(Widget, can_focus=True):
     """Whether its figure takes many forward passes, so that other figures are requested first."""
     brief: ClassVar[bool] = False
     """Whether it has one line of text and takes no more room than that."""
+    least_rows: ClassVar[int] = 8
+    """The rows of content that it needs to be useful."""
+    most_rows: ClassVar[int | None] = None
+    """The rows of content beyond which it would be empty or list what hardly matters; None: any."""
+    layer_rows: ClassVar[int | None] = None
+    """If its rows are the layers, the rows of content besides them."""
     ALLOW_SELECT = False
 
     class Pointed(Message):
@@ -114,6 +121,11 @@ class FigurePane(Widget, can_focus=True):
     def rows(self) -> int:
         """The number of rows to request; a multiple of 10, so that few resizes request again."""
         return max(10, -(-self.size.height // 10) * 10)
+
+    def useful_rows(self, layers: int) -> UsefulRows:
+        """Return the rows of content that it can use, for a model of `layers` layers."""
+        most = self.most_rows if self.layer_rows is None else layers + self.layer_rows
+        return UsefulRows(self.least_rows, most)
 
     @property
     def apart(self) -> bool:

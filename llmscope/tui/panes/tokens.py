@@ -15,6 +15,8 @@ class TokensPane(FigurePane):
     """Each token with its id, surprisal and rank."""
 
     key: ClassVar[str] = "tokens"
+    least_rows: ClassVar[int] = 4
+    most_rows: ClassVar[int | None] = 12
     usage: ClassVar[str] = """\
 Up and down move by tokens. A number that is not there yet is a dash."""
     changes: ClassVar[bool] = False

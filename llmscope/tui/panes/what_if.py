@@ -18,6 +18,7 @@ class AblationPane(HeadsPane):
     """The effect on the answer of ablating each head or each part of a layer."""
 
     key: ClassVar[str] = "ablation"
+    layer_rows: ClassVar[int | None] = 6
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head, and {edit-zero} keeps the ablation of that cell as an edit. \
 {map-view} goes round heads and parts (attention, MLP, all of the layer), each set to zero or to \
@@ -44,6 +45,7 @@ class PatchingPane(VersusPane):
     """How much of prompt B's answer patching each place recovers."""
 
     key: ClassVar[str] = "patching"
+    layer_rows: ClassVar[int | None] = 6
     usage: ClassVar[str] = """\
 {keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
 Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \

@@ -1,44 +1,54 @@
-"""Which panes of a workspace are on screen, and their layout, by the terminal's size."""
+"""Which panes of a workspace are on screen, and where, by the terminal's size."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from itertools import product
+from typing import Literal, NamedTuple
 
 from llmscope.tui.state.workspaces import Workspace
 
 Layout = Literal["tiny", "small", "medium", "wide"]
 
-LOWEST = 10
-"""Rows that a detail needs to be useful, its border included."""
+BORDER = 2
+"""Rows, and columns, of a pane's border."""
 LEAST = 4
-"""Rows that leave a detail two inner rows, for its top lines."""
+"""Rows that leave a pane two inner rows."""
 LINE = 3
 """Rows of a pane that shows a single line."""
+NARROWEST = 24
+"""Columns that a column of panes has at least, however the user moves its border."""
+WIDTHS: Mapping[Layout, tuple[int, ...]] = {"medium": (3, 2), "wide": (5, 3, 3)}
+"""The relative widths of the columns of panes."""
+COLUMN = 12
+"""Rows without use that are better than one column of panes less."""
 
 
-@dataclass(frozen=True)
-class PaneLayout:
-    """A layout of panes, which fill the cells row by row, in their order.
+class UsefulRows(NamedTuple):
+    """The rows of content that a pane can use.
 
     Attributes:
-        columns, rows: their sizes, in the syntax of a style sheet.
-        spans: how many rows a pane takes, if more than one.
-        across: how many columns a pane takes, if more than one.
-        order: the panes.
+        least: those that it needs to be useful.
+        most: those beyond which it would be empty, or list what hardly matters; None: no limit.
     """
 
-    columns: str = "1fr"
-    rows: str = "1fr"
-    spans: Mapping[str, int] = field(default_factory=dict)
-    across: Mapping[str, int] = field(default_factory=dict)
-    order: tuple[str, ...] = ()
+    least: int = 8
+    most: int | None = None
+
+
+class Area(NamedTuple):
+    """Where a pane is, in cells, from the upper left corner of the grid."""
+
+    x: int
+    y: int
+    width: int
+    height: int
 
 
 def layout_for(width: int, height: int) -> Layout:
     """Return the layout for a terminal of `width` columns and `height` rows."""
-    if width < 60 or height < 15:
+    if width < 60 or height < 16:
         return "tiny"
     if width < 100 or height < 30:
         return "small"
@@ -47,15 +57,19 @@ def layout_for(width: int, height: int) -> Layout:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """The details that a workspace shows, in order. Its main figure always comes first.
+    """The details that a workspace shows, in order, and sizes. Its main figure comes first.
 
     Attributes:
         order: all its details.
         hidden: the details that the user has hidden.
+        heights: the share of its column's height, from 0 to 1, of each pane that the user sized.
+        main: the share of the width of the column with the main figure; None: not set by the user.
     """
 
     order: tuple[str, ...]
     hidden: frozenset[str] = frozenset()
+    heights: Mapping[str, float] = field(default_factory=dict)
+    main: float | None = None
 
     @classmethod
     def of(
@@ -65,6 +79,17 @@ class Arrangement:
         details = workspace.details
         known = dict.fromkeys(key for key in order if key in details)
         return cls(tuple(known | dict.fromkeys(details)), frozenset(hidden) & frozenset(details))
+
+    def of_workspace(self, workspace: Workspace) -> Arrangement:
+        """Return what holds of a stored arrangement for the panes that a workspace has now."""
+        made = Arrangement.of(workspace, self.order, self.hidden)
+        heights = {
+            key: share
+            for key, share in self.heights.items()
+            if key in workspace.panes and 0 < share < 1
+        }
+        main = self.main if self.main is not None and 0 < self.main < 1 else None
+        return replace(made, heights=heights, main=main)
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -88,6 +113,10 @@ class Arrangement:
         moved = iter(shown)
         order = tuple(one if one in self.hidden else next(moved) for one in self.order)
         return replace(self, order=order)
+
+    def sized(self, heights: Mapping[str, float]) -> Arrangement:
+        """Return the arrangement with other shares of the height for some panes."""
+        return replace(self, heights={**self.heights, **heights})
 
 
 def reachable_panes(
@@ -126,63 +155,138 @@ def visible(
     return (workspace.spine, detail if detail in panes else panes[1])
 
 
-def grid_for(
-    layout: Layout, panes: Sequence[str], height: int, layers: int, folded: Collection[str] = ()
-) -> PaneLayout:
-    """Return how panes share `height` rows; the main figure has `layers` rows of content.
+def areas(
+    layout: Layout,
+    panes: Sequence[str],
+    size: tuple[int, int],
+    rows: Mapping[str, UsefulRows],
+    arrangement: Arrangement,
+    folded: Collection[str] = (),
+) -> dict[str, Area]:
+    """Return where each pane is; together they fill the grid.
 
-    A map that is lower than the room leaves the rest to a second row of details, so that neither
-    three layers nor thirty leave a gap. Nothing here depends on the prompt: nothing moves while
-    the user types.
+    The main figure stands on the left, or above in a small layout; the rest of its column goes to
+    another pane where it cannot use all rows. Nothing here depends on the prompt: nothing moves
+    while the user types.
 
     Args:
+        layout: the layout.
+        panes: the panes on screen, the main figure first.
+        size: width and height of the grid in cells.
+        rows: the useful rows of each pane.
+        arrangement: the user's sizes.
         folded: the panes that show only one line. They go below the others, each over the whole
             width, and leave them their room.
     """
-    lines = [key for key in panes if key in folded]
-    others = [key for key in panes if key not in folded]
-    grid = (
-        _grid(layout, others, height - LINE * len(lines), layers) if others else PaneLayout(rows="")
-    )
-    if not lines:
-        return grid
-    columns = len(grid.columns.split())
-    return PaneLayout(
-        grid.columns,
-        " ".join([grid.rows, *[str(LINE)] * len(lines)]).strip(),
-        grid.spans,
-        {**grid.across, **dict.fromkeys(lines, columns)},
-        (*others, *lines),
-    )
+    width, height = size
+    lines = [key for key in panes if key in folded] if len(panes) > 1 else []
+    others = [key for key in panes if key not in lines]
+    room = height - LINE * len(lines) if others else 0
+    found: dict[str, Area] = {}
+    columns = _columns(layout, others, room, rows) if others else []
+    x = 0
+    widths = _widths(layout, len(columns), width, arrangement)
+    for column, across in zip(columns, widths, strict=True):
+        y = 0
+        heights = _heights(column, room, rows, arrangement, panes[0])
+        for key, tall in zip(column, heights, strict=True):
+            found[key] = Area(x, y, across, tall)
+            y += tall
+        x += across
+    if not others:
+        tall = height // len(lines)
+        return {key: Area(0, at * tall, width, tall) for at, key in enumerate(lines)}
+    for at, key in enumerate(lines):
+        found[key] = Area(0, room + LINE * at, width, LINE)
+    return found
 
 
-def _grid(layout: Layout, panes: Sequence[str], height: int, layers: int) -> PaneLayout:
+def _columns(
+    layout: Layout, panes: Sequence[str], height: int, rows: Mapping[str, UsefulRows]
+) -> list[list[str]]:
+    """Return the panes of each column, from left to right; the first column has the main figure.
+
+    Of all choices, take the one that gives the main figure the most of the rows that it can use,
+    then the one that leaves the fewest rows without use.
+    """
+    count = len(WIDTHS.get(layout, (1,)))
     spine, *details = panes
-    count, order = len(details), tuple(panes)
-    if not count:
-        return PaneLayout(order=order)
-    # The embedding row, the tokens above, the surprisal below, and the border.
-    tall = layers + 5
-    if layout == "small":
-        lowest = min(8, height - LEAST)
-        return PaneLayout(rows=f"{max(lowest, min(tall, height * 5 // 8))} 1fr", order=order)
-    first = max(LOWEST, tall)
-    two_rows = first + LOWEST <= height
-    if layout == "medium" or count == 1:
-        columns = "3fr 2fr" if layout == "medium" else "5fr 3fr"
-        if two_rows and count > 1:
-            # The last one has a row of its own if it would leave a gap beside it.
-            across = {details[-1]: 2} if count % 2 == 0 else {}
-            rows = " ".join([str(first), *["1fr"] * (count // 2)])
-            return PaneLayout(columns, rows, across=across, order=order)
-        rows = "5fr 6fr 5fr" if count == 3 else " ".join(["1fr"] * count)
-        return PaneLayout(columns, rows, {spine: count}, order=order)
-    columns = "5fr 3fr 3fr"
-    if count == 2:
-        return PaneLayout(columns, order=order)
-    if two_rows:
-        # Below the map and the first detail; the second one has the whole height.
-        across = {details[2]: 2} if count == 3 else {}
-        return PaneLayout(columns, f"{first} 1fr", {details[1]: 2}, across, order)
-    spans = {spine: 2, details[1]: 2} if count == 3 else {spine: 2}
-    return PaneLayout(columns, "1fr 1fr", spans, order=order)
+    needed = {key: rows.get(key, UsefulRows()) for key in panes}
+
+    def cost(places: Sequence[int]) -> tuple[float, ...]:
+        columns = _placed(spine, details, places)
+        least = [sum(needed[key].least + BORDER for key in column) for column in columns]
+        most = [
+            sum(height if (top := needed[key].most) is None else top + BORDER for key in column)
+            for column in columns
+        ]
+        own = needed[spine].most
+        wanted = height if own is None else min(height, own + BORDER)
+        lacking = wanted - (height - least[0] + needed[spine].least + BORDER)
+        crowded = sum(max(0, rows - height) for rows in least)
+        unused = sum(max(0, height - rows) for rows in most) + COLUMN * (count - len(columns))
+        return (max(0, crowded), max(0, lacking), unused, max(least), *places)
+
+    places = min(product(range(count), repeat=len(details)), key=cost)
+    return _placed(spine, details, places)
+
+
+def _placed(spine: str, details: Sequence[str], places: Sequence[int]) -> list[list[str]]:
+    """Return the columns that hold panes, given the column of each detail."""
+    columns: dict[int, list[str]] = {0: [spine]}
+    for key, place in sorted(zip(details, places, strict=True), key=lambda pair: pair[1]):
+        columns.setdefault(place, []).append(key)
+    return list(columns.values())
+
+
+def _widths(layout: Layout, count: int, width: int, arrangement: Arrangement) -> list[int]:
+    """Return the widths of the columns, which sum to `width`."""
+    if count < 2:
+        return [width] * count
+    parts = WIDTHS[layout][:count]
+    first = round(width * (arrangement.main or parts[0] / sum(parts)))
+    first = max(NARROWEST, min(first, width - NARROWEST * (count - 1)))
+    rest = width - first
+    return [first, rest] if count == 2 else [first, rest - rest // 2, rest // 2]
+
+
+def _heights(
+    column: Sequence[str],
+    height: int,
+    rows: Mapping[str, UsefulRows],
+    arrangement: Arrangement,
+    spine: str,
+) -> list[int]:
+    """Return the heights of the panes of a column, which sum to `height`.
+
+    Each pane gets the rows that it needs. Then the main figure grows up to those that it can use,
+    and after it all others alike; what is left goes to the first one that the user has not sized.
+    """
+    if len(column) == 1:
+        return [height]
+    bounds = {key: rows.get(key, UsefulRows()) for key in column}
+    shares = arrangement.heights
+    fixed = {key: round(shares[key] * height) for key in column if key in shares}
+    least = {key: max(LEAST, fixed.get(key, bounds[key].least + BORDER)) for key in column}
+    found = dict(least)
+    while sum(found.values()) > height:
+        # The ones that the user did not size give way first, the largest of them first.
+        key = max(
+            column, key=lambda key: (found[key] > LEAST, key not in fixed, found[key], key != spine)
+        )
+        if found[key] <= LINE:
+            break
+        found[key] -= 1
+    growing = [key for key in column if key not in fixed] or list(column)
+    while sum(found.values()) < height:
+        hungry = [
+            key
+            for key in growing
+            if (most := bounds[key].most) is None or found[key] < most + BORDER
+        ]
+        first = min(
+            hungry or growing[:1],
+            key=lambda key: (key != spine, found[key] - least[key], column.index(key)),
+        )
+        found[first] += 1
+    return [found[key] for key in column]

@@ -63,7 +63,7 @@ class Workspace:
         details: the other panes, in their order. A pane may be in several workspaces.
         least: the one pane that a tiny screen has room for.
         spare: the detail that a medium screen omits; empty if it omits none.
-        rows: the rows of its main figure; 0 means one for each layer of the model.
+        abbreviation: the title where room is short; empty for the whole title.
     """
 
     name: str
@@ -72,7 +72,12 @@ class Workspace:
     details: tuple[str, ...]
     least: str
     spare: str = ""
-    rows: int = 0
+    abbreviation: str = ""
+
+    @property
+    def short(self) -> str:
+        """Return the title where room is short."""
+        return self.abbreviation or self.title
 
     @property
     def panes(self) -> tuple[str, ...]:
@@ -86,6 +91,7 @@ WORKSPACES = (
         *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
         least="next-token",
         spare="tokens",
+        abbreviation="Over",
     ),
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
@@ -94,10 +100,12 @@ WORKSPACES = (
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
+        abbreviation="Neur",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
+        abbreviation="Answ",
     ),
     # The proof pane shows the next token of each run.
     Workspace(
@@ -105,25 +113,28 @@ WORKSPACES = (
         ("context-proof", "context-steps", "context-gain", "next-token"),
         least="context-proof",
         spare="next-token",
+        abbreviation="Ctx",
     ),
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
+        abbreviation="What",
     ),
-    # The rows: the steps inside a layer with rotary positions and a gated MLP.
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
         least="walk-said",
-        rows=28,
+        abbreviation="Walk",
     ),
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
+        abbreviation="Comp",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
+        abbreviation="Stag",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

@@ -30,24 +30,25 @@ class Hint:
 
 FOOTER: dict[str, tuple[Hint, ...]] = {
     "prompt": (
-        Hint("figures", "to the figures"),
-        Hint("write-on", "write on", pair="write-token"),
+        Hint("figures", "leave prompt"),
+        Hint("write-on", "generate", pair="write-token"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("recall", "prompts"),
+        Hint("workspace-next", "next tab"),
         Hint("visual", "editor"),
         Hint("quit-anywhere", "quit", kept=True),
     ),
     "prompt-a": (
         Hint("onward", "to B"),
-        Hint("figures", "to the figures"),
-        Hint("write-on", "write on", pair="write-token"),
+        Hint("figures", "leave prompt"),
+        Hint("write-on", "generate", pair="write-token"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("quit-anywhere", "quit", kept=True),
     ),
     "prompt-b": (
-        Hint("figures", "to the figures"),
+        Hint("figures", "leave prompt"),
         Hint("help-anywhere", "help", kept=True),
         Hint("palette", "commands"),
         Hint("quit-anywhere", "quit", kept=True),
@@ -73,7 +74,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("walk-on", "play", pair="walk-back", only=("walkthrough",)),
         Hint("step-from", "back, from", pair="step-back", only=("walkthrough",)),
         Hint("map-view", "weights", only=("walkthrough",)),
-        Hint("write-token", "write it", only=("walkthrough",)),
+        Hint("write-token", "generate it", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
         Hint("map-view", "map view", only=("overview",)),
         Hint(
@@ -92,7 +93,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("attention-mode", "attention", only=("overview", "heads")),
         Hint("pin-target", "pin target"),
         Hint(
-            *("write-on", "write on", "write-token"),
+            *("write-on", "generate", "write-token"),
             only=tuple(one.name for one in WORKSPACES if one.name != "walkthrough"),
         ),
         Hint("chat", "chat template"),

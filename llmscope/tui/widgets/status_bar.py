@@ -17,7 +17,6 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
-from llmscope.tui.state.workspaces import WORKSPACES
 from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
 from llmscope.tui.widgets.status_text import fitting
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from llmscope.tui.mode import LiveMode
 
 GAP = 2
-FIRST = 3
-"""Number of leading hints (cursor keys, prompt) that take precedence over the workspaces."""
-HERE = "▸"
-NAMED = 148
-"""Minimum width in cells at which every workspace is named, not only the current one."""
 ARROWS = "←→↑↓"
 
 
@@ -84,7 +78,6 @@ class KeyLine(Widget):
         self._text_styles = text_styles(theme)
         self._keymap, self._mode = keymap, mode
         self._place = "prompt"
-        self._workspace = ""
         self._invites = invites
         self._hints = self._listed("prompt")
         self._spans: list[tuple[int, int, str]] = []
@@ -111,8 +104,8 @@ class KeyLine(Widget):
             if not hint.only or workspace in hint.only
             if self._mode.offers(hint.action)
         )
-        if (place, hints, workspace) != (self._place, self._hints, self._workspace):
-            self._place, self._hints, self._workspace = place, hints, workspace
+        if (place, hints) != (self._place, self._hints):
+            self._place, self._hints = place, hints
             self.refresh()
 
     @property
@@ -129,53 +122,22 @@ class KeyLine(Widget):
         return (*first, invitation, editor, leave)
 
     def render(self) -> Content:
-        """Render the hints that fit; on the right the workspaces, the current one marked."""
+        """Render the hints that fit."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
-        tabs = self._tabs()
-        least = [pair for at, pair in enumerate(hints) if at < FIRST or pair[0].kept]
-        taken = _length(tabs, self._gap)
-        if _length(least) + GAP + taken > self.size.width:
-            tabs = []
-        room = self.size.width - (taken + GAP if tabs else 0)
         loose = [pair for pair in hints if not pair[0].kept]
-        while loose and _length(hints) > room:
+        while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())
-        self._spans = []
-        line = self._put(hints, 0)
-        if not tabs:
-            return line
-        at = self.size.width - taken
-        return Content.assemble(line, " " * (at - _length(hints)), self._put(tabs, at, self._gap))
-
-    @property
-    def _gap(self) -> int:
-        """Cells between two workspaces: 1 where only their numbers are shown."""
-        return GAP if self.size.width >= NAMED else 1
-
-    def _tabs(self) -> list[tuple[Hint, str]]:
-        here = self._workspace
-        if not here:
-            return []
-        wide = self.size.width >= NAMED
-        tabs = [
-            (one.name, Hint(f"workspace-{place.name}", one.title * (wide or one.name == here)))
-            for one, place in zip(self._mode.workspaces, WORKSPACES, strict=False)
-        ]
-        marked = [(tab, HERE * (name == here), self._keys(tab)) for name, tab in tabs]
-        return [(tab, mark + keys) for tab, mark, keys in marked if keys]
-
-    def _put(self, hints: Sequence[tuple[Hint, str]], at: int, gap: int = GAP) -> Content:
-        """Render hints starting at column `at`, and record their spans for clicks."""
-        parts: list[Content] = []
+        self._spans, at, parts = [], 0, []
         for hint, keys in hints:
             word = f" {hint.word}" if keys and hint.word else hint.word
             end = at + cell_len(keys + word)
             self._spans.append((at, end, hint.action))
-            at = end + gap
-            style = self._text_styles.strong if keys.startswith(HERE) else self._text_styles.dim
-            parts.append(Content.assemble((keys, self._text_styles.strong), (word, style)))
-        return Content(" " * gap).join(parts)
+            at = end + GAP
+            parts.append(
+                Content.assemble((keys, self._text_styles.strong), (word, self._text_styles.dim))
+            )
+        return Content(" " * GAP).join(parts)
 
     def _keys(self, hint: Hint) -> str:
         """Return the first key of the action and of its pair; empty if it has no key here."""
@@ -192,5 +154,5 @@ class KeyLine(Widget):
                 self.post_message(self.Chosen(action))
 
 
-def _length(hints: Sequence[tuple[Hint, str]], gap: int = GAP) -> int:
-    return sum(cell_len(f"{keys} {hint.word}".strip()) + gap for hint, keys in hints) - gap
+def _length(hints: Sequence[tuple[Hint, str]]) -> int:
+    return sum(cell_len(f"{keys} {hint.word}".strip()) + GAP for hint, keys in hints) - GAP

@@ -14,7 +14,7 @@ from msgspec import structs
 from llmscope.draw import RenderOptions, load_theme
 from llmscope.figure import Figure
 from llmscope.tui.pane_grid import PaneGrid
-from llmscope.tui.state.layout import LINE, Arrangement, Layout, grid_for
+from llmscope.tui.state.layout import LINE, Arrangement
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from llmscope.tui.state.workspaces import BY_NAME
@@ -122,22 +122,6 @@ async def test_no_number_of_panes_leaves_a_hole(
             assert x + width <= room.right
             assert y + height <= room.bottom
         assert session.app.grid.on_screen[0] == "map"
-
-
-@pytest.mark.parametrize("layout", ["small", "medium", "wide"])
-@pytest.mark.parametrize("layers", [3, 30])
-@pytest.mark.parametrize("height", [18, 34, 54])
-def test_a_folded_pane_has_one_line_and_the_whole_width(
-    layout: Layout, layers: int, height: int
-) -> None:
-    panes = ("map", *DETAILS) if layout == "wide" else ("map", "next-token", "attention")
-    grid = grid_for(layout, panes, height, layers, {"attention"})
-    assert grid.rows.split()[-1] == str(LINE)
-    assert grid.order[-1] == "attention"
-    assert grid.across["attention"] == len(grid.columns.split())
-    without = grid_for(layout, [p for p in panes if p != "attention"], height - LINE, layers)
-    assert grid.rows.split()[:-1] == without.rows.split()
-    assert set(grid.order) == set(panes)
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
@@ -266,7 +250,8 @@ def test_names_of_panes_that_are_not_known_yet_stay(
     assert kept is not None
     assert kept.arrangements == {"overview": Arrangement(("theirs", "mlp"), frozenset(["theirs"]))}
     save("layout", kept)
-    assert part_in(tmp_path, "layout")["panes"] == panes
+    stored = part_in(tmp_path, "layout")["panes"]["overview"]
+    assert stored == {**panes["overview"], "heights": {}}
 
 
 def test_panes_that_a_file_does_not_know_come_last() -> None:
@@ -274,3 +259,66 @@ def test_panes_that_a_file_does_not_know_come_last() -> None:
     assert arrangement.order == ("mlp", "next-token", "attention", "tokens")
     assert arrangement.shown == ("mlp", "next-token", "attention")
     assert set(OVERVIEW.panes) - set(arrangement.order) == {"map"}
+
+
+SIZES = [(80, 24), (120, 40), (200, 60)]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("key", ["equals_sign", "underscore"])
+async def test_a_pane_gets_rows_by_key_and_its_neighbour_gives_them(
+    opened: Open, size: tuple[int, int], key: str
+) -> None:
+    async with opened(*size) as session:
+        grid = session.app.grid
+        await session.press("escape", "tab")
+        before, whole = dict(grid.areas), area(session)
+        await session.press(key)
+        changed = {
+            one: grid.areas[one].height - before[one].height
+            for one in before
+            if grid.areas[one] != before[one]
+        }
+        assert changed.pop(grid.current) == (1 if key == "equals_sign" else -1)
+        assert sum(changed.values()) == (-1 if key == "equals_sign" else 1)
+        assert area(session) == whole
+        session.app.action_act("pane-sizes")
+        await session.settle()
+        assert grid.areas == before
+
+
+async def test_the_first_column_gets_wider_and_its_width_is_kept(opened: Open) -> None:
+    async with opened(120, 40) as session:
+        grid = session.app.grid
+        await session.press("escape")
+        before = grid.areas["map"].width
+        await session.press("ctrl+right", "ctrl+right")
+        assert grid.areas["map"].width == before + 4
+        await session.press("tab", "ctrl+right")
+        assert grid.areas["map"].width == before + 2, "the pane on the right takes them back"
+        await session.press("4", "1")
+        assert grid.areas["map"].width == before + 2
+        kept = LayoutState.of(grid.workspace, grid.arrangements, session.app.state)
+    async with opened(120, 40, user=UserState(kept=kept)) as session:
+        assert session.app.grid.areas["map"].width == before + 2
+
+
+async def test_borders_are_dragged(opened: Open) -> None:
+    async with opened(120, 40) as session:
+        grid, pilot = session.app.grid, session.pilot
+        before = dict(grid.areas)
+        lower = before["attention"]
+        await pilot.mouse_down("#grid", offset=(lower.x + 5, lower.y))
+        await pilot.hover("#grid", offset=(lower.x + 5, lower.y + 3))
+        await pilot.mouse_up("#grid", offset=(lower.x + 5, lower.y + 3))
+        await session.settle()
+        assert grid.areas["attention"].y == lower.y + 3
+        assert grid.areas["next-token"].height == before["next-token"].height + 3
+        assert grid.areas["mlp"] == before["mlp"]
+        await pilot.mouse_down("#grid", offset=(lower.x, 2))
+        await pilot.hover("#grid", offset=(lower.x - 6, 2))
+        await pilot.mouse_up("#grid", offset=(lower.x - 6, 2))
+        await session.settle()
+        assert grid.areas["map"].width == before["map"].width - 6
+        await pilot.hover("#grid", offset=(30, 2))
+        assert grid.areas["map"].width == before["map"].width - 6, "it was let go"

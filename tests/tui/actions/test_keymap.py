@@ -134,7 +134,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     assert keymap.notice == ""
     async with opened(200, 60, user=UserState(keymap=keymap)) as session:
         app = session.app
-        assert "ctrl+b to the figures" in session.screen_text().split("\n")[-1]
+        assert "ctrl+b leave prompt" in session.screen_text().split("\n")[-1]
         await session.press("Z", "escape")
         assert app.text == PROMPT + "Z"
         assert app.focused is app.editor

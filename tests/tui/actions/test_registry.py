@@ -22,6 +22,7 @@ def state(session: Session) -> tuple[object, ...]:
         app.state,
         app.focused,
         app.grid.on_screen,
+        dict(app.grid.areas),
         len(app.screen_stack),
         app.status.display,
         app.clipboard,

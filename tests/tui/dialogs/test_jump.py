@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmscope.tui.dialogs.jump import LETTERS, MESSAGE, JumpScreen, letters
-from llmscope.tui.state.workspaces import TITLES
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 from tests.tui.conftest import PROMPT, Open, Session
 
 
@@ -18,37 +18,22 @@ def shown_at(session: Session) -> dict[str, str]:
     return {key: rows[corner.y][corner.x : corner.x + 3] for key, corner in corners.items()}
 
 
-def test_each_place_has_a_letter_of_its_own() -> None:
-    found = letters({"prompt": "prompt", **TITLES})
-    assert found == {
+@pytest.mark.parametrize("workspace", WORKSPACES, ids=lambda one: one.name)
+def test_each_place_of_a_workspace_has_a_letter_of_its_own(workspace: Workspace) -> None:
+    found = [LETTERS[key] for key in ("prompt", "prompt b", *workspace.panes)]
+    assert len(set(found)) == len(found)
+    assert not set(found) & set("0123456789"), "digits lead to the workspaces"
+
+
+def test_letters_are_initials_where_possible() -> None:
+    overview = {key: LETTERS[key] for key in ("prompt", *WORKSPACES[0].panes)}
+    assert overview == {
         "prompt": "p",
         "map": "m",
         "next-token": "n",
         "attention": "a",
         "mlp": "l",
         "tokens": "t",
-        "heads": "h",
-        "heads-all": "o",
-        "neuron-tokens": "w",
-        "neuron-activation": "f",
-        "attribution": "r",
-        "attribution-heads": "b",
-        "saliency": "s",
-        "context": "c",
-        "context-proof": "d",
-        "context-steps": "g",
-        "context-gain": "i",
-        "edits": "e",
-        "ablation": "j",
-        "patching": "k",
-        "walkthrough": "u",
-        "walk-values": "v",
-        "walk-said": "q",
-        "contrast": "x",
-        "contrast-kl": "y",
-        "contrast-word": "z",
-        "stages": "0",
-        "stages-kl": "1",
     }
 
 

@@ -75,26 +75,6 @@ async def test_a_pane_of_another_workspace_brings_it(opened: Open) -> None:
         assert "context-gain" not in held(session)[1], "each is arranged for itself"
 
 
-async def test_the_footer_marks_where_one_is_and_takes_clicks(opened: Open) -> None:
-    async with opened(160, 40) as session:
-        await session.press("escape")
-        row = session.screen_text().split("\n")[-1]
-        assert row.rstrip().endswith(
-            "▸1 Overview  2 Heads  3 Neurons  4 Answer  5 Context  6 What if  7 Walkthrough  "
-            "8 Compare  9 Stages"
-        )
-        await session.pilot.click(session.app.key_line, offset=(row.index("5 Context") + 1, 0))
-        await session.settle()
-        assert session.app.grid.workspace.name == "context"
-
-
-async def test_a_narrow_footer_names_only_the_workspace_that_is_on(opened: Open) -> None:
-    async with opened(80, 24) as session:
-        await session.press("escape", "2")
-        row = session.screen_text().split("\n")[-1]
-        assert row.rstrip().endswith("1 ▸2 Heads 3 4 5 6 7 8 9")
-
-
 async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("1", "2")

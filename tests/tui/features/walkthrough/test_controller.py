@@ -193,7 +193,7 @@ async def test_steps_go_on_in_the_next_layer_and_back(sort: Scope) -> None:
 
 @pytest.mark.slow
 async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None) -> None:
-    async with walk(sort, size=(60, 15)) as on:
+    async with walk(sort, size=(60, 16)) as on:
         await on.press("n")
         assert [(None, "token embedding"), *await ticks(on, len(STORY) - 2)] == STORY[1:]
         assert await ticks(on, 1) == [STORY[-1]]
@@ -202,7 +202,7 @@ async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None)
 
 
 async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, patient: None) -> None:
-    async with walk(sort, size=(60, 15)) as on:
+    async with walk(sort, size=(60, 16)) as on:
         await on.to("position embedding")
         await on.press("n")
         assert on.app.walkthrough.plays == 1

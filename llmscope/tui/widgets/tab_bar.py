@@ -1,0 +1,198 @@
+"""The tab bar: the names of all workspaces, the one on screen marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.style import Style
+from textual.widget import Widget
+
+from llmscope.draw.color.theme import Theme
+from llmscope.draw.render_options import RenderOptions
+from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace
+from llmscope.tui.theme.textual_theme import text_styles
+
+if TYPE_CHECKING:
+    from llmscope.tui.mode import LiveMode
+
+HERE = "▸"
+MORE = "…"
+GAPS = (3, 2, 1)
+"""Cells between two tabs, from the widest terminal to the narrowest."""
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A workspace's tab.
+
+    Attributes:
+        text: the mark of the workspace on screen, its key and its name.
+        action: the action that shows it.
+        here: whether it is on screen.
+    """
+
+    text: str
+    action: str
+    here: bool
+
+
+class TabBar(Widget):
+    """One line with the names of the workspaces. A click on one shows it."""
+
+    class Chosen(Message):
+        """Posted when a tab is clicked, with the name of its action."""
+
+        def __init__(self, action: str) -> None:
+            super().__init__()
+            self.action = action
+
+    def __init__(self, theme: Theme, keymap: Keymap, mode: LiveMode, current: str) -> None:
+        super().__init__(id="tabs")
+        self._text_styles = text_styles(theme)
+        self._keymap, self._mode = keymap, mode
+        self._current = current
+        self._hovered: str | None = None
+        self._spans: list[tuple[int, int, str]] = []
+
+    def set_render_options(self, look: RenderOptions) -> None:
+        """Apply the theme of new render options."""
+        self._text_styles = text_styles(look.theme)
+
+    def show(self, workspace: str) -> None:
+        """Mark the workspace with this name."""
+        if workspace != self._current:
+            self._current = workspace
+            self.refresh()
+
+    @property
+    def spans(self) -> list[tuple[int, int, str]]:
+        """The tabs on screen: the first cell, the one after the last, and the action."""
+        return self._spans
+
+    def render(self) -> Content:
+        """Render the tabs that fit."""
+        tabs, gap, cut = fit_tabs(
+            [(one, self._action(at), self._key(at)) for at, one in enumerate(self._workspaces)],
+            self._current,
+            self.size.width,
+        )
+        at = len(MORE) + 1 if cut[0] else 0
+        self._spans, parts = [], [(f"{MORE} ", self._text_styles.dim)] if cut[0] else []
+        for tab in tabs:
+            if self._spans:
+                parts.append((" " * gap, self._text_styles.dim))
+                at += gap
+            end = at + cell_len(tab.text)
+            self._spans.append((at, end, tab.action))
+            parts.append((tab.text, self._style(tab)))
+            at = end
+        if cut[1]:
+            parts.append((f" {MORE}", self._text_styles.dim))
+        return Content.assemble(*parts)
+
+    @property
+    def _workspaces(self) -> Sequence[Workspace]:
+        return self._mode.workspaces[: len(WORKSPACES)]
+
+    def _action(self, at: int) -> str:
+        """Return the action of the workspace at an index: the actions are named after our own."""
+        return f"workspace-{WORKSPACES[at].name}"
+
+    def _key(self, at: int) -> str:
+        return next(iter(self._keymap.shown(BY_NAME[self._action(at)], "figures")), "")
+
+    def _style(self, tab: Tab) -> Style:
+        if tab.here:
+            return self._text_styles.strong + Style(reverse=True)
+        return self._text_styles.text if tab.action == self._hovered else self._text_styles.dim
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Light up the tab under the mouse."""
+        self._hover(self._at(event))
+
+    def on_leave(self) -> None:
+        """Light up no tab."""
+        self._hover(None)
+
+    def on_click(self, event: events.Click) -> None:
+        """Post the action of the tab under the mouse."""
+        action = self._at(event)
+        if action is not None:
+            self.post_message(self.Chosen(action))
+
+    def _at(self, event: events.MouseEvent) -> str | None:
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return None
+        return next((name for start, end, name in self._spans if start <= offset.x < end), None)
+
+    def _hover(self, action: str | None) -> None:
+        if action != self._hovered:
+            self._hovered = action
+            self.refresh()
+
+
+def fit_tabs(
+    workspaces: Sequence[tuple[Workspace, str, str]], current: str, width: int
+) -> tuple[list[Tab], int, tuple[bool, bool]]:
+    """Return the tabs that fit into `width` cells, their distance, and what was left out.
+
+    The last is whether there are more tabs before those, and whether there are more after them.
+    Names are abbreviated from the longest on, and that of the current workspace last. If even all
+    abbreviations do not fit, the tabs next to the current one are shown.
+
+    Args:
+        workspaces: each with the action that shows it, and the key that is displayed.
+        current: the name of the workspace on screen.
+    """
+    short: set[str] = set()
+    order = sorted(
+        (one for one, _, _ in workspaces),
+        key=lambda one: (one.name == current, len(one.short) - len(one.title)),
+    )
+
+    def made() -> list[Tab]:
+        return [
+            Tab(
+                f"{HERE if one.name == current else ''}"
+                f"{key} {one.short if one.name in short else one.title}".strip(),
+                action,
+                one.name == current,
+            )
+            for one, action, key in workspaces
+        ]
+
+    def length(tabs: Sequence[Tab], gap: int) -> int:
+        return sum(cell_len(tab.text) + gap for tab in tabs) - gap
+
+    for gap in GAPS:
+        if length(made(), gap) <= width:
+            return made(), gap, (False, False)
+    for one in order:
+        short.add(one.name)
+        for gap in GAPS[1:]:
+            if length(made(), gap) <= width:
+                return made(), gap, (False, False)
+    tabs, gap = made(), GAPS[-1]
+    here = next((at for at, tab in enumerate(tabs) if tab.here), 0)
+    first, stop = here, here + 1
+
+    def needed(first: int, stop: int) -> int:
+        marks = (len(MORE) + 1) * ((first > 0) + (stop < len(tabs)))
+        return length(tabs[first:stop], gap) + marks
+
+    grown = True
+    while grown:
+        grown = False
+        for low, high in ((first, stop + 1), (first - 1, stop)):
+            if low >= 0 and high <= len(tabs) and needed(low, high) <= width:
+                first, stop, grown = low, high, True
+    return tabs[first:stop], gap, (first > 0, stop < len(tabs))

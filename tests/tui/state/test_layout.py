@@ -1,0 +1,88 @@
+"""Where panes are: they fill the grid, and the rows go to those that can use them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llmscope.draw import RenderOptions
+from llmscope.tui.panes import pane_classes
+from llmscope.tui.state.layout import (
+    BORDER,
+    LEAST,
+    LINE,
+    Area,
+    Arrangement,
+    Layout,
+    UsefulRows,
+    areas,
+    reachable_panes,
+)
+from llmscope.tui.state.workspaces import WORKSPACES, Workspace
+
+USEFUL = st.builds(UsefulRows, st.integers(1, 12), st.none() | st.integers(12, 50))
+SHARES = st.dictionaries(st.sampled_from("abcde"), st.floats(0.01, 0.99))
+
+
+def cells(found: dict[str, Area]) -> set[tuple[int, int]]:
+    return {
+        (x, y)
+        for area in found.values()
+        for x in range(area.x, area.x + area.width)
+        for y in range(area.y, area.y + area.height)
+    }
+
+
+@given(
+    st.sampled_from(("small", "medium", "wide")),
+    st.integers(1, 5),
+    st.integers(80, 220),
+    st.integers(5 * LEAST, 60),
+    st.fixed_dictionaries(dict.fromkeys("abcde", USEFUL)),
+    SHARES,
+    st.none() | st.floats(0.01, 0.99),
+    st.sets(st.sampled_from("bcde")),
+)
+def test_panes_fill_the_grid_and_never_overlap(
+    layout, count, width, height, rows, heights, main, folded
+):
+    panes = "abcde"[:count]
+    room = height + LINE * len(folded)
+    arrangement = Arrangement((), heights=heights, main=main)
+    found = areas(layout, panes, (width, room), rows, arrangement, folded)
+    assert set(found) == set(panes)
+    assert sum(area.width * area.height for area in found.values()) == width * room
+    assert cells(found) == {(x, y) for x in range(width) for y in range(room)}
+    assert min(area.height for area in found.values()) >= LINE
+
+
+def shown(
+    workspace: Workspace, layout: Layout, size: tuple[int, int], layers: int
+) -> tuple[dict[str, Area], dict[str, UsefulRows]]:
+    rows = {key: cls(RenderOptions()).useful_rows(layers) for key, cls in pane_classes().items()}
+    arrangement = Arrangement.of(workspace)
+    panes = reachable_panes(layout, workspace, arrangement)
+    return areas(layout, panes, size, rows, arrangement), rows
+
+
+@pytest.mark.parametrize("workspace", WORKSPACES, ids=lambda one: one.name)
+@pytest.mark.parametrize(("layout", "size"), [("medium", (120, 33)), ("wide", (200, 53))])
+@pytest.mark.parametrize("layers", [3, 12, 30])
+def test_the_main_figure_gets_the_rows_that_it_can_use(workspace, layout, size, layers):
+    found, rows = shown(workspace, layout, size, layers)
+    spine = found[workspace.spine]
+    most = rows[workspace.spine].most
+    assert spine.height >= min(size[1], size[1] if most is None else most + BORDER)
+
+
+@pytest.mark.parametrize("layers", [3, 12, 30])
+def test_the_answer_shows_its_parts_and_heads_rather_than_unlikely_candidates(layers):
+    """At 200x60 the list of candidates had 29 rows and the grid of heads 4 layers."""
+    answer = next(one for one in WORKSPACES if one.name == "answer")
+    found, _ = shown(answer, "wide", (200, 53), layers)
+    assert found["attribution"].height == 53
+    assert found["attribution-heads"].height >= min(layers + 8, 30)
+    assert found["next-token"].height <= 24
+    found, _ = shown(answer, "medium", (120, 33), layers)
+    assert found["attribution-heads"].height >= found["next-token"].height

@@ -1,0 +1,94 @@
+"""The tab bar: named at every width, and the way from the prompt to any workspace."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from llmscope.tui.state.workspaces import WORKSPACES
+from llmscope.tui.widgets.tab_bar import MORE, fit_tabs
+from tests.tui.conftest import Open, Session
+
+KEYED = [(one, f"workspace-{one.name}", str(at)) for at, one in enumerate(WORKSPACES, 1)]
+
+
+def bar(session: Session) -> str:
+    return session.screen_text().split("\n")[session.app.tabs.region.y]
+
+
+@given(st.integers(1, 250), st.sampled_from(WORKSPACES))
+def test_tabs_fit_keep_their_order_and_never_are_bare_keys(width, current):
+    tabs, gap, (before, after) = fit_tabs(KEYED, current.name, width)
+    marks = (len(MORE) + 1) * (before + after)
+    length = sum(cell_len(tab.text) + gap for tab in tabs) - gap + marks
+    assert length <= width or len(tabs) == 1
+    names = [tab.action for tab in tabs]
+    everyone = [action for _, action, _ in KEYED]
+    first = everyone.index(names[0])
+    assert names == everyone[first : first + len(names)]
+    assert (before, after) == (first > 0, first + len(names) < len(everyone))
+    assert [tab.action for tab in tabs if tab.here] == [f"workspace-{current.name}"]
+    for tab in tabs:
+        _, _, name = tab.text.partition(" ")
+        assert len(name) >= 3
+
+
+@pytest.mark.parametrize("current", WORKSPACES, ids=lambda one: one.name)
+def test_at_80_columns_every_workspace_is_named(current):
+    tabs, _, left_out = fit_tabs(KEYED, current.name, 78)
+    assert (len(tabs), left_out) == (len(WORKSPACES), (False, False))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+async def test_the_tab_is_that_of_the_workspace_on_screen(
+    opened: Open, size: tuple[int, int]
+) -> None:
+    async with opened(*size) as session:
+        assert "▸1 Over" in bar(session), "while the prompt has the focus"
+        await session.press("escape")
+        for number, one in enumerate(WORKSPACES, start=1):
+            await session.press(str(number))
+            assert bar(session).count("▸") == 1
+            assert f"▸{number} {one.title}"[:5] in bar(session)
+
+
+async def test_a_key_in_the_prompt_shows_the_next_workspace_and_typing_goes_on(
+    opened: Open,
+) -> None:
+    async with opened(80, 24) as session:
+        await session.press("f6", "!")
+        assert session.app.grid.workspace.name == "heads"
+        assert session.app.focused is session.app.editor
+        assert session.app.text.endswith("!")
+        await session.press(*["f6"] * (len(WORKSPACES) - 1))
+        assert session.app.grid.workspace.name == "overview"
+
+
+async def test_jump_leads_from_the_prompt_to_a_tab(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        await session.press("f2")
+        assert " 4 " in bar(session)
+        await session.press("4")
+        assert session.app.grid.workspace.name == "answer"
+        assert session.app.focused is session.app.grid.panes["attribution"]
+
+
+@pytest.mark.parametrize("size", [(40, 12), (80, 24), (200, 60)])
+async def test_a_click_shows_the_workspace(opened: Open, size: tuple[int, int]) -> None:
+    async with opened(*size) as session:
+        start, _, action = session.app.tabs.spans[2]
+        await session.pilot.click("#tabs", offset=(start + 2, 0))
+        await session.settle()
+        assert action == "workspace-neurons"
+        assert session.app.grid.workspace.name == "neurons"
+        assert session.app.focused is session.app.editor, "a prompt that has the focus keeps it"
+        assert "▸3 Neur" in bar(session)
+
+
+async def test_a_very_low_terminal_gives_the_line_to_the_panes(opened: Open) -> None:
+    async with opened(40, 10) as session:
+        assert not session.app.tabs.display or session.app.tabs.region.height == 0
+    async with opened(40, 11) as session:
+        assert session.app.tabs.region.height == 1
