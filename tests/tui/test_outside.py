@@ -10,7 +10,6 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from llmscope.tui.panes.pane import fitting_title
 from llmscope.tui.session.state_file import STATE
 from llmscope.tui.session.state_folder import LOCK
 from llmscope.tui.state.layout_state import LayoutState
@@ -187,19 +186,6 @@ def test_the_title_drops_what_is_least_needed() -> None:
     assert fit_sides(left, right, 26) == (["name"], ["5 tokens", "71 ms"])
     assert fit_sides(left, right, 16) == (["name"], ["5 tokens"])
     assert fit_sides(left, right, 3) == (["name"], [])
-
-
-@pytest.mark.parametrize(
-    ("width", "title"),
-    [
-        (50, ("MLP · layer 3 · strongest neurons", " · verified")),
-        (40, ("MLP · layer 3 · strongest neurons", " ✓")),
-        (30, ("MLP · layer 3", " ✓")),
-        (8, ("MLP", " ✓")),
-    ],
-)
-def test_a_title_never_loses_its_verdict(width: int, title: tuple[str, str]) -> None:
-    assert fitting_title("MLP · layer 3 · strongest neurons", "verified", width) == title
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
+from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
@@ -51,8 +52,12 @@ token. The lower border prints what the ends of the colours stand for."""
         """Return the title with the name of the view."""
         asked = (shown.want.lens, shown.want.focus.mode)
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
-        pool = self._pool(len(shown.tokens))
-        return f"Map · {view.title}" + (f" · max of {pool} tokens" if pool > 1 else "")
+        pool, title = self._pool(len(shown.tokens)), view.title
+        if "target" in shown.figure.extra:
+            title = (
+                f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
+            )
+        return f"Map · {title}" + (f" · max of {pool} tokens" if pool > 1 else "")
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""

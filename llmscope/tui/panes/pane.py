@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.content import Content
@@ -22,6 +21,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
+from llmscope.tui.panes.titles import fitting_title
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
@@ -32,10 +32,6 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
 BLANK = Painting(())
-VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
-"""Symbols for the verdicts, for titles too narrow for the word."""
-MARGIN = 2
-"""Cells of a title reserved for the mark of a stale figure."""
 CHANGE = "change"
 """Title remark for a figure of the difference made by the edits."""
 APART = "A − B"
@@ -296,21 +292,6 @@ class FigurePane(Widget, can_focus=True):
         """Move by the wheel."""
         event.stop()
         self.post_message(self.Pointed(self.wheel(self._state, 1)))
-
-
-def fitting_title(heading: str, status: str, width: int) -> tuple[str, str]:
-    """Fit a heading and its verdict into `width` cells, and return both.
-
-    If the verdict's word does not fit, use its symbol; if that does not fit either, drop the last
-    parts of the heading.
-    """
-    room = width - MARGIN
-    for word in (f" · {status}", f" {VERDICT_MARKS[status]}"):
-        if cell_len(heading + word) <= room:
-            return heading, word
-    while cell_len(heading + word) > room and " · " in heading:
-        heading = heading.rpartition(" · ")[0]
-    return heading, word
 
 
 def progress_bar(figure: Figure) -> str:
