@@ -20,7 +20,8 @@ class Glyphs:
         cut: marks a candidate that the sampler excludes.
         left, right, up, down: mark that there is more in that direction.
         track, thumb: the horizontal minimap; track_down, thumb_down: the vertical one.
-        bar: a full cell of a bar; tips: its ends by eighths, the first empty.
+        bar: a full cell of a bar; tips: its ends by eighths, the first empty; left_tips: the ends
+            of a bar that grows to the left, of equal steps, the first empty.
         spark: increasing heights.
         density: increasing weight, blank first; plus, minus: the same for positive and negative
             values, of equal length.
@@ -47,6 +48,7 @@ class Glyphs:
     thumb_down: str
     bar: str
     tips: str
+    left_tips: str
     spark: str
     density: str
     plus: str
@@ -74,6 +76,7 @@ UNICODE = Glyphs(
     thumb_down="┃",
     bar="█",
     tips=" ▏▎▍▌▋▊▉",
+    left_tips=" ▐",
     spark="▁▂▃▄▅▆▇█",
     density=" ░▒▓█",
     plus=" ░▒▓█",
@@ -101,6 +104,7 @@ ASCII = Glyphs(
     thumb_down="#",
     bar="#",
     tips=" ",
+    left_tips=" ",
     spark=".:-=+*#%@",
     density=" .:-=+*#%@",
     plus=" .:+#@",

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 DIGITS = 4
 NEAR = 0.25
 """Relative error above which a rounded number no longer represents the value."""
+NARROW = 3
+"""Cells in which a number below 1 has no room for its zero before the point."""
 _SUFFIXES = ("", "k", "M", "G", "T", "P")
 
 
@@ -90,8 +92,9 @@ def column(
 ) -> list[str]:
     """Format the numbers of one column, aligned at the point, each right-aligned in `width` cells.
 
-    Values that span more than three decades cannot share one number of decimals, so each keeps
-    its own significant digits, unless `most` is given. A number that does not fit is `###`.
+    All have the same number of decimals, which follows from the largest; counts have none. Only
+    where all are below 0.01, or one has no room without a `k`, each keeps its own digits. A number
+    that does not fit is `###`.
 
     Args:
         values: the numbers.
@@ -101,8 +104,13 @@ def column(
     """
     finite = np.abs(values[np.isfinite(values)])
     nonzero = finite[finite > 0]
-    largest, smallest = (float(nonzero.max()), float(nonzero.min())) if nonzero.size else (0.0, 1.0)
-    spread = most is None and (largest / smallest > 1000 or largest < 0.01)
+    largest = float(nonzero.max()) if nonzero.size else 0.0
+    if largest >= 2 and counts(values):
+        texts = [f"{value:.0f}" if math.isfinite(value) else missing for value in values.tolist()]
+        if max(map(len, texts)) <= width:
+            return [f"{text:>{width}}" for text in texts]
+    narrow = width <= NARROW and largest > 1000 * float(nonzero.min(initial=np.inf))
+    spread = most is None and (largest < 0.01 or narrow)
     if largest >= 10.0 ** min(DIGITS, max(width, 1)) - 0.5 or spread:
         texts = [padded_number(float(value), width, missing) for value in values]
     else:
@@ -117,6 +125,12 @@ def column(
         ]
     # A number that does not fit is not cut, because the rest would read as another number.
     return [f"{text:>{width}}" if len(text) <= width else "#" * width for text in texts]
+
+
+def counts(values: NDArray[np.float32]) -> bool:
+    """Return whether all values that are there are whole numbers."""
+    finite = values[np.isfinite(values)]
+    return bool(finite.size) and bool((finite == np.round(finite)).all())
 
 
 def telling(values: NDArray[np.float32], width: int) -> bool:

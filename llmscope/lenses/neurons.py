@@ -28,15 +28,17 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     Modes: `activation`: the input of the down projection, along the prompt [position]; `tokens`:
     the top_k tokens that the neuron promotes most, descending, and the top_k that it suppresses
-    most, down to the lowest [token]: W_U · C (gain ∘ W_out[n]), in logits per unit of activation,
-    before the final norm divides by the stream's size. `gain` is the final norm's, elementwise, and
-    C subtracts the mean in a LayerNorm; a projection before the unembedding, multipliers, and the
-    gain of a norm after the MLP are included. A negative activation inverts all signs. The
-    strongest neuron is that of the largest magnitude.
+    most, down to the lowest [token]: s (r − mean r) with r = W_U · C (gain ∘ W_out[n]), in logits
+    for an activation of s, before the final norm divides by the stream's size. s is the sign of the
+    activation at the position, so that the tokens are those that the neuron promotes there; the
+    mean is over the vocabulary, since a shift of all logits changes no probability. `gain` is the
+    final norm's, elementwise, and C subtracts the mean in a LayerNorm; a projection before the
+    unembedding, multipliers, and the gain of a norm after the MLP are included. The strongest
+    neuron is that of the largest magnitude.
 
-    `extra`: mode, layer, neuron, position, activation (at the position), count (of the layer's
-    neurons); promoted and suppressed (texts), promoted_ids, promoted_values, suppressed_ids,
-    suppressed_values, the strongest first; caption.
+    `extra`: mode, layer, neuron, position, activation (at the position), sign (s: 1 or -1), count
+    (of the layer's neurons); promoted and suppressed (texts), promoted_ids, promoted_values,
+    suppressed_ids, suppressed_values, the strongest first; caption.
     """
     from llmscope.record.analysis.neuron_vocab import logit_effect
     from llmscope.record.derive.tensors import activations
@@ -48,9 +50,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neuron = checked_index("neuron", neuron, count)
     title = f"Neuron {neuron} of layer {focus.layer}"
     try:
-        raised = logit_effect(recording, focus.layer, neuron).numpy()
+        effect = logit_effect(recording, focus.layer, neuron).numpy()
     except UnknownNorm as finding:
         return Figure.refused("neurons", title, str(finding))
+    sign = -1 if here[neuron] < 0 else 1
+    raised = sign * (effect - effect.mean())
     order = np.argsort(-raised, kind="stable")
     up, down = order[: focus.top_k], order[::-1][: focus.top_k]
     label = recording.subject.label
@@ -61,6 +65,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "neuron": neuron,
         "position": focus.position,
         "activation": float(here[neuron]),
+        "sign": sign,
         "count": count,
         "promoted": promoted,
         "promoted_ids": up,
@@ -83,7 +88,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
                 **extra,
                 "ids": both,
                 "caption": (
-                    "logits for an activation of 1, before the division by the stream's size",
+                    f"mean-centred logits for an activation of {sign}, its sign here, before the "
+                    "division by the stream's size",
                     f"activation at ‹{after}› {extra['activation']:.3f}",
                 ),
             },
@@ -122,11 +128,13 @@ prompt; the mode tokens lists what it promotes, from the top, and what it suppre
 bottom. Unless a neuron is asked for it is the one that is strongest on the token under the cursor.
 
 A neuron speaks when it fires: a strong bar and a clear list together say what it does here. In \
-most models an activation may be negative; then it suppresses what it promotes otherwise. Many \
+most models an activation may be negative; the list follows its sign on the token under the \
+cursor, so that what it promotes is what it promotes there. Many \
 neurons, above all in early layers, have lists without sense, because they talk to later layers \
 and not to the output.
 
-W_U · (gain ∘ W_out[n]), with the gain of the final norm, for an activation of 1; how much of that \
+W_U · (gain ∘ W_out[n]), with the gain of the final norm, minus its mean over the vocabulary, for \
+an activation of 1 or -1; how much of that \
 reaches the logits depends on the size of the stream. Geva et al. 2022, "Transformer Feed-Forward \
 Layers Build Predictions by Promoting Concepts in the Vocabulary Space".""",
 )

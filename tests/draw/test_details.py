@@ -159,11 +159,11 @@ def test_a_narrow_table_drops_the_least_telling(tokens, plain, read, width, titl
 
 def test_bars_of_both_signs(plain, read):
     axes = (Axis("component", ("embed", "attn 0")),)
-    figure = Figure("any", "Any", "bars", axes, np.array([2, -4], np.float32), "logit")
+    figure = Figure("any", "Any", "bars", axes, np.array([2, -4.5], np.float32), "logit")
     rows = read(paint(figure, 40, 2, plain))
-    assert (rows[0].count("█"), rows[1].count("█")) == (12, 25)
-    assert "▌" in rows[0]
-    assert rows[1].split()[:3] == ["attn", "0", "-4.000"]
+    assert (rows[0].count("█"), rows[1].count("█")) == (7, 17)
+    assert rows[0].index("█") == rows[1].rindex("█") + 1, "they grow from a common zero"
+    assert rows[1].split()[:3] == ["attn", "0", "-4.500"]
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_change_of_attention_and_of_heads_keeps_its_signs(attention, plain, re
 def test_what_is_said_of_a_bar_stands_beside_it(plain, read):
     axes = (Axis("direction", ("o 1", "down 1")),)
     beside = ("promotes ‹ be› ‹Arr›", "promotes a list that is longer than there is room")
-    values = np.array([4, 2], dtype=np.float32)
+    values = np.array([4.25, 2.125], dtype=np.float32)
     figure = Figure("stages", "", "bars", axes, values, "norm", extra={"beside": beside})
     first, second = read(paint(figure, 56, 2, plain))
     assert first.rstrip().endswith("promotes ‹ be› ‹Arr›")
@@ -233,4 +233,4 @@ def test_what_is_said_of_a_bar_stands_beside_it(plain, read):
     for width in range(1, 56):  # and never instead of the number
         row = read(paint(figure, width, 2, plain))[0]
         assert len(row) == width
-        assert width < 14 or "4.000" in row
+        assert width < 14 or "4.250" in row

@@ -48,6 +48,21 @@ def test_a_column_is_aligned_at_the_point():
     assert texts == ["    1.5", "  -20.2", "  300.0", "      –"]
 
 
+def test_counts_have_no_decimals_and_no_suffix():
+    counts = np.array([504, 5000, np.nan], np.float32)
+    assert column(counts, 7, "–") == ["    504", "   5000", "      –"]
+    assert column(np.array([12345, -3], np.float32), 7, "") == ["  12345", "     -3"]
+    assert column(np.array([1, 0], np.float32), 5, "") == ["1.000", "0.000"], "shares, not counts"
+
+
+def test_a_column_has_one_number_of_decimals():
+    assert column(np.array([1.917, 0.0000158, -0.5], np.float32), 7, "") == [
+        "  1.917",
+        "  0.000",
+        " -0.500",
+    ]
+
+
 def test_what_is_all_but_one_has_room_in_three_cells():
     shares = np.array([0.9997, 1.0, 0.0, 0.62, 1e-9, 0.996], dtype=np.float32)
     assert column(shares, 3, "") == ["1.0", "1.0", ".00", ".62", ".00", "1.0"]

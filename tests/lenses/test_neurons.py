@@ -70,8 +70,23 @@ def test_what_it_promotes_is_the_product_of_the_weights(family):
         raised = raised * model.config.logit_scale
     if family == "granite":
         raised = raised / model.config.logits_scaling
-    raised = raised.detach()
-    figure = scope_on(family).look("neurons", layer=LAYER, neuron=neuron, mode="tokens", top_k=6)
+    raised = raised.detach() - raised.detach().mean()
+    scope = scope_on(family)
+    fired = scope.look("neurons", layer=LAYER, neuron=neuron).values
+    signs = set()
+    for position in (int(fired.argmax()), int(fired.argmin())):
+        figure = scope.look(
+            "neurons", layer=LAYER, neuron=neuron, mode="tokens", top_k=6, position=position
+        )
+        sign = -1 if fired[position] < 0 else 1
+        signs.add(sign)
+        assert figure.extra["sign"] == sign
+        check_promoted(figure, sign * raised)
+    assert signs == ({1} if family == "opt" else {1, -1}), "a ReLU never fires below zero"
+
+
+def check_promoted(figure, raised):
+    """Compare the lists of a figure with the logits that the neuron raises where it fires so."""
     assert figure.verdict.status == "verified"
     up, down = raised.topk(6), (-raised).topk(6)
     assert figure.extra["promoted_ids"].tolist() == up.indices.tolist()

@@ -13,7 +13,7 @@ from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
-from llmscope.draw.painters.plots import bar_texts
+from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
@@ -69,12 +69,13 @@ def paint_bars(
 ) -> Painting:
     """Paint any one-dimensional figure: label, number, and a bar as long as the magnitude.
 
-    Positive and negative bars start at the same column; number and colour show the sign. The texts
-    in `extra["beside"]` are shown beside the bars.
+    Negative bars go to the left of the zero, positive ones to its right. The texts in
+    `extra["beside"]` are shown beside the bars; the row `extra["chosen"]` is marked.
     """
     labels = axis_labels(figure, 0, style_set.look.ascii)
     name = figure.axes[0].name
-    index = {"position": focus.position, "layer": focus.layer, "head": focus.head}.get(name)
+    places = {"position": focus.position, "layer": focus.layer, "head": focus.head}
+    index = figure.extra.get("chosen", places.get(name))
     count = len(labels)
     marked = index % count if index is not None and count and -count <= index < count else None
     window = Window.around(marked or 0, count, height)
@@ -120,7 +121,7 @@ def _rows(
     room = rest = width - named - wide - more - 3
     if words:  # more informative than the bar, so they get more of the width
         room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
-    bars = bar_texts([abs(s) for s in shares], room, style_set) if room >= NARROWEST_BAR else None
+    bars = signed_bar_texts(shares, room, style_set) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
     glyphs = style_set.glyphs
     rows: list[Row] = []

@@ -9,7 +9,7 @@ from llmscope.draw.cells import Line, finish, fit
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window, edge_row
 from llmscope.draw.numbers import column
-from llmscope.draw.painters.plots import bar_texts
+from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.styles import Styles
@@ -28,7 +28,7 @@ def paint_neurons(
     """Paint one row per neuron: index, activation at the focus, bar, and a strip over the prompt.
 
     The figure has the axes position and neuron. The strip's colours follow the legend; the bars
-    are linear, and a full one is the largest magnitude of the legend.
+    are linear, and the longest one is the largest magnitude on the token.
     """
     positions = axis_labels(figure, 0, style_set.look.ascii)
     neurons = axis_labels(figure, 1, style_set.look.ascii)
@@ -54,9 +54,11 @@ def paint_neurons(
     steps = scale.steps(figure.values, len(ramp))
     shown = min(len(neurons), max(1, height - head - bottom))
     values = figure.values[here, :shown]
-    top = max(abs(scale.low), abs(scale.high)) or 1.0
-    shares = (np.abs(values.astype(np.float64)) / top).tolist()
-    bars = bar_texts(shares, bar, style_set) if bar else [""] * shown
+    # A full bar is the largest value here: the strip beside shows how it compares along the prompt.
+    largest = float(np.nanmax(np.abs(values), initial=0.0)) or 1.0
+    shares = (values.astype(np.float64) / largest).tolist()
+    bars = signed_bar_texts(shares, bar, style_set) if bar else [""] * shown
+    chosen = str(focus.neuron)
     numbers = column(values, SLOTS - 1, style_set.glyphs.missing)
     rows: list[Row] = (
         [_head(positions, here, window, cell, start, width, style_set)] if head else []
@@ -64,9 +66,11 @@ def paint_neurons(
     down: dict[int, tuple[str, int]] = {}
     for index in range(shown):
         name = fit(neurons[index], named, style_set.glyphs.ellipsis, "right")
+        here_now = neurons[index] == chosen
         line = (
             Line()
-            .add(f" {name} ", style_set.dim)
+            .add(style_set.glyphs.mark if here_now else " ", style_set.accent)
+            .add(f"{name} ", style_set.accent if here_now else style_set.dim)
             .add(f"{numbers[index]:>{SLOTS}} ", style_set.base)
         )
         negative = scale.kind == "signed" and values[index] < 0

@@ -7,6 +7,7 @@ the theme and colour tier.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from threading import Lock
@@ -61,6 +62,33 @@ def bar_texts(shares: Sequence[float], width: int, style_set: Styles) -> list[st
         _limits(figure, (0, width), (0.5, len(shares) + 0.5))
         lines = figure.build().string(colorless=True).split("\n")
     return [f"{line:<{width}}"[:width] for line in lines[: len(shares)]]
+
+
+def signed_bar_texts(shares: Sequence[float], width: int, style_set: Styles) -> list[str]:
+    """Draw bars from a common zero, negative ones to the left; each text is `width` cells.
+
+    Shares are between -1 and 1. Without a negative one they are those of `bar_texts`. Both sides
+    have the same scale, and the longest bar reaches the end of its side.
+    """
+    shares = [max(-1.0, min(share, 1.0)) if not math.isnan(share) else 0.0 for share in shares]
+    low = max((-share for share in shares if share < 0), default=0.0)
+    high = max((share for share in shares if share > 0), default=0.0)
+    if not low or width < 2:
+        return bar_texts([abs(share) for share in shares], width, style_set)
+    left = width if not high else max(1, min(width - 1, round(width * low / (low + high))))
+    right = width - left
+    unit = min(left / low, right / high) if high else left / low
+    tips = style_set.glyphs.left_tips
+    texts = []
+    after = bar_texts(
+        [max(0.0, share) * unit / max(right, 1) for share in shares], right, style_set
+    )
+    for share, text in zip(shares, after, strict=True):
+        steps = _length(-share * unit / left, left * len(tips))
+        whole, tip = divmod(steps, len(tips))
+        bar = tips[tip].strip() + style_set.glyphs.bar * whole
+        texts.append(f"{bar:>{left}}{text}")
+    return texts
 
 
 def _length(share: float, parts: int) -> int:

@@ -332,7 +332,7 @@ COMPARE = (
     Action(
         "take",
         "compare",
-        "take the chosen pair; an edit off or on",
+        "go to the chosen part; take the chosen pair; an edit off or on",
         "enter",
         lambda host: compare.enter(host),
     ),

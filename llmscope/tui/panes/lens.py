@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.edits import Edit
+from llmscope.draw.painting import Painting
+from llmscope.edits import Edit, Part
 from llmscope.engine.events import Want
-from llmscope.figure import Focus
+from llmscope.figure import Figure, Focus
 from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 
 
@@ -133,10 +135,102 @@ class AttributionPane(LensPane):
     usage: ClassVar[str] = """\
 The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
 candidate that is chosen in the pane of the next token: what is shown is then their difference. \
-{map-view} goes round the largest parts, the neurons of the cursor's layer, and the layers."""
+Up and down choose a part, {edit-zero} ablates it or restores it, {take} goes there. {map-view} \
+goes round the largest parts, the neurons of the cursor's layer, and the layers."""
+    row: ClassVar[str] = "part"
     lens = "attribution"
     views = ("parts", "neurons", "layers")
     asks = ("layer", "position", "target", "versus", "top_k")
+    ABLATED: ClassVar[Mapping[str, Part]] = {
+        "head": "head",
+        "MLP": "mlp",
+        "attention": "attention",
+        "neuron": "neuron",
+    }
+    """The word in an edit for each kind of part that can be ablated."""
+
+    def want(self, state: ViewState) -> Want:
+        """Return the want for the view; only the neurons depend on the cursor's layer."""
+        want = super().want(state)
+        if want.focus.mode == "neurons":
+            return want
+        return replace(want, focus=replace(want.focus, layer=Focus().layer))
+
+    def listed(self) -> list[tuple[str, int, int]]:
+        """Return the parts in the order of their rows, the one of several others left out."""
+        extra = {} if self._shown is None else self._shown.figure.extra
+        if extra.get("mode") == "neurons":
+            return [("neuron", extra["layer"], neuron) for neuron in extra["neurons"]]
+        kinds = extra.get("kinds", ()) if extra.get("mode") == "parts" else ()
+        return list(zip(kinds, extra["layers"], extra["heads"], strict=True)) if kinds else []
+
+    def chosen(self, state: ViewState) -> int | None:
+        """Return the row of the chosen part; None if it is not listed."""
+        listed = self.listed()
+        if listed and listed[0][0] == "neuron":
+            part: object = ("neuron", state.focus.layer, state.focus.neuron)
+        else:
+            part = state.part
+        return listed.index(part) if part in listed else None
+
+    def step(self, state: ViewState, by: int) -> ViewState:
+        """Choose another part, or move by `by` layers where those are the rows."""
+        listed, at = self.listed(), self.chosen(state)
+        if not listed:
+            return state.move(layer=by)
+        to = 0 if at is None else max(0, min(at + by, len(listed) - 1))
+        return self._choose(state, *listed[to])
+
+    @staticmethod
+    def _choose(state: ViewState, kind: str, layer: int, index: int) -> ViewState:
+        if kind == "neuron":
+            return state.move_to(neuron=index)
+        return state.choose_part(kind, layer, index)
+
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+        """Choose the part of the row that was clicked, or the layer of the cell."""
+        listed, row = self.listed(), hit.get("part", hit.get("neuron"))
+        if not listed:
+            return state.move_to(layer=self.layer_at(hit.get("layer")))
+        return state if row is None or row >= len(listed) else self._choose(state, *listed[row])
+
+    def _part(self, state: ViewState) -> tuple[str, int, int] | None:
+        """Return the chosen part, also where it is no longer listed because it adds nothing."""
+        at = self.chosen(state)
+        return state.part if at is None and self._mode(state) == "parts" else self._row(at)
+
+    def _mode(self, state: ViewState) -> str:
+        return state.view_of(self.key, self.views)
+
+    def _row(self, at: int | None) -> tuple[str, int, int] | None:
+        return None if at is None else self.listed()[at]
+
+    def edit_here(self, state: ViewState) -> Edit | None:
+        """Return the edit that zeroes the chosen part; None if it cannot be zeroed."""
+        part = self._part(state)
+        target = None if part is None else self.ABLATED.get(part[0])
+        if part is None or target is None:
+            return None
+        _, layer, index = part
+        return Edit("zero", target, layer, None if index < 0 else index)
+
+    def leads_to(self, state: ViewState) -> tuple[str, str] | None:
+        """Return the pane of the chosen head, of the neurons of its MLP, or of the neuron."""
+        part = self._part(state)
+        places = {
+            "head": ("heads", "attention"),
+            "MLP": ("neurons", "mlp"),
+            "neuron": ("neurons", "neuron-tokens"),
+        }
+        return None if part is None else places.get(part[0])
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Draw the list with the chosen part marked."""
+        at = self.chosen(self._state)
+        if at is not None:
+            extra = {**shown.figure.extra, "chosen": at}
+            shown = replace(shown, figure=replace(shown.figure, extra=extra))
+        return super().draw(shown, focus, tokens)
 
 
 class AttributionHeadsPane(HeadsPane):

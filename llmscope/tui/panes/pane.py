@@ -156,6 +156,10 @@ class FigurePane(Widget, can_focus=True):
         """Return the edit for the item under the cursor; None if it cannot be edited."""
         return None
 
+    def leads_to(self, state: ViewState) -> tuple[str, str] | None:
+        """Return where enter leads, as the names of a workspace and a pane; None if nowhere."""
+        return None
+
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Return the view state after a click on the indices `hit`, keyed by axis name."""
         position = hit.get("position", hit.get("query"))

@@ -36,6 +36,8 @@ class ViewState(EditList):
         inside: the steps of the walkthrough within the layer under the cursor, as a half-open
             range; known once a step was chosen.
         sampler: how the next generated token is sampled.
+        part: the part of the model that was chosen in a list: kind, layer and head, the last two
+            -1 where it has none; None if none was chosen.
     """
 
     info: ModelInfo | None = None
@@ -51,6 +53,7 @@ class ViewState(EditList):
     turns: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int] | None = None
     sampler: Sampler = field(default_factory=Sampler)
+    part: tuple[str, int, int] | None = None
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:
@@ -205,6 +208,11 @@ class ViewState(EditList):
         if neuron is not None:
             focus = replace(focus, neuron=neuron)
         return replace(self, focus=focus, following=following, inside=inside)
+
+    def choose_part(self, kind: str, layer: int, head: int) -> ViewState:
+        """Return the state with a part of the model chosen, and the cursor at its place."""
+        state = self.move_to(layer=layer if layer >= 0 else None, head=head if head >= 0 else None)
+        return replace(state, part=(kind, layer, head))
 
     def walk_to(self, step: int, inside: tuple[int, int] | None) -> ViewState:
         """Return the state at a step of the walkthrough; if `inside` is None, it is kept."""

@@ -63,15 +63,20 @@ def take(host: Host, pair: DemoPair) -> None:
 
 
 def enter(host: Host) -> None:
-    """Take the selected pair; in other panes, switch the selected edit off or on."""
+    """Take the selected pair, go to the chosen part, or switch the selected edit off or on."""
     from llmscope.tui.panes.contrast import ContrastPane
 
     pane = host.grid.pane
     picked = pane.picked if isinstance(pane, ContrastPane) else None
-    if picked is None:
-        controller.toggle(host)
-    else:
+    place = pane.leads_to(host.state)
+    if picked is not None:
         take(host, picked)
+    elif place is not None:
+        workspace, key = place
+        host.grid.show(BY_NAME[workspace])
+        host.grid.enter(key)
+    else:
+        controller.toggle(host)
 
 
 def onward(host: Host) -> None:
