@@ -44,7 +44,7 @@ def difference(edited: Figure, unedited: Figure) -> Figure:
         return Figure.refused(edited.lens, title, verdict.reason, verdict.discrepancy)
     if edited.lens == "next-token":
         before = edited.extra["unedited"]
-    elif edited.lens == "logit-lens" and edited.extra.get("mode") == "top":
+    elif edited.lens == "logit-lens" and edited.extra.get("mode") != "target":
         reason = "other tokens may be on top: turn to the probability of the target"
         return Figure.refused(edited.lens, title, reason)
     else:

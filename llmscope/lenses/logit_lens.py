@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
-from llmscope.lenses.options import POSITION, SPAN, TARGET, LensOption
+from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.logit_lens import Readings
+    from llmscope.record.analysis.tuned_lens import Translators
     from llmscope.record.capture.recording import Recording
 
 
@@ -31,6 +32,7 @@ def _unreadable(folder: str | None, allow_pickle: bool) -> str | None:
 TRANSLATOR = LensOption[str | None](
     *("translator", "path", None, "Translators of a tuned lens.", "FOLDER"), problem=_unreadable
 )
+OTHERS = "B may have other tokens on top: turn to the probability of the target"
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""
 
@@ -40,12 +42,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     Modes: `top`: the probability of the most probable token, given by `extra["ids"]` and "names";
     `target`: the probability of one token, the top next one unless another is given, with
-    `extra["ranks"]` (from 1). With a span, only the positions in it; NaN for cells not computed.
-    The column of the focus comes first, then those around it. With a translator's folder this is
-    a tuned lens: each stream except the last becomes `stream + W stream + b` first, with the
-    layer's own W and b. `extra`: mode, ids of the top tokens (-1 for cells not computed), names of
-    those ids, ranks, target_id, target, kinds; with translators also translator: the model that
-    they are for.
+    `extra["ranks"]` (from 1); `layer`: the top_k most probable tokens after one layer at one
+    position [token], with `extra` as of the lens next-token. With a span, only the positions in it;
+    NaN for cells not computed. The column of the focus comes first, then those around it. With a
+    translator's folder this is a tuned lens: each stream except the last becomes
+    `stream + W stream + b` first, with the layer's own W and b. `extra`: mode, ids of the top
+    tokens (-1 for cells not computed), names of those ids, ranks, target_id, target, kinds; with
+    translators also translator: the model that they are for.
     """
     from llmscope.record.analysis.logit_lens import read, readings
     from llmscope.record.analysis.tuned_lens import translators
@@ -58,6 +61,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         if misfit:
             yield Figure.refused("logit-lens", "Tuned lens", misfit)
             return
+    if focus.mode == "layer":
+        figure = _candidates(recording, focus, translated)
+        yield figure if translated is None else _tuned(figure, translated.base)
+        return
     target = _target(recording, focus)
     for columns in growing(focus, len(recording)):
         read(recording, columns, target, translated)
@@ -77,17 +84,52 @@ def growing(focus: Focus, length: int) -> Iterator[list[int]]:
 def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
     """Compute the predictions that `compute` needs for several recordings in one batch.
 
-    Do nothing if a translator's folder is given: `compute` reports its errors.
+    Do nothing if a translator's folder is given, whose errors `compute` reports, or for one cell.
     """
     from llmscope.record.analysis.logit_lens import read_together
 
-    if any(TRANSLATOR.of(focus) is not None for _, focus in asked):
+    if any(TRANSLATOR.of(focus) is not None or focus.mode == "layer" for _, focus in asked):
         return
     read_together(
         [
             (recording, columns_of(focus, len(recording)), _target(recording, focus))
             for recording, focus in asked
         ]
+    )
+
+
+def _candidates(recording: Recording, focus: Focus, translated: Translators | None) -> Figure:
+    """Return the most probable tokens if the model stopped after the layer of the focus."""
+    from llmscope.record.analysis.logit_lens import scores_at
+
+    label, place = recording.subject.label, recording.prompt.labels[focus.position]
+    chances = scores_at(recording, focus.layer, focus.position, translated).double().softmax(-1)
+    title = f"Logit lens · layer {focus.layer} at ‹{place}›"
+    if not bool(chances.isfinite().all()):
+        return Figure.refused("logit-lens", title, "the logits hold NaN or infinity")
+    best = chances.topk(min(focus.top_k, len(chances)))
+    ids = best.indices.cpu().numpy()
+    target = int(ids[0]) if focus.target is None else focus.target
+    own = chances[target]
+    return Figure(
+        lens="logit-lens",
+        title=title,
+        kind="bars",
+        axes=(Axis("token", tuple(label(int(token)) for token in ids)),),
+        values=best.values.float().cpu().numpy(),
+        unit="probability",
+        extra={
+            "mode": focus.mode,
+            "layer": focus.layer,
+            "position": focus.position,
+            "after": place,
+            "ids": ids,
+            "entropy": float(-(chances * chances.clamp_min(1e-300).log2()).sum()),
+            "target_id": target,
+            "target": label(target),
+            "target_rank": int((chances > own).sum()) + 1,
+            "target_probability": float(own),
+        },
     )
 
 
@@ -160,15 +202,16 @@ LENS = Lens(
     compute=compute,
     ahead=ahead,
     needs=("readout",),
-    options=(SPAN, POSITION, TARGET, TRANSLATOR),
-    modes=("top", "target"),
-    unpaired={"top": "B may have other tokens on top: turn to the probability of the target"},
+    options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, TOP_K),
+    modes=("top", "target", "layer"),
+    unpaired=dict.fromkeys(("top", "layer"), OTHERS),
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \
 probable next token at that depth, and the colour its probability. Where the last row's word first \
 appears and stays is where the answer is formed. The mode `target` shows the probability of one \
-token in every layer instead.
+token in every layer instead, and `layer` lists what the model would say after one layer at one \
+token.
 
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \

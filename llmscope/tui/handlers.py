@@ -58,6 +58,14 @@ def next_workspace(host: Host, by: int) -> None:
     show_workspace(host, (names.index(host.grid.workspace.name) + by) % len(names))
 
 
+def go_to(host: Host) -> None:
+    """Open the dialog for a place by its number."""
+    from llmscope.tui.dialogs.go_to import GoToScreen
+
+    if not host.holds(GoToScreen):
+        host.push_screen(GoToScreen(host))
+
+
 def first_token(host: Host) -> None:
     """Go to the first token."""
     host.look_at(host.state.move_to(position=0))

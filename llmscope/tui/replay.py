@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 WITHOUT_MODEL = frozenset(
     {
         *("token-left", "token-right", "up", "down", "head-previous", "head-next"),
-        *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole"),
+        *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole", "go-to"),
         *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
         *("pane-hide", "panes-all", "pane-earlier", "pane-later", "pane-sizes"),
         *("pane-taller", "pane-shorter", "pane-wider", "pane-narrower"),

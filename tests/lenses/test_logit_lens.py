@@ -79,6 +79,34 @@ def test_each_cell_is_the_readout_of_its_stream(family, tmp_path):
         assert (sign * (aimed.extra["ranks"] - ranks.numpy()) >= 0).all()
 
 
+@pytest.mark.parametrize("family", NORMS)
+def test_the_candidates_of_a_layer_are_the_readout_of_its_stream(family, tmp_path):
+    scope = scope_of(family, tmp_path)
+    scope.record(IDS)
+    own = reference(family).double().softmax(-1)
+    for layer, position in ((0, 0), (1, 4), (2, -1)):
+        figure = scope.look(
+            "logit-lens", mode="layer", layer=layer, position=position, target=17, top_k=6
+        )
+        assert figure.verdict.status == "verified"
+        chances = own[layer + 1, position]
+        assert figure.values == pytest.approx(chances.topk(6).values.numpy(), abs=1e-5)
+        assert chances[figure.extra["ids"]].numpy() == pytest.approx(figure.values, abs=1e-5)
+        assert figure.extra["target_probability"] == pytest.approx(float(chances[17]), abs=1e-5)
+        bits = -(chances * chances.log2()).sum()
+        assert figure.extra["entropy"] == pytest.approx(float(bits), abs=1e-3)
+
+
+def test_the_candidates_of_the_last_layer_are_those_of_the_model(tmp_path):
+    scope = scope_of("llama", tmp_path)
+    scope.record(IDS)
+    answer = scope.look("next-token")
+    figure = scope.look("logit-lens", mode="layer")
+    assert figure.axes[0].labels == answer.axes[0].labels
+    assert figure.values == pytest.approx(answer.values, abs=1e-6)
+    assert figure.extra["entropy"] == pytest.approx(answer.extra["entropy"], abs=1e-4)
+
+
 def test_the_last_row_is_the_models_answer(tmp_path):
     scope = scope_of("llama", tmp_path)
     scope.record(IDS)

@@ -125,8 +125,27 @@ def _lacking(
     return found
 
 
+def scores_at(
+    recording: Recording, layer: int, column: int, translated: Translators | None = None
+) -> Tensor:
+    """Return what the logits would be if the model stopped after a layer, in float32. [token]
+
+    Args:
+        recording: the recording.
+        layer: the layer, from 0.
+        column: the position.
+        translated: as for `read`.
+
+    Raises:
+        ValueError: the model has no unembedding that was found.
+    """
+    unused = np.zeros(2, dtype=np.float32)
+    return _scores([_Cell(recording, layer + 1, column, None, unused)], translated)[0]
+
+
 @torch.no_grad()
-def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
+def _scores(cells: Sequence[_Cell], translated: Translators | None) -> Tensor:
+    """Return the logits of each stream, in float32. [cell, token]"""
     readout = cells[0].recording.subject.anatomy.require_readout()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if translated is not None:
@@ -139,6 +158,12 @@ def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
         ):
             # An edit freezes the final norm: take the model's own logits, computed with it.
             scores[index] = logits(recording, cell.column, cell.column + 1)[0]
+    return scores
+
+
+@torch.no_grad()
+def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
+    scores = _scores(cells, translated)
     total = scores.logsumexp(-1)
     best = scores.max(-1)
     read = [best.indices, (best.values - total).exp()]

@@ -106,6 +106,14 @@ CURSOR = (
         "G,end",
         lambda host: handlers.last_token(host),
     ),
+    Action(
+        "go-to",
+        "cursor",
+        "go to a layer, head or token by number, and see what it knows there",
+        "colon,f7",
+        lambda host: handlers.go_to(host),
+        "anywhere",
+    ),
     Action("find", "cursor", "find a token", "slash", lambda host: find.open_find(host)),
 )
 FIGURES = (

@@ -45,6 +45,7 @@ _NAMES = {
     "f3": "F3",
     "f4": "F4",
     "f6": "F6",
+    "f7": "F7",
     "left_parenthesis": "(",
     "right_parenthesis": ")",
 }

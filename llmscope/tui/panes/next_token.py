@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.engine.events import Want
@@ -14,6 +15,8 @@ from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 
+LAYER_VIEW = "layer"
+"""The view of what the model would say after the cursor's layer."""
 SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
 
@@ -32,7 +35,8 @@ class NextTokenPane(FigurePane):
     most_rows: ClassVar[int | None] = 12
     usage: ClassVar[str] = """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
-keeps it wherever the cursor goes.
+keeps it wherever the cursor goes. {map-view} changes to the logit lens at the cursor: what the \
+model would say if it stopped after that layer. {go-to} goes to a layer by number and shows that.
 
 {write-token} writes a token after the prompt and {write-on} goes on; {sampler} sets how it is \
 drawn. At temperature 0 that is the first candidate; above, the pane shows the distribution that \
@@ -41,12 +45,13 @@ is drawn from, its settings in the title (T, k, p, min-p), and dims what is neve
 Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
 2024, "Turning Up the Heat"."""
     row: ClassVar[str] = "candidate"
+    views: ClassVar[tuple[str, ...]] = ("next", LAYER_VIEW)
     changes: ClassVar[bool] = False  # the figure always shows both values
 
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
-        """Return its lens, which has no modes."""
-        return {"next-token": ("",)}
+        """Return its lens, which has no modes, and the logit lens at one layer."""
+        return {"next-token": ("",), "logit-lens": ("layer",)}
 
     @property
     def apart(self) -> bool:
@@ -54,9 +59,13 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         return True
 
     def want(self, state: ViewState) -> Want:
-        """Return the want for the candidates after the cursor's token."""
+        """Return the want for the candidates after the cursor's token, or after its layer."""
         target = state.target if state.target_pinned else None
         focus = Focus(position=state.requested_position, target=target, top_k=self.rows)
+        if state.view_of(self.key, self.views) == LAYER_VIEW:
+            return Want(
+                self.key, "logit-lens", replace(focus, layer=state.focus.layer, mode="layer")
+            )
         chosen = state.sampler
         if not chosen.greedy:  # the top token is the same in all
             values = (chosen.temperature, chosen.top_k, chosen.top_p, chosen.min_p)
@@ -66,12 +75,18 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
 
     def heading(self, shown: Shown) -> str:
         """Return the title: the token before the candidates, and the sampler settings."""
+        if shown.want.lens == "logit-lens":
+            return super().heading(shown)
         after = str(shown.figure.extra.get("after", ""))
         title = (
             f"Next token after ‹{display_text(after, whitespace=True)}›" if after else "Next token"
         )
         short = sampler_in_short(shown.want.focus)
         return f"{title} · {short}" if short else title
+
+    def turn(self, state: ViewState) -> ViewState:
+        """Return the view state with the candidates after the cursor's layer, or of the model."""
+        return state.with_next_view(self.key, self.views)
 
     def candidates(self) -> list[int]:
         """Return the token ids of the candidates, in row order."""

@@ -17,7 +17,7 @@ _SHORTER = tuple(
     (re.compile(pattern), shorter)
     for pattern, shorter in (
         # What explains a measure goes before the measure itself.
-        (r"(?<=\w): [^·‹]*(?= ·|$)", ""),
+        (r"(Heads · [\w ]+): .*", r"\1"),
         (r", mean of \d+ heads", ""),
         (r"[━─]+ (?=\d+/\d+)", ""),
         (r"what it promotes and suppresses", "promotes"),

@@ -90,7 +90,8 @@ def _next(shown: Shown | None, state: ViewState) -> Iterator[str]:
         return
     first = figure.axes[0].labels[0]
     shares = extra.get("probability", figure.values)
-    said = f"next {quoted_token(first)} {percent(float(shares[0]))}"
+    after = "next" if shown.want.lens == "next-token" else f"layer {extra.get('layer')} says"
+    said = f"{after} {quoted_token(first)} {percent(float(shares[0]))}"
     for name, by in (("unedited", "by edits"), ("other", "A − B")):
         if name in extra:
             points = 100 * (float(shares[0]) - float(extra[name][0]))

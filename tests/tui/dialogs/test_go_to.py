@@ -1,0 +1,73 @@
+"""Going to a place by its number, and what the model knows there."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import llmscope
+from llmscope.tui.dialogs.go_to import GoToScreen, Place, read_place
+from llmscope.tui.state.view_state import ViewState
+from tests.tui.conftest import Open
+from tests.tui.real import answered, screen
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("15", (15, None, None)),
+        (" 17 ", (17, None, None)),
+        ("-1", (29, None, None)),
+        ("15.4", (15, 4, None)),
+        ("@3", (None, None, 3)),
+        ("@-1", (None, None, 4)),
+        ("2@0", (2, None, 0)),
+        ("2.8 @0", (2, 8, 0)),
+    ],
+)
+def test_numbers_name_a_place(text, place):
+    info = SimpleNamespace(layers=30, heads=9)
+    state = SimpleNamespace(info=info, tokens=(None,) * 5)
+    assert read_place(text, state) == Place(*place)
+
+
+@pytest.mark.parametrize("text", ["99", "0.99", "@99", "-99", "x", "1..2", "@", "²"])
+async def test_a_wrong_place_stays_in_the_line_with_its_reason(opened: Open, text: str) -> None:
+    async with opened() as session:
+        before = session.app.state
+        await session.press("f7")
+        await session.press(*[{"@": "at", ".": "full_stop", "-": "minus"}.get(c, c) for c in text])
+        await session.press("enter")
+        assert isinstance(session.app.screen, GoToScreen)
+        said = session.screen_text()
+        assert "there are 0 to" in said or "a number, such as" in said
+        await session.press("escape")
+        assert session.app.state == before
+
+
+@given(st.text(max_size=12))
+def test_any_text_is_a_place_or_a_reason(text):
+    found = read_place(text, ViewState())
+    assert isinstance(found, Place | str)
+
+
+async def test_from_the_prompt_four_keys_show_what_it_knows_at_a_layer() -> None:
+    scope = llmscope.load("builtin:sort")
+    async with screen(scope, "CAB") as (app, pilot):
+        await pilot.press("f7", "1", "enter")
+        await answered(app, pilot)
+        shown = app.grid.panes["next-token"].shown
+        assert app.focused is app.editor, "typing goes on"
+        scope.record("CAB")
+        own = scope.look("logit-lens", mode="layer", layer=1, top_k=shown.want.focus.top_k)
+        assert shown.figure.axes[0].labels == own.axes[0].labels
+        assert shown.figure.values == pytest.approx(own.values)
+        await pilot.press("escape", "v")
+        assert app.state.map_view.mode != "layer"
+        app.grid.enter("next-token")
+        await pilot.press("v")
+        await answered(app, pilot)
+        assert app.grid.panes["next-token"].shown.want.lens == "next-token"
