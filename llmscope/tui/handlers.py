@@ -63,6 +63,24 @@ def edit_prompt(host: Host) -> None:
     host.screen.set_focus(host.editor)
 
 
+def undo(host: Host) -> None:
+    """Undo the last change of the prompt, as the editor does."""
+    editor = host.prompts.active
+    before = editor.text
+    editor.undo()
+    if editor.text == before:
+        host.tell("nothing to undo in the prompt")
+
+
+def redo(host: Host) -> None:
+    """Make the last change of the prompt again that was undone."""
+    editor = host.prompts.active
+    before = editor.text
+    editor.redo()
+    if editor.text == before:
+        host.tell("nothing to redo in the prompt")
+
+
 def chat(host: Host) -> None:
     """Put the typed text into the model's chat template, or take it out again."""
     if not host.models.busy(host):
@@ -164,7 +182,7 @@ def show_palette(host: Host) -> None:
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
     if not host.holds(CommandPaletteScreen):
-        host.push_screen(CommandPaletteScreen())
+        host.push_screen(CommandPaletteScreen(host))
 
 
 def stop(host: Host) -> None:

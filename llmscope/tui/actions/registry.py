@@ -71,58 +71,116 @@ CURSOR = (
     Action(
         "token-left",
         "cursor",
-        "one token back; on a grid, a head",
+        "go left: a token, on a grid a head",
         "left,h",
         lambda host: handlers.left(host),
+        words="left, back, token before",
     ),
     Action(
         "token-right",
         "cursor",
-        "one token on; on a grid, a head",
+        "go right: a token, on a grid a head",
         "right,l",
         lambda host: handlers.right(host),
+        words="right, next token to the right",
     ),
     Action(
-        "up", "cursor", "one row up; on the map, a layer", "up,k", lambda host: handlers.up(host)
+        "up",
+        "cursor",
+        "go up: a row, on the map a layer",
+        "up,k",
+        lambda host: handlers.up(host),
+        words="up, previous row",
     ),
     Action(
         "down",
         "cursor",
-        "one row down; on the map, a layer",
+        "go down: a row, on the map a layer",
         "down,j",
         lambda host: handlers.down(host),
+        words="down, next row",
     ),
-    Action("head-previous", "cursor", "previous head", "left_square_bracket", _move(head=-1)),
-    Action("head-next", "cursor", "next head", "right_square_bracket", _move(head=1)),
-    Action("layer-previous", "cursor", "layer above", "left_curly_bracket", _move(layer=-1)),
-    Action("layer-next", "cursor", "layer below", "right_curly_bracket", _move(layer=1)),
     Action(
-        "token-first", "cursor", "first token", "g,home", lambda host: handlers.first_token(host)
+        "head-previous",
+        "cursor",
+        "go to the previous head",
+        "left_square_bracket",
+        _move(head=-1),
+        words="previous head, head before",
+    ),
+    Action(
+        "head-next",
+        "cursor",
+        "go to the next head",
+        "right_square_bracket",
+        _move(head=1),
+        words="next head, another head",
+    ),
+    Action(
+        "layer-previous",
+        "cursor",
+        "go to the layer above",
+        "left_curly_bracket",
+        _move(layer=-1),
+        words="previous layer, earlier layer, layer before",
+    ),
+    Action(
+        "layer-next",
+        "cursor",
+        "go to the layer below",
+        "right_curly_bracket",
+        _move(layer=1),
+        words="layer, next layer, later layer, another layer",
+    ),
+    Action(
+        "token-first",
+        "cursor",
+        "go to the first token",
+        "g,home",
+        lambda host: handlers.first_token(host),
+        words="home, beginning, start of the prompt, BOS",
     ),
     Action(
         "token-last",
         "cursor",
-        "last token; follow what is typed",
+        "go to the last token, and follow what is typed",
         "G,end",
         lambda host: handlers.last_token(host),
+        words="end, end of the prompt, follow",
     ),
-    Action("find", "cursor", "find a token", "slash", lambda host: find.open_find(host)),
+    Action(
+        "find",
+        "cursor",
+        "find a token",
+        "slash",
+        lambda host: find.open_find(host),
+        words="search, find token, search the prompt, go to token, grep",
+    ),
 )
 FIGURES = (
-    Action("map-view", "map", "next view", "v", lambda host: handlers.turn(host)),
+    Action(
+        "map-view",
+        "pane",
+        "show its next view",
+        "v",
+        lambda host: handlers.turn(host),
+        words="view, next view, change view, switch view, mode, toggle view",
+    ),
     Action(
         "attention-mode",
         "attention",
-        "one head, all, by values, without sinks, rolled out",
+        "next mode: one head, mean, maximum, by values, without sinks, rollout",
         "a",
         lambda host: host.look_at(host.state.with_next_attention_mode()),
+        words="attention mode, next attention mode",
     ),
     Action(
         "whole",
         "map",
-        "all of it in blocks of tokens, or the part near by",
+        "show the whole prompt in blocks, or the part near the cursor",
         "z",
         lambda host: host.look_at(replace(host.state, whole=not host.state.whole)),
+        words="whole prompt, long prompt, blocks, pooling, zoom out, minimap",
     ),
     Action(
         "models",
@@ -131,20 +189,26 @@ FIGURES = (
         "M,ctrl+o",
         lambda host: model_picker.ask(host),
         "anywhere",
+        words="open model, open, models, load, load model, download, download model, switch "
+        "model, change model, another model, recent models, checkpoint, checkpoints, "
+        "weights, file, hub, Hugging Face, huggingface, GGUF, safetensors, Ollama, Llama, "
+        "GPT-2, gpt2, Qwen, Gemma, Mistral, Pythia, local models",
     ),
     Action(
         "adapter",
         "model",
-        "next adapter, or the base model",
+        "switch to the next adapter, or the base model",
         "b",
         lambda host: handlers.next_adapter(host),
+        words="adapter, adapters, LoRA, QLoRA, PEFT, base model, next adapter",
     ),
     Action(
         "pin-target",
         "next token",
-        "pin the target, or let it go",
+        "pin the target, or unpin it",
         "t",
         lambda host: handlers.pin_target(host),
+        words="target, pin, pin token, unpin, answer token, target token, correct token",
     ),
     Action(
         "versus",
@@ -152,17 +216,43 @@ FIGURES = (
         "compare the target with the chosen token",
         "T",
         lambda host: handlers.versus(host),
+        words="logit difference, logit diff, versus, contrast with a token, counterfactual "
+        "token, incorrect token, distractor",
     ),
     Action(
         "copy",
         "pane",
-        "copy: words, figure, number, command",
+        "copy words, the figure, a number or the command",
         "y",
         lambda host: handlers.copy(host),
+        words="copy, clipboard, yank, copy number, copy figure, copy text",
     ),
-    Action("copy-command", "pane", "copy as command", "", lambda host: menu.put(host, "c")),
-    Action("copy-python", "pane", "copy as Python", "", lambda host: menu.put(host, "p")),
-    Action("save", "pane", "save a snapshot of it", "s", lambda host: handlers.save(host)),
+    Action(
+        "copy-command",
+        "pane",
+        "copy the command that shows it",
+        "",
+        lambda host: menu.put(host, "c"),
+        words="reproduce, command line, CLI, shell command, copy as command, reproducibility",
+    ),
+    Action(
+        "copy-python",
+        "pane",
+        "copy the Python that shows it",
+        "",
+        lambda host: menu.put(host, "p"),
+        words="Python, script, notebook, Jupyter, code, API, copy as Python",
+    ),
+    Action(
+        "save",
+        "pane",
+        "save it as a picture or as numbers",
+        "s",
+        lambda host: handlers.save(host),
+        words="save, save as, export, export figure, screenshot, picture, image, figure for a "
+        "paper, snapshot, write to file, SVG, PNG, PDF, CSV, JSON, NumPy, Parquet, HTML, "
+        "LaTeX",
+    ),
     Action(
         "jump",
         "pane",
@@ -170,29 +260,48 @@ FIGURES = (
         "semicolon,f2",
         lambda host: handlers.jump(host),
         "anywhere",
+        words="jump, go to pane, focus pane, switch pane, easymotion",
     ),
-    Action("pane-next", "pane", "go to the next one", "tab", lambda host: host.grid.next(1)),
+    Action(
+        "pane-next",
+        "pane",
+        "go to the next one",
+        "tab",
+        lambda host: host.grid.next(1),
+        words="next pane, cycle panes, next window",
+    ),
     Action(
         "pane-previous",
         "pane",
-        "go to the one before",
+        "go to the previous one",
         "shift+tab",
         lambda host: host.grid.next(-1),
+        words="previous pane, previous window",
     ),
     Action(
         "maximize",
         "pane",
-        "give it all the room, or put it back",
+        "maximize it, or put it back",
         "m",
         lambda host: host.grid.maximize(),
+        words="maximize, maximise, zoom, zoom in, fullscreen, full screen, enlarge, bigger, "
+        "restore size, minimize, unzoom",
     ),
-    Action("pane-hide", "pane", "hide it", "minus", lambda host: arrange_panes.hide(host)),
+    Action(
+        "pane-hide",
+        "pane",
+        "hide it",
+        "minus",
+        lambda host: arrange_panes.hide(host),
+        words="hide pane, close pane, close, remove pane",
+    ),
     Action(
         "panes-all",
         "pane",
-        "show those that were hidden",
+        "show all that were hidden",
         "plus",
         lambda host: arrange_panes.show_all(host),
+        words="show all panes, show hidden panes, unhide, reset layout, restore panes",
     ),
     Action(
         "pane-earlier",
@@ -200,6 +309,7 @@ FIGURES = (
         "move it one place earlier",
         "less_than_sign",
         lambda host: arrange_panes.move(host, -1),
+        words="layout, move pane, arrange, rearrange, reorder panes, move pane up",
     ),
     Action(
         "pane-later",
@@ -207,6 +317,7 @@ FIGURES = (
         "move it one place later",
         "greater_than_sign",
         lambda host: arrange_panes.move(host, 1),
+        words="layout, move pane, arrange, rearrange, reorder panes, move pane down",
     ),
     *(
         Action(f"hide-{key}", "pane", f"hide or show {title}", "", _toggle(key))
@@ -222,32 +333,56 @@ CONTEXT = (
     Action(
         "context-mark",
         "context",
-        "mark it off before the text cursor, or take the mark away",
+        "mark where it ends, before the text cursor; or remove the mark",
         "C",
         lambda host: context.mark(host),
+        words="mark context, end of the context, query, separator",
     ),
     Action(
         "teach",
         "context",
-        "teach it to the weights, or switch that off",
+        "teach it to the weights, or take that back",
         "p",
         lambda host: context.toggle(host),
+        words="teach, weight update, rank-one update, ROME, edit weights, learn",
     ),
-    Action("bake", "context", "write it as a PEFT adapter", "B", lambda host: context.bake(host)),
+    Action(
+        "bake",
+        "context",
+        "write it to a PEFT adapter",
+        "B",
+        lambda host: context.bake(host),
+        words="bake, save adapter, export adapter, write adapter, context distillation",
+    ),
 )
 WHAT_IF = (
     Action(
         "edit-zero",
         "what if",
-        "zero what is under the cursor, or no more",
+        "ablate what is under the cursor, or restore it",
         "x",
         lambda host: edits.zero(host),
+        words="ablate, zero, zero ablation, knock out, knockout, remove head, disable head, "
+        "cut, lesion, prune, skip layer, turn off, restore, intervene, intervention, what "
+        "if",
     ),
     Action(
-        "edit-write", "what if", "write an edit of the pass", "X", lambda host: edits.write(host)
+        "edit-write",
+        "what if",
+        "type an edit: steer, scale, patch, freeze, …",
+        "X",
+        lambda host: edits.write(host),
+        words="steer, steering, steering vector, activation steering, activation addition, "
+        "control vector, scale, freeze, clamp, new edit, edit the pass, hook, add edit, "
+        "add vector",
     ),
     Action(
-        "edit-toggle", "what if", "chosen edit off or on", "space", lambda host: edits.toggle(host)
+        "edit-toggle",
+        "what if",
+        "switch the chosen edit off or on",
+        "space",
+        lambda host: edits.toggle(host),
+        words="toggle edit, disable edit, enable edit",
     ),
     Action(
         "edit-remove",
@@ -255,44 +390,74 @@ WHAT_IF = (
         "remove the chosen edit",
         "delete,backspace",
         lambda host: edits.remove(host),
+        words="delete, delete edit, remove, remove edit",
     ),
     Action(
-        "edit-weaker", "what if", "chosen edit weaker", "comma", lambda host: edits.turn(host, -1)
+        "edit-weaker",
+        "what if",
+        "weaken the chosen edit",
+        "comma",
+        lambda host: edits.turn(host, -1),
+        words="weaker, less, decrease strength",
     ),
     Action(
         "edit-stronger",
         "what if",
-        "chosen edit stronger",
+        "strengthen the chosen edit",
         "full_stop",
         lambda host: edits.turn(host, 1),
+        words="stronger, strength, coefficient, more, increase strength, multiplier",
     ),
     Action(
         "edit-earlier",
         "what if",
-        "make the chosen edit earlier",
+        "move the chosen edit earlier in the order",
         "o",
         lambda host: edits.earlier(host),
+        words="order of edits, reorder edits",
     ),
-    Action("edits-all", "what if", "all edits off or on", "0", lambda host: edits.switch_all(host)),
+    Action(
+        "edits-all",
+        "what if",
+        "switch all edits off or on",
+        "0",
+        lambda host: edits.switch_all(host),
+        words="all edits off, disable all edits, unedited, clean run, original model, mute edits",
+    ),
     Action(
         "change",
         "what if",
-        "what edits changed, or A − B; or plain values",
+        "show what edits changed, or A − B; or plain values",
         "D",
         lambda host: edits.change(host),
+        words="change, effect of the edits, delta, difference, A-B, subtract, before and after",
     ),
 )
 COMPARE = (
     Action(
         "keep-b",
         "compare",
-        "keep this prompt as B, or no B",
+        "keep this prompt as B, or remove B",
         "w",
         lambda host: compare.keep_b(host),
+        words="keep as B, prompt B, second prompt, corrupted prompt, clean prompt, baseline, "
+        "counterfactual, counterfactual prompt, minimal pair, reference prompt",
     ),
-    Action("write-b", "compare", "write prompt B", "W", lambda host: compare.write_b(host)),
     Action(
-        "words", "compare", "write two lists of words", "L", lambda host: compare.write_words(host)
+        "write-b",
+        "compare",
+        "type prompt B",
+        "W",
+        lambda host: compare.write_b(host),
+        words="write B, edit B, edit prompt B",
+    ),
+    Action(
+        "words",
+        "compare",
+        "type two lists of words",
+        "L",
+        lambda host: compare.write_words(host),
+        words="word lists, lists of words, word sets, vocabulary",
     ),
     Action(
         "take",
@@ -300,6 +465,7 @@ COMPARE = (
         "take the chosen pair; an edit off or on",
         "enter",
         lambda host: compare.enter(host),
+        words="take pair, choose pair",
     ),
     *(
         Action(
@@ -309,6 +475,7 @@ COMPARE = (
             "",
             _take(pair),
             "anywhere",
+            words="example pair, pair of prompts",
         )
         for pair in pairs()
     ),
@@ -317,16 +484,18 @@ WALK = (
     Action(
         "walk-on",
         "walkthrough",
-        "let the walk go on by itself",
+        "play it, a step after the other",
         "n",
         lambda host: walkthrough.play(host, 1),
+        words="play, autoplay, animate, animation, slideshow",
     ),
     Action(
         "walk-back",
         "walkthrough",
-        "let it go backwards",
+        "play it backwards",
         "N",
         lambda host: walkthrough.play(host, -1),
+        words="play backwards, rewind, reverse",
     ),
     Action(
         "step-from",
@@ -334,70 +503,89 @@ WALK = (
         "go to an input of this value",
         "f",
         lambda host: sources.source(host),
+        words="input of the value, where it comes from, trace back, follow the value",
     ),
     Action(
         "step-back",
         "walkthrough",
-        "back to where you came from",
+        "go back to where you came from",
         "F",
         lambda host: walkthrough.back(host),
+        words="go back, back in the walkthrough",
     ),
 )
 WRITE = (
     Action(
         "write-token",
-        "write",
-        "write one token on",
+        "generation",
+        "generate one token",
         "E,f3",
         lambda host: generation.write(host),
         "anywhere",
+        words="next token, one token, append token, single step, accept, predict",
     ),
     Action(
         "write-on",
-        "write",
-        "write on until a key; once more ends it",
+        "generation",
+        "generate until a key; again ends it",
         "R,f4",
         lambda host: generation.write_on(host),
         "anywhere",
+        words="generate, generation, complete, completion, continue, write, run, decode, "
+        "decoding, autoregressive, greedy, stream, inference",
     ),
     Action(
         "write-back",
-        "write",
-        "take the last written token back",
+        "generation",
+        "remove the last generated token",
         "u",
         lambda host: generation.take_back(host),
+        words="take back, remove token, undo token, ungenerate",
     ),
     Action(
         "fork",
-        "write",
-        "another branch from the token under the cursor",
+        "generation",
+        "begin another branch at the token under the cursor",
         "A",
         lambda host: generation.fork(host),
+        words="fork, branch, regenerate, another branch, try again, retry, alternative, loom",
     ),
     Action(
         "branch-previous",
-        "write",
-        "branch before",
+        "generation",
+        "go to the previous branch",
         "left_parenthesis",
         lambda host: generation.turn(host, -1),
+        words="previous branch",
     ),
     Action(
         "branch-next",
-        "write",
-        "next branch",
+        "generation",
+        "go to the next branch",
         "right_parenthesis",
         lambda host: generation.turn(host, 1),
+        words="next branch",
     ),
     Action(
         "sampler",
-        "write",
-        "how it is drawn: temperature, seed, …",
+        "generation",
+        "set temperature, top-k, top-p, min-p and seed",
         "S",
         lambda host: sampler_dialog.ask(host),
+        words="sampling, sampler, sample, temperature, top-k, top-p, min-p, seed, nucleus, "
+        "nucleus sampling, randomness, random, creativity, decoding strategy, greedy "
+        "decoding",
     ),
 )
 PLACES = tuple(
-    Action(f"workspace-{one.name}", "workspace", one.title, str(at + 1), _show(at))
+    Action(
+        f"workspace-{one.name}",
+        "workspace",
+        one.title,
+        str(at + 1),
+        _show(at),
+        words=one.words,
+    )
     for at, one in enumerate(WORKSPACES)
 )
 PROGRAM = (
@@ -408,68 +596,126 @@ PROGRAM = (
         "escape",
         lambda host: handlers.leave(host),
         "prompt",
+        words="leave prompt, figures, escape, normal mode, panes",
     ),
     Action(
         "onward",
         "prompt",
-        "go on: to prompt B where it is shown, to the figures",
+        "go on to prompt B where it is shown, or to the figures",
         "tab",
         lambda host: compare.onward(host),
         "prompt",
+        words="to prompt B",
     ),
     Action(
         "recall",
         "prompt",
-        "earlier ones, and some to begin with",
+        "choose an earlier one or an example",
         "ctrl+r",
         lambda host: history_picker.open_list(host),
         "anywhere",
+        words="prompts, history, recent, recent prompts, earlier prompts, previous prompts, "
+        "example, examples, example prompts, sample prompts, library, reverse search",
     ),
     Action(
         "visual",
         "prompt",
-        "write it in $VISUAL or $EDITOR",
+        "edit it in $VISUAL or $EDITOR",
         "ctrl+g",
         lambda host: external_editor.edit(host),
         "anywhere",
+        words="editor, external editor, vim, vi, nvim, neovim, emacs, nano, helix, open in editor",
     ),
-    Action("edit", "prompt", "edit", "e,i", lambda host: handlers.edit_prompt(host)),
+    Action(
+        "edit",
+        "prompt",
+        "edit it",
+        "e,i",
+        lambda host: handlers.edit_prompt(host),
+        words="prompt, edit prompt, type, type a prompt, input, insert, insert mode, new "
+        "prompt, text",
+    ),
+    Action(
+        "undo",
+        "prompt",
+        "undo the last change",
+        "",
+        lambda host: handlers.undo(host),
+        "anywhere",
+        words="undo, revert, step back, take back a change",
+    ),
+    Action(
+        "redo",
+        "prompt",
+        "redo what was undone",
+        "",
+        lambda host: handlers.redo(host),
+        "anywhere",
+        words="redo, repeat",
+    ),
     Action(
         "chat",
         "prompt",
         "put it into the chat template, or take it out",
         "c",
         lambda host: handlers.chat(host),
+        words="chat, chat template, instruct, instruction, system prompt, roles, user and "
+        "assistant, ChatML, conversation, jinja",
     ),
     Action(
-        "help", "help", "explain this place", "question_mark", lambda host: handlers.show_help(host)
+        "help",
+        "help",
+        "explain this place, keys and marks",
+        "question_mark",
+        lambda host: handlers.show_help(host),
+        words="help, keys, key bindings, keybindings, shortcuts, keyboard, manual, docs, "
+        "documentation, explain, what is this, cheat sheet, legend, symbols, marks, "
+        "verified, about",
     ),
     Action(
         "help-anywhere",
         "help",
-        "explain this place",
+        "explain this place, keys and marks",
         "f1",
         lambda host: handlers.show_help(host),
         "anywhere",
     ),
-    Action("tour", "help", "tour", "", lambda host: handlers.tour(host), "anywhere"),
+    Action(
+        "tour",
+        "help",
+        "take the tour",
+        "f8",
+        lambda host: handlers.tour(host),
+        "anywhere",
+        words="tour, tutorial, introduction, intro, getting started, first steps, onboarding, "
+        "new, guide, learn llmscope",
+    ),
     Action(
         "palette",
         "help",
-        "all commands",
+        "find any command",
         "ctrl+p",
         lambda host: handlers.show_palette(host),
         "anywhere",
+        words="command palette, commands, palette, all commands, menu",
     ),
     Action(
-        "theme-next", "theme", "next", "", lambda host: theme_switcher.next_theme(host), "anywhere"
+        "theme-next",
+        "theme",
+        "next",
+        "",
+        lambda host: theme_switcher.next_theme(host),
+        "anywhere",
+        words="theme, themes, next theme, switch theme, change theme, color, colors, colour, "
+        "colours, color scheme, colorscheme, appearance, settings, preferences",
     ),
     Action(
         "stop",
         "program",
-        "stop it; the shell's fg goes on",
+        "suspend it; the shell's fg resumes it",
         "ctrl+z",
         lambda host: handlers.stop(host),
+        words="suspend, background, shell, bg, fg, job control",
     ),
     Action(
         "quit",
@@ -477,6 +723,7 @@ PROGRAM = (
         "quit; the prompt is kept",
         "q,ctrl+c",
         lambda host: handlers.leave_program(host),
+        words="quit, exit, leave, close llmscope, bye",
     ),
     Action(
         "quit-anywhere",
@@ -501,7 +748,12 @@ ACTIONS: tuple[Action, ...] = (
 """The actions on a live screen. A replay offers a part of them, and those that follow."""
 REPLAY_ACTIONS = (
     Action(
-        "provenance", "snapshot", "where it came from", "P", lambda host: replay.provenance(host)
+        "provenance",
+        "snapshot",
+        "where it came from",
+        "P",
+        lambda host: replay.provenance(host),
+        words="provenance, metadata, versions, origin, about this file",
     ),
 )
 EVERY = (*ACTIONS, *REPLAY_ACTIONS)

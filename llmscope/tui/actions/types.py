@@ -42,6 +42,9 @@ _NAMES = {
     "f2": "F2",
     "f3": "F3",
     "f4": "F4",
+    "f8": "F8",
+    "f9": "F9",
+    "exclamation_mark": "!",
     "left_parenthesis": "(",
     "right_parenthesis": ")",
 }
@@ -79,6 +82,7 @@ class Action:
         keys: the keys that run it, as Textual names them, separated by commas; the first is shown.
         run: performs it.
         where: whether its keys work in the prompt, in the figures, or in both.
+        words: what else users may type to find it: words and phrases, separated by commas.
     """
 
     name: str
@@ -87,11 +91,24 @@ class Action:
     keys: str
     run: Run
     where: Where = "figures"
+    words: str = ""
 
     @property
     def full_title(self) -> str:
         """Return `area: title`, as shown in the palette and the help."""
         return f"{self.area}: {self.title}"
+
+
+ESSENTIAL = (
+    *("models", "recall", "edit", "write-on", "map-view", "edit-zero"),
+    *("save", "copy", "help", "tour", "quit"),
+)
+"""The names of the actions that the palette lists first, while nothing is searched for."""
+
+
+def listed(host: Host, action: Action) -> bool:
+    """Return whether the palette and the help list an action here."""
+    return host.mode.offers(action.name)
 
 
 def own_keys(action: Action) -> tuple[str, ...]:

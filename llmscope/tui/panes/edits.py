@@ -32,6 +32,7 @@ class EditsPane(FigurePane):
     """The edits in order, which of them are on, and prompt B."""
 
     key: ClassVar[str] = "edits"
+    words: ClassVar[str] = "edits, list of edits, interventions, active edits"
     usage: ClassVar[str] = """\
 {edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
 takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \

@@ -20,12 +20,15 @@ class LensPane(FigurePane):
         lens: the name of the lens.
         views: the modes that the next-view key cycles through; an empty string is the lens's
             default mode.
+        view_words: for the palette, the name of each view and what else users may type to find it,
+            separated by commas; a missing view is called by its mode.
         asks: the fields of the focus that the lens reads: `layer`, `head`, `position`, `neuron`,
             `target` (the pinned one), `versus`, `top_k` (the number of rows).
     """
 
     lens: ClassVar[str]
     views: ClassVar[tuple[str, ...]] = ("",)
+    view_words: ClassVar[Mapping[str, str]] = {}
     asks: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -56,6 +59,7 @@ class HeadsPane(LensPane):
     """A score of each head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "heads"
+    words: ClassVar[str] = "head scores, head map, head types"
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
 beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
@@ -70,6 +74,13 @@ measured once on random tokens that are repeated twice, and sink and entropy on 
         "sink",
         "entropy",
     )
+    view_words: ClassVar[Mapping[str, str]] = {
+        "induction": "induction, induction heads, induction score, copying heads, pattern matching",
+        "previous-token": "previous token, previous-token heads",
+        "duplicate-token": "duplicate token, duplicate-token heads, repeated token",
+        "sink": "sink, attention sink, attention sinks, sinks, BOS attention, resting place",
+        "entropy": "entropy of attention, head entropy, diffuse heads",
+    }
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
@@ -92,6 +103,9 @@ class AllHeadsPane(LensPane):
     """The attention patterns of all heads of the layer."""
 
     key: ClassVar[str] = "heads-all"
+    words: ClassVar[str] = (
+        "all heads, every head, all attention patterns, small multiples, layer attention"
+    )
     usage: ClassVar[str] = """\
 One small picture for each head, its number above it: which columns stand out is what to look for. \
 Left and right are heads, up and down layers; a click takes a head."""
@@ -129,12 +143,21 @@ class AttributionPane(LensPane):
     """Direct logit attribution of the answer: the largest parts, the layer's neurons, or layers."""
 
     key: ClassVar[str] = "attribution"
+    words: ClassVar[str] = (
+        "attribution, direct logit attribution, DLA, logit attribution, contributions, who "
+        "wrote the answer, components, decomposition"
+    )
     usage: ClassVar[str] = """\
 The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
 candidate that is chosen in the pane of the next token: what is shown is then their difference. \
 {map-view} goes round the largest parts, the neurons of the cursor's layer, and the layers."""
     lens = "attribution"
     views = ("parts", "neurons", "layers")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "parts": "parts, largest parts, heads and MLPs",
+        "neurons": "neurons, neuron attribution, neurons of the answer",
+        "layers": "layers, attribution by layer, accumulated",
+    }
     asks = ("layer", "position", "target", "versus", "top_k")
 
 
@@ -142,11 +165,13 @@ class AttributionHeadsPane(HeadsPane):
     """Direct logit attribution of the answer per head; the cursor is a layer and a head."""
 
     key: ClassVar[str] = "attribution-heads"
+    words: ClassVar[str] = "head attribution, name mover, name movers, heads by attribution"
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head. Heads of the answer that is asked about, or of the \
 difference that {versus} makes of it."""
     lens: ClassVar[str] = "attribution"
     views: ClassVar[tuple[str, ...]] = ("heads",)
+    view_words: ClassVar[Mapping[str, str]] = {}
     asks = ("position", "target", "versus")
 
 
@@ -154,11 +179,19 @@ class SaliencyPane(LensPane):
     """The saliency of each token for the answer."""
 
     key: ClassVar[str] = "saliency"
+    words: ClassVar[str] = (
+        "saliency, saliency map, input attribution, token importance, feature attribution, "
+        "Captum, which tokens mattered"
+    )
     usage: ClassVar[str] = """\
 {map-view} changes between gradient × input, which is one backward pass, and integrated gradients, \
 which are 32 of them and take a moment."""
     lens = "saliency"
     views = ("gradient", "integrated")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "gradient": "gradient × input, gradient, gradients, gradient times input, backprop",
+        "integrated": "integrated gradients, IG, path integral",
+    }
     asks = ("position", "target")
 
 
@@ -176,6 +209,10 @@ class NeuronTokensPane(NeuronPane):
     """The tokens that the selected neuron promotes and suppresses."""
 
     key: ClassVar[str] = "neuron-tokens"
+    words: ClassVar[str] = (
+        "promoted tokens, suppressed tokens, neuron vocabulary, key-value memories, output "
+        "weights, what a neuron promotes"
+    )
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token."""
     lens = "neurons"
@@ -187,6 +224,7 @@ class NeuronActivationPane(NeuronPane):
     """The activation of the selected neuron along the prompt."""
 
     key: ClassVar[str] = "neuron-activation"
+    words: ClassVar[str] = "neuron activation, activation along the prompt, when a neuron fires"
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token. The cursor \
 stands on the token that all panes are about."""

@@ -28,6 +28,7 @@ class MapPane(FigurePane):
     """A lens with the axes layer and position, above it the tokens, below it their surprisal."""
 
     key: ClassVar[str] = "map"
+    words: ClassVar[str] = "map, heatmap, layers by tokens"
     usage: ClassVar[str] = """\
 Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {whole} \
 shows the whole prompt in blocks of tokens, each by its maximum. Below is the surprisal of each \

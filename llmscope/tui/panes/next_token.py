@@ -28,6 +28,11 @@ class NextTokenPane(FigurePane):
     """Next-token candidates with their probabilities; up and down select the target."""
 
     key: ClassVar[str] = "next-token"
+    words: ClassVar[str] = (
+        "next token, next word, prediction, predictions, probability, probabilities, logits, "
+        "softmax, entropy, uncertainty, confidence, candidates, distribution, top tokens, "
+        "output, what comes next"
+    )
     usage: ClassVar[str] = """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
 keeps it wherever the cursor goes.

@@ -57,6 +57,8 @@ class FigurePane(Widget, can_focus=True):
     """The workspace that a pane from another package joins, as its last detail."""
     usage: ClassVar[str] = ""
     """How to use it, for its help page; `{action}` stands for the key of an action."""
+    words: ClassVar[str] = ""
+    """What else users may type to find it in the palette, separated by commas."""
     row: ClassVar[str] = "token"
     """The unit that up and down move by."""
     column: ClassVar[str] = "token"

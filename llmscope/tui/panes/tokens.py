@@ -15,6 +15,10 @@ class TokensPane(FigurePane):
     """Each token with its id, surprisal and rank."""
 
     key: ClassVar[str] = "tokens"
+    words: ClassVar[str] = (
+        "tokens, surprisal, perplexity, loss, cross-entropy, negative log-likelihood, NLL, "
+        "log-probability, logprob, bits, rank, token ids, tokenizer, tokenization, BPE"
+    )
     usage: ClassVar[str] = """\
 Up and down move by tokens. A number that is not there yet is a dash."""
     changes: ClassVar[bool] = False

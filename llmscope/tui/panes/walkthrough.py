@@ -80,6 +80,7 @@ class WalkthroughPane(WalkPane):
     """The table of steps; up and down select one."""
 
     key: ClassVar[str] = "walkthrough"
+    words: ClassVar[str] = "steps of the pass"
     usage: ClassVar[str] = """\
 Begin at the top and press down: a row is a step of the pass, and each is made of those above it. \
 The panes beside show its numbers and say in words what it does. Or let {walk-on} walk by itself, \
@@ -191,6 +192,7 @@ class SaidPane(WalkthroughPane):
     """The selected step in words, from the same figure as the table."""
 
     key: ClassVar[str] = SAID
+    words: ClassVar[str] = "formula, explanation of the step"
     usage: ClassVar[str] = """\
 The chosen step: what it does, its formula, of which steps it is made, the shape of what comes \
 out, the weights that it reads, how closely llmscope's own numbers agree with the model's, and the \

@@ -103,6 +103,10 @@ class ViewState(EditList):
         turns[pane] = (turns.get(pane, 0) + 1) % len(views)
         return replace(self, turns=tuple(turns.items()))
 
+    def with_view(self, pane: str, view: int) -> ViewState:
+        """Return the state with one of a pane's views, by its index."""
+        return replace(self, turns=tuple({**dict(self.turns), pane: view}.items()))
+
     @property
     def token(self) -> Token | None:
         """Return the token under the cursor; None if there are no tokens."""

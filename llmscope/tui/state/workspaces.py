@@ -64,6 +64,7 @@ class Workspace:
         least: the one pane that a tiny screen has room for.
         spare: the detail that a medium screen omits; empty if it omits none.
         rows: the rows of its main figure; 0 means one for each layer of the model.
+        words: what else users may type to find it, separated by commas.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Workspace:
     least: str
     spare: str = ""
     rows: int = 0
+    words: str = ""
 
     @property
     def panes(self) -> tuple[str, ...]:
@@ -86,18 +88,22 @@ WORKSPACES = (
         *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
         least="next-token",
         spare="tokens",
+        words="overview, workspace, workspaces, main, dashboard, start",
     ),
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
         least="attention",
+        words="heads, attention heads, head types, circuits",
     ),
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
+        words="neurons, neuron",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
+        words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
     # The proof pane shows the next token of each run.
     Workspace(
@@ -105,10 +111,13 @@ WORKSPACES = (
         ("context-proof", "context-steps", "context-gain", "next-token"),
         least="context-proof",
         spare="next-token",
+        words="context, in-context learning, ICL, few-shot, few shot, examples in the prompt, "
+        "implicit learning",
     ),
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
+        words="what if, interventions, causal, causality, experiment",
     ),
     # The rows: the steps inside a layer with rotary positions and a gated MLP.
     Workspace(
@@ -116,14 +125,21 @@ WORKSPACES = (
         ("walk-values", "walk-said", "next-token"),
         least="walk-said",
         rows=28,
+        words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
+        "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, "
+        "arithmetic, trace",
     ),
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
+        words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
+        words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
+        "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
+        "after training, model diff",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

@@ -230,8 +230,8 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         text = await page(session, "map")
         assert "U turns to the next view" in text
         assert "[keys] in config.toml" in text
-        row = next(line for line in text.split("\n") if "map: next view" in line)
-        assert row.split() == ["U", "map:", "next", "view", "map-view"]
+        row = next(line for line in text.split("\n") if "show its next view" in line)
+        assert row.split() == ["U", "pane:", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         assert {action.name for action in ACTIONS if action.keys} <= named
 
