@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -42,7 +43,7 @@ from llmscope.tui.theme.textual_theme import text_styles, textual_theme, variabl
 from llmscope.tui.theme_switcher import ThemeFileWatch
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.header import Header
-from llmscope.tui.widgets.notices import Notice
+from llmscope.tui.widgets.notices import LOGGED, Notice, place_notices
 from llmscope.tui.widgets.placeholder import PLACEHOLDER_ACTIONS, Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine, StatusText
 
@@ -130,6 +131,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.requests = RequestScheduler(self, self.set_timer)
+        self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
@@ -246,6 +248,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         for notice in filter(None, (self.user.keymap.notice, self.user.notice)):
             self.tell(notice, "warning")
         self.editor.focus()
+        self.screen.screen_layout_refresh_signal.subscribe(self.grid, self._place_notices)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -562,7 +565,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     ) -> None:
         """Notify as the base class does, with a notice that cannot block the screen."""
         lasting = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
-        self.post_message(Notify(Notice(message, title, severity, lasting, markup=markup)))
+        notice = Notice(message, title, severity, lasting, markup=markup)
+        self.messages.append(notice)
+        self.post_message(Notify(notice))
+
+    def _refresh_notifications(self) -> None:
+        super()._refresh_notifications()
+        self.call_later(self._place_notices)
+
+    def _place_notices(self, *_: object) -> None:
+        if self._notifications and self.screen_stack and self.begun:
+            panes = self.grid if self.grid.display else self.placeholder
+            place_notices(self.screen, panes.region)
 
     def expect(self) -> None:
         """Mark the figures as out of date if the new ones take long."""

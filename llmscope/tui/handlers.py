@@ -163,6 +163,14 @@ def show_help(host: Host) -> None:
     )
 
 
+def show_messages(host: Host) -> None:
+    """List the notices of this session."""
+    from llmscope.tui.dialogs.messages import MessagesScreen
+
+    times = not host.user.anonymous  # a picture must not depend on when it was taken
+    host.push_screen(MessagesScreen(tuple(host.messages), host.look.theme, times=times))
+
+
 def jump(host: Host) -> None:
     """Show a letter on each place, and go to the place whose letter is pressed."""
     from llmscope.tui.dialogs.jump import jump as show_letters

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from textual.geometry import Size
+    from textual.notifications import Notification
     from textual.screen import Screen
     from textual.timer import Timer
     from textual.widget import Widget
@@ -84,6 +85,10 @@ class Host(Protocol):
     @property
     def saves(self) -> list[Save]:
         """The files to write once the origin of their numbers is known."""
+
+    @property
+    def messages(self) -> Sequence[Notification]:
+        """The notices of this session, the newest last."""
 
     @property
     def in_prompt(self) -> bool:

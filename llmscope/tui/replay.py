@@ -28,7 +28,8 @@ WITHOUT_MODEL = frozenset(
         *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole"),
         *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
         *("pane-hide", "panes-all", "pane-earlier", "pane-later"),
-        *("figures", "onward", "edit", "help", "help-anywhere", "palette", "theme-next"),
+        *("figures", "onward", "edit", "help", "help-anywhere", "messages"),
+        *("palette", "theme-next"),
         *("stop", "quit", "quit-anywhere", "provenance"),
     }
 )

@@ -691,6 +691,16 @@ PROGRAM = (
         "new, guide, learn llmscope",
     ),
     Action(
+        "messages",
+        "help",
+        "messages: all notices so far",
+        "exclamation_mark",
+        lambda host: handlers.show_messages(host),
+        "anywhere",
+        words="messages, message log, log, notices, notifications, toasts, errors, warnings, "
+        "alerts",
+    ),
+    Action(
         "palette",
         "help",
         "find any command",
