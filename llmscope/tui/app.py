@@ -19,6 +19,7 @@ from textual.geometry import Size
 from textual.notifications import Notify, SeverityLevel
 from textual.screen import Screen
 from textual.style import Style
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
@@ -67,6 +68,8 @@ if TYPE_CHECKING:
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
 
+LOW = 8
+"""Rows of a screen below which the tour is not offered, for the figures need them."""
 COLOUR_SYSTEMS = {
     "truecolor": ColorSystem.TRUECOLOR,
     "256": ColorSystem.EIGHT_BIT,
@@ -131,6 +134,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.requests = RequestScheduler(self, self.set_timer)
+        self.tour_offer: Widget | None = None
         self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self._spec = spec
@@ -229,13 +233,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
         self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
         self.status = StatusText(theme)
-        self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, mode=self.mode)
+        self.key_line = KeyLine(theme, self.user.keymap, mode=self.mode)
         self.user.keymap.bind("anywhere", self)
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
         self.grid.display = False
         yield self.header
         yield self.prompts
+        if self.user.newcomer:
+            from llmscope.tui.widgets.tour_offer import TourOffer
+
+            self.tour_offer = TourOffer(self.user.keymap)
+            yield self.tour_offer
         yield self.grid
         yield self.placeholder
         yield self.status
@@ -282,6 +291,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         layout = layout_for(*size)
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(layout in ("medium", "wide"), "-roomy")
+        self.set_class(size[1] < LOW, "-low")
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""

@@ -179,10 +179,31 @@ def jump(host: Host) -> None:
 
 
 def tour(host: Host) -> None:
-    """Explain the screen, one part after the other."""
+    """Explain the screen, one part after the other; the tour is not offered any more."""
     from llmscope.tui.dialogs.tour import tour as walk
 
-    walk(host)
+    if _hide_offer(host):
+        host.call_after_refresh(walk, host)  # which moves the panes up
+    else:
+        walk(host)
+
+
+def hide_tour_offer(host: Host) -> None:
+    """Hide the line that offers the tour, for good."""
+    if not _hide_offer(host):
+        host.tell(host.user.keymap.filled("nothing to hide: {tour} takes the tour at any time"))
+
+
+def _hide_offer(host: Host) -> bool:
+    """Hide the offer of the tour for good; return whether it was shown."""
+    from llmscope.tui.session.state_file import changing
+
+    if host.tour_offer is None or not host.tour_offer.display:
+        return False
+    host.tour_offer.display = False
+    with changing() as state:
+        state.put("tour", "offered")
+    return True
 
 
 def show_palette(host: Host) -> None:

@@ -147,6 +147,10 @@ class Host(Protocol):
         """The line of keys."""
 
     @property
+    def tour_offer(self) -> Widget | None:
+        """The line that offers the tour; None if this is not the user's first start."""
+
+    @property
     def find(self) -> FindLine:
         """The input that searches for a token."""
 

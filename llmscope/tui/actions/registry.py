@@ -691,6 +691,15 @@ PROGRAM = (
         "new, guide, learn llmscope",
     ),
     Action(
+        "tour-hide",
+        "help",
+        "hide the offer of the tour",
+        "f9",
+        lambda host: handlers.hide_tour_offer(host),
+        "anywhere",
+        words="dismiss, no tour",
+    ),
+    Action(
         "messages",
         "help",
         "messages: all notices so far",

@@ -108,7 +108,9 @@ ESSENTIAL = (
 
 def listed(host: Host, action: Action) -> bool:
     """Return whether the palette and the help list an action here."""
-    return host.mode.offers(action.name)
+    offer = host.tour_offer
+    hides = action.name != "tour-hide" or (offer is not None and bool(offer.display))
+    return hides and host.mode.offers(action.name)
 
 
 def own_keys(action: Action) -> tuple[str, ...]:

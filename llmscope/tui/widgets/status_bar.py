@@ -19,7 +19,7 @@ from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
 from llmscope.tui.state.workspaces import WORKSPACES
 from llmscope.tui.theme.textual_theme import text_styles
-from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
+from llmscope.tui.widgets.footer import FOOTER, Hint
 from llmscope.tui.widgets.status_text import fitting
 
 if TYPE_CHECKING:
@@ -77,7 +77,6 @@ class KeyLine(Widget):
         theme: Theme,
         keymap: Keymap,
         *,
-        invites: bool = False,
         mode: LiveMode,
     ) -> None:
         super().__init__(id="key-line")
@@ -85,8 +84,7 @@ class KeyLine(Widget):
         self._keymap, self._mode = keymap, mode
         self._place = "prompt"
         self._workspace = ""
-        self._invites = invites
-        self._hints = self._listed("prompt")
+        self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
 
     def set_render_options(self, look: RenderOptions) -> None:
@@ -107,7 +105,7 @@ class KeyLine(Widget):
         words = {"down": row, "token-right": column}
         hints = tuple(
             replace(hint, word=words.get(hint.action) or hint.word)
-            for hint in self._listed(place)
+            for hint in FOOTER[place]
             if not hint.only or workspace in hint.only
             if self._mode.offers(hint.action)
         )
@@ -120,18 +118,10 @@ class KeyLine(Widget):
         """Whether a prompt has the focus; remains valid after the screen is closed."""
         return self._place.startswith("prompt")
 
-    def _listed(self, place: str) -> tuple[Hint, ...]:
-        if not self._invites or place != "prompt":
-            return FOOTER[place]
-        keys = self._keymap.first("palette")
-        invitation = replace(INVITATION, word=f"{INVITATION.word} {keys} tour")
-        *first, editor, leave = FOOTER[place]  # if there is not room for both, the tour hint stays
-        return (*first, invitation, editor, leave)
-
     def render(self) -> Content:
         """Render the hints that fit; on the right the workspaces, the current one marked."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
-        hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
+        hints = [(hint, keys) for hint, keys in listed if keys]
         tabs = self._tabs()
         least = [pair for at, pair in enumerate(hints) if at < FIRST or pair[0].kept]
         taken = _length(tabs, self._gap)
