@@ -148,6 +148,7 @@ def save(host: Host) -> None:
 def show_help(host: Host) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
+    from llmscope.tui.actions.types import listed
     from llmscope.tui.dialogs.help import HelpScreen
 
     inside = not host.in_prompt
@@ -156,9 +157,9 @@ def show_help(host: Host) -> None:
     place: Where = "figures" if inside else "prompt"
     host.push_screen(
         HelpScreen(
-            *(host.look.theme, None if want is None else want.lens, place, host.user.keymap),
-            host.mode.usage(pane),
-            host.mode,
+            *(host.look, None if want is None else want.lens, place, host.user.keymap),
+            *(host.mode.usage(pane), host.mode),
+            [action for action in host.user.keymap.actions if listed(host, action)],
         )
     )
 

@@ -135,7 +135,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         }
         assert questions[pane] in shown
         for action in KEYED:
-            assert action.full_title in shown
+            assert action.name == "tour-hide" or f"  {action.title}" in shown
         await session.press("escape")
         assert session.app.focused is session.app.grid.panes[pane]
 
