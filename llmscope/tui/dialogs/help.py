@@ -63,7 +63,7 @@ counts those in force; the model itself stays as it is.
 """The title and text for the one pane that shows no lens."""
 ROOMY = 100
 """Minimum terminal width in columns for showing the actions' names in the config file."""
-KEYS, TITLES, MARKS = 12, 46, 14
+KEYS, TITLES, MARKS = 12, 50, 14
 """Widths in cells of the columns of keys, of titles, and of marks."""
 COLUMN, TWO_COLUMNS = 33, 80
 """Width of a column of the first keys, and the terminal width from which on there are two."""
@@ -197,15 +197,16 @@ class HelpScreen(LineScreen):
         """Return the page: first keys, explanation, keys by area, and marks; or what is found."""
         words = wanted.casefold().split()
         parts: list[Content] = []
-        for heading, rows in self._sections():
+        for heading, rows in self._sections(searched=bool(words)):
             found = [row.shown for row in rows if row.holds(words)]
             if found:
                 parts += [Content.styled(heading, self._styles.strong)] if heading else []
                 parts += [*found, Content("")]
         return Content("\n").join(parts or [Content.styled(NOTHING, self._styles.dim)])
 
-    def _sections(self) -> Iterator[tuple[str, list[Row]]]:
-        yield "The first keys", self._basics()
+    def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[Row]]]:
+        roomy = self.app.size.width >= TWO_COLUMNS and not searched
+        yield "The first keys", self._basics(columns=2 if roomy else 1)
         question, text = self._explanation()
         paragraphs = [Content.styled(one, self._styles.text) for one in text.split("\n\n")]
         yield (
@@ -222,7 +223,10 @@ class HelpScreen(LineScreen):
         yield from self._by_area("Keys elsewhere", elsewhere)
         yield (
             "Marks on the screen",
-            [self._row(mark, said, width=MARKS) for mark, said in marks(self._look)],
+            [
+                self._row(mark, said, also="marks on the screen, symbols, legend", width=MARKS)
+                for mark, said in marks(self._look)
+            ],
         )
 
     def _explanation(self) -> tuple[str, str]:
@@ -242,14 +246,13 @@ class HelpScreen(LineScreen):
             text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
         return display_text(question), display_text(text)
 
-    def _basics(self) -> list[Row]:
-        """Return the first keys, in two columns where there is room."""
+    def _basics(self, columns: int) -> list[Row]:
+        """Return the first keys."""
         offered = [
             (self._first_keys(actions), said)
             for actions, said in BASICS
             if all(self._mode.offers(action) for action in actions if action != TO)
         ]
-        columns = 2 if self.app.size.width >= TWO_COLUMNS else 1
         styles = self._styles
         rows = []
         for at in range(0, len(offered), columns):

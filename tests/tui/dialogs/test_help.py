@@ -317,6 +317,7 @@ async def test_typing_searches_the_help_and_esc_comes_back(opened: Open, first: 
         ("edit-zero", "ablate what is under the cursor"),  # by its name in the config file
         ("screenshot", "save it as a picture or as numbers"),
         ("verified", "checked on this model"),
+        ("marks", "checked on this model"),
         ("special token", "◇"),
         ("embedding first row", "the first row is the embedding"),
     ],
