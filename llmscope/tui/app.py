@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,6 +19,7 @@ from textual.geometry import Size
 from textual.notifications import Notify, SeverityLevel
 from textual.screen import Screen
 from textual.style import Style
+from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
@@ -42,7 +44,7 @@ from llmscope.tui.theme.textual_theme import text_styles, textual_theme, variabl
 from llmscope.tui.theme_switcher import ThemeFileWatch
 from llmscope.tui.user_state import UserState
 from llmscope.tui.widgets.header import Header
-from llmscope.tui.widgets.notices import Notice
+from llmscope.tui.widgets.notices import LOGGED, Notice, place_notices
 from llmscope.tui.widgets.placeholder import PLACEHOLDER_ACTIONS, Placeholder
 from llmscope.tui.widgets.status_bar import KeyLine, StatusText
 from llmscope.tui.widgets.tab_bar import TabBar
@@ -69,6 +71,8 @@ if TYPE_CHECKING:
 
 LOWEST_WITH_TABS = 11
 """Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
+LOW = 8
+"""Rows of a screen below which the tour is not offered, for the figures need them."""
 COLOUR_SYSTEMS = {
     "truecolor": ColorSystem.TRUECOLOR,
     "256": ColorSystem.EIGHT_BIT,
@@ -133,6 +137,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.requests = RequestScheduler(self, self.set_timer)
+        self.tour_offer: Widget | None = None
+        self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
@@ -230,7 +236,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
         self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
         self.status = StatusText(theme)
-        self.key_line = KeyLine(theme, self.user.keymap, invites=self.user.newcomer, mode=self.mode)
+        self.key_line = KeyLine(theme, self.user.keymap, mode=self.mode)
         self.user.keymap.bind("anywhere", self)
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
@@ -238,6 +244,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.grid.display = False
         yield self.header
         yield self.prompts
+        if self.user.newcomer:
+            from llmscope.tui.widgets.tour_offer import TourOffer
+
+            self.tour_offer = TourOffer(self.user.keymap)
+            yield self.tour_offer
         yield self.tabs
         yield self.grid
         yield self.placeholder
@@ -251,6 +262,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         for notice in filter(None, (self.user.keymap.notice, self.user.notice)):
             self.tell(notice, "warning")
         self.editor.focus()
+        self.screen.screen_layout_refresh_signal.subscribe(self.grid, self._place_notices)
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -285,6 +297,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(size.height < LOWEST_WITH_TABS, "-without-tabs")
         self.set_class(layout in ("medium", "wide"), "-roomy")
+        self.set_class(size[1] < LOW, "-low")
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""
@@ -568,7 +581,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     ) -> None:
         """Notify as the base class does, with a notice that cannot block the screen."""
         lasting = self.NOTIFICATION_TIMEOUT if timeout is None else timeout
-        self.post_message(Notify(Notice(message, title, severity, lasting, markup=markup)))
+        notice = Notice(message, title, severity, lasting, markup=markup)
+        self.messages.append(notice)
+        self.post_message(Notify(notice))
+
+    def _refresh_notifications(self) -> None:
+        super()._refresh_notifications()
+        self.call_later(self._place_notices)
+
+    def _place_notices(self, *_: object) -> None:
+        if self._notifications and self.screen_stack and self.begun:
+            panes = self.grid if self.grid.display else self.placeholder
+            place_notices(self.screen, panes.region)
 
     def expect(self) -> None:
         """Mark the figures as out of date if the new ones take long."""

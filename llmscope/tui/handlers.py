@@ -86,6 +86,24 @@ def edit_prompt(host: Host) -> None:
     host.screen.set_focus(host.editor)
 
 
+def undo(host: Host) -> None:
+    """Undo the last change of the prompt, as the editor does."""
+    editor = host.prompts.active
+    before = editor.text
+    editor.undo()
+    if editor.text == before:
+        host.tell("nothing to undo in the prompt")
+
+
+def redo(host: Host) -> None:
+    """Make the last change of the prompt again that was undone."""
+    editor = host.prompts.active
+    before = editor.text
+    editor.redo()
+    if editor.text == before:
+        host.tell("nothing to redo in the prompt")
+
+
 def chat(host: Host) -> None:
     """Put the typed text into the model's chat template, or take it out again."""
     if not host.models.busy(host):
@@ -153,6 +171,7 @@ def save(host: Host) -> None:
 def show_help(host: Host) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
+    from llmscope.tui.actions.types import listed
     from llmscope.tui.dialogs.help import HelpScreen
 
     inside = not host.in_prompt
@@ -161,11 +180,19 @@ def show_help(host: Host) -> None:
     place: Where = "figures" if inside else "prompt"
     host.push_screen(
         HelpScreen(
-            *(host.look.theme, None if want is None else want.lens, place, host.user.keymap),
-            host.mode.usage(pane),
-            host.mode,
+            *(host.look, None if want is None else want.lens, place, host.user.keymap),
+            *(host.mode.usage(pane), host.mode),
+            [action for action in host.user.keymap.actions if listed(host, action)],
         )
     )
+
+
+def show_messages(host: Host) -> None:
+    """List the notices of this session."""
+    from llmscope.tui.dialogs.messages import MessagesScreen
+
+    times = not host.user.anonymous  # a picture must not depend on when it was taken
+    host.push_screen(MessagesScreen(tuple(host.messages), host.look.theme, times=times))
 
 
 def jump(host: Host) -> None:
@@ -176,10 +203,31 @@ def jump(host: Host) -> None:
 
 
 def tour(host: Host) -> None:
-    """Explain the screen, one part after the other."""
+    """Explain the screen, one part after the other; the tour is not offered any more."""
     from llmscope.tui.dialogs.tour import tour as walk
 
-    walk(host)
+    if _hide_offer(host):
+        host.call_after_refresh(walk, host)  # which moves the panes up
+    else:
+        walk(host)
+
+
+def hide_tour_offer(host: Host) -> None:
+    """Hide the line that offers the tour, for good."""
+    if not _hide_offer(host):
+        host.tell(host.user.keymap.filled("nothing to hide: {tour} takes the tour at any time"))
+
+
+def _hide_offer(host: Host) -> bool:
+    """Hide the offer of the tour for good; return whether it was shown."""
+    from llmscope.tui.session.state_file import changing
+
+    if host.tour_offer is None or not host.tour_offer.display:
+        return False
+    host.tour_offer.display = False
+    with changing() as state:
+        state.put("tour", "offered")
+    return True
 
 
 def show_palette(host: Host) -> None:
@@ -187,7 +235,7 @@ def show_palette(host: Host) -> None:
     from llmscope.tui.dialogs.command_palette import CommandPaletteScreen
 
     if not host.holds(CommandPaletteScreen):
-        host.push_screen(CommandPaletteScreen())
+        host.push_screen(CommandPaletteScreen(host))
 
 
 def stop(host: Host) -> None:

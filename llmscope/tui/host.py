@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from textual.geometry import Size
+    from textual.notifications import Notification
     from textual.screen import Screen
     from textual.timer import Timer
     from textual.widget import Widget
@@ -87,6 +88,10 @@ class Host(Protocol):
         """The files to write once the origin of their numbers is known."""
 
     @property
+    def messages(self) -> Sequence[Notification]:
+        """The notices of this session, the newest last."""
+
+    @property
     def in_prompt(self) -> bool:
         """Whether keys type text into a prompt."""
 
@@ -145,6 +150,10 @@ class Host(Protocol):
     @property
     def key_line(self) -> KeyLine:
         """The line of keys."""
+
+    @property
+    def tour_offer(self) -> Widget | None:
+        """The line that offers the tour; None if this is not the user's first start."""
 
     @property
     def find(self) -> FindLine:

@@ -136,6 +136,14 @@ class PaneGrid(Container):
             maximized=self._maximized,
         )
 
+    def shown_in(self, workspace: Workspace) -> tuple[str, ...]:
+        """Return the keys of the panes that a workspace shows when it is opened."""
+        return visible(
+            *(self.layout_name, workspace, self.arrangements[workspace.name]),
+            detail=next(iter(workspace.details), ""),
+            maximized=None,
+        )
+
     @property
     def pane(self) -> FigurePane:
         """Return the pane that gets the cursor keys."""

@@ -30,7 +30,7 @@ WITHOUT_MODEL = frozenset(
         *("pane-hide", "panes-all", "pane-earlier", "pane-later", "pane-sizes"),
         *("pane-taller", "pane-shorter", "pane-wider", "pane-narrower"),
         *("workspace-next", "workspace-previous", "figures", "onward", "edit"),
-        *("help", "help-anywhere", "palette", "theme-next"),
+        *("help", "help-anywhere", "messages", "palette", "theme-next"),
         *("stop", "quit", "quit-anywhere", "provenance"),
     }
 )

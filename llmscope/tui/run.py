@@ -95,7 +95,7 @@ def run(
     kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
     forget_invalid(state)
     notice = "; ".join(filter(None, (notice, flaw())))
-    known, newcomer = prompt or kept, left is None
+    known, first = prompt or kept, left is None
     text = known or (examples(spec)[0] if _shipped(spec) else "")
     if session is not None:
         text, left = session.prompt, session.kept
@@ -115,8 +115,8 @@ def run(
             past=past.leading_to(kept, text),
             kept=left,
             source=ModelSource(spec, options or {}, adapters),
-            newcomer=newcomer,
-            first_look={} if known or session or not newcomer else first_look(spec),
+            newcomer=first and "tour" not in state.parts,
+            first_look={} if known or session or not first else first_look(spec),
             autosave=autosave,
             session=session,
             other=other,

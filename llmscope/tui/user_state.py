@@ -28,7 +28,7 @@ class UserState:
         kept: the layout as the last session left it.
         past: the undo history of the prompt.
         source: how the model was opened, for the command that reproduces the screen.
-        newcomer: whether this is the first start, where the tour is offered.
+        newcomer: whether to offer the tour: at the first start, until the user has answered.
         first_look: fields of the focus that an example is first shown with.
         autosave: saves the prompt while it is written.
         session: the session to resume; None starts a new one.

@@ -121,7 +121,7 @@ def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
         return _context(want, random)
     if want.lens in ("heads", "attribution", "saliency", "neurons") or want.focus.mode == "all":
         return _of_lens(want, tokens, random)
-    if want.lens == "next-token":
+    if want.lens == "next-token" or want.focus.mode == "layer":
         names = NEXT[: want.focus.top_k]
         values = np.array([0.6 / 2**i for i in range(len(names))], dtype=np.float32)
         ids = np.arange(len(names)) + 5 * (position + 1)
@@ -139,7 +139,7 @@ def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
             "target_probability": 0.6,
         }
         return Figure(
-            "next-token",
+            want.lens,
             f"Next token after {position}",
             "bars",
             (Axis("token", names),),

@@ -148,7 +148,4 @@ def at_rest(app: LlmscopeApp, *, timers: bool = True) -> bool:
     searched = all(worker.is_finished for worker in app.workers)
     if not (handled and drawn and searched) or moves:
         return False
-    # The palette reports that it found nothing only after a delay.
-    timer = getattr(app.screen, "_no_matches_timer", None)
-    told = timer is None or timer._task is None or timer._task.done()
-    return not timers or (told and not app.requests.unsettled)
+    return not (timers and app.requests.unsettled)

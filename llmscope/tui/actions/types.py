@@ -46,6 +46,9 @@ _NAMES = {
     "f4": "F4",
     "f6": "F6",
     "f7": "F7",
+    "f8": "F8",
+    "f9": "F9",
+    "exclamation_mark": "!",
     "left_parenthesis": "(",
     "right_parenthesis": ")",
 }
@@ -83,6 +86,7 @@ class Action:
         keys: the keys that run it, as Textual names them, separated by commas; the first is shown.
         run: performs it.
         where: whether its keys work in the prompt, in the figures, or in both.
+        words: what else users may type to find it: words and phrases, separated by commas.
     """
 
     name: str
@@ -91,11 +95,26 @@ class Action:
     keys: str
     run: Run
     where: Where = "figures"
+    words: str = ""
 
     @property
     def full_title(self) -> str:
         """Return `area: title`, as shown in the palette and the help."""
         return f"{self.area}: {self.title}"
+
+
+ESSENTIAL = (
+    *("models", "recall", "edit", "write-on", "map-view", "edit-zero"),
+    *("save", "copy", "help", "tour", "quit"),
+)
+"""The names of the actions that the palette lists first, while nothing is searched for."""
+
+
+def listed(host: Host, action: Action) -> bool:
+    """Return whether the palette and the help list an action here."""
+    offer = host.tour_offer
+    hides = action.name != "tour-hide" or (offer is not None and bool(offer.display))
+    return hides and host.mode.offers(action.name)
 
 
 def own_keys(action: Action) -> tuple[str, ...]:

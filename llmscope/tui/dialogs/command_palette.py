@@ -1,121 +1,264 @@
-"""The command palette: every action of the registry, named `area: action`, and the themes."""
+"""The command palette: actions, the views of panes, and themes, found by the words of the user."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING
 
-from textual import work
-from textual.await_complete import AwaitComplete
-from textual.command import CommandInput, CommandPalette, DiscoveryHit, Hit, Hits, Provider
+from rich.cells import cell_len
+from textual.app import ComposeResult
+from textual.containers import Vertical
 from textual.content import Content
-from textual.css.query import NoMatches
 
 from llmscope.draw import theme_names
+from llmscope.lenses import lens, names
 from llmscope.text import display_text
-from llmscope.tui.dialogs.base import OVERLAYS
+from llmscope.tui.actions.types import ESSENTIAL, listed
+from llmscope.tui.dialogs.ranking import Searchable, ranked
+from llmscope.tui.dialogs.search_list import SearchListScreen
+from llmscope.tui.panes import FigurePane
+from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_WORDS, MAP_VIEWS
 from llmscope.tui.theme_switcher import all_names, choose
+from llmscope.tui.widgets.choice_list import MARK, Choice, Choices, fitted, spans
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
     from llmscope.tui.host import Host
 
-THEME = "theme"
-"""The area of actions that is listed last, just before the themes."""
-KEYS = 9
-"""Width in cells of the column of keys, left of the titles."""
-SHARE, WIDEST, MARGIN = 0.9, 96, 6
-"""The list's share of the screen width and its maximum width (as in the style sheet), and its
-margins, in cells."""
+FIRST = "to begin with"
+"""The heading of the most useful entries, while nothing is typed."""
+LOGIT_LENS = "view-map-logit-lens-top"
+"""The view that belongs to the most useful entries."""
+VIEW, THEME = "view", "theme"
+"""The headings of the views of panes, and of the themes."""
+SOONER = {"workspace": 0, VIEW: 1}
+"""The headings that come before all others."""
+LAST = ("hide", "pair", THEME)
+"""Beginnings of the names of actions that are listed after all others, in this order."""
+KEYS = 10
+"""Maximum width in cells of the keys of an action."""
+NOTHING = "nothing is called that: try another word, or ? for the help"
+ANSWER_GAP = 3
+"""Cells between a title and the question that it answers."""
+
+
+@dataclass(frozen=True)
+class PaletteEntry:
+    """One line of the palette.
+
+    Attributes:
+        name: identifies it.
+        heading: what it is listed under while nothing is typed.
+        found_by: its title, synonyms and question.
+        run: performs it.
+        keys: the keys of its action, as displayed.
+    """
+
+    name: str
+    heading: str
+    found_by: Searchable
+    run: Callable[[], None]
+    keys: str = ""
+
+    @property
+    def title(self) -> str:
+        """The title, as shown."""
+        return self.found_by.title
 
 
 def commands(actions: Sequence[Action]) -> list[Action]:
     """Return the actions area by area, without the `-anywhere` duplicates."""
-    areas = list(dict.fromkeys(action.area for action in actions if action.area != THEME))
+    areas = list(dict.fromkeys(action.area for action in actions))
     offered = [action for action in actions if not action.name.endswith("-anywhere")]
-    return sorted(offered, key=lambda action: [*areas, THEME].index(action.area))
+
+    def place(action: Action) -> tuple[int, int]:
+        kind = action.name.partition("-")[0]
+        return (LAST.index(kind) if kind in LAST else -1, areas.index(action.area))
+
+    return sorted(offered, key=place)
 
 
-class CommandPaletteScreen(CommandPalette):
-    """Textual's command palette, made robust against keys that are typed ahead of its closing."""
-
-    CSS_PATH = OVERLAYS
-
-    def __init__(self) -> None:
-        super().__init__(providers=[Commands])
-
-    @work(exclusive=True, group="commands")
-    async def _gather_commands(self, search_value: str) -> None:
-        gather: Any = CommandPalette._gather_commands
-        # The list may be unmounted before the search for a last letter begins.
-        with suppress(NoMatches):
-            await gather.__wrapped__(self, search_value)
-
-    def on_mount(self) -> None:
-        """Stop the cursor from blinking: it would redraw cells forever and make screens differ."""
-        self.query_one(CommandInput).cursor_blink = False
-
-    def dismiss(self, result: Any = None) -> AwaitComplete:
-        """Dismiss the screen, unless it is already dismissed."""
-        return super().dismiss(result) if self.is_current else AwaitComplete()
-
-    def _action_command_list(self, action: str) -> None:
-        # Paging in a list that has not been laid out yet finds no line.
-        with suppress(KeyError):
-            super()._action_command_list(action)
-
-    def _cancel_gather_commands(self) -> None:
-        self.workers.cancel_group(self, "commands")
+def entries(host: Host) -> list[PaletteEntry]:
+    """Return all entries, the most useful ones first."""
+    found = [*_actions(host), *_added_panes(host), *_views(host), *_themes(host)]
+    by_name = {entry.name: entry for entry in found}
+    first = [by_name[name] for name in _first() if name in by_name]
+    rest = [entry for entry in found if entry not in first]
+    # A word that names both a workspace and a pane leads to the workspace, which holds the pane.
+    rest.sort(key=lambda entry: SOONER.get(entry.heading, len(SOONER)))
+    return [*(replace(entry, heading=FIRST) for entry in first), *rest]
 
 
-class Commands(Provider):
-    """The palette's provider: the actions of the registry, then every theme."""
+def _first() -> list[str]:
+    return [*ESSENTIAL[:2], LOGIT_LENS, *ESSENTIAL[2:]]
 
-    async def discover(self) -> Hits:
-        """Yield all commands, before anything is typed."""
-        for entry in self._entries():
-            yield DiscoveryHit(self._row(Content(entry.title), entry.keys), entry.run, entry.title)
 
-    async def search(self, query: str) -> Hits:
-        """Yield the commands that match `query`."""
-        matcher = self.matcher(query)
-        for entry in self._entries():
-            score = matcher.match(entry.title)
-            if score > 0:
-                # The highlighter would read brackets, which a file name may have, as markup.
-                plain = "[" in entry.title
-                shown = Content(entry.title) if plain else matcher.highlight(entry.title)
-                yield Hit(score, self._row(shown, entry.keys), entry.run, entry.title)
+def _actions(host: Host) -> Iterator[PaletteEntry]:
+    keymap, panes = host.user.keymap, host.grid.panes
+    for action in commands(keymap.actions):
+        if not listed(host, action):
+            continue
+        keys = list(keymap.shown(action))
+        while len(keys) > 1 and len(" ".join(keys)) > KEYS:
+            keys.pop()
+        kind, _, key = action.name.partition("-")
+        pane = panes.get(key) if kind == "pane" else None
+        said = action.words if pane is None else f"{pane.words}, {action.words}"
+        found_by = Searchable(host.mode.title_of(action), phrases(said), _question(pane))
+        yield PaletteEntry(
+            action.name, action.area, found_by, partial(action.run, host), " ".join(keys)
+        )
 
-    def _row(self, title: Content, keys: str) -> Content:
-        host = cast("Host", self.app)
-        row = Content.assemble((f"{keys:<{KEYS}} ", host.text_styles.dim), title)
-        return row.truncate(min(int(SHARE * host.size.width), WIDEST) - MARGIN, ellipsis=True)
 
-    def _entries(self) -> Iterable[PaletteEntry]:
-        host = cast("Host", self.app)
-        for action in commands(host.user.keymap.actions):
-            if not host.mode.offers(action.name):
-                continue
-            keys = list(host.user.keymap.shown(action))
-            while len(keys) > 1 and len(" ".join(keys)) > KEYS:
-                keys.pop()
-            yield PaletteEntry(
-                host.mode.title_of(action), partial(action.run, host), " ".join(keys)
+def _added_panes(host: Host) -> Iterator[PaletteEntry]:
+    """Yield the panes of other packages."""
+    for key in host.grid.added:
+        pane = host.grid.panes[key]
+        found_by = Searchable(
+            f"pane: {display_text(pane.called)}", phrases(pane.words), _question(pane)
+        )
+        yield PaletteEntry(f"pane-{key}", "pane", found_by, partial(host.grid.enter, key))
+
+
+def _views(host: Host) -> Iterator[PaletteEntry]:
+    """Yield the views of all panes that have several."""
+    for key, pane in host.grid.panes.items():
+        if not host.mode.offers("map-view"):
+            return
+        for mode, found_by, show in _views_of(host, key, pane):
+            yield PaletteEntry(f"view-{key}-{mode}", VIEW, found_by, show)
+
+
+def _views_of(
+    host: Host, key: str, pane: FigurePane
+) -> Iterator[tuple[str, Searchable, Callable[[], None]]]:
+    title = display_text(pane.called).removeprefix("the ")
+    title = title[:1].upper() + title[1:]
+
+    def made(said: str, question: str) -> Searchable:
+        name, *synonyms = phrases(said)
+        return Searchable(f"{title}: {name}", tuple(synonyms), question)
+
+    if key == "map":
+        # A lens that has a pane of its own is asked there.
+        elsewhere = {next(iter(one.snapshot_modes()), "") for one in host.grid.panes.values()}
+        for index, view in enumerate(MAP_VIEWS):
+            question = "" if view.lens in elsewhere else _asked(view.lens)
+            found_by = made(f"{view.title}, {view.words}", question)
+            yield f"{view.lens}-{view.mode}", found_by, partial(_show_map_view, host, index)
+    elif key == "attention":
+        for index, mode in enumerate(ATTENTION_MODES):
+            found_by = made(ATTENTION_WORDS.get(mode, mode), "")
+            yield mode, found_by, partial(_show_attention, host, index)
+    elif len(pane.views) > 1:
+        for index, mode in enumerate(pane.views):
+            found_by = made(pane.view_words.get(mode, mode.replace("-", " ")), "")
+            yield mode, found_by, partial(_show_view, host, key, index)
+
+
+def _show_map_view(host: Host, index: int) -> None:
+    host.grid.enter("map")
+    host.look_at(replace(host.state, view=index))
+
+
+def _show_attention(host: Host, index: int) -> None:
+    host.grid.enter("attention")
+    host.look_at(replace(host.state, attention=index))
+
+
+def _show_view(host: Host, key: str, index: int) -> None:
+    host.grid.enter(key)
+    host.look_at(host.state.with_view(key, index))
+
+
+def _themes(host: Host) -> Iterator[PaletteEntry]:
+    for name in theme_names() if host.user.anonymous else all_names():
+        found_by = Searchable(f"{THEME}: {display_text(name, whitespace=True)}")
+        yield PaletteEntry(f"theme-{name}", THEME, found_by, partial(choose, host, name))
+
+
+def _question(pane: FigurePane | None) -> str:
+    """Return the question of the lens that a pane shows; empty if it shows several or none."""
+    shown: Mapping[str, object] = {} if pane is None else pane.snapshot_modes()
+    return _asked(next(iter(shown), ""))
+
+
+def _asked(name: str) -> str:
+    return lens(name).question if name in names() else ""
+
+
+def phrases(said: str) -> tuple[str, ...]:
+    """Return the words and phrases of a list that is separated by commas."""
+    return tuple(filter(None, (part.strip() for part in said.split(","))))
+
+
+class CommandPaletteScreen(SearchListScreen):
+    """A search line with the entries below it: enter runs the selected one, esc closes."""
+
+    def __init__(self, host: Host) -> None:
+        self._entries = {entry.name: entry for entry in entries(host)}
+        self._choices = [
+            Choice(
+                *(entry.heading, entry.name, entry.title),
+                about=entry.found_by.question,
+                aside=(entry.keys, ""),
             )
-        for key in host.grid.added:
-            title = f"pane: {display_text(host.grid.panes[key].called)}"
-            yield PaletteEntry(title, partial(host.grid.enter, key))
-        for name in theme_names() if host.user.anonymous else all_names():
-            title = f"{THEME}: {display_text(name, whitespace=True)}"
-            yield PaletteEntry(title, partial(choose, host, name))
+            for entry in self._entries.values()
+        ]
+        self._found_by = [entry.found_by for entry in self._entries.values()]
+        super().__init__(host, "what do you want to do? a command, a view, a question")
+
+    def compose(self) -> ComposeResult:
+        """Yield the line and the list."""
+        with Vertical(id="palette") as box:
+            box.border_title = Content("Commands")
+            box.border_subtitle = Content("enter runs it · ↑↓ choose · esc leaves")
+            yield self._line
+            yield self.choices
+
+    def make_list(self) -> Choices:
+        """Return the list, which shows keys and questions beside the titles."""
+        return EntryList(self._host.text_styles)
+
+    def matching(self, wanted: str) -> list[Choice]:
+        """Return all entries under their headings, or those that match, the best first."""
+        if not wanted.strip():
+            return self._choices
+        return [replace(self._choices[at], heading="") for at in ranked(self._found_by, wanted)]
+
+    def take(self, choice: Choice) -> None:
+        """Run the entry once the palette is gone."""
+        self.action_leave()
+        self._host.call_later(self._entries[choice.text].run)
 
 
-class PaletteEntry(NamedTuple):
-    """One line of the palette, with the keys of its action."""
+class EntryList(Choices):
+    """The list of the palette: titles, the questions that they answer, and keys on the right."""
 
-    title: str
-    run: partial[None]
-    keys: str = ""
+    def render(self) -> Content:
+        """Render the visible rows, or that nothing matches."""
+        if not self.found:
+            return Content.styled(NOTHING, self._text_styles.dim)
+        return super().render()
+
+    def _row(self, index: int) -> Content:
+        one, here = self.found[index], index == self.at
+        width, styles = self.size.width - len(MARK), self._text_styles
+        keys = one.aside[0]
+        room = max(1, width - (cell_len(keys) + 1 if keys else 0))
+        title = fitted(one.label, min(room, cell_len(one.label)))
+        title = title if cell_len(one.label) <= room else fitted(one.label, room)
+        said = Content.styled(title, styles.strong if here else styles.text)
+        for start, end in spans(said.plain, self._words):
+            said = said.stylize(styles.accent, start, end)
+        left = room - cell_len(title)
+        about = one.about if left >= cell_len(one.about) + ANSWER_GAP else ""
+        gap = " " * ANSWER_GAP if about else ""
+        return Content.assemble(
+            (MARK if here else " " * len(MARK), styles.accent),
+            said,
+            (f"{gap}{about}".ljust(left), styles.dim),
+            (f" {keys}" if keys else "", styles.strong),
+        )

@@ -64,7 +64,7 @@ class GoToScreen(LineScreen):
         self.action_leave()
         state = state.move_to(layer=place.layer, head=place.head, position=place.token)
         if place.layer is not None and place.head is None:
-            state = state.with_view(NextTokenPane.key, NextTokenPane.views, LAYER_VIEW)
+            state = state.with_view(NextTokenPane.key, NextTokenPane.views.index(LAYER_VIEW))
             if NextTokenPane.key not in self._host.grid.on_screen:
                 self._host.grid.enter(NextTokenPane.key)
         self._host.look_at(state)

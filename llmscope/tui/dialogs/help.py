@@ -1,22 +1,27 @@
-"""Help for the focused pane, built from the lens's help text and the registry of actions."""
+"""Help for the focused pane, from the lens's help text, the registry of actions and the marks."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import VerticalScroll
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
+from textual.widgets import Input, Static
 
 from llmscope.config import CONFIG
-from llmscope.draw.color.theme import Theme
+from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.actions.types import Action, Where
-from llmscope.tui.dialogs.base import Overlay
+from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.marks import marks
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
@@ -58,46 +63,174 @@ counts those in force; the model itself stays as it is.
 """The title and text for the one pane that shows no lens."""
 ROOMY = 100
 """Minimum terminal width in columns for showing the actions' names in the config file."""
+KEYS, TITLES, MARKS = 12, 50, 14
+"""Widths in cells of the columns of keys, of titles, and of marks."""
+COLUMN, TWO_COLUMNS = 33, 80
+"""Width of a column of the first keys, and the terminal width from which on there are two."""
+TO = "–"
+"""Between the first and the last key of a range."""
+BASICS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("figures",), "leave the prompt"),
+    (("edit",), "edit the prompt"),
+    (("token-left", "token-right", "up", "down"), "move the cursor"),
+    (("workspace-overview", TO, "workspace-stages"), "workspaces"),
+    (("pane-next",), "next pane"),
+    (("map-view",), "next view"),
+    (("write-token", "write-on"), "generate"),
+    (("edit-zero",), "ablate / restore"),
+    (("models",), "open a model"),
+    (("save", "copy"), "save, copy"),
+    (("palette",), "find any command"),
+    (("quit-anywhere",), "quit"),
+)
+"""The keys to know first: their actions, and what they do."""
+NOTHING = "nothing in the help holds all of these words"
 
 
-class HelpScreen(Overlay[None]):
-    """A modal help page, until a key closes it."""
+@dataclass(frozen=True)
+class Row:
+    """A row of the page, or a paragraph, and what it is found by."""
+
+    shown: Content
+    found_by: str
+
+    def holds(self, wanted: Sequence[str]) -> bool:
+        """Return whether it holds all of the words."""
+        text = self.found_by.casefold()
+        return all(word in text for word in wanted)
+
+
+class HelpLine(TextLine):
+    """The search line of the help.
+
+    While it is empty, q and ? close the help. After /, they are text like all other letters.
+    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,question_mark,f1,enter", "dismiss", "close", show=False)
+        *(
+            Binding(key, f"screen.page('{name}')", name, show=False)
+            for key, name in (
+                *(("up", "scroll_up"), ("down", "scroll_down")),
+                *(("pageup", "page_up"), ("pagedown", "page_down")),
+                *(("home", "scroll_home"), ("end", "scroll_end")),
+            )
+        ),
+    ]
+    _searching = False
+
+    async def _on_key(self, event: events.Key) -> None:
+        if self.value or event.character not in ("q", "?", "/"):
+            return
+        if event.character == "/":
+            self._searching = True
+        elif self._searching:
+            return
+        else:
+            self.screen.dismiss()
+        event.stop()
+        event.prevent_default()
+
+
+class HelpScreen(LineScreen):
+    """A modal help page that follows what is searched for, until a key closes it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("f1", "dismiss", "close", show=False, priority=True)
     ]
 
     def __init__(
         self,
-        theme: Theme,
+        look: RenderOptions,
         lens_name: str | None,
         where: Where,
         keymap: Keymap,
         usage: str | None,
         mode: LiveMode,
+        actions: Iterable[Action],
     ) -> None:
-        super().__init__()
-        self._usage = usage
-        self._theme = theme
+        super().__init__("", "")
+        self._usage, self._look = usage, look
+        self._styles = text_styles(look.theme)
         self._lens = lens_name
         self._where: Where = where
-        self._keymap = keymap
-        self._mode = mode
+        self._keymap, self._mode = keymap, mode
+        self._actions = [action for action in actions if keymap.keys(action)]
+        self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
+        self._line.cursor_blink = False
+        self._text = Static(markup=False)
 
     def compose(self) -> ComposeResult:
-        """Yield the page."""
-        page = VerticalScroll(Static(self.page(), markup=False), id="help")
-        page.border_title = Content("Help")
-        page.border_subtitle = Content("↑↓ scroll · esc closes")
-        yield page
+        """Yield the search line and the page."""
+        with Vertical(id="help-box") as box:
+            box.border_title = Content("Help")
+            box.border_subtitle = Content("↑↓ scroll · esc closes")
+            yield self._line
+            with VerticalScroll(id="help-page", can_focus=False):
+                yield self._text
 
     def on_mount(self) -> None:
-        """Focus the page, so that the arrow keys scroll it."""
-        self.query_one("#help").focus()
+        """Show the whole page."""
+        super().on_mount()
+        self._text.update(self.page())
 
-    def page(self) -> Content:
-        """Return the question, the explanation and the keys."""
-        styles = text_styles(self._theme)
+    def action_page(self, name: str) -> None:
+        """Scroll the page."""
+        getattr(self.query_one("#help-page"), f"action_{name}")()
+
+    def action_leave(self) -> None:
+        """Clear the search, or close the help if nothing is searched for."""
+        if self._line.value:
+            self._line.value = ""
+        else:
+            self.dismiss(None)
+
+    def submit(self, event: Input.Submitted) -> None:
+        """Keep what is found on the screen."""
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what holds all words of the line."""
+        event.stop()
+        self._text.update(self.page(event.value))
+        self.query_one("#help-page").scroll_home(animate=False)
+
+    def page(self, wanted: str = "") -> Content:
+        """Return the page: first keys, explanation, keys by area, and marks; or what is found."""
+        words = wanted.casefold().split()
+        parts: list[Content] = []
+        for heading, rows in self._sections(searched=bool(words)):
+            found = [row.shown for row in rows if row.holds(words)]
+            if found:
+                parts += [Content.styled(heading, self._styles.strong)] if heading else []
+                parts += [*found, Content("")]
+        return Content("\n").join(parts or [Content.styled(NOTHING, self._styles.dim)])
+
+    def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[Row]]]:
+        roomy = self.app.size.width >= TWO_COLUMNS and not searched
+        yield "The first keys", self._basics(columns=2 if roomy else 1)
+        question, text = self._explanation()
+        paragraphs = [Content.styled(one, self._styles.text) for one in text.split("\n\n")]
+        yield (
+            question,
+            [
+                Row(Content("\n").join([one, Content("")]), f"{question} {one.plain}")
+                for one in paragraphs
+            ],
+        )
+        named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
+        here = [action for action in self._actions if action.where == self._where]
+        elsewhere = [action for action in self._actions if action.where != self._where]
+        yield from self._by_area(f"Keys here{named}", here)
+        yield from self._by_area("Keys elsewhere", elsewhere)
+        yield (
+            "Marks on the screen",
+            [
+                self._row(mark, said, also="marks on the screen, symbols, legend", width=MARKS)
+                for mark, said in marks(self._look)
+            ],
+        )
+
+    def _explanation(self) -> tuple[str, str]:
+        """Return the question of the pane, and its explanation."""
         question, text = "The prompt", PROMPT_HELP
         if self._mode.subject:
             question, text = self._mode.subject, ""
@@ -111,34 +244,51 @@ class HelpScreen(Overlay[None]):
             text += f"\n\n{self._keymap.filled(self._usage)}"
         if self._mode.help:
             text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
-        parts = [
-            Content.assemble((display_text(question), styles.strong)),
-            Content(""),
-            Content.assemble((display_text(text), styles.text)),
-            Content(""),
-        ]
-        shown = [
-            action
-            for action in self._keymap.actions
-            if self._keymap.keys(action) and self._mode.offers(action.name)
-        ]
-        first = [action for action in shown if action.where == self._where]
-        rest = [action for action in shown if action.where != self._where]
-        named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
-        for title, actions in ((f"Keys here{named}", first), ("Keys elsewhere", rest)):
-            parts += [
-                Content.assemble((title, styles.strong)),
-                *map(self._row, actions),
-                Content(""),
-            ]
-        return Content("\n").join(parts)
+        return display_text(question), display_text(text)
 
-    def _row(self, action: Action) -> Content:
-        styles = text_styles(self._theme)
-        keys = " ".join(self._keymap.shown(action))
-        name = f"  {action.name}" if self.app.size.width >= ROOMY else ""
-        return Content.assemble(
-            (f"{keys:<12}", styles.text),
-            (f"{self._mode.title_of(action):<52}", styles.dim),
-            (name, styles.dim),
+    def _basics(self, columns: int) -> list[Row]:
+        """Return the first keys."""
+        offered = [
+            (self._first_keys(actions), said)
+            for actions, said in BASICS
+            if all(self._mode.offers(action) for action in actions if action != TO)
+        ]
+        styles = self._styles
+        rows = []
+        for at in range(0, len(offered), columns):
+            cells, found_by = [], ""
+            for keys, said in offered[at : at + columns]:
+                keys, fill = f"{keys:<{KEYS}}", " " * max(0, COLUMN - KEYS - cell_len(said))
+                cells.append(Content.assemble((keys, styles.strong), (said, styles.text), fill))
+                found_by += f" {keys} {said}"
+            rows.append(Row(Content("").join(cells), found_by))
+        return rows
+
+    def _first_keys(self, actions: Sequence[str]) -> str:
+        keys = [one if one == TO else self._keymap.first(one) for one in actions]
+        return ("" if TO in keys else " ").join(filter(None, keys))
+
+    def _by_area(self, title: str, actions: Sequence[Action]) -> Iterator[tuple[str, list[Row]]]:
+        for area in dict.fromkeys(action.area for action in actions):
+            rows = []
+            for action in actions:
+                if action.area == area:
+                    keys = " ".join(self._keymap.shown(action))
+                    name = action.name if self.app.size.width >= ROOMY else ""
+                    full = self._mode.title_of(action)
+                    also = f"{full} {action.words} {action.name}"
+                    rows.append(self._row(keys, full.removeprefix(f"{area}: "), name, also=also))
+            yield f"{title} · {area}", rows
+            title = title.partition(",")[0]
+
+    def _row(
+        self, keys: str, said: str, name: str = "", *, also: str = "", width: int = KEYS
+    ) -> Row:
+        styles = self._styles
+        gap = " " * max(1, width - cell_len(keys))
+        shown = Content.assemble(
+            (f"{keys}{gap}", styles.strong),
+            (f"{said:<{TITLES}}" if name else said, styles.text),
+            (f" {name}" if name else "", styles.dim),
         )
+        return Row(shown, f"{keys} {said} {also}")

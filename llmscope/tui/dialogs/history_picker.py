@@ -10,13 +10,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Input, Static
+from textual.widgets import Static
 
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.session.state_folder import flaw
-from llmscope.tui.widgets.choice_list import Choice, Choices, whole
+from llmscope.tui.widgets.choice_list import Choice, whole
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -74,19 +74,8 @@ def listed(host: Host, text: str) -> list[Choice]:
     return [*earlier(there, time.time()), *shipped(host.source.spec)]
 
 
-class SearchLine(TextLine):
-    """The search line. It binds the selection keys itself, so that they keep their order."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up,ctrl+p", "screen.choose(-1)", "the one above", show=False),
-        Binding("down,ctrl+n,ctrl+r", "screen.choose(1)", "the one below", show=False),
-        Binding("pageup", "screen.page(-1)", "a page up", show=False),
-        Binding("pagedown", "screen.page(1)", "a page down", show=False),
-    ]
-
-
-class RecallScreen(LineScreen):
-    """A search line with the matches below it: enter takes the selected one, esc closes."""
+class RecallScreen(SearchListScreen):
+    """A search line with the prompts below it: enter takes the selected one, esc closes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # The app binds it to opening this list.
@@ -94,12 +83,9 @@ class RecallScreen(LineScreen):
     ]
 
     def __init__(self, host: Host, editor: PromptEditor) -> None:
-        super().__init__("", "")
-        self._host, self._editor = host, editor
-        self._line = SearchLine(placeholder="search", compact=True, id="line")
-        self._line.cursor_blink = False
+        super().__init__(host, "search")
+        self._editor = editor
         self._all = listed(host, editor.text)
-        self.choices = Choices(host.text_styles)
         self._about = Static(id="recall-about")
 
     def compose(self) -> ComposeResult:
@@ -111,54 +97,20 @@ class RecallScreen(LineScreen):
             yield self.choices
             yield self._about
 
-    def on_mount(self) -> None:
-        """List all prompts, before anything is typed."""
-        self._seek("")
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        """List only the prompts that match the line."""
-        event.stop()
-        self._seek(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Take the selected prompt, even if the line is empty (which closes other dialogs)."""
-        event.stop()
-        event.prevent_default()
-        self._seek(event.value)
-        if self.choices.chosen is not None:
-            self.take(self.choices.chosen)
-
-    def on_choices_taken(self, event: Choices.Taken) -> None:
-        """Take the prompt that was clicked."""
-        event.stop()
-        self.take(event.choice)
+    def matching(self, wanted: str) -> list[Choice]:
+        """Return the prompts that hold all words of the line."""
+        return matching(self._all, wanted)
 
     def take(self, choice: Choice) -> None:
         """Put the prompt into the editor; one undo restores the previous text."""
-        if not self.is_current:
-            return
         self.action_leave()
         if choice.text != self._editor.text:
             self._editor.history.checkpoint()
             self._editor.replace_all(choice.text)
         self._host.screen_stack[0].set_focus(self._editor)
 
-    def action_choose(self, by: int) -> None:
-        """Move the selection by `by` prompts."""
-        # The list may not have been updated for the last letters yet.
-        self._seek(self._line.value)
-        self.choices.move(by)
-        self._explain()
-
-    def action_page(self, by: int) -> None:
-        """Move the selection by `by` pages."""
-        self.action_choose(by * max(1, self.choices.size.height - 1))
-
-    def _seek(self, wanted: str) -> None:
-        self.choices.show(matching(self._all, wanted), wanted.split())
-        self._explain()
-
-    def _explain(self) -> None:
+    def explain(self) -> None:
+        """Show the whole text of the selected prompt, and what it shows."""
         chosen = self.choices.chosen
         text_styles = self._host.text_styles
         said = [] if chosen is None else [Content.styled(whole(chosen.text), text_styles.dim)]

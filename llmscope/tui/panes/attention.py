@@ -22,6 +22,10 @@ class AttentionPane(FigurePane):
     """The attention pattern of the cursor's layer and head. [query, key]"""
 
     key: ClassVar[str] = "attention"
+    words: ClassVar[str] = (
+        "attention, attn, attention pattern, attention map, attention weights, attention matrix, "
+        "self-attention, QK, query key, where a head looks"
+    )
     usage: ClassVar[str] = """\
 Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
 one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \

@@ -28,6 +28,7 @@ class ContextPane(FigurePane):
     """The size of the weight update equivalent to the context, per layer and matrix."""
 
     key: ClassVar[str] = "context"
+    words: ClassVar[str] = "weight update of the context, implicit weight update, delta W"
     usage: ClassVar[str] = """\
 A line --- in the prompt says where the context ends; the model is never given that line. Without \
 one the last line is the query. {context-mark} puts the mark after the line of the text cursor.
@@ -77,6 +78,7 @@ class ProofPane(FigurePane):
     """The predictions with the context, with the update instead, and with neither."""
 
     key: ClassVar[str] = "context-proof"
+    words: ClassVar[str] = "proof, equivalence, exactness"
     usage: ClassVar[str] = """\
 A row is a run of the model: what it says next and how probable that is, KL(with the context ‖ \
 this run) in nats after the last token, and the largest difference of a logit. 0 nats: the same \
@@ -112,6 +114,7 @@ class StepsPane(LensPane):
     """How far each line or token of the context moves the update."""
 
     key: ClassVar[str] = "context-steps"
+    words: ClassVar[str] = "growth, update by example"
     usage: ClassVar[str] = """\
 A column is an example of the context, a line or what stands between blank lines; {map-view} makes \
 it a token. A cell is how far it moves the update of that layer. Up and down move by layers."""
@@ -119,6 +122,10 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
     row: ClassVar[str] = "layer"
     lens = "context"
     views = ("lines", "tokens")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "lines": "by example, by line",
+        "tokens": "by token",
+    }
 
     def heading(self, shown: Shown) -> str:
         """Return the title, which says what a column is."""
@@ -138,6 +145,7 @@ class GainPane(LensPane):
     """The surprisal of the answer (the target, or the likeliest token) by number of examples."""
 
     key: ClassVar[str] = "context-gain"
+    words: ClassVar[str] = "gain, learning curve, number of shots, shots"
     usage: ClassVar[str] = """\
 From left to right, the number of examples before the query; the height is the surprisal of the \
 answer, in bits: lower is better known. The answer is what the whole prompt makes likeliest, or \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -55,6 +56,7 @@ class ContrastPane(VersusPane):
 
     key: ClassVar[str] = "contrast"
     layer_rows: ClassVar[int | None] = 4
+    words: ClassVar[str] = "contrast, cosine of A and B, representation similarity"
     usage: ClassVar[str] = """\
 Two prompts stand above the figures, A and B, and each letter in either shows at once. {write-b} \
 goes to B from anywhere, {edit} to A, {onward} from A to B; {keep-b} keeps this prompt as B. Where \
@@ -70,6 +72,12 @@ says that what differs comes later, the token cannot know of it: put the cue fir
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "contrast"
     views: ClassVar[tuple[str, ...]] = ("cosine", "centred", *ATTENTION)
+    view_words: ClassVar[Mapping[str, str]] = {
+        "cosine": "cosine of the streams, cosine between prompts",
+        "centred": "mean-centred cosine, centred cosine, anisotropy",
+        "attention": "attention to what only one prompt has, attention to the difference",
+        "attention-difference": "difference of attention, attention difference",
+    }
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def heading(self, shown: Shown) -> str:
@@ -145,6 +153,7 @@ class DivergencePane(VersusPane):
     """The KL divergence between the predictions of the two prompts after each token."""
 
     key: ClassVar[str] = "contrast-kl"
+    words: ClassVar[str] = "KL, KL divergence, divergence, Kullback-Leibler, distribution shift"
     usage: ClassVar[str] = """\
 A row is a token of A, the columns are the divergence of the two predictions after it, both ways. \
 Below are the tokens whose probability differs most after the one under the cursor."""
@@ -162,11 +171,16 @@ class WordPane(DivergencePane):
     """The token under the cursor by layer: cosine of A and B, or logits of two word lists."""
 
     key: ClassVar[str] = "contrast-word"
+    words: ClassVar[str] = "word sense, polysemy, homonym, same word in both, disambiguation"
     usage: ClassVar[str] = """\
 From left to right the layers. {map-view} changes between how alike the token under the cursor is \
 in A and in B, and what its stream says of two lists of words; {words} writes those. A word that \
 is more than one token counts by its first, and a notice says so."""
     views: ClassVar[tuple[str, ...]] = ("word", "lens")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "word": "how alike it is, similarity of the word",
+        "lens": "two lists of words, senses of the word",
+    }
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the curves, with short names in a narrow pane."""

@@ -34,6 +34,7 @@ class EditsPane(FigurePane):
     key: ClassVar[str] = "edits"
     least_rows: ClassVar[int] = 5
     most_rows: ClassVar[int | None] = 12
+    words: ClassVar[str] = "edits, list of edits, interventions, active edits"
     usage: ClassVar[str] = """\
 {edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
 takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \

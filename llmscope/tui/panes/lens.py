@@ -20,14 +20,12 @@ class LensPane(FigurePane):
 
     Attributes:
         lens: the name of the lens.
-        views: the modes that the next-view key cycles through; an empty string is the lens's
-            default mode.
+        views: the modes; an empty string is the lens's default mode.
         asks: the fields of the focus that the lens reads: `layer`, `head`, `position`, `neuron`,
             `target` (the pinned one), `versus`, `top_k` (the number of rows).
     """
 
     lens: ClassVar[str]
-    views: ClassVar[tuple[str, ...]] = ("",)
     asks: ClassVar[tuple[str, ...]] = ()
 
     @classmethod
@@ -59,6 +57,7 @@ class HeadsPane(LensPane):
 
     key: ClassVar[str] = "heads"
     layer_rows: ClassVar[int | None] = 3
+    words: ClassVar[str] = "head scores, head map, head types"
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head: up and down are layers, left and right heads, and the panes \
 beside follow. {map-view} goes round induction, previous token and duplicate token, which are \
@@ -73,6 +72,13 @@ measured once on random tokens that are repeated twice, and sink and entropy on 
         "sink",
         "entropy",
     )
+    view_words: ClassVar[Mapping[str, str]] = {
+        "induction": "induction, induction heads, induction score, copying heads, pattern matching",
+        "previous-token": "previous token, previous-token heads",
+        "duplicate-token": "duplicate token, duplicate-token heads, repeated token",
+        "sink": "sink, attention sink, attention sinks, sinks, BOS attention, resting place",
+        "entropy": "entropy of attention, head entropy, diffuse heads",
+    }
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""
@@ -95,6 +101,9 @@ class AllHeadsPane(LensPane):
     """The attention patterns of all heads of the layer."""
 
     key: ClassVar[str] = "heads-all"
+    words: ClassVar[str] = (
+        "all heads, every head, all attention patterns, small multiples, layer attention"
+    )
     usage: ClassVar[str] = """\
 One small picture for each head, its number above it: which columns stand out is what to look for. \
 Left and right are heads, up and down layers; a click takes a head."""
@@ -132,6 +141,10 @@ class AttributionPane(LensPane):
     """Direct logit attribution of the answer: the largest parts, the layer's neurons, or layers."""
 
     key: ClassVar[str] = "attribution"
+    words: ClassVar[str] = (
+        "attribution, direct logit attribution, DLA, logit attribution, contributions, who "
+        "wrote the answer, components, decomposition"
+    )
     usage: ClassVar[str] = """\
 The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
 candidate that is chosen in the pane of the next token: what is shown is then their difference. \
@@ -140,6 +153,11 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
     row: ClassVar[str] = "part"
     lens = "attribution"
     views = ("parts", "neurons", "layers")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "parts": "parts, largest parts, heads and MLPs",
+        "neurons": "neurons, neuron attribution, neurons of the answer",
+        "layers": "layers, attribution by layer, accumulated",
+    }
     asks = ("layer", "position", "target", "versus", "top_k")
     ABLATED: ClassVar[Mapping[str, Part]] = {
         "head": "head",
@@ -160,9 +178,11 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
         """Return the parts in the order of their rows, the one of several others left out."""
         extra = {} if self._shown is None else self._shown.figure.extra
         if extra.get("mode") == "neurons":
-            return [("neuron", extra["layer"], neuron) for neuron in extra["neurons"]]
-        kinds = extra.get("kinds", ()) if extra.get("mode") == "parts" else ()
-        return list(zip(kinds, extra["layers"], extra["heads"], strict=True)) if kinds else []
+            return [("neuron", extra["layer"], neuron) for neuron in extra.get("neurons", ())]
+        if extra.get("mode") != "parts":
+            return []
+        columns = (extra.get(name, ()) for name in ("kinds", "layers", "heads"))
+        return list(zip(*columns, strict=True))
 
     def chosen(self, state: ViewState) -> int | None:
         """Return the row of the chosen part; None if it is not listed."""
@@ -238,11 +258,13 @@ class AttributionHeadsPane(HeadsPane):
 
     key: ClassVar[str] = "attribution-heads"
     layer_rows: ClassVar[int | None] = 6
+    words: ClassVar[str] = "head attribution, name mover, name movers, heads by attribution"
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head. Heads of the answer that is asked about, or of the \
 difference that {versus} makes of it."""
     lens: ClassVar[str] = "attribution"
     views: ClassVar[tuple[str, ...]] = ("heads",)
+    view_words: ClassVar[Mapping[str, str]] = {}
     asks = ("position", "target", "versus")
 
 
@@ -251,11 +273,19 @@ class SaliencyPane(LensPane):
 
     key: ClassVar[str] = "saliency"
     least_rows: ClassVar[int] = 6
+    words: ClassVar[str] = (
+        "saliency, saliency map, input attribution, token importance, feature attribution, "
+        "Captum, which tokens mattered"
+    )
     usage: ClassVar[str] = """\
 {map-view} changes between gradient × input, which is one backward pass, and integrated gradients, \
 which are 32 of them and take a moment."""
     lens = "saliency"
     views = ("gradient", "integrated")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "gradient": "gradient × input, gradient, gradients, gradient times input, backprop",
+        "integrated": "integrated gradients, IG, path integral",
+    }
     asks = ("position", "target")
 
 
@@ -274,6 +304,10 @@ class NeuronTokensPane(NeuronPane):
 
     key: ClassVar[str] = "neuron-tokens"
     most_rows: ClassVar[int | None] = 22
+    words: ClassVar[str] = (
+        "promoted tokens, suppressed tokens, neuron vocabulary, key-value memories, output "
+        "weights, what a neuron promotes"
+    )
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token."""
     lens = "neurons"
@@ -286,6 +320,7 @@ class NeuronActivationPane(NeuronPane):
 
     key: ClassVar[str] = "neuron-activation"
     least_rows: ClassVar[int] = 6
+    words: ClassVar[str] = "neuron activation, activation along the prompt, when a neuron fires"
     usage: ClassVar[str] = """\
 The neuron is the one chosen in the MLP pane, or else the strongest on this token. The cursor \
 stands on the token that all panes are about."""

@@ -30,6 +30,7 @@ class MapPane(FigurePane):
 
     key: ClassVar[str] = "map"
     layer_rows: ClassVar[int | None] = 3
+    words: ClassVar[str] = "map, heatmap, layers by tokens"
     usage: ClassVar[str] = """\
 Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {whole} \
 shows the whole prompt in blocks of tokens, each by its maximum. Below is the surprisal of each \

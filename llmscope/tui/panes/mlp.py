@@ -16,6 +16,10 @@ class MlpPane(FigurePane):
     """The strongest neurons of the cursor's layer on its token; up and down select one."""
 
     key: ClassVar[str] = "mlp"
+    words: ClassVar[str] = (
+        "MLP, feed-forward, feedforward, FFN, activations, active neurons, top neurons, "
+        "experts, mixture of experts, MoE, router, routing"
+    )
     usage: ClassVar[str] = """\
 Up and down choose a neuron, which the line in words then reads. In a layer that is a mixture of \
 experts the pane shows its router instead.

@@ -33,6 +33,11 @@ class NextTokenPane(FigurePane):
     key: ClassVar[str] = "next-token"
     least_rows: ClassVar[int] = 6
     most_rows: ClassVar[int | None] = 12
+    words: ClassVar[str] = (
+        "next token, next word, prediction, predictions, probability, probabilities, logits, "
+        "softmax, entropy, uncertainty, confidence, candidates, distribution, top tokens, "
+        "output, what comes next"
+    )
     usage: ClassVar[str] = """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
 keeps it wherever the cursor goes. {map-view} changes to the logit lens at the cursor: what the \
@@ -46,6 +51,13 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
 2024, "Turning Up the Heat"."""
     row: ClassVar[str] = "candidate"
     views: ClassVar[tuple[str, ...]] = ("next", LAYER_VIEW)
+    view_words: ClassVar[Mapping[str, str]] = {
+        "next": "of the model, final prediction",
+        LAYER_VIEW: (
+            "at the cursor's layer, what it knows at a layer, top-k of the logit lens, prediction "
+            "after a layer, early exit"
+        ),
+    }
     changes: ClassVar[bool] = False  # the figure always shows both values
 
     @classmethod

@@ -54,6 +54,13 @@ class FigurePane(Widget, can_focus=True):
     """The workspace that a pane from another package joins, as its last detail."""
     usage: ClassVar[str] = ""
     """How to use it, for its help page; `{action}` stands for the key of an action."""
+    words: ClassVar[str] = ""
+    """What else users may type to find it in the palette, separated by commas."""
+    views: ClassVar[tuple[str, ...]] = ("",)
+    """Its views, which the keys for the next and the previous view cycle through."""
+    view_words: ClassVar[Mapping[str, str]] = {}
+    """For the palette, the name of each view and what else users may type to find it, separated by
+    commas; a missing view is called by its mode."""
     row: ClassVar[str] = "token"
     """The unit that up and down move by."""
     column: ClassVar[str] = "token"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -46,6 +47,10 @@ class StagesPane(AdapterPane):
     """How the adapter changed each weight matrix, and at which depth the change shows."""
 
     key: ClassVar[str] = "stages"
+    words: ClassVar[str] = (
+        "weight difference, weight diff, diff of weights, model diffing, what training changed, "
+        "rank of the update"
+    )
     usage: ClassVar[str] = """\
 The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
 {map-view} changes between how much of each matrix was changed, in how many directions, what the \
@@ -53,6 +58,12 @@ largest of them say in the layer under the cursor, and at which depth the change
 prompt. Up and down move by layers. A matrix with 0 was left as it was."""
     row: ClassVar[str] = "layer"
     views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "weights": "size of the change, weight change, delta of the weights, Frobenius norm",
+        "rank": "effective rank, rank, low rank, stable rank",
+        "directions": "largest directions, singular vectors, SVD, singular value decomposition",
+        "lens": "depth of the change, KL by layer",
+    }
 
     def want(self, state: ViewState) -> Want:
         """Return the want: all layers' matrices, one layer's directions, or the visible columns."""
@@ -78,6 +89,7 @@ class StagesKlPane(AdapterPane):
     """KL divergence between the predictions with and without the adapter after each token."""
 
     key: ClassVar[str] = "stages-kl"
+    words: ClassVar[str] = "prediction shift, KL to the base model, implicit reward"
     usage: ClassVar[str] = """\
 A bar is how far the adapter moved the prediction after a token. Below are the tokens whose \
 probability it changed most after the one under the cursor, with the adapter and without. \
@@ -86,6 +98,13 @@ as B, and then the sums of both answers are held against each other. Of a chat, 
 the answer's tokens have bars; {map-view} goes on to all, and to the score of a reward model. \
 Left and right move by tokens."""
     views: ClassVar[tuple[str, ...]] = ("kl", "reward", "kl-all", "reward-all", "score")
+    view_words: ClassVar[Mapping[str, str]] = {
+        "kl": "KL of the answer, KL penalty",
+        "reward": "log ratio of the answer, reward, implicit reward, DPO reward, log ratio",
+        "kl-all": "KL of all tokens",
+        "reward-all": "log ratio of all tokens",
+        "score": "reward model, score of the reward model, preference model",
+    }
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
     def turn(self, state: ViewState) -> ViewState | None:

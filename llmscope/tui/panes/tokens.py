@@ -17,6 +17,10 @@ class TokensPane(FigurePane):
     key: ClassVar[str] = "tokens"
     least_rows: ClassVar[int] = 4
     most_rows: ClassVar[int | None] = 12
+    words: ClassVar[str] = (
+        "tokens, surprisal, perplexity, loss, cross-entropy, negative log-likelihood, NLL, "
+        "log-probability, logprob, bits, rank, token ids, tokenizer, tokenization, BPE"
+    )
     usage: ClassVar[str] = """\
 Up and down move by tokens. A number that is not there yet is a dash."""
     changes: ClassVar[bool] = False

@@ -31,6 +31,7 @@ class ValuesPane(WalkPane):
     """The numbers of the selected step; the arrow keys move a cursor in them."""
 
     key: ClassVar[str] = VALUES
+    words: ClassVar[str] = "values, numbers of the step, weights of the step, QKV values"
     usage: ClassVar[str] = """\
 The numbers of the step that is chosen in the table: a row is a token where the step has tokens, \
 of the head under the cursor where it has heads. The arrows walk among them, a click goes to one, \

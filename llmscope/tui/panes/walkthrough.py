@@ -81,6 +81,7 @@ class WalkthroughPane(WalkPane):
 
     key: ClassVar[str] = "walkthrough"
     most_rows: ClassVar[int | None] = 31  # a layer with rotary positions and a gated MLP
+    words: ClassVar[str] = "steps of the pass"
     usage: ClassVar[str] = """\
 Begin at the top and press down: a row is a step of the pass, and each is made of those above it. \
 The panes beside show its numbers and say in words what it does. Or let {walk-on} walk by itself, \
@@ -193,6 +194,7 @@ class SaidPane(WalkthroughPane):
 
     key: ClassVar[str] = SAID
     most_rows: ClassVar[int | None] = 14
+    words: ClassVar[str] = "formula, explanation of the step"
     usage: ClassVar[str] = """\
 The chosen step: what it does, its formula, of which steps it is made, the shape of what comes \
 out, the weights that it reads, how closely llmscope's own numbers agree with the model's, and the \

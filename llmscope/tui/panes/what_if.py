@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -19,6 +20,9 @@ class AblationPane(HeadsPane):
 
     key: ClassVar[str] = "ablation"
     layer_rows: ClassVar[int | None] = 6
+    words: ClassVar[str] = (
+        "ablation, ablations, ablation sweep, ablate every head, head importance, what breaks"
+    )
     usage: ClassVar[str] = """\
 Here the cursor is a layer and a head, and {edit-zero} keeps the ablation of that cell as an edit. \
 {map-view} goes round heads and parts (attention, MLP, all of the layer), each set to zero or to \
@@ -32,6 +36,16 @@ The title says how many cells are there."""
         *(HEADS, "heads-kl", "heads-mean", "heads-mean-kl"),
         *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
     )
+    view_words: ClassVar[Mapping[str, str]] = {
+        HEADS: "heads to zero, zero ablation of heads",
+        "heads-kl": "heads to zero by KL",
+        "heads-mean": "heads to their mean, mean ablation, mean ablation of heads",
+        "heads-mean-kl": "heads to their mean by KL",
+        "parts": "parts to zero, ablate layers, skip layers, layer importance",
+        "parts-kl": "parts to zero by KL",
+        "parts-mean": "parts to their mean, mean ablation of layers",
+        "parts-mean-kl": "parts to their mean by KL",
+    }
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
     def edit_here(self, state: ViewState) -> Edit | None:
@@ -46,6 +60,10 @@ class PatchingPane(VersusPane):
 
     key: ClassVar[str] = "patching"
     layer_rows: ClassVar[int | None] = 6
+    words: ClassVar[str] = (
+        "patching, activation patching, causal tracing, causal mediation, interchange "
+        "intervention, resample ablation, path patching, denoising, noising, restore from B"
+    )
     usage: ClassVar[str] = """\
 {keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
 Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
@@ -56,6 +74,12 @@ how many cells are there."""
     slow: ClassVar[bool] = True
     lens: ClassVar[str] = "patching"
     views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS)
+    view_words: ClassVar[Mapping[str, str]] = {
+        "stream": "stream, patch the residual stream, resid_pre",
+        "attention": "attention output, patch attention",
+        "mlp": "MLP output, patch the MLP",
+        HEADS: "heads, patch heads, head outputs",
+    }
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
     def step(self, state: ViewState, by: int) -> ViewState:

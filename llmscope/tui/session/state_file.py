@@ -25,7 +25,8 @@ class State:
     """The parts of the state, decoded one by one, so that no other is lost with an invalid one.
 
     Attributes:
-        parts: JSON data by name: theme, layout, recent, session, and those of each model; see
+        parts: JSON data by name: theme, layout, recent, session, tour (once that was offered and
+            answered), and those of each model; see
             `llmscope.tui.session.stored_prompts`.
         invalid: the names of the parts that could not be decoded.
         old: the files of 0.1, and whether their content is in the parts.

@@ -106,10 +106,9 @@ class ViewState(EditList):
         turns[pane] = (turns.get(pane, 0) + 1) % len(views)
         return replace(self, turns=tuple(turns.items()))
 
-    def with_view(self, pane: str, views: Sequence[str], view: str) -> ViewState:
-        """Return the state with one of a pane's views."""
-        turns = {**dict(self.turns), pane: views.index(view)}
-        return replace(self, turns=tuple(turns.items()))
+    def with_view(self, pane: str, view: int) -> ViewState:
+        """Return the state with one of a pane's views, by its index."""
+        return replace(self, turns=tuple({**dict(self.turns), pane: view}.items()))
 
     @property
     def token(self) -> Token | None:

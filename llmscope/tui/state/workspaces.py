@@ -64,6 +64,7 @@ class Workspace:
         least: the one pane that a tiny screen has room for.
         spare: the detail that a medium screen omits; empty if it omits none.
         abbreviation: the title where room is short; empty for the whole title.
+        words: what else users may type to find it, separated by commas.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Workspace:
     details: tuple[str, ...]
     least: str
     spare: str = ""
+    words: str = ""
     abbreviation: str = ""
 
     @property
@@ -92,20 +94,24 @@ WORKSPACES = (
         least="next-token",
         spare="tokens",
         abbreviation="Over",
+        words="overview, workspace, workspaces, main, dashboard, start",
     ),
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
         least="attention",
+        words="heads, attention heads, head types, circuits",
     ),
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
         abbreviation="Neur",
+        words="neurons, neuron",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
         abbreviation="Answ",
+        words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
     # The proof pane shows the next token of each run.
     Workspace(
@@ -114,27 +120,37 @@ WORKSPACES = (
         least="context-proof",
         spare="next-token",
         abbreviation="Ctx",
+        words="context, in-context learning, ICL, few-shot, few shot, examples in the prompt, "
+        "implicit learning",
     ),
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
         abbreviation="What",
+        words="what if, interventions, causal, causality, experiment",
     ),
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
         least="walk-said",
         abbreviation="Walk",
+        words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
+        "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, "
+        "arithmetic, trace",
     ),
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
         abbreviation="Comp",
+        words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
         abbreviation="Stag",
+        words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
+        "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
+        "after training, model diff",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

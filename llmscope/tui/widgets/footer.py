@@ -17,7 +17,6 @@ class Hint:
         pair: the opposite action, if any; both keys are shown.
         only: the workspaces that list it; empty for all.
         kept: whether it stays however narrow the screen is.
-        said: whether it is listed even without a key.
     """
 
     action: str
@@ -25,7 +24,6 @@ class Hint:
     pair: str = ""
     only: tuple[str, ...] = ()
     kept: bool = False
-    said: bool = False
 
 
 FOOTER: dict[str, tuple[Hint, ...]] = {
@@ -143,5 +141,3 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
 }
 """The hints by place of the focus: a prompt, the figures, a replay, the list of edits, or the
 placeholder that replaces the figures."""
-INVITATION = Hint("tour", "new?", said=True)
-"""The hint that the footer adds in the prompt in a user's first session."""

@@ -18,7 +18,7 @@ from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import Place
 from llmscope.tui.theme.textual_theme import text_styles
-from llmscope.tui.widgets.footer import FOOTER, INVITATION, Hint
+from llmscope.tui.widgets.footer import FOOTER, Hint
 from llmscope.tui.widgets.status_text import fitting
 
 if TYPE_CHECKING:
@@ -71,15 +71,13 @@ class KeyLine(Widget):
         theme: Theme,
         keymap: Keymap,
         *,
-        invites: bool = False,
         mode: LiveMode,
     ) -> None:
         super().__init__(id="key-line")
         self._text_styles = text_styles(theme)
         self._keymap, self._mode = keymap, mode
         self._place = "prompt"
-        self._invites = invites
-        self._hints = self._listed("prompt")
+        self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
 
     def set_render_options(self, look: RenderOptions) -> None:
@@ -100,7 +98,7 @@ class KeyLine(Widget):
         words = {"down": row, "token-right": column}
         hints = tuple(
             replace(hint, word=words.get(hint.action) or hint.word)
-            for hint in self._listed(place)
+            for hint in FOOTER[place]
             if not hint.only or workspace in hint.only
             if self._mode.offers(hint.action)
         )
@@ -113,18 +111,10 @@ class KeyLine(Widget):
         """Whether a prompt has the focus; remains valid after the screen is closed."""
         return self._place.startswith("prompt")
 
-    def _listed(self, place: str) -> tuple[Hint, ...]:
-        if not self._invites or place != "prompt":
-            return FOOTER[place]
-        keys = self._keymap.first("palette")
-        invitation = replace(INVITATION, word=f"{INVITATION.word} {keys} tour")
-        *first, editor, leave = FOOTER[place]  # if there is not room for both, the tour hint stays
-        return (*first, invitation, editor, leave)
-
     def render(self) -> Content:
         """Render the hints that fit."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
-        hints = [(hint, keys) for hint, keys in listed if keys or hint.said]
+        hints = [(hint, keys) for hint, keys in listed if keys]
         loose = [pair for pair in hints if not pair[0].kept]
         while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())

@@ -72,9 +72,7 @@ async def test_every_action_is_in_the_palette(opened: Open, action: object) -> N
 
 async def test_the_palette_runs_an_action(opened: Open) -> None:
     async with opened() as session:
-        await session.press("ctrl+p", *"pane: MLP")
-        await session.pilot.pause(0.3)
-        await session.press("enter")
+        await session.press("ctrl+p", *"pane: MLP", "enter")
         await session.settle()
         assert session.app.focused is session.app.grid.panes["mlp"]
 
@@ -138,7 +136,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         }
         assert questions[pane] in shown
         for action in KEYED:
-            assert action.full_title in shown
+            assert action.name == "tour-hide" or f"  {action.title}" in shown
         await session.press("escape")
         assert session.app.focused is session.app.grid.panes[pane]
 

@@ -1,4 +1,4 @@
-"""What the help of each pane has to say: the answers that a stranger should be able to give."""
+"""What the help says: the answers that a stranger should be able to give, the keys, the marks."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import re
 
 import pytest
 
+from llmscope.draw import RenderOptions
+from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS
-from llmscope.tui.dialogs.help import HelpScreen
+from llmscope.tui.dialogs.help import BASICS, NOTHING, HelpScreen
 from llmscope.tui.panes import pane_classes
+from llmscope.tui.panes.titles import VERDICT_MARKS
 from llmscope.tui.state.workspaces import PANES
 from llmscope.tui.user_state import UserState
 from tests.tui.conftest import Open, Session
@@ -230,10 +233,11 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         text = await page(session, "map")
         assert "U turns to the next view" in text
         assert "[keys] in config.toml" in text
-        row = next(line for line in text.split("\n") if "map: next view" in line)
-        assert row.split() == ["U", "map:", "next", "view", "map-view"]
+        row = next(line for line in text.split("\n") if "show its next view" in line)
+        assert row.split() == ["U", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
-        assert {action.name for action in ACTIONS if action.keys} <= named
+        unlisted = {action.name for action in ACTIONS if action.keys} - named
+        assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"
 
 
 @pytest.mark.parametrize("key", ["f1", "ctrl+p", "f2"])
@@ -256,9 +260,109 @@ async def test_a_tiny_screen_has_room_for_the_page(opened: Open) -> None:
         assert "↑↓ scroll · esc closes" in rows[-1]
         assert sum(row.strip("│ ") != "" for row in rows[1:-1]) >= 7
         await session.press("down", "down")
-        assert session.screen_text().split("\n")[1] != rows[1]
+        assert session.screen_text().split("\n")[2] != rows[2]
 
 
 async def test_a_narrow_page_has_no_room_for_names(opened: Open) -> None:
     async with opened(80, 24) as session:
         assert "map-view" not in await page(session, "map")
+
+
+async def test_the_first_keys_come_first(opened: Open) -> None:
+    assert 10 <= len(BASICS) <= 12
+    async with opened(80, 24) as session:
+        text = await page(session, "map")
+        assert text.startswith("The first keys")
+        rows = session.screen_text().split("\n")
+        shown = [said for _, said in BASICS if any(said in row for row in rows)]
+        assert len(shown) == len(BASICS), "all of them without scrolling"
+        assert any("How does the stream grow?" in row for row in rows)
+
+
+async def test_keys_are_grouped_by_area(opened: Open) -> None:
+    async with opened() as session:
+        text = await page(session, "map")
+        headings = [line for line in text.split("\n") if line.startswith("Keys ")]
+        assert len(headings) == len(set(headings))
+        here = {line.split(" · ")[-1] for line in headings if line.startswith("Keys here")}
+        assert here >= {"cursor", "pane", "what if", "workspace", "help"}
+        group = text.split("Keys here · what if")[1].split("Keys here")[0]
+        assert "ablate what is under the cursor" in group
+        assert "generate" not in group
+
+
+@pytest.mark.parametrize("first", ["", "/"])
+async def test_typing_searches_the_help_and_esc_comes_back(opened: Open, first: str) -> None:
+    async with opened() as session:
+        await session.press("escape", "question_mark")
+        await session.press(*(["slash"] if first else []), *"ablate")
+        text = session.screen_text()
+        assert "ablate what is under the cursor, or restore it" in text
+        assert "How does the stream grow?" not in text
+        await session.press("space", *"blorp")
+        assert NOTHING in session.screen_text()
+        await session.press("enter")
+        assert NOTHING in session.screen_text()
+        await session.press("escape")
+        assert "How does the stream grow?" in session.screen_text()
+        await session.press("escape")
+        assert len(session.app.screen_stack) == 1
+        assert session.app.text == "The capital of France is"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("knockout", "ablate what is under the cursor"),  # by a synonym
+        ("edit-zero", "ablate what is under the cursor"),  # by its name in the config file
+        ("screenshot", "save it as a picture or as numbers"),
+        ("verified", "checked on this model"),
+        ("marks", "checked on this model"),
+        ("special token", "◇"),
+        ("embedding first row", "the first row is the embedding"),
+    ],
+)
+async def test_the_search_finds_keys_marks_and_explanations(
+    opened: Open, typed: str, told: str
+) -> None:
+    async with opened() as session:
+        session.app.action_act("pane-map")
+        await session.press("question_mark")
+        for letter in typed:
+            await session.press({" ": "space", "-": "minus"}.get(letter, letter))
+        text = " ".join(session.screen_text().replace("│", " ").split())
+        assert told in text
+
+
+@pytest.mark.parametrize("key", ["q", "question_mark", "f1", "enter", "escape"])
+async def test_these_keys_close_the_help_unless_they_are_searched_for(
+    opened: Open, key: str
+) -> None:
+    async with opened() as session:
+        await session.press("escape", "f1", key)
+        assert len(session.app.screen_stack) == 1
+        await session.press("f1", "slash", *"quit")
+        assert isinstance(session.app.screen, HelpScreen)
+        assert "quit; the prompt is kept" in session.screen_text()
+
+
+@pytest.mark.parametrize(("ascii_only", "glyphs"), [(False, UNICODE), (True, ASCII)])
+async def test_the_marks_are_those_that_are_drawn(
+    opened: Open, ascii_only: bool, glyphs: Glyphs
+) -> None:
+    look = RenderOptions(ascii=ascii_only)
+    async with opened(look=look) as session:
+        text = await page(session, "map")
+        marks = text.split("Marks on the screen")[1]
+        for status, mark in VERDICT_MARKS.items():
+            assert status in marks
+            assert ascii_only or mark in marks
+        drawn = (glyphs.mark, glyphs.back, glyphs.cursor, glyphs.special, glyphs.missing)
+        more = (glyphs.left, glyphs.right, glyphs.up, glyphs.down, glyphs.cut, glyphs.arrow)
+        begun = [line[:14] for line in marks.split("\n")]
+        for mark in (*drawn, *more, "_" if ascii_only else "·"):
+            assert any(mark in line for line in begun), mark
+        assert marks.isascii() is ascii_only
+        await session.press("end")
+        assert "underlined" in session.screen_text()
+        assert session.screen_text().isascii() or not ascii_only

@@ -33,7 +33,9 @@ WAIT = 0.6
 KNOWN = 8
 """Maximum number of texts whose branches are remembered."""
 ENDLESS = 1 << 30
-NONE_HERE = "the model wrote nothing here: {write-token} writes a token, {write-on} writes on"
+NONE_HERE = (
+    "nothing was generated here: {write-token} generates a token, {write-on} goes on until a key"
+)
 
 
 class Generation:
@@ -233,7 +235,7 @@ class Generation:
         if host.state.info is None:
             host.tell("the model is not there yet", "warning")
         elif not host.text:
-            host.tell("type something first: the model writes on after it", "warning")
+            host.tell("type something first: the model generates what comes after it", "warning")
         elif host.editor.text == host.text:
             self._left, self._sampler, self._run = count, sampler, None
             self._ask(host)

@@ -48,7 +48,7 @@ async def test_a_token_at_a_time_and_back(opened: Open) -> None:
         assert app.text == PROMPT
         assert session.engine.requests[-1].written is None
         assert "written" not in title(session)
-        assert told(session).startswith("the model wrote nothing here: E writes a token")
+        assert told(session).startswith("nothing was generated here: E generates a token")
 
 
 async def test_keys_in_quick_succession_write_a_token_each(opened: Open) -> None:
@@ -197,7 +197,7 @@ async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open
 async def test_nothing_is_written_after_nothing(opened: Open) -> None:
     async with opened(prompt="") as session:
         await session.press("f3", "f4")
-        assert told(session) == "type something first: the model writes on after it"
+        assert told(session) == "type something first: the model generates what comes after it"
         assert session.app.text == ""
         assert not session.app.generation.writes
 
@@ -240,7 +240,7 @@ async def test_a_fork_knows_what_other_branches_have_there(opened: Open) -> None
 async def test_where_nothing_was_written_the_keys_say_so(opened: Open, key: str) -> None:
     async with opened() as session:
         await session.press("escape", key)
-        assert "E writes a token" in told(session) or "one branch alone" in told(session)
+        assert "E generates a token" in told(session) or "one branch alone" in told(session)
         assert session.app.text == PROMPT
 
 

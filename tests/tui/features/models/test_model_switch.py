@@ -221,7 +221,7 @@ async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_
         assert (app.text, engine.requests[-1].text) == (text, text)
         assert engine.requests[-1].written is None
         await session.press("escape", "u")
-        assert notices(session)[-1].startswith("the model wrote nothing here")
+        assert notices(session)[-1].startswith("nothing was generated here")
 
 
 async def test_each_model_is_saved_under_its_own_name(opened: Open, state: Path) -> None:

@@ -1,0 +1,96 @@
+"""A search line with a list below it that follows what is typed: the palette, the prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.binding import Binding, BindingType
+from textual.widgets import Input
+
+from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.widgets.choice_list import Choice, Choices
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+
+
+class SearchLine(TextLine):
+    """The search line. It binds the selection keys itself, so that they keep their order."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up,ctrl+p", "screen.choose(-1)", "the one above", show=False),
+        Binding("down,ctrl+n,ctrl+r", "screen.choose(1)", "the one below", show=False),
+        Binding("pageup", "screen.page(-1)", "a page up", show=False),
+        Binding("pagedown", "screen.page(1)", "a page down", show=False),
+    ]
+
+
+class SearchListScreen(LineScreen):
+    """A search line with the matches below it: enter takes the selected one, esc closes.
+
+    Each letter searches at once, so that enter takes what the line asks for, however fast it is
+    typed.
+    """
+
+    def __init__(self, host: Host, placeholder: str) -> None:
+        super().__init__("", "")
+        self._host = host
+        self._line = SearchLine(placeholder=placeholder, compact=True, id="line")
+        self._line.cursor_blink = False
+        self.choices = self.make_list()
+
+    def make_list(self) -> Choices:
+        """Return the list widget."""
+        return Choices(self._host.text_styles)
+
+    def matching(self, wanted: str) -> Sequence[Choice]:
+        """Return what the list shows for the text of the line, the best match first."""
+        raise NotImplementedError
+
+    def take(self, choice: Choice) -> None:
+        """Act on the chosen entry."""
+        raise NotImplementedError
+
+    def explain(self) -> None:
+        """Describe the selected entry, where there is room for that."""
+
+    def on_mount(self) -> None:
+        """List everything, before anything is typed."""
+        super().on_mount()
+        self.seek("")
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """List only what matches the line."""
+        event.stop()
+        self.seek(event.value)
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Take the selected entry, even if the line is empty (which closes other dialogs)."""
+        event.stop()
+        event.prevent_default()
+        self.seek(event.value)
+        if self.choices.chosen is not None and self.is_current:
+            self.take(self.choices.chosen)
+
+    def on_choices_taken(self, event: Choices.Taken) -> None:
+        """Take the entry that was clicked."""
+        event.stop()
+        if self.is_current:
+            self.take(event.choice)
+
+    def action_choose(self, by: int) -> None:
+        """Move the selection by `by` entries."""
+        # The list may not have been updated for the last letters yet.
+        self.seek(self._line.value)
+        self.choices.move(by)
+        self.explain()
+
+    def action_page(self, by: int) -> None:
+        """Move the selection by `by` pages."""
+        self.action_choose(by * max(1, self.choices.size.height - 1))
+
+    def seek(self, wanted: str) -> None:
+        """Show what matches a text."""
+        self.choices.show(self.matching(wanted), wanted.split())
+        self.explain()
