@@ -463,8 +463,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return False
         if self.placeholder.display == bool(self.text):
             self._show_placeholder(not self.text)
-            # Only panes that were laid out know how many rows they have.
-            self.call_after_refresh(self.ask)
+            self.call_after_refresh(self._ask_laid_out)
             return False
         if not self.text:
             self.figures.forget()
@@ -494,6 +493,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.engine.ask(request)
             self.expect()
         return request is not None and draw is not None
+
+    def _ask_laid_out(self) -> None:
+        """Ask once the panes know their size, on which the rows and columns depend."""
+        if self.grid.size.area:
+            self.ask()
+        else:
+            self.call_after_refresh(self.ask)
 
     def fail(self, failed: LoadFailed) -> None:
         """Show why the model cannot be loaded or run, in place of the figures."""

@@ -15,9 +15,9 @@ class MapView:
 
 
 MAP_VIEWS = (
-    MapView("stream norm", "residual", "stream"),
     MapView("logit lens", "logit-lens", "top"),
     MapView("probability of the target", "logit-lens", "target"),
+    MapView("stream norm", "residual", "stream"),
     MapView("attention write", "residual", "attention"),
     MapView("MLP write", "residual", "mlp"),
     MapView("cosine to final stream", "residual", "cosine"),

@@ -130,7 +130,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         assert isinstance(screen, HelpScreen)
         shown = screen.page().plain
         questions = {
-            "map": "How does the stream grow?",
+            "map": "When does it know?",
             "next-token": "What comes next?",
             "attention": "Where does this head look?",
             "mlp": "Which neurons fire?",

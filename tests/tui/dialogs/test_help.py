@@ -17,13 +17,12 @@ from tests.tui.conftest import Open, Session
 ANSWERS = {
     "map": {
         "what is a row, what a column?": "A row is a layer, a column a token",
-        "what is a cell?": "the length (L2 norm) of the vector after that layer",
-        "what is the first row?": "the first row is the embedding",
-        "what is expected?": "Norms usually grow with depth",
+        "what is a cell?": "a word the most probable next token at that depth",
+        "what is expected?": "Early rows often read like noise or like the token itself",
         "how do I see something else?": "v turns to the next view",
         "what do up and down do?": "Up and down move by layers",
         "what do the colours stand for?": "The lower border prints what the ends of the colours",
-        "who says so?": "Elhage et al. 2021",
+        "who says so?": "nostalgebraist 2020",
     },
     "next-token": {
         "what is it?": "The most probable tokens to follow the token under the cursor",
