@@ -16,7 +16,7 @@ from llmscope.tui.state.layout import Arrangement, grid_for, layout_for, reachab
 from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Want
+    from llmscope.engine.events import Want, Working
     from llmscope.tui.actions.keymap import Keymap
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore
@@ -226,6 +226,11 @@ class PaneGrid(Container):
             stale = late and figures.stale(key)
             pane.dim = dim and self._fades
             pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
+
+    def show_work(self, work: Working | None) -> None:
+        """Show how far the running work is in the panes that wait for it."""
+        for key in self.on_screen:
+            self.panes[key].show_work(work)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Update the current pane, which the mouse may have changed."""

@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     PromptB,
     Request,
     Sampled,
+    StopRequest,
     Templated,
     Token,
     Want,
@@ -279,6 +280,7 @@ class ActingEngine:
         self.messages: list[ChatRequest] = []
         self.context: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
+        self.stops = 0
 
     def start(self) -> None:
         self.started = True
@@ -298,6 +300,9 @@ class ActingEngine:
         self.post(OpenFailed(request, "no such model\x1b[31m", "gpt2", left, **told))
 
     def ask(self, request: Ask) -> None:
+        if isinstance(request, StopRequest):
+            self.stops += 1
+            return
         if isinstance(request, OpenRequest):
             self.openings.append(request)
             return

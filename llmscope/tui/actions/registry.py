@@ -465,6 +465,13 @@ PROGRAM = (
         "theme-next", "theme", "next", "", lambda host: theme_switcher.next_theme(host), "anywhere"
     ),
     Action(
+        "cancel",
+        "pass",
+        "stop the running work; the next change starts it again",
+        "escape",
+        lambda host: handlers.cancel(host),
+    ),
+    Action(
         "stop",
         "program",
         "stop it; the shell's fg goes on",

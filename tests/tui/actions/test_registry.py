@@ -27,6 +27,7 @@ def state(session: Session) -> tuple[object, ...]:
         app.clipboard,
         app.is_running,
         len(app._notifications),
+        session.engine.stops,
     )
 
 
@@ -37,7 +38,10 @@ async def prepare(session: Session, name: str) -> None:
     await session.press("escape")
     if name == "workspace-overview":
         await session.press("5")
+    session.engine.auto = name != "cancel"
     session.app.look_at(session.app.state.move_to(layer=3, head=3, position=2))
+    if name == "cancel":
+        session.app.requests._is_overdue()
     await session.settle()
 
 
