@@ -495,7 +495,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         Args:
             patiently: let a running pass land first; see `RequestScheduler.moved`.
         """
-        if state != self.state:
+        stopped = self.figures.stopped
+        if stopped:  # also where nothing can move yet, as in a prompt whose first pass was stopped
+            self.figures.repeat()
+        if state != self.state or stopped:
             self.state = state
             self.requests.moved(patiently=patiently)
             self.present()
@@ -612,12 +615,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Return how far the running work is, and which keys stop it; empty if nothing runs."""
         if self.figures.stopped:
             return "stopped: a change starts it again"
-        if self.work is None:
-            return "running" if self.requests.running else ""
+        if self.work is None and not self.requests.running:
+            return ""
         from llmscope.tui.state.work import described
 
-        said, keys = described(self.work), ""
-        if self.work.serial:  # the check of a model cannot be stopped
+        said, keys = "running" if self.work is None else described(self.work), ""
+        # The check of a model cannot be stopped; a letter's pass is over before one can read it.
+        if self.requests.dim if self.work is None else self.work.serial:
             keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
         return f"{said} · {keys} stops" if keys else said
 

@@ -125,6 +125,37 @@ async def test_esc_stops_the_work_keeps_the_figures_and_a_change_starts_it_again
         assert app.figures.shown("map") is not before
 
 
+async def test_any_key_of_the_cursor_starts_a_stopped_first_pass_again(opened: Open) -> None:
+    async with opened(auto=False) as session:
+        session.engine.load()
+        await session.settle()
+        await session.press("escape")
+        await tell(session, "running layer", 2, 30)
+        await session.press("escape")
+        assert session.engine.stops == 1
+        stopped = session.engine.requests[-1]
+        await session.press("left")
+        assert session.engine.requests[-1].serial > stopped.serial
+        assert "stopped" not in header(session)
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert "verified" in session.screen_text()
+
+
+async def test_where_no_layer_is_told_the_key_is_shown_after_a_while(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape")
+        session.engine.auto = False
+        await session.press("left")
+        session.app.requests._is_overdue()
+        await session.settle()
+        assert "running" in header(session)
+        assert "esc stops" not in header(session), "not for every slow letter"
+        session.app.requests._is_overdue()
+        await session.settle()
+        assert "running · esc stops" in header(session)
+
+
 async def test_stopping_cancels_what_was_about_to_be_asked(
     opened: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
