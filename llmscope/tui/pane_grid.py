@@ -125,6 +125,11 @@ class PaneGrid(Container):
         )
 
     @property
+    def maximized(self) -> str:
+        """Return the key of the pane that has all the room; empty without one."""
+        return self._maximized or ""
+
+    @property
     def pane(self) -> FigurePane:
         """Return the pane that gets the cursor keys."""
         return self.panes[self.current if self.current in self.on_screen else self.on_screen[0]]

@@ -59,6 +59,8 @@ WAYS = {
     "at the last token": ("escape", "up"),
     "in a detail": ("escape", "tab", "tab"),
     "in another workspace": ("escape", "4", "up"),
+    "in a pane that has all the room": ("escape", "tab", "m"),
+    "in the prompt, with a pane that has all the room": ("escape", "tab", "tab", "m", "e"),
     "with edits": ("escape", "x", "6", "tab", "space", "up", "x", "comma"),
     "with all edits off": ("escape", "x", "0"),
     "with a target and another view": ("escape", "t", "v", "v", "a", "left"),
