@@ -12,6 +12,13 @@ from tests.tui.conftest import PROMPT, Open, Session
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
+@pytest.fixture(autouse=True)
+def no_timers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests say when time has passed."""
+    monkeypatch.setattr("llmscope.tui.request_scheduler.PATIENCE", 600)
+    monkeypatch.setattr("llmscope.tui.request_scheduler.FADING", 1200)
+
+
 async def tell(session: Session, task: str, done: int = 0, total: int = 0, serial: int = -1) -> str:
     """Let the engine report its work on the last request, and return the header."""
     serial = session.engine.requests[-1].serial if serial < 0 else serial

@@ -24,6 +24,8 @@ STAYS = UserState(saves_figures=True)
 
 @pytest.fixture(autouse=True)
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr("llmscope.tui.request_scheduler.PATIENCE", 600)  # the tests pass it
+    monkeypatch.setattr("llmscope.tui.request_scheduler.FADING", 1200)
     monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path / "state"))
     return tmp_path / "state"
 
