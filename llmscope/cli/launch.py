@@ -47,15 +47,19 @@ class LaunchOptions:
 def opening(model: str | None) -> LaunchOptions:
     """Return the options from the user's settings, for a command line with at most a model.
 
+    Without a model they are those of the last session, as far as one is stored.
+
     Raises:
         ScopeError: a setting is invalid.
     """
     from llmscope.cli.options.loading import Loader
+    from llmscope.cli.options.resume import unless_named
     from llmscope.config import effective
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
-    return LaunchOptions(Loader(model or has.get("model"), **load), **_set_look(has))
+    given = LaunchOptions(Loader(model or has.get("model"), **load), **_set_look(has))
+    return given if model else unless_named(given, (), has.get("model"))
 
 
 def _set_look(has: dict[str, Any]) -> dict[str, Any]:
@@ -145,6 +149,11 @@ def replay(
     return run(snapshot, look=look, bandwidth=spent, debug=debug)
 
 
+def on_page() -> bool:
+    """Return whether the screen is a page of `llmscope serve`."""
+    return os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
+
+
 def screen_options(
     theme: str | None,
     tier: Tier | None,
@@ -165,9 +174,8 @@ def screen_options(
     Raises:
         ScopeError: this terminal cannot show a screen, or the theme does not exist.
     """
-    on_page = os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER
     for stream, name in ((sys.stdout, "stdout"), (sys.stdin, "stdin")):
-        if not (stream.isatty() or on_page):
+        if not (stream.isatty() or on_page()):
             raise ScopeError(f"{name} is no terminal", instead)
     if os.environ.get("TERM", "").lower() == "dumb":
         # A dumb terminal cannot move its cursor: the screen would scroll by as garbage.

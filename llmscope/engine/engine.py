@@ -31,10 +31,13 @@ from llmscope.engine.events import (
     PassInfo,
     Refused,
     Request,
+    StopRequest,
     Templated,
     Want,
+    Working,
     tokens_of,
 )
+from llmscope.engine.layer_progress import EVERY, LayerProgress
 from llmscope.engine.model_switch import GivenUp, OpenModel
 from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.slot import Slot
@@ -52,6 +55,8 @@ if TYPE_CHECKING:
 
 STRIDE = SPAN // 3
 """Tokens by which the span shown of a long prompt moves at a time."""
+CHECKING = "checking the numbers against the model"
+"""The task between a load and the first pass."""
 PACE = 0.05
 """Minimum seconds between two incomplete frames of one request."""
 
@@ -90,7 +95,7 @@ class Engine:
     def ask(self, request: Ask) -> None:
         """Request figures, a chat template's text, an adapter of a context, or another model.
 
-        An older request that has not been started is dropped.
+        A StopRequest only cancels what runs. An older request that has not been started is dropped.
         """
         self._slot.put(request)
 
@@ -142,8 +147,8 @@ class Engine:
     def _handle(self, request: Ask | None) -> None:
         if request is None or isinstance(request, OpenRequest):
             self._open(request)
-        elif (scope := self._model.scope) is None:
-            return  # nothing to do until another model is opened
+        elif (scope := self._model.scope) is None or isinstance(request, StopRequest):
+            return  # nothing to do until another model is opened, or anything else is asked
         elif isinstance(request, ChatRequest):
             self._post(_templated(scope, request))
         elif isinstance(request, ContextRequest):
@@ -160,7 +165,9 @@ class Engine:
             else:
                 self._post(self._model.change(request, self._progress))
             if self._model.scope is not None:
+                self._post(Working(0, CHECKING))
                 self._model.scope.verdicts("readout")  # run all checks now, not in the first pass
+                self._post(Working(0))
         except GivenUp:
             return
         except ScopeError as error:
@@ -219,16 +226,18 @@ class Engine:
             word_notes=held.notes,
             origin=self._origin(scope),
         )
-        posted = time.monotonic()
-        for want in request.wants:
+        begun = posted = time.monotonic()
+        for at, want in enumerate(request.wants):
+            if time.monotonic() - begun >= EVERY:
+                self._post(Working(request.serial, "computing figure", at + 1, len(request.wants)))
             for figure in self._look(scope, recording, want, request, held):
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
                     return
                 # Post finished figures now, without waiting for a sweep that has just begun.
-                begun = figure.extra.get("progress", (1, 1))[0] == 0
-                if out_of_date or begun or time.monotonic() - posted > PACE:
+                sweeps = figure.extra.get("progress", (1, 1))[0] == 0
+                if out_of_date or sweeps or time.monotonic() - posted > PACE:
                     self._post(replace(frame, figures=made, complete=False))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
@@ -272,13 +281,18 @@ class Engine:
         return recording
 
     def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+        def report(layer: int, layers: int) -> None:
+            self._post(Working(request.serial, "running layer", layer, layers))
+
         text, written = request.text, request.written
         if written is not None:
             text = text[: written.start]
         return scope.record(
             text if request.ids is None else request.ids,
             special_tokens=request.special_tokens,
-            cancelled=lambda: self._slot.newer_prompt(request),
+            cancelled=LayerProgress(
+                lambda: self._slot.newer_prompt(request), len(scope.subject.anatomy.layers), report
+            ),
             edits=edits,
             # Unless an edit needs prompt B, it does not matter whether B can be run.
             versus_prompt=request.versus_prompt if request.patches else None,
@@ -423,6 +437,8 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
             return Templated(request, error=said)
         case ContextRequest():
             return ContextAdded(request, error=said)
+        case StopRequest():
+            return Working(0)
         case _:
             return Refused(request.serial, said)
 

@@ -39,9 +39,11 @@ __all__ = [
     "Request",
     "Sample",
     "Sampled",
+    "StopRequest",
     "Templated",
     "Token",
     "Want",
+    "Working",
     "Written",
     "tokens_of",
     "tokens_of_prompt",
@@ -198,7 +200,17 @@ class OpenRequest:
         return ("open", self)
 
 
-Ask = Request | ChatRequest | ContextRequest | OpenRequest
+@dataclass(frozen=True)
+class StopRequest:
+    """A request to stop the running work on figures, and to answer nothing."""
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
+        return ("stop",)
+
+
+Ask = Request | ChatRequest | ContextRequest | OpenRequest | StopRequest
 
 
 class Token(NamedTuple):
@@ -319,6 +331,23 @@ class PassInfo:
 
 
 @dataclass(frozen=True)
+class Working:
+    """How far the work on a request is; work that takes less than 0.1 s is not reported.
+
+    Attributes:
+        serial: the request's; 0 for the check of a model that was loaded.
+        task: what is done, and last what is counted, such as `running layer`; empty once the check
+            of a model is over.
+        done, total: how far it is; 0 of 0 if nothing is counted.
+    """
+
+    serial: int
+    task: str = ""
+    done: int = 0
+    total: int = 0
+
+
+@dataclass(frozen=True)
 class Frame:
     """Figures for a request. `complete` False: more for the same request will follow.
 
@@ -425,6 +454,7 @@ Event = (
     | LoadFailed
     | Opened
     | OpenFailed
+    | Working
     | Frame
     | Refused
     | Sampled

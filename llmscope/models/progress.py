@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, Self
 
@@ -17,6 +17,7 @@ from llmscope.models.loaded_model import Progress
 
 _NOISY = ("transformers", "huggingface_hub", "accelerate", "torch", "gguf", "httpx", "filelock")
 _INTERVAL = 0.05  # seconds between two reports of the same stage
+_ENOUGH = 0.9  # share of the total that tensors known by name must make up to count their bytes
 
 
 class Meter:
@@ -26,13 +27,21 @@ class Meter:
         progress: the callback; None reports nothing.
         stage: the description of the stage, such as `loading weights`.
         total: total bytes; None if unknown.
+        sizes: the bytes of each tensor by name, for bars that count tensors.
     """
 
-    def __init__(self, progress: Progress | None, stage: str, total: float | None = None) -> None:
+    def __init__(
+        self,
+        progress: Progress | None,
+        stage: str,
+        total: float | None = None,
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         self._progress = progress
         self._stage = stage
         self._note = ""
         self.total = total
+        self.sizes = sizes or {}
         self.done = 0.0
         self._reported = 0.0
         self._report()
@@ -42,6 +51,12 @@ class Meter:
         self.total = total or self.total
         self.done = max(self.done, done)
         if self.done == self.total or time.monotonic() - self._reported > _INTERVAL:
+            self._report()
+
+    def count(self, done: int, total: int) -> None:
+        """Report that `done` of `total` items are done, whose bytes are unknown."""
+        self._note = f"{done} of {total}"
+        if done == total or time.monotonic() - self._reported > _INTERVAL:
             self._report()
 
     def say(self, note: str) -> None:
@@ -62,14 +77,22 @@ class Gauge(Protocol):
 
     total: float | None
 
+    @property
+    def sizes(self) -> Mapping[str, int]:
+        """The bytes of each tensor by name."""
+
     def reach(self, done: float, total: float | None = None) -> None:
         """Report `done` of `total` bytes."""
+
+    def count(self, done: int, total: int) -> None:
+        """Report that `done` of `total` items are done."""
 
 
 class Bar:
     """A replacement for a tqdm bar that reports to a meter.
 
-    A bar that counts items rather than bytes is scaled to the meter's total.
+    A bar over tensors whose sizes the meter knows reports their bytes. Other bars that count items
+    report the number of items.
     """
 
     meter: Gauge
@@ -87,13 +110,22 @@ class Bar:
         self.n += n or 0
         if self.bytes:
             self.meter.reach(self.n, self.total)
-        elif self.total and self.meter.total:
-            self.meter.reach(self.meter.total * min(1.0, self.n / self.total))
+        elif self.total:
+            self.meter.count(int(self.n), int(self.total))
 
     def __iter__(self) -> Iterator[Any]:
-        for item in self.iterable or ():
+        items = self.iterable or ()
+        sizes = _sizes(items, self.meter)
+        done = 0
+        for item in items:
             yield item
-            self.update()
+            if sizes:
+                done += sizes.get(item[0], 0)
+                self.meter.reach(done)
+            else:
+                self.update()
+        if sizes:
+            self.meter.reach(self.meter.total or done)
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +138,18 @@ class Bar:
         if name.startswith("_"):
             raise AttributeError(name)
         return lambda *_, **__: None
+
+
+def _sizes(items: Iterable[Any], meter: Gauge) -> Mapping[str, int]:
+    """Return the bytes of the tensors that items begin with the name of.
+
+    Empty if they are too few to say how far a load is, as where tensors are merged on the way.
+    """
+    if not meter.sizes or not meter.total or not isinstance(items, Sized):
+        return {}
+    names = {item[0] for item in items if isinstance(item, tuple) and item}
+    known = {name: size for name, size in meter.sizes.items() if name in names}
+    return known if sum(known.values()) >= _ENOUGH * meter.total else {}
 
 
 def bar_for(meter: Gauge) -> type[Bar]:

@@ -58,6 +58,7 @@ if TYPE_CHECKING:
         PassInfo,
         Refused,
         Sample,
+        Working,
     )
     from llmscope.figure import Focus
     from llmscope.tui.engine_client import EngineLike, MakeEngine
@@ -79,6 +80,10 @@ COLOUR_SYSTEMS = {
     "16": ColorSystem.STANDARD,
     "none": ColorSystem.STANDARD,
 }
+
+
+WAITS = "these figures are saved: live ones follow once the model is loaded"
+"""The status text over the figures of an earlier session."""
 
 
 class LlmscopeApp(PacedApp, inherit_bindings=False):
@@ -140,6 +145,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.tour_offer: Widget | None = None
         self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
+        self.work: Working | None = None
+        self._saved_pass: object = None  # while figures of an earlier session are shown
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
         self.engine = make_engine(self.hear)
@@ -272,9 +279,26 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.fill()
         if self.user.session is not None:
             self.user.session.put_back(self)
+        if self.user.saves_figures:
+            self._show_saved()
         self.engine.start()
         if self.mode.read_only:
             BY_NAME["figures"].run(self)
+
+    def _show_saved(self) -> None:
+        """Show the figures of the last session while the model is loaded."""
+        from llmscope.tui.session.saved_figures import pass_of, saved_figures
+
+        saved = saved_figures(self)
+        if saved is None or not self.text:
+            return
+        self.figures.restore(saved.shown)
+        state = self.state.loaded(saved.info).with_tokens(saved.tokens)
+        self.state = self.user.loaded(state)
+        self._saved_pass = pass_of(self)
+        self.grid.model(saved.info.layers)
+        self._show_placeholder(False)
+        self.present()
 
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
@@ -358,15 +382,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return
         # Imported late: the first paint needs none of it.
         from llmscope.engine import events
+        from llmscope.tui.features.models.model_switch import amount_of
 
         event = message.event
         match event:
             case events.Loading():
                 self.models.progress(self, event)
+                if self._saved_pass is not None:
+                    self._works(events.Working(0, f"loading: {amount_of(event)}"))
             case events.Loaded():
+                self._saved_pass = self.work = None
                 self.state = self.user.loaded(self.state.loaded(event.info))
                 self._loaded(event.info)
             case events.Opened():
+                self._saved_pass = None
                 if self.models.opened(self, event):
                     self._loaded(event.info)
             case events.OpenFailed():
@@ -374,6 +403,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.LoadFailed():
                 if self.models.pending is None:
                     self.fail(event)
+            case events.Working():
+                self._works(event)
             case events.Frame():
                 self._land(event)
             case events.Refused():
@@ -398,10 +429,37 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self.models.pending is not None or not self.chat.begin(self):
             self.ask()
 
+    def _works(self, work: Working) -> None:
+        """Show how far the work on the last request is, or the check of the model."""
+        if work.serial in (0, self.figures.newest) and not self.figures.stopped:
+            self.work = work if work.task else None
+            with self.batch_update():
+                self._present_work()
+
+    def stop_work(self) -> None:
+        """Stop the work on the figures, and keep what is shown; the next change asks again.
+
+        Work that the header does not show yet goes on: the key may have been meant for the prompt.
+        """
+        waits = self.models.pending is not None or self.chat.waiting or self.context.waiting
+        shown = self.requests.running or (self.work is not None and self.work.serial)
+        if waits or not shown:
+            return
+        from llmscope.engine.events import StopRequest
+
+        self.generation.stop(self)
+        self.requests.cancel()
+        self.figures.stop()
+        self.work = None
+        self.engine.ask(StopRequest())
+        self.rest(late=True)
+
     def _land(self, frame: Frame) -> None:
         if not self.figures.take(frame):
             return
-        self.cost = frame.cost
+        from llmscope.tui.state.work import sweep_of
+
+        self.cost, self.work = frame.cost, None if frame.complete else sweep_of(frame) or self.work
         before, self.state = len(self.state.tokens), self.state.with_tokens(frame.tokens)
         if len(frame.tokens) != before:
             self.ask()  # what is asked of a long prompt depends on its length
@@ -416,6 +474,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _refused(self, refused: Refused) -> None:
         if self.figures.concerns(refused):
             self.generation.stop(self)
+            self.work = None
         if self.figures.concerns(refused) and refused.faults:
             from llmscope.tui.features.edits import controller
 
@@ -444,7 +503,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.walkthrough = WalkthroughPlayer()
         vars(self).pop("generation", None)  # made anew on its next use
         self.comparison.prompt_b = None
-        self.cost = None
+        self.cost = self.work = None
         self.figures.forget()
         self.rest(late=False)
         self.source, self.text = source, text
@@ -455,7 +514,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         Args:
             patiently: let a running pass land first; see `RequestScheduler.moved`.
         """
-        if state != self.state:
+        stopped = self.figures.stopped
+        if stopped:  # also where nothing can move yet, as in a prompt whose first pass was stopped
+            self.figures.repeat()
+        if state != self.state or stopped:
             self.state = state
             self.requests.moved(patiently=patiently)
             self.present()
@@ -476,14 +538,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.requests.request_sent()
         if self.state.info is None or self.chat.waiting or self.context.waiting:
             return False
+        if self._saved_pass is not None:
+            from llmscope.tui.session.saved_figures import pass_of
+
+            if pass_of(self) != self._saved_pass:  # what is shown is of another pass by now
+                self.figures.overtaken()
+                self.expect()
+            return False
         if self.models.pending is not None:
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
         if self.placeholder.display == bool(self.text):
             self._show_placeholder(not self.text)
-            # Only panes that were laid out know how many rows they have.
-            self.call_after_refresh(self.ask)
+            self.call_after_refresh(self._ask_laid_out)
             return False
         if not self.text:
             self.figures.forget()
@@ -510,13 +578,22 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             draw=draw,
         )
         if request is not None:
+            self.work = None
             self.engine.ask(request)
             self.expect()
         return request is not None and draw is not None
 
+    def _ask_laid_out(self) -> None:
+        """Ask once the panes know their size, on which the rows and columns depend."""
+        if self.grid.size.area:
+            self.ask()
+        else:
+            self.call_after_refresh(self.ask)
+
     def fail(self, failed: LoadFailed) -> None:
         """Show why the model cannot be loaded or run, in place of the figures."""
-        self.state = replace(self.state, info=None, tokens=())
+        self.state, self.work = replace(self.state, info=None, tokens=()), None
+        self._saved_pass = None
         self.placeholder.failed(failed)
         if not self.placeholder.display:
             self._show_placeholder(True)
@@ -530,6 +607,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show the view state, in one update of the screen."""
         requests = self.requests
         with self.batch_update():
+            self._present_work()
             self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))
@@ -539,14 +617,32 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 prompt = shown.marked
                 tokens, here = prompt.in_editor(shown.tokens), self.state.focus.position
                 self.editor.show_tokens(prompt.written, tokens, here)
-            cost = self.cost if self.state.tokens else None
-            self.header.cost(cost, len(self.state.tokens), running=requests.running)
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.changing_strength:
-                said = self.mode.clauses(self)
+                said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+
+    def _present_work(self) -> None:
+        """Show how far the running work is, in the header and in the panes that wait for it."""
+        cost = self.cost if self.state.tokens else None
+        self.header.cost(cost, len(self.state.tokens), work=self._work_text())
+        self.grid.show_work(self.work)
+
+    def _work_text(self) -> str:
+        """Return how far the running work is, and which keys stop it; empty if nothing runs."""
+        if self.figures.stopped:
+            return "stopped: a change starts it again"
+        if self.work is None and not self.requests.running:
+            return ""
+        from llmscope.tui.state.work import described
+
+        said, keys = "running" if self.work is None else described(self.work), ""
+        # The check of a model cannot be stopped; a letter's pass is over before one can read it.
+        if self.requests.dim if self.work is None else self.work.serial:
+            keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
+        return f"{said} · {keys} stops" if keys else said
 
     def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""

@@ -70,9 +70,11 @@ class EngineSays(Message):
         """
         if not isinstance(message, EngineSays):
             return False
-        from llmscope.engine.events import Frame, Loading
+        from llmscope.engine.events import Frame, Loading, Working
 
         old, new = self.event, message.event
         if isinstance(old, Frame) and isinstance(new, Frame):
             return new.serial > old.serial
+        if isinstance(old, Working) and isinstance(new, Working):
+            return True
         return isinstance(old, Loading) and isinstance(new, Loading)

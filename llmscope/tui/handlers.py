@@ -238,6 +238,11 @@ def show_palette(host: Host) -> None:
         host.push_screen(CommandPaletteScreen(host))
 
 
+def cancel(host: Host) -> None:
+    """Stop the running work, and keep the figures on screen."""
+    host.stop_work()
+
+
 def stop(host: Host) -> None:
     """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
     if not host.may("stop"):

@@ -180,6 +180,9 @@ class Host(Protocol):
     def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
         """Discard all that belongs to the open model, for another one."""
 
+    def stop_work(self) -> None:
+        """Stop the work on the figures; the next change asks for them again."""
+
     def fail(self, failed: LoadFailed) -> None:
         """Show why the model cannot be loaded or run, in place of the figures."""
 

@@ -25,7 +25,7 @@ from llmscope.tui.state.layout import (
 from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
 
 if TYPE_CHECKING:
-    from llmscope.engine.events import Want
+    from llmscope.engine.events import Want, Working
     from llmscope.tui.actions.keymap import Keymap
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore
@@ -143,6 +143,11 @@ class PaneGrid(Container):
             detail=next(iter(workspace.details), ""),
             maximized=None,
         )
+
+    @property
+    def maximized(self) -> str:
+        """Return the key of the pane that has all the room; empty without one."""
+        return self._maximized or ""
 
     @property
     def pane(self) -> FigurePane:
@@ -333,6 +338,11 @@ class PaneGrid(Container):
             stale = late and figures.stale(key)
             pane.dim = dim and self._fades
             pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
+
+    def show_work(self, work: Working | None) -> None:
+        """Show how far the running work is in the panes that wait for it."""
+        for key in self.on_screen:
+            self.panes[key].show_work(work)
 
     def on_descendant_focus(self, event: events.DescendantFocus) -> None:
         """Update the current pane, which the mouse may have changed."""

@@ -94,7 +94,9 @@ class Replay(LiveMode):
         return f"{action.area}: {page.title}{f', page {at} of {count}' * (count > 1)}"
 
     def explain_refusal(self, host: Host, action: Action) -> None:
-        """Tell why an action is not offered."""
+        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
+        if action.name == "cancel":
+            return
         host.tell(f"{REFUSED}: {action.title}", "warning")
 
     def blocks(self, host: Host, event: events.Event) -> bool:

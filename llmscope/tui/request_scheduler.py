@@ -113,6 +113,14 @@ class RequestScheduler:
         """Cancel the request that waits for the running pass: it is made now."""
         self._asks_again = False
 
+    def cancel(self) -> None:
+        """Ask for nothing more until something changes."""
+        for timer in (self._pause, self._settling):
+            if timer is not None:
+                timer.stop()
+        self._pause = self._settling = None
+        self._asks_again = False
+
     def settle(self) -> None:
         """Hold back sweeps until nothing has changed for a while: each letter would start one."""
         if self._settling is not None:

@@ -120,6 +120,7 @@ def run(
             autosave=autosave,
             session=session,
             other=other,
+            saves_figures=True,
             notice=notice,
         ),
     )
@@ -230,6 +231,10 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     with changing() as state:
         state.put("layout", session.kept)
         state.put("session", session)
+    from llmscope.tui.session.saved_figures import save_figures
+
+    with suppress(Exception):  # they can be computed again: nothing of the user is lost
+        save_figures(app)
 
 
 def _within(seconds: float, work: Callable[[], None]) -> bool:

@@ -35,6 +35,7 @@ class UserState:
         other: makes the loader of another model from its spec; None if there is no other.
         left: the prompts of the models that were left in this session, by spec.
         mode: what the screen can do: all of it with a model, less with a file in its place.
+        saves_figures: whether figures are stored at the end, and shown at the next start.
         notice: an error in the state of an earlier session; empty if the state is fine.
         anonymous: show nothing that is stored on this machine, such as earlier prompts.
     """
@@ -50,6 +51,7 @@ class UserState:
     other: Callable[[str], LoaderLike] | None = None
     left: dict[str, Left] = field(default_factory=dict)
     mode: LiveMode = field(default_factory=LiveMode)
+    saves_figures: bool = False
     notice: str = ""
     anonymous: bool = False
 

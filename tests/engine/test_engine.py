@@ -8,7 +8,17 @@ import pytest
 import torch
 
 from llmscope.engine import Engine
-from llmscope.engine.events import Frame, Loaded, LoadFailed, Loading, Refused, Request, Want
+from llmscope.engine.events import (
+    Frame,
+    Loaded,
+    LoadFailed,
+    Loading,
+    Refused,
+    Request,
+    StopRequest,
+    Want,
+    Working,
+)
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.lenses import lens
@@ -161,6 +171,49 @@ def test_a_prompt_that_changes_mid_pass_stops_it_at_the_next_layer(screen, scope
     own.record(IDS[:4])
     expected = own.look("next-token")
     assert figures["next"].values == pytest.approx(expected.values, abs=1e-6)
+
+
+def test_a_pass_reports_its_layers_and_stops_on_request(screen, scope, monkeypatch):
+    monkeypatch.setattr("llmscope.engine.layer_progress.EVERY", 0)
+    inside, go, ran = threading.Event(), threading.Event(), []
+
+    def block(_, args):
+        ran.append(1)
+        inside.set()
+        assert go.wait(10)
+
+    layer = scope.model.model.layers[1]
+    hook = layer.register_forward_pre_hook(block)
+    go.set()
+    scope.verdicts("readout")  # hooks change a model: it is measured anew
+    for event in (inside, go):
+        event.clear()
+    ran.clear()
+    screen.ask(1, IDS, NEXT)
+    assert inside.wait(10)
+    while not (work := screen.wait(Working)).serial:
+        pass  # the check of the model
+    assert work == Working(1, "running layer", 1, 3)
+    screen.engine.ask(StopRequest())
+    go.set()
+    while screen.engine._slot.newer():
+        pass  # until the request to stop was taken
+    screen.ask(2, IDS[:3], NEXT)
+    frame = screen.wait(Frame)
+    hook.remove()
+    assert frame.serial == 2, "the stopped pass answers nothing"
+    assert len(ran) == 2, "one of each pass"
+
+
+def test_the_check_of_a_model_is_reported_from_beginning_to_end():
+    screen = Screen(lambda progress: small_scope())
+    screen.engine.start()
+    screen.wait(Loaded)
+    told = [screen.wait(Working) for _ in range(2)]
+    screen.engine.close()
+    assert [work.serial for work in told] == [0, 0]
+    assert "checking" in told[0].task
+    assert told[1].task == ""
 
 
 def test_what_cannot_be_run_is_refused_and_the_next_request_is_answered(screen):

@@ -38,6 +38,11 @@ class Heard:
     def stages(self):
         return list(dict.fromkeys(stage for stage, _, _ in self.calls))
 
+    @property
+    def tasks(self):
+        """The stages without their notes, such as how many tensors are done."""
+        return list(dict.fromkeys(stage.partition(" (")[0] for stage in self.stages))
+
     def last(self, word):
         """Done and total of the last report of the stage that has the word."""
         return next((d, t) for stage, d, t in reversed(self.calls) if word in stage)

@@ -38,9 +38,12 @@ def test_it_converts_once_to_the_same_numbers(file, empty_cache, monkeypatch, ca
         difference = (subject.model(ids).logits - model(ids).logits).abs().max()
     assert difference < 1e-4
     assert subject.tokens.encode("ab b").pieces == ("ab", " b")
-    assert [stage.split()[0] for stage in heard.stages] == ["reading", "converting", "loading"]
+    assert heard.tasks == [
+        *("reading small-F32.gguf", "converting small-F32.gguf"),
+        *("reading the weights", "reading the tokenizer"),
+    ]
     size = file.stat().st_size
-    assert heard.last("reading") == (size, size)
+    assert heard.last("reading small") == (size, size)
     assert heard.last("converting")[1] == size
 
     def not_again(*_):

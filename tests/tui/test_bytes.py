@@ -238,7 +238,7 @@ async def test_at_rest_nothing_is_sent() -> None:
         assert driver.taken() == 0
 
 
-@pytest.mark.parametrize(("spent", "most"), [(HIGH, 12_000), (LOW, 4_000)])
+@pytest.mark.parametrize(("spent", "most"), [(HIGH, 12_000), (LOW, 5_000)])
 async def test_a_letter_costs_few_bytes(spent: Bandwidth, most: int) -> None:
     async with recorded(spent) as (session, driver):
         costs = []

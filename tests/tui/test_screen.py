@@ -107,20 +107,25 @@ async def test_the_cursor_is_one_for_all_panes(opened: Open) -> None:
         assert "layer 27 head 1" in session.app.grid.panes["attention"].border_title
 
 
-async def test_moving_does_not_ask_for_the_map_anew(opened: Open) -> None:
+async def test_moving_does_not_ask_for_a_view_of_all_tokens_anew(opened: Open) -> None:
     async with opened() as session:
+        await session.press("escape", "v", "v")
         before = next(want for want in session.engine.requests[-1].wants if want.key == "map")
-        await session.press("escape", "up", "left")
+        assert before.focus.mode == "stream"
+        await session.press("up", "left")
         after = next(want for want in session.engine.requests[-1].wants if want.key == "map")
         assert before == after
 
 
 async def test_the_map_turns_and_attention_changes_its_mode(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "v")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "top")
-        assert "logit lens" in session.screen_text()
+        assert "Map · logit lens" in session.screen_text()
+        await session.press("escape", "v")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "target")
+        assert "Map · probability of ‹" in session.screen_text()
         await session.press("a")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attention"].focus.mode == "mean"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
 
 from llmscope.engine.events import Frame, LoadFailed, Loading, PassInfo, Refused
 from llmscope.figure import Figure
-from llmscope.tui.widgets.placeholder import ENGLISH, OF_TOWN, SORTING
+from llmscope.tui.widgets.placeholder import ENGLISH, OF_TOWN, SORTING, STARTING
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open
 
@@ -42,6 +43,35 @@ async def test_the_model_loads_while_one_types(opened: Open) -> None:
         session.engine.load()
         await session.settle()
         assert [request.text for request in session.engine.requests] == [PROMPT + " oh"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_bar_and_a_phase_are_there_before_the_engine_reports_one(
+    opened: Open, size: tuple[int, int]
+) -> None:
+    async with opened(*size, auto=False) as session:
+        shown = session.screen_text()
+        assert STARTING in shown
+        assert "────────" in shown.split(STARTING)[1].split("\n")[1]
+        session.engine.post(Loading("importing torch"))
+        await session.settle()
+        shown = session.screen_text()
+        assert STARTING not in shown
+        assert "────────" in shown.split("importing torch")[1].split("\n")[1]
+
+
+async def test_a_phase_without_bytes_tells_its_seconds(opened: Open) -> None:
+    async with opened(auto=False) as session:
+        placeholder = session.app.placeholder
+        session.engine.post(Loading("importing torch"))
+        await session.settle()
+        placeholder._begun = (time.monotonic() - 41.6, 0.0)
+        placeholder.tick()
+        await session.settle()
+        assert " 42 s " in session.screen_text()
+        session.engine.post(Loading("reading the weights", 0.0, 93e6))
+        await session.settle()
+        assert " 42 s " not in session.screen_text(), "each phase counts from its own start"
 
 
 @pytest.mark.parametrize("loaded", [False, True])

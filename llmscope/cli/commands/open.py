@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llmscope.cli.launch import LaunchOptions, show
+from llmscope.cli.launch import LaunchOptions, on_page, show
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, gather, grouped
 from llmscope.cli.options.prompt import check_chat
-from llmscope.cli.options.resume import check_resume, resumed
+from llmscope.cli.options.resume import check_resume, resumed, unless_named
 from llmscope.cli.output.errors import reported
 from llmscope.sampler import Sampler
 
@@ -47,9 +47,16 @@ def open_model(
     loading: ModelOptions,
     debug: shared.Debug = False,
 ) -> None:
-    """Open the microscope on a model, and watch it while you type."""
+    """Open the microscope on a model, and watch it while you type.
+
+    Without a model it goes on with the last session: model, prompts, edits, cursor and views.
+    """
     with reported(debug):
-        raise typer.Exit(show(asked(ctx)))
+        given = asked(ctx)
+        said = shared.said(ctx)
+        if not (resume or on_page()):
+            given = unless_named(given, said, model)
+        raise typer.Exit(show(given))
 
 
 def asked(ctx: typer.Context) -> LaunchOptions:

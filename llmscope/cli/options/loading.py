@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -64,7 +66,12 @@ class Loader:
         from llmscope.gc_control import freeze_for_good, uncollected
 
         with uncollected():
-            load = llmscope.load  # imports torch
+            for library in ("torch", "transformers"):
+                if progress is not None and library not in sys.modules:
+                    progress(f"importing {library}", 0.0, None)
+                if library == "torch":
+                    import_module(library)
+            load = llmscope.load  # imports what is needed of transformers
             freeze_for_good()  # no other code shares this process
         return load(
             self.model,

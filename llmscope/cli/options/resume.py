@@ -1,4 +1,7 @@
-"""`--resume`: open the last session, with its model and state."""
+"""`--resume`, or a command line that names no model: open the last session as it was left.
+
+The command line without arguments is not parsed, so nothing here imports the parser at the top.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from llmscope.cli.options import shared
 
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
@@ -32,6 +33,8 @@ def check_resume(said: Collection[str]) -> None:
     Raises:
         BadParameter: the command line names a parameter that does not go with `--resume`.
     """
+    from llmscope.cli.options import shared
+
     others = sorted(set(said) - FREE)
     named = "a model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
@@ -49,6 +52,46 @@ def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
     session, notice = left_last()
     if session is None:
         return replace(given, notice=notice)
+    return _onto(given, session, said)
+
+
+def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:
+    """Return the launch options of the last session where the command line names nothing to open.
+
+    Without a session they are `given`; so they are, with a notice, if its model is gone.
+
+    Args:
+        given: the launch options from the command line.
+        said: the parameters that the command line names.
+        model: the model of the user's settings; a session of another model is not gone on with.
+    """
+    if set(said) - FREE:
+        return given
+    from llmscope.tui.session.state_file import read_state
+
+    stored = read_state()
+    if "session" not in stored.parts:  # as on the first start, which imports nothing for it
+        return given
+    from llmscope.tui.session.session import Session, left_last
+
+    session = stored.get("session", Session, Session.check)
+    if session is None:
+        return replace(given, notice=left_last()[1])  # which sets it aside
+    if model not in (None, session.model):
+        return given
+    from llmscope.errors import ScopeError
+    from llmscope.models.spec import parse
+
+    opening = _onto(given, session, said)
+    try:
+        parse(opening.load.model)
+    except ScopeError as error:
+        return replace(given, notice=f"the last session cannot be opened: {error.message}")
+    return opening
+
+
+def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> LaunchOptions:
+    """Return launch options with the model and the state of a session."""
     kept = _kept(session)
     loads = {name: kept[name] for name in LOADS if name in kept and name not in said}
     load = replace(

@@ -68,6 +68,20 @@ def folder_headers(folder: Path) -> TensorHeaders:
     return total
 
 
+def tensor_bytes(folder: Path) -> dict[str, int]:
+    """Return the bytes of each tensor in a folder's safetensors files, by name.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: a header is damaged.
+    """
+    found: dict[str, int] = {}
+    for path in folder.glob("*.safetensors"):
+        if path.is_file():
+            found |= {name: _length(one) for name, one in safetensors_header(path).items()}
+    return found
+
+
 def safetensors_headers(path: Path) -> TensorHeaders:
     """Return the headers of a safetensors file.
 

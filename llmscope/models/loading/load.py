@@ -17,7 +17,7 @@ from llmscope.models.files.checkpoint import check_model, read_config
 from llmscope.models.files.model_files import check_tokenizer_paths
 from llmscope.models.files.quantized import check_numbers, settings
 from llmscope.models.files.sizes import bounded
-from llmscope.models.files.weight_headers import TensorHeaders
+from llmscope.models.files.weight_headers import TensorHeaders, tensor_bytes
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
 from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, set_threads
@@ -81,9 +81,12 @@ def load_model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
+        Meter(progress, "reading the tokenizer")
         tokens, missing = _tokens(own, trust_remote_code)
         check_numbers(model, placing.dtype, parsed.text)
         if not placing.settings:
+            if chosen.type != "cpu":
+                Meter(progress, f"moving the weights to {chosen}")
             model = _moved(model, chosen, parsed.text, weights.folder)
     set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
     subject = LoadedModel(
@@ -233,7 +236,8 @@ def _model(
     dtype = placing.dtype
     if not placing.settings:
         check_room(named, weights.folder, dtype)
-    meter = Meter(progress, "loading weights", _size(weights.folder))
+    sizes = {} if progress is None else tensor_bytes(weights.folder)
+    meter = Meter(progress, "reading the weights", _size(weights.folder), sizes)
     packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
     with transformers_bars(meter), bounded(headers, named, packed=packed):
         try:

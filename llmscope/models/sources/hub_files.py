@@ -192,6 +192,10 @@ class _Passed:
     def __init__(self, remote: Remote, line: HubConnection) -> None:
         self._remote = remote
         self._line = line
+        self.sizes: dict[str, int] = {}
+
+    def count(self, done: int, total: int) -> None:
+        """Ignore a number of items: downloads count bytes."""
 
     def reach(self, done: float, total: float | None = None) -> None:
         self._line.check()

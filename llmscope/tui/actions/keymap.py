@@ -88,6 +88,17 @@ class Keymap:
         action = BY_NAME[name]
         return next(iter(self.shown(action, "figures") or self.shown(action)), "")
 
+    def keys_from(self, in_prompt: bool, name: str) -> str:
+        """Return the keys that run an action of the figures, first leaving the prompt if need be.
+
+        Empty if the action, or leaving the prompt, has no key.
+        """
+        there, here = (self.shown(BY_NAME[name], place) for place in ("figures", "prompt"))
+        if not in_prompt or here:
+            return next(iter(here if in_prompt else there), "")
+        leave = self.shown(BY_NAME["figures"], "prompt")
+        return f"{leave[0]} {there[0]}" if leave and there else ""
+
     def filled(self, text: str) -> str:
         """Return `text` with each `{name}` replaced by the key of that action."""
         return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)

@@ -791,6 +791,13 @@ PROGRAM = (
         "colours, color scheme, colorscheme, appearance, settings, preferences",
     ),
     Action(
+        "cancel",
+        "pass",
+        "stop the running work; the next change starts it again",
+        "escape",
+        lambda host: handlers.cancel(host),
+    ),
+    Action(
         "stop",
         "program",
         "suspend it; the shell's fg resumes it",

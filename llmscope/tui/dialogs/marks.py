@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import styles_for
 from llmscope.text import VISIBLE, VISIBLE_ASCII
-from llmscope.tui.panes.titles import VERDICT_MARKS
+from llmscope.tui.panes.titles import SAVED, VERDICT_MARKS
 from llmscope.tui.terminal.output_filter import in_ascii
 
 Mark = tuple[str, str]
@@ -30,6 +30,7 @@ def marks(look: RenderOptions) -> list[Mark]:
         (verdict("partial"), "checked for a part only, such as some layers"),
         (verdict("unverified"), "the check failed; shown because you asked"),
         (verdict("refused"), "the check failed, or there is no such part"),
+        (SAVED, "of your last session, shown while the model is loaded"),
         (own("…"), "after a title: of an earlier text, a newer is coming"),
         (drawn.ellipsis, "in a cell: the text goes on"),
         (f"{drawn.mark} {drawn.back}", "the row and the column of the cursor"),

@@ -18,13 +18,14 @@ from textual.widget import Widget
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
-from llmscope.engine.events import Want
+from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
-from llmscope.tui.panes.titles import fitting_title
+from llmscope.tui.panes.titles import SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
+from llmscope.tui.state.work import bar, described
 from llmscope.tui.state.workspaces import TITLES
 from llmscope.tui.theme.textual_theme import text_styles
 
@@ -36,8 +37,8 @@ CHANGE = "change"
 """Title remark for a figure of the difference made by the edits."""
 APART = "A − B"
 """Title remark for a figure of this prompt minus prompt B."""
-BAR = 8
-"""Width in cells of the progress bar of a sweep."""
+WIDEST_BAR = 24
+"""The most cells of the bar of a pane without a figure."""
 
 
 class FigurePane(Widget, can_focus=True):
@@ -100,6 +101,7 @@ class FigurePane(Widget, can_focus=True):
         self.dim = False
         self._state = ViewState()
         self._shown: Shown | None = None
+        self._work: Working | None = None
         self._stale = False
         self._painting = BLANK
         self._drawn: tuple[object, ...] = ()
@@ -220,6 +222,11 @@ class FigurePane(Widget, can_focus=True):
         self._state, self._shown, self._stale = state, shown, stale
         self._repaint()
 
+    def show_work(self, work: Working | None) -> None:
+        """Show how far the work is, while there is no figure or a dimmed one."""
+        self._work = work
+        self._repaint()
+
     def on_resize(self) -> None:
         """Redraw for the new size."""
         self._repaint()
@@ -228,15 +235,24 @@ class FigurePane(Widget, can_focus=True):
     def _inputs(self) -> tuple[object, ...]:
         """Return everything that the drawing depends on."""
         figure = None if self._shown is None else id(self._shown.figure)
-        return (figure, self._state, self._stale, self._stale and self.dim, self.size)
+        dimmed = self._stale and self.dim
+        work = self._work if figure is None or dimmed else None
+        return (figure, self._state, self._stale, dimmed, work, self.size)
 
     def _repaint(self) -> None:
         if not self.display or not self.size.area or self._inputs() == self._drawn:
             return
         self._drawn = self._inputs()
         old = self._painting
-        self._painting = self._picture()
-        self._title()
+        try:
+            self._painting = self._picture()
+            self._title()
+        except Exception:
+            if self._shown is None or not self._shown.saved:
+                raise
+            # Another state of the code wrote the figure: the pane waits for its own.
+            self._shown, self._painting = None, BLANK
+            self._title()
         if len(old.rows) != len(self._painting.rows):
             self.refresh()
             return
@@ -248,9 +264,22 @@ class FigurePane(Widget, can_focus=True):
         """Draw the content of the pane."""
         shown = self._shown
         if shown is None:
-            return BLANK
+            return BLANK if self._work is None else self._progress(self._work)
         focus, last = self._state.focus, len(shown.tokens) - 1
         return self.draw(shown, replace(focus, position=min(focus.position, last)))
+
+    def _progress(self, work: Working) -> Painting:
+        """Draw how far the work is, in the middle of an empty pane."""
+        width, height = self.size
+        style = self.rich_style + text_styles(self._look.theme).dim.rich_style
+        lines = [described(work)]
+        if work.total:
+            lines.append(bar(work.done, work.total, min(WIDEST_BAR, width)))
+        texts = [line[:width].center(width) for line in lines[:height]]
+        above = (height - len(texts)) // 2
+        blank = " " * width
+        rows = [blank] * above + texts + [blank] * (height - above - len(texts))
+        return Painting(tuple((Segment(row, style),) for row in rows))
 
     def _heading(self) -> Content:
         """Return the complete title, with remarks and verdict."""
@@ -262,12 +291,21 @@ class FigurePane(Widget, can_focus=True):
         # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART
         change = changed if shown.want.focus.change and shown.request.of_two else ""
-        remarks = (change, progress_bar(shown.figure), self._painting.remark)
+        remarks = (change, self._bar(shown.figure), self._painting.remark)
         said = " · ".join(
             [first, *filter(None, remarks), *(part for part in rest if part != change)]
         )
+        if shown.saved:
+            return Content("".join(fitting_title(said, SAVED, self.size.width)))
         heading, word = fitting_title(said, status, self.size.width)
         return Content.assemble(heading, (word, styles.verdict(status)))
+
+    def _bar(self, figure: Figure) -> str:
+        """Return the bar of a sweep, or that of the work that a dimmed figure waits for."""
+        work = self._work
+        if work is None or not work.total or not (self._stale and self.dim):
+            return progress_bar(figure)
+        return f"{bar(work.done, work.total)} {work.done}/{work.total}"
 
     def _title(self) -> None:
         title = self._heading()
@@ -310,8 +348,7 @@ def progress_bar(figure: Figure) -> str:
     done, total = figure.extra.get("progress", (0, 0))
     if done >= total:
         return ""
-    full = BAR * done // total
-    return f"{'━' * full}{'─' * (BAR - full)} {done}/{total}"
+    return f"{bar(done, total)} {done}/{total}"
 
 
 def as_content(row: Row) -> Content:

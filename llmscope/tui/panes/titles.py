@@ -6,7 +6,15 @@ import re
 
 from rich.cells import cell_len, set_cell_size
 
-VERDICT_MARKS = {"verified": "✓", "partial": "~", "unverified": "!", "refused": "✗"}
+SAVED = "saved"
+"""Title remark, in place of a verdict, for a figure of an earlier session."""
+VERDICT_MARKS = {
+    "verified": "✓",
+    "partial": "~",
+    "unverified": "!",
+    "refused": "✗",
+    SAVED: SAVED,
+}
 """Symbols for the verdicts, for titles too narrow for the word."""
 MARGIN = 2
 """Cells of a title reserved for the mark of a stale figure."""

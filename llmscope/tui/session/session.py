@@ -68,6 +68,7 @@ class Session(Struct, frozen=True):
         turns: how often each pane was switched to its next view.
         versus_prompt, words: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how the next token is sampled.
+        maximized: the pane that had all the room; empty if none had.
     """
 
     model: str
@@ -88,6 +89,7 @@ class Session(Struct, frozen=True):
     versus_prompt: str | None
     words: tuple[str, str] | None
     sampler: Sampler
+    maximized: str = ""
 
     @classmethod
     def of(cls, host: Host) -> Session:
@@ -110,6 +112,7 @@ class Session(Struct, frozen=True):
             adapter=state.adapter,
             edits=tuple((str(one.edit), one.on) for one in state.edits),
             chosen=state.chosen,
+            maximized=panes.maximized,
             **{name: getattr(state, name) for name in SAME},
         )
 
@@ -140,6 +143,9 @@ class Session(Struct, frozen=True):
     def put_back(self, host: Host) -> None:
         """Restore the text cursor and the focus."""
         host.editor.move_cursor(self.cursor)
+        if self.maximized in host.grid.workspace.panes:
+            host.grid.point(self.maximized)
+            host.grid.maximize()
         if self.pane in host.grid.workspace.panes:
             host.grid.point(self.pane)
             host.screen.set_focus(host.placeholder)  # until there are figures

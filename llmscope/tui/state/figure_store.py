@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ class Shown:
     Attributes:
         prompt_b: prompt B, if there is one.
         origin: the provenance of the figure.
+        saved: an earlier session computed it; it is shown while the model is being loaded.
     """
 
     figure: Figure
@@ -33,6 +34,7 @@ class Shown:
     request: Request
     prompt_b: PromptB | None = None
     origin: Origin | None = None
+    saved: bool = False
 
     @property
     def text(self) -> str:
@@ -81,7 +83,7 @@ class FigureStore:
         self._serial = 0
         self._landed = -1
         self._last: Request | None = None
-        self._overtaken = False
+        self._overtaken = self._stopped = False
         self._shown: dict[str, Shown] = {}
 
     def ask(
@@ -129,7 +131,7 @@ class FigureStore:
             return None
         if not same:
             self._asked.clear()
-        self._serial, self._overtaken = request.serial, False
+        self._serial, self._overtaken, self._stopped = request.serial, False, False
         self._asked[self._serial] = self._last = request
         return request
 
@@ -137,9 +139,14 @@ class FigureStore:
         """Forget the last request, which may go unanswered, so that the same can be asked again."""
         self._last = None
 
+    def stop(self) -> None:
+        """Ignore what still comes for the last request, which is not made again by itself."""
+        self._stopped = True
+        self._asked.clear()
+
     def overtaken(self) -> None:
         """Drop the pending requests: the text changed, and its figures are not requested yet."""
-        self._last, self._overtaken = None, True
+        self._last, self._overtaken, self._stopped = None, True, False
         self._asked.clear()
 
     def forget(self) -> None:
@@ -147,6 +154,10 @@ class FigureStore:
         self.overtaken()
         self._shown.clear()
         self._overtaken = False
+
+    def restore(self, saved: Mapping[str, Shown]) -> None:
+        """Show the figures of an earlier session until those of this one land."""
+        self._shown = dict(saved)
 
     def take(self, frame: Frame) -> bool:
         """Keep the figures of a frame; return False if it is of another text, or too late."""
@@ -183,6 +194,8 @@ class FigureStore:
         shown, last = self._shown.get(key), self._last
         if shown is None or last is None:
             return shown is not None and self._overtaken
+        if shown.saved:
+            return True
         asked, now = shown.request, last
         if (asked.prompt, asked.context) != (now.prompt, now.context) or asked.words != now.words:
             return True
@@ -194,10 +207,15 @@ class FigureStore:
         return 0 if self._last is None else self._last.serial
 
     @property
+    def stopped(self) -> bool:
+        """Return whether the last request was stopped."""
+        return self._stopped
+
+    @property
     def waiting(self) -> bool:
-        """Return whether any pane shows something other than what was requested last."""
-        if self._overtaken:
-            return True
+        """Return whether a pane waits for something other than it shows."""
+        if self._stopped or self._overtaken:
+            return not self._stopped
         return self._last is not None and any(
             want.key not in self._shown or self.stale(want.key) for want in self._last.wants
         )

@@ -21,11 +21,6 @@ class MapView:
 
 MAP_VIEWS = (
     MapView(
-        *("stream norm", "residual", "stream"),
-        "norm, norms, residual stream, residual norm, residual, hidden states, L2 norm, activation "
-        "norm, massive activations",
-    ),
-    MapView(
         *("logit lens", "logit-lens", "top"),
         "lens, early exit, intermediate predictions, unembed, tuned lens, layer predictions, when "
         "does it know, vocabulary projection",
@@ -33,6 +28,11 @@ MAP_VIEWS = (
     MapView(
         *("probability of the target", "logit-lens", "target"),
         "target probability, probability of the answer, answer by layer, rank of the target",
+    ),
+    MapView(
+        *("stream norm", "residual", "stream"),
+        "norm, norms, residual stream, residual norm, residual, hidden states, L2 norm, activation "
+        "norm, massive activations",
     ),
     MapView(
         *("attention write", "residual", "attention"),

@@ -16,7 +16,8 @@ from llmscope.draw.styles import shade
 from llmscope.tui.theme.textual_theme import variables
 
 _MARKS = {
-    **dict.fromkeys("─━╌┄▔▁▂", "-"),
+    **dict.fromkeys("─╌┄▔▁▂", "-"),
+    "━": "=",
     **dict.fromkeys("│┃▏▎▍▌▋▊▉▐", "|"),
     **dict.fromkeys("▃▄▅▆▇█", "#"),
     **dict.fromkeys("╭╮╰╯┌┐└┘", "+"),

@@ -71,12 +71,12 @@ class Header(Widget):
             self._edits = count
             self.refresh()
 
-    def cost(self, cost: PassInfo | None, tokens: int, *, running: bool = False) -> None:
-        """Show the cost of the last pass, or that one is running."""
+    def cost(self, cost: PassInfo | None, tokens: int, *, work: str = "") -> None:
+        """Show the cost of the last pass, or the work that is running; empty without any."""
         if self._banner:
             return
         if cost is None:
-            parts: list[Part] = [("running", 1)] if running else []
+            parts: list[Part] = [(work, 1)] if work else []
         else:
             took = "" if cost.milliseconds is None else f"{cost.milliseconds:.0f} ms"
             held = (cost.rss, "", 3), (cost.vram, " on GPU", 2)
@@ -84,7 +84,7 @@ class Header(Widget):
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
                 *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
-                ("running" if running else took, 2),
+                (work or took, 1 if work else 2),
                 *((f"{size(many)}{where}", rank) for many, where, rank in held if many is not None),
             ]
             parts = [part for part in parts if part[0]]

@@ -36,8 +36,12 @@ ENGLISH = (
 PLACEHOLDER_ACTIONS = ("edit", "models", "help", "stop", "quit")
 """The actions of the figures that also work here."""
 MARKS = ("1.", "2.", "3.")
-STARTING = "starting"
+STARTING = "preparing the panes"
 """The stage shown before the engine reports one."""
+WIDEST = 48
+"""The most cells of a bar."""
+TICK = 1.0
+"""Seconds between two updates of the time that a stage has taken."""
 Line = tuple[Content, int]
 """A line and its drop rank: the highest rank goes first when room is short, 0 stays."""
 
@@ -87,6 +91,15 @@ class Placeholder(Widget, can_focus=True):
         self._progress: Loading | None = None
         self._begun = (time.monotonic(), 0.0)
 
+    def on_mount(self) -> None:
+        """Count the seconds of a stage whose bytes are unknown."""
+        self.set_interval(TICK, self.tick)
+
+    def tick(self) -> None:
+        """Show how long the present stage has taken."""
+        if self.display and not (self._still or self._failed or self._picking):
+            self.refresh()
+
     def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
@@ -96,12 +109,13 @@ class Placeholder(Widget, can_focus=True):
         self._spec = display_text(spec, whitespace=True)
         self._examples, self._chosen = examples(spec), 0
         self._failed = self._progress = None
+        self._begun = (time.monotonic(), 0.0)
         self._picking = False
         self.refresh()
 
     def progress(self, progress: Loading) -> None:
         """Show the progress of the load."""
-        if self._progress is None or progress.stage != self._progress.stage:
+        if self._progress is None or _task(progress) != _task(self._progress):
             self._begun = (time.monotonic(), progress.done)
         self._progress = progress
         self.refresh()
@@ -188,29 +202,34 @@ class Placeholder(Widget, can_focus=True):
         styles, progress = self._text_styles, self._progress
         if self._still:  # no model is being loaded
             return []
-        lines = [
+        room = max(1, min(WIDEST, self.size.width))
+        done = progress.done / progress.total if progress and progress.total else 0.0
+        full = round(room * min(1.0, done))
+        bar = Content.assemble(("━" * full, styles.text), ("─" * (room - full), styles.dim))
+        return [
             (Content.assemble(("Loading ", styles.dim), (self._spec, styles.strong)), 1),
             (_say(display_text(progress.stage if progress else STARTING), styles.text), 0),
+            (bar, 0),
             (_say(self._amount(), styles.dim), 0),
             (Content(""), 3),
             (_say("You can type the prompt meanwhile.", styles.dim), 2),
         ]
-        if progress and progress.total:
-            room = max(1, min(48, self.size.width))
-            full = round(room * min(1.0, progress.done / progress.total))
-            bar = Content.assemble(("━" * full, styles.text), ("─" * (room - full), styles.dim))
-            lines.insert(2, (bar, 0))
-        return lines
 
     def _amount(self) -> str:
+        """Return the bytes of the stage and their rate; while no byte has come, its seconds."""
         progress = self._progress
-        if progress is None or not progress.done:
-            return ""
-        of = f" of {size(progress.total)}" if progress.total else ""
         since, before = self._begun
         seconds = time.monotonic() - since
+        if progress is None or not progress.done:
+            return f"{seconds:.0f} s" if seconds >= TICK else ""
+        of = f" of {size(progress.total)}" if progress.total else ""
         rate = (progress.done - before) / seconds if seconds > 0.5 else 0.0
         return f"{size(progress.done)}{of}" + (f" · {size(rate)}/s" if rate > 0 else "")
+
+
+def _task(progress: Loading) -> str:
+    """Return a stage without its note in parentheses, such as how many tensors are done."""
+    return progress.stage.partition(" (")[0]
 
 
 def _say(text: str, styles: Style) -> Content:

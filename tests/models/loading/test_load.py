@@ -36,8 +36,9 @@ def test_a_folder_loads_as_it_was_saved(folder):
     assert (subject.spec, subject.name) == (str(folder), "model")
     assert subject.dtype == torch.float32
     size = (folder / "model.safetensors").stat().st_size
-    assert heard.calls[0] == ("loading weights", 0, size)
-    assert heard.last("loading") == (size, size)
+    assert heard.calls[0] == ("reading the weights", 0, size)
+    assert heard.last("reading the weights") == (size, size)
+    assert heard.calls[-1] == ("reading the tokenizer", 0, None)
 
 
 def test_without_a_tokenizer_it_takes_ids(folder):

@@ -97,7 +97,7 @@ def test_the_nearest_key_is_named() -> None:
 
 def test_keys_do_what_they_do_on_the_screen() -> None:
     assert "layer 28, ‹·capital›" in shown('left up / type:"cap" enter')
-    assert "How does the stream grow?" in shown("?")
+    assert "When does it know?" in shown("?")
     picture = pressed('e type:" not" escape 8 W type:"B"')
     assert (picture.prompt, picture.versus_prompt) == (f"{PROMPT} not", "B")
     assert "is not" in "\n".join(text_of(picture.rows))

@@ -94,7 +94,7 @@ def test_actions_may_swap_their_keys_without_a_notice() -> None:
 
 
 def test_one_key_may_do_one_thing_in_the_prompt_and_another_in_the_figures() -> None:
-    keymap = chosen(maximize="escape")
+    keymap = chosen(maximize="escape", cancel="f10")
     assert keymap.notice == ""
     assert keymap.keys(BY_NAME["figures"]) == ("escape",)
 

@@ -28,6 +28,7 @@ def state(session: Session) -> tuple[object, ...]:
         app.clipboard,
         app.is_running,
         len(app._notifications),
+        session.engine.stops,
     )
 
 
@@ -38,7 +39,10 @@ async def prepare(session: Session, name: str) -> None:
     await session.press("escape")
     if name == "workspace-overview":
         await session.press("5")
+    session.engine.auto = name != "cancel"
     session.app.look_at(session.app.state.move_to(layer=3, head=3, position=2))
+    if name == "cancel":
+        session.app.requests._is_overdue()
     await session.settle()
 
 
@@ -129,7 +133,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         assert isinstance(screen, HelpScreen)
         shown = screen.page().plain
         questions = {
-            "map": "How does the stream grow?",
+            "map": "When does it know?",
             "next-token": "What comes next?",
             "attention": "Where does this head look?",
             "mlp": "Which neurons fire?",

@@ -20,13 +20,12 @@ from tests.tui.conftest import Open, Session
 ANSWERS = {
     "map": {
         "what is a row, what a column?": "A row is a layer, a column a token",
-        "what is a cell?": "the length (L2 norm) of the vector after that layer",
-        "what is the first row?": "the first row is the embedding",
-        "what is expected?": "Norms usually grow with depth",
+        "what is a cell?": "a word the most probable next token at that depth",
+        "what is expected?": "Early rows often read like noise or like the token itself",
         "how do I see something else?": "v turns to the next view",
         "what do up and down do?": "Up and down move by layers",
         "what do the colours stand for?": "The lower border prints what the ends of the colours",
-        "who says so?": "Elhage et al. 2021",
+        "who says so?": "nostalgebraist 2020",
     },
     "next-token": {
         "what is it?": "The most probable tokens to follow the token under the cursor",
@@ -276,7 +275,7 @@ async def test_the_first_keys_come_first(opened: Open) -> None:
         rows = session.screen_text().split("\n")
         shown = [said for _, said in BASICS if any(said in row for row in rows)]
         assert len(shown) == len(BASICS), "all of them without scrolling"
-        assert any("How does the stream grow?" in row for row in rows)
+        assert any("When does it know?" in row for row in rows)
 
 
 async def test_keys_are_grouped_by_area(opened: Open) -> None:
@@ -298,13 +297,13 @@ async def test_typing_searches_the_help_and_esc_comes_back(opened: Open, first: 
         await session.press(*(["slash"] if first else []), *"ablate")
         text = session.screen_text()
         assert "ablate what is under the cursor, or restore it" in text
-        assert "How does the stream grow?" not in text
+        assert "When does it know?" not in text
         await session.press("space", *"blorp")
         assert NOTHING in session.screen_text()
         await session.press("enter")
         assert NOTHING in session.screen_text()
         await session.press("escape")
-        assert "How does the stream grow?" in session.screen_text()
+        assert "When does it know?" in session.screen_text()
         await session.press("escape")
         assert len(session.app.screen_stack) == 1
         assert session.app.text == "The capital of France is"
@@ -319,7 +318,7 @@ async def test_typing_searches_the_help_and_esc_comes_back(opened: Open, first: 
         ("verified", "checked on this model"),
         ("marks", "checked on this model"),
         ("special token", "◇"),
-        ("embedding first row", "the first row is the embedding"),
+        ("tuned lens translator", "A tuned lens corrects for that"),
     ],
 )
 async def test_the_search_finds_keys_marks_and_explanations(

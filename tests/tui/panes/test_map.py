@@ -36,7 +36,7 @@ async def test_a_letter_asks_once_in_each_view(
 
 async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: Open) -> None:
     async with opened(prompt=" ".join("abcdefghijklmnopqrstuvwxyz" * 8)) as session:
-        await session.press("escape", "v", "v")
+        await session.press("escape", "v")
         session.app.look_at(session.app.state.move_to(position=100))
         await session.settle()
         want = next(want for want in session.engine.requests[-1].wants if want.key == "map")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.cli.launch import LaunchOptions
+from llmscope.cli.launch import LaunchOptions, opening
 from llmscope.cli.options.loading import Loader
-from llmscope.cli.options.resume import resumed
+from llmscope.cli.options.resume import resumed, unless_named
 from llmscope.errors import ScopeError
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import NOTHING, Session, left_last
@@ -59,6 +59,8 @@ WAYS = {
     "at the last token": ("escape", "up"),
     "in a detail": ("escape", "tab", "tab"),
     "in another workspace": ("escape", "4", "up"),
+    "in a pane that has all the room": ("escape", "tab", "m"),
+    "in the prompt, with a pane that has all the room": ("escape", "tab", "tab", "m", "e"),
     "with edits": ("escape", "x", "6", "tab", "space", "up", "x", "comma"),
     "with all edits off": ("escape", "x", "0"),
     "with a target and another view": ("escape", "t", "v", "v", "a", "left"),
@@ -147,9 +149,9 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
     state = session.onto(ViewState())
     assert len(state.edits) == len(session.edits)
     assert 0 <= state.chosen <= max(0, len(state.edits) - 1)
-    opening = resumed_from(session, LaunchOptions(Loader("x")))
-    assert opening.session == session
-    assert opening.load.model != "x"
+    found = resumed_from(session, LaunchOptions(Loader("x")))
+    assert found.session == session
+    assert found.load.model != "x"
 
 
 def resumed_from(session: Session, given: LaunchOptions, *said: str) -> LaunchOptions:
@@ -209,6 +211,45 @@ def test_a_folder_is_found_from_elsewhere(tmp_path: Path, monkeypatch: pytest.Mo
     assert load.adapters == ("gpt2",)
     monkeypatch.chdir(tmp_path / "there")
     assert resumed_from(session, LaunchOptions(Loader(None))).load.model == "./model"
+
+
+def test_without_a_model_it_goes_on_with_what_was_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LLMSCOPE_MODEL", raising=False)
+    assert opening(None).session is None
+    session = session_of({**record(), "folder": ""})
+    save("session", session)
+    left = opening(None)
+    assert left.session == session
+    assert left.load.model == "gpt2"
+    assert left.notice == ""
+    assert opening("gpt2").session is None, "a model that is named opens without edits"
+    monkeypatch.setenv("LLMSCOPE_MODEL", "distilgpt2")
+    assert opening(None).session is None, "the model of the settings comes first"
+    monkeypatch.setenv("LLMSCOPE_MODEL", "gpt2")
+    assert opening(None).session == session
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_on"), [(("theme", "device"), True), (("prompt",), False), (("edit",), False)]
+)
+def test_options_that_open_nothing_else_go_with_it(said: tuple[str, ...], goes_on: bool) -> None:
+    save("session", session_of(record()))
+    assert (unless_named(LaunchOptions(Loader(None)), said, None).session is not None) == goes_on
+
+
+def test_a_model_that_is_gone_is_told_and_the_default_opens(tmp_path: Path) -> None:
+    save("session", session_of({**record(), "model": str(tmp_path / "gone"), "folder": ""}))
+    given = LaunchOptions(Loader(None))
+    left = unless_named(given, (), None)
+    assert (left.session, left.load) == (None, given.load)
+    assert "the last session cannot be opened" in left.notice
+
+
+def test_a_session_that_cannot_be_read_is_set_aside_there_too(state: Path) -> None:
+    put_into(state, session={**record(), "edits": [["no edit", True]]})
+    left = unless_named(LaunchOptions(Loader(None)), (), None)
+    assert (left.session, left.notice) == (None, NOTICE)
+    assert (state / f"{STATE}.bad").exists()
 
 
 @pytest.mark.parametrize(

@@ -146,10 +146,7 @@ class ModelSwitch:
         host.placeholder.progress(event)
         if self.pending is None or host.state.info is None:
             return
-        done = size(event.done) if event.done else ""
-        of = f" of {size(event.total)}" if event.done and event.total else ""
-        parts = (f"opening {self.pending.spec}", event.stage, done + of)
-        host.note(" · ".join(filter(None, parts)), host.text_styles.dim)
+        host.note(f"opening {self.pending.spec} · {amount_of(event)}", host.text_styles.dim)
 
     def opened(self, host: Host, event: Opened) -> bool:
         """Take over a model that was loaded.
@@ -202,6 +199,14 @@ class ModelSwitch:
         self.pending = None
         host.note("", host.text_styles.dim)
         return pending
+
+
+def amount_of(event: Loading) -> str:
+    """Return the stage of a load and its bytes: `reading the weights · 30.0 MB of 93.0 MB`."""
+    if not event.done:
+        return event.stage
+    of = f" of {size(event.total)}" if event.total else ""
+    return f"{event.stage} · {size(event.done)}{of}"
 
 
 def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:

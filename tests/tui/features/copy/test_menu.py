@@ -364,7 +364,7 @@ async def test_a_file_is_replaced_only_when_asked_twice(opened: Open, folder: Pa
         assert (folder / "b.txt").read_text() == "mine too"
         await session.press("enter")
         assert (folder / "a.txt").read_text() == "mine"
-        assert "Residual stream · norm" in (folder / "b.txt").read_text()
+        assert "Logit lens" in (folder / "b.txt").read_text()
         assert len(session.app.screen_stack) == 1
 
 

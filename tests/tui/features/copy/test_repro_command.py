@@ -126,7 +126,8 @@ async def wander(
     app.look_at(some_scene(app.state, model, chance))
     await settled(app, pilot)
     app.grid.open(workspace)
-    await pilot.press("escape", *(["E"] * chance.choice((0, 0, 0, 1, 2))))
+    leaving = ["escape"] if app.in_prompt else []  # in the figures it stops the work
+    await pilot.press(*leaving, *(["E"] * chance.choice((0, 0, 0, 1, 2))))
     await settled(app, pilot)
     for _ in range(chance.randint(0, 10)):
         await pilot.press(chance.choice(KEYS))
