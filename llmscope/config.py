@@ -6,7 +6,7 @@ device = "cpu"
 theme = "abyss"
 
 [keys]
-copy = "ctrl+y"
+copy = "Y"
 ```
 
 Each setting has the name of the command-line option of the same meaning, and its environment

@@ -88,9 +88,13 @@ class ReplayPane(FigurePane):
                 return super().heading(shown)
         return _title(shown.figure)
 
-    def turn(self, state: ViewState) -> ViewState | None:
+    def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Return None, because the figure has only one view."""
         return None
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return one view: the one of the file."""
+        return (0,)
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return None, because there is no pass to edit."""

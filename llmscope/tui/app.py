@@ -29,6 +29,7 @@ from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBController
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.features.undo import UndoController
 from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
 from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.prompt.chat_template import ChatTemplate
@@ -141,6 +142,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.context = ContextController()
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
+        self.undo = UndoController()
         self.requests = RequestScheduler(self, self.set_timer)
         self.tour_offer: Widget | None = None
         self.messages: deque[Notice] = deque(maxlen=LOGGED)
@@ -500,7 +502,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """
         self.state = state
         self.chat, self.context = self.chat.anew(), ContextController()
-        self.walkthrough = WalkthroughPlayer()
+        self.walkthrough, self.undo = WalkthroughPlayer(), UndoController()
         vars(self).pop("generation", None)  # made anew on its next use
         self.comparison.prompt_b = None
         self.cost = self.work = None
@@ -517,6 +519,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         stopped = self.figures.stopped
         if stopped:  # also where nothing can move yet, as in a prompt whose first pass was stopped
             self.figures.repeat()
+        self.undo.moved(self, self.state, state)
         if state != self.state or stopped:
             self.state = state
             self.requests.moved(patiently=patiently)
@@ -750,6 +753,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
         self.look_at(message.state)
 
+    def on_figure_pane_title_clicked(self) -> None:
+        """Open the menu of the views of the pane, which the click has focused."""
+        BY_NAME["views"].run(self)
+
     def on_figure_pane_zoomed(self) -> None:
         """Maximize or restore a pane on a double click."""
         self.grid.maximize()
@@ -772,7 +779,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     @on(KeyLine.Chosen)
     @on(TabBar.Chosen)
-    def _chosen(self, message: KeyLine.Chosen | TabBar.Chosen) -> None:
+    @on(Header.Chosen)
+    def _chosen(self, message: KeyLine.Chosen | TabBar.Chosen | Header.Chosen) -> None:
         BY_NAME[message.action].run(self)
 
     @on(Input.Changed)

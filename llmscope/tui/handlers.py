@@ -33,16 +33,6 @@ def right(host: Host) -> None:
     host.look_at(host.grid.pane.side(host.state, 1))
 
 
-def turn(host: Host) -> None:
-    """Show the next view of the pane, or of the main figure if the pane has only one."""
-    grid, state = host.grid, host.state
-    turned = grid.pane.turn(state) or grid.panes[grid.workspace.spine].turn(state)
-    if turned is None:
-        host.tell(grid.pane.one_view, "warning")
-    else:
-        host.look_at(turned)
-
-
 def show_workspace(host: Host, at: int) -> None:
     """Show the workspace at an index; a prompt that has the focus keeps it."""
     workspace = host.grid.workspaces[at]
@@ -84,24 +74,6 @@ def leave(host: Host) -> None:
 def edit_prompt(host: Host) -> None:
     """Go back to the prompt."""
     host.screen.set_focus(host.editor)
-
-
-def undo(host: Host) -> None:
-    """Undo the last change of the prompt, as the editor does."""
-    editor = host.prompts.active
-    before = editor.text
-    editor.undo()
-    if editor.text == before:
-        host.tell("nothing to undo in the prompt")
-
-
-def redo(host: Host) -> None:
-    """Make the last change of the prompt again that was undone."""
-    editor = host.prompts.active
-    before = editor.text
-    editor.redo()
-    if editor.text == before:
-        host.tell("nothing to redo in the prompt")
 
 
 def chat(host: Host) -> None:
@@ -244,7 +216,7 @@ def cancel(host: Host) -> None:
 
 
 def stop(host: Host) -> None:
-    """Suspend the program, as ctrl+z does everywhere; give the terminal back meanwhile."""
+    """Suspend the program, and give the terminal back meanwhile."""
     if not host.may("stop"):
         return
     if can_be_resumed():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.generation.generation import Generation
     from llmscope.tui.features.models.model_switch import ModelSwitch
     from llmscope.tui.features.save.dialog import Save
+    from llmscope.tui.features.undo import UndoController
     from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
     from llmscope.tui.mode import LiveMode
     from llmscope.tui.pane_grid import PaneGrid
@@ -118,6 +119,10 @@ class Host(Protocol):
     @property
     def walkthrough(self) -> WalkthroughPlayer:
         """The walkthrough's history and autoplay."""
+
+    @property
+    def undo(self) -> UndoController:
+        """Undo and redo, of the prompt and of the edits."""
 
     @property
     def editor(self) -> PromptEditor:

@@ -292,6 +292,8 @@ class PaneGrid(Container):
         """Return what moves the border at an offset in the grid; None if no border is there."""
         for above, below in self._borders():
             lower = self.areas[below]
+            if self.panes[below].on_title(at.x - lower.x, at.y - lower.y):
+                continue
             if at.y in (lower.y - 1, lower.y) and lower.x <= at.x < lower.x + lower.width:
                 return lambda to: self._move_border(above, below, to.y - self.areas[below].y)
         second = self._second_column

@@ -2,7 +2,7 @@
 
 ```toml
 [keys]
-copy = "ctrl+y"
+copy = "Y"
 token-left = "left,a"
 ```
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
     from llmscope.tui.dialogs import history_picker
-    from llmscope.tui.features import find
+    from llmscope.tui.features import find, views
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
     from llmscope.tui.features.copy import menu
@@ -35,6 +35,7 @@ else:
     handlers = Lazy("llmscope.tui.handlers")
     theme_switcher = Lazy("llmscope.tui.theme_switcher")
     find = Lazy("llmscope.tui.features.find")
+    views = Lazy("llmscope.tui.features.views")
     edits = Lazy("llmscope.tui.features.edits.controller")
     generation = Lazy("llmscope.tui.features.generation.generation")
     context = Lazy("llmscope.tui.features.context.controller")
@@ -172,8 +173,24 @@ FIGURES = (
         "pane",
         "show its next view",
         "v",
-        lambda host: handlers.turn(host),
+        lambda host: views.turn(host, 1),
         words="view, next view, change view, switch view, mode, toggle view",
+    ),
+    Action(
+        "view-back",
+        "pane",
+        "show the view before",
+        "V",
+        lambda host: views.turn(host, -1),
+        words="previous view, view before",
+    ),
+    Action(
+        "views",
+        "pane",
+        "choose one of its views",
+        "d",
+        lambda host: views.choose(host),
+        words="views, menu of views, list of views, choose view, modes",
     ),
     Action(
         "attention-mode",
@@ -700,9 +717,9 @@ PROGRAM = (
     Action(
         "undo",
         "prompt",
-        "undo the last change",
-        "",
-        lambda host: handlers.undo(host),
+        "undo the last change of the prompt, or of the edits",
+        "ctrl+z",
+        lambda host: host.undo.undo(host),
         "anywhere",
         words="undo, revert, step back, take back a change",
     ),
@@ -710,8 +727,8 @@ PROGRAM = (
         "redo",
         "prompt",
         "redo what was undone",
-        "",
-        lambda host: handlers.redo(host),
+        "ctrl+y",
+        lambda host: host.undo.redo(host),
         "anywhere",
         words="redo, repeat",
     ),
@@ -801,7 +818,7 @@ PROGRAM = (
         "stop",
         "program",
         "suspend it; the shell's fg resumes it",
-        "ctrl+z",
+        "Z",
         lambda host: handlers.stop(host),
         words="suspend, background, shell, bg, fg, job control",
     ),

@@ -19,7 +19,7 @@ from llmscope.tui.actions.types import ESSENTIAL, listed
 from llmscope.tui.dialogs.ranking import Searchable, ranked
 from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.panes import FigurePane
-from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_WORDS, MAP_VIEWS
+from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.theme_switcher import all_names, choose
 from llmscope.tui.widgets.choice_list import MARK, Choice, Choices, fitted, spans
 
@@ -124,53 +124,27 @@ def _added_panes(host: Host) -> Iterator[PaletteEntry]:
 
 def _views(host: Host) -> Iterator[PaletteEntry]:
     """Yield the views of all panes that have several."""
+    if not host.mode.offers("map-view"):
+        return
+    # A lens that has a pane of its own is asked there.
+    elsewhere = {next(iter(one.snapshot_modes()), "") for one in host.grid.panes.values()}
     for key, pane in host.grid.panes.items():
-        if not host.mode.offers("map-view"):
-            return
-        for mode, found_by, show in _views_of(host, key, pane):
+        title = display_text(pane.called).removeprefix("the ")
+        for index, mode in enumerate(pane.views if len(pane.views) > 1 else ()):
+            words = pane.view_words.get(mode, mode.replace("-", " "))
+            name, *synonyms = phrases(words)
+            asked = MAP_VIEWS[index].lens if key == "map" else ""
+            question = _asked(asked) if asked and asked not in elsewhere else ""
+            found_by = Searchable(
+                f"{title[:1].upper()}{title[1:]}: {name}", tuple(synonyms), question
+            )
+            show = partial(_show_view, host, key, index)
             yield PaletteEntry(f"view-{key}-{mode}", VIEW, found_by, show)
-
-
-def _views_of(
-    host: Host, key: str, pane: FigurePane
-) -> Iterator[tuple[str, Searchable, Callable[[], None]]]:
-    title = display_text(pane.called).removeprefix("the ")
-    title = title[:1].upper() + title[1:]
-
-    def made(said: str, question: str) -> Searchable:
-        name, *synonyms = phrases(said)
-        return Searchable(f"{title}: {name}", tuple(synonyms), question)
-
-    if key == "map":
-        # A lens that has a pane of its own is asked there.
-        elsewhere = {next(iter(one.snapshot_modes()), "") for one in host.grid.panes.values()}
-        for index, view in enumerate(MAP_VIEWS):
-            question = "" if view.lens in elsewhere else _asked(view.lens)
-            found_by = made(f"{view.title}, {view.words}", question)
-            yield f"{view.lens}-{view.mode}", found_by, partial(_show_map_view, host, index)
-    elif key == "attention":
-        for index, mode in enumerate(ATTENTION_MODES):
-            found_by = made(ATTENTION_WORDS.get(mode, mode), "")
-            yield mode, found_by, partial(_show_attention, host, index)
-    elif len(pane.views) > 1:
-        for index, mode in enumerate(pane.views):
-            found_by = made(pane.view_words.get(mode, mode.replace("-", " ")), "")
-            yield mode, found_by, partial(_show_view, host, key, index)
-
-
-def _show_map_view(host: Host, index: int) -> None:
-    host.grid.enter("map")
-    host.look_at(replace(host.state, view=index))
-
-
-def _show_attention(host: Host, index: int) -> None:
-    host.grid.enter("attention")
-    host.look_at(replace(host.state, attention=index))
 
 
 def _show_view(host: Host, key: str, index: int) -> None:
     host.grid.enter(key)
-    host.look_at(host.state.with_view(key, index))
+    host.look_at(host.grid.panes[key].show_view(host.state, index))
 
 
 def _themes(host: Host) -> Iterator[PaletteEntry]:

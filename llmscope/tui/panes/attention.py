@@ -12,7 +12,7 @@ from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.views import ATTENTION_MODES, OF_ONE_HEAD
+from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_WORDS, OF_ONE_HEAD
 
 MARGIN, HEAD = 9, 2
 """Columns taken by the row labels, and rows taken by the column labels, in cells."""
@@ -34,6 +34,9 @@ one head, the mean and the maximum. Of a long prompt it holds the part around th
 Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
 Language Models with Attention Sinks"."""
 
+    views: ClassVar[tuple[str, ...]] = ATTENTION_MODES
+    view_words: ClassVar[Mapping[str, str]] = ATTENTION_WORDS
+
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
         """Return the modes of one head, and those that reduce all heads."""
@@ -54,6 +57,14 @@ Language Models with Attention Sinks"."""
         if count > SPAN:
             focus = replace(focus, position=state.requested_position)
         return Want(self.key, "attention", focus)
+
+    def view_index(self, state: ViewState) -> int:
+        """Return the index of the mode that is shown."""
+        return state.attention
+
+    def show_view(self, state: ViewState, index: int) -> ViewState:
+        """Return the view state with one of the modes."""
+        return replace(state, attention=index)
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the head under the cursor."""

@@ -47,10 +47,6 @@ class LensPane(FigurePane):
         asked = {name: getattr(whole, name) for name in self.asks}
         return Want(self.key, self.lens, Focus(mode=state.view_of(self.key, self.views), **asked))
 
-    def turn(self, state: ViewState) -> ViewState | None:
-        """Return the view state with the next mode; None if there is only one."""
-        return state.with_next_view(self.key, self.views) if len(self.views) > 1 else None
-
 
 class HeadsPane(LensPane):
     """A score of each head; the cursor is a layer and a head."""

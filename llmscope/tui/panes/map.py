@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
@@ -36,6 +37,10 @@ Up and down move by layers, left and right by tokens; {map-view} turns to the ne
 shows the whole prompt in blocks of tokens, each by its maximum. Below is the surprisal of each \
 token. The lower border prints what the ends of the colours stand for."""
     row: ClassVar[str] = "layer"
+    views: ClassVar[tuple[str, ...]] = tuple(f"{view.lens}-{view.mode}" for view in MAP_VIEWS)
+    view_words: ClassVar[Mapping[str, str]] = {
+        f"{view.lens}-{view.mode}": f"{view.title}, {view.words}" for view in MAP_VIEWS
+    }
     _tokens: Shown | None = None
 
     def want(self, state: ViewState) -> Want:
@@ -64,9 +69,13 @@ token. The lower border prints what the ends of the colours stand for."""
         """Move by `by` layers."""
         return state.move(layer=by)
 
-    def turn(self, state: ViewState) -> ViewState:
-        """Return the view state with the next view of the map."""
-        return state.with_next_map_view()
+    def view_index(self, state: ViewState) -> int:
+        """Return the index of the view that is shown, which is the place in `MAP_VIEWS`."""
+        return state.view
+
+    def show_view(self, state: ViewState, index: int) -> ViewState:
+        """Return the view state with one of the views."""
+        return replace(state, view=index)
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the layer and token of the cell."""

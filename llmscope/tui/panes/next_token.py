@@ -96,10 +96,6 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         short = sampler_in_short(shown.want.focus)
         return f"{title} · {short}" if short else title
 
-    def turn(self, state: ViewState) -> ViewState:
-        """Return the view state with the candidates after the cursor's layer, or of the model."""
-        return state.with_next_view(self.key, self.views)
-
     def candidates(self) -> list[int]:
         """Return the token ids of the candidates, in row order."""
         if self._shown is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -92,6 +92,9 @@ class FigurePane(Widget, can_focus=True):
     class Zoomed(Message):
         """Posted on a double click, to maximize the pane."""
 
+    class TitleClicked(Message):
+        """Posted on a click on the title, to choose a view."""
+
     class Sized(Message):
         """Posted after a resize: more rows may be wanted."""
 
@@ -157,9 +160,30 @@ class FigurePane(Widget, can_focus=True):
         """Return the view state after left or right: `by` tokens further, unless overridden."""
         return state.move(position=by)
 
-    def turn(self, state: ViewState) -> ViewState | None:
-        """Return the view state with the pane's next view; None if it has only one view."""
-        return None
+    def view_index(self, state: ViewState) -> int:
+        """Return the index of the view that is shown."""
+        return self.views.index(state.view_of(self.key, self.views))
+
+    def show_view(self, state: ViewState, index: int) -> ViewState:
+        """Return the view state with one of the views."""
+        return state.with_view(self.key, index)
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views that there are for this model."""
+        return range(len(self.views))
+
+    def view_name(self, index: int) -> str:
+        """Return what a view is called."""
+        mode = self.views[index]
+        return self.view_words.get(mode, mode.replace("-", " ")).partition(",")[0]
+
+    def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
+        """Return the view state with the view `by` places on; None if there is only one."""
+        offered, here = list(self.offered_views(state)), self.view_index(state)
+        if len(offered) < 2:
+            return None
+        at = offered.index(here) if here in offered else 0
+        return self.show_view(state, offered[(at + by) % len(offered)])
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit for the item under the cursor; None if it cannot be edited."""
@@ -327,10 +351,25 @@ class FigurePane(Widget, can_focus=True):
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to the click; on a double click, maximize the pane."""
         offset = event.get_content_offset(self)
-        if event.chain == 2:
+        if self.on_title(event.x, event.y) and event.chain == 1:
+            self.post_message(self.TitleClicked())
+        elif event.chain == 2:
             self.post_message(self.Zoomed())
         elif offset is not None and (hit := self._painting.hit(offset.x, offset.y)):
             self.post_message(self.Pointed(self.point(self._state, hit)))
+
+    def on_title(self, x: int, y: int) -> bool:
+        """Return whether a cell of the pane is one of its title."""
+        title: Content | None = self._border_title
+        return y == 0 and title is not None and 1 < x < 4 + title.cell_length
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Underline the title under the mouse: a click on it chooses a view."""
+        self.set_class(self.on_title(event.x, event.y), "-on-title")
+
+    def on_leave(self) -> None:
+        """Let the title be as it was."""
+        self.remove_class("-on-title")
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """Move by the wheel."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -107,12 +107,10 @@ Left and right move by tokens."""
     }
     asks: ClassVar[tuple[str, ...]] = ("position",)
 
-    def turn(self, state: ViewState) -> ViewState | None:
-        """Return the view state with the next mode; skip `score` if there is no reward model."""
-        turned = super().turn(state)
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views; without a reward model there is no score."""
         none = state.info is None or state.info.reward is None
-        skip = none and turned is not None and turned.view_of(self.key, self.views) == "score"
-        return super().turn(turned) if skip and turned is not None else turned
+        return [at for at, mode in enumerate(self.views) if mode != "score" or not none]
 
     def heading(self, shown: Shown) -> str:
         """Return a short title, since the pane is narrow."""

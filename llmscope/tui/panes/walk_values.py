@@ -66,13 +66,13 @@ vocabulary stand in the order of their numbers, the largest first."""
         """Move the cursor by `by` columns."""
         return self._walked(state, across=by)
 
-    def turn(self, state: ViewState) -> ViewState | None:
-        """Show the next weight that the step reads; after the last one, the step's output again."""
+    def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
+        """Show another weight that the step reads; after the last one, the step's output again."""
         shown = self.values_shown()
         if shown is None:
             return self._beginning(state)
         weights = shown.figure.extra["weights"]
-        return state.with_next_weight(len(weights)) if weights else None
+        return state.with_next_weight(len(weights), by) if weights else None
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the number that was clicked."""

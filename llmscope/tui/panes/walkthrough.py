@@ -164,10 +164,10 @@ A step with × could not be verified against the model: the pane in words says w
         inside = self._insides.get(layer) or followed(rows[0], *place)[1]
         return state.open_layer(layer, inside[1] - 1 if end else inside[0], inside)
 
-    def turn(self, state: ViewState) -> ViewState | None:
-        """Show the next weight that the step reads, in the values pane."""
+    def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
+        """Show another weight that the step reads, in the values pane."""
         weights = self.steps[self._chosen()]["weights"] if self.steps else ()
-        return state.with_next_weight(len(weights)) if weights else None
+        return state.with_next_weight(len(weights), by) if weights else None
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Select the step of the row."""

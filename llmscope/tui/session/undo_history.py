@@ -99,6 +99,12 @@ def _stacks(history: EditHistory) -> tuple[Any, Any]:
     return history._undo_stack, history._redo_stack
 
 
+def steps(history: EditHistory) -> tuple[int, int]:
+    """Return how many steps of an editor can be undone, and how many can be made again."""
+    undo, redo = _stacks(history)
+    return len(undo), len(redo)
+
+
 def _step(edits: Iterable[Edit]) -> Step:
     """Return the changes of one step; letters typed one after the other become one change."""
     step: list[TextChange] = []

@@ -100,12 +100,6 @@ class ViewState(EditList):
         """Return which of its views a pane shows."""
         return views[dict(self.turns).get(pane, 0) % len(views)]
 
-    def with_next_view(self, pane: str, views: Sequence[str]) -> ViewState:
-        """Return the state with a pane's next view."""
-        turns = dict(self.turns)
-        turns[pane] = (turns.get(pane, 0) + 1) % len(views)
-        return replace(self, turns=tuple(turns.items()))
-
     def with_view(self, pane: str, view: int) -> ViewState:
         """Return the state with one of a pane's views, by its index."""
         return replace(self, turns=tuple({**dict(self.turns), pane: view}.items()))
@@ -229,11 +223,11 @@ class ViewState(EditList):
         """Return the state with the cursor on a value of the step, or of its weight on screen."""
         return replace(self, focus=replace(self.focus, cell=cell))
 
-    def with_next_weight(self, count: int) -> ViewState:
-        """Return the state with the step's next weight of `count`; after the last, its output."""
+    def with_next_weight(self, count: int, by: int = 1) -> ViewState:
+        """Return the state with another weight of a step's `count`; beyond them, its output."""
         weight = self.focus.weight
-        following = 0 if weight is None else weight + 1
-        shown = following if following < count else None
+        at = ((count if weight is None else weight) + by) % (count + 1)
+        shown = at if at < count else None
         return replace(self, focus=replace(self.focus, weight=shown, cell=None))
 
     def open_layer(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
@@ -248,10 +242,6 @@ class ViewState(EditList):
             head=self.focus.head + head if head else None,
             position=self.focus.position + position if position else None,
         )
-
-    def with_next_map_view(self, by: int = 1) -> ViewState:
-        """Return the state with the map's next view."""
-        return replace(self, view=(self.view + by) % len(MAP_VIEWS))
 
     def with_next_adapter(self) -> ViewState:
         """Return the state with the next adapter; after the last one, the base model."""

@@ -55,7 +55,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("token-right", "token", pair="token-left"),
         Hint("down", "row", pair="up"),
         Hint("edit", "edit"),
-        Hint("edit-zero", "zero", only=("what-if",)),
+        Hint("edit-zero", "ablate", only=("what-if",)),
         Hint("edit-write", "write", only=("what-if",)),
         Hint("pane-next", "pane"),
         Hint("adapter", "adapter", only=("stages",)),
@@ -79,7 +79,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
             "map-view", "view", only=("heads", "answer", "context", "what-if", "compare", "stages")
         ),
         Hint("versus", "versus", only=("answer",)),
-        Hint("edit-zero", "zero", only=("overview", "heads", "neurons", "answer")),
+        Hint("edit-zero", "ablate", only=("overview", "heads", "neurons", "answer")),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),
         Hint("palette", "commands"),

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
+from textual import events
 from textual.content import Content
+from textual.message import Message
+from textual.style import Style
 from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
@@ -33,13 +36,41 @@ class Header(Widget):
         banner: text for the right side instead of the cost of the pass.
     """
 
+    class Chosen(Message):
+        """Posted when the model is clicked, with the name of the action that it stands for."""
+
+        action = "models"
+
     def __init__(self, theme: Theme, spec: str, banner: Sequence[Part] = ()) -> None:
         super().__init__(id="header")
         self._text_styles = text_styles(theme)
         self._left: list[Part] = [(display_text(spec, whitespace=True), 0)]
         self._right: list[Part] = list(banner)
         self._banner = tuple(banner)
-        self._edits = 0
+        self._edits = self._named = 0
+        self._pointed = False
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Underline the model's name under the mouse: a click on it opens another model."""
+        self._point(self._on_name(event))
+
+    def on_leave(self) -> None:
+        """Let the model's name be as it was."""
+        self._point(False)
+
+    def on_click(self, event: events.Click) -> None:
+        """Open another model by a click on the name of this one."""
+        if self._on_name(event):
+            self.post_message(self.Chosen())
+
+    def _on_name(self, event: events.MouseEvent) -> bool:
+        offset = event.get_content_offset(self)
+        return offset is not None and offset.x < self._named
+
+    def _point(self, pointed: bool) -> None:
+        if pointed != self._pointed:
+            self._pointed = pointed
+            self.refresh()
 
     def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
@@ -99,11 +130,13 @@ class Header(Widget):
         if self._edits:
             name = (f"{name[0]}{JOINT}{self._edits} edit{'s' * (self._edits != 1)}", 0)
         left, right = fit_sides([name, *parts], self._right, width)
+        self._named = cell_len(left[0])
         named, rest = left[0], "".join(JOINT + part for part in left[1:])
         after = JOINT.join(right)
         gap = max(1, width - cell_len(named + rest) - cell_len(after))
         return Content.assemble(
-            (named, self._text_styles.strong), (f"{rest}{' ' * gap}{after}", self._text_styles.dim)
+            (named, self._text_styles.strong + Style(underline=self._pointed)),
+            (f"{rest}{' ' * gap}{after}", self._text_styles.dim),
         )
 
 

@@ -308,9 +308,9 @@ async def test_borders_are_dragged(opened: Open) -> None:
         grid, pilot = session.app.grid, session.pilot
         before = dict(grid.areas)
         lower = before["attention"]
-        await pilot.mouse_down("#grid", offset=(lower.x + 5, lower.y))
-        await pilot.hover("#grid", offset=(lower.x + 5, lower.y + 3))
-        await pilot.mouse_up("#grid", offset=(lower.x + 5, lower.y + 3))
+        await pilot.mouse_down("#grid", offset=(lower.x + 44, lower.y))
+        await pilot.hover("#grid", offset=(lower.x + 44, lower.y + 3))
+        await pilot.mouse_up("#grid", offset=(lower.x + 44, lower.y + 3))
         await session.settle()
         assert grid.areas["attention"].y == lower.y + 3
         assert grid.areas["next-token"].height == before["next-token"].height + 3

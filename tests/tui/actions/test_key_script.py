@@ -112,7 +112,7 @@ def test_keys_do_what_they_do_on_the_screen() -> None:
         ("y n", "n", "clipboard"),
         ("e ctrl+a ctrl+x", "ctrl+x", "clipboard"),
         ("M", "M", "machine"),
-        ("ctrl+z", "ctrl+z", "stops"),
+        ("Z", "Z", "stops"),
         ("7 n", "n", "by itself"),
         ('ctrl+p type:"theme: light" down enter', "enter", "--theme"),
     ],

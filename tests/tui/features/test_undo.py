@@ -1,0 +1,48 @@
+"""Undo covers the text and the edits of the pass, in the order in which they changed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.conftest import PROMPT, Open
+
+
+async def test_an_ablation_is_undone_and_redone(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2", "x")
+        edit = session.app.state.in_force
+        assert len(edit) == 1
+        await session.press("ctrl+z")
+        assert session.app.state.in_force == ()
+        await session.press("ctrl+y")
+        assert session.app.state.in_force == edit
+        await session.press("ctrl+z", "ctrl+z")
+        assert session.app.state.in_force == ()
+
+
+@pytest.mark.parametrize("place", ["prompt", "figures"])
+async def test_text_and_edits_come_back_in_their_order(opened: Open, place: str) -> None:
+    async with opened() as session:
+        app = session.app
+        await session.press("!", "escape", "2", "x", "right", "x", "e", "?", "?")
+        assert app.text == f"{PROMPT}!??"
+        both = app.state.in_force
+        assert len(both) == 2
+        await session.press("end" if place == "prompt" else "escape")
+        seen = []
+        for _ in range(4):
+            await session.press("ctrl+z")
+            seen.append((app.text, len(app.state.in_force)))
+        assert seen == [(f"{PROMPT}!", 2), (f"{PROMPT}!", 1), (f"{PROMPT}!", 0), (PROMPT, 0)]
+        for _ in range(4):
+            await session.press("ctrl+y")
+        assert (app.text, app.state.in_force) == (f"{PROMPT}!??", both)
+
+
+async def test_a_new_edit_ends_what_could_be_redone(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2", "x", "ctrl+z", "right", "x")
+        now = session.app.state.in_force
+        await session.press("ctrl+y")
+        assert session.app.state.in_force == now
+        assert "nothing to redo" in session.screen_text()
