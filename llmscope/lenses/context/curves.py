@@ -24,10 +24,10 @@ GAIN = "Surprisal of the answer by number of examples"
 def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterator[Figure]:
     """Yield the change of the update with each example or token of the context. [layer, prefix]"""
     from llmscope.record.context.low_rank import Unpatchable
-    from llmscope.record.context.split import example_ends
+    from llmscope.record.context.split import example_ends, labels_with_lines
     from llmscope.record.context.trajectory import trajectory
 
-    labels = recording.prompt.labels
+    labels = labels_with_lines(recording.prompt)
     ends = tuple(range(query.kept + 1, before + 1))
     if mode == "lines":
         ends = example_ends(labels, query.kept, before)
@@ -93,7 +93,7 @@ def gain(
         ValueError: the answer is empty, or has ids outside of the vocabulary.
     """
     from llmscope.record.context.example_gain import surprisals
-    from llmscope.record.context.split import example_ends
+    from llmscope.record.context.split import example_ends, labels_with_lines
 
     answer = _answer(recording, query, focus)
     anatomy = recording.subject.anatomy
@@ -107,7 +107,7 @@ def gain(
         )
         return
     ids, asked = recording.prompt.ids, query.ids[query.kept :]
-    ends = (query.kept, *example_ends(recording.prompt.labels, query.kept, before))
+    ends = (query.kept, *example_ends(labels_with_lines(recording.prompt), query.kept, before))
     tokens = np.full((len(ends), len(answer)), np.nan, dtype=np.float32)
     text = _text(recording, answer)
     for place, end in enumerate(ends):

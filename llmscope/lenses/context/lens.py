@@ -64,7 +64,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     largest logit, or four roundings in half precision.
     """
     from llmscope.record.context.low_rank import Unpatchable
-    from llmscope.record.context.split import last_line, query_of
+    from llmscope.record.context.split import labels_with_lines, last_line, query_of
 
     lesson = recording.subject.lesson
     if lesson is not None and focus.mode in ("last", "query"):
@@ -72,7 +72,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
             return carried_figure(recording, lesson)
         except Unpatchable as finding:
             return Figure.refused("context", TITLE, str(finding))
-    before = last_line(recording.prompt.labels) if focus.context is None else focus.context
+    before = focus.context
+    if before is None:
+        before = last_line(labels_with_lines(recording.prompt))
     if before is None:
         return Figure.refused(
             "context", TITLE, "the prompt has no context: several lines, the last one the query"

@@ -173,8 +173,14 @@ def repair(
 
 
 def _unmoved(text: str, said: str, last: int, start: int, end: int) -> Span:
-    """Return a token's span; before its offsets if exactly its characters are uncovered there."""
+    """Return a token's span, where its offsets leave out characters of it that no token has.
+
+    All of them may be uncovered before its offsets, or its first ones right before them.
+    """
     bare, gap = said.strip().casefold(), text[last:start]
+    first = end - len(bare)
+    if last <= first < start and text[first:end].casefold() == bare:
+        return first, end
     if bare and gap.strip().casefold() == bare != text[start:end].strip().casefold():
         start = last + len(gap) - len(gap.lstrip())
         return start, start + len(gap.strip())

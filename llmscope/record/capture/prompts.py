@@ -67,6 +67,7 @@ def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
         special=(*before.special, *after.special),
         spans=(*before.spans, *moved) if known else (),
         notices=before.notices,
+        text=before.text + after.text if known else "",
     )
 
 
@@ -88,4 +89,6 @@ def _check(subject: LoadedModel, prompt: Prompt) -> None:
 
 
 def _prompt(found: Encoded) -> Prompt:
-    return Prompt(found.ids, found.pieces, found.special, found.spans, found.notices)
+    return Prompt(
+        *(found.ids, found.pieces, found.special, found.spans, found.notices), text=found.text
+    )

@@ -103,7 +103,7 @@ class Segment:
 class Prompt:
     """Token ids with the labels that the user sees.
 
-    `spans` are the tokens' offsets in the text that they came from, if any; `notices` tell what
+    `spans` are the tokens' offsets in `text`, which they came from, if any; `notices` tell what
     happened to parts of the text that are not in the tokens.
     """
 
@@ -112,6 +112,7 @@ class Prompt:
     special: tuple[bool, ...]
     spans: tuple[tuple[int, int], ...] = ()
     notices: tuple[str, ...] = ()
+    text: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)

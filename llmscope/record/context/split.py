@@ -77,6 +77,24 @@ def query_of(
     )
 
 
+def labels_with_lines(prompt: Prompt) -> tuple[str, ...]:
+    """Return the labels of a prompt's tokens, with the line breaks of its text.
+
+    A tokenizer may drop line breaks. Then a token's label is its part of the text, up to the next
+    token's first visible character, so that a line break ends the token before it.
+    """
+    text = prompt.text
+    if "\n" not in text or any("\n" in label for label in prompt.labels):
+        return prompt.labels
+    starts = [start + _blank(text[start:end]) for start, end in prompt.spans]
+    stops = (*starts[1:], len(text))
+    return tuple(text[start:stop] for start, stop in zip(starts, stops, strict=True))
+
+
+def _blank(text: str) -> int:
+    return len(text) - len(text.lstrip())
+
+
 def last_line(labels: Sequence[str]) -> int | None:
     """Return the number of tokens before a prompt's last line; None if it has only one line.
 

@@ -8,13 +8,19 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+import llmscope
 from llmscope.export import json_text
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recording import Prompt
 from llmscope.record.context import weight_update
 from llmscope.record.context.low_rank import Unpatchable
-from llmscope.record.context.split import last_line, query_of, tokens_before
+from llmscope.record.context.split import (
+    labels_with_lines,
+    last_line,
+    query_of,
+    tokens_before,
+)
 from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.verify import verify
 from llmscope.scope import Scope
@@ -267,3 +273,27 @@ def test_the_query_sees_the_special_token_that_stays_before_it(family):
         )
         > 1e-6
     )
+
+
+def test_lines_that_a_tokenizer_drops_still_part_the_context_from_the_query():
+    """The built-in model's tokenizer makes a space of each line break."""
+    scope = llmscope.load("builtin:town")
+    recording = scope.record("dog puppy\ncow ->")
+    assert recording.prompt.notices == ()
+    assert not any("\n" in label for label in recording.prompt.labels)
+    labels = labels_with_lines(recording.prompt)
+    assert labels == ("", "dog ", "puppy\n", "cow ", "->")
+    assert last_line(labels) == 3
+    by_lines = scope.look("context")
+    by_number = scope.look("context", context=3)
+    assert by_lines.verdict.status == "verified"
+    assert (by_lines.values == by_number.values).all()
+    assert by_lines.extra["context"] == 2
+
+
+def test_labels_with_line_breaks_stay_as_they_are():
+    spans = ((0, 2), (2, 3))
+    prompt = Prompt((1, 2), ("a\n", "b"), (False, False), spans, text="a\nb")
+    assert labels_with_lines(prompt) == prompt.labels
+    ids = Prompt((1, 2), ("1", "2"), (False, False))
+    assert labels_with_lines(ids) == ids.labels
