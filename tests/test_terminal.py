@@ -65,6 +65,15 @@ class Terminal:
                 return self.text
         raise AssertionError(f"{wanted} did not appear:\n{self.text}")
 
+    def see(self, wanted):
+        """Wait until a text is on the screen, also while something moves beside it."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            self.read(0.05)
+            if wanted in self.text:
+                return
+        raise AssertionError(f"{wanted} did not appear:\n{self.text}")
+
     def type(self, text):
         for letter in text:
             self.child.send(letter)

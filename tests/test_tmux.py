@@ -108,7 +108,11 @@ def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     server = tmux.server
     server.shows("3 layers", "surprisal", "Attention")
     server.run("send-keys", "-t", "s", "B")
-    server.shows("99.98", "6 tokens", "▸B", "norm 0.559")
+    server.shows("99.98", "6 tokens", "▸B", "probability 0")
+    server.run("send-keys", "-t", "s", "Escape")
+    server.shows("e edit")
+    server.run("send-keys", "-t", "s", "v", "v", "e")  # the norm of the stream is the third view
+    server.shows("norm 0.559", "esc leave prompt")
     server.until(is_whole)
     assert server.flags().split()[0] == "1"
     grid = server.grid()

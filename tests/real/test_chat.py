@@ -1,11 +1,12 @@
 """The chat template of the real model: its ids, its answer, and who speaks."""
 
 import queue
+from functools import partial
 
 import pytest
 
 from llmscope.engine import Engine
-from llmscope.engine.events import ChatRequest, Loaded, Templated
+from llmscope.engine.events import ChatRequest, Loaded, Templated, Working
 from llmscope.models.tokenizer.roles import ChatMarks
 
 pytestmark = pytest.mark.xdist_group("smollm2")
@@ -43,7 +44,11 @@ def test_the_engine_gives_the_template_and_what_it_takes_to_read_it(smollm2):
         assert isinstance(loaded, Loaded)
         request = ChatRequest(QUESTION)
         engine.ask(request)
-        templated = events.get(timeout=60)
+        templated = next(
+            event
+            for event in iter(partial(events.get, timeout=60), None)
+            if not isinstance(event, Working)
+        )
         text = smollm2.chat.prompt(QUESTION)
         assert templated == Templated(request, text, marks=smollm2.chat.marks)
         assert loaded.info.chat == ChatMarks()  # the template did not run until it was asked for

@@ -45,7 +45,9 @@ def _seen(style: Style, tier: Tier) -> tuple[object, ...]:
 async def test_a_legend_with_few_colours_has_the_ink_of_what_it_explains(opened: Open) -> None:
     async with opened(look=RenderOptions(load_theme(), "16")) as session:
         strips = session.app.screen._compositor.render_strips()
-        (row,) = (strip for strip in strips if "─ norm " in strip.text)
-        written = {name: part.style for part in row for name in ("norm", "█") if name in part.text}
-        assert written["norm"].dim
+        (row,) = (strip for strip in strips if "─ activation " in strip.text)
+        written = {
+            name: part.style for part in row for name in ("activation", "█") if name in part.text
+        }
+        assert written["activation"].dim
         assert not written["█"].dim
