@@ -176,6 +176,10 @@ class Focus:
         )
 
 
+MISSING = ("prompt B", "context", "adapter", "reward model")
+"""What a figure may lack: see `Figure.lacking`."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """The result of a lens: the numbers and the facts needed to draw them, immutable.
@@ -217,6 +221,24 @@ class Figure:
         import numpy as np
 
         return cls(lens, title, "table", (), np.array(np.nan, dtype=np.float32), "", verdict)
+
+    @classmethod
+    def lacking(cls, lens: str, title: str, missing: str, reason: str) -> Figure:
+        """Return a refused figure that could be made if the user gave something.
+
+        Args:
+            lens: the name of the lens.
+            title: the title.
+            missing: one of `MISSING`, for `extra`.
+            reason: the reason, and how to give it.
+        """
+        return replace(cls.refused(lens, title, reason), extra={"missing": missing})
+
+    @property
+    def missing(self) -> str:
+        """Return what the user has to give for the figure; empty if nothing is missing."""
+        missing = self.extra.get("missing", "")
+        return missing if missing in MISSING else ""
 
     def axis(self, name: str) -> int | None:
         """Return the index of the axis with that name, or None."""

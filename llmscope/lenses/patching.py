@@ -94,7 +94,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     try:
         pair = _paired(recording, focus, passes)
     except _Unpaired as finding:
-        yield Figure.refused("patching", title, str(finding))
+        if focus.versus_prompt:
+            yield Figure.refused("patching", title, str(finding))
+        else:
+            yield Figure.lacking("patching", title, "prompt B", str(finding))
         return
     verdicts = [_verdict(pair, mode, layer, passes) for layer in range(recording.layers)]
     verdict = over(verdicts)

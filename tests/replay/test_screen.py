@@ -1,6 +1,7 @@
 """The replayed screen against what wrote the file: pictures, places, keys, what is saved."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -69,7 +70,7 @@ async def test_a_pane_is_that_of_the_live_screen(five):
     found = await pictures(five[".npz"], keys, tier="truecolor")
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(app.state.with_next_map_view().move_to(layer=1, head=2))
+        app.look_at(replace(app.state, view=1).move_to(layer=1, head=2))
         for key, rows in found.items():
             give_room(app.grid, key)
             await answered(app, pilot)

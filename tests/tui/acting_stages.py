@@ -14,7 +14,7 @@ MATRICES = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "dow
 def stages(want: Want, tokens: tuple[Token, ...], adapter: str | None) -> Figure:
     """An adapter that changes an MLP's matrices, more in later layers."""
     if adapter is None:
-        return Figure.refused("stages", "Stages", "no adapter is on")
+        return Figure.lacking("stages", "Stages", "adapter", "no adapter is on")
     extra = {"mode": want.focus.mode, "adapter": adapter, "position": want.focus.position}
     if want.lens == "stages" and want.key == "stages-kl":
         kl = np.linspace(0.1, 2, len(tokens), dtype=np.float32)

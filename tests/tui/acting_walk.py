@@ -100,7 +100,7 @@ def contrast(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figur
     All tokens but the first see what differs.
     """
     if versus is None:
-        return Figure.refused("contrast", "Contrast", "no prompt to hold it against")
+        return Figure.lacking("contrast", "Contrast", "prompt B", "no prompt to hold it against")
     mode, count = want.focus.mode, len(tokens)
     labels = tuple(token.text for token in tokens)
     rows = ("embed", *map(str, range(LAYERS)))

@@ -40,7 +40,7 @@ def ablation(want: Want, progress: tuple[int, int] | None = None) -> Figure:
 def patching(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figure:
     """A sweep over places; refused without a prompt B."""
     if versus is None:
-        return Figure.refused("patching", "Patching", "no prompt to patch from")
+        return Figure.lacking("patching", "Patching", "prompt B", "no prompt to patch from")
     mode = want.focus.mode
     labels = tuple(token.text for token in tokens)
     across = _HEADS if mode == "heads" else Axis("position", labels)

@@ -25,12 +25,12 @@ async def begin(session: Session) -> None:
 async def test_without_b_each_pane_says_how_to_give_one(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "8")
-        said = "no prompt B: w keeps this, W writes one"
+        said = "w keeps this prompt as B, W writes it, enter takes an example"
         assert session.screen_text().count(said) == len(PANES) - 1
         assert "W writes prompt B, w keeps this one as B" in session.screen_text()
         await session.press("w")
         assert session.engine.requests[-1].versus_prompt == session.app.text
-        assert "no prompt B" not in session.screen_text()
+        assert "needs a prompt B" not in session.screen_text()
 
 
 async def test_views_and_the_cursor_are_those_of_the_main_figure(opened: Open) -> None:

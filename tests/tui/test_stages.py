@@ -110,5 +110,5 @@ async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "9")
         text = " ".join(session.screen_text().split())
-        assert "no adapter is on" in text
-        assert "b goes round those that" in text
+        assert "needs an adapter" in text
+        assert "llmscope MODEL --adapter ADAPTER loads one" in text

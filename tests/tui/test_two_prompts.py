@@ -122,10 +122,10 @@ async def test_b_is_there_again_after_other_workspaces_and_is_one_with_the_scene
 async def test_b_can_be_emptied_while_figures_show(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
-        assert "no prompt B" not in session.screen_text()
+        assert "needs a prompt B" not in session.screen_text()
         await session.press("W", "ctrl+u")
         assert asked(session) == (A, None)
-        assert "no prompt B" in session.screen_text()
+        assert "needs a prompt B" in session.screen_text()
         await session.press("x")
         assert asked(session) == (A, "x")
 

@@ -76,15 +76,17 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     if before is None:
         before = last_line(labels_with_lines(recording.prompt))
     if before is None:
-        return Figure.refused(
-            "context", TITLE, "the prompt has no context: several lines, the last one the query"
+        return Figure.lacking(
+            *("context", TITLE, "context"),
+            "the prompt has no context: several lines, the last one the query",
         )
     try:
         query = query_of(recording.prompt, before, rows=None if focus.mode == "query" else 1)
     except ValueError:
         if focus.context is not None:
             raise
-        return Figure.refused("context", TITLE, "the prompt has nothing before its last line")
+        reason = "the prompt has nothing before its last line"
+        return Figure.lacking("context", TITLE, "context", reason)
     try:
         if focus.mode == "gain":
             return gain(recording, query, before, focus, run)

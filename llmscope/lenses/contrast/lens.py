@@ -81,7 +81,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         else:
             yield _cosines(pair, focus)
     except Unpaired as finding:
-        yield Figure.refused("contrast", title, str(finding))
+        if focus.versus_prompt:
+            yield Figure.refused("contrast", title, str(finding))
+        else:
+            yield Figure.lacking("contrast", title, "prompt B", str(finding))
 
 
 def _divergences(pair: PromptPair, focus: Focus) -> Iterator[Figure]:

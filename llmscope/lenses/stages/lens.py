@@ -84,7 +84,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield score.score(recording, focus)
     elif recording.subject.origin is None or passes.origin is None:
         title = TITLES[focus.mode.removesuffix(tokens.ALL)]
-        yield Figure.refused("stages", title, NO_ADAPTER)
+        yield Figure.lacking("stages", title, "adapter", NO_ADAPTER)
     elif focus.mode.startswith("reward"):
         yield tokens.rewards(recording, passes, focus)
     elif focus.mode.startswith("kl"):

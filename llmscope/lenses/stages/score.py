@@ -20,7 +20,7 @@ def score(recording: Recording, focus: Focus) -> Figure:
     """Return the score of the reward model after each token. [position]"""
     model = recording.subject.reward
     if model is None:
-        return Figure.refused("stages", TITLES[focus.mode], NO_REWARD)
+        return Figure.lacking("stages", TITLES[focus.mode], "reward model", NO_REWARD)
     ids, more = recording.prompt.ids, dict[str, Any]()
     values = model.scores(ids)
     final = float(values[model.end(ids)])

@@ -17,10 +17,6 @@ from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 
-HOW = (
-    "Write examples, a line each, and the new case as the last line; or part the two by a line "
-    "that is --- and nothing else. Every pane then tells what those lines did to the last one."
-)
 MEASURES = ("kl", "difference")
 
 
@@ -55,9 +51,6 @@ adapter."""
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure without its caption, the residual stream's shift as an extra column."""
         figure = _bare(shown.figure)
-        if figure.verdict.status == "refused" and "context" in figure.verdict.reason:
-            verdict = replace(figure.verdict, reason=f"{figure.verdict.reason}. {HOW}")
-            figure = replace(figure, verdict=verdict)
         shift = figure.extra.get("stream_shift", ())
         if figure.axes and len(shift) == len(figure.axes[0]):
             matrix = replace(figure.axes[1], labels=(*figure.axes[1].labels, "stream"))

@@ -18,8 +18,8 @@ from llmscope.draw.scale import BORDER
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
+from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pairs import paint_pairs
-from llmscope.tui.panes.versus import VersusPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
 from llmscope.tui.state.view_state import ViewState
@@ -51,7 +51,7 @@ ATTENTION = ("attention", "attention-difference")
 """The modes whose columns are heads."""
 
 
-class ContrastPane(VersusPane):
+class ContrastPane(LensPane):
     """Similarity or attention of the two prompts per layer, for each token that both have."""
 
     key: ClassVar[str] = "contrast"
@@ -149,7 +149,7 @@ def noted(painting: Painting, note: str, width: int, look: RenderOptions) -> Pai
     )
 
 
-class DivergencePane(VersusPane):
+class DivergencePane(LensPane):
     """The KL divergence between the predictions of the two prompts after each token."""
 
     key: ClassVar[str] = "contrast-kl"

@@ -24,7 +24,7 @@ ON, OFF, WRONG = "✓", "·", "✗"
 EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
 NONE_YET = "{edit-zero} zeroes what is under the cursor, {edit-write} writes an edit:"
 WAITS = "waits for a prompt B"
-NO_B = "no prompt B: {keep-b} keeps this, {write-b} writes one"
+NO_B = "no prompt B: {keep-b} keeps this prompt as B, {write-b} writes it"
 Fill = Callable[[str], str]
 
 

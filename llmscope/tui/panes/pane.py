@@ -21,6 +21,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
+from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.layout import UsefulRows
@@ -215,9 +216,13 @@ class FigurePane(Widget, can_focus=True):
         return self.step(state, by)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the figure to fit the pane."""
+        """Draw the figure to fit the pane; one that lacks something, as how to give it."""
         from llmscope.draw import paint
 
+        missing = shown.figure.missing
+        if missing:
+            how = self.filled(how_to_give(missing, self._state))
+            shown = replace(shown, figure=Figure.refused(shown.figure.lens, "", how))
         width, height = self.size
         stale = self._stale and self.dim
         return paint(shown.figure, width, height, self._look, focus, tokens=tokens, stale=stale)
@@ -311,6 +316,9 @@ class FigurePane(Widget, can_focus=True):
         if shown is None:
             return Content(self.called)
         status, styles = shown.figure.verdict.status, text_styles(self._look.theme)
+        if shown.figure.missing:
+            needs = f"needs {article(shown.figure.missing)}"
+            return Content.assemble(self.called.capitalize(), (f" · {needs}", styles.dim))
         first, *rest = self.heading(shown).split(" · ")
         # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART

@@ -7,18 +7,12 @@ from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.draw.grid.layout import NARROWEST_TEXT
-from llmscope.draw.painting import Painting
 from llmscope.engine.events import Want
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Focus
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.map import visible_span
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-
-NONE = (
-    "no adapter is on: llmscope MODEL --adapter ADAPTER loads one, {adapter} goes round those that "
-    "are loaded, and {teach} in {workspace-context} makes one of a context"
-)
 
 HEADINGS = {
     "kl": "KL of predictions · tuned ‖ base",
@@ -33,14 +27,6 @@ class AdapterPane(LensPane):
 
     changes: ClassVar[bool] = False
     lens: ClassVar[str] = "stages"
-
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the figure; without an active adapter, explain how to load one."""
-        alone = shown.request.adapter is None and shown.want.focus.mode != "score"
-        if alone and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, self.called, self.filled(NONE))
-            shown = replace(shown, figure=figure)
-        return super().draw(shown, focus, tokens)
 
 
 class StagesPane(AdapterPane):

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from llmscope.edits import Edit, Where
-from llmscope.tui.panes.lens import HeadsPane
-from llmscope.tui.panes.versus import VersusPane
+from llmscope.tui.panes.lens import HeadsPane, LensPane
 from llmscope.tui.state.view_state import ViewState
 
 HEADS = "heads"
@@ -55,7 +54,7 @@ The title says how many cells are there."""
         return replace(edit, action="mean") if edit is not None and "mean" in mode else edit
 
 
-class PatchingPane(VersusPane):
+class PatchingPane(LensPane):
     """How much of prompt B's answer patching each place recovers."""
 
     key: ClassVar[str] = "patching"

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from llmscope.figure import Focus
-from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
+from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import HEADS, INFO, LAYERS, tokenize
 
 TOKENS = tokenize("The capital of France is")
@@ -63,16 +63,6 @@ def test_a_candidate_is_forgotten_on_another_token_unless_pinned() -> None:
 def test_a_neuron_is_forgotten_on_another_layer() -> None:
     assert ready().move_to(neuron=3).move(layer=-1).focus.neuron is None
     assert ready().move_to(neuron=3).move(head=1).focus.neuron == 3
-
-
-def test_views_go_round() -> None:
-    state = ready()
-    seen = []
-    for _ in MAP_VIEWS:
-        seen.append(state.map_view)
-        state = state.with_next_map_view()
-    assert tuple(seen) == MAP_VIEWS
-    assert state.map_view == MAP_VIEWS[0]
 
 
 def test_nothing_moves_before_the_model_is_known() -> None:

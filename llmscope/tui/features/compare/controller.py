@@ -45,13 +45,20 @@ def write_b(host: Host) -> None:
     host.screen.set_focus(host.prompts.b)
 
 
-def take(host: Host, pair: DemoPair) -> None:
-    """Load an example pair of prompts with its word lists."""
+def take(host: Host, pair: DemoPair, *, stay: bool = False) -> None:
+    """Load an example pair of prompts with its word lists.
+
+    Args:
+        host: the app.
+        pair: the pair.
+        stay: stay in the workspace on screen instead of showing Compare.
+    """
     if pair not in pairs_for(host.source.spec):
         spec = display_text(host.source.spec, whitespace=True)
         host.tell(f"{pair.title}: nothing that {spec} could read", "warning")
         return
-    host.grid.show(BY_NAME[NAME])
+    if not stay:
+        host.grid.show(BY_NAME[NAME])
     state = hold_words(host.state.against(pair.b), pair.words)
     if host.text == pair.a:
         host.look_at(state)
@@ -71,6 +78,10 @@ def enter(host: Host) -> None:
     place = pane.leads_to(host.state)
     if picked is not None:
         take(host, picked)
+    elif pane.shown is not None and pane.shown.figure.missing:
+        from llmscope.tui.features import examples
+
+        examples.take(host, pane.shown.figure.missing)
     elif place is not None:
         workspace, key = place
         host.grid.show(BY_NAME[workspace])
