@@ -6,7 +6,7 @@ from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.formats import Document, Format, formats, pictures
 from llmscope.export.json import about_dict, json_text, snapshot_dict, snapshot_schema
 from llmscope.export.notebook import mimebundle
-from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib
+from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib, prepare_matplotlib
 from llmscope.export.provenance import provenance, provenance_of
 from llmscope.export.render import (
     content,
@@ -35,6 +35,7 @@ __all__ = [
     "need_matplotlib",
     "pair",
     "pictures",
+    "prepare_matplotlib",
     "provenance",
     "provenance_of",
     "render",

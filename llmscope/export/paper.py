@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import ScopeError
@@ -129,6 +131,20 @@ def need_matplotlib() -> None:
             "the look paper needs matplotlib, which is not installed",
             "pip install matplotlib, or the look of the terminal",
         )
+
+
+def prepare_matplotlib(cache: Path) -> None:
+    """Have matplotlib keep its font list in a folder, unless MPLCONFIGDIR names another one.
+
+    Args:
+        cache: the folder for files that can be made again.
+
+    Raises:
+        ScopeError: matplotlib is not installed.
+    """
+    need_matplotlib()
+    if not os.environ.get("MPLCONFIGDIR"):
+        os.environ["MPLCONFIGDIR"] = str(cache / "matplotlib")
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from llmscope.cli.commands import batch
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, grouped
 from llmscope.cli.options.keys import read_keys
-from llmscope.cli.options.paper import check_look, make_ready
+from llmscope.cli.options.paper import check_look
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.prompt import PromptOptions, check_chat, read_ids, read_other, read_prompt
 from llmscope.cli.options.shared import usage
@@ -124,7 +124,10 @@ def snapshot(
         check_scale(picture.scale, output.format, on_paper)
         look = PAPER if on_paper else picture_look(picture.theme, tier, picture.ascii, output)
         if on_paper:
-            make_ready()
+            from llmscope.export import prepare_matplotlib
+            from llmscope.models.files.cache import cache_folder
+
+            prepare_matplotlib(cache_folder())
         check_chat(texts.chat, texts.system, texts.ids)
         both = focus.context is not None and texts.context_file is not None
         usage(not both, "give --context or --context-file, not both", "--context")

@@ -1,8 +1,7 @@
-"""`llmscope snapshot --look paper`: option checks, and the setup of matplotlib."""
+"""Checks of `llmscope snapshot --look paper`."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 import typer
@@ -31,17 +30,3 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) 
         reason = f"{chosen.name} is a table there, which has no axes to plot: another --mode"
         usage(shown not in chosen.tables, reason, "--look")
     return True
-
-
-def make_ready() -> None:
-    """Have matplotlib keep its font list in our cache, unless MPLCONFIGDIR names another folder.
-
-    Raises:
-        ScopeError: matplotlib is not installed.
-    """
-    from llmscope.export import need_matplotlib
-    from llmscope.models.files.cache import cache_folder
-
-    need_matplotlib()
-    if not os.environ.get("MPLCONFIGDIR"):
-        os.environ["MPLCONFIGDIR"] = str(cache_folder() / "matplotlib")

@@ -120,6 +120,31 @@ def picture(
         raise ScopeError("this figure of the file is incomplete", "another") from error
 
 
+def paper_picture(
+    shown: Shown,
+    state: ViewState,
+    format: str,  # noqa: A002
+    about: Mapping[str, Any] | None = None,
+) -> str | bytes | FilePair:
+    """Plot a whole figure for a paper: on white, with axes, without a cursor or a scrollbar.
+
+    Args:
+        shown: the figure.
+        state: the view state.
+        format: one of `llmscope.export.PAPER_FORMATS`.
+        about: the metadata; see `llmscope.tui.features.save.provenance`.
+
+    Raises:
+        ScopeError: matplotlib is not installed, or the figure is a table, which has no axes.
+    """
+    from llmscope.export import PAPER, content, prepare_matplotlib
+    from llmscope.models.files.cache import cache_folder
+
+    prepare_matplotlib(cache_folder())
+    focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
+    return content([shown.figure], format, look=PAPER, focus=focus, about=about)
+
+
 def _largest(row: Any) -> str | None:
     known = row[row == row]  # NaN is not itself
     return str(known[abs(known).argmax()]) if known.size else None

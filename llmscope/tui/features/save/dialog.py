@@ -7,14 +7,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
-from llmscope.tui.features.copy.cursor_value import picture
+from llmscope.tui.features.copy.cursor_value import paper_picture, picture
 from llmscope.tui.features.save.provenance import found_out
 from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.state.figure_store import Shown
@@ -22,6 +23,10 @@ from llmscope.tui.state.figure_store import Shown
 if TYPE_CHECKING:
     from llmscope.export import FilePair
     from llmscope.tui.host import Host
+
+
+PAPER_SUFFIXES = ("pdf", "svg", "png")
+"""The suffixes of a picture for a paper."""
 
 
 def ask(host: Host) -> None:
@@ -48,8 +53,9 @@ def free_name(key: str, layer: int, folder: Path) -> str:
 class SaveScreen(LineScreen):
     """One line at the bottom: enter saves, esc closes.
 
-    The dialog saves the figure that the pane showed when it was opened, with its provenance, which
-    is computed while the user types the name.
+    Tab changes between the picture as on the screen and one for a paper. The dialog saves the
+    figure that the pane showed when it was opened, with its provenance, which is computed while the
+    user types the name.
     """
 
     def __init__(self, host: Host, shown: Shown) -> None:
@@ -59,11 +65,30 @@ class SaveScreen(LineScreen):
         self._pane = host.grid.pane
         self._tokens = host.figures.tokens_of(shown)
         self._existing: tuple[Path, ...] = ()
+        self._paper = False
         self._known: Future[dict[str, Any]] | None = None
         key, layer = self._pane.key, max(0, self._state.focus.layer)
-        super().__init__(
-            f"save {self._pane.called} as · {suffixes()}", free_name(key, layer, Path.cwd())
-        )
+        super().__init__(self._asked(), free_name(key, layer, Path.cwd()))
+
+    def _asked(self) -> str:
+        """Return the label of the line."""
+        if self._paper:
+            listed = f"{', '.join(PAPER_SUFFIXES[:-1])} or {PAPER_SUFFIXES[-1]}"
+            return f"save {self._pane.called} for a paper as · {listed} · tab: as on the screen"
+        return f"save {self._pane.called} as · {suffixes()} · tab: for a paper"
+
+    def action_paper(self) -> None:
+        """Change between the picture as on the screen and one for a paper."""
+        self._paper = not self._paper
+        old, new = (".svg", ".pdf") if self._paper else (".pdf", ".svg")
+        if self._line.value.endswith(old):
+            self._line.value = self._line.value.removesuffix(old) + new
+            self._line.cursor_position = len(self._line.value)
+        self.say(self._asked())
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("tab", "paper", "for a paper", show=False, priority=True)
+    ]
 
     def on_mount(self) -> None:
         """Start computing the provenance."""
@@ -81,7 +106,8 @@ class SaveScreen(LineScreen):
         path = Path(event.value.strip()).expanduser()
         shown = _shown(event.value.strip())
         try:
-            save = self._save(path, format_of(path))
+            paper = self._paper or path.suffix.lower() == ".pdf"
+            save = self._save(path, format_of(path, PAPER_SUFFIXES if paper else None), paper)
             there = tuple(one for one in save.paths if one.exists() and not one.is_dir())
             if there and self._existing != there:
                 self._existing = there
@@ -89,21 +115,25 @@ class SaveScreen(LineScreen):
                 self.say(f"{name} exists: enter replaces it, or write another name")
                 return
             save.force = bool(there)
-            stores = formats()[save.format].provenance
+            stores = paper or formats()[save.format].provenance
             if not stores or save.known is None or save.known.done():
                 save.write()
             else:
                 save.later()
         except ScopeError as error:
-            self.say(f"{error} · {suffixes()}" if "suffix" in str(error) else str(error))
+            self.say(f"{error} · {self._asked()}" if "suffix" in str(error) else str(error))
             return
         except (OSError, ValueError) as error:
             self.say(f"cannot write {shown}: {display_text(str(error))}")
             return
         self.action_leave()
 
-    def _save(self, path: Path, format: str) -> Save:  # noqa: A002
+    def _save(self, path: Path, format: str, paper: bool) -> Save:  # noqa: A002
         size = self._pane.outer_size
+        told = self._host.mode.figure_metadata(self._host.source, self._shown, self._state, format)
+        if paper:
+            drawn = partial(paper_picture, self._shown, self._state, format)
+            return Save(self._host, path, format, drawn, _on_paper(told), self._known)
         made = partial(
             picture,
             self._shown,
@@ -113,7 +143,6 @@ class SaveScreen(LineScreen):
             look=self._host.look,
             tokens=self._tokens,
         )
-        told = self._host.mode.figure_metadata(self._host.source, self._shown, self._state, format)
         return Save(self._host, path, format, made, told, self._known)
 
 
@@ -124,6 +153,21 @@ def suffixes() -> str:
     order = sorted(formats().values(), key=lambda one: (one.holds == "numbers", not one.scales))
     names = [one.name for one in order]
     return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _on_paper(
+    told: Callable[[dict[str, Any] | None], dict[str, Any] | None],
+) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:
+    """Return a function of the metadata whose command makes the picture for a paper."""
+
+    def tell(provenance: dict[str, Any] | None) -> dict[str, Any] | None:
+        found = told(provenance)
+        known = (found or {}).get("provenance")
+        if found is None or known is None or not known.get("command"):
+            return found
+        return found | {"provenance": {**known, "command": f"{known['command']} --look paper"}}
+
+    return tell
 
 
 @dataclass
@@ -153,7 +197,8 @@ class Save:
         """All paths that will be written."""
         from llmscope.export import formats, sidecar_path
 
-        beside = (sidecar_path(self.path),) if formats()[self.format].sidecar else ()
+        known = formats().get(self.format)  # a pdf is of paper alone
+        beside = (sidecar_path(self.path),) if known is not None and known.sidecar else ()
         return (self.path, *beside)
 
     def write(self) -> None:

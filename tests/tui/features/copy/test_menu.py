@@ -371,10 +371,10 @@ async def test_a_file_is_replaced_only_when_asked_twice(opened: Open, folder: Pa
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("a.pdf", "names no format"),
+        ("a.docx", "names no format"),
         ("nowhere/a.txt", "cannot write"),
         ("folder.txt", "is a folder"),
-        ("\x1b[31m.pdf", "names no format"),
+        ("\x1b[31m.docx", "names no format"),
         ("x" * 300 + ".txt", "cannot write"),
     ],
 )
