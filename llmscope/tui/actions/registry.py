@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
     from llmscope.tui.dialogs import history_picker
-    from llmscope.tui.features import find, views
+    from llmscope.tui.features import enter, find, views
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
     from llmscope.tui.features.copy import menu
@@ -34,6 +34,7 @@ else:
     menu = Lazy("llmscope.tui.features.copy.menu")
     handlers = Lazy("llmscope.tui.handlers")
     theme_switcher = Lazy("llmscope.tui.theme_switcher")
+    enter = Lazy("llmscope.tui.features.enter")
     find = Lazy("llmscope.tui.features.find")
     views = Lazy("llmscope.tui.features.views")
     edits = Lazy("llmscope.tui.features.edits.controller")
@@ -525,7 +526,7 @@ COMPARE = (
         "compare",
         "go to the chosen part; take the chosen pair; an edit off or on",
         "enter",
-        lambda host: compare.enter(host),
+        lambda host: enter.enter(host),
         words="take pair, choose pair",
     ),
     *(

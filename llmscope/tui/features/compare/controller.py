@@ -10,7 +10,6 @@ from textual.widgets import Input
 from llmscope.text import VISIBLE, display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.features.compare.prompt_b import NAME
-from llmscope.tui.features.edits import controller
 from llmscope.tui.handlers import leave
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.prompt_pairs import DemoPair, pairs_for
@@ -67,27 +66,6 @@ def take(host: Host, pair: DemoPair, *, stay: bool = False) -> None:
         host.set_state(replace(state, following=True))
         host.editor.replace_all(pair.a)
     leave(host)
-
-
-def enter(host: Host) -> None:
-    """Take the selected pair, go to the chosen part, or switch the selected edit off or on."""
-    from llmscope.tui.panes.contrast import ContrastPane
-
-    pane = host.grid.pane
-    picked = pane.picked if isinstance(pane, ContrastPane) else None
-    place = pane.leads_to(host.state)
-    if picked is not None:
-        take(host, picked)
-    elif pane.shown is not None and pane.shown.figure.missing:
-        from llmscope.tui.features import examples
-
-        examples.take(host, pane.shown.figure.missing)
-    elif place is not None:
-        workspace, key = place
-        host.grid.show(BY_NAME[workspace])
-        host.grid.enter(key)
-    else:
-        controller.toggle(host)
 
 
 def onward(host: Host) -> None:
