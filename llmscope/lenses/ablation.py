@@ -94,7 +94,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     for table, done in found:
         values = table if kl else table - before
         unit = "nats" if kl else "logit"
-        said = [_said(asked, before, kl)]
+        said = [_said(recording, asked, before, kl)]
         if not of_heads:
             said.append(strongest(values, _numbers(recording), columns, unit))
         extra: dict[str, Any] = {
@@ -138,10 +138,11 @@ def _title(recording: Recording, asked: LogitTarget, focus: Focus) -> str:
     return f"Ablation · {what} {to} · Δ logit of {asked}"
 
 
-def _said(asked: LogitTarget, before: float, kl: bool) -> str:
+def _said(recording: Recording, asked: LogitTarget, before: float, kl: bool) -> str:
+    alone = "with the edits alone" if recording.edits else "with nothing ablated"
     if kl:
-        return "how far all that may come next is from what it is with nothing ablated"
-    return f"logit of {asked} with nothing ablated: {before:.4f} · below zero: a part spoke for it"
+        return f"how far all that may come next is from what it is {alone}"
+    return f"logit of {asked} {alone}: {before:.4f} · below zero: a part spoke for it"
 
 
 def _verdict(

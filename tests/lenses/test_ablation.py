@@ -264,3 +264,11 @@ def test_it_is_drawn_with_both_signs():
     )
     assert "largest, by layer.head:" in text
     assert "with nothing ablated" in text
+
+
+def test_the_caption_says_that_the_edits_stay():
+    scope = scope_of("llama")
+    scope.record(IDS, edits=["zero head 0.1"])
+    said = " ".join(scope.look("ablation").extra["caption"])
+    assert "with the edits alone" in said
+    assert "nothing ablated" not in said

@@ -24,7 +24,7 @@ def marks(look: RenderOptions) -> list[Mark]:
     def verdict(status: str) -> str:
         return f"{status} {own(VERDICT_MARKS[status])}"
 
-    space = blanks[" "] if not look.ascii else f"{blanks[' ']} {own(VISIBLE[' '])}"
+    space = blanks[" "]
     return [
         (verdict("verified"), "checked on this model: the numbers agree with it"),
         (verdict("partial"), "checked for a part only, such as some layers"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
+import numpy as np
 from rich.segment import Segment
 from textual import events
 from textual.content import Content
@@ -15,11 +17,13 @@ from textual.strip import Strip
 from textual.style import Style
 from textual.widget import Widget
 
+from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
+from llmscope.numbers import percent
 from llmscope.text import display_text
 from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import SAVED, fitting_title
@@ -372,12 +376,48 @@ class FigurePane(Widget, can_focus=True):
         return y == 0 and title is not None and 1 < x < 4 + title.cell_length
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """Underline the title under the mouse: a click on it chooses a view."""
+        """Underline the title under the mouse, and have the value of the cell under it shown."""
         self.set_class(self.on_title(event.x, event.y), "-on-title")
+        offset = event.get_content_offset(self)
+        hit = None if offset is None else self._painting.hit(offset.x, offset.y)
+        said = self.value_at(hit) if hit else ""
+        self.tooltip = Content(said) if said else None
+
+    def value_at(self, hit: Mapping[str, int]) -> str:
+        """Return the place and the value of a cell in words; empty where the figure has none.
+
+        Args:
+            hit: indices by axis name; for a missing axis, the cursor's place counts.
+        """
+        shown, focus = self._shown, self._state.focus
+        if shown is None or not shown.figure.axes or not shown.figure.values.size:
+            return ""
+        figure = shown.figure
+        places: list[int] = []
+        words: list[str] = []
+        for axis in figure.axes:
+            here = {"layer": focus.layer, "head": focus.head, "query": focus.position}
+            place = hit.get(axis.name, here.get(axis.name, focus.position))
+            if not 0 <= place < len(axis):
+                return ""
+            places.append(place)
+            label = display_text(axis.labels[place], whitespace=True)
+            words.append(f"{axis.name} {label}" if label.isdigit() else f"‹{label}›")
+        value = float(figure.values[tuple(places)])
+        if math.isnan(value):
+            return ""
+        said = percent(value) if figure.unit == "probability" else number(value)
+        names, ids = figure.extra.get("names"), figure.extra.get("ids")
+        if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
+            name = names.get(int(np.asarray(ids)[tuple(places)]), "")
+            said = f"‹{display_text(str(name), whitespace=True)}› {said}"
+        unit = "" if figure.unit == "probability" else f" {figure.unit}"
+        return f"{', '.join(words)}: {said}{unit}".strip()
 
     def on_leave(self) -> None:
         """Let the title be as it was."""
         self.remove_class("-on-title")
+        self.tooltip = None
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         """Move by the wheel."""

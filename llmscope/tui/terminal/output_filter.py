@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -13,6 +14,7 @@ from textual.filter import LineFilter, NoColor
 
 from llmscope.draw import RenderOptions
 from llmscope.draw.styles import shade
+from llmscope.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.theme.textual_theme import variables
 
 _MARKS = {
@@ -32,6 +34,7 @@ _MARKS = {
     "✓": "+",
     **dict.fromkeys("✗×", "x"),
 }
+_SPACE_MARK = re.compile(rf"{VISIBLE[' ']}(?=\S)|(?<=\S){VISIBLE[' ']}")
 GREYS = (0, 7, 8, 15)
 """Those of the sixteen colours that may be the terminal's own background."""
 
@@ -61,7 +64,11 @@ class AsciiOnly(LineFilter):
 
 @lru_cache(maxsize=4096)
 def in_ascii(text: str) -> str:
-    """Return a text with ASCII look-alikes, else question marks, of the same width."""
+    """Return a text with ASCII look-alikes, else question marks, of the same width.
+
+    The mark of a space is that of figures; between words the same sign separates remarks.
+    """
+    text = _SPACE_MARK.sub(VISIBLE_ASCII[" "], text)
     return "".join(
         char if char.isascii() else _MARKS.get(char, "?" * cell_len(char)) for char in text
     )

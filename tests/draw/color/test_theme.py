@@ -1,7 +1,7 @@
 import pytest
 
 from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
-from llmscope.draw.color.arithmetic import ANSI_NAMES, contrast, parse_hex, xterm
+from llmscope.draw.color.arithmetic import ANSI_NAMES, contrast, luminance, parse_hex, xterm
 from llmscope.draw.color.theme import one_colour, read_theme, theme_folder
 from llmscope.errors import ScopeError
 
@@ -158,3 +158,16 @@ def test_a_broken_theme_says_what_is_wrong(tmp_path, old, new, reason):
     with pytest.raises(ScopeError, match=r"mine\.toml") as caught:
         read_theme(path)
     assert reason in caught.value.message
+
+
+@pytest.mark.parametrize("name", sorted(set(theme_names()) - {"terminal"}))  # it has no ramps
+@pytest.mark.parametrize("tier", ["truecolor", "256"])
+def test_ramps_get_lighter_or_darker_at_each_step(name, tier):
+    styles = styles_for(RenderOptions(load_theme(name), tier))
+
+    def light(style):
+        return luminance(style.bgcolor.get_truecolor())
+
+    steps = [light(style) for style in styles.sequential.styles[:-1]]  # the last one: no value
+    assert steps in (sorted(steps), sorted(steps, reverse=True))
+    assert len(set(steps)) == len(steps)
