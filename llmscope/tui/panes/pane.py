@@ -407,7 +407,7 @@ class FigurePane(Widget, can_focus=True):
         if math.isnan(value):
             return ""
         said = percent(value) if figure.unit == "probability" else number(value)
-        names, ids = figure.extra.get("names"), figure.extra.get("ids")
+        names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
             name = names.get(int(np.asarray(ids)[tuple(places)]), "")
             said = f"‹{display_text(str(name), whitespace=True)}› {said}"
