@@ -229,7 +229,7 @@ class TourScreen(Dialog[None]):
         region = places(self._host)[stop.place].region
         styles, screen = text_styles(self._theme), self._size_at_first
         width = min(WIDTH, screen.width)
-        lines = wrap(self._host.user.keymap.filled(stop.text), width - 4)
+        lines = wrap(self._host.user.keymap.filled(stop.text), max(1, width - 4))
         card = self.query_one("#tour", Static)
         card.border_title = Content(stop.title)
         last = self._at == len(self._stops) - 1

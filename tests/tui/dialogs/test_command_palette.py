@@ -254,6 +254,8 @@ async def test_what_has_no_key_of_its_own_is_done_by_the_keys_of_the_palette(
         await session.press("escape")
         if action.name == "pane-map":
             await session.press("tab")
+        if action.name == "pane-sizes":
+            await session.press("ctrl+right")
         before = (*state(session), session.app.look.theme)
         await choose(session, action.full_title)
         assert (*state(session), session.app.look.theme) != before

@@ -20,6 +20,7 @@ import llmscope
 from llmscope.edits import parse
 from llmscope.engine.events import SPAN, ModelInfo
 from llmscope.figure import Figure, plain
+from llmscope.lenses.context.lens import DIFFERENCES
 from llmscope.sampler import Sampler
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.app import LlmscopeApp
@@ -162,11 +163,20 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
             await asyncio.sleep(0.02)
 
 
+OF_LOGITS = ("difference", *DIFFERENCES)
+"""Names of differences between logits, which round as the logits do, however small they are."""
+LOGIT_BOUND = 5e-4
+"""Half of the bound of the lens itself, 1e-4 of the largest logit, for logits of 10."""
+
+
 def alike(found: Any, expected: Any, where: str) -> None:
     """Equal, but for the rounding of a pass that reused what prompts share."""
     if isinstance(expected, dict):
         assert set(found) == set(expected), where
         for name in expected:
+            if name in OF_LOGITS:
+                assert found[name] == pytest.approx(expected[name], abs=LOGIT_BOUND), where
+                continue
             alike(found[name], expected[name], f"{where}.{name}")
     elif isinstance(expected, list):
         assert len(found) == len(expected), where
