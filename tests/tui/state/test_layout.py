@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,13 +27,10 @@ USEFUL = st.builds(UsefulRows, st.integers(1, 12), st.none() | st.integers(12, 5
 SHARES = st.dictionaries(st.sampled_from("abcde"), st.floats(0.01, 0.99))
 
 
-def cells(found: dict[str, Area]) -> set[tuple[int, int]]:
-    return {
-        (x, y)
-        for area in found.values()
-        for x in range(area.x, area.x + area.width)
-        for y in range(area.y, area.y + area.height)
-    }
+def overlap(one: Area, other: Area) -> bool:
+    beside = one.x + one.width <= other.x or other.x + other.width <= one.x
+    below = one.y + one.height <= other.y or other.y + other.height <= one.y
+    return not (beside or below)
 
 
 @given(
@@ -53,7 +52,9 @@ def test_panes_fill_the_grid_and_never_overlap(
     found = areas(layout, panes, (width, room), rows, arrangement, folded)
     assert set(found) == set(panes)
     assert sum(area.width * area.height for area in found.values()) == width * room
-    assert cells(found) == {(x, y) for x in range(width) for y in range(room)}
+    assert not any(overlap(one, other) for one, other in combinations(found.values(), 2))
+    assert all(one.x >= 0 and one.x + one.width <= width for one in found.values())
+    assert all(one.y >= 0 and one.y + one.height <= room for one in found.values())
     assert min(area.height for area in found.values()) >= LINE
 
 
