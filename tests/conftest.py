@@ -22,7 +22,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 
 FAST = (
-    *("draw", "export", "tui/state", "tui/widgets", "tui/session", "tui/test_request_scheduler.py"),
+    *("draw", "export", "tui/state", "tui/widgets/test_status_text.py"),
+    *("tui/panes/test_titles.py", "tui/test_request_scheduler.py"),
     *("test_arguments.py", "test_edits.py", "test_glossary.py", "test_sampler.py", "test_text.py"),
     *("test_words.py", "record/derive/test_token_stats.py"),
 )
