@@ -21,6 +21,7 @@ from textual.strip import Strip
 
 from llmscope.draw import RenderOptions
 from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.terminal.bandwidth import HIGH, LOW, TEXTUAL, Bandwidth, bandwidth
 from llmscope.tui.terminal.cell_diff import TerminalCells
 from llmscope.tui.terminal.paced_driver import PacedApp
@@ -238,9 +239,21 @@ async def test_at_rest_nothing_is_sent() -> None:
         assert driver.taken() == 0
 
 
-@pytest.mark.parametrize(("spent", "most"), [(HIGH, 12_000), (LOW, 5_000)])
-async def test_a_letter_costs_few_bytes(spent: Bandwidth, most: int) -> None:
+@pytest.mark.parametrize(
+    ("spent", "view", "most"),
+    [
+        (HIGH, "logit lens", 12_000),
+        (LOW, "logit lens", 5_000),  # a new token moves all columns, and each cell has a word
+        (HIGH, "stream norm", 12_000),
+        (LOW, "stream norm", 4_000),
+    ],
+)
+async def test_a_letter_costs_few_bytes(spent: Bandwidth, view: str, most: int) -> None:
     async with recorded(spent) as (session, driver):
+        index = [one.title for one in MAP_VIEWS].index(view)
+        session.app.look_at(replace(session.app.state, view=index))
+        await rested(session)
+        driver.taken()
         costs = []
         for key in ("space", "o", "f", "space", "a", "backspace", "backspace", "x"):
             await session.pilot.press(key)

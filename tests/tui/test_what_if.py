@@ -102,7 +102,7 @@ async def test_where_nothing_can_be_zeroed_that_is_told(opened: Open) -> None:
         app.grid.enter("next-token")
         await session.settle()
         await session.press("x")
-        assert any("nothing to zero here" in text for text in told(session))
+        assert any("nothing to ablate here" in text for text in told(session))
         await session.press("comma")
         assert any("no edit is listed" in text for text in told(session))
         assert asked(session) == ()

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from string import ascii_lowercase, digits
 from typing import TYPE_CHECKING
 
-from textual.geometry import Size
-
-from llmscope.draw.color.theme import Theme
 from llmscope.tui.features.copy.menu import Copy, CopyScreen
 
 if TYPE_CHECKING:
@@ -52,6 +48,3 @@ class ViewsScreen(CopyScreen):
     """The menu of views. The answer is the letter of one; None on any other key."""
 
     heading = "Views"
-
-    def __init__(self, rows: Sequence[Copy], theme: Theme, size: Size) -> None:
-        super().__init__(rows, theme, size)

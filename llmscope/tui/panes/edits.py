@@ -22,7 +22,7 @@ from llmscope.tui.state.view_state import ViewState
 
 ON, OFF, WRONG = "✓", "·", "✗"
 EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
-NONE_YET = "{edit-zero} zeroes what is under the cursor, {edit-write} writes an edit:"
+NONE_YET = "{edit-zero} ablates what is under the cursor, {edit-write} writes an edit:"
 WAITS = "waits for a prompt B"
 NO_B = "no prompt B: {keep-b} keeps this prompt as B, {write-b} writes it"
 Fill = Callable[[str], str]
@@ -36,7 +36,7 @@ class EditsPane(FigurePane):
     most_rows: ClassVar[int | None] = 12
     words: ClassVar[str] = "edits, list of edits, interventions, active edits"
     usage: ClassVar[str] = """\
-{edit-zero} in any pane zeroes what is under the cursor there (a head, a neuron, a layer), and \
+{edit-zero} in any pane ablates what is under the cursor there (a head, a neuron, a layer), and \
 takes that back; {edit-write} writes any edit, and in this pane the chosen one anew. What is wrong \
 stays in the line, with the reason.
 

@@ -126,7 +126,7 @@ ANSWERS = {
         "which answer?": "what the whole prompt makes likeliest",
     },
     "edits": {
-        "how do I begin?": "x in any pane zeroes what is under the cursor there",
+        "how do I begin?": "x in any pane ablates what is under the cursor there",
         "what can I write?": "steer LAYER VECTOR STRENGTH",
         "what is a layer?": "negative from the end",
         "what is shown then?": "every pane then shows the pass with all of them made",

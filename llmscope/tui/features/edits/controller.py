@@ -47,13 +47,13 @@ def _nothing(host: Host) -> str:
     if host.grid.pane.key == PANE:
         return _no_edit(host)
     return host.user.keymap.filled(
-        "nothing to zero here: a head, neuron or layer in another pane, or {edit-write} writes it"
+        "nothing to ablate here: a head, neuron or layer in another pane, or {edit-write} writes it"
     )
 
 
 def _no_edit(host: Host) -> str:
     return host.user.keymap.filled(
-        "no edit is listed: {edit-zero} zeroes what is under the cursor, {edit-write} writes one"
+        "no edit is listed: {edit-zero} ablates what is under the cursor, {edit-write} writes one"
     )
 
 
