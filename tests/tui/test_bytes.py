@@ -318,14 +318,16 @@ async def test_another_size_is_sent_whole() -> None:
 
 
 async def test_figures_are_asked_for_when_the_typing_pauses_and_letters_show_at_once() -> None:
-    async with recorded(LOW) as (session, driver):
+    async with recorded(replace(LOW, pause=600)) as (session, driver):
         before = len(session.engine.requests)
         for letter in "xyz":
             await session.pilot.press(letter)
         assert len(session.engine.requests) == before
         assert any("xyz" in "".join(row) for row in driver.shown.screen.display)
+        session.app.bandwidth = replace(LOW, pause=0.01)
+        await session.pilot.press("w")
         await rested(session)
-        assert [request.text for request in session.engine.requests[before:]] == [LONG + "xyz"]
+        assert [request.text for request in session.engine.requests[before:]] == [LONG + "xyzw"]
 
 
 async def test_answers_about_an_earlier_text_are_not_taken_during_the_pause() -> None:
