@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.waiting import short_waits
+
 # A busy machine is no reason to fail: what matters is what a test finds, not how fast it looks.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 # What decides about a change must not depend on chance: new examples are sought while developing.
@@ -49,6 +51,13 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CONFIG_HOME", "LLMSCOPE_CONFIG", "LLMSCOPE_STATE", "HF_HOME"):
             patch.setenv(name, str(home / name.lower()))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def waits():
+    """Pilots go on as soon as the app is idle."""
+    with short_waits():
         yield
 
 

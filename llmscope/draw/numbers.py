@@ -106,7 +106,9 @@ def column(
     nonzero = finite[finite > 0]
     largest = float(nonzero.max()) if nonzero.size else 0.0
     if largest >= 2 and counts(values):
-        texts = [f"{value + 0.0:.0f}" if math.isfinite(value) else missing for value in values.tolist()]
+        texts = [
+            f"{value + 0.0:.0f}" if math.isfinite(value) else missing for value in values.tolist()
+        ]
         if max(map(len, texts)) <= width:
             return [f"{text:>{width}}" for text in texts]
     narrow = width <= NARROW and largest > 1000 * float(nonzero.min(initial=np.inf))

@@ -15,23 +15,23 @@ from tests.tui.conftest import Open
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-@pytest.mark.parametrize("view", range(len(MAP_VIEWS)))
-async def test_a_letter_asks_once_in_each_view(
-    opened: Open, view: int, size: tuple[int, int]
-) -> None:
+async def test_a_letter_asks_once_in_each_view(opened: Open, size: tuple[int, int]) -> None:
     """What is asked for does not depend on how many columns the figure before had."""
-    async with opened(*size, prompt="a b") as session:
-        await session.press("escape", *["v"] * view, "e")
-        assert session.app.state.map_view == MAP_VIEWS[view]
-        for letters in (" c", " d", " e f g h i j k l m n o p q r s t u v w x y z" * 3, " c"):
-            asked = len(session.engine.requests)
-            session.app.editor.replace_all(session.app.text + letters)
-            await session.settle()
-            assert len(session.engine.requests) == asked + 1
-            want = next(want for want in session.engine.requests[-1].wants if want.key == "map")
-            if want.focus.span is not None:  # as many as fit, and one for the next letter
-                columns = session.app.grid.panes["map"].size.width
-                assert -columns - 1 <= want.focus.span[0] < 0
+    async with opened(*size) as session:
+        for view in MAP_VIEWS:
+            session.app.editor.replace_all("a b")
+            await session.press("escape")
+            assert session.app.state.map_view == view
+            for letters in (" c", " d", " e f g h i j k l m n o p q r s t u v w x y z" * 3, " c"):
+                asked = len(session.engine.requests)
+                session.app.editor.replace_all(session.app.text + letters)
+                await session.settle()
+                assert len(session.engine.requests) == asked + 1, (view.title, letters)
+                want = next(one for one in session.engine.requests[-1].wants if one.key == "map")
+                if want.focus.span is not None:  # as many as fit, and one for the next letter
+                    columns = session.app.grid.panes["map"].size.width
+                    assert -columns - 1 <= want.focus.span[0] < 0
+            await session.press("v")
 
 
 async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: Open) -> None:
