@@ -372,7 +372,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return
         if name not in PLAYING:
             self.walkthrough.stop()
+        if name not in ("undo", "redo"):
+            self._worked_with_figures()
         BY_NAME[name].run(self)
+
+    def _worked_with_figures(self) -> None:
+        if self.user.autosave and not self.prompts.active.has_focus:
+            self.user.autosave.worked()
 
     def hear(self, event: Event) -> None:
         """Post an event of the engine to the app; called from the engine's thread."""
@@ -751,6 +757,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
+        self._worked_with_figures()
         self.look_at(message.state)
 
     def on_figure_pane_title_clicked(self) -> None:

@@ -54,6 +54,10 @@ class Autosave:
             self._due = True
             host.set_timer(DELAY, lambda: self.save(host))
 
+    def worked(self) -> None:
+        """Keep the current prompt in the history: something was done with its figures."""
+        self._stays.worked()
+
     def save(self, host: Host) -> None:
         """Save the prompt now."""
         self._due = False

@@ -207,6 +207,18 @@ async def test_what_was_just_replaced_is_listed_before_it_is_written(
         assert labels(session, EARLIER)[:2] == [PROMPT, "A cat sat"]
 
 
+async def test_a_prompt_whose_figures_were_walked_is_listed_and_its_first_letters_are_not(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("llmscope.tui.session.autosave.DELAY", 1000)
+    autosave = Autosave(SPEC, "")
+    async with opened(prompt="", user=UserState(autosave=autosave)) as session:
+        await session.press(*"dog")
+        await session.press("escape", "left", "e", *"s")
+        await session.press("ctrl+z")
+        assert [one.text for one in autosave.unwritten] == ["dog"]
+
+
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [

@@ -39,9 +39,20 @@ def test_steps_of_typing_are_no_prompts() -> None:
 
 
 def test_what_stood_for_a_while_is_one() -> None:
-    assert prompts((1.0, "a cat"), (1.0 + STAY, "a cat ")) == ["a cat"]
-    assert prompts((1.0, "a cat"), (0.9 + STAY, "a cat ")) == []
+    assert prompts((1.0, "a cat"), (1.0 + STAY, "a rat")) == ["a cat"]
+    assert prompts((1.0, "a cat"), (0.9 + STAY, "a rat")) == []
     assert prompts((1.0, " \n"), (9.0, "x")) == [], "a blank text never is"
+
+
+def test_what_is_only_typed_further_is_none_unless_something_was_done_with_it() -> None:
+    assert prompts((1.0, "a cat"), (9.0, "a cat and"), end=20.0) == ["a cat and"]
+    stays = HistoryPolicy("a cat", 0.0)
+    stays.worked()
+    assert stays.changed("a cat and", 0.1) == "a cat"
+    assert stays.changed("a cat and a", 0.2) is None, "it was the text before that was worked with"
+    stays = HistoryPolicy("an example", 0.0)
+    stays.worked()
+    assert stays.left(0.1) == "an example"
 
 
 def test_what_was_replaced_as_a_whole_is_one() -> None:
