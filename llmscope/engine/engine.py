@@ -356,7 +356,14 @@ class Engine:
                 yield self._figures[key]
                 return
             figure = None
-            for figure in scope.figures(want.lens, recording, focus, cancelled=self._slot.newer):
+
+            def report(layer: int, layers: int) -> None:
+                if figure is None:  # a sweep reports its passes in its figures
+                    task = f"computing {want.lens}, layer"
+                    self._post(Working(request.serial, task, layer, layers))
+
+            cancelled = LayerProgress(self._slot.newer, len(scope.subject.anatomy.layers), report)
+            for figure in scope.figures(want.lens, recording, focus, cancelled=cancelled):
                 yield figure
             if figure is not None:
                 self._figures[key] = figure

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import POSITION, TARGET
 
 if TYPE_CHECKING:
@@ -18,7 +23,7 @@ ROUGH, WRONG = 0.05, 0.5
 and above which they are refused."""
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     """Attribute log p(target) to each token, in nats. [position], up to the focus position.
 
     Modes: `gradient`: gradient × input: Σ over the width of e · d log p / d e, with e the token's
@@ -29,7 +34,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` also baseline
     (log p of zero embeddings), steps and completeness_error = sum - (log_probability - baseline);
-    caption.
+    caption; progress: steps done and all steps, in partial figures, whose values are NaN.
 
     Refused if the model does not accept embeddings, or predicts something else from them than from
     the tokens. Integrated gradients are partial if the completeness error is above a twentieth of
@@ -37,6 +42,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     few of the steps are, most of all in models that normalize their embeddings first (RMSNorm).
     """
     from llmscope.record.analysis.saliency import (
+        STEPS,
         NoGradient,
         gradient_times_input,
         integrated_gradients,
@@ -48,34 +54,45 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         target = int(logits_after(recording, focus.position).argmax())
     recording.subject.anatomy.check_tokens((target,))
     title = f"Saliency · {NAMES[focus.mode]} · log p of ‹{label(target)}›"
-    measure = gradient_times_input if focus.mode == "gradient" else integrated_gradients
+    extra: dict[str, Any] = {
+        "mode": focus.mode,
+        "position": focus.position,
+        "target_id": target,
+        "target": label(target),
+        "special": recording.prompt.special,
+    }
+
+    def figure(values: NDArray[np.float32], verdict: Verdict, **more: Any) -> Figure:
+        axes = (Axis("position", recording.prompt.labels[: focus.position + 1]),)
+        more = extra | more
+        return Figure("saliency", title, "bars", axes, values, "nats", verdict, more)
+
+    asked = (recording, focus.position, target, run)
     try:
-        found = measure(recording, focus.position, target, run)
+        if focus.mode == "gradient":
+            found = gradient_times_input(*asked)
+        else:
+            for done, result in integrated_gradients(*asked):
+                if result is None:
+                    nothing = np.full(focus.position + 1, np.nan, np.float32)
+                    yield figure(nothing, VERIFIED, **progress(done, STEPS))
+                else:
+                    found = result
     except NoGradient as finding:
-        return Figure.refused("saliency", title, str(finding))
+        yield Figure.refused("saliency", title, str(finding))
+        return
     total = float(found.values.cpu().double().sum())
     said, complete, verdict = _completeness(found, total)
     if verdict.status == "refused":
-        return Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)
-    return Figure(
-        lens="saliency",
-        title=title,
-        kind="bars",
-        axes=(Axis("position", recording.prompt.labels[: focus.position + 1]),),
-        values=found.values.float().cpu().numpy(),
-        unit="nats",
-        verdict=verdict,
-        extra={
-            "mode": focus.mode,
-            "position": focus.position,
-            "target_id": target,
-            "target": label(target),
-            "log_probability": found.log_probability,
-            "sum": total,
-            **complete,
-            "special": recording.prompt.special,
-            "caption": (said,),
-        },
+        yield Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)
+        return
+    yield figure(
+        found.values.float().cpu().numpy(),
+        verdict,
+        log_probability=found.log_probability,
+        sum=total,
+        **complete,
+        caption=(said,),
     )
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
@@ -128,6 +129,23 @@ def test_integrated_gradients_are_means_over_midpoints_and_complete(family):
     assert abs(error) <= 1e-3 * size
     assert figure.extra["completeness_error"] == pytest.approx(error, abs=1e-6 * size)
     assert figure.verdict.status == "verified"
+
+
+def test_integrated_gradients_of_a_long_prompt_say_how_far_they_are(monkeypatch):
+    """A pass takes some of the steps; the sum is the same as that of all steps at once."""
+    scope = scope_on("gpt2")
+    asked = {"mode": "integrated", "target": TARGET, "position": POSITION}
+    whole = scope.look("saliency", **asked)
+    assert "progress" not in whole.extra
+    monkeypatch.setattr("llmscope.record.analysis.saliency.ROWS", 10 * (POSITION + 1))
+    *partial, last = scope.figures(
+        "saliency", scope.record(IDS), Focus(mode="integrated", target=TARGET, position=POSITION)
+    )
+    assert [one.extra["progress"] for one in partial] == [(done, STEPS) for done in (0, 10, 20, 30)]
+    assert all(np.isnan(one.values).all() for one in partial)
+    assert "progress" not in last.extra
+    scale = float(np.abs(whole.values).max())
+    assert last.values == pytest.approx(whole.values, abs=1e-6 * scale)
 
 
 def test_integrated_gradients_that_miss_their_sum_say_so():

@@ -75,8 +75,10 @@ def gradient_times_input(recording: Recording, position: int, target: int, run: 
 
 def integrated_gradients(
     recording: Recording, position: int, target: int, run: Run, steps: int = STEPS
-) -> Saliency:
-    """Return the mean gradient on the line from zero embeddings to the input, times the input.
+) -> Iterator[tuple[int, Saliency | None]]:
+    """Yield the mean gradient on the line from zero embeddings to the input, times the input.
+
+    Yields: the number of steps done, and the result: None until all steps are done.
 
     Raises:
         Insensitive: as for `gradient_times_input`.
@@ -85,12 +87,15 @@ def integrated_gradients(
     ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
     scores, _ = _gradients(recording, ends, target, run, position)
     shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
-    total = torch.zeros_like(embeddings)
+    total, done = torch.zeros_like(embeddings), 0
     for some in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
+        if len(some) < steps:
+            yield done, None
         _, gradients = _gradients(recording, some[:, None, None] * embeddings, target, run)
         total += gradients.sum(0)
+        done += len(some)
     values = (total / steps * embeddings).sum(-1)
-    return Saliency(values, float(scores[0]), float(scores[1]))
+    yield done, Saliency(values, float(scores[0]), float(scores[1]))
 
 
 def _embeddings(recording: Recording, position: int) -> Tensor:
