@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.plugins import forked
 from tests.plugins.packages import FORMAT, LENS, PANE, SOURCE, install
+
+pytestmark = pytest.mark.xdist_group("plugins")  # one process to fork from
 
 LOOK = ("snapshot", "builtin:sort", "--prompt", "CAB")
 
@@ -22,17 +24,17 @@ def first_here(*cases: tuple[object, ...]) -> list[object]:
 
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run llmscope with the packages of a folder installed."""
-    environ = {**os.environ, "PYTHONPATH": str(folder), "NO_COLOR": "1"}
-    environ["LLMSCOPE_STATE"] = str(folder / "state")
-    command = [sys.executable, "-m", "llmscope", *map(str, words)]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    return _run(folder, [*map(str, words)], None)
 
 
 def python(folder: Path, code: str, *words: str) -> subprocess.CompletedProcess[str]:
     """Run a program with the packages of a folder installed."""
-    environ = {**os.environ, "PYTHONPATH": str(folder), "LLMSCOPE_STATE": str(folder / "state")}
-    command = [sys.executable, "-c", code, *words]
-    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    return _run(folder, [*words], code)
+
+
+def _run(folder: Path, words: list[str], code: str | None) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "NO_COLOR": "1", "LLMSCOPE_STATE": str(folder / "state")}
+    return forked.run(words, code, folder, environ)
 
 
 @pytest.fixture
