@@ -92,9 +92,12 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         keep("llmscope.load", seconds=_run(load, setting))
     with tempfile.TemporaryDirectory() as home:
         fill_hub(Path(home) / "hub", CACHED)
+        # A cache of its own: the list reads all that llmscope has stored on this machine.
+        caches = {"HF_HOME": home, "LLMSCOPE_CACHE": str(Path(home) / "llmscope")}
+        app[app.index(setting.spec)] = str(setting.folder)
         for number in range(3 if setting.quick else 9):
             tell(f"starts: the list of {CACHED} models, {number + 1}")
-            with Program(app, setting.environment | {"HF_HOME": home}) as ours:
+            with Program(app, setting.environment | caches) as ours:
                 ours.wait_for(ANSWER)
                 ours.settle()
                 pressed = ours.send("\x0f") - ours.begun  # ctrl+o

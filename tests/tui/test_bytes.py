@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -225,6 +226,15 @@ async def rested(session: Session) -> None:
     await session.pilot.pause(0.1)
 
 
+async def until(shown: Callable[[], bool]) -> None:
+    """Wait for a frame, of which a slow link gets some a second."""
+    for _ in range(200):
+        if shown():
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("it is not shown")
+
+
 def whole(session: Session) -> list[list[tuple[object, ...]]]:
     """The cells of a repaint from nothing."""
     fresh = Screen()
@@ -322,8 +332,8 @@ async def test_figures_are_asked_for_when_the_typing_pauses_and_letters_show_at_
         before = len(session.engine.requests)
         for letter in "xyz":
             await session.pilot.press(letter)
+        await until(lambda: any("xyz" in "".join(row) for row in driver.shown.screen.display))
         assert len(session.engine.requests) == before
-        assert any("xyz" in "".join(row) for row in driver.shown.screen.display)
         session.app.bandwidth = replace(LOW, pause=0.01)
         await session.pilot.press("w")
         await rested(session)

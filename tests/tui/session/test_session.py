@@ -143,7 +143,7 @@ def test_any_value_is_refused_or_resumed(name: str, value: Any) -> None:
         session = session_of({**record(), name: value})
         session.check()
     except (ValueError, ScopeError):
-        assert value != record()[name]
+        assert json.dumps(value) != json.dumps(record()[name])  # in Python False is 0
         return
     assert decode(encode(session), Session) == session
     state = session.onto(ViewState())
