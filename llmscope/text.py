@@ -92,6 +92,11 @@ def display_text(
     return "".join(shown)
 
 
+def mark_quoted(text: str) -> str:
+    """Show the space that a token quoted in a text begins with: `‹·Paris›` for `‹ Paris›`."""
+    return text.replace("‹ ", f"‹{VISIBLE[' ']}")
+
+
 def forms(text: str, cells: bool) -> list[str]:
     """Return each character of a text, or the form that replaces it; white space is kept."""
     shown: list[str] = []

@@ -9,7 +9,7 @@ from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import SIGNS
 from llmscope.figure import Figure
-from llmscope.text import VISIBLE, VISIBLE_ASCII
+from llmscope.text import VISIBLE, VISIBLE_ASCII, mark_quoted
 
 SHARE = 4
 """At most one in this many rows is used for the caption."""
@@ -24,7 +24,7 @@ def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa
 
 
 def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noqa: A002
-    remarks = [str(remark) for remark in figure.extra.get("caption", ())]
+    remarks = [mark_quoted(str(remark)) for remark in figure.extra.get("caption", ())]
     if ascii:
         remarks = [remark.translate(_IN_ASCII) for remark in remarks]
     return [list(wrap(plain_text(remark, ascii), width)) for remark in remarks]

@@ -43,6 +43,8 @@ with torch.no_grad():
 """
 )
 LOAD = "import llmscope, sys; llmscope.load(sys.argv[1], device=sys.argv[2], dtype='float32')"
+BAR = "Loading"
+"""The first word above the bar of a load."""
 READY = " layers"
 """A word of the title line that is there once the model is."""
 ANSWER = "·Paris"
@@ -82,6 +84,7 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         with Program(screen, setting.environment) as ours:
             painted = ours.wait_for("Prompt")
             keep("llmscope.paint", seconds=painted, torch=ours.has_loaded("libtorch"))
+            keep("llmscope.bar", seconds=ours.wait_for(BAR))
         with Program(app, setting.environment) as ours:
             keep("llmscope.ready", seconds=ours.wait_for(READY))
             keep("llmscope.answer", seconds=ours.wait_for(ANSWER))

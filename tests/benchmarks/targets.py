@@ -207,6 +207,13 @@ TARGETS = (
         1.5,
         _starts("llmscope.paint", "textual.paint"),
     ),
+    Target(
+        "bar",
+        "a bar that says what is being loaded",
+        0.3,
+        lambda raw: summary(raw["starts"]["llmscope.bar"]["seconds"]),
+        "s",
+    ),
     Target("torch", "torch imported at the first paint", 0.0, _torch_at_first_paint, "of starts"),
     Target(
         "ready",
@@ -217,7 +224,7 @@ TARGETS = (
     Target(
         "answer",
         "verified figures on the screen ÷ bare imports, from_pretrained and one forward",
-        1.2,
+        0.9,
         _starts("llmscope.answer", "transformers.answer"),
     ),
     Target(

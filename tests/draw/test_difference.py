@@ -78,7 +78,7 @@ def test_our_own_signs_have_look_alikes_in_ascii_and_foreign_ones_their_codes():
     figure = Figure("x", "X", "heatmap", axes, values, "nats", extra={"caption": caption})
     shown = text(figure, ASCII)
     assert "KL(A|B)" in shown
-    assert "next after < bank>: A - B -> 1" in shown
+    assert "next after <_bank>: A - B -> 1" in shown
     assert "\\u2016" in shown
     assert shown.isascii()
 

@@ -7,10 +7,7 @@ from llmscope.tui.state.view_state import ViewState
 
 HOW = {
     "prompt B": "{keep-b} keeps this prompt as B, {write-b} writes it, {take} takes an example",
-    "context": (
-        "write lines before the last one, {context-mark} marks where they end, {take} takes an "
-        "example"
-    ),
+    "context": "lines before the last; {context-mark} marks their end; {take} takes an example",
     "adapter": (
         "llmscope MODEL --adapter ADAPTER loads one, {teach} in {workspace-context} makes one of a "
         "context, {take} opens a small built-in model that has some"

@@ -24,7 +24,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
-from llmscope.text import display_text
+from llmscope.text import display_text, mark_quoted
 from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
@@ -155,7 +155,7 @@ class FigurePane(Widget, can_focus=True):
         The place is that of the figure, not of the cursor: while a newer figure is being computed,
         title and numbers still match.
         """
-        return display_text(shown.figure.title).replace("\n", " ")
+        return mark_quoted(display_text(shown.figure.title)).replace("\n", " ")
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after up or down: `by` tokens further, unless overridden."""
