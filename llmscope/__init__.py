@@ -5,6 +5,9 @@
     recording = scope.record("The capital of France is")
     figure = scope.look("attention", layer=3, head=2)
 
+    with llmscope.wrap(model, tokenizer) as scope:  # one that is in memory, in the state it is in
+        scope.record("The capital of France is")
+
 Importing this package imports neither torch nor textual; `load` does.
 """
 
@@ -26,12 +29,22 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-__all__ = ["Axis", "Figure", "Focus", "Scope", "ScopeError", "Verdict", "__version__", "load"]
+__all__ = [
+    "Axis",
+    "Figure",
+    "Focus",
+    "Scope",
+    "ScopeError",
+    "Verdict",
+    "__version__",
+    "load",
+    "wrap",
+]
 
 if TYPE_CHECKING:
     from llmscope.errors import ScopeError
     from llmscope.figure import Axis, Figure, Focus, Verdict
-    from llmscope.scope import Scope, load
+    from llmscope.scope import Scope, load, wrap
 
 exporting.exporter = partial(import_module, "llmscope.export")
 
@@ -43,6 +56,7 @@ _HOMES = {
     "ScopeError": "llmscope.errors",
     "Scope": "llmscope.scope",
     "load": "llmscope.scope",
+    "wrap": "llmscope.scope",
 }
 
 

@@ -137,6 +137,12 @@ class InstrumentedModel:
         if "edited" in vars(self):
             self.edited.forget()
 
+    def detach(self) -> None:
+        """Drop all that was recorded and measured, and the hooks, which are on no module now."""
+        for name in ("_examined", "edited"):
+            vars(self).pop(name, None)
+        self.subject.taps = None
+
 
 def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) -> Verdict:
     """Return the verdict on a lens for a recording, except what its own numbers reveal."""

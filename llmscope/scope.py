@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -18,17 +18,19 @@ from llmscope.lenses import Lens, checked_focus, focus_from, lens, options
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
+from llmscope.models.loading.at_rest import at_rest, default_settings
 from llmscope.models.loading.load import load_model
 from llmscope.models.loading.memory import free_cache
+from llmscope.models.loading.wrap import wrapped
 from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.target import WordList, read_words, target_id
-from llmscope.record.capture.model_state import outside_inference_mode
 from llmscope.record.capture.prompts import encoded, prompt_from
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
+from llmscope.text import one_line
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -81,9 +83,32 @@ def load(
         progress=progress,
     )
     unverified = arguments.flag("unverified", unverified)
-    with set_aside(), outside_inference_mode():
+    with set_aside(), default_settings():
         subject = load_model(**checked)
     return Scope(subject, unverified=unverified)
+
+
+def wrap(model: Any, tokenizer: Any = None, *, unverified: bool = False) -> Scope:
+    """Look into a model that is in memory, such as one that is being trained.
+
+    Wrapping changes nothing: the model gives the same logits, and keeps its training mode, its
+    hooks and `requires_grad`; torch keeps its random state. Passes run in evaluation mode, and the
+    mode is put back after each call. Hooks are on the model only while a call runs.
+
+    Args:
+        model: a causal language model of transformers, on any device, also with PEFT adapters
+            (those that are active are part of it), quantised, compiled by `torch.compile`, or
+            inside DataParallel or DistributedDataParallel.
+        tokenizer: its transformers tokenizer; None: prompts are token ids.
+        unverified: show figures that failed their check too, marked as unverified.
+
+    Raises:
+        TypeError: `model` is no module, or `tokenizer` no tokenizer.
+        ScopeError: the model is sharded over processes, is no causal language model of
+            transformers, or fails on a short prompt.
+    """
+    unverified = arguments.flag("unverified", unverified)
+    return Scope(wrapped(model, tokenizer), unverified=unverified, puts_back=True)
 
 
 class Scope:
@@ -100,9 +125,13 @@ class Scope:
         latest: the latest recording.
     """
 
-    def __init__(self, subject: LoadedModel, *, unverified: bool = False) -> None:
+    def __init__(
+        self, subject: LoadedModel, *, unverified: bool = False, puts_back: bool = False
+    ) -> None:
         self._base = subject
         self._unverified = unverified
+        self._puts_back = puts_back
+        self._detached = False
         self._benches: dict[str | None, InstrumentedModel] = {}
         self._watching = True
         self.use(next(iter(subject.adapted.loaded), None))
@@ -114,13 +143,48 @@ class Scope:
             "figures with figure.save(path), or the model with scope.model.save_pretrained(folder)"
         )
 
+    def __enter__(self) -> Scope:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def __repr__(self) -> str:
+        subject = self._base
+        anatomy = subject.anatomy
+        sizes = f"{len(anatomy.layers)} layers, {anatomy.heads} heads, width {anatomy.width}"
+        gone = ", detached" if self._detached else ""
+        dtype = str(subject.dtype).removeprefix("torch.")
+        return f"<Scope {one_line(subject.name)}: {sizes}, {dtype} on {subject.device}{gone}>"
+
+    def detach(self) -> None:
+        """Let go of the model: nothing of the scope is left on it, and nothing is kept of it.
+
+        Recordings and figures stay as they are. The scope cannot be used again.
+        """
+        self.forget()
+        for bench in self._benches.values():
+            bench.detach()
+        self._detached = True
+
+    def _at_rest(self) -> AbstractContextManager[None]:
+        """Return the context in which the model is compared and run.
+
+        Raises:
+            ScopeError: the scope is detached.
+        """
+        if self._detached:
+            raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
+        return at_rest(self.model) if self._puts_back else default_settings()
+
     def use(self, adapter: str | None) -> None:
         """Switch to an adapter, or to the base model (None). Existing recordings do not change.
 
         Raises:
             ValueError: no adapter has that name.
         """
-        self._bench = self._bench_of(adapter)
+        with at_rest(self._base.model) if self._puts_back else default_settings():
+            self._bench = self._bench_of(adapter)
 
     def _bench_of(self, adapter: str | None) -> InstrumentedModel:
         if adapter is not None:
@@ -157,7 +221,7 @@ class Scope:
 
         context, query = arguments.text("context", context), arguments.text("query", query)
         special_tokens = arguments.flag("special_tokens", special_tokens)
-        with outside_inference_mode():
+        with self._at_rest():
             return teach(self, context, query, special_tokens=special_tokens)
 
     @property
@@ -183,8 +247,8 @@ class Scope:
     @property
     def recorder(self) -> Recorder:
         """The recorder of the model in use."""
-        self._compare()
-        with outside_inference_mode():
+        with self._at_rest():
+            self._compare()
             return self._bench.recorder
 
     @property
@@ -194,8 +258,8 @@ class Scope:
         They are measured on first use, before anything is recorded, and anew when the model has
         changed.
         """
-        self._compare()
-        with outside_inference_mode():
+        with self._at_rest():
+            self._compare()
             return self._bench.verdicts
 
     @property
@@ -255,27 +319,29 @@ class Scope:
         """
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
-        self._compare(whole=fresh)
-        change = self._bench.take_change()
-        if change:
-            _ = self.recorder  # probe the model anew: its vocabulary may have changed
-        tokens = self.prompt(prompt, special_tokens=special_tokens, written=written)
+        special = arguments.flag("special_tokens", special_tokens)
         wanted = [
             edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
             for at, edit in enumerate(arguments.several("edits", edits))
         ]
-        other = None
-        if versus_prompt is not None:
-            versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
-            other = self.prompt(versus_prompt, special_tokens=special_tokens)
         others = [
             _recording(f"aside[{at}]", one)
             for at, one in enumerate(arguments.several("aside", aside))
         ]
-        kept = [one.base or one for one in others if not self.stale(one)]
-        if change:
-            tokens = replace(tokens, notices=(*tokens.notices, CHANGED.format(change)))
-        with outside_inference_mode():
+        if versus_prompt is not None:
+            versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
+        with self._at_rest():
+            self._compare(whole=fresh)
+            change = self._bench.take_change()
+            if change:
+                _ = self.recorder  # probe the model anew: its vocabulary may have changed
+            tokens = self.prompt(prompt, special_tokens=special, written=written)
+            if change:
+                tokens = replace(tokens, notices=(*tokens.notices, CHANGED.format(change)))
+            other = None
+            if versus_prompt is not None:
+                other = self.prompt(versus_prompt, special_tokens=special)
+            kept = [one.base or one for one in others if not self.stale(one)]
             recording = self._bench.recorder.record(
                 tokens, fresh=fresh, cancelled=cancelled, aside=kept
             )
@@ -283,23 +349,24 @@ class Scope:
                 recording = self._bench.edited.record(
                     recording, wanted, other=other, fresh=fresh, cancelled=cancelled
                 )
-        if self._watching:
-            self._bench.adopt()
+            if self._watching:
+                self._bench.adopt()
         self.latest = recording
         return recording
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Compare the model once and not again in the block, which must not change the model."""
-        for bench in self._benches.values():
-            bench.compare()
-        before, self._watching = self._watching, False
-        try:
-            yield
-        finally:
-            self._watching = before
+        with self._at_rest():
             for bench in self._benches.values():
-                bench.adopt()
+                bench.compare()
+            before, self._watching = self._watching, False
+            try:
+                yield
+            finally:
+                self._watching = before
+                for bench in self._benches.values():
+                    bench.adopt()
 
     def stale(self, recording: Recording) -> bool:
         """Return whether the model has changed since a recording was made.
@@ -309,7 +376,8 @@ class Scope:
         """
         bench = self._bench_of_recording(recording)
         if self._watching:
-            bench.compare()
+            with self._at_rest():
+                bench.compare()
         return bench.stale(recording)
 
     def _compare(self, *, whole: bool = False) -> None:
@@ -439,17 +507,18 @@ class Scope:
         made = self._made(chosen, recording, focus, cancelled)
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
-            # Before each figure: the user may change the model between two of them.
-            if self.stale(recording):
+            with self._at_rest():
+                # Before each figure: the user may change the model between two of them.
+                stale = self.stale(recording)
+                if below is not None and self._watching:
+                    below.compare()
+                figure = None if stale else next(made, None)
+                for one in (bench, below) if self._watching else ():  # else `unchanged` adopts
+                    if one is not None:
+                        one.adopt()
+            if stale:
                 yield Figure.refused(chosen.name, chosen.name, STALE)
                 return
-            if below is not None and self._watching:
-                below.compare()
-            with outside_inference_mode():
-                figure = next(made, None)
-            for one in (bench, below) if self._watching else ():  # else `unchanged` adopts
-                if one is not None:
-                    one.adopt()
             if figure is None:
                 return
             yield figure

@@ -109,7 +109,7 @@ def _embeddings(recording: Recording, position: int) -> Tensor:
     ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
     with torch.no_grad():
         embeddings: Tensor = model.get_input_embeddings()(ids)
-    return embeddings
+    return embeddings.detach()  # a hook of gradient checkpointing makes them require gradients
 
 
 def _gradients(

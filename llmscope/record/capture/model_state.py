@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from math import gcd
 from typing import Any, Generic, TypeVar
@@ -453,11 +452,6 @@ def _serials(subject: LoadedModel) -> Hashable:
     origin = subject.origin
     below = None if origin is None else state_of(origin.model).serial
     return state_of(subject.model).serial, below
-
-
-def outside_inference_mode() -> AbstractContextManager[Any]:
-    """Leave inference mode within, so that new tensors have versions and take gradients."""
-    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def why_no_gradients(model: nn.Module) -> str:

@@ -1,0 +1,64 @@
+"""The settings under which passes are made, whatever the program around them has set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+DEVICES = ("cpu", "cuda", "mps", "xpu")
+"""Devices whose autocast is left."""
+
+
+@contextmanager
+def at_rest(model: nn.Module) -> Iterator[None]:
+    """Put a model into evaluation mode within, and torch's settings to their defaults.
+
+    Left within and restored after it, also after an exception: training mode (of each module by
+    itself), modules compiled in place, inference mode, autocast, a default dtype or device of the
+    program's own. Gradients are not switched off.
+    """
+    training = [module for module in model.modules() if module.training]
+    compiled = [
+        (module, call)
+        for module in model.modules()
+        if (call := vars(module).get("_compiled_call_impl")) is not None
+    ]
+    with ExitStack() as stack:
+        stack.enter_context(default_settings())
+        try:
+            for module in training:
+                module.training = False
+            for module, _ in compiled:
+                module._compiled_call_impl = None
+            yield
+        finally:
+            for module in training:
+                module.training = True
+            for module, call in compiled:
+                module._compiled_call_impl = call
+
+
+@contextmanager
+def default_settings() -> Iterator[None]:
+    """Put torch's settings to their defaults within."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        enter: Any = stack.enter_context
+        if torch.is_inference_mode_enabled():
+            enter(torch.inference_mode(False))
+        for device in DEVICES:
+            if torch.is_autocast_enabled(device):
+                enter(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            enter(torch.device("cpu"))
+        if dtype != torch.float32:
+            torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            if dtype != torch.float32:
+                torch.set_default_dtype(dtype)

@@ -1,0 +1,156 @@
+"""A model that is in memory already, as a `LoadedModel`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope import arguments
+from llmscope.errors import ScopeError
+from llmscope.models.anatomy import FLOATS, Anatomy, find
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.loading.at_rest import at_rest
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.text import told
+
+SPEC = "model in memory"
+"""The spec of a model that has none, for titles and provenance."""
+LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
+TOLERANCE = 1e-3
+"""Largest difference of a token's logits, as a share of the largest logit, when a later token
+changes. Half precision rounds by less; an encoder's logits differ by some tenths."""
+
+
+def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
+    """Return a model in memory with its tokenizer. The model stays as it is.
+
+    Args:
+        model: a causal language model of transformers, also with PEFT adapters, compiled by
+            `torch.compile`, or inside DataParallel or DistributedDataParallel.
+        tokenizer: its transformers tokenizer; None: prompts are token ids.
+
+    Raises:
+        TypeError: an argument is no model, or no tokenizer.
+        ScopeError: the model is sharded over processes, is no causal language model of
+            transformers, or fails on a short prompt.
+    """
+    tokens = _tokens(tokenizer)
+    inner = unwrapped(model)
+    if not hasattr(inner, "config") or not callable(getattr(inner, "get_input_embeddings", None)):
+        raise ScopeError(f"{_kind(inner)} is a plain module, without a transformers config", LOADED)
+    if getattr(inner.config, "is_encoder_decoder", False):
+        raise ScopeError(f"{_kind(inner)} has an encoder of its own", "a decoder-only model")
+    anatomy = _anatomy(inner)
+    weight = inner.get_input_embeddings().weight
+    with at_rest(inner):
+        _check_causal(inner, anatomy)
+    path = str(getattr(inner.config, "_name_or_path", "") or "")
+    return LoadedModel(
+        spec=path or SPEC,
+        name=path.rstrip("/").rpartition("/")[2] or type(inner).__name__,
+        model=inner,
+        tokens=tokens,
+        anatomy=anatomy,
+        device=weight.device,
+        dtype=weight.dtype if weight.dtype in FLOATS else inner.config.dtype,
+        notices=() if tokens is not None else ("no tokenizer was given: it takes token ids only",),
+    )
+
+
+def unwrapped(model: Any) -> Any:
+    """Return the transformers model inside of what compiles, parallelises or adapts it.
+
+    Raises:
+        TypeError: it is no module.
+        ScopeError: its weights are sharded, or its adapter adds tokens to the prompt.
+    """
+    if not isinstance(model, nn.Module):
+        inside = isinstance(getattr(model, "model", None), nn.Module)
+        hint = ": pass its .model" if inside else ""
+        raise TypeError(f"model must be a torch.nn.Module, not {arguments.quoted(model)}{hint}")
+    inner: Any = model
+    while True:
+        _check_whole(inner)
+        if isinstance(original := getattr(inner, "_orig_mod", None), nn.Module):
+            inner = original
+        elif isinstance(inner, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = inner.module
+        elif hasattr(inner, "peft_config") and callable(getattr(inner, "get_base_model", None)):
+            if getattr(inner.active_peft_config, "is_prompt_learning", False):
+                raise ScopeError(
+                    "its adapter adds virtual tokens to the prompt, which have no text",
+                    "an adapter that changes weights, such as LoRA, or the model without it",
+                )
+            inner = inner.get_base_model()  # the adapter's layers are inside of it
+        else:
+            return inner
+
+
+def _check_whole(model: nn.Module) -> None:
+    names = {one.__name__ for one in type(model).__mro__}
+    first = next(model.parameters(), None)
+    sharded = "FullyShardedDataParallel" in names or "FSDPModule" in names
+    if sharded or hasattr(first, "device_mesh"):
+        raise ScopeError(
+            "its weights are sharded over processes (FSDP)",
+            "the whole model: load what get_model_state_dict with full_state_dict=True gathers",
+        )
+    if "DeepSpeedEngine" in names or hasattr(first, "ds_id"):
+        raise ScopeError(
+            "its weights belong to DeepSpeed",
+            "the whole model, saved with save_16bit_model and loaded again",
+        )
+
+
+def _tokens(tokenizer: Any) -> Tokens | None:
+    if tokenizer is None:
+        return None
+    if not hasattr(tokenizer, "added_tokens_decoder"):
+        inner = getattr(tokenizer, "tokenizer", None)  # a processor of text and images
+        if inner is None or not hasattr(inner, "added_tokens_decoder"):
+            raise TypeError(
+                f"tokenizer must be a tokenizer of transformers, not {arguments.quoted(tokenizer)}"
+            )
+        tokenizer = inner
+    return Tokens(tokenizer)
+
+
+def _anatomy(model: Any) -> Anatomy:
+    try:
+        return find(model)
+    except ScopeError:
+        raise
+    except Exception as error:  # code and configs of others can raise anything
+        raise ScopeError(
+            f"the parts of {_kind(model)} cannot be found: {told(error)}", LOADED
+        ) from (error)
+
+
+def _check_causal(model: Any, anatomy: Anatomy) -> None:
+    """Check that a token's logits do not depend on the token after it."""
+    last = anatomy.vocabulary - 1
+    device = model.get_input_embeddings().weight.device
+    rows = [(last // 2, last // 3, last // 5), (last // 2, last // 3, last // 7)]
+    try:
+        with torch.no_grad():
+            found = [
+                model(input_ids=torch.tensor([row], device=device), use_cache=False) for row in rows
+            ]
+    except Exception as error:
+        raise ScopeError(f"{_kind(model)} fails on three tokens: {told(error)}", LOADED) from error
+    logits: list[Any] = [getattr(one, "logits", None) for one in found]
+    if not all(isinstance(one, Tensor) and one.dim() == 3 for one in logits):
+        raise ScopeError(f"{_kind(model)} gives no logits of a next token", LOADED)
+    one, other = (each[0, :2].detach().float() for each in logits)
+    apart = float((one - other).abs().max())
+    if apart > TOLERANCE * float(one.abs().max()):
+        raise ScopeError(
+            f"in {_kind(model)} a token's logits depend on the token after it, as in an encoder",
+            "a causal language model",
+        )
+
+
+def _kind(model: object) -> str:
+    return type(model).__name__
