@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, 
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.record.derive.verify import CAPABILITIES
+from tests.families import FAMILIES as ALL
 from tests.families import small_config, small_model
 
 IDS = (3, 4, 5, 6, 3, 4, 5)
@@ -56,7 +57,10 @@ def figures(scope):
     return [scope.look(name) for name in LENSES]
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+REST = [pytest.param(one, marks=pytest.mark.slow) for one in ALL if one not in FAMILIES]
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *REST])
 def test_it_shows_what_load_shows_of_the_same_weights_bit_for_bit(family, tmp_path):
     small_model(family).save_pretrained(tmp_path)
     # Read in the same way: weights at other addresses of memory may round otherwise.
@@ -190,6 +194,20 @@ def test_what_compiles_adapts_or_parallelises_a_model_is_looked_through():
     assert scope.look("attention", layer=1).verdict.status == "verified"
     with tuned.disable_adapter():
         assert torch.allclose(scope.record(IDS).logits, own, atol=1e-5) is False
+
+
+def test_a_model_that_is_trained_on_several_processes_is_looked_through(tmp_path):
+    model = small_model("llama")
+    plain = figures(llmscope.wrap(model))
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1
+    )
+    try:
+        outer = nn.parallel.DistributedDataParallel(model)
+        for own, other in zip(plain, figures(llmscope.wrap(outer)), strict=True):
+            assert np.array_equal(own.values, other.values, equal_nan=True), own.lens
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def test_a_model_compiled_in_place_runs_as_it_is_written():
