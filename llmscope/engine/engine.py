@@ -7,7 +7,6 @@ the cursor changes.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -87,7 +86,6 @@ class Engine:
         self._origins: dict[str | None, Origin] = {}
         self._aside = BranchRecordings()
         self._milliseconds = 0.0
-        self._shows = False  # whether figures were posted since everything was dropped
         self._process: psutil.Process | None = None
 
     def start(self) -> None:
@@ -189,7 +187,6 @@ class Engine:
 
     def _forget(self) -> None:
         """Drop all results of the model."""
-        self._shows = False
         self._recording, self._own, self._prompt = None, None, None
         self._figures, self._held, self._before = {}, None, 0
         self._origins = {}
@@ -230,11 +227,7 @@ class Engine:
             origin=self._origin(scope),
         )
         begun = posted = time.monotonic()
-        if not self._shows:  # nothing is on the screen yet: show the first figure at once
-            posted = -math.inf
-        # The answer first: it takes the least time.
-        wants = sorted(request.wants, key=lambda want: want.lens != "next-token")
-        for at, want in enumerate(wants):
+        for at, want in enumerate(request.wants):
             if time.monotonic() - begun >= EVERY:
                 self._post(Working(request.serial, "computing figure", at + 1, len(request.wants)))
             for figure in self._look(scope, recording, want, request, held):
@@ -245,14 +238,12 @@ class Engine:
                 # Post finished figures now, without waiting for a sweep that has just begun.
                 sweeps = figure.extra.get("progress", (1, 1))[0] == 0
                 if out_of_date or sweeps or time.monotonic() - posted > PACE:
-                    self._shows = True
                     self._post(replace(frame, figures=made, complete=False))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return
         if self._slot.newer_prompt(request):
             return
-        self._shows = True
         self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))
 
     def _teach(self, scope: Scope, request: ContextRequest) -> None:
