@@ -160,6 +160,14 @@ def test_settings_of_the_program_do_not_change_the_numbers():
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_half_precision(family):
+    scope = llmscope.wrap(small_model(family).bfloat16())
+    recording = scope.record(IDS)
+    assert (scope.subject.dtype, recording.logits.dtype) == (torch.bfloat16, torch.bfloat16)
+    assert scope.look("next-token").verdict.status == "verified"
+
+
 def test_two_scopes_on_one_model_agree_and_one_that_is_detached_leaves_the_other():
     model = small_model("llama")
     one, other = llmscope.wrap(model), llmscope.wrap(model)
