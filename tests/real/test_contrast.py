@@ -197,10 +197,10 @@ def test_a_snapshot_reads_the_words_and_tells_what_was_found(smollm2):
     lists = ("--words-a", " ".join(BANK["words_a"]), "--words-b", ", ".join(BANK["words_b"]))
     contrast = ("--lens", "contrast", "--format", "txt")
     shown = run(*ask, BANK["b"][0], *contrast, "--mode", "lens", *lists).stdout
-    assert "‹ river› ‹ shore› ‹ water› ‹ stream› ‹ mud› − ‹ money›" in shown
+    assert "‹·river› ‹·shore› ‹·water› ‹·stream› ‹·mud› − ‹·money›" in shown
     assert "after the last layer: A +5.51, B -8.35; A stays above B from layer 5 on" in shown
     shown = run(*ask, BANK["b"][0], *contrast, "--mode", "attention").stdout
-    assert "A, layer.head: 9.2 → ‹ river› .96" in shown
+    assert "A, layer.head: 9.2 → ‹·river› .96" in shown
     shown = run(*ask, "他坐在河边", *contrast).stdout
     assert "refused" in shown
     assert "have no token in common" in shown
