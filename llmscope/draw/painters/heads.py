@@ -69,23 +69,22 @@ def _largest(
     figure: Figure, row: int | None, column: int | None, width: int, style_set: Styles
 ) -> Row:
     """Draw `▸29.0 .02 · largest, by layer.head: 13.4 .98  3.0 .87`: as many heads as fit."""
-    line, values = Line(), figure.values
+    line, values, label = Line(), figure.values, "largest, by layer.head:"
     layers, heads = (
         [plain_text(label, style_set.look.ascii) for label in axis.labels] for axis in figure.axes
     )
     if row is not None and column is not None and np.isfinite(values[row, column]):
         line.add(f"{style_set.glyphs.mark}{layers[row]}.{heads[column]} ", style_set.accent)
-        line.add(
-            f"{_brief(float(values[row, column]), figure.unit)} {style_set.glyphs.separator} ",
-            style_set.dim,
-        )
-    line.add("largest, by layer.head:", style_set.dim)
+        line.add(f"{_brief(float(values[row, column]), figure.unit)} ", style_set.dim)
+        label = f"{style_set.glyphs.separator} {label}"
     order = np.argsort(-np.abs(np.nan_to_num(values)), axis=None, kind="stable")[:MOST]
     for at in zip(*np.unravel_index(order, values.shape), strict=True):
         if not np.isfinite(values[at]):
             break
         name, value = f" {layers[at[0]]}.{heads[at[1]]} ", _brief(float(values[at]), figure.unit)
-        if line.width + len(name) + len(value) + 1 > width:
+        if line.width + len(label) + len(name) + len(value) + 1 > width:
             break
+        line.add(label, style_set.dim)
+        label = ""
         line.add(name, style_set.base).add(f"{value} ", style_set.dim)
     return line.row(width, style_set.base)
