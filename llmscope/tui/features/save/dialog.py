@@ -74,8 +74,8 @@ class SaveScreen(LineScreen):
         """Return the label of the line."""
         if self._paper:
             listed = f"{', '.join(PAPER_SUFFIXES[:-1])} or {PAPER_SUFFIXES[-1]}"
-            return f"save {self._pane.called} for a paper as · {listed} · tab: as on the screen"
-        return f"save {self._pane.called} as · {suffixes()} · tab: for a paper"
+            return f"save {self._pane.called} for a paper as · tab: as on the screen · {listed}"
+        return f"save {self._pane.called} as · tab: for a paper · {suffixes()}"
 
     def action_paper(self) -> None:
         """Change between the picture as on the screen and one for a paper."""
