@@ -158,24 +158,27 @@ class Scope:
         return f"<Scope {one_line(subject.name)}: {sizes}, {dtype} on {subject.device}{gone}>"
 
     def detach(self) -> None:
-        """Let go of the model: nothing of the scope is left on it, and nothing is kept of it.
+        """Free what was recorded and measured, and leave nothing of the scope on the model.
 
-        Recordings and figures stay as they are. The scope cannot be used again.
+        Recordings and figures that other code references stay valid. The scope cannot be used
+        again.
         """
         self.forget()
         for bench in self._benches.values():
             bench.detach()
         self._detached = True
 
-    def _at_rest(self) -> AbstractContextManager[None]:
-        """Return the context in which the model is compared and run.
+    def _at_rest(self, model: Any = None) -> AbstractContextManager[None]:
+        """Return the context in which a model is compared and run; None: the model in use.
 
         Raises:
             ScopeError: the scope is detached.
         """
         if self._detached:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
-        return at_rest(self.model) if self._puts_back else default_settings()
+        if not self._puts_back:
+            return default_settings()
+        return at_rest(self.model if model is None else model)
 
     def use(self, adapter: str | None) -> None:
         """Switch to an adapter, or to the base model (None). Existing recordings do not change.
@@ -183,7 +186,7 @@ class Scope:
         Raises:
             ValueError: no adapter has that name.
         """
-        with at_rest(self._base.model) if self._puts_back else default_settings():
+        with self._at_rest(self._base.model):
             self._bench = self._bench_of(adapter)
 
     def _bench_of(self, adapter: str | None) -> InstrumentedModel:

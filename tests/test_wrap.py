@@ -296,4 +296,11 @@ def test_a_tokenizer_makes_it_take_text():
     recording = scope.record("CAB")
     assert recording.prompt.labels == ("C", "A", "B")
     assert scope.tokenizer is not None
+    # Its weights may have changed since they were read: it must not go by the name of the file.
+    assert (scope.info().spec, scope.info().name) == ("in-memory", "sort")
+    scope.use(scope.teach("CA\n", "B"))
+    assert scope.record("B").subject.adapter == "context"
     assert scope.look("next-token").verdict.status == "verified"
+    scope.detach()
+    with pytest.raises(ScopeError, match="detached"):
+        scope.use(None)

@@ -15,8 +15,8 @@ from llmscope.models.loading.at_rest import at_rest
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.text import told
 
-SPEC = "model in memory"
-"""The spec of a model that has none, for titles and provenance."""
+SPEC = "in-memory"
+"""The spec of all of them. The name that a model was loaded under would promise its weights."""
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
 EXACT, ROUNDED = 1e-3, 0.03
 """Largest difference of a token's logits, as a share of the largest logit, when a later token
@@ -49,7 +49,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
         _check_causal(inner, anatomy)
     path = str(getattr(inner.config, "_name_or_path", "") or "")
     return LoadedModel(
-        spec=path or SPEC,
+        spec=SPEC,
         name=path.rstrip("/").rpartition("/")[2] or type(inner).__name__,
         model=inner,
         tokens=tokens,
@@ -124,9 +124,8 @@ def _anatomy(model: Any) -> Anatomy:
     except ScopeError:
         raise
     except Exception as error:  # code and configs of others can raise anything
-        raise ScopeError(
-            f"the parts of {_kind(model)} cannot be found: {told(error)}", LOADED
-        ) from (error)
+        said = f"the parts of {_kind(model)} cannot be found: {told(error)}"
+        raise ScopeError(said, LOADED) from error
 
 
 def _check_causal(model: Any, anatomy: Anatomy) -> None:
