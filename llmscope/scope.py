@@ -265,6 +265,12 @@ class Scope:
             self._compare()
             return self._bench.verdicts
 
+    def prepare_reuse(self) -> None:
+        """Measure now what the first prompt that reuses an earlier pass would measure first."""
+        with self._at_rest():
+            self._compare()
+            self._bench.recorder.prepare_reuse()
+
     @property
     def model(self) -> Any:
         """The transformers model in use."""

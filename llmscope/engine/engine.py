@@ -156,6 +156,16 @@ class Engine:
         else:
             with scope.unchanged():  # only this thread changes the model: check it once per request
                 self._answer(scope, request)
+                self._prepare(scope)
+
+    def _prepare(self, scope: Scope) -> None:
+        """Measure what the next letter needs, now that all figures are on screen.
+
+        If that fails, the next letter measures what it needs, and reports the error.
+        """
+        if not self._slot.newer():
+            with suppress(BaseException):  # see `_serve`
+                scope.prepare_reuse()
 
     def _open(self, request: OpenRequest | None) -> None:
         """Load the first model (None), or replace the open model."""

@@ -11,14 +11,23 @@ from tests.benchmarks.setting import Setting
 from tests.benchmarks.workers import Refused, Worker
 
 JOBS = {
-    "bare": ("forward", "decode", "suffix", "layer"),
+    "bare": ("forward", "decode", "decode_lens", "suffix", "layer"),
     "eager": ("forward",),
     "transformer_lens": ("run",),
     "nnsight": ("trace",),
     "bertviz": ("html",),
     "circuitsvis": ("html",),
     "llmscope": ("fresh", "append", "middle", "start"),
-    "screen": ("append", "append_typed", "middle", "start", "head", "layer"),
+    "screen": (
+        "append",
+        "append_typed",
+        "append_norms",
+        "append_norms_typed",
+        "middle",
+        "start",
+        "head",
+        "layer",
+    ),
 }
 INTERRUPTED = (("bare", "layer"), ("screen", "interrupt"))
 ROUNDS_AT_LEAST = 3

@@ -99,15 +99,28 @@ TARGETS = (
     ),
     Target(
         "append",
-        "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode",
+        "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode, and "
+        "the logit lens of that token by hand",
         1.35,
-        _passes("512", "screen.append", "bare.decode"),
+        _passes("512", "screen.append", "bare.decode_lens"),
     ),
     Target(
         "append-typed",
-        "the same after 32 tokens typed one by one ÷ bare cached decode",
+        "the same after 32 tokens typed one by one",
         1.35,
-        _passes("512", "screen.append_typed", "bare.decode"),
+        _passes("512", "screen.append_typed", "bare.decode_lens"),
+    ),
+    Target(
+        "append-norms",
+        "one token more at 512, with the norms of the stream on the map ÷ bare cached decode",
+        1.35,
+        _passes("512", "screen.append_norms", "bare.decode"),
+    ),
+    Target(
+        "append-norms-typed",
+        "the same after 32 tokens typed one by one",
+        1.35,
+        _passes("512", "screen.append_norms_typed", "bare.decode"),
     ),
     Target(
         "transformer-lens",

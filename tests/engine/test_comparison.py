@@ -21,6 +21,7 @@ class Sorting(Screen):
 
     def __init__(self):
         self.scope = llmscope.load("builtin:sort", device="cpu", dtype="float32")
+        self.scope.prepare_reuse()  # the engine measures nothing beside this thread
         super().__init__(lambda _: self.scope)
         self.rows = []
         self.engine.start()
@@ -33,7 +34,7 @@ class Sorting(Screen):
             ),
             with_kwargs=True,
         )
-        self.scope.verdicts("readout")  # hooks change a model: it is measured anew
+        self.scope.prepare_reuse()  # hooks change a model: it is measured anew
 
     def frames(self, request):
         self.rows = []

@@ -71,7 +71,7 @@ class Screen:
 @pytest.fixture
 def scope():
     made = small_scope()
-    made.verdicts("readout")  # no pass of the probe is among those that are counted
+    made.prepare_reuse()  # no pass of the probe is among those that are counted
     return made
 
 
@@ -154,7 +154,7 @@ def test_a_prompt_that_changes_mid_pass_stops_it_at_the_next_layer(screen, scope
         layer.register_forward_pre_hook(lambda _, a: layers.append(a[0].shape[1]))
         for layer in stack[1:]
     ]
-    scope.verdicts("readout")  # hooks change a model: it is measured anew
+    scope.prepare_reuse()  # hooks change a model: it is measured anew
     layers.clear()
     armed.set()
     screen.ask(1, IDS, NEXT)
@@ -185,7 +185,7 @@ def test_a_pass_reports_its_layers_and_stops_on_request(screen, scope, monkeypat
     layer = scope.model.model.layers[1]
     hook = layer.register_forward_pre_hook(block)
     go.set()
-    scope.verdicts("readout")  # hooks change a model: it is measured anew
+    scope.prepare_reuse()  # hooks change a model: it is measured anew
     for event in (inside, go):
         event.clear()
     ran.clear()
@@ -243,6 +243,44 @@ def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(screen, 
     screen.wait(Refused)
     hook.remove()
     assert found == [None, None]
+
+
+def test_what_only_a_letter_needs_is_measured_after_the_first_figures():
+    scope = small_scope()
+    rows = []
+    for layer in scope.subject.anatomy.layers[:1]:
+        layer.module.register_forward_hook(
+            lambda _, args, kwargs, out: rows.append(args[0].shape[-2]), with_kwargs=True
+        )
+    screen = Screen(lambda progress: scope)
+    screen.engine.start()
+    screen.wait(Loaded)
+    ids = IDS * 4  # longer than the prompts of the checks
+    screen.ask(1, ids, NEXT)
+    screen.figures(1)
+    assert screen.engine.close()  # it measures to the end
+    assert rows[rows.index(24) :] == [24, 6, 3, 2, 2, 2]  # padding, and how long the prompt is
+    rows.clear()
+    scope.record((*ids, 9))
+    assert rows == [1]
+
+
+def test_a_letter_measures_itself_what_failed_after_the_first_figures(screen, scope, monkeypatch):
+    scope.recorder.lengths.measure_later()
+    failed = threading.Event()
+
+    def fail(*_):
+        failed.set()
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(scope.recorder.lengths, "measure", fail)
+        screen.ask(1, IDS, NEXT)
+        screen.figures(1)
+        assert failed.wait(5)
+    screen.ask(2, (*IDS, 9), NEXT)
+    assert len(screen.figures(2)["next"].values) == 10
+    assert (scope.latest.ran, scope.latest.reused) == (1, len(IDS))
 
 
 def test_a_cursor_beyond_a_shortened_prompt_is_taken_to_its_end(screen):

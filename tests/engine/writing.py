@@ -59,7 +59,7 @@ class Writer:
     events: Queue[Event] = field(default_factory=Queue)
 
     def __enter__(self) -> Writer:
-        self.scope.verdicts("readout")
+        self.scope.prepare_reuse()
         self.engine = Engine(lambda _: self.scope, self.events.put)
         self.engine.start()
         self.wait(Loaded)

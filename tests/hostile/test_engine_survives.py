@@ -92,7 +92,7 @@ def scope():
     tokens = Tokens(chat_tokenizer(CHATML))
     device, dtype = model.device, model.dtype
     made = Scope(LoadedModel("test", "test", model, tokens, find(model), device, dtype))
-    made.verdicts("readout")
+    made.prepare_reuse()
     return made
 
 

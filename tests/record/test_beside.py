@@ -22,7 +22,7 @@ class Counted:
             layer.module.register_forward_hook(
                 lambda _, args, kwargs, out, index=index: self.seen(index, out), with_kwargs=True
             )
-        scope.verdicts("readout")  # measured first, with the hooks: the probe is no pass of ours
+        scope.prepare_reuse()  # measured first, with the hooks: the probe is no pass of ours
         self.rows = [0] * len(self.rows)
 
     def seen(self, index, out):

@@ -134,7 +134,7 @@ class Rows:
         for index, layer in enumerate(scope.subject.anatomy.layers):
             layer.mlp_input_module.register_forward_hook(self._count(index))
         self.scope = scope
-        scope.verdicts("readout")  # hooks change a model: it is measured anew
+        scope.prepare_reuse()  # hooks change a model: it is measured anew
         self.rows = [0, 0, 0]
 
     def _count(self, index):
@@ -164,6 +164,7 @@ def rows(request, counters):
     if request.param not in counters:
         scope = scope_for(small_model(request.param))
         counters[request.param] = Rows(scope)
+        scope.prepare_reuse()
         for layer in range(4):  # what layers can stand is tried once
             scope.record(IDS, edits=[f"steer {layer - 1 if layer else 'embed'} token id:4 1"])
     counted = counters[request.param]

@@ -21,6 +21,7 @@ from llmscope.tui.user_state import UserState
 async def screen(
     scope: Scope, prompt: str, size: tuple[int, int] = (120, 40), *, user: UserState | None = None
 ) -> AsyncIterator[tuple[LlmscopeApp, Pilot[int]]]:
+    scope.prepare_reuse()  # the engine measures nothing while a test uses the scope itself
     app = LlmscopeApp(
         lambda post: Engine(lambda _: scope, post),
         spec="builtin:sort",

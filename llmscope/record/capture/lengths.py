@@ -49,6 +49,7 @@ class Lengths:
         self._ranges: list[tuple[int, int]] = []
         self._apart: list[tuple[int, int]] = []
         self._takes_positions: bool | None = None
+        self._due = False
         self._tokens: dict[tuple[int, int], list[Tensor]] = {}
 
     def alike(self, one: int, other: int) -> bool | None:
@@ -60,6 +61,7 @@ class Lengths:
         short, long = sorted((one, other))
         if short == long:
             return True
+        self.measure_if_due()
         known = self._known(short, long)
         if known is not None:
             return known
@@ -74,8 +76,18 @@ class Lengths:
             self._apart.append((short, last))
         return False
 
+    def measure_later(self) -> None:
+        """Have `measure` called before the first answer, or earlier by `measure_if_due`."""
+        self._due = True
+
+    def measure_if_due(self) -> None:
+        """Call `measure` if `measure_later` asked for it and it has not been called since."""
+        if self._due:
+            self.measure()
+
     def measure(self) -> None:
         """Compare two tokens with the longest prompt: in most models all lengths are alike."""
+        self._due = False
         if self.takes_positions:
             self.alike(2, self._limit)
         self._tokens.clear()

@@ -69,7 +69,7 @@ class Recorder:
         self._caches = may  # a first guess; see `examine`
         padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) else None
-        self._padding_counts = False  # until the model is examined
+        self._padding_counts: bool | None = False  # None: to be measured when it matters
 
     def record(
         self,
@@ -300,13 +300,13 @@ class Recorder:
             except Exception:  # any error of a model that does not support this cache
                 reusable = False
             if reusable:
-                self._padding_counts = self._counts_padding()
+                self._padding_counts = None
             else:
                 self._caches, whole = False, None
                 self.notice = NOT_REUSED
         if whole is None:
             whole = self._extend(None, 0, prompt, None)
-        self.lengths.measure()
+        self.lengths.measure_later()  # the first figures need no other length
         return replace(whole, fresh=True)
 
     def _goes_on(self, whole: Recording, own: Tensor) -> bool:
@@ -346,7 +346,19 @@ class Recorder:
 
     def _in_one_pass(self, prompt: Prompt) -> bool:
         """Return whether a prompt must run completely each time."""
-        return self._padding_counts and self._padding in prompt.ids
+        return self._padding in prompt.ids and self._mind_padding()
+
+    def _mind_padding(self) -> bool:
+        """Return what `_counts_padding` does, measured once; False in its own passes."""
+        if self._padding_counts is None:
+            self._padding_counts = False
+            self._padding_counts = self._counts_padding()
+        return self._padding_counts
+
+    def prepare_reuse(self) -> None:
+        """Measure now what the first prompt that reuses an earlier pass would measure first."""
+        self._mind_padding()
+        self.lengths.measure_if_due()
 
     def token_at(self, place: int, length: int) -> list[Tensor]:
         """Return queries, keys and values of one token at `place` in a prompt of `length` tokens.

@@ -46,6 +46,19 @@ class Contender:
         """The last token alone, on a cache that holds the others."""
         return self._cached(length, length - 1)
 
+    def decode_lens(self, length: int) -> Job:
+        """The same with the logit lens of that token: of its embedding, and after each layer."""
+        decode = self._cached(length, length - 1, output_hidden_states=True)
+
+        def run() -> None:
+            output = decode.run()
+            # The last of these has been through the norm: its readout is the model's own logits.
+            streams = torch.cat([stream[0, -1:] for stream in output.hidden_states[:-1]])
+            for logits in (self.read(streams), output.logits[0]):
+                logits.softmax(-1).max(-1)
+
+        return Job(run, decode.reset)
+
     def suffix(self, length: int) -> Job:
         """The second half, on a cache that holds the first."""
         return self._cached(length, length // 2)
@@ -188,7 +201,7 @@ class Contender:
             stream = output[0] if isinstance(output, tuple) else output
         return stream
 
-    def _cached(self, length: int, kept: int) -> Job:
+    def _cached(self, length: int, kept: int, **asked: bool) -> Job:
         ids = self.ids(length)
         cache = DynamicCache()
         self.model(input_ids=ids[:, :kept], cache=cache, use_cache=True, logits_to_keep=1)
@@ -200,7 +213,7 @@ class Contender:
 
         def run() -> Any:
             return self.model(
-                input_ids=ids[:, kept:], cache=cache, use_cache=True, logits_to_keep=1
+                input_ids=ids[:, kept:], cache=cache, use_cache=True, logits_to_keep=1, **asked
             )
 
         return Job(run, reset)

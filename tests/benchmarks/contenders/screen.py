@@ -40,11 +40,33 @@ class Contender(ours.Contender):
 
     def append_typed(self, length: int) -> Job:
         """One token after the others, the last of which were typed one by one."""
+        self._type(length)
+        return self.append(length)
+
+    def append_norms(self, length: int) -> Job:
+        """One token after the others, the map turned to the norms of the stream."""
+        texts = self.prompt(length)
+        wants = tuple(
+            replace(want, lens="residual", focus=replace(want.focus, mode=""))
+            if want.lens == "logit-lens"
+            else want
+            for want in self.wants
+        )
+        if wants == self.wants:
+            raise RuntimeError("the map does not open on the logit lens")
+        return Job(lambda: self.ask(texts.text, wants), lambda: self.ask(texts.before, wants))
+
+    def append_norms_typed(self, length: int) -> Job:
+        """The same after tokens that were typed one by one."""
+        self._type(length)
+        return self.append_norms(length)
+
+    def _type(self, length: int) -> None:
+        """Type the last tokens before the one that is timed."""
         texts = self.prompt(length)
         self.ask(texts.start)
         for end in range(max(1, length - TYPED), length):
             self.ask(self.scope.tokenizer.decode(texts.ids[:end]))
-        return self.append(length)
 
     def middle(self, length: int) -> Job:
         """Another token in the middle."""
