@@ -124,9 +124,10 @@ TARGETS = (
     ),
     Target(
         "transformer-lens",
-        "one token more at 512, with figures ÷ TransformerLens run_with_cache of the prompt",
+        "one token more at 512, with the norms of the stream on the map ÷ TransformerLens "
+        "run_with_cache of the prompt",
         0.075,
-        _passes("512", "screen.append", "transformer_lens.run"),
+        _passes("512", "screen.append_norms", "transformer_lens.run"),
     ),
     Target(
         "middle",
