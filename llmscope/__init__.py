@@ -18,7 +18,7 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llmscope import exporting
+from llmscope import exporting, showing
 from llmscope.version import __version__
 
 # Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine,
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope, load, wrap
 
 exporting.exporter = partial(import_module, "llmscope.export")
+showing.screen = partial(import_module, "llmscope.cli.in_process")
 
 _HOMES = {
     "Axis": "llmscope.figure",

@@ -15,12 +15,16 @@ from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import check_steady, checked_draws
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.derive.row_stats import forget_row_stats
 from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
+
+MEASURED = ("_examined", "edited", "why_alone")
+"""Attributes that hold only until the model changes."""
 
 
 class InstrumentedModel:
@@ -69,7 +73,7 @@ class InstrumentedModel:
         if "_examined" in vars(self) and serial != self._serial:
             self._untold = state_of(self.subject.model).change
             self.forget()  # free recordings now, not when the recorder is garbage-collected
-            for name in ("_examined", "edited"):
+            for name in MEASURED:
                 vars(self).pop(name, None)
 
     def take_change(self) -> str:
@@ -94,6 +98,11 @@ class InstrumentedModel:
     def edited(self) -> EditedRecorder:
         """The recorder of edited passes."""
         return EditedRecorder(*self._examined)
+
+    @cached_property
+    def why_alone(self) -> str:
+        """Why each prompt needs a pass of its own; empty if several can run in a padded one."""
+        return why_alone(self.recorder)
 
     @property
     def verdicts(self) -> Verdicts:
@@ -139,7 +148,7 @@ class InstrumentedModel:
 
     def detach(self) -> None:
         """Drop all that was recorded and measured, and the hooks, which are on no module now."""
-        for name in ("_examined", "edited"):
+        for name in MEASURED:
             vars(self).pop(name, None)
         self.subject.taps = None
 

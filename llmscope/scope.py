@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, cast, overload
+from weakref import ref
 
-from llmscope import arguments
+from llmscope import arguments, showing
 from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
@@ -24,10 +25,13 @@ from llmscope.models.loading.memory import free_cache
 from llmscope.models.loading.wrap import wrapped
 from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
+from llmscope.models.tokenizer.prompt_inputs import OnePrompt, is_batch, prompt_input
 from llmscope.models.tokenizer.target import WordList, read_words, target_id
-from llmscope.record.capture.prompts import encoded, prompt_from
+from llmscope.record.capture.padded import record_together
+from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 from llmscope.text import one_line
@@ -197,9 +201,9 @@ class Scope:
             if adapter is not None and adapter not in adapted:
                 there = arguments.quoted(", ".join(adapted) or "none")
                 raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
-            self._benches[adapter] = InstrumentedModel(
-                self._base if adapter is None else adapted[adapter]
-            )
+            subject = self._base if adapter is None else adapted[adapter]
+            subject.scope = ref(self)
+            self._benches[adapter] = InstrumentedModel(subject)
         return self._benches[adapter]
 
     def add(self, subject: LoadedModel) -> None:
@@ -293,22 +297,55 @@ class Scope:
         special_tokens = arguments.flag("special_tokens", special_tokens)
         return encoded(self.subject, text, special_tokens=special_tokens)
 
-    def record(
+    @overload
+    def record(  # type: ignore[overload-overlap]  # a str is no list of prompts
         self,
-        prompt: str | Sequence[int],
+        prompt: OnePrompt,
         *,
         fresh: bool = False,
         special_tokens: bool = True,
         cancelled: Callable[[], bool] | None = None,
         edits: Sequence[Edit | str] = (),
-        versus_prompt: str | Sequence[int] | None = None,
+        versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
-    ) -> Recording:
+    ) -> Recording: ...
+
+    @overload
+    def record(
+        self,
+        prompt: Sequence[OnePrompt],
+        *,
+        fresh: bool = False,
+        special_tokens: bool = True,
+        cancelled: Callable[[], bool] | None = None,
+        edits: Sequence[Edit | str] = (),
+        versus_prompt: OnePrompt | None = None,
+        written: Sequence[int] = (),
+        aside: Sequence[Recording] = (),
+    ) -> list[Recording]: ...
+
+    def record(
+        self,
+        prompt: OnePrompt | Sequence[OnePrompt],
+        *,
+        fresh: bool = False,
+        special_tokens: bool = True,
+        cancelled: Callable[[], bool] | None = None,
+        edits: Sequence[Edit | str] = (),
+        versus_prompt: OnePrompt | None = None,
+        written: Sequence[int] = (),
+        aside: Sequence[Recording] = (),
+    ) -> Recording | list[Recording]:
         """Run a prompt and keep the tensors that lenses need. Shared prefixes are reused.
 
+        A list of prompts gives a list of recordings. They run together in padded passes where that
+        gives the numbers of single runs, up to rounding, as measured on the model: not with edits
+        or `fresh`.
+
         Args:
-            prompt: text, or token ids.
+            prompt: text; token ids, also as an array or a tensor; an encoding of a tokenizer; chat
+                messages, each with role and content; or a list of these.
             fresh: reuse nothing, and compare every value of the weights with its value at the
                 latest fresh call.
             special_tokens: let the tokenizer add its special tokens.
@@ -321,10 +358,11 @@ class Scope:
             aside: recordings that may share a longer prefix with the prompt than the latest one.
 
         Raises:
-            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; an edit
-                cannot be parsed, does not fit the model, or cannot be trusted on it; two passes of
-                the model differ, for example by dropout in training mode; or a recording in `aside`
-                is of another scope.
+            ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; the
+                chat template rejects the messages; an edit cannot be parsed, does not fit the
+                model, or cannot be trusted on it; two passes of the model differ, for example by
+                dropout in training mode; or a recording in `aside` is of another scope.
+            ValueError: `written` is given with a list of prompts.
         """
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
@@ -337,31 +375,54 @@ class Scope:
             _recording(f"aside[{at}]", one)
             for at, one in enumerate(arguments.several("aside", aside))
         ]
-        if versus_prompt is not None:
-            versus_prompt = _text_or_ids("versus_prompt", versus_prompt)
+        batch = is_batch(prompt)
+        if batch and len(arguments.token_ids("written", written)):
+            raise ValueError("written follows one prompt, not a list of them")
         with self._at_rest():
             self._compare(whole=fresh)
             change = self._bench.take_change()
             if change:
                 _ = self.recorder  # probe the model anew: its vocabulary may have changed
-            tokens = self.prompt(prompt, special_tokens=special, written=written)
+            if batch:
+                asked = self._prompts(cast("Sequence[OnePrompt]", prompt), special)
+            else:
+                one = cast("OnePrompt", prompt)
+                asked = [self.prompt(one, special_tokens=special, written=written)]
             if change:
-                tokens = replace(tokens, notices=(*tokens.notices, CHANGED.format(change)))
+                said = CHANGED.format(change)
+                asked = [replace(one, notices=(*one.notices, said)) for one in asked]
             other = None
             if versus_prompt is not None:
-                other = self.prompt(versus_prompt, special_tokens=special)
+                other = self._prompt("versus_prompt", versus_prompt, special)
             kept = [one.base or one for one in others if not self.stale(one)]
-            recording = self._bench.recorder.record(
-                tokens, fresh=fresh, cancelled=cancelled, aside=kept
-            )
-            if wanted:
-                recording = self._bench.edited.record(
-                    recording, wanted, other=other, fresh=fresh, cancelled=cancelled
-                )
+            bench = self._bench
+            if batch and not wanted and not fresh and not bench.why_alone:
+                made = record_together(bench.recorder, asked, cancelled)
+            else:
+                made = []
+                for tokens in asked:
+                    recording = bench.recorder.record(
+                        tokens, fresh=fresh, cancelled=cancelled, aside=kept
+                    )
+                    if wanted:
+                        recording = bench.edited.record(
+                            recording, wanted, other=other, fresh=fresh, cancelled=cancelled
+                        )
+                    made.append(recording)
             if self._watching:
-                self._bench.adopt()
-        self.latest = recording
-        return recording
+                bench.adopt()
+        self.latest = made[-1]
+        return made if batch else made[0]
+
+    def _prompts(self, given: Sequence[OnePrompt], special: bool) -> list[Prompt]:
+        """Return the prompts of a list; errors name the place in it."""
+        found = []
+        for at, one in enumerate(given):
+            try:
+                found.append(self._prompt(f"prompt[{at}]", one, special))
+            except ScopeError as error:
+                raise ScopeError(f"prompt[{at}]: {error.message}", error.hint) from error
+        return found
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -410,7 +471,7 @@ class Scope:
 
     def prompt(
         self,
-        prompt: str | Sequence[int],
+        prompt: OnePrompt,
         *,
         special_tokens: bool = True,
         written: Sequence[int] = (),
@@ -418,18 +479,29 @@ class Scope:
         """Build a prompt from a text or from token ids.
 
         Args:
-            prompt: text, or token ids.
+            prompt: text, token ids, an encoding of a tokenizer, or chat messages; see `record`.
             special_tokens: let the tokenizer add its special tokens.
             written: ids that follow the prompt.
 
         Raises:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
         """
+        return self._prompt(
+            "prompt",
+            prompt,
+            arguments.flag("special_tokens", special_tokens),
+            arguments.token_ids("written", written),
+        )
+
+    def _prompt(
+        self, name: str, prompt: OnePrompt, special: bool, written: Sequence[int] = ()
+    ) -> Prompt:
+        given = prompt_input(name, prompt, lambda *chat: self.chat.apply(*chat))
         return prompt_from(
             self.subject,
-            _text_or_ids("prompt", prompt),
-            special_tokens=arguments.flag("special_tokens", special_tokens),
-            written=arguments.token_ids("written", written),
+            given.content,
+            special_tokens=special and not given.rendered,
+            written=written,
         )
 
     def token(self, text: str) -> int:
@@ -468,6 +540,91 @@ class Scope:
             bench.forget()
         free_cache(self.subject.device)
 
+    def show(
+        self,
+        recording: Recording | None = None,
+        *,
+        prompt: str = "",
+        versus_prompt: str | None = None,
+    ) -> None:
+        """Open the live screen on this model, in this process, and return when it is left.
+
+        It needs a terminal, and the main thread. Nothing else may use the model meanwhile.
+
+        Args:
+            recording: open on its prompt, with its edits; None: on `prompt`.
+            prompt: the first text; empty: the last one that was on such a screen.
+            versus_prompt: prompt B, which edits that patch need.
+
+        Raises:
+            ScopeError: there is no terminal; or the recording's tokens are not those of their text.
+            ValueError: both a recording and a prompt are given, or a patch has no prompt B.
+        """
+        prompt = arguments.text("prompt", prompt)
+        if versus_prompt is not None:
+            versus_prompt = arguments.text("versus_prompt", versus_prompt)
+        special_tokens = True
+        edits: tuple[Edit, ...] = ()
+        adapter = self.adapter
+        if recording is not None:
+            if prompt:
+                raise ValueError("prompt is that of the recording: give one of them")
+            bench = self._bench_of_recording(_recording("recording", recording))
+            prompt, special_tokens = text_of(bench.subject, recording.prompt)
+            edits, self._bench = recording.edits, bench
+            if versus_prompt is None and any(edit.action == "patch" for edit in edits):
+                raise ValueError("an edit patches from prompt B: give versus_prompt")
+        with self._at_rest():
+            self._compare()
+        try:
+            showing.screen().show(
+                self,
+                prompt=prompt,
+                special_tokens=special_tokens,
+                edits=edits,
+                versus_prompt=versus_prompt,
+            )
+        finally:
+            self.use(adapter)
+
+    def activations(self, recording: Recording | None = None) -> ActivationCache:
+        """Return the tensors of a recording by name: the same as `recording.cache()`.
+
+        Args:
+            recording: the recording; None: the latest one.
+
+        Raises:
+            ValueError: nothing was recorded yet.
+            ScopeError: the recording is of another scope, or the model has changed since.
+        """
+        recording = self._recorded(recording)
+        bench = self._bench_of_recording(recording)
+        with self._reading(recording):
+            return ActivationCache(recording, bench.verdicts, partial(self._reading, recording))
+
+    @contextmanager
+    def _reading(self, recording: Recording) -> Iterator[None]:
+        """Read a recording's model within the context.
+
+        Raises:
+            ScopeError: the model has changed since the recording was made.
+        """
+        with self._at_rest():
+            if self.stale(recording):
+                raise ScopeError(STALE)
+            yield
+
+    def _recorded(self, recording: Recording | None) -> Recording:
+        """Return a recording, the latest if None.
+
+        Raises:
+            ValueError: nothing was recorded yet.
+        """
+        found = self.latest if recording is None else _recording("recording", recording)
+        if found is None:
+            raise ValueError("nothing was recorded yet: call record() first")
+        return found
+
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
         """Apply a lens to a recording and return its figure.
 
@@ -482,9 +639,7 @@ class Scope:
                 be pooled.
             ScopeError: the recording is of another scope.
         """
-        recording = self.latest if recording is None else _recording("recording", recording)
-        if recording is None:
-            raise ValueError("nothing was recorded yet: call record() first")
+        recording = self._recorded(recording)
         name = arguments.text("name", name)
         chosen, asked = lens(name), focus_from(focus)
         given = [option for key, option in options().items() if key in focus]
@@ -632,9 +787,3 @@ def _recording(name: str, value: Recording) -> Recording:
     if not isinstance(value, Recording):
         raise TypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
     return value
-
-
-def _text_or_ids(name: str, value: str | Sequence[int]) -> str | tuple[int, ...]:
-    if isinstance(value, str):
-        return arguments.text(name, value)
-    return arguments.token_ids(name, value)

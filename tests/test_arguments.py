@@ -142,11 +142,17 @@ NO_IDS = [
 ]
 
 
+def is_2d(ids):
+    return getattr(ids, "ndim", 1) == 2
+
+
 @pytest.mark.parametrize("ids", NO_IDS, ids=lambda ids: type(ids).__name__)
 @pytest.mark.parametrize("name", ["prompt", "versus_prompt", "written"])
 def test_what_is_no_row_of_ids_is_refused_by_name(scope, name, ids):
     if ids is None and name == "versus_prompt":
         pytest.skip("None means that there is no prompt B")
+    if name != "written" and ((type(ids) is list and ids == [[0, 1]]) or is_2d(ids)):
+        pytest.skip("a batch of one prompt")
     given = {"prompt": "A", name: ids}
     line = refusal(lambda: scope.record(**given))
     assert name in line or "token id" in line

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 LENSES = ("logit-lens", "next-token", "tokens")
 """Lenses that read the residual stream, but neither attention nor MLP."""
-TOKENS = 2048
-"""Maximum tokens of a padded batch, padding included."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
 PROBE = (12, 9, 5, 2)
@@ -36,15 +34,11 @@ class Together:
 
     def batches(self, prompts: Mapping[int, Prompt]) -> Iterator[list[int]]:
         """Yield the indices of the prompts of each pass: those of similar length, longest first."""
-        batch: list[int] = []
-        for index in sorted(prompts, key=lambda one: (-len(prompts[one]), one)):
-            longest = len(prompts[batch[0]]) if batch else 0
-            if batch and (len(batch) == self.size or longest * (len(batch) + 1) > TOKENS):
-                yield batch
-                batch = []
-            batch.append(index)
-        if batch:
-            yield batch
+        from llmscope.record.capture.padded import grouped
+
+        indices = sorted(prompts)
+        for group in grouped([len(prompts[index]) for index in indices], self.size):
+            yield [indices[at] for at in group]
 
     def record(self, scope: Scope, prompts: Sequence[Prompt]) -> list[Recording]:
         """Return one recording per prompt, all from one padded pass."""

@@ -58,11 +58,11 @@ def opening(model: str | None) -> LaunchOptions:
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
-    given = LaunchOptions(Loader(model or has.get("model"), **load), **_set_look(has))
+    given = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
     return given if model else unless_named(given, (), has.get("model"))
 
 
-def _set_look(has: dict[str, Any]) -> dict[str, Any]:
+def set_look(has: dict[str, Any]) -> dict[str, Any]:
     """Return the settings that affect how the screen looks."""
     names: tuple[str, ...] = ("theme", "ascii", "bandwidth")
     look = {name: has[name] for name in names if name in has}
@@ -118,7 +118,7 @@ def replay_plainly(file: str) -> int:
     """
     from llmscope.config import effective
 
-    return replay(file, **_set_look(effective()))
+    return replay(file, **set_look(effective()))
 
 
 def replay(

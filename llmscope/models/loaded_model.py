@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from llmscope.models.variants import Variants
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from llmscope.models.anatomy import Anatomy
     from llmscope.models.loading.reward import RewardModel
     from llmscope.models.tokenizer.tokens import Tokens
+    from llmscope.scope import Scope
 
 Progress = Callable[[str, float, float | None], None]
 """Called with a stage's description, the bytes done, and the total bytes (None if unknown)."""
@@ -58,6 +60,7 @@ class LoadedModel:
         readout_holds: whether the readout that was found reproduces the model's logits, as
             measured; if not, logits come from a separate forward pass of the model itself.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
+        scope: the scope that the model is under.
         allow_pickle: whether pickled weights are allowed, also for files read later.
     """
 
@@ -78,6 +81,7 @@ class LoadedModel:
     folders: tuple[Path, ...] = ()
     readout_holds: bool = True
     taps: Any = field(default=None, init=False, repr=False)
+    scope: ref[Scope] | None = field(default=None, init=False, repr=False)
     allow_pickle: bool = False
 
     def __reduce_ex__(self, _: Any) -> Any:

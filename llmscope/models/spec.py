@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llmscope.models.sources.weights import Options, Weights
 
 DEFAULT = "builtin:town"
+IN_MEMORY = "in-memory"
+"""The spec of each model that a program holds: no command line can open it again."""
 
 _HUB_ID = re.compile(r"[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 _REVISION = re.compile(r"[\w.-]+(?:/[\w.-]+)*", re.ASCII)

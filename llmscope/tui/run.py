@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -63,6 +64,7 @@ def run(
     session: Session | None = None,
     notice: str = "",
     other: Callable[[str], LoaderLike] | None = None,
+    hosted: bool = False,
 ) -> int:
     """Open the screen and stay until the user leaves it.
 
@@ -84,6 +86,7 @@ def run(
         session: the session to resume, with its own prompt; None starts a new one.
         notice: a message to show at first.
         other: makes the loader of another model from its spec; None if there is no other.
+        hosted: whether the process is another program's; see `stay`.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -91,6 +94,7 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
+    source = ModelSource(spec, options or {}, adapters)
     state = open_state()
     kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
     forget_invalid(state)
@@ -101,8 +105,10 @@ def run(
         text, left = session.prompt, session.kept
     text += typed
     autosave = Autosave(spec, text)
+    if source.named:
+        load = partial(_remembered, load, spec)
     app = LlmscopeApp(
-        lambda post: LateEngine(partial(_engine, partial(_remembered, load, spec), post)),
+        lambda post: LateEngine(partial(_engine, load, post)),
         spec=spec,
         prompt=text,
         special_tokens=special_tokens,
@@ -114,13 +120,13 @@ def run(
             keymap=read_keymap(),
             past=past.leading_to(kept, text),
             kept=left,
-            source=ModelSource(spec, options or {}, adapters),
+            source=source,
             newcomer=first and "tour" not in state.parts,
             first_look={} if known or session or not first else first_look(spec),
             autosave=autosave,
             session=session,
             other=other,
-            saves_figures=True,
+            saves_figures=source.named,
             notice=notice,
         ),
     )
@@ -134,15 +140,17 @@ def run(
         if said:
             sys.stderr.write(f"note: {display_text(said)}\n")
 
-    return stay(app, leave, debug=debug)
+    return stay(app, leave, debug=debug, hosted=hosted)
 
 
-def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
+def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bool = False) -> int:
     """Run an app on the terminal until it is left.
 
     Args:
         leave: called when the app has ended, for whatever reason.
         debug: print the full output of a crash.
+        hosted: whether the process is another program's: then it goes on, once the engine's thread
+            has ended, and has the event loop that it had.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -155,7 +163,7 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
         try:
             with leaving_on_signals(app.exit):
                 try:
-                    code = app.run()
+                    code = _run_hosted(app) if hosted else app.run()
                 finally:
                     for save in tuple(app.saves):
                         save.land()
@@ -163,6 +171,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
         finally:
             with suppress(Exception):
                 ended = app.engine.close()
+                while hosted and not ended:  # the host must not use the model beside the engine
+                    ended = app.engine.close()
         story = aside.tail() if app.return_code else ""
     if app.return_code:
         if debug:
@@ -177,6 +187,17 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool) -> int:
         # library down under it; the terminal is restored and all is saved, so nothing is lost.
         os._exit(code or 0)
     return code or 0
+
+
+def _run_hosted(app: LlmscopeApp) -> int | None:
+    """Run an app in an event loop of its own: `App.run` would close that of the thread."""
+    loop = asyncio.new_event_loop()
+    try:
+        return app.run(loop=loop)
+    finally:
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 def _engine(load: Callable[[Progress], Scope], post: Callable[[Event], None]) -> EngineLike:
@@ -230,7 +251,10 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     session = Session.of(app)
     with changing() as state:
         state.put("layout", session.kept)
-        state.put("session", session)
+        if app.source.named:
+            state.put("session", session)
+    if not app.source.named:
+        return  # there is nothing to return to
     from llmscope.tui.session.saved_figures import save_figures
 
     with suppress(Exception):  # they can be computed again: nothing of the user is lost

@@ -12,11 +12,10 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import FLOATS, Anatomy, find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.at_rest import at_rest
+from llmscope.models.spec import IN_MEMORY
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.text import told
 
-SPEC = "in-memory"
-"""The spec of all of them. The name that a model was loaded under would promise its weights."""
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
 EXACT, ROUNDED = 1e-3, 0.03
 """Largest difference of a token's logits, as a share of the largest logit, when a later token
@@ -49,7 +48,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
         _check_causal(inner, anatomy)
     path = str(getattr(inner.config, "_name_or_path", "") or "")
     return LoadedModel(
-        spec=SPEC,
+        spec=IN_MEMORY,  # the name that it was loaded under would promise its weights
         name=path.rstrip("/").rpartition("/")[2] or type(inner).__name__,
         model=inner,
         tokens=tokens,

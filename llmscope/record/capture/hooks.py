@@ -147,10 +147,12 @@ class LayerTap:
     ) -> None:
         """Keep the queries. Copy a view of a fused projection: it would keep all of that alive."""
         if self.taps.whole:
-            query = query.detach()[0]
+            query, key, value = query.detach(), key.detach(), value.detach()
+            if not self.taps.together:
+                query, key, value = query[0], key[0], value[0]
             whole = query.untyped_storage().nbytes() == query.numel() * query.element_size()
             self.kept["query"] = query if whole else query.clone()
-            self.keys, self.values = key.detach()[0], value.detach()[0]
+            self.keys, self.values = key, value
             if settings.first is not None:
                 self.kept["visible_from"] = settings.first
             if settings.bias is not None:
@@ -229,6 +231,7 @@ class LayerHooks:
     def __init__(self, model: Any, anatomy: Anatomy) -> None:
         self.active = False
         self.whole = False  # whether more than the streams is kept
+        self.together = False  # whether a pass holds several prompts
         self.cancelled: Callable[[], bool] = _never
         self._final: Tensor | None = None
         self.hooks = Hooks()
@@ -269,6 +272,7 @@ class LayerHooks:
         activations: int | None = None,
         *,
         streams_only: bool = False,
+        together: bool = False,
     ) -> Iterator[None]:
         """Record the passes of the model within the context.
 
@@ -276,19 +280,21 @@ class LayerHooks:
             cancelled: called before each layer; None keeps the current one.
             activations: the layer whose MLP's activations are kept with the rows; None: no layer.
             streams_only: keep only the stream before each layer.
+            together: several prompts run, one after the other in the rows of each tensor; queries,
+                keys and values are kept as [prompt, head, row, head width].
 
         Raises:
             Cancelled: at the next layer, once `cancelled` returns true.
         """
         in_sight = () if activations is None else self.layers[activations : activations + 1]
         with self.interruptible(cancelled or self.cancelled), self.placed():
-            self.active, self.whole = True, not streams_only
+            self.active, self.whole, self.together = True, not streams_only, together
             for tap in in_sight:
                 tap.in_sight = True
             try:
                 yield
             finally:
-                self.active = self.whole = False
+                self.active = self.whole = self.together = False
                 for tap in in_sight:
                     tap.in_sight = False
 

@@ -1,4 +1,4 @@
-"""Several prompts in one padded pass, for figures that need only the stream.
+"""Several prompts in one padded pass.
 
 They are padded on the right: in a causal model no token sees what follows it, so neither a mask
 nor other positions are needed. A prompt's rows equal those of a separate pass, except for the
@@ -7,25 +7,90 @@ order in which floating point sums are added.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 
 import torch
+from torch import Tensor
 
-from llmscope.record.capture.lengths import same_row
-from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.attention_hook import AttentionSettings
+from llmscope.record.capture.lengths import ROW, same_row
+from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
+from llmscope.record.norms import bound
 
 PAD = 0
 """The padding id. Any id would do: this one is in every vocabulary, and no token sees it."""
+TOKENS = 2048
+"""Maximum tokens of a padded pass, padding included."""
+SIZE = 16
+"""Prompts in a padded pass of `record_together`."""
+BY_PROMPT = ("query",)
+"""Tensors of a layer that a pass over several prompts keeps with a dimension for the prompts."""
+FOR_ALL = ("visible_from", "key_bias")
+"""Tensors that hold for each prompt of such a pass. [row, ...]"""
 
 
-def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
-    """Record each prompt's streams and last logits, without attention or MLP tensors.
+def grouped(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Yield the indices of the prompts of each pass: those of similar length, longest first.
+
+    Args:
+        lengths: the number of tokens of each prompt.
+        size: the most prompts of a pass; it holds at most `TOKENS` tokens as well.
+    """
+    group: list[int] = []
+    for index in sorted(range(len(lengths)), key=lambda one: (-lengths[one], one)):
+        longest = lengths[group[0]] if group else 0
+        if group and (len(group) == size or longest * (len(group) + 1) > TOKENS):
+            yield group
+            group = []
+        group.append(index)
+    if group:
+        yield group
+
+
+def record_together(
+    recorder: Recorder, prompts: Sequence[Prompt], cancelled: Cancel | None = None
+) -> list[Recording]:
+    """Record prompts with all their tensors, in as few padded passes as are worth it.
+
+    Args:
+        recorder: the recorder of a model for which `batching.why_alone` finds no reason.
+        prompts: the prompts.
+        cancelled: called before each layer; true ends the pass there.
+
+    Raises:
+        Cancelled: a pass was cancelled.
+    """
+    made: dict[int, Recording] = {}
+    for group in grouped([len(prompt) for prompt in prompts], SIZE):
+        some = [prompts[at] for at in group]
+        made |= zip(
+            group, record_padded(recorder, some, whole=True, cancelled=cancelled), strict=True
+        )
+    return [made[at] for at in range(len(prompts))]
+
+
+def record_padded(
+    recorder: Recorder,
+    prompts: Sequence[Prompt],
+    *,
+    whole: bool = False,
+    cancelled: Cancel | None = None,
+) -> list[Recording]:
+    """Record prompts in one padded pass.
 
     No later pass extends them. Prompts of all lengths run together, at the cost of the longest.
 
+    Args:
+        recorder: the recorder of the model.
+        prompts: the prompts.
+        whole: keep attention and MLP tensors too; else the streams and the last logits alone.
+        cancelled: called before each layer; true ends the pass there.
+
     Raises:
         ValueError: no unembedding was found, or the model mixes the prompts of a batch.
+        Cancelled: the pass was cancelled.
     """
     recorder.subject.anatomy.require_readout()
     # In some models every token depends on the prompt's length; see
@@ -33,14 +98,46 @@ def record_padded(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recordi
     longest = max(map(len, prompts))
     alike = [recorder.lengths.alike(len(prompt), longest) for prompt in prompts]
     together = [at for at, one in enumerate(alike) if one is not False]
-    made = dict(zip(together, _run(recorder, [prompts[at] for at in together]), strict=True))
+    ran = _run(recorder, [prompts[at] for at in together], whole, cancelled)
+    made = dict(zip(together, ran, strict=True))
     unsure = [at for at, one in enumerate(alike) if one is None]
     apart = [at for at, one in enumerate(alike) if one is False]
     if unsure and not _same_alone(recorder, min((made[at] for at in unsure), key=len), longest):
         apart += unsure
     if apart:
-        made |= zip(apart, record_padded(recorder, [prompts[at] for at in apart]), strict=True)
+        rest = record_padded(
+            recorder, [prompts[at] for at in apart], whole=whole, cancelled=cancelled
+        )
+        made |= zip(apart, rest, strict=True)
     return [made[at] for at in range(len(prompts))]
+
+
+def same_tensors(one: Recording, other: Recording) -> bool:
+    """Return whether two recordings of a prompt hold the same tensors, up to rounding."""
+    limit = bound(one.subject.dtype, ROW)
+    rows = range(len(one))
+    pairs = [*zip(one.keys, other.keys, strict=True), *zip(one.values, other.values, strict=True)]
+    pairs.append((one.logits, other.logits))
+    for layer in range(one.layers):
+        mine, theirs = one.layer_rows(layer, rows), other.layer_rows(layer, rows)
+        for name in _TENSORS:
+            pair = getattr(mine, name), getattr(theirs, name)
+            # A mask that hides nothing here is kept where it hides tokens of a longer prompt.
+            if name not in FOR_ALL or any(one is not None and bool(one.any()) for one in pair):
+                pairs.append(pair)
+    pairs.append((one.final_rows(0, len(one)), other.final_rows(0, len(one))))
+    return all(_close(a, b, limit) for a, b in pairs)
+
+
+def _close(one: Tensor | None, other: Tensor | None, limit: float) -> bool:
+    if one is None or other is None:
+        return one is other
+    if one.shape != other.shape:
+        return False
+    if not one.is_floating_point():
+        return torch.equal(one, other)
+    scale = other.float().abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+    return float((one.float() - other.float()).abs().max() / scale) <= limit
 
 
 def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
@@ -52,38 +149,48 @@ def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
     return same
 
 
-def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
+def _run(
+    recorder: Recorder,
+    prompts: Sequence[Prompt],
+    whole: bool = False,
+    cancelled: Cancel | None = None,
+) -> list[Recording]:
     """Run one pass over prompts, padded to the longest of them."""
     subject, taps = recorder.subject, recorder.taps
     readout = subject.anatomy.readout
     assert readout is not None
     longest = max(map(len, prompts))
     ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
+    nothing = (None,) * len(taps.layers)
+    keys: Sequence[Tensor | None] = nothing
+    values: Sequence[Tensor | None] = nothing
+    settings: Sequence[AttentionSettings | None] = nothing
     try:
-        with taps.open(streams_only=True):
+        with taps.open(cancelled, streams_only=not whole, together=True):
             recorder.run(ids, last=0)
         if taps.overwritten():  # known from now on, so this happens once per model
-            with taps.open(streams_only=True):
+            with taps.open(cancelled, streams_only=not whole, together=True):
                 recorder.run(ids, last=0)
-        whole = taps.segment()
+        segment = taps.segment()
+        if whole:
+            keys = tuple(tap.keys for tap in taps.layers)
+            values = tuple(tap.values for tap in taps.layers)
+            settings = tuple(tap.settings for tap in taps.layers)
     finally:
         taps.drop()
-    streams = [layer.stream for layer in whole.layers] + [whole.final]
-    if any(len(stream) != len(prompts) * longest for stream in streams):
-        raise ValueError("the model does not keep the prompts of a batch apart")
+    _check_apart(segment, len(prompts), longest)
     ends = [index * longest + len(prompt) - 1 for index, prompt in enumerate(prompts)]
     with torch.no_grad():
-        logits = readout(whole.final[ends])
-    nothing = (None,) * len(whole.layers)
+        logits = readout(segment.final[ends])
     return [
         Recording(
             subject=subject,
             prompt=prompt,
-            parts=((_rows(streams, index * longest, len(prompt)), len(prompt)),),
-            keys=nothing,
-            values=nothing,
+            parts=((_of_prompt(segment, index, longest, len(prompt)), len(prompt)),),
+            keys=tuple(None if one is None else one[index, :, : len(prompt)] for one in keys),
+            values=tuple(None if one is None else one[index, :, : len(prompt)] for one in values),
             past=None,
-            settings=nothing,
+            settings=tuple(settings),
             logits=logits[index],
             ran=len(prompt),
             reused=0,
@@ -93,8 +200,43 @@ def _run(recorder: Recorder, prompts: Sequence[Prompt]) -> list[Recording]:
     ]
 
 
-def _rows(streams: Sequence[torch.Tensor], start: int, length: int) -> Segment:
-    """Return one prompt's streams, as views of the batch's."""
-    *before, final = (stream[start : start + length] for stream in streams)
-    layers = [LayerRows(stream, *(None,) * 6) for stream in before]
-    return Segment(tuple(layers), final)
+_TENSORS = tuple(one.name for one in fields(LayerRows) if one.name != "entry")
+
+
+def _check_apart(segment: Segment, count: int, longest: int) -> None:
+    """Check that each tensor of a pass has a row for each token of each prompt.
+
+    Raises:
+        ValueError: one has not.
+    """
+    tensors = [segment.final]
+    for layer in segment.layers:
+        named = {name: getattr(layer, name) for name in _TENSORS}
+        flat = [named[name] for name in _TENSORS if name not in (*BY_PROMPT, *FOR_ALL)]
+        tensors += [one for one in flat if one is not None]
+        for name in BY_PROMPT:
+            if named[name] is not None and len(named[name]) != count:
+                raise ValueError("the model does not keep the prompts of a batch apart")
+    if any(len(tensor) != count * longest for tensor in tensors):
+        raise ValueError("the model does not keep the prompts of a batch apart")
+
+
+def _of_prompt(segment: Segment, index: int, longest: int, length: int) -> Segment:
+    """Return one prompt's rows, as views of the pass's."""
+    start = index * longest
+
+    def cut(name: str, tensor: Tensor | None) -> Tensor | None:
+        if tensor is None:
+            return None
+        if name in BY_PROMPT:
+            return tensor[index, :, :length]
+        return tensor[:length] if name in FOR_ALL else tensor[start : start + length]
+
+    layers = [
+        LayerRows(
+            **{name: cut(name, getattr(layer, name)) for name in _TENSORS},  # type: ignore[arg-type]
+            entry=layer.entry,
+        )
+        for layer in segment.layers
+    ]
+    return Segment(tuple(layers), segment.final[start : start + length])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from llmscope.errors import ScopeError
@@ -9,15 +10,17 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.recording import Prompt
 
+_NUMBER = re.compile(r"(?<![^\s,])[0-9]{1,9}(?![^\s,])")
+
 
 def encoded(subject: LoadedModel, text: str, *, special_tokens: bool = True) -> Encoded:
-    """Tokenize a text, with the tokens' offsets in it.
+    """Tokenize a text, with the tokens' offsets in it. Without a tokenizer it holds token ids.
 
     Raises:
-        ScopeError: the checkpoint has no tokenizer.
+        ScopeError: the checkpoint has no tokenizer, and the text is not a list of ids.
     """
     if subject.tokens is None:
-        raise ScopeError("this checkpoint has no tokenizer", "token ids instead of text: --ids")
+        return _numbers(text)
     return subject.tokens.encode(text, special_tokens=special_tokens)
 
 
@@ -50,11 +53,47 @@ def prompt_from(
     return made
 
 
+def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
+    """Return a text that gives a prompt's ids, and whether special tokens are added to it.
+
+    Raises:
+        ScopeError: there is none; such tokens were given as ids, or generated.
+    """
+    if subject.tokens is None:
+        return " ".join(map(str, prompt.ids)), True
+    for text in (prompt.text, subject.tokens.decode(prompt.ids)):
+        for special in (True, False):
+            if subject.tokens.encode(text, special_tokens=special).ids == prompt.ids:
+                return text, special
+    raise ScopeError(
+        "the tokenizer reads the text of these tokens as other tokens",
+        "a recording of that text",
+    )
+
+
 def prompt_of_ids(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
     """Build a prompt from token ids, with their labels."""
     if subject.tokens is None:
         return Prompt(tuple(ids), tuple(map(str, ids)), (False,) * len(ids))
     return _prompt(subject.tokens.describe(ids))
+
+
+def _numbers(text: str) -> Encoded:
+    """Return the token ids that a text lists, with white space or commas between them.
+
+    Raises:
+        ScopeError: it holds something else.
+    """
+    found = list(_NUMBER.finditer(text))
+    if _NUMBER.sub("", text).strip(" \t\n,"):
+        raise ScopeError("this checkpoint has no tokenizer", "token ids, such as: 5 17 3")
+    return Encoded(
+        text=text,
+        ids=tuple(int(one[0]) for one in found),
+        pieces=tuple(one[0] for one in found),
+        spans=tuple(one.span() for one in found),
+        special=(False,) * len(found),
+    )
 
 
 def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:

@@ -9,17 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from llmscope.edits import Edit
+from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change, Site
+from llmscope.text import one_line
+
+if TYPE_CHECKING:
+    from llmscope.record.derive.activation_cache import ActivationCache
+
+BEGINNING = 40
+"""Characters of the prompt that the repr of a recording shows."""
 
 
 @dataclass(frozen=True)
@@ -172,6 +180,22 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.prompt)
+
+    def __repr__(self) -> str:
+        text = one_line("".join(self.prompt.labels[:BEGINNING]), BEGINNING)
+        edits = f", edits: {len(self.edits)}" if self.edits else ""
+        return f"<Recording of {one_line(self.subject.name)}: {len(self)} tokens ‹{text}›{edits}>"
+
+    def cache(self) -> ActivationCache:
+        """Return the tensors of this pass by name, such as `layers.3.resid_pre`; see the class.
+
+        Raises:
+            ScopeError: its scope is gone, or the model has changed since.
+        """
+        scope = None if self.subject.scope is None else self.subject.scope()
+        if scope is None:
+            raise ScopeError("the scope of this recording is gone", "record it again, on a scope")
+        return scope.activations(self)
 
     @property
     def layers(self) -> int:

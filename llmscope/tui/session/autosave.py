@@ -65,7 +65,8 @@ class Autosave:
 
         if said := flaw():
             host.tell(said, "warning", once=True)
-        self._put(host.editor.text, UndoHistory.of(host.editor.history), Session.of(host))
+        session = Session.of(host) if host.source.named else None
+        self._put(host.editor.text, UndoHistory.of(host.editor.history), session)
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
         """Save the prompt of another model from now on.

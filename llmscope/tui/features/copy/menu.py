@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 NOTHING = "nothing to copy yet"
 UNNAMED = (
-    "no command makes this figure: it lacks prompt B, its model has no name of its own, or "
-    "its prompt holds control characters"
+    "no command makes this figure: it lacks prompt B, its model has no name of its own or is in a "
+    "program's memory, or its prompt holds control characters"
 )
 BROKEN = re.compile("[\ud800-\udfff]")
 """Lone surrogates: the model reads U+FFFD for them, and a clipboard cannot hold them."""

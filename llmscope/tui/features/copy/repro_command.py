@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from llmscope.models.spec import IN_MEMORY
 from llmscope.text import controls
 
 if TYPE_CHECKING:
@@ -48,6 +49,11 @@ class ModelSource:
     spec: str
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> bool:
+        """Whether a command line can open the model: not one that is in a program's memory."""
+        return self.spec != IN_MEMORY
 
     @property
     def flags(self) -> tuple[str, ...]:
@@ -149,9 +155,11 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     The line equals the command in such a snapshot's provenance: in the order that
     `llmscope snapshot` lists, without redundant options.
 
-    None if a text holds control characters: a command line cannot hold a NUL, and the others would
-    control the terminal that the line is pasted into.
+    None if the model is in a program's memory; or if a text holds control characters: a command
+    line cannot hold a NUL, and the others would control the terminal that the line is pasted into.
     """
+    if not view.source.named:
+        return None
     import shlex
 
     from llmscope.lenses import command_options, options

@@ -18,7 +18,10 @@ class Code(str):
 
 
 def script(view: View) -> str:
-    """Return the script that reproduces the figure and binds it to `figure`."""
+    """Return the script that reproduces the figure and binds it to `figure`.
+
+    A model that is in a program's memory is `model` in it, with its `tokenizer`.
+    """
     source = view.source
     load = {**source.options, **({"adapters": list(view.adapters)} if view.adapters else {})}
     tokens = {} if view.special_tokens else {"special_tokens": False}
@@ -35,7 +38,11 @@ def script(view: View) -> str:
     lines = [
         "import llmscope",
         "",
-        called("scope = llmscope.load", [source.spec], load),
+        (
+            called("scope = llmscope.load", [source.spec], load)
+            if source.named
+            else called("scope = llmscope.wrap", [Code("model"), Code("tokenizer")], {})
+        ),
         f"prompt = {literal(view.prompt, before=len('prompt = '))}",
     ]
     if view.other is not None:

@@ -1,0 +1,235 @@
+"""The tensors of a recording by the names that the field gives them, computed when asked for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from llmscope import arguments
+from llmscope.errors import ScopeError
+from llmscope.record.derive.tensors import (
+    activations,
+    logits,
+    mixed_values,
+    pattern,
+    values_of,
+)
+from llmscope.text import nearest
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.derive.verify import Verdicts
+
+NEEDS: Mapping[str, tuple[str, ...]] = {
+    "resid_pre": (),
+    "attn_out": ("writes",),
+    "mlp_out": ("writes",),
+    "resid_post": (),
+    "q": ("patterns",),
+    "k": ("patterns",),
+    "v": ("patterns",),
+    "pattern": ("patterns",),
+    "z": ("patterns", "heads"),
+    "mlp_act": ("activations",),
+}
+"""The tensors of a layer, in the order of the pass, and the checks that each must have passed."""
+LAYER = re.compile(r"layers\.(\d{1,9})\.(\w+)", re.ASCII)
+
+
+class UnknownActivation(KeyError):  # noqa: N818 - a KeyError whose text is not quoted
+    """No tensor has that name."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class ActivationCache(Mapping[str, Tensor]):
+    """The tensors of a recording by name. Each access computes or copies one; none is kept.
+
+    `embed` and `layers.3.resid_pre`, `.attn_out`, `.mlp_out`, `.resid_post`: [position, width];
+    `.q`: [head, position, head width], after its rotation; `.k`, `.v`: [key head, position, head
+    width]; `.pattern`: [head, query, key], in float32; `.z`, pattern times values: [position, head,
+    head width], in float32; `.mlp_act`, the input of the down projection: [position, neuron];
+    `logits`: [position, token], in float32.
+
+    It holds the names that the model has and that passed their check. Tensors are copies, on the
+    model's device.
+
+    Args:
+        recording: the recording.
+        verdicts: the checks of the model.
+        reading: the context in which the model is read; it raises ScopeError after a change.
+    """
+
+    def __init__(
+        self,
+        recording: Recording,
+        verdicts: Verdicts,
+        reading: Callable[[], AbstractContextManager[None]],
+    ) -> None:
+        self._recording = recording
+        self._verdicts = verdicts
+        self._reading = reading
+        self._names: tuple[str, ...] | None = None
+
+    def __getitem__(self, name: str) -> Tensor:
+        """Return a tensor by its name.
+
+        Raises:
+            KeyError: there is no such name; the text names the most similar one.
+            ScopeError: the model has no such part, its check failed, or the model has changed.
+        """
+        name = arguments.text("name", name)
+        layer, kind = self._parsed(name)
+        reason = self._refusal(layer, kind)
+        if reason:
+            raise ScopeError(f"{name}: {reason}")
+        with self._reading(), torch.no_grad():
+            try:
+                found = self._tensor(layer, kind)
+            except ValueError as error:
+                raise ScopeError(f"{name}: {error}") from error
+        if found is None:
+            raise ScopeError(f"{name}: layer {layer} has no such part")
+        return found.detach().clone()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._known())
+
+    def __len__(self) -> int:
+        return len(self._known())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._known()
+
+    def __repr__(self) -> str:
+        return f"<ActivationCache of {self._recording!r}: {len(self)} tensors>"
+
+    def select(self, names: str) -> dict[str, Tensor]:
+        """Return all tensors whose names match a pattern, such as `layers.*.resid_post`.
+
+        Args:
+            names: a name in which `*` stands for any text, `?` for a character, `[0-3]` for one of
+                several.
+
+        Raises:
+            KeyError: no name matches.
+            ScopeError: as for one tensor.
+        """
+        names = arguments.text("names", names)
+        found = [name for name in self._known() if fnmatchcase(name, names)]
+        if not found:
+            raise UnknownActivation(f"no name matches {arguments.quoted(names)}{self._near(names)}")
+        return {name: self[name] for name in found}
+
+    def stack(self, kind: str) -> Tensor:
+        """Return one kind of tensor of all layers, such as `resid_post`. [layer, ...]
+
+        Raises:
+            KeyError: there is no such kind; the text names the most similar one.
+            ScopeError: as for one tensor; or the layers' tensors differ in shape.
+        """
+        kind = arguments.text("kind", kind)
+        found = [self[f"layers.{layer}.{kind}"] for layer in range(self._recording.layers)]
+        if len({one.shape for one in found}) > 1:
+            raise ScopeError(f"{kind} has another shape in some layers", "cache.select")
+        return torch.stack(found)
+
+    def _known(self) -> tuple[str, ...]:
+        if self._names is None:
+            layers = range(self._recording.layers)
+            names = [f"layers.{layer}.{kind}" for layer in layers for kind in NEEDS]
+            self._names = tuple(
+                name for name in ("embed", *names, "logits") if not self._refusal(*_split(name))
+            )
+        return self._names
+
+    def _parsed(self, name: str) -> tuple[int, str]:
+        """Return layer and kind of a name; the layer is -1 for tensors of no layer."""
+        layer, kind = _split(name)
+        count = self._recording.layers
+        if layer < 0 and kind in ("embed", "logits"):
+            return layer, kind
+        if layer >= count:
+            raise UnknownActivation(
+                f"{arguments.quoted(name)}: the model has {count} layers (0 to {count - 1})"
+            )
+        if layer < 0 or kind not in NEEDS:
+            raise UnknownActivation(f"no tensor {arguments.quoted(name)}{self._near(name)}")
+        return layer, kind
+
+    def _near(self, name: str) -> str:
+        layer, kind = _split(name)
+        if layer >= 0:
+            close = nearest(kind, NEEDS)
+            close = close and f"layers.{layer}.{close}"
+        else:
+            close = nearest(name, ("embed", "logits", *(f"layers.0.{kind}" for kind in NEEDS)))
+        return f"; did you mean {close}?" if close else f"; there are {', '.join(NEEDS)}"
+
+    def _refusal(self, layer: int, kind: str) -> str:
+        """Return why a tensor cannot be had; empty if it can."""
+        if kind == "logits":
+            verdict = self._verdicts("readout")
+            return verdict.reason if verdict.status == "refused" else ""
+        if layer < 0:
+            return ""
+        for capability in NEEDS[kind]:
+            verdict = self._verdicts(capability, layer)
+            if verdict.status == "refused":
+                return verdict.reason
+        return "" if self._has(layer, kind) else f"layer {layer} has no such part"
+
+    def _has(self, layer: int, kind: str) -> bool:
+        rows = self._recording.parts[-1][0].layers[layer]
+        if kind == "attn_out":
+            return rows.attention_write is not None
+        if kind == "mlp_out":
+            return rows.mlp_write is not None
+        if kind == "q":
+            return rows.query is not None
+        if kind == "k":
+            return self._recording.keys[layer] is not None
+        if kind == "mlp_act":
+            return rows.mlp_input_module is not None
+        return True
+
+    def _tensor(self, layer: int, kind: str) -> Tensor | None:
+        recording = self._recording
+        match kind:
+            case "embed":
+                return recording.rows("stream", 0)
+            case "logits":
+                return logits(recording, 0, len(recording))
+            case "resid_pre":
+                return recording.rows("stream", layer)
+            case "resid_post":
+                return recording.rows("stream", layer + 1)
+            case "attn_out":
+                return recording.rows("attention_write", layer)
+            case "mlp_out":
+                return recording.rows("mlp_write", layer)
+            case "q":
+                return recording.rows("query", layer)
+            case "k":
+                return recording.keys[layer]
+            case "v":
+                return values_of(recording, layer)
+            case "pattern":
+                return pattern(recording, layer)
+            case "z":
+                return mixed_values(recording, layer)
+            case _:
+                return activations(recording, layer)
+
+
+def _split(name: str) -> tuple[int, str]:
+    """Return layer and kind of a name; layer -1 if it has none."""
+    found = LAYER.fullmatch(name)
+    return (-1, name) if found is None else (int(found[1]), found[2])

@@ -1,0 +1,48 @@
+"""Whether prompts can run together in one padded pass, as measured on the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from llmscope.record.capture.padded import record_padded, same_tensors
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.derive.verify import probe
+from llmscope.text import told
+
+LENGTHS = (12, 9, 5, 2)
+"""Lengths of the prompts that run together and alone."""
+
+
+def why_alone(recorder: Recorder) -> str:
+    """Return why each prompt needs a pass of its own; empty if a padded pass gives the same.
+
+    All tensors of probe prompts of several lengths are compared, up to rounding.
+
+    Raises:
+        OutOfMemoryError: the device has too little memory for the probe.
+    """
+    subject, taps = recorder.subject, recorder.taps
+    if subject.anatomy.readout is None or not subject.readout_holds:
+        return "its unembedding was not found"
+    attends = any(layer.kind == "attention" for layer in subject.anatomy.layers)
+    if attends and not (taps.routed and recorder.reuses):
+        return "its tokens depend on more than keys and values of earlier ones"
+    if any(tap.output_gate != "nothing" for tap in taps.layers):
+        return "its attention has more steps than a batch keeps"
+    whole = probe(subject)
+    prompts = [
+        replace(whole, ids=whole.ids[-n:], labels=whole.labels[:n], special=whole.special[:n])
+        for n in (min(length, len(whole)) for length in LENGTHS)
+    ]
+    try:
+        padded = record_padded(recorder, prompts, whole=True)
+        single = [recorder.go_on(None, prompt) for prompt in prompts]
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:  # models without batch support raise anything
+        return f"the model does not take them: {told(error)}"
+    if all(same_tensors(a, b) for a, b in zip(padded, single, strict=True)):
+        return ""
+    return "its tensors differ from those of single passes"

@@ -1,0 +1,136 @@
+"""Prompts recorded whole in padded passes, against a pass of each."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from llmscope.record.capture import padded
+from llmscope.record.capture.padded import grouped, record_together, same_tensors
+from llmscope.record.derive.batching import why_alone
+from llmscope.record.derive.tensors import logits_after
+from tests.families import FAMILIES, small_model
+from tests.record.conftest import prompt_of
+from tests.record.interventions.test_edited import scope_for
+
+IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
+PROMPTS = (IDS, IDS[3:], IDS[-2:], IDS[:9], IDS[4:5])
+TOGETHER = (
+    "gpt2",
+    "llama",
+    "gemma2",
+    "gemma3_text",
+    "mixtral",
+    "opt",
+    "gpt_neox",
+    "mamba",
+)
+"""Those that a padded pass must serve."""
+LENSES = ("next-token", "logit-lens", "attention", "neurons", "attribution", "heads", "ablation")
+REST = [pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES if one not in TOGETHER]
+
+
+@pytest.mark.parametrize("family", [*TOGETHER, *REST])
+def test_the_figures_are_those_of_single_passes(family):
+    scope = scope_for(small_model(family))
+    single = [scope.record(ids, fresh=True) for ids in PROMPTS]
+    reason = scope._bench.why_alone
+    assert family not in TOGETHER or not reason
+    together = scope.record([list(ids) for ids in PROMPTS])
+    assert [one.prompt.ids for one in together] == [one.prompt.ids for one in single]
+    assert scope.latest is together[-1]
+    for one, own in zip(together, single, strict=True):
+        assert reason or same_tensors(one, own)
+        for lens in LENSES:
+            found, wanted = scope.look(lens, recording=one), scope.look(lens, recording=own)
+            assert found.verdict.status == wanted.verdict.status
+            assert found.axes == wanted.axes
+            np.testing.assert_allclose(found.values, wanted.values, rtol=2e-4, atol=2e-5)
+
+
+def test_a_pass_serves_as_many_prompts_as_it_may(monkeypatch):
+    scope = scope_for(small_model("llama"))
+    passes = []
+    scope.record([IDS, IDS])  # measured by now
+    hook = scope.model.model.embed_tokens.register_forward_hook(
+        lambda _, args, out: passes.append(tuple(args[0].shape))
+    )
+    scope.prepare_reuse()  # a hook changes a model
+    assert not scope._bench.why_alone
+    passes.clear()
+    scope.record([IDS[:n] for n in (3, 9, 4, 9, 2)])
+    assert passes == [(5, 9)]
+    passes.clear()
+    monkeypatch.setattr(padded, "TOKENS", 18)
+    scope.record([IDS[:n] for n in (3, 9, 4, 9, 2)])
+    assert passes == [(2, 9), (3, 4)]
+    hook.remove()
+
+
+def test_groups_hold_each_prompt_once_and_no_more_tokens_than_they_may(monkeypatch):
+    monkeypatch.setattr(padded, "TOKENS", 40)
+    lengths = [3, 17, 41, 8, 8, 1, 20, 2, 2, 2]
+    found = list(grouped(lengths, 4))
+    assert sorted(at for group in found for at in group) == list(range(len(lengths)))
+    for group in found:
+        assert len(group) == 1 or len(group) * max(lengths[at] for at in group) <= 40
+        assert len(group) <= 4
+
+
+class Mixing(nn.Module):
+    """Adds to each prompt of a batch what the first one has."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden, *args, **kwargs):
+        found = self.inner(hidden, *args, **kwargs)
+        return found + (found[:1] - found if len(found) > 1 else 0) * 0.01
+
+
+def test_a_model_that_mixes_prompts_runs_each_alone():
+    model = small_model("llama")
+    model.model.layers[1].mlp = Mixing(model.model.layers[1].mlp)
+    scope = scope_for(model)
+    assert scope._bench.why_alone == "its tensors differ from those of single passes"
+    own = [scope.record(ids, fresh=True).logits for ids in PROMPTS]
+    for found, wanted in zip(scope.record([list(ids) for ids in PROMPTS]), own, strict=True):
+        assert torch.allclose(found.logits, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["query", "stream", "mlp_write", "keys"])
+def test_rows_of_another_prompt_are_found(name, monkeypatch):
+    scope = scope_for(small_model("llama"))
+    recorder = scope.recorder
+    assert why_alone(recorder) == ""
+    own = record_together(recorder, [prompt_of(ids) for ids in (IDS, IDS[::-1])])
+    other, one = own
+    assert same_tensors(one, one)
+    if name == "keys":
+        object.__setattr__(one, "keys", other.keys)
+    else:
+        layer = one.parts[0][0].layers[2]
+        object.__setattr__(layer, name, getattr(other.parts[0][0].layers[2], name))
+    assert not same_tensors(one, recorder.go_on(None, one.prompt))
+
+
+def test_the_model_is_measured_anew_once_it_changed():
+    scope = scope_for(small_model("llama"))
+    scope.record([IDS, IDS[:4]])
+    with torch.no_grad():
+        scope.model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
+    found = scope.record([IDS, IDS[:4]])
+    assert "weights" in found[0].prompt.notices[0]
+    fresh = scope.record(IDS, fresh=True)
+    assert torch.allclose(found[0].logits, fresh.logits, atol=1e-5)
+
+
+def test_edits_run_each_prompt_alone():
+    scope = scope_for(small_model("llama"))
+    found = scope.record([IDS, IDS[:4]], edits=["zero head 1.1"])
+    for one in found:
+        own = scope.record(one.prompt.ids, edits=["zero head 1.1"], fresh=True)
+        last = len(one) - 1
+        assert one.base is not None
+        assert torch.allclose(logits_after(one, last), logits_after(own, last), atol=1e-5)
