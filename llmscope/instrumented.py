@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -11,10 +13,12 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
+from llmscope.models.loading.at_rest import at_rest
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import check_steady, checked_draws
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
@@ -23,6 +27,7 @@ from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
 
+STALE = "the model changed since this was recorded: record it again"
 MEASURED = ("_examined", "edited", "why_alone")
 """Attributes that hold only until the model changes."""
 
@@ -58,6 +63,7 @@ class InstrumentedModel:
                 "another copy of the model, with its own config.json",
             ) from error
         adopt(self.subject, first=True)
+        self.subject.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
         return recorder, verdicts
 
     def compare(self, *, whole: bool = False) -> None:
@@ -150,7 +156,24 @@ class InstrumentedModel:
         """Drop all that was recorded and measured, and the hooks, which are on no module now."""
         for name in MEASURED:
             vars(self).pop(name, None)
-        self.subject.taps = None
+        self.subject.taps = self.subject.cache_of = None
+
+
+@contextmanager
+def _reading(recording: Recording) -> Iterator[None]:
+    """Read the model of a recording within.
+
+    Raises:
+        ScopeError: the model has changed since the recording was made.
+    """
+    subject = recording.subject
+    with at_rest(subject.model):
+        if check(subject) != recording.state:
+            raise ScopeError(STALE)
+        try:
+            yield
+        finally:
+            adopt(subject)
 
 
 def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) -> Verdict:

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, overload
-from weakref import ref
 
 from llmscope import arguments, showing
 from llmscope.edits import Edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
-from llmscope.instrumented import InstrumentedModel, trust
+from llmscope.instrumented import STALE, InstrumentedModel, trust
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
@@ -31,7 +30,6 @@ from llmscope.record.capture.padded import record_together
 from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 from llmscope.text import one_line
@@ -44,7 +42,6 @@ if TYPE_CHECKING:
     from llmscope.models.tokenizer.tokens import Encoded
 
 CHANGED = "the model changed since the last pass ({}): nothing from before is used"
-STALE = "the model changed since this was recorded: record it again"
 
 
 def load(
@@ -201,9 +198,9 @@ class Scope:
             if adapter is not None and adapter not in adapted:
                 there = arguments.quoted(", ".join(adapted) or "none")
                 raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
-            subject = self._base if adapter is None else adapted[adapter]
-            subject.scope = ref(self)
-            self._benches[adapter] = InstrumentedModel(subject)
+            self._benches[adapter] = InstrumentedModel(
+                self._base if adapter is None else adapted[adapter]
+            )
         return self._benches[adapter]
 
     def add(self, subject: LoadedModel) -> None:
@@ -586,33 +583,6 @@ class Scope:
             )
         finally:
             self.use(adapter)
-
-    def activations(self, recording: Recording | None = None) -> ActivationCache:
-        """Return the tensors of a recording by name: the same as `recording.cache()`.
-
-        Args:
-            recording: the recording; None: the latest one.
-
-        Raises:
-            ValueError: nothing was recorded yet.
-            ScopeError: the recording is of another scope, or the model has changed since.
-        """
-        recording = self._recorded(recording)
-        bench = self._bench_of_recording(recording)
-        with self._reading(recording):
-            return ActivationCache(recording, bench.verdicts, partial(self._reading, recording))
-
-    @contextmanager
-    def _reading(self, recording: Recording) -> Iterator[None]:
-        """Read a recording's model within the context.
-
-        Raises:
-            ScopeError: the model has changed since the recording was made.
-        """
-        with self._at_rest():
-            if self.stale(recording):
-                raise ScopeError(STALE)
-            yield
 
     def _recorded(self, recording: Recording | None) -> Recording:
         """Return a recording, the latest if None.

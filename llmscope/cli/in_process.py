@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,7 +54,7 @@ def show(
     from llmscope.models.spec import IN_MEMORY
 
     has = {"theme": None, "tier": None, "ascii": None, "bandwidth": "auto", **set_look(effective())}
-    with _environment_kept():
+    with _restored():
         look, spent, typed = screen_options(
             *(has["theme"], has["tier"], has["ascii"], has["bandwidth"]), instead=INSTEAD
         )
@@ -76,12 +77,13 @@ def show(
 
 
 @contextmanager
-def _environment_kept() -> Iterator[None]:
-    """Put the variables of `SET` back as they were."""
-    before = {name: os.environ.get(name) for name in SET}
+def _restored() -> Iterator[None]:
+    """Put the variables of `SET`, and Python's random numbers, back as they were."""
+    before, drawn = {name: os.environ.get(name) for name in SET}, random.getstate()
     try:
         yield
     finally:
+        random.setstate(drawn)  # libraries of the screen draw from them
         for name, value in before.items():
             if value is None:
                 os.environ.pop(name, None)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from weakref import ref
 
 from llmscope.models.variants import Variants
 
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
     from llmscope.models.anatomy import Anatomy
     from llmscope.models.loading.reward import RewardModel
     from llmscope.models.tokenizer.tokens import Tokens
-    from llmscope.scope import Scope
 
 Progress = Callable[[str, float, float | None], None]
 """Called with a stage's description, the bytes done, and the total bytes (None if unknown)."""
@@ -60,7 +58,7 @@ class LoadedModel:
         readout_holds: whether the readout that was found reproduces the model's logits, as
             measured; if not, logits come from a separate forward pass of the model itself.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
-        scope: the scope that the model is under.
+        cache_of: returns the tensors of a recording by name; None until the model is probed.
         allow_pickle: whether pickled weights are allowed, also for files read later.
     """
 
@@ -81,7 +79,7 @@ class LoadedModel:
     folders: tuple[Path, ...] = ()
     readout_holds: bool = True
     taps: Any = field(default=None, init=False, repr=False)
-    scope: ref[Scope] | None = field(default=None, init=False, repr=False)
+    cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
     allow_pickle: bool = False
 
     def __reduce_ex__(self, _: Any) -> Any:

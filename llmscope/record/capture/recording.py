@@ -190,12 +190,12 @@ class Recording:
         """Return the tensors of this pass by name, such as `layers.3.resid_pre`; see the class.
 
         Raises:
-            ScopeError: its scope is gone, or the model has changed since.
+            ScopeError: its scope was detached, or the model has changed since.
         """
-        scope = None if self.subject.scope is None else self.subject.scope()
-        if scope is None:
-            raise ScopeError("the scope of this recording is gone", "record it again, on a scope")
-        return scope.activations(self)
+        if self.subject.cache_of is None:
+            raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
+        cache: ActivationCache = self.subject.cache_of(self)
+        return cache
 
     @property
     def layers(self) -> int:

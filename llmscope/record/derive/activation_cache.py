@@ -64,15 +64,20 @@ class ActivationCache(Mapping[str, Tensor]):
     Args:
         recording: the recording.
         verdicts: the checks of the model.
-        reading: the context in which the model is read; it raises ScopeError after a change.
+        reading: the context in which the model of a recording is read.
+
+    Raises:
+        ScopeError: the model has changed since the recording was made.
     """
 
     def __init__(
         self,
         recording: Recording,
         verdicts: Verdicts,
-        reading: Callable[[], AbstractContextManager[None]],
+        reading: Callable[[Recording], AbstractContextManager[None]],
     ) -> None:
+        with reading(recording):
+            pass
         self._recording = recording
         self._verdicts = verdicts
         self._reading = reading
@@ -90,7 +95,7 @@ class ActivationCache(Mapping[str, Tensor]):
         reason = self._refusal(layer, kind)
         if reason:
             raise ScopeError(f"{name}: {reason}")
-        with self._reading(), torch.no_grad():
+        with self._reading(self._recording), torch.no_grad():
             try:
                 found = self._tensor(layer, kind)
             except ValueError as error:
