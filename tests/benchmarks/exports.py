@@ -15,6 +15,10 @@ WHO = {
     "nnsight": ("loop",),
     "llmscope": ("export",),
 }
+TOGETHER = (("bare", "batched_last"), ("llmscope", "record_all"))
+"""Jobs over prompts that are recorded whole, whose tensors are all kept."""
+KEPT = 100
+"""The number of those prompts."""
 
 
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
@@ -25,5 +29,7 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
         found["refused"] = refused
         jobs = [(name, job) for name in workers for job in WHO[name]]
         rounds(workers, jobs, count, setting, tell, found.setdefault(str(count), {}))
+        jobs = [(name, job) for name, job in TOGETHER if name in workers]
+        rounds(workers, jobs, KEPT, setting, tell, found.setdefault(str(KEPT), {}))
     tell("an svg of a lens after the model is loaded")
     one_svg.measure(setting, found.setdefault("svg", {}))

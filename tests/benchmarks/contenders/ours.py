@@ -80,6 +80,17 @@ class Contender:
 
         return Job(run, lambda: rmtree(out, ignore_errors=True), home)
 
+    def record_all(self, count: int) -> Job:
+        """As `scope.record` of a list, from texts to recordings with all their tensors."""
+        texts = prompts(self.scope.tokenizer, count)
+
+        def run() -> None:
+            found = self.scope.record(texts)
+            if any(recording.reused for recording in found) or len(found) != count:
+                raise RuntimeError("not every prompt was run")
+
+        return Job(run)
+
     def _record(self, text: str, ran: int | None = None, *, fresh: bool = False) -> None:
         recording = self.scope.record(text, fresh=fresh, special_tokens=False)
         if ran is not None and recording.ran != ran:
