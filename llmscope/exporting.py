@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import pandas
+    import polars
+    import xarray
+    from matplotlib.axes import Axes
 
     from llmscope.figure import Figure
 
@@ -27,6 +30,15 @@ class Exporter(Protocol):
 
     def data_frame(self, figure: Figure) -> pandas.DataFrame:
         """Return the values in long form as a data frame."""
+
+    def polars_frame(self, figure: Figure) -> polars.DataFrame:
+        """Return the values in long form as a data frame of polars."""
+
+    def data_array(self, figure: Figure) -> xarray.DataArray:
+        """Return the values with a dimension for each axis."""
+
+    def plot(self, figure: Figure, ax: Axes | None) -> Axes:
+        """Plot the figure with matplotlib."""
 
     def mimebundle(self, figure: Figure) -> dict[str, str]:
         """Return the figure for a notebook, by MIME type."""

@@ -13,11 +13,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope import exporting
 from llmscope.arguments import checked_index
+from llmscope.text import one_line
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas
-    from numpy.typing import NDArray
+    import polars
+    import xarray
+    from matplotlib.axes import Axes
+    from numpy.typing import DTypeLike, NDArray
 
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
 Status = Literal["verified", "partial", "unverified", "refused"]
@@ -293,6 +297,64 @@ class Figure:
             ScopeError: pandas is not installed.
         """
         return exporting.exporter().data_frame(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Return the result of `tidy` as a data frame of polars.
+
+        Raises:
+            ScopeError: polars is not installed.
+        """
+        return exporting.exporter().polars_frame(self)
+
+    def to_xarray(self) -> xarray.DataArray:
+        """Return the values with a dimension for each axis.
+
+        The coordinate `NAME` of a dimension holds the positions, `NAME_label` the labels; `attrs`
+        holds lens, title, unit and verdict.
+
+        Raises:
+            ScopeError: xarray is not installed, or the figure is refused.
+        """
+        return exporting.exporter().data_array(self)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Plot the figure with matplotlib: a map, bars, or lines.
+
+        Args:
+            ax: the axes to plot on; None: those of a new figure.
+
+        Returns:
+            The axes.
+
+        Raises:
+            ScopeError: matplotlib is not installed; or the figure is refused, a table, or several
+                maps, such as the patterns of all heads.
+        """
+        return exporting.exporter().plot(self, ax)
+
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray[np.float32]:
+        """Return the values, for `np.asarray`.
+
+        Raises:
+            ValueError: the figure is refused, or a copy is needed and `copy` is False.
+        """
+        if self.verdict.status == "refused":
+            raise ValueError(f"{self.lens} is refused: {self.verdict.reason}")
+        import numpy as np
+
+        return np.array(self.values, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        sizes = " × ".join(f"{axis.name} {len(axis)}" for axis in self.axes)
+        facts = [sizes, self.unit, self.verdict.status]
+        title = one_line(self.title)
+        return f"<Figure {self.lens}: {title}: {', '.join(filter(None, facts))}>"
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """Draw the figure as text, for IPython, where it is in a list too."""
+        printer.text("\n" + exporting.exporter().mimebundle(self)["text/plain"])
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         """Return the svg and txt exports by MIME type, for a notebook."""

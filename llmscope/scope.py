@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -14,7 +14,8 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.instrumented import STALE, InstrumentedModel, trust
-from llmscope.lenses import Lens, checked_focus, focus_from, lens, options
+from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
+from llmscope.lenses.stacked import layers_of, stacked
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
@@ -602,7 +603,8 @@ class Scope:
             name: the name of the lens.
             recording: the recording; None: the latest one.
             focus: mode, change, and options of the lens: layer, position, target, top_k, …; see
-                `llmscope lenses NAME`.
+                `llmscope lenses NAME`. Tokens and prompts are ids or text. A layer may also be a
+                slice, a range or "all": then the figure has an axis for the layers.
 
         Raises:
             ValueError: a lens, layer, head, position or mode does not exist, or the figure cannot
@@ -611,13 +613,37 @@ class Scope:
         """
         recording = self._recorded(recording)
         name = arguments.text("name", name)
-        chosen, asked = lens(name), focus_from(focus)
+        chosen = lens(name)
+        layers = layers_of(focus.get("layer"), recording.layers)
+        if layers is not None:
+            found = [
+                self.look(name, recording=recording, **{**focus, "layer": layer})
+                for layer in layers
+            ]
+            return stacked(found, layers)
+        asked = focus_from(self._ids_for(recording, focus))
         given = [option for key, option in options().items() if key in focus]
         for option in given:
             if option not in chosen.allowed and option.of(asked) != option.default:
                 raise ValueError(f"the lens {name} has no option {option.name!r}")
         *_, figure = self.figures(name, recording, asked)
         return figure
+
+    def _ids_for(self, recording: Recording, given: dict[str, Any]) -> dict[str, Any]:
+        """Return options with the texts of tokens, prompts and words replaced by their ids."""
+        known, found = options(), dict(given)
+        for name, value in given.items():
+            kind = known[name].kind if name in known else ""
+            if kind == "token" and isinstance(value, str):
+                found[name] = self.token(value)
+            elif kind == "tokens" and not _plain_ids(value):
+                special = name == "versus_prompt" and any(recording.prompt.special)
+                found[name] = self._prompt(name, value, special).ids
+            elif kind == "word-lists" and isinstance(value, list | tuple):
+                found[name] = tuple(
+                    self.words(one).ids if isinstance(one, str) else one for one in value
+                )
+        return found
 
     def figures(
         self,
@@ -737,7 +763,10 @@ class Scope:
         mode = focus.mode or (chosen.modes[0] if chosen.modes else "")
         if mode and mode not in chosen.modes:
             there = ", ".join(chosen.modes) or "none"
-            raise ValueError(f"{chosen.name} has no mode {arguments.quoted(mode)}; it has {there}")
+            close = suggested(mode, chosen.modes)
+            raise ValueError(
+                f"{chosen.name} has no mode {arguments.quoted(mode)}{close}; it has {there}"
+            )
         resolved = focus.resolve(
             layers=len(anatomy.layers), heads=anatomy.heads, positions=len(recording)
         )
@@ -757,3 +786,10 @@ def _recording(name: str, value: Recording) -> Recording:
     if not isinstance(value, Recording):
         raise TypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
     return value
+
+
+def _plain_ids(value: object) -> bool:
+    """Return whether a value is None or one row of ids, and no other form of a prompt."""
+    if isinstance(value, list | tuple) and value:
+        return not isinstance(value[0], Mapping)
+    return not isinstance(value, str | Mapping) and getattr(value, "ndim", 1) == 1

@@ -1,12 +1,19 @@
 """Write figures or rows of cells to files, with one module per format."""
 
 from llmscope.export.atomic_write import write, write_all
-from llmscope.export.dataframe import data_frame, tidy
+from llmscope.export.dataframe import data_array, data_frame, polars_frame, tidy
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.formats import Document, Format, formats, pictures
 from llmscope.export.json import about_dict, json_text, snapshot_dict, snapshot_schema
 from llmscope.export.notebook import mimebundle
-from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, need_matplotlib, prepare_matplotlib
+from llmscope.export.paper import (
+    PAPER,
+    PAPER_FORMATS,
+    Paper,
+    need_matplotlib,
+    plot,
+    prepare_matplotlib,
+)
 from llmscope.export.provenance import provenance, provenance_of
 from llmscope.export.render import (
     content,
@@ -27,6 +34,7 @@ __all__ = [
     "Paper",
     "about_dict",
     "content",
+    "data_array",
     "data_frame",
     "format_of",
     "formats",
@@ -35,6 +43,8 @@ __all__ = [
     "need_matplotlib",
     "pair",
     "pictures",
+    "plot",
+    "polars_frame",
     "prepare_matplotlib",
     "provenance",
     "provenance_of",

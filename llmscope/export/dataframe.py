@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,9 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Figure
 
 if TYPE_CHECKING:
-    import pandas
+    import pandas as pandas_types
+    import polars as polars_types
+    import xarray as xarray_types
 
 VALUE = "value"
 
@@ -42,21 +45,75 @@ def _free(name: str, taken: dict[str, Any]) -> str:
     return free
 
 
-def data_frame(figure: Figure) -> pandas.DataFrame:
+def data_frame(figure: Figure) -> pandas_types.DataFrame:
     """Return the columns of `tidy` as a data frame, with lens, title, unit and verdict in `attrs`.
 
     Raises:
         ScopeError: pandas is not installed.
     """
+    pandas: Any = _imported("pandas", "a data frame")
+    frame: pandas_types.DataFrame = pandas.DataFrame(tidy(figure))
+    frame.attrs |= _facts(figure)
+    return frame
+
+
+def polars_frame(figure: Figure) -> polars_types.DataFrame:
+    """Return the columns of `tidy` as a data frame of polars, which holds no facts beside them.
+
+    Raises:
+        ScopeError: polars is not installed.
+    """
+    polars: Any = _imported("polars", "a data frame of polars")
+    frame: polars_types.DataFrame = polars.DataFrame(tidy(figure))
+    return frame
+
+
+def data_array(figure: Figure) -> xarray_types.DataArray:
+    """Return the values as an array with named dimensions.
+
+    Each axis is a dimension; the coordinate of its name holds positions, `NAME_label` labels.
+    `attrs` holds lens, title, unit and verdict.
+
+    Raises:
+        ScopeError: xarray is not installed, or the figure is refused.
+    """
+    xarray: Any = _imported("xarray", "an array with named dimensions")
+    if figure.verdict.status == "refused":
+        raise ScopeError(f"{figure.lens} is refused: {figure.verdict.reason}")
+    names: list[str] = []
+    coords: dict[str, Any] = {}
+    for axis in figure.axes:
+        name = _free(axis.name, coords)
+        names.append(name)
+        coords[name] = axis.start + np.arange(len(axis)) * axis.step
+        coords[f"{name}_label"] = (name, list(axis.labels))
+    made: xarray_types.DataArray = xarray.DataArray(
+        figure.values.copy(), dims=names, coords=coords, name=figure.lens, attrs=_facts(figure)
+    )
+    return made
+
+
+def _facts(figure: Figure) -> dict[str, str]:
+    verdict = figure.verdict
+    return {
+        "lens": figure.lens,
+        "title": figure.title,
+        "unit": figure.unit,
+        "verdict": verdict.status,
+        "reason": verdict.reason,
+    }
+
+
+def _imported(name: str, what: str) -> Any:
+    """Import a library.
+
+    Raises:
+        ScopeError: it is not installed.
+    """
     try:
-        import pandas
+        return import_module(name)
     except ImportError:
         raise ScopeError(
-            "a data frame needs pandas, which is not installed",
-            "pip install pandas, or Figure.tidy() for plain columns",
+            f"{what} needs {name}, which is not installed",
+            f"pip install {name}, or Figure.tidy() for plain columns",
         ) from None
-    frame = pandas.DataFrame(tidy(figure))
-    verdict = figure.verdict
-    frame.attrs |= {"lens": figure.lens, "title": figure.title, "unit": figure.unit}
-    frame.attrs |= {"verdict": verdict.status, "reason": verdict.reason}
-    return frame

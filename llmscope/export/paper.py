@@ -17,6 +17,7 @@ from llmscope.export.json import json_text
 from llmscope.figure import Figure, Focus
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Page
 
 Paper = Literal["paper"]
@@ -118,6 +119,34 @@ def paper(
         for part, figure in zip(parts[:, 0], figures, strict=True):
             plots.draw(part, figure, width)
         return page
+
+
+def plot(figure: Figure, ax: Axes | None = None) -> Axes:
+    """Plot a figure on axes of the caller's, in the caller's style.
+
+    Args:
+        figure: the figure: a map, bars or lines.
+        ax: the axes; None: those of a new figure of pyplot.
+
+    Raises:
+        ScopeError: matplotlib is not installed; or the figure is refused, a table, or several maps.
+    """
+    need_matplotlib()
+    if figure.verdict.status == "refused":
+        raise ScopeError(f"{figure.lens} is refused: {figure.verdict.reason}")
+    if figure.kind == "heatmap" and len(figure.axes) > 2:
+        raise ScopeError(
+            f"{figure.title} is {len(figure.axes[0])} maps, which one pair of axes cannot hold",
+            'a single head, or figure.save("figure.pdf", look="paper")',
+        )
+    if ax is None:
+        from matplotlib import pyplot
+
+        _, ax = pyplot.subplots()
+    from llmscope.export.paper_plots import OneAxes, Plots
+
+    Plots(Focus(), every_glyph=False).draw(OneAxes(ax), figure, WIDTH)
+    return ax
 
 
 def need_matplotlib() -> None:

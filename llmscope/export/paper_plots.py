@@ -177,6 +177,30 @@ class Plots:
         (axes.set_xlabel if which == "x" else axes.set_ylabel)(self.shown(axis.name))
 
 
+class OneAxes:
+    """Axes of the caller's, in place of a part of a page."""
+
+    def __init__(self, axes: Any) -> None:
+        self._axes = axes
+
+    def subplots(self, *_: int, squeeze: bool = True) -> Any:
+        """Return the axes; in an array of one row and column unless `squeeze`."""
+        return self._axes if squeeze else np.array([[self._axes]], dtype=object)
+
+    def suptitle(self, text: str, fontsize: int) -> None:
+        """Set the title of the axes."""
+        self._axes.set_title(text, fontsize=fontsize)
+
+    def colorbar(self, mesh: Any, ax: Any, label: str) -> Any:
+        """Draw a colour bar beside the axes."""
+        return self._axes.figure.colorbar(mesh, ax=self._axes, label=label)
+
+    def text(self, x: float, y: float, text: str, **style: Any) -> None:
+        """Write a text at a place given as shares of the axes' width and height."""
+        self._axes.text(x, y, text, transform=self._axes.transAxes, **style)
+        self._axes.set_axis_off()
+
+
 @cache
 def _drawn(char: str) -> bool:
     """Return whether matplotlib's own font has the character."""

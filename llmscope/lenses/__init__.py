@@ -1,6 +1,6 @@
 """Lenses, one per module: each computes a `Figure` from a `Recording` and a `Focus`."""
 
-from llmscope.lenses.base import Lens, command_options, lens, names, options
+from llmscope.lenses.base import Lens, command_options, lens, names, options, suggested
 from llmscope.lenses.focus import checked_focus, focus_dict, focus_from
 from llmscope.lenses.options import LensOption
 
@@ -14,4 +14,5 @@ __all__ = [
     "lens",
     "names",
     "options",
+    "suggested",
 ]

@@ -8,7 +8,7 @@ help pages and `--help` are fast. Other packages register lenses under the entry
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from importlib import import_module
@@ -19,6 +19,7 @@ from llmscope.arguments import quoted
 from llmscope.figure import Axis
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import with_plugins
+from llmscope.text import nearest
 
 if TYPE_CHECKING:
     from llmscope.figure import Figure, Focus
@@ -167,4 +168,12 @@ def lens(name: str) -> Lens:
     try:
         return _lenses()[name]
     except KeyError:
-        raise ValueError(f"no lens {quoted(name)}; there are {', '.join(names())}") from None
+        raise ValueError(
+            f"no lens {quoted(name)}{suggested(name, names())}; there are {', '.join(names())}"
+        ) from None
+
+
+def suggested(word: str, known: Collection[str]) -> str:
+    """Return a question that names the known word most like a wrong one; empty if none is."""
+    close = nearest(word, known)
+    return f" (did you mean {close}?)" if close else ""

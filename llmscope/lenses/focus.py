@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from llmscope.figure import Focus, plain
-from llmscope.lenses.base import options
+from llmscope.lenses.base import options, suggested
 from llmscope.lenses.options import FIELDS
 
 
@@ -18,6 +18,9 @@ def focus_from(given: Mapping[str, Any]) -> Focus:
         TypeError: no lens has an option of that name.
     """
     known = options()
+    for name in given:
+        if name not in known and name not in FIELDS:
+            raise TypeError(f"no lens has an option {name!r}{suggested(name, (*known, *FIELDS))}")
     focus = Focus(**{name: value for name, value in given.items() if name not in known})
     for name, value in given.items():
         if name in known:

@@ -1,0 +1,88 @@
+"""Figures of several layers as one figure, with an axis for the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import reduce
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Verdict
+
+ALL = "all"
+"""The value of `layer` that stands for every layer."""
+
+
+def layers_of(given: object, count: int) -> range | None:
+    """Return the layers that `all`, a slice or a range names; None for anything else.
+
+    Args:
+        given: what the caller gave as the layer.
+        count: the number of the model's layers.
+
+    Raises:
+        ValueError: there are none, or a word is not `all`.
+    """
+    if isinstance(given, str):
+        if given != ALL:
+            raise ValueError(f'layer must be a number, a slice or "{ALL}", not {given!r}')
+        return range(count)
+    if isinstance(given, range):
+        given = slice(given.start, given.stop, given.step)
+    if not isinstance(given, slice):
+        return None
+    found = range(count)[given]
+    if not found:
+        raise ValueError(f"layer {given} holds no layer: there are {count} (0 to {count - 1})")
+    return found
+
+
+def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
+    """Return figures of one lens in several layers as one. [layer, ...]
+
+    The verdict is the worst of them; a layer that is refused is NaN, with its reason in the
+    verdict. `extra` holds what is the same in all of them.
+
+    Args:
+        figures: one for each layer.
+        layers: their layers.
+
+    Raises:
+        ValueError: the axes differ from layer to layer.
+    """
+    shown = [figure for figure in figures if figure.verdict.status != "refused"]
+    if not shown:
+        return figures[0]
+    first = shown[0]
+    if any(figure.axes != first.axes for figure in shown):
+        raise ValueError(f"{first.lens} has other axes in each layer: look at one at a time")
+    missing = np.full(first.values.shape, np.nan, dtype=np.float32)
+    values = [missing if one.verdict.status == "refused" else one.values for one in figures]
+    verdict = reduce(Verdict.worst, (one.verdict for one in shown))
+    for figure, layer in zip(figures, layers, strict=True):
+        if figure.verdict.status == "refused":
+            said = f"layer {layer}: {figure.verdict.reason}"
+            verdict = verdict.worst(Verdict("partial", said, figure.verdict.discrepancy))
+            break
+    same = {
+        key: value
+        for key, value in first.extra.items()
+        if all(key in one.extra and _equal(one.extra[key], value) for one in shown)
+    }
+    several = f"layers {layers[0]} to {layers[-1]}" if len(layers) > 1 else f"layer {layers[0]}"
+    return replace(
+        first,
+        title=f"{first.lens} · {several}",
+        kind="heatmap",
+        axes=(Axis("layer", tuple(map(str, layers))), *first.axes),
+        values=np.stack(values),
+        verdict=verdict,
+        extra=same,
+    )
+
+
+def _equal(one: object, other: object) -> bool:
+    if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(np.asarray(one), np.asarray(other))
+    return bool(one == other)
