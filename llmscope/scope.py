@@ -632,17 +632,21 @@ class Scope:
     def _ids_for(self, recording: Recording, given: dict[str, Any]) -> dict[str, Any]:
         """Return options with the texts of tokens, prompts and words replaced by their ids."""
         known, found = options(), dict(given)
+        special = any(recording.prompt.special)
         for name, value in given.items():
             kind = known[name].kind if name in known else ""
-            if kind == "token" and isinstance(value, str):
-                found[name] = self.token(value)
-            elif kind == "tokens" and not _plain_ids(value):
-                special = name == "versus_prompt" and any(recording.prompt.special)
-                found[name] = self._prompt(name, value, special).ids
-            elif kind == "word-lists" and isinstance(value, list | tuple):
-                found[name] = tuple(
-                    self.words(one).ids if isinstance(one, str) else one for one in value
-                )
+            try:
+                if kind == "token" and isinstance(value, str):
+                    found[name] = self.token(value)
+                elif kind == "tokens" and not _plain_ids(value):
+                    own = special and name == "versus_prompt"
+                    found[name] = self._prompt(name, value, own).ids
+                elif kind == "word-lists" and isinstance(value, list | tuple):
+                    found[name] = tuple(
+                        self.words(one).ids if isinstance(one, str) else one for one in value
+                    )
+            except ScopeError as error:
+                raise ScopeError(f"{name}: {error.message}", error.hint) from error
         return found
 
     def figures(
