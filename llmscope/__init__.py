@@ -30,9 +30,11 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
+    "ActivationCache",
     "Axis",
     "Figure",
     "Focus",
+    "Recording",
     "Scope",
     "ScopeError",
     "Verdict",
@@ -44,12 +46,16 @@ __all__ = [
 if TYPE_CHECKING:
     from llmscope.errors import ScopeError
     from llmscope.figure import Axis, Figure, Focus, Verdict
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.derive.activation_cache import ActivationCache
     from llmscope.scope import Scope, load, wrap
 
 exporting.exporter = partial(import_module, "llmscope.export")
 showing.screen = partial(import_module, "llmscope.cli.in_process")
 
 _HOMES = {
+    "ActivationCache": "llmscope.record.derive.activation_cache",
+    "Recording": "llmscope.record.capture.recording",
     "Axis": "llmscope.figure",
     "Figure": "llmscope.figure",
     "Focus": "llmscope.figure",
@@ -68,3 +74,7 @@ def __getattr__(name: str) -> Any:
 
     with uncollected():
         return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,9 +1,13 @@
 """The front door: what it gives, and what it refuses to run."""
 
+import inspect
+import pydoc
+
 import pytest
 
 import llmscope
 from llmscope.errors import ScopeError
+from tests.user_script import use
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +98,17 @@ def test_a_pool_of_what_has_none_is_refused():
     with pytest.raises(ValueError, match="tokens has no option 'pool'"):
         scope.look("tokens", pool=2)
     assert scope.look("attention", pool=2).values.shape == (2, 2)
+
+
+def test_the_public_names_are_listed_and_documented():
+    assert dir(llmscope) == sorted(llmscope.__all__)
+    page = pydoc.plain(pydoc.render_doc(llmscope))
+    for name in llmscope.__all__:
+        assert name.startswith("__") or name in page
+        assert name.startswith("__") or inspect.getdoc(getattr(llmscope, name))
+
+
+def test_a_users_script_runs(tmp_path):
+    figure, stream = use(tmp_path)
+    assert figure.verdict.status == "verified"
+    assert stream.shape == (6, 48)

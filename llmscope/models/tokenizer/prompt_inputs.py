@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import Any, Protocol
 
 from llmscope import arguments
 from llmscope.models.tokenizer.chat import Message
 
-OnePrompt = (
-    str | Sequence[int] | NDArray[Any] | Tensor | Mapping[str, Any] | Sequence[Mapping[str, str]]
-)
+
+class IdArray(Protocol):
+    """An array of numpy, or a tensor of torch."""
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+
+    def tolist(self) -> object:
+        """Return the numbers as Python's own."""
+
+
+OnePrompt = str | Sequence[int] | IdArray | Mapping[str, object] | Sequence[Mapping[str, str]]
 """One prompt: text, ids, an encoding of a tokenizer, or chat messages."""
 Render = Callable[[Sequence[Message], bool], str]
 """Renders a chat, given its messages and whether the assistant's answer begins at the end."""
