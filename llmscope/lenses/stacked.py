@@ -22,7 +22,7 @@ def layers_of(given: object, count: int) -> range | None:
         count: the number of the model's layers.
 
     Raises:
-        ValueError: there are none, or a word is not `all`.
+        ValueError: no layer is in it, or a word is not `all`.
     """
     if isinstance(given, str):
         if given != ALL:

@@ -99,6 +99,7 @@ def test_the_target_is_the_likeliest_token_and_the_names_are_there():
 
 def test_a_hybrid_tells_of_its_mixers_and_of_the_layers_with_heads():
     scope = scope_of("jamba")
+    scope.prepare_reuse()
     scope.record(IDS)
     figure = scope.look("ablation")
     assert figure.verdict.status == "partial"

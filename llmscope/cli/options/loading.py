@@ -62,7 +62,6 @@ class Loader:
         Raises:
             ScopeError: the model cannot be loaded.
         """
-        import llmscope
         from llmscope.gc_control import freeze_for_good, uncollected
 
         with uncollected():
@@ -71,7 +70,8 @@ class Loader:
                     progress(f"importing {library}", 0.0, None)
                 if library == "torch":
                     import_module(library)
-            load = llmscope.load  # imports what is needed of transformers
+            from llmscope.scope import load  # imports what is needed of transformers
+
             freeze_for_good()  # no other code shares this process
         return load(
             self.model,

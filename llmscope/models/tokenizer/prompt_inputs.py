@@ -63,7 +63,7 @@ def prompt_input(name: str, value: Any, render: Render) -> PromptInput:
         render: renders a chat.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it has another form.
         ValueError: it holds several prompts.
         ScopeError: the chat template rejects the messages.
     """

@@ -57,7 +57,7 @@ def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
     """Return a text that gives a prompt's ids, and whether special tokens are added to it.
 
     Raises:
-        ScopeError: there is none; such tokens were given as ids, or generated.
+        ScopeError: no text gives them; they were given as ids, or generated.
     """
     if subject.tokens is None:
         return " ".join(map(str, prompt.ids)), True
@@ -86,7 +86,9 @@ def _numbers(text: str) -> Encoded:
     """
     found = list(_NUMBER.finditer(text))
     if _NUMBER.sub("", text).strip(" \t\n,"):
-        raise ScopeError("this checkpoint has no tokenizer", "token ids, such as: 5 17 3")
+        raise ScopeError(
+            "this checkpoint has no tokenizer", "a text of token ids, such as 5 17 3, or --ids"
+        )
     return Encoded(
         text=text,
         ids=tuple(int(one[0]) for one in found),
