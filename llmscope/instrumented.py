@@ -180,6 +180,10 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
     """Return the verdict on a lens for a recording, except what its own numbers reveal."""
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
+    if chosen.edited == "again" and any(
+        edit.own is not None and callable(edit.own.value) for edit in recording.edits
+    ):
+        return Verdict("refused", "it runs the prompt again, where a function might differ")
     layers = _layers(chosen, focus)
     verdict = _over(chosen, layers, verdicts)
     if verdict.status == "refused":

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from llmscope import arguments, showing
-from llmscope.edits import Edit, parse
+from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
@@ -31,6 +31,7 @@ from llmscope.record.capture.padded import record_together
 from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.change_hooks import attached
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 from llmscope.text import one_line
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
     from llmscope.models.tokenizer.tokens import Encoded
 
+OneEdit = str | Edit | tuple[str, object]
+"""An edit in its grammar, or a place and the tensor or function to put there."""
 CHANGED = "the model changed since the last pass ({}): nothing from before is used"
 
 
@@ -303,7 +306,7 @@ class Scope:
         fresh: bool = False,
         special_tokens: bool = True,
         cancelled: Callable[[], bool] | None = None,
-        edits: Sequence[Edit | str] = (),
+        edits: Sequence[OneEdit] = (),
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
@@ -317,7 +320,7 @@ class Scope:
         fresh: bool = False,
         special_tokens: bool = True,
         cancelled: Callable[[], bool] | None = None,
-        edits: Sequence[Edit | str] = (),
+        edits: Sequence[OneEdit] = (),
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
@@ -330,7 +333,7 @@ class Scope:
         fresh: bool = False,
         special_tokens: bool = True,
         cancelled: Callable[[], bool] | None = None,
-        edits: Sequence[Edit | str] = (),
+        edits: Sequence[OneEdit] = (),
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
@@ -349,7 +352,9 @@ class Scope:
             special_tokens: let the tokenizer add its special tokens.
             cancelled: asked before each layer; true ends the pass with `Cancelled`.
             edits: edits to the pass, applied in this order, such as `zero head 5.3`; see
-                `llmscope.edits`. The unedited pass is the recording's `base`.
+                `llmscope.edits`. Also a place and what to put there, such as
+                `("stream 12 @-1", vector)`: a tensor, or a function of the tensor there
+                [row, column]. The unedited pass is the recording's `base`.
             versus_prompt: prompt B, the source of `patch … from B`.
             written: ids that follow the prompt, such as generated tokens; they are used as they
                 are and not tokenized again.
@@ -365,10 +370,7 @@ class Scope:
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
         special = arguments.flag("special_tokens", special_tokens)
-        wanted = [
-            edit if isinstance(edit, Edit) else parse(arguments.text(f"edits[{at}]", edit))
-            for at, edit in enumerate(arguments.several("edits", edits))
-        ]
+        wanted = _edits(edits)
         others = [
             _recording(f"aside[{at}]", one)
             for at, one in enumerate(arguments.several("aside", aside))
@@ -570,6 +572,8 @@ class Scope:
             bench = self._bench_of_recording(_recording("recording", recording))
             prompt, special_tokens = text_of(bench.subject, recording.prompt)
             edits, self._bench = recording.edits, bench
+            if any(edit.own is not None for edit in edits):
+                raise ValueError("the screen cannot show edits of your own: tensors or functions")
             if versus_prompt is None and any(edit.action == "patch" for edit in edits):
                 raise ValueError("an edit patches from prompt B: give versus_prompt")
         with self._at_rest():
@@ -584,6 +588,28 @@ class Scope:
             )
         finally:
             self.use(adapter)
+
+    @contextmanager
+    def editing(self, edits: Sequence[OneEdit]) -> Iterator[Any]:
+        """Make edits in every pass of the model within, such as those of `model.generate`.
+
+        Args:
+            edits: as for `record`, of all tokens: what depends on one prompt (`@…`, `mean`,
+                `patch`, `freeze`) is refused. A function gets the rows of one prompt of each pass.
+
+        Returns:
+            The context, which gives the model.
+
+        Raises:
+            ScopeError: an edit cannot be parsed, does not fit the model, cannot be trusted on it,
+                or depends on a prompt.
+        """
+        with self._at_rest():
+            self._compare()
+            changes = self._bench.edited.lasting(_edits(edits))
+            self._bench.adopt()
+        with attached(self.subject.anatomy, changes):
+            yield self.model
 
     def _recorded(self, recording: Recording | None) -> Recording:
         """Return a recording, the latest if None.
@@ -797,3 +823,21 @@ def _plain_ids(value: object) -> bool:
     if isinstance(value, list | tuple) and value:
         return not isinstance(value[0], Mapping)
     return not isinstance(value, str | Mapping) and getattr(value, "ndim", 1) == 1
+
+
+def _edits(edits: Sequence[OneEdit]) -> list[Edit]:
+    """Return edits as `Edit`s; see `Scope.record`."""
+    found = []
+    for at, edit in enumerate(arguments.several("edits", edits)):
+        name = f"edits[{at}]"
+        if isinstance(edit, Edit):
+            found.append(edit)
+        elif isinstance(edit, tuple) and len(edit) == 2:
+            place = arguments.text(f"{name}[0]", edit[0])
+            try:
+                found.append(own_edit(place, edit[1]))
+            except ScopeError as error:
+                raise ScopeError(f"{name}: {error.message}", error.hint) from None
+        else:
+            found.append(parse(arguments.text(name, edit)))
+    return found

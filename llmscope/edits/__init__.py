@@ -3,8 +3,9 @@
 Every module may import this package: it depends on no model.
 """
 
-from llmscope.edits.edit import EVERYWHERE, Action, Edit, Part, Vector, Where, number
+from llmscope.edits.edit import EVERYWHERE, Action, Edit, Own, Part, Vector, Where, number
 from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
+from llmscope.edits.own import own_edit
 from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse
 
 __all__ = [
@@ -18,9 +19,11 @@ __all__ = [
     "WHOLE",
     "Action",
     "Edit",
+    "Own",
     "Part",
     "Vector",
     "Where",
     "number",
+    "own_edit",
     "parse",
 ]

@@ -6,12 +6,12 @@ import math
 import re
 import shlex
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from llmscope.edits.grammar import TOKENS
 from llmscope.errors import ScopeError
 
-Action = Literal["zero", "mean", "scale", "patch", "steer", "freeze"]
+Action = Literal["zero", "mean", "scale", "patch", "steer", "freeze", "own"]
 Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm"]
 
 FILE = ".safetensors"
@@ -106,6 +106,19 @@ class Vector:
         return shlex.quote(f"{self.text}:{self.other}" if named else self.text)
 
 
+@dataclass(frozen=True, eq=False)
+class Own:
+    """What an edit of the caller's own puts in place. Compared by identity.
+
+    Attributes:
+        value: a tensor or array, or a function of the tensor in its place.
+        name: its name in texts.
+    """
+
+    value: Any
+    name: str
+
+
 @dataclass(frozen=True)
 class Edit:
     """One change of the forward pass.
@@ -119,6 +132,8 @@ class Edit:
         vector: the vector of `steer`.
         where: the tokens to change.
         source: the tokens of prompt B; None: the same ones.
+        own: what an edit of the caller's own puts in place; only the action `own` has it, which
+            no text describes: see `llmscope.edits.own`.
     """
 
     action: Action
@@ -130,9 +145,10 @@ class Edit:
     vector: Vector | None = None
     where: Where = EVERYWHERE
     source: Where | None = None
+    own: Own | None = None
 
     def __str__(self) -> str:
-        """Return the edit in its grammar; parsing the result gives the same edit."""
+        """Return the edit in its grammar; parsing the result gives the same, unless it is `own`."""
         words: list[str] = [self.action]
         if self.action == "steer":
             words += [self._layer, str(self.vector), number(self.factor)]
@@ -146,6 +162,8 @@ class Edit:
         if self.action == "scale":
             words.append(number(self.factor))
         words.append(str(self.where))
+        if self.own is not None:
+            words += ["by", self.own.name]
         if self.action == "patch":
             words += ["from", "B", "" if self.source is None else str(self.source)]
         return " ".join(word for word in words if word)

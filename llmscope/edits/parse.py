@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import get_args
 
 from llmscope.edits import grammar
 from llmscope.edits.edit import EVERYWHERE, FILE, Action, Edit, Part, Vector, Where
@@ -42,7 +41,7 @@ def parse(text: str) -> Edit:
     words = split(text)
     if not words:
         raise ScopeError("an edit is empty", "zero head 5.3")
-    action = next((one for one in get_args(Action) if one == words[0]), None)
+    action = next((one for one in _PARSERS if one == words[0]), None)
     if action is None:
         raise ScopeError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
     rest = _Words(words[1:])

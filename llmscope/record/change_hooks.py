@@ -7,8 +7,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
+from llmscope.arguments import quoted
+from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
 from llmscope.record.norms import take_apart
 
@@ -72,11 +75,47 @@ class Frozen:
         return (outputs.float() + self.scaled[rows] * moved).to(outputs.dtype)
 
 
+@dataclass(eq=False)
+class OwnFunction:
+    """A function of the caller's own, whose results are checked and kept.
+
+    Attributes:
+        function: returns new values from those in their place. [row, column]
+        name: the edit, for errors.
+        latest: what it returned last, in the shape of what it was given.
+    """
+
+    function: Callable[[Tensor], Any]
+    name: str
+    latest: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Return the function's result for some values. `[row, column] -> [row, column]`
+
+        Raises:
+            ScopeError: it is no tensor, or does not fit.
+        """
+        found = self.function(values.clone())
+        if not isinstance(found, Tensor):
+            raise ScopeError(
+                f"{self.name}: it returned {quoted(found)}", f"a tensor of {tuple(values.shape)}"
+            )
+        try:
+            fitting = found.to(values).expand_as(values)
+        except RuntimeError:
+            raise ScopeError(
+                f"{self.name}: it returned a tensor of {tuple(found.shape)}",
+                f"one of {tuple(values.shape)}",
+            ) from None
+        self.latest = fitting.detach().clone()
+        return fitting
+
+
 @dataclass(frozen=True, eq=False)
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added and frozen is set.
+    Exactly one of factor, values, added, frozen and function is set.
 
     Attributes:
         site: which tensor.
@@ -88,6 +127,7 @@ class Change:
         values: replace the columns, with one row for each row or one for all. [row, column]
         added: added to each row. [column]
         frozen: the norm that keeps its scale.
+        function: returns the values from those in their place. [row, column]
     """
 
     site: Site
@@ -98,6 +138,14 @@ class Change:
     values: Tensor | None = None
     added: Tensor | None = None
     frozen: Frozen | None = None
+    function: OwnFunction | None = None
+
+    @property
+    def made(self) -> Change:
+        """The change with the values that its function returned last; itself without a function."""
+        if self.function is None:
+            return self
+        return replace(self, function=None, values=self.function.latest)
 
     def apply(self, tensor: Tensor, start: int, inputs: Tensor | None = None) -> Tensor:
         """Return a changed copy of a tensor.
@@ -122,6 +170,9 @@ class Change:
         elif self.values is not None:
             rows = self.values if len(self.values) == 1 else self.values[own]
             part.copy_(rows.to(part).expand_as(part))
+        elif self.function is not None:
+            each = part.reshape(-1, *part.shape[-2:])  # [prompt, row, column]
+            part.copy_(torch.stack([self.function(one) for one in each]).view_as(part))
         elif self.frozen is not None and inputs is not None:
             part.copy_(self.frozen(inputs[..., first:last, :], own))
         return tensor

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from llmscope.arguments import quoted
 from llmscope.edits import Edit
 from llmscope.errors import ScopeError
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import inputs_of
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Change, Site, site_of
+from llmscope.record.change_hooks import Change, OwnFunction, Site, site_of
 from llmscope.record.derive.tensors import activations, head_outputs
 
 WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
@@ -110,6 +111,8 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
             )
         at = 0 if edit.layer is None else edit.layer + 1
         whole = Change("stream", at, rows)
+        if edit.action == "own":
+            return [_own(edit, whole, base)]
         if edit.action == "steer":
             return [replace(whole, added=edit.factor * grounds.steering(edit))]
         return [replace(whole, values=_from_b(edit, rows, grounds, "stream", at))]
@@ -143,10 +146,36 @@ def _change(edit: Edit, change: Change, grounds: EditContext) -> Change:
         return replace(change, factor=0.0)
     if edit.action == "scale":
         return replace(change, factor=edit.factor)
+    if edit.action == "own":
+        return _own(edit, change, grounds.base)
     if edit.action == "mean":
         return replace(change, values=mean(grounds.base, change.site, change.layer, change.columns))
     values = _from_b(edit, change.rows, grounds, change.site, change.layer)
     return replace(change, values=values[:, change.columns])
+
+
+def _own(edit: Edit, change: Change, base: Recording) -> Change:
+    """Return the change to the caller's own tensor, or to what the caller's function returns."""
+    assert edit.own is not None
+    value, anatomy = edit.own.value, base.subject.anatomy
+    if change.site == "mlp_write" and anatomy.layers[change.layer].mlp_parallel is not None:
+        raise ScopeError("the layer has two MLPs whose outputs are added", "stream")
+    if callable(value):
+        return replace(change, function=OwnFunction(value, str(edit)))
+    columns = change.columns
+    width = anatomy.width if columns.stop is None else columns.stop - columns.start
+    try:
+        given = torch.as_tensor(value, dtype=torch.float32, device=base.subject.device).detach()
+        values = given.reshape(-1, given.shape[-1] if given.ndim else 1)  # [row, column]
+        values = values.expand(-1, width).clone()
+    except (TypeError, ValueError, RuntimeError):
+        values = None
+    if values is None or given.ndim > 2 or len(values) not in (1, len(change.rows)):
+        raise ScopeError(
+            f"it is {quoted(getattr(value, 'shape', value))}, which does not fit",
+            f"a tensor of ({width},) or ({len(change.rows)}, {width}), or a function",
+        )
+    return replace(change, values=values)
 
 
 def columns_of(edit: Edit, recording: Recording) -> slice:

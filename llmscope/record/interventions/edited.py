@@ -16,7 +16,7 @@ from typing import Any
 from torch import Tensor
 from transformers import DynamicCache
 
-from llmscope.edits import Edit
+from llmscope.edits import EVERYWHERE, Edit
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.hooks import Cancelled
@@ -33,6 +33,8 @@ from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.vectors import vector_of
 from llmscope.record.norms import bound
 
+ANY_LENGTH = 1 << 40
+"""More rows than any pass has."""
 KEPT = 8
 """Number of passes over other prompts, and of vectors, that are cached."""
 
@@ -81,7 +83,9 @@ class EditedRecorder:
         edits = tuple(edits)
         if not any(edit.action == "patch" for edit in edits):
             other = None
-        before = None if fresh else self._before(edits, other)
+        # A tensor or function of the caller's own may have changed since.
+        own = any(edit.own is not None for edit in edits)
+        before = None if fresh or own else self._before(edits, other)
         if before is not None and before.base is base:
             return before
         with self._recorder.taps.interruptible(cancelled):
@@ -90,10 +94,30 @@ class EditedRecorder:
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
             made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
-            made = replace(made, edits=edits, base=base, fresh=base.fresh)
+            changes = tuple(change.made for change in changes)
+            made = replace(made, edits=edits, changes=changes, base=base, fresh=base.fresh)
             drop_logits(self._latest)
         self._latest, self._from = made, None if other is None else other.ids
         return made
+
+    def lasting(self, edits: Sequence[Edit]) -> tuple[Change, ...]:
+        """Return the changes that edits of all tokens make in any pass.
+
+        Raises:
+            ScopeError: an edit does not fit the model, cannot be trusted, or needs a prompt.
+        """
+        for edit in edits:
+            if edit.where != EVERYWHERE or edit.action in ("mean", "patch", "freeze"):
+                raise ScopeError(
+                    f"{edit}: it depends on the prompt",
+                    "record(prompt, edits=[…]); or zero, scale, steer or your own, of all tokens",
+                )
+        base = self._recorder.run([probe(self._subject).ids], record=True)
+        changes = changes_of(edits, self._grounds(base, None, fresh=True))
+        for change in changes:
+            if change.values is not None and len(change.values) > 1:
+                raise ScopeError("a tensor with a row for each token is of one prompt", "one row")
+        return tuple(replace(change, rows=range(ANY_LENGTH)) for change in changes)
 
     def forget(self) -> None:
         """Drop everything that was kept for the next pass."""
