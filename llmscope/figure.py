@@ -362,7 +362,7 @@ class Figure:
 
 
 def plain(value: Any) -> Any:
-    """Convert numbers, arrays and containers to JSON types, and NaN and infinity to None."""
+    """Convert values to JSON types: NaN and infinity to None, a function to its name."""
     if hasattr(value, "tolist"):  # an array or a numpy scalar
         return plain(value.tolist())
     if isinstance(value, float):
@@ -371,4 +371,6 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if callable(value):
+        return str(getattr(value, "__name__", type(value).__name__))
     return value

@@ -13,6 +13,7 @@ from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
 from llmscope.lenses.options import POSITION, TARGET, VERSUS
+from llmscope.lenses.own_metric import METRIC, MetricTarget
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -39,7 +40,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     at the focus position, with one part ablated in all tokens at once: its output becomes zero, or
     its mean over the prompt, as with the edits `zero …` and `mean …`. Later layers run on the
     result. The target is the likeliest next token unless another is given; without versus, Δ is
-    the change of the target's logit.
+    the change of the target's logit. With `metric`, a function of the logits, Δ is its change.
 
     Modes: `heads` (the head output, before the output projection) and `parts` (the output to the
     residual stream of attention, of another token mixer in its place, of the MLP, of the layer's
@@ -55,14 +56,17 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     layer, where they are mixed; caption.
     """
     from llmscope.record.derive.tensors import logits_after
-    from llmscope.record.interventions.sweep import Sweep, difference, differences, divergences
+    from llmscope.record.interventions.sweep import Sweep, divergences, measured
 
     subject, position, passes = recording.subject, focus.position, cast("Passes", run)
     own = logits_after(recording, position)
-    asked = LogitTarget.of(
-        subject, int(own.argmax()) if focus.target is None else focus.target, focus.versus
-    )
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
+    asked: LogitTarget | MetricTarget | None = MetricTarget.of(focus)
+    if asked is not None and kl:
+        raise ValueError(f"metric stands in place of KL: take the mode {focus.mode[:-3]}")
+    if asked is None:
+        target = int(own.argmax()) if focus.target is None else focus.target
+        asked = LogitTarget.of(subject, target, focus.versus)
     title = _title(recording, asked, focus)
     verdicts = tuple(
         _verdict(recording, position, passes, layer, of_heads, means)
@@ -85,15 +89,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         ),
         shape=(recording.layers, len(columns)),
     )
-    before = float(difference(own, asked.target, asked.versus))
+    before = float(asked.value(own))
     if kl:
         found = sweep.table(passes, "kl", divergences(recording, position, own))
     else:
-        question = (asked.target, asked.versus)
-        found = sweep.table(passes, question, differences(recording, position, *question))
+        measure = measured(recording, position, asked.value)
+        found = sweep.table(passes, asked.key, measure)
     for table, done in found:
         values = table if kl else table - before
-        unit = "nats" if kl else "logit"
+        unit = "nats" if kl else asked.unit
         said = [_said(recording, asked, before, kl)]
         if not of_heads:
             said.append(strongest(values, _numbers(recording), columns, unit))
@@ -129,20 +133,20 @@ def _numbers(recording: Recording) -> tuple[str, ...]:
     return tuple(map(str, _layers(recording)))
 
 
-def _title(recording: Recording, asked: LogitTarget, focus: Focus) -> str:
+def _title(recording: Recording, asked: LogitTarget | MetricTarget, focus: Focus) -> str:
     what, *how = focus.mode.split("-")
     to = "set to their mean" if "mean" in how else "set to zero"
     if "kl" in how:
         after = f"KL after ‹{recording.prompt.labels[focus.position]}›"
         return f"Ablation · {what} {to} · {after}"
-    return f"Ablation · {what} {to} · Δ logit of {asked}"
+    return f"Ablation · {what} {to} · Δ {asked.phrase}"
 
 
-def _said(recording: Recording, asked: LogitTarget, before: float, kl: bool) -> str:
+def _said(recording: Recording, asked: LogitTarget | MetricTarget, before: float, kl: bool) -> str:
     alone = "with the edits alone" if recording.edits else "with nothing ablated"
     if kl:
         return f"how far all that may come next is from what it is {alone}"
-    return f"logit of {asked} {alone}: {before:.4f} · below zero: a part spoke for it"
+    return f"{asked.phrase} {alone}: {before:.4f} · below zero: a part spoke for it"
 
 
 def _verdict(
@@ -211,7 +215,7 @@ LENS = Lens(
     question="What breaks without it?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET, VERSUS),
+    options=(POSITION, TARGET, VERSUS, METRIC),
     modes=(
         *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
         *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from llmscope.figure import VERIFIED, Verdict
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.models.loaded_model import LoadedModel
 
 NAMED = 3
@@ -40,6 +42,24 @@ class LogitTarget:
         label = self.subject.label
         less = "" if self.versus is None else f" − ‹{label(self.versus)}›"
         return f"‹{label(self.target)}›{less}"
+
+    unit = "logit"
+
+    @property
+    def key(self) -> tuple[int, int | None]:
+        """What results are kept under."""
+        return self.target, self.versus
+
+    @property
+    def phrase(self) -> str:
+        """What is measured, for titles."""
+        return f"logit of {self}"
+
+    def value(self, logits: Tensor) -> Tensor:
+        """Return the logit, or the logit difference. `[..., token]` -> [...], float64"""
+        from llmscope.record.interventions.sweep import difference
+
+        return difference(logits, self.target, self.versus)
 
     @property
     def extra(self) -> dict[str, Any]:

@@ -24,9 +24,10 @@ Kind = Literal[
     "token",
     "tokens",
     "word-lists",
+    "function",
 ]
 KINDS: tuple[str, ...] = get_args(Kind)
-IN_COMMAND = KINDS[:-2]
+IN_COMMAND = KINDS[:-3]
 """The kinds that the command line has options for."""
 Value = TypeVar("Value")
 
@@ -134,6 +135,7 @@ class LensOption(Generic[Value]):
             "token": token,
             "tokens": tokens,
             "word-lists": lambda name, lists: _lists(name, lists, tokens),
+            "function": arguments.function,
         }
         plain: Value = check[self.kind](self.name, value)
         return plain
@@ -157,6 +159,7 @@ class LensOption(Generic[Value]):
             "token": {"type": "integer", "minimum": 0},
             "tokens": _array({"type": "integer", "minimum": 0}),
             "word-lists": _array(_array({"type": "integer", "minimum": 0}), 2),
+            "function": {"type": "string"},  # its name
         }
         found = dict(types[self.kind])
         if self.kind == "integer" and self.least is not None:

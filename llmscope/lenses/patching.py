@@ -13,8 +13,11 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.logit_target import NAMED, LogitTarget, over, progress, strongest
 from llmscope.lenses.options import POSITION, TARGET, VERSUS, VERSUS_PROMPT
+from llmscope.lenses.own_metric import METRIC, MetricTarget
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
     from llmscope.record.change_hooks import Job, Site
@@ -44,7 +47,7 @@ class _Pair:
     Attributes:
         recording, other: A and B.
         position: the token after which the answer is read.
-        asked: the target token, and the token whose logit is subtracted.
+        asked: the target token and the token whose logit is subtracted, or a metric.
         first: the first token at which activations of B can differ from those of A.
         own, others: logit differences of A and B.
     """
@@ -52,7 +55,7 @@ class _Pair:
     recording: Recording
     other: Recording
     position: int
-    asked: LogitTarget
+    asked: LogitTarget | MetricTarget
     first: int
     own: float
     others: float
@@ -70,7 +73,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         (LD(patched) - LD(A)) / (LD(B) - LD(A))      LD = logit(target) - logit(versus)
 
     at the focus position: a share, 0 for no effect, 1 for B's full difference; values below 0 and
-    above 1 occur. Target is A's likeliest next token there and versus is B's, unless given.
+    above 1 occur. Target is A's likeliest next token there and versus is B's, unless given. With
+    `metric`, a function of the logits, LD is its value.
 
     Modes: `stream`: the residual stream after a layer at one token, with the embedding as first
     row; `attention` and `mlp`: their outputs at one token [layer, position]; `heads`: the head
@@ -87,7 +91,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Refused without a prompt B, if A and B have different numbers of tokens, if target and versus
     are the same token, and if LD(A) and LD(B) are equal up to rounding.
     """
-    from llmscope.record.interventions.sweep import Sweep, differences
+    from llmscope.record.interventions.sweep import Sweep, measured
 
     mode, passes = focus.mode, cast("Passes", run)
     title = f"Patching · {NAMES[mode]} from prompt B"
@@ -114,8 +118,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         shape=still.shape,
     )
     asked = pair.asked
-    measure = differences(recording, pair.position, asked.target, asked.versus)
-    for table, done in sweep.table(passes, (asked.target, asked.versus), measure):
+    measure = measured(recording, pair.position, asked.value)
+    for table, done in sweep.table(passes, asked.key, measure):
         values = (table - pair.own) / (pair.others - pair.own)
         values[still] = 0.0
         yield Figure(
@@ -138,7 +142,6 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     """
     from llmscope.record.capture.recording import Prompt
     from llmscope.record.derive.tensors import logits_after
-    from llmscope.record.interventions.sweep import difference
     from llmscope.record.norms import bound
 
     subject, position, ids = recording.subject, focus.position, focus.versus_prompt
@@ -155,28 +158,37 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     labels = tuple(subject.label(token) for token in ids)
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
     logits = [logits_after(one, position) for one in (recording, other)]
-    likeliest = [int(one.argmax()) for one in logits]
-    given = (focus.target, focus.versus)
-    target, versus = (
-        top if token is None else token for token, top in zip(given, likeliest, strict=True)
-    )
-    asked = LogitTarget.of(subject, target, versus)
-    if target == versus:
-        raise _Unpaired(
-            f"target and versus are both ‹{subject.label(target)}›: name two answers "
-            "that the prompts differ in (--target, --versus)"
-        )
-    own, others = (float(difference(one, target, versus)) for one in logits)
+    asked = MetricTarget.of(focus) or _answers(recording, focus, logits)
+    own, others = (float(asked.value(one)) for one in logits)
     largest = max(float(one.abs().max()) for one in logits)
     if not abs(others - own) > bound(subject.dtype, SAME, 1.0) * largest:
         raise _Unpaired(
-            f"the logit of {asked} is {own:.4f} here and {others:.4f} after prompt B: "
+            f"the {asked.phrase} is {own:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"
         )
     # Attention is causal: before the first differing token A and B are equal, unless A is edited.
     both = enumerate(zip(recording.prompt.ids, ids, strict=True))
     first = next((place for place, (a, b) in both if a != b), 0)
     return _Pair(recording, other, position, asked, 0 if recording.changes else first, own, others)
+
+
+def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
+    """Return the two answers of a focus: if not given, those that are likeliest after A and B.
+
+    Raises:
+        _Unpaired: they are the same.
+    """
+    subject, given = recording.subject, (focus.target, focus.versus)
+    target, versus = (
+        int(one.argmax()) if token is None else token
+        for token, one in zip(given, logits, strict=True)
+    )
+    if target == versus:
+        raise _Unpaired(
+            f"target and versus are both ‹{subject.label(target)}›: name two answers "
+            "that the prompts differ in (--target, --versus)"
+        )
+    return LogitTarget.of(subject, target, versus)
 
 
 def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
@@ -254,7 +266,7 @@ def _extra(
     told = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
     more = len(pair.differ) - NAMED
     said = [
-        f"logit of {pair.asked}: {pair.own:.4f} here, {pair.others:.4f} after prompt B",
+        f"{pair.asked.phrase}: {pair.own:.4f} here, {pair.others:.4f} after prompt B",
         f"B differs at {', '.join(told)}{f' and {more} more' if more > 0 else ''}",
     ]
     if mode in ("attention", "mlp"):
@@ -280,7 +292,7 @@ LENS = Lens(
     question="What carries the difference?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT),
+    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC),
     modes=("stream", "attention", "mlp", "heads"),
     edited="again",
     versus=True,

@@ -12,6 +12,7 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import POSITION, TARGET
+from llmscope.lenses.own_metric import METRIC, MetricTarget
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.saliency import Saliency
@@ -30,7 +31,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     input embedding; `integrated`: integrated gradients: the same with the mean gradient on the
     straight line from zero embeddings to these, at the midpoints of 32 steps. Their sum is
     log p(input) - log p(zero embeddings) up to the completeness error. Position embeddings belong
-    to the model and are not scaled.
+    to the model and are not scaled. With `metric`, a function of the logits, it is its value in
+    place of log p.
 
     `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` also baseline
     (log p of zero embeddings), steps and completeness_error = sum - (log_probability - baseline);
@@ -46,28 +48,34 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         NoGradient,
         gradient_times_input,
         integrated_gradients,
+        log_probability,
     )
     from llmscope.record.derive.tensors import logits_after
 
     target, label = focus.target, recording.subject.label
-    if target is None:
-        target = int(logits_after(recording, focus.position).argmax())
-    recording.subject.anatomy.check_tokens((target,))
-    title = f"Saliency · {NAMES[focus.mode]} · log p of ‹{label(target)}›"
+    metric = MetricTarget.of(focus)
+    if metric is None:
+        if target is None:
+            target = int(logits_after(recording, focus.position).argmax())
+        recording.subject.anatomy.check_tokens((target,))
+        score, scored, unit = log_probability(target), f"log p of ‹{label(target)}›", "nats"
+        about: dict[str, Any] = {"target_id": target, "target": label(target)}
+    else:
+        score, scored, unit, about = metric.value, metric.phrase, metric.unit, metric.extra
+    title = f"Saliency · {NAMES[focus.mode]} · {scored}"
     extra: dict[str, Any] = {
         "mode": focus.mode,
         "position": focus.position,
-        "target_id": target,
-        "target": label(target),
+        **about,
         "special": recording.prompt.special,
     }
 
     def figure(values: NDArray[np.float32], verdict: Verdict, **more: Any) -> Figure:
         axes = (Axis("position", recording.prompt.labels[: focus.position + 1]),)
         more = extra | more
-        return Figure("saliency", title, "bars", axes, values, "nats", verdict, more)
+        return Figure("saliency", title, "bars", axes, values, unit, verdict, more)
 
-    asked = (recording, focus.position, target, run)
+    asked = (recording, focus.position, score, run)
     try:
         if focus.mode == "gradient":
             found = gradient_times_input(*asked)
@@ -82,42 +90,44 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield Figure.refused("saliency", title, str(finding))
         return
     total = float(found.values.cpu().double().sum())
-    said, complete, verdict = _completeness(found, total)
+    said, complete, verdict = _completeness(found, total, "log p" if metric is None else scored)
     if verdict.status == "refused":
         yield Figure.refused("saliency", title, verdict.reason, verdict.discrepancy)
         return
     yield figure(
         found.values.float().cpu().numpy(),
         verdict,
-        log_probability=found.log_probability,
+        **{"log_probability" if metric is None else "value": found.score},
         sum=total,
         **complete,
         caption=(said,),
     )
 
 
-def _completeness(found: Saliency, total: float) -> tuple[str, dict[str, float], Verdict]:
+def _completeness(
+    found: Saliency, total: float, name: str
+) -> tuple[str, dict[str, float], Verdict]:
     """Return the caption, additional entries of `extra`, and the verdict."""
     from llmscope.record.analysis.saliency import STEPS
 
-    own = found.log_probability
+    own, unit = found.score, " nats" if name == "log p" else ""
     if found.baseline is None:
         return (
-            f"log p {own:.4f} nats · sum {total:.4f}: a slope, which need not be it",
+            f"{name} {own:.4f}{unit} · sum {total:.4f}: a slope, which need not be it",
             {},
             VERIFIED,
         )
     expected = own - found.baseline
     error = total - expected
     said = (
-        f"sum {total:.4f} of {expected:.4f} nats: log p {own:.4f}, {found.baseline:.4f} without "
+        f"sum {total:.4f} of {expected:.4f}{unit}: {name} {own:.4f}, {found.baseline:.4f} without "
         f"tokens · completeness error {error:.2g}"
     )
     share = abs(error) / abs(expected) if expected else abs(error)
     verdict = VERIFIED
     if not share <= ROUGH:
         reason = (
-            f"{STEPS} steps miss {abs(error):.3g} of {abs(expected):.3g} nats: beside zero log p "
+            f"{STEPS} steps miss {abs(error):.3g} of {abs(expected):.3g}{unit}: beside zero {name} "
             "changes faster than they see"
         )
         verdict = Verdict("partial" if share <= WRONG else "refused", reason, share)
@@ -130,7 +140,7 @@ LENS = Lens(
     question="Which tokens mattered?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET),
+    options=(POSITION, TARGET, METRIC),
     modes=("gradient", "integrated"),
     edited="again",
     history=False,

@@ -37,6 +37,13 @@ BOUND, HALF_BOUND = 1e-4, 8.0
 row's largest: in float32, and in multiples of epsilon for a narrower type."""
 
 Run = Callable[..., Any]
+Score = Callable[[Tensor], Tensor]
+"""Returns the score of each row of logits, in float32 or wider. `[batch, token]` -> [batch]"""
+
+
+def log_probability(target: int) -> Score:
+    """Return the score log p(target), in nats."""
+    return lambda logits: torch.log_softmax(logits, dim=-1)[:, target]
 
 
 class NoGradient(ValueError):  # noqa: N818 - a result, not an error
@@ -45,23 +52,26 @@ class NoGradient(ValueError):  # noqa: N818 - a result, not an error
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """Attributions of the log-probability of a target to the tokens before it.
+    """Attributions of a score, such as the log-probability of a target, to the tokens before it.
 
     Attributes:
-        values: the attribution of each token, in nats. [position]
-        log_probability: the target's log-probability, in nats.
+        values: the attribution of each token, in nats for a log-probability. [position]
+        score: the score of the tokens.
         baseline: the same with zero embeddings; None for a method without a baseline.
     """
 
     values: Tensor
-    log_probability: float
+    score: float
     baseline: float | None = None
 
 
-def gradient_times_input(recording: Recording, position: int, target: int, run: Run) -> Saliency:
+def gradient_times_input(recording: Recording, position: int, score: Score, run: Run) -> Saliency:
     """Return the gradient at the input, times the input.
 
     Args:
+        recording: the recording.
+        position: the token after which the logits are read.
+        score: what is attributed.
         run: runs extra forward passes (`Passes`).
 
     Raises:
@@ -69,12 +79,12 @@ def gradient_times_input(recording: Recording, position: int, target: int, run: 
             tokens, or gives no gradient.
     """
     embeddings = _embeddings(recording, position)
-    scores, gradients = _gradients(recording, embeddings[None], target, run, position)
+    scores, gradients = _gradients(recording, embeddings[None], score, run, position)
     return Saliency((gradients[0] * embeddings).sum(-1), float(scores[0]))
 
 
 def integrated_gradients(
-    recording: Recording, position: int, target: int, run: Run, steps: int = STEPS
+    recording: Recording, position: int, score: Score, run: Run, steps: int = STEPS
 ) -> Iterator[tuple[int, Saliency | None]]:
     """Yield the mean gradient on the line from zero embeddings to the input, times the input.
 
@@ -85,13 +95,13 @@ def integrated_gradients(
     """
     embeddings = _embeddings(recording, position)
     ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
-    scores, _ = _gradients(recording, ends, target, run, position)
+    scores, _ = _gradients(recording, ends, score, run, position)
     shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
     total, done = torch.zeros_like(embeddings), 0
     for some in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
         if len(some) < steps:
             yield done, None
-        _, gradients = _gradients(recording, some[:, None, None] * embeddings, target, run)
+        _, gradients = _gradients(recording, some[:, None, None] * embeddings, score, run)
         total += gradients.sum(0)
         done += len(some)
     values = (total / steps * embeddings).sum(-1)
@@ -113,9 +123,9 @@ def _embeddings(recording: Recording, position: int) -> Tensor:
 
 
 def _gradients(
-    recording: Recording, batch: Tensor, target: int, run: Run, check: int | None = None
+    recording: Recording, batch: Tensor, score: Score, run: Run, check: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of the target, [batch], and gradients. `[batch, row, width]`
+    """Return scores, [batch], and gradients. `[batch, row, width]`
 
     Args:
         batch: input embeddings. `[batch, row, width]`
@@ -138,7 +148,9 @@ def _gradients(
                 f"no gradient comes back through {stops[0]}, as through some packed weights"
             )
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        scores = torch.log_softmax(exact, dim=-1)[:, target]
+        scores = score(exact)
+        if not scores.requires_grad:
+            raise NoGradient("the metric gives no gradient")
         # A score depends on its own prompt alone, so the sum's gradient holds each prompt's own.
         try:
             (gradients,) = torch.autograd.grad(scores.sum(), leaf)

@@ -108,7 +108,7 @@ class Sweep:
 
         Args:
             run: runs the passes.
-            question: the values that the measure depends on.
+            question: the values that the measure depends on; None: its numbers are not kept.
             measure: computes the numbers from last streams.
 
         Raises:
@@ -116,7 +116,8 @@ class Sweep:
         """
         kept = self._kept()
         batches = list(self._batches())
-        values, told = kept.answers.setdefault(question, (np.full(self.shape, np.nan), set()))
+        nothing: tuple[Doubles, set[tuple[int, int]]] = (np.full(self.shape, np.nan), set())
+        values, told = nothing if question is None else kept.answers.setdefault(question, nothing)
 
         def tell(row: SweepRow, columns: Sequence[int]) -> None:
             place = row.row, columns[0]
@@ -166,9 +167,15 @@ def difference(logits: Tensor, target: int, versus: int | None) -> Tensor:
     return chosen[..., 0] if versus is None else chosen[..., 0] - chosen[..., 1]
 
 
-def differences(recording: Recording, position: int, target: int, versus: int | None) -> Measure:
-    """Return a measure that computes `difference` from last streams at a position."""
-    return lambda streams: difference(read(recording, streams, position), target, versus)
+def measured(recording: Recording, position: int, value: Callable[[Tensor], Tensor]) -> Measure:
+    """Return a measure that applies `value` to the logits of last streams at a position.
+
+    Args:
+        recording: the recording.
+        position: the token.
+        value: a number for each row of logits. `[..., token]` -> [...]
+    """
+    return lambda streams: value(read(recording, streams, position)).detach().cpu().double()
 
 
 def divergences(recording: Recording, position: int, own: Tensor) -> Measure:
