@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
 from llmscope import arguments, showing
+from llmscope.activation_shards import save
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
@@ -588,6 +590,57 @@ class Scope:
             )
         finally:
             self.use(adapter)
+
+    def save_activations(
+        self,
+        prompts: Iterable[OnePrompt],
+        names: Sequence[str],
+        folder: str | PathLike[str],
+        *,
+        last: bool = False,
+        shard_size: int = 100,
+        special_tokens: bool = True,
+        progress: Callable[[int], None] | None = None,
+    ) -> int:
+        """Record many prompts and write named tensors to a folder, shard by shard.
+
+        Memory holds one shard at a time. The same call again, on the same model, goes on where a
+        killed one ended. See `llmscope.activation_shards` for the files.
+
+        Args:
+            prompts: the prompts, such as a generator's.
+            names: names of tensors, or patterns of them, such as `layers.*.resid_post`; see
+                `ActivationCache`.
+            folder: a new folder, or one that the same call began.
+            last: keep only the row of the last token of each tensor.
+            shard_size: number of prompts in a file.
+            special_tokens: let the tokenizer add its special tokens.
+            progress: called with the number of prompts done, after each shard.
+
+        Returns:
+            The number of prompts.
+
+        Raises:
+            ScopeError: a prompt cannot be run; the folder holds something else, was begun with
+                other arguments or another model, or cannot be written.
+            KeyError: a name matches no tensor.
+        """
+        names = [
+            arguments.text(f"names[{at}]", name)
+            for at, name in enumerate(arguments.several("names", names))
+        ]
+        special = arguments.flag("special_tokens", special_tokens)
+        arguments.function("progress", progress)
+        return save(
+            (self._prompt(f"prompts[{at}]", one, special) for at, one in enumerate(prompts)),
+            names,
+            Path(arguments.name_or_path("folder", folder)),
+            lambda some: self.record([prompt.ids for prompt in some]),
+            model=self.subject.name,
+            last=arguments.flag("last", last),
+            shard_size=arguments.integer("shard_size", shard_size, least=1),
+            progress=progress,
+        )
 
     @contextmanager
     def editing(self, edits: Sequence[OneEdit]) -> Iterator[Any]:

@@ -101,7 +101,7 @@ def test_each_step_of_a_long_walk_equals_a_fresh_run(family, adapters):
     assert walk.optimizers > 5
 
 
-class NoTask(WrappedWalk):
+class StillWalk(WrappedWalk):
     """A walk in which only the prompt changes."""
 
     CHANGES = (Walk.leave_training,)
@@ -109,7 +109,7 @@ class NoTask(WrappedWalk):
 
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_without_the_check_a_walk_fails_and_only_once_the_model_changes(family, monkeypatch):
-    walk, still = WrappedWalk(family, seed=17), NoTask(family, seed=17)
+    walk, still = WrappedWalk(family, seed=17), StillWalk(family, seed=17)
     for one in (walk, still):
         for _ in range(3):
             one.step(whole=False)

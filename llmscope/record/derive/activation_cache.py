@@ -91,11 +91,15 @@ class ActivationCache(Mapping[str, Tensor]):
             ScopeError: the model has no such part, its check failed, or the model has changed.
         """
         name = arguments.text("name", name)
+        with self._reading(self._recording):
+            return self._read(name)
+
+    def _read(self, name: str) -> Tensor:
         layer, kind = self._parsed(name)
         reason = self._refusal(layer, kind)
         if reason:
             raise ScopeError(f"{name}: {reason}")
-        with self._reading(self._recording), torch.no_grad():
+        with torch.no_grad():
             try:
                 found = self._tensor(layer, kind)
             except ValueError as error:
@@ -127,11 +131,21 @@ class ActivationCache(Mapping[str, Tensor]):
             KeyError: no name matches.
             ScopeError: as for one tensor.
         """
+        found = self.matching(names)
+        with self._reading(self._recording):
+            return {name: self._read(name) for name in found}
+
+    def matching(self, names: str) -> list[str]:
+        """Return the names that match a pattern, as for `select`, without their tensors.
+
+        Raises:
+            KeyError: no name matches.
+        """
         names = arguments.text("names", names)
         found = [name for name in self._known() if fnmatchcase(name, names)]
         if not found:
             raise UnknownActivation(f"no name matches {arguments.quoted(names)}{self._near(names)}")
-        return {name: self[name] for name in found}
+        return found
 
     def stack(self, kind: str) -> Tensor:
         """Return one kind of tensor of all layers, such as `resid_post`. [layer, ...]
@@ -141,7 +155,8 @@ class ActivationCache(Mapping[str, Tensor]):
             ScopeError: as for one tensor; or the layers' tensors differ in shape.
         """
         kind = arguments.text("kind", kind)
-        found = [self[f"layers.{layer}.{kind}"] for layer in range(self._recording.layers)]
+        with self._reading(self._recording):
+            found = [self._read(f"layers.{at}.{kind}") for at in range(self._recording.layers)]
         if len({one.shape for one in found}) > 1:
             raise ScopeError(f"{kind} has another shape in some layers", "cache.select")
         return torch.stack(found)

@@ -1,0 +1,205 @@
+"""Activations of many prompts in a folder of safetensors files, which a killed run can resume.
+
+    manifest.json                what all shards have in common
+    shard-00000.safetensors      the tensors of its prompts, named `INDEX/NAME`, INDEX from 0
+
+A shard appears whole or not at all. Its metadata hold the number and the digest of its prompts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.fsync import replace_file
+from llmscope.text import one_line
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Prompt, Recording
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+COMPARED = 5
+"""Number of logits of the first prompt that identify the model."""
+SAME = 1e-2
+"""Largest difference of those logits, as a share of the largest, between two runs of one model."""
+
+Record = Callable[[Sequence["Prompt"]], "Sequence[Recording]"]
+Progress = Callable[[int], None]
+
+
+def save(
+    prompts: Iterable[Prompt],
+    names: Sequence[str],
+    folder: Path,
+    record: Record,
+    *,
+    model: str,
+    last: bool = False,
+    shard_size: int = 100,
+    progress: Progress | None = None,
+) -> int:
+    """Record prompts shard by shard, and write the tensors that are named.
+
+    Args:
+        prompts: the prompts; read one shard at a time.
+        names: names of tensors or patterns; see `ActivationCache.select`.
+        folder: the folder; created if it does not exist.
+        record: records the prompts of a shard.
+        model: the model's name, for the manifest.
+        last: keep only the row of the last token; of patterns and heads too.
+        shard_size: number of prompts in a shard.
+        progress: called with the number of prompts done, after each shard.
+
+    Returns:
+        The number of prompts.
+
+    Raises:
+        ScopeError: the folder holds activations of other names, prompts or another model, or
+            something else; or it cannot be written.
+        KeyError: a name matches no tensor.
+    """
+    asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
+    done = 0
+    try:
+        known = _opened(folder, asked)
+        for number, some in enumerate(_shards(prompts, shard_size)):
+            path = folder / f"shard-{number:05d}.safetensors"
+            digest = _digest(some)
+            if not number:
+                known = _identified(folder, known, asked, model, some[0], record)
+            if path.exists():
+                _check_shard(path, digest, len(some))
+            else:
+                replace_file(path, _bytes(some, names, record, last, done, digest))
+            done += len(some)
+            if progress is not None:
+                progress(done)
+    except OSError as error:
+        reason = one_line(error.strerror or str(error))
+        raise ScopeError(f"cannot write {one_line(str(folder))}: {reason}", "a folder") from error
+    return done
+
+
+def _shards(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
+    rest = iter(prompts)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of a folder; None for a new one.
+
+    Raises:
+        ScopeError: the folder holds something else, or was made with other arguments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob(".shard-*"):  # of a run that was killed while it wrote
+        left.unlink()
+    path = folder / MANIFEST
+    shown = one_line(str(folder))
+    if not path.exists():
+        if any(not one.name.startswith(".") for one in folder.iterdir()):
+            raise ScopeError(f"{shown} holds other files", "an empty folder")
+        return None
+    try:
+        known = json.loads(path.read_text("utf-8"))
+        same = {key: known.get(key) for key in asked} == dict(asked)
+    except (ValueError, AttributeError):
+        raise ScopeError(f"{shown} has a broken {MANIFEST}", "an empty folder") from None
+    if not same:
+        differs = next(key for key in asked if known.get(key) != asked[key])
+        raise ScopeError(f"{shown} was made with another {differs}", "an empty folder")
+    found: dict[str, Any] = known
+    return found
+
+
+def _identified(
+    folder: Path,
+    known: dict[str, Any] | None,
+    asked: Mapping[str, Any],
+    model: str,
+    first: Prompt,
+    record: Record,
+) -> dict[str, Any]:
+    """Compare the model with the one that the folder was begun with; begin it if it is new.
+
+    Raises:
+        ScopeError: the model gives other logits.
+    """
+    from llmscope.record.derive.tensors import logits_after
+
+    (recording,) = record([first])
+    logits = logits_after(recording, len(first) - 1)
+    if known is None:
+        best = logits.topk(min(COMPARED, len(logits)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        known = {
+            **asked,
+            "model": model,
+            "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
+        }
+        replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
+        return known
+    theirs: Mapping[str, float] = known["first"]["logits"]
+    if known["first"]["ids"] != list(first.ids):
+        raise ScopeError(f"{one_line(str(folder))} begins with another prompt", "an empty folder")
+    scale = max(map(abs, theirs.values()), default=0.0)
+    for token, value in theirs.items():
+        inside = int(token) < len(logits)
+        if not inside or not abs(float(logits[int(token)]) - value) <= SAME * scale:
+            raise ScopeError(
+                f"{one_line(str(folder))} holds activations of another model", "an empty folder"
+            )
+    return known
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    ids = json.dumps([list(prompt.ids) for prompt in prompts], separators=(",", ":"))
+    return hashlib.sha256(ids.encode()).hexdigest()
+
+
+def _check_shard(path: Path, digest: str, count: int) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = file.metadata() or {}
+    except SafetensorError as error:
+        told = f"{one_line(path.name)} is broken: {one_line(str(error))}"
+        raise ScopeError(told, "the same call once it is deleted") from error
+    if (facts.get("prompts"), facts.get("digest")) != (str(count), digest):
+        raise ScopeError(f"{one_line(path.name)} holds other prompts", "an empty folder")
+
+
+def _bytes(
+    prompts: Sequence[Prompt],
+    names: Sequence[str],
+    record: Record,
+    last: bool,
+    start: int,
+    digest: str,
+) -> bytes:
+    from safetensors.torch import save as serialized
+
+    tensors = {}
+    for at, recording in enumerate(record(prompts), start):
+        cache = recording.cache()
+        for pattern in names:
+            for name, tensor in cache.select(pattern).items():
+                kept = _last_row(name, tensor) if last else tensor
+                tensors[f"{at}/{name}"] = kept.cpu().contiguous()
+    facts = {"prompts": str(len(prompts)), "first": str(start), "digest": digest}
+    data: bytes = serialized(tensors, metadata=facts)
+    return data
+
+
+def _last_row(name: str, tensor: Any) -> Any:
+    """Return the row of the last token. `[..., position, ...]` -> [...]"""
+    by_head = name.rpartition(".")[2] in ("q", "k", "v", "pattern")
+    return tensor[:, -1] if by_head else tensor[-1]
