@@ -13,21 +13,12 @@ Importing this package imports neither torch nor textual; `load` does.
 
 from __future__ import annotations
 
-import os
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llmscope import exporting, showing
 from llmscope.version import __version__
-
-# Idle OpenMP threads that spin make the same step up to a hundred times slower on a busy machine,
-# but waking a sleeping one takes a third of a short pass. So they spin for about 30 µs, the gap
-# between two operations of a pass, and then sleep. The runtime reads both variables once, when
-# torch is imported, so they are set before anything here imports it.
-if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 __all__ = [
     "ActivationCache",

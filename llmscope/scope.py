@@ -184,7 +184,7 @@ class Scope:
         if self._detached:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
         if not self._puts_back:
-            return default_settings()
+            return default_settings(self._base.threads)
         return at_rest(self.model if model is None else model)
 
     def use(self, adapter: str | None) -> None:
@@ -858,7 +858,8 @@ class Scope:
     def origin(self) -> Origin:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
-        return origin(self.subject, self.info(), verdicts)
+        with self._at_rest():
+            return origin(self.subject, self.info(), verdicts)
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""

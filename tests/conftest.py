@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from llmscope.cli.idle_threads import sleep_soon
 from tests.waiting import short_waits
 
 # A busy machine is no reason to fail: what matters is what a test finds, not how fast it looks.
@@ -18,6 +19,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 # Read once, when huggingface_hub is imported: a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ.pop("HF_HUB_OFFLINE", None)
+sleep_soon()
 # Read once, when torch is imported. Workers that each take every core wait for one another in busy
 # loops: on a loaded machine that made tests of 5 seconds take more than 300.
 if "PYTEST_XDIST_WORKER" in os.environ:

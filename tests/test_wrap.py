@@ -1,6 +1,9 @@
 """A model in memory: the numbers of `load`, and nothing left on the model, the program or torch."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -304,3 +307,29 @@ def test_a_tokenizer_makes_it_take_text():
     scope.detach()
     with pytest.raises(ScopeError, match="detached"):
         scope.use(None)
+
+
+def test_importing_and_loading_change_nothing_of_the_process(tmp_path):
+    code = (
+        "import os, signal, sys, torch, transformers\n"
+        "def state():\n"
+        "    return (dict(os.environ), torch.get_num_threads(), torch.get_default_dtype(),\n"
+        "        torch.is_grad_enabled(), torch.get_rng_state().tolist(),\n"
+        "        [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)],\n"
+        "        sys.excepthook, transformers.logging.get_verbosity(), os.getcwd())\n"
+        "torch.set_num_threads(2)\n"
+        "before = state()\n"
+        "import llmscope\n"
+        "scope = llmscope.load('builtin:sort')\n"
+        "scope.record('CAB'); scope.look('ablation'); scope.look('saliency')\n"
+        "print([one == other for one, other in zip(before, state())])\n"
+    )
+    environment = {name: one for name, one in os.environ.items() if "OMP" not in name}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout.strip() == str([True] * 9), done.stderr

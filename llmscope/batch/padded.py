@@ -44,7 +44,8 @@ class Together:
         """Return one recording per prompt, all from one padded pass."""
         from llmscope.record.capture.padded import record_padded
 
-        return record_padded(scope.recorder, prompts)
+        with scope.unchanged():
+            return record_padded(scope.recorder, prompts)
 
 
 def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
@@ -75,9 +76,15 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     ]
     at_end = replace(looking, focus=replace(looking.focus, position=-1, span=None))
     try:
-        for prompt, padded in zip(prompts, record_padded(scope.recorder, prompts), strict=True):
-            single = scope.recorder.record(prompt, fresh=True)
-            pair = (_figures(scope, padded, at_end), _figures(scope, single, at_end))
+        with scope.unchanged():
+            pairs = [
+                (padded, scope.recorder.record(prompt, fresh=True))
+                for prompt, padded in zip(
+                    prompts, record_padded(scope.recorder, prompts), strict=True
+                )
+            ]
+        for both in pairs:
+            pair = tuple(_figures(scope, one, at_end) for one in both)
             for one, other in zip(*pair, strict=True):
                 apart = difference(one, other, bound)
                 if apart:

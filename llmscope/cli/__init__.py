@@ -14,8 +14,10 @@ COMMANDS = (
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    from llmscope.cli.idle_threads import sleep_soon
     from llmscope.signals import end_on_signals
 
+    sleep_soon()
     end_on_signals()
     from llmscope.cli.output.streams import open_streams
 

@@ -61,11 +61,8 @@ class OpenModel:
         """
         if request.load is None:
             return self._kept(request, progress)
-        import torch
-
         from llmscope.models.loading.memory import reserve
 
-        threads = torch.get_num_threads()
         try:
             with reserve(self._release):
                 scope = request.load(progress)
@@ -80,7 +77,6 @@ class OpenModel:
             self.scope, self._load, self._was_open = scope, request.load, True
             return Opened(request, scope.info())
         # Only now, after the exception's frames, and the weights they held, are gone.
-        torch.set_num_threads(threads)
         return self._stayed(request, said, hint, progress)
 
     def lose(self) -> None:

@@ -59,6 +59,7 @@ class LoadedModel:
             measured; if not, logits come from a separate forward pass of the model itself.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
         cache_of: returns the tensors of a recording by name; None until the model is probed.
+        threads: the number of torch threads that its passes take; None: the program's.
         allow_pickle: whether pickled weights are allowed, also for files read later.
     """
 
@@ -80,6 +81,7 @@ class LoadedModel:
     readout_holds: bool = True
     taps: Any = field(default=None, init=False, repr=False)
     cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
+    threads: int | None = None
     allow_pickle: bool = False
 
     def __reduce_ex__(self, _: Any) -> Any:

@@ -89,15 +89,12 @@ def test_what_cannot_be_opened_leaves_the_model_and_its_picture(screen):
     before = screen.figures(1)["next"]
 
     def fail(progress):
-        torch.set_num_threads(1)
         raise ScopeError("no such model", "gpt2")
 
-    threads = torch.get_num_threads()
     open_other(screen, fail)
     failed = screen.wait(OpenFailed)
     assert (failed.error, failed.hint, failed.again) == ("no such model", "gpt2", False)
     assert failed.left == scope.info()
-    assert torch.get_num_threads() == threads
     assert scope_of(screen) is scope
     screen.ask(2, IDS, NEXT)
     frame = screen.wait(Frame)

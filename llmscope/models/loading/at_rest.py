@@ -43,9 +43,13 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def default_settings() -> Iterator[None]:
-    """Put torch's settings to their defaults within."""
-    dtype = torch.get_default_dtype()
+def default_settings(threads: int | None = None) -> Iterator[None]:
+    """Put torch's settings to their defaults within.
+
+    Args:
+        threads: the number of torch threads within; None: as many as now.
+    """
+    dtype, before = torch.get_default_dtype(), torch.get_num_threads()
     with ExitStack() as stack:
         enter: Any = stack.enter_context
         if torch.is_inference_mode_enabled():
@@ -57,8 +61,12 @@ def default_settings() -> Iterator[None]:
             enter(torch.device("cpu"))
         if dtype != torch.float32:
             torch.set_default_dtype(torch.float32)
+        if threads not in (None, before):
+            torch.set_num_threads(threads or before)
         try:
             yield
         finally:
+            if threads not in (None, before):
+                torch.set_num_threads(before)
             if dtype != torch.float32:
                 torch.set_default_dtype(dtype)

@@ -61,16 +61,16 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
     return DTYPES[name]
 
 
-def set_threads(threads: int | None, parameters: int) -> None:
-    """Set the number of torch threads.
+def threads_for(threads: int | None, parameters: int) -> int:
+    """Return the number of torch threads for the passes of a model.
 
     Args:
         threads: the number; None means one for a tiny model, and the default for others.
         parameters: the number of parameters of the model; below `TINY` it is tiny.
     """
-    if threads is None:
-        threads = 1 if parameters < TINY else _default_threads
-    torch.set_num_threads(threads)
+    if threads is not None:
+        return threads
+    return 1 if parameters < TINY else _default_threads
 
 
 def default_threads() -> int:

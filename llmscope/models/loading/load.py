@@ -20,7 +20,7 @@ from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import TensorHeaders, tensor_bytes
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.adapters import adapted, fetched, is_adapter, names
-from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, set_threads
+from llmscope.models.loading.device import check_threads, choose_device, choose_dtype, threads_for
 from llmscope.models.loading.dispatch import Placing, place
 from llmscope.models.loading.memory import check_room, does_not_fit, free_cache, make_room, ran_out
 from llmscope.models.loading.reward import load_reward
@@ -88,7 +88,6 @@ def load_model(
             if chosen.type != "cpu":
                 Meter(progress, f"moving the weights to {chosen}")
             model = _moved(model, chosen, parsed.text, weights.folder)
-    set_threads(threads, sum(parameter.numel() for parameter in model.parameters()))
     subject = LoadedModel(
         spec=parsed.text,
         name=weights.name,
@@ -100,6 +99,7 @@ def load_model(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
         folders=(weights.folder,),
+        threads=threads_for(threads, sum(one.numel() for one in model.parameters())),
         allow_pickle=allow_pickle,
     )
     if reward is not None:

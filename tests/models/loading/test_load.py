@@ -142,13 +142,26 @@ def test_half_precision_is_widened_on_a_cpu(folder):
 
 
 def test_tiny_models_get_one_thread_and_a_number_is_kept(folder):
+    save_model(folder)
+    assert load_model(str(folder), threads=2).threads == 2
+    assert load_model(str(folder)).threads == 1
+
+
+def test_threads_are_set_while_a_model_runs_and_no_longer(folder):
     before = torch.get_num_threads()
     save_model(folder)
+    torch.set_num_threads(3)
     try:
-        load_model(str(folder), threads=2)
-        assert torch.get_num_threads() == 2
-        load_model(str(folder))
-        assert torch.get_num_threads() == 1
+        scope, seen = llmscope.load(str(folder), threads=2), []
+        assert torch.get_num_threads() == 3
+        layer = scope.model.model.layers[0]
+        layer.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+        scope.record(list(range(6)))
+        scope.look("saliency")
+        scope.look("ablation")
+        assert set(seen) == {2}
+        assert scope.origin().threads == 2
+        assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
 
