@@ -17,6 +17,7 @@ from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.instrumented import STALE, InstrumentedModel, trust
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
+from llmscope.lenses.own_metric import MetricTarget
 from llmscope.lenses.stacked import layers_of, stacked
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
@@ -29,11 +30,14 @@ from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.prompt_inputs import OnePrompt, is_batch, prompt_input
 from llmscope.models.tokenizer.target import WordList, read_words, target_id
+from llmscope.record.analysis.gradients import gradients
+from llmscope.record.analysis.saliency import NoGradient
 from llmscope.record.capture.padded import record_together
 from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import attached
+from llmscope.record.derive.activation_cache import split_name
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 from llmscope.text import one_line
@@ -590,6 +594,53 @@ class Scope:
             )
         finally:
             self.use(adapter)
+
+    def gradients(
+        self,
+        metric: Callable[[torch.Tensor], object],
+        names: str | Sequence[str],
+        *,
+        recording: Recording | None = None,
+        position: int = -1,
+    ) -> dict[str, torch.Tensor]:
+        """Return d metric / d tensor for named tensors of an unedited pass.
+
+        Args:
+            metric: a function of the logits after the position [token] that returns one number.
+            names: names of tensors, or patterns of them; see `ActivationCache`. Patterns of
+                attention and logits have none.
+            recording: the recording; None: the latest one.
+            position: the token after which the logits are read; negative from the end.
+
+        Returns:
+            The gradients by name, in the shapes of the tensors; zero after the position.
+
+        Raises:
+            KeyError: a name matches no tensor.
+            ScopeError: the model gives no gradient there, its logits from embeddings differ from
+                those of tokens, or the recording is edited.
+        """
+        recording = self._recorded(recording)
+        bench = self._bench_of_recording(recording)
+        position = arguments.checked_index(
+            "position", arguments.integer("position", position), len(recording)
+        )
+        arguments.function("metric", metric)
+        if recording.changes:
+            raise ScopeError("the recording is edited", "gradients of its base")
+        patterns = (names,) if isinstance(names, str) else arguments.several("names", names)
+        cache = recording.cache()
+        chosen = list(dict.fromkeys(one for some in patterns for one in cache.matching(some)))
+        with self._at_rest():
+            self._compare()
+            run = bench.passes(lens("saliency"), recording)
+            places = [split_name(name) for name in chosen]
+            try:
+                found = gradients(recording, position, MetricTarget(metric).value, places, run)
+            except NoGradient as finding:
+                raise ScopeError(str(finding)) from finding
+            bench.adopt()
+        return dict(zip(chosen, found, strict=True))
 
     def save_activations(
         self,

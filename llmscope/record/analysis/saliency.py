@@ -78,7 +78,7 @@ def gradient_times_input(recording: Recording, position: int, score: Score, run:
         Insensitive: the model does not accept embeddings, gives other logits for them than for
             tokens, or gives no gradient.
     """
-    embeddings = _embeddings(recording, position)
+    embeddings = input_embeddings(recording, position)
     scores, gradients = _gradients(recording, embeddings[None], score, run, position)
     return Saliency((gradients[0] * embeddings).sum(-1), float(scores[0]))
 
@@ -93,7 +93,7 @@ def integrated_gradients(
     Raises:
         Insensitive: as for `gradient_times_input`.
     """
-    embeddings = _embeddings(recording, position)
+    embeddings = input_embeddings(recording, position)
     ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
     scores, _ = _gradients(recording, ends, score, run, position)
     shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
@@ -108,7 +108,7 @@ def integrated_gradients(
     yield done, Saliency(values, float(scores[0]), float(scores[1]))
 
 
-def _embeddings(recording: Recording, position: int) -> Tensor:
+def input_embeddings(recording: Recording, position: int) -> Tensor:
     """Return the input embeddings of the tokens up to and including `position`. [row, width]"""
     model = recording.subject.model
     why_not = why_no_gradients(model)
@@ -135,7 +135,7 @@ def _gradients(
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
         try:
-            with _stops(recording.subject.model) as stops:
+            with gradient_stops(recording.subject.model) as stops:
                 logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
         except (Cancelled, torch.OutOfMemoryError):
             raise
@@ -162,12 +162,12 @@ def _gradients(
                 "its own"
             ) from error
     if check is not None:
-        _agree(recording, logits[:1].detach(), check)
+        check_agreement(recording, logits[:1].detach(), check)
     return scores.detach(), gradients
 
 
 @contextmanager
-def _stops(model: Any) -> Iterator[list[str]]:
+def gradient_stops(model: Any) -> Iterator[list[str]]:
     """Collect the names of modules whose input has a gradient and whose output has none.
 
     Some kernels for packed weights have no gradient. The residual stream carries a gradient past
@@ -197,7 +197,12 @@ def _stops(model: Any) -> Iterator[list[str]]:
             one.remove()
 
 
-def _agree(recording: Recording, logits: Tensor, position: int) -> None:
+def check_agreement(recording: Recording, logits: Tensor, position: int) -> None:
+    """Check that logits computed from embeddings are those recorded after a position. [1, token]
+
+    Raises:
+        NoGradient: they differ.
+    """
     apart = discrepancy(logits, logits_after(recording, position)[None])
     if math.isnan(apart):
         raise NoGradient("the pass holds NaN or infinity there")

@@ -166,13 +166,13 @@ class ActivationCache(Mapping[str, Tensor]):
             layers = range(self._recording.layers)
             names = [f"layers.{layer}.{kind}" for layer in layers for kind in NEEDS]
             self._names = tuple(
-                name for name in ("embed", *names, "logits") if not self._refusal(*_split(name))
+                name for name in ("embed", *names, "logits") if not self._refusal(*split_name(name))
             )
         return self._names
 
     def _parsed(self, name: str) -> tuple[int, str]:
         """Return layer and kind of a name; the layer is -1 for tensors of no layer."""
-        layer, kind = _split(name)
+        layer, kind = split_name(name)
         count = self._recording.layers
         if layer < 0 and kind in ("embed", "logits"):
             return layer, kind
@@ -185,7 +185,7 @@ class ActivationCache(Mapping[str, Tensor]):
         return layer, kind
 
     def _near(self, name: str) -> str:
-        layer, kind = _split(name)
+        layer, kind = split_name(name)
         if layer >= 0:
             close = nearest(kind, NEEDS)
             close = close and f"layers.{layer}.{close}"
@@ -249,7 +249,7 @@ class ActivationCache(Mapping[str, Tensor]):
                 return activations(recording, layer)
 
 
-def _split(name: str) -> tuple[int, str]:
+def split_name(name: str) -> tuple[int, str]:
     """Return layer and kind of a name; layer -1 if it has none."""
     found = LAYER.fullmatch(name)
     return (-1, name) if found is None else (int(found[1]), found[2])
