@@ -13,7 +13,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
-from llmscope.models.loading.at_rest import at_rest, default_settings
+from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -167,7 +167,8 @@ def _reading(recording: Recording) -> Iterator[None]:
         ScopeError: the model has changed since the recording was made.
     """
     subject = recording.subject
-    with at_rest(subject.model), default_settings(subject.threads):
+    settings = default_settings(subject.threads)
+    with one_thread(subject.model), at_rest(subject.model), settings:
         if check(subject) != recording.state:
             raise ScopeError(STALE)
         try:

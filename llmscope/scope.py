@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,7 @@ from llmscope.lenses.stacked import layers_of, stacked
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
-from llmscope.models.loading.at_rest import at_rest, default_settings
+from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
 from llmscope.models.loading.load import load_model
 from llmscope.models.loading.memory import free_cache
 from llmscope.models.loading.wrap import wrapped
@@ -123,7 +123,7 @@ def wrap(model: Any, tokenizer: Any = None, *, unverified: bool = False) -> Scop
 
 
 class Scope:
-    """A loaded model with its adapters. Use it from one thread at a time.
+    """A loaded model with its adapters. Calls from several threads wait for one another.
 
     `scope.model` may be changed between two calls: its weights, hooks, training mode, adapters or
     attention function. Each call compares the model with its previous state; after a change,
@@ -179,17 +179,22 @@ class Scope:
             bench.detach()
         self._detached = True
 
-    def _at_rest(self, model: Any = None) -> AbstractContextManager[None]:
-        """Return the context in which a model is compared and run; None: the model in use.
+    @contextmanager
+    def _at_rest(self, model: Any = None) -> Iterator[None]:
+        """Compare and run a model within, in this thread alone; None: the model in use.
 
         Raises:
             ScopeError: the scope is detached.
         """
         if self._detached:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
-        if not self._puts_back:
-            return default_settings(self._base.threads)
-        return at_rest(self.model if model is None else model)
+        with one_thread(self._base.model):
+            if not self._puts_back:
+                with default_settings(self._base.threads):
+                    yield
+            else:
+                with at_rest(self.model if model is None else model):
+                    yield
 
     def use(self, adapter: str | None) -> None:
         """Switch to an adapter, or to the base model (None). Existing recordings do not change.

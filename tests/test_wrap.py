@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -333,3 +334,34 @@ def test_importing_and_loading_change_nothing_of_the_process(tmp_path):
         timeout=120,
     )
     assert done.stdout.strip() == str([True] * 9), done.stderr
+
+
+@pytest.mark.parametrize("scopes", [1, 2])
+def test_threads_wait_for_one_another(scopes):
+    model = small_model("llama")
+    made = [llmscope.wrap(model) for _ in range(scopes)]
+    prompts = [(3, 4, 5, 6), (9, 8, 7), (3, 4, 9, 9, 1)]
+    own = {}
+    for ids in prompts:
+        made[0].record(ids, fresh=True)
+        own[ids] = made[0].look("attention", layer=1).values
+    wrong, errors = [], []
+
+    def work(number):
+        scope = made[number % scopes]
+        try:
+            for turn in range(12):
+                ids = prompts[(number + turn) % 3]
+                recording = scope.record(ids)
+                found = scope.look("attention", recording=recording, layer=1).values
+                if not np.allclose(found, own[ids], atol=1e-5, equal_nan=True):
+                    wrong.append(ids)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (wrong, errors) == ([], [])

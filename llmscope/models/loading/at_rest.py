@@ -4,13 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from threading import Lock, RLock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import nn
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 """Devices whose autocast is left."""
+
+
+_locks: WeakKeyDictionary[Any, RLock] = WeakKeyDictionary()
+"""By model. Two scopes may be on one model, each used by a thread of its own."""
+_locks_lock = Lock()
+
+
+@contextmanager
+def one_thread(model: Any) -> Iterator[None]:
+    """Wait until no other thread is in such a context of the model, and keep others out within."""
+    with _locks_lock:
+        lock = _locks.setdefault(model, RLock())
+    with lock:
+        yield
 
 
 @contextmanager
