@@ -284,6 +284,7 @@ def survives(call):
 small = st.integers(-4, 9)
 few = st.lists(st.integers(0, 5), max_size=3)
 NEAR = {
+    "metric": st.sampled_from([None, float, torch.max, lambda logits: logits[0] - logits[1]]),
     **dict.fromkeys(("layer", "head", "position", "target", "versus", "neuron", "context"), small),
     **dict.fromkeys(("step", "weight", "top_k", "sample_top_k", "pool"), small),
     **dict.fromkeys(("temperature", "top_p", "min_p"), st.floats(0, 2)),
