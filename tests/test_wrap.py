@@ -365,3 +365,29 @@ def test_threads_wait_for_one_another(scopes):
     for thread in threads:
         thread.join()
     assert (wrong, errors) == ([], [])
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+def test_dynamic_int8_is_verified_or_refused_and_says_what_it_does(family):
+    model = small_model(family).eval()
+    packed = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    scope = llmscope.wrap(packed)
+    recording = scope.record(IDS)
+    assert "quantised by their range" in " ".join(scope.info().notices)
+    with torch.no_grad():
+        own = packed(torch.tensor([IDS]), logits_to_keep=1).logits[0, -1]
+    assert torch.allclose(recording.logits, own, atol=1e-6)
+    for lens in ("next-token", "logit-lens", "attention", "ablation"):
+        assert scope.look(lens).verdict.status == "verified"
+    letter = scope.record((*IDS, 9))
+    assert letter.reused == 0
+    assert scope.look("saliency").verdict.status == "refused"
+
+
+def test_accelerate_gives_a_model_that_can_be_wrapped():
+    accelerate = pytest.importorskip("accelerate")
+    model = small_model("llama")
+    prepared = accelerate.Accelerator(cpu=True).prepare(copy.deepcopy(model))
+    one, other = figures(llmscope.wrap(prepared)), figures(llmscope.wrap(model))
+    for found, wanted in zip(one, other, strict=True):
+        assert np.array_equal(found.values, wanted.values, equal_nan=True)

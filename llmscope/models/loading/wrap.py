@@ -17,6 +17,13 @@ from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.text import told
 
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
+NO_TOKENIZER = "no tokenizer was given: a prompt is token ids, such as 5 17 3"
+BY_RANGE = (
+    "its activations are quantised by their range in the whole prompt, so that later tokens change "
+    "the numbers of earlier ones a little"
+)
+DYNAMIC = ("torch.ao.nn.quantized.dynamic", "torch.nn.quantized.dynamic")
+"""Modules of torch whose activations are quantised in each pass."""
 EXACT, ROUNDED = 1e-3, 0.03
 """Largest difference of a token's logits, as a share of the largest logit, when a later token
 changes: in float32, and in half precision or packed weights, where experts round otherwise with
@@ -44,8 +51,12 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
         raise ScopeError(f"{_kind(inner)} has an encoder of its own", "a decoder-only model")
     anatomy = _anatomy(inner)
     weight = inner.get_input_embeddings().weight
-    with at_rest(inner):
-        _check_causal(inner, anatomy)
+    notices = [] if tokens is not None else [NO_TOKENIZER]
+    if _by_range(inner):
+        notices.append(BY_RANGE)
+    else:
+        with at_rest(inner):
+            _check_causal(inner, anatomy)
     path = str(getattr(inner.config, "_name_or_path", "") or "")
     return LoadedModel(
         spec=IN_MEMORY,  # the name that it was loaded under would promise its weights
@@ -55,7 +66,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
         anatomy=anatomy,
         device=weight.device,
         dtype=weight.dtype if weight.dtype in FLOATS else inner.config.dtype,
-        notices=() if tokens is not None else ("no tokenizer was given: it takes token ids only",),
+        notices=tuple(notices),
     )
 
 
@@ -150,6 +161,13 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
             f"in {_kind(model)} a token's logits depend on the token after it, as in an encoder",
             "a causal language model",
         )
+
+
+def _by_range(model: Any) -> bool:
+    """Return whether a causal model's activations are quantised by their range in each pass."""
+    if not _kind(model).endswith(("ForCausalLM", "LMHeadModel")):
+        return False
+    return any(type(one).__module__.startswith(DYNAMIC) for one in model.modules())
 
 
 def _kind(model: object) -> str:

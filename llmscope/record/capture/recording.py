@@ -182,7 +182,8 @@ class Recording:
         return len(self.prompt)
 
     def __repr__(self) -> str:
-        text = one_line("".join(self.prompt.labels[:BEGINNING]), BEGINNING)
+        between = " " if self.subject.tokens is None else ""
+        text = one_line(between.join(self.prompt.labels[:BEGINNING]), BEGINNING)
         edits = f", edits: {len(self.edits)}" if self.edits else ""
         return f"<Recording of {one_line(self.subject.name)}: {len(self)} tokens ‹{text}›{edits}>"
 
