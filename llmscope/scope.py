@@ -80,7 +80,8 @@ def load(
             The first is on; see `Scope.use`.
         reward: spec of a reward model that reads the same tokens, for the lens `stages`.
         unverified: show figures that failed their check too, marked as unverified.
-        trust_remote_code, allow_pickle: accept code, or pickled weights, that come with a model.
+        trust_remote_code: accept code that comes with a model.
+        allow_pickle: accept pickled weights.
         progress: called with the current task, bytes done, and total bytes or None.
 
     Raises:
