@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,24 +67,35 @@ def save(
     """
     asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
     done = 0
-    try:
+    with _told(folder):
         known = _opened(folder, asked)
-        for number, some in enumerate(_shards(prompts, shard_size)):
-            path = folder / f"shard-{number:05d}.safetensors"
-            digest = _digest(some)
-            if not number:
-                known = _identified(folder, known, asked, model, some[0], record)
-            if path.exists():
-                _check_shard(path, digest, len(some))
-            else:
-                replace_file(path, _bytes(some, names, record, last, done, digest))
-            done += len(some)
-            if progress is not None:
-                progress(done)
+    for number, some in enumerate(_shards(prompts, shard_size)):
+        path = folder / f"shard-{number:05d}.safetensors"
+        digest = _digest(some)
+        if not number:
+            known = _identified(folder, known, asked, model, some[0], record)
+        with _told(folder):
+            there = path.exists()
+        if there:
+            _check_shard(path, digest, len(some))
+        else:
+            data = _bytes(some, names, record, last, done, digest)
+            with _told(folder):
+                replace_file(path, data)
+        done += len(some)
+        if progress is not None:
+            progress(done)
+    return done
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Raise an error of the file system as a ScopeError that names the folder."""
+    try:
+        yield
     except OSError as error:
         reason = one_line(error.strerror or str(error))
         raise ScopeError(f"cannot write {one_line(str(folder))}: {reason}", "a folder") from error
-    return done
 
 
 def _shards(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
@@ -135,6 +147,9 @@ def _identified(
     from llmscope.record.derive.tensors import logits_after
 
     (recording,) = record([first])
+    cache = recording.cache()
+    for name in asked["names"]:  # before the folder is begun with a name that matches nothing
+        cache.matching(name)
     logits = logits_after(recording, len(first) - 1)
     if known is None:
         best = logits.topk(min(COMPARED, len(logits)))
@@ -144,7 +159,8 @@ def _identified(
             "model": model,
             "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
         }
-        replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
+        with _told(folder):
+            replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
         return known
     theirs: Mapping[str, float] = known["first"]["logits"]
     if known["first"]["ids"] != list(first.ids):
@@ -202,4 +218,5 @@ def _bytes(
 def _last_row(name: str, tensor: Any) -> Any:
     """Return the row of the last token. `[..., position, ...]` -> [...]"""
     by_head = name.rpartition(".")[2] in ("q", "k", "v", "pattern")
-    return tensor[:, -1] if by_head else tensor[-1]
+    row = tensor[:, -1] if by_head else tensor[-1]
+    return row.clone()  # a view would keep all rows in memory

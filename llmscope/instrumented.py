@@ -168,7 +168,8 @@ def _reading(recording: Recording) -> Iterator[None]:
     """
     subject = recording.subject
     settings = default_settings(subject.threads)
-    with one_thread(subject.model), at_rest(subject.model), settings:
+    base = (subject.origin or subject).model
+    with one_thread(base), at_rest(subject.model), settings:
         if check(subject) != recording.state:
             raise ScopeError(STALE)
         try:

@@ -22,7 +22,7 @@ from llmscope.lenses.stacked import layers_of, stacked
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load
-from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
+from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread, uncompiled
 from llmscope.models.loading.load import load_model
 from llmscope.models.loading.memory import free_cache
 from llmscope.models.loading.wrap import wrapped
@@ -175,10 +175,11 @@ class Scope:
         Recordings and figures that other code references stay valid. The scope cannot be used
         again.
         """
-        self.forget()
-        for bench in self._benches.values():
-            bench.detach()
-        self._detached = True
+        with one_thread(self._base.model):
+            self.forget()
+            for bench in self._benches.values():
+                bench.detach()
+            self._detached = True
 
     @contextmanager
     def _at_rest(self, model: Any = None) -> Iterator[None]:
@@ -547,9 +548,10 @@ class Scope:
 
         Recordings that other code references stay valid.
         """
-        self.latest = None
-        for bench in self._benches.values():
-            bench.forget()
+        with one_thread(self._base.model):
+            self.latest = None
+            for bench in self._benches.values():
+                bench.forget()
         free_cache(self.subject.device)
 
     def show(
@@ -577,20 +579,23 @@ class Scope:
             versus_prompt = arguments.text("versus_prompt", versus_prompt)
         special_tokens = True
         edits: tuple[Edit, ...] = ()
-        adapter = self.adapter
+        bench, adapter = self._bench, self.adapter
         if recording is not None:
             if prompt:
                 raise ValueError("prompt is that of the recording: give one of them")
             bench = self._bench_of_recording(_recording("recording", recording))
             prompt, special_tokens = text_of(bench.subject, recording.prompt)
-            edits, self._bench = recording.edits, bench
+            edits = recording.edits
             if any(edit.own is not None for edit in edits):
                 raise ValueError("the screen cannot show edits of your own: tensors or functions")
             if versus_prompt is None and any(edit.action == "patch" for edit in edits):
                 raise ValueError("an edit patches from prompt B: give versus_prompt")
+        if not self._watching:
+            raise ScopeError("the screen cannot be opened within unchanged()", "it after the block")
         with self._at_rest():
             self._compare()
         try:
+            self._bench = bench
             showing.screen().show(
                 self,
                 prompt=prompt,
@@ -613,8 +618,8 @@ class Scope:
 
         Args:
             metric: a function of the logits after the position [token] that returns one number.
-            names: names of tensors, or patterns of them; see `ActivationCache`. Patterns of
-                attention and logits have none.
+            names: names of tensors, such as `layers.*.attn_out`; see `ActivationCache.select`.
+                Attention patterns and logits have no gradient.
             recording: the recording; None: the latest one.
             position: the token after which the logits are read; negative from the end.
 
@@ -631,12 +636,15 @@ class Scope:
         position = arguments.checked_index(
             "position", arguments.integer("position", position), len(recording)
         )
-        arguments.function("metric", metric)
+        if arguments.function("metric", metric) is None:
+            raise TypeError("metric must be a function, not None")
         if recording.changes:
             raise ScopeError("the recording is edited", "gradients of its base")
         patterns = (names,) if isinstance(names, str) else arguments.several("names", names)
         cache = recording.cache()
         chosen = list(dict.fromkeys(one for some in patterns for one in cache.matching(some)))
+        if not chosen:
+            raise ValueError("names is empty: give names of tensors")
         with self._at_rest():
             self._compare()
             run = bench.passes(lens("saliency"), recording)
@@ -661,8 +669,8 @@ class Scope:
     ) -> int:
         """Record many prompts and write named tensors to a folder, shard by shard.
 
-        Memory holds one shard at a time. The same call again, on the same model, goes on where a
-        killed one ended. See `llmscope.activation_shards` for the files.
+        Memory holds one shard at a time. The same call again, on the same model, resumes where an
+        interrupted one stopped. See `llmscope.activation_shards` for the files.
 
         Args:
             prompts: the prompts, such as a generator's.
@@ -686,6 +694,10 @@ class Scope:
             arguments.text(f"names[{at}]", name)
             for at, name in enumerate(arguments.several("names", names))
         ]
+        if not names:
+            raise ValueError("names is empty: give names of tensors")
+        if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+            raise TypeError(f"prompts must be a list of prompts, not {arguments.quoted(prompts)}")
         special = arguments.flag("special_tokens", special_tokens)
         arguments.function("progress", progress)
         return save(
@@ -708,7 +720,8 @@ class Scope:
                 `patch`, `freeze`) is refused. A function gets the rows of one prompt of each pass.
 
         Returns:
-            The context, which gives the model.
+            The context, which gives the model to call: a compiled wrapper around it may run code
+            that was compiled without the edits.
 
         Raises:
             ScopeError: an edit cannot be parsed, does not fit the model, cannot be trusted on it,
@@ -718,7 +731,7 @@ class Scope:
             self._compare()
             changes = self._bench.edited.lasting(_edits(edits))
             self._bench.adopt()
-        with attached(self.subject.anatomy, changes):
+        with attached(self.subject.anatomy, changes), uncompiled(self.model):
             yield self.model
 
     def _recorded(self, recording: Recording | None) -> Recording:

@@ -105,3 +105,12 @@ def test_a_wrong_word_is_answered_with_a_right_one(scope, ask, said):
     with pytest.raises((TypeError, ValueError)) as caught:
         scope.look(name, **options)
     assert said in str(caught.value)
+
+
+def test_a_range_of_layers_keeps_its_order(scope):
+    whole = scope.look("attention", layer="all")
+    for asked in (range(2, -1, -1), range(-2, 0)):
+        found = scope.look("attention", layer=asked)
+        assert np.array_equal(found.values, whole.values[list(asked)], equal_nan=True)
+    with pytest.raises(ValueError, match="layer 3 is out of range"):
+        scope.look("attention", layer=range(5))

@@ -236,3 +236,32 @@ def test_edits_of_one_prompt_are_refused_in_generation(edit):
     scope = llmscope.wrap(small_model("llama"))
     with pytest.raises(ScopeError), scope.editing([edit]):
         raise AssertionError("it was entered")
+
+
+def test_a_function_gets_one_prompt_of_a_batch_at_a_time():
+    model = small_model("llama")
+    scope, shapes = llmscope.wrap(model), []
+
+    def centred(values):
+        shapes.append(tuple(values.shape))
+        return values - values.mean(0)
+
+    batch = torch.tensor([IDS, IDS[::-1]])
+    with scope.editing([("mlp 1", centred)]), torch.no_grad():
+        both = model(batch).logits
+        alone = model(batch[1:]).logits
+    assert shapes == [(len(IDS), model.config.hidden_size)] * 3
+    near(both[1:], alone)
+
+
+def test_a_model_compiled_in_place_runs_the_edits():
+    model = small_model("llama")
+    model.compile(backend="eager")
+    ids = torch.tensor([IDS])
+    with torch.no_grad():
+        plain = model(ids).logits
+        with llmscope.wrap(model).editing(["zero mlp 1"]) as edited:
+            found = edited(ids).logits
+        assert torch.equal(model(ids).logits, plain)
+    fresh = llmscope.wrap(small_model("llama"))
+    near(found[0], fresh.record(IDS, edits=["zero mlp 1"]).cache()["logits"])

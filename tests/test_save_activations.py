@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import llmscope
+from llmscope import activation_shards
 from llmscope.errors import ScopeError
 from tests.families import small_model
 
@@ -170,3 +171,39 @@ def test_memory_does_not_grow_with_the_prompts(tmp_path):
     _, small = ended(begun(tmp_path / "small", 200))
     _, large = ended(begun(tmp_path / "large", 2000))
     assert large < small + 20_000, "kilobytes"
+
+
+@pytest.mark.parametrize(
+    ("prompts", "names", "said"),
+    [
+        ("ABC", NAMES, "prompts must be a list of prompts"),
+        ({"input_ids": [1]}, NAMES, "prompts must be a list of prompts"),
+        (5, NAMES, "prompts must be a list of prompts"),
+        ([[1, 2]], [], "names is empty"),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_is_written(
+    scope, tmp_path, prompts, names, said
+):
+    with pytest.raises((TypeError, ValueError), match=said):
+        scope.save_activations(prompts, names, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_wrong_name_and_an_error_of_the_prompts_leave_the_folder_usable(scope, tmp_path):
+    with pytest.raises(KeyError, match="did you mean"):
+        scope.save_activations([[1, 2]], ["layers.*.resid_pst"], tmp_path)
+    assert scope.save_activations([[1, 2]], NAMES, tmp_path) == 1
+
+    def broken():
+        yield [1, 2]
+        raise FileNotFoundError("mine")
+
+    with pytest.raises(FileNotFoundError, match="mine"):
+        scope.save_activations(broken(), NAMES, tmp_path)
+
+
+def test_last_rows_hold_no_more_than_themselves(scope):
+    tensor = scope.record([1, 2, 3]).cache()["logits"]
+    row = activation_shards._last_row("logits", tensor)
+    assert row.untyped_storage().nbytes() == row.numel() * row.element_size()

@@ -198,3 +198,15 @@ def test_the_session_of_the_command_line_stays(terminal, script, tmp_path):
     program = terminal("-m", "llmscope")
     program.wait("CABA", "after ‹A› · verified")
     assert program.leave(QUIT) == 0
+
+
+def test_a_refused_call_leaves_the_adapter_that_was_in_use():
+    scope = llmscope.load("builtin:town")
+    recording = scope.record("cow ->", edits=[("mlp 1", 0.0)])
+    scope.use(scope.teach("cat -> kitten, dog -> puppy,", " cow ->"))
+    adapter = scope.adapter
+    with pytest.raises(ValueError, match="edits of your own"):
+        scope.show(recording)
+    assert scope.adapter == adapter is not None
+    with scope.unchanged(), pytest.raises(ScopeError, match=r"within unchanged\(\)"):
+        scope.show()

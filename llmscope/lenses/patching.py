@@ -161,6 +161,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     asked = MetricTarget.of(focus) or _answers(recording, focus, logits)
     own, others = (float(asked.value(one)) for one in logits)
     largest = max(float(one.abs().max()) for one in logits)
+    if isinstance(asked, MetricTarget):  # in units of its own
+        largest = max(abs(own), abs(others))
     if not abs(others - own) > bound(subject.dtype, SAME, 1.0) * largest:
         raise _Unpaired(
             f"the {asked.phrase} is {own:.4f} here and {others:.4f} after prompt B: "

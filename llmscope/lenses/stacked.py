@@ -8,13 +8,14 @@ from functools import reduce
 
 import numpy as np
 
+from llmscope.arguments import checked_index
 from llmscope.figure import Axis, Figure, Verdict
 
 ALL = "all"
 """The value of `layer` that stands for every layer."""
 
 
-def layers_of(given: object, count: int) -> range | None:
+def layers_of(given: object, count: int) -> Sequence[int] | None:
     """Return the layers that `all`, a slice or a range names; None for anything else.
 
     Args:
@@ -22,17 +23,18 @@ def layers_of(given: object, count: int) -> range | None:
         count: the number of the model's layers.
 
     Raises:
-        ValueError: no layer is in it, or a word is not `all`.
+        ValueError: no layer is in it, one does not exist, or a word is not `all`.
     """
     if isinstance(given, str):
         if given != ALL:
             raise ValueError(f'layer must be a number, a slice or "{ALL}", not {given!r}')
         return range(count)
-    if isinstance(given, range):
-        given = slice(given.start, given.stop, given.step)
-    if not isinstance(given, slice):
+    if not isinstance(given, slice | range):
         return None
-    found = range(count)[given]
+    if isinstance(given, slice):
+        found: Sequence[int] = range(count)[given]
+    else:
+        found = [checked_index("layer", layer, count) for layer in given[: count + 1]]
     if not found:
         raise ValueError(f"layer {given} holds no layer: there are {count} (0 to {count - 1})")
     return found

@@ -269,9 +269,13 @@ Alter = Callable[[Tensor, "Tensor | None"], Tensor]
 
 def _alter(found: Sequence[tuple[slice, Change]], start: int, batch: int) -> Alter:
     def alter(tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
-        # Some layers merge the batch dimension into the rows.
-        altered = tensor.reshape(batch, -1, tensor.shape[-1])
-        given = None if inputs is None else inputs.reshape(batch, -1, inputs.shape[-1])
+        def by_prompt(one: Tensor) -> Tensor:
+            if batch == 1 and one.dim() == 3:
+                return one  # [prompt, row, column], each prompt with the same changes
+            return one.reshape(batch, -1, one.shape[-1])  # some layers merge prompts and rows
+
+        altered = by_prompt(tensor)
+        given = None if inputs is None else by_prompt(inputs)
         alone = [change for prompts, change in found if prompts == slice(None)]
         for change in alone:
             altered = change.apply(altered, start, given)

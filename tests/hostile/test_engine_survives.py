@@ -188,6 +188,7 @@ def test_a_hook_of_the_model_that_raises_mid_pass_leaves_no_trace(screen, scope,
         raise RAISED[kind]()
 
     serial = time.monotonic_ns()
+    scope.prepare_reuse()  # waits until the engine has left the model
     before = [len(one._forward_hooks) for one in scope.model.modules()]
     hook = scope.model.model.layers[1].register_forward_hook(raises)
     asked = request("abc", serial)
@@ -198,6 +199,7 @@ def test_a_hook_of_the_model_that_raises_mid_pass_leaves_no_trace(screen, scope,
     good = request("abc", serial)  # the same text once more
     screen.engine.ask(good)
     assert isinstance(answer(screen, good), Frame)
+    scope.prepare_reuse()
     assert [len(one._forward_hooks) for one in scope.model.modules()] == before
 
 

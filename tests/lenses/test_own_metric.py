@@ -134,3 +134,13 @@ def test_it_is_no_option_of_the_command_line_and_files_name_it(scope):
     assert "metric" in json.dumps(snapshot_schema())
     for name in ("ablation", "patching", "saliency"):
         assert "metric" in lens(name).uses
+
+
+def test_the_scale_of_a_metric_does_not_matter(scope):
+    wanted = scope.look("patching", versus_prompt=OTHER, metric=logit_difference)
+    small = scope.look(
+        "patching", versus_prompt=OTHER, metric=lambda logits: 1e-4 * logit_difference(logits)
+    )
+    np.testing.assert_allclose(small.values, wanted.values, rtol=1e-3, atol=1e-4)
+    same = scope.look("patching", versus_prompt=OTHER, metric=lambda logits: logits.sum() * 0 + 5)
+    assert "there is no difference" in same.verdict.reason

@@ -5,6 +5,7 @@ import torch
 
 import llmscope
 from llmscope.errors import ScopeError
+from tests.all_families import small_model as any_model
 from tests.families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8]
@@ -119,3 +120,29 @@ def test_what_has_no_gradient_is_said():
     scope.record(IDS, edits=["zero mlp 1"])
     with pytest.raises(ScopeError, match="the recording is edited"):
         scope.gradients(metric, "embed")
+
+
+def test_queries_keys_and_values_come_together():
+    scope = llmscope.wrap(small_model("llama"))
+    scope.record(IDS)
+    names = [f"layers.1.{kind}" for kind in "qkv"]
+    together = scope.gradients(metric, "layers.1.[qkv]")
+    assert list(together) == names
+    for name in names:
+        near(together[name], scope.gradients(metric, name)[name])
+
+
+def test_heads_before_a_gate_are_refused():
+    scope = llmscope.wrap(any_model("afmoe"))
+    scope.record(IDS)
+    with pytest.raises(ScopeError, match="has no z of its own"):
+        scope.gradients(metric, "layers.1.z")
+
+
+def test_wrong_arguments_are_named():
+    scope = llmscope.wrap(small_model("llama"))
+    scope.record(IDS)
+    with pytest.raises(TypeError, match="metric must be a function, not None"):
+        scope.gradients(None, "embed")
+    with pytest.raises(ValueError, match="names is empty"):
+        scope.gradients(metric, [])

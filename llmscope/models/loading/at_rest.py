@@ -38,24 +38,33 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     program's own. Gradients are not switched off.
     """
     training = [module for module in model.modules() if module.training]
+    with ExitStack() as stack:
+        stack.enter_context(default_settings())
+        stack.enter_context(uncompiled(model))
+        try:
+            for module in training:
+                module.training = False
+            yield
+        finally:
+            for module in training:
+                module.training = True
+
+
+@contextmanager
+def uncompiled(model: nn.Module) -> Iterator[None]:
+    """Run the modules that were compiled in place as they were: compiled code calls no new hook."""
     compiled = [
         (module, call)
         for module in model.modules()
         if (call := vars(module).get("_compiled_call_impl")) is not None
     ]
-    with ExitStack() as stack:
-        stack.enter_context(default_settings())
-        try:
-            for module in training:
-                module.training = False
-            for module, _ in compiled:
-                module._compiled_call_impl = None
-            yield
-        finally:
-            for module in training:
-                module.training = True
-            for module, call in compiled:
-                module._compiled_call_impl = call
+    try:
+        for module, _ in compiled:
+            module._compiled_call_impl = None
+        yield
+    finally:
+        for module, call in compiled:
+            module._compiled_call_impl = call
 
 
 @contextmanager

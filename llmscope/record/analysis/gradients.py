@@ -24,7 +24,9 @@ from llmscope.record.analysis.saliency import (
     input_embeddings,
 )
 from llmscope.record.capture.attention_hook import AttentionSettings, listening
+from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.recording import Recording
+from llmscope.text import told
 
 BY_HEAD = ("q", "k", "v")
 """Tensors whose rows are their second dimension. [head, position, head width]"""
@@ -53,10 +55,20 @@ def gradients(
     caught: dict[Place, Tensor] = {}
     with torch.enable_grad(), ExitStack() as stack:
         for place in dict.fromkeys(places):
-            stack.enter_context(_catching(recording, place, caught))
+            if place[1] not in BY_HEAD:
+                stack.enter_context(_catching(recording, place, caught))
+        for layer in {layer for layer, kind in places if kind in BY_HEAD}:
+            stack.enter_context(_listening(recording, layer, caught))
         leaf = embeddings[None].requires_grad_()
-        with gradient_stops(recording.subject.model) as stops:
-            logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        try:
+            with gradient_stops(recording.subject.model) as stops:
+                logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+        except (Cancelled, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # a model that also needs the ids may raise anything
+            raise NoGradient(
+                f"the model does not run on embeddings in the place of tokens: {told(error)}"
+            ) from error
         if stops:
             raise NoGradient(f"no gradient comes back through {stops[0]}")
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -104,18 +116,10 @@ def _catching(recording: Recording, place: Place, caught: dict[Place, Tensor]) -
         NoGradient: the layer does not have it, or it is not computed by itself.
     """
     layer, kind = place
-    layers = recording.subject.anatomy.layers
     if kind == "embed":
         layer, kind = 0, "resid_pre"
     if kind in ("pattern", "logits"):
         raise NoGradient(f"{kind} is no tensor that the model computes by itself")
-    if kind in BY_HEAD:
-        own = layers[layer].attention
-        if own is None:
-            raise NoGradient(f"layer {layer} has no attention")
-        with listening(own, _Listener(place, caught)):
-            yield
-        return
     module, before = _module(recording, layer, kind)
 
     def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
@@ -149,24 +153,40 @@ def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, boo
         "mlp_act": lambda one: one.down,
     }
     module = read[kind](here)
+    taps = recording.subject.taps
+    if kind == "z" and taps is not None and taps.layers[layer].output_gate != "nothing":
+        module = None  # the heads pass a gate before the projection
     if module is None:
         raise NoGradient(f"layer {layer} has no {kind} of its own")
     return module, kind in ("z", "mlp_act")
 
 
-class _Listener:
-    """Keeps the queries, keys or values of an attention module, with their graph."""
+@contextmanager
+def _listening(recording: Recording, layer: int, caught: dict[Place, Tensor]) -> Iterator[None]:
+    """Keep the queries, keys and values of a layer's attention in the passes within.
 
-    def __init__(self, place: Place, caught: dict[Place, Tensor]) -> None:
-        self._place, self._caught = place, caught
+    Raises:
+        NoGradient: the layer has no attention.
+    """
+    own = recording.subject.anatomy.layers[layer].attention
+    if own is None:
+        raise NoGradient(f"layer {layer} has no attention")
+    with listening(own, _Listener(layer, caught)):
+        yield
+
+
+class _Listener:
+    """Keeps the queries, keys and values of an attention module, with their graph."""
+
+    def __init__(self, layer: int, caught: dict[Place, Tensor]) -> None:
+        self._layer, self._caught = layer, caught
 
     def attention_called(
         self, query: Tensor, key: Tensor, value: Tensor, settings: AttentionSettings
     ) -> None:
-        """Keep one of the inputs. Each `[1, head, row, head width]`"""
-        self._caught[self._place] = dict(zip(BY_HEAD, (query, key, value), strict=True))[
-            self._place[1]
-        ]
+        """Keep the inputs. Each `[1, head, row, head width]`"""
+        for kind, tensor in zip(BY_HEAD, (query, key, value), strict=True):
+            self._caught[self._layer, kind] = tensor
 
     def attention_gave(self, output: Tensor) -> Tensor:
         """Return the output as it is."""

@@ -157,9 +157,8 @@ def _run(
 ) -> list[Recording]:
     """Run one pass over prompts, padded to the longest of them."""
     subject, taps = recorder.subject, recorder.taps
-    readout = subject.anatomy.readout
-    assert readout is not None
     longest = max(map(len, prompts))
+    ends = sorted({len(prompt) - 1 for prompt in prompts})
     ids = [[*prompt.ids, *[PAD] * (longest - len(prompt))] for prompt in prompts]
     nothing = (None,) * len(taps.layers)
     keys: Sequence[Tensor | None] = nothing
@@ -167,10 +166,10 @@ def _run(
     settings: Sequence[AttentionSettings | None] = nothing
     try:
         with taps.open(cancelled, streams_only=not whole, together=True):
-            recorder.run(ids, last=0)
+            output = recorder.run(ids, at=ends)
         if taps.overwritten():  # known from now on, so this happens once per model
             with taps.open(cancelled, streams_only=not whole, together=True):
-                recorder.run(ids, last=0)
+                output = recorder.run(ids, at=ends)
         segment = taps.segment()
         if whole:
             keys = tuple(tap.keys for tap in taps.layers)
@@ -179,25 +178,30 @@ def _run(
     finally:
         taps.drop()
     _check_apart(segment, len(prompts), longest)
-    ends = [index * longest + len(prompt) - 1 for index, prompt in enumerate(prompts)]
-    with torch.no_grad():
-        logits = readout(segment.final[ends])
+    given: Tensor = output.logits.detach()  # [prompt, end, token], or of all last positions
+    count = given.shape[1]
+    columns = ends if count == len(ends) else range(longest - count, longest)
     return [
         Recording(
             subject=subject,
             prompt=prompt,
             parts=((_of_prompt(segment, index, longest, len(prompt)), len(prompt)),),
-            keys=tuple(None if one is None else one[index, :, : len(prompt)] for one in keys),
-            values=tuple(None if one is None else one[index, :, : len(prompt)] for one in values),
+            keys=tuple(_own(one, index, len(prompt)) for one in keys),
+            values=tuple(_own(one, index, len(prompt)) for one in values),
             past=None,
             settings=tuple(settings),
-            logits=logits[index],
+            logits=given[index, columns.index(len(prompt) - 1)].clone(),
             ran=len(prompt),
             reused=0,
             fresh=True,
         )
         for index, prompt in enumerate(prompts)
     ]
+
+
+def _own(tensor: Tensor | None, index: int, length: int) -> Tensor | None:
+    """Return one prompt's part of a tensor. `[prompt, head, row, column]` -> [head, row, column]"""
+    return None if tensor is None else tensor[index, :, :length].clone()
 
 
 _TENSORS = tuple(one.name for one in fields(LayerRows) if one.name != "entry")
@@ -222,15 +226,17 @@ def _check_apart(segment: Segment, count: int, longest: int) -> None:
 
 
 def _of_prompt(segment: Segment, index: int, longest: int, length: int) -> Segment:
-    """Return one prompt's rows, as views of the pass's."""
+    """Return one prompt's rows: copies, as a view would keep the whole pass in memory."""
     start = index * longest
 
     def cut(name: str, tensor: Tensor | None) -> Tensor | None:
         if tensor is None:
             return None
         if name in BY_PROMPT:
-            return tensor[index, :, :length]
-        return tensor[:length] if name in FOR_ALL else tensor[start : start + length]
+            return _own(tensor, index, length)
+        if name in FOR_ALL:
+            return tensor[:length]
+        return tensor[start : start + length].clone()
 
     layers = [
         LayerRows(
@@ -239,4 +245,4 @@ def _of_prompt(segment: Segment, index: int, longest: int, length: int) -> Segme
         )
         for layer in segment.layers
     ]
-    return Segment(tuple(layers), segment.final[start : start + length])
+    return Segment(tuple(layers), segment.final[start : start + length].clone())

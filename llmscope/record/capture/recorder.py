@@ -352,7 +352,11 @@ class Recorder:
         """Return what `_counts_padding` does, measured once; False in its own passes."""
         if self._padding_counts is None:
             self._padding_counts = False
-            self._padding_counts = self._counts_padding()
+            try:
+                self._padding_counts = self._counts_padding()
+            except BaseException:
+                self._padding_counts = None
+                raise
         return self._padding_counts
 
     def prepare_reuse(self) -> None:
@@ -396,6 +400,7 @@ class Recorder:
         embeddings: Tensor | None = None,
         grad: bool = False,
         last: int | None = None,
+        at: Sequence[int] = (),
         record: bool = False,
         cache: DynamicCache | None = None,
     ) -> Any:
@@ -407,6 +412,8 @@ class Recorder:
             grad: keep what a backward pass needs.
             last: how many last positions need logits (None: all); a model that cannot skip the
                 others returns all. 0: no logits are needed, and the output may be the body's.
+            at: positions that need logits, in order, in place of `last`; a model may return those
+                of all positions from the first on, or of all.
             record: return a `Recording` of the one prompt, which no later one continues from.
             cache: the keys and values of the tokens before the ids; None: no such tokens.
         """
@@ -417,6 +424,9 @@ class Recorder:
         model = self._body if last == 0 else self.subject.model
         whole = model is self.subject.model
         few = self._only_last(last or 1) if whole and last is not None else {}
+        if at and self._leaves_out:  # custom code of a model may take only a number
+            kept = torch.tensor(at) if self._of_transformers else len(ids[0]) - at[0]
+            few = {"logits_to_keep": kept}
         with self.taps.placed(), torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from llmscope import arguments
 from llmscope.errors import ScopeError
+from llmscope.record.derive.row_checks import readout_verdict, rows_verdict
 from llmscope.record.derive.tensors import (
     activations,
     logits,
@@ -39,6 +40,12 @@ NEEDS: Mapping[str, tuple[str, ...]] = {
     "mlp_act": ("activations",),
 }
 """The tensors of a layer, in the order of the pass, and the checks that each must have passed."""
+CHECKED = {
+    **dict.fromkeys(("q", "k", "v", "pattern", "z"), "patterns"),
+    **dict.fromkeys(("attn_out", "mlp_out"), "writes"),
+    "mlp_act": "activations",
+}
+"""The identity that is checked at the rows of the recording, by kind of tensor."""
 LAYER = re.compile(r"layers\.(\d{1,9})\.(\w+)", re.ASCII)
 
 
@@ -96,7 +103,7 @@ class ActivationCache(Mapping[str, Tensor]):
 
     def _read(self, name: str) -> Tensor:
         layer, kind = self._parsed(name)
-        reason = self._refusal(layer, kind)
+        reason = self._refusal(layer, kind) or self._refusal_here(layer, kind)
         if reason:
             raise ScopeError(f"{name}: {reason}")
         with torch.no_grad():
@@ -162,7 +169,9 @@ class ActivationCache(Mapping[str, Tensor]):
         return torch.stack(found)
 
     def _known(self) -> tuple[str, ...]:
-        if self._names is None:
+        if self._names is not None:
+            return self._names
+        with self._reading(self._recording):
             layers = range(self._recording.layers)
             names = [f"layers.{layer}.{kind}" for layer in layers for kind in NEEDS]
             self._names = tuple(
@@ -206,6 +215,16 @@ class ActivationCache(Mapping[str, Tensor]):
                 return verdict.reason
         return "" if self._has(layer, kind) else f"layer {layer} has no such part"
 
+    def _refusal_here(self, layer: int, kind: str) -> str:
+        """Return why a tensor is wrong at the rows and the length of this recording."""
+        if kind == "logits":
+            verdict = readout_verdict(self._recording)
+        elif kind in CHECKED:
+            verdict = rows_verdict(self._recording, CHECKED[kind], layer)
+        else:
+            return ""  # as the hooks saw it
+        return verdict.reason if verdict.status == "refused" else ""
+
     def _has(self, layer: int, kind: str) -> bool:
         rows = self._recording.parts[-1][0].layers[layer]
         if kind == "attn_out":
@@ -217,7 +236,7 @@ class ActivationCache(Mapping[str, Tensor]):
         if kind == "k":
             return self._recording.keys[layer] is not None
         if kind == "mlp_act":
-            return rows.mlp_input_module is not None
+            return rows.entry is not None or rows.kept_entry is not None
         return True
 
     def _tensor(self, layer: int, kind: str) -> Tensor | None:
@@ -244,9 +263,21 @@ class ActivationCache(Mapping[str, Tensor]):
             case "pattern":
                 return pattern(recording, layer)
             case "z":
-                return mixed_values(recording, layer)
+                return self._head_outputs(layer)
             case _:
                 return activations(recording, layer)
+
+    def _head_outputs(self, layer: int) -> Tensor:
+        """Return pattern times values with the edits of the heads. [position, head, head width]"""
+        recording = self._recording
+        heads = mixed_values(recording, layer)
+        sites = [(change.site, change.layer) for change in recording.changes]
+        if ("heads", layer) not in sites:
+            return heads
+        if recording.rows("gate", layer) is not None:
+            raise ValueError("a head is edited after the gate that its output passes")
+        rows = range(len(recording))
+        return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
 
 
 def split_name(name: str) -> tuple[int, str]:

@@ -1,10 +1,13 @@
 """Prompts recorded whole in padded passes, against a pass of each."""
 
+import inspect
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from llmscope.errors import ScopeError
 from llmscope.record.capture import padded
 from llmscope.record.capture.padded import grouped, record_together, same_tensors
 from llmscope.record.derive.batching import why_alone
@@ -134,3 +137,41 @@ def test_edits_run_each_prompt_alone():
         last = len(one) - 1
         assert one.base is not None
         assert torch.allclose(logits_after(one, last), logits_after(own, last), atol=1e-5)
+
+
+def longer_than_the_probe():
+    """A model whose own logits are other than its readout, in prompts longer than the probe."""
+    model = small_model("llama")
+    kind = type(model)
+
+    class Own(kind):
+        def forward(self, *args, **options):
+            output = super().forward(*args, **options)
+            if options["input_ids"].shape[-1] > 12:
+                output.logits = output.logits * 1.2
+            return output
+
+    Own.forward.__signature__ = inspect.signature(kind.forward)
+    Own.forward.__module__ = kind.forward.__module__
+    model.__class__ = Own
+    return model
+
+
+def test_logits_of_a_batch_are_the_models_own_and_its_readout_is_held_against_them():
+    scope = scope_for(longer_than_the_probe())
+    ids = [*IDS, 4, 4, 9]
+    alone = scope.record(ids, fresh=True)
+    assert scope.look("logit-lens").verdict.status == "refused"
+    together, _ = scope.record([ids, ids[:14]])
+    assert torch.allclose(together.logits, alone.logits, atol=1e-5)
+    assert scope.look("logit-lens", recording=together).verdict.status == "refused"
+    with pytest.raises(ScopeError, match="logits: "):
+        together.cache()["logits"]
+
+
+def test_a_recording_of_a_batch_holds_its_own_rows_alone():
+    scope = scope_for(small_model("llama"))
+    for one in scope.record([IDS, IDS[:4], IDS[2:]]):
+        rows = one.parts[0][0].layers[1]
+        for tensor in (rows.stream, rows.query, rows.mlp_write, one.keys[1], one.logits):
+            assert tensor.untyped_storage().nbytes() == tensor.numel() * tensor.element_size()

@@ -1,5 +1,7 @@
 """The tensors of a recording by name, against transformers' own output and hooks by hand."""
 
+import threading
+
 import pytest
 import torch
 
@@ -167,3 +169,33 @@ def test_a_batch_gives_the_tensors_of_single_passes():
     for name, tensor in other.cache().items():
         near(tensor, own[name])
     assert len(one.cache()["layers.0.q"][0]) == len(IDS)
+
+
+def test_the_heads_of_an_edited_pass_are_edited():
+    scope = llmscope.wrap(small_model("llama"))
+    edited = scope.record(IDS, edits=["zero head 1.2"])
+    assert not edited.cache()["layers.1.z"][:, 2].any()
+    assert edited.cache()["layers.1.z"][:, 1].any()
+    assert edited.base.cache()["layers.1.z"][:, 2].any()
+
+
+def test_threads_read_the_cache_of_an_adapter_while_another_records():
+    scope = llmscope.load("builtin:town")
+    scope.use(scope.teach("cat -> kitten, dog -> puppy,", " cow ->"))
+    cache = scope.record("cow ->").cache()
+    errors = []
+
+    def read():
+        try:
+            for _ in range(40):
+                assert "layers.1.resid_post" in cache
+                cache["layers.1.mlp_act"]
+        except Exception as error:
+            errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for turn in range(40):
+        scope.record("cow -> calf, " * (turn % 3) + "hen ->")
+    reader.join()
+    assert errors == []

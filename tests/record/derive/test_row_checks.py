@@ -76,6 +76,15 @@ def test_scores_means_and_patches_stand_on_no_row_that_is_wrong(misread):
     misread.record(IDS, edits=["mean head 1.1"])
 
 
+def test_tensors_are_refused_by_name_where_the_lens_is(misread):
+    cache = misread.latest.cache()
+    for kind in ("pattern", "z", "q", "k", "v"):
+        with pytest.raises(llmscope.ScopeError, match=rf"layers\.0\.{kind}: at token"):
+            cache[f"layers.0.{kind}"]
+        assert cache[f"layers.1.{kind}"].numel()
+    assert cache["layers.0.resid_post"].numel()
+
+
 def test_a_span_is_checked_where_it_is(misread):
     def status(*span):
         return misread.look("attention", layer=0, span=span, position=3).verdict.status
