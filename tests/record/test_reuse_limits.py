@@ -116,3 +116,21 @@ def test_prompts_run_one_by_one_where_an_indexer_chooses_keys(family, single):
     why = why_single(scope_of(family), PromptJob(("next-token",), Focus()))
     assert ("depend on more than keys and values" in why) == single
     assert bool(why) == single
+
+
+def test_a_failed_measurement_of_padding_is_made_again(monkeypatch):
+    scope = scope_of("llama", pad_token_id=3)
+    recorder, failures = scope.recorder, [torch.OutOfMemoryError("full")]
+    measure = recorder._counts_padding
+
+    def fail_once():
+        if failures:
+            raise failures.pop()
+        return measure()
+
+    monkeypatch.setattr(recorder, "_counts_padding", fail_once)
+    with pytest.raises(torch.OutOfMemoryError):
+        scope.prepare_reuse()
+    assert recorder._padding_counts is None
+    scope.prepare_reuse()
+    assert recorder._padding_counts is False
