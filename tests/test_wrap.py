@@ -391,3 +391,18 @@ def test_accelerate_gives_a_model_that_can_be_wrapped():
     one, other = figures(llmscope.wrap(prepared)), figures(llmscope.wrap(model))
     for found, wanted in zip(one, other, strict=True):
         assert np.array_equal(found.values, wanted.values, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("org/my-model", "my-model"),
+        ("/cache/pypi/" + "b179c9523d0e6a0f" * 4, "LlamaForCausalLM"),
+        ("/hub/models--org--x/snapshots/" + "0123456789abcdef0123" * 2 + "/", "LlamaForCausalLM"),
+        ("", "LlamaForCausalLM"),
+    ],
+)
+def test_a_digest_is_no_name(path, name):
+    model = small_model("llama")
+    model.config._name_or_path = path
+    assert llmscope.wrap(model).info().name == name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.text import told
 
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
+_DIGEST = re.compile("[0-9a-f]{32,}")
 NO_TOKENIZER = "no tokenizer was given: a prompt is token ids, such as 5 17 3"
 BY_RANGE = (
     "its activations are quantised by their range in the whole prompt, so that later tokens change "
@@ -57,10 +59,9 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
     else:
         with at_rest(inner):
             _check_causal(inner, anatomy)
-    path = str(getattr(inner.config, "_name_or_path", "") or "")
     return LoadedModel(
         spec=IN_MEMORY,  # the name that it was loaded under would promise its weights
-        name=path.rstrip("/").rpartition("/")[2] or type(inner).__name__,
+        name=_name(inner),
         model=inner,
         tokens=tokens,
         anatomy=anatomy,
@@ -168,6 +169,16 @@ def _by_range(model: Any) -> bool:
     if not _kind(model).endswith(("ForCausalLM", "LMHeadModel")):
         return False
     return any(type(one).__module__.startswith(DYNAMIC) for one in model.modules())
+
+
+def _name(model: Any) -> str:
+    """Return the last part of the path that a model was loaded from, unless that is a digest.
+
+    The class's name stands for a digest, as of a commit or a file, and for a model without a path.
+    """
+    path = str(getattr(model.config, "_name_or_path", "") or "")
+    last = path.rstrip("/").rpartition("/")[2]
+    return _kind(model) if not last or _DIGEST.fullmatch(last) else last
 
 
 def _kind(model: object) -> str:

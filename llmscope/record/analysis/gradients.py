@@ -20,13 +20,11 @@ from llmscope.record.analysis.saliency import (
     Run,
     Score,
     check_agreement,
-    gradient_stops,
     input_embeddings,
+    logits_of,
 )
 from llmscope.record.capture.attention_hook import AttentionSettings, listening
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.recording import Recording
-from llmscope.text import told
 
 BY_HEAD = ("q", "k", "v")
 """Tensors whose rows are their second dimension. [head, position, head width]"""
@@ -60,17 +58,7 @@ def gradients(
         for layer in {layer for layer, kind in places if kind in BY_HEAD}:
             stack.enter_context(_listening(recording, layer, caught))
         leaf = embeddings[None].requires_grad_()
-        try:
-            with gradient_stops(recording.subject.model) as stops:
-                logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
-        except (Cancelled, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # a model that also needs the ids may raise anything
-            raise NoGradient(
-                f"the model does not run on embeddings in the place of tokens: {told(error)}"
-            ) from error
-        if stops:
-            raise NoGradient(f"no gradient comes back through {stops[0]}")
+        logits = logits_of(recording, leaf, run)
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         value = score(exact)
         if not value.requires_grad:

@@ -134,19 +134,7 @@ def _gradients(
     """
     with torch.enable_grad():
         leaf = batch.detach().requires_grad_()
-        try:
-            with gradient_stops(recording.subject.model) as stops:
-                logits = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
-        except (Cancelled, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # a model that also needs the ids may raise anything
-            raise NoGradient(
-                f"the model does not run on embeddings in the place of tokens: {told(error)}"
-            ) from error
-        if stops:
-            raise NoGradient(
-                f"no gradient comes back through {stops[0]}, as through some packed weights"
-            )
+        logits = logits_of(recording, leaf, run)
         exact = logits.to(torch.promote_types(logits.dtype, torch.float32))
         scores = score(exact)
         if not scores.requires_grad:
@@ -166,8 +154,35 @@ def _gradients(
     return scores.detach(), gradients
 
 
+def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
+    """Return the logits after the last row of input embeddings, with their graph. [batch, token]
+
+    Args:
+        recording: a recording of the model.
+        leaf: the embeddings, which require a gradient. [batch, row, width]
+        run: runs extra forward passes (`Passes`).
+
+    Raises:
+        NoGradient: the model does not run on embeddings, or a module in it stops gradients.
+    """
+    try:
+        with _gradient_stops(recording.subject.model) as stops:
+            logits: Tensor = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
+    except (Cancelled, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # a model that also needs the ids may raise anything
+        raise NoGradient(
+            f"the model does not run on embeddings in the place of tokens: {told(error)}"
+        ) from error
+    if stops:
+        raise NoGradient(
+            f"no gradient comes back through {stops[0]}, as through some packed weights"
+        )
+    return logits
+
+
 @contextmanager
-def gradient_stops(model: Any) -> Iterator[list[str]]:
+def _gradient_stops(model: Any) -> Iterator[list[str]]:
     """Collect the names of modules whose input has a gradient and whose output has none.
 
     Some kernels for packed weights have no gradient. The residual stream carries a gradient past
