@@ -99,35 +99,46 @@ TARGETS = (
     ),
     Target(
         "append",
-        "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode, and "
-        "the logit lens of that token by hand",
+        "one token more at 512, recorded, with the figures of all panes ÷ bare cached decode",
         1.35,
-        _passes("512", "screen.append", "bare.decode_lens"),
+        _passes("512", "screen.append", "bare.decode"),
     ),
     Target(
         "append-typed",
-        "the same after 32 tokens typed one by one",
+        "the same after 32 tokens typed one by one ÷ bare cached decode",
         1.35,
-        _passes("512", "screen.append_typed", "bare.decode_lens"),
-    ),
-    Target(
-        "append-norms",
-        "one token more at 512, with the norms of the stream on the map ÷ bare cached decode",
-        1.35,
-        _passes("512", "screen.append_norms", "bare.decode"),
-    ),
-    Target(
-        "append-norms-typed",
-        "the same after 32 tokens typed one by one",
-        1.35,
-        _passes("512", "screen.append_norms_typed", "bare.decode"),
+        _passes("512", "screen.append_typed", "bare.decode"),
     ),
     Target(
         "transformer-lens",
-        "one token more at 512, with the norms of the stream on the map ÷ TransformerLens "
-        "run_with_cache of the prompt",
+        "one token more at 512, with figures ÷ TransformerLens run_with_cache of the prompt",
         0.075,
-        _passes("512", "screen.append_norms", "transformer_lens.run"),
+        _passes("512", "screen.append", "transformer_lens.run"),
+    ),
+    *(
+        Target(name, what, 1.35, _passes("512", f"screen.{job}", f"bare.{beside}"))
+        for name, what, job, beside in (
+            (
+                "append-lens",
+                "one token more at 512, with figures ÷ bare cached decode, and the logit lens of "
+                "that token by hand",
+                "append",
+                "decode_lens",
+            ),
+            (
+                "append-norms",
+                "one token more at 512, with the norms of the stream on the map in place of the "
+                "logit lens ÷ bare cached decode",
+                "append_norms",
+                "decode",
+            ),
+            (
+                "append-norms-typed",
+                "the same after 32 tokens typed one by one",
+                "append_norms_typed",
+                "decode",
+            ),
+        )
     ),
     Target(
         "middle",
