@@ -543,16 +543,21 @@ class Scope:
         """The number of tokens of prompts B that were run so far."""
         return sum(bench.ran_beside for bench in self._benches.values())
 
-    def forget(self) -> None:
+    def forget(self, *, free: bool = True) -> None:
         """Drop the latest recording, and free the memory that the device caches for reuse.
 
         Recordings that other code references stay valid.
+
+        Args:
+            free: free cached memory too, which collects garbage and may take a while.
         """
+        free = arguments.flag("free", free)
         with one_thread(self._base.model):
             self.latest = None
             for bench in self._benches.values():
                 bench.forget()
-        free_cache(self.subject.device)
+        if free:
+            free_cache(self.subject.device)
 
     def show(
         self,
@@ -770,7 +775,7 @@ class Scope:
                 for layer in layers
             ]
             return stacked(found, layers)
-        asked = focus_from(self._ids_for(recording, focus))
+        asked = focus_from(self.ids_for(recording.prompt, focus))
         given = [option for key, option in options().items() if key in focus]
         for option in given:
             if option not in chosen.allowed and option.of(asked) != option.default:
@@ -778,10 +783,18 @@ class Scope:
         *_, figure = self.figures(name, recording, asked)
         return figure
 
-    def _ids_for(self, recording: Recording, given: dict[str, Any]) -> dict[str, Any]:
-        """Return options with the texts of tokens, prompts and words replaced by their ids."""
+    def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
+        """Return options of lenses with texts of tokens, prompts and words replaced by their ids.
+
+        Args:
+            prompt: the prompt that the figures are of.
+            given: the options by name.
+
+        Raises:
+            ScopeError: a text is not a single token where one is asked for.
+        """
         known, found = options(), dict(given)
-        special = any(recording.prompt.special)
+        special = any(prompt.special)
         for name, value in given.items():
             kind = known[name].kind if name in known else ""
             try:

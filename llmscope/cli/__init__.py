@@ -7,7 +7,7 @@ import os
 import sys
 
 COMMANDS = (
-    *("open", "serve", "snapshot", "replay", "diff", "lenses", "edits", "bake"),
+    *("open", "serve", "snapshot", "replay", "watch", "diff", "lenses", "edits", "bake"),
     *("models", "themes", "config", "doctor"),
 )
 
@@ -25,8 +25,8 @@ def main() -> None:
     words = sys.argv[1:]
     if is_plain(words):
         _open(words[0] if words else None)
-    if is_plain_replay(words):
-        _replay(words[1])
+    if is_plain_file(words):
+        _show_file(*words)
     from llmscope.cli.app import app
 
     app()
@@ -42,19 +42,22 @@ def is_plain(words: list[str]) -> bool:
     return not words or (words[0] not in COMMANDS and words[0][:1] not in ("-", ""))
 
 
-def is_plain_replay(words: list[str]) -> bool:
-    """Return whether the arguments are `replay` and a file, so that the parser is not needed."""
-    plain = len(words) == 2 and words[0] == "replay" and words[1][:1] not in ("-", "")
+def is_plain_file(words: list[str]) -> bool:
+    """Return whether the arguments are `replay` or `watch` and one file or run.
+
+    The parser is not needed then.
+    """
+    plain = len(words) == 2 and words[0] in ("replay", "watch") and words[1][:1] not in ("-", "")
     return plain and "_LLMSCOPE_COMPLETE" not in os.environ
 
 
-def _replay(file: str) -> None:
-    from llmscope.cli.launch import replay_plainly
+def _show_file(command: str, file: str) -> None:
+    from llmscope.cli.launch import replay_plainly, watch_plainly
     from llmscope.cli.output.errors import reported
 
     gc.disable()  # modules imported before the first picture are never freed
     with reported(debug=False):
-        raise SystemExit(replay_plainly(file))
+        raise SystemExit((replay_plainly if command == "replay" else watch_plainly)(file))
 
 
 def _open(model: str | None) -> None:

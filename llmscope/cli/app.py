@@ -19,12 +19,13 @@ from llmscope.cli.commands.replay import replay
 from llmscope.cli.commands.serve import serve
 from llmscope.cli.commands.snapshot import snapshot, snapshot_command
 from llmscope.cli.commands.themes import themes
+from llmscope.cli.commands.watch import watch
 from llmscope.cli.options.groups import grouped
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
 from llmscope.version import __version__
 
-_SET = ("open", "serve", "snapshot", "replay", "bake", "doctor")
+_SET = ("open", "serve", "snapshot", "replay", "watch", "bake", "doctor")
 """Commands whose options take defaults from the settings."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
@@ -95,6 +96,7 @@ app.command("open")(open_model)
 app.command("serve")(serve)
 app.command("snapshot")(grouped(snapshot))
 app.command("replay")(replay)
+app.command("watch")(watch)
 app.command("diff")(diff)
 app.command("lenses")(lenses)
 app.command("edits")(edits)

@@ -149,6 +149,51 @@ def replay(
     return run(snapshot, look=look, bandwidth=spent, debug=debug)
 
 
+def watch_plainly(folder: str) -> int:
+    """Watch a run with the user's settings, for a command line with only its folder.
+
+    Raises:
+        ScopeError: a setting is invalid, or the run cannot be shown.
+    """
+    from llmscope.config import effective
+
+    return watch((folder,), **set_look(effective()))
+
+
+def watch(
+    folders: tuple[str, ...],
+    *,
+    theme: str | None = None,
+    tier: Tier | None = None,
+    ascii: bool | None = None,  # noqa: A002
+    bandwidth: Choice = "auto",
+    debug: bool = False,
+) -> int:
+    """Open a run on the screen, or two beside each other, and return when the user leaves it.
+
+    Args:
+        folders: the folders of one run or two, or `builtin:NAME`.
+        theme, tier, ascii, bandwidth: see `screen_options`.
+        debug: print the full output of a crash.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        ScopeError: a run cannot be shown, or this terminal cannot show the screen.
+    """
+    from llmscope.runs.reader import RunReader
+    from llmscope.runs.shipped import run_folder
+
+    runs = [RunReader(run_folder(folder)) for folder in folders]
+    look, spent, _ = screen_options(
+        *(theme, tier, ascii, bandwidth), instead="llmscope watch --export FOLDER"
+    )
+    from llmscope.watch.run import run
+
+    return run(runs, look=look, bandwidth=spent, debug=debug)
+
+
 def on_page() -> bool:
     """Return whether the screen is a page of `llmscope serve`."""
     return os.environ.get("TEXTUAL_DRIVER") == PAGE_DRIVER

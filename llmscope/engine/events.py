@@ -101,6 +101,7 @@ class Request:
     in the syntax of `llmscope.edits`; `versus_prompt` is the prompt B that edits and figures may
     need. `words` are two word lists that figures compare, as the user wrote them. `written` is the
     part of the text that a model generated; `draw` asks to sample the token that follows the text.
+    `moment` is the prompt and the step of a run, as indices; None with a model or a snapshot.
     """
 
     serial: int
@@ -115,6 +116,7 @@ class Request:
     words: tuple[str, str] | None = None
     written: Written | None = None
     draw: Sample | None = None
+    moment: tuple[int, int] | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -125,7 +127,7 @@ class Request:
     def own(self) -> tuple[object, ...]:
         """A key of the pass over the prompt itself; includes B only if an edit patches from it."""
         pass_ = (self.text, self.special_tokens, self.ids, self.written, self.adapter)
-        return (*pass_, self.edits, self.versus_prompt if self.patches else None)
+        return (*pass_, self.moment, self.edits, self.versus_prompt if self.patches else None)
 
     @property
     def of_two(self) -> bool:

@@ -157,7 +157,7 @@ def _of_json(data: bytes, path: Path) -> Snapshot:
     record = _object(found, "it")
     if "tensors" in record:
         raise SidecarError(path)
-    return Snapshot(_about(record), tuple(_figure(one, {}) for one in _listed(record)))
+    return Snapshot(_about(record), tuple(figure_from(one, {}) for one in _listed(record)))
 
 
 def _of_npz(entries: Arrays) -> Snapshot:
@@ -177,7 +177,7 @@ def _of_npz(entries: Arrays) -> Snapshot:
         prefix = head.removesuffix("figure")
         record = _object(_parsed(str(entries[head])), "a figure")
         place = int(prefix.split(".")[0]) if prefix else 0
-        figures.append((place, _figure(record, _below(entries, prefix, head))))
+        figures.append((place, figure_from(record, _below(entries, prefix, head))))
     return Snapshot(about, tuple(one for _, one in sorted(figures, key=lambda pair: pair[0])))
 
 
@@ -193,7 +193,7 @@ def _of_tensors(data: bytes, beside: bytes) -> Snapshot:
     arrays = load(data)
     figures = []
     for place, one in enumerate(_listed(record)):
-        figures.append(_figure(one, _below(arrays, f"{place}.{one.get('lens')}.")))
+        figures.append(figure_from(one, _below(arrays, f"{place}.{one.get('lens')}.")))
     return Snapshot(_about(record), tuple(figures))
 
 
@@ -203,7 +203,7 @@ def _below(arrays: Arrays, prefix: str, *but: str) -> Arrays:
     return {name.removeprefix(prefix): arrays[name] for name in named}
 
 
-def _figure(record: dict[str, Any], arrays: Arrays) -> Figure:
+def figure_from(record: dict[str, Any], arrays: Arrays) -> Figure:
     """Build a figure from its record and its arrays.
 
     Raises:

@@ -55,6 +55,7 @@ class Lens:
         tables: the modes whose figure is a table, which has no axes.
         unpaired: the modes without a difference A − B, each with the reason; an empty mode means
             all modes.
+        of_model: the modes whose figure is of the model alone, the same for every prompt.
         help: a description, how to read the figure, formula and source, in plain paragraphs.
     """
 
@@ -72,6 +73,7 @@ class Lens:
     versus: bool = False
     tables: tuple[str, ...] = ()
     unpaired: Mapping[str, str] = field(default_factory=dict)
+    of_model: tuple[str, ...] = ()
     help: str = ""
 
     def __post_init__(self) -> None:

@@ -109,6 +109,7 @@ LENS = Lens(
         *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
         *("sink-by-token", "entropy-by-token"),
     ),
+    of_model=("induction", "previous-token", "duplicate-token"),
     unpaired=dict.fromkeys(
         ("induction", "previous-token", "duplicate-token"),
         "this score is of random tokens, the same for all prompts: turn to sink or entropy",

@@ -120,6 +120,7 @@ LENS = Lens(
     needs=("activations", "readout"),
     options=(LAYER, POSITION, NEURON, TOP_K),
     modes=("activation", "tokens"),
+    of_model=("tokens",),
     unpaired={"tokens": "what a neuron says is in the weights, the same for all prompts"},
     help="""\
 A neuron of an MLP fires on some tokens, and what it then writes to the stream raises the logits \

@@ -76,6 +76,15 @@ def recorded(path: Path) -> Recorded:
         if not error.arrays.is_file():
             raise
         found = read(error.arrays)
+    return recorded_of(path, found)
+
+
+def recorded_of(path: Path, found: Snapshot) -> Recorded:
+    """Return the content of a snapshot that was read from a file.
+
+    Raises:
+        ScopeError: it is not a snapshot of a prompt, or has a figure that cannot be drawn.
+    """
     named = display_text(path.name).replace("\n", " ")
     try:
         return _recorded(path, found)

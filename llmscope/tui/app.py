@@ -259,6 +259,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.tour_offer = TourOffer(self.user.keymap)
             yield self.tour_offer
         yield self.tabs
+        yield from self.mode.bars(self.look)
         yield self.grid
         yield self.placeholder
         yield self.status
@@ -284,6 +285,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self.user.saves_figures:
             self._show_saved()
         self.engine.start()
+        self.mode.begin(self)
         if self.mode.read_only:
             BY_NAME["figures"].run(self)
 
@@ -575,6 +577,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         wants = self.grid.wants(self.state, sweeps=self.requests.sweeps)
         found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
+        moment = self.state.moment
         request = self.figures.ask(
             *(found.text, wants),
             adapter=self.state.adapter,
@@ -585,6 +588,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             words=self.state.words,
             written=written,
             draw=draw,
+            moment=None if moment is None else (moment.prompt, moment.step),
         )
         if request is not None:
             self.work = None
@@ -617,6 +621,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         requests = self.requests
         with self.batch_update():
             self._present_work()
+            self.mode.present(self)
             self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))

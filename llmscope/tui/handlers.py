@@ -66,6 +66,22 @@ def last_token(host: Host) -> None:
     host.look_at(host.state.move_to(position=len(host.state.tokens) - 1))
 
 
+def move_step(host: Host, by: int) -> None:
+    """Go `by` steps of a run forward."""
+    moment = host.state.moment
+    if moment is not None:
+        host.look_at(replace(host.state, moment=moment.moved(by)))
+
+
+def go_to_step(host: Host, step: int) -> None:
+    """Go to a step of a run by its index; -1 is the newest."""
+    moment = host.state.moment
+    if moment is not None:
+        host.look_at(
+            replace(host.state, moment=moment.at(step if step >= 0 else moment.steps + step))
+        )
+
+
 def leave(host: Host) -> None:
     """Go from the prompt to the figures, or to the placeholder in their place."""
     host.screen.set_focus(host.placeholder if host.placeholder.display else host.grid.pane)

@@ -10,6 +10,7 @@ from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
     from textual import events
+    from textual.widget import Widget
 
     from llmscope.draw.render_options import RenderOptions
     from llmscope.tui.actions.types import Action
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
 
 REPLAY_ACTIONS = frozenset(("provenance",))
 """Actions that only a replay offers."""
+RUN_ACTIONS = frozenset(
+    {
+        *("step-previous", "step-next", "step-first", "step-last", "step-play"),
+        *("run-prompt-next", "run-prompt-previous"),
+    }
+)
+"""Actions that only the screen of a run offers."""
 
 
 class LiveMode:
@@ -44,9 +52,13 @@ class LiveMode:
     subject: str = ""
     help: str = ""
 
+    def current_facts(self) -> Sequence[tuple[str, str]]:
+        """Return where the numbers on screen came from, as pairs of name and value."""
+        return self.facts
+
     def offers(self, action: str) -> bool:
         """Return whether an action is available."""
-        return action not in REPLAY_ACTIONS
+        return action not in REPLAY_ACTIONS | RUN_ACTIONS
 
     def explain_refusal(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered; silent for one that only a replay offers."""
@@ -62,6 +74,22 @@ class LiveMode:
     def hint_group(self, pane: str) -> str:
         """Return which key hints apply while a pane has the focus, a key of `FOOTER`."""
         return "edits" if pane == "edits" else "figures"
+
+    def bars(self, look: RenderOptions) -> Sequence[Widget]:
+        """Return the widgets between the tabs and the panes."""
+        return ()
+
+    def begin(self, host: Host) -> None:
+        """Start what goes on by itself, once the screen is there."""
+
+    def present(self, host: Host) -> None:
+        """Show the view state in the widgets of `bars`."""
+
+    def play(self, host: Host) -> None:
+        """Go through the steps of a run, or stop that."""
+
+    def turn_prompt(self, host: Host, by: int) -> None:
+        """Show the prompt of a run that is `by` places on."""
 
     def pane_factory(self) -> Callable[[RenderOptions], dict[str, FigurePane]] | None:
         """Return the factory of the panes, by key; None for those of the workspaces."""

@@ -151,7 +151,7 @@ def provenance(host: Host) -> None:
     """Show where the numbers of the file came from."""
     from llmscope.tui.dialogs.facts import FactsScreen
 
-    host.push_screen(FactsScreen(tuple(host.mode.facts), host.look.theme))
+    host.push_screen(FactsScreen(tuple(host.mode.current_facts()), host.look.theme))
 
 
 def file_name(path: str) -> str:

@@ -119,6 +119,7 @@ LENS = Lens(
         "score",
     ),
     edited="refused",
+    of_model=("weights", "rank", "directions"),
     unpaired=dict.fromkeys(
         ("weights", "rank", "directions"), "the weights are the same for every prompt"
     ),

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from string import ascii_lowercase
 from typing import Any
 
@@ -102,6 +102,21 @@ class Keymap:
     def filled(self, text: str) -> str:
         """Return `text` with each `{name}` replaced by the key of that action."""
         return _NAME.sub(lambda found: self.first(found[1]) or "the palette", text)
+
+    def for_run(self) -> Keymap:
+        """Return the keymap on the screen of a run, whose actions take their keys from others."""
+        own = {
+            one.name: self.chosen.get(one.name) or tuple(one.run_keys.split(","))
+            for one in EVERY
+            if one.run_keys
+        }
+        taken = {key for keys in own.values() for key in keys}
+        rest = {
+            one.name: tuple(key for key in self.keys(one) if key not in taken)
+            for one in EVERY
+            if one.name not in own and taken & set(self.keys(one))
+        }
+        return replace(self, chosen={**self.chosen, **rest, **own})
 
     def bind(self, where: Where, *nodes: DOMNode, only: Collection[str] | None = None) -> None:
         """Bind the keys of the actions of a place to widgets, beside the bindings of their own."""

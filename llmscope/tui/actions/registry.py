@@ -862,7 +862,57 @@ REPLAY_ACTIONS = (
         words="provenance, metadata, versions, origin, about this file",
     ),
 )
-EVERY = (*ACTIONS, *REPLAY_ACTIONS)
+
+
+def _step(by: int) -> Run:
+    return lambda host: handlers.move_step(host, by)
+
+
+RUN_ACTIONS = (
+    Action(
+        *("step-previous", "run", "go one step back", ""),
+        _step(-1),
+        words="previous step, earlier step, back in training, slider",
+        run_keys="comma",
+    ),
+    Action(
+        *("step-next", "run", "go one step forward", ""),
+        _step(1),
+        words="next step, later step, forward in training, slider",
+        run_keys="full_stop",
+    ),
+    Action(
+        *("step-first", "run", "go to the first step", ""),
+        lambda host: handlers.go_to_step(host, 0),
+        words="first step, start of training, beginning",
+        run_keys="home",
+    ),
+    Action(
+        *("step-last", "run", "go to the newest step, and follow the run", ""),
+        lambda host: handlers.go_to_step(host, -1),
+        words="last step, newest step, follow, end of training, latest",
+        run_keys="end",
+    ),
+    Action(
+        *("step-play", "run", "play the steps, or stop", ""),
+        lambda host: host.mode.play(host),
+        words="play, animate, autoplay, pause, movie",
+        run_keys="space",
+    ),
+    Action(
+        *("run-prompt-next", "run", "show the next prompt", ""),
+        lambda host: host.mode.turn_prompt(host, 1),
+        words="next prompt, another prompt, prompts of the run",
+        run_keys="n",
+    ),
+    Action(
+        *("run-prompt-previous", "run", "show the previous prompt", ""),
+        lambda host: host.mode.turn_prompt(host, -1),
+        words="previous prompt, prompt before",
+        run_keys="N",
+    ),
+)
+EVERY = (*ACTIONS, *REPLAY_ACTIONS, *RUN_ACTIONS)
 BY_NAME = {action.name: action for action in EVERY}
 
 

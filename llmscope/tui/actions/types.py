@@ -87,6 +87,7 @@ class Action:
         run: performs it.
         where: whether its keys work in the prompt, in the figures, or in both.
         words: what else users may type to find it: words and phrases, separated by commas.
+        run_keys: the keys that it has on the screen of a run, where other actions lose them.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Action:
     run: Run
     where: Where = "figures"
     words: str = ""
+    run_keys: str = ""
 
     @property
     def full_title(self) -> str:

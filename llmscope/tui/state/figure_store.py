@@ -99,11 +99,12 @@ class FigureStore:
         words: tuple[str, str] | None = None,
         written: Written | None = None,
         draw: Sample | None = None,
+        moment: tuple[int, int] | None = None,
     ) -> Request | None:
         """Return the request for these figures; None if the last request asked for the same.
 
         Args:
-            edits, versus_prompt, words, written: see `Request`.
+            edits, versus_prompt, words, written, moment: see `Request`.
             draw: a token to sample too, even if all figures are there already.
             context: the number of characters before the query, if a context is marked off.
             templated: the text holds its special tokens already, so that none are added.
@@ -119,6 +120,7 @@ class FigureStore:
             words=words,
             written=written,
             draw=draw,
+            moment=moment,
         )
         same = last is not None and last.prompt == request.prompt
         if (

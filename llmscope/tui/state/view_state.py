@@ -13,6 +13,7 @@ from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
 from llmscope.sampler import Sampler
 from llmscope.tui.state.edit_list import EditList
+from llmscope.tui.state.moment import Moment
 from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS, MapView
 
 
@@ -38,6 +39,7 @@ class ViewState(EditList):
         sampler: how the next generated token is sampled.
         part: the part of the model that was chosen in a list: kind, layer and head, the last two
             -1 where it has none; None if none was chosen.
+        moment: the prompt and step of a run; None with a model or a snapshot.
     """
 
     info: ModelInfo | None = None
@@ -54,6 +56,7 @@ class ViewState(EditList):
     inside: tuple[int, int] | None = None
     sampler: Sampler = field(default_factory=Sampler)
     part: tuple[str, int, int] | None = None
+    moment: Moment | None = None
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:

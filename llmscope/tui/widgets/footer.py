@@ -117,6 +117,27 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("help", "help", kept=True),
         Hint("quit", "quit", kept=True),
     ),
+    "run": (
+        Hint("step-next", "step", pair="step-previous"),
+        Hint("step-play", "play"),
+        Hint("step-last", "newest", pair="step-first"),
+        Hint("run-prompt-next", "prompt"),
+        Hint("down", "row", pair="up"),
+        Hint("token-right", "token", pair="token-left"),
+        Hint("pane-next", "pane"),
+        Hint("workspace-next", "next tab"),
+        Hint("map-view", "view"),
+        Hint("provenance", "where from"),
+        Hint("layer-next", "layer", pair="layer-previous"),
+        Hint("head-next", "head", pair="head-previous"),
+        Hint("maximize", "maximize"),
+        Hint("copy", "copy"),
+        Hint("save", "save"),
+        Hint("jump", "jump"),
+        Hint("palette", "commands"),
+        Hint("help", "help", kept=True),
+        Hint("quit", "quit", kept=True),
+    ),
     "edits": (
         Hint("down", "edit", pair="up"),
         Hint("edit-toggle", "on/off"),
@@ -139,5 +160,5 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("quit", "quit", kept=True),
     ),
 }
-"""The hints by place of the focus: a prompt, the figures, a replay, the list of edits, or the
-placeholder that replaces the figures."""
+"""The hints by place of the focus: a prompt, the figures, a replay, a run, the list of edits, or
+the placeholder that replaces the figures."""

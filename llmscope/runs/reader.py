@@ -1,0 +1,193 @@
+"""Read a run folder, also while it grows, and while parts of it are missing or damaged."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Figure
+from llmscope.runs.format import (
+    BASE,
+    HINT,
+    INDEX,
+    LONGEST_LINE,
+    SHARDS,
+    Line,
+    RunInfo,
+    StepLine,
+    one_line_of,
+    read_info,
+    shown,
+)
+from llmscope.runs.shard import Packed, Shard, unpack
+
+T = TypeVar("T")
+CHUNK = 1 << 22
+"""Bytes of the index that are read at once."""
+
+
+class RunReader:
+    """The content of a run folder.
+
+    Attributes:
+        folder: the folder.
+        info: the content of `run.json`.
+        steps: the recorded steps in order, without those before a resume that redid them.
+        logs: scalars by step, of recorded steps and others, in order.
+        flaws: what is missing or damaged, one line each.
+        base: the figures of the first step, by key.
+
+    Raises:
+        ScopeError: the folder is no run, of a later schema, or the files written first are damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.info: RunInfo = read_info(folder)
+        self.steps: list[StepLine] = []
+        self.logs: list[tuple[int, Mapping[str, float | None]]] = []
+        self.flaws: dict[str, str] = {}
+        self._read = 0
+        self._rest = b""
+        self._lines = msgspec.json.Decoder(Line)
+        self.base: Mapping[str, Packed] = self._first()
+        self.poll()
+
+    def _first(self) -> dict[str, Packed]:
+        path = self.folder / BASE
+        try:
+            shard = Shard.read(path, {})
+            return {key: shard.packed(key) for key in shard.keys}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
+            raise ScopeError(
+                f"{shown(self.folder)} is a damaged run: {BASE}: {reason}", HINT
+            ) from (error)
+
+    def poll(self) -> bool:
+        """Read what was appended to the index since the last call.
+
+        Returns:
+            Whether there is anything new.
+        """
+        path, new = self.folder / INDEX, False
+        try:
+            with path.open("rb") as file:
+                if file.seek(0, 2) < self._read:  # it was replaced by a shorter one
+                    self._read, self._rest = 0, b""
+                    self.steps, self.logs = [], []
+                    new = True
+                file.seek(self._read)
+                while data := file.read(CHUNK):
+                    self._read += len(data)
+                    *lines, self._rest = (self._rest + data).split(b"\n")
+                    for line in lines:
+                        new = self._take(line) or new
+                    if len(self._rest) > LONGEST_LINE:
+                        self._rest = b""
+                        self._flaw("a line", "it is too long")
+        except OSError:
+            self.flaws.setdefault(INDEX, f"{INDEX}: it cannot be read")
+        return new
+
+    def _take(self, line: bytes) -> bool:
+        if not line:
+            return False
+        try:
+            found = self._lines.decode(line)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            self._flaw("a line", "it is damaged")
+            return False
+        if isinstance(found, StepLine):
+            if "/" in found.shard or "\\" in found.shard or found.shard.startswith("."):
+                self._flaw("a line", "its shard is elsewhere")
+                return False
+            at = bisect_left(self.steps, found.step, key=lambda one: one.step)
+            if self.info.source == "checkpoints":  # recorded in any order
+                same = at < len(self.steps) and self.steps[at].step == found.step
+                self.steps[at : at + same] = [found]
+            else:
+                self.steps[at:] = [found]
+        if found.scalars:
+            while self.logs and self.logs[-1][0] > found.step:
+                self.logs.pop()
+            self.logs.append((found.step, found.scalars))
+        return True
+
+    def _flaw(self, what: str, reason: str) -> None:
+        self.flaws.setdefault(f"{what}{reason}", f"{what} of {INDEX} is left out: {reason}")
+
+    def shard(self, step: StepLine) -> Shard:
+        """Return the shard of a step.
+
+        Raises:
+            ValueError: it is missing or damaged; `flaws` says so from then on.
+        """
+        try:
+            path = self.folder / SHARDS / step.shard
+            return Shard.read(path, self.base, step.size, step.crc)
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
+            said = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"
+            self.flaws[step.shard] = said
+            raise ValueError(said) from error
+
+    def figures(self, step: StepLine) -> dict[str, Figure]:
+        """Return the figures of a step by key; refused ones, with the reason, if it is damaged."""
+        try:
+            shard = self.shard(step)
+        except ValueError as error:
+            return {
+                one.key: Figure.refused(one.lens, one.lens, str(error)) for one in self.info.figures
+            }
+        found: dict[str, Figure] = {}
+        for one in self.info.figures:
+            if one.key not in shard.keys:
+                reason = f"step {step.step} does not hold this figure"
+                found[one.key] = Figure.refused(one.lens, one.lens, reason)
+                continue
+            try:
+                found[one.key] = unpack(shard.packed(one.key))
+            except (ValueError, KeyError, TypeError) as error:
+                found[one.key] = Figure.refused(one.lens, one.lens, one_line_of(error))
+        return found
+
+    def series(
+        self, steps: Sequence[StepLine], read: Callable[[Shard], T | None]
+    ) -> list[T | None]:
+        """Return what `read` returns of the shard of each step; None where it is damaged."""
+        found: list[T | None] = []
+        for step in steps:
+            try:
+                found.append(read(self.shard(step)))
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+                found.append(None)
+        return found
+
+    def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the steps at which a scalar was logged, and its values."""
+        pairs = [
+            (step, value) for step, scalars in self.logs if (value := scalars.get(name)) is not None
+        ]
+        steps: Any = [step for step, _ in pairs]
+        values: Any = [value for _, value in pairs]
+        return np.array(steps, np.int64), np.array(values, np.float64)
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """The names of all logged scalars, the loss first."""
+        names = list(dict.fromkeys(name for _, scalars in self.logs for name in scalars))
+        return tuple(sorted(names, key=lambda name: (name != "loss", "loss" not in name)))
+
+    def overhead(self) -> tuple[float, float]:
+        """Return the seconds that recording took, and those from the first step to the last."""
+        if len(self.steps) < 2:
+            return sum(one.took for one in self.steps), 0.0
+        return sum(one.took for one in self.steps), self.steps[-1].time - self.steps[0].time

@@ -1,0 +1,185 @@
+"""Append steps to a run folder, so that it is complete at any moment except for the last step."""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Figure
+from llmscope.fsync import replace_file
+from llmscope.runs.format import (
+    BASE,
+    HINT,
+    INDEX,
+    INFO,
+    SHARDS,
+    LogLine,
+    RunInfo,
+    StepLine,
+    read_info,
+    shown,
+)
+from llmscope.runs.reader import RunReader
+from llmscope.runs.shard import Packed, pack, shard_bytes
+
+
+class RunWriter:
+    """Writes a run folder; see `llmscope.runs`.
+
+    Args:
+        folder: the folder, which is created with the first step.
+        info: what the run holds. If the folder holds a run of the same prompts and figures, the
+            steps are added to it.
+
+    Raises:
+        ScopeError: the folder holds something else, or a run of other prompts or figures.
+    """
+
+    def __init__(self, folder: Path, info: RunInfo) -> None:
+        self._folder, self._info = folder, info
+        self._base: dict[str, Packed] | None = None
+        self.last: int | None = None
+        if (folder / INFO).exists():
+            self._continue()
+        elif folder.exists() and not _is_empty(folder):
+            raise ScopeError(f"{shown(folder)} holds something else than a run", "another folder")
+
+    def _continue(self) -> None:
+        found = read_info(self._folder)
+        if (found.prompts, found.figures) != (self._info.prompts, self._info.figures):
+            raise ScopeError(
+                f"{shown(self._folder)} holds a run of other prompts, lenses or another tokenizer",
+                "another folder",
+            )
+        run = RunReader(self._folder)
+        self.last = run.steps[-1].step if run.steps else None
+        self._base = dict(run.base)
+
+    def add(
+        self,
+        step: int,
+        figures: Mapping[str, Figure],
+        *,
+        time: float,
+        took: float,
+        scalars: Mapping[str, float],
+        name: str = "",
+    ) -> None:
+        """Write the figures of a step, then its line.
+
+        Args:
+            step: the optimizer's steps so far.
+            figures: by key.
+            time: seconds since 1970.
+            took: seconds that recording took.
+            scalars: the loss and whatever else was logged.
+            name: of the checkpoint; empty for a training.
+
+        Raises:
+            ScopeError, OSError: the folder cannot be written.
+        """
+        packed = {key: pack(figure) for key, figure in figures.items()}
+        shards = self._folder / SHARDS
+        if self._base is None:
+            shards.mkdir(parents=True, exist_ok=True)
+            replace_file(self._folder / BASE, shard_bytes(packed, {}))
+            replace_file(self._folder / INFO, _encoded(self._info))
+            self._share()
+            self._base = packed
+        data = shard_bytes(packed, self._base)
+        file = self._free(shards, step)
+        replace_file(shards / file, data)
+        (shards / file).chmod(0o666 & ~_umask())
+        prompts = {one.key: one.prompt for one in self._info.figures}
+        self._append(
+            StepLine(
+                step=step,
+                time=round(time, 3),
+                took=round(took, 4),
+                scalars=finite(scalars),
+                prompts=tuple(sorted({at for key in figures if (at := prompts[key]) is not None})),
+                figures=tuple(figures),
+                shard=file,
+                size=len(data),
+                crc=zlib.crc32(data),
+                name=name,
+            )
+        )
+        self.last = step
+
+    def log(self, step: int, scalars: Mapping[str, float], *, time: float) -> None:
+        """Write scalars of a step; nothing before the first recorded step exists.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self._base is not None and scalars:
+            self._append(LogLine(step=step, time=round(time, 3), scalars=finite(scalars)))
+
+    def _append(self, line: StepLine | LogLine) -> None:
+        """Append a line with one write, after whatever an interrupted write left."""
+        path = self._folder / INDEX
+        with path.open("ab") as file:
+            cut = file.tell() and not _ends_a_line(path)
+            file.write(b"\n" * bool(cut) + _encoded(line) + b"\n")
+
+    def _free(self, shards: Path, step: int) -> str:
+        """Return a file name that is not taken, as a step is recorded again after a resume."""
+        name, again = f"{step:08d}", 1
+        while (shards / f"{name}.safetensors").exists():
+            again += 1
+            name = f"{step:08d}-{again}"
+        return f"{name}.safetensors"
+
+    def _share(self) -> None:
+        """Give the files the permissions of any new file: others may watch the run."""
+        for name in (BASE, INFO):
+            (self._folder / name).chmod(0o666 & ~_umask())
+
+
+def finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
+    """Return scalars as JSON has them: None for NaN and infinity."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in scalars.items()}
+
+
+def holds_steps(folder: Path) -> int | None:
+    """Return the last step of the run in a folder; None if it holds none.
+
+    Raises:
+        ScopeError: the folder holds something else.
+    """
+    if not (folder / INFO).exists():
+        if folder.exists() and not _is_empty(folder):
+            raise ScopeError(f"{shown(folder)} holds something else than a run", HINT)
+        return None
+    steps = RunReader(folder).steps
+    return steps[-1].step if steps else None
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:
+        return False
+
+
+def _ends_a_line(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _encoded(record: RunInfo | StepLine | LogLine) -> bytes:
+    return msgspec.json.encode(record)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,112 @@
+"""A callback that records what lenses show while transformers' or trl's trainers train."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from os import PathLike
+from typing import Any
+
+from transformers import TrainerCallback
+
+from llmscope import arguments
+from llmscope.scope import wrap
+from llmscope.training.questions import (
+    DEFAULT_LENSES,
+    AskedLens,
+    AskedPrompt,
+    read_lenses,
+    read_prompts,
+)
+from llmscope.training.run import Run, told_of
+
+
+class LensCallback(TrainerCallback):  # type: ignore[misc]
+    """Record lenses on some prompts while a trainer trains, for `llmscope watch`.
+
+    For `Trainer` of transformers, and every trainer of trl that takes callbacks. The training goes
+    on bit for bit as without it, and whatever fails in it, such as a full disk, only warns once.
+    Of several processes, the first one records. A model whose weights are sharded over processes
+    cannot be recorded, which it says when the training begins.
+
+    Args:
+        prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
+            lenses: `{"prompt": "The capital of Italy is", "target": " Rome"}`; see `Run`.
+        out: the run folder.
+        every: record after each `every` steps of the optimizer.
+        lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options.
+        at_start: record before the first step too.
+        at_end: record after the last step too.
+        overwrite: replace an earlier run in the folder when a training begins at step 0.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong, or a lens or an option does not exist.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[AskedPrompt],
+        out: str | PathLike[str],
+        *,
+        every: int = 50,
+        lenses: Sequence[AskedLens] = DEFAULT_LENSES,
+        at_start: bool = True,
+        at_end: bool = True,
+        overwrite: bool = False,
+    ) -> None:
+        read_prompts(prompts)
+        read_lenses(lenses)
+        self._prompts, self._lenses = prompts, lenses
+        self._out = arguments.name_or_path("out", out)
+        self._every = arguments.integer("every", every, least=1)
+        self._at_start = arguments.flag("at_start", at_start)
+        self._at_end = arguments.flag("at_end", at_end)
+        self._overwrite = arguments.flag("overwrite", overwrite)
+        self.run: Run | None = None
+
+    def on_train_begin(
+        self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
+    ) -> None:
+        """Prepare the run, and record the model before its first step."""
+        self.run = None
+        if not state.is_world_process_zero:
+            return
+        tokenizer = others.get("processing_class")
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor
+        try:
+            run = Run(
+                self._out,
+                wrap(model, tokenizer),
+                self._prompts,
+                lenses=self._lenses,
+                overwrite=self._overwrite,
+            )
+            run.begin(state.global_step)
+        except Exception as error:  # the training is worth more than its record
+            said = f"llmscope records nothing: {told_of(error)}"
+            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            return
+        self.run = run
+        if self._at_start:
+            run.record(state.global_step)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Record the model after every so many steps."""
+        if self.run is not None and state.global_step % self._every == 0:
+            self.run.record(state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
+        """Keep the numbers that the trainer logs, such as the loss."""
+        if self.run is None or not logs:
+            return
+        numbers = {
+            str(name): float(value)
+            for name, value in logs.items()
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        self.run.log(state.global_step, **numbers)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+        """Record the model after its last step."""
+        if self.run is not None and self._at_end and self.run.last != state.global_step:
+            self.run.record(state.global_step)

@@ -1,0 +1,216 @@
+"""The panes of a run: figures at a step, heat maps over the steps, and curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import numpy as np
+
+from llmscope.draw.painting import Painting
+from llmscope.draw.render_options import RenderOptions
+from llmscope.engine.events import Want
+from llmscope.export.edits_caption import EditsCaption
+from llmscope.figure import Figure, Focus
+from llmscope.replay.pane_map import PaneFigure
+from llmscope.replay.panes import panes_of
+from llmscope.text import display_text
+from llmscope.tui.panes import FigurePane
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.view_state import ViewState
+from llmscope.watch.engine import CURVE, LOGGED, TIME
+from llmscope.watch.run_view import RunView, Slot, is_over_time
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+
+OTHER = ("loss",)
+
+
+class OverTimePane(FigurePane):
+    """A figure whose last axis is the steps: left and right go through them."""
+
+    column: ClassVar[str] = "step"
+    changes: ClassVar[bool] = False
+    usage: ClassVar[str] = """\
+Each column is a recorded step, the first on the left; the marked one is the step that all panes \
+show. Left and right go through the steps, like {step-previous} and {step-next}; a click goes to \
+the step of its column. A long run is shown by 240 of its steps, spread evenly."""
+    slot: ClassVar[Slot]
+    named: ClassVar[str] = ""
+    view: ClassVar[RunView]
+
+    @property
+    def called(self) -> str:
+        """The name of the pane shown to the user."""
+        return self.named
+
+    def want(self, state: ViewState) -> Want:
+        """Request the figure, for the token under the cursor."""
+        position = state.requested_position
+        return Want(self.key, self.slot.key, Focus(position=position))
+
+    def side(self, state: ViewState, by: int) -> ViewState:
+        """Move by `by` steps that are columns of the figure."""
+        moment = state.moment
+        if moment is None:
+            return state
+        steps, here = self._columns(), self._column(state)
+        if here is None or not len(steps):
+            return replace(state, moment=moment.moved(by))
+        there = steps[max(0, min(here + by, len(steps) - 1))]
+        return self._to_step(state, int(there))
+
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+        """Go to the step of a column, and to the layer, head or token of a row."""
+        steps = self._columns()
+        column = hit.get("training step")
+        if column is not None and column < len(steps):
+            state = self._to_step(state, int(steps[column]))
+        return self._to_row(state, hit)
+
+    def _to_row(self, state: ViewState, hit: Mapping[str, int]) -> ViewState:
+        shown = self._shown
+        if shown is None or not shown.figure.axes:
+            return state
+        axis = shown.figure.axes[0]
+        row = hit.get(axis.name)
+        if row is None or row >= len(axis):
+            return state
+        if axis.name == "position":
+            return state.move_to(position=row)
+        if axis.name == "layer":
+            return state.move_to(layer=self.layer_at(row))
+        if axis.name == "layer.head":
+            layer, _, head = axis.labels[row].partition(".")
+            if layer.isdecimal() and head.isdecimal():
+                return state.move_to(layer=int(layer), head=int(head))
+        return state
+
+    def step(self, state: ViewState, by: int) -> ViewState:
+        """Move by `by` rows of the figure."""
+        shown = self._shown
+        axis = shown.figure.axes[0] if shown is not None and shown.figure.axes else None
+        if axis is None or axis.name == "position":
+            return state.move(position=by)
+        if axis.name == "layer":
+            return state.move(layer=by)
+        if axis.name == "layer.head":
+            here = f"{state.focus.layer}.{state.focus.head}"
+            at = axis.labels.index(here) if here in axis.labels else 0
+            return self._to_row(state, {axis.name: max(0, min(at + by, len(axis) - 1))})
+        return state
+
+    def _to_step(self, state: ViewState, number: int) -> ViewState:
+        """Return the state at the step of a number of the optimizer's steps."""
+        moment = state.moment
+        if moment is None:
+            return state
+        steps = [one.step for one in self.view.main.steps]
+        at = int(np.searchsorted(steps, number))
+        return replace(state, moment=moment.at(at))
+
+    def _columns(self) -> np.ndarray:
+        """Return the numbers of the steps that are columns. [column]"""
+        shown = self._shown
+        if shown is None or not is_over_time(shown.figure):
+            return np.zeros(0, np.int64)
+        steps = shown.figure.extra.get("steps")
+        if steps is None:
+            labels = shown.figure.axes[-1].labels
+            return np.array([int(one) if one.isdecimal() else at for at, one in enumerate(labels)])
+        return np.asarray(steps)
+
+    def _column(self, state: ViewState) -> int | None:
+        """Return the column of the step on screen: the last one up to it."""
+        steps, moment = self._columns(), state.moment
+        if moment is None or not len(steps):
+            return None
+        number = self.view.main.steps[min(moment.step, len(self.view.main.steps) - 1)].step
+        return max(0, int(np.searchsorted(steps, number, side="right")) - 1)
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Draw with the step on screen marked."""
+        return super().draw(shown, replace(focus, step=self._column(self._state)), tokens)
+
+
+class CurvePane(OverTimePane):
+    """The curve of the number under the cursor of the pane that had the focus last."""
+
+    key: ClassVar[str] = CURVE
+    named: ClassVar[str] = "the number under the cursor, by step"
+    least_rows: ClassVar[int] = 5
+    followed: str = ""
+
+    def want(self, state: ViewState) -> Want:
+        """Request the curve of the pane that has the focus, or had it last."""
+        host = cast("Host", self.app)
+        slots = {key: one.slot for key, one in host.grid.panes.items() if hasattr(one, "slot")}
+        current = host.grid.current
+        if current in slots and current not in (CURVE, LOGGED):
+            self.followed = current
+        slot = slots.get(self.followed, self.slot)
+        focus = Focus(
+            layer=state.focus.layer, head=state.focus.head, position=state.requested_position
+        )
+        return Want(CURVE, slot.key, focus)
+
+
+class LoggedPane(OverTimePane):
+    """The curve of the loss, or of another number that the training logged."""
+
+    key: ClassVar[str] = LOGGED
+    named: ClassVar[str] = "loss and other logged numbers, by step"
+    least_rows: ClassVar[int] = 5
+
+    def want(self, state: ViewState) -> Want:
+        """Request the curve of the chosen number."""
+        return Want(LOGGED, self._names[self.view_index(state)], Focus())
+
+    @property
+    def _names(self) -> Sequence[str]:
+        return self.view.scalar_names or OTHER
+
+    def view_index(self, state: ViewState) -> int:
+        """Return the index of the number that is shown."""
+        return dict(state.turns).get(self.key, 0) % len(self._names)
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of all numbers."""
+        return range(len(self._names))
+
+    def view_name(self, index: int) -> str:
+        """Return the name of a number."""
+        return display_text(self._names[index])
+
+
+def made_panes(
+    view: RunView,
+    at_step: Mapping[str, tuple[Slot, PaneFigure]],
+    over: Mapping[str, tuple[Slot, str]],
+    look: RenderOptions,
+) -> dict[str, FigurePane]:
+    """Return the panes by their keys.
+
+    Args:
+        view: the run.
+        at_step: slots of the panes of figures at a step.
+        over: slots and titles of the panes of maps over the steps.
+        look: the render options.
+    """
+    found = panes_of([pane for _, pane in at_step.values()], EditsCaption(), look)
+    for key, (slot, _) in at_step.items():
+        found[key].slot = slot  # type: ignore[attr-defined]
+    first = view.slots[0]
+    for key, (slot, title) in over.items():
+        made = type("MapOverTime", (OverTimePane,), {"key": key, "slot": slot, "named": title})
+        made.view = view  # type: ignore[attr-defined]
+        found[key] = made(look)
+    for kind in (CurvePane, LoggedPane):
+        made = type(kind.__name__, (kind,), {"slot": first, "view": view})
+        found[kind.key] = made(look)
+    return found
+
+
+__all__ = ["TIME", "CurvePane", "LoggedPane", "OverTimePane", "made_panes"]

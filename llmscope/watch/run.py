@@ -1,0 +1,48 @@
+"""Open a run in a terminal."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmscope.runs.reader import RunReader
+from llmscope.tui.actions.keymap import read_keymap
+from llmscope.tui.run import stay
+from llmscope.watch.run_view import RunView
+from llmscope.watch.screen import watch_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmscope.draw.render_options import RenderOptions
+    from llmscope.tui.terminal.bandwidth import Bandwidth
+
+
+def run(
+    runs: Sequence[RunReader],
+    *,
+    look: RenderOptions,
+    bandwidth: Bandwidth,
+    debug: bool = False,
+    source: Callable[[], str] | None = None,
+) -> int:
+    """Run the app until the user quits; nothing is saved, because a run contains no work.
+
+    Args:
+        runs: one run, or two of the same prompts.
+        look: the render options.
+        bandwidth: what may be sent to the terminal.
+        debug: print the full output of a crash.
+        source: see `watch_app`.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that ended the program.
+
+    Raises:
+        ScopeError: a run cannot be shown, or the app failed.
+    """
+    gc.enable()
+    view = RunView(runs)
+    app = watch_app(view, look=look, bandwidth=bandwidth, keymap=read_keymap(), source=source)
+    return stay(app, lambda: None, debug=debug)

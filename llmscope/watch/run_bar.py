@@ -1,0 +1,130 @@
+"""The line of a run: which prompt and step is shown, and a slider."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.widget import Widget
+
+from llmscope.draw.render_options import RenderOptions
+from llmscope.tui.state.moment import Moment
+from llmscope.tui.theme.textual_theme import text_styles
+
+LEAST = 12
+"""The fewest cells of a slider; with less room it is left out."""
+TRACK, KNOB = "─", "●"
+ASCII_TRACK, ASCII_KNOB = "-", "O"
+Parts = Sequence[tuple[str, int]]
+"""Texts, each with its rank: the highest is left out first where room is short, 0 stays."""
+
+
+class RunBar(Widget):
+    """One line: prompt and step on the left, the slider, and the loss on the right."""
+
+    DEFAULT_CSS = """
+    RunBar { height: 1; padding: 0 1; background: $figure-background; }
+    """
+
+    class Slid(Message):
+        """Posted on a click on the slider, with the index of the step."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
+
+    def __init__(self, look: RenderOptions) -> None:
+        super().__init__(id="run-bar")
+        self._look = look
+        self._text_styles = text_styles(look.theme)
+        self._moment: Moment | None = None
+        self._left: Parts = ()
+        self._right: Parts = ()
+        self._track = (0, 0)
+        self._held = False
+
+    def set_render_options(self, look: RenderOptions) -> None:
+        """Apply new render options."""
+        self._look, self._text_styles = look, text_styles(look.theme)
+
+    def show(self, moment: Moment, left: Parts, right: Parts) -> None:
+        """Show a moment of the run.
+
+        Args:
+            moment: the prompt and the step.
+            left, right: the texts on both sides of the slider.
+        """
+        if (moment, left, right) != (self._moment, self._left, self._right):
+            self._moment, self._left, self._right = moment, left, right
+            self.refresh()
+
+    def render(self) -> Content:
+        """Render the line, without the parts that do not fit."""
+        if self._moment is None:
+            return Content("")
+        kept = [(text, rank, 0) for text, rank in self._left]
+        kept += [(text, rank, 1) for text, rank in self._right]
+        width = self.size.width
+
+        def sides() -> tuple[str, str]:
+            return tuple(  # type: ignore[return-value]
+                " · ".join(text for text, _, side in kept if side == which) for which in (0, 1)
+            )
+
+        while sum(map(cell_len, sides())) + LEAST + 2 > width:
+            loose = max(kept, key=lambda one: one[1], default=("", 0, 0))
+            if not loose[1]:
+                break
+            kept.remove(loose)
+        left, right = sides()
+        room = width - cell_len(left) - cell_len(right) - 2
+        if room < 3:
+            self._track = (0, 0)
+            return Content.assemble((left, self._text_styles.text))
+        self._track = (cell_len(left) + 1, room)
+        last = max(1, self._moment.steps - 1)
+        at = round(self._moment.step / last * (room - 1)) if self._moment.steps > 1 else room - 1
+        track, knob = (ASCII_TRACK, ASCII_KNOB) if self._look.ascii else (TRACK, KNOB)
+        return Content.assemble(
+            (f"{left} ", self._text_styles.text),
+            (track * at, self._text_styles.strong),
+            (knob, self._text_styles.strong),
+            (track * (room - 1 - at), self._text_styles.dim),
+            (f" {right}", self._text_styles.dim),
+        )
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        """Go to the step under the mouse, and follow the mouse until it is let go."""
+        self._held = True
+        self.capture_mouse()
+        self._slide(event)
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Go to the step under the mouse while its button is down."""
+        if self._held:
+            self._slide(event)
+
+    def on_mouse_up(self) -> None:
+        """Let go of the slider."""
+        self._held = False
+        self.release_mouse()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Go one step back."""
+        if self._moment is not None:
+            self.post_message(self.Slid(self._moment.step - 1))
+
+    def on_mouse_scroll_down(self) -> None:
+        """Go one step forward."""
+        if self._moment is not None:
+            self.post_message(self.Slid(self._moment.step + 1))
+
+    def _slide(self, event: events.MouseEvent) -> None:
+        start, length = self._track
+        if self._moment is None or length < 2:
+            return
+        share = (event.x - self.styles.padding.left - start) / (length - 1)
+        self.post_message(self.Slid(round(max(0.0, min(share, 1.0)) * (self._moment.steps - 1))))

@@ -1,0 +1,268 @@
+"""What the screen shows of a run: its figures in slots, at a prompt and a step."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from llmscope.engine.events import Token
+from llmscope.errors import ScopeError
+from llmscope.export.read import Snapshot
+from llmscope.figure import Figure, Focus
+from llmscope.lenses import names
+from llmscope.replay.normalize import restored
+from llmscope.replay.reader import Recorded, recorded_of
+from llmscope.runs.format import RunFigure, StepLine, shown
+from llmscope.runs.over_time import OVER, STEP, Series, curve_of, curves, map_over_time
+from llmscope.runs.reader import RunReader
+from llmscope.runs.shard import unpack
+from llmscope.text import display_text
+
+LETTERS = "AB"
+
+
+@dataclass(frozen=True)
+class Slot:
+    """The place of a lens's figure, the same for all prompts and steps.
+
+    Attributes:
+        key: names it.
+        run: index of the run.
+        lens: the name of the lens.
+        number: which figure of this lens, from 0.
+    """
+
+    key: str
+    run: int
+    lens: str
+    number: int
+
+
+class RunView:
+    """One run, or two of the same prompts.
+
+    Args:
+        runs: the runs.
+
+    Raises:
+        ScopeError: a run holds no step that can be shown, or the second has other prompts.
+    """
+
+    def __init__(self, runs: Sequence[RunReader]) -> None:
+        self.runs = runs
+        self.series = [Series(run) for run in runs]
+        for run in runs:
+            if not run.steps:
+                raise ScopeError(f"{shown(run.folder)} holds no recorded step yet", "wait for one")
+        texts = [[one.ids for one in run.info.prompts] for run in runs]
+        if len(runs) > 1 and texts[0] != texts[1]:
+            raise ScopeError("the two runs hold other prompts", "two runs with the same prompts")
+        self._recorded: dict[int, Recorded] = {}
+
+    @property
+    def main(self) -> RunReader:
+        """The run that the slider goes through."""
+        return self.runs[0]
+
+    def name(self, run: int) -> str:
+        """Return the name of a run, its folder's."""
+        return display_text(self.runs[run].folder.name or "run", whitespace=False)
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The slots of all runs, in the order in which the lenses were recorded."""
+        found: list[Slot] = []
+        for at, run in enumerate(self.runs):
+            most: dict[str, int] = {}
+            for prompt in range(len(run.info.prompts)):
+                here: dict[str, int] = {}
+                for one in self._figures(at, prompt):
+                    here[one.lens] = here.get(one.lens, 0) + 1
+                most = {lens: max(here.get(lens, 0), most.get(lens, 0)) for lens in most | here}
+            for lens, count in most.items():
+                for number in range(count):
+                    key = f"{LETTERS[at]}-{lens}-{number}"
+                    found.append(Slot(key, at, lens, number))
+        return tuple(found)
+
+    def _figures(self, run: int, prompt: int) -> list[RunFigure]:
+        figures = self.runs[run].info.figures
+        return [one for one in figures if one.prompt in (prompt, None)]
+
+    def figure_in(self, slot: Slot, prompt: int) -> RunFigure | None:
+        """Return which figure a slot shows for a prompt; None if it is not recorded for it."""
+        found = [one for one in self._figures(slot.run, prompt) if one.lens == slot.lens]
+        return found[slot.number] if slot.number < len(found) else None
+
+    def step_of(self, run: int, step: int) -> StepLine:
+        """Return the step of a run that is shown at a step of the main run, by its index.
+
+        That of the second run is the latest one up to the same number of steps.
+        """
+        line = self.main.steps[max(0, min(step, len(self.main.steps) - 1))]
+        if run == 0:
+            return line
+        steps = self.runs[run].steps
+        return steps[max(0, bisect_right(steps, line.step, key=lambda one: one.step) - 1)]
+
+    def figure(self, slot: Slot, prompt: int, step: int, focus: Focus | None = None) -> Figure:
+        """Return the figure of a slot at a step; a refused one if it is missing or damaged.
+
+        Args:
+            slot: the slot.
+            prompt: index of the prompt.
+            step: index of the step of the main run.
+            focus: where to cut a figure of all layers and heads; None cuts at the last layer, and
+                leaves the figure in the form in which files hold it.
+        """
+        which, line = self.figure_in(slot, prompt), self.step_of(slot.run, step)
+        if which is None:
+            return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
+        shard = self.series[slot.run].shard(line)
+        if shard is None:
+            reason = self.runs[slot.run].flaws.get(line.shard, "its file is damaged")
+            return Figure.refused(slot.lens, slot.lens, reason)
+        if which.key not in shard.keys:
+            return Figure.refused(slot.lens, slot.lens, "this step does not hold it")
+        try:
+            found = cut(unpack(shard.packed(which.key)), focus or Focus())
+            return found if focus is None else restored(found)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
+            return Figure.refused(slot.lens, slot.lens, reason)
+
+    def has_map(self, slot: Slot) -> bool:
+        """Return whether a figure over time shows more than a curve of this slot."""
+        for prompt in range(len(self.main.info.prompts)):
+            which = self.figure_in(slot, prompt)
+            if which is not None:
+                figure = self.over_time(slot, prompt, 0, Focus())
+                return (which.lens, which.mode) in OVER or figure.verdict.status != "refused"
+        return False
+
+    def over_time(self, slot: Slot, prompt: int, step: int, focus: Focus) -> Figure:
+        """Return the heat map of a slot over the steps."""
+        which = self.figure_in(slot, prompt)
+        if which is None:
+            return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
+        here = step if slot.run == 0 else None
+        figure = map_over_time(self.series[slot.run], which, focus, here)
+        target = self.runs[slot.run].info.prompts[prompt].target
+        if target is not None and which.mode == "target" and which.prompt is not None:
+            said = display_text(target, whitespace=True)[:40]
+            figure = replace(figure, title=figure.title.replace("the target", f"‹{said}›"))
+        return figure
+
+    def curve(self, slot: Slot, prompt: int, focus: Focus) -> Figure:
+        """Return the curve of the number under the cursor over the steps, one for each run."""
+        named: dict[str, tuple[list[int], Any]] = {}
+        title, unit = slot.lens, ""
+        for run in range(len(self.runs)):
+            which = self.figure_in(replace(slot, run=run), prompt)
+            if which is None:
+                continue
+            said, values, unit = curve_of(self.series[run], which, focus)
+            if not named:
+                title = said
+            steps = [one.step for one in self.series[run].sampled()]
+            named[f"{LETTERS[run]} {self.name(run)}"] = (steps, values)
+        if not named or all(np.isnan(values).all() for _, values in named.values()):
+            return Figure.refused(slot.lens, title, "there is no number under the cursor")
+        return curves(named, f"{display_text(title)} · by step", unit)
+
+    @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """The names of the logged scalars, the loss first."""
+        return self.main.scalar_names
+
+    def scalar(self, name: str) -> Figure:
+        """Return the curve of a logged scalar over the steps, one for each run."""
+        named: dict[str, tuple[list[int], Any]] = {}
+        for run, reader in enumerate(self.runs):
+            steps, values = reader.logged(name)
+            if len(steps):
+                named[f"{LETTERS[run]} {self.name(run)}"] = (
+                    steps.tolist(),
+                    values.astype(np.float32),
+                )
+        title = f"{display_text(name)} · by step"
+        if not named:
+            return Figure.refused("run", title, "the training logged no numbers")
+        return curves(named, title, "")
+
+    def recorded(self, prompt: int, step: int) -> Recorded:
+        """Return a prompt of the main run as if it were a snapshot of a step.
+
+        Raises:
+            ScopeError: the run cannot be shown.
+        """
+        if prompt not in self._recorded:
+            info = self.main.info
+            told = info.prompts[prompt]
+            figures = tuple(
+                one
+                for slot in self.slots
+                if (one := self.figure(slot, prompt, step)).verdict.status != "refused"
+                and slot.run == 0
+            )
+            about = {
+                "schema": 1,
+                "llmscope": info.llmscope,
+                "model": info.model,
+                "versions": info.versions,
+                "prompt": told.text,
+                "tokens": [
+                    {"position": at, "id": id_, "text": label}
+                    for at, (id_, label) in enumerate(zip(told.ids, told.labels, strict=False))
+                ],
+                "focus": told.focus,
+            }
+            if not figures:
+                reason = next(iter(self.main.flaws.values()), "no figure can be shown")
+                raise ScopeError(f"{shown(self.main.folder)} cannot be shown: {reason}", "another")
+            self._recorded[prompt] = recorded_of(self.main.folder, Snapshot(about, figures))
+        return self._recorded[prompt]
+
+    def tokens(self, prompt: int) -> tuple[Token, ...]:
+        """Return the tokens of a prompt."""
+        return self.recorded(prompt, len(self.main.steps) - 1).tokens
+
+    def poll(self) -> bool:
+        """Read what was added to the runs; return whether there is anything new."""
+        new = [run.poll() for run in self.runs]
+        return any(new)
+
+
+def cut(figure: Figure, focus: Focus) -> Figure:
+    """Return the layer and head under the cursor of a figure that was recorded for all of them."""
+    axes, values, extra = figure.axes, figure.values, dict(figure.extra)
+    at: dict[str, int] = {}
+    while len(axes) > 2 and axes[0].name in ("layer", "head"):
+        name, count = axes[0].name, len(axes[0])
+        place = getattr(focus, name)
+        place = place + count if place < 0 else place
+        at[name] = max(0, min(place, count - 1))
+        axes, values = axes[1:], values[at[name]]
+    if not at:
+        return figure
+    words = " ".join(f"{name} {index}" for name, index in at.items())
+    lens = figure.lens if figure.lens in names() else "figure"
+    if extra.get("mode") == "all" and "head" in at:
+        extra["mode"] = "raw"
+    return replace(
+        figure,
+        title=f"{lens.capitalize()} · {words}",
+        axes=axes,
+        values=np.ascontiguousarray(values),
+        extra={**extra, **at},
+    )
+
+
+def is_over_time(figure: Figure) -> bool:
+    """Return whether a figure has the steps of a run as its last axis."""
+    return bool(figure.axes) and figure.axes[-1].name == STEP

@@ -1,0 +1,370 @@
+"""Create the app for a run, with an engine that reads its folder and follows it as it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from textual.timer import Timer
+from textual.widget import Widget
+
+from llmscope.draw.numbers import number
+from llmscope.figure import Focus
+from llmscope.replay.pane_map import PaneFigure, held, pages
+from llmscope.replay.screen import facts
+from llmscope.text import display_text
+from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.types import Action
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.mode import REPLAY_ACTIONS, RUN_ACTIONS
+from llmscope.tui.replay import Replay
+from llmscope.tui.state.moment import Moment
+from llmscope.tui.state.workspaces import Workspace
+from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.user_state import UserState
+from llmscope.watch.engine import CURVE, LOGGED, TIME, WatchEngine
+from llmscope.watch.run_bar import RunBar
+from llmscope.watch.run_view import RunView, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmscope.draw.render_options import RenderOptions
+    from llmscope.runs.format import StepLine
+    from llmscope.tui.host import Host
+    from llmscope.tui.panes import FigurePane
+
+POLL = 0.5
+"""Seconds between two looks at the folder for new steps."""
+PLAY = 0.2
+"""Seconds that a step is shown while the run is played."""
+PER_PAGE = 4
+"""Maps over the steps on a page, beside the two curves."""
+RUN_HELP = """\
+This is a training, seen at its recorded steps. The line above the panes is a slider: \
+{step-previous} and {step-next} go one step back and forward, {step-first} to the first, \
+{step-last} to the newest, which the screen then follows while the run grows; {step-play} plays \
+all of them. {run-prompt-next} shows the next prompt. The first pages hold the figures of the \
+step; the pages over time hold maps whose columns are the steps, and curves: of the number under \
+the cursor, and of the loss. The prompt is read only: there is no model to read another one. \
+{provenance} tells about the run: its steps, its files, and the time that recording took."""
+REFUSED = "this is a recorded run: there is no model for"
+
+
+@dataclass
+class Playing:
+    """What the screen of a run does by itself: it follows the folder, and plays the steps."""
+
+    view: RunView
+    source: Callable[[], str] = field(default=lambda: "")
+    timer: Timer | None = None
+    told: set[str] = field(default_factory=set)
+
+    def begin(self, host: Host) -> None:
+        """Look at the folder from now on."""
+        self.tell_flaws(host)
+        host.set_interval(POLL, partial(self.look, host))
+
+    def look(self, host: Host) -> None:
+        """Show what is new in the folder; stay where the user is, unless that is the newest."""
+        if not host.screen_stack:
+            return
+        moment = host.state.moment
+        if moment is None:
+            return
+        if self.view.poll():
+            grown = moment.grown(len(self.view.main.steps))
+            host.figures.repeat()  # the maps over time have a new column
+            host.look_at(replace(host.state, moment=grown))
+            host.ask()
+        host.present()
+        self.tell_flaws(host)
+
+    def tell_flaws(self, host: Host) -> None:
+        """Tell what is missing or damaged, once for each."""
+        for run in self.view.runs:
+            new = [said for said in run.flaws.values() if said not in self.told]
+            self.told.update(new)
+            if new:
+                more = f" (and {len(new) - 1} more: see where from)" if len(new) > 1 else ""
+                host.tell(f"{new[0]}{more}", "warning")
+
+    def toggle(self, host: Host) -> None:
+        """Play the steps from here, from the first one at the end; or stop."""
+        if self.timer is not None:
+            self.stop()
+            return
+        moment = host.state.moment
+        if moment is None or moment.steps < 2:
+            return
+        if moment.newest:
+            host.look_at(replace(host.state, moment=moment.at(0)))
+        self.timer = host.set_interval(PLAY, partial(self.go_on, host))
+        host.present()
+
+    def go_on(self, host: Host) -> None:
+        """Go one step on; stop at the newest."""
+        moment = host.state.moment
+        if moment is None or moment.newest:
+            self.stop()
+            host.present()
+            return
+        host.look_at(replace(host.state, moment=moment.moved(1)))
+
+    def stop(self) -> None:
+        """Stop playing."""
+        if self.timer is not None:
+            self.timer.stop()
+            self.timer = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunMode(Replay):
+    """A run shown on the screen.
+
+    Attributes:
+        playing: what goes on by itself.
+    """
+
+    playing: Playing
+    subject: str = "A run"
+    help: str = RUN_HELP
+
+    def offers(self, action: str) -> bool:
+        """Return whether an action can run without a model."""
+        if action == "map-view" or action in RUN_ACTIONS | REPLAY_ACTIONS:
+            return True
+        return super().offers(action)
+
+    def explain_refusal(self, host: Host, action: Action) -> None:
+        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
+        if action.name != "cancel":
+            host.tell(f"{REFUSED}: {action.title}", "warning")
+
+    def hint_group(self, pane: str) -> str:
+        """Return the key hints of a run."""
+        return "run"
+
+    def usage(self, pane: FigurePane | None) -> str | None:  # type: ignore[override]
+        """Return how to use a pane over time; None for the others."""
+        own = None if pane is None else vars(type(pane)).get("view")
+        return None if pane is None or own is None else pane.usage
+
+    def current_facts(self) -> Sequence[tuple[str, str]]:
+        """Return facts about the run and its model, as pairs of name and value."""
+        return run_facts(self.playing.view)
+
+    def bars(self, look: RenderOptions) -> Sequence[Widget]:
+        """Return the line of the run."""
+        return (RunBar(look),)
+
+    def begin(self, host: Host) -> None:
+        """Follow the folder."""
+        self.playing.begin(host)
+
+    def present(self, host: Host) -> None:
+        """Show prompt and step in the line of the run."""
+        moment = host.state.moment
+        if moment is None or not host.screen_stack:
+            return
+        view = self.playing.view
+        bar = host.screen_stack[0].query_one(RunBar)
+        bar.show(moment, *_bar(view, moment, self.playing.timer is not None, self.playing.source()))
+
+    def play(self, host: Host) -> None:
+        """Play the steps, or stop."""
+        self.playing.toggle(host)
+
+    def turn_prompt(self, host: Host, by: int) -> None:
+        """Show the prompt that is `by` places on, at the same step."""
+        moment = host.state.moment
+        if moment is None or moment.prompts < 2:
+            host.tell("the run has one prompt")
+            return
+        turned = moment.turned(by)
+        found = self.playing.view.recorded(turned.prompt, turned.step)
+        state = replace(host.state, moment=turned, following=True, tokens=())
+        state = replace(state, focus=replace(state.focus, position=-1))
+        host.set_state(state)
+        host.editor.load_text(found.text)
+        host.ask()
+        host.present()
+
+    def figure_metadata(self, source: Any, shown: Any, state: Any, suffix: str) -> Any:
+        """Return a function that returns the metadata of a figure saved at this step."""
+        moment = state.moment
+        view = self.playing.view
+        at = view.main.steps[0 if moment is None else moment.step]
+        told = view.recorded(0 if moment is None else moment.prompt, 0).about
+        run = {"run": view.name(0), "step": at.step}
+        return lambda _: {**told, "provenance": run}
+
+
+def watch_app(
+    view: RunView,
+    *,
+    look: RenderOptions | None = None,
+    bandwidth: Bandwidth = HIGH,
+    keymap: Keymap | None = None,
+    source: Callable[[], str] | None = None,
+) -> LlmscopeApp:
+    """Return the app, ready to run.
+
+    Args:
+        view: the run.
+        look: render options; None asks the terminal.
+        bandwidth: what may be sent to the terminal.
+        keymap: the user's keys.
+        source: returns what records the run in this process, such as a checkpoint that is loaded;
+            empty if nothing does.
+    """
+    last = len(view.main.steps) - 1
+    first = view.recorded(0, last)
+    at_step = _panes(view, last)
+    over = {
+        f"{TIME}{slot.key}": (slot, view.over_time(slot, 0, last, first.focus).title)
+        for slot in view.slots
+        if view.has_map(slot)
+    }
+
+    def make(look: RenderOptions) -> Any:
+        from llmscope.watch.panes import made_panes
+
+        return made_panes(view, at_step, over, look)
+
+    playing = Playing(view, source or (lambda: ""))
+    mode = RunMode(
+        about=first.about,
+        command=None,
+        banner=_banner(view),
+        workspaces=_workspaces(view, at_step, over),
+        panes=make,
+        playing=playing,
+        facts=(),
+    )
+    app = LlmscopeApp(
+        partial(WatchEngine, view, at_step),
+        spec=first.info.spec,
+        prompt=first.text,
+        look=look,
+        focus=replace(first.focus, target=None, versus=None, mode=""),
+        bandwidth=bandwidth,
+        user=UserState(
+            keymap=(keymap or Keymap()).for_run(), source=ModelSource(first.info.spec), mode=mode
+        ),
+    )
+    moment = Moment(0, last, len(view.main.info.prompts), last + 1)
+    app.set_state(replace(app.state, moment=moment))
+    return app
+
+
+def _panes(view: RunView, step: int) -> dict[str, tuple[Slot, PaneFigure]]:
+    """Return the panes of figures at a step: their slots, and figures that stand for the others."""
+    focus = view.recorded(0, step).focus
+    shown = []
+    for slot in view.slots:
+        found = (view.figure(slot, at, step, Focus()) for at in range(len(view.main.info.prompts)))
+        shown.append(next((one for one in found if one.verdict.status != "refused"), None))
+    kept = [(slot, one) for slot, one in zip(view.slots, shown, strict=True) if one is not None]
+    panes = held([one for _, one in kept], focus)
+    found_panes: dict[str, tuple[Slot, PaneFigure]] = {}
+    for pane in panes:
+        slot = next(slot for slot, one in kept if one is pane.figure)
+        found_panes[pane.key] = slot, pane
+    return found_panes
+
+
+def _workspaces(
+    view: RunView,
+    at_step: Mapping[str, tuple[Slot, PaneFigure]],
+    over: Mapping[str, tuple[Slot, str]],
+) -> tuple[Workspace, ...]:
+    """Return the pages: the figures of a step, of each run; then the maps over the steps."""
+    found: list[Workspace] = []
+    for run in range(len(view.runs)):
+        some = [pane for slot, pane in at_step.values() if slot.run == run]
+        name = f" of {view.name(run)}" if len(view.runs) > 1 else ""
+        for page in pages(some, edited=False) if some else ():
+            found.append(replace(page, name=f"step-{len(found) + 1}", title=f"At the step{name}"))
+    maps = list(over)
+    parts = [maps[at : at + PER_PAGE] for at in range(0, len(maps), PER_PAGE)] or [[]]
+    for part in parts:
+        spine = next((key for key in part if over[key][0].lens == "logit-lens"), None)
+        spine = spine or next(iter(part), CURVE)
+        rest = [key for key in (*part, CURVE, LOGGED) if key != spine]
+        found.append(
+            Workspace(
+                name=f"time-{len(found) + 1}",
+                title="Over time",
+                spine=spine,
+                details=tuple(rest),
+                least=CURVE,
+            )
+        )
+    return tuple(found)
+
+
+def _banner(view: RunView) -> tuple[tuple[str, int], ...]:
+    names = " and ".join(view.name(run) for run in range(len(view.runs)))
+    kind = "checkpoints" if view.main.info.source == "checkpoints" else "run"
+    return ((kind, 0), (names, 1), (f"by llmscope {display_text(view.main.info.llmscope)}", 3))
+
+
+def _bar(
+    view: RunView, moment: Moment, plays: bool, source: str
+) -> tuple[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]]:
+    """Return the texts beside the slider."""
+    steps = view.main.steps
+    line, newest = steps[min(moment.step, len(steps) - 1)], steps[-1]
+    left: list[tuple[str, int]] = []
+    if moment.prompts > 1:
+        left.append((f"prompt {moment.prompt + 1}/{moment.prompts}", 3))
+    if line.name:
+        left.append((f"{display_text(line.name)[:40]}, {moment.step + 1} of {len(steps)}", 0))
+    else:
+        left.append((f"step {line.step} of {newest.step}", 0))
+    state = "playing" if plays else "newest" if moment.newest else ""
+    right = [(f"loss {_loss(view, line)}", 1)] if _loss(view, line) else []
+    if state:
+        right.append((state, 2))
+    said = overhead(view)
+    if source:
+        right.append((display_text(source), 2))
+    elif said:
+        right.append((said, 4))
+    return tuple(left), tuple(right)
+
+
+def _loss(view: RunView, line: StepLine) -> str:
+    """Return the loss that was logged last up to a step."""
+    steps, values = view.main.logged("loss")
+    known = steps.searchsorted(line.step, side="right")
+    return number(float(values[known - 1])) if known else ""
+
+
+def overhead(view: RunView) -> str:
+    """Return how much of the time of a training went into recording it; empty if unknown."""
+    took, whole = view.main.overhead()
+    if view.main.info.source != "training" or whole <= 0:
+        return ""
+    return f"recording took {100 * took / (whole + view.main.steps[-1].took):.0f} %"
+
+
+def run_facts(view: RunView) -> tuple[tuple[str, str], ...]:
+    """Return facts about the run and its model, as pairs of name and value."""
+    rows: list[tuple[str, str]] = []
+    for at, run in enumerate(view.runs):
+        took, whole = run.overhead()
+        each = 1000 * took / len(run.steps)
+        rows += [
+            ("folder", display_text(str(run.folder))),
+            ("steps", f"{len(run.steps)}, from {run.steps[0].step} to {run.steps[-1].step}"),
+            ("recording", f"{took:.1f} s of {whole:.0f} s, {each:.0f} ms a step"),
+            *(("damaged", said) for said in run.flaws.values()),
+        ]
+        if not at:
+            rows += [row for row in facts(view.recorded(0, 0)) if row[0] != "file"]
+    return tuple(rows)
