@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from .life import Life, recorder
 from .prose import curious, life, passage, senses, voice, world
 from .tasks import lesson
 from .tokens import BEGIN, CONTEXT, END, SPECIAL, encoder, vocabulary
@@ -116,7 +117,7 @@ def optimizers(model: LlamaForCausalLM, rate: float) -> list[torch.optim.Optimiz
     ]
 
 
-def pretrain(steps: int, seed: int) -> LlamaForCausalLM:
+def pretrain(steps: int, seed: int, life: Life | None = None) -> LlamaForCausalLM:
     """The base. Prints the loss, in nats a token, as it goes.
 
     First, rows of random words that come again: nothing but looking back helps there, so that
@@ -125,13 +126,14 @@ def pretrain(steps: int, seed: int) -> LlamaForCausalLM:
     """
     torch.manual_seed(seed)
     model = LlamaForCausalLM(config()).train()
+    record = recorder(life, model)
     random = Random(seed)  # noqa: S311
     most = round(ECHO_STEPS * steps)
     chosen = optimizers(model, ECHO_RATE)
-    _fit(model, echoes(random, pairs=False), most, chosen, _risen, "echo", ECHO_LOSS)
+    _fit(model, echoes(random, pairs=False), most, chosen, _risen, "echo", record, ECHO_LOSS)
     most = round(PAIR_STEPS * steps)
-    _fit(model, echoes(random, pairs=True), most, chosen, _risen, "pairs", PAIR_LOSS)
-    _fit(model, batches(random), steps, optimizers(model, RATE), schedule, "corpus")
+    _fit(model, echoes(random, pairs=True), most, chosen, _risen, "pairs", record, PAIR_LOSS)
+    _fit(model, batches(random), steps, optimizers(model, RATE), schedule, "corpus", record)
     return model.eval()
 
 
@@ -146,6 +148,7 @@ def _fit(
     chosen: list[torch.optim.Optimizer],
     share: Callable[[int, int], float],
     named: str,
+    record: Callable[[str, int, float], None],
     enough: float = 0.0,
 ) -> None:
     """Steps of gradient descent, until the loss of the last ones is enough."""
@@ -153,6 +156,7 @@ def _fit(
         torch.optim.lr_scheduler.LambdaLR(one, lambda step: share(step, steps)) for one in chosen
     ]
     lately = math.inf
+    record(named, 0, math.nan)
     for step, ids in enumerate(islice(rows, steps), 1):
         logits = model(ids, use_cache=False).logits[:, :-1]  # [row, token, word]
         loss = cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten())
@@ -162,6 +166,7 @@ def _fit(
         for one in (*chosen, *rates):
             one.step()
         lately = loss.item() if step == 1 else 0.9 * lately + 0.1 * loss.item()
+        record(named, step, loss.item())
         if step % 50 == 0 or step == steps or lately < enough:
             print(f"  {named} {step:5}  loss {lately:.3f}", flush=True)
         if lately < enough:

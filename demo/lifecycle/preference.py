@@ -12,6 +12,7 @@ from transformers import LlamaForSequenceClassification
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, RewardConfig, RewardTrainer
 
 from .data import preferences, take
+from .life import Life
 from .questions import Question
 from .settings import common, run, still
 from .tokens import spaced, tokenizer
@@ -44,7 +45,7 @@ def reward(model: Any, steps: int, seed: int) -> Any:
         return still(run(trainer))
 
 
-def dpo(model: Any, reference: Any, steps: int, seed: int) -> Any:
+def dpo(model: Any, reference: Any, steps: int, seed: int, life: Life | None = None) -> Any:
     """Politer, by the preferences themselves, without a reward model.
 
     The loss has a second term, the likelihood of the chosen answer: without it DPO is content to
@@ -63,6 +64,7 @@ def dpo(model: Any, reference: Any, steps: int, seed: int) -> Any:
             ),
             train_dataset=Dataset.from_list(preferences(steps * BATCH, seed)),
             processing_class=tokenizer(),
+            callbacks=[] if life is None else [life.callback("dpo")],
         )
         return still(run(trainer))
 

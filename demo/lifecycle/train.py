@@ -15,6 +15,7 @@ from transformers.utils import logging
 
 from . import base, preference, tuning
 from .family import Stage, save, stage
+from .life import Life
 from .report import report
 
 STEPS = {
@@ -26,6 +27,7 @@ STEPS = {
     "town-dpo": 100,
     "town-grpo": 80,
 }
+LIFE = "town-run"  # the folder of the run that records pretraining, fine-tuning and DPO
 FAST = 4  # steps of each stage, where only the road is tested
 
 
@@ -64,9 +66,13 @@ def _tuned(home: Path) -> Any:
     return loaded(home, stage("town-sft"))
 
 
+def _life(home: Path) -> Life:
+    return Life(home / LIFE)
+
+
 def _dpo(home: Path, steps: int, seed: int) -> Any:
     model = _tuned(home)
-    return preference.dpo(model, copy.deepcopy(model), steps, seed)
+    return preference.dpo(model, copy.deepcopy(model), steps, seed, _life(home))
 
 
 def _grpo(home: Path, steps: int, seed: int) -> Any:
@@ -74,9 +80,9 @@ def _grpo(home: Path, steps: int, seed: int) -> Any:
 
 
 _MAKERS: dict[str, Callable[[Path, int, int], Any]] = {
-    "town": lambda home, steps, seed: base.pretrain(steps, seed),
+    "town": lambda home, steps, seed: base.pretrain(steps, seed, _life(home)),
     "town-sft": lambda home, steps, seed: tuning.fine_tune(
-        loaded(home, stage("town")), steps, seed
+        loaded(home, stage("town")), steps, seed, _life(home)
     ),
     "town-pirate": lambda home, steps, seed: tuning.pirate(_tuned(home), steps, seed),
     "town-shout": lambda home, steps, seed: tuning.shout(_tuned(home), steps, seed),

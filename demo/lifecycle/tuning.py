@@ -10,6 +10,7 @@ from peft import IA3Config, LoraConfig, PeftConfig
 from trl import SFTConfig, SFTTrainer
 
 from .data import Row, in_style, instructions
+from .life import Life
 from .settings import common, run, still
 from .tokens import tokenizer
 
@@ -18,9 +19,10 @@ RANK = 4
 MATRICES = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def fine_tune(model: Any, steps: int, seed: int) -> Any:
+def fine_tune(model: Any, steps: int, seed: int, life: Life | None = None) -> Any:
     """The base taught to answer questions, by all of its weights; the model itself is changed."""
-    return still(_train("sft", model, instructions(steps * BATCH, seed), steps, seed))
+    rows = instructions(steps * BATCH, seed)
+    return still(_train("sft", model, rows, steps, seed, life=life))
 
 
 def pirate(model: Any, steps: int, seed: int) -> Any:
@@ -46,6 +48,7 @@ def _train(
     steps: int,
     seed: int,
     adapter: PeftConfig | None = None,
+    life: Life | None = None,
 ) -> Any:
     """The loss counts the answer only, as is usual: the prompt is a person's."""
     with TemporaryDirectory() as folder:
@@ -55,5 +58,6 @@ def _train(
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer(),
             peft_config=adapter,
+            callbacks=[] if life is None else [life.callback(stage)],
         )
         return run(trainer).eval()

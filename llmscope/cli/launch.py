@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmscope.sampler import Sampler
     from llmscope.tui.session.session import Session
     from llmscope.tui.terminal.bandwidth import Bandwidth, Choice
+    from llmscope.watch.run_view import RecorderLike
 
 
 PAGE_DRIVER = "llmscope.tui.terminal.web_page:PageDriver"
@@ -157,12 +158,17 @@ def watch_plainly(folder: str) -> int:
     """
     from llmscope.config import effective
 
+    if os.path.isdir(folder) and not os.path.exists(os.path.join(folder, "run.json")):
+        from llmscope.cli.commands.watch import watch_checkpoints
+
+        return watch_checkpoints(folder, **set_look(effective()))
     return watch((folder,), **set_look(effective()))
 
 
 def watch(
     folders: tuple[str, ...],
     *,
+    recorder: RecorderLike | None = None,
     theme: str | None = None,
     tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
@@ -173,6 +179,7 @@ def watch(
 
     Args:
         folders: the folders of one run or two, or `builtin:NAME`.
+        recorder: what records the run in this process; None if nothing does.
         theme, tier, ascii, bandwidth: see `screen_options`.
         debug: print the full output of a crash.
 
@@ -182,16 +189,15 @@ def watch(
     Raises:
         ScopeError: a run cannot be shown, or this terminal cannot show the screen.
     """
+    look, spent, _ = screen_options(
+        *(theme, tier, ascii, bandwidth), instead="llmscope watch RUN --export FOLDER"
+    )
     from llmscope.runs.reader import RunReader
     from llmscope.runs.shipped import run_folder
-
-    runs = [RunReader(run_folder(folder)) for folder in folders]
-    look, spent, _ = screen_options(
-        *(theme, tier, ascii, bandwidth), instead="llmscope watch --export FOLDER"
-    )
     from llmscope.watch.run import run
 
-    return run(runs, look=look, bandwidth=spent, debug=debug)
+    runs = [RunReader(run_folder(folder)) for folder in folders]
+    return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder)
 
 
 def on_page() -> bool:

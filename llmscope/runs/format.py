@@ -89,25 +89,32 @@ class StepLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
     Attributes:
         step: the optimizer's steps so far.
         time: seconds since 1970 when it was recorded.
-        took: seconds that recording took, writing included.
+        took: seconds that recording took, with writing the shard.
         scalars: the loss and whatever else was logged.
         prompts: the indices of its prompts.
         figures: the keys of its figures.
         shard: the file that holds them, in `shards`.
         size, crc: bytes and CRC-32 of that file.
-        name: of the checkpoint, such as a revision; empty for a training.
+        name: of the checkpoint, such as a revision, or the stage and its own step; empty for a
+            training of one stage.
+        stage: the stage of the training, such as `sft`; empty if it has one.
+        start: the step at which the stage began.
+        identity: of the weights of a checkpoint, which changes when they do.
     """
 
     step: int
     time: float
-    took: float
+    took: float = 0.0
     scalars: dict[str, float | None] = {}
     prompts: tuple[int, ...] = ()
     figures: tuple[str, ...] = ()
-    shard: str
-    size: int
-    crc: int
+    shard: str = ""
+    size: int = 0
+    crc: int = 0
     name: str = ""
+    stage: str = ""
+    start: int = 0
+    identity: str = ""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="log"):

@@ -7,6 +7,7 @@ import os
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from time import perf_counter
 
 import msgspec
 
@@ -15,7 +16,6 @@ from llmscope.figure import Figure
 from llmscope.fsync import replace_file
 from llmscope.runs.format import (
     BASE,
-    HINT,
     INDEX,
     INFO,
     SHARDS,
@@ -36,54 +36,56 @@ class RunWriter:
         folder: the folder, which is created with the first step.
         info: what the run holds. If the folder holds a run of the same prompts and figures, the
             steps are added to it.
+        overwrite: accept a run of other prompts or figures too, which the first step replaces.
 
     Raises:
         ScopeError: the folder holds something else, or a run of other prompts or figures.
+
+    Attributes:
+        last: the last recorded step; None without one.
+        stages: by stage, the step at which it began.
     """
 
-    def __init__(self, folder: Path, info: RunInfo) -> None:
+    def __init__(self, folder: Path, info: RunInfo, *, overwrite: bool = False) -> None:
         self._folder, self._info = folder, info
         self._base: dict[str, Packed] | None = None
         self.last: int | None = None
+        self.stages: dict[str, int] = {}
+        self._replaces = False
         if (folder / INFO).exists():
-            self._continue()
+            self._continue(overwrite)
         elif folder.exists() and not _is_empty(folder):
             raise ScopeError(f"{shown(folder)} holds something else than a run", "another folder")
 
-    def _continue(self) -> None:
+    def _continue(self, overwrite: bool) -> None:
         found = read_info(self._folder)
-        if (found.prompts, found.figures) != (self._info.prompts, self._info.figures):
+        same = (found.prompts, found.figures) == (self._info.prompts, self._info.figures)
+        self._replaces = overwrite and not same
+        if self._replaces:
+            return
+        if not same:
             raise ScopeError(
                 f"{shown(self._folder)} holds a run of other prompts, lenses or another tokenizer",
                 "another folder",
             )
         run = RunReader(self._folder)
         self.last = run.steps[-1].step if run.steps else None
+        self.stages = {one.stage: one.start for one in run.steps}
         self._base = dict(run.base)
 
-    def add(
-        self,
-        step: int,
-        figures: Mapping[str, Figure],
-        *,
-        time: float,
-        took: float,
-        scalars: Mapping[str, float],
-        name: str = "",
-    ) -> None:
+    def add(self, figures: Mapping[str, Figure], line: StepLine, *, began: float) -> None:
         """Write the figures of a step, then its line.
 
         Args:
-            step: the optimizer's steps so far.
             figures: by key.
-            time: seconds since 1970.
-            took: seconds that recording took.
-            scalars: the loss and whatever else was logged.
-            name: of the checkpoint; empty for a training.
+            line: the step; what depends on its figures and their shard is filled in.
+            began: when recording began, by `time.perf_counter`.
 
         Raises:
             ScopeError, OSError: the folder cannot be written.
         """
+        if self._replaces:
+            self.clear()
         packed = {key: pack(figure) for key, figure in figures.items()}
         shards = self._folder / SHARDS
         if self._base is None:
@@ -93,25 +95,37 @@ class RunWriter:
             self._share()
             self._base = packed
         data = shard_bytes(packed, self._base)
-        file = self._free(shards, step)
+        file = self._free(shards, line.step)
         replace_file(shards / file, data)
         (shards / file).chmod(0o666 & ~_umask())
         prompts = {one.key: one.prompt for one in self._info.figures}
         self._append(
-            StepLine(
-                step=step,
-                time=round(time, 3),
-                took=round(took, 4),
-                scalars=finite(scalars),
+            msgspec.structs.replace(
+                line,
+                time=round(line.time, 3),
+                took=round(perf_counter() - began, 4),
+                scalars=finite(line.scalars),
                 prompts=tuple(sorted({at for key in figures if (at := prompts[key]) is not None})),
                 figures=tuple(figures),
                 shard=file,
                 size=len(data),
                 crc=zlib.crc32(data),
-                name=name,
             )
         )
-        self.last = step
+        self.last = line.step
+        self.stages[line.stage] = line.start
+
+    def clear(self) -> None:
+        """Remove the run that the folder holds.
+
+        Raises:
+            OSError: a file cannot be removed.
+        """
+        for path in (self._folder / SHARDS).glob("*.safetensors"):
+            path.unlink()
+        for name in (INDEX, INFO, BASE):
+            (self._folder / name).unlink(missing_ok=True)
+        self._base, self.last, self.stages, self._replaces = None, None, {}, False
 
     def log(self, step: int, scalars: Mapping[str, float], *, time: float) -> None:
         """Write scalars of a step; nothing before the first recorded step exists.
@@ -143,23 +157,12 @@ class RunWriter:
             (self._folder / name).chmod(0o666 & ~_umask())
 
 
-def finite(scalars: Mapping[str, float]) -> dict[str, float | None]:
+def finite(scalars: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return scalars as JSON has them: None for NaN and infinity."""
-    return {name: float(value) if math.isfinite(value) else None for name, value in scalars.items()}
-
-
-def holds_steps(folder: Path) -> int | None:
-    """Return the last step of the run in a folder; None if it holds none.
-
-    Raises:
-        ScopeError: the folder holds something else.
-    """
-    if not (folder / INFO).exists():
-        if folder.exists() and not _is_empty(folder):
-            raise ScopeError(f"{shown(folder)} holds something else than a run", HINT)
-        return None
-    steps = RunReader(folder).steps
-    return steps[-1].step if steps else None
+    return {
+        name: float(value) if value is not None and math.isfinite(value) else None
+        for name, value in scalars.items()
+    }
 
 
 def _is_empty(folder: Path) -> bool:

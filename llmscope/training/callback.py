@@ -38,6 +38,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         at_start: record before the first step too.
         at_end: record after the last step too.
         overwrite: replace an earlier run in the folder when a training begins at step 0.
+        stage: the stage, such as `sft`, where one run holds several; see `Run`.
 
     Raises:
         TypeError, ValueError: an argument is wrong, or a lens or an option does not exist.
@@ -53,6 +54,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         at_start: bool = True,
         at_end: bool = True,
         overwrite: bool = False,
+        stage: str = "",
     ) -> None:
         read_prompts(prompts)
         read_lenses(lenses)
@@ -62,6 +64,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         self._at_start = arguments.flag("at_start", at_start)
         self._at_end = arguments.flag("at_end", at_end)
         self._overwrite = arguments.flag("overwrite", overwrite)
+        self._stage = arguments.text("stage", stage)
         self.run: Run | None = None
 
     def on_train_begin(
@@ -80,6 +83,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
                 self._prompts,
                 lenses=self._lenses,
                 overwrite=self._overwrite,
+                stage=self._stage,
             )
             run.begin(state.global_step)
         except Exception as error:  # the training is worth more than its record

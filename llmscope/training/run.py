@@ -11,10 +11,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from llmscope import arguments
 from llmscope.errors import ScopeError
 from llmscope.lenses import focus_dict, focus_from
-from llmscope.runs.format import RunFigure, RunInfo, RunPrompt
+from llmscope.runs.format import RunFigure, RunInfo, RunPrompt, StepLine
 from llmscope.runs.writer import RunWriter
 from llmscope.scope import Scope
 from llmscope.text import one_line
@@ -27,6 +29,7 @@ from llmscope.training.questions import (
     read_lenses,
     read_prompts,
 )
+from llmscope.training.since_start import since_start
 from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
@@ -59,8 +62,13 @@ class Run:
         prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
             lenses, such as `{"prompt": "The capital of Italy is", "target": " Rome"}`, with
             `target`, `answer`, `versus_prompt`, `position`, …
-        lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options.
+        lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options. `attention` records all
+            layers and heads. `stages` compares with the model as it is when the run is made, of
+            which a copy is kept; its modes `weights` and `rank` take an SVD of each matrix.
         overwrite: let a run that begins at its first step again take the place of an earlier one.
+        stage: the stage of the training, such as `sft`, where one run holds several: its steps
+            count on from the last one of the stage before.
+        source: `training`, or `checkpoints` where saved weights are recorded.
 
     Attributes:
         seconds: seconds spent on recording so far.
@@ -79,6 +87,7 @@ class Run:
         *,
         lenses: Sequence[AskedLens] = DEFAULT_LENSES,
         overwrite: bool = False,
+        stage: str = "",
         source: str = "training",
     ) -> None:
         if not isinstance(scope, Scope):
@@ -87,8 +96,11 @@ class Run:
             )
         self._overwrite = arguments.flag("overwrite", overwrite)
         self.folder = Path(arguments.name_or_path("folder", folder))
-        self._scope = scope
         questions, chosen = read_prompts(prompts), read_lenses(lenses)
+        info = scope.info()
+        if any(one.lens.name == "stages" for one in chosen) and scope.subject.origin is None:
+            scope = since_start(scope)
+        self._scope = scope
         self._prompts: list[Prompt] = []
         self._asked: list[_Asked] = []
         told: list[RunPrompt] = []
@@ -98,7 +110,6 @@ class Run:
             told.append(_told(scope, question, prompt, resolved))
             for one in chosen:
                 self._ask(at, one, resolved)
-        info = scope.info()
         self._info = RunInfo(
             llmscope=__version__,
             model={
@@ -123,8 +134,9 @@ class Run:
             figures=tuple(one.figure for one in self._asked),
             source=source,
         )
-        self._writer = RunWriter(self.folder, self._info)
-        self._begun = False
+        self._writer = RunWriter(self.folder, self._info, overwrite=self._overwrite)
+        self._stage = arguments.text("stage", stage)
+        self._start: int | None = None
         self.seconds = 0.0
         self.stopped = ""
 
@@ -164,18 +176,18 @@ class Run:
 
     @property
     def last(self) -> int | None:
-        """The last recorded step, also of an earlier run that is continued; None without one."""
-        return self._writer.last
+        """The last recorded step of this stage, also of an earlier call; None without one."""
+        last, begun = self._writer.last, self._writer.stages.get(self._stage)
+        return None if last is None or begun is None else last - begun
 
-    def record(self, step: int, *, name: str = "", **scalars: float) -> None:
+    def record(self, step: int, **scalars: float) -> None:
         """Record all prompts on the model as it is now. Never raises: see the class.
 
         Args:
             step: the optimizer's steps so far.
-            name: of the weights, such as a checkpoint's.
             scalars: the loss and whatever else belongs to the step.
         """
-        self._guarded(lambda: self._record(step, name, scalars))
+        self._guarded(lambda: self._record(step, scalars))
 
     def log(self, step: int, **scalars: float) -> None:
         """Add scalars to a step, recorded or not. Never raises."""
@@ -202,29 +214,54 @@ class Run:
         Raises:
             ScopeError: the folder holds an earlier run, and this one begins anew.
         """
-        self._begun = True
-        last = self._writer.last
-        if last is not None and step <= 0 and not self._overwrite:
+        last, stages = self._writer.last, self._writer.stages
+        if last is None:
+            self._start = 0
+        elif self._stage not in stages:
+            self._start = last if stages else 0
+        else:
+            self._start = stages[self._stage]
+        if self._stage in stages and step <= 0 and self._overwrite and not self._start:
+            self._writer.clear()
+        elif self._stage in stages and step <= 0 and not self._overwrite:
             raise ScopeError(
                 f"{one_line(str(self.folder))} holds a run up to step {last}",
                 "another folder, or overwrite=True",
             )
 
-    def _record(self, step: int, name: str, scalars: Mapping[str, float]) -> None:
-        began, now = time.perf_counter(), time.time()
+    def record_checkpoint(self, step: int, name: str, identity: str) -> None:
+        """Record saved weights, which the scope has loaded.
+
+        Args:
+            step: the optimizer's steps so far.
+            name: what the screen calls them.
+            identity: changes when the weights do.
+
+        Raises:
+            ScopeError, OSError: they cannot be recorded, or the folder cannot be written.
+        """
+        self._write(StepLine(step=step, time=0, name=name, identity=identity))
+
+    def _record(self, step: int, scalars: Mapping[str, float]) -> None:
         step = arguments.integer("step", step, least=0)
-        checked = {key: arguments.real(key, value) for key, value in scalars.items()}
-        if not self._begun:
+        checked = {key: float(value) for key, value in scalars.items()}
+        if self._start is None:
             self.begin(step)
+        start = self._start or 0
+        name = f"{self._stage} {step}" if self._stage else ""
+        line = StepLine(step=start + step, time=0, scalars=dict(checked), name=name)
+        self._write(msgspec.structs.replace(line, stage=self._stage, start=start))
+
+    def _write(self, line: StepLine) -> None:
+        began, now = time.perf_counter(), time.time()
         figures = self._figures()
         self._scope.forget(free=False)
-        took = time.perf_counter() - began
-        self._writer.add(step, figures, time=now, took=took, scalars=checked, name=name)
+        self._writer.add(figures, msgspec.structs.replace(line, time=now), began=began)
         self.seconds += time.perf_counter() - began
 
     def _log(self, step: int, scalars: Mapping[str, float]) -> None:
         step = arguments.integer("step", step, least=0)
-        self._writer.log(step, dict(scalars), time=time.time())
+        self._writer.log((self._start or 0) + step, dict(scalars), time=time.time())
 
     def _figures(self) -> dict[str, Figure]:
         scope, found = self._scope, dict[str, Any]()

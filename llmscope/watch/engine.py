@@ -8,7 +8,7 @@ from dataclasses import replace
 from llmscope.engine.events import Ask, Event, Frame, Loaded, PassInfo, Request, Want
 from llmscope.figure import Figure
 from llmscope.replay.pane_map import PaneFigure
-from llmscope.watch.run_view import RunView, Slot
+from llmscope.watch.run_view import RecorderLike, RunView, Slot
 
 CURVE, LOGGED = "curve", "logged"
 """The keys of the panes of curves: of the number under the cursor, and of a logged scalar."""
@@ -23,6 +23,7 @@ class WatchEngine:
     Args:
         view: the run.
         panes: the slots of the panes by key, and how their figures depend on the cursor.
+        recorder: what records the run in this process; None if nothing does.
         post: called with each event.
     """
 
@@ -30,9 +31,11 @@ class WatchEngine:
         self,
         view: RunView,
         panes: Mapping[str, tuple[Slot, PaneFigure]],
+        recorder: RecorderLike | None,
         post: Callable[[Event], None],
     ) -> None:
         self._view, self._panes, self._post = view, panes, post
+        self._recorder = recorder
         self._slots = {slot.key: slot for slot in view.slots}
 
     def start(self) -> None:
@@ -72,5 +75,5 @@ class WatchEngine:
         return replace(pane, figure=figure).shown(want.focus, view.tokens(prompt))
 
     def close(self) -> bool:
-        """Do nothing, because there is no thread to end."""
-        return True
+        """Stop what records the run, if anything does; return False if that takes long."""
+        return self._recorder is None or self._recorder.close()

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 from llmscope.runs.reader import RunReader
 from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.run import stay
-from llmscope.watch.run_view import RunView
+from llmscope.watch.run_view import RecorderLike, RunView
 from llmscope.watch.screen import watch_app
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llmscope.draw.render_options import RenderOptions
     from llmscope.tui.terminal.bandwidth import Bandwidth
 
@@ -25,7 +23,7 @@ def run(
     look: RenderOptions,
     bandwidth: Bandwidth,
     debug: bool = False,
-    source: Callable[[], str] | None = None,
+    recorder: RecorderLike | None = None,
 ) -> int:
     """Run the app until the user quits; nothing is saved, because a run contains no work.
 
@@ -34,7 +32,7 @@ def run(
         look: the render options.
         bandwidth: what may be sent to the terminal.
         debug: print the full output of a crash.
-        source: see `watch_app`.
+        recorder: what records the run in this process; None if nothing does.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -44,5 +42,5 @@ def run(
     """
     gc.enable()
     view = RunView(runs)
-    app = watch_app(view, look=look, bandwidth=bandwidth, keymap=read_keymap(), source=source)
+    app = watch_app(view, look=look, bandwidth=bandwidth, keymap=read_keymap(), recorder=recorder)
     return stay(app, lambda: None, debug=debug)

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -41,6 +41,21 @@ class Slot:
     run: int
     lens: str
     number: int
+
+
+class RecorderLike(Protocol):
+    """What records a run while the screen shows it."""
+
+    @property
+    def doing(self) -> str:
+        """What it does now; empty once it is done."""
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """What failed, one line each."""
+
+    def close(self) -> bool:
+        """Stop; return False if that takes long."""
 
 
 class RunView:

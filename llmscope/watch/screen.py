@@ -27,11 +27,9 @@ from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.user_state import UserState
 from llmscope.watch.engine import CURVE, LOGGED, TIME, WatchEngine
 from llmscope.watch.run_bar import RunBar
-from llmscope.watch.run_view import RunView, Slot
+from llmscope.watch.run_view import RecorderLike, RunView, Slot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from llmscope.draw.render_options import RenderOptions
     from llmscope.runs.format import StepLine
     from llmscope.tui.host import Host
@@ -59,7 +57,7 @@ class Playing:
     """What the screen of a run does by itself: it follows the folder, and plays the steps."""
 
     view: RunView
-    source: Callable[[], str] = field(default=lambda: "")
+    recorder: RecorderLike | None = None
     timer: Timer | None = None
     told: set[str] = field(default_factory=set)
 
@@ -85,8 +83,9 @@ class Playing:
 
     def tell_flaws(self, host: Host) -> None:
         """Tell what is missing or damaged, once for each."""
-        for run in self.view.runs:
-            new = [said for said in run.flaws.values() if said not in self.told]
+        failures = () if self.recorder is None else self.recorder.failures
+        for flaws in (failures, *(tuple(run.flaws.values()) for run in self.view.runs)):
+            new = [said for said in flaws if said not in self.told]
             self.told.update(new)
             if new:
                 more = f" (and {len(new) - 1} more: see where from)" if len(new) > 1 else ""
@@ -170,9 +169,10 @@ class RunMode(Replay):
         moment = host.state.moment
         if moment is None or not host.screen_stack:
             return
-        view = self.playing.view
+        view, recorder = self.playing.view, self.playing.recorder
+        doing = "" if recorder is None else recorder.doing
         bar = host.screen_stack[0].query_one(RunBar)
-        bar.show(moment, *_bar(view, moment, self.playing.timer is not None, self.playing.source()))
+        bar.show(moment, *_bar(view, moment, self.playing.timer is not None, doing))
 
     def play(self, host: Host) -> None:
         """Play the steps, or stop."""
@@ -209,7 +209,7 @@ def watch_app(
     look: RenderOptions | None = None,
     bandwidth: Bandwidth = HIGH,
     keymap: Keymap | None = None,
-    source: Callable[[], str] | None = None,
+    recorder: RecorderLike | None = None,
 ) -> LlmscopeApp:
     """Return the app, ready to run.
 
@@ -218,8 +218,7 @@ def watch_app(
         look: render options; None asks the terminal.
         bandwidth: what may be sent to the terminal.
         keymap: the user's keys.
-        source: returns what records the run in this process, such as a checkpoint that is loaded;
-            empty if nothing does.
+        recorder: what records the run in this process; None if nothing does.
     """
     last = len(view.main.steps) - 1
     first = view.recorded(0, last)
@@ -235,7 +234,7 @@ def watch_app(
 
         return made_panes(view, at_step, over, look)
 
-    playing = Playing(view, source or (lambda: ""))
+    playing = Playing(view, recorder)
     mode = RunMode(
         about=first.about,
         command=None,
@@ -246,7 +245,7 @@ def watch_app(
         facts=(),
     )
     app = LlmscopeApp(
-        partial(WatchEngine, view, at_step),
+        partial(WatchEngine, view, at_step, recorder),
         spec=first.info.spec,
         prompt=first.text,
         look=look,

@@ -1,25 +1,72 @@
-"""`llmscope watch`: show a run of a training on the screen, live or later, without the model."""
+"""`llmscope watch`: show a training on the screen, step by step, or a row of checkpoints."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from llmscope.cli import completion
 from llmscope.cli.options import shared
+from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.training.checkpoints import Checkpoint, CheckpointRecorder
+
+PROMPTS = (
+    "The capital of France is",
+    "When Mary and John went to the store, John gave a drink to",
+    "one two three four five six one two three four",
+)
+"""The prompts of checkpoints if none are given."""
 
 
+@grouped
 def watch(
+    *,
     runs: Annotated[
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="The folder that llmscope.training writes, or builtin:town-run. Two runs of the "
-            "same prompts are shown beside each other.",
+            help="A folder that llmscope.training writes, or builtin:town-run. Two runs of the "
+            "same prompts are shown beside each other. Or a Trainer's folder with checkpoint-… "
+            "folders in it; or a model, with --revisions.",
         ),
     ],
+    revisions: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Record these revisions of the model, in a row.")
+    ] = "",
+    prompt: Annotated[
+        list[str] | None,
+        typer.Option(help="A prompt to record on each checkpoint. Repeat for several."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="The target of a prompt, in the order of --prompt."),
+    ] = None,
+    lens: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A lens to record on each checkpoint: NAME or NAME:MODE. Repeat for several.",
+            autocompletion=completion.lenses,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Keep the run here instead of in the cache."),
+    ] = None,
+    export: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Write the run as Parquet tables, and show nothing."),
+    ] = None,
+    hardware: HardwareOptions,
     theme: shared.ScreenTheme = None,
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
@@ -28,13 +75,120 @@ def watch(
 ) -> None:
     """Watch a training: what lenses show of some prompts, step by step, also while it grows.
 
-    It needs neither the model nor torch.
+    It needs neither the model nor torch, except for checkpoints: each is loaded in turn, recorded,
+    and let go; what was recorded once is kept in the cache.
     """
     with reported(debug):
         usage(len(runs) <= 2, "at most two runs can be shown beside each other", "RUN")
+        usage(len(runs) == 1 or not revisions, "--revisions takes one model", "--revisions")
         tier = shared.tier(color)
-        from llmscope.cli.launch import watch as show
+        checkpoints = _checkpoints(runs[0], revisions) if len(runs) == 1 else []
+        own = {"--prompt": prompt, "--target": target, "--lens": lens, "--out": out}
+        for name, given in own.items():
+            usage(
+                bool(checkpoints) or not given, "a run holds its own: it is for checkpoints", name
+            )
+        usage(len(target or ()) <= len(prompt or ()), "each target needs a --prompt", "--target")
+        look: dict[str, Any] = {"theme": theme, "tier": tier, "ascii": ascii}
+        recorder = None
+        folders = tuple(runs)
+        if checkpoints:
+            recorder = _recorder(checkpoints, prompt, target, lens, out, hardware)
+            folders = (str(recorder.folder),)
+        if export is not None:
+            if recorder is not None:
+                recorder.start()
+                recorder.wait_for_first(_note)
+                recorder.wait()
+                for failure in recorder.failures:
+                    _note(failure)
+            _export(folders, export)
+            return
+        raise typer.Exit(_show(folders, recorder, debug=debug, bandwidth=bandwidth, **look))
 
-        raise typer.Exit(
-            show(tuple(runs), theme=theme, tier=tier, ascii=ascii, bandwidth=bandwidth, debug=debug)
-        )
+
+def watch_checkpoints(folder: str, **look: Any) -> int:
+    """Watch a Trainer's folder with the default prompts and lenses; return the exit code.
+
+    Raises:
+        ScopeError: it is neither that nor a run.
+    """
+    checkpoints = _checkpoints(folder, "")
+    if not checkpoints:
+        return _show((folder,), None, **look)
+    recorder = _recorder(checkpoints, None, None, None, None, HardwareOptions())
+    return _show((str(recorder.folder),), recorder, **look)
+
+
+def _show(folders: tuple[str, ...], recorder: CheckpointRecorder | None, **look: Any) -> int:
+    from llmscope.cli.launch import screen_options, watch
+
+    if recorder is not None:
+        screen_options(None, None, None, "auto", instead="--export FOLDER")  # refuse at once
+        recorder.start()
+        try:
+            recorder.wait_for_first(_note)
+        except BaseException:
+            if not recorder.close():
+                sys.stdout.flush()
+            raise
+    return watch(folders, recorder=recorder, **look)
+
+
+def _checkpoints(named: str, revisions: str) -> list[Checkpoint]:
+    """Return the checkpoints that the arguments name; none for a run."""
+    if not revisions and not os.path.isdir(named):
+        return []
+    from llmscope.runs.format import INFO
+
+    if not revisions and os.path.exists(os.path.join(named, INFO)):
+        return []
+    from llmscope.training import checkpoints
+
+    if revisions:
+        return checkpoints.revisions_of(named, revisions.split(","))
+    folder = Path(named)
+    return checkpoints.saved_in(folder) if checkpoints.is_checkpoints(folder) else []
+
+
+def _recorder(
+    found: list[Checkpoint],
+    prompt: list[str] | None,
+    target: list[str] | None,
+    lens: list[str] | None,
+    out: Path | None,
+    hardware: HardwareOptions,
+) -> CheckpointRecorder:
+    from llmscope.training.checkpoints import CheckpointRecorder, cached_run, with_targets
+    from llmscope.training.questions import DEFAULT_LENSES, read_lenses
+
+    prompts = with_targets(prompt or list(PROMPTS), target or [])
+    lenses = tuple(lens or DEFAULT_LENSES)
+    try:
+        read_lenses(lenses)
+    except ValueError as error:
+        raise typer.BadParameter(display_text(str(error)), param_hint="--lens") from None
+    options = hardware.loader(None).options
+    folder = out or cached_run(found, prompts, lenses, options)
+    return CheckpointRecorder(
+        folder, found, lambda spec: hardware.loader(spec)(None), prompts, lenses
+    )
+
+
+def _export(folders: tuple[str, ...], out: Path) -> None:
+    from llmscope.runs.parquet import export
+    from llmscope.runs.reader import RunReader
+    from llmscope.runs.shipped import run_folder
+
+    if len(folders) > 1:
+        raise ScopeError("--export takes one run", "one after the other")
+    run = RunReader(run_folder(folders[0]))
+    for path in export(run, out):
+        typer.echo(display_text(str(path)))
+    for said in run.flaws.values():
+        _note(said)
+
+
+def _note(said: str) -> None:
+    if said:
+        typer.echo(f"note: {display_text(said)}", err=True)

@@ -1,0 +1,54 @@
+"""A copy of a model in memory as it is now, to hold what it becomes against."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from llmscope.models.anatomy import find
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.variants import Variants
+
+HOOKS = (
+    *("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"),
+    *("_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs"),
+    "_forward_hooks_always_called",
+)
+
+
+def frozen_copy(subject: LoadedModel) -> LoadedModel:
+    """Return a copy of a model in its present state, in evaluation mode and without adapters.
+
+    Parameters that take no gradient are shared and not copied, since a training leaves them: for a
+    model with a LoRA that is all of it. The copy has no hooks of its own, and no forward method
+    that a library put on the model, since that would run the original.
+
+    Raises:
+        TypeError, RuntimeError: a part of the model cannot be copied.
+    """
+    memo: dict[int, Any] = {
+        id(one): one for one in subject.model.parameters() if not one.requires_grad
+    }
+    model = copy.deepcopy(subject.model, memo)
+    for module in list(model.modules()):
+        for name in HOOKS:
+            getattr(module, name, {}).clear()
+        vars(module).pop("forward", None)
+    _without_adapters(model)
+    for parameter in model.parameters():
+        parameter.requires_grad_(parameter.requires_grad and id(parameter) not in memo)
+    model.eval()
+    return replace(
+        subject, model=model, anatomy=find(model), adapter=None, origin=None, adapted=Variants()
+    )
+
+
+def _without_adapters(model: nn.Module) -> None:
+    """Put the base layer in the place of each layer of an adapter."""
+    for name, module in list(model.named_modules()):
+        if name and callable(getattr(module, "get_base_layer", None)):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.get_base_layer())

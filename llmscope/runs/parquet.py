@@ -1,0 +1,200 @@
+"""Write a run as Parquet: a table of its steps, one of its scalars, and one for each lens."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Axis, Figure
+from llmscope.runs.format import RunFigure, StepLine, shown
+from llmscope.runs.reader import RunReader
+
+STEPS_IN_GROUP = 64
+"""Steps of a row group."""
+
+
+def export(run: RunReader, folder: Path) -> list[Path]:
+    """Write a run as Parquet files with typed columns.
+
+    - `steps.parquet`: step (int64), name, stage, time (UTC), took (seconds), shard.
+    - `scalars.parquet`: step, name, value (float64), in long form.
+    - `prompts.parquet`: prompt (int32), text, target, versus_prompt.
+    - `LENS.MODE.parquet`: one row for each value: step, prompt (null for a figure of the model
+      alone), for each axis NAME (int32, the position) and NAME_label, value (float32), and each
+      array of the figure that has a number for every value, such as `ids` or `ranks`; unit,
+      status and reason of the verdict.
+
+    A step whose shard is damaged has no rows in the tables of lenses.
+
+    Returns:
+        The files.
+
+    Raises:
+        ScopeError: pyarrow is not installed, or the folder holds something or cannot be written.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise ScopeError("Parquet needs pyarrow", "pip install pyarrow") from None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise ScopeError(f"{shown(folder)} is not empty", "another folder")
+        written = [_steps(run, folder), _scalars(run, folder), _prompts(run, folder)]
+        groups: dict[tuple[str, str], list[RunFigure]] = {}
+        for one in run.info.figures:
+            groups.setdefault((one.lens, one.mode), []).append(one)
+        for (lens, mode), figures in groups.items():
+            name = re.sub(r"[^\w.-]", "_", f"{lens}.{mode}" if mode else lens)
+            path = folder / f"{name}.parquet"
+            if _lens(run, figures, path):
+                written.append(path)
+    except OSError as error:
+        raise ScopeError(f"cannot write {shown(folder)}: {error.strerror}", "another") from error
+    return written
+
+
+def _write(path: Path, columns: dict[str, Any]) -> Path:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    return path
+
+
+def _steps(run: RunReader, folder: Path) -> Path:
+    import pyarrow
+
+    steps = run.steps
+    times = [round(1e6 * one.time) for one in steps]
+    return _write(
+        folder / "steps.parquet",
+        {
+            "step": pyarrow.array([one.step for one in steps], pyarrow.int64()),
+            "name": pyarrow.array([one.name or None for one in steps], pyarrow.string()),
+            "stage": pyarrow.array([one.stage or None for one in steps], pyarrow.string()),
+            "time": pyarrow.array(times, pyarrow.timestamp("us", "UTC")),
+            "took": pyarrow.array([one.took for one in steps], pyarrow.float64()),
+            "shard": pyarrow.array([one.shard for one in steps], pyarrow.string()),
+        },
+    )
+
+
+def _scalars(run: RunReader, folder: Path) -> Path:
+    import pyarrow
+
+    rows = [(step, name, value) for step, some in run.logs for name, value in some.items()]
+    return _write(
+        folder / "scalars.parquet",
+        {
+            "step": pyarrow.array([one[0] for one in rows], pyarrow.int64()),
+            "name": pyarrow.array([one[1] for one in rows], pyarrow.string()),
+            "value": pyarrow.array([one[2] for one in rows], pyarrow.float64()),
+        },
+    )
+
+
+def _prompts(run: RunReader, folder: Path) -> Path:
+    import pyarrow
+
+    prompts = run.info.prompts
+    text = pyarrow.string()
+    return _write(
+        folder / "prompts.parquet",
+        {
+            "prompt": pyarrow.array(range(len(prompts)), pyarrow.int32()),
+            "text": pyarrow.array([one.text for one in prompts], text),
+            "ids": pyarrow.array(
+                [list(one.ids) for one in prompts], pyarrow.list_(pyarrow.int64())
+            ),
+            "target": pyarrow.array([one.target for one in prompts], text),
+            "versus_prompt": pyarrow.array([one.versus_prompt for one in prompts], text),
+        },
+    )
+
+
+def _lens(run: RunReader, figures: list[RunFigure], path: Path) -> bool:
+    """Write the table of a lens, a row group at a time; return whether there is any row."""
+    import pyarrow
+    import pyarrow.parquet
+
+    writer: Any = None
+    schema: Any = None
+    try:
+        for at in range(0, len(run.steps), STEPS_IN_GROUP):
+            some = run.steps[at : at + STEPS_IN_GROUP]
+            tables = [pyarrow.table(one) for one in _tables(run, figures, some)]
+            if not tables:
+                continue
+            if writer is None:
+                schema = pyarrow.unify_schemas([one.schema for one in tables])
+                writer = pyarrow.parquet.ParquetWriter(path, schema)
+            for table in tables:
+                for field in schema:
+                    if field.name not in table.column_names:
+                        nulls = pyarrow.nulls(len(table), field.type)
+                        table = table.append_column(field, nulls)
+                writer.write_table(table.select(schema.names).cast(schema))
+    finally:
+        if writer is not None:
+            writer.close()
+    return writer is not None
+
+
+def _tables(
+    run: RunReader, figures: list[RunFigure], steps: list[StepLine]
+) -> Iterator[dict[str, Any]]:
+    for step in steps:
+        found = run.figures(step)
+        for one in figures:
+            figure = found[one.key]
+            if figure.axes and figure.values.size:
+                yield _rows(figure, one, step)
+
+
+def _rows(figure: Figure, one: RunFigure, step: StepLine) -> dict[str, Any]:
+    import pyarrow
+
+    count = figure.values.size
+    columns: dict[str, Any] = {
+        "step": pyarrow.array(np.full(count, step.step, np.int64)),
+        "prompt": pyarrow.array(
+            np.full(count, -1 if one.prompt is None else one.prompt, np.int32),
+            mask=np.full(count, one.prompt is None),
+        ),
+    }
+    for index, axis in enumerate(figure.axes):
+        places = _along(figure, index, np.arange(len(axis), dtype=np.int32))
+        columns[axis.name] = pyarrow.array(_positions(axis)[places])
+        labels = pyarrow.array(list(axis.labels), pyarrow.string())
+        columns[f"{axis.name}_label"] = labels.take(pyarrow.array(places))
+    columns["value"] = pyarrow.array(figure.values.ravel())
+    for name, value in figure.extra.items():
+        array = np.asarray(value) if isinstance(value, np.ndarray) else None
+        if array is not None and array.shape == figure.values.shape and name not in columns:
+            columns[name] = pyarrow.array(array.ravel())
+    text = pyarrow.string()
+    for name, said in (
+        ("unit", figure.unit),
+        ("status", figure.verdict.status),
+        ("reason", figure.verdict.reason or None),
+    ):
+        columns[name] = pyarrow.array([said] * count, text)
+    return columns
+
+
+def _along(figure: Figure, index: int, values: NDArray[Any]) -> NDArray[Any]:
+    """Return the index on one axis of each value of a figure, in order."""
+    shape = [1] * figure.values.ndim
+    shape[index] = -1
+    return np.broadcast_to(values.reshape(shape), figure.values.shape).ravel()
+
+
+def _positions(axis: Axis) -> NDArray[np.int32]:
+    return np.arange(len(axis), dtype=np.int32) * axis.step + axis.start
