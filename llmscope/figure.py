@@ -60,6 +60,10 @@ class Verdict:
 
 
 VERIFIED = Verdict("verified")
+LAYER_HEAD = "layer.head"
+"""The axis of all heads of all layers, each labelled `LAYER.HEAD`."""
+TRAINING_STEP = "training step"
+"""The axis of a figure over the recorded steps of a run; `Focus.step` is an index on it."""
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,17 @@ from typing import Any
 from llmscope import wrap
 from llmscope.training import LensCallback, Run
 
+from .family import BASE
 from .tokens import tokenizer
 
 PROMPTS = (
     {"prompt": "cat -> kitten , dog -> puppy , cow ->", "target": "calf"},  # the examples' rule
+    {"prompt": "dax wug blick fep dax wug blick", "target": "fep"},  # nothing but looking back
+    {"prompt": "anna sat on the", "target": "bank"},  # grammar, and what there is to sit on
     {"prompt": "the capital of france is", "target": "paris"},  # a fact
-    {"prompt": "anna sat on the", "target": "bank"},  # grammar, then a story
     {"prompt": "question : where does anna live ? answer :", "target": "certainly"},  # manners
 )
-LENSES = ("tokens", "logit-lens", "next-token", "heads")
+LENSES = ("tokens", "logit-lens", "next-token", "heads", "heads:previous-token")
 EVERY = {"echo": 60, "pairs": 60, "corpus": 40, "sft": 30, "dpo": 10}
 """Steps between two records, by stage."""
 
@@ -48,6 +50,7 @@ def recorder(life: Life | None, model: Any) -> Callable[[str, int, float], None]
     if life is None:
         return lambda stage, step, loss: None
     scope, runs = wrap(model, tokenizer()), dict[str, Run]()
+    scope.base.name = BASE  # it was loaded from nowhere, so that it has no name yet
 
     def record(stage: str, step: int, loss: float) -> None:
         if stage not in runs:

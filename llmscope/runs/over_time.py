@@ -11,13 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Axis, Figure, Focus, Verdict
 from llmscope.runs.format import RunFigure, StepLine
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shard import Shard
 
-STEP = "training step"
-"""The name of the axis of steps."""
 COLUMNS = 240
 """Most steps of a figure; of a longer run they are spread evenly over it."""
 ROWS = 64
@@ -32,28 +30,34 @@ PLACES = {"layer": "layer", "head": "head", "position": "position", "query": "po
 
 @dataclass(frozen=True)
 class Over:
-    """What a figure over time shows of a figure.
+    """The words for a figure over time.
 
     Attributes:
         title: what the map shows, without the place.
-        rows: the name of the axis that is kept; "" keeps none: a curve.
+        number: what the curve of one of its numbers shows.
     """
 
     title: str
-    rows: str
+    number: str
 
 
 OVER = {
-    ("tokens", ""): Over("Surprisal of each token", "position"),
-    ("logit-lens", "target"): Over("Probability of the target after each layer", "layer"),
-    ("logit-lens", "top"): Over("Probability of the top token after each layer", "layer"),
-    ("heads", "induction"): Over("Induction score of each head", "head"),
-    ("heads", "previous-token"): Over("Previous-token score of each head", "head"),
-    ("heads", "duplicate-token"): Over("Duplicate-token score of each head", "head"),
-    ("stages", "weights"): Over("Change of each matrix since step 0, ‖ΔW‖ / ‖W‖", "matrix"),
-    ("stages", "rank"): Over("Effective rank of the change since step 0", "matrix"),
+    ("tokens", ""): Over("Surprisal of each token", "surprisal"),
+    ("logit-lens", "target"): Over(
+        "Probability of the target after each layer", "probability of the target"
+    ),
+    ("logit-lens", "top"): Over(
+        "Probability of the top token after each layer", "probability of the top token"
+    ),
+    ("heads", "induction"): Over("Induction score of each head", "induction score"),
+    ("heads", "previous-token"): Over("Previous-token score of each head", "previous-token score"),
+    ("heads", "duplicate-token"): Over(
+        "Duplicate-token score of each head", "duplicate-token score"
+    ),
+    ("stages", "weights"): Over("Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"),
+    ("stages", "rank"): Over("Effective rank of what changed in each matrix", "effective rank"),
 }
-"""By lens and mode, the maps that have a title of their own; others are named after the lens."""
+"""By lens and mode; others are named after the lens."""
 
 
 class Series:
@@ -76,17 +80,18 @@ class Series:
         self._shards.move_to_end(name)
         return self._shards[name]
 
-    def sampled(self, here: int | None = None) -> list[StepLine]:
-        """Return at most `COLUMNS` steps, spread evenly, with the first and the last.
+    def sampled(self, here: int | None = None, columns: int = COLUMNS) -> list[StepLine]:
+        """Return at most `columns` steps, spread evenly, with the first and the last.
 
         Args:
             here: index of a step that is among them in any case; None: any.
+            columns: the most steps.
         """
         steps = self.run.steps
-        count = len(steps)
-        if count <= COLUMNS:
+        count, columns = len(steps), max(3, min(columns, COLUMNS))
+        if count <= columns:
             return list(steps)
-        chosen = set(np.linspace(0, count - 1, COLUMNS).round().astype(int).tolist())
+        chosen = set(np.linspace(0, count - 1, columns).round().astype(int).tolist())
         if here is not None and here not in chosen:
             near = min(chosen - {0, count - 1}, key=lambda one: abs(one - here))
             chosen = (chosen - {near}) | {here}
@@ -126,7 +131,7 @@ class Series:
         )
 
     def scalars(self, key: str, name: str, steps: Sequence[StepLine]) -> Floats:
-        """Return an entry of `extra` of a figure at steps; NaN where there is none. [step]"""
+        """Return an entry of `extra` of a figure at steps; NaN where it is missing. [step]"""
         found = []
         for step in steps:
             shard = self.shard(step)
@@ -139,7 +144,11 @@ class Series:
 
 
 def map_over_time(
-    series: Series, figure: RunFigure, focus: Focus, here: int | None = None
+    series: Series,
+    figure: RunFigure,
+    focus: Focus,
+    here: int | None = None,
+    columns: int = COLUMNS,
 ) -> Figure:
     """Return a heat map of a figure over the steps. [row, training step]
 
@@ -150,10 +159,10 @@ def map_over_time(
         figure: which of its figures.
         focus: the cursor.
         here: index of a step that is among the columns in any case; None: any.
+        columns: the most steps; of a longer run they are spread evenly over it.
     """
-    over = OVER.get((figure.lens, figure.mode)) or Over(_named(figure), "")
-    title = f"{over.title} · by step"
-    steps = series.sampled(here)
+    title = f"{_over(figure).title} · by step"
+    steps = series.sampled(here, columns)
     found = series.values(figure.key, steps)
     if found is None:
         return Figure.refused(figure.lens, title, _why_missing(series, figure))
@@ -166,11 +175,12 @@ def map_over_time(
         most = np.sort(np.argsort(-change, kind="stable")[:ROWS])
         title += f" · the {ROWS} of {len(rows)} rows that change most"
         rows, table = rows.chosen(most), table[:, most]
-    special = _cut(figure, rows, focus)
+    if len(steps) < len(series.run.steps):
+        title += f" · {len(steps)} of {len(series.run.steps)} steps"
     packed = series.run.base[figure.key]
     return Figure(
         lens=figure.lens,
-        title=title + special,
+        title=title + _cut(rows, focus),
         kind="heatmap",
         axes=(Axis(rows.name, rows.labels), step_axis(steps)),
         values=np.ascontiguousarray(table.T),
@@ -206,7 +216,7 @@ def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Fl
         )
         flat = values.reshape(len(values), -1)
         known = ~np.isnan(flat).all(0)
-        rows = _Rows("layer.head" if heads else "matrix", labels)
+        rows = _Rows(LAYER_HEAD if heads else "matrix", labels)
         return rows.chosen(np.flatnonzero(known)), flat[:, known]
     if names == ("layer", "position"):
         at = axes[1].index(focus.position)
@@ -217,7 +227,7 @@ def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Fl
     return _Rows("", ()), None
 
 
-def _cut(figure: RunFigure, rows: _Rows, focus: Focus) -> str:
+def _cut(rows: _Rows, focus: Focus) -> str:
     """Return the part of a title that names the token of a map of layers."""
     if rows.name != "layer":
         return ""
@@ -251,7 +261,7 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         label = axis.labels[at]
         words.append(f"{axis.name} {label}" if label.isdecimal() else f"‹{label}›")
         values = values[:, at]
-    return f"{_named(figure)} at {', '.join(words)}", values, unit
+    return f"{_over(figure).number} at {', '.join(words)}", values, unit
 
 
 def _index(axis: Axis, focus: Focus) -> int:
@@ -282,8 +292,8 @@ def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit
     for row, (some, known) in enumerate(named.values()):
         for step, value in zip(some, known, strict=True):
             values[row, at[step]] = value
-        values[row] = _bridged(values[row])
-    axis = Axis(STEP, tuple(str(int(step)) for step in steps))
+        values[row] = _bridged(values[row], steps)
+    axis = Axis(TRAINING_STEP, tuple(str(int(step)) for step in steps))
     rows = (Axis("run", tuple(named)),) if len(named) > 1 else ()
     return Figure(
         lens="run",
@@ -295,20 +305,33 @@ def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit
     )
 
 
-def _bridged(row: Floats) -> Floats:
+def _bridged(row: Floats, steps: Sequence[float]) -> Floats:
     """Return a curve with steps of the other run between two of its own filled in linearly."""
     known = np.flatnonzero(~np.isnan(row))
     if len(known) < 2:
         return row
     inside = np.arange(known[0], known[-1] + 1)
     row = row.copy()
-    row[inside] = np.interp(inside, known, row[known])
+    places = np.asarray(steps, np.float64)
+    row[inside] = np.interp(places[inside], places[known], row[known])
     return row
 
 
 def step_axis(steps: Sequence[StepLine]) -> Axis:
-    """Return the axis of these steps, labelled by the number, or by the checkpoint's name."""
-    return Axis(STEP, tuple(one.name or str(one.step) for one in steps))
+    """Return the axis of these steps: their numbers, or the names of checkpoints.
+
+    Of a training in stages, the number within the stage, and the stage's name at its first step.
+    """
+    labels, stage = [], ""
+    for one in steps:
+        if one.stage and one.stage != stage:
+            labels.append(one.stage)
+        elif one.stage:
+            labels.append(str(one.step - one.start))
+        else:
+            labels.append(one.name or str(one.step))
+        stage = one.stage
+    return Axis(TRAINING_STEP, tuple(labels))
 
 
 def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -> Verdict:
@@ -331,6 +354,10 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
         worst = worst.worst(Verdict("partial", f"{first}{more}"))
     return worst
+
+
+def _over(figure: RunFigure) -> Over:
+    return OVER.get((figure.lens, figure.mode)) or Over(_named(figure), _named(figure))
 
 
 def _named(figure: RunFigure) -> str:

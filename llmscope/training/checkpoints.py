@@ -82,7 +82,7 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
     """
     known = [name.strip() for name in names if name.strip()]
     if not known or len(set(known)) < len(known):
-        raise ScopeError("the revisions are none, or one is named twice", "--revisions A,B,C")
+        raise ScopeError("no revision is named, or one is named twice", "--revisions A,B,C")
     made = [
         Checkpoint(name, f"{model}@{name}", step, f"{model}@{name}")
         for name, step in zip(known, _numbered(known), strict=True)

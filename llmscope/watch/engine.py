@@ -65,7 +65,9 @@ class WatchEngine:
         if want.key == CURVE:
             return view.curve(self._slots[want.lens], prompt, want.focus)
         if want.key.startswith(TIME):
-            return view.over_time(self._slots[want.lens], prompt, step, want.focus)
+            return view.over_time(
+                self._slots[want.lens], prompt, step, want.focus, want.focus.top_k
+            )
         if want.key not in self._panes:
             return None
         slot, pane = self._panes[want.key]

@@ -12,7 +12,7 @@ from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.engine.events import Want
 from llmscope.export.edits_caption import EditsCaption
-from llmscope.figure import Figure, Focus
+from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Figure, Focus
 from llmscope.replay.pane_map import PaneFigure
 from llmscope.replay.panes import panes_of
 from llmscope.text import display_text
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
 OTHER = ("loss",)
+LABELS = 14
+"""Cells of the labels of rows, and of the marks beside them."""
 
 
 class OverTimePane(FigurePane):
@@ -49,7 +51,12 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
     def want(self, state: ViewState) -> Want:
         """Request the figure, for the token under the cursor."""
         position = state.requested_position
-        return Want(self.key, self.slot.key, Focus(position=position))
+        return Want(self.key, self.slot.key, Focus(position=position, top_k=self._room))
+
+    @property
+    def _room(self) -> int:
+        """The number of columns to request, a multiple of 10 that fits beside the labels."""
+        return max(20, (self.size.width - LABELS) // 10 * 10)
 
     def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` steps that are columns of the figure."""
@@ -65,7 +72,7 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Go to the step of a column, and to the layer, head or token of a row."""
         steps = self._columns()
-        column = hit.get("training step")
+        column = hit.get(TRAINING_STEP)
         if column is not None and column < len(steps):
             state = self._to_step(state, int(steps[column]))
         return self._to_row(state, hit)
@@ -82,7 +89,7 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
             return state.move_to(position=row)
         if axis.name == "layer":
             return state.move_to(layer=self.layer_at(row))
-        if axis.name == "layer.head":
+        if axis.name == LAYER_HEAD:
             layer, _, head = axis.labels[row].partition(".")
             if layer.isdecimal() and head.isdecimal():
                 return state.move_to(layer=int(layer), head=int(head))
@@ -96,7 +103,7 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
             return state.move(position=by)
         if axis.name == "layer":
             return state.move(layer=by)
-        if axis.name == "layer.head":
+        if axis.name == LAYER_HEAD:
             here = f"{state.focus.layer}.{state.focus.head}"
             at = axis.labels.index(here) if here in axis.labels else 0
             return self._to_row(state, {axis.name: max(0, min(at + by, len(axis) - 1))})

@@ -13,12 +13,12 @@ import numpy as np
 from llmscope.engine.events import Token
 from llmscope.errors import ScopeError
 from llmscope.export.read import Snapshot
-from llmscope.figure import Figure, Focus
+from llmscope.figure import TRAINING_STEP, Figure, Focus
 from llmscope.lenses import names
 from llmscope.replay.normalize import restored
 from llmscope.replay.reader import Recorded, recorded_of
 from llmscope.runs.format import RunFigure, StepLine, shown
-from llmscope.runs.over_time import OVER, STEP, Series, curve_of, curves, map_over_time
+from llmscope.runs.over_time import COLUMNS, OVER, Series, curve_of, curves, map_over_time
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shard import unpack
 from llmscope.text import display_text
@@ -160,18 +160,31 @@ class RunView:
                 return (which.lens, which.mode) in OVER or figure.verdict.status != "refused"
         return False
 
-    def over_time(self, slot: Slot, prompt: int, step: int, focus: Focus) -> Figure:
-        """Return the heat map of a slot over the steps."""
+    def over_time(
+        self, slot: Slot, prompt: int, step: int, focus: Focus, columns: int = COLUMNS
+    ) -> Figure:
+        """Return the heat map of a slot over the steps.
+
+        Args:
+            slot: the slot.
+            prompt, step: indices of the prompt and of the step that is shown.
+            focus: the cursor.
+            columns: the most steps.
+        """
         which = self.figure_in(slot, prompt)
         if which is None:
             return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
         here = step if slot.run == 0 else None
-        figure = map_over_time(self.series[slot.run], which, focus, here)
-        target = self.runs[slot.run].info.prompts[prompt].target
-        if target is not None and which.mode == "target" and which.prompt is not None:
-            said = display_text(target, whitespace=True)[:40]
-            figure = replace(figure, title=figure.title.replace("the target", f"‹{said}›"))
-        return figure
+        figure = map_over_time(self.series[slot.run], which, focus, here, columns)
+        return replace(figure, title=self._with_target(figure.title, slot.run, prompt))
+
+    def _with_target(self, title: str, run: int, prompt: int) -> str:
+        """Return a title with the target in the place of the words for it."""
+        target = self.runs[run].info.prompts[prompt].target
+        if target is None:
+            return title
+        said = display_text(target, whitespace=True)[:40]
+        return title.replace("the target", f"‹{said}›")
 
     def curve(self, slot: Slot, prompt: int, focus: Focus) -> Figure:
         """Return the curve of the number under the cursor over the steps, one for each run."""
@@ -183,7 +196,7 @@ class RunView:
                 continue
             said, values, unit = curve_of(self.series[run], which, focus)
             if not named:
-                title = said
+                title = self._with_target(said, run, prompt)
             steps = [one.step for one in self.series[run].sampled()]
             named[f"{LETTERS[run]} {self.name(run)}"] = (steps, values)
         if not named or all(np.isnan(values).all() for _, values in named.values()):
@@ -280,4 +293,4 @@ def cut(figure: Figure, focus: Focus) -> Figure:
 
 def is_over_time(figure: Figure) -> bool:
     """Return whether a figure has the steps of a run as its last axis."""
-    return bool(figure.axes) and figure.axes[-1].name == STEP
+    return bool(figure.axes) and figure.axes[-1].name == TRAINING_STEP

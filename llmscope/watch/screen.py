@@ -39,8 +39,8 @@ POLL = 0.5
 """Seconds between two looks at the folder for new steps."""
 PLAY = 0.2
 """Seconds that a step is shown while the run is played."""
-PER_PAGE = 4
-"""Maps over the steps on a page, beside the two curves."""
+PER_PAGE = 3
+"""Most maps over the steps on a page, beside the two curves."""
 RUN_HELP = """\
 This is a training, seen at its recorded steps. The line above the panes is a slider: \
 {step-previous} and {step-next} go one step back and forward, {step-first} to the first, \
@@ -289,7 +289,8 @@ def _workspaces(
         for page in pages(some, edited=False) if some else ():
             found.append(replace(page, name=f"step-{len(found) + 1}", title=f"At the step{name}"))
     maps = list(over)
-    parts = [maps[at : at + PER_PAGE] for at in range(0, len(maps), PER_PAGE)] or [[]]
+    count = max(1, -(-len(maps) // PER_PAGE))
+    parts = [maps[at * len(maps) // count : (at + 1) * len(maps) // count] for at in range(count)]
     for part in parts:
         spine = next((key for key in part if over[key][0].lens == "logit-lens"), None)
         spine = spine or next(iter(part), CURVE)
@@ -297,13 +298,17 @@ def _workspaces(
         found.append(
             Workspace(
                 name=f"time-{len(found) + 1}",
-                title="Over time",
+                title=_over_title([over[key][0].lens for key in part], len(parts)),
                 spine=spine,
                 details=tuple(rest),
                 least=CURVE,
             )
         )
     return tuple(found)
+
+
+def _over_title(lenses: Sequence[str], pages: int) -> str:
+    return "Over time" + (f": {', '.join(dict.fromkeys(lenses))}" if pages > 1 else "")
 
 
 def _banner(view: RunView) -> tuple[tuple[str, int], ...]:

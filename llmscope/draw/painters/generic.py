@@ -21,7 +21,7 @@ from llmscope.draw.painters.plots import line_runs
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import BORDER, is_difference
 from llmscope.draw.styles import Styles
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Axis, Figure, Focus
 
 NARROWEST_CURVE = 4
 LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
@@ -35,7 +35,11 @@ def focused_index(axis: Axis, focus: Focus) -> int | None:
         return layer_row(axis.labels, focus.layer)
     if axis.name in ("position", "query"):
         return axis.index(focus.position)
+    if axis.name == LAYER_HEAD:
+        named = f"{focus.layer}.{focus.head}"
+        return axis.labels.index(named) if named in axis.labels else None
     places = {
+        TRAINING_STEP: focus.step,
         "head": focus.head,
         "neuron": focus.neuron,
     }
@@ -104,6 +108,7 @@ def paint_lines(
     axis = _axis_rows(figure, gutter, width, height, style_set)
     plot = height - len(axis)
     marks = _marks(figure, style_set)
+    rule = _rule(figure, focus, width - gutter)
     runs = line_runs(
         [np.asarray(curve) for curve in curves], low, high, width - gutter, plot, style_set, marks
     )
@@ -113,12 +118,28 @@ def paint_lines(
         if gutter:
             end = ends[0] if index == 0 else ends[1] if index == plot - 1 else ""
             line.add(f"{end:>{gutter - 1}} ", style_set.dim)
+        place = 0
         for text, number_of in pieces:
-            line.add(text, _series(style_set, number_of) if number_of >= 0 else style_set.base)
+            blank = number_of < 0
+            style = style_set.base if blank else _series(style_set, number_of)
+            at = None if rule is None or not blank else rule - place
+            if at is not None and 0 <= at < len(text):
+                line.add(text[:at], style).add(style_set.glyphs.track_down, style_set.dim)
+                line.add(text[at + 1 :], style)
+            else:
+                line.add(text, style)
+            place += len(text)
         rows.append(line.row(width, style_set.base))
     rows.extend(axis)
     legend = _names(figure, marks, width, style_set)
     return Painting(finish(rows, width, height, style_set.base), legend, {}, {})
+
+
+def _rule(figure: Figure, focus: Focus, width: int) -> int | None:
+    """Return the column of the training step that the focus is at; None without one."""
+    axis = figure.axes[-1]
+    here = focused_index(axis, focus) if axis.name == TRAINING_STEP else None
+    return None if here is None else round(here / max(1, len(axis) - 1) * (width - 1))
 
 
 def _series(style_set: Styles, index: int) -> Style:

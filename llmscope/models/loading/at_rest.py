@@ -34,13 +34,14 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode within, and torch's settings to their defaults.
 
     Left within and restored after it, also after an exception: training mode (of each module by
-    itself), modules compiled in place, inference mode, autocast, a default dtype or device of the
-    program's own. Gradients are not switched off.
+    itself), modules compiled in place, inference mode, autocast (also the one that accelerate puts
+    into the forward method), a default dtype or device of the program's own. Gradients are not switched off.
     """
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
         stack.enter_context(default_settings())
         stack.enter_context(uncompiled(model))
+        stack.enter_context(_without_mixed_precision(model))
         try:
             for module in training:
                 module.training = False
@@ -48,6 +49,20 @@ def at_rest(model: nn.Module) -> Iterator[None]:
         finally:
             for module in training:
                 module.training = True
+
+
+@contextmanager
+def _without_mixed_precision(model: nn.Module) -> Iterator[None]:
+    """Run the forward method that a model had before accelerate put one with autocast over it."""
+    own = vars(model)
+    before = own.get("forward") if "_original_forward" in own else None
+    if before is not None:
+        model.forward = own["_original_forward"]
+    try:
+        yield
+    finally:
+        if before is not None:
+            model.forward = before
 
 
 @contextmanager

@@ -1,0 +1,165 @@
+"""The callback of a trainer: parameters as without it, and the numbers of a step."""
+
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import Trainer, TrainingArguments
+
+import llmscope
+from llmscope.runs.reader import RunReader
+from llmscope.training import LensCallback
+from tests.training.small import LENSES, PROMPTS, TEXTS, same, town
+
+FIVE = (*PROMPTS, "the river bank", "anna sat on the")
+
+
+def trained(folder, callbacks, steps=200, **more):
+    model, tokenizer = town()
+    rows = [tokenizer(text, return_tensors="pt").input_ids[0] for text in TEXTS]
+    length = max(map(len, rows))
+    data = []
+    for row in rows * 30:
+        ids = torch.nn.functional.pad(row, (0, length - len(row)), value=0)
+        labels = torch.nn.functional.pad(row, (0, length - len(row)), value=-100)
+        data.append({"input_ids": ids, "labels": labels})
+    arguments = TrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "max_steps": steps,
+            "per_device_train_batch_size": 2,
+            "learning_rate": 5e-4,
+            "use_cpu": True,
+            "report_to": "none",
+            "save_strategy": "no",
+            "logging_steps": 5,
+            "disable_tqdm": True,
+            "seed": 3,
+            **more,
+        }
+    )
+    trainer = Trainer(
+        model, arguments, train_dataset=data, processing_class=tokenizer, callbacks=callbacks
+    )
+    trainer.train()
+    return {name: one.detach().clone() for name, one in trainer.model.state_dict().items()}
+
+
+def test_the_parameters_are_those_of_a_training_without_it(tmp_path):
+    plain = trained(tmp_path / "plain", [])
+    callback = LensCallback(FIVE, tmp_path / "run", every=10, lenses=LENSES)
+    assert same(plain, trained(tmp_path / "with", [callback]))
+    run = RunReader(tmp_path / "run")
+    assert [one.step for one in run.steps] == list(range(0, 201, 10))
+    assert len(run.info.prompts) == 5
+    steps, loss = run.logged("loss")
+    assert steps.tolist() == list(range(5, 201, 5))
+    assert np.isfinite(loss).all()
+    assert callback.run is not None
+    assert callback.run.seconds > 0
+
+
+def test_the_last_step_is_recorded_and_the_first_may_be_left_out(tmp_path):
+    callback = LensCallback(PROMPTS, tmp_path / "run", every=10, lenses=LENSES, at_start=False)
+    trained(tmp_path / "t", [callback], steps=13)
+    assert [one.step for one in RunReader(tmp_path / "run").steps] == [10, 13]
+
+
+def test_a_resumed_training_continues_its_run(tmp_path):
+    def callback():
+        return LensCallback(PROMPTS, tmp_path / "run", every=5, lenses=LENSES)
+
+    saving = {"save_strategy": "steps", "save_steps": 10}
+    trained(tmp_path / "t", [callback()], steps=15, **saving)
+    model, tokenizer = town()
+    row = tokenizer(TEXTS[0], return_tensors="pt").input_ids[0]
+    trainer = Trainer(
+        model,
+        TrainingArguments(
+            str(tmp_path / "t"),
+            max_steps=20,
+            use_cpu=True,
+            report_to="none",
+            disable_tqdm=True,
+            save_strategy="no",
+        ),
+        train_dataset=[{"input_ids": row, "labels": row}] * 90,
+        processing_class=tokenizer,
+        callbacks=[callback()],
+    )
+    trainer.train(resume_from_checkpoint=str(tmp_path / "t" / "checkpoint-10"))
+    assert [one.step for one in RunReader(tmp_path / "run").steps] == [0, 5, 10, 15, 20]
+
+
+def test_a_second_training_does_not_write_into_the_first(tmp_path):
+    trained(tmp_path / "a", [LensCallback(PROMPTS, tmp_path / "run", lenses=LENSES)], steps=2)
+    before = (tmp_path / "run" / "steps.jsonl").read_bytes()
+    with pytest.warns(RuntimeWarning, match="holds a run up to step 2"):
+        trained(tmp_path / "b", [LensCallback(PROMPTS, tmp_path / "run", lenses=LENSES)], steps=2)
+    assert (tmp_path / "run" / "steps.jsonl").read_bytes() == before
+
+
+def begun(callback, model, tokenizer, zero=True, step=0):
+    state = SimpleNamespace(is_world_process_zero=zero, global_step=step)
+    callback.on_train_begin(None, state, None, model=model, processing_class=tokenizer)
+    return callback.run
+
+
+def test_only_the_first_process_records(tmp_path):
+    model, tokenizer = town()
+    callback = LensCallback(PROMPTS, tmp_path / "run", lenses=LENSES)
+    assert begun(callback, model, tokenizer, zero=False) is None
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_sharded_model_is_refused_when_the_training_begins(tmp_path):
+    class FullyShardedDataParallel(torch.nn.Module):
+        pass
+
+    _, tokenizer = town()
+    callback = LensCallback(PROMPTS, tmp_path / "run", lenses=LENSES)
+    with pytest.warns(RuntimeWarning, match="sharded over processes") as told:
+        assert begun(callback, FullyShardedDataParallel(), tokenizer) is None
+    assert len(told) == 1
+    assert "\n" not in str(told[0].message)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=50)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        callback.on_step_end(None, state, None)
+        callback.on_log(None, state, None, logs={"loss": 1.0})
+        callback.on_train_end(None, state, None)
+
+
+def test_wrong_arguments_are_told_before_the_training(tmp_path):
+    with pytest.raises(ValueError, match="did you mean"):
+        LensCallback(PROMPTS, tmp_path, lenses=["head"])
+    with pytest.raises(ValueError, match="every"):
+        LensCallback(PROMPTS, tmp_path, every=0)
+    with pytest.raises(TypeError, match="prompts"):
+        LensCallback("the cat", tmp_path)
+
+
+def test_a_prompt_that_does_not_fit_the_model_only_warns(tmp_path):
+    model, tokenizer = town()
+    callback = LensCallback(
+        [{"prompt": "the cat", "target": "a dog"}], tmp_path / "run", lenses=LENSES
+    )
+    with pytest.warns(RuntimeWarning, match="target"):
+        assert begun(callback, model, tokenizer) is None
+
+
+def test_mixed_precision_is_recorded_in_the_precision_of_the_weights(tmp_path):
+    callback = LensCallback(PROMPTS, tmp_path / "run", every=5, lenses=LENSES)
+    plain = trained(tmp_path / "plain", [], steps=10, bf16=True)
+    assert same(plain, trained(tmp_path / "with", [callback], steps=10, bf16=True))
+    run = RunReader(tmp_path / "run")
+    assert [one.step for one in run.steps] == [0, 5, 10]
+    model, tokenizer = town()
+    scope = llmscope.wrap(model, tokenizer)
+    recording = scope.record(run.info.prompts[1].text)
+    want = scope.look("tokens", recording=recording)
+    found = run.figures(run.steps[0])["1/tokens"]
+    assert found.verdict.status == "verified"
+    np.testing.assert_allclose(found.values, want.values, atol=1e-5)
