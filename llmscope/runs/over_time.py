@@ -60,6 +60,29 @@ OVER = {
 """By lens and mode; others are named after the lens."""
 
 
+LAYER_BY_POSITION = ("layer", "position")
+ALONE = (("position",), ("direction",))
+"""Axes of figures of which every value is a row."""
+
+
+def map_title(figure: RunFigure) -> str:
+    """Return the title of a figure's map over the steps."""
+    return f"{_over(figure).title} · by step"
+
+
+def has_map(run: RunReader, figure: RunFigure) -> bool:
+    """Return whether a figure has a map over the steps, not just a curve."""
+    packed = run.base.get(figure.key)
+    if packed is None:
+        return False
+    names = tuple(str(one.get("name")) for one in packed.entries.get("axes", ()))
+    return names == LAYER_BY_POSITION or names in ALONE or _is_grid(names)
+
+
+def _is_grid(names: Sequence[str]) -> bool:
+    return len(names) == 2 and names[0] == "layer" and names[1] in ("head", "matrix")
+
+
 class Series:
     """Reads what figures over time need, and keeps the shards that it has read."""
 
@@ -161,7 +184,7 @@ def map_over_time(
         here: index of a step that is among the columns in any case; None: any.
         columns: the most steps; of a longer run they are spread evenly over it.
     """
-    title = f"{_over(figure).title} · by step"
+    title = map_title(figure)
     steps = series.sampled(here, columns)
     found = series.values(figure.key, steps)
     if found is None:
@@ -207,7 +230,7 @@ def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Fl
     names = tuple(axis.name for axis in axes)
     if len(axes) != values.ndim - 1 or not axes:
         return _Rows("", ()), None
-    if len(names) == 2 and names[0] == "layer" and names[1] in ("head", "matrix"):
+    if _is_grid(names):
         heads = names[1] == "head"
         labels = tuple(
             f"{one}.{other}" if heads else f"{one} {other}"
@@ -218,11 +241,11 @@ def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Fl
         known = ~np.isnan(flat).all(0)
         rows = _Rows(LAYER_HEAD if heads else "matrix", labels)
         return rows.chosen(np.flatnonzero(known)), flat[:, known]
-    if names == ("layer", "position"):
+    if names == LAYER_BY_POSITION:
         at = axes[1].index(focus.position)
         column = len(axes[1]) - 1 if at is None else at
         return _Rows("layer", axes[0].labels), values[:, :, column]
-    if names in (("position",), ("direction",)):
+    if names in ALONE:
         return _Rows(names[0], axes[0].labels), values
     return _Rows("", ()), None
 
@@ -276,6 +299,22 @@ def _index(axis: Axis, focus: Focus) -> int:
         found = axis.index(place)
         return len(axis) - 1 if found is None else found
     return len(axis) - 1
+
+
+def thinned(
+    steps: NDArray[np.int64], values: NDArray[np.float64], most: int = COLUMNS
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return at most `most` points of a curve: the lowest and the highest of each stretch.
+
+    So that a spike of one step stays visible however long the run is.
+    """
+    if len(steps) <= most:
+        return steps, values
+    chosen = {0, len(steps) - 1}
+    for some in np.array_split(np.arange(len(steps)), (most - 2) // 2):
+        chosen |= {int(some[values[some].argmin()]), int(some[values[some].argmax()])}
+    at = sorted(chosen)
+    return steps[at], values[at]
 
 
 def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit: str) -> Figure:

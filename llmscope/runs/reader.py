@@ -56,6 +56,9 @@ class RunReader:
         self.flaws: dict[str, str] = {}
         self._read = 0
         self._rest = b""
+        self._names: dict[str, None] = {}
+        self._took = (0, 0.0)
+        self._logged: dict[str, tuple[object, tuple[NDArray[Any], NDArray[Any]]]] = {}
         self._lines = msgspec.json.Decoder(Line)
         self.base: Mapping[str, Packed] = self._first()
         self.poll()
@@ -119,6 +122,7 @@ class RunReader:
             while self.logs and self.logs[-1][0] > found.step:
                 self.logs.pop()
             self.logs.append((found.step, found.scalars))
+            self._names |= dict.fromkeys(found.scalars)
         return True
 
     def _flaw(self, what: str, reason: str) -> None:
@@ -173,21 +177,28 @@ class RunReader:
 
     def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the steps at which a scalar was logged, and its values."""
-        pairs = [
-            (step, value) for step, scalars in self.logs if (value := scalars.get(name)) is not None
-        ]
-        steps: Any = [step for step, _ in pairs]
-        values: Any = [value for _, value in pairs]
-        return np.array(steps, np.int64), np.array(values, np.float64)
+        state = (len(self.logs), self.logs[-1][0] if self.logs else 0)
+        kept = self._logged.get(name)
+        if kept is None or kept[0] != state:
+            pairs = [
+                (step, value)
+                for step, scalars in self.logs
+                if (value := scalars.get(name)) is not None
+            ]
+            steps = np.array([step for step, _ in pairs], np.int64)
+            values = np.array([value for _, value in pairs], np.float64)
+            kept = self._logged[name] = state, (steps, values)
+        return kept[1]
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
         """The names of all logged scalars, the loss first."""
-        names = list(dict.fromkeys(name for _, scalars in self.logs for name in scalars))
+        names = list(self._names)
         return tuple(sorted(names, key=lambda name: (name != "loss", "loss" not in name)))
 
     def overhead(self) -> tuple[float, float]:
         """Return the seconds that recording took, and those from the first step to the last."""
-        if len(self.steps) < 2:
-            return sum(one.took for one in self.steps), 0.0
-        return sum(one.took for one in self.steps), self.steps[-1].time - self.steps[0].time
+        if self._took[0] != len(self.steps):
+            self._took = len(self.steps), sum(one.took for one in self.steps)
+        whole = self.steps[-1].time - self.steps[0].time if self.steps else 0.0
+        return self._took[1], whole

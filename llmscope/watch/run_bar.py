@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 from rich.cells import cell_len
 from textual import events
 from textual.content import Content
-from textual.message import Message
 from textual.widget import Widget
 
 from llmscope.draw.render_options import RenderOptions
+from llmscope.tui import handlers
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.theme.textual_theme import text_styles
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
 
 LEAST = 12
 """The fewest cells of a slider; with less room it is left out."""
@@ -28,13 +32,6 @@ class RunBar(Widget):
     DEFAULT_CSS = """
     RunBar { height: 1; padding: 0 1; background: $figure-background; }
     """
-
-    class Slid(Message):
-        """Posted on a click on the slider, with the index of the step."""
-
-        def __init__(self, step: int) -> None:
-            super().__init__()
-            self.step = step
 
     def __init__(self, look: RenderOptions) -> None:
         super().__init__(id="run-bar")
@@ -115,16 +112,19 @@ class RunBar(Widget):
     def on_mouse_scroll_up(self) -> None:
         """Go one step back."""
         if self._moment is not None:
-            self.post_message(self.Slid(self._moment.step - 1))
+            self._go(self._moment.step - 1)
 
     def on_mouse_scroll_down(self) -> None:
         """Go one step forward."""
         if self._moment is not None:
-            self.post_message(self.Slid(self._moment.step + 1))
+            self._go(self._moment.step + 1)
 
     def _slide(self, event: events.MouseEvent) -> None:
         start, length = self._track
         if self._moment is None or length < 2:
             return
         share = (event.x - self.styles.padding.left - start) / (length - 1)
-        self.post_message(self.Slid(round(max(0.0, min(share, 1.0)) * (self._moment.steps - 1))))
+        self._go(round(max(0.0, min(share, 1.0)) * (self._moment.steps - 1)))
+
+    def _go(self, step: int) -> None:
+        handlers.go_to_step(cast("Host", self.app), max(0, step))

@@ -18,7 +18,16 @@ from llmscope.lenses import names
 from llmscope.replay.normalize import restored
 from llmscope.replay.reader import Recorded, recorded_of
 from llmscope.runs.format import RunFigure, StepLine, shown
-from llmscope.runs.over_time import COLUMNS, OVER, Series, curve_of, curves, map_over_time
+from llmscope.runs.over_time import (
+    COLUMNS,
+    Series,
+    curve_of,
+    curves,
+    has_map,
+    map_over_time,
+    map_title,
+    thinned,
+)
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shard import unpack
 from llmscope.text import display_text
@@ -151,14 +160,14 @@ class RunView:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
             return Figure.refused(slot.lens, slot.lens, reason)
 
-    def has_map(self, slot: Slot) -> bool:
-        """Return whether a figure over time shows more than a curve of this slot."""
-        for prompt in range(len(self.main.info.prompts)):
+    def map_title(self, slot: Slot) -> str:
+        """Return the title of the map over the steps of a slot; empty if it has a curve alone."""
+        run = self.runs[slot.run]
+        for prompt in range(len(run.info.prompts)):
             which = self.figure_in(slot, prompt)
-            if which is not None:
-                figure = self.over_time(slot, prompt, 0, Focus())
-                return (which.lens, which.mode) in OVER or figure.verdict.status != "refused"
-        return False
+            if which is not None and has_map(run, which):
+                return map_title(which)
+        return ""
 
     def over_time(
         self, slot: Slot, prompt: int, step: int, focus: Focus, columns: int = COLUMNS
@@ -212,7 +221,7 @@ class RunView:
         """Return the curve of a logged scalar over the steps, one for each run."""
         named: dict[str, tuple[list[int], Any]] = {}
         for run, reader in enumerate(self.runs):
-            steps, values = reader.logged(name)
+            steps, values = thinned(*reader.logged(name))
             if len(steps):
                 named[f"{LETTERS[run]} {self.name(run)}"] = (
                     steps.tolist(),

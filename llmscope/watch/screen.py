@@ -224,9 +224,7 @@ def watch_app(
     first = view.recorded(0, last)
     at_step = _panes(view, last)
     over = {
-        f"{TIME}{slot.key}": (slot, view.over_time(slot, 0, last, first.focus).title)
-        for slot in view.slots
-        if view.has_map(slot)
+        f"{TIME}{slot.key}": (slot, title) for slot in view.slots if (title := view.map_title(slot))
     }
 
     def make(look: RenderOptions) -> Any:

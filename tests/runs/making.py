@@ -142,11 +142,10 @@ def line(step, **more):
     return StepLine(step=step, time=1000.0 + step, **more)
 
 
-def written(folder: Path, steps=range(0, 50, 10), **more):
+def written(folder: Path, steps=range(0, 50, 10), prompts=PROMPTS, **more):
     """Write a run with the loss 1 / (1 + step)."""
-    writer = RunWriter(folder, info(**more))
+    writer = RunWriter(folder, info(prompts=prompts, **more))
     for step in steps:
-        writer.add(
-            figures(step), line(step, scalars={"loss": 1 / (1 + step)}), began=perf_counter()
-        )
+        loss = {"loss": 1 / (1 + step)}
+        writer.add(figures(step, prompts), line(step, scalars=loss), began=perf_counter())
     return folder

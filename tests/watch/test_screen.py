@@ -1,0 +1,285 @@
+"""A run on the screen: its steps, prompts, maps over time, and what is missing."""
+
+from time import perf_counter
+
+import numpy as np
+import pytest
+
+from llmscope.errors import ScopeError
+from llmscope.figure import TRAINING_STEP
+from llmscope.runs import format as form
+from llmscope.runs.reader import RunReader
+from llmscope.runs.shipped import run_folder, shipped_runs
+from llmscope.runs.writer import RunWriter
+from llmscope.tui.actions.registry import BY_NAME, RUN_ACTIONS
+from llmscope.watch.run_view import RunView
+from tests.runs.making import figures, info, line, written
+from tests.watch.watching import watched
+
+
+@pytest.fixture
+def run(tmp_path):
+    return written(tmp_path / "run")
+
+
+async def test_it_opens_at_the_newest_step(run):
+    async with watched(run) as screen:
+        assert screen.moment.step == 4
+        assert "step 40 of 40" in screen.bar
+        assert "prompt 1/2" in screen.bar
+        assert "newest" in screen.bar
+        assert "loss 0.024" in screen.bar
+        want = figures(40)["0/logit-lens:target"].values
+        np.testing.assert_array_equal(screen.shown("map").values, want)
+        assert screen.notices == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "step"),
+    [
+        (("comma",), 30),
+        (("comma", "comma", "full_stop"), 30),
+        (("home",), 0),
+        (("home", "comma"), 0),
+        (("home", "full_stop", "end"), 40),
+        (("full_stop",), 40),
+    ],
+)
+async def test_the_keys_of_the_slider(run, keys, step):
+    async with watched(run) as screen:
+        await screen.press(*keys)
+        assert f"step {step} of 40" in screen.bar
+        want = figures(step)
+        np.testing.assert_array_equal(
+            screen.shown("map").values, want["0/logit-lens:target"].values
+        )
+        np.testing.assert_array_equal(
+            screen.shown("next-token").values, want["0/next-token"].values
+        )
+        np.testing.assert_array_equal(
+            screen.shown("heads").values, want["model/heads:induction"].values
+        )
+        tokens = screen.shown("tokens").values
+        np.testing.assert_array_equal(tokens, want["0/tokens"].values)
+        assert not screen.app.waiting
+
+
+async def test_the_next_prompt_at_the_same_step(run):
+    async with watched(run) as screen:
+        await screen.press("comma", "n")
+        assert "prompt 2/2 · step 30 of 40" in screen.bar
+        want = figures(30)["1/logit-lens:target"].values
+        np.testing.assert_array_equal(screen.shown("map").values, want)
+        await screen.press("n")
+        assert "prompt 1/2" in screen.bar
+        await screen.press("N")
+        assert "prompt 2/2" in screen.bar
+
+
+async def test_a_run_that_grows_is_followed_until_one_goes_back(run):
+    async with watched(run) as screen:
+        writer = RunWriter(run, info())
+        writer.add(figures(50), line(50), began=perf_counter())
+        await screen.poll()
+        assert "step 50 of 50" in screen.bar
+        want = figures(50)["0/next-token"].values
+        np.testing.assert_array_equal(screen.shown("next-token").values, want)
+        await screen.press("comma")
+        writer.add(figures(60), line(60), began=perf_counter())
+        await screen.poll()
+        assert "step 40 of 60" in screen.bar
+        await screen.press("end")
+        assert "step 60 of 60" in screen.bar
+        writer.add(figures(70), line(70), began=perf_counter())
+        await screen.poll()
+        assert "step 70 of 70" in screen.bar
+
+
+async def test_the_maps_over_time(run):
+    async with watched(run) as screen:
+        await screen.press("2")
+        key = "time-A-logit-lens-0"
+        found = screen.shown(key)
+        assert found.axes[1].name == TRAINING_STEP
+        want = [figures(step)["0/logit-lens:target"].values[:, 3] for step in range(0, 50, 10)]
+        np.testing.assert_array_equal(found.values, np.array(want).T)
+        assert "Probability of ‹·e›" in screen.text
+        await screen.press("left")  # a column is a step
+        assert "step 30 of 40" in screen.bar
+        await screen.press("right", "right")
+        assert "step 40 of 40" in screen.bar
+        curve = screen.shown("curve")
+        want = [figures(step)["0/logit-lens:target"].values[-1, 3] for step in range(0, 50, 10)]
+        np.testing.assert_allclose(curve.values, want)
+        loss = screen.shown("logged")
+        np.testing.assert_allclose(loss.values, [1 / (1 + step) for step in range(0, 50, 10)])
+
+
+async def test_the_curve_is_of_the_pane_that_had_the_focus_last(run):
+    async with watched(run) as screen:
+        await screen.press("2", "tab")
+        follows = screen.app.grid.current
+        assert follows != "time-A-logit-lens-0"
+        await screen.settle()
+        assert screen.shown("curve").title.startswith(("surprisal", "induction score"))
+
+
+async def test_a_map_grows_with_the_run(run):
+    async with watched(run) as screen:
+        await screen.press("2")
+        assert screen.shown("time-A-logit-lens-0").values.shape[1] == 5
+        RunWriter(run, info()).add(figures(50), line(50), began=perf_counter())
+        await screen.poll()
+        assert screen.shown("time-A-logit-lens-0").values.shape[1] == 6
+        assert not screen.app.waiting
+
+
+async def test_it_plays_to_the_end_and_stops(run):
+    async with watched(run) as screen:
+        await screen.press("home", "space")
+        assert "playing" in screen.bar
+        playing = screen.app.mode.playing
+        for _ in range(5):
+            playing.go_on(screen.app)
+        await screen.settle()
+        assert "step 40 of 40" in screen.bar
+        assert playing.timer is None
+        assert "playing" not in screen.bar
+        await screen.press("space")  # from the end it begins again
+        assert "step 0 of 40" in screen.bar
+        await screen.press("space")
+        assert playing.timer is None
+
+
+async def test_a_click_on_the_slider(run):
+    async with watched(run) as screen:
+        region = screen.app.query_one("#run-bar").region
+        at = screen.bar.index("─")
+        await screen.pilot.click(offset=(at, region.y))
+        await screen.settle()
+        assert "step 0 of 40" in screen.bar
+        middle = (screen.bar.index("●") + screen.bar.rindex("─")) // 2
+        await screen.pilot.click(offset=(middle, region.y))
+        await screen.settle()
+        assert "step 20 of 40" in screen.bar
+
+
+async def test_what_is_damaged_is_told_once_and_the_rest_is_shown(run):
+    shard = sorted((run / form.SHARDS).iterdir())[2]
+    shard.write_bytes(b"x" * shard.stat().st_size)
+    async with watched(run) as screen:
+        await screen.press("comma", "comma")
+        assert "step 20 of 40" in screen.bar
+        assert "step 20 is left out" in screen.text
+        assert "its checksum differs" in screen.shown("map").verdict.reason
+        await screen.poll()
+        assert len([one for one in screen.notices if "step 20" in one]) == 1
+        await screen.press("comma")
+        want = figures(10)["0/next-token"].values
+        np.testing.assert_array_equal(screen.shown("next-token").values, want)
+        await screen.press("2")
+        assert np.isnan(screen.shown("time-A-logit-lens-0").values[:, 2]).all()
+        await screen.press("P")
+        assert "checksum" in screen.text
+
+
+async def test_two_runs_beside_each_other(tmp_path):
+    one = written(tmp_path / "one")
+    other = written(tmp_path / "other", steps=(0, 15, 30))
+    async with watched(one, other) as screen:
+        titles = [page.title for page in screen.app.mode.workspaces]
+        assert titles[:2] == ["At the step of one", "At the step of other"]
+        await screen.press("comma", "comma")  # step 20; the other's latest is 15
+        assert "step 20 of 40" in screen.bar
+        await screen.press("2")
+        shown = screen.app.grid.on_screen
+        key = next(key for key in shown if "map" in key)
+        want = figures(15)["0/logit-lens:target"].values
+        np.testing.assert_array_equal(screen.shown(key).values, want)
+        await screen.press("3")
+        loss = screen.shown("logged")
+        assert loss.axes[0].labels == ("A one", "B other")
+
+
+async def test_two_runs_of_other_prompts_are_refused(tmp_path):
+    one = written(tmp_path / "one")
+    other = written(tmp_path / "other", prompts=1)
+    with pytest.raises(ScopeError, match="other prompts"):
+        RunView([RunReader(one), RunReader(other)])
+
+
+async def test_a_run_without_a_step_waits(tmp_path):
+    run = written(tmp_path / "run")
+    (run / form.INDEX).unlink()
+    with pytest.raises(ScopeError, match="no recorded step yet"):
+        RunView([RunReader(run)])
+
+
+async def test_what_needs_a_model_is_refused_and_says_so(run):
+    async with watched(run) as screen:
+        await screen.press("x")
+        assert any("recorded run: there is no model" in one for one in screen.notices)
+        await screen.press("e", "a")
+        assert screen.app.editor.text == "a b c d"
+
+
+async def test_every_key_of_the_run_is_free_on_this_screen(run):
+    async with watched(run) as screen:
+        keymap = screen.app.user.keymap
+        taken = [key for one in RUN_ACTIONS for key in keymap.keys(one)]
+        assert len(taken) == len(set(taken)) == len(RUN_ACTIONS)
+        others = [one for one in BY_NAME.values() if one not in RUN_ACTIONS]
+        assert not {key for one in others for key in keymap.keys(one)} & set(taken)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "ascii"),
+    [(80, 24, False), (200, 60, False), (80, 24, True), (40, 10, False), (20, 6, True)],
+)
+async def test_all_sizes(run, width, height, ascii):
+    async with watched(run, width=width, height=height, ascii=ascii) as screen:
+        for keys in (("comma",), ("2",), ("left", "up", "down"), ("m",), ("n",)):
+            await screen.press(*keys)
+        if ascii:
+            assert screen.text.isascii()
+        if height > 11:
+            assert "step" in screen.bar
+
+
+async def test_the_shipped_run():
+    assert shipped_runs() == ("town-run",)
+    async with watched(run_folder("builtin:town-run")) as screen:
+        assert "dpo 100" in screen.bar
+        for _ in range(3):
+            await screen.press("f6", "n", "comma")
+        assert screen.notices == []
+    with pytest.raises(ScopeError, match=r"there is no builtin:town-rum"):
+        run_folder("builtin:town-rum")
+
+
+async def test_foreign_text_is_never_markup(tmp_path):
+    evil = "[bold red]x[/] \x1b[31m‮"
+    told = info(prompts=1)
+    prompt = told.prompts[0].__class__(
+        text=evil,
+        ids=told.prompts[0].ids,
+        labels=(evil, "[/]", " c", " d"),
+        special=told.prompts[0].special,
+        target=evil,
+    )
+    folder = tmp_path / "[bold]run[/]"
+    writer = RunWriter(
+        folder,
+        told.__class__(
+            llmscope=evil,
+            model={**told.model, "spec": evil},
+            versions={},
+            prompts=(prompt,),
+            figures=told.figures,
+        ),
+    )
+    writer.add(figures(0, prompts=1), line(0, name=evil, scalars={evil: 1.0}), began=perf_counter())
+    async with watched(folder) as screen:
+        await screen.press("2", "P", "escape", "s", "escape")
+        assert "\x1b" not in screen.text
+        assert "‮" not in screen.text
