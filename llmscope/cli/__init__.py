@@ -43,12 +43,14 @@ def is_plain(words: list[str]) -> bool:
 
 
 def is_plain_file(words: list[str]) -> bool:
-    """Return whether the arguments are `replay` or `watch` and one file or run.
+    """Return whether the arguments are `replay` and a file, or `watch` and a run.
 
     The parser is not needed then.
     """
-    plain = len(words) == 2 and words[0] in ("replay", "watch") and words[1][:1] not in ("-", "")
-    return plain and "_LLMSCOPE_COMPLETE" not in os.environ
+    if len(words) != 2 or words[1][:1] in ("-", "") or "_LLMSCOPE_COMPLETE" in os.environ:
+        return False
+    run = words[1].startswith("builtin:") or os.path.isfile(os.path.join(words[1], "run.json"))
+    return words[0] == "replay" or (words[0] == "watch" and run)
 
 
 def _show_file(command: str, file: str) -> None:

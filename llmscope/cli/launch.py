@@ -158,10 +158,6 @@ def watch_plainly(folder: str) -> int:
     """
     from llmscope.config import effective
 
-    if os.path.isdir(folder) and not os.path.exists(os.path.join(folder, "run.json")):
-        from llmscope.cli.commands.watch import watch_checkpoints
-
-        return watch_checkpoints(folder, **set_look(effective()))
     return watch((folder,), **set_look(effective()))
 
 

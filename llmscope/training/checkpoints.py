@@ -56,7 +56,7 @@ def saved_in(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints that a Trainer saved in a folder, in order.
 
     Raises:
-        ScopeError: there are none.
+        ScopeError: the folder holds no checkpoint.
     """
     found = [one for one in folder.glob(f"{CHECKPOINT}*") if one.is_dir()]
     names = [one.name for one in found]
@@ -78,7 +78,7 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
         names: the revisions.
 
     Raises:
-        ScopeError: there are none, or one is named twice.
+        ScopeError: no revision is named, or one is named twice.
     """
     known = [name.strip() for name in names if name.strip()]
     if not known or len(set(known)) < len(known):

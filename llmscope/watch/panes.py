@@ -25,6 +25,8 @@ from llmscope.watch.run_view import RunView, Slot, is_over_time
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
+ROWS = {"logit-lens": "layer", "heads": "head", "stages": "matrix"}
+"""By lens, the rows of its map over the steps; those of others are tokens."""
 OTHER = ("loss",)
 LABELS = 14
 """Cells of the labels of rows, and of the marks beside them."""
@@ -211,7 +213,9 @@ def made_panes(
         found[key].slot = slot  # type: ignore[attr-defined]
     first = view.slots[0]
     for key, (slot, title) in over.items():
-        made = type("MapOverTime", (OverTimePane,), {"key": key, "slot": slot, "named": title})
+        row = ROWS.get(slot.lens, "token")
+        own = {"key": key, "slot": slot, "named": title, "row": row}
+        made = type("MapOverTime", (OverTimePane,), own)
         made.view = view  # type: ignore[attr-defined]
         found[key] = made(look)
     for kind in (CurvePane, LoggedPane):

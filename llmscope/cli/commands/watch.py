@@ -107,19 +107,6 @@ def watch(
         raise typer.Exit(_show(folders, recorder, debug=debug, bandwidth=bandwidth, **look))
 
 
-def watch_checkpoints(folder: str, **look: Any) -> int:
-    """Watch a Trainer's folder with the default prompts and lenses; return the exit code.
-
-    Raises:
-        ScopeError: it is neither that nor a run.
-    """
-    checkpoints = _checkpoints(folder, "")
-    if not checkpoints:
-        return _show((folder,), None, **look)
-    recorder = _recorder(checkpoints, None, None, None, None, HardwareOptions())
-    return _show((str(recorder.folder),), recorder, **look)
-
-
 def _show(folders: tuple[str, ...], recorder: CheckpointRecorder | None, **look: Any) -> int:
     from llmscope.cli.launch import screen_options, watch
 

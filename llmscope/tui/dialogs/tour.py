@@ -125,6 +125,13 @@ STOPS = (
         "need be: GPT-2, Llama, a folder, a GGUF file. Your prompt is kept.",
     ),
     Stop(
+        "model",
+        "How a model learns",
+        "`llmscope watch builtin:town-run`, in a shell, shows the training of the built-in model "
+        "step by step: when it learns which rule, in which layer, by which head. A callback "
+        "records the same of a training of yours.",
+    ),
+    Stop(
         "prompt",
         "Let it write",
         "In the figures {write-token} generates a token, {write-on} one after the other until you "

@@ -18,7 +18,7 @@ from llmscope.tui.user_state import UserState
 from tests.stored import save, saved_layout
 from tests.tui.conftest import PROMPT, Open, Session
 
-EVERYWHERE = ["words", PANE, PANE, PANE, "tabs", "model", "prompt", PANE, "keys"]
+EVERYWHERE = ["words", PANE, PANE, PANE, "tabs", "model", "model", "prompt", PANE, "keys"]
 SHOWN = {
     (40, 10): ["prompt", "next-token", *EVERYWHERE],
     (80, 24): ["prompt", "map", "next-token", *EVERYWHERE],
@@ -76,9 +76,9 @@ async def test_the_tour_goes_back_and_forth_between_workspaces(opened: Open) -> 
         assert app.grid.workspace.name == "answer"
         await session.press("left", "backspace")
         assert app.grid.workspace.name == "overview"
-        assert "4 of 12" in session.screen_text()
+        assert "4 of 13" in session.screen_text()
         await session.press(*["up"] * 9)
-        assert "1 of 12" in session.screen_text()
+        assert "1 of 13" in session.screen_text()
         await session.press("x", "escape")
         assert app.grid.workspace.name == "heads"
 
@@ -87,7 +87,7 @@ async def test_without_figures_the_tour_explains_what_is_there(opened: Open) -> 
     async with opened(prompt="") as session:
         session.app.action_act("tour")
         await session.settle()
-        assert "1 of 6" in session.screen_text()
+        assert "1 of 7" in session.screen_text()
         await session.press(*["x"] * 6)
         assert len(session.app.screen_stack) == 1
 
