@@ -55,6 +55,9 @@ OVER = {
         "Duplicate-token score of each head", "duplicate-token score"
     ),
     ("stages", "weights"): Over("Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"),
+    ("stages", "kl"): Over("KL from the start, after each token", "KL from the start"),
+    ("stages", "kl-all"): Over("KL from the start, after each token", "KL from the start"),
+    ("stages", "score"): Over("Reward of the text up to each token", "reward"),
     ("stages", "rank"): Over("Effective rank of what changed in each matrix", "effective rank"),
 }
 """By lens and mode; others are named after the lens."""

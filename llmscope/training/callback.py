@@ -11,6 +11,7 @@ from transformers import TrainerCallback
 
 from llmscope import arguments
 from llmscope.scope import wrap
+from llmscope.training.lens_source import LensSource
 from llmscope.training.questions import (
     DEFAULT_LENSES,
     AskedLens,
@@ -18,7 +19,8 @@ from llmscope.training.questions import (
     read_lenses,
     read_prompts,
 )
-from llmscope.training.run import Run, told_of
+from llmscope.training.reward_source import RewardSource, is_reward_model
+from llmscope.training.run import StepRecorder, told_of
 
 
 class LensCallback(TrainerCallback):  # type: ignore[misc]
@@ -27,7 +29,8 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
     For `Trainer` of transformers, and every trainer of trl that takes callbacks. The training goes
     on bit for bit as without it, and whatever fails in it, such as a full disk, only warns once.
     Of several processes, the first one records. A model whose weights are sharded over processes
-    cannot be recorded, which it says when the training begins.
+    cannot be recorded, which it says when the training begins. Of a reward model its score after
+    each token is recorded, and no other lens.
 
     Args:
         prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
@@ -65,7 +68,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         self._at_end = arguments.flag("at_end", at_end)
         self._overwrite = arguments.flag("overwrite", overwrite)
         self._stage = arguments.text("stage", stage)
-        self.run: Run | None = None
+        self.run: StepRecorder | None = None
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
@@ -77,14 +80,12 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         tokenizer = others.get("processing_class")
         tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor
         try:
-            run = Run(
-                self._out,
-                wrap(model, tokenizer),
-                self._prompts,
-                lenses=self._lenses,
-                overwrite=self._overwrite,
-                stage=self._stage,
+            source = (
+                RewardSource(model, tokenizer, self._prompts)
+                if is_reward_model(model)
+                else LensSource(wrap(model, tokenizer), self._prompts, self._lenses)
             )
+            run = StepRecorder(self._out, source, overwrite=self._overwrite, stage=self._stage)
             run.begin(state.global_step)
         except Exception as error:  # the training is worth more than its record
             said = f"llmscope records nothing: {told_of(error)}"
@@ -95,7 +96,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
             run.record(state.global_step)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-        """Record the model after every so many steps."""
+        """Record the model if the step is a multiple of `every`."""
         if self.run is not None and state.global_step % self._every == 0:
             self.run.record(state.global_step)
 

@@ -258,10 +258,12 @@ class CheckpointRecorder:
         self._loading = thread, found
 
     def _record(self, one: Checkpoint, scope: Scope) -> None:
-        from llmscope.training.run import Run
+        from llmscope.training.lens_source import LensSource
+        from llmscope.training.run import StepRecorder
 
         try:
-            run = Run(self.folder, scope, self._prompts, lenses=self._lenses, source="checkpoints")
+            source = LensSource(scope, self._prompts, self._lenses, "checkpoints")
+            run = StepRecorder(self.folder, source)
             run.record_checkpoint(one.step, one.name, one.identity)
         except Exception as error:  # the others may be fine
             self._fail(one, error)

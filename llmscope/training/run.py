@@ -2,139 +2,71 @@
 
 from __future__ import annotations
 
-import platform
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from llmscope import arguments
 from llmscope.errors import ScopeError
-from llmscope.lenses import focus_dict, focus_from
-from llmscope.runs.format import RunFigure, RunInfo, RunPrompt, StepLine
+from llmscope.runs.format import RunInfo, StepLine
 from llmscope.runs.writer import RunWriter
 from llmscope.scope import Scope
 from llmscope.text import one_line
-from llmscope.training.questions import (
-    DEFAULT_LENSES,
-    AskedLens,
-    AskedPrompt,
-    LensQuestion,
-    PromptQuestion,
-    read_lenses,
-    read_prompts,
-)
-from llmscope.training.since_start import since_start
-from llmscope.version import __version__, installed
+from llmscope.training.lens_source import LensSource
+from llmscope.training.questions import DEFAULT_LENSES, AskedLens, AskedPrompt
 
 if TYPE_CHECKING:
     from llmscope.figure import Figure
-    from llmscope.record.capture.recording import Prompt, Recording
-
-OF_MODEL = "model"
-"""What keys of figures begin with that are the same for every prompt."""
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A figure to record: its key, its lens, the index of its prompt, and its options."""
+class FigureSource(Protocol):
+    """What a run records at each step."""
 
-    figure: RunFigure
-    at: int
-    options: Mapping[str, Any]
+    @property
+    def info(self) -> RunInfo:
+        """What a step holds."""
+
+    def figures(self) -> dict[str, Figure]:
+        """Return the figures of the model as it is now, by key."""
+
+    def forget(self, *, free: bool) -> None:
+        """Drop what was recorded; `free` gives memory back that the device caches."""
 
 
-class Run:
-    """Records prompts on a model between the steps of its training. See `llmscope watch`.
-
-    The model and the random state are left as they were. What fails in `record` never reaches the
-    training: it warns once, and records nothing from then on.
+class StepRecorder:
+    """Writes what a source records into a run folder, and never disturbs the training.
 
     Args:
-        folder: the run folder: a new one, or that of an earlier run with the same prompts and
-            lenses, which is continued after a step above 0.
-        scope: the model, from `llmscope.wrap` or `llmscope.load`.
-        prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
-            lenses, such as `{"prompt": "The capital of Italy is", "target": " Rome"}`, with
-            `target`, `answer`, `versus_prompt`, `position`, …
-        lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options. `attention` records all
-            layers and heads. `stages` compares with the model as it is when the run is made, of
-            which a copy is kept; its modes `weights` and `rank` take an SVD of each matrix.
-        overwrite: let a run that begins at its first step again take the place of an earlier one.
-        stage: the stage of the training, such as `sft`, where one run holds several: its steps
-            count on from the last one of the stage before.
-        source: `training`, or `checkpoints` where saved weights are recorded.
+        folder: the run folder.
+        source: what is recorded.
+        overwrite, stage: see `Run`.
 
     Attributes:
         seconds: seconds spent on recording so far.
         stopped: why nothing more is recorded; empty while it is.
 
     Raises:
-        TypeError, ValueError: a lens, an option or a prompt is wrong.
-        ScopeError: a prompt does not fit the model; or the folder holds something else.
+        ScopeError: the folder holds something else.
     """
 
     def __init__(
         self,
         folder: str | PathLike[str],
-        scope: Scope,
-        prompts: Sequence[AskedPrompt],
+        source: FigureSource,
         *,
-        lenses: Sequence[AskedLens] = DEFAULT_LENSES,
         overwrite: bool = False,
         stage: str = "",
-        source: str = "training",
     ) -> None:
-        if not isinstance(scope, Scope):
-            raise TypeError(
-                f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
-            )
         self._overwrite = arguments.flag("overwrite", overwrite)
         self.folder = Path(arguments.name_or_path("folder", folder))
-        questions, chosen = read_prompts(prompts), read_lenses(lenses)
-        info = scope.info()
-        if any(one.lens.name == "stages" for one in chosen) and scope.subject.origin is None:
-            scope = since_start(scope)
-        self._scope = scope
-        self._prompts: list[Prompt] = []
-        self._asked: list[_Asked] = []
-        told: list[RunPrompt] = []
-        for at, question in enumerate(questions):
-            prompt, resolved = self._read(at, question)
-            self._prompts.append(prompt)
-            told.append(_told(scope, question, prompt, resolved))
-            for one in chosen:
-                self._ask(at, one, resolved)
-        self._info = RunInfo(
-            llmscope=__version__,
-            model={
-                "spec": info.name,
-                "architecture": info.architecture,
-                "layers": info.layers,
-                "heads": info.heads,
-                "width": info.width,
-                "vocabulary": info.vocabulary,
-                "parameters": info.parameters,
-                "dtype": info.dtype,
-                "device": info.device,
-                "revision": info.revision,
-                "adapter": info.adapter,
-            },
-            versions={
-                "torch": installed("torch"),
-                "transformers": installed("transformers"),
-                "python": platform.python_version(),
-            },
-            prompts=tuple(told),
-            figures=tuple(one.figure for one in self._asked),
-            source=source,
-        )
-        self._writer = RunWriter(self.folder, self._info, overwrite=self._overwrite)
+        self._source = source
+        self._writer = RunWriter(self.folder, source.info, overwrite=self._overwrite)
         self._stage = arguments.text("stage", stage)
         self._start: int | None = None
         self.seconds = 0.0
@@ -142,37 +74,8 @@ class Run:
 
     def __repr__(self) -> str:
         state = f"stopped: {self.stopped}" if self.stopped else f"last step {self._writer.last}"
-        return f"<Run {one_line(str(self.folder))}: {len(self._prompts)} prompts, {state}>"
-
-    def _read(self, at: int, question: PromptQuestion) -> tuple[Prompt, PromptQuestion]:
-        """Return the tokens of a prompt, and its options with texts replaced by ids."""
-        try:
-            prompt = self._scope.prompt(question.prompt)
-            given = self._scope.ids_for(prompt, dict(question.options))
-            answer = given.get("answer")
-            if answer and "target" not in given:
-                given["target"] = answer[0]
-            focus_from(given)
-        except ScopeError as error:
-            raise ScopeError(f"prompts[{at}]: {error.message}", error.hint) from error
-        return prompt, PromptQuestion(question.prompt, given)
-
-    def _ask(self, at: int, one: LensQuestion, question: PromptQuestion) -> None:
-        """Add the figure of a lens for a prompt, or once for all prompts if they share it."""
-        given = one.for_prompt(question)
-        mode = given.get("mode", next(iter(one.lens.modes), ""))
-        of_model = mode in one.lens.of_model
-        name = f"{one.lens.name}:{mode}" if mode else one.lens.name
-        first = key = f"{OF_MODEL if of_model else at}/{name}"
-        taken, again = {asked.figure.key for asked in self._asked}, 1
-        if of_model and key in taken and at:
-            return
-        while key in taken:
-            again += 1
-            key = f"{first}#{again}"
-        prompt = None if of_model else at
-        figure = RunFigure(key=key, lens=one.lens.name, mode=mode, prompt=prompt)
-        self._asked.append(_Asked(figure, at, given))
+        count = len(self._source.info.prompts)
+        return f"<Run {one_line(str(self.folder))}: {count} prompts, {state}>"
 
     @property
     def last(self) -> int | None:
@@ -197,7 +100,8 @@ class Run:
         """Warn with a reason, and record nothing from now on."""
         if not self.stopped:
             self.stopped = reason
-            self._scope.forget()
+            with suppress(Exception):
+                self._source.forget(free=True)
             warnings.warn(f"llmscope records nothing more: {reason}", RuntimeWarning, stacklevel=3)
 
     def _guarded(self, work: Any) -> None:
@@ -254,8 +158,8 @@ class Run:
 
     def _write(self, line: StepLine) -> None:
         began, now = time.perf_counter(), time.time()
-        figures = self._figures()
-        self._scope.forget(free=False)
+        figures = self._source.figures()
+        self._source.forget(free=False)
         self._writer.add(figures, msgspec.structs.replace(line, time=now), began=began)
         self.seconds += time.perf_counter() - began
 
@@ -263,19 +167,52 @@ class Run:
         step = arguments.integer("step", step, least=0)
         self._writer.log((self._start or 0) + step, dict(scalars), time=time.time())
 
-    def _figures(self) -> dict[str, Figure]:
-        scope, found = self._scope, dict[str, Any]()
-        with scope.unchanged():
-            # Fresh: measuring whether a prompt may reuse another's pass takes longer than a pass.
-            recordings: list[Recording] = [
-                scope.record(prompt.ids, fresh=True) for prompt in self._prompts
-            ]
-            for asked in self._asked:
-                recording = recordings[asked.at]
-                found[asked.figure.key] = scope.look(
-                    asked.figure.lens, recording=recording, **asked.options
-                )
-        return found
+
+class Run(StepRecorder):
+    """Records prompts on a model between the steps of its training. See `llmscope watch`.
+
+    The model and the random state are left as they were. What fails in `record` never reaches the
+    training: it warns once, and records nothing from then on.
+
+    Args:
+        folder: the run folder: a new one, or that of an earlier run with the same prompts and
+            lenses, which is continued after a step above 0.
+        scope: the model, from `llmscope.wrap` or `llmscope.load`.
+        prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
+            lenses, such as `{"prompt": "The capital of Italy is", "target": " Rome"}`, with
+            `target`, `answer`, `versus_prompt`, `position`, …
+        lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options. `attention` records all
+            layers and heads. `stages` compares with the model as it is when the run is made, of
+            which a copy is kept; its modes `weights` and `rank` take an SVD of each matrix.
+        overwrite: let a run that begins at its first step again take the place of an earlier one.
+        stage: the stage of the training, such as `sft`, where one run holds several: its steps
+            count on from the last one of the stage before.
+
+    Attributes:
+        seconds: seconds spent on recording so far.
+        stopped: why nothing more is recorded; empty while it is.
+
+    Raises:
+        TypeError, ValueError: a lens, an option or a prompt is wrong.
+        ScopeError: a prompt does not fit the model; or the folder holds something else.
+    """
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        scope: Scope,
+        prompts: Sequence[AskedPrompt],
+        *,
+        lenses: Sequence[AskedLens] = DEFAULT_LENSES,
+        overwrite: bool = False,
+        stage: str = "",
+    ) -> None:
+        if not isinstance(scope, Scope):
+            raise TypeError(
+                f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
+            )
+        source = LensSource(scope, prompts, lenses)
+        super().__init__(folder, source, overwrite=overwrite, stage=stage)
 
 
 def told_of(error: BaseException) -> str:
@@ -283,20 +220,3 @@ def told_of(error: BaseException) -> str:
     if isinstance(error, ScopeError):
         return one_line(f"{error.message} (try: {error.hint})" if error.hint else error.message)
     return one_line(f"{type(error).__name__}: {error}")
-
-
-def _told(
-    scope: Scope, question: PromptQuestion, prompt: Prompt, resolved: PromptQuestion
-) -> RunPrompt:
-    focus = focus_from(dict(resolved.options))
-    label = scope.subject.label
-    other = focus.versus_prompt
-    return RunPrompt(
-        text=question.prompt if isinstance(question.prompt, str) else prompt.text or None,
-        ids=tuple(map(int, prompt.ids)),
-        labels=tuple(prompt.labels),
-        special=tuple(map(bool, prompt.special)),
-        focus=focus_dict(focus),
-        target=None if focus.target is None else label(focus.target),
-        versus_prompt=None if other is None else "".join(map(label, other)),
-    )

@@ -9,7 +9,7 @@ from tests.benchmarks.targets import TARGETS, Raw, Target
 
 BEGIN = "<!-- made by tests/benchmarks: begin -->\n"
 END = "<!-- made by tests/benchmarks: end -->\n"
-PARTS = ("starts", "passes", "whatif", "exports", "memory", "terminal")
+PARTS = ("starts", "passes", "whatif", "exports", "memory", "terminal", "training")
 
 
 def judged(raw: Raw) -> list[tuple[Target, Measured | None]]:
@@ -63,7 +63,7 @@ def medians(raw: Raw) -> str:
                     lines += [f"{name}: refused, {reason}" for name, reason in jobs.items()]
                 else:
                     lines += _rows(f"{part} {length}", jobs)
-        elif part in ("starts", "terminal"):
+        elif part in ("starts", "terminal", "training"):
             lines += _rows(part, entries)
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ from tests.benchmarks import (  # noqa: E402
     report,
     screenbytes,
     starts,
+    training,
     whatif,
 )
 from tests.benchmarks.setting import MODEL, Setting, weights  # noqa: E402
@@ -31,6 +32,7 @@ MEASURES = (
     exports.measure,
     recordings.measure,
     screenbytes.measure,
+    training.measure,
 )
 PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 

@@ -90,6 +90,14 @@ def _picture_missing(raw: Raw) -> Measured | None:
     return summary([float(typing["tokens shown"] != typing["tokens expected"])])
 
 
+def _training(above: str, below: str) -> Callable[[Raw], Measured | None]:
+    return lambda raw: ratio(raw["training"][above]["seconds"], raw["training"][below]["seconds"])
+
+
+def _of_run(name: str) -> Callable[[Raw], Measured | None]:
+    return lambda raw: summary(raw["training"][name]["seconds"])
+
+
 TARGETS = (
     Target(
         "fresh",
@@ -192,6 +200,21 @@ TARGETS = (
             _what_if("64", f"screen.turn_{where}", f"bare.from_{where}"),
         )
         for where, after in (("low", "5 of 30"), ("middle", "15 of 30"), ("high", "25 of 30"))
+    ),
+    Target(
+        "run",
+        "a recorded step of a training, 5 prompts and 4 lenses ÷ their passes, lenses and "
+        "verification alone",
+        1.1,
+        _training("run.record", "lenses.alone"),
+    ),
+    Target("run-open", "a run of 10,000 steps on the screen", 1.0, _of_run("screen.open"), "s"),
+    *(
+        Target(f"run-{name}", f"its slider moves, {what}", 0.05, _of_run(f"screen.{name}"), "s")
+        for name, what in (
+            ("slide", "the panes of the step"),
+            ("slide_over_time", "maps and curves over the steps"),
+        )
     ),
     Target(
         "export",

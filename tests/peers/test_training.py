@@ -6,10 +6,11 @@ It needs the extra `train`.
 import pytest
 import torch
 from peft import LoraConfig
+from transformers import AutoModelForSequenceClassification
 
 from llmscope.runs.reader import RunReader
 from llmscope.training import LensCallback
-from tests.training.small import LENSES, PROMPTS, same, town
+from tests.training.small import LENSES, PROMPTS, TOWN, same, town
 
 pytest.importorskip("trl")
 
@@ -19,6 +20,8 @@ from trl import (
     DPOTrainer,
     GRPOConfig,
     GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
     SFTConfig,
     SFTTrainer,
 )
@@ -95,6 +98,21 @@ def grpo(folder, callbacks, steps):
     )
 
 
+def reward(folder, callbacks, steps):
+    model = AutoModelForSequenceClassification.from_pretrained(TOWN.with_name("town-reward"))
+    _, tokenizer = town()
+    rows = [
+        {"prompt": one, "chosen": f" certainly ,{other}", "rejected": other} for one, other in ROWS
+    ]
+    return RewardTrainer(
+        model,
+        args=RewardConfig(**common(folder, steps)),
+        train_dataset=Dataset.from_list(rows * 40),
+        processing_class=tokenizer,
+        callbacks=callbacks,
+    )
+
+
 def trained(make, folder, callbacks, steps):
     torch.manual_seed(5)
     trainer = make(folder, callbacks, steps)
@@ -103,7 +121,9 @@ def trained(make, folder, callbacks, steps):
 
 
 @pytest.mark.parametrize(
-    ("make", "steps"), [(sft, 200), (dpo, 200), (lora, 40), (grpo, 20)], ids=lambda one: str(one)
+    ("make", "steps"),
+    [(sft, 200), (dpo, 200), (lora, 40), (grpo, 20), (reward, 40)],
+    ids=["SFT", "DPO", "LoRA", "GRPO", "reward"],
 )
 def test_the_parameters_are_those_of_a_training_without_it(tmp_path, make, steps):
     plain = trained(make, tmp_path / "plain", [], steps)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import perf_counter
+from unittest.mock import patch
 
 import numpy as np
 
@@ -142,8 +143,11 @@ def line(step, **more):
     return StepLine(step=step, time=1000.0 + step, **more)
 
 
-def written(folder: Path, steps=range(0, 50, 10), prompts=PROMPTS, **more):
-    """Write a run with the loss 1 / (1 + step)."""
+def written(folder: Path, steps=range(0, 50, 10), prompts=PROMPTS, quick=False, **more):
+    """Write a run with the loss 1 / (1 + step); `quick` does not wait for the disk."""
+    if quick:
+        with patch("llmscope.fsync.sync_file"), patch("llmscope.fsync.sync_folders"):
+            return written(folder, steps, prompts, **more)
     writer = RunWriter(folder, info(prompts=prompts, **more))
     for step in steps:
         loss = {"loss": 1 / (1 + step)}

@@ -6,12 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import Trainer, TrainingArguments
+from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
 
 import llmscope
 from llmscope.runs.reader import RunReader
 from llmscope.training import LensCallback
-from tests.training.small import LENSES, PROMPTS, TEXTS, same, town
+from tests.training.small import LENSES, PROMPTS, TEXTS, TOWN, same, town
 
 FIVE = (*PROMPTS, "the river bank", "anna sat on the")
 
@@ -163,3 +163,38 @@ def test_mixed_precision_is_recorded_in_the_precision_of_the_weights(tmp_path):
     found = run.figures(run.steps[0])["1/tokens"]
     assert found.verdict.status == "verified"
     np.testing.assert_allclose(found.values, want.values, atol=1e-5)
+
+
+def test_a_reward_model_is_recorded_by_its_scores(tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(TOWN.with_name("town-reward"))
+    _, tokenizer = town()
+    prompts = [
+        {
+            "prompt": "question : where does anna live ? answer : certainly , anna lives here .",
+            "versus_prompt": "question : where does anna live ? answer : anna lives here .",
+        },
+        "the river",
+    ]
+    callback = LensCallback(prompts, tmp_path / "run", lenses=LENSES)
+    state = SimpleNamespace(is_world_process_zero=True, global_step=0)
+    model.train()
+    callback.on_train_begin(None, state, None, model=model, processing_class=tokenizer)
+    assert model.training
+    with torch.no_grad():
+        model.score.weight.mul_(2)
+    state.global_step = 1
+    callback.on_train_end(None, state, None)
+    run = RunReader(tmp_path / "run")
+    assert [one.step for one in run.steps] == [0, 1]
+    model.eval()
+    for step, factor in ((run.steps[0], 0.5), (run.steps[1], 1.0)):
+        figure = run.figures(step)["0/stages:score"]
+        for end in range(1, len(figure.values) + 1):
+            ids = torch.tensor([run.info.prompts[0].ids[:end]])
+            with torch.no_grad():
+                want = float(model(ids).logits) * factor
+            assert figure.values[end - 1] == pytest.approx(want, abs=1e-4)
+        other = tokenizer(prompts[0]["versus_prompt"], return_tensors="pt").input_ids
+        with torch.no_grad():
+            theirs = float(model(other).logits) * factor
+        assert figure.extra["margin"] == pytest.approx(figure.values[-1] - theirs, abs=1e-4)

@@ -233,14 +233,14 @@ async def test_every_key_of_the_run_is_free_on_this_screen(run):
 
 
 @pytest.mark.parametrize(
-    ("width", "height", "ascii"),
+    ("width", "height", "plain"),
     [(80, 24, False), (200, 60, False), (80, 24, True), (40, 10, False), (20, 6, True)],
 )
-async def test_all_sizes(run, width, height, ascii):
-    async with watched(run, width=width, height=height, ascii=ascii) as screen:
+async def test_all_sizes(run, width, height, plain):
+    async with watched(run, width=width, height=height, plain=plain) as screen:
         for keys in (("comma",), ("2",), ("left", "up", "down"), ("m",), ("n",)):
             await screen.press(*keys)
-        if ascii:
+        if plain:
             assert screen.text.isascii()
         if height > 11:
             assert "step" in screen.bar

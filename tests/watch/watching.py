@@ -37,9 +37,9 @@ class RunScreen(Screen):
 
 
 @asynccontextmanager
-async def watched(*folders, width=120, height=40, tier="none", ascii=False, recorder=None):
+async def watched(*folders, width=120, height=40, tier="none", plain=False, recorder=None):
     view = RunView([RunReader(folder) for folder in folders])
-    app = watch_app(view, look=RenderOptions(tier=tier, ascii=ascii), recorder=recorder)
+    app = watch_app(view, look=RenderOptions(tier=tier, ascii=plain), recorder=recorder)
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         screen = RunScreen(app, pilot)
         await screen.settle()

@@ -10,7 +10,8 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.contrast.captions import in_lines
 
 if TYPE_CHECKING:
-    from llmscope.record.capture.recording import Recording
+    from llmscope.models.loading.reward import RewardModel
+    from llmscope.record.capture.recording import Prompt, Recording
 
 TITLES = {"score": "Stages · score of the reward model after each token"}
 NO_REWARD = "no reward model is there: llmscope MODEL --reward REWARD_MODEL loads one"
@@ -21,7 +22,21 @@ def score(recording: Recording, focus: Focus) -> Figure:
     model = recording.subject.reward
     if model is None:
         return Figure.lacking("stages", TITLES[focus.mode], "reward model", NO_REWARD)
-    ids, more = recording.prompt.ids, dict[str, Any]()
+    return score_figure(model, recording.prompt, focus, adapter=recording.subject.adapter)
+
+
+def score_figure(
+    model: RewardModel, prompt: Prompt, focus: Focus, *, adapter: str | None
+) -> Figure:
+    """Return the score of a reward model after each token of a prompt. [position]
+
+    Args:
+        model: the reward model.
+        prompt: the prompt.
+        focus: the position, and a prompt B if there is one.
+        adapter: the name of the active adapter.
+    """
+    ids, more = prompt.ids, dict[str, Any]()
     values = model.scores(ids)
     final = float(values[model.end(ids)])
     said = f"{model.name} gives this prompt {final:+.4g}"
@@ -33,14 +48,14 @@ def score(recording: Recording, focus: Focus) -> Figure:
         lens="stages",
         title=TITLES[focus.mode],
         kind="bars",
-        axes=(Axis("position", recording.prompt.labels),),
+        axes=(Axis("position", prompt.labels),),
         values=np.array(values, dtype=np.float32),
         unit="reward",
         extra={
             "mode": focus.mode,
-            "adapter": recording.subject.adapter,
+            "adapter": adapter,
             "position": focus.position,
-            "special": recording.prompt.special,
+            "special": prompt.special,
             "reward_model": model.name,
             "score": final,
             "end": model.end(ids),

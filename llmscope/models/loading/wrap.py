@@ -45,7 +45,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
         ScopeError: the model is sharded over processes, is no causal language model of
             transformers, or fails on a short prompt.
     """
-    tokens = _tokens(tokenizer)
+    tokens = tokens_of(tokenizer)
     inner = unwrapped(model)
     if not hasattr(inner, "config") or not callable(getattr(inner, "get_input_embeddings", None)):
         raise ScopeError(f"{_kind(inner)} is a plain module, without a transformers config", LOADED)
@@ -61,7 +61,7 @@ def wrapped(model: Any, tokenizer: Any = None) -> LoadedModel:
             _check_causal(inner, anatomy)
     return LoadedModel(
         spec=IN_MEMORY,  # the name that it was loaded under would promise its weights
-        name=_name(inner),
+        name=named_after(inner),
         model=inner,
         tokens=tokens,
         anatomy=anatomy,
@@ -116,7 +116,12 @@ def _check_whole(model: nn.Module) -> None:
         )
 
 
-def _tokens(tokenizer: Any) -> Tokens | None:
+def tokens_of(tokenizer: Any) -> Tokens | None:
+    """Return the tokens of a tokenizer or of a processor; None without one.
+
+    Raises:
+        TypeError: it is something else.
+    """
     if tokenizer is None:
         return None
     if not hasattr(tokenizer, "added_tokens_decoder"):
@@ -171,7 +176,7 @@ def _by_range(model: Any) -> bool:
     return any(type(one).__module__.startswith(DYNAMIC) for one in model.modules())
 
 
-def _name(model: Any) -> str:
+def named_after(model: Any) -> str:
     """Return the last part of the path that a model was loaded from, unless that is a digest.
 
     The class's name stands for a digest, as of a commit or a file, and for a model without a path.

@@ -88,7 +88,7 @@ async def test_without_figures_the_tour_explains_what_is_there(opened: Open) -> 
         session.app.action_act("tour")
         await session.settle()
         assert "1 of 7" in session.screen_text()
-        await session.press(*["x"] * 6)
+        await session.press(*["x"] * 7)
         assert len(session.app.screen_stack) == 1
 
 
