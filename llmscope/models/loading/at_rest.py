@@ -35,7 +35,8 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 
     Left within and restored after it, also after an exception: training mode (of each module by
     itself), modules compiled in place, inference mode, autocast (also the one that accelerate puts
-    into the forward method), a default dtype or device of the program's own. Gradients are not switched off.
+    into the forward method), a default dtype or device of the program's own. Gradients are not
+    switched off.
     """
     training = [module for module in model.modules() if module.training]
     with ExitStack() as stack:
