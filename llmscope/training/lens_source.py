@@ -175,8 +175,11 @@ def described(
     """
     focus = focus_from(dict(options))
     other = focus.versus_prompt
+    text = question.prompt if isinstance(question.prompt, str) else prompt.text or None
+    if prompt.labels == tuple(map(str, prompt.ids)):  # there is no tokenizer
+        text = " ".join(prompt.labels)
     return RunPrompt(
-        text=question.prompt if isinstance(question.prompt, str) else prompt.text or None,
+        text=text,
         ids=tuple(map(int, prompt.ids)),
         labels=tuple(prompt.labels),
         special=tuple(map(bool, prompt.special)),

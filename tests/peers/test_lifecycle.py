@@ -16,6 +16,7 @@ from transformers import LlamaForSequenceClassification
 
 import llmscope
 from llmscope.models.sources import builtin
+from llmscope.runs.reader import RunReader
 
 pytest.importorskip("trl")
 
@@ -38,7 +39,8 @@ def weights(home, name):
 def test_every_member_is_there_and_loads(trained, monkeypatch):
     told = json.loads((trained / "town" / "family.json").read_text(encoding="utf-8"))
     assert told["base"] == "town"
-    assert {stage["folder"] for stage in told["stages"]} == {one.name for one in trained.iterdir()}
+    folders = {one.name for one in trained.iterdir()} - {"town-run"}
+    assert {stage["folder"] for stage in told["stages"]} == folders
     monkeypatch.setattr(builtin, "home", lambda: trained)
     scope = llmscope.load("builtin:town")
     kinds = {stage["name"]: stage["kind"] for stage in told["stages"]}
@@ -50,6 +52,13 @@ def test_every_member_is_there_and_loads(trained, monkeypatch):
         assert torch.isfinite(scope.record(IDS).logits).all()
     judge = LlamaForSequenceClassification.from_pretrained(trained / "town-reward").eval()
     assert judge(torch.tensor([IDS])).logits.shape == (1, 1)
+
+
+def test_the_life_was_recorded(trained):
+    run = RunReader(trained / "town-run")
+    assert [one.name for one in run.steps] == ["echo 0", "sft 4", "dpo 4"]
+    for one in run.steps:
+        assert all(figure.verdict.status == "verified" for figure in run.figures(one).values())
 
 
 def test_every_stage_changed_what_it_started_from(trained):
