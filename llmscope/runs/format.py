@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, BinaryIO
 
 import msgspec
 
@@ -20,6 +22,9 @@ LARGEST_INFO = 1 << 26
 LONGEST_LINE = 1 << 22
 """Maximum length of a line of the index in bytes."""
 HINT = "a folder that llmscope.training wrote, or llmscope watch MODEL --revisions"
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """By version of the schema: what turns `run.json` of that version into that of the next one."""
@@ -54,12 +59,14 @@ class RunFigure(msgspec.Struct, frozen=True, kw_only=True):
         key: names it in the shards.
         lens, mode: how it is computed; the mode is empty where the lens has none.
         prompt: index of its prompt; None for a figure that is the same for every prompt.
+        options: the options that it is computed with.
     """
 
     key: str
     lens: str
     mode: str = ""
-    prompt: int | None = None
+    prompt: Count | None = None
+    options: dict[str, Any] = {}
 
 
 class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,7 +83,7 @@ class RunInfo(msgspec.Struct, frozen=True, kw_only=True):
     llmscope: str
     model: dict[str, Any]
     versions: dict[str, Any]
-    prompts: tuple[RunPrompt, ...]
+    prompts: Annotated[tuple[RunPrompt, ...], msgspec.Meta(min_length=1)]
     figures: tuple[RunFigure, ...]
     source: str = "training"
     schema: str = SCHEMA
@@ -102,26 +109,26 @@ class StepLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=
         identity: of the weights of a checkpoint, which changes when they do.
     """
 
-    step: int
-    time: float
-    took: float = 0.0
+    step: Count
+    time: Seconds
+    took: Seconds = 0.0
     scalars: dict[str, float | None] = {}
     prompts: tuple[int, ...] = ()
     figures: tuple[str, ...] = ()
     shard: str = ""
-    size: int = 0
-    crc: int = 0
+    size: Count = 0
+    crc: Count = 0
     name: str = ""
     stage: str = ""
-    start: int = 0
+    start: Count = 0
     identity: str = ""
 
 
 class LogLine(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="log"):
     """Scalars that were logged at a step; None for NaN and infinity."""
 
-    step: int
-    time: float
+    step: Count
+    time: Seconds
     scalars: dict[str, float | None]
 
 
@@ -136,9 +143,10 @@ def read_info(folder: Path) -> RunInfo:
     """
     path, named = folder / INFO, shown(folder)
     try:
-        if path.stat().st_size > LARGEST_INFO:
+        with opened(path) as file:
+            data = file.read(LARGEST_INFO + 1)
+        if len(data) > LARGEST_INFO:
             raise ScopeError(f"{named} is no run: its {INFO} is too large", HINT)
-        data = path.read_bytes()
     except OSError as error:
         there = "there is no such folder" if not folder.is_dir() else f"it holds no {INFO}"
         raise ScopeError(f"{named} is no run: {there}", HINT) from error
@@ -157,6 +165,19 @@ def read_info(folder: Path) -> RunInfo:
         return msgspec.convert(migrated(record), RunInfo)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ScopeError(f"{named} is a damaged run: {INFO}: {one_line_of(error)}", HINT) from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """Open a regular file for reading; a pipe or a device might never end.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise OSError(f"{path.name} is no file")
+    return os.fdopen(handle, "rb")
 
 
 def migrated(record: dict[str, Any]) -> dict[str, Any]:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Axis, Figure, Focus, Verdict
+from llmscope.figure import LAYER_HEAD, TRAINING_STEP, VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.runs.format import RunFigure, StepLine
-from llmscope.runs.reader import RunReader
-from llmscope.runs.shard import Shard
+from llmscope.runs.reader import BROKEN, RunReader
+from llmscope.runs.shard import Packed, Shard, unpack
 
 COLUMNS = 240
 """Most steps of a figure; of a longer run they are spread evenly over it."""
@@ -66,6 +68,12 @@ OVER = {
 LAYER_BY_POSITION = ("layer", "position")
 ALONE = (("position",), ("direction",))
 """Axes of figures of which every value is a row."""
+FIXED = ("layer", "head", "position", "neuron")
+"""Entries of `extra` that say where a figure is: another one is another figure."""
+MOST_BYTES = 1 << 28
+"""Bytes of shards that are kept in memory."""
+
+Pick = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 def map_title(figure: RunFigure) -> str:
@@ -73,17 +81,30 @@ def map_title(figure: RunFigure) -> str:
     return f"{_over(figure).title} · by step"
 
 
-def has_map(run: RunReader, figure: RunFigure) -> bool:
-    """Return whether a figure has a map over the steps, not just a curve."""
-    packed = run.base.get(figure.key)
-    if packed is None:
-        return False
-    names = tuple(str(one.get("name")) for one in packed.entries.get("axes", ()))
-    return names == LAYER_BY_POSITION or names in ALONE or _is_grid(names)
-
-
 def _is_grid(names: Sequence[str]) -> bool:
     return len(names) == 2 and names[0] == "layer" and names[1] in ("head", "matrix")
+
+
+@dataclass(frozen=True)
+class Template:
+    """What a figure is at every step: a step whose figure differs in it is left out.
+
+    Attributes:
+        axes: its axes.
+        unit: its unit.
+        target: the text of the target token; empty without one.
+        place: its layer, head, position and neuron, as far as it has them.
+    """
+
+    axes: tuple[Axis, ...]
+    unit: str
+    target: str
+    place: tuple[Any, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the axes."""
+        return tuple(axis.name for axis in self.axes)
 
 
 class Series:
@@ -92,17 +113,21 @@ class Series:
     def __init__(self, run: RunReader) -> None:
         self.run = run
         self._shards: OrderedDict[str, Shard | None] = OrderedDict()
+        self._bytes = 0
+        self._templates: dict[str, Template] = {}
 
     def shard(self, step: StepLine) -> Shard | None:
         """Return the shard of a step; None if it is missing or damaged."""
         name = f"{step.shard}@{step.crc}"
         if name not in self._shards:
             try:
-                self._shards[name] = self.run.shard(step)
+                self._shards[name] = found = self.run.shard(step)
+                self._bytes += len(found.data)
             except ValueError:
                 self._shards[name] = None
-            while len(self._shards) > KEPT:
-                self._shards.popitem(last=False)
+            while len(self._shards) > 1 and (len(self._shards) > KEPT or self._bytes > MOST_BYTES):
+                _, old = self._shards.popitem(last=False)
+                self._bytes -= 0 if old is None else len(old.data)
         self._shards.move_to_end(name)
         return self._shards[name]
 
@@ -123,50 +148,95 @@ class Series:
             chosen = (chosen - {near}) | {here}
         return [steps[at] for at in sorted(chosen)]
 
-    def values(self, key: str, steps: Sequence[StepLine]) -> tuple[Floats, Sequence[Axis]] | None:
-        """Return the values of a figure at steps, and the axes of one. [step, …]
+    def template(self, key: str) -> Template | None:
+        """Return what a figure is at the first step at which it is not refused; None if never."""
+        if key not in self._templates:
+            first = self.run.base.get(key)
+            found = None if first is None else _template(first)
+            steps = iter(self.sampled())
+            while found is None and (step := next(steps, None)) is not None:
+                shard = self.shard(step)
+                with suppress(*BROKEN):
+                    found = None if shard is None else _template(shard.packed(key))
+            if found is None:
+                return None
+            self._templates[key] = found
+        return self._templates[key]
 
-        A step that lacks the figure, or has it in another shape, is NaN. None if no step has it.
+    def values(self, key: str, steps: Sequence[StepLine], pick: Pick) -> Floats | None:
+        """Return a part of the values of a figure at steps. [step, …]
+
+        A step is NaN that lacks the figure or has another one: of other axes or another place.
+
+        Args:
+            key: the figure.
+            steps: the steps.
+            pick: returns the part of one step's values; called before they are stacked.
+
+        Returns:
+            The values; None if no step has them.
         """
+        template = self.template(key)
+        if template is None:
+            return None
+        shape = tuple(len(axis) for axis in template.axes)
         found: list[NDArray[Any] | None] = []
         for step in steps:
-            shard = self.shard(step)
-            try:
-                found.append(None if shard is None else shard.array(key))
-            except ValueError:
-                found.append(None)
-        shape = next((one.shape for one in reversed(found) if one is not None and one.ndim), None)
-        if shape is None:
+            shard, array = self.shard(step), None
+            with suppress(*BROKEN):
+                if shard is not None and self._is_same(shard, key, template):
+                    array = shard.array(key)
+            same = array is not None and array.shape == shape and array.dtype.kind in "biuf"
+            found.append(pick(array) if same and array is not None else None)
+        known = next((one for one in found if one is not None), None)
+        if known is None:
             return None
-        missing = np.full(shape, np.nan, np.float32)
-        values = np.stack(
-            [
-                missing if one is None or one.shape != shape else one.astype(np.float32)
-                for one in found
-            ]
-        )
-        return values, self._axes(key)
+        missing = np.full(known.shape, np.nan, np.float32)
+        return np.stack([missing if one is None else one.astype(np.float32) for one in found])
 
-    def _axes(self, key: str) -> Sequence[Axis]:
-        packed = self.run.base.get(key)
-        if packed is None:
-            return ()
-        return tuple(
-            Axis(one["name"], tuple(one["labels"]), one.get("start", 0), one.get("step", 1))
-            for one in packed.entries.get("axes", ())
-        )
+    def _is_same(self, shard: Shard, key: str, template: Template) -> bool:
+        """Return whether a step has the figure of the template."""
+        if not shard.differs(key, ("axes", *(f"extra.{name}" for name in FIXED))):
+            first = self.run.base.get(key)
+            return first is not None and _template(first) == template
+        return _template(shard.packed(key)) == template
 
     def scalars(self, key: str, name: str, steps: Sequence[StepLine]) -> Floats:
         """Return an entry of `extra` of a figure at steps; NaN where it is missing. [step]"""
         found = []
         for step in steps:
-            shard = self.shard(step)
-            value = None if shard is None else shard.entry(key, f"extra.{name}")
+            shard, value = self.shard(step), None
+            with suppress(*BROKEN):
+                value = None if shard is None else shard.entry(key, f"extra.{name}")
             if isinstance(value, int | float) and not isinstance(value, bool):
                 found.append(float(value))
             else:
                 found.append(math.nan)
         return np.array(found, np.float32)
+
+
+def _template(packed: Packed) -> Template | None:
+    """Return what a figure is; None if it is refused.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    figure = unpack(packed)
+    if figure.verdict.status == "refused" or not figure.axes:
+        return None
+    target = packed.entries.get("extra.target")
+    place = tuple(figure.extra.get(name) for name in FIXED)
+    plain = tuple(one if isinstance(one, int | float | None) else str(one) for one in place)
+    return Template(figure.axes, figure.unit, target if isinstance(target, str) else "", plain)
+
+
+def has_map(series: Series, figure: RunFigure) -> bool:
+    """Return whether a figure has a map over the steps, not just a curve."""
+    template = series.template(figure.key)
+    if template is None:
+        return False
+    names = template.names
+    return names == LAYER_BY_POSITION or names in ALONE or _is_grid(names)
 
 
 def map_over_time(
@@ -188,29 +258,32 @@ def map_over_time(
         columns: the most steps; of a longer run they are spread evenly over it.
     """
     title = map_title(figure)
-    steps = series.sampled(here, columns)
-    found = series.values(figure.key, steps)
-    if found is None:
+    steps, template = series.sampled(here, columns), series.template(figure.key)
+    if template is None:
         return Figure.refused(figure.lens, title, _why_missing(series, figure))
-    values, axes = found
-    rows, table = _rows(values, axes, focus)
+    rows, pick = _rows(template.axes, focus)
+    if pick is None:
+        return Figure.refused(figure.lens, title, "it has no map over the steps")
+    table = series.values(figure.key, steps, pick)  # [step, row]
     if table is None:
-        return Figure.refused(figure.lens, title, "it has no map over time: see its curve")
+        return Figure.refused(figure.lens, title, _why_missing(series, figure))
+    known = ~np.isnan(table).all(0)
+    if rows.name != "layer" and rows.name != "position" and not known.all():
+        rows, table = rows.chosen(np.flatnonzero(known)), table[:, known]
     if len(rows) > ROWS:
-        change = np.nanmax(np.nan_to_num(table), 0) - np.nanmin(np.nan_to_num(table), 0)
+        change = np.nan_to_num(table).max(0) - np.nan_to_num(table).min(0)
         most = np.sort(np.argsort(-change, kind="stable")[:ROWS])
         title += f" · the {ROWS} of {len(rows)} rows that change most"
         rows, table = rows.chosen(most), table[:, most]
     if len(steps) < len(series.run.steps):
         title += f" · {len(steps)} of {len(series.run.steps)} steps"
-    packed = series.run.base[figure.key]
     return Figure(
         lens=figure.lens,
         title=title + _cut(rows, focus),
         kind="heatmap",
         axes=(Axis(rows.name, rows.labels), step_axis(steps)),
         values=np.ascontiguousarray(table.T),
-        unit=str(packed.entries.get("unit", "")),
+        unit=template.unit,
         verdict=verdict_over(series, figure, steps),
         extra={"steps": np.array([one.step for one in steps], np.int64), "over": rows.name},
     )
@@ -228,11 +301,9 @@ class _Rows:
         return _Rows(self.name, tuple(self.labels[int(one)] for one in at))
 
 
-def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Floats | None]:
-    """Return the rows of a map, and their values. [step, row]"""
+def _rows(axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Pick | None]:
+    """Return the rows of a map, and what picks their values of a step. [row]"""
     names = tuple(axis.name for axis in axes)
-    if len(axes) != values.ndim - 1 or not axes:
-        return _Rows("", ()), None
     if _is_grid(names):
         heads = names[1] == "head"
         labels = tuple(
@@ -240,16 +311,13 @@ def _rows(values: Floats, axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Fl
             for one in axes[0].labels
             for other in axes[1].labels
         )
-        flat = values.reshape(len(values), -1)
-        known = ~np.isnan(flat).all(0)
-        rows = _Rows(LAYER_HEAD if heads else "matrix", labels)
-        return rows.chosen(np.flatnonzero(known)), flat[:, known]
+        return _Rows(LAYER_HEAD if heads else "matrix", labels), lambda array: array.ravel()
     if names == LAYER_BY_POSITION:
         at = axes[1].index(focus.position)
         column = len(axes[1]) - 1 if at is None else at
-        return _Rows("layer", axes[0].labels), values[:, :, column]
+        return _Rows("layer", axes[0].labels), lambda array: array[:, column]
     if names in ALONE:
-        return _Rows(names[0], axes[0].labels), values
+        return _Rows(names[0], axes[0].labels), lambda array: array
     return _Rows("", ()), None
 
 
@@ -268,26 +336,27 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         figure: the figure under the cursor.
         focus: the cursor.
     """
-    steps = series.sampled()
-    packed = series.run.base.get(figure.key)
-    if packed is None:
-        return _named(figure), np.full(len(steps), np.nan, np.float32), ""
-    unit = str(packed.entries.get("unit", ""))
-    if figure.lens == "next-token":
-        target = packed.entries.get("extra.target")
+    steps, template = series.sampled(), series.template(figure.key)
+    nothing = np.full(len(steps), np.nan, np.float32)
+    if figure.lens == "next-token":  # its rows are other tokens at each step
+        target = "" if template is None else template.target
         label = f"P(‹{target}›)" if target else "P(target)"
-        return label, series.scalars(figure.key, "target_probability", steps), unit
-    found = series.values(figure.key, steps)
-    if found is None or len(found[1]) != found[0].ndim - 1:
-        return _named(figure), np.full(len(steps), np.nan, np.float32), unit
-    values, axes = found
+        values = series.scalars(figure.key, "target_probability", steps)
+        return label, values, "probability"
+    if template is None:
+        return _named(figure), nothing, ""
     words: list[str] = []
-    for axis in axes:
-        at = _index(axis, focus)
-        label = axis.labels[at]
+    places: list[int] = []
+    for axis in template.axes:
+        places.append(_index(axis, focus))
+        label = axis.labels[places[-1]]
         words.append(f"{axis.name} {label}" if label.isdecimal() else f"‹{label}›")
-        values = values[:, at]
-    return f"{_over(figure).number} at {', '.join(words)}", values, unit
+    found = series.values(figure.key, steps, lambda array: np.asarray(array[tuple(places)]))
+    return (
+        f"{_over(figure).number} at {', '.join(words)}",
+        nothing if found is None else found,
+        template.unit,
+    )
 
 
 def _index(axis: Axis, focus: Focus) -> int:
@@ -320,13 +389,22 @@ def thinned(
     return steps[at], values[at]
 
 
-def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit: str) -> Figure:
+def curves(
+    named: Mapping[str, tuple[Sequence[float], Floats]],
+    title: str,
+    unit: str,
+    verdict: Verdict = VERIFIED,
+) -> Figure:
     """Return curves over the steps of one run or several. [run, training step]
+
+    At a step of another run, a curve goes straight from its own step before to the one after. A
+    step of its own without a value is a gap.
 
     Args:
         named: by run, the steps and the values.
         title: what they show.
         unit: of the values.
+        verdict: on the values.
     """
     steps = sorted({step for some, _ in named.values() for step in some})
     values = np.full((len(named), len(steps)), np.nan, np.float32)
@@ -334,7 +412,7 @@ def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit
     for row, (some, known) in enumerate(named.values()):
         for step, value in zip(some, known, strict=True):
             values[row, at[step]] = value
-        values[row] = _bridged(values[row], steps)
+        values[row] = _bridged(values[row], steps, {at[step] for step in some})
     axis = Axis(TRAINING_STEP, tuple(str(int(step)) for step in steps))
     rows = (Axis("run", tuple(named)),) if len(named) > 1 else ()
     return Figure(
@@ -344,18 +422,25 @@ def curves(named: Mapping[str, tuple[Sequence[float], Floats]], title: str, unit
         axes=(*rows, axis),
         values=values if rows else values[0],
         unit=unit,
+        verdict=verdict,
     )
 
 
-def _bridged(row: Floats, steps: Sequence[float]) -> Floats:
-    """Return a curve with steps of the other run between two of its own filled in linearly."""
-    known = np.flatnonzero(~np.isnan(row))
-    if len(known) < 2:
-        return row
-    inside = np.arange(known[0], known[-1] + 1)
-    row = row.copy()
-    places = np.asarray(steps, np.float64)
-    row[inside] = np.interp(places[inside], places[known], row[known])
+def _bridged(row: Floats, steps: Sequence[float], own: set[int]) -> Floats:
+    """Return a curve, filled in linearly at steps of other runs between two values of its own.
+
+    Args:
+        row: the values. [step]
+        steps: the numbers of the steps.
+        own: the indices of the run's own steps.
+    """
+    row, places = row.copy(), sorted(own)
+    for first, last in pairwise(places):
+        inside = np.arange(first + 1, last)
+        if len(inside) and not np.isnan(row[first] + row[last]):
+            ends = (steps[first], steps[last])
+            there = [steps[int(at)] for at in inside]
+            row[inside] = np.interp(there, ends, (row[first], row[last]))
     return row
 
 
@@ -381,8 +466,9 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
     worst = Verdict("verified")
     missing: list[StepLine] = []
     for step in steps:
-        shard = series.shard(step)
-        said = None if shard is None else shard.entry(figure.key, "verdict")
+        shard, said = series.shard(step), None
+        with suppress(*BROKEN):
+            said = None if shard is None else shard.entry(figure.key, "verdict")
         if not isinstance(said, dict):
             missing.append(step)
             continue

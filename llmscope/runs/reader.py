@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,18 +17,25 @@ from llmscope.runs.format import (
     BASE,
     HINT,
     INDEX,
+    INFO,
     LONGEST_LINE,
     SHARDS,
     Line,
     RunInfo,
     StepLine,
     one_line_of,
+    opened,
     read_info,
     shown,
 )
 from llmscope.runs.shard import Packed, Shard, unpack
 
-T = TypeVar("T")
+BROKEN = (
+    *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),
+    RecursionError,
+)
+"""What reading a damaged or hostile file may raise."""
+REPLACED = "the run in this folder was replaced by another one: open it again"
 CHUNK = 1 << 22
 """Bytes of the index that are read at once."""
 
@@ -50,6 +57,8 @@ class RunReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._state: tuple[int, int] | None = None
+        self._replaced()
         self.info: RunInfo = read_info(folder)
         self.steps: list[StepLine] = []
         self.logs: list[tuple[int, Mapping[str, float | None]]] = []
@@ -67,8 +76,11 @@ class RunReader:
         path = self.folder / BASE
         try:
             shard = Shard.read(path, {})
-            return {key: shard.packed(key) for key in shard.keys}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            found = {key: shard.packed(key) for key in shard.keys}
+            for packed in found.values():
+                unpack(packed)  # checks axes and labels, which maps over the steps read
+            return found
+        except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
             raise ScopeError(
                 f"{shown(self.folder)} is a damaged run: {BASE}: {reason}", HINT
@@ -81,14 +93,17 @@ class RunReader:
             Whether there is anything new.
         """
         path, new = self.folder / INDEX, False
+        if self._replaced():
+            self.flaws["replaced"] = REPLACED
+            return False
         try:
-            with path.open("rb") as file:
-                if file.seek(0, 2) < self._read:  # it was replaced by a shorter one
-                    self._read, self._rest = 0, b""
-                    self.steps, self.logs = [], []
-                    new = True
+            with opened(path) as file:
+                end = file.seek(0, 2)
+                if end < self._read:
+                    self.flaws["replaced"] = REPLACED
+                    return False
                 file.seek(self._read)
-                while data := file.read(CHUNK):
+                while self._read < end and (data := file.read(min(CHUNK, end - self._read))):
                     self._read += len(data)
                     *lines, self._rest = (self._rest + data).split(b"\n")
                     for line in lines:
@@ -113,17 +128,32 @@ class RunReader:
                 self._flaw("a line", "its shard is elsewhere")
                 return False
             at = bisect_left(self.steps, found.step, key=lambda one: one.step)
+            while at < len(self.steps) and self.steps[at].step == found.step:
+                if self.steps[at].stage == found.stage:
+                    break
+                at += 1  # the last step of one stage, and the start of the next
             if self.info.source == "checkpoints":  # recorded in any order
                 same = at < len(self.steps) and self.steps[at].step == found.step
                 self.steps[at : at + same] = [found]
             else:
+                if at < len(self.steps):  # resumed there: what came after counts no longer
+                    self.logs = [one for one in self.logs if one[0] < found.step]
                 self.steps[at:] = [found]
         if found.scalars:
-            while self.logs and self.logs[-1][0] > found.step:
-                self.logs.pop()
-            self.logs.append((found.step, found.scalars))
+            insort(self.logs, (found.step, found.scalars), key=lambda one: one[0])
             self._names |= dict.fromkeys(found.scalars)
         return True
+
+    def _replaced(self) -> bool:
+        """Return whether another run has taken the place of this one."""
+        try:
+            about = (self.folder / INFO).stat()
+        except OSError:
+            return False
+        state = about.st_ino, about.st_mtime_ns
+        if self._state is None:
+            self._state = state
+        return state != self._state
 
     def _flaw(self, what: str, reason: str) -> None:
         self.flaws.setdefault(f"{what}{reason}", f"{what} of {INDEX} is left out: {reason}")
@@ -137,7 +167,7 @@ class RunReader:
         try:
             path = self.folder / SHARDS / step.shard
             return Shard.read(path, self.base, step.size, step.crc)
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
             said = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"
             self.flaws[step.shard] = said
@@ -159,20 +189,8 @@ class RunReader:
                 continue
             try:
                 found[one.key] = unpack(shard.packed(one.key))
-            except (ValueError, KeyError, TypeError) as error:
+            except BROKEN as error:
                 found[one.key] = Figure.refused(one.lens, one.lens, one_line_of(error))
-        return found
-
-    def series(
-        self, steps: Sequence[StepLine], read: Callable[[Shard], T | None]
-    ) -> list[T | None]:
-        """Return what `read` returns of the shard of each step; None where it is damaged."""
-        found: list[T | None] = []
-        for step in steps:
-            try:
-                found.append(read(self.shard(step)))
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-                found.append(None)
         return found
 
     def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

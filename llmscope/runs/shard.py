@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
+from llmscope.errors import ScopeError
 from llmscope.export.bounds import parse_json
 from llmscope.export.read import figure_from
 from llmscope.export.split import VALUES, halves
 from llmscope.figure import Figure
+from llmscope.runs.format import opened
 
 Arrays = dict[str, NDArray[Any]]
 LARGEST = 1 << 28
@@ -81,6 +83,9 @@ def shard_bytes(figures: Mapping[str, Packed], base: Mapping[str, Packed]) -> by
     Args:
         figures: the figures of the step by key.
         base: those of the first step; empty for the first step itself.
+
+    Raises:
+        ScopeError: it would be too large to be read.
     """
     tensors: Arrays = {}
     records: dict[str, Any] = {}
@@ -99,7 +104,13 @@ def shard_bytes(figures: Mapping[str, Packed], base: Mapping[str, Packed]) -> by
             "gone_arrays": [name for name in first.arrays if name not in packed.arrays],
         }
     text = json.dumps(records, allow_nan=False, separators=(",", ":"))
-    return bytes(save(tensors, metadata={"figures": text}))
+    data = bytes(save(tensors, metadata={"figures": text}))
+    if len(data) > LARGEST:
+        raise ScopeError(
+            f"the figures of a step take {len(data) >> 20} MB, of at most {LARGEST >> 20}",
+            "fewer or shorter prompts, or attention of one layer",
+        )
+    return data
 
 
 def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -132,7 +143,7 @@ class Shard:
             ValueError: it is damaged.
             OSError: it cannot be read.
         """
-        with path.open("rb") as file:
+        with opened(path) as file:
             data = file.read((LARGEST if size is None else min(size, LARGEST)) + 1)
         if size is not None and len(data) != size:
             raise ValueError(f"{len(data)} bytes in place of {size}")
@@ -159,6 +170,12 @@ class Shard:
         records = parse_json(self._header["__metadata__"]["figures"])
         if not isinstance(records, dict):
             raise ValueError("its figures are no JSON object")
+        for record in records.values():
+            if not isinstance(record, dict):
+                raise ValueError("a figure is described wrongly")
+            entries, *gone = (record.get(name) for name in ("entries", "gone", "gone_arrays"))
+            if not isinstance(entries, dict) or not all(isinstance(one, list) for one in gone):
+                raise ValueError("a figure is described wrongly")
         return records
 
     @cached_property
@@ -199,6 +216,12 @@ class Shard:
             return entries[name]
         first = self.base.get(key)
         return None if first is None or name in record["gone"] else first.entries.get(name)
+
+    def differs(self, key: str, names: Sequence[str]) -> bool:
+        """Return whether any of these entries of a figure is not as in the first step."""
+        record = self._records.get(key, {})
+        entries, gone = record.get("entries", {}), record.get("gone", ())
+        return any(name in entries or name in gone for name in names)
 
     def packed(self, key: str) -> Packed:
         """Return a figure, completed from the first step.

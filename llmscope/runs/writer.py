@@ -59,13 +59,13 @@ class RunWriter:
 
     def _continue(self, overwrite: bool) -> None:
         found = read_info(self._folder)
-        same = (found.prompts, found.figures) == (self._info.prompts, self._info.figures)
+        same = _identity(found) == _identity(self._info)
         self._replaces = overwrite and not same
         if self._replaces:
             return
         if not same:
             raise ScopeError(
-                f"{shown(self._folder)} holds a run of other prompts, lenses or another tokenizer",
+                f"{shown(self._folder)} holds a run of different prompts, lenses or another model",
                 "another folder",
             )
         run = RunReader(self._folder)
@@ -88,13 +88,14 @@ class RunWriter:
             self.clear()
         packed = {key: pack(figure) for key, figure in figures.items()}
         shards = self._folder / SHARDS
+        data = shard_bytes(packed, self._base or packed)
         if self._base is None:
+            first = shard_bytes(packed, {})
             shards.mkdir(parents=True, exist_ok=True)
-            replace_file(self._folder / BASE, shard_bytes(packed, {}))
+            replace_file(self._folder / BASE, first)
             replace_file(self._folder / INFO, _encoded(self._info))
             self._share()
             self._base = packed
-        data = shard_bytes(packed, self._base)
         file = self._free(shards, line.step)
         replace_file(shards / file, data)
         (shards / file).chmod(0o666 & ~_umask())
@@ -165,9 +166,17 @@ def finite(scalars: Mapping[str, float | None]) -> dict[str, float | None]:
     }
 
 
+def _identity(info: RunInfo) -> object:
+    """Return what must be the same for steps to go into one run."""
+    model = tuple(info.model.get(name) for name in ("architecture", "layers", "heads", "width"))
+    return info.source, model, info.prompts, info.figures
+
+
 def _is_empty(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or just what a run that was killed at once left."""
+    own = (BASE, SHARDS, INDEX)
     try:
-        return not any(folder.iterdir())
+        return all(one.name in own or one.name.startswith(".") for one in folder.iterdir())
     except OSError:
         return False
 

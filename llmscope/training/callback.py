@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from os import PathLike
 from typing import Any
@@ -20,7 +19,7 @@ from llmscope.training.questions import (
     read_prompts,
 )
 from llmscope.training.reward_source import RewardSource, is_reward_model
-from llmscope.training.run import StepRecorder, told_of
+from llmscope.training.run import StepRecorder, told_of, warn
 
 
 class LensCallback(TrainerCallback):  # type: ignore[misc]
@@ -69,31 +68,41 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         self._overwrite = arguments.flag("overwrite", overwrite)
         self._stage = arguments.text("stage", stage)
         self.run: StepRecorder | None = None
+        self._ended = True
 
     def on_train_begin(
         self, args: Any, state: Any, control: Any, model: Any = None, **others: Any
     ) -> None:
         """Prepare the run, and record the model before its first step."""
-        self.run = None
-        if not state.is_world_process_zero:
-            return
-        tokenizer = others.get("processing_class")
-        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor
+        before, self.run = self.run, None
         try:
-            source = (
-                RewardSource(model, tokenizer, self._prompts)
-                if is_reward_model(model)
-                else LensSource(wrap(model, tokenizer), self._prompts, self._lenses)
-            )
-            run = StepRecorder(self._out, source, overwrite=self._overwrite, stage=self._stage)
-            run.begin(state.global_step)
+            if state.is_world_process_zero:
+                self._begin(state.global_step, model, others.get("processing_class"), before)
         except Exception as error:  # the training is worth more than its record
-            said = f"llmscope records nothing: {told_of(error)}"
-            warnings.warn(said, RuntimeWarning, stacklevel=2)
+            warn(f"llmscope records nothing: {told_of(error)}")
             return
-        self.run = run
-        if self._at_start:
-            run.record(state.global_step)
+        if self.run is not None and self._at_start:
+            self.run.record(state.global_step)
+
+    def _begin(self, step: int, model: Any, tokenizer: Any, before: StepRecorder | None) -> None:
+        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)  # that of a processor
+        source = (
+            RewardSource(model, tokenizer, self._prompts)
+            if is_reward_model(model)
+            else LensSource(wrap(model, tokenizer), self._prompts, self._lenses)
+        )
+        # A training that began and did not end was broken off to begin again, as with
+        # `auto_find_batch_size`: what it recorded is of no use.
+        again = before is not None and not self._ended
+        run = StepRecorder(
+            self._out,
+            source,
+            overwrite=step <= 0 and (self._overwrite or again),
+            resume=step > 0,
+            stage=self._stage,
+        )
+        run.begin()
+        self.run, self._ended = run, False
 
     def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Record the model if the step is a multiple of `every`."""
@@ -102,16 +111,11 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **others: Any) -> None:
         """Keep the numbers that the trainer logs, such as the loss."""
-        if self.run is None or not logs:
-            return
-        numbers = {
-            str(name): float(value)
-            for name, value in logs.items()
-            if isinstance(value, int | float) and not isinstance(value, bool)
-        }
-        self.run.log(state.global_step, **numbers)
+        if self.run is not None and logs:
+            self.run.log_numbers(state.global_step, logs)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
         """Record the model after its last step."""
+        self._ended = True
         if self.run is not None and self._at_end and self.run.last != state.global_step:
             self.run.record(state.global_step)

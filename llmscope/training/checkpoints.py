@@ -91,11 +91,22 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
 
 
 def _numbered(names: Sequence[str]) -> list[int]:
-    """Return the number that each name ends in; their places if one has none or two share one."""
+    """Return the number that each name ends in.
+
+    If one has none or two share one, their places in the order of their words and numbers.
+    """
     found = [_NUMBER.search(name) for name in names]
     numbers = [int(one[1]) for one in found if one is not None]
-    alike = len(numbers) == len(names) == len(set(numbers))
-    return numbers if alike else list(range(len(names)))
+    if len(numbers) == len(names) == len(set(numbers)):
+        return numbers
+    order = sorted(names, key=_natural)
+    return [order.index(name) for name in names]
+
+
+def _natural(name: str) -> list[tuple[int, int, str]]:
+    """Return what sorts names with numbers in them by these."""
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(one), "") if one.isdecimal() else (1, 0, one) for one in parts]
 
 
 def _files(folder: Path) -> str:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from llmscope import arguments
 from llmscope.errors import ScopeError
+from llmscope.figure import plain
 from llmscope.lenses import focus_dict, focus_from
+from llmscope.lenses.stacked import layers_of
 from llmscope.models.info import ModelInfo
 from llmscope.runs.format import RunFigure, RunInfo, RunPrompt
 from llmscope.training.questions import (
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
+PLACES = ("layer", "head", "position")
 OF_MODEL = "model"
 """What keys of figures begin with that are the same for every prompt."""
 
@@ -106,8 +110,27 @@ class LensSource:
             again += 1
             key = f"{first}#{again}"
         prompt = None if of_model else at
-        figure = RunFigure(key=key, lens=one.lens.name, mode=mode, prompt=prompt)
+        options = {name: plain(value) for name, value in given.items() if name != "mode"}
+        self._check(at, {name: value for name, value in given.items() if name in PLACES})
+        figure = RunFigure(key=key, lens=one.lens.name, mode=mode, prompt=prompt, options=options)
         self._asked.append(_Asked(figure, at, given))
+
+    def _check(self, at: int, places: Mapping[str, Any]) -> None:
+        """Check that a layer, a head and a position exist.
+
+        Raises:
+            ValueError: one does not exist.
+        """
+        anatomy = self._scope.subject.anatomy
+        counts = {
+            "layer": len(anatomy.layers),
+            "head": anatomy.heads,
+            "position": len(self._prompts[at]),
+        }
+        for name, place in places.items():
+            if name != "layer" or layers_of(place, counts[name]) is None:
+                number = arguments.integer(name, place)
+                arguments.checked_index(f"prompts[{at}]: {name}", number, counts[name])
 
     def figures(self) -> dict[str, Figure]:
         """Return the figures of the model as it is now, by key."""

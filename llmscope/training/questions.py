@@ -35,7 +35,9 @@ class LensQuestion:
         mode = {}
         if "target" in self.lens.modes and "mode" not in self.options and "target" in own:
             mode = {"mode": "target"}
-        return {**WHOLE.get(self.lens.name, {}), **mode, **own, **self.options}
+        given = {**mode, **own, **self.options}
+        whole = {} if "head" in given else WHOLE.get(self.lens.name, {})
+        return {**whole, **given}
 
 
 @dataclass(frozen=True)

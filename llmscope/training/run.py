@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -45,7 +46,7 @@ class StepRecorder:
     Args:
         folder: the run folder.
         source: what is recorded.
-        overwrite, stage: see `Run`.
+        overwrite, resume, stage: see `Run`.
 
     Attributes:
         seconds: seconds spent on recording so far.
@@ -61,8 +62,10 @@ class StepRecorder:
         source: FigureSource,
         *,
         overwrite: bool = False,
+        resume: bool = False,
         stage: str = "",
     ) -> None:
+        self._resume = arguments.flag("resume", resume)
         self._overwrite = arguments.flag("overwrite", overwrite)
         self.folder = Path(arguments.name_or_path("folder", folder))
         self._source = source
@@ -83,7 +86,7 @@ class StepRecorder:
         last, begun = self._writer.last, self._writer.stages.get(self._stage)
         return None if last is None or begun is None else last - begun
 
-    def record(self, step: int, **scalars: float) -> None:
+    def record(self, step: int, /, **scalars: float) -> None:
         """Record all prompts on the model as it is now. Never raises: see the class.
 
         Args:
@@ -92,9 +95,22 @@ class StepRecorder:
         """
         self._guarded(lambda: self._record(step, scalars))
 
-    def log(self, step: int, **scalars: float) -> None:
+    def log(self, step: int, /, **scalars: float) -> None:
         """Add scalars to a step, recorded or not. Never raises."""
         self._guarded(lambda: self._log(step, scalars))
+
+    def log_numbers(self, step: int, logs: Mapping[str, object]) -> None:
+        """Add the numbers among what a trainer logs to a step. Never raises."""
+
+        def log() -> None:
+            numbers = {}
+            for name, value in logs.items():
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    with suppress(OverflowError):  # an integer that no float holds
+                        numbers[str(name)] = float(value)
+            self._log(step, numbers)
+
+        self._guarded(log)
 
     def stop(self, reason: str) -> None:
         """Warn with a reason, and record nothing from now on."""
@@ -102,9 +118,9 @@ class StepRecorder:
             self.stopped = reason
             with suppress(Exception):
                 self._source.forget(free=True)
-            warnings.warn(f"llmscope records nothing more: {reason}", RuntimeWarning, stacklevel=3)
+            warn(f"llmscope records nothing more: {reason}")
 
-    def _guarded(self, work: Any) -> None:
+    def _guarded(self, work: Callable[[], None]) -> None:
         if self.stopped:
             return
         try:
@@ -112,25 +128,34 @@ class StepRecorder:
         except Exception as error:  # whatever it is, the training goes on
             self.stop(told_of(error))
 
-    def begin(self, step: int) -> None:
-        """Check that a run which begins at this step may use the folder.
+    def begin(self) -> None:
+        """Take the folder: continue its run, replace it, or begin a new one or a new stage.
 
         Raises:
-            ScopeError: the folder holds an earlier run, and this one begins anew.
+            ScopeError: the folder holds this stage already, and is to be neither continued nor
+                replaced; or a continued one has the lens `stages`, whose start is gone.
         """
         last, stages = self._writer.last, self._writer.stages
-        if last is None:
+        if self._source.info.source == "checkpoints" or last is None:
             self._start = 0
-        elif self._stage not in stages:
-            self._start = last if stages else 0
-        else:
-            self._start = stages[self._stage]
-        if self._stage in stages and step <= 0 and self._overwrite and not self._start:
-            self._writer.clear()
-        elif self._stage in stages and step <= 0 and not self._overwrite:
+            return
+        self._start = stages.get(self._stage, last)
+        if self._stage not in stages:
+            return
+        named = one_line(str(self.folder))
+        if self._overwrite:
+            if not self._start:
+                self._writer.clear()
+        elif not self._resume:
             raise ScopeError(
-                f"{one_line(str(self.folder))} holds a run up to step {last}",
-                "another folder, or overwrite=True",
+                f"{named} holds a run up to step {last}",
+                "resume=True to continue it, overwrite=True to replace it, or another folder",
+            )
+        elif any(one.lens == "stages" and one.mode != "score" for one in self._source.info.figures):
+            raise ScopeError(
+                f"the run in {named} cannot be continued with the lens stages: the model that it "
+                "compares with, that of the start, is gone",
+                "another folder, or a run without that lens",
             )
 
     def record_checkpoint(self, step: int, name: str, identity: str) -> None:
@@ -150,7 +175,7 @@ class StepRecorder:
         step = arguments.integer("step", step, least=0)
         checked = {key: float(value) for key, value in scalars.items()}
         if self._start is None:
-            self.begin(step)
+            self.begin()
         start = self._start or 0
         name = f"{self._stage} {step}" if self._stage else ""
         line = StepLine(step=start + step, time=0, scalars=dict(checked), name=name)
@@ -175,8 +200,7 @@ class Run(StepRecorder):
     training: it warns once, and records nothing from then on.
 
     Args:
-        folder: the run folder: a new one, or that of an earlier run with the same prompts and
-            lenses, which is continued after a step above 0.
+        folder: the run folder.
         scope: the model, from `llmscope.wrap` or `llmscope.load`.
         prompts: each a text, token ids or chat messages; or a mapping with `prompt` and options of
             lenses, such as `{"prompt": "The capital of Italy is", "target": " Rome"}`, with
@@ -184,7 +208,9 @@ class Run(StepRecorder):
         lenses: each `NAME`, `NAME:MODE`, or a pair of a name and options. `attention` records all
             layers and heads. `stages` compares with the model as it is when the run is made, of
             which a copy is kept; its modes `weights` and `rank` take an SVD of each matrix.
-        overwrite: let a run that begins at its first step again take the place of an earlier one.
+        overwrite: replace a run that is in the folder already.
+        resume: continue a run that is in the folder already, of the same prompts and lenses. Steps
+            that are recorded again take the place of those that were, and of all after them.
         stage: the stage of the training, such as `sft`, where one run holds several: its steps
             count on from the last one of the stage before.
 
@@ -194,7 +220,8 @@ class Run(StepRecorder):
 
     Raises:
         TypeError, ValueError: a lens, an option or a prompt is wrong.
-        ScopeError: a prompt does not fit the model; or the folder holds something else.
+        ScopeError: a prompt does not fit the model; or the folder holds something else, or a run
+            that is to be neither continued nor replaced.
     """
 
     def __init__(
@@ -205,6 +232,7 @@ class Run(StepRecorder):
         *,
         lenses: Sequence[AskedLens] = DEFAULT_LENSES,
         overwrite: bool = False,
+        resume: bool = False,
         stage: str = "",
     ) -> None:
         if not isinstance(scope, Scope):
@@ -212,7 +240,17 @@ class Run(StepRecorder):
                 f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
             )
         source = LensSource(scope, prompts, lenses)
-        super().__init__(folder, source, overwrite=overwrite, stage=stage)
+        super().__init__(folder, source, overwrite=overwrite, resume=resume, stage=stage)
+        self.begin()
+
+
+def warn(said: str) -> None:
+    """Warn; on stderr where warnings are errors, which would end the training."""
+    try:
+        warnings.warn(said, RuntimeWarning, stacklevel=3)
+    except Warning:
+        with suppress(Exception):
+            sys.stderr.write(f"warning: {said}\n")
 
 
 def told_of(error: BaseException) -> str:

@@ -40,7 +40,7 @@ class WatchEngine:
 
     def start(self) -> None:
         """Post the event `Loaded` with the model of the run."""
-        self._post(Loaded(self._view.recorded(0, len(self._view.main.steps) - 1).info))
+        self._post(Loaded(self._view.recorded(0).info))
 
     def ask(self, request: Ask) -> None:
         """Answer a request for figures; ignore any other request."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import numpy as np
 from llmscope.engine.events import Token
 from llmscope.errors import ScopeError
 from llmscope.export.read import Snapshot
-from llmscope.figure import TRAINING_STEP, Figure, Focus
+from llmscope.figure import TRAINING_STEP, VERIFIED, Figure, Focus
 from llmscope.lenses import names
 from llmscope.replay.normalize import restored
 from llmscope.replay.reader import Recorded, recorded_of
@@ -27,12 +28,14 @@ from llmscope.runs.over_time import (
     map_over_time,
     map_title,
     thinned,
+    verdict_over,
 )
-from llmscope.runs.reader import RunReader
+from llmscope.runs.reader import BROKEN, RunReader
 from llmscope.runs.shard import unpack
 from llmscope.text import display_text
 
 LETTERS = "AB"
+_UNSAFE = re.compile("[^a-z0-9-]")
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Slot:
     run: int
     lens: str
     number: int
+
+
+LOOKED = 50
+"""Steps to look at for one at which a figure is not refused."""
 
 
 class RecorderLike(Protocol):
@@ -82,10 +89,14 @@ class RunView:
         self.series = [Series(run) for run in runs]
         for run in runs:
             if not run.steps:
-                raise ScopeError(f"{shown(run.folder)} holds no recorded step yet", "wait for one")
+                raise ScopeError(
+                    f"{shown(run.folder)} holds no recorded step yet", "again after the first one"
+                )
         texts = [[one.ids for one in run.info.prompts] for run in runs]
         if len(runs) > 1 and texts[0] != texts[1]:
-            raise ScopeError("the two runs hold other prompts", "two runs with the same prompts")
+            raise ScopeError(
+                "the two runs hold different prompts", "two runs with the same prompts"
+            )
         self._recorded: dict[int, Recorded] = {}
 
     @property
@@ -110,7 +121,10 @@ class RunView:
                 most = {lens: max(here.get(lens, 0), most.get(lens, 0)) for lens in most | here}
             for lens, count in most.items():
                 for number in range(count):
-                    key = f"{LETTERS[at]}-{lens}-{number}"
+                    # A widget's id: a lens of a hostile folder may be named anything.
+                    key = f"{LETTERS[at]}-{_UNSAFE.sub('_', lens)[:40]}-{number}"
+                    while any(one.key == key for one in found):
+                        key += "_"
                     found.append(Slot(key, at, lens, number))
         return tuple(found)
 
@@ -144,7 +158,10 @@ class RunView:
             focus: where to cut a figure of all layers and heads; None cuts at the last layer, and
                 leaves the figure in the form in which files hold it.
         """
-        which, line = self.figure_in(slot, prompt), self.step_of(slot.run, step)
+        return self._in_shard(slot, prompt, self.step_of(slot.run, step), focus)
+
+    def _in_shard(self, slot: Slot, prompt: int, line: StepLine, focus: Focus | None) -> Figure:
+        which = self.figure_in(slot, prompt)
         if which is None:
             return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
         shard = self.series[slot.run].shard(line)
@@ -156,16 +173,16 @@ class RunView:
         try:
             found = cut(unpack(shard.packed(which.key)), focus or Focus())
             return found if focus is None else restored(found)
-        except (ValueError, KeyError, TypeError) as error:
+        except BROKEN as error:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
             return Figure.refused(slot.lens, slot.lens, reason)
 
     def map_title(self, slot: Slot) -> str:
         """Return the title of the map over the steps of a slot; empty if it has a curve alone."""
-        run = self.runs[slot.run]
+        run, series = self.runs[slot.run], self.series[slot.run]
         for prompt in range(len(run.info.prompts)):
             which = self.figure_in(slot, prompt)
-            if which is not None and has_map(run, which):
+            if which is not None and has_map(series, which):
                 return map_title(which)
         return ""
 
@@ -196,21 +213,39 @@ class RunView:
         return title.replace("the target", f"‹{said}›")
 
     def curve(self, slot: Slot, prompt: int, focus: Focus) -> Figure:
-        """Return the curve of the number under the cursor over the steps, one for each run."""
+        """Return the curve of the number under the cursor over the steps, one for each run.
+
+        A run that has another figure there (another mode or target) is left out.
+        """
         named: dict[str, tuple[list[int], Any]] = {}
-        title, unit = slot.lens, ""
-        for run in range(len(self.runs)):
+        verdict = VERIFIED
+        first = self.figure_in(slot, prompt)
+        if first is None:
+            return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
+        title, _, unit = curve_of(self.series[slot.run], first, focus)
+        title = self._with_target(title, slot.run, prompt)
+        for run, series in enumerate(self.series):
             which = self.figure_in(replace(slot, run=run), prompt)
-            if which is None:
+            if which is None or not self._alike(slot.run, first, run, which):
                 continue
-            said, values, unit = curve_of(self.series[run], which, focus)
-            if not named:
-                title = self._with_target(said, run, prompt)
-            steps = [one.step for one in self.series[run].sampled()]
-            named[f"{LETTERS[run]} {self.name(run)}"] = (steps, values)
+            _, values, _ = curve_of(series, which, focus)
+            steps = series.sampled()
+            named[f"{LETTERS[run]} {self.name(run)}"] = ([one.step for one in steps], values)
+            verdict = verdict.worst(verdict_over(series, which, steps))
         if not named or all(np.isnan(values).all() for _, values in named.values()):
             return Figure.refused(slot.lens, title, "there is no number under the cursor")
-        return curves(named, f"{display_text(title)} · by step", unit)
+        return curves(named, f"{display_text(title)} · by step", unit, verdict)
+
+    def _alike(self, run: int, one: RunFigure, other: int, figure: RunFigure) -> bool:
+        """Return whether figures of two runs can be drawn in one plot."""
+        if run == other:
+            return True
+        same = (one.mode, one.options) == (figure.mode, figure.options)
+        targets = (
+            None if at.prompt is None else self.runs[of].info.prompts[at.prompt].target
+            for of, at in ((run, one), (other, figure))
+        )
+        return same and len(set(targets)) == 1
 
     @property
     def scalar_names(self) -> tuple[str, ...]:
@@ -232,21 +267,15 @@ class RunView:
             return Figure.refused("run", title, "the training logged no numbers")
         return curves(named, title, "")
 
-    def recorded(self, prompt: int, step: int) -> Recorded:
-        """Return a prompt of the main run as if it were a snapshot of a step.
+    def recorded(self, prompt: int) -> Recorded:
+        """Return a prompt of the main run as if it were a snapshot with one of its figures.
 
         Raises:
-            ScopeError: the run cannot be shown.
+            ScopeError: the run cannot be shown: no step has a figure.
         """
         if prompt not in self._recorded:
             info = self.main.info
             told = info.prompts[prompt]
-            figures = tuple(
-                one
-                for slot in self.slots
-                if (one := self.figure(slot, prompt, step)).verdict.status != "refused"
-                and slot.run == 0
-            )
             about = {
                 "schema": 1,
                 "llmscope": info.llmscope,
@@ -259,15 +288,46 @@ class RunView:
                 ],
                 "focus": told.focus,
             }
-            if not figures:
-                reason = next(iter(self.main.flaws.values()), "no figure can be shown")
-                raise ScopeError(f"{shown(self.main.folder)} cannot be shown: {reason}", "another")
-            self._recorded[prompt] = recorded_of(self.main.folder, Snapshot(about, figures))
+            figure = self._any_figure(prompt)
+            if figure is None:
+                reason = next(iter(self.main.flaws.values()), "every figure is refused")
+                named = shown(self.main.folder)
+                raise ScopeError(f"{named} cannot be shown: {reason}", "another run")
+            self._recorded[prompt] = recorded_of(self.main.folder, Snapshot(about, (figure,)))
         return self._recorded[prompt]
+
+    def _any_figure(self, prompt: int) -> Figure | None:
+        """Return a figure of a prompt, at the newest step that has one; its tokens if it can."""
+        order = sorted(self.slots, key=lambda slot: slot.lens != "tokens")
+        for slot in order:
+            found = self.somewhere(slot, (prompt,)) if slot.run == 0 else None
+            if found is not None:
+                return found
+        return None
+
+    def somewhere(
+        self, slot: Slot, prompts: Sequence[int], focus: Focus | None = None
+    ) -> Figure | None:
+        """Return a slot's figure at the newest step at which it is not refused; None if never.
+
+        Args:
+            slot: the slot.
+            prompts: the prompts, by index.
+            focus: see `figure`.
+        """
+        series, steps = self.series[slot.run], self.runs[slot.run].steps
+        for line in reversed(series.sampled(columns=LOOKED)):
+            shard = series.shard(line)
+            for prompt in prompts if shard is not None else ():
+                found = self._in_shard(slot, prompt, line, focus)
+                if found.verdict.status != "refused":
+                    return found
+        assert steps
+        return None
 
     def tokens(self, prompt: int) -> tuple[Token, ...]:
         """Return the tokens of a prompt."""
-        return self.recorded(prompt, len(self.main.steps) - 1).tokens
+        return self.recorded(prompt).tokens
 
     def poll(self) -> bool:
         """Read what was added to the runs; return whether there is anything new."""

@@ -73,7 +73,7 @@ class Playing:
         moment = host.state.moment
         if moment is None:
             return
-        if self.view.poll():
+        if self.view.poll() and self.view.main.steps:
             grown = moment.grown(len(self.view.main.steps))
             host.figures.repeat()  # the maps over time have a new column
             host.look_at(replace(host.state, moment=grown))
@@ -171,8 +171,8 @@ class RunMode(Replay):
             return
         view, recorder = self.playing.view, self.playing.recorder
         doing = "" if recorder is None else recorder.doing
-        bar = host.screen_stack[0].query_one(RunBar)
-        bar.show(moment, *_bar(view, moment, self.playing.timer is not None, doing))
+        for bar in host.screen_stack[0].query(RunBar):  # none while the screen is closed
+            bar.show(moment, *_bar(view, moment, self.playing.timer is not None, doing))
 
     def play(self, host: Host) -> None:
         """Play the steps, or stop."""
@@ -185,7 +185,7 @@ class RunMode(Replay):
             host.tell("the run has one prompt")
             return
         turned = moment.turned(by)
-        found = self.playing.view.recorded(turned.prompt, turned.step)
+        found = self.playing.view.recorded(turned.prompt)
         state = replace(host.state, moment=turned, following=True, tokens=())
         state = replace(state, focus=replace(state.focus, position=-1))
         host.set_state(state)
@@ -198,7 +198,7 @@ class RunMode(Replay):
         moment = state.moment
         view = self.playing.view
         at = view.main.steps[0 if moment is None else moment.step]
-        told = view.recorded(0 if moment is None else moment.prompt, 0).about
+        told = view.recorded(0 if moment is None else moment.prompt).about
         run = {"run": view.name(0), "step": at.step}
         return lambda _: {**told, "provenance": run}
 
@@ -221,8 +221,8 @@ def watch_app(
         recorder: what records the run in this process; None if nothing does.
     """
     last = len(view.main.steps) - 1
-    first = view.recorded(0, last)
-    at_step = _panes(view, last)
+    first = view.recorded(0)
+    at_step = _panes(view)
     over = {
         f"{TIME}{slot.key}": (slot, title) for slot in view.slots if (title := view.map_title(slot))
     }
@@ -258,20 +258,15 @@ def watch_app(
     return app
 
 
-def _panes(view: RunView, step: int) -> dict[str, tuple[Slot, PaneFigure]]:
+def _panes(view: RunView) -> dict[str, tuple[Slot, PaneFigure]]:
     """Return the panes of figures at a step: their slots, and figures that stand for the others."""
-    focus = view.recorded(0, step).focus
-    shown = []
-    for slot in view.slots:
-        found = (view.figure(slot, at, step, Focus()) for at in range(len(view.main.info.prompts)))
-        shown.append(next((one for one in found if one.verdict.status != "refused"), None))
-    kept = [(slot, one) for slot, one in zip(view.slots, shown, strict=True) if one is not None]
-    panes = held([one for _, one in kept], focus)
-    found_panes: dict[str, tuple[Slot, PaneFigure]] = {}
-    for pane in panes:
-        slot = next(slot for slot, one in kept if one is pane.figure)
-        found_panes[pane.key] = slot, pane
-    return found_panes
+    prompts = range(len(view.main.info.prompts))
+    found = [(slot, view.somewhere(slot, prompts, Focus())) for slot in view.slots]
+    kept = [(slot, one) for slot, one in found if one is not None]
+    panes: dict[str, tuple[Slot, PaneFigure]] = {}
+    for pane in held([one for _, one in kept], view.recorded(0).focus):
+        panes[pane.key] = next(slot for slot, one in kept if one is pane.figure), pane
+    return panes
 
 
 def _workspaces(
@@ -341,10 +336,12 @@ def _bar(
 
 
 def _loss(view: RunView, line: StepLine) -> str:
-    """Return the loss that was logged last up to a step."""
+    """Return the loss that was logged last up to a step, in the stage of the step."""
     steps, values = view.main.logged("loss")
-    known = steps.searchsorted(line.step, side="right")
-    return number(float(values[known - 1])) if known else ""
+    known = int(steps.searchsorted(line.step, side="right"))
+    if not known or (line.stage and steps[known - 1] < line.start):
+        return ""
+    return number(float(values[known - 1]))
 
 
 def overhead(view: RunView) -> str:
@@ -368,5 +365,5 @@ def run_facts(view: RunView) -> tuple[tuple[str, str], ...]:
             *(("damaged", said) for said in run.flaws.values()),
         ]
         if not at:
-            rows += [row for row in facts(view.recorded(0, 0)) if row[0] != "file"]
+            rows += [row for row in facts(view.recorded(0)) if row[0] not in ("file", "figure")]
     return tuple(rows)

@@ -1,13 +1,18 @@
 """Figures over the steps hold the numbers of the figures at each step."""
 
+from dataclasses import replace
+from time import perf_counter
+
 import numpy as np
 import pytest
 
-from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Focus
+from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Axis, Figure, Focus
 from llmscope.runs import format as form
 from llmscope.runs.over_time import COLUMNS, Series, curve_of, curves, map_over_time, step_axis
 from llmscope.runs.reader import RunReader
-from tests.runs.making import HEADS, LAYERS, TOKENS, figures, line, written
+from llmscope.runs.writer import RunWriter
+from llmscope.watch.run_view import RunView
+from tests.runs.making import HEADS, LAYERS, TOKENS, figures, info, line, written
 
 
 @pytest.fixture
@@ -68,6 +73,51 @@ def test_the_curve_of_the_number_under_the_cursor(run):
     heads = figure_of(run, "model/heads:induction")
     _, values, _ = curve_of(series, heads, Focus(layer=2, head=1))
     assert values[4] == figures(40)["model/heads:induction"].values[2, 1]
+
+
+def test_another_figure_at_a_step_is_a_gap(tmp_path):
+    folder = tmp_path / "run"
+    writer = RunWriter(folder, info())
+    for step in (0, 10, 20):
+        some = figures(step)
+        if step == 10:  # the lens chose another head, and other tokens
+            old = some["model/heads:induction"]
+            some["model/heads:induction"] = replace(old, extra={**old.extra, "head": 1})
+            old = some["0/tokens"]
+            some["0/tokens"] = replace(old, axes=(Axis("position", ("x", " y", " z", " w")),))
+        writer.add(some, line(step), began=perf_counter())
+    run = RunReader(folder)
+    for key in ("model/heads:induction", "0/tokens"):
+        found = shown(run, key)
+        assert np.isnan(found.values[:, 1]).all()
+        assert not np.isnan(found.values[-1, 2])
+        _, values, _ = curve_of(Series(run), figure_of(run, key), Focus(layer=1))
+        assert np.isnan(values).tolist() == [False, True, False]
+
+
+def test_a_lens_that_is_refused_at_first_is_shown_from_where_it_is_not(tmp_path):
+    folder = tmp_path / "run"
+    writer = RunWriter(folder, info())
+    for step in (0, 10, 20):
+        some = figures(step)
+        if step == 0:
+            some["0/tokens"] = Figure.refused("tokens", "tokens", "not yet")
+        writer.add(some, line(step), began=perf_counter())
+    run = RunReader(folder)
+    found = shown(run, "0/tokens")
+    assert np.isnan(found.values[:, 0]).all()
+    np.testing.assert_array_equal(found.values[:, 2], figures(20)["0/tokens"].values)
+    assert found.verdict.status == "partial"
+
+
+def test_a_curve_has_the_verdict_of_its_steps_and_a_gap_where_one_is_missing(tmp_path):
+    folder = written(tmp_path / "run")
+    sorted((folder / form.SHARDS).iterdir())[2].unlink()
+    view = RunView([RunReader(folder)])
+    slot = next(one for one in view.slots if one.lens == "tokens")
+    found = view.curve(slot, 0, Focus(position=1))
+    assert found.verdict.status == "partial"
+    assert np.isnan(found.values).tolist() == [False, False, True, False, False]
 
 
 def test_a_missing_step_is_a_gap_and_is_said(tmp_path):

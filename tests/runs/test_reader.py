@@ -120,7 +120,7 @@ def test_checkpoints_come_in_any_order(tmp_path):
 
 
 def test_a_run_with_other_prompts_is_not_continued(run):
-    with pytest.raises(ScopeError, match="holds a run of other prompts"):
+    with pytest.raises(ScopeError, match="holds a run of different prompts"):
         RunWriter(run, info(prompts=1))
     with pytest.raises(ScopeError, match="something else"):
         RunWriter(run / form.SHARDS, info())
@@ -134,6 +134,78 @@ def test_a_run_is_replaced_if_asked_for(run):
     assert [one.step for one in reader.steps] == [5]
     assert len(reader.info.prompts) == 1
     assert len(list((run / form.SHARDS).iterdir())) == 1
+
+
+def test_a_run_that_is_replaced_while_it_is_read_is_not_mixed_with_the_new_one(run):
+    reader = RunReader(run)
+    writer = RunWriter(run, info())
+    writer.clear()
+    writer.add(figures(7), line(7), began=perf_counter())
+    assert not reader.poll()
+    assert [one.step for one in reader.steps] == [0, 10, 20, 30, 40]
+    assert reader.flaws["replaced"].endswith("open it again")
+
+
+def test_checkpoints_do_not_go_into_a_training(run):
+    with pytest.raises(ScopeError, match="different prompts"):
+        RunWriter(run, info(source="checkpoints"))
+
+
+def test_a_late_log_of_an_earlier_step_drops_nothing(run):
+    writer = RunWriter(run, info())
+    writer.log(45, {"loss": 2.0}, time=1.0)
+    writer.log(25, {"eval": 3.0}, time=1.0)
+    reader = RunReader(run)
+    assert reader.logs[-1] == (45, {"loss": 2.0})
+    assert (25, {"eval": 3.0}) in reader.logs
+    writer.add(figures(30), line(30), began=perf_counter())  # resumed there
+    steps, _ = RunReader(run).logged("loss")
+    assert steps.tolist() == [0, 10, 20]
+
+
+def test_what_a_killed_first_step_left_is_taken_over(tmp_path, run):
+    (run / form.INFO).unlink()
+    writer = RunWriter(run, info())
+    writer.add(figures(0), line(0), began=perf_counter())
+
+
+def test_the_last_step_of_a_stage_and_the_first_of_the_next_stay_apart(tmp_path):
+    writer = RunWriter(tmp_path / "run", info())
+    for step, stage, start in ((0, "sft", 0), (8, "sft", 0), (8, "dpo", 8), (9, "dpo", 8)):
+        writer.add(figures(step), line(step, stage=stage, start=start), began=perf_counter())
+    assert [(one.step, one.stage) for one in RunReader(tmp_path / "run").steps] == [
+        *((0, "sft"), (8, "sft"), (8, "dpo"), (9, "dpo")),
+    ]
+
+
+def test_a_pipe_or_a_device_does_not_hang(run):
+    for name in (form.INDEX, form.INFO):
+        path = run / name
+        kept = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+        if name == form.INDEX:
+            assert RunReader(run).steps == []
+        else:
+            with pytest.raises(ScopeError, match="is no run"):
+                RunReader(run)
+        path.unlink()
+        path.symlink_to("/dev/zero")
+        if name == form.INDEX:
+            assert RunReader(run).steps == []
+        else:
+            with pytest.raises(ScopeError, match="is no run"):
+                RunReader(run)
+        path.unlink()
+        path.write_bytes(kept)
+
+
+def test_a_step_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr("llmscope.runs.shard.LARGEST", 1000)
+    writer = RunWriter(tmp_path / "run", info())
+    with pytest.raises(ScopeError, match="take 0 MB"):
+        writer.add(figures(0), line(0), began=perf_counter())
+    assert not (tmp_path / "run").exists()
 
 
 BAD = {
@@ -151,6 +223,7 @@ BAD = {
     ),
     "an unknown schema": (lambda run: changed(run, version="x"), "schema 'x' is unknown"),
     "no prompts": (lambda run: changed(run, prompts=None), "damaged run: run.json"),
+    "an empty list of prompts": (lambda run: changed(run, prompts=[]), "damaged run: run.json"),
     "wrong types": (lambda run: changed(run, figures=[{"key": 1}]), "damaged run: run.json"),
     "the first step is missing": (
         lambda run: (run / form.BASE).unlink(),
@@ -218,6 +291,9 @@ def test_a_cut_shard_says_how_much_is_missing(run):
         b"[]",
         b'{"kind": "other"}',
         b'{"kind": "step", "step": "x"}',
+        b'{"kind": "step", "step": 99999999999999999999, "time": 1}',
+        b'{"kind": "step", "step": 1, "time": 1e300}',
+        b'{"kind": "step", "step": 1, "time": 1, "size": -1}',
         b'{"kind": "step", "step": 1, "time": 1, "shard": "../../etc/passwd"}',
         b"\xff\xfe",
         b"[" * 100_000,

@@ -107,6 +107,16 @@ def begun(callback, model, tokenizer, zero=True, step=0):
     return callback.run
 
 
+def test_a_training_that_was_broken_off_begins_again(tmp_path):
+    model, tokenizer = town()
+    callback = LensCallback(PROMPTS, tmp_path / "run", every=1, lenses=LENSES)
+    run = begun(callback, model, tokenizer)
+    run.record(1)
+    run.record(2)
+    begun(callback, model, tokenizer).record(1)  # as with auto_find_batch_size
+    assert [one.step for one in RunReader(tmp_path / "run").steps] == [0, 1]
+
+
 def test_only_the_first_process_records(tmp_path):
     model, tokenizer = town()
     callback = LensCallback(PROMPTS, tmp_path / "run", lenses=LENSES)

@@ -138,6 +138,37 @@ def test_parameters_that_do_not_train_are_not_copied(tmp_path):
     assert copied == live
 
 
+def test_a_warning_that_is_an_error_does_not_end_the_training(tmp_path, capsys):
+    model, tokenizer = town()
+    run = Run(tmp_path / "run", llmscope.wrap(model, tokenizer), PROMPTS, lenses=LENSES)
+    (tmp_path / "run").write_text("in the way")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.record(0)
+    assert run.stopped
+    assert "llmscope records nothing more" in capsys.readouterr().err
+
+
+def test_names_of_scalars_may_be_anything(tmp_path):
+    model, tokenizer = town()
+    run = Run(tmp_path / "run", llmscope.wrap(model, tokenizer), PROMPTS, lenses=LENSES)
+    run.record(1, step=3.0, self=1.0, **{"loss/x": 2.0})
+    run.log_numbers(2, {"step": 5, "huge": 10**400, "text": "x", "loss/x": 1.0})
+    assert not run.stopped
+    logs = dict(RunReader(tmp_path / "run").logs)
+    assert logs == {1: {"step": 3.0, "self": 1.0, "loss/x": 2.0}, 2: {"step": 5.0, "loss/x": 1.0}}
+
+
+def test_one_head_of_attention_is_one_head(tmp_path):
+    model, tokenizer = town()
+    lenses = [("attention", {"layer": 1, "head": 2})]
+    Run(tmp_path / "run", llmscope.wrap(model, tokenizer), PROMPTS[:1], lenses=lenses).record(0)
+    run = RunReader(tmp_path / "run")
+    (figure,) = run.figures(run.steps[0]).values()
+    assert [axis.name for axis in figure.axes] == ["query", "key"]
+    assert (figure.extra["layer"], figure.extra["head"]) == (1, 2)
+
+
 def test_what_fails_warns_once_and_the_training_goes_on(tmp_path):
     model, tokenizer = town()
     plain = loop(model, tokenizer, 20)
@@ -181,27 +212,38 @@ def test_a_model_that_diverged_is_refused_and_not_the_end(tmp_path):
     assert reader.steps[-1].scalars == {"loss": None}
 
 
-def test_a_run_is_continued_and_not_overwritten(tmp_path):
+def test_a_run_is_continued_or_replaced_if_asked_for_and_left_alone_else(tmp_path):
     folder = tmp_path / "run"
     recorded(folder)
     model, tokenizer = town()
     scope = llmscope.wrap(model, tokenizer)
-    run = Run(folder, scope, PROMPTS, lenses=LENSES)
+    before = (folder / "steps.jsonl").read_bytes()
+    with pytest.raises(ScopeError, match="holds a run up to step 20") as caught:
+        Run(folder, scope, PROMPTS, lenses=LENSES)
+    assert "resume=True" in caught.value.hint
+    assert (folder / "steps.jsonl").read_bytes() == before
+    run = Run(folder, scope, PROMPTS, lenses=LENSES, resume=True)
     assert run.last == 20
     run.record(15)
     assert [one.step for one in RunReader(folder).steps] == [0, 10, 15]
-    again = Run(folder, scope, PROMPTS, lenses=LENSES)
-    with pytest.warns(RuntimeWarning, match="holds a run up to step 15"):
-        again.record(0)
-    assert [one.step for one in RunReader(folder).steps] == [0, 10, 15]
     anew = Run(folder, scope, PROMPTS, lenses=LENSES, overwrite=True)
-    anew.record(0)
-    assert [one.step for one in RunReader(folder).steps] == [0]
-    with pytest.raises(ScopeError, match="other prompts"):
-        Run(folder, scope, PROMPTS[:1], lenses=LENSES)
+    anew.record(50)
+    assert [one.step for one in RunReader(folder).steps] == [50]
+    assert len(list((folder / "shards").iterdir())) == 1
+    with pytest.raises(ScopeError, match="different prompts"):
+        Run(folder, scope, PROMPTS[:1], lenses=LENSES, resume=True)
+    with pytest.raises(ScopeError, match="different prompts"):
+        Run(folder, scope, PROMPTS, lenses=[*LENSES[:3], ("heads", {"top_k": 3})], resume=True)
     other = Run(folder, scope, PROMPTS[:1], lenses=LENSES, overwrite=True)
     other.record(0)
     assert len(RunReader(folder).info.prompts) == 1
+
+
+def test_a_continued_run_has_lost_the_start_that_stages_compares_with(tmp_path):
+    recorded(tmp_path / "run", lenses=("stages:weights",))
+    scope = llmscope.wrap(*town())
+    with pytest.raises(ScopeError, match="cannot be continued with the lens stages"):
+        Run(tmp_path / "run", scope, PROMPTS, lenses=("stages:weights",), resume=True)
 
 
 def test_the_steps_of_a_stage_count_on(tmp_path):
@@ -218,7 +260,7 @@ def test_the_steps_of_a_stage_count_on(tmp_path):
         *((0, "sft 0"), (10, "sft 10"), (20, "sft 20"), (25, "dpo 5"), (30, "dpo 10")),
     ]
     assert run.logged("loss")[0].tolist() == [0, 1, 10, 11, 20, 21, 25, 26, 30, 31]
-    resumed = Run(folder, scope, PROMPTS, lenses=LENSES, stage="dpo")
+    resumed = Run(folder, scope, PROMPTS, lenses=LENSES, stage="dpo", resume=True)
     assert resumed.last == 10
     resumed.record(20)
     assert RunReader(folder).steps[-1].step == 40
@@ -242,6 +284,18 @@ WRONG = {
         {"lenses": [("heads", {"translator": "x"})]},
         ValueError,
         "has no option 'translator'",
+    ),
+    "a layer that does not exist": (
+        ([{"prompt": "the cat", "layer": 6}],),
+        {"lenses": ["residual"]},
+        ValueError,
+        "layer 6 is out of range",
+    ),
+    "a token that does not exist": (
+        ([{"prompt": "the cat", "position": 40}],),
+        {},
+        ValueError,
+        "position 40 is out of range",
     ),
     "no single token": (([{"prompt": "the", "target": "a dog"}],), {}, ScopeError, "prompts"),
 }

@@ -204,7 +204,7 @@ async def test_two_runs_beside_each_other(tmp_path):
 async def test_two_runs_of_other_prompts_are_refused(tmp_path):
     one = written(tmp_path / "one")
     other = written(tmp_path / "other", prompts=1)
-    with pytest.raises(ScopeError, match="other prompts"):
+    with pytest.raises(ScopeError, match="different prompts"):
         RunView([RunReader(one), RunReader(other)])
 
 
