@@ -21,7 +21,7 @@ LARGEST_INFO = 1 << 26
 """Maximum size of `run.json` in bytes."""
 LONGEST_LINE = 1 << 22
 """Maximum length of a line of the index in bytes."""
-HINT = "a folder that llmscope.training wrote, or llmscope watch MODEL --revisions"
+HINT = "a folder that llmscope.training wrote, or MODEL --revisions A,B for a model"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]

@@ -15,8 +15,8 @@ from llmscope.figure import Axis, Figure
 from llmscope.runs.format import RunFigure, StepLine, shown
 from llmscope.runs.reader import RunReader
 
-STEPS_IN_GROUP = 64
-"""Steps of a row group."""
+COLUMNS = ("step", "prompt", "value", "unit", "status", "reason")
+"""Columns of every table of a lens: an axis of such a name becomes `axis_NAME`."""
 
 
 def export(run: RunReader, folder: Path) -> list[Path]:
@@ -56,7 +56,9 @@ def export(run: RunReader, folder: Path) -> list[Path]:
             if _lens(run, figures, path):
                 written.append(path)
     except OSError as error:
-        raise ScopeError(f"cannot write {shown(folder)}: {error.strerror}", "another") from error
+        raise ScopeError(
+            f"cannot write {shown(folder)}: {error.strerror}", "another folder"
+        ) from error
     return written
 
 
@@ -124,38 +126,36 @@ def _lens(run: RunReader, figures: list[RunFigure], path: Path) -> bool:
     import pyarrow
     import pyarrow.parquet
 
-    writer: Any = None
-    schema: Any = None
-    try:
-        for at in range(0, len(run.steps), STEPS_IN_GROUP):
-            some = run.steps[at : at + STEPS_IN_GROUP]
-            tables = [pyarrow.table(one) for one in _tables(run, figures, some)]
-            if not tables:
-                continue
-            if writer is None:
-                schema = pyarrow.unify_schemas([one.schema for one in tables])
-                writer = pyarrow.parquet.ParquetWriter(path, schema)
-            for table in tables:
-                for field in schema:
-                    if field.name not in table.column_names:
-                        nulls = pyarrow.nulls(len(table), field.type)
-                        table = table.append_column(field, nulls)
-                writer.write_table(table.select(schema.names).cast(schema))
-    finally:
-        if writer is not None:
-            writer.close()
-    return writer is not None
+    schemas = {table.schema for table in _tables(run, figures, first=True)}
+    if not schemas:
+        return False
+    schema = pyarrow.unify_schemas(list(schemas), promote_options="permissive")
+    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
+        for table in _tables(run, figures):
+            for field in schema:
+                if field.name not in table.column_names:
+                    table = table.append_column(field, pyarrow.nulls(len(table), field.type))
+            writer.write_table(table.select(schema.names).cast(schema))
+    return True
 
 
-def _tables(
-    run: RunReader, figures: list[RunFigure], steps: list[StepLine]
-) -> Iterator[dict[str, Any]]:
-    for step in steps:
+def _tables(run: RunReader, figures: list[RunFigure], *, first: bool = False) -> Iterator[Any]:
+    """Yield a table for each figure of each step.
+
+    Args:
+        run: the run.
+        figures: which figures.
+        first: with the first row alone, for the columns.
+    """
+    import pyarrow
+
+    for step in run.steps:
         found = run.figures(step)
         for one in figures:
             figure = found[one.key]
             if figure.axes and figure.values.size:
-                yield _rows(figure, one, step)
+                table = pyarrow.table(_rows(figure, one, step))
+                yield table.slice(0, 1) if first else table
 
 
 def _rows(figure: Figure, one: RunFigure, step: StepLine) -> dict[str, Any]:
@@ -171,9 +171,10 @@ def _rows(figure: Figure, one: RunFigure, step: StepLine) -> dict[str, Any]:
     }
     for index, axis in enumerate(figure.axes):
         places = _along(figure, index, np.arange(len(axis), dtype=np.int32))
-        columns[axis.name] = pyarrow.array(_positions(axis)[places])
+        name = f"axis_{axis.name}" if axis.name in COLUMNS else axis.name
+        columns[name] = pyarrow.array(_positions(axis)[places])
         labels = pyarrow.array(list(axis.labels), pyarrow.string())
-        columns[f"{axis.name}_label"] = labels.take(pyarrow.array(places))
+        columns[f"{name}_label"] = labels.take(pyarrow.array(places))
     columns["value"] = pyarrow.array(figure.values.ravel())
     for name, value in figure.extra.items():
         array = np.asarray(value) if isinstance(value, np.ndarray) else None

@@ -182,7 +182,7 @@ class CheckpointRecorder:
 
     @property
     def doing(self) -> str:
-        """What it does now; empty once it is done."""
+        """Return what it does now; empty once it is done."""
         return self._said
 
     def start(self) -> None:

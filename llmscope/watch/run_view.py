@@ -293,7 +293,13 @@ class RunView:
                 reason = next(iter(self.main.flaws.values()), "every figure is refused")
                 named = shown(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run")
-            self._recorded[prompt] = recorded_of(self.main.folder, Snapshot(about, (figure,)))
+            try:
+                found = recorded_of(self.main.folder, Snapshot(about, (figure,)))
+            except ScopeError as error:
+                reason = error.message.partition(": ")[2] or error.message
+                named = shown(self.main.folder)
+                raise ScopeError(f"{named} cannot be shown: {reason}", "another run") from error
+            self._recorded[prompt] = found
         return self._recorded[prompt]
 
     def _any_figure(self, prompt: int) -> Figure | None:

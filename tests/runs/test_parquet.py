@@ -1,15 +1,20 @@
 """A run as Parquet: typed columns, and the numbers of its figures."""
 
+from dataclasses import replace
+from time import perf_counter
+
 import numpy as np
 import polars as pl
 import pytest
 
 from llmscope.errors import ScopeError
+from llmscope.figure import Axis
 from llmscope.runs import format as form
 from llmscope.runs.parquet import export
 from llmscope.runs.reader import RunReader
+from llmscope.runs.writer import RunWriter
 from tests.cli.running import failure, run
-from tests.runs.making import figures, written
+from tests.runs.making import figures, info, line, written
 
 
 @pytest.fixture
@@ -45,6 +50,23 @@ def test_every_number_is_there(folder, tmp_path):
     assert steps["time"][1].timestamp() == 1010
     loss = pl.read_parquet(out / "scalars.parquet")
     np.testing.assert_allclose(loss["value"], [1 / (1 + step) for step in loss["step"]])
+
+
+def test_an_axis_named_as_a_column_and_columns_that_come_later(tmp_path):
+    writer = RunWriter(tmp_path / "run", info(prompts=1))
+    for step in range(3):
+        some = figures(step, prompts=1)
+        old = some["0/tokens"]
+        axes = (Axis("prompt", old.axes[0].labels),)
+        extra = old.extra if step == 2 else {}
+        some["0/tokens"] = replace(old, axes=axes, extra=extra)
+        writer.add(some, line(step), began=perf_counter())
+    export(RunReader(tmp_path / "run"), tmp_path / "tables")
+    table = pl.read_parquet(tmp_path / "tables" / "tokens.parquet")
+    assert set(table["prompt"]) == {0}
+    assert table["axis_prompt"].to_list() == [0, 1, 2, 3] * 3
+    assert table["ids"].null_count() == 8
+    assert table.filter(pl.col("step") == 2)["ids"].to_list() == [0, 1, 2, 3]
 
 
 def test_a_damaged_step_has_no_rows(folder, tmp_path):

@@ -1,5 +1,7 @@
 """A run on the screen: its steps, prompts, maps over time, and what is missing."""
 
+import json
+import zlib
 from time import perf_counter
 
 import numpy as np
@@ -9,6 +11,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import TRAINING_STEP
 from llmscope.runs import format as form
 from llmscope.runs.reader import RunReader
+from llmscope.runs.shard import pack, shard_bytes
 from llmscope.runs.shipped import run_folder, shipped_runs
 from llmscope.runs.writer import RunWriter
 from llmscope.tui.actions.registry import BY_NAME, RUN_ACTIONS
@@ -181,6 +184,91 @@ async def test_what_is_damaged_is_told_once_and_the_rest_is_shown(run):
         assert np.isnan(screen.shown("time-A-logit-lens-0").values[:, 2]).all()
         await screen.press("P")
         assert "checksum" in screen.text
+
+
+async def test_a_damaged_newest_step_is_no_obstacle(run):
+    shards = sorted((run / form.SHARDS).iterdir())
+    shards[-1].write_bytes(b"x")
+    shards[1].unlink()
+    async with watched(run) as screen:
+        assert "step 40 of 40" in screen.bar
+        assert screen.shown("map").verdict.status == "refused"
+        await screen.press("comma")
+        want = figures(30)["0/logit-lens:target"].values
+        np.testing.assert_array_equal(screen.shown("map").values, want)
+        await screen.press("comma", "comma", "n")  # a prompt first seen where its step is missing
+        assert "prompt 2/2 · step 10" in screen.bar
+        await screen.press("comma")
+        want = figures(0)["1/logit-lens:target"].values
+        np.testing.assert_array_equal(screen.shown("map").values, want)
+
+
+async def test_an_index_that_shrinks_leaves_what_is_shown(run):
+    async with watched(run) as screen:
+        (run / form.INDEX).write_bytes(b"")
+        await screen.poll()
+        await screen.press("comma", "2")
+        assert "step 30 of 40" in screen.bar
+        assert any("open it again" in one for one in screen.notices)
+
+
+async def test_two_runs_with_other_targets_share_no_plot(tmp_path):
+    one = written(tmp_path / "one")
+    other = written(tmp_path / "other")
+    record = json.loads((other / form.INFO).read_text())
+    record["prompts"][0]["target"] = " z"
+    (other / form.INFO).write_text(json.dumps(record))
+    async with watched(one, other) as screen:
+        await screen.press("3")
+        assert screen.shown("curve").axes[0].name == TRAINING_STEP
+        assert screen.shown("logged").axes[0].labels == ("A one", "B other")
+
+
+HOSTILE = {
+    "axes": (5, ["x"], [{"name": "layer"}], [{"name": "layer", "labels": [1]}]),
+    "extra.target": (["x"], 5),
+    "extra.target_probability": ("x", [1], 10**30),
+    "verdict": (5, {"status": "x"}, None),
+    "title": (5, "[bold]x" * 100),
+    "extra.names": (5, {"x": 1}),
+    "kind": ("x", 7),
+}
+
+
+@pytest.mark.parametrize("entry", HOSTILE)
+async def test_a_hostile_run_ends_in_a_line_or_a_refusal(tmp_path, entry):
+    for at, value in enumerate(HOSTILE[entry]):
+        for first in (True, False):
+            run = written(tmp_path / f"{at}-{first}", steps=(0, 10))
+            base = {key: pack(figure) for key, figure in figures(0).items()}
+            if first:
+                for packed in base.values():
+                    packed.entries[entry] = value
+                (run / form.BASE).write_bytes(shard_bytes(base, {}))
+            else:
+                own = {key: pack(figure) for key, figure in figures(10).items()}
+                for packed in own.values():
+                    packed.entries[entry] = value
+                data = shard_bytes(own, base)
+                (run / form.SHARDS / "00000010.safetensors").write_bytes(data)
+                lines = (run / form.INDEX).read_text().splitlines()
+                record = json.loads(lines[-1]) | {"size": len(data), "crc": zlib.crc32(data)}
+                (run / form.INDEX).write_text("\n".join([*lines[:-1], json.dumps(record), ""]))
+            try:
+                async with watched(run) as screen:
+                    await screen.press("comma", "full_stop", "2", "left", "up", "n", "P")
+                    assert screen.app.is_running
+            except ScopeError as error:
+                assert "\n" not in error.message
+
+
+async def test_a_lens_may_be_named_anything(tmp_path):
+    run = written(tmp_path / "run")
+    text = (run / form.INFO).read_text().replace('"lens":"tokens"', '"lens":"[b]a b/\\u001b.#"')
+    (run / form.INFO).write_text(text)
+    async with watched(run) as screen:
+        await screen.press("2", "comma")
+        assert "\x1b" not in screen.text
 
 
 async def test_two_runs_beside_each_other(tmp_path):

@@ -34,7 +34,7 @@ def watch(
     runs: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...",
+            metavar="RUN",
             help="A folder that llmscope.training writes, or builtin:town-run. Two runs of the "
             "same prompts are shown beside each other. Or a Trainer's folder with checkpoint-… "
             "folders in it; or a model, with --revisions.",
@@ -86,7 +86,9 @@ def watch(
         own = {"--prompt": prompt, "--target": target, "--lens": lens, "--out": out}
         for name, given in own.items():
             usage(
-                bool(checkpoints) or not given, "a run holds its own: it is for checkpoints", name
+                bool(checkpoints) or not given,
+                "only for checkpoints: a recorded run has its own prompts and lenses",
+                name,
             )
         usage(len(target or ()) <= len(prompt or ()), "each target needs a --prompt", "--target")
         look: dict[str, Any] = {"theme": theme, "tier": tier, "ascii": ascii}
