@@ -141,7 +141,7 @@ def read_info(folder: Path) -> RunInfo:
     Raises:
         ScopeError: the folder is no run, of a later schema, or its `run.json` is damaged.
     """
-    path, named = folder / INFO, shown(folder)
+    path, named = folder / INFO, path_text(folder)
     try:
         with opened(path) as file:
             data = file.read(LARGEST_INFO + 1)
@@ -164,7 +164,7 @@ def read_info(folder: Path) -> RunInfo:
             )
         return msgspec.convert(migrated(record), RunInfo)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise ScopeError(f"{named} is a damaged run: {INFO}: {one_line_of(error)}", HINT) from error
+        raise ScopeError(f"{named} is a damaged run: {INFO}: {error_text(error)}", HINT) from error
 
 
 def opened(path: Path) -> BinaryIO:
@@ -193,11 +193,11 @@ def migrated(record: dict[str, Any]) -> dict[str, Any]:
     return record
 
 
-def shown(path: Path) -> str:
+def path_text(path: Path) -> str:
     """Return a path as text that is safe to display."""
     return display_text(str(path), whitespace=False).replace("\n", " ")
 
 
-def one_line_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return the message of an exception on one line, sanitized and cut."""
     return display_text(" ".join(str(error).split()))[:200] or type(error).__name__

@@ -31,42 +31,48 @@ PLACES = {"layer": "layer", "head": "head", "position": "position", "query": "po
 
 
 @dataclass(frozen=True)
-class Over:
+class SeriesTitles:
     """The words for a figure over time.
 
     Attributes:
-        title: what the map shows, without the place.
-        number: what the curve of one of its numbers shows.
+        map: the title of the map, without the place.
+        curve: what the curve of one of its numbers shows.
     """
 
-    title: str
-    number: str
+    map: str
+    curve: str
 
 
-OVER = {
-    ("tokens", ""): Over("Surprisal of each token", "surprisal"),
-    ("logit-lens", "target"): Over(
+TITLES = {
+    ("tokens", ""): SeriesTitles("Surprisal of each token", "surprisal"),
+    ("logit-lens", "target"): SeriesTitles(
         "Probability of the target after each layer", "probability of the target"
     ),
-    ("logit-lens", "top"): Over(
+    ("logit-lens", "top"): SeriesTitles(
         "Probability of the top token after each layer", "probability of the top token"
     ),
-    ("heads", "induction"): Over("Induction score of each head", "induction score"),
-    ("heads", "previous-token"): Over("Previous-token score of each head", "previous-token score"),
-    ("heads", "duplicate-token"): Over(
+    ("heads", "induction"): SeriesTitles("Induction score of each head", "induction score"),
+    ("heads", "previous-token"): SeriesTitles(
+        "Previous-token score of each head", "previous-token score"
+    ),
+    ("heads", "duplicate-token"): SeriesTitles(
         "Duplicate-token score of each head", "duplicate-token score"
     ),
-    ("stages", "weights"): Over("Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"),
-    ("stages", "kl"): Over("KL from the start, after each token", "KL from the start"),
-    ("stages", "kl-all"): Over("KL from the start, after each token", "KL from the start"),
-    ("stages", "score"): Over("Reward of the text up to each token", "reward"),
-    ("stages", "rank"): Over("Effective rank of what changed in each matrix", "effective rank"),
+    ("stages", "weights"): SeriesTitles(
+        "Change of each matrix since the start, ‖ΔW‖ / ‖W‖", "‖ΔW‖ / ‖W‖"
+    ),
+    ("stages", "kl"): SeriesTitles("KL from the start, after each token", "KL from the start"),
+    ("stages", "kl-all"): SeriesTitles("KL from the start, after each token", "KL from the start"),
+    ("stages", "score"): SeriesTitles("Reward of the text up to each token", "reward"),
+    ("stages", "rank"): SeriesTitles(
+        "Effective rank of what changed in each matrix", "effective rank"
+    ),
 }
 """By lens and mode; others are named after the lens."""
 
 
 LAYER_BY_POSITION = ("layer", "position")
-ALONE = (("position",), ("direction",))
+WHOLE_ROWS = (("position",), ("direction",))
 """Axes of figures of which every value is a row."""
 FIXED = ("layer", "head", "position", "neuron")
 """Entries of `extra` that say where a figure is: another one is another figure."""
@@ -78,7 +84,7 @@ Pick = Callable[[NDArray[Any]], NDArray[Any]]
 
 def map_title(figure: RunFigure) -> str:
     """Return the title of a figure's map over the steps."""
-    return f"{_over(figure).title} · by step"
+    return f"{_titles(figure).map} · by step"
 
 
 def _is_grid(names: Sequence[str]) -> bool:
@@ -236,7 +242,7 @@ def has_map(series: Series, figure: RunFigure) -> bool:
     if template is None:
         return False
     names = template.names
-    return names == LAYER_BY_POSITION or names in ALONE or _is_grid(names)
+    return names == LAYER_BY_POSITION or names in WHOLE_ROWS or _is_grid(names)
 
 
 def map_over_time(
@@ -316,7 +322,7 @@ def _rows(axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Pick | None]:
         at = axes[1].index(focus.position)
         column = len(axes[1]) - 1 if at is None else at
         return _Rows("layer", axes[0].labels), lambda array: array[:, column]
-    if names in ALONE:
+    if names in WHOLE_ROWS:
         return _Rows(names[0], axes[0].labels), lambda array: array
     return _Rows("", ()), None
 
@@ -353,7 +359,7 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         words.append(f"{axis.name} {label}" if label.isdecimal() else f"‹{label}›")
     found = series.values(figure.key, steps, lambda array: np.asarray(array[tuple(places)]))
     return (
-        f"{_over(figure).number} at {', '.join(words)}",
+        f"{_titles(figure).curve} at {', '.join(words)}",
         nothing if found is None else found,
         template.unit,
     )
@@ -373,7 +379,7 @@ def _index(axis: Axis, focus: Focus) -> int:
     return len(axis) - 1
 
 
-def thinned(
+def extremes(
     steps: NDArray[np.int64], values: NDArray[np.float64], most: int = COLUMNS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return at most `most` points of a curve: the lowest and the highest of each stretch.
@@ -484,8 +490,8 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
     return worst
 
 
-def _over(figure: RunFigure) -> Over:
-    return OVER.get((figure.lens, figure.mode)) or Over(_named(figure), _named(figure))
+def _titles(figure: RunFigure) -> SeriesTitles:
+    return TITLES.get((figure.lens, figure.mode)) or SeriesTitles(_named(figure), _named(figure))
 
 
 def _named(figure: RunFigure) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Axis, Figure
-from llmscope.runs.format import RunFigure, StepLine, shown
+from llmscope.runs.format import RunFigure, StepLine, path_text
 from llmscope.runs.reader import RunReader
 
 COLUMNS = ("step", "prompt", "value", "unit", "status", "reason")
@@ -45,7 +45,7 @@ def export(run: RunReader, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
-            raise ScopeError(f"{shown(folder)} is not empty", "another folder")
+            raise ScopeError(f"{path_text(folder)} is not empty", "another folder")
         written = [_steps(run, folder), _scalars(run, folder), _prompts(run, folder)]
         groups: dict[tuple[str, str], list[RunFigure]] = {}
         for one in run.info.figures:
@@ -57,7 +57,7 @@ def export(run: RunReader, folder: Path) -> list[Path]:
                 written.append(path)
     except OSError as error:
         raise ScopeError(
-            f"cannot write {shown(folder)}: {error.strerror}", "another folder"
+            f"cannot write {path_text(folder)}: {error.strerror}", "another folder"
         ) from error
     return written
 

@@ -23,10 +23,10 @@ from llmscope.runs.format import (
     Line,
     RunInfo,
     StepLine,
-    one_line_of,
+    error_text,
     opened,
+    path_text,
     read_info,
-    shown,
 )
 from llmscope.runs.shard import Packed, Shard, unpack
 
@@ -81,9 +81,9 @@ class RunReader:
                 unpack(packed)  # checks axes and labels, which maps over the steps read
             return found
         except (*BROKEN, OSError) as error:
-            reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
+            reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             raise ScopeError(
-                f"{shown(self.folder)} is a damaged run: {BASE}: {reason}", HINT
+                f"{path_text(self.folder)} is a damaged run: {BASE}: {reason}", HINT
             ) from (error)
 
     def poll(self) -> bool:
@@ -168,7 +168,7 @@ class RunReader:
             path = self.folder / SHARDS / step.shard
             return Shard.read(path, self.base, step.size, step.crc)
         except (*BROKEN, OSError) as error:
-            reason = "it is missing" if isinstance(error, OSError) else one_line_of(error)
+            reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             said = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"
             self.flaws[step.shard] = said
             raise ValueError(said) from error
@@ -190,7 +190,7 @@ class RunReader:
             try:
                 found[one.key] = unpack(shard.packed(one.key))
             except BROKEN as error:
-                found[one.key] = Figure.refused(one.lens, one.lens, one_line_of(error))
+                found[one.key] = Figure.refused(one.lens, one.lens, error_text(error))
         return found
 
     def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

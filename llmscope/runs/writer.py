@@ -22,8 +22,8 @@ from llmscope.runs.format import (
     LogLine,
     RunInfo,
     StepLine,
+    path_text,
     read_info,
-    shown,
 )
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shard import Packed, pack, shard_bytes
@@ -55,7 +55,9 @@ class RunWriter:
         if (folder / INFO).exists():
             self._continue(overwrite)
         elif folder.exists() and not _is_empty(folder):
-            raise ScopeError(f"{shown(folder)} holds something else than a run", "another folder")
+            raise ScopeError(
+                f"{path_text(folder)} holds something else than a run", "another folder"
+            )
 
     def _continue(self, overwrite: bool) -> None:
         found = read_info(self._folder)
@@ -65,7 +67,7 @@ class RunWriter:
             return
         if not same:
             raise ScopeError(
-                f"{shown(self._folder)} holds a run of different prompts, lenses or another model",
+                f"{path_text(self._folder)} holds a run of different prompts, lenses or another model",
                 "another folder",
             )
         run = RunReader(self._folder)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.cache import cache_folder
-from llmscope.runs.format import INFO, shown
+from llmscope.runs.format import INFO, path_text
 from llmscope.runs.reader import RunReader
 from llmscope.text import display_text, one_line
 
@@ -52,7 +52,7 @@ def is_checkpoints(folder: Path) -> bool:
     return not (folder / INFO).exists() and any(folder.glob(f"{CHECKPOINT}*/"))
 
 
-def saved_in(folder: Path) -> list[Checkpoint]:
+def trainer_checkpoints(folder: Path) -> list[Checkpoint]:
     """Return the checkpoints that a Trainer saved in a folder, in order.
 
     Raises:
@@ -61,7 +61,9 @@ def saved_in(folder: Path) -> list[Checkpoint]:
     found = [one for one in folder.glob(f"{CHECKPOINT}*") if one.is_dir()]
     names = [one.name for one in found]
     if not names:
-        raise ScopeError(f"{shown(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder")
+        raise ScopeError(
+            f"{path_text(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder"
+        )
     steps = _numbered(names)
     made = [
         Checkpoint(path.name, str(path.resolve()), step, _files(path))
@@ -282,9 +284,9 @@ class CheckpointRecorder:
             self._first.set()
 
     def _fail(self, one: Checkpoint, error: BaseException) -> None:
-        from llmscope.training.run import told_of
+        from llmscope.training.run import reason_of
 
-        self.failures.append(one_line(f"{one.name}: {told_of(error)}"))
+        self.failures.append(one_line(f"{one.name}: {reason_of(error)}"))
 
 
 def with_targets(prompts: Sequence[str], targets: Sequence[str]) -> list[AskedPrompt]:

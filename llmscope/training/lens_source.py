@@ -78,7 +78,7 @@ class LensSource:
         for at, question in enumerate(questions):
             prompt, resolved = self._read(at, question)
             self._prompts.append(prompt)
-            told.append(described(scope.subject.label, question, prompt, resolved.options))
+            told.append(prompt_record(scope.subject.label, question, prompt, resolved.options))
             for one in chosen:
                 self._ask(at, one, resolved)
         self.info = run_info(model, told, [one.figure for one in self._asked], kind)
@@ -182,7 +182,7 @@ def run_info(
     )
 
 
-def described(
+def prompt_record(
     label: Callable[[int], str],
     question: PromptQuestion,
     prompt: Prompt,

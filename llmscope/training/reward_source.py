@@ -19,7 +19,7 @@ from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.prompt_inputs import OnePrompt, prompt_input
 from llmscope.record.capture.prompts import prompt_from
 from llmscope.runs.format import RunFigure
-from llmscope.training.lens_source import described, run_info
+from llmscope.training.lens_source import prompt_record, run_info
 from llmscope.training.questions import AskedPrompt, PromptQuestion, read_prompts
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class RewardSource:
                 options["versus_prompt"] = other.ids
             self._prompts.append((prompt, focus_from({**options, "mode": MODE})))
             asked = PromptQuestion(question.prompt, options)
-            told.append(described(self._subject.label, asked, prompt, options))
+            told.append(prompt_record(self._subject.label, asked, prompt, options))
             figures.append(RunFigure(key=f"{at}/{LENS}:{MODE}", lens=LENS, mode=MODE, prompt=at))
         words = frozenset[str]()
         model_facts = model_info(self._subject, self._subject, words)

@@ -126,7 +126,7 @@ class StepRecorder:
         try:
             work()
         except Exception as error:  # whatever it is, the training goes on
-            self.stop(told_of(error))
+            self.stop(reason_of(error))
 
     def begin(self) -> None:
         """Take the folder: continue its run, replace it, or begin a new one or a new stage.
@@ -253,7 +253,7 @@ def warn(said: str) -> None:
             sys.stderr.write(f"warning: {said}\n")
 
 
-def told_of(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """Return what went wrong, on one line."""
     if isinstance(error, ScopeError):
         return one_line(f"{error.message} (try: {error.hint})" if error.hint else error.message)

@@ -194,7 +194,7 @@ class LoggedPane(OverTimePane):
         return display_text(self._names[index])
 
 
-def made_panes(
+def build_panes(
     view: RunView,
     at_step: Mapping[str, tuple[Slot, PaneFigure]],
     over: Mapping[str, tuple[Slot, str]],
@@ -224,4 +224,4 @@ def made_panes(
     return found
 
 
-__all__ = ["TIME", "CurvePane", "LoggedPane", "OverTimePane", "made_panes"]
+__all__ = ["TIME", "CurvePane", "LoggedPane", "OverTimePane", "build_panes"]

@@ -18,16 +18,16 @@ from llmscope.figure import TRAINING_STEP, VERIFIED, Figure, Focus
 from llmscope.lenses import names
 from llmscope.replay.normalize import restored
 from llmscope.replay.reader import Recorded, recorded_of
-from llmscope.runs.format import RunFigure, StepLine, shown
+from llmscope.runs.format import RunFigure, StepLine, path_text
 from llmscope.runs.over_time import (
     COLUMNS,
     Series,
     curve_of,
     curves,
+    extremes,
     has_map,
     map_over_time,
     map_title,
-    thinned,
     verdict_over,
 )
 from llmscope.runs.reader import BROKEN, RunReader
@@ -90,7 +90,8 @@ class RunView:
         for run in runs:
             if not run.steps:
                 raise ScopeError(
-                    f"{shown(run.folder)} holds no recorded step yet", "again after the first one"
+                    f"{path_text(run.folder)} holds no recorded step yet",
+                    "again after the first one",
                 )
         texts = [[one.ids for one in run.info.prompts] for run in runs]
         if len(runs) > 1 and texts[0] != texts[1]:
@@ -171,7 +172,7 @@ class RunView:
         if which.key not in shard.keys:
             return Figure.refused(slot.lens, slot.lens, "this step does not hold it")
         try:
-            found = cut(unpack(shard.packed(which.key)), focus or Focus())
+            found = slice_at(unpack(shard.packed(which.key)), focus or Focus())
             return found if focus is None else restored(found)
         except BROKEN as error:
             reason = f"it is damaged: {display_text(' '.join(str(error).split()))[:100]}"
@@ -256,7 +257,7 @@ class RunView:
         """Return the curve of a logged scalar over the steps, one for each run."""
         named: dict[str, tuple[list[int], Any]] = {}
         for run, reader in enumerate(self.runs):
-            steps, values = thinned(*reader.logged(name))
+            steps, values = extremes(*reader.logged(name))
             if len(steps):
                 named[f"{LETTERS[run]} {self.name(run)}"] = (
                     steps.tolist(),
@@ -291,13 +292,13 @@ class RunView:
             figure = self._any_figure(prompt)
             if figure is None:
                 reason = next(iter(self.main.flaws.values()), "every figure is refused")
-                named = shown(self.main.folder)
+                named = path_text(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run")
             try:
                 found = recorded_of(self.main.folder, Snapshot(about, (figure,)))
             except ScopeError as error:
                 reason = error.message.partition(": ")[2] or error.message
-                named = shown(self.main.folder)
+                named = path_text(self.main.folder)
                 raise ScopeError(f"{named} cannot be shown: {reason}", "another run") from error
             self._recorded[prompt] = found
         return self._recorded[prompt]
@@ -306,12 +307,12 @@ class RunView:
         """Return a figure of a prompt, at the newest step that has one; its tokens if it can."""
         order = sorted(self.slots, key=lambda slot: slot.lens != "tokens")
         for slot in order:
-            found = self.somewhere(slot, (prompt,)) if slot.run == 0 else None
+            found = self.newest_figure(slot, (prompt,)) if slot.run == 0 else None
             if found is not None:
                 return found
         return None
 
-    def somewhere(
+    def newest_figure(
         self, slot: Slot, prompts: Sequence[int], focus: Focus | None = None
     ) -> Figure | None:
         """Return a slot's figure at the newest step at which it is not refused; None if never.
@@ -341,7 +342,7 @@ class RunView:
         return any(new)
 
 
-def cut(figure: Figure, focus: Focus) -> Figure:
+def slice_at(figure: Figure, focus: Focus) -> Figure:
     """Return the layer and head under the cursor of a figure that was recorded for all of them."""
     axes, values, extra = figure.axes, figure.values, dict(figure.extra)
     at: dict[str, int] = {}

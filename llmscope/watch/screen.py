@@ -53,7 +53,7 @@ REFUSED = "this is a recorded run: there is no model for"
 
 
 @dataclass
-class Playing:
+class RunFollower:
     """What the screen of a run does by itself: it follows the folder, and plays the steps."""
 
     view: RunView
@@ -128,7 +128,7 @@ class RunMode(Replay):
         playing: what goes on by itself.
     """
 
-    playing: Playing
+    playing: RunFollower
     subject: str = "A run"
     help: str = RUN_HELP
 
@@ -228,11 +228,11 @@ def watch_app(
     }
 
     def make(look: RenderOptions) -> Any:
-        from llmscope.watch.panes import made_panes
+        from llmscope.watch.panes import build_panes
 
-        return made_panes(view, at_step, over, look)
+        return build_panes(view, at_step, over, look)
 
-    playing = Playing(view, recorder)
+    playing = RunFollower(view, recorder)
     mode = RunMode(
         about=first.about,
         command=None,
@@ -261,7 +261,7 @@ def watch_app(
 def _panes(view: RunView) -> dict[str, tuple[Slot, PaneFigure]]:
     """Return the panes of figures at a step: their slots, and figures that stand for the others."""
     prompts = range(len(view.main.info.prompts))
-    found = [(slot, view.somewhere(slot, prompts, Focus())) for slot in view.slots]
+    found = [(slot, view.newest_figure(slot, prompts, Focus())) for slot in view.slots]
     kept = [(slot, one) for slot, one in found if one is not None]
     panes: dict[str, tuple[Slot, PaneFigure]] = {}
     for pane in held([one for _, one in kept], view.recorded(0).focus):

@@ -11,7 +11,7 @@ from llmscope.training.checkpoints import (
     cached_run,
     is_checkpoints,
     revisions_of,
-    saved_in,
+    trainer_checkpoints,
     with_targets,
 )
 from tests.cli.running import failure, run
@@ -59,7 +59,7 @@ def recorded(folder, found, loads, prompts=({"prompt": PROMPT, "target": TARGET}
 
 def test_the_numbers_are_those_of_load_and_nothing_is_recorded_twice(trained, tmp_path):
     assert is_checkpoints(trained)
-    found, loads = saved_in(trained), Loads()
+    found, loads = trainer_checkpoints(trained), Loads()
     assert [one.step for one in found] == [5, 10, 20]
     recorder = recorded(tmp_path / "run", found[1:], loads)
     assert recorder.failures == []
@@ -88,7 +88,7 @@ def test_the_numbers_are_those_of_load_and_nothing_is_recorded_twice(trained, tm
 
 
 def test_a_checkpoint_that_changed_is_recorded_again(trained, tmp_path):
-    found, loads = saved_in(trained), Loads()
+    found, loads = trainer_checkpoints(trained), Loads()
     recorded(tmp_path / "run", found, loads)
     changed = [found[0].__class__(one.name, one.spec, one.step, "other") for one in found[:1]]
     recorded(tmp_path / "run", [*changed, *found[1:]], loads)
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_changed_is_recorded_again(trained, tmp_path):
 
 
 def test_a_checkpoint_that_cannot_be_loaded_leaves_the_others(trained, tmp_path):
-    found = saved_in(trained)
+    found = trainer_checkpoints(trained)
     found[1] = found[1].__class__("checkpoint-10", str(tmp_path / "gone"), 10, "x")
     recorder = recorded(tmp_path / "run", found, llmscope.load)
     assert [one.step for one in RunReader(tmp_path / "run").steps] == [5, 20]
@@ -147,7 +147,7 @@ def test_names_without_numbers_are_counted():
 
 
 def test_the_cache_tells_runs_apart(trained):
-    found = saved_in(trained)
+    found = trainer_checkpoints(trained)
     one = cached_run(found, [PROMPT], LENSES, {})
     assert one == cached_run(found[:1], [PROMPT], LENSES, {})  # another row of the same training
     assert (

@@ -2,6 +2,7 @@
 
 import json
 import zlib
+from contextlib import suppress
 from time import perf_counter
 
 import numpy as np
@@ -254,12 +255,10 @@ async def test_a_hostile_run_ends_in_a_line_or_a_refusal(tmp_path, entry):
                 lines = (run / form.INDEX).read_text().splitlines()
                 record = json.loads(lines[-1]) | {"size": len(data), "crc": zlib.crc32(data)}
                 (run / form.INDEX).write_text("\n".join([*lines[:-1], json.dumps(record), ""]))
-            try:
+            with suppress(ScopeError):  # one line, which other tests hold to
                 async with watched(run) as screen:
                     await screen.press("comma", "full_stop", "2", "left", "up", "n", "P")
                     assert screen.app.is_running
-            except ScopeError as error:
-                assert "\n" not in error.message
 
 
 async def test_a_lens_may_be_named_anything(tmp_path):

@@ -137,7 +137,7 @@ def _checkpoints(named: str, revisions: str) -> list[Checkpoint]:
     if revisions:
         return checkpoints.revisions_of(named, revisions.split(","))
     folder = Path(named)
-    return checkpoints.saved_in(folder) if checkpoints.is_checkpoints(folder) else []
+    return checkpoints.trainer_checkpoints(folder) if checkpoints.is_checkpoints(folder) else []
 
 
 def _recorder(
