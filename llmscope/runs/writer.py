@@ -67,7 +67,7 @@ class RunWriter:
             return
         if not same:
             raise ScopeError(
-                f"{path_text(self._folder)} holds a run of different prompts, lenses or another model",
+                f"{path_text(self._folder)} holds a run of different prompts, lenses or model",
                 "another folder",
             )
         run = RunReader(self._folder)

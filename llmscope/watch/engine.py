@@ -66,7 +66,7 @@ class WatchEngine:
             return view.curve(self._slots[want.lens], prompt, want.focus)
         if want.key.startswith(TIME):
             return view.over_time(
-                self._slots[want.lens], prompt, step, want.focus, want.focus.top_k
+                self._slots[want.key.removeprefix(TIME)], prompt, step, want.focus, want.focus.top_k
             )
         if want.key not in self._panes:
             return None

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import numpy as np
 
+from llmscope.draw.numbers import number
+from llmscope.draw.painters.generic import focused_index
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.engine.events import Want
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Figure, Focus
+from llmscope.numbers import percent
 from llmscope.replay.pane_map import PaneFigure
 from llmscope.replay.panes import panes_of
 from llmscope.text import display_text
@@ -53,7 +57,7 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
     def want(self, state: ViewState) -> Want:
         """Request the figure, for the token under the cursor."""
         position = state.requested_position
-        return Want(self.key, self.slot.key, Focus(position=position, top_k=self._room))
+        return Want(self.key, self.slot.lens, Focus(position=position, top_k=self._room))
 
     @property
     def _room(self) -> int:
@@ -138,6 +142,33 @@ the step of its column. A long run is shown by 240 of its steps, spread evenly."
             return None
         number = self.view.main.steps[min(moment.step, len(self.view.main.steps) - 1)].step
         return max(0, int(np.searchsorted(steps, number, side="right")) - 1)
+
+    def described(self) -> str:
+        """Return the step on screen, the row under the cursor and the value; or nothing."""
+        shown, column, moment = self._shown, self._column(self._state), self._state.moment
+        if shown is None or column is None or moment is None or not shown.figure.axes:
+            return ""
+        figure = shown.figure
+        line = self.view.main.steps[min(moment.step, len(self.view.main.steps) - 1)]
+        number_of = int(self._columns()[column])
+        here = display_text(line.name) if number_of == line.step else ""
+        words, places = [here or f"step {number_of}"], list[int]()
+        for axis in figure.axes[:-1]:
+            row = focused_index(axis, self._state.focus)
+            row = 0 if row is None and axis.name == "run" else row
+            if row is None:
+                return ""
+            places.append(row)
+            label = display_text(axis.labels[row], whitespace=True)
+            kind = {LAYER_HEAD: "head ", "layer": "layer "}.get(axis.name, "")
+            words.append(f"‹{label}›" if axis.name == "position" else f"{kind}{label}")
+        value = float(figure.values[(*places, column)])
+        if math.isnan(value):
+            return ", ".join(words)
+        said = percent(value) if figure.unit == "probability" else number(value)
+        unit = "" if figure.unit in ("probability", "") else f" {figure.unit}"
+        title = display_text(figure.title).partition(" · ")[0]
+        return f"{', '.join(words)}: {title[:1].lower()}{title[1:]}: {said}{unit}"
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw with the step on screen marked."""

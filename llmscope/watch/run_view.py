@@ -203,7 +203,9 @@ class RunView:
             return Figure.refused(slot.lens, slot.lens, "not recorded for this prompt")
         here = step if slot.run == 0 else None
         figure = map_over_time(self.series[slot.run], which, focus, here, columns)
-        return replace(figure, title=self._with_target(figure.title, slot.run, prompt))
+        title = self._with_target(figure.title, slot.run, prompt)
+        named = f"{LETTERS[slot.run]} {self.name(slot.run)} · " if len(self.runs) > 1 else ""
+        return replace(figure, title=named + title)
 
     def _with_target(self, title: str, run: int, prompt: int) -> str:
         """Return a title with the target in the place of the words for it."""

@@ -152,6 +152,12 @@ class RunMode(Replay):
         own = None if pane is None else vars(type(pane)).get("view")
         return None if pane is None or own is None else pane.usage
 
+    def clauses(self, host: Host) -> list[str]:
+        """Return the clauses about the cursor; in a map or curve over the steps, of its cell."""
+        described = getattr(host.grid.pane, "described", None)
+        said = described() if callable(described) else ""
+        return [said] if said else super().clauses(host)
+
     def current_facts(self) -> Sequence[tuple[str, str]]:
         """Return facts about the run and its model, as pairs of name and value."""
         return run_facts(self.playing.view)

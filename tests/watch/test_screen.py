@@ -119,6 +119,14 @@ async def test_the_maps_over_time(run):
         np.testing.assert_allclose(loss.values, [1 / (1 + step) for step in range(0, 50, 10)])
 
 
+async def test_the_line_below_says_the_number_under_the_cursor(run):
+    async with watched(run) as screen:
+        await screen.press("2", "left", "up")
+        want = figures(30)["0/logit-lens:target"].values[2, 3]
+        said = f"step 30, layer 1: probability of ‹·e› after each layer: {100 * want:.1f} %"
+        assert said in screen.text
+
+
 async def test_the_curve_is_of_the_pane_that_had_the_focus_last(run):
     async with watched(run) as screen:
         await screen.press("2", "tab")

@@ -238,7 +238,7 @@ class HelpScreen(LineScreen):
             assert self._lens is not None
             found = lens(self._lens)
             question, text = found.question, found.help
-        elif self._usage is not None:
+        elif self._usage is not None and not self._mode.subject:
             question, text = EDITS_HELP
         if self._usage:
             text += f"\n\n{self._keymap.filled(self._usage)}"
