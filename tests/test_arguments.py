@@ -233,6 +233,7 @@ def test_look_takes_numbers_of_numpy_and_torch(scope):
 
 
 def test_a_lens_and_a_recording_are_what_they_should_be(scope):
+    scope.record("A")
     refusal(lambda: scope.look(None), "name")
     refusal(lambda: scope.look("x" * 10**6), "lens")
     refusal(lambda: scope.look("tokens", recording="A"), "recording")

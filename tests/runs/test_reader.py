@@ -341,6 +341,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_moments_it_holds_all_steps_but_the_last(tmp_path):
     chance = random.Random(5)
     folder = tmp_path / "run"

@@ -47,6 +47,7 @@ def trained(folder, callbacks, steps=200, **more):
     return {name: one.detach().clone() for name, one in trainer.model.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_the_parameters_are_those_of_a_training_without_it(tmp_path):
     plain = trained(tmp_path / "plain", [])
     callback = LensCallback(FIVE, tmp_path / "run", every=10, lenses=LENSES)

@@ -31,6 +31,7 @@ def recorded(folder, steps=20, every=10, lenses=LENSES, wrap=lambda model: model
     return loop(model, tokenizer, steps, record), run, model
 
 
+@pytest.mark.slow
 def test_the_training_is_bit_for_bit_what_it_would_have_been(tmp_path):
     model, tokenizer = town()
     plain = loop(model, tokenizer, 200)
