@@ -78,7 +78,8 @@ class RunFollower:
             host.figures.repeat()  # the maps over time have a new column
             host.look_at(replace(host.state, moment=grown))
             host.ask()
-        host.present()
+        if self.recorder is not None:  # what it does now is in the line of the run
+            host.present()
         self.tell_flaws(host)
 
     def tell_flaws(self, host: Host) -> None:
