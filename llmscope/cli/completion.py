@@ -67,6 +67,16 @@ def snapshots(incomplete: str) -> list[str]:
     return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
 
 
+def runs(incomplete: str) -> list[str]:
+    """Return the runs that ship, and folders below the typed path."""
+    from llmscope.runs.shipped import PREFIX, shipped_runs
+
+    here = incomplete.startswith((".", "/", "~"))
+    found = _paths(incomplete if here else f"./{incomplete}", ())
+    folders = (path if here else path.removeprefix("./") for path in found)
+    return _starting((*(PREFIX + name for name in shipped_runs()), *folders), incomplete)
+
+
 def _starting(words: Iterable[str], incomplete: str) -> list[str]:
     found = dict.fromkeys(word for word in words if word.startswith(incomplete))
     # The shell would run a name with a newline in it, and print an escape sequence in it.

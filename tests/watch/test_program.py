@@ -152,6 +152,16 @@ def test_the_shipped_run_opens_without_torch():
     assert terminal.child.exitstatus == 0
 
 
+def test_a_shell_completes_runs(run, monkeypatch):
+    from llmscope.cli.completion import runs
+
+    monkeypatch.chdir(run.parent)
+    (run.parent / "notes.txt").touch()
+    assert runs("") == ["builtin:town-run", "run/"]
+    assert runs("./r") == ["./run/"]
+    assert runs("b") == ["builtin:town-run"]
+
+
 def test_wrong_usage(run, tmp_path):
     assert "no terminal" in failure("watch", run)
     assert "RUN" in failure("watch", code=2)

@@ -35,6 +35,7 @@ def watch(
         list[str],
         typer.Argument(
             metavar="RUN",
+            autocompletion=completion.runs,
             help="A folder that llmscope.training writes, or builtin:town-run. Two runs of the "
             "same prompts are shown beside each other. Or a Trainer's folder with checkpoint-… "
             "folders in it; or a model, with --revisions.",
