@@ -41,7 +41,7 @@ AROUND = 6
 class ReplayPane(FigurePane):
     """The behaviour of a pane in a replay that differs from the live one: it has one figure."""
 
-    held: ClassVar[PaneFigure]
+    held: PaneFigure
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = False
     one_view: ClassVar[str] = "not in this snapshot: another view of this figure"

@@ -13,6 +13,7 @@ from llmscope.figure import plain
 from llmscope.lenses import focus_dict, focus_from
 from llmscope.lenses.stacked import layers_of
 from llmscope.models.info import ModelInfo
+from llmscope.models.loading.frozen_copy import unfrozen
 from llmscope.runs.format import RunFigure, RunInfo, RunPrompt
 from llmscope.training.questions import (
     AskedLens,
@@ -135,6 +136,13 @@ class LensSource:
     def figures(self) -> dict[str, Figure]:
         """Return the figures of the model as it is now, by key."""
         scope, found = self._scope, dict[str, Any]()
+        start = scope.subject.origin
+        if start is not None and unfrozen(scope.subject, start):
+            raise ScopeError(
+                "parameters that were frozen at the start are trained now, and the lens stages has "
+                "no copy of them",
+                "a run without stages, or one that begins after they are unfrozen",
+            )
         with scope.unchanged():
             # Fresh: measuring whether a prompt may reuse another's pass takes longer than a pass.
             recordings: list[Recording] = [

@@ -18,12 +18,12 @@ from llmscope.export.edits_caption import EditsCaption
 from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Figure, Focus
 from llmscope.numbers import percent
 from llmscope.replay.pane_map import PaneFigure
-from llmscope.replay.panes import panes_of
+from llmscope.replay.panes import ReplayPane, panes_of
 from llmscope.text import display_text
 from llmscope.tui.panes import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
-from llmscope.watch.engine import CURVE, LOGGED, TIME
+from llmscope.watch.engine import CURVE, LOGGED
 from llmscope.watch.run_view import RunView, Slot, is_over_time
 
 if TYPE_CHECKING:
@@ -255,4 +255,12 @@ def build_panes(
     return found
 
 
-__all__ = ["TIME", "CurvePane", "LoggedPane", "OverTimePane", "build_panes"]
+def show_prompt(panes: Mapping[str, FigurePane], view: RunView, prompt: int) -> None:
+    """Tell the panes of figures at a step which mode their lens has for a prompt."""
+    for pane in panes.values():
+        if not isinstance(pane, ReplayPane):
+            continue
+        slot: Slot = pane.slot  # type: ignore[attr-defined]
+        which = view.figure_in(slot, prompt)
+        if which is not None:
+            pane.held = replace(pane.held, focus=replace(pane.held.focus, mode=which.mode))

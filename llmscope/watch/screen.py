@@ -192,9 +192,12 @@ class RunMode(Replay):
             host.tell("the run has one prompt")
             return
         turned = moment.turned(by)
+        from llmscope.watch.panes import show_prompt
+
         found = self.playing.view.recorded(turned.prompt)
         state = replace(host.state, moment=turned, following=True, tokens=())
         state = replace(state, focus=replace(state.focus, position=-1))
+        show_prompt(host.grid.panes, self.playing.view, turned.prompt)
         host.set_state(state)
         host.editor.load_text(found.text)
         host.ask()

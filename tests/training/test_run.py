@@ -170,6 +170,22 @@ def test_one_head_of_attention_is_one_head(tmp_path):
     assert (figure.extra["layer"], figure.extra["head"]) == (1, 2)
 
 
+def test_parameters_that_are_unfrozen_later_are_refused_and_not_wrong(tmp_path):
+    model, tokenizer = town()
+    late = model.model.layers[0].mlp.up_proj.weight
+    late.requires_grad_(False)
+    run = Run(
+        tmp_path / "run", llmscope.wrap(model, tokenizer), PROMPTS, lenses=("stages:weights",)
+    )
+    run.record(0)
+    late.requires_grad_(True)
+    with torch.no_grad():
+        late.mul_(1.5)
+    with pytest.warns(RuntimeWarning, match="parameters that were frozen at the start"):
+        run.record(1)
+    assert [one.step for one in RunReader(tmp_path / "run").steps] == [0]
+
+
 def test_what_fails_warns_once_and_the_training_goes_on(tmp_path):
     model, tokenizer = town()
     plain = loop(model, tokenizer, 20)

@@ -378,3 +378,25 @@ async def test_foreign_text_is_never_markup(tmp_path):
         await screen.press("2", "P", "escape", "s", "escape")
         assert "\x1b" not in screen.text
         assert "‮" not in screen.text
+
+
+async def test_the_line_below_is_of_each_prompts_own_mode():
+    async with watched(run_folder("builtin:town-run")) as screen:
+        assert "the lens gives ‹·calf›" in screen.text
+        await screen.press("n")
+        assert "the lens gives ‹·fep›" in screen.text
+
+
+async def test_a_prompt_without_a_target_after_one_with(tmp_path):
+    run = written(tmp_path / "run")
+    for name in (form.INFO, form.BASE):
+        data = (run / name).read_bytes()
+        if name == form.INFO:
+            record = json.loads(data)
+            for one in record["figures"]:
+                if one["key"] == "1/logit-lens:target":
+                    one["mode"] = "top"
+            (run / name).write_text(json.dumps(record))
+    async with watched(run) as screen:
+        await screen.press("n")
+        assert "the lens reads ‹·t1›" in screen.text

@@ -22,8 +22,8 @@ HOOKS = (
 def frozen_copy(subject: LoadedModel) -> LoadedModel:
     """Return a copy of a model in its present state, in evaluation mode and without adapters.
 
-    Parameters that take no gradient are shared and not copied, since a training leaves them: for a
-    model with a LoRA that is all of it. The copy has no hooks of its own, and no forward method
+    Parameters that take no gradient are shared and not copied, since a training leaves them (see
+    `unfrozen`): for a model with a LoRA that is all of it. The copy has no hooks of its own, and no forward method
     that a library put on the model, since that would run the original.
 
     Raises:
@@ -38,12 +38,21 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
             getattr(module, name, {}).clear()
         vars(module).pop("forward", None)
     _without_adapters(model)
-    for parameter in model.parameters():
-        parameter.requires_grad_(parameter.requires_grad and id(parameter) not in memo)
     model.eval()
     return replace(
         subject, model=model, anatomy=find(model), adapter=None, origin=None, adapted=Variants()
     )
+
+
+def unfrozen(subject: LoadedModel, copied: LoadedModel) -> bool:
+    """Return whether a parameter that a copy shares with its model takes a gradient by now.
+
+    Args:
+        subject: the model.
+        copied: what `frozen_copy` made of it.
+    """
+    shared = {id(one) for one in copied.model.parameters()}
+    return any(one.requires_grad for one in subject.model.parameters() if id(one) in shared)
 
 
 def _without_adapters(model: nn.Module) -> None:
