@@ -29,6 +29,13 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folders([path.parent])
 
 
+def new_file_mode() -> int:
+    """Return the permissions that any new file of this user gets."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
 def write_beside(path: Path, data: bytes) -> Path:
     """Write a temporary file beside `path` that only this user may read, and return its path.
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import sync_folders, write_beside
+from llmscope.fsync import new_file_mode, sync_folders, write_beside
 from llmscope.text import display_text
 
 _DEVICES = ("/dev", "/proc")
@@ -46,7 +46,7 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             else:
                 ready[path] = write_beside(path, content)
                 # It is private; the finished file gets the permissions of any new file.
-                own = 0o666 & ~_umask() if mode is None else stat.S_IMODE(mode)
+                own = new_file_mode() if mode is None else stat.S_IMODE(mode)
                 os.chmod(ready[path], own)
         replaced = list(ready.items())
         for path, made in replaced:
@@ -95,9 +95,3 @@ def _stands_for_open(link: Path) -> bool:
 
 def _shown(path: Path) -> str:
     return display_text(str(path), whitespace=False).replace("\n", " ")
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -13,7 +13,7 @@ import msgspec
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
-from llmscope.fsync import replace_file
+from llmscope.fsync import new_file_mode, replace_file
 from llmscope.runs.format import (
     BASE,
     INDEX,
@@ -94,13 +94,11 @@ class RunWriter:
         if self._base is None:
             first = shard_bytes(packed, {})
             shards.mkdir(parents=True, exist_ok=True)
-            replace_file(self._folder / BASE, first)
-            replace_file(self._folder / INFO, _encoded(self._info))
-            self._share()
+            _put(self._folder / BASE, first)
+            _put(self._folder / INFO, _encoded(self._info))
             self._base = packed
         file = self._free(shards, line.step)
-        replace_file(shards / file, data)
-        (shards / file).chmod(0o666 & ~_umask())
+        _put(shards / file, data)
         prompts = {one.key: one.prompt for one in self._info.figures}
         self._append(
             msgspec.structs.replace(
@@ -154,11 +152,6 @@ class RunWriter:
             name = f"{step:08d}-{again}"
         return f"{name}.safetensors"
 
-    def _share(self) -> None:
-        """Give the files the permissions of any new file: others may watch the run."""
-        for name in (BASE, INFO):
-            (self._folder / name).chmod(0o666 & ~_umask())
-
 
 def finite(scalars: Mapping[str, float | None]) -> dict[str, float | None]:
     """Return scalars as JSON has them: None for NaN and infinity."""
@@ -189,11 +182,15 @@ def _ends_a_line(path: Path) -> bool:
         return file.read(1) == b"\n"
 
 
+def _put(path: Path, data: bytes) -> None:
+    """Write a file, completely or not at all; others may watch the run, so that it is not private.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    replace_file(path, data)
+    path.chmod(new_file_mode())
+
+
 def _encoded(record: RunInfo | StepLine | LogLine) -> bytes:
     return msgspec.json.encode(record)
-
-
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

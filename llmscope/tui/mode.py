@@ -23,13 +23,11 @@ if TYPE_CHECKING:
 
 REPLAY_ACTIONS = frozenset(("provenance",))
 """Actions that only a replay offers."""
-RUN_ACTIONS = frozenset(
-    {
-        *("step-previous", "step-next", "step-first", "step-last", "step-play"),
-        *("run-prompt-next", "run-prompt-previous"),
-    }
-)
-"""Actions that only the screen of a run offers."""
+
+
+def of_run(action: str) -> bool:
+    """Return whether only the screen of a run offers an action, which its name tells."""
+    return action.startswith("run-")
 
 
 class LiveMode:
@@ -58,7 +56,7 @@ class LiveMode:
 
     def offers(self, action: str) -> bool:
         """Return whether an action is available."""
-        return action not in REPLAY_ACTIONS | RUN_ACTIONS
+        return action not in REPLAY_ACTIONS and not of_run(action)
 
     def explain_refusal(self, host: Host, action: Action) -> None:
         """Tell why an action is not offered; silent for one that only a replay offers."""

@@ -43,8 +43,8 @@ class OverTimePane(FigurePane):
     changes: ClassVar[bool] = False
     usage: ClassVar[str] = """\
 Each column is a recorded step, the first on the left; the marked one is the step that all panes \
-show. Left and right go through the steps, like {step-previous} and {step-next}; a click goes to \
-the step of its column. A long run is shown by 240 of its steps, spread evenly."""
+show. Left and right go through the steps, like {run-step-previous} and {run-step-next}; a click \
+goes to the step of its column. A long run is shown by 240 of its steps at most, spread evenly."""
     slot: ClassVar[Slot]
     named: ClassVar[str] = ""
     view: ClassVar[RunView]

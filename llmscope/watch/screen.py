@@ -19,7 +19,7 @@ from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.types import Action
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource
-from llmscope.tui.mode import REPLAY_ACTIONS, RUN_ACTIONS
+from llmscope.tui.mode import REPLAY_ACTIONS, of_run
 from llmscope.tui.replay import Replay
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.state.workspaces import Workspace
@@ -43,8 +43,8 @@ PER_PAGE = 3
 """Most maps over the steps on a page, beside the two curves."""
 RUN_HELP = """\
 This is a training, seen at its recorded steps. The line above the panes is a slider: \
-{step-previous} and {step-next} go one step back and forward, {step-first} to the first, \
-{step-last} to the newest, which the screen then follows while the run grows; {step-play} plays \
+{run-step-previous} and {run-step-next} go one step back and forward, {run-step-first} to the first, \
+{run-step-last} to the newest, which the screen then follows while the run grows; {run-play} plays \
 all of them. {run-prompt-next} shows the next prompt. The first pages hold the figures of the \
 step; the pages over time hold maps whose columns are the steps, and curves: of the number under \
 the cursor, and of the loss. The prompt is read only: there is no model to read another one. \
@@ -135,7 +135,7 @@ class RunMode(Replay):
 
     def offers(self, action: str) -> bool:
         """Return whether an action can run without a model."""
-        if action == "map-view" or action in RUN_ACTIONS | REPLAY_ACTIONS:
+        if action == "map-view" or action in REPLAY_ACTIONS or of_run(action):
             return True
         return super().offers(action)
 

@@ -32,6 +32,10 @@ ROWS = [
     ("question : what does tom like ? answer :", " tom likes bread ."),
 ]
 
+PAIRS = [
+    {"prompt": one, "chosen": f" certainly ,{other}", "rejected": other} for one, other in ROWS
+]
+
 
 def common(folder, steps):
     return {
@@ -70,13 +74,10 @@ def lora(folder, callbacks, steps):
 
 def dpo(folder, callbacks, steps):
     model, tokenizer = town()
-    rows = [
-        {"prompt": one, "chosen": f" certainly ,{other}", "rejected": other} for one, other in ROWS
-    ]
     return DPOTrainer(
         model,
         args=DPOConfig(**common(folder, steps)),
-        train_dataset=Dataset.from_list(rows * 40),
+        train_dataset=Dataset.from_list(PAIRS * 40),
         processing_class=tokenizer,
         callbacks=callbacks,
     )
@@ -101,13 +102,10 @@ def grpo(folder, callbacks, steps):
 def reward(folder, callbacks, steps):
     model = AutoModelForSequenceClassification.from_pretrained(TOWN.with_name("town-reward"))
     _, tokenizer = town()
-    rows = [
-        {"prompt": one, "chosen": f" certainly ,{other}", "rejected": other} for one, other in ROWS
-    ]
     return RewardTrainer(
         model,
         args=RewardConfig(**common(folder, steps)),
-        train_dataset=Dataset.from_list(rows * 40),
+        train_dataset=Dataset.from_list(PAIRS * 40),
         processing_class=tokenizer,
         callbacks=callbacks,
     )

@@ -16,6 +16,7 @@ from llmscope.runs.shard import pack, shard_bytes
 from llmscope.runs.shipped import run_folder, shipped_runs
 from llmscope.runs.writer import RunWriter
 from llmscope.tui.actions.registry import BY_NAME, RUN_ACTIONS
+from llmscope.tui.mode import of_run
 from llmscope.watch.run_view import RunView
 from tests.runs.making import figures, info, line, written
 from tests.watch.watching import watched
@@ -323,6 +324,7 @@ async def test_every_key_of_the_run_is_free_on_this_screen(run):
         keymap = screen.app.user.keymap
         taken = [key for one in RUN_ACTIONS for key in keymap.keys(one)]
         assert len(taken) == len(set(taken)) == len(RUN_ACTIONS)
+        assert all(of_run(name) == (one in RUN_ACTIONS) for name, one in BY_NAME.items())
         others = [one for one in BY_NAME.values() if one not in RUN_ACTIONS]
         assert not {key for one in others for key in keymap.keys(one)} & set(taken)
 

@@ -23,8 +23,8 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
     """Return a copy of a model in its present state, in evaluation mode and without adapters.
 
     Parameters that take no gradient are shared and not copied, since a training leaves them (see
-    `unfrozen`): for a model with a LoRA that is all of it. The copy has no hooks of its own, and no forward method
-    that a library put on the model, since that would run the original.
+    `unfrozen`): for a model with a LoRA that is all of it. The copy has no hooks of its own, and no
+    forward method that a library put on the model, since that would run the original.
 
     Raises:
         TypeError, RuntimeError: a part of the model cannot be copied.

@@ -870,31 +870,31 @@ def _step(by: int) -> Run:
 
 RUN_ACTIONS = (
     Action(
-        *("step-previous", "run", "go one step back", ""),
+        *("run-step-previous", "run", "go one step back", ""),
         _step(-1),
         words="previous step, earlier step, back in training, slider",
         run_keys="comma",
     ),
     Action(
-        *("step-next", "run", "go one step forward", ""),
+        *("run-step-next", "run", "go one step forward", ""),
         _step(1),
         words="next step, later step, forward in training, slider",
         run_keys="full_stop",
     ),
     Action(
-        *("step-first", "run", "go to the first step", ""),
+        *("run-step-first", "run", "go to the first step", ""),
         lambda host: handlers.go_to_step(host, 0),
         words="first step, start of training, beginning",
         run_keys="home",
     ),
     Action(
-        *("step-last", "run", "go to the newest step, and follow the run", ""),
+        *("run-step-last", "run", "go to the newest step, and follow the run", ""),
         lambda host: handlers.go_to_step(host, -1),
         words="last step, newest step, follow, end of training, latest",
         run_keys="end",
     ),
     Action(
-        *("step-play", "run", "play the steps, or stop", ""),
+        *("run-play", "run", "play the steps, or stop", ""),
         lambda host: host.mode.play(host),
         words="play, animate, autoplay, pause, movie",
         run_keys="space",

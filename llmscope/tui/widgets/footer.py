@@ -118,9 +118,9 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("quit", "quit", kept=True),
     ),
     "run": (
-        Hint("step-next", "step", pair="step-previous"),
-        Hint("step-play", "play"),
-        Hint("step-last", "newest", pair="step-first"),
+        Hint("run-step-next", "step", pair="run-step-previous"),
+        Hint("run-play", "play"),
+        Hint("run-step-last", "newest", pair="run-step-first"),
         Hint("run-prompt-next", "prompt"),
         Hint("down", "row", pair="up"),
         Hint("token-right", "token", pair="token-left"),
