@@ -43,7 +43,8 @@ PER_PAGE = 3
 """Most maps over the steps on a page, beside the two curves."""
 RUN_HELP = """\
 This is a training, seen at its recorded steps. The line above the panes is a slider: \
-{run-step-previous} and {run-step-next} go one step back and forward, {run-step-first} to the first, \
+{run-step-previous} and {run-step-next} go one step back and forward, {run-step-first} to the \
+first, \
 {run-step-last} to the newest, which the screen then follows while the run grows; {run-play} plays \
 all of them. {run-prompt-next} shows the next prompt. The first pages hold the figures of the \
 step; the pages over time hold maps whose columns are the steps, and curves: of the number under \
