@@ -132,6 +132,15 @@ def name_or_path(name: str, value: Any) -> str:
     return text(name, value)
 
 
+def lens(name: str, value: Any) -> Any:
+    """Return a learned lens as it is, or the path or name of one as a str.
+
+    Raises:
+        TypeError: the value is neither.
+    """
+    return value if hasattr(value, "maps") else name_or_path(name, value)
+
+
 def token_ids(name: str, value: Any) -> tuple[int, ...]:
     """Return one row of integers from a sequence, array or tensor."""
     wanted = f"{name} must be token ids, such as [464, 3139]"

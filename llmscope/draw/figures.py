@@ -135,7 +135,7 @@ def _paint(
     if "seen" in figure.extra and focus.cell is not None:
         return paint_values(figure, width, height, colours, focus)
     names = tuple(axis.name for axis in figure.axes)
-    if figure.kind == "heatmap" and names == ("layer", "position"):
+    if figure.kind == "heatmap" and names in (("layer", "position"), ("layer", "lens")):
         return paint_map(figure, tokens, width, height, look, focus, zoom=zoom)
     if figure.kind == "bars" and names == ("token",) and figure.unit == "probability":
         return paint_next_token(figure, width, height, colours, focus)

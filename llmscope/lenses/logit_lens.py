@@ -4,33 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from os.path import isfile, join
+from os.path import isdir, isfile, join
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
 
 if TYPE_CHECKING:
-    from llmscope.record.analysis.logit_lens import Readings
-    from llmscope.record.analysis.tuned_lens import Translators
+    from llmscope.learned.lens import LearnedLens
+    from llmscope.record.analysis.logit_lens import Reading, Readings
     from llmscope.record.capture.recording import Recording
 
 
-def _unreadable(folder: str | None, allow_pickle: bool) -> str | None:
-    """Return why a folder's translators cannot be read; None if they can, or without a folder."""
-    if folder is None or isfile(join(folder, "params.safetensors")):
+def _unreadable(lens: Any, allow_pickle: bool) -> str | None:
+    """Return why a lens cannot be read; None if it may be, before a model is loaded."""
+    if not isinstance(lens, str) or not isdir(lens):
+        if isinstance(lens, str) and lens.endswith(SUFFIXES) and ":" not in lens:
+            return None if isfile(lens) else f"there is no file {lens}"
         return None
-    if not isfile(join(folder, "params.pt")):
+    if isfile(join(lens, "params.safetensors")):
+        return None
+    if not isfile(join(lens, "params.pt")):
         return "a folder with config.json and params.pt"
     return None if allow_pickle else "params.pt is a pickle: --allow-pickle, if you trust it"
 
 
-TRANSLATOR = LensOption[str | None](
-    *("translator", "path", None, "Translators of a tuned lens.", "FOLDER"), problem=_unreadable
+SUFFIXES = (".pt", ".safetensors")
+_FORM = "FILE|FOLDER|ORG/NAME:PATH"
+TRANSLATOR = LensOption[Any](
+    *("translator", "lens", None),
+    "The learned lens that streams pass first: Jacobian (.pt or .safetensors) or tuned (a folder). "
+    "`jacobian` or `tuned`: the one that is known for the model.",
+    _FORM,
+    problem=_unreadable,
+)
+SECOND = LensOption[Any](
+    *("second_translator", "lens", None),
+    "Another learned lens, for the mode `lenses`.",
+    _FORM,
+    problem=_unreadable,
 )
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
 FIRST = 2
@@ -42,34 +58,40 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     Modes: `top`: the probability of the most probable token, given by `extra["ids"]` and "names";
     `target`: the probability of one token, the top next one unless another is given, with
-    `extra["ranks"]` (from 1); `layer`: the top_k most probable tokens after one layer at one
-    position [token], with `extra` as of the lens next-token. With a span, only the positions in it;
-    NaN for cells not computed. The column of the focus comes first, then those around it. With a
-    translator's folder this is a tuned lens: each stream except the last becomes
-    `stream + W stream + b` first, with the layer's own W and b. `extra`: mode, ids of the top
-    tokens (-1 for cells not computed), names of those ids, ranks, target_id, target, kinds; with
-    translators also translator: the model that they are for.
-    """
-    from llmscope.record.analysis.logit_lens import read, readings
-    from llmscope.record.analysis.tuned_lens import translators
+    `extra["ranks"]` (from 1); `kl`: KL(model's own prediction ‖ this one) in nats; `layer`: the
+    top_k most probable tokens after one layer at one position [token], with `extra` as of the lens
+    next-token; `lenses`: the top tokens at one position, through each lens [layer, lens]. With a
+    span, only the positions in it; NaN for cells not computed. The column of the focus comes first,
+    then those around it.
 
-    translated, folder = None, TRANSLATOR.of(focus)
-    if folder is not None:
-        translated = translators(folder, allow_pickle=recording.subject.allow_pickle)
-    if translated is not None:
-        misfit = translated.misfit(recording.layers, recording.subject.anatomy.width)
-        if misfit:
-            yield Figure.refused("logit-lens", "Tuned lens", misfit)
-            return
-    if focus.mode == "layer":
-        figure = _candidates(recording, focus, translated)
-        yield figure if translated is None else _tuned(figure, translated.base)
+    With a translator, each stream that has a map passes it first: `J stream` for a Jacobian lens,
+    `stream + W stream + b` for a tuned one. The others (the last, the embedding, layers that were
+    not fitted) are read as they are: `extra["unmapped"]`.
+
+    `extra`: mode, ids of the top tokens (-1 for cells not computed), names of those ids, ranks,
+    target_id, target, kinds, caption; with a translator also translator (the model that it is for),
+    lens (its kind), unmapped, held_out.
+    """
+    from llmscope.learned.catalog import lens_for
+    from llmscope.record.analysis.logit_lens import Reading, read, readings
+
+    subject = recording.subject
+    if focus.mode == "lenses":
+        yield _side_by_side(recording, focus)
         return
-    target = _target(recording, focus)
+    given = TRANSLATOR.of(focus)
+    learned = None if given is None else lens_for(given, subject)
+    if isinstance(learned, str):
+        yield Figure.refused("logit-lens", "Learned lens", learned)
+        return
+    if focus.mode == "layer":
+        yield _through(_candidates(recording, focus, learned), learned, focus)
+        return
+    reading = Reading(_target(recording, focus), focus.mode == "kl", learned)
     for columns in growing(focus, len(recording)):
-        read(recording, columns, target, translated)
-        figure = _figure(recording, focus, target, readings(recording, target, translated))
-        yield figure if translated is None else _tuned(figure, translated.base)
+        read(recording, columns, reading)
+        figure = _figure(recording, focus, reading, readings(recording, reading))
+        yield _through(figure, learned, focus)
 
 
 def growing(focus: Focus, length: int) -> Iterator[list[int]]:
@@ -84,26 +106,32 @@ def growing(focus: Focus, length: int) -> Iterator[list[int]]:
 def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
     """Compute the predictions that `compute` needs for several recordings in one batch.
 
-    Do nothing if a translator's folder is given, whose errors `compute` reports, or for one cell.
+    Do nothing if a translator is given, whose errors `compute` reports, or for one cell.
     """
-    from llmscope.record.analysis.logit_lens import read_together
+    from llmscope.record.analysis.logit_lens import Reading, read_together
 
-    if any(TRANSLATOR.of(focus) is not None or focus.mode == "layer" for _, focus in asked):
+    whole = ("top", "target", "kl")
+    if any(TRANSLATOR.of(focus) is not None or focus.mode not in whole for _, focus in asked):
         return
     read_together(
         [
-            (recording, columns_of(focus, len(recording)), _target(recording, focus))
+            (
+                recording,
+                columns_of(focus, len(recording)),
+                Reading(_target(recording, focus), focus.mode == "kl"),
+            )
             for recording, focus in asked
         ]
     )
 
 
-def _candidates(recording: Recording, focus: Focus, translated: Translators | None) -> Figure:
+def _candidates(recording: Recording, focus: Focus, learned: LearnedLens | None) -> Figure:
     """Return the most probable tokens if the model stopped after the layer of the focus."""
     from llmscope.record.analysis.logit_lens import scores_at
 
     label, place = recording.subject.label, recording.prompt.labels[focus.position]
-    chances = scores_at(recording, focus.layer, focus.position, translated).double().softmax(-1)
+    scores = scores_at(recording, [focus.layer], focus.position, learned)[0]
+    chances = scores.double().softmax(-1)
     title = f"Logit lens · layer {focus.layer} at ‹{place}›"
     if not bool(chances.isfinite().all()):
         return Figure.refused("logit-lens", title, "the logits hold NaN or infinity")
@@ -154,7 +182,7 @@ def columns_of(focus: Focus, length: int) -> range:
     return range(start, max(min(stop, length), focus.position + 1))
 
 
-def _figure(recording: Recording, focus: Focus, target: int | None, found: Readings) -> Figure:
+def _figure(recording: Recording, focus: Focus, reading: Reading, found: Readings) -> Figure:
     label, (ids, names) = recording.subject.label, token_names(recording, found.token)
     extra: dict[str, Any] = {
         "mode": focus.mode,
@@ -162,12 +190,15 @@ def _figure(recording: Recording, focus: Focus, target: int | None, found: Readi
         "names": names,
         **layer_kinds(recording),
     }
-    title = "Logit lens · top token after each layer"
-    values = found.probability
+    title, unit = "Logit lens · top token after each layer", "probability"
+    values, target = found.probability, reading.target
     if target is not None:
         values = found.target
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
         extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
+    elif reading.kl:
+        values, unit = found.kl, "nats"
+        title = "Logit lens · KL of the model's prediction from that after each layer"
     return Figure(
         lens="logit-lens",
         title=title,
@@ -177,7 +208,7 @@ def _figure(recording: Recording, focus: Focus, target: int | None, found: Readi
             Axis("position", recording.prompt.labels),
         ),
         values=values,
-        unit="probability",
+        unit=unit,
         extra=extra,
     )
 
@@ -191,9 +222,106 @@ def token_names(
     return ids, {int(token): recording.subject.label(int(token)) for token in np.unique(ids[known])}
 
 
-def _tuned(figure: Figure, base: str) -> Figure:
-    title = figure.title.replace("Logit lens", "Tuned lens")
-    return replace(figure, title=title, extra={**figure.extra, "translator": base})
+def _side_by_side(recording: Recording, focus: Focus) -> Figure:
+    """Return the top token after each layer at one position, through each lens. [layer, lens]"""
+    from llmscope.learned.catalog import known_lenses, lens_for
+    from llmscope.record.analysis.logit_lens import scores_at
+
+    subject, place = recording.subject, recording.prompt.labels[focus.position]
+    title = f"Lenses side by side at ‹{place}›"
+    given = [one for one in (TRANSLATOR.of(focus), SECOND.of(focus)) if one is not None]
+    learned: list[LearnedLens] = []
+    for one in given or known_lenses(subject):
+        found = lens_for(one, subject)
+        if isinstance(found, str):
+            return Figure.refused("logit-lens", title, found)
+        learned.append(found)
+    if not learned:
+        return Figure.refused("logit-lens", title, "no learned lens is known for this model")
+    layers = range(-1, recording.layers)
+    columns = [scores_at(recording, layers, focus.position, one) for one in (None, *learned)]
+    chances = [one.softmax(-1).max(-1) for one in columns]
+    ids = np.stack([one.indices.cpu().numpy() for one in chances], axis=1)
+    names = {int(token): subject.label(int(token)) for token in np.unique(ids)}
+    words = ("logit", *(one.title.removesuffix(" lens") for one in learned))
+    verdict, captions = VERIFIED, []
+    for one in learned:
+        own, said = _trust(one, focus)
+        verdict = verdict.worst(own)
+        captions += said
+    return Figure(
+        lens="logit-lens",
+        title=title,
+        kind="heatmap",
+        axes=(layer_axis(recording, embedding=True), Axis("lens", words)),
+        values=np.stack([one.values.float().cpu().numpy() for one in chances], axis=1),
+        unit="probability",
+        verdict=verdict,
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "after": place,
+            "ids": ids.astype(np.int64),
+            "names": names,
+            "caption": tuple(captions),
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _through(figure: Figure, learned: LearnedLens | None, focus: Focus) -> Figure:
+    """Return the figure as that of a learned lens, with its verdict; unchanged without one."""
+    if learned is None or figure.verdict.status == "refused":
+        return figure
+    streams = range(len(figure.axes[0])) if figure.kind == "heatmap" else range(focus.layer + 2)
+    unmapped = tuple(stream for stream in streams if stream not in learned.maps)
+    verdict, captions = _trust(learned, focus)
+    held = learned.held_out
+    extra = {
+        "translator": learned.model,
+        "lens": learned.kind,
+        "unmapped": unmapped,
+        "held_out": None if held is None else held.to_dict(),
+        "caption": (*figure.extra.get("caption", ()), *captions),
+    }
+    title = figure.title.replace("Logit lens", learned.title)
+    return replace(figure, title=title, verdict=verdict, extra={**figure.extra, **extra})
+
+
+def _trust(learned: LearnedLens, focus: Focus) -> tuple[Verdict, list[str]]:
+    """Return the verdict on readings through a lens, and what to say of it.
+
+    In the mode `layer` it is that of the layer; otherwise of all layers that have a map.
+    """
+    held = learned.held_out
+    if held is None:
+        return Verdict(
+            "partial",
+            f"not measured: llmscope fit check {learned.source or 'LENS'} MODEL --prompts FILE",
+        ), [f"{learned.title}: how well it reads this model was not measured"]
+    here = focus.layer + 1
+    one_layer = focus.mode == "layer"
+    streams = [here] if one_layer else sorted(learned.maps)
+    lost = {stream: held.no_better(stream) for stream in streams if stream in learned.maps}
+    weak = {stream: what for stream, what in lost.items() if what}
+    said = []
+    if here in learned.maps:
+        said.append(
+            f"{learned.title} after layer {focus.layer}, on {held.tokens} held-out tokens: top-1 "
+            f"as the model's {held.lens.top1[here]:.0%}, logit lens {held.logit.top1[here]:.0%}, "
+            f"{held.named} {held.baseline.top1[here]:.0%}; KL {held.lens.kl[here]:.2f}, "
+            f"{held.logit.kl[here]:.2f}, {held.baseline.kl[here]:.2f} nats"
+        )
+    if not weak:
+        return VERIFIED, said
+    by_reason: dict[str, list[str]] = {}
+    for stream, what in weak.items():
+        by_reason.setdefault(what, []).append("embed" if stream == 0 else str(stream - 1))
+    reason = "; ".join(
+        f"no better than {what} on held-out text after layer {', '.join(layers)}"
+        for what, layers in by_reason.items()
+    )
+    return Verdict("partial", reason), said
 
 
 LENS = Lens(
@@ -202,23 +330,28 @@ LENS = Lens(
     compute=compute,
     ahead=ahead,
     needs=("readout",),
-    options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, TOP_K),
-    modes=("top", "target", "layer"),
-    unpaired=dict.fromkeys(("top", "layer"), OTHERS),
+    options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),
+    modes=("top", "target", "kl", "layer", "lenses"),
+    unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS),
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \
 probable next token at that depth, and the colour its probability. Where the last row's word first \
 appears and stays is where the answer is formed. The mode `target` shows the probability of one \
-token in every layer instead, and `layer` lists what the model would say after one layer at one \
-token.
+token in every layer instead, `kl` how far the model's own prediction is from each, `layer` lists \
+what the model would say after one layer at one token, and `lenses` puts the lenses side by side.
 
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \
-known before. A tuned lens corrects for that with a translator for each layer, trained for the \
-model by the package tuned-lens: --translator FOLDER. Its params.pt is a pickle, and is read with \
---allow-pickle alone.
+known before. A learned lens corrects for that with a map for each layer, fitted for the model: \
+--translator FILE|FOLDER|ORG/NAME:PATH. A Jacobian lens maps a stream by the mean Jacobian of the \
+last stream, what a change here does to the output on average; a tuned lens is trained to predict \
+the output, also from what the model itself does not use. Both are means over text: the verdict \
+tells how well the lens reads held-out text, against the logit lens and a baseline. `llmscope fit` \
+makes and measures them. A tuned lens's params.pt is a pickle, and is read with --allow-pickle \
+alone.
 
 softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens"; for the \
-tuned lens Belrose et al. 2023, "Eliciting Latent Predictions from Transformers".""",
+tuned lens Belrose et al. 2023, "Eliciting Latent Predictions from Transformers"; for the Jacobian \
+lens Gurnee et al. 2026, "Verbalizable Representations Form a Global Workspace".""",
 )

@@ -19,6 +19,7 @@ Kind = Literal[
     "share",
     "text",
     "path",
+    "lens",
     "switch",
     "pair",
     "token",
@@ -42,7 +43,7 @@ class LensOption(Generic[Value]):
     Attributes:
         name: its name in Python; `--name` on the command line, with dashes.
         kind: the type of its values: a Python int, finite float, float from 0 to 1, str, path as
-            str, bool, two ints, or token id.
+            str, learned lens or its name, bool, two ints, or token id.
         default: the value if none is given; None is allowed only if it is the default.
         help: one sentence for `--help`.
         metavar: a placeholder of the value for `--help`; "" names the type.
@@ -130,6 +131,7 @@ class LensOption(Generic[Value]):
             "share": arguments.share,
             "text": arguments.text,
             "path": arguments.name_or_path,
+            "lens": arguments.lens,
             "switch": arguments.flag,
             "pair": lambda name, two: arguments.pair(name, two, least=self.least),
             "token": token,
@@ -154,6 +156,7 @@ class LensOption(Generic[Value]):
             "share": {"type": "number", "minimum": 0, "maximum": 1},
             "text": {"type": "string"},
             "path": {"type": "string"},
+            "lens": {"type": "string"},
             "switch": {"type": "boolean"},
             "pair": _array({"type": "integer"}, 2),
             "token": {"type": "integer", "minimum": 0},

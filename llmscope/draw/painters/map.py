@@ -23,6 +23,7 @@ KINDS = {
     "unknown": "?",
 }
 """The letter for each kind of layer; M as in Mamba."""
+UNMAPPED, UNMAPPED_NOTE = "*", "* without a map, as the logit lens"
 
 
 def paint_map(
@@ -39,7 +40,8 @@ def paint_map(
 
     Args:
         figure: wide cells show `extra["names"]` of the token ids in `extra["ids"]`, by layer and
-            position; `extra["kinds"]`, one per numbered layer, is a letter beside its number.
+            column; `extra["kinds"]`, one per numbered layer, is a letter beside its number; the
+            rows `extra["unmapped"]` are marked, as a learned lens has no map for them.
         tokens: the figure of the lens `tokens` for the same prompt; None leaves out the surprisal
             row.
         width, height: the size in cells.
@@ -61,13 +63,17 @@ def paint_map(
         return token_text(str(label), look.ascii)
 
     kinds: Sequence[str] = figure.extra.get("kinds", ())
+    unmapped = figure.extra.get("unmapped", ())
     grid = Grid(
         figure.values,
-        [plain_text(label, look.ascii) + kind_letter(label, kinds) for label in layers.labels],
+        [
+            plain_text(label, look.ascii) + kind_letter(label, kinds) + UNMAPPED * (row in unmapped)
+            for row, label in enumerate(layers.labels)
+        ],
         shown,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
-        positions.index(focus.position),
+        positions.index(focus.position) if positions.name == "position" else None,
         unit=figure.unit,
         signed=is_difference(figure),
         corner=layers.name,
@@ -75,7 +81,7 @@ def paint_map(
         foot=foot,
         cell=zoom,
         narrowest=NARROWEST_TEXT if words else 1,
-        note=kind_note(kinds),
+        note=", ".join(filter(None, (kind_note(kinds), UNMAPPED_NOTE if unmapped else ""))),
     )
     return paint_grid(grid, width, height, colours).placed(layers, positions)
 

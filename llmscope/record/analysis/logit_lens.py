@@ -1,7 +1,7 @@
 """The logit lens: the readout of the stream after each layer, memoized with the recorded rows.
 
-A cell costs as much as a token's logits, so only the cells that are displayed are read, and only a
-few numbers of each leave the device.
+The streams may pass a learned lens first. A cell costs as much as a token's logits, so only the
+cells that are displayed are read, and only a few numbers of each leave the device.
 """
 
 from __future__ import annotations
@@ -14,14 +14,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.record.analysis.tuned_lens import Translators
+from llmscope.learned.lens import LearnedLens
 from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.tensors import logits
 
 ROWS = 64
 """Streams of one recording that are read in one batch."""
 TOGETHER = 128
 """The same for several recordings, which are not displayed one by one as they are read."""
+TOP, TARGET, KL = (0, 1), (2, 3), (4,)
+"""Places of the numbers of a cell in its memo."""
 
 Floats = NDArray[np.float32]
 
@@ -37,59 +40,65 @@ class Readings:
         probability: that token's probability.
         target: the probability of the target.
         rank: the rank of the target among all tokens, from 1.
+        kl: KL(model's own prediction ‖ this one), in nats.
     """
 
     token: Floats
     probability: Floats
     target: Floats
     rank: Floats
+    kl: Floats
 
 
-def read(
-    recording: Recording,
-    columns: Sequence[int],
-    target: int | None = None,
-    translated: Translators | None = None,
-) -> None:
-    """Read the streams of these positions at every layer, except those already read.
+@dataclass(frozen=True)
+class Reading:
+    """What is read of each stream besides its likeliest token.
 
-    Args:
-        columns: the positions.
+    Attributes:
         target: a token whose probability and rank are wanted; None: only the top tokens are.
-        translated: tuned lens translators applied to each stream before it is read; None: none.
+        kl: whether the divergence from the model's own prediction is wanted.
+        lens: the learned lens that each stream passes first; None: none.
+    """
+
+    target: int | None = None
+    kl: bool = False
+    lens: LearnedLens | None = None
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The places of a cell's memo that are to be filled."""
+        return (*TOP, *(() if self.target is None else TARGET), *(KL if self.kl else ()))
+
+
+def read(recording: Recording, columns: Sequence[int], reading: Reading) -> None:
+    """Read the streams of these positions at every layer, except those already read.
 
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    wanted = _lacking(recording, columns, target, translated)
+    wanted = _lacking(recording, columns, reading)
     for start in range(0, len(wanted), ROWS):
-        _read(wanted[start : start + ROWS], translated)
+        _read(wanted[start : start + ROWS])
 
 
-def read_together(
-    asked: Sequence[tuple[Recording, Sequence[int], int | None]],
-    translated: Translators | None = None,
-) -> None:
+def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
     """Read streams of several recordings of one model, as `read` does, in larger, faster batches.
 
     Args:
-        asked: recordings, each with its positions and its target.
-        translated: as for `read`.
+        asked: recordings, each with its positions and what is read; all through the same lens.
 
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    wanted = [cell for one in asked for cell in _lacking(*one, translated)]
+    wanted = [cell for one in asked for cell in _lacking(*one)]
     for start in range(0, len(wanted), TOGETHER):
-        _read(wanted[start : start + TOGETHER], translated)
+        _read(wanted[start : start + TOGETHER])
 
 
-def readings(
-    recording: Recording, target: int | None = None, translated: Translators | None = None
-) -> Readings:
-    """Return all predictions read so far with this target and these translators."""
+def readings(recording: Recording, reading: Reading) -> Readings:
+    """Return all predictions read so far with this target through this lens."""
     parts = [
-        _memo(segment, recording.layers, target, translated)[:, :, :count]
+        _memo(segment, recording.layers, reading)[:, :, :count]
         for segment, count in recording.parts
     ]
     return Readings(*np.concatenate(parts, axis=2))
@@ -97,59 +106,54 @@ def readings(
 
 @dataclass(frozen=True)
 class _Cell:
-    """One stream to read, and the memo to write its predictions to. `memo`: [2 or 4]"""
+    """One stream to read, and the memo to write its predictions to. `memo`: [5]"""
 
     recording: Recording
     layer: int
     column: int
-    target: int | None
+    reading: Reading
     memo: Floats
 
 
-def _lacking(
-    recording: Recording,
-    columns: Sequence[int],
-    target: int | None,
-    translated: Translators | None,
-) -> list[_Cell]:
+def _lacking(recording: Recording, columns: Sequence[int], reading: Reading) -> list[_Cell]:
     """Return the cells of these positions that were not read yet."""
     found: list[_Cell] = []
-    known, used = (0, 2) if target is None else (2, 4)
+    wanted = list(reading.wanted)
     for column in columns:
         segment, row = recording.segment_at(column)
-        memo = _memo(segment, recording.layers, target, translated)[:, :, row]  # [4, layer + 1]
+        memo = _memo(segment, recording.layers, reading)[:, :, row]  # [5, layer + 1]
         found += [
-            _Cell(recording, int(layer), column, target, memo[:used, layer])
-            for layer in np.flatnonzero(np.isnan(memo[known]))
+            _Cell(recording, int(layer), column, reading, memo[:, layer])
+            for layer in np.flatnonzero(np.isnan(memo[wanted]).any(0))
         ]
     return found
 
 
 def scores_at(
-    recording: Recording, layer: int, column: int, translated: Translators | None = None
+    recording: Recording, layers: Sequence[int], column: int, lens: LearnedLens | None = None
 ) -> Tensor:
-    """Return what the logits would be if the model stopped after a layer, in float32. [token]
+    """Return what the logits would be if the model stopped there, in float32. [layer, token]
 
     Args:
         recording: the recording.
-        layer: the layer, from 0.
+        layers: the layers, from 0; -1 is the embedding.
         column: the position.
-        translated: as for `read`.
+        lens: the learned lens that each stream passes first; None: none.
 
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    unused = np.zeros(2, dtype=np.float32)
-    return _scores([_Cell(recording, layer + 1, column, None, unused)], translated)[0]
+    unused, reading = np.zeros(5, dtype=np.float32), Reading(lens=lens)
+    return _scores([_Cell(recording, layer + 1, column, reading, unused) for layer in layers])
 
 
 @torch.no_grad()
-def _scores(cells: Sequence[_Cell], translated: Translators | None) -> Tensor:
+def _scores(cells: Sequence[_Cell]) -> Tensor:
     """Return the logits of each stream, in float32. [cell, token]"""
-    readout = cells[0].recording.subject.anatomy.require_readout()
+    readout, lens = cells[0].recording.subject.anatomy.require_readout(), cells[0].reading.lens
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
-    if translated is not None:
-        streams = translated(streams, [cell.layer for cell in cells])
+    if lens is not None:
+        streams = lens(streams, [cell.layer for cell in cells])
     scores = readout(streams).float()  # [cell, token]
     for index, cell in enumerate(cells):
         recording, last = cell.recording, cell.recording.layers
@@ -162,18 +166,35 @@ def _scores(cells: Sequence[_Cell], translated: Translators | None) -> Tensor:
 
 
 @torch.no_grad()
-def _read(cells: Sequence[_Cell], translated: Translators | None) -> None:
-    scores = _scores(cells, translated)
+def _read(cells: Sequence[_Cell]) -> None:
+    scores = _scores(cells)
     total = scores.logsumexp(-1)
     best = scores.max(-1)
-    read = [best.indices, (best.values - total).exp()]
-    if any(cell.target is not None for cell in cells):
-        targets = [cell.target or 0 for cell in cells]
+    read = dict(zip(TOP, (best.indices, (best.values - total).exp()), strict=True))
+    if any(cell.reading.target is not None for cell in cells):
+        targets = [cell.reading.target or 0 for cell in cells]
         aimed = scores.gather(1, torch.tensor(targets, device=scores.device)[:, None])  # [cell, 1]
-        read += [(aimed[:, 0] - total).exp(), (scores > aimed).sum(-1) + 1]
-    found = torch.stack([values.float() for values in read]).cpu().numpy()  # [2 or 4, cell]
+        ranks = (scores > aimed).sum(-1) + 1
+        read |= zip(TARGET, ((aimed[:, 0] - total).exp(), ranks), strict=True)
+    if any(cell.reading.kl for cell in cells):
+        read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
+    found = torch.stack([values.float() for values in read.values()]).cpu().numpy()
+    places = list(read)
     for cell, values in zip(cells, found.T, strict=True):
-        cell.memo[:] = values[: len(cell.memo)]
+        wanted = set(cell.reading.wanted)
+        for place, value in zip(places, values, strict=True):
+            if place in wanted:
+                cell.memo[place] = value
+
+
+def _own(cells: Sequence[_Cell]) -> Tensor:
+    """Return the model's own logits at the position of each cell. [cell, token]"""
+    known: dict[tuple[int, int], Tensor] = {}
+    for cell in cells:
+        key = id(cell.recording), cell.column
+        if key not in known:
+            known[key] = logits(cell.recording, cell.column, cell.column + 1)[0]
+    return torch.stack([known[id(cell.recording), cell.column] for cell in cells])
 
 
 def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
@@ -187,19 +208,18 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
     return stream.to(segment.final.device)
 
 
-def _memo(
-    segment: Segment, layers: int, target: int | None, translated: Translators | None
-) -> Floats:
-    """Return the memo of a segment. `[4, layer + 1, row]`
+def _memo(segment: Segment, layers: int, reading: Reading) -> Floats:
+    """Return the memo of a segment for one lens. `[5, layer + 1, row]`
 
-    A new target clears the target's rows but not the top tokens, which do not depend on it; other
-    translators clear all.
+    A new target clears the target's rows but not the others, which do not depend on it.
     """
-    kept, how, memo = segment.memo.get("logit lens", (None, None, None))
-    if memo is None or how is not translated:
-        kept, memo = target, np.full((4, layers + 1, len(segment)), np.nan, dtype=np.float32)
-    elif target is not None and kept != target:
-        kept, memo[2:] = target, np.nan
-    segment.memo["logit lens"] = (kept, translated, memo)
+    by_lens = segment.memo.setdefault("logit lens", {})
+    kept, memo = by_lens.get(reading.lens, (None, None))
+    if memo is None:
+        kept = reading.target
+        memo = np.full((5, layers + 1, len(segment)), np.nan, dtype=np.float32)
+    elif reading.target is not None and kept != reading.target:
+        kept, memo[2:4] = reading.target, np.nan
+    by_lens[reading.lens] = (kept, memo)
     found: Floats = memo
     return found

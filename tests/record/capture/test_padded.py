@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from llmscope.record.analysis.logit_lens import read, read_together, readings
+from llmscope.record.analysis.logit_lens import Reading, read, read_together, readings
 from llmscope.record.capture.padded import record_padded
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
@@ -48,11 +48,11 @@ def test_logit_lenses_read_together_are_those_read_alone(targets):
     prompts = [prompt_of(ids) for ids in PROMPTS]
     padded = record_padded(recorder, prompts)
     columns = [range(len(ids)) for ids in PROMPTS]
-    read_together(list(zip(padded, columns, targets, strict=True)))
+    read_together(list(zip(padded, columns, map(Reading, targets), strict=True)))
     for found, asked, target, prompt in zip(padded, columns, targets, prompts, strict=True):
         own = recorder.record(prompt, fresh=True)
-        read(own, asked, target)
-        pair = readings(found, target), readings(own, target)
+        read(own, asked, Reading(target))
+        pair = readings(found, Reading(target)), readings(own, Reading(target))
         for name in ("token", "probability", "target", "rank"):
             one, other = (getattr(side, name) for side in pair)
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,155 @@
+"""Which learned lenses there are for a model, and where a name leads.
+
+a path          a file or folder on this machine
+ORG/NAME:PATH   a file, or the folder of a tuned lens, in a repository of the hub
+jacobian, tuned the lens of that kind that is known for the model: shipped with a built-in
+model, fitted into the cache, or published under a known name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.learned import measurements
+from llmscope.learned.lens import LearnedLens
+from llmscope.learned.reader import FORMS, read_lens
+from llmscope.models.sources import builtin
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel, Progress
+
+KINDS = ("jacobian", "tuned")
+"""The names that stand for the lens of that kind of the model at hand."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """A lens that is known for a model.
+
+    Attributes:
+        name: what `--translator` takes.
+        kind: jacobian or tuned.
+        place: where it is: "comes with the model", "on the hub".
+    """
+
+    name: str
+    kind: str
+    place: str
+
+
+def lens_for(
+    given: Any, subject: LoadedModel, progress: Progress | None = None
+) -> LearnedLens | str:
+    """Return a lens for a model, or the reason why it does not fit.
+
+    Args:
+        given: a lens, or a name as above.
+        subject: the model.
+        progress: called with the progress of a download; None reports nothing.
+
+    Raises:
+        ScopeError: there is no such lens, or it cannot be read.
+    """
+    if isinstance(given, LearnedLens):
+        lens = given
+    else:
+        path = located(given, subject, progress)
+        read = read_lens(str(path), allow_pickle=subject.allow_pickle)
+        lens = _with_measurements(read, subject)
+    reason = misfit(lens, subject)
+    return reason or lens
+
+
+def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
+    """Return why a lens does not fit a model; empty if nothing speaks against it."""
+    anatomy = subject.anatomy
+    return lens.misfit(
+        layers=len(anatomy.layers),
+        width=anatomy.width,
+        names=names_of(subject),
+        revision=subject.revision,
+    )
+
+
+def names_of(subject: LoadedModel) -> tuple[str, ...]:
+    """Return the names that a model goes by: its spec, its name, and the one in its config."""
+    own = getattr(subject.model.config, "_name_or_path", "") or ""
+    return tuple(dict.fromkeys(filter(None, (subject.spec, subject.name, str(own)))))
+
+
+_measured: dict[tuple[int, int], LearnedLens] = {}
+
+
+def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
+    """Return the lens with what `llmscope fit check` measured of it, or as it is.
+
+    The same object comes back for the same lens and measurement: figures are cached by it.
+    """
+    if lens.held_out is not None:
+        return lens
+    file = measurements.file_of(lens, subject)
+    try:
+        changed = file.stat().st_mtime_ns
+    except OSError:
+        return lens
+    key = id(lens), changed
+    if key not in _measured:
+        held = measurements.read(file, len(subject.anatomy.layers) + 1)
+        if held is None:
+            return lens
+        _measured.clear()
+        _measured[key] = replace(lens, held_out=held)
+    return _measured[key]
+
+
+def located(given: str, subject: LoadedModel, progress: Progress | None = None) -> Path:
+    """Return the path that a name leads to, after a download if it is on the hub.
+
+    Raises:
+        ScopeError: it leads nowhere.
+    """
+    path = Path(given).expanduser()
+    if path.exists():
+        return path
+    if given in KINDS:
+        found = next((one for one in known(subject) if one.kind == given), None)
+        if found is None:
+            raise ScopeError(f"no {given} lens is known for {display_text(subject.name)}", FORMS)
+        given = found.name
+        if Path(given).exists():
+            return Path(given)
+    if ":" in given and not given.endswith(":"):
+        from llmscope.learned.hub import fetched
+
+        return fetched(given, progress)
+    raise ScopeError(f"there is no lens {display_text(given)}", f"{FORMS}, or org/name:path")
+
+
+def known(subject: LoadedModel) -> Sequence[Known]:
+    """Return the lenses known for a model, those on this machine first. Reads no lens."""
+    from llmscope.learned.published import published
+
+    found = [
+        Known(str(file), file.stem.removesuffix("-lens"), "comes with the model")
+        for file in shipped(subject)
+    ]
+    kinds = {one.kind for one in found}
+    return (*found, *(one for one in published(names_of(subject)) if one.kind not in kinds))
+
+
+def known_lenses(subject: LoadedModel) -> tuple[str, ...]:
+    """Return the lenses known for a model that are on this machine."""
+    return tuple(str(file) for file in shipped(subject))
+
+
+def shipped(subject: LoadedModel) -> tuple[Path, ...]:
+    """Return the lenses that come with a built-in model, sorted; none for any other model."""
+    name = subject.spec.removeprefix("builtin:")
+    if name == subject.spec or subject.adapter is not None:
+        return ()
+    return tuple(sorted((builtin.home() / name).glob("*-lens.safetensors")))

@@ -1,0 +1,103 @@
+"""Write learned lenses: as safetensors, and Jacobian lenses also in the published format."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.errors import ScopeError
+from llmscope.fsync import replace_file
+from llmscope.learned.lens import LearnedLens
+from llmscope.learned.reader import HEADER
+from llmscope.text import display_text
+
+SUFFIXES = (".safetensors", ".pt")
+
+
+def check_suffix(path: Path, kind: str) -> None:
+    """Check that a lens of a kind can be written to a path of this name.
+
+    Raises:
+        ScopeError: its suffix is no format of this kind.
+    """
+    if path.suffix not in SUFFIXES or (path.suffix == ".pt" and kind != "jacobian"):
+        wanted = ".safetensors or .pt" if kind == "jacobian" else ".safetensors"
+        raise ScopeError(f"{display_text(str(path))} is no name for a lens", f"a {wanted} file")
+
+
+def write_lens(lens: LearnedLens, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """Write a lens, replacing a file of that name at once.
+
+    Args:
+        lens: the lens.
+        path: a name that ends in .safetensors, or for a Jacobian lens in .pt.
+        dtype: of the matrices; half precision, as they are published, unless told otherwise.
+
+    Raises:
+        ScopeError: the suffix is no format of this kind, a value does not fit the dtype, or the
+            file cannot be written.
+    """
+    check_suffix(path, lens.kind)
+    data = (_published if path.suffix == ".pt" else _own)(lens, dtype)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, data)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
+            "another --out",
+        ) from error
+
+
+def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    narrow = tensor.detach().cpu().to(dtype).contiguous()
+    if not bool(narrow.isfinite().all()):
+        name = str(dtype).removeprefix("torch.")
+        raise ScopeError(f"a matrix of the lens does not fit in {name}", "float32")
+    return narrow
+
+
+def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+    for stream, own in lens.maps.items():
+        tensors[f"{stream}.weight"] = _narrow(own.weight, dtype)
+        if own.bias is not None:
+            tensors[f"{stream}.bias"] = _narrow(own.bias, torch.float32)
+    header = {
+        "kind": lens.kind,
+        "width": lens.width,
+        "layers": lens.layers,
+        "about": dict(lens.about),
+        "held_out": None if lens.held_out is None else lens.held_out.to_dict(),
+    }
+    data: bytes = save(tensors, metadata={HEADER: json.dumps(header)})
+    return data
+
+
+def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
+    about: dict[str, Any] = {**lens.about, "n_layers": lens.layers}
+    if lens.held_out is not None:
+        about["held_out"] = _listed(lens.held_out.to_dict())
+    layers = sorted(stream - 1 for stream in lens.maps)
+    payload = {
+        "J": {layer: _narrow(lens.maps[layer + 1].weight, dtype) for layer in layers},
+        "n_prompts": int(lens.about.get("n_prompts", 0)),
+        "source_layers": layers,
+        "d_model": lens.width,
+        "metadata": about,
+    }
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def _listed(value: Any) -> Any:
+    """Return a value with lists in place of tuples, as JSON would give it back."""
+    return json.loads(json.dumps(value))
