@@ -12,6 +12,7 @@ from llmscope.cli.commands.config import config
 from llmscope.cli.commands.diff import diff
 from llmscope.cli.commands.doctor import doctor
 from llmscope.cli.commands.edits import edits
+from llmscope.cli.commands.fit import fit
 from llmscope.cli.commands.lenses import lenses
 from llmscope.cli.commands.models import models
 from llmscope.cli.commands.open import open_model
@@ -101,6 +102,7 @@ app.command("diff")(diff)
 app.command("lenses")(lenses)
 app.command("edits")(edits)
 app.command("bake")(bake)
+app.add_typer(fit, name="fit")
 app.command("models")(models)
 app.command("themes")(themes)
 app.command("config")(config)

@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import replace_file
+from llmscope.fsync import new_file_mode, replace_file
 from llmscope.learned.lens import LearnedLens
 from llmscope.learned.reader import HEADER
 from llmscope.text import display_text
 
+Dtype = Literal["float16", "bfloat16", "float32"]
 SUFFIXES = (".safetensors", ".pt")
 
 
@@ -30,7 +31,7 @@ def check_suffix(path: Path, kind: str) -> None:
         raise ScopeError(f"{display_text(str(path))} is no name for a lens", f"a {wanted} file")
 
 
-def write_lens(lens: LearnedLens, path: Path, dtype: torch.dtype = torch.float16) -> None:
+def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
     """Write a lens, replacing a file of that name at once.
 
     Args:
@@ -43,10 +44,11 @@ def write_lens(lens: LearnedLens, path: Path, dtype: torch.dtype = torch.float16
             file cannot be written.
     """
     check_suffix(path, lens.kind)
-    data = (_published if path.suffix == ".pt" else _own)(lens, dtype)
+    data = (_published if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
+        path.chmod(new_file_mode())
     except OSError as error:
         raise ScopeError(
             f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",

@@ -1,0 +1,425 @@
+"""`llmscope fit`: fit learned lenses on a model, measure them on held-out text, merge shards."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli.options import shared
+from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.shared import usage
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.batch import PromptSource
+    from llmscope.fitting.corpus import CorpusRules
+    from llmscope.fitting.fit_jacobian import FitState
+    from llmscope.learned.lens import LearnedLens
+    from llmscope.models.loaded_model import Progress
+    from llmscope.scope import Scope
+
+_PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
+TOLD_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+Prompts = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a line, or "
+        "- for JSON lines on stdin.",
+    ),
+]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
+Single = Annotated[
+    bool, typer.Option("--float32", help="Write float32 in place of the usual float16.")
+]
+
+
+@dataclass(frozen=True)
+class CorpusOptions:
+    """Which tokens of which prompts count."""
+
+    skip: Annotated[
+        int,
+        typer.Option(min=0, help="Tokens at the beginning of each prompt that do not count."),
+    ] = 16
+    length: Annotated[
+        int, typer.Option(min=2, help="Cut prompts after this many tokens.", metavar="TOKENS")
+    ] = 128
+    held_out: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Hold out one of every N prompts, at most 100, to measure the lens on; 0: none.",
+        ),
+    ] = 10
+    max_prompts: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after this many.", show_default="all"),
+    ] = None
+
+    def rules(self, shard: tuple[int, int] = (0, 1)) -> CorpusRules:
+        """Return the rules of the corpus.
+
+        Raises:
+            ScopeError: they leave no token.
+        """
+        from llmscope.fitting.corpus import CorpusRules, check_rules
+
+        rules = CorpusRules(self.skip, self.length, self.held_out, *shard)
+        check_rules(rules)
+        return rules
+
+
+fit = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="Fit learned lenses on a model, measure them on held-out text, merge shards.",
+)
+
+
+@fit.command("jacobian")
+@grouped
+def fit_jacobian(
+    *,
+    model: shared.Model = None,
+    prompts: Prompts,
+    out: Out,
+    corpus: CorpusOptions,
+    target_error: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            metavar="SHARE",
+            help="Stop where the standard error of every matrix, relative to it, is at most this.",
+            show_default="at the end of the prompts",
+        ),
+    ] = None,
+    estimator: Annotated[
+        str,
+        typer.Option(help="exact: one backward a dimension. rows or rademacher: fewer of them."),
+    ] = "exact",
+    backwards: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="With another estimator: backwards a prompt.",
+            show_default="a quarter of the width",
+        ),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Copies of a prompt in one pass.", show_default="by length and device"
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Of every N prompts only the one at I, from 0, for N jobs; then `fit merge`.",
+        ),
+    ] = None,
+    float32: Single = False,
+    force: Force = False,
+    hardware: HardwareOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Fit a Jacobian lens: the mean Jacobian of the last stream by the stream after each layer.
+
+    The published rules hold unless told otherwise: prompts of 128 tokens, the first 16 and the last
+    left out. About 100 prompts are usable, and 1,000 are what is published. The same command again
+    goes on where it stopped. A name that ends in .pt gives the published format.
+    """
+    with reported(debug):
+        part = _shard(shard)
+        usage(
+            backwards is None or estimator != "exact",
+            "it takes --estimator rows or rademacher",
+            "--backwards",
+        )
+        source = _source(prompts, out, "jacobian", force)
+        rules = corpus.rules(part)
+        checkpoint = out.with_name(f"{out.name}.partial")
+        if force:
+            checkpoint.unlink(missing_ok=True)
+        with _loaded(hardware, model) as (scope, progress):
+            from llmscope.fitting.fit_jacobian import JacobianFit
+            from llmscope.fitting.fit_jacobian import fit_jacobian as fitted
+
+            how = JacobianFit(
+                rules=rules,
+                estimator=estimator,
+                backwards=backwards,
+                prompts=corpus.max_prompts,
+                error=target_error,
+                batch=batch,
+                name=_name(prompts),
+                checkpoint=checkpoint,
+            )
+            told = _FitProgress(progress, source, corpus.max_prompts)
+            lens = fitted(scope, _texts(source), how, told)
+        _write(lens, out, float32)
+        checkpoint.unlink(missing_ok=True)
+        put(_summary(lens, out, source))
+
+
+@fit.command("tuned")
+@grouped
+def fit_tuned(
+    *,
+    model: shared.Model = None,
+    prompts: Prompts,
+    out: Out,
+    corpus: CorpusOptions,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps on the divergence, after a regression.")
+    ] = 100,
+    rate: Annotated[float, typer.Option(min=0, help="Their first learning rate.")] = 1e-3,
+    float32: Single = False,
+    force: Force = False,
+    hardware: HardwareOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Fit a tuned lens: for the stream before each layer, the affine map that predicts best.
+
+    It begins with a regression of the last stream, and takes steps on KL(model, lens) from there.
+    """
+    with reported(debug):
+        source = _source(prompts, out, "tuned", force)
+        rules = corpus.rules()
+        with _loaded(hardware, model) as (scope, progress):
+            from llmscope.fitting.fit_tuned import TunedFit
+            from llmscope.fitting.fit_tuned import fit_tuned as fitted
+
+            how = TunedFit(rules, corpus.max_prompts, steps, rate, _name(prompts))
+            told = _FitProgress(progress, source, corpus.max_prompts)
+            lens = fitted(scope, _texts(source), how, told)
+        _write(lens, out, float32)
+        put(_summary(lens, out, source))
+
+
+@fit.command("check")
+@grouped
+def fit_check(
+    *,
+    lens: Annotated[str, typer.Argument(metavar="LENS", help="A lens, as --translator takes it.")],
+    model: shared.Model = None,
+    prompts: Prompts,
+    skip: Annotated[int, typer.Option(min=0, help="First tokens that do not count.")] = 16,
+    length: Annotated[int, typer.Option(min=2, help="Cut prompts after this many tokens.")] = 128,
+    max_prompts: Annotated[int, typer.Option(min=1, help="Stop after this many.")] = 100,
+    hardware: HardwareOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Measure how a lens reads text that it was not fitted on, and keep that in the cache.
+
+    For each layer: how often its likeliest token is the model's, and KL(model, lens); the same of
+    the logit lens and of a baseline that knows nothing of the layer. Figures through the lens tell
+    these from then on.
+    """
+    with reported(debug):
+        source = _prompts(prompts)
+        with _loaded(hardware, model) as (scope, progress):
+            from itertools import islice
+
+            from llmscope.fitting.check import measure
+            from llmscope.fitting.corpus import CorpusRules, check_rules, corpus
+            from llmscope.learned import measurements
+            from llmscope.learned.catalog import lens_for
+
+            rules = CorpusRules(skip, length, 0)
+            check_rules(rules)
+            found = lens_for(lens, scope.subject, progress)
+            if isinstance(found, str):
+                raise ScopeError(found, "a lens of this model")
+            told = _FitProgress(progress, source, max_prompts)
+            with scope.unchanged():
+                some = list(islice(corpus(scope, _texts(source), rules), max_prompts))
+                held = measure(found, scope.recorder, some, rules, told.stage)
+            file = measurements.file_of(found, scope.subject)
+        try:
+            measurements.write(file, held)
+        except OSError as error:
+            put(f"not kept: the cache cannot be written: {display_text(str(error))}\n")
+        put(_table(found, held))
+
+
+@fit.command("merge")
+def fit_merge(
+    *,
+    lenses: Annotated[
+        list[Path], typer.Argument(metavar="LENS...", help="Jacobian lenses of the shards.")
+    ],
+    out: Out,
+    float32: Single = False,
+    force: Force = False,
+    debug: shared.Debug = False,
+) -> None:
+    """Merge Jacobian lenses that were fitted on shards of one corpus, weighted by their prompts."""
+    with reported(debug):
+        usage(len(lenses) > 1, "two lenses or more", "LENS")
+        _check_out(out, "jacobian", force)
+        from llmscope.fitting.merge import merged
+        from llmscope.learned.reader import read_lens
+
+        lens = merged([read_lens(str(one)) for one in lenses])
+        _write(lens, out, float32)
+        put(_summary(lens, out, None))
+
+
+def _shard(text: str | None) -> tuple[int, int]:
+    found = _PART.fullmatch(text or "0/1")
+    index, count = (int(found[1]), int(found[2])) if found else (1, 0)
+    usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    return index, count
+
+
+def _name(prompts: str) -> str:
+    return "stdin" if prompts == "-" else Path(prompts).name
+
+
+def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:
+    _check_out(out, kind, force)
+    return _prompts(prompts)
+
+
+def _prompts(prompts: str) -> PromptSource:
+    from llmscope.batch import PromptSource
+
+    return PromptSource(prompts)
+
+
+def _check_out(out: Path, kind: str, force: bool) -> None:
+    """Check the name of a lens before anything is loaded.
+
+    Raises:
+        BadParameter: its suffix is no format of this kind.
+        ScopeError: a file of that name exists, and is not to be replaced.
+    """
+    allowed = (".safetensors", ".pt") if kind == "jacobian" else (".safetensors",)
+    usage(out.suffix in allowed, f"a name that ends in {' or '.join(allowed)}", "--out")
+    if out.exists() and not force:
+        raise ScopeError(f"{display_text(str(out))} exists", "--force to replace it")
+
+
+@contextmanager
+def _loaded(
+    hardware: HardwareOptions, model: str | None
+) -> Iterator[tuple[Scope, Progress | None]]:
+    from llmscope.cli.output.progress import progress_line
+    from llmscope.models.spec import parse
+
+    parse(model)
+    with progress_line() as progress:
+        yield hardware.loader(model)(progress), progress
+
+
+def _texts(source: PromptSource) -> Iterator[str]:
+    """Yield the prompts of a source.
+
+    Raises:
+        ScopeError: a line cannot be read.
+    """
+    for line in source:
+        if line.prompt is None:
+            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
+        yield line.prompt
+
+
+class _FitProgress:
+    """Tells the progress of a fit: on one line of a terminal, else on a new line now and then."""
+
+    def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
+        self._progress, self._source, self._most = progress, source, most
+        self._begun = self._told = time.monotonic()
+
+    def __call__(self, state: FitState) -> None:
+        if state.stage:
+            self.stage(f"{state.prompts:,} prompts · {state.stage}", state.share)
+            return
+        words = f"fitting · {state.prompts:,} prompts"
+        if state.error < 1e9:
+            words += f" · standard error {state.error:.1%}"
+        words += f" · {state.seconds:.1f} s a prompt"
+        share = self._source.read or 0.0
+        if self._most:
+            share = max(share, state.prompts / self._most)
+        self._say(words + self._left(share))
+
+    def stage(self, words: str, share: float) -> None:
+        """Tell that a part of the work is done to a share."""
+        self._say(f"{words} · {share:.0%}")
+
+    def _left(self, share: float) -> str:
+        if not 0 < share < 1:
+            return ""
+        seconds = (time.monotonic() - self._begun) * (1 - share) / share
+        return f" · {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
+
+    def _say(self, words: str) -> None:
+        if self._progress is not None:
+            self._progress(words, 0.0, None)
+        elif time.monotonic() - self._told > TOLD_EVERY:
+            self._told = time.monotonic()
+            typer.echo(words, err=True)
+
+
+def _write(lens: LearnedLens, out: Path, single: bool) -> None:
+    from llmscope.learned.writer import write_lens
+
+    write_lens(lens, out, "float32" if single else "float16")
+
+
+def _summary(lens: LearnedLens, out: Path, source: PromptSource | None) -> str:
+    errors = lens.about.get("standard_error")
+    lines = [
+        f"wrote {display_text(str(out))}: {lens.title} of {len(lens.maps)} layers, "
+        f"{lens.about.get('n_prompts')} prompts, {out.stat().st_size / 1e6:.1f} MB"
+    ]
+    if isinstance(errors, dict):
+        low, high = min(errors.values()), max(errors.values())
+        lines.append(f"standard error of the matrices, relative to them: {low:.1%} to {high:.1%}")
+    if lens.held_out is None:
+        lines.append("not measured: llmscope fit check LENS MODEL --prompts FILE, with other text")
+        return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + _table(lens, lens.held_out)
+
+
+def _table(lens: LearnedLens, held: object) -> str:
+    """Return the held-out figures of each layer that has a map."""
+    from llmscope.cli.output.table import table
+    from llmscope.learned.held_out import HeldOut
+
+    assert isinstance(held, HeldOut)
+    head = ("after layer", "top-1", "logit lens", "baseline", "KL", "logit lens", "baseline", "")
+    rows = []
+    for stream in sorted(lens.maps):
+        ways = (held.lens, held.logit, held.baseline)
+        lost = held.no_better(stream)
+        rows.append(
+            (
+                "embed" if stream == 0 else str(stream - 1),
+                *(f"{way.top1[stream]:.1%}" for way in ways),
+                *(f"{way.kl[stream]:.2f}" for way in ways),
+                f"no better than {lost}" if lost else "",
+            )
+        )
+    return (
+        f"{held.tokens:,} held-out tokens of {held.prompts} prompts; baseline: {held.named}; KL in "
+        f"nats\n{table((head, *rows), frozenset(range(1, 7)))}"
+    )

@@ -1,0 +1,98 @@
+"""The prompts that a lens is fitted on: which tokens count, and which prompts are held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+SKIP, LENGTH, HELD_OUT, MOST_HELD_OUT = 16, 128, 10, 100
+"""Published rules: the first tokens of a prompt are attention sinks and left out, prompts are cut
+at this length. The first of every ten prompts is held out, until there are a hundred."""
+
+
+@dataclass(frozen=True)
+class CorpusRules:
+    """How prompts become tokens.
+
+    Attributes:
+        skip: the number of tokens at the beginning of a prompt that do not count. The last one
+            never does, as nothing follows it.
+        length: prompts are cut after this many tokens.
+        held_out: one of this many prompts is held out, the first; 0: none.
+        shard, shards: take every prompt of `shards` whose number leaves `shard`.
+    """
+
+    skip: int = SKIP
+    length: int = LENGTH
+    held_out: int = HELD_OUT
+    shard: int = 0
+    shards: int = 1
+
+    def places(self, ids: tuple[int, ...]) -> range:
+        """Return the positions that count."""
+        return range(self.skip, len(ids) - 1)
+
+
+@dataclass(frozen=True)
+class CorpusPrompt:
+    """A prompt that counts.
+
+    Attributes:
+        number: its number among those that count, from 0.
+        ids: its tokens.
+        held_out: whether it is held out.
+    """
+
+    number: int
+    ids: tuple[int, ...]
+    held_out: bool
+
+
+def corpus(scope: Scope, texts: Iterable[str], rules: CorpusRules) -> Iterator[CorpusPrompt]:
+    """Yield the prompts of this shard that are long enough to count.
+
+    Held-out prompts are the same in every shard, so that no shard is fitted on them.
+
+    Raises:
+        ScopeError: a text cannot be tokenized.
+    """
+    number = 0
+    for text in texts:
+        if not text:
+            continue
+        ids = tuple(scope.encode(text).ids[: rules.length])
+        if not len(rules.places(ids)):
+            continue
+        held = bool(rules.held_out) and number % rules.held_out == 0
+        if held or number % rules.shards == rules.shard:
+            yield CorpusPrompt(number, ids, held)
+        number += 1
+
+
+def check_rules(rules: CorpusRules) -> None:
+    """Check that the rules leave something.
+
+    Raises:
+        ScopeError: no token of any prompt counts.
+    """
+    if rules.skip + 2 > rules.length:
+        raise ScopeError(
+            f"of prompts of {rules.length} tokens, leaving out the first {rules.skip} and the last "
+            "leaves nothing",
+            "a smaller --skip",
+        )
+
+
+NOTHING = "no prompt is long enough: each needs more than {} tokens"
+"""The message for a corpus without a prompt that counts."""
+
+
+def nothing_counts(rules: CorpusRules) -> ScopeError:
+    """Return the error for a corpus without a prompt that counts."""
+    return ScopeError(NOTHING.format(rules.skip + 1), "longer prompts, or a smaller --skip")

@@ -1,0 +1,197 @@
+"""Fit a Jacobian lens: stream prompts, average their Jacobians, stop where the error is small."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.fitting.check import measure
+from llmscope.fitting.corpus import (
+    MOST_HELD_OUT,
+    CorpusPrompt,
+    CorpusRules,
+    check_rules,
+    corpus,
+    nothing_counts,
+)
+from llmscope.fitting.estimators import ESTIMATORS, Estimator
+from llmscope.fitting.jacobian import batch_for, jacobian_rows
+from llmscope.fitting.running_mean import RunningMean
+from llmscope.learned.catalog import names_of
+from llmscope.learned.lens import RAW, AffineMap, LearnedLens
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+    from llmscope.scope import Scope
+
+SAVED_EVERY = 30.0
+"""Seconds between two checkpoints."""
+
+
+@dataclass(frozen=True)
+class JacobianFit:
+    """How a Jacobian lens is fitted.
+
+    Attributes:
+        rules: which tokens of which prompts count.
+        estimator: one of `ESTIMATORS`.
+        backwards: backwards a prompt, for an estimator other than `exact`.
+        prompts: stop after this many; None: at the end of the corpus.
+        error: stop where the standard error of every matrix, relative to it, is at most this;
+            None: at the end of the corpus.
+        batch: copies of a prompt in one pass; None: by its length and the device.
+        name: the name of the corpus, kept with the lens.
+        checkpoint: the file of the running sums, from which a fit goes on; None keeps none.
+    """
+
+    rules: CorpusRules = CorpusRules()
+    estimator: str = "exact"
+    backwards: int | None = None
+    prompts: int | None = None
+    error: float | None = None
+    batch: int | None = None
+    name: str = ""
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True)
+class FitState:
+    """What a fit reports after each prompt.
+
+    Attributes:
+        prompts: the prompts in the mean.
+        error: the largest relative standard error of a matrix; infinite after one prompt.
+        seconds: for this prompt.
+        stage: what is done after the prompts, such as measuring; empty before.
+        share: of that stage, from 0 to 1.
+    """
+
+    prompts: int
+    error: float
+    seconds: float = 0.0
+    stage: str = ""
+    share: float = 0.0
+
+
+Report = Callable[[FitState], None]
+
+
+def fit_jacobian(
+    scope: Scope, texts: Iterable[str], fit: JacobianFit, report: Report = lambda _: None
+) -> LearnedLens:
+    """Return the Jacobian lens of a model for a corpus, with its held-out figures.
+
+    Args:
+        scope: the model.
+        texts: the prompts.
+        fit: how it is fitted.
+        report: told of the progress after each prompt.
+
+    Raises:
+        ScopeError: no prompt counts, the model gives no gradients, or a checkpoint is of another
+            fit.
+    """
+    subject, rules = scope.subject, fit.rules
+    check_rules(rules)
+    width, layers = subject.anatomy.width, len(subject.anatomy.layers)
+    if layers < 2:
+        raise ScopeError("the model has one layer, whose output is the last stream", "another")
+    if fit.estimator not in ESTIMATORS:
+        raise ScopeError(f"no estimator is called {fit.estimator}", ", ".join(ESTIMATORS))
+    backwards = width if fit.estimator == "exact" else (fit.backwards or width // 4 or 1)
+    estimator, about = Estimator(fit.estimator, backwards), _about(subject, fit, backwards)
+    streams = range(1, layers)
+    running = RunningMean.of(streams, width)
+    if fit.checkpoint is not None and fit.checkpoint.is_file():
+        running = RunningMean.load(fit.checkpoint, about)
+    held: list[CorpusPrompt] = []
+    with scope.unchanged():
+        recorder, saved = scope.recorder, time.monotonic()
+        for prompt in corpus(scope, texts, rules):
+            if prompt.held_out:
+                if len(held) < MOST_HELD_OUT:
+                    held.append(prompt)
+                continue
+            if prompt.number < running.next:
+                continue
+            if _done(running, fit):
+                break
+            begun, turn = time.monotonic(), running.prompts
+            places = rules.places(prompt.ids)
+            products = jacobian_rows(
+                *(recorder, prompt.ids, places, streams, estimator.cotangents(turn, width)),
+                fit.batch or batch_for(recorder, len(prompt.ids), backwards),
+            )
+            found = {stream: estimator.estimate(turn, one) for stream, one in products.items()}
+            running.add(found, estimator.rows(turn, width), prompt.number)
+            now = time.monotonic()
+            if fit.checkpoint is not None and now - saved > SAVED_EVERY:
+                running.save(fit.checkpoint, about)
+                saved = now
+            report(FitState(running.prompts, max(running.errors.values()), now - begun))
+        if not running.prompts:
+            raise nothing_counts(rules)
+        if int(running.counts.min()) == 0:
+            raise ScopeError(
+                f"{running.prompts} prompts of {backwards} backwards do not give every row",
+                "more prompts or --backwards",
+            )
+        if fit.checkpoint is not None:
+            running.save(fit.checkpoint, about)
+        lens = _lens(running, subject, about)
+        if not held:
+            return lens
+        state = FitState(running.prompts, max(running.errors.values()))
+
+        def told(stage: str, share: float) -> None:
+            report(replace(state, stage=stage, share=share))
+
+        return replace(lens, held_out=measure(lens, recorder, held, rules, told))
+
+
+def _done(running: RunningMean, fit: JacobianFit) -> bool:
+    if fit.prompts is not None and running.prompts >= fit.prompts:
+        return True
+    return fit.error is not None and max(running.errors.values()) <= fit.error
+
+
+def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, Any]:
+    """Return what is kept with a lens, apart from what its prompts gave."""
+    rules = fit.rules
+    return {
+        **about_model(subject),
+        "estimator": "jacobian_lens" if fit.estimator == "exact" else f"jacobian_{fit.estimator}",
+        "backwards": backwards,
+        "target_layer": len(subject.anatomy.layers) - 1,
+        "corpus": fit.name or "prompts",
+        "skip_first_positions": rules.skip,
+        "max_seq_len": rules.length,
+        "held_out_every": rules.held_out,
+        "shard": [rules.shard, rules.shards],
+    }
+
+
+def about_model(subject: LoadedModel) -> dict[str, Any]:
+    """Return what is kept with a lens of the model that it was fitted for."""
+    return {
+        "model_name": names_of(subject)[0],
+        "model_revision": subject.revision,
+        "fit_dtype": str(subject.dtype).removeprefix("torch."),
+        "processing": {"weight_basis": RAW},
+    }
+
+
+def _lens(running: RunningMean, subject: LoadedModel, about: dict[str, Any]) -> LearnedLens:
+    maps = {stream: AffineMap(running.mean(stream)) for stream in running.sums}
+    errors = {str(stream - 1): error for stream, error in running.errors.items()}
+    found = {
+        **about,
+        "n_prompts": running.prompts,
+        "standard_error": None if int(running.counts.min()) < 2 else errors,
+    }
+    anatomy = subject.anatomy
+    return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), found)

@@ -1,0 +1,145 @@
+"""The running mean of one Jacobian a prompt, with its standard error, kept in a checkpoint.
+
+For each row of each matrix: the sum over prompts, the sum of squared norms, and the count. The
+squared standard error of the mean matrix is the sum over rows of
+
+    (Σ ‖r‖² − n ‖mean‖²) / (n (n − 1))
+
+where the r are the n estimates of the row. Random probes enlarge the spread between prompts, so
+the error of the probes is in it. It is told relative to the norm of the mean matrix.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.errors import ScopeError
+from llmscope.fsync import replace_file
+from llmscope.text import display_text, told
+
+HEADER = "llmscope_fit"
+
+
+@dataclass
+class RunningMean:
+    """Sums over prompts of one matrix for each stream.
+
+    Attributes:
+        sums: by stream. [width, width], float32
+        squares: by stream: the sums of the squared norms of the rows. [width], float64
+        counts: how many prompts gave each row; the same for all streams. [width]
+        prompts: the number of prompts.
+        next: the number of the first prompt that is not in it.
+    """
+
+    sums: dict[int, Tensor]
+    squares: dict[int, Tensor]
+    counts: Tensor
+    prompts: int = 0
+    next: int = 0
+
+    @classmethod
+    def of(cls, streams: Sequence[int], width: int) -> RunningMean:
+        """Return empty sums."""
+        return cls(
+            {stream: torch.zeros(width, width) for stream in streams},
+            {stream: torch.zeros(width, dtype=torch.float64) for stream in streams},
+            torch.zeros(width, dtype=torch.int64),
+        )
+
+    def add(self, found: Mapping[int, Tensor], rows: Tensor, number: int) -> None:
+        """Add the estimates of one prompt.
+
+        Args:
+            found: rows of a matrix, for each stream. [row, width]
+            rows: which rows they are. [row]
+            number: the prompt's number.
+        """
+        for stream, estimate in found.items():
+            self.sums[stream].index_add_(0, rows, estimate)
+            squares = estimate.double().pow(2).sum(-1)
+            self.squares[stream].index_add_(0, rows, squares)
+        self.counts[rows] += 1
+        self.prompts += 1
+        self.next = number + 1
+
+    def mean(self, stream: int) -> Tensor:
+        """Return the mean matrix of a stream. [width, width]"""
+        return self.sums[stream] / self.counts.clamp_min(1)[:, None]
+
+    def error(self, stream: int) -> float:
+        """Return the relative standard error of a mean matrix; infinite for one estimate a row."""
+        counts = self.counts.double()
+        if int(self.counts.min()) < 2:
+            return math.inf
+        norms = self.mean(stream).double().pow(2).sum(-1)
+        spread = (self.squares[stream] - counts * norms).clamp_min(0) / (counts * (counts - 1))
+        total = float(norms.sum())
+        return math.sqrt(float(spread.sum()) / total) if total else 0.0
+
+    @property
+    def errors(self) -> dict[int, float]:
+        """The relative standard error of each mean matrix."""
+        return {stream: self.error(stream) for stream in self.sums}
+
+    def save(self, path: Path, about: Mapping[str, Any]) -> None:
+        """Write the sums, replacing an earlier checkpoint at once.
+
+        Raises:
+            ScopeError: it cannot be written.
+        """
+        from safetensors.torch import save
+
+        tensors = {"counts": self.counts}
+        for stream in self.sums:
+            tensors[f"{stream}.sum"] = self.sums[stream]
+            tensors[f"{stream}.squares"] = self.squares[stream]
+        header = {"about": dict(about), "prompts": self.prompts, "next": self.next}
+        try:
+            replace_file(path, save(tensors, metadata={HEADER: json.dumps(header)}))
+        except OSError as error:
+            raise ScopeError(
+                f"cannot write {display_text(str(path))}: {told(error)}", "another --out"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path, about: Mapping[str, Any]) -> RunningMean:
+        """Return the sums of a checkpoint.
+
+        Raises:
+            ScopeError: it cannot be read, or is of another fit than `about` tells.
+        """
+        from safetensors import safe_open
+
+        shown = display_text(str(path))
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {})[HEADER])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            counts = tensors.pop("counts")
+            streams = [int(name.partition(".")[0]) for name in tensors if name.endswith(".sum")]
+            made = cls(
+                {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
+                {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
+                *(counts, int(header["prompts"]), int(header["next"])),
+            )
+        except Exception as error:  # a file of another kind may raise anything
+            raise ScopeError(
+                f"the checkpoint {shown} cannot be read: {told(error)}", "--force to begin anew"
+            ) from error
+        theirs = header.get("about")
+        if theirs != json.loads(json.dumps(dict(about))):
+            differs = [key for key in about if (theirs or {}).get(key) != about[key]]
+            raise ScopeError(
+                f"{shown} was begun with another {', '.join(differs) or 'fit'}",
+                "the same options, another --out, or --force to begin anew",
+            )
+        return made
