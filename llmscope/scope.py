@@ -16,6 +16,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.instrumented import STALE, InstrumentedModel, trust
+from llmscope.learned.catalog import known_lenses
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
 from llmscope.lenses.own_metric import MetricTarget
 from llmscope.lenses.stacked import layers_of, stacked
@@ -946,7 +947,8 @@ class Scope:
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
-        return model_info(self.subject, self._base, self.chat.words)
+        info = model_info(self.subject, self._base, self.chat.words)
+        return replace(info, lenses=known_lenses(self.subject))
 
 
 def _recording(name: str, value: Recording) -> Recording:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -59,7 +59,6 @@ class _Ways:
     baseline: _Sums
     tokens: int = 0
     prompts: int = 0
-    unmapped: set[int] = field(default_factory=set)
 
 
 @torch.no_grad()
@@ -91,7 +90,7 @@ def measure(
         raise nothing_counts(rules)
     readout = recorder.subject.anatomy.require_readout()
     streams = len(recorder.subject.anatomy.layers) + 1
-    ways = _Ways(*(_Sums.of(streams) for _ in range(3)))
+    ways = _Ways(_Sums.of(streams), _Sums.of(streams), _Sums.of(streams))
     tuned = lens.kind == "tuned"
     constant = _mean_prediction(recorder, prompts, rules) if tuned else None
     shifted = lens.shifted()
@@ -101,27 +100,29 @@ def measure(
         target = _log_probabilities(readout, own[-1])
         for stream in range(streams):
             at = [stream] * own.shape[1]
-            logit = _read(readout, own[stream], target)
+            plain = _read(readout, own[stream], target)
             mapped = stream in lens.maps
-            through = _read(readout, lens(own[stream], at), target) if mapped else logit
+            learned = _read(readout, lens(own[stream], at), target) if mapped else plain
             if not mapped:
-                other = logit
+                other = plain
             elif constant is not None:
                 other = _against(target, constant.expand_as(target))
             else:
                 other = _read(readout, shifted(own[stream], at), target)
-            pairs = ((ways.lens, through), (ways.logit, logit), (ways.baseline, other))
+            pairs = ((ways.lens, learned), (ways.logit, plain), (ways.baseline, other))
             for sums, (kl, top1) in pairs:
-                worse = kl - through[0]
+                worse = kl - learned[0]
                 sums.top1[stream] += float(top1.sum())
                 sums.kl[stream] += float(kl.sum())
                 sums.worse[stream] += float(worse.sum())
                 sums.worse_squared[stream] += float(worse.square().sum())
         ways.tokens += own.shape[1]
         ways.prompts += 1
-    parts = (sums.readings(ways.tokens) for sums in (ways.lens, ways.logit, ways.baseline))
+    through, logits, others = (
+        sums.readings(ways.tokens) for sums in (ways.lens, ways.logit, ways.baseline)
+    )
     named = "a lens fitted on shuffled pairs" if tuned else "the matrices of other layers"
-    return HeldOut(ways.tokens, ways.prompts, *parts, named)
+    return HeldOut(ways.tokens, ways.prompts, through, logits, others, named)
 
 
 def _mean_prediction(

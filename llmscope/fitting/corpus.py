@@ -39,6 +39,10 @@ class CorpusRules:
         return range(self.skip, len(ids) - 1)
 
 
+RULES = CorpusRules()
+"""The published rules."""
+
+
 @dataclass(frozen=True)
 class CorpusPrompt:
     """A prompt that counts.

@@ -12,6 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.fitting.check import measure
 from llmscope.fitting.corpus import (
     MOST_HELD_OUT,
+    RULES,
     CorpusPrompt,
     CorpusRules,
     check_rules,
@@ -48,7 +49,7 @@ class JacobianFit:
         checkpoint: the file of the running sums, from which a fit goes on; None keeps none.
     """
 
-    rules: CorpusRules = CorpusRules()
+    rules: CorpusRules = RULES
     estimator: str = "exact"
     backwards: int | None = None
     prompts: int | None = None

@@ -22,6 +22,7 @@ from llmscope.errors import ScopeError
 from llmscope.fitting.check import Report, measure, streams_of
 from llmscope.fitting.corpus import (
     MOST_HELD_OUT,
+    RULES,
     CorpusPrompt,
     CorpusRules,
     check_rules,
@@ -55,7 +56,7 @@ class TunedFit:
         name: the name of the corpus, kept with the lens.
     """
 
-    rules: CorpusRules = CorpusRules()
+    rules: CorpusRules = RULES
     prompts: int | None = None
     steps: int = STEPS
     rate: float = RATE
@@ -217,7 +218,7 @@ def _descend(
                 mapped = x + x @ own[0][stream].T + own[1][stream]
                 logits = differentiable_logits(readout, mapped.to(subject.dtype))
                 kl = (target.exp() * (target - logits.log_softmax(-1))).sum(-1).mean()
-                kl.backward(inputs=own)
+                torch.autograd.backward(kl, inputs=own)
         optimiser.step()
     weights.copy_(own[0].detach().cpu())
     biases.copy_(own[1].detach().cpu())

@@ -70,14 +70,17 @@ def _errors(
     lenses: Sequence[LearnedLens], counts: Sequence[int], maps: Mapping[int, AffineMap]
 ) -> dict[str, float] | None:
     """Return the relative standard errors of the mean; None where a lens does not tell its own."""
-    told = [one.about.get("standard_error") for one in lenses]
-    if not all(isinstance(one, Mapping) for one in told):
-        return None
+    told: list[Mapping[str, float]] = []
+    for one in lenses:
+        own = one.about.get("standard_error")
+        if not isinstance(own, Mapping):
+            return None
+        told.append(own)
     found = {}
     for stream, mean in maps.items():
         squares = 0.0
         for one, count, errors in zip(lenses, counts, told, strict=True):
-            own = float(one.maps[stream].weight.float().norm()) * float(errors[str(stream - 1)])
-            squares += (own * count / sum(counts)) ** 2
+            spread = float(one.maps[stream].weight.float().norm()) * float(errors[str(stream - 1)])
+            squares += (spread * count / sum(counts)) ** 2
         found[str(stream - 1)] = math.sqrt(squares) / float(mean.weight.norm())
     return found

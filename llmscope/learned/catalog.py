@@ -9,13 +9,14 @@ model, fitted into the cache, or published under a known name
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
 from llmscope.learned import measurements
 from llmscope.learned.lens import LearnedLens
+from llmscope.learned.published import Known, published
 from llmscope.learned.reader import FORMS, read_lens
 from llmscope.models.sources import builtin
 from llmscope.text import display_text
@@ -25,21 +26,6 @@ if TYPE_CHECKING:
 
 KINDS = ("jacobian", "tuned")
 """The names that stand for the lens of that kind of the model at hand."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A lens that is known for a model.
-
-    Attributes:
-        name: what `--translator` takes.
-        kind: jacobian or tuned.
-        place: where it is: "comes with the model", "on the hub".
-    """
-
-    name: str
-    kind: str
-    place: str
 
 
 def lens_for(
@@ -132,12 +118,7 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
 
 def known(subject: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    from llmscope.learned.published import published
-
-    found = [
-        Known(str(file), file.stem.removesuffix("-lens"), "comes with the model")
-        for file in shipped(subject)
-    ]
+    found = [Known(str(file), file.stem, "comes with the model") for file in shipped(subject)]
     kinds = {one.kind for one in found}
     return (*found, *(one for one in published(names_of(subject)) if one.kind not in kinds))
 
@@ -152,4 +133,4 @@ def shipped(subject: LoadedModel) -> tuple[Path, ...]:
     name = subject.spec.removeprefix("builtin:")
     if name == subject.spec or subject.adapter is not None:
         return ()
-    return tuple(sorted((builtin.home() / name).glob("*-lens.safetensors")))
+    return tuple(sorted((builtin.home() / f"{name}-lenses").glob("*.safetensors")))

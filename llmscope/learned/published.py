@@ -8,10 +8,7 @@ lists is read by its full name.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from llmscope.learned.catalog import Known
+from dataclasses import dataclass
 
 _JACOBIAN = "neuronpedia/jacobian-lens"
 _CORPUS = "Salesforce-wikitext"
@@ -66,10 +63,23 @@ _WITH_TUNED = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Known:
+    """A lens that is known for a model.
+
+    Attributes:
+        name: what `--translator` takes.
+        kind: jacobian or tuned.
+        place: where it is: "comes with the model", "on the hub".
+    """
+
+    name: str
+    kind: str
+    place: str
+
+
 def published(names: Sequence[str]) -> list[Known]:
     """Return the lenses that are published for a model that goes by these names."""
-    from llmscope.learned.catalog import Known
-
     found = []
     for name in names:
         entry = _FOLDERS.get(name.casefold())

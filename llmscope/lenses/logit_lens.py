@@ -231,11 +231,12 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     title = f"Lenses side by side at ‹{place}›"
     given = [one for one in (TRANSLATOR.of(focus), SECOND.of(focus)) if one is not None]
     learned: list[LearnedLens] = []
-    for one in given or known_lenses(subject):
+    for one in (*given, *known_lenses(subject)):
         found = lens_for(one, subject)
         if isinstance(found, str):
             return Figure.refused("logit-lens", title, found)
-        learned.append(found)
+        if one in given or found.kind not in {other.kind for other in learned}:
+            learned.append(found)
     if not learned:
         return Figure.refused("logit-lens", title, "no learned lens is known for this model")
     layers = range(-1, recording.layers)
@@ -305,7 +306,13 @@ def _trust(learned: LearnedLens, focus: Focus) -> tuple[Verdict, list[str]]:
     lost = {stream: held.no_better(stream) for stream in streams if stream in learned.maps}
     weak = {stream: what for stream, what in lost.items() if what}
     said = []
-    if here in learned.maps:
+    if here not in learned.maps:
+        shares = [held.lens.top1[stream] for stream in sorted(learned.maps)]
+        said.append(
+            f"{learned.title} on {held.tokens} held-out tokens: top-1 as the model's "
+            f"{shares[0]:.0%} after its first layer, {shares[-1]:.0%} after its last"
+        )
+    else:
         said.append(
             f"{learned.title} after layer {focus.layer}, on {held.tokens} held-out tokens: top-1 "
             f"as the model's {held.lens.top1[here]:.0%}, logit lens {held.logit.top1[here]:.0%}, "

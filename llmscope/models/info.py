@@ -47,6 +47,10 @@ class ModelInfo:
     """The adapters and checkpoints that ship with a built-in model: `builtin:NAME` each."""
     rules: Rules = field(default_factory=Rules)
     """The rules in its `generation_config` for generation."""
+    lenses: tuple[str, ...] = ()
+    """The learned lenses for it on this machine, as `--translator` takes them."""
+    translator: str | None = None
+    """The learned lens that was given with it; None without one."""
 
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:

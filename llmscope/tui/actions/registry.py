@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.copy import menu
     from llmscope.tui.features.edits import controller as edits
     from llmscope.tui.features.generation import generation, sampler_dialog
-    from llmscope.tui.features.models import model_picker
+    from llmscope.tui.features.models import lens_picker, model_picker
     from llmscope.tui.features.walkthrough import controller as walkthrough
     from llmscope.tui.features.walkthrough import sources
     from llmscope.tui.prompt import external_editor
@@ -40,6 +40,7 @@ else:
     edits = Lazy("llmscope.tui.features.edits.controller")
     generation = Lazy("llmscope.tui.features.generation.generation")
     context = Lazy("llmscope.tui.features.context.controller")
+    lens_picker = Lazy("llmscope.tui.features.models.lens_picker")
     model_picker = Lazy("llmscope.tui.features.models.model_picker")
     history_picker = Lazy("llmscope.tui.dialogs.history_picker")
     replay = Lazy("llmscope.tui.replay")
@@ -200,6 +201,22 @@ FIGURES = (
         "a",
         lambda host: host.look_at(host.state.with_next_attention_mode()),
         words="attention mode, next attention mode",
+    ),
+    Action(
+        "lens",
+        "map",
+        "read through the next learned lens, or the logit lens",
+        "J",
+        lambda host: lens_picker.turn(host),
+        words="Jacobian lens, J-lens, tuned lens, translator, learned lens, next lens",
+    ),
+    Action(
+        "lenses",
+        "map",
+        "choose a learned lens",
+        "K",
+        lambda host: lens_picker.choose(host),
+        words="lens file, open lens, load lens, lenses, translators, published lenses",
     ),
     Action(
         "whole",

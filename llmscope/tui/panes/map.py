@@ -14,6 +14,7 @@ from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
+from llmscope.lenses.logit_lens import SECOND, TRANSLATOR
 from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
@@ -33,7 +34,8 @@ class MapPane(FigurePane):
     layer_rows: ClassVar[int | None] = 3
     words: ClassVar[str] = "map, heatmap, layers by tokens"
     usage: ClassVar[str] = """\
-Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {whole} \
+Up and down move by layers, left and right by tokens; {map-view} turns to the next view, {lens} \
+reads the streams through the next learned lens, {whole} \
 shows the whole prompt in blocks of tokens, each by its maximum. Below is the surprisal of each \
 token. The lower border prints what the ends of the colours stand for."""
     row: ClassVar[str] = "layer"
@@ -49,16 +51,27 @@ token. The lower border prints what the ends of the colours stand for."""
         focus = Focus(mode=view.mode)
         if view.lens != "logit-lens" or state.info is None:
             return Want(self.key, view.lens, focus)
-        words = NARROWEST_TEXT if view.mode == "top" else 1
+        words = 1 if view.mode == "target" else NARROWEST_TEXT
         span = None if state.whole else visible_span(state, self.size, words, "surprisal")
         focus = replace(focus, position=state.requested_position, span=span)
-        return Want(self.key, view.lens, replace(focus, target=state.target))
+        if view.mode == "lenses":
+            focus = replace(focus, span=None)
+            for option, name in zip((TRANSLATOR, SECOND), state.lenses, strict=False):
+                focus = option.set(focus, name)
+            return Want(self.key, view.lens, focus)
+        focus = TRANSLATOR.set(replace(focus, target=state.target), state.translator)
+        return Want(self.key, view.lens, focus)
 
     def heading(self, shown: Shown) -> str:
         """Return the title with the name of the view."""
         asked = (shown.want.lens, shown.want.focus.mode)
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
         pool, title = self._pool(len(shown.tokens)), view.title
+        lens = shown.figure.extra.get("lens")
+        if lens is not None:
+            title = f"{lens.capitalize()} lens" if view.mode == "top" else f"{title}, {lens} lens"
+        if view.mode == "lenses" and "after" in shown.figure.extra:
+            title += f" at ‹{display_text(shown.figure.extra['after'], whitespace=True)}›"
         if "target" in shown.figure.extra:
             title = (
                 f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from llmscope.engine.events import Want
 from llmscope.figure import Focus
+from llmscope.lenses.logit_lens import TRANSLATOR
 from llmscope.lenses.next_token import SAMPLER, sampler
 from llmscope.sampler import Sampler
 from llmscope.text import display_text
@@ -76,7 +77,10 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         focus = Focus(position=state.requested_position, target=target, top_k=self.rows)
         if state.view_of(self.key, self.views) == LAYER_VIEW:
             return Want(
-                self.key, "logit-lens", replace(focus, layer=state.focus.layer, mode="layer")
+                *(self.key, "logit-lens"),
+                TRANSLATOR.set(
+                    replace(focus, layer=state.focus.layer, mode="layer"), state.translator
+                ),
             )
         chosen = state.sampler
         if not chosen.greedy:  # the top token is the same in all

@@ -40,6 +40,8 @@ class ViewState(EditList):
         part: the part of the model that was chosen in a list: kind, layer and head, the last two
             -1 where it has none; None if none was chosen.
         moment: the prompt and step of a run; None with a model or a snapshot.
+        translator: the learned lens that streams pass first, by its name; None: the logit lens.
+        chosen_lenses: the lenses that the user chose beside those known for the model.
     """
 
     info: ModelInfo | None = None
@@ -57,6 +59,8 @@ class ViewState(EditList):
     sampler: Sampler = field(default_factory=Sampler)
     part: tuple[str, int, int] | None = None
     moment: Moment | None = None
+    translator: str | None = None
+    chosen_lenses: tuple[str, ...] = ()
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:
@@ -139,7 +143,10 @@ class ViewState(EditList):
             layer=_index(self.focus.layer, info.layers),
             head=_index(self.focus.head, info.heads),
         )
-        return replace(self, info=info, focus=focus, adapter=info.adapter)
+        state = replace(self, info=info, focus=focus, adapter=info.adapter)
+        if self.info is not None and self.info.spec == info.spec:
+            return state  # another adapter of the same model
+        return replace(state, translator=info.translator, chosen_lenses=())
 
     def with_tokens(self, tokens: tuple[Token, ...]) -> ViewState:
         """Return the state with new tokens; the position follows the last one, or is kept."""
@@ -252,6 +259,25 @@ class ViewState(EditList):
             return self
         choices = (None, *self.info.adapters)
         return replace(self, adapter=choices[(choices.index(self.adapter) + 1) % len(choices)])
+
+    @property
+    def lenses(self) -> tuple[str, ...]:
+        """The learned lenses to choose from, by their names."""
+        known = () if self.info is None else self.info.lenses
+        return tuple(dict.fromkeys((*known, *self.chosen_lenses)))
+
+    def with_next_lens(self) -> ViewState:
+        """Return the state with the next learned lens; after the last one, the logit lens."""
+        choices = (None, *self.lenses)
+        at = choices.index(self.translator) if self.translator in choices else 0
+        return replace(self, translator=choices[(at + 1) % len(choices)])
+
+    def with_lens(self, name: str | None) -> ViewState:
+        """Return the state with a learned lens, which is then one to choose from."""
+        chosen = self.chosen_lenses
+        if name is not None and name not in self.lenses:
+            chosen = (*chosen, name)
+        return replace(self, translator=name, chosen_lenses=chosen)
 
     def with_sampler(self, sampler: Sampler) -> ViewState:
         """Return the state with another sampler for the next tokens."""

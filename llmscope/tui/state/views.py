@@ -30,6 +30,14 @@ MAP_VIEWS = (
         "target probability, probability of the answer, answer by layer, rank of the target",
     ),
     MapView(
+        *("KL to the prediction", "logit-lens", "kl"),
+        "KL, divergence, KL divergence, distance to the final prediction, depth of computation",
+    ),
+    MapView(
+        *("lenses side by side", "logit-lens", "lenses"),
+        "side by side, compare lenses, Jacobian lens, J-lens, tuned lens, learned lenses",
+    ),
+    MapView(
         *("stream norm", "residual", "stream"),
         "norm, norms, residual stream, residual norm, residual, hidden states, L2 norm, activation "
         "norm, massive activations",

@@ -197,6 +197,8 @@ def _map(shown: Shown | None, state: ViewState) -> Iterator[str]:
         yield f"{view.title} {value:+.3g} {'by edits' if shown.request.edits else 'A − B'}"
     elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
+    elif view.mode == "kl":
+        yield f"the prediction is {value:.3g} nats from the lens's"
     elif view.mode == "top":
         yield f"the lens reads {quoted_token(_read(shown.figure, state))} at {percent(value)}"
     else:
