@@ -13,6 +13,7 @@ from llmscope.learned.hub import fetched, parse
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.reader import read_lens
 from llmscope.learned.writer import write_lens
+from tests.lenses.test_experts import scope_on
 from tests.models.checkpoints import Heard
 from tests.models.hub_server import COMMIT, Fault, speak_to
 
@@ -265,3 +266,22 @@ def test_a_name_is_taken_apart():
     assert name.path == "lens/a/b"
     name = parse("spaces/name@refs/pr/1:a.pt")
     assert (name.repository, name.kind) == ("spaces/name", "model")
+
+
+def test_the_logit_lens_reads_through_a_lens_of_the_hub(hub, tmp_path):
+    scope = scope_on("llama")
+    write_lens(jacobian(width=48), tmp_path / "files" / "lens.pt")
+    write_lens(jacobian(width=40), tmp_path / "files" / "other.pt")
+    hub.put("org/name", tmp_path / "files")
+    figure = scope.look("logit-lens", translator="org/name:lens.pt")
+    own = scope.look("logit-lens", translator=str(tmp_path / "files" / "lens.pt"))
+    assert (figure.values == own.values).all()
+    assert figure.extra["lens"] == "jacobian"
+    figure = scope.look("logit-lens", translator="org/name:other.pt")
+    assert "width 40" in figure.verdict.reason
+    with pytest.raises(ScopeError, match=r"has no lens none\.pt"):
+        scope.look("logit-lens", translator="org/name:none.pt")
+    with pytest.raises(ScopeError, match="names no lens"):
+        scope.look("logit-lens", translator="none:none.pt")
+    with pytest.raises(ScopeError, match="there is no lens xx"):
+        scope.look("logit-lens", translator="x" * 5000)
