@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from os.path import exists, expanduser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from llmscope.learned.lens import LearnedLens
 from llmscope.learned.published import Known, published
 from llmscope.learned.reader import FORMS, read_lens
 from llmscope.models.sources import builtin
-from llmscope.text import display_text
+from llmscope.text import display_text, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel, Progress
@@ -99,21 +100,21 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
     Raises:
         ScopeError: it leads nowhere.
     """
-    path = Path(given).expanduser()
-    if path.exists():
+    path = Path(expanduser(given))
+    if exists(path):  # Path.exists raises for a name that is too long
         return path
     if given in KINDS:
         found = next((one for one in known(subject) if one.kind == given), None)
         if found is None:
             raise ScopeError(f"no {given} lens is known for {display_text(subject.name)}", FORMS)
         given = found.name
-        if Path(given).exists():
+        if exists(given):
             return Path(given)
     if ":" in given and not given.endswith(":"):
         from llmscope.learned.hub import fetched
 
         return fetched(given, progress)
-    raise ScopeError(f"there is no lens {display_text(given)}", f"{FORMS}, or org/name:path")
+    raise ScopeError(f"there is no lens {one_line(given)}", f"{FORMS}, or org/name:path")
 
 
 def known(subject: LoadedModel) -> Sequence[Known]:

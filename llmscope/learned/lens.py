@@ -12,6 +12,7 @@ those of raw activations: no norm is folded into a weight, and no weight is cent
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from llmscope.learned.held_out import HeldOut
+from llmscope.text import one_line
 
 Kind = Literal["jacobian", "tuned"]
 TITLES: dict[Kind, str] = {"jacobian": "Jacobian lens", "tuned": "Tuned lens"}
@@ -156,8 +158,11 @@ class LearnedLens:
         if last >= layers - (self.kind == "jacobian"):
             return f"the lens has a matrix for layer {last}, and the model has {layers} layers"
         target = self.about.get("target_layer")
-        if target is not None and target != layers - 1:
-            return f"the lens maps to layer {target}, and the model's last is {layers - 1}"
+        if target is not None and target not in (layers - 1, -1):
+            return (
+                f"the lens maps to layer {one_line(str(target))}, and the model's last is "
+                f"{layers - 1}"
+            )
         if target is None and self.layers is None and last != layers - 2:
             return (
                 f"the lens ends at layer {last}, so its model has {last + 2} layers, and this one "
@@ -165,17 +170,30 @@ class LearnedLens:
             )
         basis = self.about.get("processing")
         if isinstance(basis, Mapping) and basis.get("weight_basis", RAW) != RAW:
-            return f"the lens is for other activations: {basis.get('weight_basis')}"
+            return f"the lens is for other activations: {one_line(str(basis.get('weight_basis')))}"
         if self.model and not any(_alike(self.model, name) for name in names):
-            return f"the lens is for the model {self.model}"
-        theirs = self.about.get("model_revision")
-        if theirs and revision and theirs != revision:
-            return f"the lens is for revision {theirs} of the model, and this one is {revision}"
+            return f"the lens is for the model {one_line(self.model)}"
+        theirs = str(self.about.get("model_revision") or "")
+        if theirs and revision and theirs != revision and _comparable(theirs, revision):
+            return (
+                f"the lens is for revision {one_line(theirs)} of the model, and this one is "
+                f"{one_line(revision)}"
+            )
         return ""
 
 
 RAW = "raw_huggingface"
 """How published lenses name the activations of transformers' own model."""
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+
+
+def _comparable(one: str, other: str) -> bool:
+    """Return whether both revisions are commits, or digests, or neither: a branch is no commit."""
+
+    def form(revision: str) -> int:
+        return len(revision) if _DIGEST.fullmatch(revision) else 0
+
+    return form(one) == form(other)
 
 
 def _alike(one: str, other: str) -> bool:

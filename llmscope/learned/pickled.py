@@ -1,8 +1,9 @@
 """Read a `.pt` file of tensors and plain values without running anything in it.
 
 The pickle inside is looked through before torch sees it: only the names that rebuild a tensor may
-be called. torch then unpickles with `weights_only`, which knows no others either. The sizes of the
-tensors come from the archive's own table, so a file that memory cannot hold is refused unread.
+be called, and only where they stand in the file in full. torch then unpickles with `weights_only`,
+which knows no others either. The sizes of the tensors come from the archive's own table, so a file
+that memory cannot hold is refused unread.
 """
 
 from __future__ import annotations
@@ -30,9 +31,11 @@ HARMLESS = frozenset(
     )
 )
 """The only names that a file may call: they rebuild tensors and dictionaries."""
-LARGEST_PICKLE = 1 << 24
+LARGEST_PICKLE = 1 << 20
 """Bytes of the pickle itself, which holds names and numbers; tensors lie beside it."""
 PLAIN = (bool, int, float, str, type(None))
+_CALLS = ("STACK_GLOBAL", "INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4")
+"""Opcodes that call or look up what they take from the stack; torch.save writes none of them."""
 
 
 def tensor_bytes(path: Path) -> int:
@@ -48,12 +51,14 @@ def tensor_bytes(path: Path) -> int:
             pickles = [one for one in entries if one.filename.endswith("data.pkl")]
             if len(pickles) != 1:
                 raise ValueError(f"it holds {len(pickles)} pickles")
+            if min(one.header_offset for one in entries):
+                raise ValueError("the archive begins inside the file")
             if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
                 raise ValueError("it is compressed")
             if pickles[0].file_size > LARGEST_PICKLE:
                 raise ValueError(f"its pickle has {pickles[0].file_size} bytes")
             foreign = _foreign(archive.read(pickles[0]))
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+    except Exception as error:  # zipfile and pickletools may raise anything for a damaged file
         raise ScopeError(
             f"{shown} is no file of tensors that torch.save wrote: {told(error)}",
             "a .pt or .safetensors file of a lens",
@@ -68,18 +73,11 @@ def tensor_bytes(path: Path) -> int:
 
 def _foreign(pickled: bytes) -> str:
     """Return the first name that a pickle would call and that no tensor needs; "" without one."""
-    strings: list[str] = []  # STACK_GLOBAL takes its two names from the stack
     for opcode, value, _ in pickletools.genops(pickled):
         if opcode.name == "GLOBAL" and value not in HARMLESS:
             return str(value)
-        if opcode.name == "STACK_GLOBAL":
-            name = " ".join(strings[-2:])
-            if len(strings) < 2 or name not in HARMLESS:
-                return name
-        if opcode.name in ("INST", "OBJ", "NEWOBJ", "NEWOBJ_EX", "EXT1", "EXT2", "EXT4"):
-            return opcode.name
-        if isinstance(value, str) and "UNICODE" in opcode.name:
-            strings.append(value)
+        if opcode.name in _CALLS:
+            return str(value) if opcode.name == "INST" else f"a name by {opcode.name}"
     return ""
 
 
@@ -91,12 +89,14 @@ def read_pickled(path: Path) -> Mapping[Any, Any]:
     Raises:
         ScopeError: the file holds anything else, or cannot be read.
     """
-    tensor_bytes(path)
+    size = tensor_bytes(path)
     try:
+        _check_same(path)
         found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         if not isinstance(found, Mapping):
             raise ValueError(f"it holds {type(found).__name__}, not a dictionary")
-        _check_plain(found)
+        if _check_plain(found, set()) > size:
+            raise ValueError("its tensors are larger than the file")
     except Exception as error:  # torch may raise anything for a damaged file
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {told(error)}",
@@ -105,14 +105,41 @@ def read_pickled(path: Path) -> Mapping[Any, Any]:
     return found
 
 
-def _check_plain(value: Any) -> None:
-    if isinstance(value, Mapping):
-        for name, one in value.items():
-            if not isinstance(name, str | int):
-                raise ValueError(f"a key is {type(name).__name__}")
-            _check_plain(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            _check_plain(one)
-    elif not isinstance(value, (*PLAIN, Tensor)):
+def _check_same(path: Path) -> None:
+    """Check that torch finds the pickle that was looked through: two archives may share a file.
+
+    Raises:
+        ValueError: it finds another one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        (name,) = (one for one in archive.namelist() if one.endswith("data.pkl"))
+        pickled = archive.read(name)
+    if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != pickled:
+        raise ValueError("it holds one archive inside another")
+
+
+def _check_plain(value: Any, seen: set[int]) -> int:
+    """Return the bytes that the tensors in a value take when each of them is copied.
+
+    Args:
+        value: the value.
+        seen: the ids of the containers that were visited, as one may hold itself.
+
+    Raises:
+        ValueError: it holds anything but tensors and plain values.
+    """
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, Mapping | list | tuple):
+        if id(value) in seen:
+            return 0
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            for name in value:
+                if not isinstance(name, str | int):
+                    raise ValueError(f"a key is {type(name).__name__}")
+        inner = value.values() if isinstance(value, Mapping) else value
+        return sum(_check_plain(one, seen) for one in inner)
+    if not isinstance(value, PLAIN):
         raise ValueError(f"it holds {type(value).__name__}")
+    return 0

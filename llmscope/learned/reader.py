@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import lru_cache
+from os.path import expanduser, isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ from torch import Tensor
 from llmscope.errors import ScopeError
 from llmscope.learned.held_out import HeldOut
 from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.pickled import read_pickled, tensor_bytes
+from llmscope.learned.pickled import PLAIN, read_pickled, tensor_bytes
 from llmscope.models.files.digest import file_digest
-from llmscope.models.files.json_file import read_json
+from llmscope.models.files.json_file import DEPTH, read_json
 from llmscope.models.loading.memory import GIB, available
 from llmscope.text import display_text, told
 
@@ -29,6 +30,9 @@ CONFIG, PARAMETERS, SAFE = "config.json", "params.pt", "params.safetensors"
 HEADER = "llmscope_lens"
 """The key of the header of our files; its value is JSON."""
 FORMS = "a .pt or .safetensors file of a Jacobian lens, or the folder of a tuned lens"
+LARGEST_ABOUT = 100_000
+"""Values that the metadata of a lens may have, with the held-out figures of each layer."""
+_TOLD = ("target_layer", "model_name", "model_revision", "corpus")
 KEPT = 4
 """Lenses that stay in memory while their files do not change."""
 
@@ -43,7 +47,7 @@ def read_lens(name: str, *, allow_pickle: bool = False) -> LearnedLens:
     Raises:
         ScopeError: nothing there can be read as a lens, or memory does not hold it.
     """
-    path = Path(name).expanduser()
+    path = Path(expanduser(name))  # Path.expanduser raises for ~ with an unknown user
     file = lens_file(path, allow_pickle=allow_pickle)
     return _read(file, name, file.stat().st_mtime_ns)
 
@@ -55,7 +59,7 @@ def lens_file(path: Path, *, allow_pickle: bool) -> Path:
         ScopeError: there is no such file, or it is a pickle that was not allowed.
     """
     shown = display_text(str(path))
-    if path.is_dir():
+    if isdir(path):  # Path.is_dir raises for a name that is too long
         if (path / SAFE).is_file():
             return path / SAFE
         if not (path / PARAMETERS).is_file():
@@ -69,7 +73,7 @@ def lens_file(path: Path, *, allow_pickle: bool) -> Path:
                 f"--allow-pickle, if you trust whoever made them, or the same as {SAFE}",
             )
         return path / PARAMETERS
-    if not path.is_file():
+    if not isfile(path):
         raise ScopeError(f"there is no lens {shown}", FORMS)
     if path.suffix not in (".pt", ".safetensors"):
         raise ScopeError(f"{shown} is no lens", FORMS)
@@ -125,30 +129,79 @@ def _square(weight: Any, width: int) -> Tensor:
     return weight
 
 
+def _bias(bias: Any, width: int) -> Tensor | None:
+    if bias is None:
+        return None
+    if not isinstance(bias, Tensor) or bias.shape != (width,) or not bias.is_floating_point():
+        raise ValueError("its shapes are not those that it tells")
+    if not bool(bias.isfinite().all()):
+        raise ValueError("a bias holds NaN or infinity")
+    return bias
+
+
+def _about(*records: Any) -> dict[str, Any]:
+    """Return what files tell of a lens as JSON types; later records override earlier ones.
+
+    Raises:
+        ValueError: a record is no dictionary, or holds tensors or too many values.
+    """
+    about: dict[str, Any] = {}
+    budget = [LARGEST_ABOUT]
+    for record in records:
+        if record is not None and not isinstance(record, Mapping):
+            raise ValueError("its metadata is no dictionary")
+        about |= _json_types(record or {}, budget, DEPTH)
+    return about
+
+
+def _json_types(value: Any, budget: list[int], depth: int) -> Any:
+    """Return a copy of a value as JSON would give it back.
+
+    Args:
+        value: the value.
+        budget: how many more values may be copied: a list may hold another one many times.
+        depth: how many more levels may be copied.
+    """
+    budget[0] -= 1
+    if budget[0] < 0 or depth < 0:
+        raise ValueError("its metadata has too many values")
+    if isinstance(value, Mapping):
+        return {str(name): _json_types(one, budget, depth - 1) for name, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json_types(one, budget, depth - 1) for one in value]
+    if not isinstance(value, PLAIN):
+        raise ValueError(f"its metadata holds {type(value).__name__}")
+    return value
+
+
 def _published(found: Mapping[Any, Any]) -> LearnedLens:
     """Return a Jacobian lens from what a published file, or the checkpoint of a fit, holds."""
-    about = dict(found.get("metadata") or {})
-    for key in ("target_layer", "model_name", "model_revision", "corpus"):
-        if key in found:
-            about.setdefault(key, found[key])
+    told_of = {key: found[key] for key in _TOLD if key in found}
+    about = _about(told_of, found.get("metadata"))
     if "J" in found:
-        matrices, count = found["J"], int(found.get("n_prompts", 0))
+        matrices, count, divisor = found["J"], int(found.get("n_prompts") or 0), 1
     elif "jacobian_sum" in found:
-        count = int(found.get("n_done", found.get("n_prompts", 0)))
+        matrices = found["jacobian_sum"]
+        count = int(found.get("n_done", found.get("n_prompts")) or 0)
         if count <= 0:
             raise ValueError("a checkpoint of no prompt yet")
-        matrices = {layer: one.float() / count for layer, one in found["jacobian_sum"].items()}
+        divisor = count
     else:
         raise ValueError("it holds no matrices J")
-    if not matrices:
+    if not isinstance(matrices, Mapping) or not matrices:
         raise ValueError("it holds no matrices")
     first = next(iter(matrices.values()))
-    width = int(found.get("d_model", first.shape[0]))
-    maps = {int(layer) + 1: AffineMap(_square(one, width)) for layer, one in matrices.items()}
-    if min(maps) < 1:
-        raise ValueError("a layer below 0")
+    width = int(found["d_model"] if "d_model" in found else len(first))
+    maps = {}
+    for layer, one in matrices.items():
+        weight = _square(one, width)
+        maps[int(layer) + 1] = AffineMap(weight if divisor == 1 else weight.float() / divisor)
+    if min(maps) < 1 or len(maps) < len(matrices):
+        raise ValueError("a layer below 0, or twice the same")
     about["n_prompts"] = count
     layers = about.get("n_layers")
+    if layers is not None and (type(layers) is not int or max(maps) >= layers):
+        raise ValueError("it is not of as many layers as it tells")
     held = about.pop("held_out", None)
     return LearnedLens(
         *("jacobian", maps, width, layers, about),
@@ -165,21 +218,20 @@ def _own(file: Path) -> LearnedLens:
         if not isinstance(header, dict) or header.get("kind") not in ("jacobian", "tuned"):
             raise ValueError("its header tells of no lens")
         tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    kind, width, layers = header["kind"], int(header["width"]), int(header["layers"])
+    kind, width = header["kind"], int(header["width"])
+    layers = None if header.get("layers") is None else int(header["layers"])
     maps = {}
     for name, weight in tensors.items():
         stream, _, part = name.partition(".")
         if part == "weight":
-            bias = tensors.get(f"{stream}.bias")
-            if bias is not None and bias.shape != (width,):
-                raise ValueError("its shapes are not those that it tells")
+            bias = _bias(tensors.get(f"{stream}.bias"), width)
             maps[int(stream)] = AffineMap(_square(weight, width), bias, adds=kind == "tuned")
-    if not maps or not all(0 <= stream < layers for stream in maps):
+    if not maps or min(maps) < 0 or (layers is not None and max(maps) >= layers):
         raise ValueError("its matrices are not those that it tells")
     held = header.get("held_out")
     return LearnedLens(
-        *(kind, maps, width, layers, dict(header.get("about") or {})),
-        held_out=None if held is None else HeldOut.from_dict(held, layers + 1),
+        *(kind, maps, width, layers, _about(header.get("about"))),
+        held_out=None if held is None or layers is None else HeldOut.from_dict(held, layers + 1),
     )
 
 
@@ -192,9 +244,7 @@ def _tuned_folder(file: Path) -> LearnedLens:
         raise ValueError("they are not as many as config.json says")
     maps = {}
     for layer in range(count):
-        bias = state.get(f"{layer}.bias")
-        if bias is not None and bias.shape != (width,):
-            raise ValueError("their shapes are not those that config.json says")
+        bias = _bias(state.get(f"{layer}.bias"), width)
         maps[layer] = AffineMap(_square(state[f"{layer}.weight"], width), bias, adds=True)
     name = str(config.get("base_model_name_or_path") or "")
     return LearnedLens("tuned", maps, width, count, {"model_name": name})

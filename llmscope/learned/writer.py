@@ -57,7 +57,8 @@ def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    narrow = tensor.detach().cpu().to(dtype).contiguous()
+    # A copy: safetensors refuses tensors that share memory, and torch saves all that they share.
+    narrow = tensor.detach().cpu().to(dtype, copy=True, memory_format=torch.contiguous_format)
     if not bool(narrow.isfinite().all()):
         name = str(dtype).removeprefix("torch.")
         raise ScopeError(f"a matrix of the lens does not fit in {name}", "float32")
@@ -76,7 +77,7 @@ def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
         "kind": lens.kind,
         "width": lens.width,
         "layers": lens.layers,
-        "about": dict(lens.about),
+        "about": _listed(dict(lens.about)),
         "held_out": None if lens.held_out is None else lens.held_out.to_dict(),
     }
     data: bytes = save(tensors, metadata={HEADER: json.dumps(header)})
@@ -84,7 +85,9 @@ def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
 
 
 def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
-    about: dict[str, Any] = {**lens.about, "n_layers": lens.layers}
+    if min(lens.maps) < 1:
+        raise ScopeError("the lens has a matrix for the embedding", "a .safetensors file")
+    about: dict[str, Any] = {**_listed(dict(lens.about)), "n_layers": lens.layers}
     if lens.held_out is not None:
         about["held_out"] = _listed(lens.held_out.to_dict())
     layers = sorted(stream - 1 for stream in lens.maps)

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 from huggingface_hub import constants
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-_LARGE = (".safetensors", ".bin", ".gguf")
+_LARGE = (".safetensors", ".bin", ".gguf", ".pt")
 
 
 @dataclass
@@ -68,8 +68,12 @@ class Hub:
         self.ranges = True
 
     def put(self, name, folder, **more):
-        """A repository with the files of a folder."""
-        files = {file.name: file.read_bytes() for file in folder.iterdir()}
+        """A repository with the files of a folder; a space's name begins with `spaces/`."""
+        files = {
+            file.relative_to(folder).as_posix(): file.read_bytes()
+            for file in folder.rglob("*")
+            if file.is_file()
+        }
         self.status.pop(name, None)
         self.repos[name] = files | {path.replace("__", "/"): b"x" for path in more.values()}
 
@@ -105,10 +109,13 @@ class Hub:
         if parts[0] == "cdn":
             return 200, {}, self._content(parts[1])
         if parts[:2] == ["api", "models"]:
-            return self._api(parts[2:])
-        if parts[2:3] != ["resolve"]:
+            return self._api("", parts[2:])
+        if parts[:2] == ["api", "spaces"]:
+            return self._api("spaces/", parts[2:])
+        long = 2 + (parts[0] == "spaces")
+        if parts[long : long + 1] != ["resolve"]:
             return 404, {}, b""
-        name, revision, file = "/".join(parts[:2]), parts[3], "/".join(parts[4:])
+        name, revision, file = "/".join(parts[:long]), parts[long + 1], "/".join(parts[long + 2 :])
         suffix, refusal = self.refused.get(name, ("", None))
         if refusal is not None and file.endswith(suffix):
             return refusal
@@ -127,8 +134,8 @@ class Hub:
         where = f"http://localhost:{self.port}/cdn/{digest}/{file}"
         return 302, {"Location": where} | linked | commit, b""
 
-    def _api(self, parts):
-        name = "/".join(parts[:2])
+    def _api(self, kind, parts):
+        name = kind + "/".join(parts[:2])
         if name in self.status:
             return self.status[name]
         if name not in self.repos:

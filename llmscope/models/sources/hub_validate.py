@@ -25,13 +25,23 @@ def check_files(folder: Path) -> None:
         ScopeError: a file's content does not match its name.
     """
     for path in sorted(folder.iterdir()):
-        trouble = flaw(path, path.name) if path.is_file() else None
-        if trouble is not None:
-            # The blob, not the link: otherwise the library would link the same bytes again.
-            raise ScopeError(
-                f"{display_text(path.name)} in the hub's cache is damaged: {trouble}",
-                f"rm {display_text(str(path.resolve()))}, then the same again to download it anew",
-            )
+        if path.is_file():
+            check_file(path)
+
+
+def check_file(path: Path) -> None:
+    """Refuse a damaged file in the hub's cache, and name what to delete.
+
+    Raises:
+        ScopeError: the file's content does not match its name.
+    """
+    trouble = flaw(path, path.name)
+    if trouble is not None:
+        # The blob, not the link: otherwise the library would link the same bytes again.
+        raise ScopeError(
+            f"{display_text(path.name)} in the hub's cache is damaged: {trouble}",
+            f"rm {display_text(str(path.resolve()))}, then the same again to download it anew",
+        )
 
 
 def flaw(path: Path, name: str) -> str | None:
