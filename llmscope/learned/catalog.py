@@ -18,7 +18,7 @@ from llmscope.errors import ScopeError
 from llmscope.learned import measurements
 from llmscope.learned.lens import LearnedLens
 from llmscope.learned.published import Known, published
-from llmscope.learned.reader import FORMS, read_lens
+from llmscope.learned.reader import FORMS, KEPT, read_lens
 from llmscope.models.sources import builtin
 from llmscope.text import display_text, one_line
 
@@ -46,7 +46,7 @@ def lens_for(
         lens = given
     else:
         path = located(given, subject, progress)
-        read = read_lens(str(path), allow_pickle=subject.allow_pickle)
+        read = read_lens(str(path), source=given, allow_pickle=subject.allow_pickle)
         lens = _with_measurements(read, subject)
     reason = misfit(lens, subject)
     return reason or lens
@@ -69,7 +69,8 @@ def names_of(subject: LoadedModel) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (subject.spec, subject.name, str(own)))))
 
 
-_measured: dict[tuple[int, int], LearnedLens] = {}
+_measured: dict[int, tuple[LearnedLens, int, LearnedLens]] = {}
+"""By the identity of a lens: the lens, when it was measured, and it with the measurement."""
 
 
 def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
@@ -84,14 +85,16 @@ def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
         changed = file.stat().st_mtime_ns
     except OSError:
         return lens
-    key = id(lens), changed
-    if key not in _measured:
-        held = measurements.read(file, len(subject.anatomy.layers) + 1)
-        if held is None:
-            return lens
-        _measured.clear()
-        _measured[key] = replace(lens, held_out=held)
-    return _measured[key]
+    before = _measured.get(id(lens))
+    if before is not None and before[:2] == (lens, changed):
+        return before[2]
+    held = measurements.read(file, len(subject.anatomy.layers) + 1)
+    if held is None:
+        return lens
+    while len(_measured) >= KEPT:
+        del _measured[next(iter(_measured))]
+    _measured[id(lens)] = lens, changed, replace(lens, held_out=held)
+    return _measured[id(lens)][2]
 
 
 def located(given: str, subject: LoadedModel, progress: Progress | None = None) -> Path:
@@ -107,9 +110,10 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
         found = next((one for one in known(subject) if one.kind == given), None)
         if found is None:
             raise ScopeError(f"no {given} lens is known for {display_text(subject.name)}", FORMS)
+        own = next((file for file in shipped(subject) if file.stem == given), None)
+        if own is not None:
+            return own
         given = found.name
-        if exists(given):
-            return Path(given)
     if ":" in given and not given.endswith(":"):
         from llmscope.learned.hub import fetched
 
@@ -119,14 +123,14 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
 
 def known(subject: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    found = [Known(str(file), file.stem, "comes with the model") for file in shipped(subject)]
+    found = [Known(file.stem, file.stem, "comes with the model") for file in shipped(subject)]
     kinds = {one.kind for one in found}
     return (*found, *(one for one in published(names_of(subject)) if one.kind not in kinds))
 
 
 def known_lenses(subject: LoadedModel) -> tuple[str, ...]:
     """Return the lenses known for a model that are on this machine."""
-    return tuple(str(file) for file in shipped(subject))
+    return tuple(file.stem for file in shipped(subject))
 
 
 def shipped(subject: LoadedModel) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ spaces/org/name:path            in the repository of a space
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -61,13 +62,17 @@ class LensName:
 
 
 _found: dict[tuple[str, str], Path] = {}
+_failed: dict[tuple[str, str], tuple[float, ScopeError]] = {}
+AGAIN = 60.0
+"""Seconds after which a lens that could not be fetched is asked for again."""
 
 
 def fetched(name: str, progress: Progress | None = None) -> Path:
     """Return the path of a lens in the hub's cache, after a download if it is not there yet.
 
-    The hub is asked once for each name while the program runs: a lens is looked up for each
-    figure. If the hub fails, the lens is taken from the local cache.
+    The hub is asked once for each name while the program runs, and after a failure not for a
+    minute: a lens is looked up for each figure. If the hub fails, the lens is taken from the local
+    cache.
 
     Args:
         name: ORG/NAME:PATH, or spaces/ORG/NAME:PATH.
@@ -81,8 +86,15 @@ def fetched(name: str, progress: Progress | None = None) -> Path:
     wanted = parse(name)
     key = str(constants.HF_HUB_CACHE), name
     if key not in _found or not _found[key].exists():
-        with silenced():
-            _found[key] = _fetched(wanted, progress)
+        failed = _failed.get(key)
+        if failed is not None and time.monotonic() - failed[0] < AGAIN:
+            raise failed[1]
+        try:
+            with silenced():
+                _found[key] = _fetched(wanted, progress)
+        except ScopeError as error:
+            _failed[key] = time.monotonic(), error
+            raise
     return _found[key]
 
 

@@ -37,11 +37,12 @@ KEPT = 4
 """Lenses that stay in memory while their files do not change."""
 
 
-def read_lens(name: str, *, allow_pickle: bool = False) -> LearnedLens:
+def read_lens(name: str, *, source: str = "", allow_pickle: bool = False) -> LearnedLens:
     """Return the lens in a file or folder, kept until the file changes.
 
     Args:
         name: the path.
+        source: the name by which the user asked for it, if another.
         allow_pickle: also accept the params.pt of a tuned lens.
 
     Raises:
@@ -49,7 +50,7 @@ def read_lens(name: str, *, allow_pickle: bool = False) -> LearnedLens:
     """
     path = Path(expanduser(name))  # Path.expanduser raises for ~ with an unknown user
     file = lens_file(path, allow_pickle=allow_pickle)
-    return _read(file, name, file.stat().st_mtime_ns)
+    return _read(file, source or name, file.stat().st_mtime_ns)
 
 
 def lens_file(path: Path, *, allow_pickle: bool) -> Path:

@@ -16,6 +16,7 @@ from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOp
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
+    from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.analysis.logit_lens import Reading, Readings
     from llmscope.record.capture.recording import Recording
 
@@ -69,8 +70,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     not fitted) are read as they are: `extra["unmapped"]`.
 
     `extra`: mode, ids of the top tokens (-1 for cells not computed), names of those ids, ranks,
-    target_id, target, kinds, caption; with a translator also translator (the model that it is for),
-    lens (its kind), unmapped, held_out.
+    target_id, target, kinds; with a translator also translator (the model that it is for), lens
+    (its kind), unmapped, doubtful (streams after which it is no better than the logit lens or its
+    baseline), held_out; in the modes of one token also caption.
     """
     from llmscope.learned.catalog import lens_for
     from llmscope.record.analysis.logit_lens import Reading, read, readings
@@ -85,13 +87,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield Figure.refused("logit-lens", "Learned lens", learned)
         return
     if focus.mode == "layer":
-        yield _through(_candidates(recording, focus, learned), learned, focus)
+        yield _through(_candidates(recording, focus, learned), learned, subject, focus)
         return
     reading = Reading(_target(recording, focus), focus.mode == "kl", learned)
     for columns in growing(focus, len(recording)):
         read(recording, columns, reading)
         figure = _figure(recording, focus, reading, readings(recording, reading))
-        yield _through(figure, learned, focus)
+        yield _through(figure, learned, subject, focus)
 
 
 def growing(focus: Focus, length: int) -> Iterator[list[int]]:
@@ -247,7 +249,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     words = ("logit", *(one.title.removesuffix(" lens") for one in learned))
     verdict, captions = VERIFIED, []
     for one in learned:
-        own, said = _trust(one, focus)
+        own, said = _trust(one, subject, focus)
         verdict = verdict.worst(own)
         captions += said
     return Figure(
@@ -270,26 +272,30 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     )
 
 
-def _through(figure: Figure, learned: LearnedLens | None, focus: Focus) -> Figure:
+def _through(
+    figure: Figure, learned: LearnedLens | None, subject: LoadedModel, focus: Focus
+) -> Figure:
     """Return the figure as that of a learned lens, with its verdict; unchanged without one."""
     if learned is None or figure.verdict.status == "refused":
         return figure
     streams = range(len(figure.axes[0])) if figure.kind == "heatmap" else range(focus.layer + 2)
     unmapped = tuple(stream for stream in streams if stream not in learned.maps)
-    verdict, captions = _trust(learned, focus)
+    verdict, captions = _trust(learned, subject, focus)
     held = learned.held_out
-    extra = {
+    extra: dict[str, Any] = {
         "translator": learned.model,
         "lens": learned.kind,
         "unmapped": unmapped,
+        "doubtful": tuple(one for one in learned.maps if held is not None and held.no_better(one)),
         "held_out": None if held is None else held.to_dict(),
-        "caption": (*figure.extra.get("caption", ()), *captions),
     }
+    if focus.mode == "layer":
+        extra["caption"] = tuple(captions)
     title = figure.title.replace("Logit lens", learned.title)
     return replace(figure, title=title, verdict=verdict, extra={**figure.extra, **extra})
 
 
-def _trust(learned: LearnedLens, focus: Focus) -> tuple[Verdict, list[str]]:
+def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Verdict, list[str]]:
     """Return the verdict on readings through a lens, and what to say of it.
 
     In the mode `layer` it is that of the layer; otherwise of all layers that have a map.
@@ -300,19 +306,16 @@ def _trust(learned: LearnedLens, focus: Focus) -> tuple[Verdict, list[str]]:
             "partial",
             f"not measured: llmscope fit check {learned.source or 'LENS'} MODEL --prompts FILE",
         ), [f"{learned.title}: how well it reads this model was not measured"]
+    if subject.adapter is not None:
+        reason = "fitted and measured on the model without its adapter"
+        return Verdict("partial", reason), [f"{learned.title}: {reason}"]
     here = focus.layer + 1
     one_layer = focus.mode == "layer"
     streams = [here] if one_layer else sorted(learned.maps)
     lost = {stream: held.no_better(stream) for stream in streams if stream in learned.maps}
     weak = {stream: what for stream, what in lost.items() if what}
     said = []
-    if here not in learned.maps:
-        shares = [held.lens.top1[stream] for stream in sorted(learned.maps)]
-        said.append(
-            f"{learned.title} on {held.tokens} held-out tokens: top-1 as the model's "
-            f"{shares[0]:.0%} after its first layer, {shares[-1]:.0%} after its last"
-        )
-    else:
+    if here in learned.maps:
         said.append(
             f"{learned.title} after layer {focus.layer}, on {held.tokens} held-out tokens: top-1 "
             f"as the model's {held.lens.top1[here]:.0%}, logit lens {held.logit.top1[here]:.0%}, "

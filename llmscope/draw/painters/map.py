@@ -23,7 +23,11 @@ KINDS = {
     "unknown": "?",
 }
 """The letter for each kind of layer; M as in Mamba."""
-UNMAPPED, UNMAPPED_NOTE = "*", "* without a map, as the logit lens"
+LENS_MARKS = {
+    "unmapped": ("*", "* as the logit lens"),
+    "doubtful": ("!", "! no better on held-out text"),
+}
+"""By the name in `extra`: the mark of a row of a learned lens, and its legend."""
 
 
 def paint_map(
@@ -41,7 +45,7 @@ def paint_map(
     Args:
         figure: wide cells show `extra["names"]` of the token ids in `extra["ids"]`, by layer and
             column; `extra["kinds"]`, one per numbered layer, is a letter beside its number; the
-            rows `extra["unmapped"]` are marked, as a learned lens has no map for them.
+            rows `extra["unmapped"]` and `extra["doubtful"]` of a learned lens are marked.
         tokens: the figure of the lens `tokens` for the same prompt; None leaves out the surprisal
             row.
         width, height: the size in cells.
@@ -63,11 +67,14 @@ def paint_map(
         return token_text(str(label), look.ascii)
 
     kinds: Sequence[str] = figure.extra.get("kinds", ())
-    unmapped = figure.extra.get("unmapped", ())
+    marks = {
+        row: sign for name, (sign, _) in LENS_MARKS.items() for row in figure.extra.get(name, ())
+    }
+    legend = [said for sign, said in LENS_MARKS.values() if sign in marks.values()]
     grid = Grid(
         figure.values,
         [
-            plain_text(label, look.ascii) + kind_letter(label, kinds) + UNMAPPED * (row in unmapped)
+            plain_text(label, look.ascii) + kind_letter(label, kinds) + marks.get(row, "")
             for row, label in enumerate(layers.labels)
         ],
         shown,
@@ -81,7 +88,7 @@ def paint_map(
         foot=foot,
         cell=zoom,
         narrowest=NARROWEST_TEXT if words else 1,
-        note=", ".join(filter(None, (kind_note(kinds), UNMAPPED_NOTE if unmapped else ""))),
+        note=", ".join(filter(None, (kind_note(kinds), *legend))),
     )
     return paint_grid(grid, width, height, colours).placed(layers, positions)
 

@@ -200,9 +200,18 @@ def _map(shown: Shown | None, state: ViewState) -> Iterator[str]:
     elif view.mode == "kl":
         yield f"the prediction is {value:.3g} nats from the lens's"
     elif view.mode == "top":
-        yield f"the lens reads {quoted_token(_read(shown.figure, state))} at {percent(value)}"
+        read, sure = quoted_token(_read(shown.figure, state)), _held_out(shown.figure, state)
+        yield f"the lens reads {read} at {percent(value)}{sure}"
     else:
         yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
+
+
+def _held_out(figure: Figure, state: ViewState) -> str:
+    """Return how often a learned lens is right after the cursor's layer; empty without one."""
+    held, stream = figure.extra.get("held_out"), state.focus.layer + 1
+    if held is None or stream in figure.extra["unmapped"]:
+        return ""
+    return f" (held out {share(held['lens']['top1'][stream])} right)"
 
 
 def _read(figure: Figure, state: ViewState) -> str:
