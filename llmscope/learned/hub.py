@@ -63,7 +63,7 @@ class LensName:
 
 _found: dict[tuple[str, str], Path] = {}
 _failed: dict[tuple[str, str], tuple[float, ScopeError]] = {}
-AGAIN = 60.0
+AGAIN = 15.0
 """Seconds after which a lens that could not be fetched is asked for again."""
 
 
@@ -71,7 +71,7 @@ def fetched(name: str, progress: Progress | None = None) -> Path:
     """Return the path of a lens in the hub's cache, after a download if it is not there yet.
 
     The hub is asked once for each name while the program runs, and after a failure not for a
-    minute: a lens is looked up for each figure. If the hub fails, the lens is taken from the local
+    while: a lens is looked up for each figure. If the hub fails, the lens is taken from the local
     cache.
 
     Args:

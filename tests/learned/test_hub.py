@@ -241,12 +241,18 @@ def test_rubbish_in_the_repository(hub, folder, body, said):
 
 
 @pytest.mark.parametrize("path", ["other/lens.pt", "other/lens.safetensors"])
-def test_damage_on_the_way(hub, folder, path):
+def test_damage_on_the_way_is_told_and_asked_for_again_after_a_while(
+    hub, folder, path, monkeypatch
+):
     hub.put("org/name", folder)
     content = (folder / path).read_bytes()
     hub.faults = [Fault(path.rpartition("/")[2], body=content[:-1] + bytes([content[-1] ^ 1]))]
     assert f"the hub sent {path} of org/name damaged" in refusal(f"org/name:{path}").message
     hub.faults.clear()
+    asked = len(hub.asked)
+    assert "damaged" in refusal(f"org/name:{path}").message
+    assert len(hub.asked) == asked  # a figure asks for it at each letter
+    monkeypatch.setattr(learned_hub, "AGAIN", 0.0)
     assert fetched(f"org/name:{path}").read_bytes() == content
 
 
