@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from os.path import isdir, isfile, join
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.analysis.logit_lens import Reading, Readings
+    from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
 
 
@@ -49,6 +51,7 @@ SECOND = LensOption[Any](
     _FORM,
     problem=_unreadable,
 )
+OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such ratios says little"
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""
@@ -61,9 +64,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `target`: the probability of one token, the top next one unless another is given, with
     `extra["ranks"]` (from 1); `kl`: KL(model's own prediction ‖ this one) in nats; `layer`: the
     top_k most probable tokens after one layer at one position [token], with `extra` as of the lens
-    next-token; `lenses`: the top tokens at one position, through each lens [layer, lens]. With a
-    span, only the positions in it; NaN for cells not computed. The column of the focus comes first,
-    then those around it.
+    next-token; `lenses`: the top tokens at one position, through each lens [layer, lens];
+    `slope`: what the model does with the lens's direction of a token at one position, divided by
+    what the lens says [layer]; see `llmscope.record.analysis.lens_slope`. With a span, only the
+    positions in it; NaN for cells not computed. The column of the focus comes first, then those
+    around it.
 
     With a translator, each stream that has a map passes it first: `J stream` for a Jacobian lens,
     `stream + W stream + b` for a tuned one. The others (the last, the embedding, layers that were
@@ -85,6 +90,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     learned = None if given is None else lens_for(given, subject)
     if isinstance(learned, str):
         yield Figure.refused("logit-lens", "Learned lens", learned)
+        return
+    if focus.mode == "slope":
+        yield from _slope(recording, focus, learned, cast("Passes", run))
         return
     if focus.mode == "layer":
         yield _through(_candidates(recording, focus, learned), learned, subject, focus)
@@ -233,7 +241,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     title = f"Lenses side by side at ‹{place}›"
     given = [one for one in (TRANSLATOR.of(focus), SECOND.of(focus)) if one is not None]
     learned: list[LearnedLens] = []
-    for one in (*given, *known_lenses(subject)):
+    for one in dict.fromkeys((*given, *known_lenses(subject))):
         found = lens_for(one, subject)
         if isinstance(found, str):
             return Figure.refused("logit-lens", title, found)
@@ -270,6 +278,59 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             **layer_kinds(recording),
         },
     )
+
+
+def _slope(
+    recording: Recording, focus: Focus, learned: LearnedLens | None, run: Passes
+) -> Iterator[Figure]:
+    """Yield what the model does with the lens's direction of a token, against the lens. [layer]"""
+    from llmscope.record.analysis.lens_slope import slopes
+    from llmscope.record.derive.tensors import logits_after
+
+    subject, position = recording.subject, focus.position
+    title = f"Learned lens against the model at ‹{recording.prompt.labels[position]}›"
+    if learned is None:
+        yield Figure.refused("logit-lens", title, "it is about a learned lens: --translator LENS")
+        return
+    if recording.changes:
+        yield Figure.refused("logit-lens", title, "it can only tell of an unedited pass")
+        return
+    target = focus.target
+    if target is None:
+        target = int(logits_after(recording, position).argmax())
+    title = title.replace("Learned lens", learned.title)
+    layers = [stream - 1 for stream in sorted(learned.maps) if stream > 0]
+    for said, found, done in slopes(recording, position, learned, target, run):
+        ratio = (found / said)[layers]
+        known = ratio[np.isfinite(ratio)]
+        near = int(((known > 0.5) & (known < 2)).sum())
+        yield Figure(
+            lens="logit-lens",
+            title=title,
+            kind="bars",
+            axes=(Axis("layer", tuple(map(str, layers)), start=layers[0]),),
+            values=ratio.astype(np.float32),
+            unit="model ÷ lens",
+            extra={
+                "mode": focus.mode,
+                "position": position,
+                "target_id": target,
+                "target": subject.label(target),
+                "lens": learned.kind,
+                "translator": learned.model,
+                "said": said[layers],
+                "measured": found[layers],
+                "beside": tuple(
+                    f"lens {one:.3g}, model {other:.3g}"
+                    for one, other in zip(said[layers], found[layers], strict=True)
+                ),
+                "caption": (
+                    f"of ‹{subject.label(target)}›: the sign agrees after {int((known > 0).sum())} "
+                    f"of {len(known)} layers, the size within a factor of 2 after {near}",
+                ),
+                **progress(done, len(layers)),
+            },
+        )
 
 
 def _through(
@@ -341,15 +402,17 @@ LENS = Lens(
     ahead=ahead,
     needs=("readout",),
     options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),
-    modes=("top", "target", "kl", "layer", "lenses"),
-    unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS),
+    modes=("top", "target", "kl", "layer", "lenses", "slope"),
+    unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \
 norm and the unembedding, as the last one is. A row is a layer, a column a token, a word the most \
 probable next token at that depth, and the colour its probability. Where the last row's word first \
 appears and stays is where the answer is formed. The mode `target` shows the probability of one \
 token in every layer instead, `kl` how far the model's own prediction is from each, `layer` lists \
-what the model would say after one layer at one token, and `lenses` puts the lenses side by side.
+what the model would say after one layer at one token, `lenses` puts the lenses side by side, and \
+`slope` steps along a learned lens's direction of a token and compares what the model does with \
+what the lens says.
 
 Early rows often read like noise or like the token itself: the middle of the network does not \
 always speak the language of its output. A word that appears late is not proof that nothing was \

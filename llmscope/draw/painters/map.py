@@ -24,8 +24,8 @@ KINDS = {
 }
 """The letter for each kind of layer; M as in Mamba."""
 LENS_MARKS = {
-    "unmapped": ("*", "* as the logit lens"),
-    "doubtful": ("!", "! no better on held-out text"),
+    "unmapped": ("*", "* logit lens"),
+    "doubtful": ("!", "! no better held out"),
 }
 """By the name in `extra`: the mark of a row of a learned lens, and its legend."""
 

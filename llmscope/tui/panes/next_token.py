@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -18,6 +18,8 @@ from llmscope.tui.state.view_state import ViewState
 
 LAYER_VIEW = "layer"
 """The view of what the model would say after the cursor's layer."""
+SLOPE_VIEW = "slope"
+"""The view of what the model does with a learned lens's direction, against the lens."""
 SHORT = {"temperature": "T", "top-k": "k", "top-p": "p", "min-p": "min-p"}
 
 
@@ -42,7 +44,9 @@ class NextTokenPane(FigurePane):
     usage: ClassVar[str] = """\
 Up and down choose a candidate: the map's view of the target then asks about it. {pin-target} \
 keeps it wherever the cursor goes. {map-view} changes to the logit lens at the cursor: what the \
-model would say if it stopped after that layer. {go-to} goes to a layer by number and shows that.
+model would say if it stopped after that layer; with a learned lens ({lens}) also to what the \
+model does with the lens's direction, against what the lens says. {go-to} goes to a layer by \
+number and shows that.
 
 {write-token} writes a token after the prompt and {write-on} goes on; {sampler} sets how it is \
 drawn. At temperature 0 that is the first candidate; above, the pane shows the distribution that \
@@ -51,12 +55,16 @@ is drawn from, its settings in the title (T, k, p, min-p), and dims what is neve
 Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min-p: Nguyen et al. \
 2024, "Turning Up the Heat"."""
     row: ClassVar[str] = "candidate"
-    views: ClassVar[tuple[str, ...]] = ("next", LAYER_VIEW)
+    views: ClassVar[tuple[str, ...]] = ("next", LAYER_VIEW, SLOPE_VIEW)
     view_words: ClassVar[Mapping[str, str]] = {
         "next": "of the model, final prediction",
         LAYER_VIEW: (
             "at the cursor's layer, what it knows at a layer, top-k of the logit lens, prediction "
             "after a layer, early exit"
+        ),
+        SLOPE_VIEW: (
+            "the lens against the model, check the lens, finite difference of the lens, slope, "
+            "verify the Jacobian lens"
         ),
     }
     changes: ClassVar[bool] = False  # the figure always shows both values
@@ -64,7 +72,7 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
         """Return its lens, which has no modes, and the logit lens at one layer."""
-        return {"next-token": ("",), "logit-lens": ("layer",)}
+        return {"next-token": ("",), "logit-lens": (LAYER_VIEW, SLOPE_VIEW)}
 
     @property
     def apart(self) -> bool:
@@ -75,7 +83,11 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         """Return the want for the candidates after the cursor's token, or after its layer."""
         target = state.target if state.target_pinned else None
         focus = Focus(position=state.requested_position, target=target, top_k=self.rows)
-        if state.view_of(self.key, self.views) == LAYER_VIEW:
+        view = state.view_of(self.key, self.views)
+        if view == SLOPE_VIEW and state.translator is not None:
+            checked = replace(Focus(mode=view), position=focus.position, target=target)
+            return Want(self.key, "logit-lens", TRANSLATOR.set(checked, state.translator))
+        if view == LAYER_VIEW:
             return Want(
                 *(self.key, "logit-lens"),
                 TRANSLATOR.set(
@@ -88,6 +100,14 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
             for option, value in zip(SAMPLER, values, strict=True):
                 focus = option.set(focus, value)
         return Want(self.key, "next-token", focus)
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views; the check of a lens needs one."""
+        return [
+            at
+            for at, view in enumerate(self.views)
+            if view != SLOPE_VIEW or state.translator is not None
+        ]
 
     def heading(self, shown: Shown) -> str:
         """Return the title: the token before the candidates, and the sampler settings."""

@@ -1,0 +1,100 @@
+"""What a learned lens says a direction does, against what the model does with it on this prompt.
+
+For a token with unembedding w, a lens with the linear part M and the stream x at position t:
+
+    direction    u = Mᵀ w / ‖Mᵀ w‖
+    lens         w · M u = ‖Mᵀ w‖
+    model        Σ_{t'≥t} w · (last_{t'}(x + ε u) − last_{t'}(x − ε u)) / 2ε
+
+A Jacobian lens is a mean over prompts and positions of what the second line measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.edits import Vector
+from llmscope.learned.lens import LearnedLens
+from llmscope.models.module_calls import ended_at, hidden_output
+from llmscope.record.analysis.logit_lens import stream_after
+from llmscope.record.capture.extra_passes import Passes
+from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Change, Job, attached
+from llmscope.record.interventions.vectors import vector_of
+
+STEP = 0.01
+"""Length of a step as a share of the stream's norm. In half precision rounding needs more."""
+STEP_OF_HALF = 0.1
+TOKENS, TOKENS_ELSEWHERE = {"cpu": 1024}, 8192
+"""Most tokens of a batch of passes."""
+
+Doubles = NDArray[np.float64]
+
+
+def slopes(
+    recording: Recording, position: int, lens: LearnedLens, token: int, run: Passes
+) -> Iterator[tuple[Doubles, Doubles, int]]:
+    """Yield both slopes for each layer of the lens, and how many layers are done.
+
+    Args:
+        recording: an unedited recording.
+        position: the token whose stream is moved.
+        lens: the lens; only its maps of outputs of layers are measured.
+        token: the token whose unembedding it is about.
+        run: runs the passes.
+
+    Yields:
+        The lens's and the model's slope, in logits before the final norm per unit of length;
+        NaN for layers not measured. [layer] twice
+
+    Raises:
+        ScopeError: the model's unembedding cannot be read.
+    """
+    subject = recording.subject
+    weights = vector_of(subject, Vector("token", f"id:{token}"), 0, _no_prompt).float()
+    streams = [stream for stream in sorted(lens.maps) if stream > 0]
+    said = np.full(recording.layers, np.nan)
+    done = np.full(recording.layers, np.nan)
+    jobs: list[tuple[int, Job, float]] = []
+    share = STEP if subject.dtype in (torch.float32, torch.float64) else STEP_OF_HALF
+    for stream in streams:
+        own = lens.map_at(stream, subject.device)
+        assert own is not None
+        direction = own.back(weights)
+        length = float(direction.norm())
+        said[stream - 1] = length
+        size = share * float(stream_after(recording, stream, position).float().norm())
+        for sign in (1, -1):
+            added = direction / max(length, 1e-30) * (sign * size)
+            change = Change("stream", stream, range(position, position + 1), added=added)
+            jobs.append((stream, (change,), sign / (2 * size)))
+    room = TOKENS.get(subject.device.type, TOKENS_ELSEWHERE)
+    most = max(2, room // len(recording) // 2 * 2)
+    for start in range(0, len(jobs), most):
+        some = jobs[start : start + most]
+        ends = _moved(recording, position, [job for _, job, _ in some], run)
+        values = (ends @ weights.to(ends.device)).cpu().double()  # [job]
+        for (stream, _, factor), value in zip(some, values.tolist(), strict=True):
+            before = done[stream - 1]
+            done[stream - 1] = value * factor + (0.0 if np.isnan(before) else before)
+        yield said.copy(), done.copy(), (start + len(some)) // 2
+
+
+@torch.no_grad()
+def _moved(recording: Recording, position: int, jobs: Sequence[Job], run: Passes) -> Tensor:
+    """Return the sum of the last stream over the tokens from a position on. [job, width]"""
+    anatomy = recording.subject.anatomy
+    with attached(anatomy, (), jobs=jobs), ended_at(anatomy.layers[-1].module) as caught:
+        run([recording.prompt.ids] * len(jobs), last=0)
+    last = hidden_output(caught[0])
+    whole = last.reshape(len(jobs), -1, last.shape[-1])
+    return whole[:, position:].float().sum(1)
+
+
+def _no_prompt(_: str) -> Recording:
+    raise AssertionError("a token's direction needs no prompt")
