@@ -27,8 +27,8 @@ VECTOR  FILE.safetensors, or FILE.safetensors:NAME of a file with several;
 TOKEN   " Paris" or id:464. The parts of the stream along the directions of two tokens, as of
         `jlens`, are exchanged; what is orthogonal to both stays.
 
-The learned lens is the one of --translator FILE|FOLDER|ORG/NAME:PATH, or scope.translator in
-Python; without it, the Jacobian lens that is known for the model.
+The learned lens is that of `llmscope snapshot --translator`, or scope.translator in Python; if
+none is given, the Jacobian lens that is known for the model.
 Words are parted by blanks. A text or a path with blanks, quotes or backslashes stands in quotes."""
 
 EXAMPLES = (

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from llmscope.edits import EXAMPLES, GRAMMAR
@@ -129,15 +129,19 @@ def test_the_learned_lens_of_edits_is_the_translator(sort, lens, tmp_path):
     plain = record(*ASK[:2], "--lens", "logit-lens", "--translator", lens[0][0])
     assert looked["figures"][0]["title"] == plain["figures"][0]["title"]
     assert looked["figures"][0]["values"] != plain["figures"][0]["values"]
-    prompts = tmp_path / "prompts.txt"
-    prompts.write_text("CABACB\n")
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "CABACB"}\n')
     out = tmp_path / "out"
     words = ("--prompts", prompts, "--out", out, *NEXT, *edit, "--translator", lens[1][0])
     done = run("snapshot", *words)
     assert done.exit_code == 0, done.stderr
-    (shard,) = out.glob("*.jsonl*")
-    (line,) = shard.read_text().splitlines()
-    near(json.loads(line), steered(sort, 2.5 * lens[1][1].T @ row))
+    (file,) = out.glob("*.safetensors")
+    ids, scores = (
+        next(value for name, value in load_file(file).items() if name.endswith(f"next-token.{end}"))
+        for end in ("ids", "logits")
+    )
+    own = steered(sort, 2.5 * lens[1][1].T @ row)
+    assert scores.numpy() == pytest.approx(own[ids.long()].numpy(), rel=1e-4)
 
 
 def test_a_translator_needs_a_lens_or_an_edit_that_uses_it(lens):

@@ -12,7 +12,7 @@ from llmscope.models.variants import Variants
 from llmscope.record.change_hooks import Change, Swap
 from llmscope.record.derive import tensors
 from tests.families import small_model
-from tests.record.by_hand import A, Plain, plus
+from tests.record.by_hand import A, Plain, plus, times
 from tests.record.interventions.test_edited import ALL, EACH, HYBRID, WHERES, holds, near, scope_for
 from tests.record.test_edited_errors import worded
 
@@ -334,3 +334,27 @@ def test_they_last_in_every_pass_of_the_model(dtype):
     for edit in ("swap 1 id:17 id:5 @-1", "steer 1 jlens id:17 4 @3.."):
         with pytest.raises(ScopeError, match="depends on the prompt"), scope.editing([edit]):
             pass
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "granite"])
+@pytest.mark.parametrize("edit", ["swap 0 id:17 id:5", "steer 0 jlens id:17 -2 @3.."])
+def test_lenses_tell_of_the_pass_with_a_swap(made, family, edit):
+    scope, plain, lens = made(family)
+    recording = scope.record(A, edits=[edit])
+    own = tensors.logits(recording, 12, 13)[0]
+    for mode in ("parts", "heads", "layers", "neurons"):
+        figure = scope.look("attribution", target=31, mode=mode, layer=1)
+        assert figure.verdict.status == "verified", figure.verdict
+        assert figure.extra["sum"] == pytest.approx(figure.extra["logit"], rel=1e-4, abs=1e-4)
+    figure = scope.look("attribution", target=31, top_k=99)
+    assert "edit" in figure.extra["kinds"]
+    figure = scope.look("logit-lens", mode="target", target=31)
+    assert figure.values[-1, -1] == pytest.approx(float(own.softmax(-1)[31]), rel=1e-4, abs=1e-6)
+    # Passes of a sweep are edited as well: without head 1.2, by hand.
+    a, b = (direction(plain, lens, 1, token) for token in (17, 5))
+    alter = exchanged(ALL, a, b) if edit.startswith("swap") else plus(slice(3, 13), -2 * a.float())
+    without = plain.run(A, ("stream", 1, alter), ("heads", 1, times(ALL, plain.head(2), 0.0)))[-1]
+    figure = scope.look("ablation", mode="heads", target=31)
+    assert figure.verdict.status == "verified"
+    change = float(without[31] - own[31])
+    assert figure.values[1, 2] == pytest.approx(change, rel=1e-3, abs=1e-4)
