@@ -11,14 +11,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import DynamicCache
 
 from llmscope.edits import EVERYWHERE, Edit, Vector
 from llmscope.errors import ScopeError
-from llmscope.learned.lens import LearnedLens
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
@@ -33,6 +32,9 @@ from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
+
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
 
 ANY_LENGTH = 1 << 40
 """More rows than any pass has."""

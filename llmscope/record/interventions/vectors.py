@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,9 +17,6 @@ from torch import Tensor
 from llmscope.edits import Vector
 from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
-from llmscope.learned.catalog import lens_for
-from llmscope.learned.lens import LearnedLens
-from llmscope.learned.reader import FORMS
 from llmscope.models.anatomy import NO_READOUT
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.target import target_id
@@ -26,6 +24,9 @@ from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Swap
 from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
 
 CONDITION = 100.0
 """The largest condition number of two directions that can be swapped: rounding in float32 grows
@@ -86,8 +87,11 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     """Return the learned lens that edits of a model use: its own, its origin's, or the known one.
 
     Raises:
-        ScopeError: there is none, it cannot be read, or it does not fit the model.
+        ScopeError: no lens is known, it cannot be read, or it does not fit the model.
     """
+    from llmscope.learned.catalog import lens_for
+    from llmscope.learned.reader import FORMS
+
     given = subject.translator
     if given is None and subject.origin is not None:
         given = subject.origin.translator

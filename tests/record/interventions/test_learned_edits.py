@@ -159,7 +159,7 @@ def test_other_lenses_are_used_from_the_next_recording_on(tmp_path):
     scope, plain = scope_for(small_model("llama")), Plain("llama")
     lenses = lens_of(seed=1), lens_of("tuned", (0, 1, 2), seed=2)
 
-    def check(lens, *edits):
+    def check(lens):
         a, b = (direction(plain, lens, 2, token) for token in (17, 5))
         holds(scope, plain.run(A, ("stream", 2, plus(ALL, 2 * a.float()))), "steer 1 jlens id:17 2")
         holds(scope, plain.run(A, ("stream", 2, exchanged(ALL, a, b))), "swap 1 id:17 id:5")
