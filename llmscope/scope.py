@@ -262,6 +262,23 @@ class Scope:
         return self.subject.adapter
 
     @property
+    def translator(self) -> Any:
+        """The learned lens of edits with `jlens` or `swap`, for the base and its adapters.
+
+        A lens, its path, or its name: `jacobian`, `tuned`, `org/name:path`. None: the Jacobian lens
+        that is known for the model. It is read when an edit needs it.
+
+        Raises:
+            TypeError, ValueError: it is set to something else.
+        """
+        return self._base.translator
+
+    @translator.setter
+    def translator(self, value: Any) -> None:
+        given = None if value is None else arguments.lens("translator", value)
+        self._base.translator = given
+
+    @property
     def subject(self) -> LoadedModel:
         """The loaded model in use: the base, or with an adapter on."""
         return self._bench.subject

@@ -27,8 +27,8 @@ from llmscope.edits.files import tensor_name
 from llmscope.edits.parse import split
 from llmscope.errors import ScopeError
 
-WORDS = ["", "-", "--", "@3", "@", "token", "embed", "from", "B", "id:3", "4", "-1.5", "#", "🙂"]
-QUOTED = ["a b", "'", '"', "\\", "\n", " Paris", "it's", 'say "x"', "a\\"]
+WORDS = ["", "-", "--", "@3", "@", "token", "jlens", "embed", "from", "B", "id:3", "4", "-1.5"]
+QUOTED = ["#", "🙂", "a b", "'", '"', "\\", "\n", " Paris", "it's", 'say "x"', "a\\"]
 TRICKY = st.sampled_from([*WORDS, *QUOTED, "x.safetensors", "x.safetensors:y"])
 TEXTS = st.text(max_size=12) | TRICKY
 LAYERS = st.integers(-99, 99)
@@ -50,6 +50,7 @@ NAMES = st.text(max_size=8).filter(lambda name: ".safetensors:" not in name)
 VECTORS = st.one_of(
     st.builds(lambda path, name: Vector("file", f"{path}.safetensors", name), TEXTS, NAMES),
     st.builds(lambda text: Vector("token", text), TEXTS),
+    st.builds(lambda text: Vector("jlens", text), TEXTS),
     st.builds(lambda one, other: Vector("prompts", one, other), TEXTS, TEXTS),
 )
 
@@ -61,6 +62,9 @@ def edits(draw):
         layer = draw(st.none() | LAYERS)
         vector, factor = draw(VECTORS), draw(NUMBERS)
         return Edit(action, "stream", layer, factor=factor, vector=vector, where=where)
+    if action == "swap":
+        layer, tokens = draw(st.none() | LAYERS), (draw(TEXTS), draw(TEXTS))
+        return Edit(action, "stream", layer, tokens=tokens, where=where)
     if action == "freeze":
         norm = draw(st.sampled_from(["attention", "mlp", "final"]))
         return Edit(
@@ -79,6 +83,12 @@ def edits(draw):
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("token", "-")))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("token", "-"), where=Where(3, 3)))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "token", "b")))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("jlens", "-")))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("jlens", "-"), where=Where(3, 3)))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "jlens", "b")))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "jlens", "4")))
+@example(Edit("swap", "stream", None, tokens=("@3", "@4"), where=Where(5, 5)))
+@example(Edit("swap", "stream", 1, tokens=("-", "jlens")))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "token", "4")))
 @example(
     Edit("steer", "stream", 1, factor=4.0, vector=Vector("file", "a.safetensors:b.safetensors"))
@@ -144,6 +154,33 @@ def test_what_is_written_reads_as_the_same_edit(edit):
                 vector=Vector("prompts", "I love it", "I hate it"),
             ),
         ),
+        (
+            'steer 6 jlens " Rome" 4',
+            Edit("steer", "stream", 6, factor=4.0, vector=Vector("jlens", " Rome")),
+        ),
+        (
+            "steer 6 jlens - 4 @3..",
+            Edit(
+                *("steer", "stream", 6),
+                factor=4.0,
+                vector=Vector("jlens", "-"),
+                where=Where(3),
+            ),
+        ),
+        (
+            "steer 6 jlens - b 4 @3..",
+            Edit(
+                *("steer", "stream", 6),
+                factor=4.0,
+                vector=Vector("prompts", "jlens", "b"),
+                where=Where(3),
+            ),
+        ),
+        (
+            "swap 6 ' Paris' id:464 @-1",
+            Edit("swap", "stream", 6, tokens=(" Paris", "id:464"), where=Where(-1, -1)),
+        ),
+        ("swap embed @3 @4", Edit("swap", "stream", None, tokens=("@3", "@4"))),
         ("freeze norm 5.attention", Edit("freeze", "norm", 5, norm="attention")),
         ("freeze norm -1.mlp @3", Edit("freeze", "norm", -1, norm="mlp", where=Where(3, 3))),
         ("freeze norm final", Edit("freeze", "norm", None, norm="final")),
@@ -162,7 +199,7 @@ def test_what_a_person_writes(text, edit):
         (
             "remove head 5.3",
             "no edit is called 'remove'",
-            "zero, mean, scale, patch, steer, freeze",
+            "zero, mean, scale, patch, steer, swap, freeze",
         ),
         ("zero", "what is changed (head, neuron", "zero PART [@WHERE]"),
         ("zero haed 5.3", "called 'haed'", "head 5.3, neuron 5.120"),
@@ -207,6 +244,13 @@ def test_what_a_person_writes(text, edit):
         ("steer 5 token x", "the strength is missing", "STRENGTH"),
         ("steer 5 a - ", "the other prompt is missing", "VECTOR"),
         ("steer 5 a - b much", "the strength is 'much'", "0.5"),
+        ("steer 5 jlens", "the token is missing", "VECTOR"),
+        ("steer 5 jlens x", "the strength is missing", "STRENGTH"),
+        ("swap", "the layer is missing", "swap LAYER TOKEN TOKEN"),
+        ("swap five a b", "the layer is 'five'", "embed"),
+        ("swap 5", "the first token is missing", "swap LAYER TOKEN TOKEN"),
+        ("swap 5 a", "the second token is missing", "swap LAYER TOKEN TOKEN"),
+        ("swap 5 a b 4", "'4' is more than belongs there", "[@WHERE]"),
         ("freeze", "only a norm", "freeze norm"),
         ("freeze mlp 5", "only a norm", "freeze norm"),
         ("freeze norm", "which norm is missing", "freeze norm"),
@@ -288,6 +332,13 @@ def test_a_strength_is_turned_and_may_be_idle():
 )
 def test_numbers_are_short_and_exact(value, written):
     assert str(Edit("scale", "mlp", 7, factor=value)) == f"scale mlp 7 {written}"
+
+
+def test_edits_know_whether_they_use_a_learned_lens():
+    using = [text for text in EXAMPLES if parse(text).uses_lens]
+    assert using == ['steer 6 jlens " Rome" 4', 'swap 6 " Paris" " Rome" @-1']
+    swap = parse(using[1])
+    assert (swap.turnable, swap.idle) == (False, False)
 
 
 def test_the_grammar_for_people_has_every_edit_and_true_examples():

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from llmscope.edits.grammar import TOKENS
 from llmscope.errors import ScopeError
 
-Action = Literal["zero", "mean", "scale", "patch", "steer", "freeze", "own"]
+Action = Literal["zero", "mean", "scale", "patch", "steer", "swap", "freeze", "own"]
 Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm"]
 
 FILE = ".safetensors"
@@ -87,18 +87,19 @@ class Vector:
 
     Attributes:
         kind: `file`: a tensor of a safetensors file; `token`: the unembedding of a token;
-            `prompts`: the stream after the last token of one prompt minus that of another.
+            `jlens`: the direction that a learned lens reads as a token; `prompts`: the stream
+            after the last token of one prompt minus that of another.
         text: the path; the token's text or `id:N`; or the first prompt.
         other: the tensor's name if the file holds several, or the second prompt.
     """
 
-    kind: Literal["file", "token", "prompts"]
+    kind: Literal["file", "token", "jlens", "prompts"]
     text: str
     other: str = ""
 
     def __str__(self) -> str:
-        if self.kind == "token":
-            return f"token {shlex.quote(self.text)}"
+        if self.kind in ("token", "jlens"):
+            return f"{self.kind} {shlex.quote(self.text)}"
         if self.kind == "prompts":
             return f"{shlex.quote(self.text)} - {shlex.quote(self.other)}"
         # A path that itself contains `.safetensors:` is followed by an empty name.
@@ -130,6 +131,7 @@ class Edit:
         norm: `attention` or `mlp`, the reader of the norm, or `final`.
         factor: the factor of `scale`, or the strength of `steer`.
         vector: the vector of `steer`.
+        tokens: the two tokens of `swap`, each as its text or `id:N`; None for other actions.
         where: the tokens to change.
         source: the tokens of prompt B; None: the same ones.
         own: what an edit of the caller's own puts in place; only the action `own` has it, which
@@ -143,6 +145,7 @@ class Edit:
     norm: str = ""
     factor: float = 0.0
     vector: Vector | None = None
+    tokens: tuple[str, str] | None = None
     where: Where = EVERYWHERE
     source: Where | None = None
     own: Own | None = None
@@ -152,6 +155,8 @@ class Edit:
         words: list[str] = [self.action]
         if self.action == "steer":
             words += [self._layer, str(self.vector), number(self.factor)]
+        elif self.tokens is not None:
+            words += [self._layer, *map(shlex.quote, self.tokens)]
         elif self.part == "norm":
             words += ["norm", "final" if self.norm == "final" else f"{self.layer}.{self.norm}"]
         else:
@@ -171,6 +176,11 @@ class Edit:
     @property
     def _layer(self) -> str:
         return "embed" if self.layer is None else str(self.layer)
+
+    @property
+    def uses_lens(self) -> bool:
+        """Whether it depends on a learned lens."""
+        return self.action == "swap" or (self.vector is not None and self.vector.kind == "jlens")
 
     @property
     def turnable(self) -> bool:

@@ -10,6 +10,7 @@ patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
                                         the stream becomes that of prompt B
 steer LAYER VECTOR STRENGTH [@WHERE]    STRENGTH times a vector is added to the stream
+swap LAYER TOKEN TOKEN [@WHERE]         two tokens change places in the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 
 PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER
@@ -20,8 +21,14 @@ WHERE   tokens: 12, -1 (the last), 3..7 (7 included), 3.. and ..7; all of them i
 NORM    LAYER.attention or LAYER.mlp, named by what reads it, or final
 VECTOR  FILE.safetensors, or FILE.safetensors:NAME of a file with several;
         token " Paris", the unembedding of one token, or token id:464;
+        jlens " Paris", the direction that the learned lens reads as a token after that layer: the
+        transposed linear part of its map, times the unembedding;
         "one prompt" - "another", the stream after the last token of one less that of the other
+TOKEN   " Paris" or id:464. The parts of the stream along the directions of two tokens, as of
+        `jlens`, are exchanged; what is orthogonal to both stays.
 
+The learned lens is that of `llmscope snapshot --translator`, or scope.translator in Python; if
+none is given, the Jacobian lens that is known for the model.
 Words are parted by blanks. A text or a path with blanks, quotes or backslashes stands in quotes."""
 
 EXAMPLES = (
@@ -31,7 +38,9 @@ EXAMPLES = (
     "patch stream 9 @12 from B",
     'steer 6 token " Paris" 4',
     "steer 6 vectors.safetensors:joy -1.5 @3..",
+    'steer 6 jlens " Rome" 4',
     'steer 4 "I love it" - "I hate it" 2',
+    'swap 6 " Paris" " Rome" @-1',
     "freeze norm final",
 )
 
@@ -41,6 +50,7 @@ PATTERNS = {
     "scale": "scale PART FACTOR [@WHERE]",
     "patch": "patch PART|stream LAYER [@WHERE] from B [@WHERE]",
     "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
+    "swap": "swap LAYER TOKEN TOKEN [@WHERE]",
     "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
 }
 """The grammar of each edit on one line, by its first word."""
@@ -49,6 +59,6 @@ PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
 LAYERS = "a layer from 0, or from the end: -1 is the last"
 STREAMS = f"{LAYERS}; embed is before the first"
 TOKENS = "@12, @-1, @3..7, @3.. or @..7"
-VECTORS = 'FILE.safetensors, token " Paris" or "one prompt" - "another"'
+VECTORS = 'FILE.safetensors, token " Paris", jlens " Paris" or "one prompt" - "another"'
 NORM_NAMES = "5.attention, 5.mlp or final"
 NUMBERS = "a number such as 0.5 or -2"

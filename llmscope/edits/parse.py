@@ -162,7 +162,10 @@ def _part(words: _Words, action: Action) -> Edit:
         if part == name:
             return Edit(action, part, _integer(words.next("the layer"), "the layer"))
     if name == "stream":
-        raise _Unfit("a stream can be patched or steered, no more", grammar.PARTS)
+        raise _Unfit(
+            "a stream can be patched or steered, or two tokens swapped in it, no more",
+            grammar.PARTS,
+        )
     hint = f"{grammar.PARTS}; or stream 5" if action == "patch" else grammar.PARTS
     raise _Unfit(f"nothing that can be changed is called {_shown(name)}", hint)
 
@@ -196,10 +199,13 @@ def _steer(words: _Words, action: Action) -> Edit:
 def _vector(words: _Words) -> Vector:
     first = words.next("the vector")
     # `token - 4` is the token "-"; `token - b 4` is the prompt `token` minus the prompt `b`.
+    # So are `jlens - 4` and `jlens - b 4`.
     minus = words.ahead(3)
     is_token = len(minus) < 3 or minus[0] != "-" or minus[2].startswith("@")
-    if first == "token" and is_token:
+    if is_token and first == "token":
         return Vector("token", words.next("the token"))
+    if is_token and first == "jlens":
+        return Vector("jlens", words.next("the token"))
     if words.take("-"):
         return Vector("prompts", first, words.next("the other prompt"))
     path, named, name = first.rpartition(f"{FILE}:")
@@ -210,6 +216,12 @@ def _vector(words: _Words) -> Vector:
     else:
         raise _Unfit(f"no vector is called {_shown(first)}", grammar.VECTORS)
     return Vector("file", path, name)
+
+
+def _swap(words: _Words, action: Action) -> Edit:
+    layer = _stream(words)
+    tokens = words.next("the first token"), words.next("the second token")
+    return Edit(action, "stream", layer, tokens=tokens, where=words.where())
 
 
 def _freeze(words: _Words, action: Action) -> Edit:
@@ -233,5 +245,6 @@ _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "scale": _scale,
     "patch": _patch,
     "steer": _steer,
+    "swap": _swap,
     "freeze": _freeze,
 }

@@ -61,6 +61,8 @@ class LoadedModel:
         cache_of: returns the tensors of a recording by name; None until the model is probed.
         threads: the number of torch threads that its passes take; None: the program's.
         allow_pickle: whether pickled weights are allowed, also for files read later.
+        translator: the learned lens that edits name, or its path or name; None: that of `origin`,
+            or else the Jacobian lens that is known for the model.
     """
 
     spec: str
@@ -83,6 +85,7 @@ class LoadedModel:
     cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
     threads: int | None = None
     allow_pickle: bool = False
+    translator: Any = None
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(

@@ -112,10 +112,48 @@ class OwnFunction:
 
 
 @dataclass(frozen=True, eq=False)
+class Swap:
+    """Exchanges the coordinates of a stream along two directions.
+
+    With V = [a b], coordinates c = V⁺ h and σ the exchange of the two, the result is
+    h + V (σ(c) - c), which is h + (c_b - c_a) (a - b). What is orthogonal to both directions stays,
+    and a second swap undoes the first.
+
+    Attributes:
+        reads: the row of V⁺ of b minus that of a, whose product with h is c_b - c_a. [width]
+        adds: a - b. [width]
+        condition: the condition number of V; infinite for parallel directions.
+    """
+
+    reads: Tensor
+    adds: Tensor
+    condition: float
+
+    @classmethod
+    def of(cls, a: Tensor, b: Tensor) -> Swap:
+        """Return the swap of two finite directions that are not zero. [width]"""
+        both = torch.stack((a, b), dim=1).double().cpu()
+        sizes = torch.linalg.svdvals(both)
+        inverse = torch.linalg.pinv(both)
+        return cls(
+            (inverse[1] - inverse[0]).to(a.device, torch.float32),
+            (both[:, 0] - both[:, 1]).to(a.device, torch.float32),
+            float(sizes[0] / sizes[1]),
+        )
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        """Return the stream with the coordinates exchanged, in float32. `[..., row, width]`"""
+        exact = stream.to(torch.promote_types(stream.dtype, torch.float32))
+        # A sum of products, not a matrix product: an autocast around it must not round it.
+        gap = (exact * self.reads.to(exact)).sum(-1, keepdim=True)
+        return exact + gap * self.adds.to(exact)
+
+
+@dataclass(frozen=True, eq=False)
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added, frozen and function is set.
+    Exactly one of factor, values, added, swap, frozen and function is set.
 
     Attributes:
         site: which tensor.
@@ -126,6 +164,7 @@ class Change:
         factor: multiplies the columns.
         values: replace the columns, with one row for each row or one for all. [row, column]
         added: added to each row. [column]
+        swap: exchanges the coordinates of each row along two directions.
         frozen: the norm that keeps its scale.
         function: returns the values from those in their place. [row, column]
     """
@@ -137,6 +176,7 @@ class Change:
     factor: float | None = None
     values: Tensor | None = None
     added: Tensor | None = None
+    swap: Swap | None = None
     frozen: Frozen | None = None
     function: OwnFunction | None = None
 
@@ -167,6 +207,8 @@ class Change:
             part.mul_(self.factor) if self.factor else part.zero_()
         elif self.added is not None:
             part.add_(self.added.to(part))
+        elif self.swap is not None:
+            part.copy_(self.swap(part))
         elif self.values is not None:
             rows = self.values if len(self.values) == 1 else self.values[own]
             part.copy_(rows.to(part).expand_as(part))

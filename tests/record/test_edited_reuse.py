@@ -75,7 +75,7 @@ def written_in_place(monkeypatch):
 def edits_not_in_the_key(monkeypatch):
     """What was run for other edits is taken for that of these."""
 
-    def before(self, edits, other):
+    def before(self, edits, other, lens):
         latest = self._latest
         fits = latest is not None and len(latest.edits) == len(edits)
         return latest if fits and len(latest.changes) == len(edits) else None
@@ -88,9 +88,19 @@ def other_not_in_the_key(monkeypatch):
     monkeypatch.setattr(
         edited.EditedRecorder,
         "_before",
-        lambda self, edits, other: (
+        lambda self, edits, other, lens: (
             self._latest if self._latest and self._latest.edits == edits else None
         ),
+    )
+
+
+def lens_not_in_the_key(monkeypatch):
+    """What was run with another learned lens is taken for what is run with this one."""
+    before = edited.EditedRecorder._before
+    monkeypatch.setattr(
+        edited.EditedRecorder,
+        "_before",
+        lambda self, edits, other, lens: before(self, edits, other, self._lens),
     )
 
 
@@ -114,6 +124,7 @@ LEAKS = (
     written_in_place,
     edits_not_in_the_key,
     other_not_in_the_key,
+    lens_not_in_the_key,
     all_anchored,
     rows_never_compared,
 )

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
+from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.derive import row_stats, tensors
 from tests.record.walk import edited
@@ -75,12 +76,21 @@ class Person:
         self.other = list(self.ids)
         self.edits, self.off = [], []
         self.write_file()
+        self.fit_lens()
         self.old = []
         self.counts = dict.fromkeys(("ran", "reused", "edited", "cancelled", "refused"), 0)
 
     def write_file(self):
         generator = torch.Generator().manual_seed(self.chance.randrange(1 << 30))
         save_file({"v": torch.randn(self.width, generator=generator)}, self.file)
+
+    def fit_lens(self):
+        """Both scopes have another learned lens from now on."""
+        generator = torch.Generator().manual_seed(self.chance.randrange(1 << 30))
+        weights = {at: torch.randn(self.width, self.width, generator=generator) for at in (1, 2)}
+        maps = {at: AffineMap(0.2 * weight) for at, weight in weights.items()}
+        lens = LearnedLens("jacobian", maps, self.width, self.layers)
+        self.live.translator = self.reference.translator = lens
 
     def where(self):
         one, two = sorted(self.chance.randrange(self.longest // 2) for _ in range(2))
@@ -112,6 +122,8 @@ class Person:
                 f"patch stream {stream} @-1 from B @{one}",
                 f"steer {stream} token id:{chance.randrange(self.vocabulary)} 0.5 {where}",
                 f"steer {stream} {self.file} 0.3 {where}",
+                f"steer {stream} jlens id:{chance.randrange(self.vocabulary)} 0.2 {where}",
+                f"swap {stream} id:{one} id:{one + 1} {where}",
                 f"freeze norm {chance.choice(('final', '1.attention', '2.mlp'))} {where}",
             )
         )
@@ -122,7 +134,7 @@ class Person:
         deed = chance.choice(
             (
                 *("type", "type", "letter", "letter", "letter", "letter", "add", "switch", "turn"),
-                *("reorder", "B", "file", "mind", "mind", "mind", "look back"),
+                *("reorder", "B", "file", "lens", "mind", "mind", "mind", "look back"),
             )
         )
         if deed == "type":
@@ -141,6 +153,8 @@ class Person:
             self.other = edited(self.other, self.vocabulary, chance, self.longest)
         elif deed == "file":
             self.write_file()
+        elif deed == "lens":
+            self.fit_lens()
         elif deed == "mind":
             self.change_their_mind()
         elif deed == "look back" and self.old:

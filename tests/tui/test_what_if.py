@@ -115,7 +115,7 @@ async def test_an_edit_is_written_and_a_wrong_one_stays_in_the_line(opened: Open
         assert isinstance(app.screen, EditScreen)
         line = app.screen.query_one("#line")
         assert line.value == "zero layer 29"  # type: ignore[attr-defined]
-        assert "zero, mean, scale, patch, steer, freeze" in session.screen_text()
+        assert "zero, mean, scale, patch, steer, swap, freeze" in session.screen_text()
         await write(session, "zero hed 5.3")
         assert isinstance(app.screen, EditScreen)
         assert line.value == "zero hed 5.3"  # type: ignore[attr-defined]

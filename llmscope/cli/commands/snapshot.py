@@ -79,19 +79,19 @@ def snapshot(
         prompts = batch.check_batch(ctx, many, picture.out)
         _check_answer(texts, mode)
         check_screen(picture.workspace, picture.keys, names)
+        from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
         from llmscope.cli.options.lens_options import check_options, read_focus
 
-        check_options(declared, names, loading.allow_pickle)
+        edits = read_edits(edit, texts.versus_prompt)
+        of_edits = ("translator",) if any(one.uses_lens for one in edits) else ()
+        check_options(declared, names, loading.allow_pickle, of_edits)
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)
-        from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
-
-        edits = read_edits(edit, texts.versus_prompt)
         check_whatif(edits, texts.versus_prompt, change, names)
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
-        load = loading.loader(model)
+        load = loading.loader(model, translator=declared["translator"])
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
             check_models(model, loading.reward)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -79,13 +79,19 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
     return checked_focus(focus, LARGEST)
 
 
-def check_options(given: Mapping[str, Any], lenses: Sequence[str], allow_pickle: bool) -> None:
-    """Check values before a model is loaded, and that a lens has each option that was given.
+def check_options(
+    given: Mapping[str, Any],
+    lenses: Sequence[str],
+    allow_pickle: bool,
+    of_edits: Collection[str] = (),
+) -> None:
+    """Check values before a model is loaded, and that a lens or edit uses each that was given.
 
     Args:
         given: the values of the lenses' options, by name.
         lenses: the names of the lenses, or "screen".
         allow_pickle: whether pickles may be read.
+        of_edits: the names of the options that edits use.
 
     Raises:
         BadParameter: a value cannot work, or an option belongs to other lenses.
@@ -94,7 +100,7 @@ def check_options(given: Mapping[str, Any], lenses: Sequence[str], allow_pickle:
     for option in command_options():
         value = given[option.name]
         if value != option.default and found:
-            allowed = any(option in one.allowed for one in found)
+            allowed = option.name in of_edits or any(option in one.allowed for one in found)
             usage(allowed, "none of these lenses has it", option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None
         usage(wrong is None, wrong or "", option.flag)

@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loader:
-    """The model to load and how to load it; calling the object loads it."""
+    """The model to load and how to load it; calling the object loads it.
+
+    Attributes:
+        translator: the learned lens of edits; None: the one that is known for the model.
+    """
 
     model: str | None
     device: str = "auto"
@@ -25,6 +29,7 @@ class Loader:
     adapters: tuple[str, ...] = ()
     unverified: bool = False
     reward: str | None = None
+    translator: str | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -40,8 +45,8 @@ class Loader:
     def other(self, model: str) -> Loader:
         """Return a loader for another model with the same options.
 
-        Adapters, the reward model, and the trust in remote code and pickled weights belong to this
-        model: the user did not give them for the other.
+        Adapters, the reward model, the learned lens, and the trust in remote code and pickled
+        weights belong to this model: the user did not give them for the other.
         """
         from llmscope.models.spec import DEFAULT
 
@@ -52,6 +57,7 @@ class Loader:
             model=model,
             adapters=(),
             reward=None,
+            translator=None,
             trust_remote_code=False,
             allow_pickle=False,
         )
@@ -73,7 +79,7 @@ class Loader:
             from llmscope.scope import load  # imports what is needed of transformers
 
             freeze_for_good()  # no other code shares this process
-        return load(
+        scope = load(
             self.model,
             device=self.device,
             dtype=self.dtype,
@@ -85,3 +91,5 @@ class Loader:
             allow_pickle=self.allow_pickle,
             progress=progress,
         )
+        scope.translator = self.translator
+        return scope

@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import inputs_of
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Change, OwnFunction, Site, site_of
+from llmscope.record.change_hooks import Change, OwnFunction, Site, Swap, site_of
 from llmscope.record.derive.tensors import activations, head_outputs
 
 WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
@@ -38,6 +38,7 @@ class EditContext:
         base: the unedited pass.
         other: the pass of prompt B; None if no prompt B is set.
         steering: returns the vector of an edit that steers. [width]
+        swapping: returns the swap of an edit that swaps two tokens.
         frozen: returns the change that freezes the scale of an edit's norm.
         verdicts: how far to trust a capability in a layer.
     """
@@ -45,6 +46,7 @@ class EditContext:
     base: Recording
     other: Recording | None
     steering: Callable[[Edit], Tensor]
+    swapping: Callable[[Edit], Swap]
     frozen: Callable[[Edit, range], Change]
     verdicts: Callable[[str, int], Verdict]
 
@@ -115,6 +117,8 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
             return [_own(edit, whole, base)]
         if edit.action == "steer":
             return [replace(whole, added=edit.factor * grounds.steering(edit))]
+        if edit.action == "swap":
+            return [replace(whole, swap=grounds.swapping(edit))]
         return [replace(whole, values=_from_b(edit, rows, grounds, "stream", at))]
     assert edit.layer is not None
     layer = edit.layer

@@ -11,27 +11,30 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from transformers import DynamicCache
 
-from llmscope.edits import EVERYWHERE, Edit
+from llmscope.edits import EVERYWHERE, Edit, Vector
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
 from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
 from llmscope.record.capture.recording import Prompt, Recording, Segment
-from llmscope.record.change_hooks import Change, attached
+from llmscope.record.change_hooks import Change, Swap, attached
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
 from llmscope.record.interventions.compile import EditContext, anchored, changes_of
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
-from llmscope.record.interventions.vectors import vector_of
+from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
+
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
 
 ANY_LENGTH = 1 << 40
 """More rows than any pass has."""
@@ -53,6 +56,7 @@ class EditedRecorder:
         self._forms = Forms(self._subject.anatomy)
         self._latest: Recording | None = None
         self._from: tuple[int, ...] | None = None
+        self._lens: LearnedLens | None = None
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
         self._stands: dict[int, bool] = {}
@@ -85,7 +89,8 @@ class EditedRecorder:
             other = None
         # A tensor or function of the caller's own may have changed since.
         own = any(edit.own is not None for edit in edits)
-        before = None if fresh or own else self._before(edits, other)
+        lens = self._lens_of(edits)
+        before = None if fresh or own else self._before(edits, other, lens)
         if before is not None and before.base is base:
             return before
         with self._recorder.taps.interruptible(cancelled):
@@ -98,6 +103,7 @@ class EditedRecorder:
             made = replace(made, edits=edits, changes=changes, base=base, fresh=base.fresh)
             drop_logits(self._latest)
         self._latest, self._from = made, None if other is None else other.ids
+        self._lens = lens
         return made
 
     def lasting(self, edits: Sequence[Edit]) -> tuple[Change, ...]:
@@ -110,7 +116,8 @@ class EditedRecorder:
             if edit.where != EVERYWHERE or edit.action in ("mean", "patch", "freeze"):
                 raise ScopeError(
                     f"{edit}: it depends on the prompt",
-                    "record(prompt, edits=[…]); or zero, scale, steer or your own, of all tokens",
+                    "record(prompt, edits=[…]); or zero, scale, steer, swap or your own, of all "
+                    "tokens",
                 )
         base = self._recorder.run([probe(self._subject).ids], record=True)
         changes = changes_of(edits, self._grounds(base, None, fresh=True))
@@ -125,10 +132,25 @@ class EditedRecorder:
         self._others.clear()
         self._vectors.clear()
 
-    def _before(self, edits: tuple[Edit, ...], other: Prompt | None) -> Recording | None:
-        """Return the latest edited pass, if it has the same edits and prompt B."""
+    def _before(
+        self, edits: tuple[Edit, ...], other: Prompt | None, lens: LearnedLens | None
+    ) -> Recording | None:
+        """Return the latest edited pass, if it has the same edits, prompt B and learned lens."""
         latest, ids = self._latest, None if other is None else other.ids
-        return latest if latest and latest.edits == edits and self._from == ids else None
+        same = self._from == ids and self._lens is lens
+        return latest if latest and latest.edits == edits and same else None
+
+    def _lens_of(self, edits: Sequence[Edit]) -> LearnedLens | None:
+        """Return the learned lens that edits use; None if none does, or if it cannot be had.
+
+        Compiling the edits then reports why, with the edit.
+        """
+        if not any(edit.uses_lens for edit in edits):
+            return None
+        try:
+            return lens_of(self._subject)
+        except ScopeError:
+            return None
 
     def _extend(
         self,
@@ -283,6 +305,7 @@ class EditedRecorder:
             base=base,
             other=None if other is None else self.other(other, fresh=fresh),
             steering=self._steering,
+            swapping=self._swapping,
             frozen=lambda edit, rows: frozen(base, edit, rows),
             verdicts=self._verdicts,
         )
@@ -321,11 +344,21 @@ class EditedRecorder:
 
     def _steering(self, edit: Edit) -> Tensor:
         assert edit.vector is not None
+        return self._vector(edit.vector, 0 if edit.layer is None else edit.layer + 1)
+
+    def _swapping(self, edit: Edit) -> Swap:
+        assert edit.tokens is not None
         at = 0 if edit.layer is None else edit.layer + 1
-        key = (edit.vector, at if edit.vector.kind == "prompts" else None)
-        if key not in self._vectors or edit.vector.kind == "file":
+        directions = [self._vector(Vector("jlens", token), at) for token in edit.tokens]
+        return swap_of(self._subject, edit.tokens, directions)
+
+    def _vector(self, vector: Vector, at: int) -> Tensor:
+        """Return a vector for the stream after `at` layers, cached unless it is from a file."""
+        lens = lens_of(self._subject) if vector.kind == "jlens" else None
+        key = (vector, at if vector.kind in ("prompts", "jlens") else None, lens)
+        if key not in self._vectors or vector.kind == "file":
             _make_room(self._vectors)
-            self._vectors[key] = vector_of(self._subject, edit.vector, at, self._record_text)
+            self._vectors[key] = vector_of(self._subject, vector, at, self._record_text)
         return self._vectors[key]
 
     def _record_text(self, text: str) -> Recording:

@@ -1,9 +1,15 @@
-"""Steering vectors: from a file, of a token, or the difference of two prompts."""
+"""Steering vectors: from a file, of a token, or the difference of two prompts; and swaps.
+
+The direction of a token in a learned lens is Mᵀ u: M the linear part of the lens's map of a stream,
+u the token's row of the unembedding. Up to the final norm, the lens then reads the stream h as the
+token with the logit (Mᵀ u) · h.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,7 +22,15 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Swap
 from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
+
+CONDITION = 100.0
+"""The largest condition number of two directions that can be swapped: rounding in float32 grows
+with its square. Directions of one length have it at a cosine of 0.9998."""
 
 
 def vector_of(
@@ -27,22 +41,107 @@ def vector_of(
     Args:
         subject: the model.
         vector: what the user asked for.
-        at: the number of layers before the stream in which two prompts are compared.
+        at: the number of layers before the stream in which two prompts are compared, or which a
+            learned lens reads.
         record: records a text.
 
     Raises:
-        ScopeError: the file, token or prompt does not exist, or it does not fit the model.
+        ScopeError: the file, token or prompt does not exist, or it does not fit the model; or
+            there is no learned lens that reads the stream.
     """
     if vector.kind == "file":
         return _from_file(subject, vector)
     if vector.kind == "token":
         return _of_token(subject, vector.text)
+    if vector.kind == "jlens":
+        return _of_lens(subject, vector.text, at)
     ends = []
     for text in (vector.text, vector.other):
         rows = record(text).rows("stream", at)
         assert rows is not None
         ends.append(rows[-1].float())
     return ends[0] - ends[1]
+
+
+def swap_of(subject: LoadedModel, tokens: tuple[str, str], directions: list[Tensor]) -> Swap:
+    """Return the swap of two tokens along their directions.
+
+    Raises:
+        ScopeError: they are the same token, or their directions are too nearly parallel.
+    """
+    first, second = (
+        target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in tokens
+    )
+    if first == second:
+        raise ScopeError("it swaps a token with itself", "two tokens")
+    swap = Swap.of(*directions)
+    if not swap.condition <= CONDITION:
+        raise ScopeError(
+            "the directions of the two tokens are too nearly parallel to be told apart there",
+            "another layer, or other tokens",
+        )
+    return swap
+
+
+def lens_of(subject: LoadedModel) -> LearnedLens:
+    """Return the learned lens that edits of a model use: its own, its origin's, or the known one.
+
+    Raises:
+        ScopeError: no lens is known, it cannot be read, or it does not fit the model.
+    """
+    from llmscope.learned.catalog import lens_for
+    from llmscope.learned.reader import FORMS
+
+    given = subject.translator
+    if given is None and subject.origin is not None:
+        given = subject.origin.translator
+    choice = "--translator, or scope.translator in Python"
+    if given is None:
+        try:
+            found = lens_for("jacobian", subject)
+        except ScopeError as error:
+            raise ScopeError(error.message, f"{choice}: {FORMS}") from None
+    else:
+        found = lens_for(given, subject)
+    if isinstance(found, str):
+        raise ScopeError(found, f"another lens: {choice}")
+    return found
+
+
+def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:
+    """Return the direction of a token in the learned lens of a model, at a stream.
+
+    After the last layer the map is the identity, and the direction is the row of the unembedding.
+    """
+    lens, layers = lens_of(subject), len(subject.anatomy.layers)
+    row = _of_token(subject, text)
+    own = lens.map_at(at, subject.device)
+    if own is not None:
+        row = own.back(row)
+    elif at != layers:
+        where = f"after layer {at - 1}" if at else "before the first layer"
+        raise ScopeError(
+            f"the lens has no map of the stream {where}", f"a layer of {_mapped(lens, layers)}"
+        )
+    if not bool(row.isfinite().all()) or not bool(row.any()):
+        wrong = "zero" if bool(row.isfinite().all()) else "not finite"
+        raise ScopeError(
+            f"the direction of the token {display_text(text)!r} is {wrong} there",
+            "another layer, or another token",
+        )
+    return row
+
+
+def _mapped(lens: LearnedLens, layers: int) -> str:
+    """Return the layers after which a lens has a map, as in `embed, 0 to 4, 7`."""
+    runs: list[list[int]] = []
+    for layer in sorted({*(stream - 1 for stream in lens.maps if stream), layers - 1}):
+        if runs and layer == runs[-1][1] + 1:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer])
+    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    return ", ".join(["embed", *shown] if 0 in lens.maps else shown)
 
 
 def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:

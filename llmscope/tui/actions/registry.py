@@ -452,8 +452,8 @@ WHAT_IF = (
         "X",
         lambda host: edits.write(host),
         words="steer, steering, steering vector, activation steering, activation addition, "
-        "control vector, scale, freeze, clamp, new edit, edit the pass, hook, add edit, "
-        "add vector",
+        "control vector, j-lens, jacobian lens, swap tokens, scale, freeze, clamp, new edit, "
+        "edit the pass, hook, add edit, add vector",
     ),
     Action(
         "edit-toggle",

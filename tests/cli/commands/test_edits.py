@@ -9,10 +9,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from llmscope.edits import EXAMPLES, GRAMMAR
+from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.learned.writer import write_lens
 from llmscope.models.sources.builtin import home
 from tests.cli.running import failure, record, run
 from tests.models.chats import LLAMA2, chat_tokenizer
@@ -86,6 +88,72 @@ def test_steering_adds_so_much_of_a_token(sort):
     out = held["out"]
     stream = (out[0] if isinstance(out, tuple) else out)[0, -1] + 2.5 * sort.lm_head.weight[2]
     near(found, sort.lm_head(sort.transformer.ln_f(stream)))
+
+
+@pytest.fixture
+def lens(tmp_path):
+    """The files of two Jacobian lenses for the built-in model `sort`, and a map of each."""
+    made = []
+    for name in ("one", "other"):
+        weight = torch.randn(48, 48, generator=torch.Generator().manual_seed(len(made))) * 0.2
+        learned = LearnedLens("jacobian", {1: AffineMap(weight), 2: AffineMap(-weight)}, 48, 3, {})
+        path = tmp_path / f"{name}.safetensors"
+        write_lens(learned, path, torch.float32)
+        made.append((path, weight))
+    return made
+
+
+@torch.no_grad()
+def steered(sort, vector):
+    """The logits after the last token with a vector added to the stream after layer 0."""
+
+    def add(_, __, out):
+        return (out[0] + vector, *out[1:]) if isinstance(out, tuple) else out + vector
+
+    hook = sort.transformer.h[0].register_forward_hook(add)
+    found = sort(torch.tensor([IDS])).logits[0, -1]
+    hook.remove()
+    return found
+
+
+def test_the_learned_lens_of_edits_is_the_translator(sort, lens, tmp_path):
+    row = sort.lm_head.weight[2].detach()
+    edit = edited("steer 0 jlens C 2.5")
+    for path, weight in lens:
+        own = steered(sort, 2.5 * weight.T @ row)
+        found = record(*ASK, *edit, "--translator", path)
+        near(found, own)
+        assert found["edits"] == ["steer 0 jlens C 2.5"]
+    # It is the one that the logit lens reads through as well.
+    looked = record(*ASK[:2], "--lens", "logit-lens", *edit, "--translator", lens[0][0])
+    plain = record(*ASK[:2], "--lens", "logit-lens", "--translator", lens[0][0])
+    assert looked["figures"][0]["title"] == plain["figures"][0]["title"]
+    assert looked["figures"][0]["values"] != plain["figures"][0]["values"]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "CABACB"}\n')
+    out = tmp_path / "out"
+    words = ("--prompts", prompts, "--out", out, *NEXT, *edit, "--translator", lens[1][0])
+    done = run("snapshot", *words)
+    assert done.exit_code == 0, done.stderr
+    (file,) = out.glob("*.safetensors")
+    ids, scores = (
+        next(value for name, value in load_file(file).items() if name.endswith(f"next-token.{end}"))
+        for end in ("ids", "logits")
+    )
+    own = steered(sort, 2.5 * lens[1][1].T @ row)
+    assert scores.numpy() == pytest.approx(own[ids.long()].numpy(), rel=1e-4)
+
+
+def test_a_translator_needs_a_lens_or_an_edit_that_uses_it(lens):
+    words = ("--translator", lens[0][0])
+    for edit in ([], edited("zero mlp 0"), edited("steer 0 token C 1")):
+        told = failure("snapshot", *ASK, *words, *edit, code=2)
+        assert "none of these lenses has it" in told
+    for text in ("steer 0 jlens C 1", "swap 0 A C"):
+        told = failure("snapshot", *ASK, *edited(text))
+        assert f"error: {text}: no jacobian lens is known for" in told
+        assert "--translator" in told
+    record(*ASK, *words, *edited("swap 0 A C"))
 
 
 def test_a_patch_of_the_last_stream_gives_the_other_prompts_answer():

@@ -19,9 +19,7 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
 PANE = "edits"
-GRAMMAR = (
-    "zero, mean, scale, patch, steer, freeze · head 5.3, neuron 5.7, attention, mlp, layer 5 · @-1"
-)
+GRAMMAR = "zero, mean, scale, patch, steer, swap, freeze · head 5.3, neuron 5.7, mlp, layer 5 · @-1"
 """The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 

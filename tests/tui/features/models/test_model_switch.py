@@ -440,6 +440,7 @@ def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -
         adapters=("a",),
         unverified=True,
         reward="r",
+        translator="lens.pt",
     )
     other = first.other("gpt2")
     assert other == Loader("gpt2", "cpu", "bfloat16", 3, unverified=True)
