@@ -965,7 +965,10 @@ class Scope:
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
         info = model_info(self.subject, self._base, self.chat.words)
-        return replace(info, lenses=known_lenses(self.subject))
+        given = self.translator if isinstance(self.translator, str) else None
+        known = known_lenses(self.subject)
+        lenses = known if given is None or given in known else (given, *known)
+        return replace(info, lenses=lenses, translator=given)
 
 
 def _recording(name: str, value: Recording) -> Recording:

@@ -273,6 +273,8 @@ class Engine:
         if self._recording is not None and same and not scope.stale(self._recording):
             return self._recording
         scope.use(request.adapter)
+        if request.translator is not None:
+            scope.translator = request.translator
         begun = time.perf_counter()
         try:
             recording = self._run(scope, request, request.edits)

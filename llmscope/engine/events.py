@@ -102,6 +102,7 @@ class Request:
     need. `words` are two word lists that figures compare, as the user wrote them. `written` is the
     part of the text that a model generated; `draw` asks to sample the token that follows the text.
     `moment` is the prompt and the step of a run, as indices; None with a model or a snapshot.
+    `translator` is the learned lens that edits name; None is the one that the model has.
     """
 
     serial: int
@@ -117,6 +118,7 @@ class Request:
     written: Written | None = None
     draw: Sample | None = None
     moment: tuple[int, int] | None = None
+    translator: str | None = None
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -127,12 +129,18 @@ class Request:
     def own(self) -> tuple[object, ...]:
         """A key of the pass over the prompt itself; includes B only if an edit patches from it."""
         pass_ = (self.text, self.special_tokens, self.ids, self.written, self.adapter)
-        return (*pass_, self.moment, self.edits, self.versus_prompt if self.patches else None)
+        other = self.versus_prompt if self.patches else None
+        return (*pass_, self.moment, self.edits, other, self.translator if self.learned else None)
 
     @property
     def of_two(self) -> bool:
         """Whether the pass can be compared with another: the unedited one, or that of prompt B."""
         return bool(self.edits) or self.versus_prompt is not None
+
+    @property
+    def learned(self) -> bool:
+        """Whether an edit needs a learned lens."""
+        return any(parse(edit).uses_lens for edit in self.edits)
 
     @property
     def patches(self) -> bool:

@@ -584,6 +584,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             templated=templated,
             context=found.cut,
             edits=self.state.in_force,
+            translator=self.state.lens_of_edits,
             versus_prompt=self.state.versus_prompt,
             words=self.state.words,
             written=written,

@@ -34,6 +34,7 @@ def open_model(
     system: shared.System = None,
     edit: shared.Edits = None,
     versus_prompt: shared.VersusPrompt = None,
+    translator: shared.Translator = None,
     temperature: shared.Temperature = None,
     sample_top_k: shared.SampleTopK = None,
     top_p: shared.TopP = None,
@@ -88,7 +89,7 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     if given.context_file is not None:
         prompt = _marked(prompt, given.context_file)
     opening = LaunchOptions(
-        gather(ModelOptions, ctx.params).loader(given.model),
+        gather(ModelOptions, ctx.params).loader(given.model, translator=given.translator),
         prompt=prompt,
         special_tokens=not given.no_special_tokens,
         chat=given.chat,

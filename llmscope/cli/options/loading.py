@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from llmscope.errors import ScopeError
+
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
@@ -66,7 +68,7 @@ class Loader:
         """Load the model. Imports torch.
 
         Raises:
-            ScopeError: the model cannot be loaded.
+            ScopeError: the model cannot be loaded, or its lens cannot be read or does not fit.
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
@@ -91,5 +93,11 @@ class Loader:
             allow_pickle=self.allow_pickle,
             progress=progress,
         )
+        if self.translator is not None:
+            from llmscope.learned.catalog import lens_for
+
+            found = lens_for(self.translator, scope.subject, progress)
+            if isinstance(found, str):
+                raise ScopeError(found, "another --translator, or none")
         scope.translator = self.translator
         return scope

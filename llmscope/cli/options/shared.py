@@ -81,6 +81,14 @@ WordsA = Annotated[
     ),
 ]
 WordsB = Annotated[str | None, typer.Option(metavar="WORDS", help="And words of B.")]
+Translator = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LENS",
+        help="A learned lens to read through, Jacobian or tuned: a file, a folder or "
+        "org/name:path; `jacobian` or `tuned` for the one that is known for the model.",
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

@@ -100,11 +100,12 @@ class FigureStore:
         written: Written | None = None,
         draw: Sample | None = None,
         moment: tuple[int, int] | None = None,
+        translator: str | None = None,
     ) -> Request | None:
         """Return the request for these figures; None if the last request asked for the same.
 
         Args:
-            edits, versus_prompt, words, written, moment: see `Request`.
+            edits, versus_prompt, words, written, moment, translator: see `Request`.
             draw: a token to sample too, even if all figures are there already.
             context: the number of characters before the query, if a context is marked off.
             templated: the text holds its special tokens already, so that none are added.
@@ -121,6 +122,7 @@ class FigureStore:
             written=written,
             draw=draw,
             moment=moment,
+            translator=translator,
         )
         same = last is not None and last.prompt == request.prompt
         if (

@@ -266,6 +266,12 @@ class ViewState(EditList):
         known = () if self.info is None else self.info.lenses
         return tuple(dict.fromkeys((*known, *self.chosen_lenses)))
 
+    @property
+    def lens_of_edits(self) -> str | None:
+        """The learned lens that edits name: chosen last, or given; None: the model's own."""
+        given = None if self.info is None else self.info.translator
+        return self.chosen_lenses[-1] if self.chosen_lenses else given
+
     def with_next_lens(self) -> ViewState:
         """Return the state with the next learned lens; after the last one, the logit lens."""
         choices = (None, *self.lenses)

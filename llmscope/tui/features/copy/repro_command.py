@@ -95,6 +95,7 @@ class View:
         focus: the fields of `Focus` that the lens uses and that are not the default. A span or a
             pool is included if the figure covers only that part of a long prompt.
         cursor: layer and position, for a picture that marks them.
+        translator: the learned lens that edits name; None if no edit does, or it is the model's.
     """
 
     source: ModelSource
@@ -110,6 +111,7 @@ class View:
     words: tuple[str, str] | None
     focus: Mapping[str, Any]
     cursor: tuple[int, int]
+    translator: str | None = None
 
 
 def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
@@ -146,6 +148,7 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
             **_part(shown, chosen, focus),
         },
         cursor=(cursor[0], _place(shown, cursor[1])),
+        translator=request.translator if request.learned else None,
     )
 
 
@@ -177,6 +180,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
             name: value if isinstance(value, bool) else known[name].text(value)
             for name, value in view.focus.items()
         },
+        "translator": view.focus.get("translator", view.translator),
         "layer": layer,
         "position": position,
         "edit": view.edits,

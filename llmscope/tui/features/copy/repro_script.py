@@ -45,6 +45,8 @@ def script(view: View) -> str:
         ),
         f"prompt = {literal(view.prompt, before=len('prompt = '))}",
     ]
+    if view.translator is not None:
+        lines.append(f"scope.translator = {literal(view.translator)}")
     if view.other is not None:
         lines.append(f"other = {literal(view.other, before=len('other = '))}")
     lines.append(called("recording = scope.record", [Code("prompt")], recorded))
