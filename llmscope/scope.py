@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
     import torch
 
+    from llmscope.fitting.fit_jacobian import FitState
+    from llmscope.learned.lens import LearnedLens
     from llmscope.models.tokenizer.tokens import Encoded
 
 OneEdit = str | Edit | tuple[str, object]
@@ -733,6 +735,59 @@ class Scope:
             shard_size=arguments.integer("shard_size", shard_size, least=1),
             progress=progress,
         )
+
+    def fit_lens(
+        self,
+        prompts: Iterable[str],
+        kind: str = "jacobian",
+        *,
+        skip: int = 16,
+        length: int = 128,
+        held_out: int = 10,
+        max_prompts: int | None = None,
+        progress: Callable[[FitState], None] | None = None,
+        **more: Any,
+    ) -> LearnedLens:
+        """Fit a learned lens on texts, and measure it on those that are held out.
+
+        Pass the result to `look("logit-lens", translator=lens)`, or set `scope.translator` to it;
+        `llmscope.learned.writer.write_lens` writes it to a file.
+
+        Args:
+            prompts: texts; those of `skip + 1` tokens or fewer do not count.
+            kind: jacobian or tuned.
+            skip: the number of tokens at the beginning of a prompt that do not count.
+            length: prompts are cut after this many tokens.
+            held_out: one of this many prompts is held out; 0: none, and nothing is measured.
+            max_prompts: stop after this many; None: at the end.
+            progress: called after each prompt.
+            more: estimator, backwards, error, batch and checkpoint of a Jacobian lens, steps and
+                rate of a tuned one; see `JacobianFit` and `TunedFit` in `llmscope.fitting`.
+
+        Raises:
+            ScopeError: no prompt counts, or the model gives no gradients.
+            TypeError, ValueError: an argument is wrong.
+        """
+        from llmscope.fitting.corpus import CorpusRules
+        from llmscope.fitting.fit_jacobian import JacobianFit, fit_jacobian
+        from llmscope.fitting.fit_tuned import TunedFit, fit_tuned
+
+        if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
+            raise TypeError(f"prompts must be a list of texts, not {arguments.quoted(prompts)}")
+        rules = CorpusRules(
+            arguments.integer("skip", skip, least=0),
+            arguments.integer("length", length, least=2),
+            arguments.integer("held_out", held_out, least=0),
+        )
+        if max_prompts is not None:
+            max_prompts = arguments.integer("max_prompts", max_prompts, least=1)
+        texts = (arguments.text(f"prompts[{at}]", one) for at, one in enumerate(prompts))
+        told = arguments.function("progress", progress) or (lambda _: None)
+        if kind == "jacobian":
+            return fit_jacobian(self, texts, JacobianFit(rules, prompts=max_prompts, **more), told)
+        if kind == "tuned":
+            return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), told)
+        raise ValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
 
     @contextmanager
     def editing(self, edits: Sequence[OneEdit]) -> Iterator[Any]:
