@@ -162,7 +162,7 @@ def town():
 @pytest.fixture(scope="module")
 def each(town):
     """The Jacobian of layer 1 for each of many prompts. [prompt, width, width]"""
-    prompts = [one for one in corpus(town, TEXTS, RULES)]
+    prompts = list(corpus(town, TEXTS, RULES))
     found = [
         rows_of(town, one.ids, RULES.places(one.ids), [2], torch.eye(96), 32)[2] for one in prompts
     ]

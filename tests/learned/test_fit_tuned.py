@@ -1,0 +1,155 @@
+"""Fitted tuned lenses, and the measurement on held-out text, against sums by hand."""
+
+import pytest
+import torch
+
+import llmscope
+from llmscope.errors import ScopeError
+from llmscope.fitting import fit_tuned as module
+from llmscope.fitting.check import measure
+from llmscope.fitting.corpus import CorpusRules, corpus
+from llmscope.fitting.fit_tuned import TunedFit, differentiable_logits, fit_tuned
+from llmscope.learned.lens import AffineMap, LearnedLens
+from tests.learned.texts import TEXTS
+from tests.lenses.test_experts import scope_on
+
+RULES = CorpusRules(skip=2, length=40, held_out=5)
+
+
+@pytest.fixture(scope="module")
+def town():
+    with llmscope.load("builtin:town") as scope:
+        yield scope
+
+
+def by_hand(scope, prompts, stream, way):
+    """KL(model ‖ reading) in nats and agreement of each token, through plain transformers."""
+    model, kl, top1 = scope.model, [], []
+    for prompt in prompts:
+        with torch.no_grad():
+            whole = model(input_ids=torch.tensor([prompt.ids]), output_hidden_states=True)
+            if stream < len(model.model.layers):
+                hidden = whole.hidden_states[stream][0]
+                logits = model.lm_head(model.model.norm(way(hidden))).double()
+            else:
+                logits = whole.logits[0].double()
+        own = whole.logits[0].double()
+        for at in range(2, len(prompt.ids) - 1):
+            p, q = own[at].log_softmax(-1), logits[at].log_softmax(-1)
+            kl.append(float((p.exp() * (p - q)).sum()))
+            top1.append(bool(own[at].argmax() == logits[at].argmax()))
+    return torch.tensor(kl), torch.tensor(top1)
+
+
+def held_out(scope, count=4):
+    return [one for one in corpus(scope, TEXTS[:20], RULES) if one.held_out][:count]
+
+
+@pytest.mark.parametrize("kind", ["jacobian", "tuned"])
+def test_held_out_figures_are_the_means_of_each_token(town, kind):
+    generator = torch.Generator().manual_seed(2)
+    places = range(1, 6) if kind == "jacobian" else range(6)
+    maps = {
+        place: AffineMap(
+            torch.eye(96) * (kind == "jacobian") + torch.randn(96, 96, generator=generator) / 40,
+            None if kind == "jacobian" else torch.randn(96, generator=generator) / 10,
+            adds=kind == "tuned",
+        )
+        for place in places
+    }
+    lens, prompts = LearnedLens(kind, maps, 96, 6), held_out(town)
+    with town.unchanged():
+        found = measure(lens, town.recorder, prompts, RULES)
+    assert (found.prompts, found.tokens) == (4, sum(len(one.ids) - 3 for one in prompts))
+    for stream in (0, 2, 5, 6):
+        own = maps.get(stream, lambda hidden: hidden)
+        kl, top1 = by_hand(town, prompts, stream, own)
+        plain, plain_top1 = by_hand(town, prompts, stream, lambda hidden: hidden)
+        assert found.lens.kl[stream] == pytest.approx(float(kl.double().mean()), rel=1e-4, abs=1e-6)
+        assert found.lens.top1[stream] == pytest.approx(float(top1.double().mean()))
+        assert found.logit.kl[stream] == pytest.approx(float(plain.mean()), rel=1e-4, abs=1e-6)
+        assert found.logit.top1[stream] == pytest.approx(float(plain_top1.double().mean()))
+        worse = (plain - kl).double()
+        mean, error = found.logit.worse[stream]
+        assert mean == pytest.approx(float(worse.mean()), rel=1e-3, abs=1e-6)
+        assert error == pytest.approx(float(worse.std() / len(worse) ** 0.5), rel=1e-2, abs=1e-6)
+
+
+def test_the_baseline_of_a_jacobian_lens_has_the_matrices_of_other_layers(town):
+    maps = {place: AffineMap(torch.eye(96) * place) for place in range(1, 6)}
+    lens, prompts = LearnedLens("jacobian", maps, 96, 6), held_out(town, 2)
+    with town.unchanged():
+        found = measure(lens, town.recorder, prompts, RULES)
+    others = lens.shifted().maps
+    assert sorted(others) == sorted(maps)
+    assert all(others[place] is not maps[place] for place in maps)
+    kl, _ = by_hand(town, prompts, 3, others[3])
+    assert found.baseline.kl[3] == pytest.approx(float(kl.mean()), rel=1e-4)
+
+
+def test_the_baseline_of_a_tuned_lens_is_the_best_of_shuffled_pairs(town):
+    """No lens fitted on shuffled pairs gets below the mean of the model's distributions."""
+    prompts = held_out(town)
+    shuffled = fit_of(town)
+    with town.unchanged():
+        found = measure(shuffled, town.recorder, prompts, RULES)
+    assert len(set(found.baseline.kl[:6])) == 1
+    logs = []
+    for prompt in prompts:
+        with torch.no_grad():
+            logits = town.model(input_ids=torch.tensor([prompt.ids])).logits[0, 2:-1].double()
+        logs.append(logits.log_softmax(-1))
+    whole = torch.cat(logs)
+    mean = whole.exp().mean(0)
+    kl = (whole.exp() * (whole - mean.log())).sum(-1).mean()
+    assert found.baseline.kl[0] == pytest.approx(float(kl), rel=1e-4)
+
+
+def fit_of(town, **more):
+    return fit_tuned(town, TEXTS[:40], TunedFit(RULES, **more))
+
+
+def test_steps_lower_the_divergence_on_held_out_text(town):
+    before, after = (fit_of(town, steps=steps).held_out for steps in (0, 60))
+    for stream in range(6):
+        assert after.lens.kl[stream] < before.lens.kl[stream] < before.logit.kl[stream]
+        # Of 32 prompts: the embedding of a token tells little more than that there is a token.
+        assert not stream or not after.no_better(stream)
+    assert after.lens.kl[6] == 0
+    assert after.lens.top1[6] == 1
+
+
+def test_the_regression_finds_an_affine_map():
+    generator = torch.Generator().manual_seed(1)
+    weight, bias = torch.randn(8, 8, generator=generator), torch.randn(8, generator=generator)
+    sums = module._Regression(1, 8)
+    for _ in range(20):
+        x = torch.randn(30, 8, generator=generator)
+        sums.add(torch.stack([x, x + x @ weight.T + bias]))
+    found, offset = sums.solve()
+    assert torch.allclose(found[0], weight, atol=2e-2)  # the ridge pulls a little
+    assert torch.allclose(offset[0], bias, atol=2e-2)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma2", "granite", "opt"])
+def test_differentiable_logits_are_the_readouts(family):
+    readout = scope_on(family).subject.anatomy.readout
+    rows = torch.randn(5, 48, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        assert torch.allclose(differentiable_logits(readout, rows), readout(rows), atol=1e-6)
+    rows.requires_grad_()
+    differentiable_logits(readout, rows).square().sum().backward()
+    assert float(rows.grad.abs().sum()) > 0
+
+
+def test_a_fit_that_memory_cannot_hold_is_refused(town, monkeypatch):
+    monkeypatch.setattr(module, "available", lambda _: 1000)
+    with pytest.raises(ScopeError, match="and 0.0 GiB are free"):
+        fit_of(town)
+
+
+def test_nothing_of_the_model_is_changed(town):
+    before = {name: one.clone() for name, one in town.model.state_dict().items()}
+    fit_of(town, steps=3)
+    assert all(torch.equal(before[name], one) for name, one in town.model.state_dict().items())
+    assert all(one.grad is None for one in town.model.parameters())
