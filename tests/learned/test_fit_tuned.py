@@ -144,7 +144,7 @@ def test_differentiable_logits_are_the_readouts(family):
 
 def test_a_fit_that_memory_cannot_hold_is_refused(town, monkeypatch):
     monkeypatch.setattr(module, "available", lambda _: 1000)
-    with pytest.raises(ScopeError, match="and 0.0 GiB are free"):
+    with pytest.raises(ScopeError, match=r"and 0\.0 GiB are free"):
         fit_of(town)
 
 
