@@ -94,7 +94,7 @@ def main() -> None:
     """Print the table."""
     scope = llmscope.load("builtin:town")
     for (kind, name), depth in depths(scope, prompts(SEED, PROMPTS)).items():
-        print(f"{kind:6} {name:9} {depth.top1:.2f} {depth.top5:.2f} {depth.tokens}")  # noqa: T201
+        print(f"{kind:6} {name:9} {depth.top1:.2f} {depth.top5:.2f} {depth.tokens}")
 
 
 if __name__ == "__main__":

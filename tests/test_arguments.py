@@ -206,6 +206,7 @@ WRONG = [
     *(("attention", {"span": value}) for value in ((5, 3), (0,), 3, "03", (0, None), (2, 2))),
     *(("attention", {"mode": value}) for value in ("loud", 3, None, "\ud800")),
     *(("logit-lens", {"translator": value}) for value in (3, b"x")),
+    *(("logit-lens", {"second_translator": value}) for value in (3, b"x")),
     *(("neurons", {"neuron": value}) for value in (-(10**9), 10**9, "3")),
     *(("context", {"context": value}) for value in (-1, 2.5)),
     *(("patching", {"versus_prompt": value}) for value in (b"AB", [99], [True])),
@@ -284,6 +285,7 @@ def survives(call):
 
 small = st.integers(-4, 9)
 few = st.lists(st.integers(0, 5), max_size=3)
+lenses = st.sampled_from(["", "/", "nowhere", Path("nowhere"), "jacobian", "org/name:x.pt"])
 NEAR = {
     "metric": st.sampled_from([None, float, torch.max, lambda logits: logits[0] - logits[1]]),
     **dict.fromkeys(("layer", "head", "position", "target", "versus", "neuron", "context"), small),
@@ -292,7 +294,7 @@ NEAR = {
     **dict.fromkeys(("span", "cell"), st.tuples(small, small)),
     **dict.fromkeys(("answer", "versus_prompt"), few),
     "words": st.tuples(few, few),
-    "translator": st.sampled_from(["", "/", "nowhere", Path("nowhere")]),
+    **dict.fromkeys(("translator", "second_translator"), lenses),
     "change": st.booleans(),
 }
 LENSES = [(name, mode) for name in names() for mode in lens(name).modes or ("",)]

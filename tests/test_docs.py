@@ -18,6 +18,11 @@ PAGES = sorted(
     [*ROOT.glob("docs/**/*.md"), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
 )
 COMMANDS = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}  # type: ignore[attr-defined]
+COMMANDS |= {
+    f"{group} {name}": command
+    for group, whole in list(COMMANDS.items())
+    for name, command in getattr(whole, "commands", {}).items()
+}
 TOOLS = [*ROOT.glob("tests/*/run.py"), *ROOT.glob("tests/*/__main__.py")]
 OF_ALL = {"--help", "--version", "--install-completion", "--show-completion"}
 
@@ -53,7 +58,8 @@ def test_commands_and_their_options_exist(path: Path) -> None:
     wrong = []
     for words in called(path.read_text("utf-8")):
         first = words[0] if words else "open"
-        command = first if first in COMMANDS else "open"
+        command = " ".join(words[:2]) if " ".join(words[:2]) in COMMANDS else first
+        command = command if command in COMMANDS else "open"
         used = {word.partition("=")[0] for word in words if word.startswith("--")}
         wrong += [(words, flag) for flag in used if flag not in flags(command)]
     assert wrong == []

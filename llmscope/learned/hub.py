@@ -79,7 +79,7 @@ def fetched(name: str, progress: Progress | None = None) -> Path:
         progress: called with the progress; None reports nothing.
 
     Raises:
-        ScopeError: the name is none of the hub, or the hub has no such file or cannot be reached.
+        ScopeError: the name has another form, or the hub has no such file or cannot be reached.
     """
     from huggingface_hub import constants
 

@@ -24,7 +24,7 @@ def file_of(lens: LearnedLens, subject: LoadedModel) -> Path:
 
 
 def read(file: Path, streams: int) -> HeldOut | None:
-    """Return the measurements in a file; None if there are none that can be read."""
+    """Return the measurements in a file; None if it cannot be read."""
     try:
         return HeldOut.from_dict(json.loads(file.read_text(encoding="utf-8")), streams)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):

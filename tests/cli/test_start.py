@@ -155,7 +155,8 @@ def test_wrong_usage_is_exit_code_2():
 
 def test_a_model_alone_is_not_parsed(monkeypatch):
     monkeypatch.delenv("_LLMSCOPE_COMPLETE", raising=False)
-    assert set(COMMANDS) == {command.name for command in app.registered_commands}
+    there = (*app.registered_commands, *app.registered_groups)
+    assert set(COMMANDS) == {command.name for command in there}
     for words in ([], ["gpt2"], ["./folder"], ["org/name@main"]):
         assert is_plain(words), words
     for words in (["doctor"], ["--help"], [""], ["gpt2", "--prompt"], ["snapshot", "x"]):
