@@ -30,7 +30,7 @@ def matrices(count=2):
 
 
 def readouts(family, own=None):
-    """The logits that the model would give after each layer, mapped by `own`. [stream, row, token]"""
+    """The logits after each layer, its stream mapped by `own`. [stream, row, token]"""
     model = small_model(family)
     with torch.no_grad():
         whole = model(input_ids=torch.tensor([IDS]), output_hidden_states=True)

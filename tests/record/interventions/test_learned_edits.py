@@ -171,7 +171,7 @@ def test_other_lenses_are_used_from_the_next_recording_on(tmp_path):
         check(lens)
     path = tmp_path / "lens.safetensors"
     for lens in lenses:  # the file is read again
-        write_lens(lens, path, torch.float32)
+        write_lens(lens, path, "float32")
         scope.translator = path
         assert scope.translator == str(path)
         check(lens)
