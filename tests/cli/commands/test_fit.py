@@ -83,7 +83,8 @@ def test_shards_are_merged(prompts, tmp_path):
         assert torch.allclose(own.weight, other.maps[stream].weight, atol=1e-6)
 
 
-def test_what_check_measures_is_told_beside_the_lens_from_then_on(prompts, tmp_path):
+def test_what_check_measures_is_told_beside_the_lens_from_then_on(prompts, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLMSCOPE_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "lens.safetensors"
     fitted("jacobian", "--prompts", prompts, "--out", str(path), *CORPUS, "--held-out", "0")
     with llmscope.load("builtin:town") as scope:
