@@ -8,6 +8,7 @@ does not beat both at a layer says nothing there that it learned about that laye
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -87,11 +88,16 @@ class HeldOut:
         return cls(tokens, prompts, lens, logit, baseline, str(record["named"]))
 
     def no_better(self, stream: int) -> str:
-        """Return what the lens is no better than at a stream; empty if it beats both."""
+        """Return what the lens is no better than at a stream; empty if it beats both.
+
+        It beats another way if its KL is lower, and the share of right tokens is not lower, by
+        `SURE` standard errors.
+        """
         ways = (("the logit lens", self.logit), (self.named, self.baseline))
-        lost = [name for name, way in ways if not _above(*way.worse[stream])]
-        return " or ".join(lost)
+        return " or ".join(name for name, way in ways if not self._beats(way, stream))
 
-
-def _above(mean: float, error: float) -> bool:
-    return mean > SURE * error
+    def _beats(self, way: Readings, stream: int) -> bool:
+        mean, error = way.worse[stream]
+        own, other = self.lens.top1[stream], way.top1[stream]
+        spread = math.sqrt((own * (1 - own) + other * (1 - other)) / self.tokens)
+        return mean > SURE * error and other - own <= SURE * spread

@@ -621,3 +621,20 @@ class TestMisfit:
         assert "has a matrix for layer 2" in made("tuned", layers=None).misfit(
             **MODEL | {"layers": 2}
         )
+
+
+def test_a_lens_is_better_only_if_neither_figure_says_otherwise():
+    def ways(top1, gain):
+        return Readings((top1,), (1.0,), ((gain, 0.1),))
+
+    own = Readings((0.5,), (1.0,), ((0.0, 0.0),))
+    for logit, baseline, said in (
+        (ways(0.2, 0.5), ways(0.2, 0.5), ""),
+        (ways(0.2, 0.15), ways(0.2, 0.5), "the logit lens"),
+        (ways(0.2, 0.5), ways(0.2, -1.0), "others"),
+        (ways(0.7, 0.5), ways(0.2, 0.5), "the logit lens"),  # right more often
+        (ways(0.52, 0.5), ways(0.2, 0.5), ""),  # within two standard errors
+        (ways(0.7, 0.5), ways(0.2, 0.1), "the logit lens or others"),
+    ):
+        held = HeldOut(400, 4, own, logit, baseline, "others")
+        assert held.no_better(0) == said

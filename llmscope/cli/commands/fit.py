@@ -352,7 +352,7 @@ class _FitProgress:
         if state.stage:
             self.stage(f"{state.prompts:,} prompts · {state.stage}", state.share)
             return
-        words = f"fitting · {state.prompts:,} prompts"
+        words = f"fitting · {state.prompts:,} prompt{'s' * (state.prompts != 1)}"
         if state.error < 1e9:
             words += f" · standard error {state.error:.1%}"
         words += f" · {state.seconds:.1f} s a prompt"
