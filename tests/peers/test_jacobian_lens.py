@@ -25,12 +25,12 @@ from llmscope.record.derive.tensors import logits
 from tests.cli.running import run
 from tests.families import small_model
 
-pytestmark = pytest.mark.filterwarnings("ignore:skipping prompt with only")  # one is too short
-
 pytest.importorskip("transformer_lens.tools.analysis.jacobian_lens")
 
 from transformer_lens.model_bridge import TransformerBridge
 from transformer_lens.tools.analysis import JacobianLens
+
+pytestmark = pytest.mark.filterwarnings("ignore:skipping prompt with only")  # one is too short
 
 # Plain; gated, with grouped heads; post-norms and a soft cap; a logit scale; a trained model.
 SMALL = ("gpt2", "llama", "gemma2", "cohere", "town")
