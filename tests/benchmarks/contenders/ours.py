@@ -90,7 +90,11 @@ class Contender:
         rows = torch.eye(width)[: BACKWARDS * batch]
         places = RULES.places(ids)
         streams = range(1, len(subject.anatomy.layers))
-        return Job(lambda: jacobian_rows(recorder, ids, places, streams, rows, batch))
+
+        def run() -> None:
+            jacobian_rows(recorder, ids, places, streams, rows, batch)
+
+        return Job(run)
 
     def record_all(self, count: int) -> Job:
         """As `scope.record` of a list, from texts to recordings with all their tensors."""
