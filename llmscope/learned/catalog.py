@@ -20,6 +20,7 @@ from llmscope.learned.lens import LearnedLens
 from llmscope.learned.published import Known, published
 from llmscope.learned.reader import FORMS, KEPT, read_lens
 from llmscope.models.sources import builtin
+from llmscope.models.spec import parse
 from llmscope.text import display_text, one_line
 
 if TYPE_CHECKING:
@@ -64,9 +65,23 @@ def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
 
 
 def names_of(subject: LoadedModel) -> tuple[str, ...]:
-    """Return the names that a model goes by: its spec, its name, and the one in its config."""
+    """Return the names that a model goes by: its spec, its name, and the one in its config.
+
+    The spec is without its revision, which is told apart.
+    """
     own = getattr(subject.model.config, "_name_or_path", "") or ""
-    return tuple(dict.fromkeys(filter(None, (subject.spec, subject.name, str(own)))))
+    names = _without_revision(subject.spec), subject.name, str(own)
+    return tuple(dict.fromkeys(filter(None, names)))
+
+
+def _without_revision(text: str) -> str:
+    try:
+        spec = parse(text)
+    except ScopeError:  # a folder that is gone, or the name of a model in memory
+        return text
+    if spec.revision is None:
+        return text
+    return text.replace(f"@{spec.revision}", "", 1).replace(f"=={spec.revision}", "", 1)
 
 
 _measured: dict[int, tuple[LearnedLens, int, LearnedLens]] = {}

@@ -32,7 +32,9 @@ HEADER = "llmscope_lens"
 FORMS = "a .pt or .safetensors file of a Jacobian lens, or the folder of a tuned lens"
 LARGEST_ABOUT = 100_000
 """Values that the metadata of a lens may have, with the held-out figures of each layer."""
-_TOLD = ("target_layer", "model_name", "model_revision", "corpus")
+OF_A_FILE = ("shard", "standard_error", "held_out")
+"""What differs between shards of one fit: in a published file beside the metadata, not in it."""
+_TOLD = ("target_layer", "model_name", "model_revision", "corpus", *OF_A_FILE)
 KEPT = 4
 """Lenses that stay in memory while their files do not change."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscope.errors import ScopeError
 from llmscope.fsync import new_file_mode, replace_file
 from llmscope.learned.lens import LearnedLens
-from llmscope.learned.reader import HEADER
+from llmscope.learned.reader import HEADER, OF_A_FILE
 from llmscope.text import display_text
 
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -88,8 +88,10 @@ def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     if min(lens.maps) < 1:
         raise ScopeError("the lens has a matrix for the embedding", "a .safetensors file")
     about: dict[str, Any] = {**_listed(dict(lens.about)), "n_layers": lens.layers}
+    # TransformerLens merges only files of equal metadata: what differs by shard stands beside it.
+    beside = {key: about.pop(key) for key in OF_A_FILE if key in about}
     if lens.held_out is not None:
-        about["held_out"] = _listed(lens.held_out.to_dict())
+        beside["held_out"] = _listed(lens.held_out.to_dict())
     layers = sorted(stream - 1 for stream in lens.maps)
     payload = {
         "J": {layer: _narrow(lens.maps[layer + 1].weight, dtype) for layer in layers},
@@ -97,6 +99,7 @@ def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
         "source_layers": layers,
         "d_model": lens.width,
         "metadata": about,
+        **beside,
     }
     buffer = io.BytesIO()
     torch.save(payload, buffer)

@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+BACKWARDS = 4
+"""Backwards of a batch of cotangents that a part of a fit takes, beside one forward."""
+
 
 class NotRun(Exception):
     """This job makes no sense here, or would not fit. The report lists it with the reason."""

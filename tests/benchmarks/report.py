@@ -9,7 +9,7 @@ from tests.benchmarks.targets import TARGETS, Raw, Target
 
 BEGIN = "<!-- made by tests/benchmarks: begin -->\n"
 END = "<!-- made by tests/benchmarks: end -->\n"
-PARTS = ("starts", "passes", "whatif", "exports", "memory", "terminal", "training")
+PARTS = ("starts", "passes", "whatif", "exports", "memory", "terminal", "training", "lenses")
 
 
 def judged(raw: Raw) -> list[tuple[Target, Measured | None]]:
@@ -57,7 +57,7 @@ def medians(raw: Raw) -> str:
     """Every job of every contender: its median, or why there is none."""
     lines: list[str] = []
     for part, entries in raw.items():
-        if part in ("passes", "whatif", "exports", "memory"):
+        if part in ("passes", "whatif", "exports", "memory", "lenses"):
             for length, jobs in entries.items():
                 if length == "refused":
                     lines += [f"{name}: refused, {reason}" for name, reason in jobs.items()]

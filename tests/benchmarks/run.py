@@ -14,6 +14,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
 from tests.benchmarks import (  # noqa: E402
     exports,
+    lenses,
     machine,
     passes,
     recordings,
@@ -33,6 +34,7 @@ MEASURES = (
     recordings.measure,
     screenbytes.measure,
     training.measure,
+    lenses.measure,
 )
 PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 

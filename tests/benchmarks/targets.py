@@ -49,6 +49,11 @@ def _what_if(length: str, above: str, below: str) -> Callable[[Raw], Measured | 
     return lambda raw: ratio(over(raw), under(raw))
 
 
+def _lenses(length: str, above: str, below: str) -> Callable[[Raw], Measured | None]:
+    over, under = _seconds("lenses", length, above), _seconds("lenses", length, below)
+    return lambda raw: ratio(over(raw), under(raw))
+
+
 def _exports(above: str, below: str) -> Callable[[Raw], Measured | None]:
     def read(raw: Raw) -> Measured | None:
         counts = [count for count in raw["exports"] if count.isdecimal()]
@@ -200,6 +205,20 @@ TARGETS = (
             _what_if("64", f"screen.turn_{where}", f"bare.from_{where}"),
         )
         for where, after in (("low", "5 of 30"), ("middle", "15 of 30"), ("high", "25 of 30"))
+    ),
+    Target(
+        "letter-learned",
+        "one token more at 64, with the figures of all panes, the map through a Jacobian lens ÷ "
+        "through the logit lens",
+        1.3,
+        _lenses("64", "screen.append_learned", "screen.append"),
+    ),
+    Target(
+        "fit",
+        "a forward and four batches of rows of the Jacobians of a prompt of 128 tokens, fitted ÷ "
+        "by hand",
+        1.1,
+        _lenses("128", "llmscope.jacobian", "bare.jacobian"),
     ),
     Target(
         "run",

@@ -27,7 +27,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, Job, attached
 from llmscope.record.interventions.vectors import vector_of
 
-STEP = 0.01
+STEP = 0.003
 """Length of a step as a share of the stream's norm. In half precision rounding needs more."""
 STEP_OF_HALF = 0.1
 TOKENS, TOKENS_ELSEWHERE = {"cpu": 1024}, 8192

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from tests.benchmarks.jobs import Job
+from tests.benchmarks.jobs import BACKWARDS, Job
 from tests.benchmarks.texts import Prompt, by_length, prompt, prompts
 
 BATCH = 16
@@ -75,6 +75,41 @@ class Contender:
         hook.remove()
         ((args, kwargs),) = seen
         return Job(lambda: layer(*args, **kwargs))
+
+    def jacobian(self, length: int) -> Job:
+        """The rows of the Jacobians of one prompt that `jacobian` of llmscope gives, by hand."""
+        from llmscope.fitting.jacobian import TOKENS, TOKENS_ELSEWHERE
+
+        ids, width = self.ids(length), self.model.config.hidden_size
+        batch = max(1, min(width, TOKENS.get(self.device, TOKENS_ELSEWHERE) // length))
+        return Job(lambda: self._jacobian(ids, batch, min(width, BACKWARDS * batch)))
+
+    @torch.enable_grad()
+    def _jacobian(self, ids: torch.Tensor, batch: int, rows: int) -> list[torch.Tensor]:
+        """The first rows of each layer's Jacobian. [row, width]"""
+        layers, places = self.model.model.layers, slice(16, ids.shape[1] - 1)
+        streams: list[torch.Tensor] = []
+
+        def keep(_: Any, __: Any, output: Any) -> Any:
+            streams.append(output if streams else output.detach().requires_grad_())
+            return streams[-1]
+
+        hooks = [layer.register_forward_hook(keep) for layer in layers]
+        self.model.requires_grad_(False)
+        self.model.model(input_ids=ids.expand(batch, -1), use_cache=False)
+        for hook in hooks:
+            hook.remove()
+        *sources, last = streams
+        found: list[list[torch.Tensor]] = [[] for _ in sources]
+        for first in range(0, rows, batch):
+            count = min(batch, rows - first)
+            seed = torch.zeros_like(last)
+            for row in range(count):
+                seed[row, places, first + row] = 1
+            grads = torch.autograd.grad(last, sources, seed, retain_graph=first + batch < rows)
+            for kept, grad in zip(found, grads, strict=True):
+                kept.append(grad[:count, places].mean(1).cpu())
+        return [torch.cat(kept) for kept in found]
 
     def sweep(self, length: int) -> Job:
         """For each layer a batch of as many prompts as it has heads, from that layer to the last.

@@ -14,7 +14,9 @@ from llmscope.batch import Folder, JobShare, PromptJob, PromptSource
 from llmscope.batch import run as batch
 from llmscope.batch.padded import Together, why_single
 from llmscope.figure import Focus
-from tests.benchmarks.jobs import Job, NotRun
+from llmscope.fitting.corpus import RULES
+from llmscope.fitting.jacobian import batch_for, jacobian_rows
+from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
 from tests.benchmarks.texts import Prompt, prompt, prompts
 
 
@@ -79,6 +81,20 @@ class Contender:
                 raise RuntimeError(f"the export made {found}")
 
         return Job(run, lambda: rmtree(out, ignore_errors=True), home)
+
+    def jacobian(self, length: int) -> Job:
+        """Rows of the Jacobians of one prompt for all layers, as `llmscope fit jacobian`."""
+        recorder, subject = self.scope.recorder, self.scope.subject
+        ids, width = self.prompt(length).ids, subject.anatomy.width
+        batch = batch_for(recorder, length, width)
+        rows = torch.eye(width)[: BACKWARDS * batch]
+        places = RULES.places(ids)
+        streams = range(1, len(subject.anatomy.layers))
+
+        def run() -> None:
+            jacobian_rows(recorder, ids, places, streams, rows, batch)
+
+        return Job(run)
 
     def record_all(self, count: int) -> Job:
         """As `scope.record` of a list, from texts to recordings with all their tensors."""

@@ -6,12 +6,20 @@ import asyncio
 import time
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
+
+import torch
 
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
+from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.learned.writer import write_lens
+from llmscope.lenses.logit_lens import TRANSLATOR
+from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from tests.benchmarks.contenders import ours
 from tests.benchmarks.contenders.bare import layer_at
@@ -60,6 +68,28 @@ class Contender(ours.Contender):
         """The same after tokens that were typed one by one."""
         self._type(length)
         return self.append_norms(length)
+
+    def append_learned(self, length: int) -> Job:
+        """One token after the others, the map through a Jacobian lens from a file.
+
+        Its matrices are random: what they hold costs nothing.
+        """
+        home = TemporaryDirectory(prefix="llmscope-benchmarks-")
+        file, texts = Path(home.name, "lens.safetensors"), self.prompt(length)
+        write_lens(random_lens(self.scope), file)
+        wants = tuple(
+            replace(want, focus=TRANSLATOR.set(want.focus, str(file)))
+            if want.lens == "logit-lens"
+            else want
+            for want in self.wants
+        )
+        if wants == self.wants:
+            raise RuntimeError("the map does not open on the logit lens")
+        return Job(
+            lambda: self.ask(texts.text, wants),
+            lambda: self.ask(texts.before, wants),
+            home=home,
+        )
 
     def _type(self, length: int) -> None:
         """Type the last tokens before the one that is timed."""
@@ -176,6 +206,19 @@ class Contender(ours.Contender):
                 raise
 
         self.scope.record = watched  # type: ignore[method-assign]
+
+
+def random_lens(scope: Scope) -> LearnedLens:
+    """A Jacobian lens of random matrices, one for each layer before the last."""
+    anatomy, generator = scope.subject.anatomy, torch.Generator().manual_seed(0)
+    width, layers = anatomy.width, len(anatomy.layers)
+    maps = {
+        stream: AffineMap(
+            torch.eye(width) + torch.randn(width, width, generator=generator) / width**0.5
+        )
+        for stream in range(1, layers)
+    }
+    return LearnedLens("jacobian", maps, width, layers, {"n_prompts": 1})
 
 
 class _Listener:
