@@ -53,6 +53,8 @@ SECOND = LensOption[Any](
 )
 OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such ratios says little"
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
+ROUNDING = 1e-6
+"""KL in nats below which two distributions are the same up to rounding."""
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""
 
@@ -207,7 +209,8 @@ def _figure(recording: Recording, focus: Focus, reading: Reading, found: Reading
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
         extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
     elif reading.kl:
-        values, unit = found.kl, "nats"
+        # A trace of rounding would stretch a logarithmic scale.
+        values, unit = np.where(found.kl < ROUNDING, np.float32(0), found.kl), "nats"
         title = "Logit lens · KL of the model's prediction from that after each layer"
     return Figure(
         lens="logit-lens",

@@ -69,7 +69,7 @@ def test_which_are_refused_and_why(scope, experts):
     assert refused == {
         **{name: every[name] for name in ("context", "contrast", "patching", "walkthrough")},
         "heads": {"induction", "previous-token", "duplicate-token"},
-        "logit-lens": {"top", "layer"},
+        "logit-lens": {"layer", "lenses", "slope", "top"},
         "neurons": {"tokens"},
     }
 

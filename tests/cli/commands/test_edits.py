@@ -98,7 +98,7 @@ def lens(tmp_path):
         weight = torch.randn(48, 48, generator=torch.Generator().manual_seed(len(made))) * 0.2
         learned = LearnedLens("jacobian", {1: AffineMap(weight), 2: AffineMap(-weight)}, 48, 3, {})
         path = tmp_path / f"{name}.safetensors"
-        write_lens(learned, path, torch.float32)
+        write_lens(learned, path, "float32")
         made.append((path, weight))
     return made
 

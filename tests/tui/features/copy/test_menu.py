@@ -22,7 +22,7 @@ from llmscope.tui.features.copy.menu import CopyScreen, copies
 from llmscope.tui.features.copy.repro_command import ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen, free_name
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME, PANES
 from tests.cli.running import record
 from tests.tui.acting import INFO, figure_for, tokenize
