@@ -23,6 +23,8 @@ from llmscope.engine.events import (
     ContextRequest,
     Event,
     Frame,
+    LensRead,
+    LensRequest,
     Loaded,
     LoadFailed,
     Loading,
@@ -153,6 +155,8 @@ class Engine:
             self._post(_templated(scope, request))
         elif isinstance(request, ContextRequest):
             self._teach(scope, request)
+        elif isinstance(request, LensRequest):
+            self._post(self._read_lens(scope, request))
         else:
             with scope.unchanged():  # only this thread changes the model: check it once per request
                 self._answer(scope, request)
@@ -262,6 +266,22 @@ class Engine:
         # Making the adapter takes a recording of its own, which replaces the latest one.
         self._forget()
         self._post(add_context(scope, request))
+
+    def _read_lens(self, scope: Scope, request: LensRequest) -> LensRead:
+        """Read a learned lens, so that the figures find it read; report why it cannot be used."""
+        from llmscope.learned.catalog import lens_for
+
+        def report(stage: str, done: float, total: float | None) -> None:
+            if self._slot.newer():
+                raise GivenUp
+            self._post(Loading(stage, done, total))
+
+        scope.use(request.adapter)
+        try:
+            found = lens_for(request.name, scope.subject, report)
+        except ScopeError as error:
+            return LensRead(request, error.message, error.hint)
+        return LensRead(request, found if isinstance(found, str) else "")
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """Return a recording of the request's prompt: the latest one if nothing has changed."""
@@ -383,6 +403,9 @@ class Engine:
             return
         except (GivenUp, GeneratorExit):
             raise
+        except ScopeError as error:
+            hint = f" (try: {error.hint})" if error.hint else ""
+            yield Figure.refused(want.lens, want.lens, f"{error.message}{hint}")
         except BaseException as error:  # a lens may be third-party code
             yield Figure.refused(want.lens, want.lens, _described(error))
 
@@ -456,6 +479,8 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
             return Templated(request, error=said)
         case ContextRequest():
             return ContextAdded(request, error=said)
+        case LensRequest():
+            return LensRead(request, error=said)
         case StopRequest():
             return Working(0)
         case _:

@@ -210,6 +210,24 @@ class OpenRequest:
         return ("open", self)
 
 
+@dataclass(frozen=True, eq=False)
+class LensRequest:
+    """A request to read a learned lens, after a download if it is on the hub.
+
+    Attributes:
+        name: its name, as `--translator` takes it.
+        adapter: the adapter that the model is used with; None is the base model.
+    """
+
+    name: str
+    adapter: str | None = None
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
+        return ("lens", self)
+
+
 @dataclass(frozen=True)
 class StopRequest:
     """A request to stop the running work on figures, and to answer nothing."""
@@ -220,7 +238,7 @@ class StopRequest:
         return ("stop",)
 
 
-Ask = Request | ChatRequest | ContextRequest | OpenRequest | StopRequest
+Ask = Request | ChatRequest | ContextRequest | LensRequest | OpenRequest | StopRequest
 
 
 class Token(NamedTuple):
@@ -458,6 +476,21 @@ class ContextAdded:
     error: str = ""
 
 
+@dataclass(frozen=True)
+class LensRead:
+    """The requested lens can be read, and fits the model, unless there is an `error`.
+
+    Attributes:
+        request: what was asked for.
+        error: why it cannot be used; empty if it can.
+        hint: what to try.
+    """
+
+    request: LensRequest
+    error: str = ""
+    hint: str = ""
+
+
 Event = (
     Loading
     | Loaded
@@ -470,4 +503,5 @@ Event = (
     | Sampled
     | Templated
     | ContextAdded
+    | LensRead
 )

@@ -149,8 +149,11 @@ def known_lenses(subject: LoadedModel) -> tuple[str, ...]:
 
 
 def shipped(subject: LoadedModel) -> tuple[Path, ...]:
-    """Return the lenses that come with a built-in model, sorted; none for any other model."""
+    """Return the lenses that come with a built-in model, sorted; none for any other model.
+
+    They are also read with an adapter on the model, and the verdict tells so.
+    """
     name = subject.spec.removeprefix("builtin:")
-    if name == subject.spec or subject.adapter is not None:
+    if name == subject.spec:
         return ()
     return tuple(sorted((builtin.home() / f"{name}-lenses").glob("*.safetensors")))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from os.path import isdir, isfile, join
+from os.path import basename, isdir, isfile, join
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -53,6 +53,8 @@ SECOND = LensOption[Any](
 )
 OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such ratios says little"
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
+ROUNDING = 1e-6
+"""KL in nats below which two distributions are the same up to rounding."""
 FIRST = 2
 """Columns computed for the first figure; each later figure adds twice as many."""
 
@@ -207,7 +209,8 @@ def _figure(recording: Recording, focus: Focus, reading: Reading, found: Reading
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
         extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
     elif reading.kl:
-        values, unit = found.kl, "nats"
+        # A trace of rounding would stretch a logarithmic scale.
+        values, unit = np.where(found.kl < ROUNDING, np.float32(0), found.kl), "nats"
         title = "Logit lens · KL of the model's prediction from that after each layer"
     return Figure(
         lens="logit-lens",
@@ -254,7 +257,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     chances = [one.softmax(-1).max(-1) for one in columns]
     ids = np.stack([one.indices.cpu().numpy() for one in chances], axis=1)
     names = {int(token): subject.label(int(token)) for token in np.unique(ids)}
-    words = ("logit", *(one.title.removesuffix(" lens") for one in learned))
+    words = ("logit", *_short_names(learned))
     verdict, captions = VERIFIED, []
     for one in learned:
         own, said = _trust(one, subject, focus)
@@ -278,6 +281,15 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             **layer_kinds(recording),
         },
     )
+
+
+def _short_names(lenses: Sequence[LearnedLens]) -> list[str]:
+    """Return the kind of each lens, or the file of those that are not the only one of a kind."""
+    kinds = [one.kind for one in lenses]
+    return [
+        one.title.removesuffix(" lens") if kinds.count(one.kind) == 1 else basename(str(one))
+        for one in lenses
+    ]
 
 
 def _slope(

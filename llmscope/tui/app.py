@@ -29,6 +29,7 @@ from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBController
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.features.models.lens_choice import LensChoice
 from llmscope.tui.features.undo import UndoController
 from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
 from llmscope.tui.pane_grid import PaneGrid
@@ -140,6 +141,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self._focus, self.special_tokens = focus, special_tokens
         self.chat = ChatTemplate(system=system, at_first=chat)
         self.context = ContextController()
+        self.lenses = LensChoice()
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.undo = UndoController()
@@ -398,6 +400,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         match event:
             case events.Loading():
                 self.models.progress(self, event)
+                self.lenses.progress(self, event)
                 if self._saved_pass is not None:
                     self._works(events.Working(0, f"loading: {amount_of(event)}"))
             case events.Loaded():
@@ -425,6 +428,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 self.chat.land(self, event)
             case events.ContextAdded():
                 self.context.land(self, event)
+            case events.LensRead():
+                self.lenses.land(self, event)
 
     def _loaded(self, info: ModelInfo) -> None:
         self.header.model(info, self.state.adapter)
@@ -451,6 +456,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
         Work that the header does not show yet goes on: the key may have been meant for the prompt.
         """
+        if self.lenses.waiting:
+            self.lenses.stop(self)
+            return
         waits = self.models.pending is not None or self.chat.waiting or self.context.waiting
         shown = self.requests.running or (self.work is not None and self.work.serial)
         if waits or not shown:
@@ -510,6 +518,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """
         self.state = state
         self.chat, self.context = self.chat.anew(), ContextController()
+        self.lenses.drop()
         self.walkthrough, self.undo = WalkthroughPlayer(), UndoController()
         vars(self).pop("generation", None)  # made anew on its next use
         self.comparison.prompt_b = None
@@ -547,7 +556,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             Whether a token was requested.
         """
         self.requests.request_sent()
-        if self.state.info is None or self.chat.waiting or self.context.waiting:
+        waits = self.chat.waiting or self.context.waiting or self.lenses.waiting
+        if self.state.info is None or waits:
             return False
         if self._saved_pass is not None:
             from llmscope.tui.session.saved_figures import pass_of

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generation
+    from llmscope.tui.features.models.lens_choice import LensChoice
     from llmscope.tui.features.models.model_switch import ModelSwitch
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.features.undo import UndoController
@@ -107,6 +108,10 @@ class Host(Protocol):
     @property
     def context(self) -> ContextController:
         """The controller of contexts that become weight updates."""
+
+    @property
+    def lenses(self) -> LensChoice:
+        """The choice of a learned lens."""
 
     @property
     def generation(self) -> Generation:

@@ -109,7 +109,7 @@ async def test_the_cursor_is_one_for_all_panes(opened: Open) -> None:
 
 async def test_moving_does_not_ask_for_a_view_of_all_tokens_anew(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "v", "v")
+        await session.press("escape", "v", "v", "v")
         before = next(want for want in session.engine.requests[-1].wants if want.key == "map")
         assert before.focus.mode == "stream"
         await session.press("up", "left")

@@ -228,7 +228,7 @@ async def test_a_patch_waits_for_a_prompt_b(opened: Open) -> None:
 
 async def test_panes_show_the_change_where_they_can(opened: Open) -> None:
     async with opened(200, 60) as session:
-        await session.press("escape", "v", "v", "D")
+        await session.press("escape", "v", "v", "v", "D")
         assert any("once there are some" in text for text in told(session))
         assert not any(changes(session).values())
         await session.press("x")

@@ -124,6 +124,8 @@ def busy(app: LlmscopeApp) -> str:
         return "writing"
     if app.context.waiting:
         return "teaching"
+    if app.lenses.waiting:
+        return "the lens"
     if app.chat.waiting:
         return "the chat template"
     return "figures" if app.figures.waiting else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
 
@@ -56,7 +56,7 @@ token. The lower border prints what the ends of the colours stand for."""
         focus = replace(focus, position=state.requested_position, span=span)
         if view.mode == "lenses":
             focus = replace(focus, span=None)
-            for option, name in zip((TRANSLATOR, SECOND), state.lenses, strict=False):
+            for option, name in zip((TRANSLATOR, SECOND), state.compared_lenses, strict=False):
                 focus = option.set(focus, name)
             return Want(self.key, view.lens, focus)
         focus = TRANSLATOR.set(replace(focus, target=state.target), state.translator)
@@ -68,15 +68,22 @@ token. The lower border prints what the ends of the colours stand for."""
         view = next(view for view in MAP_VIEWS if (view.lens, view.mode) == asked)
         pool, title = self._pool(len(shown.tokens)), view.title
         lens = shown.figure.extra.get("lens")
-        if lens is not None:
-            title = f"{lens.capitalize()} lens" if view.mode == "top" else f"{title}, {lens} lens"
+        name = "" if lens is None else f"{lens.capitalize()} lens"
+        if view.mode == "top":
+            title = name or title
         if view.mode == "lenses" and "after" in shown.figure.extra:
             title += f" at ‹{display_text(shown.figure.extra['after'], whitespace=True)}›"
         if "target" in shown.figure.extra:
             title = (
                 f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
             )
-        return f"Map · {title}" + (f" · max of {pool} tokens" if pool > 1 else "")
+        parts = ("Map", title, name if name != title else "")
+        parts = (*parts, f"max of {pool} tokens" if pool > 1 else "")
+        return " · ".join(filter(None, parts))
+
+    def offered_views(self, state: ViewState) -> Sequence[int]:
+        """Return the indices of the views; lenses are compared where there is a learned one."""
+        return [at for at, view in enumerate(MAP_VIEWS) if view.mode != "lenses" or state.lenses]
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""

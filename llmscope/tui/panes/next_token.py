@@ -120,6 +120,11 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
         short = sampler_in_short(shown.want.focus)
         return f"{title} · {short}" if short else title
 
+    @property
+    def _checks_lens(self) -> bool:
+        """Whether the rows are layers, after which a lens is checked, and no candidates."""
+        return self._shown is not None and self._shown.figure.extra.get("mode") == SLOPE_VIEW
+
     def candidates(self) -> list[int]:
         """Return the token ids of the candidates, in row order."""
         if self._shown is None:
@@ -128,6 +133,8 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move the target by `by` candidates."""
+        if self._checks_lens:
+            return state.move(layer=by)
         ids = self.candidates()
         if not ids:
             return state
@@ -136,6 +143,8 @@ Top-p: Holtzman et al. 2020, "The Curious Case of Neural Text Degeneration"; min
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Make the candidate that was clicked the target."""
+        if self._checks_lens:
+            return state.move_to(layer=self.layer_at(hit.get("layer")))
         ids, row = self.candidates(), hit.get("token")
         return (
             state.set_target(ids[row], pinned=False)

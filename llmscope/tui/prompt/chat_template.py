@@ -144,6 +144,7 @@ class ChatTemplate:
         from llmscope.engine.events import ChatRequest
 
         self._asked = self._sent = ChatRequest(text, self._system, marks_only)
+        host.lenses.drop()
         host.engine.ask(self._asked)
 
     def _take_marks(self, host: Host, templated: Templated) -> None:

@@ -267,6 +267,12 @@ class ViewState(EditList):
         return tuple(dict.fromkeys((*known, *self.chosen_lenses)))
 
     @property
+    def compared_lenses(self) -> tuple[str, ...]:
+        """The lenses that are shown side by side: the two chosen last, or those known."""
+        known = () if self.info is None else self.info.lenses
+        return (*self.chosen_lenses[-2:], *known)[:2]
+
+    @property
     def lens_of_edits(self) -> str | None:
         """The learned lens that edits name: chosen last, or given; None: the model's own."""
         given = None if self.info is None else self.info.translator

@@ -31,7 +31,7 @@ MAP_VIEWS = (
     ),
     MapView(
         *("KL to the prediction", "logit-lens", "kl"),
-        "KL, divergence, KL divergence, distance to the final prediction, depth of computation",
+        "KL, divergence by layer, distance to the final prediction, depth of computation",
     ),
     MapView(
         *("lenses side by side", "logit-lens", "lenses"),

@@ -83,10 +83,11 @@ def _next(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if shown is None:
         return
     extra, figure = shown.figure.extra, shown.figure
-    if (
-        extra.get("position", state.focus.position) != state.focus.position
-        or not figure.values.size
-    ):
+    here = extra.get("position", state.focus.position) == state.focus.position
+    if not here or not figure.values.size:
+        return
+    if extra.get("mode") == "slope":
+        yield from _slope(figure, state)
         return
     first = figure.axes[0].labels[0]
     shares = extra.get("probability", figure.values)
@@ -107,6 +108,14 @@ def _next(shown: Shown | None, state: ViewState) -> Iterator[str]:
         yield f"{quoted_token(label)} is number {row + 1} at {percent(probability)}"
     elif extra.get("target_id") == target and "target" in extra:
         yield f"{quoted_token(str(extra['target']))} is number {extra['target_rank']}"
+
+
+def _slope(figure: Figure, state: ViewState) -> Iterator[str]:
+    """Yield what the model does with the lens's direction after the cursor's layer."""
+    row, labels = str(state.focus.layer), figure.axes[0].labels
+    if row in labels and math.isfinite(ratio := float(figure.values[labels.index(row)])):
+        token = quoted_token(str(figure.extra["target"]))
+        yield f"along {token} the model does {number(ratio)} times what the lens says"
 
 
 def _context(shown: Shown | None) -> Iterator[str]:
@@ -190,6 +199,9 @@ def _map(shown: Shown | None, state: ViewState) -> Iterator[str]:
         return
     asked = (shown.want.lens, shown.want.focus.mode)
     view = next((view for view in MAP_VIEWS if (view.lens, view.mode) == asked), None)
+    if view is not None and view.mode == "lenses":
+        yield from _side_by_side(shown.figure, state)
+        return
     value = _cell(shown.figure, str(state.focus.layer), state.focus.position)
     if view is None or value is None or math.isnan(value):
         return
@@ -198,20 +210,30 @@ def _map(shown: Shown | None, state: ViewState) -> Iterator[str]:
     elif view.lens != "logit-lens":
         yield f"{view.title} {number(value)}"
     elif view.mode == "kl":
-        yield f"the prediction is {value:.3g} nats from the lens's"
+        yield f"the lens is {number(value)} nats off"
     elif view.mode == "top":
-        read, sure = quoted_token(_read(shown.figure, state)), _held_out(shown.figure, state)
-        yield f"the lens reads {read} at {percent(value)}{sure}"
+        yield f"the lens reads {quoted_token(_read(shown.figure, state))} at {percent(value)}"
+        yield from _held_out(shown.figure, state)
     else:
         yield f"the lens gives {quoted_token(str(shown.figure.extra['target']))} {percent(value)}"
 
 
-def _held_out(figure: Figure, state: ViewState) -> str:
-    """Return how often a learned lens is right after the cursor's layer; empty without one."""
+def _side_by_side(figure: Figure, state: ViewState) -> Iterator[str]:
+    """Yield what each lens reads after the cursor's layer."""
+    row = str(state.focus.layer)
+    labels = figure.axes[0].labels
+    if figure.extra.get("position") != state.focus.position or row not in labels:
+        return
+    ids, names = figure.extra["ids"][labels.index(row)], figure.extra["names"]
+    read = [quoted_token(str(names.get(int(token), ""))) for token in ids]
+    yield f"all lenses read {read[0]}" if len(set(read)) == 1 else f"lenses read {', '.join(read)}"
+
+
+def _held_out(figure: Figure, state: ViewState) -> Iterator[str]:
+    """Yield how often a learned lens is right on held-out text after the cursor's layer."""
     held, stream = figure.extra.get("held_out"), state.focus.layer + 1
-    if held is None or stream in figure.extra["unmapped"]:
-        return ""
-    return f" (held out {share(held['lens']['top1'][stream])} right)"
+    if held is not None and stream not in figure.extra["unmapped"]:
+        yield f"right {share(held['lens']['top1'][stream])} of held-out tokens"
 
 
 def _read(figure: Figure, state: ViewState) -> str:

@@ -129,7 +129,7 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="U", token_left="J", token_right="K", figures="ctrl+b", pane_mlp="Q", edit="ctrl+e"
+        map_view="U", token_left="H", token_right="Y", figures="ctrl+b", pane_mlp="Q", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, user=UserState(keymap=keymap)) as session:
@@ -138,11 +138,11 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         await session.press("Q", "escape")
         assert app.text == PROMPT + "Q"
         assert app.focused is app.editor
-        await session.press("ctrl+b", "J", "U", "v")
+        await session.press("ctrl+b", "H", "U", "v")
         assert app.state.focus.position == 3, "of 0 to 4"
         assert app.state.view == 1
         footer = session.screen_text().split("\n")[-1]
-        assert footer.startswith(" J K token")
+        assert footer.startswith(" H Y token")
         assert "U map view" in footer
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)

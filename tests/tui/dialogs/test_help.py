@@ -317,7 +317,7 @@ FOUND = {
     "verified": "checked on this model",
     "marks": "checked on this model",
     "special token": "◇",
-    "tuned lens translator": "A tuned lens corrects for that",
+    "tuned lens translator": "A learned lens corrects for that",
 }
 
 

@@ -18,7 +18,8 @@ from tests.tui.conftest import Open
 async def test_a_letter_asks_once_in_each_view(opened: Open, size: tuple[int, int]) -> None:
     """What is asked for does not depend on how many columns the figure before had."""
     async with opened(*size) as session:
-        for view in MAP_VIEWS:
+        for index in session.app.grid.panes["map"].offered_views(session.app.state):
+            view = MAP_VIEWS[index]
             session.app.editor.replace_all("a b")
             await session.press("escape")
             assert session.app.state.map_view == view

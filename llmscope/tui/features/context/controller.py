@@ -38,6 +38,7 @@ class ContextController:
         found = marked(host.text)
         special = host.figures.special_tokens and not host.chat.follows(host.text)
         self._asked = ContextRequest(found.text, found.cut, special, folder)
+        host.lenses.drop()
         host.engine.ask(self._asked)
         host.note("finding the update that stands for the context …", host.text_styles.dim)
 

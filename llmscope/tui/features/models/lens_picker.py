@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,25 +13,29 @@ from textual.widgets import Static
 
 from llmscope.text import display_text
 from llmscope.tui.dialogs.search_list import SearchListScreen
-from llmscope.tui.state.views import MAP_VIEWS
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
-    from llmscope.tui.state.view_state import ViewState
 
-LOGIT = "the logit lens"
-HERE, FOLDER, HUB, TYPED = "on this machine", "in this folder", "on the hub", "as it is typed"
+LOGIT = "logit lens"
+HERE, FOLDER, HUB, TYPED = "on this machine", "in this folder", "on the hub", "what is typed"
+ABOUT = {
+    LOGIT: "Reads each layer as it is, by the final norm and the unembedding.",
+    "jacobian": "Maps each layer by what a change of it does to the output, on average over text.",
+    "tuned": "Maps each layer by what was trained to predict the output, over text.",
+}
+IN_USE = "in use"
 MOST = 200
 """Files of this folder that are listed."""
 
 
 def turn(host: Host) -> None:
     """Read through the next learned lens, or the logit lens; the map shows it."""
-    if not host.state.lenses:
+    if host.state.lenses:
+        host.lenses.take(host, host.state.with_next_lens().translator)
+    else:
         choose(host)
-        return
-    host.look_at(_on_the_map(host, host.state.with_next_lens().translator))
 
 
 def choose(host: Host) -> None:
@@ -41,29 +44,23 @@ def choose(host: Host) -> None:
         host.push_screen(LensScreen(host))
 
 
-def _on_the_map(host: Host, name: str | None) -> ViewState:
-    """Return the state with a lens, and the map on a view that it changes."""
-    state = host.state.with_lens(name)
-    view = state.map_view
-    if view.lens != "logit-lens" or view.mode == "lenses":
-        top = next(at for at, one in enumerate(MAP_VIEWS) if one.mode == "top")
-        state = replace(state, view=top)
-    return state
-
-
 def listed(host: Host) -> list[Choice]:
     """Return the lenses to choose from: the logit lens, those known, files, published ones."""
     from llmscope.learned.published import published
 
     state = host.state
     assert state.info is not None
-    found = [Choice(HERE, "", LOGIT)]
-    found += [Choice(HERE, name, name) for name in state.lenses]
+
+    def row(heading: str, name: str, kind: str = "") -> Choice:
+        used = IN_USE if name == (state.translator or "") else ""
+        kind = kind or (name or LOGIT if (name or LOGIT) in ABOUT else "")
+        return Choice(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
+
+    found = [row(HERE, name) for name in ("", *state.lenses)]
     files = sorted(path for suffix in ("*.pt", "*.safetensors") for path in Path().glob(suffix))
-    found += [Choice(FOLDER, str(path), str(path)) for path in files[:MOST]]
+    found += [row(FOLDER, str(path)) for path in files[:MOST] if str(path) not in state.lenses]
     names = (state.info.spec, state.info.name)
-    found += [Choice(HUB, one.name, one.name, aside=(one.kind, "")) for one in published(names)]
-    return found
+    return [*found, *(row(HUB, one.name, one.kind) for one in published(names))]
 
 
 class LensScreen(SearchListScreen):
@@ -72,14 +69,23 @@ class LensScreen(SearchListScreen):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a file, a folder, or org/name:path")
         self._all = listed(host)
+        self._about = Static(id="recall-about")
 
     def compose(self) -> ComposeResult:
         """Yield the line and the list."""
         with Vertical(id="recall") as box:
-            box.border_title = Content("Learned lenses")
+            box.border_title = Content("Lenses")
+            box.border_subtitle = Content("enter takes it · ↑↓ choose · esc leaves")
             yield self._line
             yield self.choices
-            yield Static(id="recall-about")
+            yield self._about
+
+    def on_mount(self) -> None:
+        """Select the lens in use."""
+        super().on_mount()
+        used = self._host.state.translator or ""
+        self.choices.move(next((at for at, one in enumerate(self._all) if one.text == used), 0))
+        self.explain()
 
     def matching(self, wanted: str) -> Sequence[Choice]:
         """Return the lenses whose names hold all words, and what was typed as a name itself."""
@@ -93,4 +99,10 @@ class LensScreen(SearchListScreen):
     def take(self, choice: Choice) -> None:
         """Read through the chosen lens."""
         self.dismiss()
-        self._host.look_at(_on_the_map(self._host, choice.text or None))
+        self._host.lenses.take(self._host, choice.text or None)
+
+    def explain(self) -> None:
+        """Say what the selected lens does."""
+        chosen = self.choices.chosen
+        said = "" if chosen is None else chosen.about
+        self._about.update(Content.styled(said, self._host.text_styles.dim))

@@ -123,6 +123,7 @@ class ModelSwitch:
         # Pending requests to the old model and their answers are of no use now.
         host.walkthrough.stop()
         host.context.drop()
+        host.lenses.drop()
         host.chat.read(host.text, state.info)
         self.pending = pending
         host.generation.stop(host)

@@ -22,7 +22,7 @@ from llmscope.tui.features.copy.menu import CopyScreen, copies
 from llmscope.tui.features.copy.repro_command import ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen, free_name
 from llmscope.tui.state.figure_store import Shown
-from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
+from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.workspaces import BY_NAME, PANES
 from tests.cli.running import record
 from tests.tui.acting import INFO, figure_for, tokenize
@@ -56,7 +56,8 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
     checked = set()
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         await pilot.press("escape", "left", "up", "right_square_bracket", "a")
-        for _ in MAP_VIEWS:
+        views = app.grid.panes["map"].offered_views(app.state)
+        for _ in views:
             await answered(app, pilot)
             for key in app.grid.on_screen:
                 shown = app.figures.shown(key)
@@ -71,7 +72,7 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
                 made = record(*words[1:], "--format", "json")["figures"][0]
                 held_against(shown, made)
             await pilot.press("v")
-    assert len(checked) == len(MAP_VIEWS) + len(OVERVIEW) - 1
+    assert len(checked) == len(views) + len(OVERVIEW) - 1
 
 
 @pytest.mark.parametrize("workspace", ["walkthrough", "compare"])
