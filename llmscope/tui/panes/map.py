@@ -77,8 +77,8 @@ token. The lower border prints what the ends of the colours stand for."""
             title = (
                 f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
             )
-        parts = ("Map", title, name if name != title else "")
-        parts = (*parts, f"max of {pool} tokens" if pool > 1 else "")
+        pooled = f"max of {pool} tokens" if pool > 1 else ""
+        parts = ("Map", title, name if name != title else "", pooled)
         return " · ".join(filter(None, parts))
 
     def offered_views(self, state: ViewState) -> Sequence[int]:
