@@ -25,7 +25,7 @@ from llmscope.record.capture.recorder import Recorder
 from llmscope.text import told
 
 TOKENS = {"cpu": 1024}
-"""Most tokens of a batch of copies: fastest of 256 to 12,288 on two cores, at widths 96 and 576."""
+"""Most tokens of a batch of copies: on two cores about 1,000 are fastest, at widths 96 and 576."""
 TOKENS_ELSEWHERE = 16384
 
 
