@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope import Scope
 
+COMMIT = 40
+"""The length of a commit of the hub in hexadecimal; digests of files are longer."""
 SAVED_EVERY = 30.0
 """Seconds between two checkpoints."""
 
@@ -178,9 +180,13 @@ def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, 
 
 def about_model(subject: LoadedModel) -> dict[str, Any]:
     """Return what is kept with a lens of the model that it was fitted for."""
+    revision = subject.revision
+    commit = revision is not None and len(revision) == COMMIT
     return {
         "model_name": names_of(subject)[0],
-        "model_revision": subject.revision,
+        # Other tools compare the revision with the hub's commit, so a file's digest stands apart.
+        "model_revision": revision if commit else None,
+        **({} if commit or revision is None else {"model_digest": revision}),
         "fit_dtype": str(subject.dtype).removeprefix("torch."),
         "processing": {"weight_basis": RAW},
     }

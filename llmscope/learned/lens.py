@@ -173,7 +173,7 @@ class LearnedLens:
             return f"the lens is for other activations: {one_line(str(basis.get('weight_basis')))}"
         if self.model and not any(_alike(self.model, name) for name in names):
             return f"the lens is for the model {one_line(self.model)}"
-        theirs = str(self.about.get("model_revision") or "")
+        theirs = str(self.about.get("model_revision") or self.about.get("model_digest") or "")
         if theirs and revision and theirs != revision and _comparable(theirs, revision):
             return (
                 f"the lens is for revision {one_line(theirs)} of the model, and this one is "
