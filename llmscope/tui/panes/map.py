@@ -77,9 +77,8 @@ token. The lower border prints what the ends of the colours stand for."""
             title = (
                 f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
             )
-        parts = ("Map", title, name if name != title else "")
-        parts = (*parts, f"max of {pool} tokens" if pool > 1 else "")
-        return " · ".join(filter(None, parts))
+        through, pooled = name if name != title else "", f"max of {pool} tokens" if pool > 1 else ""
+        return " · ".join(filter(None, ("Map", title, through, pooled)))
 
     def offered_views(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the views; lenses are compared where there is a learned one."""
