@@ -60,6 +60,12 @@ def workspaces(incomplete: str) -> list[str]:
     return _starting((workspace.name for workspace in WORKSPACES), incomplete)
 
 
+def translators(incomplete: str) -> list[str]:
+    """Return the kinds of learned lenses, and folders and files that may hold one."""
+    paths = _paths(incomplete, (".safetensors", ".pt"))
+    return _starting(("jacobian", "tuned", *paths), incomplete)
+
+
 def snapshots(incomplete: str) -> list[str]:
     """Return folders, and files that may hold a snapshot, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))

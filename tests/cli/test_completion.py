@@ -59,6 +59,15 @@ def test_folders_and_gguf_files(tmp_path):
     assert completion.models(f"{tmp_path}/sm") == [f"{tmp_path}/small/"]
 
 
+def test_learned_lenses(tmp_path):
+    (tmp_path / "a.pt").touch()
+    (tmp_path / "a.txt").touch()
+    assert offered("open", "--translator", "t") == ["tuned"]
+    assert offered("snapshot", "--translator", "t") == ["tuned"]
+    assert offered("snapshot", "--second-translator", "j") == ["jacobian"]
+    assert completion.translators(f"{tmp_path}/a") == [f"{tmp_path}/a.pt"]
+
+
 def test_a_wrong_config_file_disturbs_no_shell(tmp_path, monkeypatch):
     (tmp_path / "config.toml").write_text("theem = 1")
     monkeypatch.setenv("LLMSCOPE_CONFIG", str(tmp_path))

@@ -91,6 +91,7 @@ def test_any_other_word_is_a_model_to_open(arguments):
             {"sampler": Sampler(0.8, 40, 0.9, 0.1, 3)},
         ),
         (["gpt2"], {"spec": "gpt2"}),
+        (["builtin:town", "--translator", "tuned"], {"spec": "builtin:town"}),
         (["open", "snapshot"], {"spec": "snapshot"}),
         (["--prompt", "snapshot", "x", "--no-special-tokens"], {"special_tokens": False}),
         (["x", "--prompt", "snapshot"], {"prompt": "snapshot"}),
@@ -123,6 +124,7 @@ def test_on_a_terminal_the_screen_gets_what_was_asked(monkeypatch, arguments, gi
     assert run(*arguments).exit_code == 0
     assert asked.items() >= given.items()
     assert (asked["load"].model or "builtin:sort") == asked["spec"]
+    assert asked["load"].translator == ("tuned" if "--translator" in arguments else None)
 
 
 def test_what_opens_by_default_is_a_language_model_that_ships(monkeypatch):

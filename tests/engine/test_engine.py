@@ -10,6 +10,8 @@ import torch
 from llmscope.engine import Engine
 from llmscope.engine.events import (
     Frame,
+    LensRead,
+    LensRequest,
     Loaded,
     LoadFailed,
     Loading,
@@ -467,3 +469,47 @@ def test_a_sweep_is_given_up_for_what_is_newer(screen, scope, monkeypatch):
     screen.ask(2, (*IDS, 9), NEXT)
     go.set()
     assert screen.figures(2)["next"].values.size
+
+
+def test_a_lens_is_read_before_it_is_used():
+    screen = Screen(lambda progress: small_scope())
+    screen.engine.start()
+    screen.wait(Loaded)
+    request = LensRequest("no/such.pt")
+    screen.engine.ask(request)
+    read = screen.wait(LensRead)
+    assert read.request is request
+    assert read.error == "there is no lens no/such.pt"
+    assert read.hint
+    assert screen.engine.close()
+
+
+def test_a_fetch_is_stopped_by_a_newer_request(monkeypatch):
+    began = threading.Event()
+
+    def fetching(name, subject, progress):
+        began.set()
+        while True:
+            progress("downloading", 1, 2)
+
+    screen = Screen(lambda progress: small_scope())
+    screen.engine.start()
+    screen.wait(Loaded)
+    monkeypatch.setattr("llmscope.learned.catalog.lens_for", fetching)
+    screen.engine.ask(LensRequest("org/name:a.pt"))
+    assert began.wait(20)
+    screen.ask(1, IDS, NEXT)
+    assert set(screen.figures(1)) == {"next"}
+    assert screen.engine.close()
+
+
+def test_a_figure_through_a_lens_that_is_gone_says_what_to_try():
+    screen = Screen(lambda progress: small_scope())
+    screen.engine.start()
+    focus = Focus(mode="top", options=(("translator", "gone.pt"),))
+    screen.ask(1, IDS, Want("map", "logit-lens", focus), NEXT)
+    figures = screen.figures(1)
+    reason = figures["map"].verdict.reason
+    assert reason.startswith("there is no lens gone.pt (try: ")
+    assert figures["next"].verdict.status != "refused"
+    assert screen.engine.close()

@@ -281,3 +281,26 @@ async def test_the_mouse_goes_where_the_keys_go(five):
         await shown.pilot.click("#prompt", offset=(4, 1))
         await shown.press("x")
         assert shown.app.editor.text == "CABACB"
+
+
+@pytest.mark.parametrize(
+    ("mode", "seen"),
+    [
+        ("top", ("Jacobian lens", "5*", "2!", "no better")),
+        ("lenses", ("side by side", "logit", "Jacobian", "Tuned")),
+        ("slope", ("Jacobian lens against the model", "lens ", "the sign agrees")),
+    ],
+)
+async def test_figures_of_learned_lenses(tmp_path, mode, seen):
+    options = ("--mode", mode, "--translator", "jacobian", "--position", "-1", "--format", "json")
+    path = taken(
+        *(tmp_path / "lens.json", "logit-lens"),
+        model="builtin:town",
+        prompt="cat -> kitten, cow ->",
+        options=options,
+    )
+    async with replayed(path) as screen:
+        for words in seen:
+            assert words in screen.text
+        await screen.press("J", "v", "down")
+        assert seen[0] in screen.text

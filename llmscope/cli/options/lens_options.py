@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscope.arguments import LARGEST
+from llmscope.cli import completion
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.validate import read_pair
 from llmscope.figure import Focus
@@ -33,6 +34,7 @@ def parameters() -> Iterator[inspect.Parameter]:
             metavar=option.metavar or None,
             min=0 if share else option.least if option.kind == "integer" else None,
             max=1 if share else None,
+            autocompletion=completion.translators if option.kind == "lens" else None,
             help=_help(option),
             show_default=option.shown or True,
         )

@@ -85,6 +85,7 @@ Translator = Annotated[
     str | None,
     typer.Option(
         metavar="LENS",
+        autocompletion=completion.translators,
         help="A learned lens to read through, Jacobian or tuned: a file, a folder or "
         "org/name:path; `jacobian` or `tuned` for the one that is known for the model.",
     ),

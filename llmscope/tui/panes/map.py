@@ -77,9 +77,8 @@ token. The lower border prints what the ends of the colours stand for."""
             title = (
                 f"probability of ‹{display_text(shown.figure.extra['target'], whitespace=True)}›"
             )
-        pooled = f"max of {pool} tokens" if pool > 1 else ""
-        parts = ("Map", title, name if name != title else "", pooled)
-        return " · ".join(filter(None, parts))
+        through, pooled = name if name != title else "", f"max of {pool} tokens" if pool > 1 else ""
+        return " · ".join(filter(None, ("Map", title, through, pooled)))
 
     def offered_views(self, state: ViewState) -> Sequence[int]:
         """Return the indices of the views; lenses are compared where there is a learned one."""
@@ -91,7 +90,7 @@ token. The lower border prints what the ends of the colours stand for."""
 
     def view_index(self, state: ViewState) -> int:
         """Return the index of the view that is shown, which is the place in `MAP_VIEWS`."""
-        return state.view
+        return MAP_VIEWS.index(state.map_view)
 
     def show_view(self, state: ViewState, index: int) -> ViewState:
         """Return the view state with one of the views."""

@@ -80,8 +80,12 @@ class ViewState(EditList):
 
     @property
     def map_view(self) -> MapView:
-        """Return the view that the map shows."""
-        return MAP_VIEWS[self.view]
+        """Return the view that the map shows: the first one where there are no lenses to compare.
+
+        An earlier session may have left another model with them side by side.
+        """
+        chosen = MAP_VIEWS[self.view]
+        return MAP_VIEWS[0] if chosen.mode == "lenses" and not self.lenses else chosen
 
     @property
     def attention_mode(self) -> str:

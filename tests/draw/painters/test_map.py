@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -172,3 +173,16 @@ def test_where_there_is_no_room_letters_stand_unexplained(residual, tokens, plai
     painting = paint(hybrid(residual), 40, 7, plain, FOCUS, tokens=tokens)
     assert "▸1 A" in read(painting)[3]
     assert "".join(segment.text for segment in painting.legend) == "norm 1  ░▒▓█ 29.5"
+
+
+def test_rows_of_a_learned_lens_are_marked_and_explained(residual, tokens, plain, read):
+    extra = {"unmapped": (0, 3), "doubtful": (2,)}
+    figure = replace(residual, extra=extra)
+    painting = paint(figure, 60, 7, plain, FOCUS, tokens=tokens)
+    labels = [row.split()[0] for row in read(painting)[1:5]]
+    assert labels == ["embed*", "0", "▸1!", "2*"]
+    legend = "".join(segment.text for segment in painting.legend)
+    assert legend == "norm 1  ░▒▓█ 29.5 · * logit lens, ! no better"
+    figure = replace(residual, extra=extra | {"doubtful": ()})
+    legend = paint(figure, 60, 7, plain, FOCUS, tokens=tokens).legend
+    assert "!" not in "".join(segment.text for segment in legend)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import llmscope
+from llmscope.learned.lens import LearnedLens
+from llmscope.models.loaded_model import Progress
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.models.lens_picker import LensScreen
@@ -129,6 +133,44 @@ async def test_a_lens_that_cannot_be_used_leaves_the_picture(
         assert "\n" not in told(app)[0]
         assert shown(app).figure is before.figure
         assert app.text == PROMPT
+
+
+async def test_a_fetch_tells_how_far_it_is_and_can_be_stopped(
+    town: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetching(name: object, subject: object, progress: Progress) -> LearnedLens | str:
+        while True:
+            time.sleep(0.01)
+            progress("downloading org/name", 1e6, 2e6)
+
+    async with screen(town, PROMPT) as (app, pilot):
+        await pilot.press("escape")
+        with monkeypatch.context() as patched:
+            patched.setattr("llmscope.learned.catalog.lens_for", fetching)
+            app.lenses.take(app, "org/name:a.pt")
+            while "downloading" not in (said := str(app.editor.border_subtitle)):
+                await pilot.pause(0.01)
+            assert "downloading org/name · 1.0 MB of 2.0 MB" in said
+            await pilot.press("e", *" pig", "escape")
+            assert app.text.endswith(" pig")
+            assert app.lenses.waiting
+            app.stop_work()
+            await settled(app, pilot)
+        assert app.state.translator is None
+        assert [token.text for token in app.state.tokens][-1] == " pig"
+
+
+async def test_lenses_are_not_compared_on_a_model_without_any(town: Scope) -> None:
+    async with screen(town, PROMPT) as (app, pilot):
+        await pilot.press("escape", "v", "v", "v")
+        await answered(app, pilot)
+        info = app.state.info
+        assert info is not None
+        assert app.state.map_view.mode == "lenses"
+        state = app.state.loaded(replace(info, spec="another", lenses=()))
+        assert state.map_view.mode == "top"
+        pane = app.grid.panes["map"]
+        assert pane.view_index(state) in pane.offered_views(state)
 
 
 async def test_the_lens_is_checked_where_there_is_one(town: Scope) -> None:
