@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from llmscope.text import display_text
@@ -16,6 +19,7 @@ from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
+    from llmscope.learned.published import Known
     from llmscope.tui.host import Host
 
 LOGIT = "logit lens"
@@ -26,8 +30,6 @@ ABOUT = {
     "tuned": "Maps each layer by what was trained to predict the output, over text.",
 }
 IN_USE = "in use"
-MOST = 200
-"""Files of this folder that are listed."""
 
 
 def turn(host: Host) -> None:
@@ -44,8 +46,13 @@ def choose(host: Host) -> None:
         host.push_screen(LensScreen(host))
 
 
-def listed(host: Host) -> list[Choice]:
-    """Return the lenses to choose from: the logit lens, those known, files, published ones."""
+def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
+    """Return the lenses to choose from: the logit lens, those known, files, published ones.
+
+    Args:
+        host: the screen.
+        files: the lenses of this folder that fit the model.
+    """
     from llmscope.learned.published import published
 
     state = host.state
@@ -57,10 +64,17 @@ def listed(host: Host) -> list[Choice]:
         return Choice(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
 
     found = [row(HERE, name) for name in ("", *state.lenses)]
-    files = sorted(path for suffix in ("*.pt", "*.safetensors") for path in Path().glob(suffix))
-    found += [row(FOLDER, str(path)) for path in files[:MOST] if str(path) not in state.lenses]
+    found += [row(FOLDER, one.name, one.kind) for one in files if one.name not in state.lenses]
     names = (state.info.spec, state.info.name)
     return [*found, *(row(HUB, one.name, one.kind) for one in published(names))]
+
+
+class LensesFound(Message):
+    """Posted with the lenses of this folder that fit the model."""
+
+    def __init__(self, files: Sequence[Known]) -> None:
+        super().__init__()
+        self.files = files
 
 
 class LensScreen(SearchListScreen):
@@ -81,11 +95,29 @@ class LensScreen(SearchListScreen):
             yield self._about
 
     def on_mount(self) -> None:
-        """Select the lens in use."""
+        """Select the lens in use, and look for files, in a thread: a disk may not answer."""
         super().on_mount()
+        Thread(target=self._look, name="llmscope-lenses", daemon=True).start()
         used = self._host.state.translator or ""
         self.choices.move(next((at for at, one in enumerate(self._all) if one.text == used), 0))
         self.explain()
+
+    def _look(self) -> None:
+        """Look for lenses in this folder; runs in its own thread."""
+        from llmscope.learned.local_files import fitting_files
+
+        info = self._host.state.info
+        if info is not None:
+            self.post_message(LensesFound(fitting_files(Path(), info)))
+
+    @on(LensesFound)
+    def _found(self, message: LensesFound) -> None:
+        if message.files:
+            chosen = self.choices.at
+            self._all = listed(self._host, message.files)
+            self.seek(self._line.value)
+            self.choices.move(chosen - self.choices.at)
+            self.explain()
 
     def matching(self, wanted: str) -> Sequence[Choice]:
         """Return the lenses whose names hold all words, and what was typed as a name itself."""

@@ -115,6 +115,26 @@ async def test_a_typed_path_is_read_through_and_named_by_edits(town: Scope, tmp_
         assert np.allclose(made["values"], edited.values, rtol=1e-4, atol=1e-6)
 
 
+async def test_files_of_this_folder_that_fit_are_listed(
+    town: Scope, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine.safetensors").write_bytes((SHIPPED / "tuned.safetensors").read_bytes())
+    (tmp_path / "weights.safetensors").write_bytes(b"\x00" * 64)
+    monkeypatch.chdir(tmp_path)
+    async with screen(town, PROMPT) as (app, pilot):
+        await pilot.press("escape", "K")
+        picker = app.screen
+        assert isinstance(picker, LensScreen)
+        while len(picker.choices.found) < 4:
+            await pilot.pause(0.01)
+        assert [one.text for one in picker.choices.found] == [
+            *("", "jacobian", "tuned", "mine.safetensors")
+        ]
+        await pilot.press(*"mine", "enter")
+        await answered(app, pilot)
+        assert app.state.translator == "mine.safetensors"
+
+
 @pytest.mark.parametrize("name", ["nope.pt", "org/nothing-like-a-lens", "wrong"])
 async def test_a_lens_that_cannot_be_used_leaves_the_picture(
     town: Scope, tmp_path: Path, name: str
