@@ -144,7 +144,11 @@ def _views(host: Host) -> Iterator[PaletteEntry]:
 
 def _show_view(host: Host, key: str, index: int) -> None:
     host.grid.enter(key)
-    host.look_at(host.grid.panes[key].show_view(host.state, index))
+    pane = host.grid.panes[key]
+    host.look_at(pane.show_view(host.state, index))
+    if key in ("map", "next-token") and index not in pane.offered_views(host.state):
+        keys = host.user.keymap.filled("{lens} turns to one, {lenses} lists them")
+        host.tell(f"that view needs a learned lens: {keys}", "warning")
 
 
 def _themes(host: Host) -> Iterator[PaletteEntry]:

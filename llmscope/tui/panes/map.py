@@ -90,7 +90,7 @@ token. The lower border prints what the ends of the colours stand for."""
 
     def view_index(self, state: ViewState) -> int:
         """Return the index of the view that is shown, which is the place in `MAP_VIEWS`."""
-        return MAP_VIEWS.index(state.map_view)
+        return state.view
 
     def show_view(self, state: ViewState, index: int) -> ViewState:
         """Return the view state with one of the views."""
