@@ -14,6 +14,7 @@ from tests.learned.texts import TEXTS
 from tests.lenses.test_experts import scope_on
 
 RULES = CorpusRules(skip=2, length=40, held_out=5)
+pytestmark = pytest.mark.xdist_group("fits")
 
 
 @pytest.fixture(scope="module")
