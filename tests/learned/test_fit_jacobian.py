@@ -265,8 +265,7 @@ def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path,
 def test_shards_merge_to_the_whole(town):
     whole = fit_of(town)
     shards = [
-        fit_jacobian(town, FEW, JacobianFit(replace(RULES, shard=at, shards=3)))
-        for at in range(3)
+        fit_jacobian(town, FEW, JacobianFit(replace(RULES, shard=at, shards=3))) for at in range(3)
     ]
     found = merged(shards)
     assert [one.about["n_prompts"] for one in shards] == [3, 3, 3]
