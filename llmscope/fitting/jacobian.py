@@ -25,8 +25,8 @@ from llmscope.record.capture.recorder import Recorder
 from llmscope.text import told
 
 TOKENS = {"cpu": 512}
-"""Most tokens of a batch of copies. On two cores SmolLM2 takes 189 ms a row in batches of 512 tokens,
-200 of 1,024, 237 of 2,048; the built-in base is fastest at about 600."""
+"""Most tokens of a batch of copies. On two cores SmolLM2 takes 189 ms a row in batches of 512
+tokens, 200 of 1,024, 237 of 2,048; the built-in base is fastest at about 600."""
 TOKENS_ELSEWHERE = 16384
 
 
