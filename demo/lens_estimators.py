@@ -1,4 +1,4 @@
-"""How exact a Jacobian is for so many backwards: `python -m demo.lens_estimators`.
+"""How exact a Jacobian is after 384 backwards: `python -m demo.lens_estimators`.
 
 For layer 1 of the built-in base and 384 backwards, which are all 96 rows of 4 prompts or 24 probes
 of 16 prompts: the relative error against the mean over all prompts, averaged over draws.

@@ -783,6 +783,13 @@ class Scope:
             max_prompts = arguments.integer("max_prompts", max_prompts, least=1)
         texts = (arguments.text(f"prompts[{at}]", one) for at, one in enumerate(prompts))
         told = arguments.function("progress", progress) or (lambda _: None)
+        for name, value in more.items():
+            if name in ("backwards", "batch", "steps") and value is not None:
+                more[name] = arguments.integer(name, value, least=name != "steps")
+            elif name in ("error", "rate") and value is not None:
+                more[name] = arguments.real(name, value, above=0.0)
+            elif name == "checkpoint" and value is not None:
+                more[name] = Path(arguments.name_or_path(name, value))
         if kind == "jacobian":
             return fit_jacobian(self, texts, JacobianFit(rules, prompts=max_prompts, **more), told)
         if kind == "tuned":

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from llmscope.errors import ScopeError
 from llmscope.fitting.corpus import CorpusPrompt, CorpusRules, nothing_counts
 from llmscope.learned.held_out import HeldOut, Readings
 from llmscope.learned.lens import LearnedLens
-from llmscope.models.anatomy import Readout
+from llmscope.models.anatomy import NO_READOUT, Readout
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Recording
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
 
 ROWS = 64
 """Streams whose logits are held at once."""
@@ -21,8 +26,22 @@ Report = Callable[[str, float], None]
 """Called with what is being done, and the share that is done, from 0 to 1."""
 
 
+def check_readout(scope: Scope) -> None:
+    """Check that the logits of streams can be read.
+
+    Raises:
+        ScopeError: the model has no unembedding that was found, or it does not give its logits.
+    """
+    verdict = scope.verdicts("readout")
+    if verdict.status == "refused" or scope.subject.anatomy.readout is None:
+        raise ScopeError(
+            f"streams of the model cannot be read: {verdict.reason or NO_READOUT}",
+            "another model; a Jacobian lens can be fitted with --held-out 0",
+        )
+
+
 def streams_of(recorder: Recorder, ids: Sequence[int], places: range) -> Tensor:
-    """Return the streams of a prompt where its tokens count. [stream, row, width], float32"""
+    """Return the streams of the tokens of a prompt that count. [stream, row, width]"""
     recording: Recording = recorder.run([list(ids)], record=True)
     rows = [recording.rows("stream", stream, places) for stream in range(recording.layers + 1)]
     return torch.stack([one.to(recorder.subject.device) for one in rows if one is not None])
@@ -30,21 +49,34 @@ def streams_of(recorder: Recorder, ids: Sequence[int], places: range) -> Tensor:
 
 @dataclass
 class _Sums:
-    """Sums over tokens for one way of reading, by stream. All [stream], float64 on the CPU"""
+    """Sums over tokens for one way of reading, by stream. All [stream], float64 on the CPU
+
+    `worse` has the sums of each prompt: tokens of one text are not independent, so the standard
+    error is that of prompts as clusters.
+    """
 
     top1: Tensor
     kl: Tensor
-    worse: Tensor
-    worse_squared: Tensor
+    worse: list[Tensor]
 
     @classmethod
     def of(cls, streams: int) -> _Sums:
-        return cls(*(torch.zeros(streams, dtype=torch.float64) for _ in range(4)))
+        nothing = torch.zeros(streams, dtype=torch.float64)
+        return cls(nothing, nothing.clone(), [])
 
-    def readings(self, tokens: int) -> Readings:
-        mean = self.worse / tokens
-        spread = (self.worse_squared / tokens - mean.square()).clamp_min(0)
-        errors = (spread / max(tokens - 1, 1)).sqrt()
+    def readings(self, counts: Sequence[int]) -> Readings:
+        """Return the means, and the error of the paired difference.
+
+        Args:
+            counts: the number of tokens of each prompt.
+        """
+        tokens, prompts = sum(counts), len(counts)
+        sums = torch.stack(self.worse)  # [prompt, stream]
+        mean = sums.sum(0) / tokens
+        off = sums - mean * torch.tensor(counts, dtype=torch.float64)[:, None]
+        spread = off.square().sum(0) * prompts / max(prompts - 1, 1)
+        # One prompt tells nothing of the spread: its mean is no better than its size.
+        errors = spread.sqrt() / tokens if prompts > 1 else mean.abs()
         return Readings(
             tuple((self.top1 / tokens).tolist()),
             tuple((self.kl / tokens).tolist()),
@@ -57,8 +89,7 @@ class _Ways:
     lens: _Sums
     logit: _Sums
     baseline: _Sums
-    tokens: int = 0
-    prompts: int = 0
+    counts: list[int] = field(default_factory=list)
 
 
 @torch.no_grad()
@@ -98,6 +129,8 @@ def measure(
         report("measuring on held-out prompts", index / len(prompts))
         own = streams_of(recorder, prompt.ids, rules.places(prompt.ids))
         target = _log_probabilities(readout, own[-1])
+        for sums in (ways.lens, ways.logit, ways.baseline):
+            sums.worse.append(torch.zeros(streams, dtype=torch.float64))
         for stream in range(streams):
             at = [stream] * own.shape[1]
             plain = _read(readout, own[stream], target)
@@ -114,15 +147,13 @@ def measure(
                 worse = kl - learned[0]
                 sums.top1[stream] += float(top1.sum())
                 sums.kl[stream] += float(kl.sum())
-                sums.worse[stream] += float(worse.sum())
-                sums.worse_squared[stream] += float(worse.square().sum())
-        ways.tokens += own.shape[1]
-        ways.prompts += 1
+                sums.worse[-1][stream] += float(worse.sum())
+        ways.counts.append(own.shape[1])
     through, logits, others = (
-        sums.readings(ways.tokens) for sums in (ways.lens, ways.logit, ways.baseline)
+        sums.readings(ways.counts) for sums in (ways.lens, ways.logit, ways.baseline)
     )
     named = "a lens fitted on shuffled pairs" if tuned else "the matrices of other layers"
-    return HeldOut(ways.tokens, ways.prompts, through, logits, others, named)
+    return HeldOut(sum(ways.counts), len(ways.counts), through, logits, others, named)
 
 
 def _mean_prediction(

@@ -25,7 +25,7 @@ class CorpusRules:
             never does, as nothing follows it.
         length: prompts are cut after this many tokens.
         held_out: one of this many prompts is held out, the first; 0: none.
-        shard, shards: take every prompt of `shards` whose number leaves `shard`.
+        shard, shards: of the others, take each one of `shards`, from the one at `shard` on.
     """
 
     skip: int = SKIP
@@ -33,6 +33,12 @@ class CorpusRules:
     held_out: int = HELD_OUT
     shard: int = 0
     shards: int = 1
+
+    def holds_out(self, number: int) -> bool:
+        """Return whether the prompt of a number, among those that count, is held out."""
+        if not self.held_out or number >= MOST_HELD_OUT * self.held_out:
+            return False
+        return number % self.held_out == 0
 
     def places(self, ids: tuple[int, ...]) -> range:
         """Return the positions that count."""
@@ -66,17 +72,18 @@ def corpus(scope: Scope, texts: Iterable[str], rules: CorpusRules) -> Iterator[C
     Raises:
         ScopeError: a text cannot be tokenized.
     """
-    number = 0
+    number = fitted = 0
     for text in texts:
         if not text:
             continue
         ids = tuple(scope.encode(text).ids[: rules.length])
         if not len(rules.places(ids)):
             continue
-        held = bool(rules.held_out) and number % rules.held_out == 0
-        if held or number % rules.shards == rules.shard:
+        held = rules.holds_out(number)
+        if held or fitted % rules.shards == rules.shard:
             yield CorpusPrompt(number, ids, held)
         number += 1
+        fitted += not held
 
 
 def check_rules(rules: CorpusRules) -> None:
@@ -100,3 +107,8 @@ NOTHING = "no prompt is long enough: each needs more than {} tokens"
 def nothing_counts(rules: CorpusRules) -> ScopeError:
     """Return the error for a corpus without a prompt that counts."""
     return ScopeError(NOTHING.format(rules.skip + 1), "longer prompts, or a smaller --skip")
+
+
+def every_one_is_held_out() -> ScopeError:
+    """Return the error for a corpus or shard whose prompts are all held out."""
+    return ScopeError("every prompt that counts is held out", "more prompts, or --held-out 0")

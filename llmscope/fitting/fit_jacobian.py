@@ -5,18 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
-from llmscope.fitting.check import measure
+from llmscope.fitting.check import check_readout, measure
 from llmscope.fitting.corpus import (
-    MOST_HELD_OUT,
     RULES,
     CorpusPrompt,
     CorpusRules,
     check_rules,
     corpus,
+    every_one_is_held_out,
     nothing_counts,
 )
 from llmscope.fitting.estimators import ESTIMATORS, Estimator
@@ -24,6 +25,7 @@ from llmscope.fitting.jacobian import batch_for, jacobian_rows
 from llmscope.fitting.running_mean import RunningMean
 from llmscope.learned.catalog import names_of
 from llmscope.learned.lens import RAW, AffineMap, LearnedLens
+from llmscope.record.capture.model_state import state_of
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -103,23 +105,36 @@ def fit_jacobian(
     width, layers = subject.anatomy.width, len(subject.anatomy.layers)
     if layers < 2:
         raise ScopeError("the model has one layer, whose output is the last stream", "another")
+    if rules.held_out:
+        check_readout(scope)
     if fit.estimator not in ESTIMATORS:
         raise ScopeError(f"no estimator is called {fit.estimator}", ", ".join(ESTIMATORS))
     backwards = width if fit.estimator == "exact" else (fit.backwards or width // 4 or 1)
-    estimator, about = Estimator(fit.estimator, backwards), _about(subject, fit, backwards)
+    if fit.estimator == "exact" and fit.backwards not in (None, width):
+        raise ScopeError("exact takes all rows", "estimator rows or rademacher for fewer backwards")
+    if not 0 < backwards <= width:
+        raise ScopeError(f"there are {width} rows, and {backwards} backwards", f"1 to {width}")
+    estimator = Estimator(fit.estimator, backwards, seed=rules.shard)
+    about = _about(subject, fit, backwards)
     streams = range(1, layers)
     running = RunningMean.of(streams, width)
     if fit.checkpoint is not None and fit.checkpoint.is_file():
         running = RunningMean.load(fit.checkpoint, about)
     held: list[CorpusPrompt] = []
+    seen = sha256()
     with scope.unchanged():
         recorder, saved = scope.recorder, time.monotonic()
         for prompt in corpus(scope, texts, rules):
+            seen.update(repr(prompt.ids).encode())
             if prompt.held_out:
-                if len(held) < MOST_HELD_OUT:
-                    held.append(prompt)
+                held.append(prompt)
                 continue
             if prompt.number < running.next:
+                if prompt.number == running.next - 1 and seen.hexdigest() != running.digest:
+                    raise ScopeError(
+                        "the prompts are not those that the checkpoint was made of",
+                        "the same prompts, another --out, or --force to begin anew",
+                    )
                 continue
             if _done(running, fit):
                 break
@@ -130,14 +145,14 @@ def fit_jacobian(
                 fit.batch or batch_for(recorder, len(prompt.ids), backwards),
             )
             found = {stream: estimator.estimate(turn, one) for stream, one in products.items()}
-            running.add(found, estimator.rows(turn, width), prompt.number)
+            running.add(found, estimator.rows(turn, width), prompt.number, seen.hexdigest())
             now = time.monotonic()
             if fit.checkpoint is not None and now - saved > SAVED_EVERY:
                 running.save(fit.checkpoint, about)
                 saved = now
             report(FitState(running.prompts, max(running.errors.values()), now - begun))
         if not running.prompts:
-            raise nothing_counts(rules)
+            raise every_one_is_held_out() if held else nothing_counts(rules)
         if int(running.counts.min()) == 0:
             raise ScopeError(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
@@ -183,10 +198,11 @@ def about_model(subject: LoadedModel) -> dict[str, Any]:
     revision = subject.revision
     commit = revision is not None and len(revision) == COMMIT
     return {
-        "model_name": names_of(subject)[0],
+        "model_name": next(iter(names_of(subject)), None),
         # Other tools compare the revision with the hub's commit, so a file's digest stands apart.
         "model_revision": revision if commit else None,
         **({} if commit or revision is None else {"model_digest": revision}),
+        **({} if subject.adapter is None else {"adapter": subject.adapter}),
         "fit_dtype": str(subject.dtype).removeprefix("torch."),
         "processing": {"weight_basis": RAW},
     }
@@ -201,4 +217,5 @@ def _lens(running: RunningMean, subject: LoadedModel, about: dict[str, Any]) -> 
         "standard_error": None if int(running.counts.min()) < 2 else errors,
     }
     anatomy = subject.anatomy
-    return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), found)
+    serial = state_of(subject.model).serial
+    return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), found, state=serial)

@@ -19,14 +19,14 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.fitting.check import Report, measure, streams_of
+from llmscope.fitting.check import Report, check_readout, measure, streams_of
 from llmscope.fitting.corpus import (
-    MOST_HELD_OUT,
     RULES,
     CorpusPrompt,
     CorpusRules,
     check_rules,
     corpus,
+    every_one_is_held_out,
     nothing_counts,
 )
 from llmscope.fitting.fit_jacobian import FitState, about_model
@@ -34,11 +34,13 @@ from llmscope.fitting.fit_jacobian import Report as FitReport
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.models.anatomy import Readout
 from llmscope.models.loading.memory import GIB, available
+from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.recorder import Recorder
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
 
+TINY = 1e-9
 STEPS, RATE, RIDGE = 100, 1e-3, 1e-3
 """Steps after the regression, their learning rate, which falls to zero, and the ridge as a share of
 the mean variance of a stream."""
@@ -81,10 +83,8 @@ def fit_tuned(
     subject, rules = scope.subject, fit.rules
     check_rules(rules)
     width, layers = subject.anatomy.width, len(subject.anatomy.layers)
-    try:
-        readout = subject.anatomy.require_readout()
-    except ValueError as error:
-        raise ScopeError(str(error), "a model with an unembedding") from error
+    check_readout(scope)
+    readout = subject.anatomy.require_readout()
     _check_room(width, layers)
     held: list[CorpusPrompt] = []
     kept: list[CorpusPrompt] = []
@@ -93,8 +93,7 @@ def fit_tuned(
         recorder = scope.recorder
         for prompt in corpus(scope, texts, rules):
             if prompt.held_out:
-                if len(held) < MOST_HELD_OUT:
-                    held.append(prompt)
+                held.append(prompt)
                 continue
             if fit.prompts is not None and sums.prompts >= fit.prompts:
                 break
@@ -104,7 +103,7 @@ def fit_tuned(
                 kept.append(prompt)
             report(FitState(sums.prompts, float("inf"), time.monotonic() - begun))
         if not sums.prompts:
-            raise nothing_counts(rules)
+            raise every_one_is_held_out() if held else nothing_counts(rules)
         weights, biases = sums.solve()
         state = FitState(sums.prompts, float("inf"))
 
@@ -126,7 +125,8 @@ def fit_tuned(
             "steps": fit.steps,
             "n_prompts": sums.prompts,
         }
-        lens = LearnedLens("tuned", maps, width, layers, about)
+        serial = state_of(subject.model).serial
+        lens = LearnedLens("tuned", maps, width, layers, about, state=serial)
         if not held:
             return lens
         return replace(lens, held_out=measure(lens, recorder, held, rules, told))
@@ -160,6 +160,7 @@ class _Regression:
         joint = self._products / self.tokens - x[:, :, None] * y[:, None, :]
         ridge = RIDGE * spread.diagonal(dim1=-2, dim2=-1).mean(-1)
         ridge = ridge * (1 + x.shape[-1] / self.tokens)  # more where tokens are few
+        ridge = ridge.clamp_min(TINY)  # all tokens may be the same
         eye = torch.eye(x.shape[-1], dtype=torch.float64)
         weights = torch.linalg.solve(spread + ridge[:, None, None] * eye, joint).mT
         biases = y - (weights @ x[:, :, None])[:, :, 0]
@@ -213,7 +214,7 @@ def _descend(
             target = readout(streams[-1]).float().log_softmax(-1)
         optimiser.zero_grad()
         for stream in range(len(weights)):  # one after another: the logits of all take too much
-            x = streams[stream]
+            x = streams[stream].float()
             with torch.enable_grad():
                 mapped = x + x @ own[0][stream].T + own[1][stream]
                 logits = differentiable_logits(readout, mapped.to(subject.dtype))

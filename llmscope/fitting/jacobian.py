@@ -64,7 +64,8 @@ def jacobian_rows(
     found: dict[int, list[Tensor]] = {stream: [] for stream in streams}
     device = subject.device
     index = torch.tensor(list(places), device=device)
-    with torch.enable_grad(), _frozen(subject.model), _caught(recorder, streams) as caught:
+    shape = batch, len(ids), subject.anatomy.width
+    with torch.enable_grad(), _frozen(subject.model), _caught(recorder, streams, shape) as caught:
         recorder.run([list(ids)] * batch, grad=True, last=0)
         last = caught[len(subject.anatomy.layers)]
         sources = [caught[stream] for stream in streams]
@@ -88,8 +89,19 @@ def jacobian_rows(
 
 
 @contextmanager
-def _caught(recorder: Recorder, streams: Sequence[int]) -> Iterator[dict[int, Tensor]]:
-    """Keep streams of the passes within with their graph, which begins at the first of them."""
+def _caught(
+    recorder: Recorder, streams: Sequence[int], shape: tuple[int, int, int]
+) -> Iterator[dict[int, Tensor]]:
+    """Keep streams of the pass within with their graph, which begins at the first of them.
+
+    Args:
+        recorder: the recorder of the model.
+        streams: the streams to keep.
+        shape: of each: batch, tokens, width.
+
+    Raises:
+        ScopeError: a stream has another shape, or a layer runs twice.
+    """
     layers = recorder.subject.anatomy.layers
     caught: dict[int, Tensor] = {}
     root = min(streams)
@@ -97,6 +109,7 @@ def _caught(recorder: Recorder, streams: Sequence[int]) -> Iterator[dict[int, Te
     def enter(stream: int) -> Any:
         def hook(_: nn.Module, args: Any, kwargs: Any) -> Any:
             hidden = hidden_input(args, kwargs)
+            _check_stream(hidden, shape, stream in caught)
             if stream != root:
                 caught[stream] = hidden
                 return None
@@ -108,7 +121,9 @@ def _caught(recorder: Recorder, streams: Sequence[int]) -> Iterator[dict[int, Te
         return hook
 
     def leave(_: nn.Module, __: Any, output: Any) -> None:
-        caught[len(layers)] = hidden_output(output)
+        hidden = hidden_output(output)
+        _check_stream(hidden, shape, len(layers) in caught)
+        caught[len(layers)] = hidden
 
     handles = [
         layers[stream].module.register_forward_pre_hook(enter(stream), with_kwargs=True)
@@ -120,6 +135,16 @@ def _caught(recorder: Recorder, streams: Sequence[int]) -> Iterator[dict[int, Te
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _check_stream(hidden: Tensor, shape: tuple[int, int, int], again: bool) -> None:
+    if again:
+        raise ScopeError("a layer of the model runs more than once", "another model")
+    if tuple(hidden.shape) != shape:
+        raise ScopeError(
+            f"a layer reads {tuple(hidden.shape)}, and not one stream for each token: {shape}",
+            "another model",
+        )
 
 
 @contextmanager

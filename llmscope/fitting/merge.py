@@ -11,7 +11,8 @@ from llmscope.errors import ScopeError
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.text import display_text
 
-OF_A_SHARD = ("n_prompts", "shard", "standard_error")
+OF_A_SHARD = ("n_prompts", "shard", "standard_error", "n_layers")
+MOST_PROMPTS = 10**12
 
 
 def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
@@ -24,7 +25,7 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
         ScopeError: they are not shards of one fit.
     """
     first = lenses[0]
-    counts = [int(one.about.get("n_prompts") or 0) for one in lenses]
+    counts = [_count(one) for one in lenses]
     for one, count in zip(lenses, counts, strict=True):
         shown = display_text(str(one))
         if one.kind != "jacobian":
@@ -45,10 +46,7 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
                 f"{shown} is of another {', '.join(differs)} than {display_text(str(first))}",
                 "shards of one fit",
             )
-    shards = [tuple(one.about.get("shard") or ()) for one in lenses]
-    twice = [shard for shard in shards if shard and shards.count(shard) > 1]
-    if twice:
-        raise ScopeError(f"two of them are shard {twice[0][0]}/{twice[0][1]}", "each shard once")
+    _check_shards(lenses)
     total = sum(counts)
     maps = {}
     for stream in first.maps:
@@ -60,10 +58,38 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
     about: dict[str, Any] = {
         **first.about,
         "n_prompts": total,
-        "shard": [0, 1],
+        "shard": [0, 1] if _complete(lenses) else None,
         "standard_error": _errors(lenses, counts, maps),
     }
     return replace(first, maps=maps, about=about, source="", digest="", held_out=None)
+
+
+def _count(lens: LearnedLens) -> int:
+    """Return the number of prompts of a lens; 0 if it does not tell."""
+    count = lens.about.get("n_prompts")
+    return count if isinstance(count, int) and 0 < count < MOST_PROMPTS else 0
+
+
+def _check_shards(lenses: Sequence[LearnedLens]) -> None:
+    """Check that lenses are different shards of as many.
+
+    Raises:
+        ScopeError: two are the same one, or of another number of shards.
+    """
+    shards = [one.about.get("shard") for one in lenses]
+    if None in shards:
+        return  # a published lens does not tell
+    if len({str(shard[1:]) for shard in shards if isinstance(shard, list | tuple)}) > 1:
+        raise ScopeError("they are of other numbers of shards", "shards of one fit")
+    twice = ["/".join(map(str, one or ())) for one in shards if shards.count(one) > 1]
+    if twice:
+        raise ScopeError(f"two of them are shard {twice[0]}", "each one once")
+
+
+def _complete(lenses: Sequence[LearnedLens]) -> bool:
+    """Return whether there are as many lenses as their fit had shards."""
+    shard = lenses[0].about.get("shard")
+    return isinstance(shard, list) and shard[-1:] == [len(lenses)]
 
 
 def _errors(
@@ -80,7 +106,10 @@ def _errors(
     for stream, mean in maps.items():
         squares = 0.0
         for one, count, errors in zip(lenses, counts, told, strict=True):
-            spread = float(one.maps[stream].weight.float().norm()) * float(errors[str(stream - 1)])
+            error = errors.get(str(stream - 1))
+            if not isinstance(error, int | float):
+                return None
+            spread = float(one.maps[stream].weight.float().norm()) * error
             squares += (spread * count / sum(counts)) ** 2
-        found[str(stream - 1)] = math.sqrt(squares) / float(mean.weight.norm())
+        found[str(stream - 1)] = math.sqrt(squares) / max(float(mean.weight.norm()), 1e-30)
     return found

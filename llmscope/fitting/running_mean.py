@@ -38,6 +38,7 @@ class RunningMean:
         counts: how many prompts gave each row; the same for all streams. [width]
         prompts: the number of prompts.
         next: the number of the first prompt that is not in it.
+        digest: of the tokens of all prompts before that one, held-out ones too.
     """
 
     sums: dict[int, Tensor]
@@ -45,6 +46,7 @@ class RunningMean:
     counts: Tensor
     prompts: int = 0
     next: int = 0
+    digest: str = ""
 
     @classmethod
     def of(cls, streams: Sequence[int], width: int) -> RunningMean:
@@ -55,21 +57,22 @@ class RunningMean:
             torch.zeros(width, dtype=torch.int64),
         )
 
-    def add(self, found: Mapping[int, Tensor], rows: Tensor, number: int) -> None:
+    def add(self, found: Mapping[int, Tensor], rows: Tensor, number: int, digest: str = "") -> None:
         """Add the estimates of one prompt.
 
         Args:
             found: rows of a matrix, for each stream. [row, width]
             rows: which rows they are. [row]
             number: the prompt's number.
+            digest: of the tokens of all prompts up to this one.
         """
         for stream, estimate in found.items():
             self.sums[stream].index_add_(0, rows, estimate)
             squares = estimate.double().pow(2).sum(-1)
             self.squares[stream].index_add_(0, rows, squares)
-        self.counts[rows] += 1
+        self.counts.index_add_(0, rows, torch.ones_like(rows))
         self.prompts += 1
-        self.next = number + 1
+        self.next, self.digest = number + 1, digest
 
     def mean(self, stream: int) -> Tensor:
         """Return the mean matrix of a stream. [width, width]"""
@@ -103,6 +106,7 @@ class RunningMean:
             tensors[f"{stream}.sum"] = self.sums[stream]
             tensors[f"{stream}.squares"] = self.squares[stream]
         header = {"about": dict(about), "prompts": self.prompts, "next": self.next}
+        header["digest"] = self.digest
         try:
             replace_file(path, save(tensors, metadata={HEADER: json.dumps(header)}))
         except OSError as error:
@@ -129,7 +133,7 @@ class RunningMean:
             made = cls(
                 {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
                 {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
-                *(counts, int(header["prompts"]), int(header["next"])),
+                *(counts, int(header["prompts"]), int(header["next"]), str(header["digest"])),
             )
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(

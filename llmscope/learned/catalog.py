@@ -3,7 +3,7 @@
 a path          a file or folder on this machine
 ORG/NAME:PATH   a file, or the folder of a tuned lens, in a repository of the hub
 jacobian, tuned the lens of that kind that is known for the model: shipped with a built-in
-model, fitted into the cache, or published under a known name
+model, or published under a known name
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from llmscope.learned.lens import LearnedLens
 from llmscope.learned.published import Known, published
 from llmscope.learned.reader import FORMS, KEPT, read_lens
 from llmscope.models.sources import builtin
-from llmscope.models.spec import parse
+from llmscope.models.spec import IN_MEMORY, parse
 from llmscope.text import display_text, one_line
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def lens_for(
 
 
 def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
-    """Return why a lens does not fit a model; empty if nothing speaks against it."""
+    """Return why a lens does not fit a model; "" if it may fit."""
     anatomy = subject.anatomy
     return lens.misfit(
         layers=len(anatomy.layers),
@@ -67,10 +67,13 @@ def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
 def names_of(subject: LoadedModel) -> tuple[str, ...]:
     """Return the names that a model goes by: its spec, its name, and the one in its config.
 
-    The spec is without its revision, which is told apart.
+    The spec is without its revision. A model of a program's own has the name in its config alone,
+    if there is one.
     """
-    own = getattr(subject.model.config, "_name_or_path", "") or ""
-    names = _without_revision(subject.spec), subject.name, str(own)
+    own = str(getattr(subject.model.config, "_name_or_path", "") or "")
+    names: tuple[str, ...] = (own,)
+    if subject.spec != IN_MEMORY:
+        names = _without_revision(subject.spec), subject.name, own
     return tuple(dict.fromkeys(filter(None, names)))
 
 
@@ -89,12 +92,10 @@ _measured: dict[int, tuple[LearnedLens, int, LearnedLens]] = {}
 
 
 def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
-    """Return the lens with what `llmscope fit check` measured of it, or as it is.
+    """Return the lens with what `llmscope fit check` measured of it last, or as it is.
 
     The same object comes back for the same lens and measurement: figures are cached by it.
     """
-    if lens.held_out is not None:
-        return lens
     file = measurements.file_of(lens, subject)
     try:
         changed = file.stat().st_mtime_ns
@@ -118,9 +119,6 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
     Raises:
         ScopeError: it leads nowhere.
     """
-    path = Path(expanduser(given))
-    if exists(path):  # Path.exists raises for a name that is too long
-        return path
     if given in KINDS:
         found = next((one for one in known(subject) if one.kind == given), None)
         if found is None:
@@ -129,6 +127,9 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
         if own is not None:
             return own
         given = found.name
+    path = Path(expanduser(given))
+    if exists(path):  # Path.exists raises for a name that is too long
+        return path
     if ":" in given and not given.endswith(":"):
         from llmscope.learned.hub import fetched
 
@@ -138,7 +139,7 @@ def located(given: str, subject: LoadedModel, progress: Progress | None = None) 
 
 def known(subject: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    found = [Known(file.stem, file.stem, "comes with the model") for file in shipped(subject)]
+    found = [Known(file.stem, file.stem) for file in shipped(subject)]
     kinds = {one.kind for one in found}
     return (*found, *(one for one in published(names_of(subject)) if one.kind not in kinds))
 

@@ -37,7 +37,7 @@ class Readings:
         """Return the readings that `asdict` wrote.
 
         Raises:
-            TypeError, ValueError, KeyError: the record is another one's.
+            TypeError, ValueError, KeyError: the record has another form.
         """
         return cls(
             tuple(float(one) for one in record["top1"]),
@@ -76,7 +76,7 @@ class HeldOut:
             streams: the number of streams of the model: its layers, and one.
 
         Raises:
-            TypeError, ValueError, KeyError: the record is another one's.
+            TypeError, ValueError, KeyError: the record has another form.
         """
         lens, logit, baseline = (
             Readings.from_dict(record[name]) for name in ("lens", "logit", "baseline")
@@ -88,7 +88,7 @@ class HeldOut:
         return cls(tokens, prompts, lens, logit, baseline, str(record["named"]))
 
     def no_better(self, stream: int) -> str:
-        """Return what the lens is no better than at a stream; empty if it beats both.
+        """Return which of the logit lens and the baseline the lens does not beat; "" for none.
 
         It beats another way if its KL is lower, and the share of right tokens is not lower, by
         `SURE` standard errors.

@@ -42,12 +42,13 @@ class AffineMap:
     adds: bool = False
 
     def __call__(self, streams: Tensor) -> Tensor:
-        """Return the mapped streams, in float32. `[..., width] -> [..., width]`"""
-        exact = streams.float()
-        mapped = exact @ self.weight.float().T
+        """Return the mapped streams, in float32 or wider. `[..., width] -> [..., width]`"""
+        dtype = torch.promote_types(streams.dtype, torch.float32)
+        exact = streams.to(dtype)
+        mapped = exact @ self.weight.to(dtype).T
         if self.adds:
             mapped = mapped + exact
-        return mapped if self.bias is None else mapped + self.bias.float()
+        return mapped if self.bias is None else mapped + self.bias.to(dtype)
 
     def back(self, direction: Tensor) -> Tensor:
         """Return the transposed linear part times a direction, in float32. `[width] -> [width]`"""
@@ -75,6 +76,7 @@ class LearnedLens:
         source: where it was read from, as the user named it; empty for one in memory.
         digest: of its matrices, under which measurements are kept; empty: not known yet.
         held_out: how well it reads held-out text; None if that was not measured.
+        state: the serial of the model's state for which that holds; 0: as it was loaded.
     """
 
     kind: Kind
@@ -85,6 +87,7 @@ class LearnedLens:
     source: str = ""
     digest: str = ""
     held_out: HeldOut | None = None
+    state: int = 0
     _placed: dict[tuple[int, torch.device], AffineMap] = field(
         default_factory=dict, init=False, repr=False
     )
@@ -119,21 +122,27 @@ class LearnedLens:
             streams: [row, width]
             at: which stream of the model each row is.
         """
-        if streams.is_floating_point() and streams.dtype == torch.float64:
-            mapped = streams.clone()
-        else:
-            mapped = streams.float()
-            mapped = mapped.clone() if mapped is streams else mapped
+        mapped = streams.to(torch.promote_types(streams.dtype, torch.float32), copy=True)
         for stream in sorted(set(at)):
             own = self.map_at(stream, streams.device)
             if own is not None:
                 rows = [row for row, its in enumerate(at) if its == stream]
-                mapped[rows] = own(streams[rows]).to(mapped.dtype)
+                mapped[rows] = own(streams[rows])
+        if streams.dtype == torch.float16:  # the final norm ignores the size of a stream
+            most = mapped.abs().amax(-1, keepdim=True)
+            mapped = mapped * (LARGEST_HALF / most).clamp(max=1)
         return mapped.to(streams.dtype)
 
     def shifted(self) -> LearnedLens:
-        """Return the same lens with the maps of other layers: each half of the layers away."""
+        """Return the same lens with the maps of other layers: each half of the layers away.
+
+        A lens with one map gets its transpose, as there is no other layer.
+        """
         places = sorted(self.maps)
+        if len(places) == 1:
+            only = self.maps[places[0]]
+            turned = replace(only, weight=only.weight.T)
+            return replace(self, maps={places[0]: turned}, held_out=None, digest="")
         half = max(1, len(places) // 2)
         others = {
             place: self.maps[places[(index + half) % len(places)]]
@@ -142,7 +151,7 @@ class LearnedLens:
         return replace(self, maps=others, held_out=None, digest="")
 
     def misfit(self, *, layers: int, width: int, names: Sequence[str], revision: str | None) -> str:
-        """Return why the lens does not fit a model; empty if nothing speaks against it.
+        """Return why the lens does not fit a model; "" if it may fit.
 
         Args:
             layers: the number of the model's layers.
@@ -182,6 +191,8 @@ class LearnedLens:
         return ""
 
 
+LARGEST_HALF = 60_000.0
+"""A little less than the largest number of half precision."""
 RAW = "raw_huggingface"
 """How published lenses name the activations of transformers' own model."""
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")

@@ -34,13 +34,12 @@ def fitting_files(folder: Path, info: ModelInfo) -> list[Known]:
     """
     found = []
     for path in sorted(islice(_candidates(folder), MOST)):
-        lens = None
-        with suppress(Exception):  # a file of another kind may raise anything
-            lens = _header(path)
         names = (info.spec, info.name)
         sizes = {"layers": info.layers, "width": info.width}
-        if lens is not None and not lens.misfit(**sizes, names=names, revision=info.revision):
-            found.append(Known(str(path), lens.kind, "in this folder"))
+        with suppress(Exception):  # a file of another kind may raise anything
+            lens = _header(path, info.layers)
+            if lens is not None and not lens.misfit(**sizes, names=names, revision=info.revision):
+                found.append(Known(str(path), lens.kind))
     return found
 
 
@@ -55,8 +54,12 @@ def _candidates(folder: Path) -> Iterator[Path]:
         return
 
 
-def _header(path: Path) -> LearnedLens | None:
+def _header(path: Path, most: int) -> LearnedLens | None:
     """Return a lens with empty matrices from what its file tells; None if it tells of no lens.
+
+    Args:
+        path: the file or folder.
+        most: the number of layers beyond which it is of no interest.
 
     Raises:
         Exception: the file is of another kind.
@@ -64,6 +67,8 @@ def _header(path: Path) -> LearnedLens | None:
     if path.is_dir():
         config = read_json(path / CONFIG)
         layers = int(config["num_hidden_layers"])
+        if layers > most:
+            return None
         named = {"model_name": str(config.get("base_model_name_or_path") or "")}
         return _empty("tuned", range(layers), int(config["d_model"]), layers, named)
     if path.suffix == ".safetensors":

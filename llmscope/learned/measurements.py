@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 def file_of(lens: LearnedLens, subject: LoadedModel) -> Path:
     """Return the file for the measurements of a lens on a model."""
     model = [subject.spec, subject.revision, subject.adapter, str(subject.dtype)]
+    for folder in subject.folders:  # weights that are written anew are another model
+        stats = [(one.name, one.stat()) for one in sorted(folder.glob("*")) if one.is_file()]
+        model += [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
     key = hashlib.sha256(json.dumps([lens.digest, *model]).encode()).hexdigest()
     return cache_folder() / "lenses" / f"{key}.json"
 

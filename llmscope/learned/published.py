@@ -51,16 +51,18 @@ _FOLDERS = {
     "qwen/qwen3.5-27b": "qwen3.5-27b/Qwen3.5-27B",
 }
 _TUNED = "spaces/AlignmentResearch/tuned-lens"
-_WITH_TUNED = frozenset(
-    (
+_WITH_TUNED = {
+    name.casefold(): name
+    for name in (
         *("gpt2", "gpt2-large", "gpt2-xl", "openai-community/gpt2", "openai-community/gpt2-large"),
-        *("openai-community/gpt2-xl", "eleutherai/gpt-neox-20b"),
-        *(f"eleutherai/pythia-{size}-deduped" for size in ("70m", "160m", "410m", "1.4b")),
-        *(f"eleutherai/pythia-{size}-deduped" for size in ("2.8b", "6.9b", "12b")),
+        *("openai-community/gpt2-xl", "EleutherAI/gpt-neox-20b"),
+        *(f"EleutherAI/pythia-{size}-deduped" for size in ("70m", "160m", "410m", "1.4b")),
+        *(f"EleutherAI/pythia-{size}-deduped" for size in ("2.8b", "6.9b", "12b")),
         *(f"facebook/opt-{size}" for size in ("125m", "1.3b", "6.7b")),
-        *("meta-llama/llama-2-7b-hf", "meta-llama/llama-2-13b-hf", "lmsys/vicuna-13b-v1.1"),
+        *("meta-llama/Llama-2-7b-hf", "meta-llama/Llama-2-13b-hf", "lmsys/vicuna-13b-v1.1"),
     )
-)
+}
+"""By the name in small letters: the name that the folder of its lens has."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,10 @@ class Known:
     Attributes:
         name: what `--translator` takes.
         kind: jacobian or tuned.
-        place: where it is: "comes with the model", "on the hub".
     """
 
     name: str
     kind: str
-    place: str
 
 
 def published(names: Sequence[str]) -> list[Known]:
@@ -86,8 +86,9 @@ def published(names: Sequence[str]) -> list[Known]:
         if entry is not None:
             folder, _, model = entry.partition("/")
             path = f"{folder}/jlens/{_CORPUS}/{model}_jacobian_lens.pt"
-            found.append(Known(f"{_JACOBIAN}:{path}", "jacobian", "on the hub"))
-        if name.casefold() in _WITH_TUNED:
-            owned = name.removeprefix("openai-community/")
-            found.append(Known(f"{_TUNED}:lens/{owned}", "tuned", "on the hub"))
+            found.append(Known(f"{_JACOBIAN}:{path}", "jacobian"))
+        spelled = _WITH_TUNED.get(name.casefold())
+        if spelled is not None:
+            owned = spelled.removeprefix("openai-community/")
+            found.append(Known(f"{_TUNED}:lens/{owned}", "tuned"))
     return list({one.kind: one for one in reversed(found)}.values())

@@ -61,7 +61,7 @@ def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     narrow = tensor.detach().cpu().to(dtype, copy=True, memory_format=torch.contiguous_format)
     if not bool(narrow.isfinite().all()):
         name = str(dtype).removeprefix("torch.")
-        raise ScopeError(f"a matrix of the lens does not fit in {name}", "float32")
+        raise ScopeError(f"a matrix of the lens does not fit in {name}", "--float32")
     return narrow
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from os.path import basename, isdir, isfile, join
+from os.path import basename, expanduser, isdir, isfile, join
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -14,6 +14,7 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
+from llmscope.text import one_line
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 
 def _unreadable(lens: Any, allow_pickle: bool) -> str | None:
     """Return why a lens cannot be read; None if it may be, before a model is loaded."""
-    if not isinstance(lens, str) or not isdir(lens):
-        if isinstance(lens, str) and lens.endswith(SUFFIXES) and ":" not in lens:
-            return None if isfile(lens) else f"there is no file {lens}"
+    if not isinstance(lens, str) or lens in ("jacobian", "tuned"):
         return None
+    lens = expanduser(lens)
+    if not isdir(lens):
+        wrong = lens.endswith(SUFFIXES) and ":" not in lens and not isfile(lens)
+        return f"there is no file {lens}" if wrong else None
     if isfile(join(lens, "params.safetensors")):
         return None
     if not isfile(join(lens, "params.pt")):
@@ -79,7 +82,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: mode, ids of the top tokens (-1 for cells not computed), names of those ids, ranks,
     target_id, target, kinds; with a translator also translator (the model that it is for), lens
     (its kind), unmapped, doubtful (streams after which it is no better than the logit lens or its
-    baseline), held_out; in the modes of one token also caption.
+    baseline), held_out; in the modes of one token also caption; side by side also cell_marks.
     """
     from llmscope.learned.catalog import lens_for
     from llmscope.record.analysis.logit_lens import Reading, read, readings
@@ -277,6 +280,9 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
             "after": place,
             "ids": ids.astype(np.int64),
             "names": names,
+            "cell_marks": tuple(
+                ("", *(_mark(one, layer + 1) for one in learned)) for layer in layers
+            ),
             "caption": tuple(captions),
             **layer_kinds(recording),
         },
@@ -312,10 +318,21 @@ def _slope(
         target = int(logits_after(recording, position).argmax())
     title = title.replace("Learned lens", learned.title)
     layers = [stream - 1 for stream in sorted(learned.maps) if stream > 0]
+    if not layers:
+        yield Figure.refused("logit-lens", title, "the lens has no map of a layer's output")
+        return
+    apart = _last_layer(recording, position)
     for said, found, done in slopes(recording, position, learned, target, run):
         ratio = (found / said)[layers]
         known = ratio[np.isfinite(ratio)]
         near = int(((known > 0.5) & (known < 2)).sum())
+        verdict = VERIFIED
+        if near < len(known):
+            verdict = Verdict(
+                "partial",
+                f"the model does something else than the lens says, in sign or by a factor of 2, "
+                f"after {len(known) - near} of {len(known)} layers",
+            )
         yield Figure(
             lens="logit-lens",
             title=title,
@@ -323,6 +340,7 @@ def _slope(
             axes=(Axis("layer", tuple(map(str, layers)), start=layers[0]),),
             values=ratio.astype(np.float32),
             unit="model ÷ lens",
+            verdict=verdict,
             extra={
                 "mode": focus.mode,
                 "position": position,
@@ -338,11 +356,31 @@ def _slope(
                 ),
                 "caption": (
                     f"of ‹{subject.label(target)}›: the sign agrees after {int((known > 0).sum())} "
-                    f"of {len(known)} layers, the size within a factor of 2 after {near}",
+                    f"of {len(known)} layers, the size within a factor of 2 after {near}; read "
+                    f"after the last layer, the logits are the model's within {apart:.1e}",
                 ),
+                "identity": apart,
                 **progress(done, len(layers)),
             },
         )
+
+
+def _mark(learned: LearnedLens, stream: int) -> str:
+    """Return what a reading through a lens is marked as: unmapped, doubtful or ""."""
+    if stream not in learned.maps:
+        return "unmapped"
+    held = learned.held_out
+    return "doubtful" if held is not None and held.no_better(stream) else ""
+
+
+def _last_layer(recording: Recording, position: int) -> float:
+    """Return how far the reading of the last stream is from the model's own logits, relatively."""
+    from llmscope.record.analysis.logit_lens import scores_at
+    from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.derive.verify import discrepancy
+
+    read = scores_at(recording, [recording.layers - 1], position)
+    return discrepancy(read, logits_after(recording, position)[None].float())
 
 
 def _through(
@@ -362,6 +400,8 @@ def _through(
         "doubtful": tuple(one for one in learned.maps if held is not None and held.no_better(one)),
         "held_out": None if held is None else held.to_dict(),
     }
+    if focus.mode == "layer" and focus.layer + 1 not in learned.maps:
+        captions = [f"the lens has no map after layer {focus.layer}: read as the logit lens"]
     if focus.mode == "layer":
         extra["caption"] = tuple(captions)
     title = figure.title.replace("Logit lens", learned.title)
@@ -379,8 +419,16 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
             "partial",
             f"not measured: llmscope fit check {learned.source or 'LENS'} MODEL --prompts FILE",
         ), [f"{learned.title}: how well it reads this model was not measured"]
-    if subject.adapter is not None:
-        reason = "fitted and measured on the model without its adapter"
+    from llmscope.record.capture.model_state import state_of
+
+    fitted = learned.about.get("adapter")
+    reason = ""
+    if subject.adapter != fitted:
+        on = "without an adapter" if fitted is None else f"with the adapter {one_line(str(fitted))}"
+        reason = f"fitted and measured on the model {on}"
+    elif state_of(subject.model).serial != learned.state:
+        reason = "the model has changed since the lens was fitted or loaded"
+    if reason:
         return Verdict("partial", reason), [f"{learned.title}: {reason}"]
     here = focus.layer + 1
     one_layer = focus.mode == "layer"

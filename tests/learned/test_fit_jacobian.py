@@ -24,6 +24,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.family_matrix import scope_of
 from tests.learned.texts import TEXTS
 from tests.lenses.test_experts import IDS, scope_on
 
@@ -279,6 +280,41 @@ def test_shards_merge_to_the_whole(town):
     other = fit_jacobian(town, TEXTS[:3], JacobianFit(replace(RULES, skip=3, shard=1, shards=3)))
     with pytest.raises(ScopeError, match="is of another skip_first_positions"):
         merged([shards[0], other])
+
+
+def test_other_prompts_than_those_of_a_checkpoint_are_refused(town, tmp_path):
+    fit = JacobianFit(replace(RULES, held_out=4), checkpoint=tmp_path / "sums")
+    fit_jacobian(town, FEW[:5], fit)
+    with pytest.raises(ScopeError, match="not those that the checkpoint was made of"):
+        fit_jacobian(town, ["anna has a cat and the cat is white .", *FEW[1:]], fit)
+
+
+def test_backwards_beyond_the_rows_are_refused(town):
+    with pytest.raises(ScopeError, match="there are 96 rows, and 144 backwards"):
+        fit_of(town, estimator="rows", backwards=144)
+    with pytest.raises(ScopeError, match="exact takes all rows"):
+        fit_of(town, backwards=3)
+
+
+@pytest.mark.parametrize("family", ["cpmant", "hrm_text", "xlnet"])
+def test_streams_of_another_form_are_refused(family):
+    """Soft prompts, layers that run twice, other shapes: no Jacobian of them is fitted."""
+    scope = scope_of(family)
+    width = scope.subject.anatomy.width
+    with pytest.raises(ScopeError, match=r"runs more than once|one stream for each token"):
+        rows_of(scope, IDS, range(1, len(IDS) - 1), [1], torch.eye(width), 2)
+
+
+def test_every_shard_gets_prompts_whatever_is_held_out(town):
+    counts = []
+    for at in range(3):
+        rules = replace(RULES, held_out=3, shard=at, shards=3)
+        prompts = list(corpus(town, TEXTS[:30], rules))
+        counts.append(sum(not one.held_out for one in prompts))
+    assert sum(counts) == 20
+    assert max(counts) - min(counts) <= 1
+    with pytest.raises(ScopeError, match="every prompt that counts is held out"):
+        fit_jacobian(town, FEW, JacobianFit(replace(RULES, held_out=1)))
 
 
 def test_shards_hold_the_same_prompts_out(town):

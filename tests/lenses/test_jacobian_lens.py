@@ -1,14 +1,14 @@
 """The logit lens through learned maps, against plain transformers."""
 
+import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import llmscope
-from demo.fit_lenses import prompts
-from demo.lens_depths import PROMPTS, SEED, depths
 from llmscope.learned.held_out import HeldOut, Readings
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.writer import write_lens
@@ -16,6 +16,7 @@ from tests.families import small_model
 from tests.lenses.test_experts import IDS, scope_on
 
 STREAMS = 4
+ROOT = Path(__file__).parents[2]
 
 
 def lens_of(*weights, kind="jacobian", **more):
@@ -190,8 +191,11 @@ def test_the_slope_needs_a_lens_and_an_unedited_pass():
 @pytest.mark.slow
 def test_the_shipped_jacobian_lens_reads_answers_earlier_than_the_logit_lens():
     """On documents that it was not fitted on; the figures are in docs/learned-lenses.md."""
-    with open("docs/learned-lenses.md", encoding="utf-8") as file:
-        text = file.read()
+    sys.path.append(str(ROOT))  # the demos are beside the package and not in it
+    from demo.fit_lenses import prompts
+    from demo.lens_depths import PROMPTS, SEED, depths
+
+    text = (ROOT / "docs" / "learned-lenses.md").read_text(encoding="utf-8")
     with llmscope.load("builtin:town") as scope:
         found = depths(scope, prompts(SEED, PROMPTS))
     for kind in ("rule", "other"):

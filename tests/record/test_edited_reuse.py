@@ -28,7 +28,7 @@ def test_a_walk_of_prompts_and_edits(family, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", [*WALKED, *FURTHER])
 def test_a_long_walk_of_prompts_and_edits(family, tmp_path):
-    counts = walk(*pair(family), tmp_path, steps=250, seed=1)
+    counts = walk(*pair(family), tmp_path, steps=300, seed=1)
     assert counts["edited"] > 60
     assert counts["cancelled"] > 10
 

@@ -15,6 +15,8 @@ from llmscope.engine.events import (
     ContextRequest,
     Event,
     Frame,
+    LensRead,
+    LensRequest,
     Loaded,
     ModelInfo,
     Opened,
@@ -280,6 +282,7 @@ class ActingEngine:
         self.started = self.closed = False
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
+        self.lenses: list[LensRequest] = []
         self.context: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
         self.stops = 0
@@ -317,6 +320,11 @@ class ActingEngine:
             self.messages.append(request)
             if self.auto:
                 self.post(Templated(request, f"[user] {request.text} [assistant]"))
+            return
+        if isinstance(request, LensRequest):
+            self.lenses.append(request)
+            if self.auto:
+                self.post(LensRead(request))
             return
         self.requests.append(request)
         if self.auto:

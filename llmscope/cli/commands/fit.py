@@ -222,6 +222,14 @@ def fit_check(
     prompts: Prompts,
     skip: Annotated[int, typer.Option(min=0, help="First tokens that do not count.")] = 16,
     length: Annotated[int, typer.Option(min=2, help="Cut prompts after this many tokens.")] = 128,
+    held_out: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Measure the one of every N prompts that a fit on this file held out; 0: all.",
+        ),
+    ] = 0,
     max_prompts: Annotated[int, typer.Option(min=1, help="Stop after this many.")] = 100,
     hardware: HardwareOptions,
     debug: shared.Debug = False,
@@ -237,25 +245,30 @@ def fit_check(
         with _loaded(hardware, model) as (scope, progress):
             from itertools import islice
 
-            from llmscope.fitting.check import measure
+            from llmscope.fitting.check import check_readout, measure
             from llmscope.fitting.corpus import CorpusRules, check_rules, corpus
             from llmscope.learned import measurements
             from llmscope.learned.catalog import lens_for
 
-            rules = CorpusRules(skip, length, 0)
+            rules = CorpusRules(skip, length, held_out)
             check_rules(rules)
             found = lens_for(lens, scope.subject, progress)
             if isinstance(found, str):
                 raise ScopeError(found, "a lens of this model")
+            check_readout(scope)
             told = _FitProgress(progress, source, max_prompts)
             with scope.unchanged():
-                some = list(islice(corpus(scope, _texts(source), rules), max_prompts))
+                every = corpus(scope, _texts(source), rules)
+                wanted = (one for one in every if one.held_out or not held_out)
+                some = list(islice(wanted, max_prompts))
                 held = measure(found, scope.recorder, some, rules, told.stage)
             file = measurements.file_of(found, scope.subject)
         try:
             measurements.write(file, held)
         except OSError as error:
             put(f"not kept: the cache cannot be written: {display_text(str(error))}\n")
+        if not held_out and found.about.get("corpus") == _name(prompts):
+            put("it was fitted on a file of this name: if it is this one, --held-out N\n")
         put(_table(found, held))
 
 
@@ -347,6 +360,7 @@ class _FitProgress:
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._progress, self._source, self._most = progress, source, most
         self._begun = self._told = time.monotonic()
+        self._before: float | None = None  # the share that was done when the first report came
 
     def __call__(self, state: FitState) -> None:
         if state.stage:
@@ -366,9 +380,12 @@ class _FitProgress:
         self._say(f"{words} · {share:.0%}")
 
     def _left(self, share: float) -> str:
-        if not 0 < share < 1:
+        if self._before is None:  # a fit that goes on begins in the middle
+            self._before, self._begun = share, time.monotonic()
+        done = share - self._before
+        if not done > 0 or share >= 1:
             return ""
-        seconds = (time.monotonic() - self._begun) * (1 - share) / share
+        seconds = (time.monotonic() - self._begun) * (1 - share) / done
         return f" · {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
 
     def _say(self, words: str) -> None:

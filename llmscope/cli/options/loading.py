@@ -81,18 +81,29 @@ class Loader:
             from llmscope.scope import load  # imports what is needed of transformers
 
             freeze_for_good()  # no other code shares this process
-        scope = load(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            threads=self.threads,
-            adapters=self.adapters,
-            reward=self.reward,
-            unverified=self.unverified,
-            trust_remote_code=self.trust_remote_code,
-            allow_pickle=self.allow_pickle,
-            progress=progress,
+        # No local name for it: this frame may be among what was frozen, and would keep the model.
+        return self._with_lens(
+            load(
+                self.model,
+                device=self.device,
+                dtype=self.dtype,
+                threads=self.threads,
+                adapters=self.adapters,
+                reward=self.reward,
+                unverified=self.unverified,
+                trust_remote_code=self.trust_remote_code,
+                allow_pickle=self.allow_pickle,
+                progress=progress,
+            ),
+            progress,
         )
+
+    def _with_lens(self, scope: Scope, progress: Progress | None) -> Scope:
+        """Return a scope with the learned lens of its edits.
+
+        Raises:
+            ScopeError: the lens cannot be read, or does not fit the model.
+        """
         if self.translator is not None:
             from llmscope.learned.catalog import lens_for
 

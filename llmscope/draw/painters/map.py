@@ -61,16 +61,19 @@ def paint_map(
         foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
     shown = prompt_texts(positions.labels, special, look.ascii)
     ids, words = figure.extra.get("ids"), figure.extra.get("names")
+    cells: Sequence[Sequence[str]] = figure.extra.get("cell_marks", ())
 
     def text(row: int, column: int) -> str:
         label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
-        return token_text(str(label), look.ascii)
+        sign = LENS_MARKS[cells[row][column]][0] if cells and cells[row][column] else ""
+        return token_text(str(label), look.ascii) + sign
 
     kinds: Sequence[str] = figure.extra.get("kinds", ())
     marks = {
         row: sign for name, (sign, _) in LENS_MARKS.items() for row in figure.extra.get(name, ())
     }
-    legend = [said for sign, said in LENS_MARKS.values() if sign in marks.values()]
+    there = {*marks.values(), *(LENS_MARKS[one][0] for row in cells for one in row if one)}
+    legend = [said for sign, said in LENS_MARKS.values() if sign in there]
     grid = Grid(
         figure.values,
         [

@@ -57,7 +57,7 @@ class Reading:
     Attributes:
         target: a token whose probability and rank are wanted; None: only the top tokens are.
         kl: whether the divergence from the model's own prediction is wanted.
-        lens: the learned lens that each stream passes first; None: none.
+        lens: the learned lens that each stream passes first; None reads it as it is.
     """
 
     target: int | None = None
@@ -138,7 +138,7 @@ def scores_at(
         recording: the recording.
         layers: the layers, from 0; -1 is the embedding.
         column: the position.
-        lens: the learned lens that each stream passes first; None: none.
+        lens: the learned lens that each stream passes first; None reads it as it is.
 
     Raises:
         ValueError: the model has no unembedding that was found.

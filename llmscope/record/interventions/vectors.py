@@ -89,20 +89,19 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     Raises:
         ScopeError: no lens is known, it cannot be read, or it does not fit the model.
     """
-    from llmscope.learned.catalog import lens_for
+    from llmscope.learned.catalog import known_lenses, lens_for
     from llmscope.learned.reader import FORMS
 
     given = subject.translator
     if given is None and subject.origin is not None:
         given = subject.origin.translator
     choice = "--translator, or scope.translator in Python"
-    if given is None:
-        try:
-            found = lens_for("jacobian", subject)
-        except ScopeError as error:
-            raise ScopeError(error.message, f"{choice}: {FORMS}") from None
-    else:
-        found = lens_for(given, subject)
+    if given is None and "jacobian" not in known_lenses(subject):  # an edit fetches nothing
+        raise ScopeError(
+            f"no Jacobian lens of {display_text(subject.name)} comes with it",
+            f"{choice}: {FORMS}, or `jacobian` for a published one",
+        )
+    found = lens_for("jacobian" if given is None else given, subject)
     if isinstance(found, str):
         raise ScopeError(found, f"another lens: {choice}")
     return found

@@ -291,8 +291,8 @@ class ViewState(EditList):
     def with_lens(self, name: str | None) -> ViewState:
         """Return the state with a learned lens, which is then one to choose from."""
         chosen = self.chosen_lenses
-        if name is not None and name not in self.lenses:
-            chosen = (*chosen, name)
+        if name is not None and (name in chosen or name not in self.lenses):
+            chosen = (*(one for one in chosen if one != name), name)
         return replace(self, translator=name, chosen_lenses=chosen)
 
     def with_sampler(self, sampler: Sampler) -> ViewState:

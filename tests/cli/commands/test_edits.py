@@ -151,7 +151,7 @@ def test_a_translator_needs_a_lens_or_an_edit_that_uses_it(lens):
         assert "none of these lenses has it" in told
     for text in ("steer 0 jlens C 1", "swap 0 A C"):
         told = failure("snapshot", *ASK, *edited(text))
-        assert f"error: {text}: no jacobian lens is known for" in told
+        assert f"error: {text}: no Jacobian lens of sort comes with it" in told
         assert "--translator" in told
     record(*ASK, *words, *edited("swap 0 A C"))
 

@@ -140,19 +140,21 @@ def test_a_line_that_is_no_prompt_is_named(tmp_path):
 
 
 def test_progress_tells_the_error_and_the_time_left(monkeypatch):
-    class Half:
-        read = 0.5
+    class Source:
+        read = 0.25
 
     said, now = [], [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    told = module._FitProgress(lambda words, *_: said.append(words), Half(), None)
-    now[0] = 140.0
+    told = module._FitProgress(lambda words, *_: said.append(words), Source(), None)
+    told(FitState(6, 0.5, 2.0))  # a fit that goes on: a quarter was done before
+    now[0], Source.read = 140.0, 0.5
     told(FitState(7, 0.123, 2.0))
     told(FitState(7, float("inf"), 2.0))
     told(FitState(7, 0.1, 2.0, stage="measuring on held-out prompts", share=0.25))
     assert said == [
-        "fitting · 7 prompts · standard error 12.3% · 2.0 s a prompt · 40 s left",
-        "fitting · 7 prompts · 2.0 s a prompt · 40 s left",
+        "fitting · 6 prompts · standard error 50.0% · 2.0 s a prompt",
+        "fitting · 7 prompts · standard error 12.3% · 2.0 s a prompt · 80 s left",
+        "fitting · 7 prompts · 2.0 s a prompt · 80 s left",
         "7 prompts · measuring on held-out prompts · 25%",
     ]
 

@@ -113,6 +113,15 @@ class View:
     cursor: tuple[int, int]
     translator: str | None = None
 
+    @property
+    def two_lenses(self) -> bool:
+        """Whether edits and figure need different learned lenses, and a command names one."""
+        from llmscope.lenses import lens
+
+        if self.translator is None or "translator" not in lens(self.lens).uses:
+            return False
+        return self.focus.get("translator") != self.translator
+
 
 def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     """Return the inputs of a figure on screen.
@@ -158,10 +167,11 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     The line equals the command in such a snapshot's provenance: in the order that
     `llmscope snapshot` lists, without redundant options.
 
-    None if the model is in a program's memory; or if a text holds control characters: a command
+    None if the model is in a program's memory; if the figure and its edits read through different
+    lenses; or if a text holds control characters: a command
     line cannot hold a NUL, and the others would control the terminal that the line is pasted into.
     """
-    if not view.source.named:
+    if not view.source.named or view.two_lenses:
         return None
     import shlex
 

@@ -233,7 +233,7 @@ async def test_with_an_adapter_the_lens_is_partial(town: Scope) -> None:
         await pilot.press("escape", "J", "b")
         await answered(app, pilot)
         verdict = shown(app).figure.verdict
-        assert (verdict.status, "without its adapter" in verdict.reason) == ("partial", True)
+        assert (verdict.status, "without an adapter" in verdict.reason) == ("partial", True)
 
 
 @pytest.mark.parametrize("view", [0, 1, 2])
