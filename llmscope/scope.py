@@ -268,7 +268,7 @@ class Scope:
         """The learned lens of edits with `jlens` or `swap`, for the base and its adapters.
 
         A lens, its path, or its name: `jacobian`, `tuned`, `org/name:path`. None: the Jacobian lens
-        that is known for the model. It is read when an edit needs it.
+        that comes with the model. It is read when an edit needs it.
 
         Raises:
             TypeError, ValueError: it is set to something else.

@@ -28,7 +28,7 @@ TOKEN   " Paris" or id:464. The parts of the stream along the directions of two 
         `jlens`, are exchanged; what is orthogonal to both stays.
 
 The learned lens is that of `llmscope snapshot --translator`, or scope.translator in Python; if
-none is given, the Jacobian lens that is known for the model.
+none is given, the Jacobian lens that comes with the model.
 Words are parted by blanks. A text or a path with blanks, quotes or backslashes stands in quotes."""
 
 EXAMPLES = (

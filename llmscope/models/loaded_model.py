@@ -62,7 +62,7 @@ class LoadedModel:
         threads: the number of torch threads that its passes take; None: the program's.
         allow_pickle: whether pickled weights are allowed, also for files read later.
         translator: the learned lens that edits name, or its path or name; None: that of `origin`,
-            or else the Jacobian lens that is known for the model.
+            or else the Jacobian lens that comes with the model.
     """
 
     spec: str

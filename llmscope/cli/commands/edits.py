@@ -19,7 +19,7 @@ What does not fit the model or the prompt is told with exit code 1:
   a token that the tokenizer cuts into several
   a file that cannot be read, holds no such vector, or one of another width than the model's
   a patch of all tokens from a prompt B with more or fewer: name tokens of both, as `@-1` does
-  a direction of a learned lens where none is known for the model, or it has no map of that stream
+  a direction of a learned lens where none comes with the model, or it has no map of that stream
   a swap of tokens whose directions are parallel
   a part that failed its check on this model (`llmscope doctor MODEL`), or that was not found"""
 

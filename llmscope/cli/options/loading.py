@@ -19,7 +19,7 @@ class Loader:
     """The model to load and how to load it; calling the object loads it.
 
     Attributes:
-        translator: the learned lens of edits; None: the one that is known for the model.
+        translator: the learned lens of edits; None: the Jacobian lens that comes with it.
     """
 
     model: str | None
