@@ -161,14 +161,18 @@ def town():
         yield scope
 
 
-@pytest.fixture(scope="module")
-def each(town):
-    """The Jacobian of layer 1 for each of many prompts. [prompt, width, width]"""
-    prompts = list(corpus(town, TEXTS, RULES))
+def jacobians(town, texts):
+    """The Jacobian of layer 1 for each of some prompts. [prompt, width, width]"""
+    prompts = list(corpus(town, texts, RULES))
     found = [
         rows_of(town, one.ids, RULES.places(one.ids), [2], torch.eye(96), 32)[2] for one in prompts
     ]
     return torch.stack(found)
+
+
+@pytest.fixture(scope="module")
+def each(town):
+    return jacobians(town, TEXTS)
 
 
 def estimate(each, chosen, estimator):
@@ -189,6 +193,7 @@ ESTIMATORS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_estimates_are_off_by_what_the_standard_error_says(each, name):
     """Root mean square over draws with replacement, for which the mean of all is the truth."""
@@ -208,6 +213,7 @@ def test_estimates_are_off_by_what_the_standard_error_says(each, name):
     assert math.sqrt(ratios[6] / ratios[24]) == pytest.approx(2, rel=0.2)
 
 
+@pytest.mark.slow
 def test_at_equal_backwards_all_rows_of_fewer_prompts_are_the_most_exact(each):
     truth, found = each.mean(0), {}
     for name, backwards, count in (("exact", 96, 4), ("rows", 24, 16), ("rademacher", 24, 16)):
@@ -229,10 +235,10 @@ def fit_of(town, **more):
     return fit_jacobian(town, FEW, JacobianFit(RULES, **more))
 
 
-def test_the_lens_is_the_mean_over_prompts_that_count_alike(town, each):
+def test_the_lens_is_the_mean_over_prompts_that_count_alike(town):
     lens = fit_of(town)
     assert lens.about["n_prompts"] == 9
-    assert torch.allclose(lens.maps[2].weight, each[:9].mean(0), atol=1e-6)
+    assert torch.allclose(lens.maps[2].weight, jacobians(town, FEW).mean(0), atol=1e-6)
     assert sorted(lens.maps) == [1, 2, 3, 4, 5]
     assert lens.held_out is None
 

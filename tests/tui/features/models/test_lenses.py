@@ -160,7 +160,7 @@ async def test_a_fetch_tells_how_far_it_is_and_can_be_stopped(
 ) -> None:
     def fetching(name: object, subject: object, progress: Progress) -> LearnedLens | str:
         while True:
-            time.sleep(0.01)
+            time.sleep(0.2)
             progress("downloading org/name", 1e6, 2e6)
 
     async with screen(town, PROMPT) as (app, pilot):
