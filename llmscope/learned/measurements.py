@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
 
 from llmscope.fsync import replace_file
 from llmscope.learned.held_out import HeldOut
@@ -19,11 +20,23 @@ if TYPE_CHECKING:
 def file_of(lens: LearnedLens, subject: LoadedModel) -> Path:
     """Return the file for the measurements of a lens on a model."""
     model = [subject.spec, subject.revision, subject.adapter, str(subject.dtype)]
-    for folder in subject.folders:  # weights that are written anew are another model
-        stats = [(one.name, one.stat()) for one in sorted(folder.glob("*")) if one.is_file()]
-        model += [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
-    key = hashlib.sha256(json.dumps([lens.digest, *model]).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps([lens.digest, *model, *_weights(subject)]).encode()).hexdigest()
     return cache_folder() / "lenses" / f"{key}.json"
+
+
+_known: WeakKeyDictionary[LoadedModel, list[str]] = WeakKeyDictionary()
+
+
+def _weights(subject: LoadedModel) -> list[str]:
+    """Return name, size and time of the model's files: weights written anew are another model.
+
+    They are read once for a loaded model, as a lens is looked up for each figure.
+    """
+    if subject not in _known:
+        files = [one for folder in subject.folders for one in sorted(folder.glob("*"))]
+        stats = [(one.name, one.stat()) for one in files if one.is_file()]
+        _known[subject] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    return _known[subject]
 
 
 def read(file: Path, streams: int) -> HeldOut | None:

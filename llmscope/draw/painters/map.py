@@ -25,7 +25,7 @@ KINDS = {
 """The letter for each kind of layer; M as in Mamba."""
 LENS_MARKS = {
     "unmapped": ("*", "* logit lens"),
-    "doubtful": ("!", "! no better"),
+    "doubtful": ("!", "! doubtful"),
 }
 """By the name in `extra`: the mark of a row of a learned lens, and its legend."""
 

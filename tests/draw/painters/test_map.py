@@ -182,7 +182,7 @@ def test_rows_of_a_learned_lens_are_marked_and_explained(residual, tokens, plain
     labels = [row.split()[0] for row in read(painting)[1:5]]
     assert labels == ["embed*", "0", "▸1!", "2*"]
     legend = "".join(segment.text for segment in painting.legend)
-    assert legend == "norm 1  ░▒▓█ 29.5 · * logit lens, ! no better"
+    assert legend == "norm 1  ░▒▓█ 29.5 · * logit lens, ! doubtful"
     figure = replace(residual, extra=extra | {"doubtful": ()})
     legend = paint(figure, 60, 7, plain, FOCUS, tokens=tokens).legend
     assert "!" not in "".join(segment.text for segment in legend)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import abspath
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
@@ -64,7 +65,9 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
         return Choice(heading, name, name or LOGIT, ABOUT.get(kind, ""), (used, ""))
 
     found = [row(HERE, name) for name in ("", *state.lenses)]
-    found += [row(FOLDER, one.name, one.kind) for one in files if one.name not in state.lenses]
+    listed_already = {abspath(name) for name in state.lenses}
+    others = [one for one in files if abspath(one.name) not in listed_already]
+    found += [row(FOLDER, one.name, one.kind) for one in others]
     names = (state.info.spec, state.info.name)
     return [*found, *(row(HUB, one.name, one.kind) for one in published(names))]
 
