@@ -286,7 +286,7 @@ async def test_the_mouse_goes_where_the_keys_go(five):
 @pytest.mark.parametrize(
     ("mode", "seen"),
     [
-        ("top", ("Jacobian lens", "5*", "2!", "no better")),
+        ("top", ("Jacobian lens", "5*", "2!", "doubtful")),
         ("lenses", ("side by side", "logit", "Jacobian", "Tuned")),
         ("slope", ("Jacobian lens against the model", "lens ", "the sign agrees")),
     ],
