@@ -1,0 +1,63 @@
+"""What features are said to mean: an export of Neuronpedia beside the weights.
+
+JSON lines (`.jsonl`, also `.jsonl.gz`), or a `.json` list, each with `index` and `description`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+MOST, LONGEST = 1 << 21, 1 << 16
+"""Lines that are read, and the length beyond which one is passed over."""
+LARGEST = 1 << 26
+"""Bytes that a `.json` file may have."""
+SHOWN = 200
+"""Characters of a label that are kept."""
+
+
+def read(folder: Path) -> dict[int, str]:
+    """Return the labels in a folder by feature, the first of each; empty if there are none.
+
+    Files that cannot be read are passed over.
+    """
+    found: dict[int, str] = {}
+    with suppress(OSError):
+        for file in sorted(folder.iterdir()):
+            with suppress(OSError, ValueError, EOFError, RecursionError):
+                for record in _records(file):
+                    if isinstance(record, dict):
+                        _add(found, record)
+    return found
+
+
+def _records(file: Path) -> Iterator[Any]:
+    if file.name.endswith(".json") and file.name not in ("cfg.json", "config.json"):
+        if file.stat().st_size > LARGEST:
+            return
+        content = json.loads(file.read_bytes())
+        if isinstance(content, dict):
+            content = content.get("explanations")
+        yield from content if isinstance(content, list) else ()
+    elif file.name.endswith((".jsonl", ".jsonl.gz")):
+        opener = gzip.open if file.name.endswith(".gz") else open
+        with opener(file, "rb") as opened:
+            for _ in islice(iter(int, 1), MOST):
+                line = opened.readline(LONGEST)
+                if not line:
+                    return
+                with suppress(ValueError, RecursionError):  # the rest of a long line, too
+                    yield json.loads(line)
+
+
+def _add(found: dict[int, str], record: dict[Any, Any]) -> None:
+    index, text = record.get("index"), record.get("description")
+    if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
+        index = int(index)
+    if type(index) is int and index >= 0 and isinstance(text, str) and text.strip():
+        found.setdefault(index, text.strip()[:SHOWN])

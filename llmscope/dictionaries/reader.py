@@ -1,0 +1,283 @@
+"""Read dictionaries from files.
+
+folder  SAELens: cfg.json and sae_weights.safetensors
+folder  Gemma Scope: params.npz, its place in the names of the folders above; or config.json and
+        params.safetensors of Gemma Scope 2
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from os.path import expanduser
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from llmscope.dictionaries import labels
+from llmscope.dictionaries.archive import read_archive
+from llmscope.dictionaries.config import header_of
+from llmscope.dictionaries.dictionary import Dictionary, Header
+from llmscope.errors import ScopeError
+from llmscope.models.files.digest import file_digest
+from llmscope.models.files.json_file import read_json
+from llmscope.models.loading.memory import GIB, available
+from llmscope.text import display_text, told
+
+CONFIG, WEIGHTS, ARCHIVE = "cfg.json", "sae_weights.safetensors", "params.npz"
+SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
+FILES = (WEIGHTS, ARCHIVE, SCOPE_WEIGHTS)
+"""The files of weights, the first that is there is read."""
+FORMS = f"a folder of SAELens ({CONFIG} and {WEIGHTS}) or of Gemma Scope ({ARCHIVE})"
+KEPT = 64
+"""Dictionaries that stay in memory while their files do not change."""
+LARGEST = 1 << 24
+"""The most features that a dictionary may have."""
+
+_NAMES = {
+    **{name: name for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "W_skip")},
+    **{name: name for name in ("b_gate", "r_mag", "b_mag", "scaling_factor")},
+    "w_enc": "W_enc",
+    "w_dec": "W_dec",
+    "affine_skip_connection": "W_skip",
+}
+_SCOPE_KIND = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
+_SCOPE_FOLDER = re.compile(r"gemma-scope-(?P<model>.+?)-(?P<kind>res|mlp|att)\b", re.IGNORECASE)
+_SCOPE_LAYER = re.compile(r"layer_([0-9]{1,4})")
+
+
+def weights_file(folder: Path) -> Path | None:
+    """Return the file that holds the weights of a dictionary; None if the folder has none."""
+    return next((folder / one for one in FILES if (folder / one).is_file()), None)
+
+
+def read_header(folder: Path, name: str) -> Header:
+    """Return what the config of a dictionary tells, and the sizes of its weights. Reads no weights.
+
+    Args:
+        folder: its folder.
+        name: how the user named it.
+
+    Raises:
+        ScopeError: nothing there can be read as a dictionary.
+    """
+    file = weights_file(folder)
+    if file is None:
+        raise ScopeError(f"{display_text(name)} is no dictionary of features", FORMS)
+    return _header(file, name, _changed(folder, file))
+
+
+def read_dictionary(header: Header) -> Dictionary:
+    """Return the dictionary of a header, kept until its files change.
+
+    Raises:
+        ScopeError: it cannot be read, or memory does not hold it.
+    """
+    folder = Path(header.path)
+    file = weights_file(folder)
+    if file is None:
+        raise ScopeError(f"{display_text(header.name)} is no dictionary of features", FORMS)
+    return _read(file, header.name, _changed(folder, file))
+
+
+def _changed(folder: Path, file: Path) -> int:
+    configs = [folder / one for one in (CONFIG, SCOPE_CONFIG)]
+    return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+
+
+@lru_cache(maxsize=4 * KEPT)
+def _header(file: Path, name: str, changed: int) -> Header:
+    shown = display_text(name)
+    try:
+        header = header_of(_config(file, name), name=name, path=str(file.parent))
+        if header.features > LARGEST:
+            raise ValueError(f"it tells of {header.features} features")
+    except ScopeError:
+        raise
+    except Exception as error:  # json may raise anything for a file of another kind
+        raise ScopeError(f"the dictionary {shown} cannot be read: {told(error)}", FORMS) from error
+    return header
+
+
+def _config(file: Path, name: str) -> Mapping[str, Any]:
+    """Return a config in SAELens's form, made up from names where Gemma Scope has none."""
+    folder = file.parent
+    if file.name == WEIGHTS or (folder / CONFIG).is_file():
+        return _read_object(folder / CONFIG)
+    shapes = _shapes(file)
+    width, features = shapes["W_enc"]
+    made = {"d_in": width, "d_sae": features, "apply_b_dec_to_input": False, "dtype": "float32"}
+    if file.name == SCOPE_WEIGHTS:
+        config = _read_object(folder / SCOPE_CONFIG)
+        out = config.get("hf_hook_point_out")
+        made |= {
+            "architecture": str(config["architecture"]) + ("_transcoder" if out else ""),
+            "hook_name": config["hf_hook_point_in"],
+            **({"hook_name_out": out, "d_out": shapes["W_dec"][1]} if out else {}),
+            "model_name": config.get("model_name"),
+        }
+        if out:
+            made["architecture"] = "jumprelu_transcoder"
+    else:
+        where = "/".join((name.replace("\\", "/"), file.parent.as_posix()))
+        found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
+        if found is None or layer is None:
+            raise ScopeError(
+                f"nothing tells what {display_text(name)} reads",
+                "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
+                f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
+            )
+        size = found["model"].removesuffix("-pt")
+        made |= {
+            "architecture": "jumprelu",
+            "hook_name": f"blocks.{layer[1]}.{_SCOPE_KIND[found['kind'].lower()]}",
+            "model_name": f"gemma-2-{size}",
+            "prepend_bos": True,
+        }
+    return made | {"model_class_name": "AutoModelForCausalLM"}
+
+
+def _read_object(path: Path) -> Mapping[str, Any]:
+    config = read_json(path)
+    if not isinstance(config, Mapping):
+        raise ValueError(f"{path.name} is no JSON object")
+    return config
+
+
+def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the tensors in a file, by their usual names. Reads no tensor."""
+    if file.suffix == ".npz":
+        return {_NAMES.get(name, name): shape for name, shape in read_archive(file).items()}
+    from safetensors import safe_open
+
+    with safe_open(file, framework="pt") as opened:
+        names = list(opened.keys())
+        return {_NAMES.get(name, name): tuple(opened.get_slice(name).get_shape()) for name in names}
+
+
+@lru_cache(maxsize=KEPT)
+def _read(file: Path, name: str, changed: int) -> Dictionary:
+    header, shown = _header(file, name, changed), display_text(name)
+    try:
+        _check_shapes(header, _shapes(file))
+        _check_room(file, header)
+        return _dictionary(header, _tensors(file), file)
+    except ScopeError:
+        raise
+    except Exception as error:  # safetensors and numpy may raise anything for a damaged file
+        raise ScopeError(f"the dictionary {shown} cannot be read: {told(error)}", FORMS) from error
+
+
+def _check_room(file: Path, header: Header) -> None:
+    """Refuse a dictionary that memory cannot hold, in float32.
+
+    Raises:
+        ScopeError: the machine does not have enough free memory.
+    """
+    free = available(torch.device("cpu"))
+    needed = 4 * header.features * (header.width + header.out_width)
+    if needed > free:
+        raise ScopeError(
+            f"the dictionary {display_text(header.name)} takes {needed / GIB:.1f} GiB of memory, "
+            f"and {free / GIB:.1f} GiB are free",
+            "a narrower dictionary, or a machine with more memory",
+        )
+
+
+def _check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError if the tensors are not those that the config describes."""
+    width, out, features = header.width, header.out_width, header.features
+    wanted: dict[str, tuple[int, ...]] = {
+        "W_enc": (width, features),
+        "W_dec": (features, out),
+        "b_dec": (out,),
+    }
+    if header.activation == "gated":
+        wanted |= dict.fromkeys(("b_gate", "r_mag", "b_mag"), (features,))
+    else:
+        wanted["b_enc"] = (features,)
+    if header.activation == "jumprelu":
+        wanted["threshold"] = shapes.get("threshold", ())
+        if wanted["threshold"] not in ((features,), (1,), ()) or "threshold" not in shapes:
+            raise ValueError("it has no threshold for each feature")
+    for name, shape in wanted.items():
+        if name not in shapes:
+            raise ValueError(f"it has no {name}")
+        if shapes[name] != shape:
+            raise ValueError(f"its {name} is {shapes[name]}, and the config says {shape}")
+    if "W_skip" in shapes and shapes["W_skip"] != (out, width):
+        raise ValueError(f"its W_skip is {shapes['W_skip']}, not {(out, width)}")
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """Return the tensors that are used, by their usual names.
+
+    Raises:
+        ValueError: one is not of floats, or holds NaN or infinity.
+    """
+    if file.suffix == ".npz":
+        import numpy as np
+
+        with np.load(file, allow_pickle=False) as opened:
+            found = {
+                _NAMES[name]: torch.from_numpy(opened[name])
+                for name in opened.files
+                if name in _NAMES
+            }
+    else:
+        from safetensors import safe_open
+
+        with safe_open(file, framework="pt") as opened:
+            names = [name for name in opened.keys() if name in _NAMES]  # noqa: SIM118
+            found = {_NAMES[name]: opened.get_tensor(name) for name in names}
+    for name, tensor in found.items():
+        if not tensor.is_floating_point():
+            raise ValueError(f"its {name} is of {tensor.dtype}")
+        if not bool(tensor.isfinite().all()):
+            raise ValueError(f"its {name} holds NaN or infinity")
+    return found
+
+
+def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Dictionary:
+    decoder = tensors["W_dec"]
+    scaling = tensors.get("scaling_factor")
+    if scaling is not None and not bool((scaling == 1).all()):
+        decoder = decoder * scaling[:, None]
+    gated = header.activation == "gated"
+    threshold = tensors["threshold"] if header.activation == "jumprelu" else None
+    return Dictionary(
+        header,
+        encoder=tensors["W_enc"],
+        decoder=decoder,
+        bias=tensors["b_dec"],
+        encoder_bias=tensors["b_gate" if gated else "b_enc"],
+        threshold=None if threshold is None else threshold.expand(header.features).contiguous(),
+        magnitude=(tensors["r_mag"].exp(), tensors["b_mag"]) if gated else None,
+        skip=tensors.get("W_skip") if header.transcoder else None,
+        labels=labels.read(file.parent),
+        digest=file_digest(file),
+    )
+
+
+def folders_of(name: str) -> list[Path]:
+    """Return the folders of the dictionaries at a path: itself, or its folders, sorted.
+
+    Raises:
+        ScopeError: there is no folder, or none in it holds a dictionary.
+    """
+    path = Path(expanduser(name))  # Path.expanduser raises for ~ with an unknown user
+    try:
+        if path.is_file() and path.name in (*FILES, CONFIG, SCOPE_CONFIG):
+            path = path.parent
+        if weights_file(path) is not None:
+            return [path]
+        inside = [one for one in sorted(path.iterdir()) if one.is_dir()]
+        found = [one for one in inside if weights_file(one) is not None]
+    except (OSError, ValueError):  # a name that is too long, or holds a NUL character
+        found = []
+    if not found:
+        raise ScopeError(f"there is no dictionary of features in {display_text(name)}", FORMS)
+    return found

@@ -1,0 +1,1 @@
+"""Features of sparse dictionaries in a recording: which are active, what they do, how they fit."""

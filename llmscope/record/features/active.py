@@ -1,0 +1,164 @@
+"""Which features are active at which tokens, encoded once a token and kept with its row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from llmscope.dictionaries.dictionary import Active, Dictionary
+from llmscope.dictionaries.place import Place
+from llmscope.record.capture.recording import Recording
+from llmscope.record.features.places import NoPlace, can_be_centred, tensor_at
+
+TRIED = 32
+"""Tokens by which it is decided whether a dictionary takes centred tensors."""
+
+
+class Misfit(ValueError):  # noqa: N818 - a finding
+    """A dictionary cannot be applied to the model; the text says why."""
+
+
+@dataclass(frozen=True)
+class Applied:
+    """A dictionary as it is applied to a recording.
+
+    Attributes:
+        dictionary: with its weights on the model's device.
+        centred: whether the mean over the width is subtracted from what it reads and predicts.
+    """
+
+    dictionary: Dictionary
+    centred: bool
+
+    def inputs(self, recording: Recording, rows: range) -> Tensor:
+        """Return what it reads of some tokens, in float32. [row, width]
+
+        Raises:
+            Misfit: the model has no such tensor, or one of another width.
+        """
+        return self._at(recording, self.dictionary.header.reads, rows)
+
+    def outputs(self, recording: Recording, rows: range) -> Tensor:
+        """Return what it predicts of some tokens, in float32. [row, out width]
+
+        Raises:
+            Misfit: the model has no such tensor, or one of another width.
+        """
+        return self._at(recording, self.dictionary.header.writes, rows)
+
+    def _at(self, recording: Recording, place: Place, rows: range) -> Tensor:
+        header = self.dictionary.header
+        width = header.width if place == header.reads else header.out_width
+        try:
+            found = tensor_at(recording, place, rows).float()
+        except NoPlace as reason:
+            raise Misfit(f"it is for the {place.title}: {reason}") from None
+        if found.shape[-1] != width:
+            raise Misfit(
+                f"it is for a {place.title} of width {width}, and the model's has {found.shape[-1]}"
+            )
+        return found - found.mean(-1, keepdim=True) if self.centred else found
+
+
+def applied(dictionary: Dictionary, recording: Recording) -> Applied:
+    """Return how a dictionary is applied to a recording.
+
+    Where its config does not tell whether it was trained on centred tensors, and the model allows
+    both, the one is taken that it reconstructs better, over the first tokens that count.
+
+    Raises:
+        Misfit: the model has no tensor that it reads or predicts.
+    """
+    key = "features applied", dictionary
+    if key not in recording.memo:
+        recording.memo[key] = Applied(dictionary, _centred(dictionary, recording))
+    found: Applied = recording.memo[key]
+    return found
+
+
+def _centred(dictionary: Dictionary, recording: Recording) -> bool:
+    header = dictionary.header
+    some = counted(recording)[:TRIED]
+    raw = Applied(dictionary, False)
+    raw.inputs(recording, range(some[0], some[0] + 1))  # raises first if there is no such tensor
+    raw.outputs(recording, range(some[0], some[0] + 1))
+    if header.centred is False or not can_be_centred(recording, header.reads):
+        return False
+    if header.centred:
+        return True
+    errors = []
+    for way in (raw, Applied(dictionary, True)):
+        predicted = reconstruction(way, recording, some)
+        aim = rows_of(way.outputs, recording, some)
+        spread = (aim - aim.mean(0)).square().sum() if len(some) > 1 else aim.square().sum()
+        errors.append(float((aim - predicted).square().sum() / spread))
+    return errors[1] < errors[0]
+
+
+def counted(recording: Recording) -> list[int]:
+    """Return the tokens by which a dictionary is judged: no special ones, and not the first.
+
+    The first token's stream is often tens of times as long as any other (an attention sink), and
+    most dictionaries are not trained on it. If none is left, all tokens count.
+    """
+    special = recording.prompt.special
+    some = [row for row in range(1, len(recording)) if not special[row]]
+    return some or list(range(len(recording)))
+
+
+def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list[Active]:
+    """Return the active features of some tokens, in their order; those known are kept.
+
+    Raises:
+        Misfit: the model has no tensor that the dictionary reads.
+    """
+    key = "features", way.dictionary, way.centred
+    places = [recording.segment_at(row) for row in rows]
+    lacking = [
+        row
+        for row, (segment, at) in zip(rows, places, strict=True)
+        if at not in segment.memo.setdefault(key, {})
+    ]
+    for run in _runs(sorted(set(lacking))):
+        found = way.dictionary.encode(way.inputs(recording, run))
+        for row, active in zip(run, found, strict=True):
+            segment, at = recording.segment_at(row)
+            segment.memo[key][at] = active
+    return [segment.memo[key][at] for segment, at in places]
+
+
+def rows_of(
+    read: Callable[[Recording, range], Tensor], recording: Recording, rows: Sequence[int]
+) -> Tensor:
+    """Return `Applied.inputs` or `Applied.outputs` of tokens that need not follow each other."""
+    return torch.cat([read(recording, run) for run in _runs(sorted(rows))])
+
+
+@torch.no_grad()
+def reconstruction(way: Applied, recording: Recording, rows: Sequence[int]) -> Tensor:
+    """Return the reconstruction of what a dictionary predicts. [row, out width], float32
+
+    Args:
+        way: the dictionary, as it is applied.
+        recording: the recording.
+        rows: the tokens, ascending.
+
+    Raises:
+        Misfit: the model has no tensor that the dictionary reads.
+    """
+    inputs = rows_of(way.inputs, recording, rows)
+    return way.dictionary.decode(features_of(way, recording, rows), inputs).float()
+
+
+def _runs(rows: Sequence[int]) -> list[range]:
+    """Return ascending numbers as ranges of numbers that follow each other."""
+    runs: list[range] = []
+    for row in rows:
+        if runs and row == runs[-1].stop:
+            runs[-1] = range(runs[-1].start, row + 1)
+        else:
+            runs.append(range(row, row + 1))
+    return runs

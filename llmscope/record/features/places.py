@@ -1,0 +1,130 @@
+"""The tensors that dictionaries read and predict, from a recording."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from llmscope.dictionaries.place import STREAMS, WRITES, Place
+from llmscope.record.capture.mlp_input import MlpInput
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.norms import UnknownNorm, take_apart
+
+
+class NoPlace(ValueError):  # noqa: N818 - a finding
+    """The model has no such tensor; the text says why."""
+
+
+@torch.no_grad()
+def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
+    """Return a tensor of some tokens. [row, width]
+
+    Writes are as they are added to the stream, head outputs before the output projection.
+
+    Args:
+        recording: the recording.
+        place: which tensor.
+        rows: the tokens.
+
+    Raises:
+        NoPlace: the model has no such layer, or the layer has no such tensor.
+    """
+    if place.layer >= recording.layers:
+        raise NoPlace(f"there is no layer {place.layer}: the model has {recording.layers}")
+    layer, kind = place.layer, place.kind
+    if kind == "z":
+        return _heads(recording, place, rows)
+    if kind == "mlp_act":
+        if recording.subject.anatomy.layers[layer].down is None:
+            raise NoPlace(f"layer {layer} has no neurons that were found")
+        return activations(recording, layer)[rows.start : rows.stop]
+    if kind in ("mlp_in", "mlp_normed"):
+        return _mlp_input(recording, layer, rows, normed=kind == "mlp_normed")
+    if kind == "resid_mid":
+        return _middle(recording, layer, rows)
+    if kind in STREAMS:
+        _check_streams(recording)
+        found = recording.rows("stream", layer + (kind == "resid_post"), rows)
+    else:
+        found = recording.rows(
+            "attention_write" if kind == "attn_out" else "mlp_write", layer, rows
+        )
+    if found is None:
+        raise NoPlace(f"layer {layer} has no {'attention' if kind == 'attn_out' else 'MLP'}")
+    return found
+
+
+def _check_streams(recording: Recording) -> None:
+    streams = recording.final_rows(0, 1).shape[-1] // recording.subject.anatomy.width
+    if streams > 1:
+        raise NoPlace(f"the model keeps {streams} residual streams, and no one of them is its own")
+
+
+def _heads(recording: Recording, place: Place, rows: range) -> Tensor:
+    if recording.subject.anatomy.layers[place.layer].attention_out is None:
+        raise NoPlace(f"layer {place.layer} has no heads that were found")
+    try:
+        heads = head_outputs(recording, place.layer, rows)  # [row, head, head width]
+    except ValueError as reason:
+        raise NoPlace(f"layer {place.layer}: {reason}") from None
+    if place.head is None:
+        return heads.flatten(1)
+    if place.head >= heads.shape[1]:
+        raise NoPlace(f"there is no head {place.head}: the model has {heads.shape[1]}")
+    return heads[:, place.head]
+
+
+def _middle(recording: Recording, layer: int, rows: range) -> Tensor:
+    """Return the stream between attention and MLP."""
+    _check_streams(recording)
+    entry = entry_of(recording, layer)
+    own = recording.layer_rows(layer, rows)
+    if entry is not None and not entry.middle:
+        raise NoPlace(f"layer {layer} has no stream between attention and MLP: they are parallel")
+    if own.attention_write is None and own.mixer_write is None:
+        raise NoPlace(f"layer {layer} has no attention that was found")
+    middle = own.stream
+    for write in (own.attention_write, own.mixer_write):
+        middle = middle if write is None else middle + write
+    return middle
+
+
+def entry_of(recording: Recording, layer: int) -> MlpInput | None:
+    """Return how a layer's MLP input is derived; None if it is kept as it is."""
+    return recording.parts[-1][0].layers[layer].entry
+
+
+def _mlp_input(recording: Recording, layer: int, rows: range, *, normed: bool) -> Tensor:
+    found = recording.layer_rows(layer, rows).mlp_input_module
+    if found is None:
+        raise NoPlace(f"layer {layer} has no MLP that was found")
+    if not normed:
+        return found
+    entry = entry_of(recording, layer)
+    if entry is None:
+        raise NoPlace(f"the MLP input of layer {layer} is no norm of the stream")
+    own = recording.layer_rows(layer, rows)
+    inputs = _middle(recording, layer, rows) if entry.middle else own.stream
+    try:
+        parts = take_apart(entry.norm, inputs)
+    except UnknownNorm as finding:
+        raise NoPlace(f"the norm before the MLP of layer {layer}: {finding}") from None
+    scale = parts.scale(inputs, found)[:, None].to(inputs.device, torch.float32)
+    exact = inputs.float()
+    return scale * (exact - exact.mean(-1, keepdim=True) if parts.centred else exact)
+
+
+def can_be_centred(recording: Recording, place: Place) -> bool:
+    """Return whether the mean over the width may be subtracted at a place without any effect.
+
+    So it may in the residual stream, and in what is written to it, of a model whose final norm
+    subtracts the mean. TransformerLens's `center_writing_weights` centres those alone.
+    """
+    readout = recording.subject.anatomy.readout
+    if readout is None or place.kind not in (*STREAMS, *WRITES):
+        return False
+    try:
+        return take_apart(readout.norm, recording.final_rows(0, 1)).centred
+    except UnknownNorm:
+        return False
