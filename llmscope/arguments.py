@@ -141,6 +141,16 @@ def lens(name: str, value: Any) -> Any:
     return value if hasattr(value, "maps") else name_or_path(name, value)
 
 
+def dictionaries(name: str, value: Any) -> tuple[Any, ...]:
+    """Return sparse dictionaries as they are, and paths or names of some as str, as a tuple.
+
+    Raises:
+        TypeError: the value is neither, nor a list of such.
+    """
+    many = value if isinstance(value, list | tuple) else [value]
+    return tuple(one if hasattr(one, "decoder") else name_or_path(name, one) for one in many)
+
+
 def token_ids(name: str, value: Any) -> tuple[int, ...]:
     """Return one row of integers from a sequence, array or tensor."""
     wanted = f"{name} must be token ids, such as [464, 3139]"

@@ -121,6 +121,8 @@ class InstrumentedModel:
         recording: Recording,
         cancelled: Cancel | None = None,
         origin: InstrumentedModel | None = None,
+        *,
+        unverified: bool = False,
     ) -> Passes:
         """Return the extra passes that a lens may run for a recording.
 
@@ -129,6 +131,7 @@ class InstrumentedModel:
             recording: the recording that it is applied to.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
             origin: the model without its adapter; None if no adapter is on.
+            unverified: whether the user asked to see figures that fail their check.
         """
         changes = recording.changes if chosen.edited == "again" else ()
         return Passes(
@@ -138,6 +141,7 @@ class InstrumentedModel:
             changes=changes,
             cancelled=cancelled,
             fresh=recording.fresh,
+            unverified=unverified,
         )
 
     @property

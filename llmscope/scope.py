@@ -997,7 +997,7 @@ class Scope:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
         origin = None if recording.subject.adapter is None else self._bench_of(None)
-        run = bench.passes(chosen, recording, cancelled, origin)
+        run = bench.passes(chosen, recording, cancelled, origin, unverified=self._unverified)
         made = chosen.compute(recording, focus, run)
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))

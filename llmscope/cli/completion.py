@@ -66,6 +66,14 @@ def translators(incomplete: str) -> list[str]:
     return _starting(("jacobian", "tuned", *paths), incomplete)
 
 
+def dictionaries(incomplete: str) -> list[str]:
+    """Return the dictionaries of features that ship, and folders that may hold one."""
+    from llmscope.models.sources.builtin import home
+
+    shipped = (one.name for one in sorted(home().glob("*-features")))
+    return _starting((*shipped, *_paths(incomplete, ())), incomplete)
+
+
 def snapshots(incomplete: str) -> list[str]:
     """Return folders, and files that may hold a snapshot, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from os.path import exists, expanduser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from llmscope.dictionaries.dictionary import Dictionary, Header
 from llmscope.dictionaries.reader import FORMS, folders_of, read_dictionary, read_header
@@ -108,17 +108,3 @@ def known_dictionaries(subject: LoadedModel) -> tuple[str, ...]:
 
 def _shipped_names() -> tuple[str, ...]:
     return tuple(sorted(one.name for one in builtin.home().glob("*-features")))
-
-
-def checked_given(name: str, value: Any) -> tuple[Given, ...]:
-    """Return dictionaries and names as a tuple.
-
-    Raises:
-        TypeError: the value is neither, nor a list of such.
-    """
-    from llmscope import arguments
-
-    many = value if isinstance(value, list | tuple) else [value]
-    return tuple(
-        one if isinstance(one, Dictionary) else arguments.name_or_path(name, one) for one in many
-    )

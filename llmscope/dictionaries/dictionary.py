@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -221,7 +222,7 @@ class Dictionary:
         return given - self.bias if self.header.subtracts else given
 
     def _leaving(self, inputs: Tensor) -> tuple[Tensor, Tensor | float]:
-        """Return the factor of each row's output, [row, 1], and what is added after it."""
+        """Return the factor of each token's output, [row, 1], and what is added after it."""
         given = inputs.to(self.decoder.dtype)
         if not self.header.transcoder and self.header.rescaling == "layer_norm":
             mean = given.mean(-1, keepdim=True)
@@ -267,7 +268,17 @@ class Dictionary:
             inputs: the tokens' inputs, as of `decode`. [row, width]
         """
         some = self.rows(torch.as_tensor(ids, device=self.decoder.device))
-        return changes.to(some) @ some * self._leaving(inputs)[0]
+        return changes.to(some) @ some * self.factors(inputs)
+
+    def factors(self, inputs: Tensor) -> Tensor:
+        """Return the factor of each token's output. `[row, width] -> [row, 1]`"""
+        return self._leaving(inputs)[0]
+
+    @cached_property
+    def row_norms(self) -> Tensor:
+        """The lengths of the decoder's rows, at least a tiny number. [feature], float32"""
+        norms: Tensor = self.decoder.float().norm(dim=-1)
+        return norms.clamp(min=torch.finfo(torch.float32).tiny)
 
 
 _TENSORS = ("encoder", "decoder", "bias", "encoder_bias", "threshold", "skip")

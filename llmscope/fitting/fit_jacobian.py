@@ -23,8 +23,8 @@ from llmscope.fitting.corpus import (
 from llmscope.fitting.estimators import ESTIMATORS, Estimator
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
 from llmscope.fitting.running_mean import RunningMean
-from llmscope.learned.catalog import names_of
 from llmscope.learned.lens import RAW, AffineMap, LearnedLens
+from llmscope.models.model_names import names_of
 from llmscope.record.capture.model_state import state_of
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from llmscope.learned import measurements
 from llmscope.learned.lens import LearnedLens
 from llmscope.learned.published import Known, published
 from llmscope.learned.reader import FORMS, KEPT, read_lens
+from llmscope.models.model_names import names_of
 from llmscope.models.sources import builtin
-from llmscope.models.spec import IN_MEMORY, parse
 from llmscope.text import display_text, one_line
 
 if TYPE_CHECKING:
@@ -62,29 +62,6 @@ def misfit(lens: LearnedLens, subject: LoadedModel) -> str:
         names=names_of(subject),
         revision=subject.revision,
     )
-
-
-def names_of(subject: LoadedModel) -> tuple[str, ...]:
-    """Return the names that a model goes by: its spec, its name, and the one in its config.
-
-    The spec is without its revision. A model of a program's own has the name in its config alone,
-    if there is one.
-    """
-    own = str(getattr(subject.model.config, "_name_or_path", "") or "")
-    names: tuple[str, ...] = (own,)
-    if subject.spec != IN_MEMORY:
-        names = _without_revision(subject.spec), subject.name, own
-    return tuple(dict.fromkeys(filter(None, names)))
-
-
-def _without_revision(text: str) -> str:
-    try:
-        spec = parse(text)
-    except ScopeError:  # a folder that is gone, or the name of a model in memory
-        return text
-    if spec.revision is None:
-        return text
-    return text.replace(f"@{spec.revision}", "", 1).replace(f"=={spec.revision}", "", 1)
 
 
 _measured: dict[int, tuple[LearnedLens, int, LearnedLens]] = {}

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from llmscope.learned.held_out import HeldOut
+from llmscope.models.model_names import alike
 from llmscope.text import one_line
 
 Kind = Literal["jacobian", "tuned"]
@@ -180,7 +181,7 @@ class LearnedLens:
         basis = self.about.get("processing")
         if isinstance(basis, Mapping) and basis.get("weight_basis", RAW) != RAW:
             return f"the lens is for other activations: {one_line(str(basis.get('weight_basis')))}"
-        if self.model and not any(_alike(self.model, name) for name in names):
+        if self.model and not any(alike(self.model, name) for name in names):
             return f"the lens is for the model {one_line(self.model)}"
         theirs = str(self.about.get("model_revision") or self.about.get("model_digest") or "")
         if theirs and revision and theirs != revision and _comparable(theirs, revision):
@@ -205,14 +206,3 @@ def _comparable(one: str, other: str) -> bool:
         return len(revision) if _DIGEST.fullmatch(revision) else 0
 
     return form(one) == form(other)
-
-
-def _alike(one: str, other: str) -> bool:
-    """Return whether two names may be of one model: the same behind the owner and the folder."""
-
-    def short(name: str) -> str:
-        return (
-            name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].rpartition(":")[2].casefold()
-        )
-
-    return short(one) == short(other)

@@ -20,6 +20,7 @@ Kind = Literal[
     "text",
     "path",
     "lens",
+    "dictionaries",
     "switch",
     "pair",
     "token",
@@ -43,7 +44,8 @@ class LensOption(Generic[Value]):
     Attributes:
         name: its name in Python; `--name` on the command line, with dashes.
         kind: the type of its values: a Python int, finite float, float from 0 to 1, str, path as
-            str, learned lens or its name, bool, two ints, or token id.
+            str, learned lens or its name, dictionaries or their names, bool, two ints, or token
+            id.
         default: the value if none is given; None is allowed only if it is the default.
         help: one sentence for `--help`.
         metavar: a placeholder of the value for `--help`; "" names the type.
@@ -132,6 +134,7 @@ class LensOption(Generic[Value]):
             "text": arguments.text,
             "path": arguments.name_or_path,
             "lens": arguments.lens,
+            "dictionaries": arguments.dictionaries,
             "switch": arguments.flag,
             "pair": lambda name, two: arguments.pair(name, two, least=self.least),
             "token": token,
@@ -157,6 +160,7 @@ class LensOption(Generic[Value]):
             "text": {"type": "string"},
             "path": {"type": "string"},
             "lens": {"type": "string"},
+            "dictionaries": _array({"type": "string"}),
             "switch": {"type": "boolean"},
             "pair": _array({"type": "integer"}, 2),
             "token": {"type": "integer", "minimum": 0},

@@ -270,6 +270,13 @@ def attached(
             handle.remove()
 
 
+def within(change: Change, depth: int) -> bool:
+    """Return whether the stream before layer `depth` already contains a change."""
+    return depth > 0 and (
+        change.layer < depth or (change.site == "stream" and change.layer == depth)
+    )
+
+
 def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     """Return the module whose input or output is changed; None if the layer has no such part."""
     if site == "stream":

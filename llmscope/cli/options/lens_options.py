@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +25,12 @@ _TYPES: dict[str, type] = {"integer": int, "number": float, "share": float, "swi
 """The Python type of a kind of option on the command line; str for all others."""
 
 
+_COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
+    "lens": completion.translators,
+    "dictionaries": completion.dictionaries,
+}
+
+
 def parameters() -> Iterator[inspect.Parameter]:
     """Yield the options of all lenses as parameters of a Typer command."""
     for option in command_options():
@@ -34,12 +40,15 @@ def parameters() -> Iterator[inspect.Parameter]:
             metavar=option.metavar or None,
             min=0 if share else option.least if option.kind == "integer" else None,
             max=1 if share else None,
-            autocompletion=completion.translators if option.kind == "lens" else None,
+            autocompletion=_COMPLETIONS.get(option.kind),
             help=_help(option),
             show_default=option.shown or True,
         )
         plain: Any = _TYPES.get(option.kind, str)
-        text = option.kind in ("pair", "token") or option.default is None
+        many = option.kind == "dictionaries"
+        text = option.kind in ("pair", "token") or option.default is None or many
+        if many:
+            plain = list[str]
         yield inspect.Parameter(
             *(option.name, inspect.Parameter.KEYWORD_ONLY),
             default=None if text else option.default,
@@ -100,7 +109,7 @@ def check_options(
     """
     found = [lens(name) for name in lenses if name in names()]
     for option in command_options():
-        value = given[option.name]
+        value = given[option.name] or option.default
         if value != option.default and found:
             allowed = option.name in of_edits or any(option in one.allowed for one in found)
             usage(allowed, "none of these lenses has it", option.flag)

@@ -123,7 +123,7 @@ def attribute(
     written = {name: np.full(len(layers), np.nan) for name in WRITES}
     heads = np.full((len(layers), recording.subject.anatomy.heads), np.nan)
     head_bias, whole = np.full(len(layers), np.nan), dict[int, str]()
-    paths, first, bias = _paths(recording, position, read)
+    paths, first, bias = logit_paths(recording, position, read)
     for index, layer in enumerate(layers):
         path = paths[index]
         for name, values in written.items():
@@ -155,7 +155,7 @@ def attribute(
     )
 
 
-class _Path(NamedTuple):
+class LogitPath(NamedTuple):
     """Directions that read the logit at three places of a layer. [width] each.
 
     `after` reads the stream after the layer, `mlp` the MLP's write and later ones, `attention` the
@@ -167,9 +167,9 @@ class _Path(NamedTuple):
     attention: Tensor
 
 
-def _paths(
+def logit_paths(
     recording: Recording, position: int, read: LogitDirection
-) -> tuple[list[_Path], Tensor, float]:
+) -> tuple[list[LogitPath], Tensor, float]:
     """Return the directions that read each layer's writes and the embedding, and a bias.
 
     All are `read.direction`, unless norms apply to the stream itself: then the direction is carried
@@ -179,22 +179,22 @@ def _paths(
         Unattributable: the scale of such a norm cannot be frozen.
     """
     direction, bias, row = read.direction, 0.0, range(position, position + 1)
-    paths: list[_Path] = []
+    paths: list[LogitPath] = []
     for index, layer in reversed(list(enumerate(recording.subject.anatomy.layers))):
         norms = post_norms(layer)
         if norms is None:
-            paths.append(_Path(direction, direction, direction))
+            paths.append(LogitPath(direction, direction, direction))
             continue
         try:
             mlp, before, more = norms.back(recording.layer_rows(index, row), direction)
         except UnknownNorm as unknown:
             raise Unattributable(f"a norm in the stream of layer {index}: {unknown}") from None
-        paths.append(_Path(direction, mlp, before))
+        paths.append(LogitPath(direction, mlp, before))
         direction, bias = before, bias + more
     return paths[::-1], direction, bias
 
 
-def _edits(recording: Recording, position: int, paths: Sequence[_Path]) -> dict[int, float]:
+def _edits(recording: Recording, position: int, paths: Sequence[LogitPath]) -> dict[int, float]:
     """Return what edits of the stream after a layer add to the logit, by layer.
 
     That is the part of the stream's change that no write explains.
@@ -283,7 +283,7 @@ def by_neuron(
     hidden = activations(recording, layer)[position : position + 1]
     own = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
-    paths, *_ = _paths(recording, position, read)
+    paths, *_ = logit_paths(recording, position, read)
     each, rest = input_contributions(
         parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp
     )

@@ -139,6 +139,24 @@ def input_contributions(
         UnknownNorm: the module before or after the projection is not a norm whose scale can be
             frozen.
     """
+    weights, rest = input_weights(layer, write, own, project, inputs, direction, before)
+    each: Doubles = (weights * exact(inputs[0])).numpy()
+    return each, rest
+
+
+def input_weights(
+    layer: Layer,
+    write: nn.Module | None,
+    own: tuple[nn.Module | None, ...],
+    project: nn.Module,
+    inputs: Tensor,
+    direction: Tensor,
+    before: nn.Module | None = None,
+) -> tuple[Tensor, float]:
+    """Return the weight with which each input adds to a logit, in float64, and what biases add.
+
+    Arguments, shapes and errors are those of `input_contributions`.
+    """
     direction, rest, given = direction * layer.scale, 0.0, inputs
     if before is not None:
         with torch.no_grad():
@@ -161,17 +179,14 @@ def input_contributions(
             raise RuntimeError
         weights = exact(torch.autograd.grad(projected, leaf, toward)[0][0])
     except RuntimeError:  # some kernels for packed weights have no gradient
-        alone = _one_by_one(project, inputs, direction, nothing)
-        if before is None:
-            return alone, rest
         row = exact(inputs[0])
-        weights = torch.where(row == 0, 0.0, torch.from_numpy(alone) / row)
+        alone = torch.from_numpy(_one_by_one(project, inputs, direction, nothing))
+        weights = torch.where(row == 0, 0.0, alone / row)
     if before is not None:
         held = take_apart(before, given)
         rest += float(weights @ held.bias)
         weights = held.before(weights, held.scale(given, inputs))
-    each: Doubles = (weights * exact(given[0])).numpy()
-    return each, rest
+    return weights, rest
 
 
 @torch.no_grad()

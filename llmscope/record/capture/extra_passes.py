@@ -14,7 +14,7 @@ from llmscope.figure import Verdict
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.change_hooks import Change, Job, attached
+from llmscope.record.change_hooks import Change, Job, attached, within
 
 if TYPE_CHECKING:
     from llmscope.record.interventions.edited import EditedRecorder
@@ -29,6 +29,7 @@ class Passes:
         changes: made in every pass over the same prompt.
         cancelled: called before each layer; true ends a pass with `Cancelled`.
         fresh: run passes over other prompts without reusing rows of earlier passes.
+        unverified: whether the user asked to see figures that fail their check.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class Passes:
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,
         fresh: bool = False,
+        unverified: bool = False,
     ) -> None:
         self.verdicts = verdicts
+        self.unverified = unverified
         self.origin = origin
         self._recorder = recorder
         self._edited = edited
@@ -65,6 +68,16 @@ class Passes:
         """Return an unedited recording of another prompt; it is cached."""
         with self._recorder.taps.interruptible(self._cancelled):
             return self._edited.other(prompt, fresh=self._fresh)
+
+    def changed(self, recording: Recording, key: object, change: Callable[[], Change]) -> Recording:
+        """Return the pass of a recording with one more change; see `EditedRecorder.changed`.
+
+        Raises:
+            Cancelled: the pass was cancelled.
+        """
+        return self._edited.changed(
+            recording, key, change, fresh=self._fresh, cancelled=self._cancelled
+        )
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
         """Return the stream after the last layer at a token, for each of several jobs. [job, width]
@@ -90,7 +103,7 @@ class Passes:
         rows = range(start, position + 1 if alike else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
-        changes = [change for change in recording.changes if not _within(change, depth)]
+        changes = [change for change in recording.changes if not within(change, depth)]
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if depth:
@@ -147,10 +160,3 @@ def read(recording: Recording, rows: Tensor, position: int) -> Tensor:
     frozen = [c for c in recording.changes if c.frozen and c.layer == recording.layers]
     with attached(anatomy, frozen, start=position, jobs=((),) * len(rows)):
         return readout(rows[:, None])[:, 0].float()
-
-
-def _within(change: Change, depth: int) -> bool:
-    """Return whether the stream before layer `depth` already contains the change."""
-    return depth > 0 and (
-        change.layer < depth or (change.site == "stream" and change.layer == depth)
-    )

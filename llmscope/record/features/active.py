@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -28,10 +28,17 @@ class Applied:
     Attributes:
         dictionary: with its weights on the model's device.
         centred: whether the mean over the width is subtracted from what it reads and predicts.
+        shift: by how many layers its tensors are taken further on than its own.
     """
 
     dictionary: Dictionary
     centred: bool
+    shift: int = 0
+
+    @property
+    def key(self) -> tuple[Dictionary, bool, int]:
+        """What its results are kept under."""
+        return self.dictionary, self.centred, self.shift
 
     def inputs(self, recording: Recording, rows: range) -> Tensor:
         """Return what it reads of some tokens, in float32. [row, width]
@@ -52,6 +59,7 @@ class Applied:
     def _at(self, recording: Recording, place: Place, rows: range) -> Tensor:
         header = self.dictionary.header
         width = header.width if place == header.reads else header.out_width
+        place = replace(place, layer=place.layer + self.shift)
         try:
             found = tensor_at(recording, place, rows).float()
         except NoPlace as reason:
@@ -115,7 +123,7 @@ def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list
     Raises:
         Misfit: the model has no tensor that the dictionary reads.
     """
-    key = "features", way.dictionary, way.centred
+    key = "features", way.key
     places = [recording.segment_at(row) for row in rows]
     lacking = [
         row

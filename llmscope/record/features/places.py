@@ -30,7 +30,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     Raises:
         NoPlace: the model has no such layer, or the layer has no such tensor.
     """
-    if place.layer >= recording.layers:
+    if not 0 <= place.layer < recording.layers:
         raise NoPlace(f"there is no layer {place.layer}: the model has {recording.layers}")
     layer, kind = place.layer, place.kind
     if kind == "z":

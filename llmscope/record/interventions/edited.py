@@ -7,7 +7,7 @@ are kept only with it: the unedited one never sees them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -23,7 +23,7 @@ from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
 from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
 from llmscope.record.capture.recording import Prompt, Recording, Segment
-from llmscope.record.change_hooks import Change, Swap, attached
+from llmscope.record.change_hooks import Change, Swap, attached, within
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
@@ -59,6 +59,7 @@ class EditedRecorder:
         self._lens: LearnedLens | None = None
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
+        self._changed: dict[object, Recording] = {}
         self._stands: dict[int, bool] = {}
         self.ran = 0
 
@@ -106,6 +107,56 @@ class EditedRecorder:
         self._lens = lens
         return made
 
+    def changed(
+        self,
+        base: Recording,
+        key: object,
+        change: Callable[[], Change],
+        *,
+        fresh: bool = False,
+        cancelled: Cancel | None = None,
+    ) -> Recording:
+        """Record the pass of a recording with one more change, after those of its edits.
+
+        Rows are shared with the latest pass of the same key, unless there are edits, so the values
+        of a token must depend on that token and earlier ones alone.
+
+        Args:
+            base: the recording, with or without edits.
+            key: what the change is, besides the prompt.
+            change: returns the change. Its rows end with the prompt.
+            fresh: share no row with another pass.
+            cancelled: called before each layer; true ends the pass there.
+
+        Raises:
+            Cancelled: the pass was cancelled.
+        """
+        before = None if fresh else self._changed.get(key)
+        if before is not None and before.base is base:
+            return before
+        if base.edits:  # what they change may depend on more than the tokens
+            before = None
+        made = change()
+        depth = self.depth(made.layer)
+        earlier = [one for one in base.changes if not within(one, depth)]
+        below, start = base, made.rows.start
+        alike = before is not None and self._recorder.lengths.alike(len(before), len(base))
+        if before is not None and alike and before.changes[-1].rows.start == start:
+            shared = common(before.prompt.ids, base.prompt.ids)
+            below, start = (before, shared) if shared > start else (base, start)
+        if fresh or base.past is None or first_unfinite(base) is not None:
+            below, start = base, 0
+        if start == len(base):
+            found = replace(cut(below, base.prompt), changes=(*base.changes, made), memo={})
+        else:
+            with self._recorder.taps.interruptible(cancelled):
+                found = self._run(base, below, start, depth, (*earlier, made), None)
+        found = replace(found, base=base, edits=base.edits, memo={})
+        self._changed.pop(key, None)
+        _make_room(self._changed)
+        self._changed[key] = found
+        return found
+
     def lasting(self, edits: Sequence[Edit]) -> tuple[Change, ...]:
         """Return the changes that edits of all tokens make in any pass.
 
@@ -131,6 +182,7 @@ class EditedRecorder:
         self._latest = None
         self._others.clear()
         self._vectors.clear()
+        self._changed.clear()
 
     def _before(
         self, edits: tuple[Edit, ...], other: Prompt | None, lens: LearnedLens | None

@@ -1,0 +1,308 @@
+"""Which dictionary a figure is of, and how far it may be trusted on the prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.figure import VERIFIED, Figure, Focus, Verdict
+from llmscope.lenses.features.options import FEATURES, PLACE
+from llmscope.lenses.logit_target import progress
+from llmscope.text import one_line
+
+if TYPE_CHECKING:
+    from llmscope.dictionaries.dictionary import Dictionary, Header
+    from llmscope.dictionaries.place import Place
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.features.active import Applied
+    from llmscope.record.features.fit import Fit, SpliceCost
+
+NAME = "features"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A dictionary on a recording, and what was measured of it there.
+
+    Attributes:
+        way: the dictionary, as it is applied.
+        fit: how well it reconstructs the tokens near the cursor.
+        cost, chance: what its reconstruction, and that of chance, do to the predictions; None if
+            that cannot be measured, or not yet.
+        unmeasured: why it cannot be; empty if it can.
+        nearer: the neighbour layer's tensor that it fits better, and the FVU there; None: none.
+        remarks: what its config tells that differs from the model or the prompt.
+    """
+
+    way: Applied
+    fit: Fit
+    cost: SpliceCost | None = None
+    chance: SpliceCost | None = None
+    unmeasured: str = ""
+    nearer: tuple[Place, float] | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> Header:
+        """What the dictionary is."""
+        return self.way.dictionary.header
+
+
+def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
+    """Return the dictionaries of a focus, in the order of the model.
+
+    Raises:
+        ScopeError: there are none, or one cannot be read.
+    """
+    from llmscope.dictionaries.catalog import headers_of
+    from llmscope.dictionaries.reader import FORMS
+
+    subject = recording.subject
+    found = headers_of(FEATURES.of(focus) or features_given(recording), subject)
+    if not found:
+        raise ScopeError(
+            f"no dictionary of features is given for {one_line(subject.name)}",
+            f"--features: {FORMS}, or org/name:path",
+        )
+    return found
+
+
+def features_given(recording: Recording) -> tuple[Any, ...]:
+    """Return the dictionaries that were given with the model, or with its base."""
+    subject = recording.subject
+    given: tuple[Any, ...] = getattr(subject, "features", ())
+    if not given and subject.origin is not None:
+        given = getattr(subject.origin, "features", ())
+    return given
+
+
+def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:
+    """Return the dictionary of the focus's layer and place, or that of the nearest layer.
+
+    Raises:
+        ScopeError: no dictionary is for the place.
+    """
+    from llmscope.dictionaries.catalog import header_of
+
+    place = PLACE.of(focus)
+    fitting = [one for one in found if not place or header_of(one).reads.kind == place]
+    if not fitting:
+        there = ", ".join(sorted({header_of(one).reads.kind for one in found}))
+        raise ScopeError(f"no dictionary is for {one_line(place)!r}", there)
+    return min(fitting, key=lambda one: abs(header_of(one).reads.layer - focus.layer))
+
+
+def previous(
+    found: Sequence[Header | Dictionary], one: Header | Dictionary
+) -> Header | Dictionary | None:
+    """Return the dictionary of the nearest earlier layer at the same kind of place; None: none."""
+    from llmscope.dictionaries.catalog import header_of
+
+    own = header_of(one)
+    earlier = [
+        other
+        for other in found
+        if header_of(other).reads.kind == own.reads.kind
+        and header_of(other).reads.layer < own.reads.layer
+    ]
+    return max(earlier, key=lambda other: header_of(other).reads.layer, default=None)
+
+
+def measured(
+    recording: Recording, focus: Focus, passes: Passes, title: str
+) -> Iterator[Chosen | Figure]:
+    """Yield the dictionary with its fit, and again when its effect on predictions is measured.
+
+    If it does not fit at all, yield a refused figure instead, unless the user asked to see what
+    failed its check.
+
+    Raises:
+        ScopeError: there is no such dictionary, or it cannot be read.
+    """
+    from llmscope.dictionaries.catalog import loaded
+    from llmscope.record.features.active import Misfit, applied
+    from llmscope.record.features.fit import fit_of, nearer_layer, splice_cost, tokens_near
+
+    one = pick(candidates(recording, focus), focus)
+    dictionary = loaded(one, recording.subject)
+    rows = tokens_near(recording, focus.position)
+    try:
+        way = applied(dictionary, recording)
+        fit = fit_of(recording, way, rows)
+        chosen = Chosen(way, fit, remarks=remarks(recording, dictionary.header))
+    except Misfit as reason:
+        yield Figure.refused(NAME, title, str(reason))
+        return
+    yield chosen
+    chosen = replace(chosen, nearer=nearer_layer(recording, way, rows, fit.fvu))
+    try:
+        costs = [
+            splice_cost(recording, passes, way, rows, chance=chance) for chance in (False, True)
+        ]
+    except Misfit as reason:
+        yield replace(chosen, unmeasured=str(reason))
+        return
+    yield replace(chosen, cost=costs[0], chance=costs[1])
+
+
+def figures(
+    recording: Recording,
+    focus: Focus,
+    passes: Passes,
+    title: str,
+    draw: Callable[[Chosen], Figure],
+    *,
+    redraw: bool = False,
+) -> Iterator[Figure]:
+    """Yield the figure of a dictionary with what is known of its fit, then with all of it.
+
+    Args:
+        recording: the recording.
+        focus: the selection.
+        passes: runs the passes that measure the fit.
+        title: of a refused figure.
+        draw: makes the figure.
+        redraw: whether it shows what is measured last.
+    """
+    from llmscope.record.analysis.logit_direction import Unattributable
+    from llmscope.record.features.active import Misfit
+
+    figure: Figure | None = None
+    for chosen in measured(recording, focus, passes, title):
+        if isinstance(chosen, Figure):
+            yield chosen
+            return
+        if figure is None or redraw:
+            try:
+                figure = draw(chosen)
+            except (Misfit, Unattributable) as reason:
+                yield Figure.refused(NAME, title, str(reason))
+                return
+        shown = with_fit(figure, chosen, passes, title)
+        yield shown
+        if shown.verdict.status == "refused":
+            return
+
+
+def with_fit(figure: Figure, chosen: Chosen, passes: Passes, title: str) -> Figure:
+    """Return the figure with its dictionary's fit; a refused one if that is as bad as chance.
+
+    Args:
+        figure: the figure.
+        chosen: its dictionary.
+        passes: tells whether the user asked to see what fails its check.
+        title: of a refused figure.
+    """
+    verdict = verdict_of(chosen)
+    if verdict.status == "refused" and not passes.unverified:
+        return Figure.refused(NAME, title, verdict.reason, verdict.discrepancy)
+    if verdict.status == "refused":
+        verdict = replace(verdict, status="unverified")
+    return _with(figure, chosen, verdict)
+
+
+def _with(figure: Figure, chosen: Chosen, verdict: Verdict) -> Figure:
+    """Return the figure with what was measured of its dictionary."""
+    shown = verdict.status == "verified" or figure.verdict.status == "refused"
+    title = figure.title if shown else f"{figure.title} · FVU {chosen.fit.fvu:.2f}"
+    waiting = chosen.cost is None and not chosen.unmeasured
+    extra = {
+        **figure.extra,
+        **described(chosen),
+        "caption": (*figure.extra.get("caption", ()), *said(chosen)),
+        **(progress(0, 1) if waiting else {}),
+    }
+    return replace(figure, title=title, verdict=figure.verdict.worst(verdict), extra=extra)
+
+
+def described(chosen: Chosen) -> dict[str, Any]:
+    """Return what is known of a dictionary and its fit, for `extra`."""
+    header, fit, cost, chance = chosen.header, chosen.fit, chosen.cost, chosen.chance
+    return {
+        "dictionary": header.name,
+        "place": str(header.reads),
+        "predicts": str(header.writes),
+        "layer": header.reads.layer,
+        "count": header.features,
+        "architecture": header.activation,
+        "model_name": header.model,
+        "centred": chosen.way.centred,
+        "tokens_measured": len(fit.tokens),
+        "fvu": fit.fvu,
+        "fvu_chance": fit.chance,
+        "l0": fit.l0,
+        "kl": None if cost is None else cost.mean_kl,
+        "kl_chance": None if chance is None else chance.mean_kl,
+        "loss": None if cost is None else cost.mean_loss,
+        "loss_chance": None if chance is None else chance.mean_loss,
+    }
+
+
+def said(chosen: Chosen) -> tuple[str, ...]:
+    """Return the measurements in words, and what the config tells that differs from the model."""
+    fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
+    words = [f"FVU {fit.fvu:.3g} (chance {fit.chance:.3g}), L0 {fit.l0:.3g}"]
+    if cost is not None and chance is not None:
+        words.append(
+            f"spliced in: KL {cost.mean_kl:.3g} nats (chance {chance.mean_kl:.3g}), loss "
+            f"{cost.mean_loss:+.3g} ({chance.mean_loss:+.3g})"
+        )
+    elif chosen.unmeasured:
+        words.append(f"KL not measured: {chosen.unmeasured}")
+    return (" · ".join(words), *chosen.remarks)
+
+
+def remarks(recording: Recording, header: Header) -> tuple[str, ...]:
+    """Return what a dictionary's config tells that differs from the model or the prompt."""
+    from llmscope.models.model_names import alike, names_of
+
+    found = []
+    if header.model and not any(alike(header.model, one) for one in names_of(recording.subject)):
+        found.append(f"trained on {one_line(header.model)}, by its config")
+    first = header.about.get("prepend_bos")
+    if isinstance(first, bool) and first != recording.prompt.special[0]:
+        with_it, here = ("with", "without") if first else ("without", "with")
+        found.append(f"trained {with_it} a special token first; this prompt is {here} one")
+    return tuple(found)
+
+
+def verdict_of(chosen: Chosen) -> Verdict:
+    """Return how far the features of a dictionary can be trusted on the prompt.
+
+    Refused: its reconstruction is no better than that of chance, or than the mean. Verified: its
+    FVU and its KL are at most half of those of chance. Partial: anything between, and whatever is
+    measured on one token.
+    """
+    from llmscope.record.features.fit import FEWEST, FITS
+
+    fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
+    if len(fit.tokens) < FEWEST:
+        return Verdict(
+            "partial", f"{len(fit.tokens)} tokens are too few to measure how well it fits", fit.fvu
+        )
+    told = f"FVU {fit.fvu:.2f}, a random dictionary's {fit.chance:.2f}"
+    if not fit.fvu < min(1.0, fit.chance):
+        return Verdict("refused", f"it is no better than chance on this prompt: {told}", fit.fvu)
+    if chosen.nearer is not None:
+        other, fvu = chosen.nearer
+        return Verdict(
+            "partial",
+            f"it fits the {other.title} better: FVU {fvu:.2f} there, {fit.fvu:.2f} here",
+            fit.fvu,
+        )
+    if cost is not None and chance is not None:
+        told_kl = f"KL {cost.mean_kl:.2f} nats, a random dictionary's {chance.mean_kl:.2f}"
+        if not cost.mean_kl < chance.mean_kl:
+            return Verdict(
+                "refused", f"it is no better than chance on this prompt: {told_kl}", fit.fvu
+            )
+        if cost.mean_kl > FITS * chance.mean_kl:
+            return Verdict("partial", f"it fits this prompt badly: {told_kl}", fit.fvu)
+    if fit.fvu > FITS * fit.chance:
+        return Verdict("partial", f"it fits this prompt badly: {told}", fit.fvu)
+    if chosen.unmeasured:
+        return Verdict("partial", f"its effect on predictions: {chosen.unmeasured}", fit.fvu)
+    return replace(VERIFIED, discrepancy=fit.fvu, within=f"on {len(fit.tokens)} tokens: {told}")

@@ -1,0 +1,161 @@
+"""The lens `features`: its modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Figure, Focus
+from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.features import prompt, sweeps, token
+from llmscope.lenses.features.chosen import (
+    NAME,
+    Chosen,
+    candidates,
+    figures,
+    measured,
+    pick,
+    previous,
+    with_fit,
+)
+from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
+from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, VERSUS
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+
+_DRAWN = {
+    "token": token.active_features,
+    "direct": token.direct,
+    "prompt": prompt.along_prompt,
+    "map": prompt.map_of_tokens,
+    "tokens": prompt.promotes,
+    "find": prompt.found_by,
+    "fit": prompt.fit_by_token,
+    "fit-kl": prompt.kl_by_token,
+}
+"""The figures that need no more than the recording, by mode."""
+OTHER_FEATURES = "other features may be the strongest in B: ask for one with --feature"
+
+
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+    """Show features of the dictionary for the layer of the focus, or for the nearest layer.
+
+    Modes: `token`: the strongest features at the position [feature], with the direct effect on the
+    target's logit and the tokens that each promotes; `direct`: those of the largest direct effect
+    [feature], in logits; `new`: those that are like no active feature of the dictionary of an
+    earlier layer [feature]; `prompt`: one feature along the prompt [position]; `map`: the
+    strongest at the position along the prompt [position, feature]; `tokens`: what one feature
+    promotes and suppresses [token]; `find`: features by label or promoted token [feature];
+    `ablation`, `ablation-kl`: Δ logit or KL without each feature [feature]; `gradient`: gradient ×
+    activation over all tokens [feature]; `fit`, `fit-kl`: variance unexplained, and KL with the
+    reconstruction spliced in, of each token [reconstruction, position]: of the dictionary and of
+    chance.
+
+    `extra`: mode, position; ids: the features shown, the strongest first; labels, direct,
+    activations, promotes, suppresses; of one feature: feature, activation, label, promoted,
+    suppressed; target_id, target, versus_id, versus. Of the dictionary: dictionary, place,
+    predicts, layer, count, architecture, model_name, centred; on the prompt: tokens_measured, fvu,
+    l0, kl, loss, and fvu_chance, kl_chance, loss_chance: those of a random dictionary.
+    """
+    passes = cast("Passes", run)
+    if focus.mode in _DRAWN:
+        title = {"fit": "Fit of the dictionary", "fit-kl": "Fit of the dictionary"}
+        draw = partial(_DRAWN[focus.mode], recording, focus)
+        again = focus.mode == "fit-kl"
+        yield from figures(
+            recording, focus, passes, title.get(focus.mode, "Features"), draw, redraw=again
+        )
+    elif focus.mode == "new":
+        yield from _new(recording, focus, passes)
+    elif focus.mode == "gradient":
+        draw = partial(sweeps.gradient, recording, focus, passes)
+        yield from figures(recording, focus, passes, "Gradient × activation", draw)
+    else:
+        yield from _ablation(recording, focus, passes)
+
+
+def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]:
+    from llmscope.dictionaries.catalog import header_of, loaded
+
+    found = candidates(recording, focus)
+    one = pick(found, focus)
+    before = previous(found, one)
+    if before is None:
+        raise ScopeError(
+            f"there is no dictionary of a layer before {header_of(one).reads.layer}",
+            "--features twice: of this layer, and of an earlier one",
+        )
+    earlier = loaded(before, recording.subject)
+
+    def draw(chosen: Chosen) -> Figure:
+        return token.new_features(recording, focus, chosen, earlier)
+
+    yield from figures(recording, focus, passes, "New features", draw)
+
+
+def _ablation(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]:
+    from llmscope.record.features.active import Misfit
+
+    title, last = "Features taken away", None
+    for chosen in measured(recording, focus, passes, title):
+        last = chosen
+    if last is None or isinstance(last, Figure):
+        if last is not None:
+            yield last
+        return
+    try:
+        for figure in sweeps.ablation(recording, focus, passes, last):
+            yield with_fit(figure, last, passes, title)
+    except Misfit as reason:
+        yield Figure.refused(NAME, title, str(reason))
+
+
+LENS = Lens(
+    name=NAME,
+    question="Which features are active?",
+    compute=compute,
+    options=(LAYER, POSITION, TARGET, VERSUS, SPAN, TOP_K, FEATURES, PLACE, FEATURE, QUERY),
+    modes=(
+        *("token", "direct", "new", "prompt", "map", "tokens", "find"),
+        *("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
+    ),
+    edited="recorded",
+    unpaired=dict.fromkeys(("token", "direct", "new", "map", "find"), OTHER_FEATURES)
+    | dict.fromkeys(
+        ("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
+        "it is measured on one prompt, with passes of its own",
+    )
+    | {"tokens": "what a feature promotes is in the weights, the same for all prompts"},
+    of_model=(),
+    help="""\
+A sparse dictionary describes a tensor of the model, such as the stream after a layer, as a sum \
+of a few out of many features. Where a neuron mixes meanings, a feature often has one. The rows \
+are the features that are active at the token under the cursor, the strongest first: index, \
+activation, what it adds to the target's logit directly, a label if the dictionary has one, and \
+the tokens that its decoder row promotes. Labels come from whoever made the dictionary; promoted \
+tokens are computed, and speak of features near the output only.
+
+Dictionaries are read from folders: --features FOLDER, of SAELens (autoencoders: standard, \
+JumpReLU, TopK, BatchTopK, gated; transcoders, with skip or without) or Gemma Scope, or \
+org/name:path from the hub. Several may be given: the figure is of the one for the layer, or for \
+the nearest layer; its title tells which.
+
+Whether the dictionary describes this model on this prompt is measured, beside a random \
+dictionary of the same size with as many active features, which picks those that lie most along \
+the answer. FVU is the share of the variance that is left unexplained, over the tokens that \
+count: no special ones, and not the first, whose stream is an outlier in most models. With the \
+reconstruction in the tensor's place, KL and loss tell what the model loses. No better than \
+chance: refused. At most half of chance in both: verified. Between: partial, with the FVU in the \
+title. A feature that fires says that its direction is there, not that the model uses it: \
+ablation and gradient tell that, to their own accuracy.
+
+features = act(x W_enc + b_enc), x̂ = features W_dec + b_dec. Bricken et al. 2023, "Towards \
+Monosemanticity"; Cunningham et al. 2023, "Sparse Autoencoders Find Highly Interpretable \
+Features"; Lieberum et al. 2024, "Gemma Scope"; Dunefsky et al. 2024, "Transcoders Find \
+Interpretable LLM Feature Circuits"; Marks et al. 2024, "Sparse Feature Circuits", for gradient × \
+activation.""",
+)

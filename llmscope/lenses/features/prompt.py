@@ -1,0 +1,285 @@
+"""Figures of features along the prompt, of one feature's tokens, and of the dictionary's fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.arguments import checked_index
+from llmscope.errors import ScopeError
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.features.options import FEATURE, QUERY
+from llmscope.lenses.features.token import NAME, NAMED, beside, labels_of, promoted_by, strongest
+from llmscope.lenses.logit_lens import columns_of
+
+if TYPE_CHECKING:
+    from llmscope.lenses.features.chosen import Chosen
+    from llmscope.record.capture.recording import Recording
+
+FOUND = 1000
+"""The most features that a query finds by their labels."""
+
+
+def one_feature(recording: Recording, focus: Focus, chosen: Chosen) -> int | None:
+    """Return the feature of the focus, or the strongest at the position; None if none is active.
+
+    Raises:
+        ScopeError: the dictionary has no such feature.
+    """
+    from llmscope.record.features.active import features_of
+
+    asked = FEATURE.of(focus)
+    if asked is not None:
+        try:
+            return checked_index("feature", asked, chosen.header.features)
+        except ValueError as error:
+            raise ScopeError(str(error), f"0 to {chosen.header.features - 1}") from None
+    (active,) = features_of(chosen.way, recording, [focus.position])
+    return int(strongest(active, 1)[0][0]) if len(active) else None
+
+
+def along_prompt(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the activation of one feature along the prompt. [position]"""
+    from llmscope.record.features.active import features_of
+
+    feature = one_feature(recording, focus, chosen)
+    if feature is None:
+        return _none(recording, focus, chosen)
+    columns = columns_of(focus, len(recording))
+    active = features_of(chosen.way, recording, columns)
+    values = np.full(len(recording), np.nan, dtype=np.float32)
+    values[columns.start : columns.stop] = [one.of(feature) for one in active]
+    return Figure(
+        lens=NAME,
+        title=f"Feature {feature} along the prompt · {chosen.header.title}",
+        kind="bars",
+        axes=(Axis("position", recording.prompt.labels),),
+        values=values,
+        unit="activation",
+        extra={
+            **_of_feature(recording, focus, chosen, feature),
+            "special": recording.prompt.special,
+        },
+    )
+
+
+def promotes(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the tokens that one feature promotes and suppresses most. [token]"""
+    feature = one_feature(recording, focus, chosen)
+    if feature is None:
+        return _none(recording, focus, chosen)
+    title = f"Feature {feature} · what it promotes and suppresses · {chosen.header.title}"
+    (found,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
+    if found is None:
+        return Figure.refused(NAME, title, "its way to the logits passes more than a norm")
+    label, count = recording.subject.label, focus.top_k
+    ids = (*found.up[:count], *found.down[:count][::-1])
+    values = (*found.up_values[:count], *found.down_values[:count][::-1])
+    return Figure(
+        lens=NAME,
+        title=title,
+        kind="bars",
+        axes=(Axis("token", tuple(map(label, ids))),),
+        values=np.array(values, dtype=np.float32),
+        unit="logit",
+        extra={
+            **_of_feature(recording, focus, chosen, feature),
+            "ids": np.array(ids, dtype=np.int64),
+            "caption": (
+                "mean-centred logits for an activation of 1, before the division by the stream's "
+                "size",
+            ),
+        },
+    )
+
+
+def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int) -> dict[str, Any]:
+    """Return what is known of one feature, for `extra`."""
+    from llmscope.record.features.active import features_of
+
+    (active,) = features_of(chosen.way, recording, [focus.position])
+    (name,) = labels_of(chosen.header, chosen.way.dictionary, [feature])
+    (found,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
+    label = recording.subject.label
+    up, down = ([], []) if found is None else (found.up[:NAMED], found.down[:NAMED])
+    caption = [f"{name}"] if name else []
+    if found is not None:
+        caption += [
+            f"promotes {' '.join(f'‹{label(one)}›' for one in up)}",
+            f"suppresses {' '.join(f'‹{label(one)}›' for one in down)}",
+        ]
+    return {
+        "mode": focus.mode,
+        "position": focus.position,
+        "feature": feature,
+        "ids": np.array([feature], dtype=np.int64),
+        "activation": active.of(feature),
+        "label": name,
+        "promoted": [label(one) for one in up],
+        "suppressed": [label(one) for one in down],
+        "caption": tuple(caption),
+    }
+
+
+def _none(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    place = recording.prompt.labels[focus.position]
+    return Figure.refused(
+        NAME, f"Features at ‹{place}› · {chosen.header.title}", "no feature is active at this token"
+    )
+
+
+def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the features that are strongest at the position, along the prompt.
+
+    [position, feature]
+    """
+    from llmscope.record.features.active import features_of
+
+    columns = columns_of(focus, len(recording))
+    active = features_of(chosen.way, recording, columns)
+    ids, _ = strongest(active[focus.position - columns.start], focus.top_k)
+    values = np.full((len(recording), len(ids)), np.nan, dtype=np.float32)
+    values[columns.start : columns.stop] = [
+        [one.of(int(feature)) for feature in ids] for one in active
+    ]
+    labels = labels_of(chosen.header, chosen.way.dictionary, ids)
+    return Figure(
+        lens=NAME,
+        title=f"Features by token · {chosen.header.title}",
+        kind="heatmap",
+        axes=(
+            Axis("position", recording.prompt.labels),
+            Axis("feature", tuple(map(str, ids))),
+        ),
+        values=values,
+        unit="activation",
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "ids": np.asarray(ids, dtype=np.int64),
+            "labels": labels,
+        },
+    )
+
+
+def fit_by_token(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the fraction of variance unexplained of each token. [reconstruction, position]"""
+    fit = chosen.fit
+    return _by_token(
+        recording,
+        focus,
+        chosen,
+        title="Variance unexplained by token",
+        unit="FVU",
+        rows=(fit.each, fit.each_chance),
+        active=fit.active,
+    )
+
+
+def kl_by_token(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the KL after each token of the spliced pass. [reconstruction, position]"""
+    if chosen.cost is None or chosen.chance is None:
+        nothing = np.full(len(chosen.fit.tokens), np.nan, dtype=np.float32)
+        rows = nothing, nothing
+    else:
+        rows = chosen.cost.kl, chosen.chance.kl
+    figure = _by_token(
+        recording,
+        focus,
+        chosen,
+        title="KL with the reconstruction spliced in, by token",
+        unit="nats",
+        rows=rows,
+        active=chosen.fit.active,
+    )
+    if chosen.cost is None or chosen.chance is None:
+        return figure
+    losses = {"loss_by_token": chosen.cost.loss, "loss_chance_by_token": chosen.chance.loss}
+    return replace(figure, extra={**figure.extra, **losses})
+
+
+def _by_token(
+    recording: Recording,
+    focus: Focus,
+    chosen: Chosen,
+    *,
+    title: str,
+    unit: str,
+    rows: tuple[Any, Any],
+    active: Any,
+) -> Figure:
+    values = np.full((2, len(recording)), np.nan, dtype=np.float32)
+    values[:, list(chosen.fit.tokens)] = np.stack(rows)
+    l0 = np.full(len(recording), -1, dtype=np.int64)
+    l0[list(chosen.fit.tokens)] = active
+    return Figure(
+        lens=NAME,
+        title=f"{title} · {chosen.header.title}",
+        kind="heatmap",
+        axes=(
+            Axis("reconstruction", ("dictionary", "chance")),
+            Axis("position", recording.prompt.labels),
+        ),
+        values=values,
+        unit=unit,
+        extra={"mode": focus.mode, "position": focus.position, "l0_by_token": l0},
+    )
+
+
+def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return the features whose label holds the query, or that promote it most as a token.
+
+    [feature]: the activation at the position, or the logit that a unit of the feature adds to the
+    token, mean-centred.
+
+    Raises:
+        ScopeError: there is no query, or no label holds it and it is no token.
+    """
+    from llmscope.models.tokenizer.target import target_id
+    from llmscope.record.features.active import features_of
+    from llmscope.record.features.effects import effects_on_token
+
+    query, subject = QUERY.of(focus), recording.subject
+    if not query:
+        raise ScopeError("there is nothing to find", '--query "animals", or --query " cat"')
+    dictionary = chosen.way.dictionary
+    folded = query.strip().casefold()
+    named = [
+        one for one, label in dictionary.labels.items() if folded and folded in label.casefold()
+    ]
+    (active,) = features_of(chosen.way, recording, [focus.position])
+    title = f"Features found by ‹{query}› · {chosen.header.title}"
+    if named:
+        named = sorted(named[:FOUND], key=lambda one: -active.of(one))[: focus.top_k]
+        ids, unit = named, "activation"
+        values = [active.of(one) for one in ids]
+    else:
+        token = target_id(query, subject.tokens, subject.anatomy.vocabulary)
+        effects = effects_on_token(recording, dictionary, token)
+        best = effects.topk(min(focus.top_k, len(effects)))
+        ids, values, unit = best.indices.tolist(), best.values.tolist(), "logit"
+    labels = labels_of(chosen.header, dictionary, ids)
+    tokens = promoted_by(recording, dictionary, ids, focus.top_k)
+    label = subject.label
+    words = [beside(float("nan"), *one, label) for one in zip(labels, tokens, strict=True)]
+    return Figure(
+        lens=NAME,
+        title=title,
+        kind="bars",
+        axes=(Axis("feature", tuple(map(str, ids))),),
+        values=np.array(values, dtype=np.float32),
+        unit=unit,
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "ids": np.array(ids, dtype=np.int64),
+            "activations": [active.of(one) for one in ids],
+            "labels": labels,
+            "promotes": [[] if one is None else [label(t) for t in one.up] for one in tokens],
+            "beside": words,
+            "query": query,
+            "by": "label" if named else "promoted token",
+        },
+    )

@@ -1,0 +1,261 @@
+"""What features write: directly to a logit, and which tokens their decoder rows promote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from llmscope.dictionaries.dictionary import Dictionary
+from llmscope.dictionaries.place import STREAMS, WRITES, Place
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.analysis.attribution import logit_paths
+from llmscope.record.analysis.logit_direction import (
+    LogitDirection,
+    Unattributable,
+    input_weights,
+)
+from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
+from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.features.active import Applied
+from llmscope.record.interventions.compile import head_columns
+from llmscope.record.norms import UnknownNorm, exact, take_apart
+
+NOT_WRITTEN = "what enters an MLP reaches the logits only through it"
+
+
+class Promoted(NamedTuple):
+    """The tokens that one unit of a feature raises and lowers most, mean-centred, in logits.
+
+    Attributes:
+        up, down: token ids, the strongest first.
+        up_values, down_values: their logits, before the final norm divides by the stream's size.
+    """
+
+    up: tuple[int, ...]
+    up_values: tuple[float, ...]
+    down: tuple[int, ...]
+    down_values: tuple[float, ...]
+
+
+def reader_of(recording: Recording, place: Place, position: int, read: LogitDirection) -> Tensor:
+    """Return the direction that reads a logit from a tensor of a layer, directly. [width], float64
+
+    What the tensor adds to the logit without passing another attention or MLP is its product with
+    the direction, with the scales of all norms on the way frozen.
+
+    Args:
+        recording: the recording.
+        place: the tensor.
+        position: the token after which the logit is read.
+        read: how the last stream gives the logit.
+
+    Raises:
+        Unattributable: the tensor is read by an MLP alone, or a norm's scale cannot be frozen.
+    """
+    if place.kind in ("mlp_in", "mlp_normed"):
+        raise Unattributable(NOT_WRITTEN)
+    path = logit_paths(recording, position, read)[0][place.layer]
+    if place.kind in ("resid_post", "mlp_out"):
+        return path.after if place.kind == "resid_post" else path.mlp
+    if place.kind in (*STREAMS, *WRITES):
+        return path.mlp if place.kind == "resid_mid" else path.attention
+    layer, row = recording.subject.anatomy.layers[place.layer], range(position, position + 1)
+    try:
+        if place.kind == "mlp_act":
+            if layer.down is None or layer.experts is not None:
+                raise Unattributable("the layer's neurons are not one row")
+            own = (layer.mlp_input_module, layer.down)
+            hidden = activations(recording, place.layer)[row.start : row.stop]
+            return input_weights(layer, layer.mlp_write, own, layer.down, hidden, path.mlp)[0]
+        if layer.attention_out is None:
+            raise Unattributable("the output projection of the heads was not found")
+        joined = head_outputs(recording, place.layer, row).flatten(1)
+        weights, _ = input_weights(
+            layer,
+            layer.attention_write,
+            (layer.attention, layer.attention_out),
+            layer.attention_out,
+            joined,
+            path.attention,
+            layer.heads_norm,
+        )
+    except UnknownNorm as unknown:
+        raise Unattributable(str(unknown)) from None
+    if place.head is None:
+        return weights
+    return weights[head_columns(recording, place.layer, place.head)]
+
+
+def direct_effects(
+    recording: Recording, way: Applied, position: int, read: LogitDirection
+) -> Tensor:
+    """Return what each active feature of a token adds to a logit, directly. [active], float64
+
+    Raises:
+        Misfit: the model has no tensor that the dictionary reads.
+        Unattributable: see `reader_of`.
+    """
+    from llmscope.record.features.active import features_of
+
+    (active,) = features_of(way, recording, [position])
+    header = way.dictionary.header
+    reader = reader_of(recording, header.writes, position, read)
+    rows = exact(way.dictionary.rows(active.ids))  # [active, out width]
+    inputs = way.inputs(recording, range(position, position + 1))
+    factor = float(way.dictionary.factors(inputs)[0])
+    return (rows @ reader) * exact(active.values) * factor
+
+
+@torch.no_grad()
+def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[int]) -> Tensor:
+    """Return what one unit of each feature adds to the stream, in float64. [feature, width]
+
+    Where a norm follows (Gemma 2 and 3, OLMo 2) its scale is left out: it depends on the rest.
+
+    Raises:
+        Unattributable: it is read by an MLP alone, or a norm on the way is of an unknown form.
+    """
+    place = dictionary.header.writes
+    rows = dictionary.rows(torch.as_tensor(ids, device=dictionary.decoder.device))
+    if place.kind in ("mlp_in", "mlp_normed"):
+        raise Unattributable(NOT_WRITTEN)
+    if place.kind in (*STREAMS, *WRITES):
+        return exact(rows)
+    layer = recording.subject.anatomy.layers[place.layer]
+    if place.kind == "mlp_act":
+        project, write = layer.down, layer.mlp_write
+        own = (layer.mlp_input_module, layer.down)
+        given = rows
+    else:
+        project, write = layer.attention_out, layer.attention_write
+        own = (layer.attention, layer.attention_out)
+        if layer.heads_norm is not None:
+            raise Unattributable("a norm of all heads follows")
+        given = rows
+        if place.head is not None:
+            columns = head_columns(recording, place.layer, place.head)
+            count = head_outputs(recording, place.layer, range(1)).flatten(1).shape[1]
+            given = rows.new_zeros(len(rows), count)
+            given[:, columns] = rows
+    if project is None:
+        raise Unattributable("the projection behind it was not found")
+    given = given.to(recording.subject.dtype)
+    projected = project(given)
+    written = exact(projected) - exact(project(torch.zeros_like(given)))
+    if write is not None and write not in own:
+        try:
+            written = take_apart(write, projected).linear(written)
+        except UnknownNorm as unknown:
+            raise Unattributable(str(unknown)) from None
+    return written * layer.scale
+
+
+_promoted: WeakKeyDictionary[
+    LoadedModel, WeakKeyDictionary[Dictionary, dict[tuple[int, int], dict[int, Promoted]]]
+] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def promoted(
+    recording: Recording, dictionary: Dictionary, ids: Sequence[int], count: int
+) -> list[Promoted]:
+    """Return the tokens that features promote and suppress most; those known are kept.
+
+    For the decoder row r of a feature: W_U · C (gain ∘ r) minus its mean over the vocabulary, with
+    C the subtraction of the mean in a LayerNorm. The scale of the final norm is left out.
+
+    Args:
+        recording: a recording of the model.
+        dictionary: the dictionary, on the model's device.
+        ids: the features.
+        count: the number of tokens to return, up and down.
+
+    Raises:
+        Unattributable: see `in_the_stream`, or the final norm is of an unknown form.
+    """
+    serial = state_of(recording.subject.model).serial
+    by_dictionary = _promoted.setdefault(recording.subject, WeakKeyDictionary())
+    kept = by_dictionary.setdefault(dictionary, {}).setdefault((serial, count), {})
+    lacking = [one for one in dict.fromkeys(ids) if one not in kept]
+    for start in range(0, len(lacking), ROWS):
+        some = lacking[start : start + ROWS]
+        effects = logit_effects(recording, in_the_stream(recording, dictionary, some))
+        up = effects.topk(min(count, effects.shape[-1]))
+        down = effects.topk(min(count, effects.shape[-1]), largest=False)
+        columns = (up.indices, up.values, down.indices, down.values)
+        for feature, *found in zip(some, *(one.tolist() for one in columns), strict=True):
+            kept[feature] = Promoted(*map(tuple, found))
+    return [kept[one] for one in ids]
+
+
+ROWS = 64
+"""Features whose effects on all logits are computed in one batch."""
+
+
+@torch.no_grad()
+def logit_effects(recording: Recording, rows: Tensor) -> Tensor:
+    """Return how much vectors in the stream raise each logit, mean-centred. [row, token], float32
+
+    Args:
+        recording: a recording of the model.
+        rows: [row, width], float64
+
+    Raises:
+        Unattributable: the final norm is of an unknown form, or the stream passes other norms.
+        ValueError: the model has no unembedding that was found.
+    """
+    anatomy = recording.subject.anatomy
+    readout = anatomy.require_readout()
+    if any(post_norms(layer) for layer in anatomy.layers):
+        raise Unattributable(IN_THE_STREAM)
+    stream = recording.final_rows(0, 1)
+    try:
+        gained = take_apart(readout.norm, stream).linear(rows)
+    except UnknownNorm as unknown:
+        raise Unattributable(f"the final norm: {unknown}") from None
+    both = torch.cat([gained, torch.zeros_like(gained[:1])]).to(stream.dtype).to(stream.device)
+    logits = readout.linear(both).float()
+    effects = logits[:-1] - logits[-1]
+    return effects - effects.mean(-1, keepdim=True)
+
+
+@torch.no_grad()
+def effects_on_token(recording: Recording, dictionary: Dictionary, token: int) -> Tensor:
+    """Return how much one unit of each feature raises a token's logit, mean-centred. [feature]
+
+    Raises:
+        Unattributable: see `promoted`.
+    """
+    anatomy = recording.subject.anatomy
+    readout = anatomy.require_readout()
+    if any(post_norms(layer) for layer in anatomy.layers):
+        raise Unattributable(IN_THE_STREAM)
+    stream = recording.final_rows(0, 1)
+    try:
+        norm = take_apart(readout.norm, stream)
+    except UnknownNorm as unknown:
+        raise Unattributable(f"the final norm: {unknown}") from None
+    with torch.enable_grad():
+        leaf = torch.zeros_like(stream).requires_grad_()
+        logits = readout.linear(leaf)[0].float()
+        try:
+            (row,) = torch.autograd.grad(logits[token] - logits.mean(), leaf)
+        except RuntimeError:
+            raise Unattributable("the unembedding's weights are packed") from None
+    reader = norm.before(exact(row[0]), torch.tensor(1.0)).float()
+    found = []
+    for start in range(0, dictionary.header.features, FEATURES):
+        stop = min(start + FEATURES, dictionary.header.features)
+        rows = in_the_stream(recording, dictionary, range(start, stop))
+        found.append(rows.float() @ reader)
+    return torch.cat(found)
+
+
+FEATURES = 4096
+"""Features whose decoder rows are converted at once."""
