@@ -301,7 +301,7 @@ def verdict_of(chosen: Chosen) -> Verdict:
             )
         if cost.mean_kl > FITS * chance.mean_kl:
             return Verdict("partial", f"it fits this prompt badly: {told_kl}", fit.fvu)
-    if fit.fvu > FITS * fit.chance:
+    if fit.fvu > FITS * min(1.0, fit.chance):
         return Verdict("partial", f"it fits this prompt badly: {told}", fit.fvu)
     if chosen.unmeasured:
         return Verdict("partial", f"its effect on predictions: {chosen.unmeasured}", fit.fvu)
