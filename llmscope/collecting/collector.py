@@ -79,16 +79,17 @@ class Collector:
         self.statistics.add(some, int(counted.sum()))
         values = some.values.astype(np.float64)
         for name, scores in (("top", values), ("bottom", -values)):
-            first = _best(some, scores)
-            self.tables[name].add(prompt, some.units[first], scores[first], some.tokens[first])
+            table = self.tables[name]
+            near = table.may_enter(some.units, scores)
+            few, scores = some.some(near), scores[near]
+            first = _best(few, scores)
+            table.add(prompt, few.units[first], scores[first], few.tokens[first])
         self._add_random(prompt, some)
 
     def _add_random(self, prompt: PromptEntries, some: Entries) -> None:
         table = self.tables["random"]
-        if not table.size:
-            return
         scores = priorities(self._key, self.indices[some.units], prompt.line, some.tokens)
-        near = scores >= table.arrays["scores"][some.units, -1]
+        near = table.may_enter(some.units, scores)
         some, scores = some.some(near), scores[near]
         order = np.lexsort((some.tokens, -scores, some.units))
         units, tokens, scores = some.units[order], some.tokens[order], scores[order]

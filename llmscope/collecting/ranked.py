@@ -65,6 +65,12 @@ class Ranked:
                 raise ValueError(f"{name} is {arrays[name].shape} {arrays[name].dtype}")
             own[:] = arrays[name]
 
+    def may_enter(self, units: Ints, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which candidates are no worse than the last example of their unit. [entry]"""
+        if not self.size:
+            return np.zeros(len(units), dtype=bool)
+        return np.asarray(scores >= self.arrays["scores"][units, -1])
+
     def count(self, unit: int) -> int:
         """Return how many examples a unit has."""
         return int((self.arrays["lines"][unit] < _LAST).sum())
@@ -80,11 +86,11 @@ class Ranked:
             scores: which decide which examples are kept.
             positions: the tokens.
         """
-        if not self.size:
+        near = self.may_enter(units, scores)
+        units, scores, positions = units[near], scores[near], positions[near]
+        if not len(units):
             return
         scores_of, lines, places = (self.arrays[n] for n in ("scores", "lines", "positions"))
-        near = scores >= scores_of[units, -1]
-        units, scores, positions = units[near], scores[near], positions[near]
         held, own = scores_of[units], scores[:, None]
         earlier = (lines[units] < prompt.line) | (
             (lines[units] == prompt.line) & (places[units] < positions[:, None])

@@ -58,7 +58,9 @@ def _by_dictionary(
         places = ", ".join(str(header_of(headers[at]).reads) for at in fitting)
         if not fitting:
             known = ", ".join(str(header_of(one).reads) for one in headers)
-            raise ScopeError(f"no dictionary is for {request.place}; there are {known}", known)
+            raise ScopeError(
+                f"no dictionary is for {request.place}; there are {known}", "one of those"
+            )
         if len(fitting) > 1 and request.index is not None:
             raise ScopeError(
                 f"feature {request} may be of several dictionaries: {places}",
