@@ -230,7 +230,7 @@ def test_several_dictionaries_of_a_layer_are_told_apart_by_place(town, tmp_path)
     assert len(sources_for(town.subject, dictionaries=given, features=every)) == 2
     twice = (str(tmp_path / "d" / "one"), str(tmp_path / "d" / "one"))
     both = sources_for(town.subject, dictionaries=twice, features=every)
-    with pytest.raises(ScopeError, match="two dictionaries are for 2.resid_post"):
+    with pytest.raises(ScopeError, match=r"two dictionaries are for 2\.resid_post"):
         collect(town, LINES, both, HOW, tmp_path / "out")
 
 

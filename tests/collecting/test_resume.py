@@ -87,7 +87,7 @@ def test_only_examples_are_removed(town, asked, tmp_path):
 
 def test_a_broken_checkpoint_is_told(town, asked, tmp_path):
     (tmp_path / STATE).write_bytes(b"no safetensors")
-    with pytest.raises(ScopeError, match="the checkpoint .* cannot be read"):
+    with pytest.raises(ScopeError, match=r"the checkpoint .* cannot be read"):
         collect(town, LINES, asked(), HOW, tmp_path)
 
 
