@@ -66,6 +66,11 @@ def translators(incomplete: str) -> list[str]:
     return _starting(("jacobian", "tuned", *paths), incomplete)
 
 
+def folders(incomplete: str) -> list[str]:
+    """Return folders below the typed path, such as those of dictionaries."""
+    return _starting(_paths(incomplete, ()), incomplete)
+
+
 def snapshots(incomplete: str) -> list[str]:
     """Return folders, and files that may hold a snapshot, below the typed path."""
     here = incomplete.startswith((".", "/", "~"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.collecting.entries import Entries, Ints
+from llmscope.collecting.entries import Entries, Ints, Singles
 from llmscope.collecting.ranked import NOWHERE, PromptEntries, Ranked
 from llmscope.collecting.statistics import Statistics
 from llmscope.examples.example import Bin, Example, Examples
@@ -135,10 +135,7 @@ class Collector:
         edges = [-np.inf, *self.statistics.edges.tolist(), np.inf]
         if self.kind != "neuron":
             edges[0] = 0.0
-        some = {
-            name: tuple(_example(table, at, place, label) for place in range(table.count(at)))
-            for name, table in self.tables.items()
-        }
+        some = {name: _examples(table, at, label) for name, table in self.tables.items()}
         return Examples(
             unit=Unit(self.kind, self.place, int(self.indices[at])),
             tokens=self.statistics.tokens,
@@ -189,19 +186,27 @@ def _key(seed: int, place: str) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed} {place}".encode()).digest()[:8]) & _WORD
 
 
-def _example(table: Ranked, unit: int, place: int, label: Callable[[int], str]) -> Example:
-    arrays = {name: one[unit, place] for name, one in table.arrays.items()}
-    there = arrays["ids"] != NOWHERE
-    return Example(
-        line=int(arrays["lines"]),
-        position=int(arrays["positions"]),
-        activation=_short(arrays["values"]),
-        peak=int(there[: table.before].sum()),
-        tokens=tuple(label(int(token)) for token in arrays["ids"][there]),
-        activations=tuple(map(_short, arrays["windows"][there])),
-    )
+def _examples(table: Ranked, unit: int, label: Callable[[int], str]) -> tuple[Example, ...]:
+    """Return the examples of a unit in a table, the best first."""
+    arrays = {name: one[unit, : table.count(unit)] for name, one in table.arrays.items()}
+    values, windows = _short(arrays["values"]), _short(arrays["windows"])
+    made: list[Example] = []
+    for at, ids in enumerate(arrays["ids"].tolist()):
+        there = [place for place, token in enumerate(ids) if token != NOWHERE]
+        start, stop = there[0], there[-1] + 1
+        made.append(
+            Example(
+                line=int(arrays["lines"][at]),
+                position=int(arrays["positions"][at]),
+                activation=values[at],
+                peak=table.before - start,
+                tokens=tuple(map(label, ids[start:stop])),
+                activations=tuple(windows[at][start:stop]),
+            )
+        )
+    return tuple(made)
 
 
-def _short(value: np.float32) -> float:
-    """Return the number of the fewest digits that is the same in float32."""
-    return float(str(value))
+def _short(values: Singles) -> Any:
+    """Return as lists the numbers of the fewest digits that are the same in float32."""
+    return values.astype(np.str_).astype(np.float64).tolist()

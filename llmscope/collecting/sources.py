@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from llmscope.collecting.entries import Entries
 from llmscope.dictionaries.dictionary import BLOCK, Dictionary
@@ -16,6 +17,7 @@ from llmscope.dictionaries.place import STREAMS, Place
 from llmscope.errors import ScopeError
 from llmscope.examples.folder import UnitGroup
 from llmscope.examples.unit import UnitKind, head, neuron
+from llmscope.models.anatomy import Layer
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import head_outputs
 from llmscope.record.derive.verify import Verdicts
@@ -189,21 +191,15 @@ class HeadSource(Source):
         """
         first = _checked(recording, self.layer, lambda: self._outputs(recording, range(1)))
         _check_verdict(verdicts, "patterns", self.layer, "heads")
-        _, heads, width = first.shape
-        _check_count("head", self.layer, self.indices, heads)
+        _check_count("head", self.layer, self.indices, first.shape[1])
         layer = recording.subject.anatomy.layers[self.layer]
         if layer.heads_norm is not None:
             raise ScopeError(
                 f"the heads of layer {self.layer} share a norm: none has a write of its own",
                 "neurons or features",
             )
-        rows = []
         with torch.no_grad():
-            bias = layer.projected(first.new_zeros(1, heads * width)).float()
-            for one in self.indices:
-                probe = first.new_zeros(width, heads, width)
-                probe[:, one] = torch.eye(width, dtype=first.dtype, device=first.device)
-                rows.append(layer.projected(probe.flatten(1)).float() - bias)
+            rows = [_written_by(layer, first, one) for one in self.indices]
         self._rows = torch.stack(rows) * layer.scale
 
     @torch.no_grad()
@@ -218,6 +214,26 @@ class HeadSource(Source):
         if recording.subject.anatomy.layers[self.layer].attention_out is None:
             raise NoPlace(f"layer {self.layer} has no heads that were found")
         return head_outputs(recording, self.layer, rows)
+
+
+def _written_by(layer: Layer, outputs: Tensor, head: int) -> Tensor:
+    """Return a head's rows of the output projection, in float32. [head width, width]
+
+    Args:
+        layer: the layer.
+        outputs: of its heads at some token, for their sizes and type. [row, head, head width]
+        head: the head.
+    """
+    _, heads, width = outputs.shape
+    project, own = layer.attention_out, slice(head * width, (head + 1) * width)
+    weight = getattr(project, "weight", None)
+    # Other kinds are packed, on another device or adapted: what they do is measured.
+    if type(project) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and not weight.is_meta:
+        return (weight[own] if type(project) is Conv1D else weight[:, own].T).float()
+    probe = outputs.new_zeros(width, heads, width)
+    probe[:, head] = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
+    bias = layer.projected(outputs.new_zeros(1, heads * width)).float()
+    return layer.projected(probe.flatten(1)).float() - bias
 
 
 def _checked(recording: Recording, layer: int, read: Callable[[], Tensor]) -> Tensor:

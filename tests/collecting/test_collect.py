@@ -267,3 +267,33 @@ def test_prompts_that_cannot_run_together_run_alone(town, sources, tmp_path, mon
     assert [(e.line, e.position) for e in one.random] == [
         (e.line, e.position) for e in other.random
     ]
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_heads_of_a_projection_with_a_bias(tmp_path, monkeypatch, measured):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    import llmscope
+    from llmscope.collecting import sources as places
+    from llmscope.collecting.request import sources_for
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=30, n_positions=64, n_embd=16, n_layer=2, n_head=2)
+    )
+    project = model.transformer.h[1].attn.c_proj
+    torch.nn.init.normal_(project.bias)
+    if measured:
+        monkeypatch.setattr(places, "Conv1D", None)
+    lines = [(line, " ".join(str(line * at % 29) for at in range(1, 20))) for line in range(1, 9)]
+    with llmscope.wrap(model) as scope:
+        collect(scope, lines, sources_for(scope.subject, heads={1: (1,)}), HOW, tmp_path)
+    found = read_examples(tmp_path, head(1, 1))
+    kept = []
+    project.register_forward_pre_hook(lambda _, args: kept.append(args[0][0, :, 8:]))
+    for one in found.top:
+        ids = [int(token) for token in lines[one.line - 1][1].split()]
+        model.eval()(torch.tensor([ids]))
+        norm = (kept[-1][one.position] @ project.weight[8:]).norm()
+        assert one.activation == pytest.approx(float(norm), rel=1e-4)
+        assert one.tokens[one.peak] == str(ids[one.position])

@@ -47,7 +47,7 @@ class UnitOptions:
         list[str] | None,
         typer.Option(
             metavar="DICTIONARY",
-            autocompletion=completion.translators,
+            autocompletion=completion.folders,
             help="A dictionary of features (SAE or transcoder), or a folder of several: a folder "
             "or org/name:path. Repeat for several.",
             show_default="that of the model",
