@@ -26,7 +26,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import read_json
 from llmscope.models.loading.memory import GIB, available
-from llmscope.text import display_text, one_line, told
+from llmscope.text import one_line, told
 
 CONFIG, WEIGHTS, ARCHIVE = "cfg.json", "sae_weights.safetensors", "params.npz"
 SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
@@ -35,6 +35,8 @@ FILES = (WEIGHTS, ARCHIVE, SCOPE_WEIGHTS)
 FORMS = f"a folder of SAELens ({CONFIG} and {WEIGHTS}) or of Gemma Scope ({ARCHIVE})"
 KEPT = 64
 """Dictionaries that stay in memory while their files do not change."""
+PIECE = 1 << 22
+"""Weights that are checked at once."""
 LARGEST = 1 << 24
 """The most features that a dictionary may have."""
 
@@ -78,7 +80,7 @@ def read_header(folder: Path, name: str) -> Header:
     """
     file = weights_file(folder)
     if file is None:
-        raise ScopeError(f"{display_text(name)} is no dictionary of features", FORMS)
+        raise ScopeError(f"{one_line(name)} is no dictionary of features", FORMS)
     return _header(file, name, _changed(folder, file))
 
 
@@ -91,7 +93,7 @@ def read_dictionary(header: Header) -> Dictionary:
     folder = Path(header.path)
     file = weights_file(folder)
     if file is None:
-        raise ScopeError(f"{display_text(header.name)} is no dictionary of features", FORMS)
+        raise ScopeError(f"{one_line(header.name)} is no dictionary of features", FORMS)
     return _read(file, header.name, _changed(folder, file))
 
 
@@ -102,7 +104,7 @@ def _changed(folder: Path, file: Path) -> int:
 
 @lru_cache(maxsize=4 * KEPT)
 def _header(file: Path, name: str, changed: int) -> Header:
-    shown = display_text(name)
+    shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
         if header.features > LARGEST:
@@ -120,8 +122,7 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     if file.name == WEIGHTS or (folder / CONFIG).is_file():
         return _read_object(folder / CONFIG)
     shapes = _shapes(file)
-    if len(shapes["W_dec"]) == 3:
-        raise ValueError("it is a cross-layer transcoder, which writes to several layers")
+    _check_layers(shapes)
     (width, features), (_, out) = shapes["W_enc"], shapes["W_dec"]
     second = file.name == SCOPE_WEIGHTS
     hooks = _second_scope(folder) if second else _scope(file, name)
@@ -153,7 +154,7 @@ def _scope(file: Path, name: str) -> dict[str, Any]:
     found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
     if found is None or layer is None:
         raise ScopeError(
-            f"nothing tells what {display_text(name)} reads",
+            f"nothing tells what {one_line(name)} reads",
             "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
             f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
         )
@@ -190,7 +191,7 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=KEPT)
 def _read(file: Path, name: str, changed: int) -> Dictionary:
-    header, shown = _header(file, name, changed), display_text(name)
+    header, shown = _header(file, name, changed), one_line(name)
     try:
         _check_shapes(header, _shapes(file))
         _check_room(file, header)
@@ -202,23 +203,42 @@ def _read(file: Path, name: str, changed: int) -> Dictionary:
 
 
 def _check_room(file: Path, header: Header) -> None:
-    """Refuse a dictionary that memory cannot hold, in float32.
+    """Refuse a dictionary that memory cannot hold, after those kept of earlier ones are dropped.
 
     Raises:
         ScopeError: the machine does not have enough free memory.
     """
+    needed = _memory(file, header.features * (header.width + header.out_width))
     free = available(torch.device("cpu"))
-    needed = 4 * header.features * (header.width + header.out_width)
+    if needed > free:
+        _read.cache_clear()
+        free = available(torch.device("cpu"))
     if needed > free:
         raise ScopeError(
-            f"the dictionary {display_text(header.name)} takes {needed / GIB:.1f} GiB of memory, "
+            f"the dictionary {one_line(header.name)} takes {needed / GIB:.1f} GiB of memory, "
             f"and {free / GIB:.1f} GiB are free",
             "a narrower dictionary, or a machine with more memory",
         )
 
 
+def _memory(file: Path, weights: int) -> int:
+    """Return the bytes of a number of weights in float32, and as the file holds them if otherwise.
+
+    Both are in memory on a CPU.
+    """
+    size = file.stat().st_size
+    single = file.suffix == ".npz" or 3 * weights < size < 6 * weights
+    return 4 * weights + (0 if single else size)
+
+
+def _check_layers(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if len(shapes.get("W_dec", ())) == 3:
+        raise ValueError("it is a cross-layer transcoder, which writes to several layers")
+
+
 def _check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ValueError if the tensors are not those that the config describes."""
+    _check_layers(shapes)
     width, out, features = header.width, header.out_width, header.features
     wanted: dict[str, tuple[int, ...]] = {
         "W_enc": (width, features),
@@ -269,7 +289,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
-        if not bool(tensor.isfinite().all()):
+        # In pieces: the answer of a whole matrix takes as much memory as the matrix.
+        if not all(bool(one.isfinite().all()) for one in torch.split(tensor.flatten(), PIECE)):
             raise ValueError(f"its {name} holds NaN or infinity")
     return found
 
@@ -318,5 +339,5 @@ def folders_of(name: str) -> list[Path]:
     except (OSError, ValueError):  # a name that is too long, or holds a NUL character
         found = []
     if not found:
-        raise ScopeError(f"there is no dictionary of features in {display_text(name)}", FORMS)
+        raise ScopeError(f"there is no dictionary of features in {one_line(name)}", FORMS)
     return found
