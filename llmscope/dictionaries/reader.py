@@ -35,8 +35,6 @@ FILES = (WEIGHTS, ARCHIVE, SCOPE_WEIGHTS)
 FORMS = f"a folder of SAELens ({CONFIG} and {WEIGHTS}) or of Gemma Scope ({ARCHIVE})"
 KEPT = 64
 """Dictionaries that stay in memory while their files do not change."""
-PIECE = 1 << 22
-"""Weights that are checked at once."""
 LARGEST = 1 << 24
 """The most features that a dictionary may have."""
 
@@ -59,6 +57,17 @@ _SCOPE_HOOKS = {
 """By the end of the name of Gemma Scope's repository."""
 _SCOPE_FOLDER = re.compile(
     rf"gemma-scope-(?P<model>\d[\w.]*-[a-z]+)-(?P<kind>{'|'.join(_SCOPE_HOOKS)})\b", re.IGNORECASE
+)
+_SECOND_HOOKS = {
+    "resid_post": ("output", ""),
+    "attn_out": ("self_attn.o_proj.input", ""),
+    "mlp_out": ("post_feedforward_layernorm.output", ""),
+    "transcoder": ("pre_feedforward_layernorm.output", "post_feedforward_layernorm.output"),
+}
+"""By the names of Gemma Scope 2's folders: what is read, and what is predicted if not the same."""
+_SECOND_FOLDER = re.compile(
+    rf"gemma-scope-2-(?P<model>\w+-[a-z]+)\b.*/(?P<kind>{'|'.join(_SECOND_HOOKS)})(?:_all)?/",
+    re.IGNORECASE,
 )
 _SCOPE_LAYER = re.compile(r"layer_([0-9]{1,4})")
 
@@ -125,7 +134,14 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     _check_layers(shapes)
     (width, features), (_, out) = shapes["W_enc"], shapes["W_dec"]
     second = file.name == SCOPE_WEIGHTS
-    hooks = _second_scope(folder) if second else _scope(file, name)
+    where = "/".join((name.replace("\\", "/"), folder.as_posix()))
+    hooks = _second_scope(folder, where) if second else _scope(where)
+    if not hooks:
+        raise ScopeError(
+            f"nothing tells what {one_line(name)} reads",
+            "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
+            f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
+        )
     return {
         "architecture": "jumprelu_transcoder" if "hook_name_out" in hooks else "jumprelu",
         "d_in": width,
@@ -137,34 +153,43 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     }
 
 
-def _second_scope(folder: Path) -> dict[str, Any]:
-    """Return what the config of Gemma Scope 2 tells, in SAELens's words."""
+def _second_scope(folder: Path, where: str) -> dict[str, Any]:
+    """Return what the config of Gemma Scope 2 tells, or else the names of the folders above it.
+
+    Args:
+        folder: the folder.
+        where: its path, and the name that the user gave.
+    """
+    if not (folder / SCOPE_CONFIG).exists():
+        found, layer = _SECOND_FOLDER.search(where), _SCOPE_LAYER.search(where)
+        if found is None or layer is None:
+            return {}
+        ends = _SECOND_HOOKS[found["kind"].lower()]
+        reads, writes = (f"model.layers.{layer[1]}.{end}" if end else "" for end in ends)
+        return _hooks(reads, writes) | {"model_name": f"gemma-3-{found['model']}"}
     config = _read_object(folder / SCOPE_CONFIG)
     if config["architecture"] != "jump_relu":
         raise ValueError(f"its architecture {one_line(str(config['architecture']))!r} is not known")
-    out = config.get("hf_hook_point_out")
-    found = {"hook_name": config["hf_hook_point_in"], "model_name": config.get("model_name")}
+    hooks = _hooks(config["hf_hook_point_in"], config.get("hf_hook_point_out"))
+    return hooks | {"model_name": config.get("model_name")}
+
+
+def _hooks(reads: Any, writes: Any) -> dict[str, Any]:
     # An autoencoder may name what it reads as what it predicts, too.
-    return found | ({"hook_name_out": out} if out and out != found["hook_name"] else {})
+    return {"hook_name": reads} | ({"hook_name_out": writes} if writes and writes != reads else {})
 
 
-def _scope(file: Path, name: str) -> dict[str, Any]:
-    """Return what the names of the folders above a file of Gemma Scope tell, in SAELens's words."""
-    where = "/".join((name.replace("\\", "/"), file.parent.as_posix()))
+def _scope(where: str) -> dict[str, Any]:
+    """Return what the names of the folders above a file of Gemma Scope tell; empty if nothing."""
     found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
     if found is None or layer is None:
-        raise ScopeError(
-            f"nothing tells what {one_line(name)} reads",
-            "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
-            f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
-        )
+        return {}
     kind, block = found["kind"].lower(), f"blocks.{layer[1]}"
-    told = {
-        "hook_name": f"{block}.{_SCOPE_HOOKS[kind]}",
+    out = f"{block}.hook_mlp_out" if kind == "transcoders" else ""
+    return _hooks(f"{block}.{_SCOPE_HOOKS[kind]}", out) | {
         "model_name": f"gemma-2-{found['model'].removesuffix('-pt')}",
         "prepend_bos": True,
     }
-    return told | ({"hook_name_out": f"{block}.hook_mlp_out"} if kind == "transcoders" else {})
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
@@ -289,8 +314,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
-        # In pieces: the answer of a whole matrix takes as much memory as the matrix.
-        if not all(bool(one.isfinite().all()) for one in torch.split(tensor.flatten(), PIECE)):
+        # The least and the largest are NaN if any is: one pass, and no memory.
+        if not bool(torch.stack(torch.aminmax(tensor)).isfinite().all()):
             raise ValueError(f"its {name} holds NaN or infinity")
     return found
 

@@ -138,6 +138,25 @@ def test_gemma_scope_2(tmp_path):
     assert torch.equal(found.skip, skip.T)
 
 
+@pytest.mark.parametrize(
+    ("path", "reads", "writes"),
+    [
+        ("resid_post/layer_7_width_16k_l0_small", "7.resid_post", "7.resid_post"),
+        ("resid_post_all/layer_7_width_16k_l0_small", "7.resid_post", "7.resid_post"),
+        ("attn_out/layer_12_width_16k_l0_big", "12.z", "12.z"),
+        ("mlp_out/layer_0_width_16k_l0_big", "0.mlp_out", "0.mlp_out"),
+        ("transcoder/layer_3_width_16k_l0_big_affine", "3.mlp_in", "3.mlp_out"),
+    ],
+)
+def test_gemma_scope_2_without_a_config(tmp_path, path, reads, writes):
+    folder = tmp_path / "models--google--gemma-scope-2-270m-it" / "snapshots" / "0" / path
+    put_second(folder, {})
+    (folder / "config.json").unlink()
+    found = read(folder).header
+    assert (str(found.reads), str(found.writes)) == (reads, writes)
+    assert found.model == "gemma-3-270m-it"
+
+
 def test_a_folder_of_folders(tmp_path, monkeypatch):
     for at in (2, 0, 10):
         told = config()
