@@ -23,7 +23,7 @@ from tests.record.features_by_hand import (
 from tests.record.interventions.test_edited import ALL, EACH, holds, near, scope_for
 
 PARALLEL = ("gpt_neox", "falcon")
-PLACES = tuple(f"1.{kind}" for kind in KINDS) + ("1.z.2", "2.resid_post", "0.resid_pre")
+PLACES = (*(f"1.{kind}" for kind in KINDS), "1.z.2", "2.resid_post", "0.resid_pre")
 NEW = {
     "zero": ("zero feature {}", lambda f: 0 * f),
     "scale": ("scale feature {} 3", lambda f: 3 * f),
@@ -82,9 +82,7 @@ def test_an_edit_is_what_a_hook_by_hand_does(made, family, where):
         again = plain.edit(A, dictionary, feature, new, rows, earlier)
         near(
             tensors.logits(
-                scope.record(
-                    A, edits=[f"zero head {earlier[1]}.1", f"{words.format(name)} {at}"]
-                ),
+                scope.record(A, edits=[f"zero head {earlier[1]}.1", f"{words.format(name)} {at}"]),
                 *(0, len(A)),
             ),
             plain.run(A, earlier, again),
