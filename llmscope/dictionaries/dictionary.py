@@ -149,7 +149,8 @@ class Dictionary:
     def on(self, device: torch.device) -> Dictionary:
         """Return it on a device: in float32 on a CPU, which is slow in narrower types."""
         dtype = torch.float32 if device.type == "cpu" else self.encoder.dtype
-        if self.encoder.device == device and self.encoder.dtype == dtype:
+        own = (*(getattr(self, name) for name in _TENSORS), *(self.magnitude or ()))
+        if all(one is None or (one.device == device and one.dtype == dtype) for one in own):
             return self
         if device not in self._placed:
 

@@ -108,7 +108,10 @@ def read_dictionary(header: Header) -> Dictionary:
 
 def _changed(folder: Path, file: Path) -> int:
     configs = [folder / one for one in (CONFIG, SCOPE_CONFIG)]
-    return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+    try:
+        return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+    except OSError:  # deleted meanwhile, which reading it tells
+        return 0
 
 
 @lru_cache(maxsize=4 * KEPT)
@@ -315,7 +318,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
         # The least and the largest are NaN if any is: one pass, and no memory.
-        if not bool(torch.stack(torch.aminmax(tensor)).isfinite().all()):
+        ends = torch.stack(torch.aminmax(tensor))
+        if not bool(ends.float().isfinite().all()):  # also what is infinite in float32 alone
             raise ValueError(f"its {name} holds NaN or infinity")
     return found
 
@@ -340,7 +344,7 @@ def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Di
         bias=tensors["b_dec"],
         encoder_bias=encoder_bias,
         threshold=None if threshold is None else threshold.expand(header.features).contiguous(),
-        magnitude=(tensors["r_mag"].exp(), tensors["b_mag"]) if gated else None,
+        magnitude=(tensors["r_mag"].float().exp(), tensors["b_mag"]) if gated else None,
         skip=tensors.get("W_skip") if header.transcoder else None,
         labels=labels.read(file.parent),
         digest=file_digest(file),

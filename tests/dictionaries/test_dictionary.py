@@ -9,7 +9,7 @@ from llmscope.dictionaries.dictionary import Active, Dictionary, Header
 from llmscope.dictionaries.place import Place
 from llmscope.dictionaries.reader import read_dictionary, read_header
 from tests.dictionaries import plain
-from tests.dictionaries.files import FEATURES, WIDTH, config, put
+from tests.dictionaries.files import FEATURES, WIDTH, config, put, weights
 
 RESCALINGS = ("none", "layer_norm", "constant_norm_rescale")
 CLOSE = 1e-5
@@ -91,15 +91,27 @@ def test_active_features_of_a_token():
     assert empty.of(3) == 0.0
 
 
+@pytest.mark.parametrize("architecture", ["jumprelu", "gated"])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_files_of_other_dtypes(tmp_path, dtype):
-    told = config("jumprelu", dtype=str(dtype))
+def test_files_of_other_dtypes(tmp_path, dtype, architecture):
+    told = config(architecture, dtype=str(dtype))
     compare(tmp_path, told, dtype=dtype)
     kept = read(tmp_path)
     assert kept.encoder.dtype == dtype
     placed = kept.on(torch.device("cpu"))
     assert placed.encoder.dtype == torch.float32
     assert kept.on(torch.device("cpu")) is placed
+
+
+@pytest.mark.parametrize("architecture", ["jumprelu", "gated"])
+def test_a_file_of_several_dtypes(tmp_path, architecture):
+    told = config(architecture)
+    tensors = {
+        name: tensor if tensor.dim() > 1 else tensor.to(torch.float64 if at % 2 else torch.bfloat16)
+        for at, (name, tensor) in enumerate(weights(told).items())
+    }
+    dictionary, *_ = compare(tmp_path, told, tensors=tensors)
+    assert dictionary.bias.dtype == dictionary.encoder_bias.dtype == torch.float32
 
 
 def test_a_token_with_no_active_feature(tmp_path):

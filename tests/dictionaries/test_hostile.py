@@ -146,6 +146,7 @@ def test_a_config_that_is_missing_or_no_file(tmp_path):
     [
         (float("nan"), "holds NaN or infinity"),
         (float("inf"), "holds NaN or infinity"),
+        ("large", "holds NaN or infinity"),
         (None, "has no"),
         ("int", "is of torch.int64"),
         ("complex", "is of torch.complex64"),
@@ -165,6 +166,7 @@ def test_tensors(tmp_path, name, value, said):
         one = tensors[name]
         change = {
             "int": one.long(),
+            "large": one.double() * 1e300,
             "complex": one.to(torch.complex64),
             "flat": one.reshape(-1)[:-1].contiguous(),
             "empty": one[:0],
