@@ -168,6 +168,9 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
         )
     if found is None and names and STATE not in names:
         raise ScopeError(f"{shown} holds other files", "another --out")
+    for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
+        for left in folder.glob(pattern):  # of a run that was killed while it wrote
+            left.unlink(missing_ok=True)
     return found
 
 

@@ -295,5 +295,5 @@ def test_heads_of_a_projection_with_a_bias(tmp_path, monkeypatch, measured):
         ids = [int(token) for token in lines[one.line - 1][1].split()]
         model.eval()(torch.tensor([ids]))
         norm = (kept[-1][one.position] @ project.weight[8:]).norm()
-        assert one.activation == pytest.approx(float(norm), rel=1e-4)
+        assert one.activation == pytest.approx(norm.item(), rel=1e-4)
         assert one.tokens[one.peak] == str(ids[one.position])

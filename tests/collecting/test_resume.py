@@ -85,6 +85,15 @@ def test_only_examples_are_removed(town, asked, tmp_path):
     assert list(files_of(tmp_path)) == ["notes.jsonl"]
 
 
+def test_what_a_killed_run_left_is_removed(town, asked, tmp_path):
+    left = [f".{STATE}.abc", ".2.resid_post-000000.jsonl.abc", f".{INDEX}.abc"]
+    for name in (*left, ".mine"):
+        (tmp_path / name).write_text("half")
+    collect(town, LINES[:3], asked(), HOW, tmp_path)
+    assert not {*left} & {*files_of(tmp_path)}
+    assert (tmp_path / ".mine").exists()
+
+
 def test_a_broken_checkpoint_is_told(town, asked, tmp_path):
     (tmp_path / STATE).write_bytes(b"no safetensors")
     with pytest.raises(ScopeError, match=r"the checkpoint .* cannot be read"):
