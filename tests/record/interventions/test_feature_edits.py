@@ -29,7 +29,9 @@ NEW = {
     "scale": ("scale feature {} 3", lambda f: 3 * f),
     "set": ("set feature {} to 2.5", lambda f: 0 * f + 2.5),
 }
-SOME = ("gpt2", "llama", "gemma2", "granite")
+FAST = ("gpt2", "llama", "gemma2")
+EVERY = [*FAST, *(pytest.param(one, marks=pytest.mark.slow) for one in EACH if one not in FAST)]
+SOME = [*FAST, pytest.param("granite", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +63,7 @@ def for_place(plain, where, **options):
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.parametrize("family", EVERY)
 def test_an_edit_is_what_a_hook_by_hand_does(made, family, where):
     (scope, plain), where = made(family), place(where)
     if lacks(family, where):
@@ -152,7 +154,7 @@ TRANSCODERS = (
 
 
 @pytest.mark.parametrize(("reads", "writes", "skip"), TRANSCODERS)
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.parametrize("family", EVERY)
 def test_a_transcoder_reads_one_tensor_and_changes_another(made, family, reads, writes, skip):
     (scope, plain), reads, writes = made(family), place(reads), place(writes)
     if lacks(family, reads) or lacks(family, writes):
@@ -174,7 +176,7 @@ def test_a_transcoder_reads_one_tensor_and_changes_another(made, family, reads, 
             holds(scope, plain.run(A, earlier, alter), "zero head 0.1", edit)
 
 
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.parametrize("family", EVERY)
 def test_a_decoder_row_steers(made, family):
     scope, plain = made(family)
     for where in map(place, ("1.resid_post", "0.mlp_out", "2.attn_out")):
@@ -219,7 +221,7 @@ def test_nothing_else_changes(made, family):
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("family", EACH)
+@pytest.mark.parametrize("family", EVERY)
 def test_jobs_of_a_batch_are_edits_alone(made, family, where):
     (scope, plain), where = made(family), place(where)
     if lacks(family, where):
@@ -261,7 +263,7 @@ def ablation():
 
 
 @pytest.mark.parametrize("where", PLACES)
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "granite", "opt"])
+@pytest.mark.parametrize("family", SOME)
 def test_a_longer_prompt_runs_only_its_new_rows(made, family, where):
     (scope, plain), where = made(family), place(where)
     dictionary, feature = for_place(plain, where)
@@ -372,7 +374,9 @@ def test_other_dictionaries_are_used_from_the_next_recording_on(made):
         for _ in range(2):
             alter = plain.edit(A, dictionary, 7, NEW["set"][1], ALL)
             holds(scope, plain.run(A, alter), "set feature 1/7 to 2.5")
-        if dictionary is not elsewhere:
+    for dictionary in (*several, *several):
+        scope.features = dictionary
+        for _ in range(2):
             own = plain.run(A, ("stream", 2, plus(ALL, 3 * dictionary.decoder[7])))
             holds(scope, own, "steer 1 feature 1/7 3")
     scope.features = None
