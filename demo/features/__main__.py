@@ -16,7 +16,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     town = commands.add_parser("town", help="those that ship with the built-in base")
     town.add_argument("--out", type=Path, help="the folder of the folders; where they ship")
-    town.add_argument("--tokens", type=int, default=4_000_000)
+    town.add_argument("--tokens", type=int, default=2_000_000)
     town.add_argument("--seed", type=int, default=11)
     smollm2 = commands.add_parser("smollm2", help="one for a layer of SmolLM2-135M")
     smollm2.add_argument("--out", type=Path, required=True, help="the folder to write")

@@ -7,6 +7,7 @@ chosen, and precision and recall of the other half are reported: nothing is chos
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -67,9 +68,10 @@ def matches(
     Both are chosen on `choose` and measured on `measure`. Concepts that are rare in either are left
     out, and so are detectors that are never active.
     """
-    levels = _levels(choose.values)
-    bins = _bins(choose.values, levels)
-    everywhere = _counts(bins, levels.shape[1])
+    values = choose.values.T.contiguous()
+    levels = _levels(values)
+    bins = torch.searchsorted(levels, values, out_int32=True).to(torch.uint8)
+    everywhere = _counts(bins, LEVELS)
     concepts = [
         one
         for one, places in choose.places.items()
@@ -79,7 +81,7 @@ def matches(
     at = torch.empty(len(concepts), len(levels), dtype=torch.long)
     for row, concept in enumerate(concepts):
         places = choose.places[concept]
-        right = _counts(bins[places], levels.shape[1])
+        right = _counts(bins[:, places], LEVELS)
         f1 = 2 * right / (everywhere + len(places)).clamp(min=1)
         best[row], at[row] = f1.max(1)
     by_concept = {}
@@ -88,7 +90,7 @@ def matches(
         threshold = float(levels[index, at[row, index]])
         by_concept[concept] = _match(measure, concept, index, threshold, float(best[row, index]))
     by_detector = {}
-    for index in (choose.values > 0).any(0).nonzero()[:, 0].tolist():
+    for index in (values > 0).any(1).nonzero()[:, 0].tolist():
         row = int(best[:, index].argmax())
         threshold = float(levels[index, at[row, index]])
         match = _match(measure, concepts[row], index, threshold, float(best[row, index]))
@@ -118,29 +120,26 @@ def _levels(values: Tensor) -> Tensor:
     """Return thresholds [detector, level], rising: values at evenly spaced logarithms of rank.
 
     For features that are zero at most tokens the lowest ones are all zero: active at all.
+
+    Args:
+        values: [detector, token].
     """
-    ranks = torch.logspace(0, torch.log10(torch.tensor(0.7 * len(values))).item(), LEVELS)
-    ordered = torch.cat(
-        [part.sort(0, descending=True).values for part in torch.split(values, 64, 1)], 1
-    )
-    return ordered[ranks.long().clamp(max=len(values) - 1)].flip(0).T.contiguous()
-
-
-def _bins(values: Tensor, levels: Tensor) -> Tensor:
-    """Return how many thresholds each value exceeds, [token, detector]."""
-    found = [
-        torch.searchsorted(levels[index], values[:, index].contiguous())
-        for index in range(values.shape[1])
-    ]
-    return torch.stack(found, 1).to(torch.uint8)
+    count = values.shape[1]
+    ranks = torch.logspace(0, math.log10(0.7 * count), LEVELS).long().clamp(max=count - 1)
+    return values.sort(-1, descending=True).values[:, ranks].flip(1).contiguous()
 
 
 def _counts(bins: Tensor, levels: int) -> Tensor:
-    """Return how many tokens are above each threshold, [detector, level]."""
-    detectors, width = bins.shape[1], levels + 1
+    """Return how many tokens are above each threshold, [detector, level].
+
+    Args:
+        bins: [detector, token], how many thresholds the token exceeds.
+        levels: how many thresholds there are.
+    """
+    detectors, width = bins.shape[0], levels + 1
+    begin = torch.arange(detectors)[:, None] * width
     found = torch.zeros(detectors * width, dtype=torch.long)
-    begin = torch.arange(detectors) * width
-    for part in torch.split(bins, 4096):
-        found += torch.bincount((part.long() + begin).flatten(), minlength=len(found))
+    for part in torch.split(bins, 4096, 1):
+        found += torch.bincount((part + begin).flatten(), minlength=len(found))
     above = found.view(detectors, width).flip(1).cumsum(1).flip(1)
     return above[:, 1:]

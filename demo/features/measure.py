@@ -24,7 +24,7 @@ from .found import Concept, Half, Match, matches, places
 from .texts import ordinary, padded, prompts
 from .training import Site
 
-PROMPTS = 4000  # texts of each half
+PROMPTS = 3000  # texts of each half
 SEEDS = (101, 102)  # of the half where detectors are chosen, and of the one where they are measured
 GOOD = 0.8  # held-out precision and recall of a feature that gets a label
 COLUMNS = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -24,9 +23,8 @@ class Settings:
             the k · tokens largest of a batch (BatchTopK), and one threshold afterwards.
         d_sae: features.
         k: mean number of active features of a token.
-        nested: sizes of prefixes that have to rebuild the activations by themselves (Matryoshka):
-            general features come first, and are not split up among later ones.
-        rate: Adam's learning rate, after 100 steps of warm-up; falls to 0 over the last third.
+        rate: Adam's learning rate, after a warm-up of 100 steps, or a tenth of all where these are
+            fewer; falls to 0 over the last third.
         dead_after: tokens without activity after which a feature counts as dead.
         dead_loss: weight of the loss that lets dead features rebuild what the others left over.
     """
@@ -34,8 +32,7 @@ class Settings:
     architecture: Architecture
     d_sae: int
     k: int
-    nested: tuple[int, ...] = ()
-    rate: float = 1e-3
+    rate: float = 3e-3
     dead_after: int = 100_000
     dead_loss: float = 1 / 32
 
@@ -81,14 +78,15 @@ class Trainer:
         else:
             w_enc = normalize(torch.randn(x.shape[1], size, generator=generator), dim=0)
         self.w_dec, self.w_enc = w_dec.requires_grad_(), w_enc.requires_grad_()
-        self.b_enc = torch.zeros(size).requires_grad_()
+        # An encoder that does not subtract a mean would begin with features that are always on or
+        # never, and the latter would stay dead.
+        b_enc = torch.zeros(size) if self.tied else -(x.mean(0) / self.scale_in) @ w_enc.detach()
+        self.b_enc = b_enc.requires_grad_()
         self.b_dec = (y.mean(0) / self.scale_out).requires_grad_()
         weights = [self.w_enc, self.b_enc, self.w_dec, self.b_dec]
         self.optimizer = torch.optim.Adam(weights, lr=settings.rate, betas=(0.9, 0.999))
         self.silent = torch.zeros(size)  # tokens since each feature was last active
         self.threshold = 0.0
-        edges = (0, *settings.nested, size)
-        self.blocks = [slice(*edge) for edge in pairwise(sorted(set(edges)))]
 
     def step(self, x: Tensor, y: Tensor) -> float:
         """Take one step on a batch [token, width], and return its fraction of variance lost."""
@@ -97,11 +95,8 @@ class Trainer:
         x, y = x / self.scale_in, y / self.scale_out
         pre = ((x - self.b_dec if self.tied else x) @ self.w_enc + self.b_enc).relu()
         features = self._sparse(pre)
-        output = self.b_dec.expand_as(y)
-        loss = torch.zeros(())
-        for block in self.blocks:
-            output = output + features[:, block] @ self.w_dec[block]
-            loss = loss + (y - output).pow(2).mean() / len(self.blocks)
+        output = features @ self.w_dec + self.b_dec
+        loss = (y - output).pow(2).mean()
         left = (y - output).detach()
         active = (features > 0).any(0)
         self.silent = torch.where(active, 0, self.silent + len(x))
@@ -140,7 +135,7 @@ class Trainer:
     def _share(self) -> float:
         """Return the share of the learning rate at this step."""
         rest = (self.steps - self.step_count) / self.steps
-        return min(1.0, (self.step_count + 1) / 100, 3 * rest)
+        return min(1.0, (self.step_count + 1) / min(100, self.steps / 10), 3 * rest)
 
     def _sparse(self, pre: Tensor) -> Tensor:
         """Keep the largest of pre [token, d_sae]: k a token, or k · tokens of the batch."""
