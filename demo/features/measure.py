@@ -34,6 +34,7 @@ COLUMNS = {
     "random": "random directions",
     "untrained": "random model",
 }
+_DESCRIPTIONS = {"word": "“{}”", "fact": "a person of whom is true: {}", "text": "text: {}"}
 _ONE_BY_ONE = ("kind", "sense", "text", "asked", "next")  # groups with a row a concept in the table
 
 
@@ -97,7 +98,7 @@ class Compared:
                 "modelId": model,
                 "layer": name,
                 "index": str(index),
-                "description": words if group != "word" else f"“{words}”",
+                "description": _DESCRIPTIONS.get(group, "{}").format(words),
                 "typeName": f"held-out measurement: {GROUPS[group]}",
                 "explanationModelName": f"held-out F1 {match.f1:.2f} ({measured})",
             }

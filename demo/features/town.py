@@ -54,8 +54,7 @@ PLANS = (
     Plan(
         "3-transcoder",
         Site(Hook(3, "mlp_in"), Hook(3, "mlp_out")),
-        # At the rate of the others a third of its features dies.
-        Settings("jumprelu_transcoder", 768, 10, rate=1e-3),
+        Settings("jumprelu_transcoder", 768, 10, rate=2e-3, lift=1.0),
     ),
 )
 

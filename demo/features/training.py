@@ -27,6 +27,8 @@ class Settings:
             fewer; falls to 0 over the last third.
         dead_after: tokens without activity after which a feature counts as dead.
         dead_loss: weight of the loss that lets dead features rebuild what the others left over.
+        lift: weight, within that loss, of what dead features lack to be above zero. For a
+            transcoder, where a third of the features would die and never come back.
     """
 
     architecture: Architecture
@@ -35,6 +37,7 @@ class Settings:
     rate: float = 3e-3
     dead_after: int = 100_000
     dead_loss: float = 1 / 32
+    lift: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -93,8 +96,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.settings.rate * self._share()
         x, y = x / self.scale_in, y / self.scale_out
-        pre = ((x - self.b_dec if self.tied else x) @ self.w_enc + self.b_enc).relu()
-        features = self._sparse(pre)
+        pre = (x - self.b_dec if self.tied else x) @ self.w_enc + self.b_enc
+        features = self._sparse(pre.relu())
         output = features @ self.w_dec + self.b_dec
         loss = (y - output).pow(2).mean()
         left = (y - output).detach()
@@ -154,10 +157,12 @@ class Trainer:
         dead = (self.silent > self.settings.dead_after).nonzero()[:, 0]
         if not len(dead):
             return torch.zeros(())
-        top = pre[:, dead].topk(min(2 * self.settings.k, len(dead)), dim=-1)
+        low = (-pre[:, dead]).relu().mean()
+        top = pre[:, dead].relu().topk(min(2 * self.settings.k, len(dead)), dim=-1)
         features = torch.zeros(len(pre), len(dead)).scatter(-1, top.indices, top.values)
         rebuilt = features @ self.w_dec[dead]
-        return (left - rebuilt).pow(2).mean() / left.pow(2).mean()
+        lost = (left - rebuilt).pow(2).mean() / left.pow(2).mean()
+        return lost + self.settings.lift * low if self.settings.lift else lost
 
 
 def _scale(values: Tensor) -> float:
