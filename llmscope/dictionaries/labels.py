@@ -25,7 +25,7 @@ SHOWN = 200
 
 
 def read(folder: Path) -> dict[int, str]:
-    """Return the labels in a folder by feature, the first of each; empty if there are none.
+    """Return the labels in a folder by feature, the first of each; empty without any.
 
     Files that cannot be read are passed over.
     """

@@ -55,7 +55,7 @@ def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
     """Return the dictionaries of a focus, in the order of the model.
 
     Raises:
-        ScopeError: there are none, or one cannot be read.
+        ScopeError: no dictionary is given, or one cannot be read.
     """
     from llmscope.dictionaries.catalog import headers_of
     from llmscope.dictionaries.reader import FORMS
