@@ -24,7 +24,7 @@ BESIDE = "examples"
 def unit_examples(
     lens: str, unit: Unit, folder: Path | None, *, model: str, most: int, digest: str = ""
 ) -> Figure:
-    """Return the examples of a unit as a figure, or why there are none.
+    """Return the examples of a unit as a figure, or a refused one that says what is missing.
 
     Args:
         lens: the lens that shows them.
