@@ -118,10 +118,19 @@ def measured(
     from llmscope.dictionaries.catalog import loaded
     from llmscope.record.features.active import Misfit, applied
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_cost, tokens_near
+    from llmscope.record.interventions.feature_edits import places_changed
 
     one = pick(candidates(recording, focus), focus)
     dictionary = loaded(one, recording.subject)
     rows = tokens_near(recording, focus.position)
+    trust = VERIFIED
+    for capability, layer in places_changed(dictionary.header):
+        if layer < recording.layers:
+            trust = trust.worst(passes.verdicts(capability, layer))
+    if trust.status == "refused":
+        reason = f"what it reads cannot be trusted here: {trust.reason}"
+        yield Figure.refused(NAME, title, reason, trust.discrepancy)
+        return
     try:
         way = applied(dictionary, recording)
         fit = fit_of(recording, way, rows)
@@ -131,11 +140,14 @@ def measured(
         return
     yield chosen
     chosen = replace(chosen, nearer=nearer_layer(recording, way, rows, fit.fvu))
+    if not recording.subject.readout_holds:
+        yield replace(chosen, unmeasured="the model's readout is not verified")
+        return
     try:
         costs = [
             splice_cost(recording, passes, way, rows, chance=chance) for chance in (False, True)
         ]
-    except Misfit as reason:
+    except (Misfit, ScopeError) as reason:
         yield replace(chosen, unmeasured=str(reason))
         return
     yield replace(chosen, cost=costs[0], chance=costs[1])
@@ -220,6 +232,7 @@ def described(chosen: Chosen) -> dict[str, Any]:
         "predicts": str(header.writes),
         "layer": header.reads.layer,
         "count": header.features,
+        "bytes": chosen.way.dictionary.bytes,
         "architecture": header.activation,
         "model_name": header.model,
         "centred": chosen.way.centred,
@@ -237,6 +250,7 @@ def described(chosen: Chosen) -> dict[str, Any]:
 def said(chosen: Chosen) -> tuple[str, ...]:
     """Return the measurements in words, and what the config tells that differs from the model."""
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
+    size = f"{chosen.header.features:,} features, {chosen.way.dictionary.bytes / 1e6:,.1f} MB"
     words = [f"FVU {fit.fvu:.3g} (chance {fit.chance:.3g}), L0 {fit.l0:.3g}"]
     if cost is not None and chance is not None:
         words.append(
@@ -245,7 +259,7 @@ def said(chosen: Chosen) -> tuple[str, ...]:
         )
     elif chosen.unmeasured:
         words.append(f"KL not measured: {chosen.unmeasured}")
-    return (" · ".join(words), *chosen.remarks)
+    return (" · ".join(words), *chosen.remarks, size)
 
 
 def remarks(recording: Recording, header: Header) -> tuple[str, ...]:
