@@ -21,6 +21,8 @@ from llmscope.engine.events import (
     ChatRequest,
     ContextAdded,
     ContextRequest,
+    DictionariesRead,
+    DictionaryRequest,
     Event,
     Frame,
     LensRead,
@@ -157,6 +159,8 @@ class Engine:
             self._teach(scope, request)
         elif isinstance(request, LensRequest):
             self._post(self._read_lens(scope, request))
+        elif isinstance(request, DictionaryRequest):
+            self._post(self._read_dictionaries(scope, request))
         else:
             with scope.unchanged():  # only this thread changes the model: check it once per request
                 self._answer(scope, request)
@@ -271,17 +275,29 @@ class Engine:
         """Read a learned lens, so that the figures find it read; report why it cannot be used."""
         from llmscope.learned.catalog import lens_for
 
-        def report(stage: str, done: float, total: float | None) -> None:
-            if self._slot.newer():
-                raise GivenUp
-            self._post(Loading(stage, done, total))
-
         scope.use(request.adapter)
         try:
-            found = lens_for(request.name, scope.subject, report)
+            found = lens_for(request.name, scope.subject, self._report_fetch)
         except ScopeError as error:
             return LensRead(request, error.message, error.hint)
         return LensRead(request, found if isinstance(found, str) else "")
+
+    def _read_dictionaries(self, scope: Scope, request: DictionaryRequest) -> DictionariesRead:
+        """Read what dictionaries of features are; report why one cannot be used."""
+        from llmscope.dictionaries.catalog import facts_of
+
+        scope.use(request.adapter)
+        try:
+            found = facts_of(request.names, scope.subject, self._report_fetch)
+        except ScopeError as error:
+            return DictionariesRead(request, error=error.message, hint=error.hint)
+        return DictionariesRead(request, found)
+
+    def _report_fetch(self, stage: str, done: float, total: float | None) -> None:
+        """Report the progress of a download, which ends if anything else is requested."""
+        if self._slot.newer():
+            raise GivenUp
+        self._post(Loading(stage, done, total))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """Return a recording of the request's prompt: the latest one if nothing has changed."""
@@ -481,6 +497,8 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
             return ContextAdded(request, error=said)
         case LensRequest():
             return LensRead(request, error=said)
+        case DictionaryRequest():
+            return DictionariesRead(request, error=said)
         case StopRequest():
             return Working(0)
         case _:
