@@ -24,6 +24,7 @@ from llmscope.record.derive.determinism import check_steady, checked_draws
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.derive.row_stats import forget_row_stats
 from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
+from llmscope.record.features.active import applied
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
 
@@ -103,7 +104,7 @@ class InstrumentedModel:
     @cached_property
     def edited(self) -> EditedRecorder:
         """The recorder of edited passes."""
-        return EditedRecorder(*self._examined)
+        return EditedRecorder(*self._examined, applied)
 
     @cached_property
     def why_alone(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from llmscope import arguments, showing
 from llmscope.activation_shards import save
+from llmscope.dictionaries.catalog import Given, checked_given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
@@ -279,6 +280,22 @@ class Scope:
     def translator(self, value: Any) -> None:
         given = None if value is None else arguments.lens("translator", value)
         self._base.translator = given
+
+    @property
+    def features(self) -> tuple[Given, ...]:
+        """The dictionaries of edits along features, for the base and its adapters.
+
+        Dictionaries, paths, or names: `org/name:path`. By default, or after they are set to None,
+        those that come with the model. A path is read when an edit needs it.
+
+        Raises:
+            TypeError, ValueError: they are set to something else.
+        """
+        return self._base.features or known_dictionaries(self._base)
+
+    @features.setter
+    def features(self, value: Any) -> None:
+        self._base.features = () if value is None else checked_given("features", value)
 
     @property
     def subject(self) -> LoadedModel:

@@ -17,8 +17,10 @@ from llmscope.edits import (
     GRAMMAR,
     INSIDE,
     PATTERNS,
+    PLACE_NAMES,
     WHOLE,
     Edit,
+    FeatureName,
     Vector,
     Where,
     parse,
@@ -27,9 +29,24 @@ from llmscope.edits.files import tensor_name
 from llmscope.edits.parse import split
 from llmscope.errors import ScopeError
 
-WORDS = ["", "-", "--", "@3", "@", "token", "jlens", "embed", "from", "B", "id:3", "4", "-1.5"]
+WORDS = [
+    "",
+    "-",
+    "--",
+    "@3",
+    "@",
+    "token",
+    "jlens",
+    "feature",
+    "embed",
+    "from",
+    "B",
+    "id:3",
+    "4",
+    "-1.5",
+]
 QUOTED = ["#", "🙂", "a b", "'", '"', "\\", "\n", " Paris", "it's", 'say "x"', "a\\"]
-TRICKY = st.sampled_from([*WORDS, *QUOTED, "x.safetensors", "x.safetensors:y"])
+TRICKY = st.sampled_from([*WORDS, *QUOTED, "x.safetensors", "x.safetensors:y", "5/12", "5.z.3/12"])
 TEXTS = st.text(max_size=12) | TRICKY
 LAYERS = st.integers(-99, 99)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
@@ -47,10 +64,13 @@ def wheres(draw):
 
 
 NAMES = st.text(max_size=8).filter(lambda name: ".safetensors:" not in name)
+PLACES = st.sampled_from(["", *PLACE_NAMES, "z.0", "z.12"])
+FEATURES = st.builds(FeatureName, LAYERS, st.integers(0, 10**9 - 1), PLACES)
 VECTORS = st.one_of(
     st.builds(lambda path, name: Vector("file", f"{path}.safetensors", name), TEXTS, NAMES),
     st.builds(lambda text: Vector("token", text), TEXTS),
     st.builds(lambda text: Vector("jlens", text), TEXTS),
+    st.builds(lambda name: Vector("feature", str(name)), FEATURES),
     st.builds(lambda one, other: Vector("prompts", one, other), TEXTS, TEXTS),
 )
 
@@ -70,6 +90,14 @@ def edits(draw):
         return Edit(
             action, "norm", None if norm == "final" else draw(LAYERS), norm=norm, where=where
         )
+    if action == "set" or (action in ("zero", "scale") and draw(st.booleans())):
+        name, factor = draw(FEATURES), 0.0 if action == "zero" else draw(NUMBERS)
+        return Edit(
+            *(action, "feature", name.layer, name.feature),
+            factor=factor,
+            where=where,
+            place=name.place,
+        )
     part = draw(st.sampled_from([*INSIDE, *WHOLE, *(["stream"] if action == "patch" else [])]))
     layer = draw(st.none() | LAYERS) if part == "stream" else draw(LAYERS)
     index = draw(LAYERS) if part in INSIDE else None
@@ -87,6 +115,8 @@ def edits(draw):
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("jlens", "-"), where=Where(3, 3)))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "jlens", "b")))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "jlens", "4")))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "feature", "4")))
+@example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "feature", "@4")))
 @example(Edit("swap", "stream", None, tokens=("@3", "@4"), where=Where(5, 5)))
 @example(Edit("swap", "stream", 1, tokens=("-", "jlens")))
 @example(Edit("steer", "stream", 1, factor=4.0, vector=Vector("prompts", "token", "4")))
@@ -181,6 +211,28 @@ def test_what_is_written_reads_as_the_same_edit(edit):
             Edit("swap", "stream", 6, tokens=(" Paris", "id:464"), where=Where(-1, -1)),
         ),
         ("swap embed @3 @4", Edit("swap", "stream", None, tokens=("@3", "@4"))),
+        ("zero feature 5/1234", Edit("zero", "feature", 5, 1234)),
+        (
+            "scale feature -1.mlp_out/0 -2 @3..",
+            Edit("scale", "feature", -1, 0, factor=-2.0, where=Where(3), place="mlp_out"),
+        ),
+        (
+            "set feature 05.z.03/12 to 8 @-1",
+            Edit("set", "feature", 5, 12, factor=8.0, where=Where(-1, -1), place="z.3"),
+        ),
+        (
+            "steer 6 feature 5/012 -2 @3",
+            Edit(
+                *("steer", "stream", 6),
+                factor=-2.0,
+                vector=Vector("feature", "5/12"),
+                where=Where(3, 3),
+            ),
+        ),
+        (
+            "steer 6 feature - b 2",
+            Edit("steer", "stream", 6, factor=2.0, vector=Vector("prompts", "feature", "b")),
+        ),
         ("freeze norm 5.attention", Edit("freeze", "norm", 5, norm="attention")),
         ("freeze norm -1.mlp @3", Edit("freeze", "norm", -1, norm="mlp", where=Where(3, 3))),
         ("freeze norm final", Edit("freeze", "norm", None, norm="final")),
@@ -199,7 +251,7 @@ def test_what_a_person_writes(text, edit):
         (
             "remove head 5.3",
             "no edit is called 'remove'",
-            "zero, mean, scale, patch, steer, swap, freeze",
+            "zero, mean, scale, set, patch, steer, swap, freeze",
         ),
         ("zero", "what is changed (head, neuron", "zero PART [@WHERE]"),
         ("zero haed 5.3", "called 'haed'", "head 5.3, neuron 5.120"),
@@ -246,6 +298,28 @@ def test_what_a_person_writes(text, edit):
         ("steer 5 a - b much", "the strength is 'much'", "0.5"),
         ("steer 5 jlens", "the token is missing", "VECTOR"),
         ("steer 5 jlens x", "the strength is missing", "STRENGTH"),
+        ("steer 5 feature", "which feature is missing", "VECTOR"),
+        ("steer 5 feature x 3", "'x' names no feature", "5/1234"),
+        ("steer 5 feature 5/3", "the strength is missing", "STRENGTH"),
+        ("zero feature", "which feature is missing", "zero PART"),
+        ("zero feature 5", "'5' names no feature", "LAYER/FEATURE, such as 5/1234"),
+        ("zero feature 5.3", "'5.3' names no feature", "5.mlp_out/1234"),
+        ("zero feature 5/-3", "'5/-3' names no feature", "5/1234"),
+        ("zero feature 5/3/4", "names no feature", "5/1234"),
+        ("zero feature ٣/3", "names no feature", "5/1234"),
+        ("zero feature embed/3", "names no feature", "5/1234"),
+        ("zero feature 5.mlp/3", "for a place called 'mlp'", "resid_pre, resid_mid"),
+        ("zero feature 5.mlp_out.3/3", "for a place called 'mlp_out.3'", "mlp_act"),
+        ("zero feature 5/3 2", "'2' is more than belongs there", "[@WHERE]"),
+        ("mean feature 5/3", "no mean of a feature", "set feature 5/1234 to 8"),
+        ("patch feature 5/3 from B", "no patch of a feature", "zero feature 5/1234"),
+        ("scale feature 5/3", "the factor is missing", "scale PART FACTOR"),
+        ("set", "only a feature can be set", "set feature LAYER/FEATURE to NUMBER"),
+        ("set head 5.3 to 1", "only a feature can be set", "set feature LAYER/FEATURE"),
+        ("set feature", "which feature is missing", "to NUMBER"),
+        ("set feature 5/3 8", "it does not say to what", "to NUMBER"),
+        ("set feature 5/3 to", "the activation is missing", "to NUMBER"),
+        ("set feature 5/3 to much", "the activation is 'much'", "0.5"),
         ("swap", "the layer is missing", "swap LAYER TOKEN TOKEN"),
         ("swap five a b", "the layer is 'five'", "embed"),
         ("swap 5", "the first token is missing", "swap LAYER TOKEN TOKEN"),
@@ -379,3 +453,23 @@ def test_names_of_tensors_are_listed_by_their_beginnings(tmp_path):
     with pytest.raises(ScopeError) as caught:
         tensor_name(Vector("file", str(path)))
     assert len(str(caught.value)) < 1000
+
+
+def test_places_are_those_of_dictionaries():
+    from llmscope.dictionaries.place import KINDS
+
+    assert PLACE_NAMES == KINDS
+
+
+def test_a_feature_that_is_named_is_told():
+    name = parse("set feature -1.z.3/12 to 8").feature
+    assert (name.layer, name.feature, name.kind, name.head) == (-1, 12, "z", 3)
+    assert parse("steer 6 feature 5/12 1").feature == FeatureName(5, 12)
+    for text, uses in (("zero head 1.2", False), ("zero feature 1/2", True)):
+        assert parse(text).uses_features is uses
+    for text, turnable, idle in (
+        *(("zero feature 1/2", False, False), ("scale feature 1/2 1", True, True)),
+        *(("set feature 1/2 to 0", True, False), ("set feature 1/2 to 1", True, False)),
+        ("steer 6 feature 5/12 0", True, True),
+    ):
+        assert (parse(text).turnable, parse(text).idle) == (turnable, idle)

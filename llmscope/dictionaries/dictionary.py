@@ -180,7 +180,6 @@ class Dictionary:
             found += [Active(ids.clone(), own.clone()) for ids, own in pieces]
         return found
 
-    @torch.no_grad()
     def activations(self, inputs: Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Return the activations of features, zero for those that are not active.
 
@@ -258,7 +257,6 @@ class Dictionary:
         found = self.decoder[ids]
         return found / found.norm(dim=-1, keepdim=True) if self.header.by_norm else found
 
-    @torch.no_grad()
     def written(self, ids: Sequence[int], changes: Tensor, inputs: Tensor) -> Tensor:
         """Return what a change of activations adds to the reconstruction. [row, out width]
 

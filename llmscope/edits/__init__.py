@@ -3,8 +3,18 @@
 Every module may import this package: it depends on no model.
 """
 
-from llmscope.edits.edit import EVERYWHERE, Action, Edit, Own, Part, Vector, Where, number
-from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
+from llmscope.edits.edit import (
+    EVERYWHERE,
+    Action,
+    Edit,
+    FeatureName,
+    Own,
+    Part,
+    Vector,
+    Where,
+    number,
+)
+from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS, PLACE_NAMES
 from llmscope.edits.own import own_edit
 from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse
 
@@ -16,9 +26,11 @@ __all__ = [
     "INSIDE",
     "NORMS",
     "PATTERNS",
+    "PLACE_NAMES",
     "WHOLE",
     "Action",
     "Edit",
+    "FeatureName",
     "Own",
     "Part",
     "Vector",

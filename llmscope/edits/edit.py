@@ -8,15 +8,21 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llmscope.edits.grammar import TOKENS
+from llmscope.edits.grammar import FEATURES, PLACE_NAMES, TOKENS
 from llmscope.errors import ScopeError
 
-Action = Literal["zero", "mean", "scale", "patch", "steer", "swap", "freeze", "own"]
-Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm"]
+Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "own"]
+Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature"]
 
 FILE = ".safetensors"
+LONGEST_SHOWN = 80
+"""Maximum characters of a word that an error quotes."""
 _WHERE = re.compile(
     r"@(?:(?P<one>-?[0-9]{1,9})|(?P<first>-?[0-9]{1,9})?\.\.(?P<last>-?[0-9]{1,9})?)"
+)
+_FEATURE = re.compile(
+    r"(?P<layer>-?[0-9]{1,9})(?:\.(?P<kind>\w+)(?:\.(?P<head>[0-9]{1,9}))?)?/(?P<feature>[0-9]{1,9})",
+    re.ASCII,
 )
 
 
@@ -45,8 +51,7 @@ class Where:
         """Parse `@12`, `@-1`, `@3..7`, `@3..` or `@..7`."""
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
-            shown = word if len(word) <= 80 else f"{word[:80]}…"
-            raise ScopeError(f"{shown!r} names no tokens", TOKENS)
+            raise ScopeError(f"{_quoted(word)} names no tokens", TOKENS)
         one, first, last = (None if end is None else int(end) for end in match.groups())
         return cls(first, last) if one is None else cls(one, one)
 
@@ -82,23 +87,77 @@ EVERYWHERE = Where()
 
 
 @dataclass(frozen=True)
+class FeatureName:
+    """A feature of a dictionary, as an edit names it.
+
+    Attributes:
+        layer: the layer of the dictionary; negative from the end.
+        feature: its index in the dictionary.
+        place: the tensor that the dictionary reads or predicts, such as `mlp_out`, or `z.3` for
+            one of head 3; empty: the layer has only one dictionary.
+    """
+
+    layer: int
+    feature: int
+    place: str = ""
+
+    @classmethod
+    def parse(cls, word: str) -> FeatureName:
+        """Parse `5/1234`, `5.mlp_out/1234` or `5.z.3/12`.
+
+        Raises:
+            ScopeError: the word names no feature.
+        """
+        match = _FEATURE.fullmatch(word)
+        if match is None:
+            raise ScopeError(f"{_quoted(word)} names no feature", FEATURES)
+        kind, head = match["kind"] or "", match["head"]
+        if kind and (kind not in PLACE_NAMES or (head is not None and kind != "z")):
+            named = kind if head is None else f"{kind}.{head}"
+            raise ScopeError(
+                f"no dictionary is for a place called {_quoted(named)}", ", ".join(PLACE_NAMES)
+            )
+        place = kind if head is None else f"{kind}.{int(head)}"
+        return cls(int(match["layer"]), int(match["feature"]), place)
+
+    def __str__(self) -> str:
+        return f"{self.layer}{self.place and f'.{self.place}'}/{self.feature}"
+
+    @property
+    def kind(self) -> str:
+        """The place without a head."""
+        return self.place.partition(".")[0]
+
+    @property
+    def head(self) -> int | None:
+        """The head; None if the place names none."""
+        head = self.place.partition(".")[2]
+        return int(head) if head else None
+
+
+def _quoted(word: str) -> str:
+    return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
+
+
+@dataclass(frozen=True)
 class Vector:
     """A steering vector.
 
     Attributes:
         kind: `file`: a tensor of a safetensors file; `token`: the unembedding of a token;
-            `jlens`: the direction that a learned lens reads as a token; `prompts`: the stream
-            after the last token of one prompt minus that of another.
-        text: the path; the token's text or `id:N`; or the first prompt.
+            `jlens`: the direction that a learned lens reads as a token; `feature`: the decoder row
+            of a feature; `prompts`: the stream after the last token of one prompt minus that of
+            another.
+        text: the path; the token's text or `id:N`; the feature's name; or the first prompt.
         other: the tensor's name if the file holds several, or the second prompt.
     """
 
-    kind: Literal["file", "token", "jlens", "prompts"]
+    kind: Literal["file", "token", "jlens", "feature", "prompts"]
     text: str
     other: str = ""
 
     def __str__(self) -> str:
-        if self.kind in ("token", "jlens"):
+        if self.kind in ("token", "jlens", "feature"):
             return f"{self.kind} {shlex.quote(self.text)}"
         if self.kind == "prompts":
             return f"{shlex.quote(self.text)} - {shlex.quote(self.other)}"
@@ -127,15 +186,16 @@ class Edit:
     Attributes:
         action, part: the operation and the part of the model that it changes.
         layer: the layer; None: the embedding, or the final norm.
-        index: the head or the neuron; None: the whole part.
+        index: the head, the neuron or the feature; None: the whole part.
         norm: `attention` or `mlp`, the reader of the norm, or `final`.
-        factor: the factor of `scale`, or the strength of `steer`.
+        factor: the factor of `scale`, the strength of `steer`, or the activation of `set`.
         vector: the vector of `steer`.
         tokens: the two tokens of `swap`, each as its text or `id:N`; None for other actions.
         where: the tokens to change.
         source: the tokens of prompt B; None: the same ones.
         own: what an edit of the caller's own puts in place; only the action `own` has it, which
             no text describes: see `llmscope.edits.own`.
+        place: the place of the feature's dictionary; see `FeatureName`.
     """
 
     action: Action
@@ -149,6 +209,7 @@ class Edit:
     where: Where = EVERYWHERE
     source: Where | None = None
     own: Own | None = None
+    place: str = ""
 
     def __str__(self) -> str:
         """Return the edit in its grammar; parsing the result gives the same, unless it is `own`."""
@@ -157,6 +218,8 @@ class Edit:
             words += [self._layer, str(self.vector), number(self.factor)]
         elif self.tokens is not None:
             words += [self._layer, *map(shlex.quote, self.tokens)]
+        elif self.part == "feature":
+            words += ["feature", str(self.feature)]
         elif self.part == "norm":
             words += ["norm", "final" if self.norm == "final" else f"{self.layer}.{self.norm}"]
         else:
@@ -164,8 +227,8 @@ class Edit:
                 self.part,
                 self._layer if self.index is None else f"{self.layer}.{self.index}",
             ]
-        if self.action == "scale":
-            words.append(number(self.factor))
+        if self.action in ("scale", "set"):
+            words += [*(["to"] if self.action == "set" else []), number(self.factor)]
         words.append(str(self.where))
         if self.own is not None:
             words += ["by", self.own.name]
@@ -183,17 +246,33 @@ class Edit:
         return self.action == "swap" or (self.vector is not None and self.vector.kind == "jlens")
 
     @property
+    def feature(self) -> FeatureName | None:
+        """The feature that it names; None if it names none."""
+        if self.part == "feature":
+            assert self.layer is not None
+            assert self.index is not None
+            return FeatureName(self.layer, self.index, self.place)
+        if self.vector is not None and self.vector.kind == "feature":
+            return FeatureName.parse(self.vector.text)
+        return None
+
+    @property
+    def uses_features(self) -> bool:
+        """Whether it depends on a dictionary of features."""
+        return self.feature is not None
+
+    @property
     def turnable(self) -> bool:
-        """Whether it has a factor or a strength."""
-        return self.action in ("scale", "steer")
+        """Whether it has a factor, a strength or an activation."""
+        return self.action in ("scale", "steer", "set")
 
     @property
     def idle(self) -> bool:
         """Whether it changes nothing: a factor of 1 or a strength of 0."""
-        return self.turnable and self.factor == (1.0 if self.action == "scale" else 0.0)
+        return self.factor == {"scale": 1.0, "steer": 0.0}.get(self.action)
 
     def turned(self, factor: float) -> Edit:
-        """Return the same edit with another factor or strength."""
+        """Return the same edit with another factor, strength or activation."""
         return replace(self, factor=factor)
 
 

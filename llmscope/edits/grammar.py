@@ -6,6 +6,9 @@ GRAMMAR = """\
 zero PART [@WHERE]                      it writes nothing
 mean PART [@WHERE]                      it writes its mean over the prompt
 scale PART FACTOR [@WHERE]              what it writes is multiplied by FACTOR
+zero feature FEATURE [@WHERE]           the activation of a feature becomes 0
+scale feature FEATURE FACTOR [@WHERE]   it is multiplied by FACTOR
+set feature FEATURE to NUMBER [@WHERE]  it becomes NUMBER
 patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
                                         the stream becomes that of prompt B
@@ -18,27 +21,36 @@ LAYER   from 0; negative from the end, as heads and neurons. A stream is the one
         as on the map; `embed` is the one before the first.
 WHERE   tokens: 12, -1 (the last), 3..7 (7 included), 3.. and ..7; all of them if it is left out.
         After `from B`, tokens of B: as many, or one for all; the same ones if it is left out.
+FEATURE LAYER/NUMBER, a feature of the dictionary at that layer; of several there,
+        LAYER.mlp_out/NUMBER, by the place that one reads or predicts: resid_pre, resid_mid,
+        resid_post, attn_out, mlp_in, mlp_normed, mlp_out, z, z.HEAD or mlp_act. What the dictionary
+        predicts changes along the feature's decoder row, and the error of its reconstruction stays.
 NORM    LAYER.attention or LAYER.mlp, named by what reads it, or final
 VECTOR  FILE.safetensors, or FILE.safetensors:NAME of a file with several;
         token " Paris", the unembedding of one token, or token id:464;
         jlens " Paris", the direction that the learned lens reads as a token after that layer: the
         transposed linear part of its map, times the unembedding;
+        feature FEATURE, the decoder row of a feature;
         "one prompt" - "another", the stream after the last token of one less that of the other
 TOKEN   " Paris" or id:464. The parts of the stream along the directions of two tokens, as of
         `jlens`, are exchanged; what is orthogonal to both stays.
 
 The learned lens is that of `llmscope snapshot --translator`, or scope.translator in Python; if
-none is given, the Jacobian lens that comes with the model.
+none is given, the Jacobian lens that comes with the model. Dictionaries are those of --features, or
+scope.features in Python; if none are given, those that come with the model.
 Words are parted by blanks. A text or a path with blanks, quotes or backslashes stands in quotes."""
 
 EXAMPLES = (
     "zero head 5.3",
     "mean mlp -1",
     "scale neuron 7.120 2.5 @-1",
+    "scale feature 5/1234 2",
+    "set feature 5.mlp_out/1234 to 8 @-1",
     "patch stream 9 @12 from B",
     'steer 6 token " Paris" 4',
     "steer 6 vectors.safetensors:joy -1.5 @3..",
     'steer 6 jlens " Rome" 4',
+    "steer 6 feature 5/1234 8",
     'steer 4 "I love it" - "I hate it" 2',
     'swap 6 " Paris" " Rome" @-1',
     "freeze norm final",
@@ -48,6 +60,7 @@ PATTERNS = {
     "zero": "zero PART [@WHERE]",
     "mean": "mean PART [@WHERE]",
     "scale": "scale PART FACTOR [@WHERE]",
+    "set": "set feature LAYER/FEATURE to NUMBER [@WHERE]",
     "patch": "patch PART|stream LAYER [@WHERE] from B [@WHERE]",
     "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
     "swap": "swap LAYER TOKEN TOKEN [@WHERE]",
@@ -59,6 +72,22 @@ PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
 LAYERS = "a layer from 0, or from the end: -1 is the last"
 STREAMS = f"{LAYERS}; embed is before the first"
 TOKENS = "@12, @-1, @3..7, @3.. or @..7"
-VECTORS = 'FILE.safetensors, token " Paris", jlens " Paris" or "one prompt" - "another"'
+VECTORS = (
+    'FILE.safetensors, token " Paris", jlens " Paris", feature 5/1234 or "one prompt" - "another"'
+)
+PLACE_NAMES = (
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_in",
+    "mlp_normed",
+    "mlp_out",
+    "z",
+    "mlp_act",
+)
+"""The places of dictionaries: `llmscope.dictionaries.place.KINDS`, which no edit may import."""
+FEATURE_EDITS = "zero feature 5/1234, scale feature 5/1234 2 or set feature 5/1234 to 8"
+FEATURES = "LAYER/FEATURE, such as 5/1234; of several dictionaries there, 5.mlp_out/1234"
 NORM_NAMES = "5.attention, 5.mlp or final"
 NUMBERS = "a number such as 0.5 or -2"

@@ -8,7 +8,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from llmscope.edits import grammar
-from llmscope.edits.edit import EVERYWHERE, FILE, Action, Edit, Part, Vector, Where
+from llmscope.edits.edit import (
+    EVERYWHERE,
+    FILE,
+    LONGEST_SHOWN,
+    Action,
+    Edit,
+    FeatureName,
+    Part,
+    Vector,
+    Where,
+)
 from llmscope.edits.grammar import PATTERNS
 from llmscope.errors import ScopeError
 
@@ -17,8 +27,7 @@ INSIDE: tuple[Part, ...] = ("head", "neuron")
 """Parts inside attention or MLP, which have an index."""
 WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
 NORMS = ("attention", "mlp", "final")
-LONGEST_SHOWN = 80
-"""Maximum characters of a word that an error quotes."""
+FEATURE_ACTIONS: tuple[Action, ...] = ("zero", "scale", "set")
 
 _PIECE = re.compile(
     r"""(?P<blank>[ \t\r\n]++)
@@ -161,6 +170,14 @@ def _part(words: _Words, action: Action) -> Edit:
     for part in WHOLE:
         if part == name:
             return Edit(action, part, _integer(words.next("the layer"), "the layer"))
+    if name == "feature":
+        if action not in FEATURE_ACTIONS:
+            raise _Unfit(
+                f"no {action} of a feature: it can be zeroed, scaled, set, or steered along",
+                grammar.FEATURE_EDITS,
+            )
+        one = FeatureName.parse(words.next("which feature"))
+        return Edit(action, "feature", one.layer, one.feature, place=one.place)
     if name == "stream":
         raise _Unfit(
             "a stream can be patched or steered, or two tokens swapped in it, no more",
@@ -177,6 +194,24 @@ def _ablation(words: _Words, action: Action) -> Edit:
 def _scale(words: _Words, action: Action) -> Edit:
     edit = replace(_part(words, action), factor=words.number("the factor"))
     return replace(edit, where=words.where())
+
+
+def _set(words: _Words, action: Action) -> Edit:
+    if not words.take("feature"):
+        raise _Unfit("only a feature can be set")
+    one = FeatureName.parse(words.next("which feature"))
+    if not words.take("to"):
+        raise _Unfit("it does not say to what")
+    value = words.number("the activation")
+    return Edit(
+        action,
+        "feature",
+        one.layer,
+        one.feature,
+        factor=value,
+        where=words.where(),
+        place=one.place,
+    )
 
 
 def _patch(words: _Words, action: Action) -> Edit:
@@ -199,13 +234,15 @@ def _steer(words: _Words, action: Action) -> Edit:
 def _vector(words: _Words) -> Vector:
     first = words.next("the vector")
     # `token - 4` is the token "-"; `token - b 4` is the prompt `token` minus the prompt `b`.
-    # So are `jlens - 4` and `jlens - b 4`.
+    # So are `jlens - 4` and `jlens - b 4`; no feature is called "-".
     minus = words.ahead(3)
     is_token = len(minus) < 3 or minus[0] != "-" or minus[2].startswith("@")
     if is_token and first == "token":
         return Vector("token", words.next("the token"))
     if is_token and first == "jlens":
         return Vector("jlens", words.next("the token"))
+    if first == "feature" and minus[:1] != ["-"]:
+        return Vector("feature", str(FeatureName.parse(words.next("which feature"))))
     if words.take("-"):
         return Vector("prompts", first, words.next("the other prompt"))
     path, named, name = first.rpartition(f"{FILE}:")
@@ -243,6 +280,7 @@ _PARSERS: dict[Action, Callable[[_Words, Action], Edit]] = {
     "zero": _ablation,
     "mean": _ablation,
     "scale": _scale,
+    "set": _set,
     "patch": _patch,
     "steer": _steer,
     "swap": _swap,

@@ -311,6 +311,8 @@ class Engine:
         scope.use(request.adapter)
         if request.translator is not None:
             scope.translator = request.translator
+        if request.features:
+            scope.features = request.features
         begun = time.perf_counter()
         try:
             recording = self._run(scope, request, request.edits)

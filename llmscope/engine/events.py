@@ -105,6 +105,7 @@ class Request:
     part of the text that a model generated; `draw` asks to sample the token that follows the text.
     `moment` is the prompt and the step of a run, as indices; None with a model or a snapshot.
     `translator` is the learned lens that edits name; None is the one that the model has.
+    `features` are the dictionaries that edits name; empty: those that the model has.
     """
 
     serial: int
@@ -121,6 +122,7 @@ class Request:
     draw: Sample | None = None
     moment: tuple[int, int] | None = None
     translator: str | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -132,7 +134,9 @@ class Request:
         """A key of the pass over the prompt itself; includes B only if an edit patches from it."""
         pass_ = (self.text, self.special_tokens, self.ids, self.written, self.adapter)
         other = self.versus_prompt if self.patches else None
-        return (*pass_, self.moment, self.edits, other, self.translator if self.learned else None)
+        learned = self.translator if self.learned else None
+        features = self.features if self.featured else ()
+        return (*pass_, self.moment, self.edits, other, learned, features)
 
     @property
     def of_two(self) -> bool:
@@ -143,6 +147,11 @@ class Request:
     def learned(self) -> bool:
         """Whether an edit needs a learned lens."""
         return any(parse(edit).uses_lens for edit in self.edits)
+
+    @property
+    def featured(self) -> bool:
+        """Whether an edit needs a dictionary of features."""
+        return any(parse(edit).uses_features for edit in self.edits)
 
     @property
     def patches(self) -> bool:

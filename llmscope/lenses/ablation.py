@@ -18,8 +18,9 @@ from llmscope.lenses.own_metric import METRIC, MetricTarget
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.change_hooks import Job, Site
+    from llmscope.record.change_hooks import Job
     from llmscope.record.interventions.sweep import SweepRow
+    from llmscope.record.sites import Site
 
 PARTS: dict[str, tuple[Site, ...]] = {
     "attention": ("attention_write",),

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.change_hooks import Job, Site
+    from llmscope.record.change_hooks import Job
     from llmscope.record.interventions.sweep import SweepRow
+    from llmscope.record.sites import Site
 
 NAMES = {"stream": "stream", "attention": "attention writes", "mlp": "MLP writes", "heads": "heads"}
 SITES: dict[str, Site] = {

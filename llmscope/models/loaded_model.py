@@ -63,6 +63,8 @@ class LoadedModel:
         allow_pickle: whether pickled weights are allowed, also for files read later.
         translator: the learned lens that edits name, or its path or name; None: that of `origin`,
             or else the Jacobian lens that comes with the model.
+        features: the dictionaries that edits along features name, or their paths or names; empty:
+            those of `origin`, or else those that come with the model.
     """
 
     spec: str
@@ -86,6 +88,7 @@ class LoadedModel:
     threads: int | None = None
     allow_pickle: bool = False
     translator: Any = None
+    features: tuple[Any, ...] = ()
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(

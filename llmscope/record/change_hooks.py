@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,21 +14,9 @@ from torch import Tensor, nn
 from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
+from llmscope.record.feature_change import FeatureChange, Seen
 from llmscope.record.norms import take_apart
-
-Site = Literal[
-    "stream",
-    "heads",
-    "neurons",
-    "attention_write",
-    "mixer_write",
-    "mlp_write",
-    "embedded_write",
-    "norm",
-]
-"""The changed tensor: the stream before a layer, the heads' outputs (input of the output
-projection), the neurons' activations (input of the down projection), a part's write to the stream,
-or a norm's output."""
+from llmscope.record.sites import Site
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +142,7 @@ class Swap:
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added, swap, frozen and function is set.
+    Exactly one of factor, values, added, swap, frozen, function and feature is set.
 
     Attributes:
         site: which tensor.
@@ -163,10 +152,13 @@ class Change:
         columns: columns of the tensor: all of them, unless one head or neuron is changed.
         factor: multiplies the columns.
         values: replace the columns, with one row for each row or one for all. [row, column]
-        added: added to each row. [column]
+        added: added to each row: [column], or [row, column].
         swap: exchanges the coordinates of each row along two directions.
         frozen: the norm that keeps its scale.
         function: returns the values from those in their place. [row, column]
+        feature: the change of a feature's activation.
+        recorded: what the feature's change added in the pass of a recording, before rounding.
+            [row, column]
     """
 
     site: Site
@@ -179,6 +171,8 @@ class Change:
     swap: Swap | None = None
     frozen: Frozen | None = None
     function: OwnFunction | None = None
+    feature: FeatureChange | None = None
+    recorded: Tensor | None = None
 
     @property
     def made(self) -> Change:
@@ -187,13 +181,37 @@ class Change:
             return self
         return replace(self, function=None, values=self.function.latest)
 
-    def apply(self, tensor: Tensor, start: int, inputs: Tensor | None = None) -> Tensor:
+    @property
+    def derived(self) -> Change:
+        """The change with what its feature added in the recorded pass, for derived tensors."""
+        if self.feature is None:
+            return self
+        assert self.recorded is not None
+        return replace(self, feature=None, added=self.recorded)
+
+    @property
+    def rank(self) -> int:
+        """Its turn among the changes of a site: the stream within a layer follows the write."""
+        within = self.feature is not None and self.feature.writes.place.kind == "resid_mid"
+        return WITHIN if within else 0
+
+    def apply(
+        self,
+        tensor: Tensor,
+        start: int,
+        inputs: Tensor | None = None,
+        *,
+        seen: dict[Site, Seen] | None = None,
+        added: dict[Change, Tensor] | None = None,
+    ) -> Tensor:
         """Return a changed copy of a tensor.
 
         Args:
             tensor: `[..., row, column]`
             start: the position of its first row.
             inputs: the norm's inputs, if the tensor is the output of a norm.
+            seen: what passed the sites that a feature's change depends on; it is used up.
+            added: takes up what a feature's change adds, for `recorded`.
         """
         first = max(self.rows.start - start, 0)
         last = min(self.rows.stop - start, tensor.shape[-2])
@@ -205,6 +223,8 @@ class Change:
         if self.factor is not None:
             # A factor of 0 gives 0 even for infinite numbers.
             part.mul_(self.factor) if self.factor else part.zero_()
+        elif self.added is not None and self.added.dim() == 2:
+            _add(part, self.added[own])
         elif self.added is not None:
             part.add_(self.added.to(part))
         elif self.swap is not None:
@@ -215,12 +235,30 @@ class Change:
         elif self.function is not None:
             each = part.reshape(-1, *part.shape[-2:])  # [prompt, row, column]
             part.copy_(torch.stack([self.function(one) for one in each]).view_as(part))
+        elif self.feature is not None:
+            there = {} if seen is None else seen
+            moved = self.feature.added(there, part.reshape(-1, part.shape[-1]))
+            there.clear()
+            _add(part, moved.view_as(part))
+            if added is not None:
+                added[self] = moved.detach()
         elif self.frozen is not None and inputs is not None:
             part.copy_(self.frozen(inputs[..., first:last, :], own))
         return tensor
 
 
+def _add(part: Tensor, moved: Tensor) -> None:
+    """Add in place, rounding the sum once."""
+    wide = torch.promote_types(part.dtype, moved.dtype)
+    part.copy_((part.to(wide) + moved.to(part.device, wide)).to(part.dtype))
+
+
 Job = Sequence[Change]
+Step = Callable[[Tensor, int, "Tensor | None"], Tensor]
+"""Returns a changed copy of a tensor, as `Change.apply`."""
+WRITE, WITHIN, LATER = 1, 2, 3
+"""Turns at a site, after all changes of rank 0: who sees the write before the stream within a layer
+is changed by it, those changes, and who sees what then leaves the site."""
 
 
 @contextmanager
@@ -230,41 +268,59 @@ def attached(
     *,
     start: int = 0,
     jobs: Sequence[Job] = (),
-) -> Iterator[None]:
+) -> Iterator[dict[Change, Tensor]]:
     """Make changes in every pass within. They run before all other hooks.
+
+    Those of one tensor are made in their order. A feature's change reads what all changes before
+    it in the model have left there.
 
     Args:
         anatomy: the parts of the model.
         changes: made in every prompt of a batch, in this order.
         start: the position of the pass's first row.
         jobs: for each prompt of a batch, its own changes, made after the others.
+
+    Returns:
+        The context, which gives what the features' changes in `changes` added in the latest pass.
     """
     batch = max(len(jobs), 1)
-    placed: dict[tuple[nn.Module, bool], list[tuple[slice, Change]]] = {}
+    placed: dict[tuple[nn.Module, bool], list[tuple[int, slice, Step]]] = {}
+    added: dict[Change, Tensor] = {}
 
-    def place(change: Change, prompts: slice) -> None:
-        placed.setdefault(_place(anatomy, change), []).append((prompts, change))
+    def put(at: tuple[nn.Module, bool], rank: int, prompts: slice, step: Step) -> None:
+        placed.setdefault(at, []).append((rank, prompts, step))
+
+    def place(change: Change, prompts: slice, taken_up: dict[Change, Tensor] | None) -> None:
+        step: Step = change.apply
+        if change.feature is not None:
+            seen: dict[Site, Seen] = {}
+            for site, layer in change.feature.before:
+                look = partial(_look, change.rows, seen, site)
+                put(_seen_at(anatomy, change.feature, site, layer), _turn(change), prompts, look)
+            step = partial(change.apply, seen=seen, added=taken_up)
+        put(_place(anatomy, change), change.rank, prompts, step)
         beside = _beside(anatomy, change)
         if beside is not None:
             module, rest = beside
-            placed.setdefault((module, False), []).append((prompts, rest))
+            put((module, False), 0, prompts, rest.apply)
 
     for change in changes:
-        place(change, slice(None))
+        place(change, slice(None), added)
     for index, job in enumerate(jobs):
         for change in job:
-            place(change, slice(index, index + 1))
+            place(change, slice(index, index + 1), None)
     handles = []
     try:
         for (module, before), found in placed.items():
-            alter = _alter(found, start, batch)
+            found.sort(key=lambda one: one[0])
+            alter = _alter([(prompts, step) for _, prompts, step in found], start, batch)
             if before:
                 hook: Any = _before(alter)
                 handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
             else:
                 handle = module.register_forward_hook(_after(alter), prepend=True, with_kwargs=True)
             handles.append(handle)
-        yield
+        yield added
     finally:
         for handle in handles:
             handle.remove()
@@ -284,7 +340,7 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     parts = anatomy.layers[layer]
     if site == "heads" and parts.heads_norm is not None:
         return parts.heads_norm
-    names = {"heads": "attention_out", "neurons": "down"}
+    names = {"heads": "attention_out", "neurons": "down", "mlp_input": "mlp_input_module"}
     found: nn.Module | None = getattr(parts, names.get(site, site))
     return found
 
@@ -297,7 +353,7 @@ def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None
     if change.site != "mlp_write":
         return None
     module = anatomy.layers[change.layer].mlp_parallel
-    if module is None or change.added is not None:
+    if module is None or change.added is not None or change.feature is not None:
         return None
     factor = 0.0 if change.factor is None else change.factor
     return module, replace(change, values=None, factor=factor)
@@ -307,16 +363,55 @@ def _place(anatomy: Anatomy, change: Change) -> tuple[nn.Module, bool]:
     """Return the module, and whether its input is changed rather than its output."""
     if change.frozen is not None:
         return change.frozen.module, False
-    module = site_of(anatomy, change.site, change.layer)
+    return _at(anatomy, change.site, change.layer)
+
+
+def _at(anatomy: Anatomy, site: Site, layer: int) -> tuple[nn.Module, bool]:
+    module = site_of(anatomy, site, layer)
     assert module is not None
-    last = change.site == "stream" and change.layer == len(anatomy.layers)
-    return module, change.site in ("heads", "neurons") or (change.site == "stream" and not last)
+    last = site == "stream" and layer == len(anatomy.layers)
+    return module, site in ENTERING or (site == "stream" and not last)
 
 
+def _seen_at(
+    anatomy: Anatomy, feature: FeatureChange, site: Site, layer: int
+) -> tuple[nn.Module, bool]:
+    """Return where a tensor is seen that a feature's change depends on, as `_place`."""
+    if site != "norm":
+        return _at(anatomy, site, layer)
+    norm = feature.reads.norm or feature.writes.norm
+    assert norm is not None
+    return norm.module, False
+
+
+def _turn(change: Change) -> int:
+    """Return the turn of who sees what a feature's change reads."""
+    assert change.feature is not None
+    return WRITE if change.feature.reads.place.kind == "attn_out" else LATER
+
+
+def _look(
+    rows: range, seen: dict[Site, Seen], site: Site, tensor: Tensor, start: int, inputs: Any = None
+) -> Tensor:
+    """Keep the rows of a tensor that a change needs, and return the tensor as it is."""
+    first, last = max(rows.start - start, 0), min(rows.stop - start, tensor.shape[-2])
+    if first < last:
+        # Copies: the model may add to its tensors in place.
+        some, before = (
+            None if one is None else one[..., first:last, :].reshape(-1, one.shape[-1]).clone()
+            for one in (tensor, inputs)
+        )
+        assert some is not None
+        seen[site] = Seen(some, before)
+    return tensor
+
+
+ENTERING: tuple[Site, ...] = ("heads", "neurons", "mlp_input")
+"""Sites that are the input of their module."""
 Alter = Callable[[Tensor, "Tensor | None"], Tensor]
 
 
-def _alter(found: Sequence[tuple[slice, Change]], start: int, batch: int) -> Alter:
+def _alter(found: Sequence[tuple[slice, Step]], start: int, batch: int) -> Alter:
     def alter(tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
         def by_prompt(one: Tensor) -> Tensor:
             if batch == 1 and one.dim() == 3:
@@ -325,13 +420,17 @@ def _alter(found: Sequence[tuple[slice, Change]], start: int, batch: int) -> Alt
 
         altered = by_prompt(tensor)
         given = None if inputs is None else by_prompt(inputs)
-        alone = [change for prompts, change in found if prompts == slice(None)]
-        for change in alone:
-            altered = change.apply(altered, start, given)
-        if len(alone) < len(found):
-            altered = altered.clone()
-        for prompts, change in found[len(alone) :]:
-            altered[prompts] = change.apply(altered[prompts], start)
+        for prompts, step in found:
+            if prompts == slice(None):
+                altered = step(altered, start, given)
+                continue
+            own = altered[prompts]
+            changed = step(own, start, None if given is None else given[prompts])
+            if changed is own:
+                continue
+            if altered.data_ptr() == tensor.data_ptr():
+                altered = altered.clone()
+            altered[prompts] = changed
         return altered.reshape(tensor.shape)
 
     return alter

@@ -100,7 +100,7 @@ def lens_not_in_the_key(monkeypatch):
     monkeypatch.setattr(
         edited.EditedRecorder,
         "_before",
-        lambda self, edits, other, lens: before(self, edits, other, self._lens),
+        lambda self, edits, other, lens: before(self, edits, other, self._learned),
     )
 
 

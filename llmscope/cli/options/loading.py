@@ -20,6 +20,7 @@ class Loader:
 
     Attributes:
         translator: the learned lens of edits; None: the Jacobian lens that comes with it.
+        features: the dictionaries of edits along features; empty: those that come with it.
     """
 
     model: str | None
@@ -32,6 +33,7 @@ class Loader:
     unverified: bool = False
     reward: str | None = None
     translator: str | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -47,7 +49,7 @@ class Loader:
     def other(self, model: str) -> Loader:
         """Return a loader for another model with the same options.
 
-        Adapters, the reward model, the learned lens, and the trust in remote code and pickled
+        Adapters, the reward model, what was learned of it, and the trust in remote code and pickled
         weights belong to this model: the user did not give them for the other.
         """
         from llmscope.models.spec import DEFAULT
@@ -60,6 +62,7 @@ class Loader:
             adapters=(),
             reward=None,
             translator=None,
+            features=(),
             trust_remote_code=False,
             allow_pickle=False,
         )
@@ -68,7 +71,8 @@ class Loader:
         """Load the model. Imports torch.
 
         Raises:
-            ScopeError: the model cannot be loaded, or its lens cannot be read or does not fit.
+            ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, or a
+                dictionary cannot be read.
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
@@ -82,7 +86,7 @@ class Loader:
 
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
-        return self._with_lens(
+        return self._with_learned(
             load(
                 self.model,
                 device=self.device,
@@ -98,11 +102,12 @@ class Loader:
             progress,
         )
 
-    def _with_lens(self, scope: Scope, progress: Progress | None) -> Scope:
-        """Return a scope with the learned lens of its edits.
+    def _with_learned(self, scope: Scope, progress: Progress | None) -> Scope:
+        """Return a scope with the learned lens and the dictionaries of its edits.
 
         Raises:
-            ScopeError: the lens cannot be read, or does not fit the model.
+            ScopeError: the lens cannot be read, or does not fit the model; or a dictionary cannot
+                be read.
         """
         if self.translator is not None:
             from llmscope.learned.catalog import lens_for
@@ -111,4 +116,9 @@ class Loader:
             if isinstance(found, str):
                 raise ScopeError(found, "another --translator, or none")
         scope.translator = self.translator
+        if self.features:
+            from llmscope.dictionaries.catalog import headers_of
+
+            headers_of(self.features, scope.subject, progress)
+        scope.features = self.features
         return scope

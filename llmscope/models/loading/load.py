@@ -218,7 +218,7 @@ def with_adapter(
 
 def _upon(base: LoadedModel, **changes: Any) -> LoadedModel:
     """Return a copy of the base with changes, whose origin is the base and without variants."""
-    return replace(base, adapted=Variants(), origin=base, translator=None, **changes)
+    return replace(base, adapted=Variants(), origin=base, translator=None, features=(), **changes)
 
 
 def _model(

@@ -29,12 +29,12 @@ from llmscope.record.analysis.logit_direction import (
     input_contributions,
 )
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Site
 from llmscope.record.derive.comparison import BOUND as HEADS_BOUND
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.tensors import activations, head_outputs
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import UnknownNorm, bound, exact
+from llmscope.record.sites import Site
 
 BOUND = 1e-4
 """Largest error of the parts' sum in float32, relative to the larger of the logit and its largest

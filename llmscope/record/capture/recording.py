@@ -20,7 +20,8 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
-from llmscope.record.change_hooks import Change, Site
+from llmscope.record.change_hooks import Change
+from llmscope.record.sites import Site
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
@@ -275,6 +276,9 @@ class Recording:
             kept = {name: self.rows(name, layer, some) for name in names}
             kept["visible_from"] = self.visible_from(layer, some)
             entry = self.parts[-1][0].layers[layer].entry
+            if any(segment.layers[layer].entry is not entry for segment, _ in self.parts):
+                # An edit changes the MLP's input of some rows: those keep it.
+                kept["kept_entry"], entry = self.rows("mlp_input_module", layer, some), None
             joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
         found: LayerRows = joined[layer]
         return found
@@ -284,9 +288,9 @@ class Recording:
 
         `[row, column]`
         """
-        for change in self.changes:
+        for change in sorted(self.changes, key=lambda one: one.rank):
             if (change.site, change.layer) == (site, layer):
-                tensor = change.apply(tensor, rows.start)
+                tensor = change.derived.apply(tensor, rows.start)
         return tensor
 
     def final_rows(self, start: int, stop: int) -> Tensor:

@@ -15,7 +15,8 @@ from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Site, attached
+from llmscope.record.change_hooks import attached
+from llmscope.record.sites import Site
 
 OWN = "own logits"
 """The memo key for the model's own logits after the token viewed last."""

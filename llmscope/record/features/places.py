@@ -92,7 +92,8 @@ def _middle(recording: Recording, layer: int, rows: range) -> Tensor:
 
 def entry_of(recording: Recording, layer: int) -> MlpInput | None:
     """Return how a layer's MLP input is derived; None if it is kept as it is."""
-    return recording.parts[-1][0].layers[layer].entry
+    unedited = recording.base or recording  # an edit may change what the MLP reads
+    return unedited.parts[-1][0].layers[layer].entry
 
 
 def _mlp_input(recording: Recording, layer: int, rows: range, *, normed: bool) -> Tensor:

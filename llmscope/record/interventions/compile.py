@@ -14,8 +14,10 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import inputs_of
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Change, OwnFunction, Site, Swap, site_of
+from llmscope.record.change_hooks import Change, OwnFunction, Swap, site_of
 from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.interventions.feature_edits import places_changed
+from llmscope.record.sites import Site
 
 WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 SITES: dict[str, tuple[Site, ...]] = {
@@ -40,6 +42,7 @@ class EditContext:
         steering: returns the vector of an edit that steers. [width]
         swapping: returns the swap of an edit that swaps two tokens.
         frozen: returns the change that freezes the scale of an edit's norm.
+        featured: returns the change of an edit's feature.
         verdicts: how far to trust a capability in a layer.
     """
 
@@ -48,6 +51,7 @@ class EditContext:
     steering: Callable[[Edit], Tensor]
     swapping: Callable[[Edit], Swap]
     frozen: Callable[[Edit, range], Change]
+    featured: Callable[[Edit, range], Change]
     verdicts: Callable[[str, int], Verdict]
 
 
@@ -78,7 +82,7 @@ def placed(edit: Edit, recording: Recording) -> Edit:
     if edit.layer is None:
         return edit
     layer = _index(edit.layer, len(layers), "layer")
-    if edit.index is None:
+    if edit.index is None or edit.part == "feature":
         return replace(edit, layer=layer)
     counts = {"head": recording.subject.anatomy.heads, "neuron": 0}
     down = layers[layer].down
@@ -104,6 +108,12 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     edit = placed(edit, base)
     if edit.part == "norm":
         return [grounds.frozen(edit, rows)]
+    if edit.part == "feature":
+        change = grounds.featured(edit, rows)
+        assert change.feature is not None
+        for capability, layer in places_changed(change.feature.dictionary.header):
+            _check(grounds.verdicts(capability, layer), layer)
+        return [change]
     if edit.part == "stream":
         streams = base.final_rows(0, 1).shape[-1] // base.subject.anatomy.width
         if streams > 1:
@@ -138,9 +148,13 @@ def _trusted(edit: Edit, grounds: EditContext) -> None:
 
         identity = "activations" if edit.part == "neuron" else "patterns"
         verdict = verdict.worst(rows_verdict(derived, identity, edit.layer))
+    _check(verdict, edit.layer)
+
+
+def _check(verdict: Verdict, layer: int) -> None:
     if verdict.status == "refused":
         raise ScopeError(
-            f"layer {edit.layer} cannot be trusted here: {verdict.reason}", "another layer or part"
+            f"layer {layer} cannot be trusted here: {verdict.reason}", "another layer or part"
         )
 
 

@@ -7,16 +7,18 @@ are kept only with it: the unedited one never sees them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from llmscope.edits import EVERYWHERE, Edit, Vector
+from llmscope.dictionaries.dictionary import Dictionary
+from llmscope.edits import EVERYWHERE, Edit, FeatureName, Vector
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.hooks import Cancelled
@@ -28,6 +30,7 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
 from llmscope.record.interventions.compile import EditContext, anchored, changes_of
+from llmscope.record.interventions.feature_edits import dictionary_of, feature_edit
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
@@ -35,6 +38,7 @@ from llmscope.record.norms import bound
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
+    from llmscope.record.features.active import Applied
 
 ANY_LENGTH = 1 << 40
 """More rows than any pass has."""
@@ -45,18 +49,30 @@ KEPT = 8
 class EditedRecorder:
     """Records edited passes of one model, each on top of an unedited recording.
 
+    Args:
+        recorder: records unedited passes.
+        verdicts: how far to trust a capability in a layer.
+        apply: returns how a dictionary of features is applied to a recording; raises ValueError if
+            it cannot be.
+
     Attributes:
         ran: how many tokens of prompts B have been run so far.
     """
 
-    def __init__(self, recorder: Recorder, verdicts: Verdicts) -> None:
+    def __init__(
+        self,
+        recorder: Recorder,
+        verdicts: Verdicts,
+        apply: Callable[[Dictionary, Recording], Applied],
+    ) -> None:
         self._recorder = recorder
         self._subject = recorder.subject
         self._verdicts = verdicts
+        self._apply = apply
         self._forms = Forms(self._subject.anatomy)
         self._latest: Recording | None = None
         self._from: tuple[int, ...] | None = None
-        self._lens: LearnedLens | None = None
+        self._learned: tuple[LearnedLens | Dictionary | None, ...] = ()
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
         self._changed: dict[object, Recording] = {}
@@ -90,8 +106,8 @@ class EditedRecorder:
             other = None
         # A tensor or function of the caller's own may have changed since.
         own = any(edit.own is not None for edit in edits)
-        lens = self._lens_of(edits)
-        before = None if fresh or own else self._before(edits, other, lens)
+        learned = self._learned_of(edits)
+        before = None if fresh or own else self._before(edits, other, learned)
         if before is not None and before.base is base:
             return before
         with self._recorder.taps.interruptible(cancelled):
@@ -100,11 +116,11 @@ class EditedRecorder:
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
             made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
-            changes = tuple(change.made for change in changes)
+            changes = tuple(change.made for change in made.changes)
             made = replace(made, edits=edits, changes=changes, base=base, fresh=base.fresh)
             drop_logits(self._latest)
         self._latest, self._from = made, None if other is None else other.ids
-        self._lens = lens
+        self._learned = learned
         return made
 
     def changed(
@@ -167,8 +183,8 @@ class EditedRecorder:
             if edit.where != EVERYWHERE or edit.action in ("mean", "patch", "freeze"):
                 raise ScopeError(
                     f"{edit}: it depends on the prompt",
-                    "record(prompt, edits=[…]); or zero, scale, steer, swap or your own, of all "
-                    "tokens",
+                    "record(prompt, edits=[…]); or zero, scale, set, steer, swap or your own, of "
+                    "all tokens",
                 )
         base = self._recorder.run([probe(self._subject).ids], record=True)
         changes = changes_of(edits, self._grounds(base, None, fresh=True))
@@ -185,24 +201,36 @@ class EditedRecorder:
         self._changed.clear()
 
     def _before(
-        self, edits: tuple[Edit, ...], other: Prompt | None, lens: LearnedLens | None
+        self,
+        edits: tuple[Edit, ...],
+        other: Prompt | None,
+        learned: tuple[LearnedLens | Dictionary | None, ...],
     ) -> Recording | None:
-        """Return the latest edited pass, if it has the same edits, prompt B and learned lens."""
+        """Return the latest edited pass, if it has the same edits, prompt B, lens, dictionaries."""
         latest, ids = self._latest, None if other is None else other.ids
-        same = self._from == ids and self._lens is lens
+        pairs = zip(self._learned, learned, strict=False)
+        same = len(self._learned) == len(learned) and all(one is two for one, two in pairs)
+        same = same and self._from == ids
         return latest if latest and latest.edits == edits and same else None
 
-    def _lens_of(self, edits: Sequence[Edit]) -> LearnedLens | None:
-        """Return the learned lens that edits use; None if none does, or if it cannot be had.
+    def _learned_of(self, edits: Sequence[Edit]) -> tuple[LearnedLens | Dictionary | None, ...]:
+        """Return the learned lens and the dictionaries that edits use; None for one not to be had.
 
         Compiling the edits then reports why, with the edit.
         """
-        if not any(edit.uses_lens for edit in edits):
-            return None
-        try:
-            return lens_of(self._subject)
-        except ScopeError:
-            return None
+        found: list[LearnedLens | Dictionary | None] = []
+        for edit in edits:
+            if not edit.uses_lens and edit.feature is None:
+                continue
+            try:
+                found.append(
+                    lens_of(self._subject)
+                    if edit.feature is None
+                    else dictionary_of(self._subject, edit.feature)
+                )
+            except ScopeError:
+                found.append(None)
+        return tuple(found)
 
     def _extend(
         self,
@@ -223,6 +251,7 @@ class EditedRecorder:
         if before is not None and shared > start:
             below, start = before, shared
         if start == len(base):
+            changes = _with_added(changes, {}, below, start)
             return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
         # NaN reaches earlier tokens as well, through weights of 0: an edit may repair them all.
         if fresh or base.past is None or first_unfinite(base) is not None:
@@ -261,7 +290,7 @@ class EditedRecorder:
             stack.callback(recorder.taps.drop)
             if depth:
                 stack.enter_context(self.standing(depth, stream[None]))
-            stack.enter_context(attached(self._subject.anatomy, changes, start=start))
+            added = stack.enter_context(attached(self._subject.anatomy, changes, start=start))
             stack.enter_context(self._entries_kept(changes))
             ids = base.prompt.ids[start:]
             logits = recorder.forward(ids, cache, cancelled, next_look, going_on=start > 0)
@@ -286,7 +315,7 @@ class EditedRecorder:
             ran=len(rows),
             reused=start,
             earlier=earlier_logits(below, start) if start else None,
-            changes=changes,
+            changes=_with_added(changes, added, below, start),
             depth=depth,
         )
         keep_logits(recording, logits)
@@ -294,11 +323,12 @@ class EditedRecorder:
 
     @contextmanager
     def _entries_kept(self, changes: Sequence[Change]) -> Iterator[None]:
-        """Keep the MLP input of layers with a frozen norm, where it cannot be derived."""
+        """Keep the MLP input of layers where an edit changes it, so that it cannot be derived."""
         taps = [
             self._recorder.taps.layers[change.layer]
             for change in changes
-            if change.frozen is not None and change.layer < len(self._recorder.taps.layers)
+            if (change.frozen is not None or change.site == "mlp_input")
+            and change.layer < len(self._recorder.taps.layers)
         ]
         entries = [tap.entry for tap in taps]
         try:
@@ -359,6 +389,7 @@ class EditedRecorder:
             steering=self._steering,
             swapping=self._swapping,
             frozen=lambda edit, rows: frozen(base, edit, rows),
+            featured=lambda edit, rows: feature_edit(edit, base, rows, self._apply),
             verdicts=self._verdicts,
         )
 
@@ -406,8 +437,12 @@ class EditedRecorder:
 
     def _vector(self, vector: Vector, at: int) -> Tensor:
         """Return a vector for the stream after `at` layers, cached unless it is from a file."""
-        lens = lens_of(self._subject) if vector.kind == "jlens" else None
-        key = (vector, at if vector.kind in ("prompts", "jlens") else None, lens)
+        learned: LearnedLens | Dictionary | None = None
+        if vector.kind == "jlens":
+            learned = lens_of(self._subject)
+        elif vector.kind == "feature":
+            learned = dictionary_of(self._subject, FeatureName.parse(vector.text))
+        key = (vector, at if vector.kind in ("prompts", "jlens") else None, learned)
         if key not in self._vectors or vector.kind == "file":
             _make_room(self._vectors)
             self._vectors[key] = vector_of(self._subject, vector, at, self._record_text)
@@ -439,11 +474,39 @@ def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> in
     for old, new in zip(before.changes, changes, strict=True):
         if old.added is not None and new.added is not None and not old.added.equal(new.added):
             return 0  # the vector's file was rewritten
+        if new.feature is not None and not new.feature.same(old.feature):
+            return 0  # centred or not, as the tokens decide
         if old.rows.start != new.rows.start:
             length = min(length, old.rows.start, new.rows.start)
         elif old.rows.stop != new.rows.stop:
             length = min(length, old.rows.stop, new.rows.stop)
     return length
+
+
+def _with_added(
+    changes: Sequence[Change], added: Mapping[Change, Tensor], below: Recording, start: int
+) -> tuple[Change, ...]:
+    """Return changes with what their features added in all rows: run, or reused from below.
+
+    Args:
+        changes: the changes.
+        added: what was added in the rows that ran.
+        below: the recording of the rows before `start`.
+        start: the first row that ran.
+    """
+    found: list[Change] = []
+    for at, change in enumerate(changes):
+        if change.feature is not None:
+            rows = change.rows
+            reused = min(start, rows.stop) - rows.start
+            pieces = [added[change]] if change in added else []
+            if reused > 0:
+                earlier = below.changes[at].recorded
+                assert earlier is not None
+                pieces = [earlier[:reused], *pieces]
+            change = replace(change, recorded=torch.cat(pieces))
+        found.append(change)
+    return tuple(found)
 
 
 def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | None:

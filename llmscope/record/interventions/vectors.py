@@ -1,4 +1,4 @@
-"""Steering vectors: from a file, of a token, or the difference of two prompts; and swaps.
+"""Steering vectors: from a file, of a token or feature, or of two prompts; and swaps.
 
 The direction of a token in a learned lens is Mᵀ u: M the linear part of the lens's map of a stream,
 u the token's row of the unembedding. Up to the final norm, the lens then reads the stream h as the
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from llmscope.edits import Vector
+from llmscope.edits import FeatureName, Vector
 from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import NO_READOUT
@@ -23,6 +23,7 @@ from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Swap
+from llmscope.record.interventions.feature_edits import direction_of
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -46,13 +47,15 @@ def vector_of(
         record: records a text.
 
     Raises:
-        ScopeError: the file, token or prompt does not exist, or it does not fit the model; or
-            there is no learned lens that reads the stream.
+        ScopeError: the file, token, feature or prompt does not exist, or it does not fit the
+            model; or there is no learned lens that reads the stream.
     """
     if vector.kind == "file":
         return _from_file(subject, vector)
     if vector.kind == "token":
         return _of_token(subject, vector.text)
+    if vector.kind == "feature":
+        return direction_of(subject, FeatureName.parse(vector.text))
     if vector.kind == "jlens":
         return _of_lens(subject, vector.text, at)
     ends = []

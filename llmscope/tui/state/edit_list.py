@@ -12,7 +12,7 @@ from typing import Self
 
 from llmscope.edits import Edit
 
-STEPS = {"scale": 0.1, "steer": 0.5}
+STEPS = {"scale": 0.1, "steer": 0.5, "set": 0.5}
 """Step of a key press for a strength from 1 to 10; ten times that from 10 on, and so on."""
 MOST = 1e300
 """The largest strength that keys can reach."""
@@ -41,7 +41,7 @@ class ListedEdit:
         step, size = STEPS.get(edit.action, 1.0), abs(edit.factor)
         if not size:
             return cls(edit, stride=step)
-        of_its_own = size if edit.action == "steer" else min(1.0, 10 * size)
+        of_its_own = size if edit.action in ("steer", "set") else min(1.0, 10 * size)
         return cls(edit, stride=step * _class(of_its_own))
 
     def turned(self, by: int) -> ListedEdit:

@@ -17,6 +17,7 @@ from llmscope.record.capture.restored_buffers import RestoredBuffers
 from llmscope.record.change_hooks import Change
 from llmscope.record.derive.tensors import logits_after, pattern
 from llmscope.record.derive.verify import verify
+from llmscope.record.features.active import applied
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.scope import Scope
 from tests.families import FAMILIES, GROUPED, small_model
@@ -143,13 +144,13 @@ def test_what_is_kept_on_one_side_is_reused_there(family):
 @pytest.mark.parametrize("family", ["phi3", slow("llama")])
 def test_edited_passes_and_prompt_b_across_the_border(family):
     recorder, verdicts = examined(family)
-    edited = EditedRecorder(recorder, verdicts)
+    edited = EditedRecorder(recorder, verdicts, applied)
     edits = [parse("zero mlp 1")]
     for length in (BORDER - 1, BORDER, BORDER + 1, BORDER + 2, BORDER):
         base = recorder.record(prompt_of(IDS[:length]))
         found = edited.record(base, edits)
         alone, known = examined(family)
-        whole = EditedRecorder(alone, known).record(
+        whole = EditedRecorder(alone, known, applied).record(
             alone.record(prompt_of(IDS[:length]), fresh=True), edits, fresh=True
         )
         near(found.logits, whole.logits)
@@ -160,7 +161,7 @@ def test_edited_passes_and_prompt_b_across_the_border(family):
 @pytest.mark.parametrize("family", DEPENDENT)
 def test_a_sweep_that_ends_before_the_border_is_of_the_whole_prompt(family):
     recorder, verdicts = examined(family)
-    edited = EditedRecorder(recorder, verdicts)
+    edited = EditedRecorder(recorder, verdicts, applied)
     recording = recorder.record(prompt_of(IDS[: BORDER + 6]))
     run = Passes(recorder, edited, verdicts=verdicts)
     place = BORDER - 4

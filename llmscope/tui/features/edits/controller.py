@@ -121,7 +121,7 @@ def turn(host: Host, by: int) -> None:
     if one is None:
         host.tell(_no_edit(host), "warning")
     elif not one.edit.turnable:
-        host.tell(f"{one.edit} has no strength: scale and steer have one", "warning")
+        host.tell(f"{one.edit} has no strength: scale, set and steer have one", "warning")
     else:
         host.look_at(host.state.turned_edit(by), patiently=True)
 

@@ -1,0 +1,187 @@
+"""Changes along a feature of a dictionary, computed from the tensor that it reads in the same pass.
+
+    new = old + (f' - f) · row        f = encode(x), f' = 0, factor · f, or a number
+
+`row` is the feature's decoder row. What the dictionary does not reconstruct stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.dictionaries.dictionary import Dictionary
+from llmscope.dictionaries.place import Place
+from llmscope.errors import ScopeError
+from llmscope.record.norms import NormParts
+from llmscope.record.sites import Site
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A tensor that passed a site, of the rows of a change.
+
+    Attributes:
+        rows: [row, column]
+        inputs: for a norm's output, the norm's inputs. [row, width]
+    """
+
+    rows: Tensor
+    inputs: Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LiveNorm:
+    """The norm before an MLP, as `ln2.hook_normalized` of TransformerLens needs it.
+
+    Attributes:
+        module: the norm.
+        parts: its gain, its bias, and whether it subtracts the mean.
+    """
+
+    module: nn.Module
+    parts: NormParts
+
+    def normed(self, seen: Seen, entry: Tensor) -> Tensor:
+        """Return the norm's output before gain and bias, in float32. [row, width]
+
+        Args:
+            seen: what passed the norm.
+            entry: what the MLP reads, which earlier edits may have changed since.
+        """
+        assert seen.inputs is not None
+        inputs, outputs = exact(seen.inputs), exact(seen.rows)
+        gain, bias = self.parts.gain.to(inputs), self.parts.bias.to(inputs)
+        own = inputs - inputs.mean(-1, keepdim=True) if self.parts.centred else inputs
+        before = gain * own
+        scale = ((outputs - bias) * before).sum(-1) / before.square().sum(-1)
+        edited = (exact(entry) - outputs) / torch.where(gain == 0, torch.inf, gain)
+        return (scale[:, None] * own + edited).float()
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """Convert to float64 where the device has it, else to float32."""
+    return tensor.float() if tensor.device.type == "mps" else tensor.double()
+
+
+@dataclass(frozen=True, eq=False)
+class LivePlace:
+    """A tensor that dictionaries read or predict, in a running pass.
+
+    Attributes:
+        place: which tensor.
+        sites: what has to be seen of it, in the order of the pass; it is changed at the last.
+        columns: the columns of the last site that belong to it.
+        scale: the factor of a write before it is added to the stream.
+        norm: the norm of `mlp_normed`; None for other places.
+    """
+
+    place: Place
+    sites: tuple[tuple[Site, int], ...]
+    columns: slice = field(default_factory=lambda: slice(None))
+    scale: float = 1.0
+    norm: LiveNorm | None = None
+
+    def value(self, seen: Mapping[Site, Seen], last: Tensor) -> Tensor:
+        """Return the tensor. [row, column]
+
+        Args:
+            seen: what passed the sites before the last.
+            last: what is at the last site, in the columns of the place. [row, column]
+        """
+        if self.norm is not None:
+            return self.norm.normed(seen["norm"], last)
+        scaled = last if self.scale == 1.0 else last * self.scale
+        return seen["stream"].rows + scaled if self.place.kind == "resid_mid" else scaled
+
+    def back(self, change: Tensor) -> Tensor:
+        """Return the change of the last site that changes the tensor so. [row, column]"""
+        if self.norm is not None:
+            return change * self.norm.parts.gain.to(change)
+        return change if self.scale == 1.0 else change / self.scale
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureChange:
+    """A change of a feature's activation, and with it of the tensor that its dictionary predicts.
+
+    Exactly one of factor and value is set.
+
+    Attributes:
+        dictionary: with its weights on the model's device.
+        feature: the index of the feature.
+        reads, writes: the tensor that the dictionary reads, and the one that it predicts.
+        centred: whether the mean over the width is subtracted from what it reads.
+        factor: multiplies the activation.
+        value: replaces the activation.
+    """
+
+    dictionary: Dictionary
+    feature: int
+    reads: LivePlace
+    writes: LivePlace
+    centred: bool
+    factor: float | None = None
+    value: float | None = None
+
+    @property
+    def before(self) -> tuple[tuple[Site, int], ...]:
+        """The sites whose tensors have to be seen before one is changed."""
+        if self.in_place:
+            return self.writes.sites[:-1]
+        return tuple(dict.fromkeys((*self.reads.sites, *self.writes.sites[:-1])))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether the dictionary predicts the tensor that it reads."""
+        return self.reads.place == self.writes.place
+
+    def same(self, other: FeatureChange | None) -> bool:
+        """Return whether another change applies the same dictionary in the same way."""
+        return (
+            other is not None
+            and self.dictionary is other.dictionary
+            and self.centred == other.centred
+        )
+
+    def _moved(self, active: Tensor) -> Tensor:
+        """Return the change of an activation."""
+        if self.factor is not None:
+            return self.factor * active - active
+        assert self.value is not None
+        return self.value - active
+
+    def added(self, seen: Mapping[Site, Seen], here: Tensor) -> Tensor:
+        """Return what is added at the site that is changed, in float32. [row, column]
+
+        Args:
+            seen: what passed the sites of `before`.
+            here: what is in its place. [row, column]
+
+        Raises:
+            ScopeError: the tensor that the dictionary reads did not pass before.
+        """
+        reads = self.reads
+        try:
+            last = here if self.in_place else seen[reads.sites[-1][0]].rows[:, reads.columns]
+            given = reads.value(seen, last)
+        except KeyError:
+            raise ScopeError(
+                f"the {reads.place.title} is not computed before the {self.writes.place.title}",
+                "another dictionary",
+            ) from None
+        if len(given) != len(here):
+            raise ScopeError(
+                f"the {reads.place.title} has other rows than the {self.writes.place.title}",
+                "another dictionary",
+            )
+        inputs = given.float().to(self.dictionary.decoder.device)
+        if self.centred:
+            inputs = inputs - inputs.mean(-1, keepdim=True)
+        ids = [self.feature]
+        active = self.dictionary.activations(inputs, ids).float()  # [row, 1]
+        moved = self.dictionary.written(ids, self._moved(active), inputs).float()
+        return self.writes.back(moved.to(here.device))

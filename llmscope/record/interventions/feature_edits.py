@@ -1,0 +1,290 @@
+"""Edits along features: the dictionary that an edit means, and the change that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.dictionaries.catalog import Given, header_of, headers_of, known_dictionaries, loaded
+from llmscope.dictionaries.dictionary import Dictionary, Header
+from llmscope.dictionaries.place import STREAMS, WRITES, Kind, Place
+from llmscope.dictionaries.reader import FORMS
+from llmscope.edits import Edit, FeatureName
+from llmscope.errors import ScopeError
+from llmscope.models.anatomy import Layer, inputs_of
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.capture.mlp_input import MlpInput
+from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import Change
+from llmscope.record.feature_change import FeatureChange, LiveNorm, LivePlace
+from llmscope.record.norms import UnknownNorm, take_apart
+from llmscope.record.sites import Site
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.record.features.active import Applied
+
+CHOICE = "--features, or scope.features in Python"
+LISTED = 8
+"""Most layers or places that an error lists."""
+ORDER: tuple[Kind, ...] = (
+    *("resid_pre", "z", "attn_out", "resid_mid"),
+    *("mlp_normed", "mlp_in", "mlp_act", "mlp_out"),
+)
+"""The tensors of a layer in the order in which most models compute them."""
+MLP_INPUTS: tuple[Kind, ...] = ("mlp_in", "mlp_normed")
+CAPABILITIES: dict[Kind, str] = {
+    "z": "heads",
+    "mlp_act": "activations",
+    "attn_out": "writes",
+    "mlp_out": "writes",
+    "resid_mid": "writes",
+}
+"""The capability whose identity must hold for a change at a place; other places need none."""
+
+
+def given_features(subject: LoadedModel) -> tuple[Given, ...]:
+    """Return the dictionaries of a model's edits: its own, its origin's, or the known ones."""
+    base = subject.origin or subject
+    return subject.features or base.features or known_dictionaries(base)
+
+
+def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
+    """Return the dictionary that a feature's name means, on the model's device.
+
+    Raises:
+        ScopeError: there is none or more than one, it has no such feature, or it cannot be read.
+    """
+    given = given_features(subject)
+    if not given:  # an edit fetches nothing
+        raise ScopeError(
+            f"no dictionary of features comes with {display_text(subject.name)}",
+            f"{CHOICE}: {FORMS}",
+        )
+    layers = len(subject.anatomy.layers)
+    if not -layers <= name.layer < layers:
+        raise ScopeError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
+    layer = name.layer % layers
+    known = headers_of(given, subject.origin or subject)
+    there = [one for one in known if header_of(one).reads.layer == layer]
+    if not there:
+        others = sorted({header_of(one).reads.layer for one in known})
+        raise ScopeError(
+            f"there is no dictionary at layer {layer}", f"layer {_listed(others)}; or {CHOICE}"
+        )
+    found = [one for one in there if not name.place or _at(name, header_of(one).reads)]
+    found = found or [one for one in there if _at(name, header_of(one).writes)]
+    if not found:
+        raise ScopeError(
+            f"there is no dictionary for {layer}.{name.place}",
+            _named(map(header_of, there), name.feature),
+        )
+    if len(found) > 1:
+        names = {str(header_of(one).reads) for one in found}
+        hint = "one of them with " + CHOICE
+        if len(names) == len(found):
+            hint = _named(map(header_of, found), name.feature)
+        raise ScopeError(f"there are {len(found)} dictionaries at layer {layer}", hint)
+    dictionary = loaded(found[0], subject)
+    count = dictionary.header.features
+    if name.feature >= count:
+        raise ScopeError(
+            f"there is no feature {name.feature} in the dictionary at layer {layer}: it has "
+            f"{count}",
+            f"0 to {count - 1}",
+        )
+    return dictionary
+
+
+def _at(name: FeatureName, place: Place) -> bool:
+    return name.kind == place.kind and name.head in (None, place.head)
+
+
+def _listed(names: Sequence[object]) -> str:
+    shown = [str(name) for name in names[:LISTED]]
+    return ", ".join([*shown, "…"] if len(names) > LISTED else shown)
+
+
+def _named(headers: Iterable[Header], feature: int) -> str:
+    return _listed([f"{header.reads}/{feature}" for header in headers])
+
+
+def direction_of(subject: LoadedModel, name: FeatureName) -> Tensor:
+    """Return the decoder row of a feature, as a direction of the stream. [width], float32
+
+    Raises:
+        ScopeError: there is no such feature, or its row is no direction of the stream.
+    """
+    dictionary = dictionary_of(subject, name)
+    header, width = dictionary.header, subject.anatomy.width
+    if header.writes.kind not in (*STREAMS, *WRITES):
+        raise ScopeError(
+            f"the rows of a dictionary for the {header.writes.title} are no directions of the "
+            "stream",
+            "a dictionary for a stream, or for what attention or MLP writes",
+        )
+    if header.out_width != width:
+        raise ScopeError(
+            f"the dictionary is for a width of {header.out_width}, and the stream has {width}",
+            "a dictionary of this model",
+        )
+    with torch.no_grad():
+        row = dictionary.rows(torch.tensor([name.feature], device=dictionary.decoder.device))[0]
+    return row.float().to(subject.device)
+
+
+def feature_edit(
+    edit: Edit, base: Recording, rows: range, apply: Callable[[Dictionary, Recording], Applied]
+) -> Change:
+    """Return the change that an edit of a feature makes.
+
+    Args:
+        edit: zero, scale or set.
+        base: the unedited recording.
+        rows: the tokens.
+        apply: returns how a dictionary is applied to a recording; raises ValueError if it cannot.
+
+    Raises:
+        ScopeError: there is no such feature, or it cannot be changed in this model.
+    """
+    assert edit.feature is not None
+    dictionary = dictionary_of(base.subject, edit.feature)
+    try:
+        way = apply(dictionary, base)
+    except ValueError as reason:
+        raise ScopeError(f"the dictionary does not fit: {reason}", CHOICE) from None
+    options = {"value": edit.factor} if edit.action == "set" else {"factor": edit.factor}
+    return feature_change(base, way, edit.feature.feature, rows, **options)
+
+
+def feature_change(
+    recording: Recording,
+    way: Applied,
+    feature: int,
+    rows: range,
+    *,
+    factor: float | None = None,
+    value: float | None = None,
+) -> Change:
+    """Return the change of a feature's activation at some tokens, alone or as a job of a sweep.
+
+    The dictionary must be one that was applied to the recording.
+
+    Args:
+        recording: a recording of the model.
+        way: the dictionary, as it is applied.
+        feature: the index of the feature.
+        rows: the tokens.
+        factor: multiplies the activation; 0 ablates the feature.
+        value: replaces the activation. Exactly one of factor and value is given.
+
+    Raises:
+        ScopeError: the tensor that the dictionary predicts cannot be changed so in this model.
+        ValueError: there is no such feature, or not exactly one of factor and value is given.
+    """
+    if (factor is None) == (value is None):
+        raise ValueError("exactly one of factor and value is needed")
+    header = way.dictionary.header
+    if not 0 <= feature < header.features:
+        raise ValueError(f"there is no feature {feature}: the dictionary has {header.features}")
+    reads, writes = _places(recording, header)
+    site, layer = writes.sites[-1]
+    made = FeatureChange(way.dictionary, feature, reads, writes, way.centred, factor, value)
+    return Change(site, layer, rows, writes.columns, feature=made)
+
+
+def places_changed(header: Header) -> list[tuple[str, int]]:
+    """Return the capabilities, each with a layer, that must hold where features are changed."""
+    places = dict.fromkeys((header.reads, header.writes))
+    return [(CAPABILITIES[one.kind], one.layer) for one in places if one.kind in CAPABILITIES]
+
+
+def _places(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
+    """Return what a dictionary reads and predicts, in a running pass; kept with the recording."""
+    key = "live places", header.reads, header.writes
+    if key not in recording.memo:
+        recording.memo[key] = _found(recording, header)
+    found: tuple[LivePlace, LivePlace] = recording.memo[key]
+    return found
+
+
+def _found(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
+    reads, writes = header.reads, header.writes
+    layer = recording.subject.anatomy.layers[writes.layer]
+    parallel = layer.mlp_parallel is not None
+    if parallel and ("mlp_out" in (reads.kind, writes.kind) or writes.kind in MLP_INPUTS):
+        raise _impossible(writes, "the layer has two MLPs whose outputs are added")
+    if reads == writes:
+        both = _live(recording, reads)
+        return both, both
+    turns = [ORDER.index(one.kind) if one.kind in ORDER else -1 for one in (reads, writes)]
+    if reads.layer != writes.layer or not -1 < turns[0] < turns[1]:
+        raise _impossible(writes, f"from the {reads.title}, in one pass")
+    return _live(recording, reads), _live(recording, writes)
+
+
+def _impossible(place: Place, reason: str) -> ScopeError:
+    return ScopeError(
+        f"the {place.title} cannot be changed along a feature: {reason}", "another dictionary"
+    )
+
+
+def _live(recording: Recording, place: Place) -> LivePlace:
+    layer, kind = place.layer, place.kind
+    anatomy = recording.subject.anatomy
+    parts = anatomy.layers[layer]
+    sites: dict[Kind, tuple[Site, int]] = {
+        "resid_pre": ("stream", layer),
+        "resid_post": ("stream", layer + 1),
+        "attn_out": ("attention_write", layer),
+        "mlp_in": ("mlp_input", layer),
+        "mlp_normed": ("mlp_input", layer),
+        "mlp_out": ("mlp_write", layer),
+        "z": ("heads", layer),
+        "mlp_act": ("neurons", layer),
+    }
+    if kind == "resid_mid":
+        return LivePlace(
+            place, (("stream", layer), (_mixes(recording, place), layer)), scale=parts.scale
+        )
+    if kind == "mlp_normed":
+        norm = _norm(recording, place, parts)
+        return LivePlace(place, (("norm", layer), sites[kind]), norm=norm)
+    if kind == "z" and place.head is not None:
+        assert parts.attention_out is not None
+        width = inputs_of(parts.attention_out) // anatomy.heads
+        columns = slice(place.head * width, (place.head + 1) * width)
+        return LivePlace(place, (sites[kind],), columns)
+    return LivePlace(place, (sites[kind],), scale=parts.scale if kind in WRITES else 1.0)
+
+
+def _mixes(recording: Recording, place: Place) -> Site:
+    """Return the write after which the stream within a layer is there."""
+    parts = recording.subject.anatomy.layers[place.layer]
+    if parts.attention_write is not None and parts.mixer_write is not None:
+        raise _impossible(place, f"attention and {parts.parallel_kind} write it together")
+    entry = _entry(recording, place.layer)
+    if parts.mlp_input_module is not None and (entry is None or not entry.middle):
+        raise _impossible(place, "it was not found that the MLP reads it")
+    return "mixer_write" if parts.attention_write is None else "attention_write"
+
+
+def _norm(recording: Recording, place: Place, parts: Layer) -> LiveNorm:
+    entry = _entry(recording, place.layer)
+    children: list[nn.Module] = list(parts.module.children())
+    if entry is None or not any(entry.norm is child for child in children):
+        raise _impossible(place, "what the MLP reads is no norm of the stream")
+    stream = recording.layer_rows(place.layer, range(1)).stream
+    try:
+        return LiveNorm(entry.norm, take_apart(entry.norm, stream))
+    except UnknownNorm as finding:
+        raise _impossible(place, str(finding)) from None
+
+
+def _entry(recording: Recording, layer: int) -> MlpInput | None:
+    """Return how a layer's MLP input is derived in an unedited pass; None if it is kept."""
+    unedited = recording.base or recording
+    return unedited.parts[-1][0].layers[layer].entry
