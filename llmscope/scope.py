@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 
 from llmscope import arguments, showing
 from llmscope.activation_shards import save
-from llmscope.dictionaries.catalog import Given, checked_given, known_dictionaries
+from llmscope.dictionaries.catalog import Given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
@@ -295,7 +295,7 @@ class Scope:
 
     @features.setter
     def features(self, value: Any) -> None:
-        self._base.features = () if value is None else checked_given("features", value)
+        self._base.features = () if value is None else arguments.dictionaries("features", value)
 
     @property
     def subject(self) -> LoadedModel:
