@@ -63,21 +63,25 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
     activation = _activation(architecture, told)
     transcoder = "transcoder" in architecture
     head = told.get("hook_head_index")
-    reads = Place.parse(str(told["hook_name"]), None if head is None else int(head))
+    # hook_mlp_in is before the norm in TransformerLens, and after it in some files: the module of
+    # transformers tells.
+    hook = told.get("hf_hook_name") or told["hook_name"]
+    reads = Place.parse(str(hook), None if head is None else _size(told, "hook_head_index", 0))
     writes = reads
     if transcoder:
-        out = told.get("hook_name_out") or f"blocks.{reads.layer}.hook_mlp_out"
-        writes = Place.parse(str(out))
+        out = told.get("hf_hook_name_out") or told.get("hook_name_out")
+        writes = Place.parse(str(out or f"blocks.{reads.layer}.hook_mlp_out"))
     width, features = _size(told, "d_in"), _size(told, "d_sae")
     return Header(
         *(name, path, reads, writes, width),
         out_width=_size(told, "d_out") if "d_out" in told else width,
         features=features,
         activation=activation,
-        k=_k(told) if activation == "topk" else 0,
+        k=_k(told, features) if activation == "topk" else 0,
         rescaling=_rescaling(told),
         subtracts=not transcoder and bool(told.get("apply_b_dec_to_input", True)),
-        by_norm=activation == "topk" and bool(told.get("rescale_acts_by_decoder_norm", False)),
+        by_norm=bool(told.get("rescale_acts_by_decoder_norm", False))
+        and (activation == "topk" or architecture.endswith("batchtopk")),
         centred=_centred(told),
         about={key: told[key] for key in _TOLD if _plain(told.get(key))},
     )
@@ -85,24 +89,28 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
 
 def _activation(architecture: str, told: Mapping[str, Any]) -> Activation:
     function = str(told.get("activation_fn_str") or "relu")
-    if architecture == "standard" and function == "topk":
+    if function == "topk" and architecture in ("standard", "topk"):
         return "topk"
-    if architecture not in _ACTIVATIONS or function not in ("relu", "topk"):
-        shown = architecture if architecture not in _ACTIVATIONS else function
-        raise ValueError(f"its architecture {one_line(shown)!r} is not known")
+    if architecture not in _ACTIVATIONS:
+        raise ValueError(f"its architecture {one_line(architecture)!r} is not known")
+    if function != "relu":
+        raise ValueError(f"its activation function {one_line(function)!r} is not known")
     return _ACTIVATIONS[architecture]
 
 
-def _size(told: Mapping[str, Any], key: str) -> int:
+def _size(told: Mapping[str, Any], key: str, least: int = 1) -> int:
     value = told[key]
-    if type(value) is not int or value < 1:
+    if type(value) is not int or value < least:
         raise ValueError(f"its {key} is {one_line(str(value))!r}")
     return value
 
 
-def _k(told: Mapping[str, Any]) -> int:
+def _k(told: Mapping[str, Any], features: int) -> int:
     given = dict(told.get("activation_fn_kwargs") or {})
-    return _size({"k": told.get("k", given.get("k"))}, "k")
+    k = _size({"k": told.get("k", given.get("k"))}, "k")
+    if k > features:
+        raise ValueError(f"its k is {k}, more than its {features} features")
+    return k
 
 
 def _rescaling(told: Mapping[str, Any]) -> Rescaling:

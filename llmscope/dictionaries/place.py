@@ -124,6 +124,8 @@ class Place:
             return cls(at, "attn_out")
         if match["z"] and entering:
             return cls(at, "z", head)
+        if match["after"] and entering:
+            raise ValueError(f"it is for {one_line(name)!r}, which is no place that can be shown")
         if match["z"] or match["after"]:
             return cls(at, "attn_out" if match["z"] else "mlp_out")
         if match["mlp"] or match["before"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from os.path import expanduser
 from pathlib import Path
@@ -25,7 +26,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import read_json
 from llmscope.models.loading.memory import GIB, available
-from llmscope.text import display_text, told
+from llmscope.text import display_text, one_line, told
 
 CONFIG, WEIGHTS, ARCHIVE = "cfg.json", "sae_weights.safetensors", "params.npz"
 SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
@@ -37,15 +38,26 @@ KEPT = 64
 LARGEST = 1 << 24
 """The most features that a dictionary may have."""
 
+TRANSPOSED = "affine_skip_connection"
+"""W_skip of Gemma Scope 2, there as [width, out width]."""
 _NAMES = {
     **{name: name for name in ("W_enc", "W_dec", "b_enc", "b_dec", "threshold", "W_skip")},
     **{name: name for name in ("b_gate", "r_mag", "b_mag", "scaling_factor")},
     "w_enc": "W_enc",
     "w_dec": "W_dec",
-    "affine_skip_connection": "W_skip",
+    TRANSPOSED: "W_skip",
+    "topk_threshold": "threshold",
 }
-_SCOPE_KIND = {"res": "hook_resid_post", "mlp": "hook_mlp_out", "att": "attn.hook_z"}
-_SCOPE_FOLDER = re.compile(r"gemma-scope-(?P<model>.+?)-(?P<kind>res|mlp|att)\b", re.IGNORECASE)
+_SCOPE_HOOKS = {
+    "res": "hook_resid_post",
+    "mlp": "hook_mlp_out",
+    "att": "attn.hook_z",
+    "transcoders": "ln2.hook_normalized",
+}
+"""By the end of the name of Gemma Scope's repository."""
+_SCOPE_FOLDER = re.compile(
+    rf"gemma-scope-(?P<model>\d[\w.]*-[a-z]+)-(?P<kind>{'|'.join(_SCOPE_HOOKS)})\b", re.IGNORECASE
+)
 _SCOPE_LAYER = re.compile(r"layer_([0-9]{1,4})")
 
 
@@ -108,36 +120,50 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     if file.name == WEIGHTS or (folder / CONFIG).is_file():
         return _read_object(folder / CONFIG)
     shapes = _shapes(file)
-    width, features = shapes["W_enc"]
-    made = {"d_in": width, "d_sae": features, "apply_b_dec_to_input": False, "dtype": "float32"}
-    if file.name == SCOPE_WEIGHTS:
-        config = _read_object(folder / SCOPE_CONFIG)
-        out = config.get("hf_hook_point_out")
-        made |= {
-            "architecture": str(config["architecture"]) + ("_transcoder" if out else ""),
-            "hook_name": config["hf_hook_point_in"],
-            **({"hook_name_out": out, "d_out": shapes["W_dec"][1]} if out else {}),
-            "model_name": config.get("model_name"),
-        }
-        if out:
-            made["architecture"] = "jumprelu_transcoder"
-    else:
-        where = "/".join((name.replace("\\", "/"), file.parent.as_posix()))
-        found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
-        if found is None or layer is None:
-            raise ScopeError(
-                f"nothing tells what {display_text(name)} reads",
-                "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
-                f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
-            )
-        size = found["model"].removesuffix("-pt")
-        made |= {
-            "architecture": "jumprelu",
-            "hook_name": f"blocks.{layer[1]}.{_SCOPE_KIND[found['kind'].lower()]}",
-            "model_name": f"gemma-2-{size}",
-            "prepend_bos": True,
-        }
-    return made | {"model_class_name": "AutoModelForCausalLM"}
+    if len(shapes["W_dec"]) == 3:
+        raise ValueError("it is a cross-layer transcoder, which writes to several layers")
+    (width, features), (_, out) = shapes["W_enc"], shapes["W_dec"]
+    second = file.name == SCOPE_WEIGHTS
+    hooks = _second_scope(folder) if second else _scope(file, name)
+    return {
+        "architecture": "jumprelu_transcoder" if "hook_name_out" in hooks else "jumprelu",
+        "d_in": width,
+        "d_sae": features,
+        "d_out": out,
+        "apply_b_dec_to_input": False,
+        "model_class_name": "AutoModelForCausalLM",
+        **hooks,
+    }
+
+
+def _second_scope(folder: Path) -> dict[str, Any]:
+    """Return what the config of Gemma Scope 2 tells, in SAELens's words."""
+    config = _read_object(folder / SCOPE_CONFIG)
+    if config["architecture"] != "jump_relu":
+        raise ValueError(f"its architecture {one_line(str(config['architecture']))!r} is not known")
+    out = config.get("hf_hook_point_out")
+    found = {"hook_name": config["hf_hook_point_in"], "model_name": config.get("model_name")}
+    # An autoencoder may name what it reads as what it predicts, too.
+    return found | ({"hook_name_out": out} if out and out != found["hook_name"] else {})
+
+
+def _scope(file: Path, name: str) -> dict[str, Any]:
+    """Return what the names of the folders above a file of Gemma Scope tell, in SAELens's words."""
+    where = "/".join((name.replace("\\", "/"), file.parent.as_posix()))
+    found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
+    if found is None or layer is None:
+        raise ScopeError(
+            f"nothing tells what {display_text(name)} reads",
+            "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
+            f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
+        )
+    kind, block = found["kind"].lower(), f"blocks.{layer[1]}"
+    told = {
+        "hook_name": f"{block}.{_SCOPE_HOOKS[kind]}",
+        "model_name": f"gemma-2-{found['model'].removesuffix('-pt')}",
+        "prepend_bos": True,
+    }
+    return told | ({"hook_name_out": f"{block}.hook_mlp_out"} if kind == "transcoders" else {})
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
@@ -155,7 +181,11 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
     with safe_open(file, framework="pt") as opened:
         names = list(opened.keys())
-        return {_NAMES.get(name, name): tuple(opened.get_slice(name).get_shape()) for name in names}
+        shapes = {name: tuple(opened.get_slice(name).get_shape()) for name in names}
+    return {
+        _NAMES.get(name, name): shape[::-1] if name == TRANSPOSED else shape
+        for name, shape in shapes.items()
+    }
 
 
 @lru_cache(maxsize=KEPT)
@@ -208,8 +238,9 @@ def _check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None
             raise ValueError(f"it has no {name}")
         if shapes[name] != shape:
             raise ValueError(f"its {name} is {shapes[name]}, and the config says {shape}")
-    if "W_skip" in shapes and shapes["W_skip"] != (out, width):
-        raise ValueError(f"its W_skip is {shapes['W_skip']}, not {(out, width)}")
+    for name, shape in (("W_skip", (out, width)), ("scaling_factor", (features,))):
+        if shapes.get(name, shape) != shape:
+            raise ValueError(f"its {name} is {shapes[name]}, not {shape}")
 
 
 def _tensors(file: Path) -> dict[str, Tensor]:
@@ -233,6 +264,8 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         with safe_open(file, framework="pt") as opened:
             names = [name for name in opened.keys() if name in _NAMES]  # noqa: SIM118
             found = {_NAMES[name]: opened.get_tensor(name) for name in names}
+            if TRANSPOSED in names:
+                found["W_skip"] = found["W_skip"].T.contiguous()
     for name, tensor in found.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
@@ -242,18 +275,24 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
 
 def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Dictionary:
-    decoder = tensors["W_dec"]
+    encoder, decoder = tensors["W_enc"], tensors["W_dec"]
+    gated = header.activation == "gated"
+    encoder_bias = tensors["b_gate" if gated else "b_enc"]
     scaling = tensors.get("scaling_factor")
     if scaling is not None and not bool((scaling == 1).all()):
         decoder = decoder * scaling[:, None]
-    gated = header.activation == "gated"
+    if header.by_norm and header.activation == "jumprelu":
+        # A checkpoint of BatchTopK: SAELens folds the norms when it exports one.
+        norms = decoder.norm(dim=-1).clamp(min=1e-8)
+        encoder, encoder_bias = encoder * norms, encoder_bias * norms
+        decoder, header = decoder / norms[:, None], replace(header, by_norm=False)
     threshold = tensors["threshold"] if header.activation == "jumprelu" else None
     return Dictionary(
         header,
-        encoder=tensors["W_enc"],
+        encoder=encoder,
         decoder=decoder,
         bias=tensors["b_dec"],
-        encoder_bias=tensors["b_gate" if gated else "b_enc"],
+        encoder_bias=encoder_bias,
         threshold=None if threshold is None else threshold.expand(header.features).contiguous(),
         magnitude=(tensors["r_mag"].exp(), tensors["b_mag"]) if gated else None,
         skip=tensors.get("W_skip") if header.transcoder else None,

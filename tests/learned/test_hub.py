@@ -8,11 +8,11 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.learned import hub as learned_hub
 from llmscope.learned.hub import fetched, parse
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.reader import read_lens
 from llmscope.learned.writer import write_lens
+from llmscope.models.sources import hub_paths
 from tests.lenses.test_experts import scope_on
 from tests.models.checkpoints import Heard
 from tests.models.hub_server import COMMIT, Fault, speak_to
@@ -25,7 +25,7 @@ SPACE = "spaces/org/tuned-lens"
 @pytest.fixture(autouse=True)
 def forgotten():
     """Forget what earlier tests fetched."""
-    learned_hub._found.clear()
+    hub_paths._found.clear()
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def refusal(name):
 
 def again(name, **options):
     """What a program that starts anew would fetch."""
-    learned_hub._found.clear()
+    hub_paths._found.clear()
     return fetched(name, **options)
 
 
@@ -146,7 +146,7 @@ def test_half_a_tuned_folder_is_not_taken_from_the_cache(hub, tuned, monkeypatch
     path = fetched(f"{SPACE}:lens/gpt2")
     (path / "config.json").unlink()
     speak_to(monkeypatch, "http://127.0.0.1:9")
-    learned_hub._found.clear()
+    hub_paths._found.clear()
     assert "cannot be reached" in refusal(f"{SPACE}:lens/gpt2").message
 
 
@@ -252,7 +252,7 @@ def test_damage_on_the_way_is_told_and_asked_for_again_after_a_while(
     asked = len(hub.asked)
     assert "damaged" in refusal(f"org/name:{path}").message
     assert len(hub.asked) == asked  # a figure asks for it at each letter
-    monkeypatch.setattr(learned_hub, "AGAIN", 0.0)
+    monkeypatch.setattr(hub_paths, "AGAIN", 0.0)
     assert fetched(f"org/name:{path}").read_bytes() == content
 
 
@@ -260,7 +260,7 @@ def test_damage_in_the_cache_names_what_to_delete(hub, folder):
     hub.put("org/name", folder)
     path = fetched("org/name:other/lens.safetensors")
     path.resolve().write_bytes(path.read_bytes()[:-5])
-    learned_hub._found.clear()
+    hub_paths._found.clear()
     found = refusal("org/name:other/lens.safetensors")
     assert "in the hub's cache is damaged" in found.message
     assert str(path.resolve()) in found.hint

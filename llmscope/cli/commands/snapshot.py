@@ -83,7 +83,11 @@ def snapshot(
         from llmscope.cli.options.lens_options import check_options, read_focus
 
         edits = read_edits(edit, texts.versus_prompt)
-        of_edits = ("translator",) if any(one.uses_lens for one in edits) else ()
+        uses = {
+            "translator": any(one.uses_lens for one in edits),
+            "features": any(one.uses_features for one in edits),
+        }
+        of_edits = [name for name, used in uses.items() if used]
         check_options(declared, names, loading.allow_pickle, of_edits)
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
@@ -91,7 +95,11 @@ def snapshot(
         check_whatif(edits, texts.versus_prompt, change, names)
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
-        load = loading.loader(model, translator=declared["translator"])
+        load = loading.loader(
+            model,
+            translator=declared["translator"],
+            features=tuple(declared["features"] or ()),
+        )
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
             check_models(model, loading.reward)

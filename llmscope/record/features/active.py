@@ -27,7 +27,8 @@ class Applied:
 
     Attributes:
         dictionary: with its weights on the model's device.
-        centred: whether the mean over the width is subtracted from what it reads and predicts.
+        centred: whether the mean over the width is subtracted from what it reads and predicts,
+            of streams and of what is written to them.
         shift: by how many layers its tensors are taken further on than its own.
     """
 
@@ -68,7 +69,8 @@ class Applied:
             raise Misfit(
                 f"it is for a {place.title} of width {width}, and the model's has {found.shape[-1]}"
             )
-        return found - found.mean(-1, keepdim=True) if self.centred else found
+        centred = self.centred and can_be_centred(recording, place)
+        return found - found.mean(-1, keepdim=True) if centred else found
 
 
 def applied(dictionary: Dictionary, recording: Recording) -> Applied:
@@ -93,7 +95,8 @@ def _centred(dictionary: Dictionary, recording: Recording) -> bool:
     raw = Applied(dictionary, False)
     raw.inputs(recording, range(some[0], some[0] + 1))  # raises first if there is no such tensor
     raw.outputs(recording, range(some[0], some[0] + 1))
-    if header.centred is False or not can_be_centred(recording, header.reads):
+    places = (header.reads, header.writes)
+    if header.centred is False or not any(can_be_centred(recording, place) for place in places):
         return False
     if header.centred:
         return True

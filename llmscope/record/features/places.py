@@ -122,8 +122,17 @@ def can_be_centred(recording: Recording, place: Place) -> bool:
     So it may in the residual stream, and in what is written to it, of a model whose final norm
     subtracts the mean. TransformerLens's `center_writing_weights` centres those alone.
     """
+    if place.kind not in (*STREAMS, *WRITES):
+        return False
+    key = "final norm subtracts the mean"
+    if key not in recording.memo:
+        recording.memo[key] = _final_norm_centres(recording)
+    return bool(recording.memo[key])
+
+
+def _final_norm_centres(recording: Recording) -> bool:
     readout = recording.subject.anatomy.readout
-    if readout is None or place.kind not in (*STREAMS, *WRITES):
+    if readout is None:
         return False
     try:
         return take_apart(readout.norm, recording.final_rows(0, 1)).centred

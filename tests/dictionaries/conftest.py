@@ -1,0 +1,5 @@
+"""The hub of the tests of models."""
+
+from tests.models.conftest import hub
+
+__all__ = ["hub"]
