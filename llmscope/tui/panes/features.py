@@ -6,15 +6,19 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
+from rich.segment import Segment
+
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
+from llmscope.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
+from llmscope.tui.theme.textual_theme import text_styles
 
 MISSING = "dictionary of features"
 FIT = " · FVU "
@@ -104,6 +108,20 @@ class FeaturePane(LensPane):
         fits = self._shown is not None and self._shown.of(state)
         return state.zero_feature(self.marked(state) if fits else None)
 
+    def choose_edited(self, state: ViewState) -> ViewState:
+        """Return the view state with the feature chosen: once it is zeroed, no list has it."""
+        edit = self.edit_here(state)
+        chosen = state.feature is not None or edit is None or edit.index is None
+        return state if chosen else state.choose_feature(edit.index)
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Draw the figure with the chosen feature marked."""
+        listed, here = self.listed(), self.marked(self._state)
+        if here in listed:
+            extra = {**shown.figure.extra, "chosen": listed.index(here)}
+            shown = replace(shown, figure=replace(shown.figure, extra=extra))
+        return super().draw(shown, focus, tokens)
+
 
 class FeaturesPane(FeaturePane):
     """The features that are active at the cursor's token, or those that a search finds."""
@@ -190,12 +208,18 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         return replace(super().show_view(state, index), query="")
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the list with the chosen feature marked."""
-        listed, here = self.listed(), self.marked(self._state)
-        if here in listed:
-            extra = {**shown.figure.extra, "chosen": listed.index(here)}
-            shown = replace(shown, figure=replace(shown.figure, extra=extra))
-        return super().draw(shown, focus, tokens)
+        """Draw the list; below it, what the columns are."""
+        painting, extra = super().draw(shown, focus, tokens), shown.figure.extra
+        if painting.legend is not None or "beside" not in extra:
+            return painting
+        unit = shown.figure.unit
+        effect = f", effect on ‹{display_text(str(extra['target']), whitespace=True)}›"
+        direct = effect if "direct" in extra and "target" in extra else ""
+        words = f"{unit}{direct}, label, promoted tokens"
+        fits = words if len(words) < self.size.width - 4 else unit
+        return replace(
+            painting, legend=(Segment(fits, text_styles(self._look.theme).dim.rich_style),)
+        )
 
 
 class OneFeaturePane(FeaturePane):

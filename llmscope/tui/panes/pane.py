@@ -210,6 +210,10 @@ class FigurePane(Widget, can_focus=True):
         """Return the edit for the item under the cursor; None if it cannot be edited."""
         return None
 
+    def choose_edited(self, state: ViewState) -> ViewState:
+        """Return the view state with the item of `edit_here` chosen, where the edit may hide it."""
+        return state
+
     def leads_to(self, state: ViewState) -> tuple[str, str] | None:
         """Return where enter leads, as the names of a workspace and a pane; None if nowhere."""
         return None

@@ -13,6 +13,7 @@ from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
+    from llmscope.tui.state.view_state import ChosenFeature
 
 PANE = "features"
 WORDS = "find a feature: a part of a label, or a token with its space, such as ‹ dog›"
@@ -23,14 +24,18 @@ class FeatureSearch:
 
     Attributes:
         asked: the query; empty while none is awaited.
+        before: the feature that was chosen before the search.
     """
 
     def __init__(self) -> None:
         self.asked = ""
+        self.before: ChosenFeature | None = None
 
     def ask(self, host: Host, query: str) -> None:
         """Show what a query finds."""
         self.asked = query
+        if not host.state.query:
+            self.before = host.state.feature
         host.grid.show(BY_NAME["features"])
         host.look_at(replace(host.state, query=query))
         self.landed(host)  # the same query may be on screen
@@ -70,7 +75,9 @@ def find(host: Host) -> None:
     """Open the line for what to find."""
     if not host.state.dictionaries:
         host.tell(
-            host.user.keymap.filled("no dictionary of features is in use: {dictionaries}"),
+            host.user.keymap.filled(
+                "no dictionary of features is in use: {dictionaries} chooses one"
+            ),
             "warning",
         )
     elif not host.holds(FindFeatureScreen):
@@ -88,8 +95,8 @@ def take(host: Host) -> None:
 
 
 def leave(host: Host) -> None:
-    """End the search, with the feature that is the strongest at the token."""
-    host.look_at(replace(host.state, query="", feature=None))
+    """End the search, with the feature that was chosen before it."""
+    host.look_at(replace(host.state, query="", feature=host.feature_search.before))
 
 
 class FindFeatureScreen(LineScreen):
