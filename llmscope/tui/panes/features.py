@@ -111,8 +111,8 @@ class FeaturePane(LensPane):
     def choose_edited(self, state: ViewState) -> ViewState:
         """Return the view state with the feature chosen: once it is zeroed, no list has it."""
         edit = self.edit_here(state)
-        chosen = state.feature is not None or edit is None or edit.index is None
-        return state if chosen else state.choose_feature(edit.index)
+        index = None if edit is None or state.feature is not None else edit.index
+        return state if index is None else state.choose_feature(index)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure with the chosen feature marked."""
@@ -129,7 +129,7 @@ class FeaturesPane(FeaturePane):
     key: ClassVar[str] = "features"
     words: ClassVar[str] = (
         "features, active features, SAE features, latents, sparse autoencoder, transcoder, sparse "
-        "dictionary, feature attribution, feature ablation"
+        "dictionary, feature attribution"
     )
     usage: ClassVar[str] = """\
 Up and down choose a feature, which all panes here are about; it stays chosen along the prompt \
@@ -149,9 +149,9 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         "token": "strongest at the token, active features",
         "direct": "by direct effect, direct feature attribution, features that write the answer",
         "new": "new since the layer before, new features",
-        "ablation": "ablation, ablate features, what breaks without a feature",
-        "ablation-kl": "ablation by KL",
-        "gradient": "gradient × activation, attribution patching, indirect effect",
+        "ablation": "without each feature, ablation of features, ablate features, feature ablation",
+        "ablation-kl": "without each feature by KL, feature ablation by KL",
+        "gradient": "gradient × activation of features, attribution patching, indirect effect",
     }
     slow_views: ClassVar[tuple[str, ...]] = ("ablation", "ablation-kl", "gradient")
 

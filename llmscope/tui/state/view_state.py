@@ -351,7 +351,7 @@ class ViewState(EditList):
         return self.dictionary_at(self.focus.layer)
 
     def dictionary_at(self, layer: int) -> DictionaryFacts | None:
-        """Return the dictionary of a layer, or of the nearest one; None if there is none."""
+        """Return the dictionary of a layer, or of the nearest one; None without any."""
         fitting = [one for one in self.dictionaries if self.dictionary_place in ("", one.kind)]
         return min(fitting, key=lambda one: abs(one.layer - layer), default=None)
 

@@ -47,7 +47,7 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) ->
         _, before = held(session)
         await session.press(digit)
         name, shown = held(session)
-        workspace = WORKSPACES[int(digit) - 1]
+        workspace = WORKSPACES[(int(digit) or 10) - 1]
         assert name == workspace.name
         assert set(shown) <= set(workspace.panes)
         assert session.app.focused is session.app.grid.panes[shown[0]]
