@@ -12,6 +12,7 @@ from llmscope.cli.commands.config import config
 from llmscope.cli.commands.diff import diff
 from llmscope.cli.commands.doctor import doctor
 from llmscope.cli.commands.edits import edits
+from llmscope.cli.commands.examples import examples
 from llmscope.cli.commands.fit import fit
 from llmscope.cli.commands.lenses import lenses
 from llmscope.cli.commands.models import models
@@ -103,6 +104,7 @@ app.command("lenses")(lenses)
 app.command("edits")(edits)
 app.command("bake")(bake)
 app.add_typer(fit, name="fit")
+app.command("examples")(examples)
 app.command("models")(models)
 app.command("themes")(themes)
 app.command("config")(config)

@@ -53,7 +53,7 @@ def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
     """Return the headers of the dictionaries that a name leads to.
 
     Raises:
-        ScopeError: there is none, or it cannot be read.
+        ScopeError: the name leads to nothing, or what is there cannot be read.
     """
     folders = folders_of(str(located(name, progress)))
     if len(folders) == 1:

@@ -32,7 +32,8 @@ _RESCALINGS: dict[Any, Rescaling] = {
     None: "none",
     False: "none",
     "none": "none",
-    # The factor is folded into the weights when training ends; SAELens applies none to files.
+    # The factor is folded into the weights when training ends; SAELens applies none to files, but
+    # for a few releases of which it knows it.
     True: "none",
     "expected_average_only_in": "none",
     "constant_norm_rescale": "constant_norm_rescale",

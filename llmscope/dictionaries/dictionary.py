@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from llmscope.dictionaries.place import Place
 
@@ -28,9 +29,9 @@ Rescaling = Literal["none", "constant_norm_rescale", "layer_norm"]
 EPS = 1e-5
 """Added to the standard deviation by which `layer_norm` divides."""
 ENTRIES = 1 << 15
-"""Active features whose decoder rows are gathered at once."""
-BLOCK = 1 << 24
-"""Pre-activations that are computed at once: 64 MB in float32."""
+"""Active features whose decoder rows are copied at once."""
+BLOCK = 1 << 22
+"""Pre-activations that are computed at once: 16 MB in float32, which C libraries keep for reuse."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ class Dictionary:
     def on(self, device: torch.device) -> Dictionary:
         """Return it on a device: in float32 on a CPU, which is slow in narrower types."""
         dtype = torch.float32 if device.type == "cpu" else self.encoder.dtype
-        if self.encoder.device == device and self.encoder.dtype == dtype:
+        own = (*(getattr(self, name) for name in _TENSORS), *(self.magnitude or ()))
+        if all(one is None or (one.device == device and one.dtype == dtype) for one in own):
             return self
         if device not in self._placed:
 
@@ -192,23 +194,26 @@ class Dictionary:
         """
         given = self._entering(inputs)
         if self.header.activation == "topk":
-            whole = self._largest(given @ self.encoder + self.encoder_bias)
+            whole = self._largest(torch.addmm(self.encoder_bias, given, self.encoder))
             return whole if ids is None else whole[:, list(ids)]
         some = slice(None) if ids is None else torch.as_tensor(ids, device=given.device)
-        product = given @ self.encoder[:, some]
-        before = product + self.encoder_bias[some]
+        encoder, bias = self.encoder[:, some], self.encoder_bias[some]
         if self.magnitude is not None:
-            factor, bias = (one[some] for one in self.magnitude)
-            return torch.where(before > 0, (product * factor + bias).relu(), 0)
-        after = before.relu()
-        return after if self.threshold is None else after * (before > self.threshold[some])
+            product = given @ encoder
+            factor, added = (one[some] for one in self.magnitude)
+            return torch.where(product + bias > 0, (product * factor + added).relu(), 0)
+        # In place, for a wide one takes longer to get memory for than to compute.
+        before = torch.addmm(bias, given, encoder)
+        if self.threshold is None:
+            return before.relu_()
+        return before.masked_fill_(before <= self.threshold[some].clamp(min=0), 0)
 
     def _largest(self, before: Tensor) -> Tensor:
         """Return the k largest pre-activations of each row that are above 0. [row, feature]"""
         if self.header.by_norm:
             before = before * self.decoder.norm(dim=-1)
         best = before.topk(min(self.header.k, before.shape[-1]), dim=-1, sorted=False)
-        return torch.zeros_like(before).scatter_(-1, best.indices, best.values.relu())
+        return before.zero_().scatter_(-1, best.indices, best.values.relu())
 
     def _entering(self, inputs: Tensor) -> Tensor:
         """Return what the encoder multiplies. `[row, width] -> [row, width]`"""
@@ -239,15 +244,14 @@ class Dictionary:
             inputs: what they were encoded from: some dictionaries rescale each token, and some
                 transcoders add `W_skip x`. [row, width]
         """
-        counts = torch.tensor([len(one) for one in active])
-        rows = torch.repeat_interleave(torch.arange(len(active)), counts).to(self.decoder.device)
         out = self.decoder.new_zeros(len(active), self.header.out_width)
-        if len(rows):
+        if any(map(len, active)):
             ids = torch.cat([one.ids for one in active])
-            values = torch.cat([one.values for one in active])
-            pieces = (torch.split(one, ENTRIES) for one in (rows, ids, values))
-            for row, feature, value in zip(*pieces, strict=True):
-                out.index_add_(0, row, self.rows(feature) * value.to(out)[:, None])
+            values = torch.cat([one.values for one in active]).to(out)
+            if self.header.by_norm:
+                pieces = torch.split(ids, ENTRIES)
+                values = values / torch.cat([self.decoder[one].norm(dim=-1) for one in pieces])
+            out = _weighted_rows(self.decoder, ids, values, [len(one) for one in active])
         factor, rest = self._leaving(inputs)
         out = (out + self.bias) * factor + rest
         return out if self.skip is None else out + inputs.to(out) @ self.skip.T
@@ -280,3 +284,13 @@ class Dictionary:
 
 
 _TENSORS = ("encoder", "decoder", "bias", "encoder_bias", "threshold", "skip")
+
+
+def _weighted_rows(matrix: Tensor, ids: Tensor, values: Tensor, counts: list[int]) -> Tensor:
+    """Return sums of a matrix's rows times values, for runs of `counts` ids. [run, width]"""
+    if matrix.device.type == "mps":  # which has no bags before torch 2.9
+        runs = zip(torch.split(ids, counts), torch.split(values, counts), strict=True)
+        return torch.stack([value @ matrix[some] for some, value in runs])
+    starts = torch.tensor([0, *counts[:-1]], device=ids.device).cumsum(0)
+    # Makes no copy of a row for each of its uses.
+    return F.embedding_bag(ids, matrix, starts, mode="sum", per_sample_weights=values)

@@ -9,6 +9,7 @@ import gzip
 import json
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -17,18 +18,20 @@ MOST, LONGEST = 1 << 21, 1 << 16
 """Lines that are read, and the length beyond which one is passed over."""
 LARGEST = 1 << 26
 """Bytes that a `.json` file may have."""
+LINES_BYTES = 1 << 29
+"""Bytes that are read of JSON lines, unpacked."""
 SHOWN = 200
 """Characters of a label that are kept."""
 
 
 def read(folder: Path) -> dict[int, str]:
-    """Return the labels in a folder by feature, the first of each; empty if there are none.
+    """Return the labels in a folder by feature, the first of each; empty without any.
 
     Files that cannot be read are passed over.
     """
     found: dict[int, str] = {}
     with suppress(OSError):
-        for file in sorted(folder.iterdir()):
+        for file in sorted(filter(Path.is_file, folder.iterdir())):  # reading a pipe may hang
             with suppress(OSError, ValueError, EOFError, RecursionError):
                 for record in _records(file):
                     if isinstance(record, dict):
@@ -47,9 +50,10 @@ def _records(file: Path) -> Iterator[Any]:
     elif file.name.endswith((".jsonl", ".jsonl.gz")):
         opener = gzip.open if file.name.endswith(".gz") else open
         with opener(file, "rb") as opened:
-            for _ in islice(iter(int, 1), MOST):
-                line = opened.readline(LONGEST)
-                if not line:
+            left = LINES_BYTES
+            for line in islice(iter(partial(opened.readline, LONGEST), b""), MOST):
+                left -= len(line)
+                if left < 0:
                     return
                 with suppress(ValueError, RecursionError):  # the rest of a long line, too
                     yield json.loads(line)

@@ -26,7 +26,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import read_json
 from llmscope.models.loading.memory import GIB, available
-from llmscope.text import display_text, one_line, told
+from llmscope.text import one_line, told
 
 CONFIG, WEIGHTS, ARCHIVE = "cfg.json", "sae_weights.safetensors", "params.npz"
 SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
@@ -58,6 +58,17 @@ _SCOPE_HOOKS = {
 _SCOPE_FOLDER = re.compile(
     rf"gemma-scope-(?P<model>\d[\w.]*-[a-z]+)-(?P<kind>{'|'.join(_SCOPE_HOOKS)})\b", re.IGNORECASE
 )
+_SECOND_HOOKS = {
+    "resid_post": ("output", ""),
+    "attn_out": ("self_attn.o_proj.input", ""),
+    "mlp_out": ("post_feedforward_layernorm.output", ""),
+    "transcoder": ("pre_feedforward_layernorm.output", "post_feedforward_layernorm.output"),
+}
+"""By the names of Gemma Scope 2's folders: what is read, and what is predicted if not the same."""
+_SECOND_FOLDER = re.compile(
+    rf"gemma-scope-2-(?P<model>\w+-[a-z]+)\b.*/(?P<kind>{'|'.join(_SECOND_HOOKS)})(?:_all)?/",
+    re.IGNORECASE,
+)
 _SCOPE_LAYER = re.compile(r"layer_([0-9]{1,4})")
 
 
@@ -78,7 +89,7 @@ def read_header(folder: Path, name: str) -> Header:
     """
     file = weights_file(folder)
     if file is None:
-        raise ScopeError(f"{display_text(name)} is no dictionary of features", FORMS)
+        raise ScopeError(f"{one_line(name)} is no dictionary of features", FORMS)
     return _header(file, name, _changed(folder, file))
 
 
@@ -91,18 +102,21 @@ def read_dictionary(header: Header) -> Dictionary:
     folder = Path(header.path)
     file = weights_file(folder)
     if file is None:
-        raise ScopeError(f"{display_text(header.name)} is no dictionary of features", FORMS)
+        raise ScopeError(f"{one_line(header.name)} is no dictionary of features", FORMS)
     return _read(file, header.name, _changed(folder, file))
 
 
 def _changed(folder: Path, file: Path) -> int:
     configs = [folder / one for one in (CONFIG, SCOPE_CONFIG)]
-    return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+    try:
+        return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+    except OSError:  # deleted meanwhile, which reading it tells
+        return 0
 
 
 @lru_cache(maxsize=4 * KEPT)
 def _header(file: Path, name: str, changed: int) -> Header:
-    shown = display_text(name)
+    shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
         if header.features > LARGEST:
@@ -120,11 +134,17 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     if file.name == WEIGHTS or (folder / CONFIG).is_file():
         return _read_object(folder / CONFIG)
     shapes = _shapes(file)
-    if len(shapes["W_dec"]) == 3:
-        raise ValueError("it is a cross-layer transcoder, which writes to several layers")
+    _check_layers(shapes)
     (width, features), (_, out) = shapes["W_enc"], shapes["W_dec"]
     second = file.name == SCOPE_WEIGHTS
-    hooks = _second_scope(folder) if second else _scope(file, name)
+    where = "/".join((name.replace("\\", "/"), folder.as_posix()))
+    hooks = _second_scope(folder, where) if second else _scope(where)
+    if not hooks:
+        raise ScopeError(
+            f"nothing tells what {one_line(name)} reads",
+            "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
+            f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
+        )
     return {
         "architecture": "jumprelu_transcoder" if "hook_name_out" in hooks else "jumprelu",
         "d_in": width,
@@ -136,34 +156,43 @@ def _config(file: Path, name: str) -> Mapping[str, Any]:
     }
 
 
-def _second_scope(folder: Path) -> dict[str, Any]:
-    """Return what the config of Gemma Scope 2 tells, in SAELens's words."""
+def _second_scope(folder: Path, where: str) -> dict[str, Any]:
+    """Return what the config of Gemma Scope 2 tells, or else the names of the folders above it.
+
+    Args:
+        folder: the folder.
+        where: its path, and the name that the user gave.
+    """
+    if not (folder / SCOPE_CONFIG).exists():
+        found, layer = _SECOND_FOLDER.search(where), _SCOPE_LAYER.search(where)
+        if found is None or layer is None:
+            return {}
+        ends = _SECOND_HOOKS[found["kind"].lower()]
+        reads, writes = (f"model.layers.{layer[1]}.{end}" if end else "" for end in ends)
+        return _hooks(reads, writes) | {"model_name": f"gemma-3-{found['model']}"}
     config = _read_object(folder / SCOPE_CONFIG)
     if config["architecture"] != "jump_relu":
         raise ValueError(f"its architecture {one_line(str(config['architecture']))!r} is not known")
-    out = config.get("hf_hook_point_out")
-    found = {"hook_name": config["hf_hook_point_in"], "model_name": config.get("model_name")}
+    hooks = _hooks(config["hf_hook_point_in"], config.get("hf_hook_point_out"))
+    return hooks | {"model_name": config.get("model_name")}
+
+
+def _hooks(reads: Any, writes: Any) -> dict[str, Any]:
     # An autoencoder may name what it reads as what it predicts, too.
-    return found | ({"hook_name_out": out} if out and out != found["hook_name"] else {})
+    return {"hook_name": reads} | ({"hook_name_out": writes} if writes and writes != reads else {})
 
 
-def _scope(file: Path, name: str) -> dict[str, Any]:
-    """Return what the names of the folders above a file of Gemma Scope tell, in SAELens's words."""
-    where = "/".join((name.replace("\\", "/"), file.parent.as_posix()))
+def _scope(where: str) -> dict[str, Any]:
+    """Return what the names of the folders above a file of Gemma Scope tell; empty if nothing."""
     found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
     if found is None or layer is None:
-        raise ScopeError(
-            f"nothing tells what {display_text(name)} reads",
-            "folders named as Gemma Scope's (gemma-scope-2b-pt-res/layer_20/…), or a "
-            f"{CONFIG} beside it with hook_name, d_in, d_sae and architecture",
-        )
+        return {}
     kind, block = found["kind"].lower(), f"blocks.{layer[1]}"
-    told = {
-        "hook_name": f"{block}.{_SCOPE_HOOKS[kind]}",
+    out = f"{block}.hook_mlp_out" if kind == "transcoders" else ""
+    return _hooks(f"{block}.{_SCOPE_HOOKS[kind]}", out) | {
         "model_name": f"gemma-2-{found['model'].removesuffix('-pt')}",
         "prepend_bos": True,
     }
-    return told | ({"hook_name_out": f"{block}.hook_mlp_out"} if kind == "transcoders" else {})
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:
@@ -190,7 +219,7 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
 
 @lru_cache(maxsize=KEPT)
 def _read(file: Path, name: str, changed: int) -> Dictionary:
-    header, shown = _header(file, name, changed), display_text(name)
+    header, shown = _header(file, name, changed), one_line(name)
     try:
         _check_shapes(header, _shapes(file))
         _check_room(file, header)
@@ -202,23 +231,42 @@ def _read(file: Path, name: str, changed: int) -> Dictionary:
 
 
 def _check_room(file: Path, header: Header) -> None:
-    """Refuse a dictionary that memory cannot hold, in float32.
+    """Refuse a dictionary that memory cannot hold, after those kept of earlier ones are dropped.
 
     Raises:
         ScopeError: the machine does not have enough free memory.
     """
+    needed = _memory(file, header.features * (header.width + header.out_width))
     free = available(torch.device("cpu"))
-    needed = 4 * header.features * (header.width + header.out_width)
+    if needed > free:
+        _read.cache_clear()
+        free = available(torch.device("cpu"))
     if needed > free:
         raise ScopeError(
-            f"the dictionary {display_text(header.name)} takes {needed / GIB:.1f} GiB of memory, "
+            f"the dictionary {one_line(header.name)} takes {needed / GIB:.1f} GiB of memory, "
             f"and {free / GIB:.1f} GiB are free",
             "a narrower dictionary, or a machine with more memory",
         )
 
 
+def _memory(file: Path, weights: int) -> int:
+    """Return the bytes of a number of weights in float32, and as the file holds them if otherwise.
+
+    Both are in memory on a CPU.
+    """
+    size = file.stat().st_size
+    single = file.suffix == ".npz" or 3 * weights < size < 6 * weights
+    return 4 * weights + (0 if single else size)
+
+
+def _check_layers(shapes: Mapping[str, tuple[int, ...]]) -> None:
+    if len(shapes.get("W_dec", ())) == 3:
+        raise ValueError("it is a cross-layer transcoder, which writes to several layers")
+
+
 def _check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ValueError if the tensors are not those that the config describes."""
+    _check_layers(shapes)
     width, out, features = header.width, header.out_width, header.features
     wanted: dict[str, tuple[int, ...]] = {
         "W_enc": (width, features),
@@ -269,7 +317,9 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     for name, tensor in found.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
-        if not bool(tensor.isfinite().all()):
+        # The least and the largest are NaN if any is: one pass, and no memory.
+        ends = torch.stack(torch.aminmax(tensor))
+        if not bool(ends.float().isfinite().all()):  # also what is infinite in float32 alone
             raise ValueError(f"its {name} holds NaN or infinity")
     return found
 
@@ -294,7 +344,7 @@ def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Di
         bias=tensors["b_dec"],
         encoder_bias=encoder_bias,
         threshold=None if threshold is None else threshold.expand(header.features).contiguous(),
-        magnitude=(tensors["r_mag"].exp(), tensors["b_mag"]) if gated else None,
+        magnitude=(tensors["r_mag"].float().exp(), tensors["b_mag"]) if gated else None,
         skip=tensors.get("W_skip") if header.transcoder else None,
         labels=labels.read(file.parent),
         digest=file_digest(file),
@@ -318,5 +368,5 @@ def folders_of(name: str) -> list[Path]:
     except (OSError, ValueError):  # a name that is too long, or holds a NUL character
         found = []
     if not found:
-        raise ScopeError(f"there is no dictionary of features in {display_text(name)}", FORMS)
+        raise ScopeError(f"there is no dictionary of features in {one_line(name)}", FORMS)
     return found

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -245,21 +246,29 @@ class Engine:
             origin=self._origin(scope),
         )
         begun = posted = time.monotonic()
-        for at, want in enumerate(request.wants):
-            if time.monotonic() - begun >= EVERY:
-                self._post(Working(request.serial, "computing figure", at + 1, len(request.wants)))
-            for figure in self._look(scope, recording, want, request, held):
+        sweeps: list[tuple[Want, Iterator[Figure]]] = []
+        looks = [
+            (want, self._look(scope, recording, want, request, held)) for want in request.wants
+        ]
+        for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
+            first = at < len(looks)
+            if first and time.monotonic() - begun >= EVERY:
+                self._post(Working(request.serial, "computing figure", at + 1, len(looks)))
+            for figure in figures:
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
                     return
                 # Post finished figures now, without waiting for a sweep that has just begun.
-                sweeps = figure.extra.get("progress", (1, 1))[0] == 0
-                if out_of_date or sweeps or time.monotonic() - posted > PACE:
+                begins = figure.extra.get("progress", (1, 1))[0] == 0
+                if out_of_date or begins or time.monotonic() - posted > PACE:
                     self._post(replace(frame, figures=made, complete=False))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return
+                if begins and first:  # the other panes' first figures come before its passes
+                    sweeps.append((want, figures))
+                    break
         if self._slot.newer_prompt(request):
             return
         self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))

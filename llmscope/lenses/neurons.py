@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from llmscope.arguments import checked_index
+from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
+from llmscope.lenses.unit_examples import EXAMPLES, unit_examples
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -34,7 +38,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     mean is over the vocabulary, since a shift of all logits changes no probability. `gain` is the
     final norm's, elementwise, and C subtracts the mean in a LayerNorm; a projection before the
     unembedding, multipliers, and the gain of a norm after the MLP are included. The strongest
-    neuron is that of the largest magnitude.
+    neuron is that of the largest magnitude. `examples`: where in a corpus the neuron is active
+    [example].
 
     `extra`: mode, layer, neuron, position, activation (at the position), sign (s: 1 or -1), count
     (of the layer's neurons); promoted and suppressed (texts), promoted_ids, promoted_values,
@@ -49,6 +54,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neuron = int(here.abs().argmax()) if focus.neuron is None else focus.neuron
     neuron = checked_index("neuron", neuron, count)
     title = f"Neuron {neuron} of layer {focus.layer}"
+    if focus.mode == "examples":
+        given = EXAMPLES.of(focus)
+        figure = unit_examples(
+            *("neurons", unit.neuron(focus.layer, neuron)),
+            None if given is None else Path(given).expanduser(),
+            model=recording.subject.spec,
+            most=focus.top_k,
+        )
+        more = {"mode": focus.mode, "layer": focus.layer, "neuron": neuron}
+        return replace(figure, extra={**figure.extra, **more})
     try:
         effect = logit_effect(recording, focus.layer, neuron).numpy()
     except UnknownNorm as finding:
@@ -118,15 +133,19 @@ LENS = Lens(
     question="What does this neuron say?",
     compute=compute,
     needs=("activations", "readout"),
-    options=(LAYER, POSITION, NEURON, TOP_K),
-    modes=("activation", "tokens"),
+    options=(LAYER, POSITION, NEURON, TOP_K, EXAMPLES),
+    modes=("activation", "tokens", "examples"),
     of_model=("tokens",),
-    unpaired={"tokens": "what a neuron says is in the weights, the same for all prompts"},
+    unpaired={
+        "tokens": "what a neuron says is in the weights, the same for all prompts",
+        "examples": "examples are of a corpus, the same for all prompts",
+    },
     help="""\
 A neuron of an MLP fires on some tokens, and what it then writes to the stream raises the logits \
 of some tokens and lowers those of others. The bars show its activation on each token of the \
 prompt; the mode tokens lists what it promotes, from the top, and what it suppresses, from the \
-bottom. Unless a neuron is asked for it is the one that is strongest on the token under the cursor.
+bottom; the mode examples shows where in a corpus it fires, once `llmscope examples` has looked. \
+Unless a neuron is asked for it is the one that is strongest on the token under the cursor.
 
 A neuron speaks when it fires: a strong bar and a clear list together say what it does here. In \
 most models an activation may be negative; the list follows its sign on the token under the \

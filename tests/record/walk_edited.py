@@ -236,9 +236,9 @@ class Person:
             self.old.append((recording, bits(recording), shown_of(recording, layer), layer))
 
 
-def walk(live, reference, folder, *, steps, longest=24, seed=7):
+def walk(live, reference, folder, *, steps, longest=24, seed=7, person=Person):
     """Walk so many steps; how much was run, reused, edited, given up and refused."""
-    person = Person(live, reference, random.Random(seed), folder, longest)
+    person = person(live, reference, random.Random(seed), folder, longest)
     for _ in range(steps):
         person.step()
         person.check()

@@ -20,6 +20,8 @@ What does not fit the model or the prompt is told with exit code 1:
   a file that cannot be read, holds no such vector, or one of another width than the model's
   a patch of all tokens from a prompt B with more or fewer: name tokens of both, as `@-1` does
   a direction of a learned lens where none comes with the model, or it has no map of that stream
+  a feature of a layer with no dictionary, or with several of which none is named, or one that its
+    dictionary does not have; a dictionary of another width, or of a tensor that cannot be changed
   a swap of tokens whose directions are parallel
   a part that failed its check on this model (`llmscope doctor MODEL`), or that was not found"""
 

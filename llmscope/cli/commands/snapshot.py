@@ -83,11 +83,10 @@ def snapshot(
         from llmscope.cli.options.lens_options import check_options, read_focus
 
         edits = read_edits(edit, texts.versus_prompt)
-        uses = {
-            "translator": any(one.uses_lens for one in edits),
-            "features": any(one.uses_features for one in edits),
-        }
-        of_edits = [name for name, used in uses.items() if used]
+        of_edits = [
+            *(("translator",) if any(one.uses_lens for one in edits) else ()),
+            *(("features",) if any(one.uses_features for one in edits) else ()),
+        ]
         check_options(declared, names, loading.allow_pickle, of_edits)
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)

@@ -55,28 +55,21 @@ def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
     """Return the dictionaries of a focus, in the order of the model.
 
     Raises:
-        ScopeError: there are none, or one cannot be read.
+        ScopeError: no dictionary is given, or one cannot be read.
     """
     from llmscope.dictionaries.catalog import headers_of
     from llmscope.dictionaries.reader import FORMS
+    from llmscope.record.interventions.feature_edits import given_features
 
     subject = recording.subject
-    found = headers_of(FEATURES.of(focus) or features_given(recording), subject)
+    given = FEATURES.of(focus) or given_features(subject)
+    found = headers_of(given, subject) if given else []
     if not found:
         raise ScopeError(
             f"no dictionary of features is given for {one_line(subject.name)}",
             f"--features: {FORMS}, or org/name:path",
         )
     return found
-
-
-def features_given(recording: Recording) -> tuple[Any, ...]:
-    """Return the dictionaries that were given with the model, or with its base."""
-    subject = recording.subject
-    given: tuple[Any, ...] = getattr(subject, "features", ())
-    if not given and subject.origin is not None:
-        given = getattr(subject.origin, "features", ())
-    return given
 
 
 def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:

@@ -22,6 +22,7 @@ from llmscope.lenses.features.chosen import (
 )
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, VERSUS
+from llmscope.lenses.unit_examples import EXAMPLES
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -34,6 +35,7 @@ _DRAWN = {
     "map": prompt.map_of_tokens,
     "tokens": prompt.promotes,
     "find": prompt.found_by,
+    "examples": prompt.examples,
     "fit": prompt.fit_by_token,
     "fit-kl": prompt.kl_by_token,
 }
@@ -50,6 +52,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     earlier layer [feature]; `prompt`: one feature along the prompt [position]; `map`: the
     strongest at the position along the prompt [position, feature]; `tokens`: what one feature
     promotes and suppresses [token]; `find`: features by label or promoted token [feature];
+    `examples`: where in a corpus one feature is active [example];
     `ablation`, `ablation-kl`: Δ logit or KL without each feature [feature]; `gradient`: gradient ×
     activation over all tokens [feature]; `fit`, `fit-kl`: variance unexplained, and KL with the
     reconstruction spliced in, of each token [reconstruction, position]: of the dictionary and of
@@ -118,9 +121,21 @@ LENS = Lens(
     name=NAME,
     question="Which features are active?",
     compute=compute,
-    options=(LAYER, POSITION, TARGET, VERSUS, SPAN, TOP_K, FEATURES, PLACE, FEATURE, QUERY),
+    options=(
+        LAYER,
+        POSITION,
+        TARGET,
+        VERSUS,
+        SPAN,
+        TOP_K,
+        FEATURES,
+        PLACE,
+        FEATURE,
+        QUERY,
+        EXAMPLES,
+    ),
     modes=(
-        *("token", "direct", "new", "prompt", "map", "tokens", "find"),
+        *("token", "direct", "new", "prompt", "map", "tokens", "find", "examples"),
         *("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
     ),
     edited="recorded",
@@ -129,6 +144,7 @@ LENS = Lens(
         ("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
         "it is measured on one prompt, with passes of its own",
     )
+    | {"examples": "examples are of a corpus, the same for all prompts"}
     | {"tokens": "what a feature promotes is in the weights, the same for all prompts"},
     of_model=(),
     help="""\

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmscope.arguments import checked_index
 from llmscope.errors import ScopeError
+from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, QUERY
 from llmscope.lenses.features.token import NAME, NAMED, beside, labels_of, promoted_by, strongest
 from llmscope.lenses.logit_lens import columns_of
+from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
 
 if TYPE_CHECKING:
     from llmscope.lenses.features.chosen import Chosen
@@ -121,6 +124,24 @@ def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int
         "suppressed": [label(one) for one in down],
         "caption": tuple(caption),
     }
+
+
+def examples(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
+    """Return where in a corpus one feature is active. [example]"""
+    feature = one_feature(recording, focus, chosen)
+    if feature is None:
+        return _none(recording, focus, chosen)
+    given, header = EXAMPLES.of(focus), chosen.header
+    beside = Path(header.path) / BESIDE if header.path else None
+    figure = unit_examples(
+        *(NAME, unit.feature(header.reads, feature)),
+        Path(given).expanduser() if given else beside,
+        model=recording.subject.spec,
+        most=focus.top_k,
+        digest=chosen.way.dictionary.digest,
+    )
+    more = {"mode": focus.mode, "position": focus.position, "feature": feature}
+    return replace(figure, extra={**figure.extra, **more, "ids": np.array([feature])})
 
 
 def _none(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:

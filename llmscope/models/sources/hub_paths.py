@@ -69,7 +69,7 @@ class Wanted:
         files: return the files of a path; empty if nothing is there. The second argument returns
             whether the repository has a file of a path.
         paths: return which paths could be named, of all files of a repository.
-        nothing: the hint if there is none.
+        nothing: the hint where nothing is found.
     """
 
     noun: str

@@ -259,7 +259,8 @@ def _factor(recording: Recording, site: Site, layer: int, position: int) -> floa
         if (change.site, change.layer) == (site, layer) and position in change.rows:
             if change.factor is None:
                 part = "attention" if site == "attention_write" else "MLP"
-                raise Unattributable(f"an edit replaces what its {part} wrote")
+                done = "replaces" if change.feature is None else "adds to"
+                raise Unattributable(f"an edit {done} what its {part} wrote")
             factor *= change.factor
     return factor
 

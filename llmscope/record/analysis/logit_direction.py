@@ -66,8 +66,9 @@ def logit_direction_of(
         raise Unattributable(why_not)
 
     def score(normed: Tensor) -> Tensor:
-        logits = readout.linear(normed)[0].float()
-        return logits[target] if versus is None else logits[target] - logits[versus]
+        tokens = [target] if versus is None else [target, versus]
+        logits = readout.linear_of(normed, tokens)[0].float()
+        return logits[0] if versus is None else logits[0] - logits[1]
 
     stream = recording.final_rows(position, position + 1)
     frozen = _frozen(recording, position)

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from llmscope.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Change, Site, site_of
+from llmscope.record.change_hooks import Change, site_of
 from llmscope.record.features.active import Misfit
 from llmscope.record.interventions.compile import head_columns
+from llmscope.record.sites import Site
 
 
 @torch.no_grad()

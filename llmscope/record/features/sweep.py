@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
-from torch import Tensor
-
-from llmscope.dictionaries.dictionary import Active
 from llmscope.record.capture.recording import Recording
-from llmscope.record.change_hooks import Change, Job
+from llmscope.record.change_hooks import Job
 from llmscope.record.features.active import Applied, features_of
-from llmscope.record.features.splice import change_by
+from llmscope.record.interventions.feature_edits import feature_change
 from llmscope.record.interventions.sweep import Sweep, SweepRow
 
 
@@ -27,32 +23,23 @@ def ablations(recording: Recording, way: Applied, features: Sequence[int], posit
         position: the token after which the logits are read.
 
     Raises:
-        Misfit: the tensor that the dictionary predicts cannot be changed by itself.
+        Misfit: the model has no tensor that the dictionary reads.
+        ScopeError: the tensor that the dictionary predicts cannot be changed by itself.
     """
-    header, rows = way.dictionary.header, range(position + 1)
-    active = features_of(way, recording, rows)
-    inputs = way.inputs(recording, rows)
-    nothing = inputs.new_zeros(len(rows), header.out_width)
-    first = change_by(recording, header.writes, rows, nothing)  # raises where it is not possible
+    active = features_of(way, recording, range(position + 1))
+    begins = [
+        next((at for at, one in enumerate(active) if one.of(feature)), position)
+        for feature in features
+    ]
+    changes = [
+        feature_change(recording, way, feature, range(begin, position + 1), factor=0.0)
+        for feature, begin in zip(features, begins, strict=True)
+    ]
 
     def jobs(chosen: Sequence[int]) -> list[Job]:
-        return [(_without(recording, way, features[one], active, inputs, rows),) for one in chosen]
+        return [(changes[one],) for one in chosen]
 
-    starts = [next((at for at, one in enumerate(active) if one.of(f)), position) for f in features]
-    row = SweepRow(0, first.layer, tuple(range(len(features))), min(starts, default=0), jobs)
+    depth = min((one.layer for one in changes), default=recording.layers)
+    row = SweepRow(0, depth, tuple(range(len(features))), min(begins, default=0), jobs)
     key = "features", way.key, tuple(features)
     return Sweep(recording, position, key, (row,), (1, len(features)))
-
-
-def _without(
-    recording: Recording,
-    way: Applied,
-    feature: int,
-    active: Sequence[Active],
-    inputs: Tensor,
-    rows: range,
-) -> Change:
-    """Return the change that takes away what a feature writes at some tokens."""
-    values = torch.tensor([[-one.of(feature)] for one in active], device=inputs.device)
-    difference = way.dictionary.written([feature], values, inputs).float()
-    return change_by(recording, way.dictionary.header.writes, rows, difference)

@@ -56,7 +56,7 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
     """Return the dictionary that a feature's name means, on the model's device.
 
     Raises:
-        ScopeError: there is none or more than one, it has no such feature, or it cannot be read.
+        ScopeError: no dictionary fits or several do, it has no such feature, or it cannot be read.
     """
     given = given_features(subject)
     if not given:  # an edit fetches nothing

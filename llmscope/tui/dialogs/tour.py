@@ -116,7 +116,8 @@ STOPS = (
         "{workspace-neurons}: neurons. {workspace-context}: what a context teaches. "
         "{workspace-walkthrough}: every step of the pass, with its numbers. {workspace-compare}: "
         "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
-        "of sparse dictionaries. {workspace-overview} comes back here, {workspace-next} shows the next one, also while you type.",
+        "of sparse dictionaries. {workspace-overview} comes back here, {workspace-next} shows the "
+        "next one, also while you type.",
     ),
     Stop(
         "model",

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from os.path import abspath
+from os.path import abspath, expanduser, isdir
+from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING
 
+from textual import on
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
+from textual.message import Message
 from textual.widgets import Static
 
 from llmscope.text import display_text
@@ -16,6 +20,7 @@ from llmscope.tui.dialogs.search_list import SearchListScreen
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
+    from llmscope.dictionaries.dictionary import Header
     from llmscope.models.info import DictionaryFacts
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
@@ -32,7 +37,7 @@ def choose(host: Host) -> None:
         host.push_screen(DictionaryScreen(host))
 
 
-def listed(state: ViewState, folders: Sequence[str] = ()) -> list[Choice]:
+def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
     """Return the dictionaries to choose from: those in use, those known, and folders.
 
     Args:
@@ -51,11 +56,17 @@ def listed(state: ViewState, folders: Sequence[str] = ()) -> list[Choice]:
         if name not in state.features
     ]
     taken = {abspath(name) for name in (*state.features, *known)}
-    others = [one for one in folders if abspath(one) not in taken]
+    others = [one for one in folders if abspath(one.name) not in taken]
     return [
         *used,
         *(Choice(KNOWN, name, name, ADD) for name in known),
-        *(Choice(FOUND, name, name, ADD) for name in others),
+        *(
+            Choice(
+                *(FOUND, one.name, one.name, f"{ADD}; {one.title}, {one.features} features"),
+                aside=(f"layer {one.reads.layer}", ""),
+            )
+            for one in others
+        ),
     ]
 
 
@@ -68,6 +79,14 @@ def _layers(ours: Sequence[DictionaryFacts]) -> str:
 
 def _places(ours: Sequence[DictionaryFacts]) -> str:
     return "; ".join(f"{one.title}, {one.features} features" for one in ours)
+
+
+class FoldersFound(Message):
+    """Posted with the dictionaries in folders that fit the model."""
+
+    def __init__(self, folders: Sequence[Header]) -> None:
+        super().__init__()
+        self.folders = folders
 
 
 class DictionaryScreen(SearchListScreen):
@@ -88,12 +107,34 @@ class DictionaryScreen(SearchListScreen):
             yield self._about
 
     def on_mount(self) -> None:
-        """Select the dictionary that is shown."""
+        """Select the dictionary that is shown, and look for folders, in a thread."""
         super().on_mount()
+        Thread(target=self._look, name="llmscope-dictionaries", daemon=True).start()
         here = self._host.state.dictionary
         shown = "" if here is None else here.given
         self.choices.move(next((at for at, one in enumerate(self._all) if one.text == shown), 0))
         self.explain()
+
+    def _look(self) -> None:
+        """Look in the working folder and in the model's; runs in its own thread."""
+        from llmscope.dictionaries.local_folders import fitting_folders
+
+        info = self._host.state.info
+        if info is None:
+            return
+        found = fitting_folders(Path(), info)
+        if isdir(folder := expanduser(info.spec)):
+            found += fitting_folders(Path(folder), info)
+        self.post_message(FoldersFound(found))
+
+    @on(FoldersFound)
+    def _found(self, message: FoldersFound) -> None:
+        if message.folders:
+            chosen = self.choices.at
+            self._all = listed(self._host.state, message.folders)
+            self.seek(self._line.value)
+            self.choices.move(chosen - self.choices.at)
+            self.explain()
 
     def matching(self, wanted: str) -> Sequence[Choice]:
         """Return the dictionaries whose names hold all words, and what was typed as a name."""

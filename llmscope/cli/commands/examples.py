@@ -1,0 +1,362 @@
+"""`llmscope examples`: where features, neurons and heads are active in a corpus."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli import completion
+from llmscope.cli.options import shared
+from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.shared import usage
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.batch import PromptSource
+    from llmscope.collecting.collect import Collection, CollectState
+    from llmscope.collecting.collector import Sizes
+    from llmscope.examples.example import Examples
+    from llmscope.examples.folder import Index
+    from llmscope.examples.request import FeatureRequest
+    from llmscope.models.loaded_model import Progress
+
+_WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
+_FORMATS = ("txt", "json")
+MOST, WIDEST = 1000, 500
+"""The most examples of a kind, and tokens of a window."""
+TOLD_EVERY = 30.0
+"""Seconds between two lines of progress where there is no terminal."""
+
+
+@dataclass(frozen=True)
+class UnitOptions:
+    """Which units."""
+
+    features: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DICTIONARY",
+            autocompletion=completion.dictionaries,
+            help="A dictionary of features (SAE or transcoder), or a folder of several: a folder "
+            "or org/name:path. Repeat for several.",
+            show_default="that of the model",
+        ),
+    ] = None
+    feature: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER/FEATURE",
+            help="A feature: 5/1234; 5.mlp_out/1234 where a layer has two dictionaries; 1234 where "
+            "there is one. all, or 5/all, for all of them. Repeat for several.",
+        ),
+    ] = None
+    neuron: Annotated[
+        list[str] | None,
+        typer.Option(metavar="LAYER.NEURON", help="A neuron of an MLP: 5.120. Repeat for several."),
+    ] = None
+    head: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="LAYER.HEAD",
+            help="A head, by the norm of what it writes to the stream: 5.3. Repeat for several.",
+        ),
+    ] = None
+
+    def requests(self) -> list[FeatureRequest]:
+        """Return the features that are asked for.
+
+        Raises:
+            BadParameter: one is of another form.
+        """
+        from llmscope.examples.request import FeatureRequest
+
+        try:
+            return [FeatureRequest.parse(one) for one in self.feature or ()]
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--feature") from None
+
+    def by_layer(self, option: str) -> dict[int, tuple[int, ...]]:
+        """Return the neurons or heads that are asked for, by layer.
+
+        Raises:
+            BadParameter: one is of another form.
+        """
+        from llmscope.examples.request import by_layer
+
+        try:
+            return by_layer(getattr(self, option) or ())
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint=f"--{option}") from None
+
+
+@dataclass(frozen=True)
+class CollectionOptions:
+    """What is collected of each unit, and over which tokens."""
+
+    top: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST,
+            help="Examples of the highest activations, at most one of each prompt.",
+            show_default="20; 5 with all",
+        ),
+    ] = None
+    random: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST,
+            help="Examples drawn from all tokens where it is active.",
+            show_default="10; 3 with all",
+        ),
+    ] = None
+    bottom: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=MOST,
+            help="Examples of the lowest activations, of features where they are active, at most "
+            "one of each prompt.",
+            show_default="10; 2 with all",
+        ),
+    ] = None
+    window: Annotated[
+        str,
+        typer.Option(metavar="BEFORE,AFTER", help="Tokens around each example that are kept."),
+    ] = "10,5"
+    length: Annotated[
+        int, typer.Option(min=1, help="Cut prompts after this many tokens.", metavar="TOKENS")
+    ] = 128
+    max_prompts: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Stop after this many.", show_default="all"),
+    ] = None
+    every_token: Annotated[
+        bool,
+        typer.Option(
+            "--every-token",
+            help="Count special tokens and the first one of a prompt too, where streams are often "
+            "many times as long as elsewhere.",
+        ),
+    ] = False
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the random examples.")] = 0
+
+    def collection(self, prompts: str) -> Collection:
+        """Return what is collected.
+
+        Raises:
+            BadParameter: the window is of another form, or too wide.
+        """
+        from llmscope.collecting.collect import ALL, Collection
+        from llmscope.collecting.collector import Sizes
+
+        size = None
+        if prompts != "-":
+            with suppress(OSError, ValueError):
+                size = Path(prompts).stat().st_size
+        return Collection(
+            sizes=self._sizes(Sizes()),
+            sizes_of_all=self._sizes(ALL),
+            length=self.length,
+            prompts=self.max_prompts,
+            every_token=self.every_token,
+            name="stdin" if prompts == "-" else Path(prompts).name,
+            size=size,
+        )
+
+    def check(self) -> tuple[int, int]:
+        """Return the tokens of a window before and after an example.
+
+        Raises:
+            BadParameter: the window is of another form, or too wide.
+        """
+        found = _WINDOW.fullmatch(self.window)
+        before, after = (int(found[1]), int(found[2])) if found else (WIDEST, WIDEST)
+        usage(before + after <= WIDEST, f"two numbers such as 10,5, at most {WIDEST}", "--window")
+        return before, after
+
+    def _sizes(self, default: Sizes) -> Sizes:
+        from dataclasses import replace
+
+        before, after = self.check()
+        given = {name: getattr(self, name) for name in ("top", "random", "bottom")}
+        asked = {name: one for name, one in given.items() if one is not None}
+        return replace(default, **asked, before=before, after=after, seed=self.seed)
+
+
+@grouped
+def examples(
+    *,
+    model: shared.Model = None,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a "
+            "line, or - for JSON lines on stdin.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the examples go.")],
+    units: UnitOptions,
+    collection: CollectionOptions,
+    format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace examples there, and begin anew.")
+    ] = False,
+    hardware: HardwareOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Collect where in a corpus features, neurons and heads are active, with the text around.
+
+    For each unit: examples of the highest and lowest activations, at most one of each prompt,
+    random ones, and its statistics. Any number of units takes one pass over the corpus, in memory
+    that does not grow with it. Special tokens and the first one of a prompt do not count. The same
+    command again goes on where it stopped.
+    """
+    with reported(debug):
+        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        requests = units.requests()
+        neurons, heads = units.by_layer("neuron"), units.by_layer("head")
+        usage(bool(requests or neurons or heads), "name a feature, neuron or head", "--feature")
+        collection.check()
+        from llmscope.batch import JobShare, PromptSource
+        from llmscope.batch.lock import exclusive
+        from llmscope.cli.output.progress import progress_line
+        from llmscope.models.spec import parse
+
+        source = PromptSource(prompts)
+        if out.exists() and not out.is_dir():
+            raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
+        parse(model)
+        with exclusive(out, JobShare()), progress_line() as progress:
+            scope = hardware.loader(model)(progress)
+            from llmscope.collecting.collect import collect, emptied
+            from llmscope.collecting.request import sources_for
+
+            sources = sources_for(
+                scope.subject,
+                dictionaries=units.features or (),
+                features=requests,
+                neurons=neurons,
+                heads=heads,
+                progress=progress,
+            )
+            if force:
+                emptied(out)
+            told = _CollectProgress(progress, source, collection.max_prompts)
+            how = collection.collection(prompts)
+            index = collect(scope, _lines(source), sources, how, out, told)
+        between = " " if scope.subject.tokens is None else ""
+        put(_json(index, out) if format == "json" else _text(index, out, between))
+
+
+def _lines(source: PromptSource) -> Iterator[tuple[int, str]]:
+    """Yield the prompts of a source with their lines.
+
+    Raises:
+        ScopeError: a line cannot be read.
+    """
+    for line in source:
+        if line.prompt is None:
+            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
+        yield line.number, line.prompt
+
+
+def _named(index: Index, folder: Path) -> Iterator[Examples]:
+    """Yield the examples of the units that were named one by one."""
+    from llmscope.examples.folder import read_examples
+    from llmscope.examples.unit import Unit
+
+    for group in index.groups:
+        for one in group.indices or ():
+            found = read_examples(folder, Unit(group.kind, group.place, one))
+            if found is not None:
+                yield found
+
+
+def _text(index: Index, folder: Path, between: str) -> str:
+    shown = display_text(str(folder)).replace("\n", " ")
+    lines = [f"{shown}: {index.prompts:,} prompts, {index.tokens:,} tokens that count"]
+    for group in index.groups:
+        if group.indices is None:
+            lines.append(f"all {group.count:,} features of {group.place}")
+    for one in _named(index, folder):
+        lines += ["", *_of_unit(one, between)]
+    return "\n".join(lines) + "\n"
+
+
+def _of_unit(examples: Examples, between: str) -> list[str]:
+    """Return what is known of a unit as lines, with the tokens of all examples in one column."""
+    from rich.cells import cell_len
+
+    from llmscope.examples.text import PARTS, facts, texts_of, title_of
+
+    lines = [title_of(examples), "  " + " · ".join(facts(examples))]
+    parts = {part: texts_of(getattr(examples, part), between) for part in PARTS}
+    every = [one for some in parts.values() for one in some]
+    widths = [
+        max((cell_len(getattr(one, name)) for one in every), default=0)
+        for name in ("activation", "place", "before")
+    ]
+    for part, some in parts.items():
+        if some:
+            lines.append(f"  {part}")
+        for one in some:
+            number, place = one.activation.rjust(widths[0]), one.place.ljust(widths[1])
+            gap = " " * (widths[2] - cell_len(one.before))
+            lines.append(f"  {number}  {place}  {gap}{one.before}‹{one.peak}›{one.after}")
+    return lines
+
+
+def _json(index: Index, folder: Path) -> str:
+    units = [one.to_dict() for one in _named(index, folder)]
+    record = {**index.to_dict(), "units": units}
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
+class _CollectProgress:
+    """Tells the progress: on one line of a terminal, else on a new line now and then."""
+
+    def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
+        self._progress, self._source, self._most = progress, source, most
+        self._begun = self._told = time.monotonic()
+        self._before: int | None = None  # prompts of an earlier run
+
+    def __call__(self, state: CollectState) -> None:
+        now = time.monotonic()
+        if self._before is None:
+            self._before, self._begun = state.prompts, now
+        words = f"collecting · {state.prompts:,} prompt{'s' * (state.prompts != 1)}"
+        if state.stage:
+            words += f" · {state.stage}"
+        done, seconds = state.prompts - self._before, now - self._begun
+        if done and seconds > 0 and not state.stage:
+            words += f" · {done / seconds:,.1f}/s"
+            left = self._left(state.prompts) * seconds / done
+            if left > 0:
+                words += f" · {left / 60:.0f} min left" if left > 90 else f" · {left:.0f} s left"
+        if self._progress is not None:
+            self._progress(words, 0.0, None)
+        elif now - self._told > TOLD_EVERY:
+            self._told = now
+            typer.echo(words, err=True)
+
+    def _left(self, prompts: int) -> float:
+        """Return how many prompts are left, as far as known; else 0."""
+        read = self._source.read
+        whole = prompts / read if read else 0.0
+        if self._most:
+            whole = min(whole, self._most) if read else self._most
+        return max(0.0, whole - prompts)

@@ -1,0 +1,1 @@
+"""Collect examples of units from a corpus: where they are most, least and somewhere active."""

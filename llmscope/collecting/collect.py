@@ -1,0 +1,353 @@
+"""Stream a corpus through a model, and write the examples of units to a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.collecting import checkpoint
+from llmscope.collecting.checkpoint import AGAIN, Progress, differences
+from llmscope.collecting.collector import Collector, Sizes
+from llmscope.collecting.sources import Source, check_places
+from llmscope.errors import ScopeError
+from llmscope.examples.folder import (
+    BLOCK,
+    INDEX,
+    STATE,
+    Index,
+    file_bytes,
+    file_of,
+    index_bytes,
+    read_index,
+)
+from llmscope.fsync import replace_file
+from llmscope.record.capture.padded import SIZE, grouped, record_padded
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive.batching import why_alone
+from llmscope.text import display_text, told
+
+if TYPE_CHECKING:
+    from llmscope.scope import Scope
+
+CHUNK = 64
+"""Prompts between two places where a run may go on: passes never span two chunks, so that a run
+that goes on has the same passes."""
+SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
+"""Seconds between two checkpoints; and how many times longer than writing one that is at least."""
+EACH, ALL = Sizes(), Sizes(top=5, bottom=2, random=3)
+"""What a unit gets that is named, and where all features of a dictionary are asked for."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is collected.
+
+    Attributes:
+        sizes: how many examples a unit gets.
+        sizes_of_all: the same where all features of a dictionary are asked for.
+        length: prompts are cut after this many tokens.
+        prompts: stop after this many; None: at the end of the corpus.
+        every_token: count special tokens and the first one of a prompt too.
+        name, size: the name of the corpus and its size in bytes, kept with the examples.
+    """
+
+    sizes: Sizes = EACH
+    sizes_of_all: Sizes = ALL
+    length: int = 128
+    prompts: int | None = None
+    every_token: bool = False
+    name: str = ""
+    size: int | None = None
+
+    def sizes_for(self, source: Source) -> Sizes:
+        """Return how many examples each unit of a source gets."""
+        return self.sizes_of_all if source.group.indices is None else self.sizes
+
+
+@dataclass(frozen=True)
+class CollectState:
+    """What a collection reports after each pass.
+
+    Attributes:
+        prompts: the prompts that were read.
+        tokens: the tokens that ran since the start.
+        stage: what is done after the prompts; empty before.
+    """
+
+    prompts: int
+    tokens: int
+    stage: str = ""
+
+
+Report = Callable[[CollectState], None]
+Line = tuple[int, str]
+"""A prompt: the line where it begins, from 1, and its text."""
+
+
+def collect(
+    scope: Scope,
+    lines: Iterable[Line],
+    sources: Sequence[Source],
+    how: Collection,
+    folder: Path,
+    report: Report = lambda _: None,
+) -> Index:
+    """Write the examples of units over a corpus to a folder, and return its index.
+
+    The same call again goes on where a run stopped, and ends with the same bytes.
+
+    Args:
+        scope: the model.
+        lines: the prompts, lines ascending.
+        sources: the units.
+        how: what is collected.
+        folder: a new folder, or one that the same call began.
+        report: told of the progress.
+
+    Raises:
+        ScopeError: the model lacks a unit, no token of the corpus counts, or the folder holds
+            something else.
+    """
+    check_places(sources)
+    about = _about(scope, sources, how)
+    found = opened(folder, about)
+    if found is not None:
+        return found
+    collectors = [
+        Collector(one.kind, one.place, one.indices, how.sizes_for(one)) for one in sources
+    ]
+    state, done = folder / STATE, Progress()
+    if state.is_file():
+        done = checkpoint.load(state, collectors, about)
+    with scope.unchanged():
+        run = _Run(scope, sources, collectors, how)
+        _stream(run, lines, done, state, about, report)
+        if not any(one.statistics.tokens for one in collectors):
+            raise ScopeError("no token of any prompt counts", "longer prompts, or --every-token")
+        report(CollectState(done.prompts, run.tokens, "writing"))
+        index = Index(
+            model=scope.subject.spec,
+            revision=scope.subject.revision,
+            corpus=how.name,
+            prompts=done.prompts,
+            tokens=collectors[0].statistics.tokens,
+            groups=tuple(one.group for one in sources),
+            about=about,
+        )
+        _write(folder, collectors, sources, scope.subject.label, index)
+    return index
+
+
+def opened(folder: Path, about: dict[str, Any]) -> Index | None:
+    """Return the index of a folder whose examples are complete; None if there is work to do.
+
+    Raises:
+        ScopeError: the folder holds something else.
+    """
+    shown = display_text(str(folder))
+    try:
+        names = {one.name for one in folder.iterdir() if not one.name.startswith(".")}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ScopeError(f"cannot read {shown}: {told(error)}", "another --out") from error
+    found = read_index(folder)
+    if found is not None and dict(found.about) != about:
+        raise ScopeError(
+            f"{shown} was made with other options{differences(found.about, about)}", AGAIN
+        )
+    if found is None and names and STATE not in names:
+        raise ScopeError(f"{shown} holds other files", "another --out")
+    for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
+        for left in folder.glob(pattern):  # of a run that was killed while it wrote
+            left.unlink(missing_ok=True)
+    return found
+
+
+def emptied(folder: Path) -> None:
+    """Remove the examples in a folder, and nothing else.
+
+    Raises:
+        ScopeError: they cannot be removed.
+    """
+    try:
+        for name in (INDEX, STATE):
+            (folder / name).unlink(missing_ok=True)
+        for one in folder.glob("[0-9]*.*-[0-9]*.jsonl"):
+            one.unlink()
+    except OSError as error:
+        raise ScopeError(
+            f"cannot empty {display_text(str(folder))}: {told(error)}", "another --out"
+        ) from error
+
+
+def _about(scope: Scope, sources: Sequence[Source], how: Collection) -> dict[str, Any]:
+    """Return everything that the examples depend on, as JSON types."""
+    subject = scope.subject
+    return {
+        "model": subject.spec,
+        "revision": subject.revision,
+        "adapter": subject.adapter,
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "units": [one.group.to_dict() for one in sources],
+        "corpus": how.name,
+        "corpus_bytes": how.size,
+        "examples": [asdict(how.sizes_for(one)) for one in sources],
+        "length": how.length,
+        "max_prompts": how.prompts,
+        "every_token": how.every_token,
+    }
+
+
+class _Run:
+    """Runs prompts and adds what their units do to the collectors."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        sources: Sequence[Source],
+        collectors: Sequence[Collector],
+        how: Collection,
+    ) -> None:
+        self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
+        self.recorder: Recorder = scope.recorder
+        self.alone = bool(why_alone(self.recorder))
+        self.whole = any(one.whole for one in sources)
+        self.checked = False
+        self.tokens = 0
+        context = scope.subject.anatomy.context
+        self.length = how.length if context is None else min(how.length, context)
+
+    def prompt(self, text: str) -> Prompt:
+        """Return the tokens of a text, cut to the length."""
+        found, most = self.scope.encode(text), self.length
+        return Prompt(found.ids[:most], found.pieces[:most], found.special[:most])
+
+    def counted(self, prompt: Prompt) -> NDArray[np.bool_]:
+        """Return which tokens count; see `llmscope.record.features.active.counted`."""
+        if self.how.every_token:
+            return np.ones(len(prompt), dtype=bool)
+        mask = ~np.asarray(prompt.special, dtype=bool)
+        mask[:1] = False
+        return mask
+
+    def add(self, chunk: Sequence[Line]) -> Iterator[int]:
+        """Run the prompts of a chunk; yield the number of those that are done, pass by pass."""
+        prompts = [(line, self.prompt(text)) for line, text in chunk]
+        some = [(line, one) for line, one in prompts if self.counted(one).any()]
+        done = len(prompts) - len(some)
+        for group in grouped([len(one) for _, one in some], 1 if self.alone else SIZE):
+            recordings = self._recorded([some[at][1] for at in group])
+            if not self.checked:
+                for source in self.sources:
+                    source.check(recordings[0], self.scope.verdicts)
+                self.checked = True
+            for at, recording in zip(group, recordings, strict=True):
+                self._add(some[at][0], recording)
+            done += len(group)
+            yield done
+
+    def check(self, chunk: Sequence[Line]) -> None:
+        """Check the sources on the recording that they were first checked on."""
+        prompts = [self.prompt(text) for _, text in chunk]
+        some = [one for one in prompts if self.counted(one).any()]
+        for group in grouped([len(one) for one in some], 1 if self.alone else SIZE):
+            first = self._recorded([some[at] for at in group])[0]
+            for source in self.sources:
+                source.check(first, self.scope.verdicts)
+            self.checked = True
+            return
+
+    def _recorded(self, prompts: Sequence[Prompt]) -> list[Recording]:
+        self.tokens += sum(map(len, prompts))
+        if self.alone:
+            return [self.recorder.go_on(None, one) for one in prompts]
+        return record_padded(self.recorder, prompts, whole=self.whole)
+
+    def _add(self, line: int, recording: Recording) -> None:
+        counted = self.counted(recording.prompt)
+        for source, collector in zip(self.sources, self.collectors, strict=True):
+            entries = source.entries(recording)
+            if not np.isfinite(entries.values).all():
+                raise ScopeError(
+                    f"line {line}: an activation is NaN or infinite", "--dtype float32"
+                )
+            collector.add(line, recording.prompt.ids, counted, entries)
+
+
+def _stream(
+    run: _Run,
+    lines: Iterable[Line],
+    done: Progress,
+    state: Path,
+    about: dict[str, Any],
+    report: Report,
+) -> None:
+    """Add the prompts that are not in `done` yet, and keep it up to date."""
+    texts: Iterator[Line] = (one for one in lines if one[1])
+    if run.how.prompts is not None:
+        texts = islice(texts, run.how.prompts)
+    seen, read, saved, pause = sha256(), 0, -np.inf, SAVED_EVERY
+    while chunk := list(islice(texts, CHUNK)):
+        for line, text in chunk:
+            data = text.encode("utf-8", "surrogatepass")
+            seen.update(f"{line} {len(data)} ".encode() + data)
+        read += len(chunk)
+        if read <= done.prompts:
+            if read == done.prompts and seen.hexdigest() != done.digest:
+                raise ScopeError("the prompts are not those that the checkpoint is of", AGAIN)
+            if not run.checked:
+                run.check(chunk)
+            continue
+        for share in run.add(chunk):
+            report(CollectState(read - len(chunk) + share, run.tokens))
+        done.prompts, done.digest = read, seen.hexdigest()
+        begun = time.monotonic()
+        if len(chunk) == CHUNK and begun - saved > pause:
+            checkpoint.save(state, run.collectors, done, about)
+            saved = time.monotonic()
+            pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
+    if read < done.prompts:
+        raise ScopeError("there are fewer prompts than the checkpoint is of", AGAIN)
+
+
+def _write(
+    folder: Path,
+    collectors: Sequence[Collector],
+    sources: Sequence[Source],
+    label: Callable[[int], str],
+    index: Index,
+) -> None:
+    try:
+        for source, collector in zip(sources, collectors, strict=True):
+            ats = range(len(collector.indices))
+            while ats:
+                name = file_of(source.place, int(collector.indices[ats[0]]))
+                some = [
+                    at
+                    for at in ats[:BLOCK]
+                    if file_of(source.place, int(collector.indices[at])) == name
+                ]
+                made = [
+                    collector.examples(at, label, source.label(int(collector.indices[at])))
+                    for at in some
+                ]
+                replace_file(folder / name, file_bytes(made))
+                ats = ats[len(some) :]
+        replace_file(folder / INDEX, index_bytes(index))
+        with suppress(OSError):
+            (folder / STATE).unlink(missing_ok=True)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(folder))}: {told(error)}", "another --out"
+        ) from error

@@ -1,0 +1,109 @@
+"""Paint examples of a unit: a row an example, its tokens coloured by activation, in one column."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.numbers import column
+from llmscope.draw.painters.generic import paint_table
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.scale import BORDER, Scale, legend
+from llmscope.draw.styles import Styles
+from llmscope.draw.symbols import own_text
+from llmscope.figure import Figure, Focus
+
+NUMBER, PART = 8, 7
+"""Cells of an activation, and of the kind of an example where there is room for it."""
+BEFORE = 0.6
+"""The share of the text's room that is before the token of an example."""
+LEAST = 24
+"""The least cells of the text, below which the kind of an example is left out."""
+
+ExampleWindow = tuple[list[str], list[float], int]
+"""The tokens of a window, their activations, and the place of the one that it is about."""
+
+
+def paint_examples(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
+    """Paint one row an example: its kind, its activation, and its tokens, its own in ‹›."""
+    windows = _windows(figure)
+    if windows is None:
+        return paint_table(figure, width, height, style_set, focus)
+    every = np.array([value for _, values, _ in windows for value in values], dtype=np.float32)
+    scale = Scale.of(every, figure.unit, even=True)
+    ramp = scale.ramp(style_set)
+    numbers = column(figure.values, NUMBER - 1, style_set.glyphs.missing)
+    named = PART if width - NUMBER - PART >= LEAST else 0
+    room = width - NUMBER - named
+    middle = named + NUMBER + int(BEFORE * room)
+    parts = [str(one) for one in figure.extra.get("part", ())] or [""] * len(windows)
+    rows: list[Row] = []
+    for index in range(min(height, len(windows))):
+        tokens, values, peak = windows[index]
+        steps = scale.steps(np.array(values, dtype=np.float32), len(ramp))
+        styles = [
+            ramp.styles[step] if value and ramp.coloured else style_set.base
+            for step, value in zip(steps.tolist(), values, strict=True)
+        ]
+        first = not index or parts[index] != parts[index - 1]
+        line = Line()
+        if named:
+            kind = parts[index] if first else ""
+            line.add(fit(kind, named), style_set.dim)
+        line.add(f"{numbers[index]:>{NUMBER - 1}} ", style_set.dim)
+        texts = [_text(token, style_set) for token in tokens]
+        before = _last(texts[:peak], styles[:peak], middle - line.width)
+        line.pad(middle - sum(cell_len(text) for text, _ in before), style_set.base)
+        for text, style in before:
+            line.add(text, style)
+        left, right = (own_text(mark, style_set.look.ascii) for mark in "‹›")
+        line.add(left, style_set.accent)
+        line.add(token_text(tokens[peak], style_set.look.ascii), styles[peak])
+        line.add(right, style_set.accent)
+        for text, style in zip(texts[peak + 1 :], styles[peak + 1 :], strict=True):
+            line.add(text, style)
+        rows.append(line.row(width, style_set.base))
+    down = {row: (figure.axes[0].name, row) for row in range(len(rows))}
+    key = legend(scale, figure.unit, style_set, width - BORDER) if ramp.coloured else None
+    return Painting(finish(rows, width, height, style_set.base), key, {}, down)
+
+
+def _windows(figure: Figure) -> list[ExampleWindow] | None:
+    """Return tokens, activations and place of the own token; None if the figure lacks them."""
+    extra, count = figure.extra, len(figure.axes[0])
+    tokens, values, peaks = (extra.get(name, ()) for name in ("tokens", "activations", "peaks"))
+    if not len(tokens) == len(values) == len(peaks) == count:
+        return None
+    made: list[ExampleWindow] = []
+    for some, own, peak in zip(tokens, values, peaks, strict=True):
+        if len(some) != len(own) or not 0 <= int(peak) < len(some):
+            return None
+        made.append(([str(one) for one in some], [_number(one) for one in own], int(peak)))
+    return made
+
+
+def _number(value: Any) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _text(token: str, style_set: Styles) -> str:
+    """Return a token in running text: its blanks as they are, other white space visible."""
+    return " ".join(token_text(part, style_set.look.ascii) for part in token.split(" "))
+
+
+def _last(texts: Sequence[str], styles: Sequence[Style], room: int) -> list[tuple[str, Style]]:
+    """Return as many of the last texts as fit, with their styles."""
+    kept: list[tuple[str, Style]] = []
+    for text, style in zip(reversed(texts), reversed(styles), strict=True):
+        room -= cell_len(text)
+        if room < 0:
+            break
+        kept.append((text, style))
+    return kept[::-1]
