@@ -212,10 +212,10 @@ found, {take} keeps the chosen feature at every token, {cancel} leaves the searc
         painting, extra = super().draw(shown, focus, tokens), shown.figure.extra
         if painting.legend is not None or "beside" not in extra:
             return painting
-        unit = shown.figure.unit
-        effect = f", effect on ‹{display_text(str(extra['target']), whitespace=True)}›"
-        direct = effect if "direct" in extra and "target" in extra else ""
-        words = f"{unit}{direct}, label, promoted tokens"
+        unit, target = shown.figure.unit, extra.get("target")
+        told = "direct" in extra and target is not None
+        effect = f", effect on ‹{display_text(str(target), whitespace=True)}›" if told else ""
+        words = f"{unit}{effect}, label, promoted tokens"
         fits = words if len(words) < self.size.width - 4 else unit
         return replace(
             painting, legend=(Segment(fits, text_styles(self._look.theme).dim.rich_style),)
