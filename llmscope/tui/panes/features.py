@@ -8,11 +8,13 @@ from typing import ClassVar
 
 from rich.segment import Segment
 
+from llmscope.draw import styles_for
+from llmscope.draw.caption import caption_rows
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
 from llmscope.text import display_text
 from llmscope.tui.panes.lens import LensPane
@@ -23,6 +25,10 @@ from llmscope.tui.theme.textual_theme import text_styles
 MISSING = "dictionary of features"
 FIT = " · FVU "
 """What the lens adds to the title of a figure whose dictionary fits badly."""
+MEASURED = "FVU "
+"""How the line of a caption begins that tells how well the dictionary fits."""
+MEASURING = "spliced in: KL ….. nats (chance …..), loss ……. (……)"
+"""What stands in the caption meanwhile, as long as the numbers are, so that no row moves."""
 
 
 class FeaturePane(LensPane):
@@ -115,12 +121,21 @@ class FeaturePane(LensPane):
         return state if index is None else state.choose_feature(index)
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the figure with the chosen feature marked."""
+        """Draw the figure with the chosen feature marked, and room for what is being measured."""
+        extra = dict(shown.figure.extra)
         listed, here = self.listed(), self.marked(self._state)
         if here in listed:
-            extra = {**shown.figure.extra, "chosen": listed.index(here)}
-            shown = replace(shown, figure=replace(shown.figure, extra=extra))
-        return super().draw(shown, focus, tokens)
+            extra["chosen"] = listed.index(here)
+        extra["caption"] = self.caption(shown)
+        figure = replace(shown.figure, extra=extra)
+        return super().draw(replace(shown, figure=figure), focus, tokens)
+
+    def caption(self, shown: Shown) -> tuple[str, ...]:
+        """Return the caption, with room for what is being measured."""
+        lines: tuple[str, ...] = tuple(shown.figure.extra.get("caption", ()))
+        if not self.unfinished(shown):
+            return lines
+        return tuple(f"{one} · {MEASURING}" if one.startswith(MEASURED) else one for one in lines)
 
 
 class FeaturesPane(FeaturePane):
@@ -231,6 +246,12 @@ class OneFeaturePane(FeaturePane):
         index = None if state.feature is None else state.feature.index
         return replace(want, focus=FEATURE.set(want.focus, index))
 
+    def caption(self, shown: Shown) -> tuple[str, ...]:
+        """Return what the caption tells of the feature: the list tells how well all fit."""
+        lines = super().caption(shown)
+        fit = next((at for at, one in enumerate(lines) if one.startswith(MEASURED)), len(lines))
+        return lines[:fit]
+
 
 class FeaturePromptPane(OneFeaturePane):
     """The activation of the chosen feature along the prompt, or that of all that are listed."""
@@ -277,6 +298,22 @@ class FeatureTokensPane(OneFeaturePane):
 The feature is the one chosen in the list of features, or else the strongest on this token."""
     views: ClassVar[tuple[str, ...]] = ("tokens",)
     asks: ClassVar[tuple[str, ...]] = ("layer", "position", "top_k")
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Draw as many tokens as fit, of those promoted and of those suppressed."""
+        figure = shown.figure
+        room = self.size.height - len(
+            caption_rows(
+                replace(figure, extra={"caption": self.caption(shown)}),
+                *(self.size.width, self.size.height, styles_for(self._look)),
+            )
+        )
+        if figure.axes and 2 <= room < len(figure.axes[0]):
+            count = len(figure.axes[0])
+            kept = [*range(room - room // 2), *range(count - room // 2, count)]
+            labels = tuple(figure.axes[0].labels[at] for at in kept)
+            figure = replace(figure, axes=(Axis("token", labels),), values=figure.values[kept])
+        return super().draw(replace(shown, figure=figure), focus, tokens)
 
 
 class FeatureFitPane(FeaturePane):

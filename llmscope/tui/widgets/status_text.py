@@ -272,6 +272,8 @@ def _feature(shown: Shown | None, state: ViewState) -> Iterator[str]:
         return
     extra, chosen = shown.figure.extra, state.feature
     ids = [int(one) for one in extra.get("ids", ())]
+    if chosen is None and extra.get("mode") == "token" and ids:
+        yield f"strongest feature {ids[0]} at {number(float(shown.figure.values[0]))}"
     if chosen is None or chosen.index not in ids:
         return
     row = ids.index(chosen.index)
