@@ -101,13 +101,8 @@ class FeaturePane(LensPane):
         if state.feature is not None:
             return state.feature.index
         extra = {} if self._shown is None else self._shown.figure.extra
-        if "feature" in extra:
-            return int(extra["feature"])
-        listed, known = self.listed(), [abs(one) for one in extra.get("activations", ())]
-        if known and extra.get("query") is None:
-            return listed[max(range(len(known)), key=known.__getitem__)]
-        strongest_first = extra.get("mode") in ("ablation", "ablation-kl", "map")
-        return listed[0] if listed and strongest_first else None
+        strongest: int | None = extra.get("feature", extra.get("strongest"))
+        return strongest
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit that zeroes the chosen feature, or the strongest at the token."""

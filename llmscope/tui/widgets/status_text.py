@@ -267,19 +267,18 @@ def _neuron(shown: Shown | None, state: ViewState) -> Iterator[str]:
 
 
 def _feature(shown: Shown | None, state: ViewState) -> Iterator[str]:
-    """Yield the chosen feature: its value in the list, its label, and what it promotes."""
+    """Yield the chosen feature, or the strongest: its value in the list, its label, and what it promotes."""
     if shown is None or shown.figure.extra.get("position") != state.focus.position:
         return
     extra, chosen = shown.figure.extra, state.feature
     ids = [int(one) for one in extra.get("ids", ())]
-    if chosen is None and extra.get("mode") == "token" and ids:
-        yield f"strongest feature {ids[0]} at {number(float(shown.figure.values[0]))}"
-    if chosen is None or chosen.index not in ids:
+    index = extra.get("strongest") if chosen is None else chosen.index
+    if index not in ids:
         return
-    row = ids.index(chosen.index)
+    row = ids.index(index)
     value = float(shown.figure.values[row])
     label = display_text(str(extra["labels"][row])) if "labels" in extra else ""
-    said = f"feature {chosen.index}{label and f' ({label})'} at {number(value)}"
+    said = f"{'strongest ' * (chosen is None)}feature {index}{label and f' ({label})'} at {number(value)}"
     yield said if shown.figure.unit == "activation" else f"{said} {shown.figure.unit}"
     promoted = extra.get("promotes")
     if promoted and promoted[row]:

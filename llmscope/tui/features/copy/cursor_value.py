@@ -154,9 +154,10 @@ def paper_picture(
 
 
 def _row_of_feature(figure: Figure, state: ViewState) -> int:
-    """Return the row or column of the chosen feature; the first if it is not listed."""
+    """Return the place of the chosen or strongest feature; the first if it is not listed."""
     ids = [int(one) for one in figure.extra.get("ids", ())]
-    chosen = None if state.feature is None else state.feature.index
+    strongest = figure.extra.get("strongest")
+    chosen = strongest if state.feature is None else state.feature.index
     return ids.index(chosen) if chosen in ids else 0
 
 
