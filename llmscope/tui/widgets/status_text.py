@@ -267,7 +267,7 @@ def _neuron(shown: Shown | None, state: ViewState) -> Iterator[str]:
 
 
 def _feature(shown: Shown | None, state: ViewState) -> Iterator[str]:
-    """Yield the chosen feature, or the strongest: its value in the list, its label, and what it promotes."""
+    """Yield the chosen or strongest feature: its value, its label, and what it promotes."""
     if shown is None or shown.figure.extra.get("position") != state.focus.position:
         return
     extra, chosen = shown.figure.extra, state.feature
@@ -278,7 +278,8 @@ def _feature(shown: Shown | None, state: ViewState) -> Iterator[str]:
     row = ids.index(index)
     value = float(shown.figure.values[row])
     label = display_text(str(extra["labels"][row])) if "labels" in extra else ""
-    said = f"{'strongest ' * (chosen is None)}feature {index}{label and f' ({label})'} at {number(value)}"
+    name = f"{'strongest ' * (chosen is None)}feature {index}{label and f' ({label})'}"
+    said = f"{name} at {number(value)}"
     yield said if shown.figure.unit == "activation" else f"{said} {shown.figure.unit}"
     promoted = extra.get("promotes")
     if promoted and promoted[row]:
