@@ -252,6 +252,9 @@ class Engine:
         ]
         for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
+            if at == len(looks) and made:  # nor do the other figures wait for the first sweep
+                self._post(replace(frame, figures=made, complete=False))
+                made, posted = {}, time.monotonic()
             if first and time.monotonic() - begun >= EVERY:
                 self._post(Working(request.serial, "computing figure", at + 1, len(looks)))
             for figure in figures:
