@@ -184,7 +184,7 @@ class Focus:
         )
 
 
-MISSING = ("prompt B", "context", "adapter", "reward model")
+MISSING = ("prompt B", "context", "adapter", "reward model", "dictionary of features")
 """What a figure may lack: see `Figure.lacking`."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from llmscope.dictionaries.dictionary import Dictionary, Header
 from llmscope.dictionaries.reader import FORMS, folders_of, read_dictionary, read_header
 from llmscope.errors import ScopeError
+from llmscope.models.info import DictionaryFacts
 from llmscope.models.sources import builtin
 from llmscope.text import one_line
 
@@ -63,6 +64,36 @@ def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
         # Its folder is a name that works by itself, unless the whole is a shipped name.
         headers.append(replace(read_header(folder, shown), name=shown))
     return headers
+
+
+def facts_of(
+    given: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
+) -> tuple[DictionaryFacts, ...]:
+    """Return the facts about dictionaries, in the order of `headers_of`.
+
+    Args:
+        given, subject, progress: see `headers_of`.
+
+    Raises:
+        ScopeError: there is no such dictionary, or it cannot be read.
+    """
+    found = [
+        (header_of(header), one if isinstance(one, str) else "")
+        for one in given or known_dictionaries(subject)
+        for header in headers_of([one], subject, progress)
+    ]
+    found.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
+    return tuple(
+        DictionaryFacts(
+            name=header.name,
+            given=name,
+            layer=header.reads.layer,
+            place=str(header.reads).partition(".")[2],
+            features=header.features,
+            title=header.title,
+        )
+        for header, name in found
+    )
 
 
 def header_of(one: Header | Dictionary) -> Header:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 
-from llmscope.draw.cells import Line, fit, plain_text, wrap
+from llmscope.draw.cells import Line, fit, wrap
 from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles
-from llmscope.draw.symbols import SIGNS
+from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure
-from llmscope.text import VISIBLE, VISIBLE_ASCII, mark_quoted
 
 SHARE = 4
 """At most one in this many rows is used for the caption."""
-
-# Captions already hold the visible forms of white space; in ASCII mode these are replaced too.
-_IN_ASCII = str.maketrans(SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE})
 
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
@@ -24,10 +20,8 @@ def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa
 
 
 def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noqa: A002
-    remarks = [mark_quoted(str(remark)) for remark in figure.extra.get("caption", ())]
-    if ascii:
-        remarks = [remark.translate(_IN_ASCII) for remark in remarks]
-    return [list(wrap(plain_text(remark, ascii), width)) for remark in remarks]
+    remarks = figure.extra.get("caption", ())
+    return [list(wrap(quoting_text(str(remark), ascii), width)) for remark in remarks]
 
 
 def caption_rows(figure: Figure, width: int, height: int, style_set: Styles) -> tuple[Row, ...]:

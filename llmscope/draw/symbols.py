@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmscope.draw.cells import plain_text
+from llmscope.text import VISIBLE, VISIBLE_ASCII, mark_quoted
 
 SIGNS = {
     "×": "x",
@@ -43,3 +44,13 @@ _TABLE = str.maketrans(SIGNS)
 def own_text(text: str, ascii: bool) -> str:  # noqa: A002
     """Return a text of llmscope on one line; `ascii` replaces known symbols, escapes others."""
     return plain_text(text.translate(_TABLE) if ascii else text, ascii)
+
+
+_IN_ASCII = str.maketrans(SIGNS | {VISIBLE[char]: VISIBLE_ASCII[char] for char in VISIBLE})
+
+
+def quoting_text(text: str, ascii: bool) -> str:  # noqa: A002
+    """Return a text that quotes tokens, their white space visible, control characters escaped."""
+    shown = mark_quoted(text)
+    # It may hold the visible forms of white space already; in ASCII mode these are replaced too.
+    return plain_text(shown.translate(_IN_ASCII) if ascii else shown, ascii)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmscope.engine.events import ContextAdded, ContextRequest
+from llmscope.engine.model_switch import facts_of
 from llmscope.errors import ScopeError
 from llmscope.text import named
 
@@ -35,7 +36,7 @@ def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
         name = teach(scope, context, query, special_tokens=special)
         rank = "taught by a change of rank 1"
         return ContextAdded(
-            request, scope.info(), name, query, f"{rank}: exact for this query alone"
+            request, facts_of(scope), name, query, f"{rank}: exact for this query alone"
         )
     what = placed(scope, context, query, special_tokens=special)
     _, baked = write(scope, what, Path(request.folder))

@@ -22,6 +22,8 @@ from llmscope.engine.events import (
     ChatRequest,
     ContextAdded,
     ContextRequest,
+    DictionariesRead,
+    DictionaryRequest,
     Event,
     Frame,
     LensRead,
@@ -158,6 +160,8 @@ class Engine:
             self._teach(scope, request)
         elif isinstance(request, LensRequest):
             self._post(self._read_lens(scope, request))
+        elif isinstance(request, DictionaryRequest):
+            self._post(self._read_dictionaries(scope, request))
         else:
             with scope.unchanged():  # only this thread changes the model: check it once per request
                 self._answer(scope, request)
@@ -248,6 +252,9 @@ class Engine:
         ]
         for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
+            if at == len(looks) and made:  # nor do the other figures wait for the first sweep
+                self._post(replace(frame, figures=made, complete=False))
+                made, posted = {}, time.monotonic()
             if first and time.monotonic() - begun >= EVERY:
                 self._post(Working(request.serial, "computing figure", at + 1, len(looks)))
             for figure in figures:
@@ -280,17 +287,29 @@ class Engine:
         """Read a learned lens, so that the figures find it read; report why it cannot be used."""
         from llmscope.learned.catalog import lens_for
 
-        def report(stage: str, done: float, total: float | None) -> None:
-            if self._slot.newer():
-                raise GivenUp
-            self._post(Loading(stage, done, total))
-
         scope.use(request.adapter)
         try:
-            found = lens_for(request.name, scope.subject, report)
+            found = lens_for(request.name, scope.subject, self._report_fetch)
         except ScopeError as error:
             return LensRead(request, error.message, error.hint)
         return LensRead(request, found if isinstance(found, str) else "")
+
+    def _read_dictionaries(self, scope: Scope, request: DictionaryRequest) -> DictionariesRead:
+        """Read what dictionaries of features are; report why one cannot be used."""
+        from llmscope.dictionaries.catalog import facts_of
+
+        scope.use(request.adapter)
+        try:
+            found = facts_of(request.names, scope.subject, self._report_fetch)
+        except ScopeError as error:
+            return DictionariesRead(request, error=error.message, hint=error.hint)
+        return DictionariesRead(request, found)
+
+    def _report_fetch(self, stage: str, done: float, total: float | None) -> None:
+        """Report the progress of a download, which ends if anything else is requested."""
+        if self._slot.newer():
+            raise GivenUp
+        self._post(Loading(stage, done, total))
 
     def _record(self, scope: Scope, request: Request) -> Recording:
         """Return a recording of the request's prompt: the latest one if nothing has changed."""
@@ -492,6 +511,8 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
             return ContextAdded(request, error=said)
         case LensRequest():
             return LensRead(request, error=said)
+        case DictionaryRequest():
+            return DictionariesRead(request, error=said)
         case StopRequest():
             return Working(0)
         case _:

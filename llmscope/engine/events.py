@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.edits import parse
 from llmscope.figure import Figure, Focus
-from llmscope.models.info import ModelInfo
+from llmscope.models.info import DictionaryFacts, ModelInfo
 from llmscope.models.tokenizer.roles import ChatMarks
 from llmscope.sampler import Sampler
 
@@ -24,6 +24,8 @@ __all__ = [
     "ChatRequest",
     "ContextAdded",
     "ContextRequest",
+    "DictionariesRead",
+    "DictionaryRequest",
     "Event",
     "Frame",
     "LoadFailed",
@@ -237,6 +239,24 @@ class LensRequest:
         return ("lens", self)
 
 
+@dataclass(frozen=True, eq=False)
+class DictionaryRequest:
+    """A request to read what dictionaries of features are, after a download from the hub.
+
+    Attributes:
+        names: their names, as `--features` takes them.
+        adapter: the adapter that the model is used with; None is the base model.
+    """
+
+    names: tuple[str, ...]
+    adapter: str | None = None
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
+        return ("dictionaries", self)
+
+
 @dataclass(frozen=True)
 class StopRequest:
     """A request to stop the running work on figures, and to answer nothing."""
@@ -247,7 +267,15 @@ class StopRequest:
         return ("stop",)
 
 
-Ask = Request | ChatRequest | ContextRequest | LensRequest | OpenRequest | StopRequest
+Ask = (
+    Request
+    | ChatRequest
+    | ContextRequest
+    | LensRequest
+    | DictionaryRequest
+    | OpenRequest
+    | StopRequest
+)
 
 
 class Token(NamedTuple):
@@ -500,6 +528,23 @@ class LensRead:
     hint: str = ""
 
 
+@dataclass(frozen=True)
+class DictionariesRead:
+    """The requested dictionaries can be read, unless there is an `error`.
+
+    Attributes:
+        request: what was asked for.
+        dictionaries: the facts about them, by layer.
+        error: why they cannot be used; empty if they can.
+        hint: what to try.
+    """
+
+    request: DictionaryRequest
+    dictionaries: tuple[DictionaryFacts, ...] = ()
+    error: str = ""
+    hint: str = ""
+
+
 Event = (
     Loading
     | Loaded
@@ -513,4 +558,5 @@ Event = (
     | Templated
     | ContextAdded
     | LensRead
+    | DictionariesRead
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Opened, OpenFailed, OpenRequest
@@ -11,7 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.text import named
 
 if TYPE_CHECKING:
-    from llmscope.models.info import ModelInfo
+    from llmscope.models.info import DictionaryFacts, ModelInfo
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
 
@@ -46,7 +47,7 @@ class OpenModel:
         """Load the model that the program was started with. Exceptions of the load propagate."""
         self.scope = self._load(progress)
         self._was_open = True
-        return self.scope.info()
+        return facts_of(self.scope)
 
     def change(self, request: OpenRequest, progress: Progress) -> Opened | OpenFailed:
         """Load another model, and release the previous one.
@@ -75,7 +76,7 @@ class OpenModel:
         else:
             self._release()
             self.scope, self._load, self._was_open = scope, request.load, True
-            return Opened(request, scope.info())
+            return Opened(request, facts_of(scope))
         # Only now, after the exception's frames, and the weights they held, are gone.
         return self._stayed(request, said, hint, progress)
 
@@ -95,7 +96,7 @@ class OpenModel:
                 raise
             except BaseException as error:
                 return OpenFailed(request, named(error), again=True)
-        return Opened(request, self.scope.info())
+        return Opened(request, facts_of(self.scope))
 
     def _stayed(self, request: OpenRequest, said: str, hint: str, progress: Progress) -> OpenFailed:
         """Report that another model could not be loaded; load the old one again if released."""
@@ -107,7 +108,7 @@ class OpenModel:
                 raise
             except BaseException:  # noqa: S110 - the error of the new model is reported
                 pass
-        left = None if self.scope is None else self.scope.info()
+        left = None if self.scope is None else facts_of(self.scope)
         return OpenFailed(request, said, hint, left, again)
 
     def _release(self) -> None:
@@ -125,3 +126,14 @@ class OpenModel:
         del scope
         with suppress(BaseException):
             free_cache(device)
+
+
+def facts_of(scope: Scope) -> ModelInfo:
+    """Return the facts about a model that the screen shows, with those about its dictionaries."""
+    from llmscope.dictionaries import catalog
+
+    shipped = catalog.known_dictionaries(scope.base)
+    known: tuple[DictionaryFacts, ...] = ()
+    with suppress(ScopeError):  # the lens reports it
+        known = catalog.facts_of(scope.features, scope.base)
+    return replace(scope.info(), shipped_features=shipped, dictionaries=known)

@@ -14,6 +14,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class DictionaryFacts:
+    """Facts about a sparse dictionary of features, as plain values.
+
+    Attributes:
+        name: its own name, as `--features` takes it; empty for one in memory.
+        given: the name by which it was given, which may lead to several.
+        layer: the layer whose tensor it reads.
+        place: that tensor: `resid_post`, or `z.3` for one of head 3.
+        features: how many features it has.
+        title: what it reads, and predicts if that is another tensor: `stream after layer 7`.
+    """
+
+    name: str
+    given: str
+    layer: int
+    place: str
+    features: int
+    title: str
+
+    @property
+    def kind(self) -> str:
+        """The place without a head."""
+        return self.place.partition(".")[0]
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """The facts that the header and status line show, and the ranges of valid indices."""
 
@@ -51,6 +77,10 @@ class ModelInfo:
     """The learned lenses for it on this machine, as `--translator` takes them."""
     translator: str | None = None
     """The learned lens that was given with it; None without one."""
+    shipped_features: tuple[str, ...] = ()
+    """The dictionaries of features that ship with it, as `--features` takes them."""
+    dictionaries: tuple[DictionaryFacts, ...] = ()
+    """The dictionaries that were given with it, or else those that ship with it, by layer."""
 
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:

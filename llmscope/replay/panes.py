@@ -43,7 +43,6 @@ class ReplayPane(FigurePane):
 
     held: PaneFigure
     changes: ClassVar[bool] = False
-    slow: ClassVar[bool] = False
     one_view: ClassVar[str] = "not in this snapshot: another view of this figure"
 
     _tokens_beside: Shown | None = None
@@ -87,6 +86,14 @@ class ReplayPane(FigurePane):
             if self.held.kind in DERIVED:
                 return super().heading(shown)
         return _title(shown.figure)
+
+    def sweeps(self, state: ViewState) -> bool:
+        """Return False: the figure is there."""
+        return False
+
+    def landed(self, state: ViewState, shown: Shown) -> ViewState:
+        """Return the view state: a file changes no cursor."""
+        return state
 
     def turn(self, state: ViewState, by: int = 1) -> ViewState | None:
         """Return None, because the figure has only one view."""

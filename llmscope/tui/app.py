@@ -29,6 +29,8 @@ from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBController
 from llmscope.tui.features.context.controller import ContextController
 from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.features.dictionaries.choice import DictionaryChoice
+from llmscope.tui.features.dictionaries.search import FeatureSearch
 from llmscope.tui.features.models.lens_choice import LensChoice
 from llmscope.tui.features.undo import UndoController
 from llmscope.tui.features.walkthrough.controller import PLAYING, WalkthroughPlayer
@@ -142,6 +144,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.chat = ChatTemplate(system=system, at_first=chat)
         self.context = ContextController()
         self.lenses = LensChoice()
+        self.dictionaries = DictionaryChoice()
+        self.feature_search = FeatureSearch()
         self.comparison = PromptBController()
         self.walkthrough = WalkthroughPlayer()
         self.undo = UndoController()
@@ -401,6 +405,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.Loading():
                 self.models.progress(self, event)
                 self.lenses.progress(self, event)
+                self.dictionaries.progress(self, event)
                 if self._saved_pass is not None:
                     self._works(events.Working(0, f"loading: {amount_of(event)}"))
             case events.Loaded():
@@ -430,6 +435,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 self.context.land(self, event)
             case events.LensRead():
                 self.lenses.land(self, event)
+            case events.DictionariesRead():
+                self.dictionaries.land(self, event)
 
     def _loaded(self, info: ModelInfo) -> None:
         self.header.model(info, self.state.adapter)
@@ -456,9 +463,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
         Work that the header does not show yet goes on: the key may have been meant for the prompt.
         """
-        if self.lenses.waiting:
-            self.lenses.stop(self)
-            return
+        for read in (self.lenses, self.dictionaries):
+            if read.waiting:
+                read.stop(self)
+                return
         waits = self.models.pending is not None or self.chat.waiting or self.context.waiting
         shown = self.requests.running or (self.work is not None and self.work.serial)
         if waits or not shown:
@@ -478,11 +486,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         from llmscope.tui.state.work import sweep_of
 
         self.cost, self.work = frame.cost, None if frame.complete else sweep_of(frame) or self.work
-        before, self.state = len(self.state.tokens), self.state.with_tokens(frame.tokens)
-        if len(frame.tokens) != before:
+        before, state = len(self.state.tokens), self.state.with_tokens(frame.tokens)
+        self.state = self.grid.landed(state, self.figures, frame.figures)
+        if len(frame.tokens) != before or self.state is not state:
             self.ask()  # what is asked of a long prompt depends on its length
         self.note(" · ".join(frame.notices), self.text_styles.warning)
         self.comparison.landed(self, frame)
+        self.feature_search.landed(self)
         if self.figures.waiting:
             self.present()
         else:
@@ -519,6 +529,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.state = state
         self.chat, self.context = self.chat.anew(), ContextController()
         self.lenses.drop()
+        self.dictionaries.drop()
+        self.feature_search.drop()
         self.walkthrough, self.undo = WalkthroughPlayer(), UndoController()
         vars(self).pop("generation", None)  # made anew on its next use
         self.comparison.prompt_b = None
@@ -556,7 +568,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             Whether a token was requested.
         """
         self.requests.request_sent()
-        waits = self.chat.waiting or self.context.waiting or self.lenses.waiting
+        reads = self.lenses.waiting or self.dictionaries.waiting
+        waits = self.chat.waiting or self.context.waiting or reads
         if self.state.info is None or waits:
             return False
         if self._saved_pass is not None:
@@ -595,6 +608,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             context=found.cut,
             edits=self.state.in_force,
             translator=self.state.lens_of_edits,
+            features=self.state.features,
             versus_prompt=self.state.versus_prompt,
             words=self.state.words,
             written=written,

@@ -227,8 +227,13 @@ def show_palette(host: Host) -> None:
 
 
 def cancel(host: Host) -> None:
-    """Stop the running work, and keep the figures on screen."""
-    host.stop_work()
+    """Leave a search for features; else stop the running work, and keep the figures on screen."""
+    if host.state.query:
+        from llmscope.tui.features.dictionaries import search
+
+        search.leave(host)
+    else:
+        host.stop_work()
 
 
 def stop(host: Host) -> None:

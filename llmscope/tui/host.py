@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from llmscope.tui.features.compare.prompt_b import PromptBController
     from llmscope.tui.features.context.controller import ContextController
     from llmscope.tui.features.copy.repro_command import ModelSource
+    from llmscope.tui.features.dictionaries.choice import DictionaryChoice
+    from llmscope.tui.features.dictionaries.search import FeatureSearch
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generation
     from llmscope.tui.features.models.lens_choice import LensChoice
@@ -112,6 +114,14 @@ class Host(Protocol):
     @property
     def lenses(self) -> LensChoice:
         """The choice of a learned lens."""
+
+    @property
+    def dictionaries(self) -> DictionaryChoice:
+        """The choice of dictionaries of features."""
+
+    @property
+    def feature_search(self) -> FeatureSearch:
+        """The search for a feature."""
 
     @property
     def generation(self) -> Generation:

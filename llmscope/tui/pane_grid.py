@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -321,8 +321,10 @@ class PaneGrid(Container):
 
         panes = [self.panes[key] for key in self.on_screen]
         panes.sort(key=lambda pane: pane.key != self.current)
-        quick = [want for pane in panes if not pane.slow and (want := _want(pane, state))]
-        slow = [want for pane in panes if sweeps and pane.slow and (want := _want(pane, state))]
+        quick = [want for pane in panes if not pane.sweeps(state) and (want := _want(pane, state))]
+        slow = [
+            want for pane in panes if sweeps and pane.sweeps(state) and (want := _want(pane, state))
+        ]
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
     def present(self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool) -> None:
@@ -340,6 +342,20 @@ class PaneGrid(Container):
             stale = late and figures.stale(key)
             pane.dim = dim and self._fades
             pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
+
+    def landed(self, state: ViewState, figures: FigureStore, keys: Collection[str]) -> ViewState:
+        """Return the view state that follows from the figures that the engine sent.
+
+        Args:
+            state: the view state.
+            figures: the figures.
+            keys: the panes whose figures came.
+        """
+        for key in self.on_screen:
+            shown = figures.shown(key)
+            if key in keys and shown is not None:
+                state = self.panes[key].landed(state, shown)
+        return state
 
     def show_work(self, work: Working | None) -> None:
         """Show how far the running work is in the panes that wait for it."""

@@ -93,10 +93,10 @@ async def test_of_an_edited_pass_the_panes_say_how_to_walk_again(opened: Open) -
     async with opened() as session:
         await session.press("escape", "x", "7")
         shown = session.screen_text()
-        assert shown.count("only an unedited pass can be walked through: 0 switches") == 3
+        assert shown.count("only an unedited pass can be walked through: O switches") == 3
         await session.press("down", "f")
         assert session.app.state.step == 0
-        await session.press("0", "down")
+        await session.press("O", "down")
         assert session.app.state.step == 1
 
 

@@ -148,10 +148,10 @@ async def test_edits_are_toggled_moved_removed_and_all_off(opened: Open) -> None
         assert asked(session) == ("mean layer 1", "zero head 5.3", "zero mlp 2")
         await session.press("o")
         assert asked(session)[-1] == "mean layer 1", "the first one goes last"
-        await session.press("0")
+        await session.press("O")
         assert asked(session) == ()
         assert "all off" in session.screen_text()
-        await session.press("0", "up", "delete")
+        await session.press("O", "up", "delete")
         assert asked(session) == ("zero head 5.3", "mean layer 1")
         await session.press("x", "backspace")
         assert asked(session) == ()
@@ -262,7 +262,7 @@ async def test_the_words_are_of_the_edits_in_force_alone(opened: Open) -> None:
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
         assert "next" in session.app.status.text
-        await session.press("0")
+        await session.press("O")
         assert session.app.status.text == "layer 29, ‹·is›"
 
 
@@ -305,7 +305,7 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         assert [parse(edit) for edit in given] == [parse(edit) for edit in edits]
         assert "--versus-prompt=The capital of Italy is" in words
         assert "--change" in words
-        await session.press("D", "0")
+        await session.press("D", "O")
         shown = app.figures.shown("map")
         assert shown is not None
         line = command_of(app, shown)

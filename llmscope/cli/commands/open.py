@@ -35,6 +35,7 @@ def open_model(
     edit: shared.Edits = None,
     versus_prompt: shared.VersusPrompt = None,
     translator: shared.Translator = None,
+    features: shared.Features = None,
     temperature: shared.Temperature = None,
     sample_top_k: shared.SampleTopK = None,
     top_p: shared.TopP = None,
@@ -89,7 +90,9 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     if given.context_file is not None:
         prompt = _marked(prompt, given.context_file)
     opening = LaunchOptions(
-        gather(ModelOptions, ctx.params).loader(given.model, translator=given.translator),
+        gather(ModelOptions, ctx.params).loader(
+            given.model, translator=given.translator, features=tuple(given.features or ())
+        ),
         prompt=prompt,
         special_tokens=not given.no_special_tokens,
         chat=given.chat,

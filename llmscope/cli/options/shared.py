@@ -90,6 +90,16 @@ Translator = Annotated[
         "org/name:path; `jacobian` or `tuned` for the one that is known for the model.",
     ),
 ]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FOLDER|ORG/NAME:PATH",
+        autocompletion=completion.dictionaries,
+        help="A sparse dictionary of features (an autoencoder or transcoder) to show: a folder of "
+        "SAELens or Gemma Scope, one with several, or org/name:path. Repeat for several.",
+        show_default="those that ship with the model",
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

@@ -9,7 +9,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.style import Style
 
-from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.cells import Line, finish, fit, token_text
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
@@ -17,6 +17,7 @@ from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
+from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
 
@@ -145,7 +146,7 @@ def _rows(
             line.add(bars[row], colour if inside else style_set.dim, room)
         if words and rest > room + 1:
             said = fit(
-                plain_text(words[row], style_set.look.ascii), rest - room - 1, glyphs.ellipsis
+                quoting_text(words[row], style_set.look.ascii), rest - room - 1, glyphs.ellipsis
             )
             line.add(f" {said}", style_set.base)
         rows.append(line.row(width, style_set.base))

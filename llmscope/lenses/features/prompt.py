@@ -13,7 +13,15 @@ from llmscope.errors import ScopeError
 from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, QUERY
-from llmscope.lenses.features.token import NAME, NAMED, beside, labels_of, promoted_by, strongest
+from llmscope.lenses.features.token import (
+    NAME,
+    NAMED,
+    beside,
+    labels_of,
+    promoted_by,
+    strongest,
+    strongest_of,
+)
 from llmscope.lenses.logit_lens import columns_of
 from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
 
@@ -40,7 +48,7 @@ def one_feature(recording: Recording, focus: Focus, chosen: Chosen) -> int | Non
         except ValueError as error:
             raise ScopeError(str(error), f"0 to {chosen.header.features - 1}") from None
     (active,) = features_of(chosen.way, recording, [focus.position])
-    return int(strongest(active, 1)[0][0]) if len(active) else None
+    return strongest_of(active)
 
 
 def along_prompt(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
@@ -180,6 +188,7 @@ def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
             "mode": focus.mode,
             "position": focus.position,
             "ids": np.asarray(ids, dtype=np.int64),
+            "strongest": int(ids[0]) if len(ids) else None,
             "labels": labels,
         },
     )
@@ -297,6 +306,7 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
             "position": focus.position,
             "ids": np.array(ids, dtype=np.int64),
             "activations": [active.of(one) for one in ids],
+            "strongest": strongest_of(active),
             "labels": labels,
             "promotes": [[] if one is None else [label(t) for t in one.up] for one in tokens],
             "beside": words,

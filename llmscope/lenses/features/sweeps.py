@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.lenses.features.token import NAME, labels_of, promoted_by, strongest
+from llmscope.lenses.features.token import NAME, labels_of, promoted_by, strongest, strongest_of
 from llmscope.lenses.logit_target import LogitTarget, progress
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ def ablation(
                 "mode": focus.mode,
                 "position": focus.position,
                 "ids": np.asarray(ids, dtype=np.int64),
+                "strongest": strongest_of(active),
                 "labels": labels_of(chosen.header, chosen.way.dictionary, ids.tolist()),
                 "logit": before,
                 "beside": _beside(recording, chosen, ids, focus),
@@ -69,6 +70,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
     """Return the features that add most to the target's logit at all tokens, to first order."""
     from llmscope.record.analysis.saliency import NoGradient
     from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.features.active import features_of
     from llmscope.record.features.gradient import attribute_features
 
     title = f"Gradient × activation · {chosen.header.title}"
@@ -83,6 +85,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
         )
     except NoGradient as reason:
         return Figure.refused(NAME, title, str(reason))
+    (active,) = features_of(chosen.way, recording, [focus.position])
     ids, sums = (one[: focus.top_k].numpy() for one in found.by_feature())
     off = found.total - found.removed
     caption = (
@@ -101,6 +104,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
             "mode": focus.mode,
             "position": focus.position,
             "ids": ids.astype(np.int64),
+            "strongest": strongest_of(active),
             "labels": labels_of(chosen.header, chosen.way.dictionary, ids.tolist()),
             "beside": _beside(recording, chosen, ids, focus),
             "total": found.total,

@@ -97,6 +97,11 @@ def strongest(active: Active, count: int) -> tuple[Any, Any]:
     return ids[order], values[order]
 
 
+def strongest_of(active: Active) -> int | None:
+    """Return the index of the strongest feature; None if none is active."""
+    return int(strongest(active, 1)[0][0]) if len(active) else None
+
+
 def _effects(recording: Recording, focus: Focus, chosen: Chosen) -> tuple[Any, dict[str, Any]]:
     """Return what each active feature adds to the target's logit, and the target for `extra`.
 
@@ -155,6 +160,7 @@ def _bars(
             "ids": np.asarray(ids, dtype=np.int64),
             "activations": [active.of(int(one)) for one in ids],
             "active": len(active),
+            "strongest": strongest_of(active),
             "labels": labels,
             "direct": effect,
             "promotes": [[] if one is None else [label(t) for t in one.up] for one in tokens],

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
     from llmscope.tui.features.copy import menu
+    from llmscope.tui.features.dictionaries import picker as dictionary_picker
+    from llmscope.tui.features.dictionaries import search as feature_search
     from llmscope.tui.features.edits import controller as edits
     from llmscope.tui.features.generation import generation, sampler_dialog
     from llmscope.tui.features.models import lens_picker, model_picker
@@ -37,6 +39,8 @@ else:
     enter = Lazy("llmscope.tui.features.enter")
     find = Lazy("llmscope.tui.features.find")
     views = Lazy("llmscope.tui.features.views")
+    dictionary_picker = Lazy("llmscope.tui.features.dictionaries.picker")
+    feature_search = Lazy("llmscope.tui.features.dictionaries.search")
     edits = Lazy("llmscope.tui.features.edits.controller")
     generation = Lazy("llmscope.tui.features.generation.generation")
     context = Lazy("llmscope.tui.features.context.controller")
@@ -217,6 +221,23 @@ FIGURES = (
         "K",
         lambda host: lens_picker.choose(host),
         words="lens file, open lens, load lens, lenses, translators, published lenses",
+    ),
+    Action(
+        "dictionaries",
+        "features",
+        "choose dictionaries of features: SAEs, transcoders",
+        "r",
+        lambda host: dictionary_picker.choose(host),
+        words="SAE, SAEs, sparse autoencoder, sparse autoencoders, transcoder, transcoders, "
+        "dictionary, dictionaries, load SAE, open SAE, Gemma Scope, SAELens",
+    ),
+    Action(
+        "find-feature",
+        "features",
+        "find a feature by its label, or by a token that it promotes",
+        "Q",
+        lambda host: feature_search.find(host),
+        words="search features, query, label, feature label, Neuronpedia, promoted token",
     ),
     Action(
         "whole",
@@ -499,7 +520,7 @@ WHAT_IF = (
         "edits-all",
         "what if",
         "switch all edits off or on",
-        "0",
+        "O",
         lambda host: edits.switch_all(host),
         words="all edits off, disable all edits, unedited, clean run, original model, mute edits",
     ),
@@ -662,7 +683,7 @@ PLACES = (
             f"workspace-{one.name}",
             "workspace",
             one.title,
-            str(at + 1),
+            str((at + 1) % 10),
             _show(at),
             words=one.words,
         )

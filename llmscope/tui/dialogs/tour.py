@@ -90,7 +90,7 @@ STOPS = (
     ),
     Stop(
         PANE,
-        "Workspace 2 of 9: heads",
+        "Workspace 2 of 10: heads",
         "Each workspace asks another question, and has a key. {workspace-heads} shows what each "
         "head is for: {map-view} goes from induction to previous token, duplicate token and sinks.",
         "heads",
@@ -115,8 +115,9 @@ STOPS = (
         "The other workspaces",
         "{workspace-neurons}: neurons. {workspace-context}: what a context teaches. "
         "{workspace-walkthrough}: every step of the pass, with its numbers. {workspace-compare}: "
-        "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-overview} comes "
-        "back here, {workspace-next} shows the next one, also while you type.",
+        "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
+        "of sparse dictionaries. {workspace-overview} comes back here, {workspace-next} shows the "
+        "next one, also while you type.",
     ),
     Stop(
         "model",

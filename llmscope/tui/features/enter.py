@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.tui.features import examples
 from llmscope.tui.features.compare import controller as compare
+from llmscope.tui.features.dictionaries import search
 from llmscope.tui.features.edits import controller as edits
 from llmscope.tui.state.workspaces import BY_NAME
 
@@ -20,7 +21,9 @@ def enter(host: Host) -> None:
     pane = host.grid.pane
     picked = pane.picked if isinstance(pane, ContrastPane) else None
     place = pane.leads_to(host.state)
-    if picked is not None:
+    if host.state.query and pane.key == search.PANE:
+        search.take(host)
+    elif picked is not None:
         compare.take(host, picked)
     elif pane.shown is not None and pane.shown.figure.missing:
         examples.take(host, pane.shown.figure.missing)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmscope.tui.features.compare import controller as compare
+from llmscope.tui.features.dictionaries.picker import choose
 from llmscope.tui.handlers import next_adapter
 from llmscope.tui.state.prompt_pairs import pairs_for
 
@@ -32,6 +33,8 @@ def take(host: Host, missing: str) -> None:
     elif missing == "context":
         known = (text for name, text in CONTEXTS.items() if spec.startswith(name))
         host.editor.replace_all(next(known, CONTEXT))
+    elif missing == "dictionary of features":
+        choose(host)
     elif missing == "adapter" and host.state.info is not None:
         if host.state.info.adapters:
             next_adapter(host)

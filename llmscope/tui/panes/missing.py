@@ -13,6 +13,9 @@ HOW = {
         "context, {take} opens a small built-in model that has some"
     ),
     "reward model": "llmscope MODEL --reward MODEL loads one",
+    "dictionary of features": (
+        "{dictionaries} or {take} chooses one, llmscope MODEL --features FOLDER opens with one"
+    ),
 }
 LOADED = "{adapter} or {take} switches to the next of those that are loaded"
 assert set(HOW) == set(MISSING)

@@ -149,6 +149,14 @@ class FigurePane(Widget, can_focus=True):
         """Return the figure that the pane needs; None if it shows no figure."""
         raise NotImplementedError
 
+    def sweeps(self, state: ViewState) -> bool:
+        """Return whether the figure of its view takes many forward passes."""
+        return self.slow
+
+    def landed(self, state: ViewState, shown: Shown) -> ViewState:
+        """Return the view state that follows from a figure that the engine sent for the pane."""
+        return state
+
     def heading(self, shown: Shown) -> str:
         """Return the title without its verdict: what is shown, and for which place.
 
@@ -156,6 +164,14 @@ class FigurePane(Widget, can_focus=True):
         title and numbers still match.
         """
         return mark_quoted(display_text(shown.figure.title)).replace("\n", " ")
+
+    def status(self, shown: Shown) -> str:
+        """Return the verdict of a figure, for the title."""
+        return shown.figure.verdict.status
+
+    def unfinished(self, shown: Shown) -> bool:
+        """Return whether the verdict may still change: all but that is known."""
+        return False
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after up or down: `by` tokens further, unless overridden."""
@@ -193,6 +209,10 @@ class FigurePane(Widget, can_focus=True):
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the edit for the item under the cursor; None if it cannot be edited."""
         return None
+
+    def choose_edited(self, state: ViewState) -> ViewState:
+        """Return the view state with the item of `edit_here` chosen, where the edit may hide it."""
+        return state
 
     def leads_to(self, state: ViewState) -> tuple[str, str] | None:
         """Return where enter leads, as the names of a workspace and a pane; None if nowhere."""
@@ -319,7 +339,7 @@ class FigurePane(Widget, can_focus=True):
         shown = self._shown
         if shown is None:
             return Content(self.called)
-        status, styles = shown.figure.verdict.status, text_styles(self._look.theme)
+        status, styles = self.status(shown), text_styles(self._look.theme)
         if shown.figure.missing:
             needs = f"needs {article(shown.figure.missing)}"
             return Content.assemble(self.called.capitalize(), (f" · {needs}", styles.dim))
@@ -334,7 +354,8 @@ class FigurePane(Widget, can_focus=True):
         if shown.saved:
             return Content("".join(fitting_title(said, SAVED, self.size.width)))
         heading, word = fitting_title(said, status, self.size.width)
-        return Content.assemble(heading, (word, styles.verdict(status)))
+        known = styles.dim if self.unfinished(shown) else styles.verdict(status)
+        return Content.assemble(heading, (word, known))
 
     def _bar(self, figure: Figure) -> str:
         """Return the bar of a sweep, or that of the work that a dimmed figure waits for."""
@@ -344,8 +365,8 @@ class FigurePane(Widget, can_focus=True):
         return f"{bar(work.done, work.total)} {work.done}/{work.total}"
 
     def _title(self) -> None:
-        title = self._heading()
-        if self._stale:
+        title, shown = self._heading(), self._shown
+        if self._stale or (shown is not None and self.unfinished(shown)):
             title = Content.assemble(title, " …")
         legend = None if self._painting.legend is None else as_content(self._painting.legend)
         for name, value in (("border_title", title), ("border_subtitle", legend)):

@@ -101,11 +101,13 @@ class FigureStore:
         draw: Sample | None = None,
         moment: tuple[int, int] | None = None,
         translator: str | None = None,
+        features: tuple[str, ...] = (),
     ) -> Request | None:
         """Return the request for these figures; None if the last request asked for the same.
 
         Args:
-            edits, versus_prompt, words, written, moment, translator: see `Request`.
+            edits, versus_prompt, words, written, moment, translator, features: see
+                `Request`.
             draw: a token to sample too, even if all figures are there already.
             context: the number of characters before the query, if a context is marked off.
             templated: the text holds its special tokens already, so that none are added.
@@ -123,6 +125,7 @@ class FigureStore:
             draw=draw,
             moment=moment,
             translator=translator,
+            features=features,
         )
         same = last is not None and last.prompt == request.prompt
         if (
@@ -173,9 +176,7 @@ class FigureStore:
             del self._asked[old]
         for want in request.wants:
             figure = frame.figures.get(want.key)
-            # A sweep that has just begun has nothing to show: keep the previous figure.
-            begun = figure is not None and figure.extra.get("progress", (1, 1))[0] == 0
-            if figure is not None and not (begun and want.key in self._shown):
+            if figure is not None and not _waits(figure, self._shown.get(want.key)):
                 made = (frame.prompt_b, frame.origin)
                 self._shown[want.key] = Shown(figure, want, frame.tokens, request, *made)
         return True
@@ -223,3 +224,15 @@ class FigureStore:
         return self._last is not None and any(
             want.key not in self._shown or self.stale(want.key) for want in self._last.wants
         )
+
+
+def _waits(figure: Figure, before: Shown | None) -> bool:
+    """Return whether the figure before stays in place of one that has just begun.
+
+    That is one of a sweep, which has nothing to show yet, and one after a refused figure, since it
+    may be refused, too, once all is measured.
+    """
+    if before is None or figure.extra.get("progress", (1, 1))[0] != 0:
+        return False
+    known = figure.values == figure.values  # NaN is not itself
+    return not known.any() or before.figure.verdict.status == "refused"

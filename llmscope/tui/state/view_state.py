@@ -11,10 +11,25 @@ from dataclasses import dataclass, field, replace
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
+from llmscope.models.info import DictionaryFacts
 from llmscope.sampler import Sampler
 from llmscope.tui.state.edit_list import EditList
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS, MapView
+
+
+@dataclass(frozen=True)
+class ChosenFeature:
+    """A feature that the user chose.
+
+    Attributes:
+        index: its index in the dictionary.
+        position: the token at which it was chosen in the list; None: it was found by a search, and
+            stays chosen at every token.
+    """
+
+    index: int
+    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class ViewState(EditList):
         moment: the prompt and step of a run; None with a model or a snapshot.
         translator: the learned lens that streams pass first, by its name; None: the logit lens.
         chosen_lenses: the lenses that the user chose beside those known for the model.
+        dictionaries: the dictionaries of features in use, by layer.
+        listed_features: names of dictionaries that were in use, for the list to choose from.
+        dictionary_place: which dictionary of a layer is shown, of several; empty: the first.
+        feature: the feature that was chosen in a list; None: the strongest at the token.
+        query: what features are searched for; empty while there is no search.
     """
 
     info: ModelInfo | None = None
@@ -61,6 +81,11 @@ class ViewState(EditList):
     moment: Moment | None = None
     translator: str | None = None
     chosen_lenses: tuple[str, ...] = ()
+    dictionaries: tuple[DictionaryFacts, ...] = ()
+    listed_features: tuple[str, ...] = ()
+    dictionary_place: str = ""
+    feature: ChosenFeature | None = None
+    query: str = ""
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:
@@ -140,6 +165,16 @@ class ViewState(EditList):
         neuron = strongest if self.focus.neuron is None else self.focus.neuron
         return Edit("zero", "mlp" if neuron is None else "neuron", self.focus.layer, neuron)
 
+    def zero_feature(self, strongest: int | None) -> Edit | None:
+        """Return the edit that zeroes the chosen feature, or the strongest; None if none is."""
+        here = self.dictionary
+        index = strongest if self.feature is None else self.feature.index
+        if here is None or index is None:
+            return None
+        alone = sum(one.layer == here.layer for one in self.dictionaries) == 1
+        place = "" if alone else here.place
+        return Edit("zero", "feature", here.layer, index, place=place)
+
     def loaded(self, info: ModelInfo) -> ViewState:
         """Return the state for a known model: layer and head become indices within it."""
         focus = replace(
@@ -150,7 +185,8 @@ class ViewState(EditList):
         state = replace(self, info=info, focus=focus, adapter=info.adapter)
         if self.info is not None and self.info.spec == info.spec:
             return state  # another adapter of the same model
-        return replace(state, translator=info.translator, chosen_lenses=())
+        state = replace(state, translator=info.translator, chosen_lenses=(), listed_features=())
+        return state.with_dictionaries(info.dictionaries)
 
     def with_tokens(self, tokens: tuple[Token, ...]) -> ViewState:
         """Return the state with new tokens; the position follows the last one, or is kept."""
@@ -196,6 +232,7 @@ class ViewState(EditList):
     ) -> ViewState:
         """Return the state with the cursor at a place, clamped to the nearest valid one."""
         focus, following, inside = self.focus, self.following, self.inside
+        feature = self.feature
         if self.info is not None:
             if layer is not None:
                 focus = replace(focus, layer=_clamp(layer, self.info.layers))
@@ -203,6 +240,7 @@ class ViewState(EditList):
                 focus = replace(focus, head=_clamp(head, self.info.heads))
             if focus.layer != self.focus.layer:
                 focus = replace(focus, neuron=None)
+                feature = self._feature_at(focus.layer)
                 if self.inside is not None:
                     step, inside = followed(
                         *(self.step, self.inside),
@@ -219,7 +257,7 @@ class ViewState(EditList):
                     focus = replace(focus, cell=None)
         if neuron is not None:
             focus = replace(focus, neuron=neuron)
-        return replace(self, focus=focus, following=following, inside=inside)
+        return replace(self, focus=focus, following=following, inside=inside, feature=feature)
 
     def choose_part(self, kind: str, layer: int, head: int) -> ViewState:
         """Return the state with a part of the model chosen, and the cursor at its place."""
@@ -247,7 +285,7 @@ class ViewState(EditList):
     def open_layer(self, layer: int, step: int, inside: tuple[int, int]) -> ViewState:
         """Return the state at a step of the walkthrough through another layer."""
         focus = replace(self.focus, layer=layer, step=step, weight=None, cell=None, neuron=None)
-        return replace(self, focus=focus, inside=inside)
+        return replace(self, focus=focus, inside=inside, feature=self._feature_at(layer))
 
     def move(self, *, layer: int = 0, head: int = 0, position: int = 0) -> ViewState:
         """Return the state with the cursor moved by `layer` layers, `head` heads and so on."""
@@ -294,6 +332,76 @@ class ViewState(EditList):
         if name is not None and (name in chosen or name not in self.lenses):
             chosen = (*(one for one in chosen if one != name), name)
         return replace(self, translator=name, chosen_lenses=chosen)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """The names of the dictionaries in use, as `--features` takes them."""
+        return tuple(dict.fromkeys(one.given for one in self.dictionaries if one.given))
+
+    @property
+    def requested_features(self) -> tuple[str, ...]:
+        """The names that a request gives: none while only those that ship with the model are."""
+        shipped = () if self.info is None else self.info.shipped_features
+        usual = self.features == shipped and set(self.listed_features) <= set(shipped)
+        return () if usual else self.features
+
+    @property
+    def dictionary(self) -> DictionaryFacts | None:
+        """The dictionary that is shown: that of the cursor's layer, or of the nearest one."""
+        return self.dictionary_at(self.focus.layer)
+
+    def dictionary_at(self, layer: int) -> DictionaryFacts | None:
+        """Return the dictionary of a layer, or of the nearest one; None without any."""
+        fitting = [one for one in self.dictionaries if self.dictionary_place in ("", one.kind)]
+        return min(fitting, key=lambda one: abs(one.layer - layer), default=None)
+
+    def _feature_at(self, layer: int) -> ChosenFeature | None:
+        """Return the chosen feature, if the dictionary of a layer is the one that is shown."""
+        return self.feature if self.dictionary_at(layer) == self.dictionary else None
+
+    def choose_feature(self, index: int) -> ViewState:
+        """Return the state with a feature chosen at the token under the cursor."""
+        return replace(self, feature=ChosenFeature(index, self.focus.position))
+
+    def keep_found_feature(self, index: int) -> ViewState:
+        """Return the state after a search, with the feature that was found."""
+        return replace(self, feature=ChosenFeature(index), query="")
+
+    def with_listed_features(self, ids: Sequence[int]) -> ViewState:
+        """Return the state with the features of another token listed.
+
+        A feature that was chosen in the list stays chosen if it is listed there, too.
+        """
+        chosen = self.feature
+        if chosen is None or chosen.position in (None, self.focus.position):
+            return self
+        return self if chosen.index in ids else replace(self, feature=None)
+
+    def with_dictionaries(
+        self, dictionaries: Sequence[DictionaryFacts], shown: str = ""
+    ) -> ViewState:
+        """Return the state with other dictionaries of features.
+
+        Args:
+            dictionaries: the dictionaries, by layer.
+            shown: the name that was given for what is to be shown; the cursor moves to the nearest
+                of its layers.
+        """
+        names = dict.fromkeys((*self.listed_features, *(one.given for one in dictionaries)))
+        state = replace(
+            self,
+            dictionaries=tuple(dictionaries),
+            listed_features=tuple(name for name in names if name),
+            dictionary_place="",
+            feature=None,
+            query="",
+        )
+        ours = [one for one in dictionaries if one.given == shown]
+        if not ours or state.dictionary in ours:
+            return state
+        nearest = min(ours, key=lambda one: abs(one.layer - state.focus.layer))
+        state = state.move_to(layer=nearest.layer)
+        return state if state.dictionary in ours else replace(state, dictionary_place=nearest.kind)
 
     def with_sampler(self, sampler: Sampler) -> ViewState:
         """Return the state with another sampler for the next tokens."""

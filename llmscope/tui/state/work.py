@@ -17,7 +17,7 @@ def sweep_of(frame: Frame) -> Working | None:
     """Return how far the sweep is whose figure is in a frame; None without an unfinished one."""
     for key, figure in frame.figures.items():
         done, total = figure.extra.get("progress", (0, 0))
-        if done < total:
+        if done < total > 1:
             return Working(frame.serial, f"{key}, pass", done, total)
     return None
 

@@ -29,6 +29,10 @@ PANES = {
     "heads-all": PaneEntry("all heads of the layer", "lens:AllHeadsPane"),
     "neuron-tokens": PaneEntry("what the neuron says", "lens:NeuronTokensPane"),
     "neuron-activation": PaneEntry("when the neuron fires", "lens:NeuronActivationPane"),
+    "features": PaneEntry("features", "features:FeaturesPane"),
+    "feature-prompt": PaneEntry("when the feature fires", "features:FeaturePromptPane"),
+    "feature-tokens": PaneEntry("what the feature says", "features:FeatureTokensPane"),
+    "feature-fit": PaneEntry("fit of the dictionary", "features:FeatureFitPane"),
     "attribution": PaneEntry("attribution", "lens:AttributionPane"),
     "attribution-heads": PaneEntry("attribution by head", "lens:AttributionHeadsPane"),
     "saliency": PaneEntry("saliency", "lens:SaliencyPane"),
@@ -151,6 +155,15 @@ WORKSPACES = (
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
         "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
         "after training, model diff",
+    ),
+    Workspace(
+        *("features", "Features", "features"),
+        ("feature-tokens", "feature-prompt", "feature-fit", "next-token"),
+        least="feature-tokens",
+        spare="feature-fit",
+        abbreviation="Feat",
+        words="features, SAE, SAEs, sparse autoencoder, transcoder, dictionary, dictionary "
+        "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
     ),
 )
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}

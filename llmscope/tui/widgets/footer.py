@@ -76,10 +76,13 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),
         Hint("map-view", "map view", only=("overview",)),
         Hint(
-            "map-view", "view", only=("heads", "answer", "context", "what-if", "compare", "stages")
+            *("map-view", "view"),
+            only=("heads", "answer", "context", "what-if", "compare", "stages", "features"),
         ),
+        Hint("find-feature", "find feature", only=("features",)),
+        Hint("dictionaries", "dictionaries", only=("features",)),
         Hint("versus", "versus", only=("answer",)),
-        Hint("edit-zero", "ablate", only=("overview", "heads", "neurons", "answer")),
+        Hint("edit-zero", "ablate", only=("overview", "heads", "neurons", "answer", "features")),
         Hint("jump", "jump"),
         Hint("maximize", "maximize"),
         Hint("palette", "commands"),

@@ -48,6 +48,7 @@ def clauses(state: ViewState, find: Find, workspace: str = "") -> list[str]:
         *_number(figure("walk-values") if workspace == "walkthrough" else None, state),
         *_step(figure("walkthrough") if workspace == "walkthrough" else None, state),
         *_contrast(figure("contrast") if workspace == "compare" else None, state),
+        *_feature(figure("features") if workspace == "features" else None, state),
         *_next(figure("next-token"), state),
         *_context(figure("context-proof")),
         *_attention(figure("attention"), state),
@@ -263,6 +264,26 @@ def _neuron(shown: Shown | None, state: ViewState) -> Iterator[str]:
     if str(neuron) in labels:
         value = float(figure.values[state.focus.position, labels.index(str(neuron))])
         yield f"neuron {neuron} at {number(value)}"
+
+
+def _feature(shown: Shown | None, state: ViewState) -> Iterator[str]:
+    """Yield the chosen or strongest feature: its value, its label, and what it promotes."""
+    if shown is None or shown.figure.extra.get("position") != state.focus.position:
+        return
+    extra, chosen = shown.figure.extra, state.feature
+    ids = [int(one) for one in extra.get("ids", ())]
+    index = extra.get("strongest") if chosen is None else chosen.index
+    if index not in ids:
+        return
+    row = ids.index(index)
+    value = float(shown.figure.values[row])
+    label = display_text(str(extra["labels"][row])) if "labels" in extra else ""
+    name = f"{'strongest ' * (chosen is None)}feature {index}{label and f' ({label})'}"
+    said = f"{name} at {number(value)}"
+    yield said if shown.figure.unit == "activation" else f"{said} {shown.figure.unit}"
+    promoted = extra.get("promotes")
+    if promoted and promoted[row]:
+        yield f"it promotes {' '.join(map(quoted_token, promoted[row][:3]))}"
 
 
 def _experts(shown: Shown | None, state: ViewState) -> Iterator[str]:

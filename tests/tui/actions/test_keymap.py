@@ -129,14 +129,14 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
-        map_view="U", token_left="H", token_right="Y", figures="ctrl+b", pane_mlp="Q", edit="ctrl+e"
+        map_view="U", token_left="H", token_right="Y", figures="ctrl+b", pane_mlp="I", edit="ctrl+e"
     )
     assert keymap.notice == ""
     async with opened(200, 60, user=UserState(keymap=keymap)) as session:
         app = session.app
         assert "ctrl+b leave prompt" in session.screen_text().split("\n")[-1]
-        await session.press("Q", "escape")
-        assert app.text == PROMPT + "Q"
+        await session.press("I", "escape")
+        assert app.text == PROMPT + "I"
         assert app.focused is app.editor
         await session.press("ctrl+b", "H", "U", "v")
         assert app.state.focus.position == 3, "of 0 to 4"
@@ -149,7 +149,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         rows = app.screen.page().plain.split("\n")
         assert any(row.split()[:4] == ["U", "show", "its", "next"] for row in rows)
         assert not any(row.split()[:4] == ["v", "show", "its", "next"] for row in rows)
-        await session.press("escape", "Q")
+        await session.press("escape", "I")
         assert app.focused is app.grid.panes["mlp"]
         await session.press("ctrl+e")
         assert app.focused is app.editor

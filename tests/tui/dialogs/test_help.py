@@ -96,6 +96,29 @@ ANSWERS = {
         "is it quick?": "take a moment",
         "who says so?": "Sundararajan et al. 2017",
     },
+    "features": {
+        "what is it?": "the features that are active at the token under the cursor, the strongest",
+        "what are the columns?": "index, activation, what it adds to the target's logit directly",
+        "which dictionary?": "that of the cursor's layer is shown, or of the nearest one",
+        "how do I give one?": "r chooses the dictionaries",
+        "how do I find one?": "Q searches by label, or by a token that features promote",
+        "what if I take it away?": "x takes the chosen feature away from the pass",
+        "may I trust it?": "No better than chance: refused",
+        "who says so?": "Bricken et al. 2023",
+    },
+    "feature-prompt": {
+        "which feature?": "chosen in the list of features, or else the strongest on this token",
+        "and the others?": "v changes to the strongest features of this token, along the prompt",
+    },
+    "feature-tokens": {
+        "which feature?": "chosen in the list of features, or else the strongest on this token",
+        "what of early layers?": "speak of features near the output only",
+    },
+    "feature-fit": {
+        "what is chance?": "a random dictionary of its size with as many active features",
+        "what does the model lose?": "with the reconstruction in the tensor's place, by KL",
+        "what is FVU?": "the share of the variance that is left unexplained",
+    },
     "context": {
         "what is a row, what a column?": "Each row is a layer, each column a matrix",
         "what is a cell?": "the size of its change, ‖ΔW‖ / ‖W‖",
@@ -133,7 +156,7 @@ ANSWERS = {
         "does the order count?": "one edit finds what those before it have left",
         "what if I write nonsense?": "What is wrong stays in the line, with the reason",
         "how do I turn it?": ", and . turn the strength",
-        "how do I compare?": "0 switches all off at once and on again",
+        "how do I compare?": "O switches all off at once and on again",
         "what is B?": "w keeps the present prompt as B",
     },
     "ablation": {

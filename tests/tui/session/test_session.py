@@ -62,7 +62,7 @@ WAYS = {
     "in a pane that has all the room": ("escape", "tab", "m"),
     "in the prompt, with a pane that has all the room": ("escape", "tab", "tab", "m", "e"),
     "with edits": ("escape", "x", "6", "tab", "space", "up", "x", "comma"),
-    "with all edits off": ("escape", "x", "0"),
+    "with all edits off": ("escape", "x", "O"),
     "with a target and another view": ("escape", "t", "v", "v", "a", "left"),
     "with prompt B": ("escape", "w", "8", "D"),
 }

@@ -22,10 +22,11 @@ def number(figure: Figure, state: ViewState) -> str | None:
     """Return the value at the cursor with all its digits; None if the cursor has no value.
 
     The value is the largest in a row of attention or of a router, the target's among candidates,
-    the selected or strongest among neurons, the one of largest change among matrices or examples
-    of a layer, the largest among parts and directions, the last of a curve, the first curve's at
-    the layer among curves over layers, the norm of the selected step in the walkthrough table, and
-    the one under the cursor among the numbers of a step.
+    the selected or strongest among neurons and features, the dictionary's beside that of chance,
+    the one of largest change among matrices or examples of a layer, the largest among parts and
+    directions, the last of a curve, the first curve's at the layer among curves over layers, the
+    norm of the selected step in the walkthrough table, and the one under the cursor among the
+    numbers of a step.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -61,6 +62,11 @@ def number(figure: Figure, state: ViewState) -> str | None:
         return _known(values[-1])
     if names in (["part"], ["neuron"]):
         return _known(values[0])
+    if names == ["feature"]:
+        return _known(values[_row_of_feature(figure, state)])
+    if names[0] == "reconstruction":
+        column = figure.axes[1].index(focus.position)
+        return None if column is None else _known(values[0, column])
     if names[0] == "head":
         values, names = values[focus.head], names[1:]
         figure = replace(figure, axes=figure.axes[1:], values=values)
@@ -73,6 +79,8 @@ def number(figure: Figure, state: ViewState) -> str | None:
     if names[1] == "neuron":
         neurons, chosen = figure.axes[1].labels, str(focus.neuron)
         return _known(row[neurons.index(chosen) if chosen in neurons else 0])
+    if names[1] == "feature":
+        return _known(row[_row_of_feature(figure, state)])
     return _largest(row)
 
 
@@ -143,6 +151,14 @@ def paper_picture(
     prepare_matplotlib(cache_folder())
     focus = replace(state.focus, position=min(state.focus.position, len(shown.tokens) - 1))
     return content([shown.figure], format, look=PAPER, focus=focus, about=about)
+
+
+def _row_of_feature(figure: Figure, state: ViewState) -> int:
+    """Return the place of the chosen or strongest feature; the first if it is not listed."""
+    ids = [int(one) for one in figure.extra.get("ids", ())]
+    strongest = figure.extra.get("strongest")
+    chosen = strongest if state.feature is None else state.feature.index
+    return ids.index(chosen) if chosen in ids else 0
 
 
 def _largest(row: Any) -> str | None:

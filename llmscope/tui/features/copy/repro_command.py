@@ -96,6 +96,7 @@ class View:
             pool is included if the figure covers only that part of a long prompt.
         cursor: layer and position, for a picture that marks them.
         translator: the learned lens that edits name; None if no edit does, or it is the model's.
+        features: the dictionaries that edits name; empty if no edit does, or they are the model's.
     """
 
     source: ModelSource
@@ -112,6 +113,7 @@ class View:
     focus: Mapping[str, Any]
     cursor: tuple[int, int]
     translator: str | None = None
+    features: tuple[str, ...] = ()
 
     @property
     def two_lenses(self) -> bool:
@@ -158,6 +160,7 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
         },
         cursor=(cursor[0], _place(shown, cursor[1])),
         translator=request.translator if request.learned else None,
+        features=state.requested_features if request.featured else (),
     )
 
 
@@ -191,6 +194,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
             for name, value in view.focus.items()
         },
         "translator": view.focus.get("translator", view.translator),
+        "features": view.focus.get("features", view.features),
         "layer": layer,
         "position": position,
         "edit": view.edits,

@@ -47,6 +47,8 @@ def script(view: View) -> str:
     ]
     if view.translator is not None:
         lines.append(f"scope.translator = {literal(view.translator)}")
+    if view.features:
+        lines.append(f"scope.features = {literal(view.features, before=len('scope.features = '))}")
     if view.other is not None:
         lines.append(f"other = {literal(view.other, before=len('other = '))}")
     lines.append(called("recording = scope.record", [Code("prompt")], recorded))

@@ -31,7 +31,8 @@ def zero(host: Host) -> None:
         host.tell(_nothing(host), "warning")
         return
     # In the list the cursor is on an edit, which is removed whether it is on or off.
-    changed = state.without_edit(state.chosen) if pane.key == PANE else state.flipped(edit)
+    here = pane.choose_edited(state)
+    changed = state.without_edit(state.chosen) if pane.key == PANE else here.flipped(edit)
     if PANE not in host.grid.on_screen:
         gone = changed.place(edit) is None
         keys = host.user.keymap.filled("{edit-zero} takes it back, {workspace-what-if} lists all")

@@ -39,7 +39,7 @@ from tests.tui.conftest import Open
 from tests.tui.real import answered, screen
 
 KEYS = [
-    *("left", "right", "up", "down", "tab", "v", "v", "a", "t", "T", "x", "z", "D", "0"),
+    *("left", "right", "up", "down", "tab", "v", "v", "a", "t", "T", "x", "z", "D", "O"),
     *("right_square_bracket", "left_square_bracket", "right_curly_bracket", "left_curly_bracket"),
     *("full_stop", "comma", "space", "n", "f", "u", "A", "m"),
 ]

@@ -1,0 +1,117 @@
+"""The search for a feature: a line for a label or a token, and what is found in the list."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from textual.widgets import Input
+
+from llmscope.text import display_text
+from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.state.workspaces import BY_NAME
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+    from llmscope.tui.state.view_state import ChosenFeature
+
+PANE = "features"
+WORDS = "find a feature: a part of a label, or a token with its space, such as ‹ dog›"
+
+
+class FeatureSearch:
+    """The search that waits for its figure; its line stays open until that is there.
+
+    Attributes:
+        asked: the query; empty while none is awaited.
+        before: the feature that was chosen before the search.
+    """
+
+    def __init__(self) -> None:
+        self.asked = ""
+        self.before: ChosenFeature | None = None
+
+    def ask(self, host: Host, query: str) -> None:
+        """Show what a query finds."""
+        self.asked = query
+        if not host.state.query:
+            self.before = host.state.feature
+        host.grid.show(BY_NAME["features"])
+        host.look_at(replace(host.state, query=query))
+        self.landed(host)  # the same query may be on screen
+
+    def drop(self) -> None:
+        """Await nothing more."""
+        self.asked = ""
+
+    def landed(self, host: Host) -> None:
+        """Go to what was found, or tell why nothing was; the line then keeps what was typed."""
+        shown = host.figures.shown(PANE)
+        if not self.asked or shown is None or host.figures.stale(PANE):
+            return
+        from llmscope.lenses.features.options import QUERY
+
+        if QUERY.of(shown.want.focus) != self.asked:
+            return
+        self.drop()
+        line = host.screen if isinstance(host.screen, FindFeatureScreen) else None
+        figure = shown.figure
+        if figure.verdict.status == "refused":
+            said = display_text(figure.verdict.reason).replace("\n", " ")
+            host.tell(said, "warning")
+            leave(host)
+            if line is not None:
+                line.say(said)
+            return
+        if line is not None:
+            line.action_leave()
+        host.grid.enter(PANE)
+        ids = [int(one) for one in figure.extra.get("ids", ())]
+        if ids:
+            host.look_at(host.state.choose_feature(ids[0]))
+
+
+def find(host: Host) -> None:
+    """Open the line for what to find."""
+    if not host.state.dictionaries:
+        host.tell(
+            host.user.keymap.filled(
+                "no dictionary of features is in use: {dictionaries} chooses one"
+            ),
+            "warning",
+        )
+    elif not host.holds(FindFeatureScreen):
+        host.push_screen(FindFeatureScreen(host))
+
+
+def take(host: Host) -> None:
+    """End the search, and keep the chosen feature at every token."""
+    chosen = host.state.feature
+    host.look_at(
+        replace(host.state, query="")
+        if chosen is None
+        else host.state.keep_found_feature(chosen.index)
+    )
+
+
+def leave(host: Host) -> None:
+    """End the search, with the feature that was chosen before it."""
+    host.look_at(replace(host.state, query="", feature=host.feature_search.before))
+
+
+class FindFeatureScreen(LineScreen):
+    """One line at the bottom: enter searches, esc closes. What finds nothing stays in it."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(WORDS, host.state.query)
+        self._host = host
+
+    def submit(self, event: Input.Submitted) -> None:
+        """Search for the text of the line."""
+        self.say(WORDS)
+        self._host.feature_search.ask(self._host, event.value)
+
+    def action_leave(self) -> None:
+        """Close without a search."""
+        self._host.feature_search.drop()
+        super().action_leave()
