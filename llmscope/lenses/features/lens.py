@@ -62,8 +62,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     at the position, None without an active one; labels, direct, activations, promotes, suppresses;
     of one feature: feature, activation, label, promoted, suppressed; target_id, target, versus_id,
     versus. Of the dictionary: dictionary, place, predicts, layer, count, bytes, architecture,
-    model_name, centred; on the prompt: tokens_measured, fvu, l0, kl, loss, and fvu_chance, kl_chance,
-    loss_chance: those of a random dictionary.
+    model_name, centred; on the prompt: tokens_measured, fvu, l0, kl, loss, and fvu_chance,
+    kl_chance, loss_chance: those of a random dictionary.
     """
     passes = cast("Passes", run)
     if focus.mode in _DRAWN:
