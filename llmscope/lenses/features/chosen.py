@@ -52,24 +52,25 @@ class Chosen:
 
 
 def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
-    """Return the dictionaries of a focus, in the order of the model.
+    """Return the dictionaries of a focus, in the order of the model; empty if none was given.
 
     Raises:
-        ScopeError: no dictionary is given, or one cannot be read.
+        ScopeError: one cannot be read.
     """
     from llmscope.dictionaries.catalog import headers_of
-    from llmscope.dictionaries.reader import FORMS
     from llmscope.record.interventions.feature_edits import given_features
 
-    subject = recording.subject
-    given = FEATURES.of(focus) or given_features(subject)
-    found = headers_of(given, subject) if given else []
-    if not found:
-        raise ScopeError(
-            f"no dictionary of features is given for {one_line(subject.name)}",
-            f"--features: {FORMS}, or org/name:path",
-        )
-    return found
+    given = FEATURES.of(focus) or given_features(recording.subject)
+    return headers_of(given, recording.subject) if given else []
+
+
+def lacking(recording: Recording) -> Figure:
+    """Return the figure for a model without a dictionary, which says how to give one."""
+    name = one_line(recording.subject.name)
+    return Figure.lacking(
+        *(NAME, "Features", "dictionary of features"),
+        f"no dictionary of features is given for {name}: --features FOLDER|ORG/NAME:PATH",
+    )
 
 
 def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:
@@ -120,7 +121,11 @@ def measured(
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_cost, tokens_near
     from llmscope.record.interventions.feature_edits import places_changed
 
-    one = pick(candidates(recording, focus), focus)
+    found = candidates(recording, focus)
+    if not found:
+        yield lacking(recording)
+        return
+    one = pick(found, focus)
     dictionary = loaded(one, recording.subject)
     rows = tokens_near(recording, focus.position)
     trust = VERIFIED

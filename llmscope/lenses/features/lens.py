@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.features import prompt, sweeps, token
@@ -15,6 +14,7 @@ from llmscope.lenses.features.chosen import (
     Chosen,
     candidates,
     figures,
+    lacking,
     measured,
     pick,
     previous,
@@ -86,13 +86,16 @@ def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]
     from llmscope.dictionaries.catalog import header_of, loaded
 
     found = candidates(recording, focus)
+    if not found:
+        yield lacking(recording)
+        return
     one = pick(found, focus)
     before = previous(found, one)
     if before is None:
-        raise ScopeError(
-            f"there is no dictionary of a layer before {header_of(one).reads.layer}",
-            "--features twice: of this layer, and of an earlier one",
-        )
+        layer = header_of(one).reads.layer
+        reason = f"no dictionary of a layer before {layer} is given: --features once more"
+        yield Figure.refused(NAME, "New features", reason)
+        return
     earlier = loaded(before, recording.subject)
 
     def draw(chosen: Chosen) -> Figure:
