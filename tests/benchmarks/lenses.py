@@ -1,4 +1,4 @@
-"""What learned lenses cost: a letter read through one, and rows of the fit of one."""
+"""What lenses and dictionaries cost: a letter read through one, and rows of a fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from tests.benchmarks.setting import Setting
 LETTER, FIT = 64, 128
 """Tokens of the prompts."""
 JOBS: dict[int, dict[str, tuple[str, ...]]] = {
-    LETTER: {"screen": ("append", "append_learned")},
+    LETTER: {
+        "screen": ("append", "append_learned", "append_features", "append_features_first"),
+    },
     FIT: {"bare": ("jacobian",), "llmscope": ("jacobian",)},
 }
 """By the length of the prompt."""

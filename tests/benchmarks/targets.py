@@ -214,6 +214,19 @@ TARGETS = (
         _lenses("64", "screen.append_learned", "screen.append"),
     ),
     Target(
+        "letter-features",
+        "one token more at 64, until all panes of the workspace of features show it (16,384 "
+        "features) ÷ those of the overview",
+        1.5,
+        _lenses("64", "screen.append_features_first", "screen.append"),
+    ),
+    Target(
+        "letter-features-kl",
+        "the same until KL and loss of its dictionary are measured, too",
+        1.5,
+        _lenses("64", "screen.append_features", "screen.append"),
+    ),
+    Target(
         "fit",
         "a forward and four batches of rows of the Jacobians of a prompt of 128 tokens, fitted ÷ "
         "by hand",

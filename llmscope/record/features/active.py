@@ -133,7 +133,7 @@ def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list
         for row, (segment, at) in zip(rows, places, strict=True)
         if at not in segment.memo.setdefault(key, {})
     ]
-    for run in _runs(sorted(set(lacking))):
+    for run in runs_of(sorted(set(lacking))):
         found = way.dictionary.encode(way.inputs(recording, run))
         for row, active in zip(run, found, strict=True):
             segment, at = recording.segment_at(row)
@@ -145,7 +145,7 @@ def rows_of(
     read: Callable[[Recording, range], Tensor], recording: Recording, rows: Sequence[int]
 ) -> Tensor:
     """Return `Applied.inputs` or `Applied.outputs` of tokens that need not follow each other."""
-    return torch.cat([read(recording, run) for run in _runs(sorted(rows))])
+    return torch.cat([read(recording, run) for run in runs_of(sorted(rows))])
 
 
 @torch.no_grad()
@@ -164,7 +164,7 @@ def reconstruction(way: Applied, recording: Recording, rows: Sequence[int]) -> T
     return way.dictionary.decode(features_of(way, recording, rows), inputs).float()
 
 
-def _runs(rows: Sequence[int]) -> list[range]:
+def runs_of(rows: Sequence[int]) -> list[range]:
     """Return ascending numbers as ranges of numbers that follow each other."""
     runs: list[range] = []
     for row in rows:

@@ -30,6 +30,7 @@ from llmscope.record.features.active import (
     features_of,
     reconstruction,
     rows_of,
+    runs_of,
 )
 from llmscope.record.features.chance import chance_reconstruction
 from llmscope.record.features.splice import change_by
@@ -222,10 +223,7 @@ def splice_cost(
     ]
     for start in range(0, len(lacking), CHUNK):
         some = lacking[start : start + CHUNK]
-        own, other = (
-            torch.cat([logits(one, rows[index], rows[index] + 1) for index in some])
-            for one in (recording, spliced)
-        )
+        own, other = (_logits(one, [rows[index] for index in some]) for one in (recording, spliced))
         divergence = kl_divergence(own, other).tolist()
         following = torch.tensor([max(wanted[index][1], 0) for index in some], device=own.device)
         losses = [
@@ -242,6 +240,21 @@ def splice_cost(
 
 CHUNK = 32
 """Tokens whose logits are held at once."""
+
+
+def _logits(recording: Recording, rows: Sequence[int]) -> Tensor:
+    """Return the logits after some tokens, the model's own where they are kept. [row, token]
+
+    A typed letter needs those after the last two tokens, which are: no unembedding is read for it.
+    """
+    known: dict[int, Tensor] = {}
+    if recording.earlier is not None:
+        known[recording.earlier[0]] = recording.earlier[1].float()
+    if recording.logits is not None:
+        known[len(recording) - 1] = recording.logits.float()
+    for run in runs_of([row for row in rows if row not in known]):
+        known |= zip(run, logits(recording, run.start, run.stop), strict=True)
+    return torch.stack([known[row] for row in rows])
 
 
 def _splice(recording: Recording, way: Applied, chance: bool) -> Change:

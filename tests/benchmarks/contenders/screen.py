@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -12,6 +14,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
@@ -91,6 +94,31 @@ class Contender(ours.Contender):
             home=home,
         )
 
+    def append_features(self, length: int) -> Job:
+        """One token more with the workspace of features open, a dictionary of 16k features."""
+        return self._features(length, whole=True)
+
+    def append_features_first(self, length: int) -> Job:
+        """The same until all panes show the token: KL and loss of the dictionary come after."""
+        return self._features(length, whole=False)
+
+    def _features(self, length: int, *, whole: bool) -> Job:
+        home, texts = TemporaryDirectory(prefix="llmscope-benchmarks-"), self.prompt(length)
+        write_dictionary(self.scope, texts.ids, Path(home.name))
+        self.scope.features = (home.name,)
+        wants = asyncio.run(wants_of_the_screen(self.scope.info(), "0"))
+        if [want.lens for want in wants].count("features") < 3:
+            raise RuntimeError(f"the workspace asks for {[want.lens for want in wants]}")
+        if not whole:
+            return Job(
+                lambda: self.ask_first(texts.text, wants),
+                lambda: self.ask(texts.before, wants),
+                home=home,
+            )
+        return Job(
+            lambda: self.ask(texts.text, wants), lambda: self.ask(texts.before, wants), home=home
+        )
+
     def _type(self, length: int) -> None:
         """Type the last tokens before the one that is timed."""
         texts = self.prompt(length)
@@ -168,6 +196,18 @@ class Contender(ours.Contender):
             if isinstance(event, Frame) and event.serial == serial and event.complete:
                 return
 
+    def ask_first(self, text: str, wants: tuple[Want, ...]) -> None:
+        """Ask and wait until there is a figure for each pane; the job before waits for the rest."""
+        serial, lacking = self._put(text, wants), {want.key for want in wants}
+        while lacking:
+            event = self.events.get()
+            if isinstance(event, LoadFailed | Refused):
+                raise RuntimeError(str(event))
+            if isinstance(event, Frame) and event.serial == serial:
+                if any(one.verdict.status == "refused" for one in event.figures.values()):
+                    raise RuntimeError(str([one.verdict for one in event.figures.values()]))
+                lacking -= set(event.figures)
+
     def _put(self, text: str, wants: tuple[Want, ...], edits: tuple[str, ...] = ()) -> int:
         self._serial += 1
         self.engine.ask(Request(self._serial, text, wants, special_tokens=False, edits=edits))
@@ -237,8 +277,51 @@ class _Listener:
         return lambda *args, **kwargs: True
 
 
-async def wants_of_the_screen(info: Any) -> tuple[Want, ...]:
-    """What the real screen asks for at its default size, with all panes in their places."""
+def write_dictionary(scope: Scope, ids: Sequence[int], folder: Path) -> None:
+    """Write a dictionary of 16,384 features for the middle layer, about 64 of them active.
+
+    It fits: each dimension, both ways, is a feature. The others cost as much, and are never active.
+    """
+    layer, count, active = len(scope.subject.anatomy.layers) // 2, 16_384, 64
+    stream = scope.record(list(ids)).rows("stream", layer + 1)
+    assert stream is not None
+    rows = stream[1:].float().cpu()
+    width, mean = rows.shape[1], rows.mean(0)
+    random = torch.randn(count - 2 * width, width, generator=torch.Generator().manual_seed(0))
+    random = random / random.norm(dim=-1, keepdim=True)
+    decoder = torch.cat([torch.eye(width), -torch.eye(width), random])
+    # As many dimensions are beyond it as there are to be active features.
+    threshold = (rows - mean).abs().quantile(1 - active / width, dim=-1).median()
+    thresholds = torch.full((count,), float("3e38"))
+    thresholds[: 2 * width] = threshold
+    tensors = {
+        "W_enc": decoder.T.contiguous(),
+        "W_dec": decoder,
+        "b_enc": torch.zeros(count),
+        "b_dec": mean,
+        "threshold": thresholds,
+    }
+    save_file(tensors, folder / "sae_weights.safetensors")
+    config = {
+        "architecture": "jumprelu",
+        "d_in": width,
+        "d_sae": count,
+        "dtype": "float32",
+        "metadata": {
+            "hook_name": f"blocks.{layer}.hook_resid_post",
+            "model_from_pretrained_kwargs": {"center_writing_weights": False},
+        },
+    }
+    (folder / "cfg.json").write_text(json.dumps(config))
+
+
+async def wants_of_the_screen(info: Any, *keys: str) -> tuple[Want, ...]:
+    """What the real screen asks for at its default size, with all panes in their places.
+
+    Args:
+        info: facts about the model.
+        keys: pressed first, outside of the prompt.
+    """
     made: list[_Listener] = []
 
     def make(post: Any) -> _Listener:
@@ -247,6 +330,8 @@ async def wants_of_the_screen(info: Any) -> tuple[Want, ...]:
 
     app = LlmscopeApp(make, spec=info.spec, prompt="The capital", look=RenderOptions())
     async with app.run_test(size=SIZE) as pilot:
+        for key in ("escape", *keys) if keys else ():
+            await pilot.press(key)
         for _ in range(5):
             await pilot.pause()
         panes = set(app.grid.on_screen)
