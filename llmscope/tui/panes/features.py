@@ -63,7 +63,7 @@ class FeaturePane(LensPane):
         self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure; without a dictionary, how to give one."""
-        if shown is not None and not state.dictionaries and not shown.saved:
+        if self.live and shown is not None and not state.dictionaries and not shown.saved:
             figure = Figure.lacking(self.lens, self.called, MISSING, "")
             shown = replace(shown, figure=figure)
         super().present(state, shown, stale=stale, tokens=tokens)

@@ -18,7 +18,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import llmscope
+from llmscope.figure import Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES
+from llmscope.replay.pane_map import held
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.cursor_value import number
@@ -369,3 +371,12 @@ async def test_another_model_has_its_own_dictionaries(town: Scope) -> None:
         assert info is not None
         state = app.state.loaded(replace(info, spec="another", dictionaries=()))
         assert (state.dictionaries, state.feature, state.listed_features) == ((), None, ())
+
+
+def test_a_replay_shows_a_dictionary_at_the_layers_that_are_nearest_to_it(town: Scope) -> None:
+    figure = town.look("features", PROMPT, layer=5, features=town.features)
+    (pane,) = held([figure], Focus(layer=5, position=-1))
+    assert pane.kind == "features"
+    assert pane.place == {"position": 7}
+    for layer in (0, 3, 5):
+        assert pane.shown(Focus(layer=layer, position=7), ()) is figure
