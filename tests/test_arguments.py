@@ -207,6 +207,8 @@ WRONG = [
     *(("attention", {"mode": value}) for value in ("loud", 3, None, "\ud800")),
     *(("logit-lens", {"translator": value}) for value in (3, b"x")),
     *(("logit-lens", {"second_translator": value}) for value in (3, b"x")),
+    *(("features", {"features": value}) for value in (3, b"x", [3])),
+    *(("features", {"query": value}) for value in (3, None)),
     *(("neurons", {"neuron": value}) for value in (-(10**9), 10**9, "3")),
     *(("context", {"context": value}) for value in (-1, 2.5)),
     *(("patching", {"versus_prompt": value}) for value in (b"AB", [99], [True])),
@@ -295,6 +297,11 @@ NEAR = {
     **dict.fromkeys(("answer", "versus_prompt"), few),
     "words": st.tuples(few, few),
     **dict.fromkeys(("translator", "second_translator"), lenses),
+    "features": st.lists(lenses, max_size=2) | lenses,
+    "place": st.sampled_from(["", "resid_post", "z", "nowhere"]),
+    "query": st.text(max_size=6),
+    "feature": small,
+    "examples": st.none() | lenses,
     "change": st.booleans(),
 }
 LENSES = [(name, mode) for name in names() for mode in lens(name).modes or ("",)]

@@ -18,6 +18,7 @@ def main() -> None:
     town.add_argument("--out", type=Path, help="the folder of the folders; where they ship")
     town.add_argument("--tokens", type=int, default=2_000_000)
     town.add_argument("--seed", type=int, default=11)
+    commands.add_parser("controls", help="what the lens says of dictionaries that do not fit")
     smollm2 = commands.add_parser("smollm2", help="one for a layer of SmolLM2-135M")
     smollm2.add_argument("--out", type=Path, required=True, help="the folder to write")
     smollm2.add_argument("--tokens", type=int, default=300_000)
@@ -28,6 +29,11 @@ def main() -> None:
     for one in (town, smollm2):
         one.add_argument("--threads", type=int, default=1, help="last digits depend on it")
     given = parser.parse_args()
+    if given.command == "controls":
+        from .controls import main as controls
+
+        controls()
+        return
     import torch
 
     torch.set_num_threads(given.threads)

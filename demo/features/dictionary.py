@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 Architecture = Literal["jumprelu", "topk", "jumprelu_transcoder"]
@@ -183,14 +183,13 @@ def write(
         "sae_lens_version": SAE_LENS,
         "sae_lens_training_version": None,
     } | metadata
-    save_file(
-        {name: tensor.float().contiguous() for name, tensor in tensors.items()},
-        folder / "sae_weights.safetensors",
-    )
+    # Not `save_file`, whose files only their owner can read.
+    whole = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    (folder / "sae_weights.safetensors").write_bytes(save(whole))
     (folder / "cfg.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
     if frequency is not None:
         shares = {"sparsity": torch.log10(frequency + 1e-10)}
-        save_file(shares, folder / "sparsity.safetensors")
+        (folder / "sparsity.safetensors").write_bytes(save(shares))
 
 
 def read(folder: Path) -> tuple[Dictionary, dict[str, Any]]:

@@ -106,9 +106,14 @@ class Compared:
         return lines
 
     def to_json(self) -> str:
-        """Return all of it as JSON: dictionaries, and per concept the match of every column."""
+        """Return JSON: dictionaries, mean F1 by group, and per concept the match of every column.
+
+        Single words are in the means alone.
+        """
         concepts = []
         for concept, match in self.best["features"].items():
+            if concept[0] == "word":
+                continue
             record: dict[str, Any] = {"group": concept[0], "concept": concept[1]}
             record["count"] = match.count
             for column in COLUMNS:
@@ -125,6 +130,14 @@ class Compared:
         head = {
             "texts": PROMPTS,
             "groups": GROUPS,
+            "mean_f1": {
+                group: {
+                    column: round(mean(self.best[column][one].f1 for one in concepts), 3)
+                    for column in COLUMNS
+                }
+                for group, concepts in self._groups().items()
+                if concepts
+            },
             "dictionaries": {name: self.held_out(name) for name in self.quality},
         }
         lines = ",\n  ".join(json.dumps(record) for record in concepts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, cast
 
 from llmscope.dictionaries.dictionary import Activation, Header, Rescaling
@@ -64,14 +65,12 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
     activation = _activation(architecture, told)
     transcoder = "transcoder" in architecture
     head = told.get("hook_head_index")
-    # hook_mlp_in is before the norm in TransformerLens, and after it in some files: the module of
-    # transformers tells.
-    hook = told.get("hf_hook_name") or told["hook_name"]
-    reads = Place.parse(str(hook), None if head is None else _size(told, "hook_head_index", 0))
+    number = None if head is None else _size(told, "hook_head_index", 0)
+    reads = _place(told, "hook_name", number)
     writes = reads
     if transcoder:
-        out = told.get("hf_hook_name_out") or told.get("hook_name_out")
-        writes = Place.parse(str(out or f"blocks.{reads.layer}.hook_mlp_out"))
+        told.setdefault("hook_name_out", f"blocks.{reads.layer}.hook_mlp_out")
+        writes = _place(told, "hook_name_out")
     width, features = _size(told, "d_in"), _size(told, "d_sae")
     return Header(
         *(name, path, reads, writes, width),
@@ -86,6 +85,22 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
         centred=_centred(told),
         about={key: told[key] for key in _TOLD if _plain(told.get(key))},
     )
+
+
+def _place(told: Mapping[str, Any], key: str, head: int | None = None) -> Place:
+    """Return the place that a config names, by the module of transformers if it tells that, too.
+
+    `hook_mlp_in` is before the norm in TransformerLens, and after it in some files: the module
+    tells. A norm that is before the MLP in one family and behind attention in another does not.
+
+    Raises:
+        ValueError, KeyError: neither name is that of a place.
+    """
+    module = told.get(f"hf_{key}")
+    if module is not None:
+        with suppress(ValueError):
+            return Place.parse(str(module), head)
+    return Place.parse(str(told[key] or ""), head)
 
 
 def _activation(architecture: str, told: Mapping[str, Any]) -> Activation:

@@ -70,7 +70,8 @@ def test_which_are_refused_and_why(scope, experts):
         **{name: every[name] for name in ("context", "contrast", "patching", "walkthrough")},
         "heads": {"induction", "previous-token", "duplicate-token"},
         "logit-lens": {"top", "layer", "lenses", "slope"},
-        "neurons": {"tokens"},
+        "neurons": {"tokens", "examples"},
+        "features": every["features"] - {"prompt"},
     }
 
 

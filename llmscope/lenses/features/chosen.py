@@ -52,24 +52,25 @@ class Chosen:
 
 
 def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
-    """Return the dictionaries of a focus, in the order of the model.
+    """Return the dictionaries of a focus, in the order of the model; empty if none was given.
 
     Raises:
-        ScopeError: no dictionary is given, or one cannot be read.
+        ScopeError: one cannot be read.
     """
     from llmscope.dictionaries.catalog import headers_of
-    from llmscope.dictionaries.reader import FORMS
     from llmscope.record.interventions.feature_edits import given_features
 
-    subject = recording.subject
-    given = FEATURES.of(focus) or given_features(subject)
-    found = headers_of(given, subject) if given else []
-    if not found:
-        raise ScopeError(
-            f"no dictionary of features is given for {one_line(subject.name)}",
-            f"--features: {FORMS}, or org/name:path",
-        )
-    return found
+    given = FEATURES.of(focus) or given_features(recording.subject)
+    return headers_of(given, recording.subject) if given else []
+
+
+def lacking(recording: Recording) -> Figure:
+    """Return the figure for a model without a dictionary, which says how to give one."""
+    name = one_line(recording.subject.name)
+    return Figure.lacking(
+        *(NAME, "Features", "dictionary of features"),
+        f"no dictionary of features is given for {name}: --features FOLDER|ORG/NAME:PATH",
+    )
 
 
 def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:
@@ -118,10 +119,23 @@ def measured(
     from llmscope.dictionaries.catalog import loaded
     from llmscope.record.features.active import Misfit, applied
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_cost, tokens_near
+    from llmscope.record.interventions.feature_edits import places_changed
 
-    one = pick(candidates(recording, focus), focus)
+    found = candidates(recording, focus)
+    if not found:
+        yield lacking(recording)
+        return
+    one = pick(found, focus)
     dictionary = loaded(one, recording.subject)
     rows = tokens_near(recording, focus.position)
+    trust = VERIFIED
+    for capability, layer in places_changed(dictionary.header):
+        if layer < recording.layers:
+            trust = trust.worst(passes.verdicts(capability, layer))
+    if trust.status == "refused":
+        reason = f"what it reads cannot be trusted here: {trust.reason}"
+        yield Figure.refused(NAME, title, reason, trust.discrepancy)
+        return
     try:
         way = applied(dictionary, recording)
         fit = fit_of(recording, way, rows)
@@ -131,11 +145,14 @@ def measured(
         return
     yield chosen
     chosen = replace(chosen, nearer=nearer_layer(recording, way, rows, fit.fvu))
+    if not recording.subject.readout_holds:
+        yield replace(chosen, unmeasured="the model's readout is not verified")
+        return
     try:
         costs = [
             splice_cost(recording, passes, way, rows, chance=chance) for chance in (False, True)
         ]
-    except Misfit as reason:
+    except (Misfit, ScopeError) as reason:
         yield replace(chosen, unmeasured=str(reason))
         return
     yield replace(chosen, cost=costs[0], chance=costs[1])
@@ -220,6 +237,7 @@ def described(chosen: Chosen) -> dict[str, Any]:
         "predicts": str(header.writes),
         "layer": header.reads.layer,
         "count": header.features,
+        "bytes": chosen.way.dictionary.bytes,
         "architecture": header.activation,
         "model_name": header.model,
         "centred": chosen.way.centred,
@@ -237,6 +255,7 @@ def described(chosen: Chosen) -> dict[str, Any]:
 def said(chosen: Chosen) -> tuple[str, ...]:
     """Return the measurements in words, and what the config tells that differs from the model."""
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
+    size = f"{chosen.header.features:,} features, {chosen.way.dictionary.bytes / 1e6:,.1f} MB"
     words = [f"FVU {fit.fvu:.3g} (chance {fit.chance:.3g}), L0 {fit.l0:.3g}"]
     if cost is not None and chance is not None:
         words.append(
@@ -245,7 +264,7 @@ def said(chosen: Chosen) -> tuple[str, ...]:
         )
     elif chosen.unmeasured:
         words.append(f"KL not measured: {chosen.unmeasured}")
-    return (" · ".join(words), *chosen.remarks)
+    return (" · ".join(words), *chosen.remarks, size)
 
 
 def remarks(recording: Recording, header: Header) -> tuple[str, ...]:

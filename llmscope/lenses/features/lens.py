@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.features import prompt, sweeps, token
@@ -15,6 +14,7 @@ from llmscope.lenses.features.chosen import (
     Chosen,
     candidates,
     figures,
+    lacking,
     measured,
     pick,
     previous,
@@ -61,9 +61,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: mode, position; ids: the features shown, the strongest first; strongest: the strongest
     at the position, None without an active one; labels, direct, activations, promotes, suppresses;
     of one feature: feature, activation, label, promoted, suppressed; target_id, target, versus_id,
-    versus. Of the dictionary: dictionary, place, predicts, layer, count, architecture, model_name,
-    centred; on the prompt: tokens_measured, fvu, l0, kl, loss, and fvu_chance, kl_chance,
-    loss_chance: those of a random dictionary.
+    versus. Of the dictionary: dictionary, place, predicts, layer, count, bytes, architecture,
+    model_name, centred; on the prompt: tokens_measured, fvu, l0, kl, loss, and fvu_chance,
+    kl_chance, loss_chance: those of a random dictionary.
     """
     passes = cast("Passes", run)
     if focus.mode in _DRAWN:
@@ -86,13 +86,16 @@ def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]
     from llmscope.dictionaries.catalog import header_of, loaded
 
     found = candidates(recording, focus)
+    if not found:
+        yield lacking(recording)
+        return
     one = pick(found, focus)
     before = previous(found, one)
     if before is None:
-        raise ScopeError(
-            f"there is no dictionary of a layer before {header_of(one).reads.layer}",
-            "--features twice: of this layer, and of an earlier one",
-        )
+        layer = header_of(one).reads.layer
+        reason = f"no dictionary of a layer before {layer} is given: --features once more"
+        yield Figure.refused(NAME, "New features", reason)
+        return
     earlier = loaded(before, recording.subject)
 
     def draw(chosen: Chosen) -> Figure:

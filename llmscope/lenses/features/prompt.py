@@ -265,7 +265,7 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     token, mean-centred.
 
     Raises:
-        ScopeError: there is no query, or no label holds it and it is no token.
+        ScopeError: no label holds the query, and it is no token.
     """
     from llmscope.models.tokenizer.target import target_id
     from llmscope.record.features.active import features_of
@@ -273,7 +273,8 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
 
     query, subject = QUERY.of(focus), recording.subject
     if not query:
-        raise ScopeError("there is nothing to find", '--query "animals", or --query " cat"')
+        reason = 'there is nothing to find: --query "animals", or --query " cat"'
+        return Figure.refused(NAME, "Features found", reason)
     dictionary = chosen.way.dictionary
     folded = query.strip().casefold()
     named = [

@@ -165,7 +165,7 @@ def nearer_layer(
     return best if best is not None and best[1] < BETTER * fvu else None
 
 
-BETTER = 0.9
+BETTER = 0.95
 """The share of its own tensor's FVU below which a dictionary fits another tensor better."""
 
 
