@@ -53,7 +53,7 @@ class FeaturePane(LensPane):
         if here is not None:  # the layers that are nearest to it show the same figure
             focus = replace(focus, layer=here.layer)
         focus = FEATURES.set(focus, state.requested_features)
-        return replace(want, focus=PLACE.set(focus, state.dictionary_place))
+        return replace(want, focus=PLACE.set(focus, state.requested_place))
 
     def sweeps(self, state: ViewState) -> bool:
         """Return whether the view takes many passes."""

@@ -128,15 +128,13 @@ class View:
 def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     """Return the inputs of a figure on screen.
 
-    None if its model cannot be named, or if the figure only says that there is no prompt B, or no
-    dictionary of features.
+    None if its model cannot be named, or if the figure only says that there is no prompt B.
     """
     from llmscope.lenses import lens
 
     chosen, request, want = lens(shown.want.lens), shown.request, shown.want.focus
     adapters = None if state.info is None else source.adapters_for(state.info, request.adapter)
-    lacks = "features" in chosen.uses and not state.dictionaries
-    if adapters is None or lacks or (chosen.versus and request.versus_prompt is None):
+    if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
     uses, written, focus = chosen.uses, request.written, _focus(shown, state)
     # With edits, a change is the difference by edits, whatever B is.
