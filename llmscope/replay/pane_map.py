@@ -42,8 +42,12 @@ class PaneFigure:
 
     @property
     def place(self) -> dict[str, int]:
-        """Return the cursor coordinates of the figure, only those it depends on."""
-        found = {name: self.figure.extra.get(name) for name in PLACES}
+        """Return the cursor coordinates of the figure, only those it depends on.
+
+        A dictionary of features is shown at all layers that are nearest to its own.
+        """
+        names = PLACES[1:] if "dictionary" in self.figure.extra else PLACES
+        found = {name: self.figure.extra.get(name) for name in names}
         return {name: at for name, at in found.items() if type(at) is int}
 
     def at(self, focus: Focus) -> dict[str, int]:

@@ -43,6 +43,7 @@ class ReplayPane(FigurePane):
 
     held: PaneFigure
     changes: ClassVar[bool] = False
+    live: ClassVar[bool] = False
     one_view: ClassVar[str] = "not in this snapshot: another view of this figure"
 
     _tokens_beside: Shown | None = None

@@ -32,6 +32,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
+from tests.tui.acting_features import features
 from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
@@ -84,6 +85,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
     """A plausible figure of the right shape, of the edited pass that a request asks for."""
     if want.lens == "ablation":
         return ablation(want)
+    if want.lens == "features":
+        return features(want, tokens)
     if want.lens == "patching":
         return patching(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "walkthrough":

@@ -53,7 +53,7 @@ class FeaturePane(LensPane):
         if here is not None:  # the layers that are nearest to it show the same figure
             focus = replace(focus, layer=here.layer)
         focus = FEATURES.set(focus, state.requested_features)
-        return replace(want, focus=PLACE.set(focus, state.dictionary_place))
+        return replace(want, focus=PLACE.set(focus, state.requested_place))
 
     def sweeps(self, state: ViewState) -> bool:
         """Return whether the view takes many passes."""
@@ -63,7 +63,7 @@ class FeaturePane(LensPane):
         self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure; without a dictionary, how to give one."""
-        if shown is not None and not state.dictionaries and not shown.saved:
+        if self.live and shown is not None and not state.dictionaries and not shown.saved:
             figure = Figure.lacking(self.lens, self.called, MISSING, "")
             shown = replace(shown, figure=figure)
         super().present(state, shown, stale=stale, tokens=tokens)

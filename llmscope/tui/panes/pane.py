@@ -75,6 +75,8 @@ class FigurePane(Widget, can_focus=True):
     """Whether its figure can show the difference made by the edits."""
     one_view: ClassVar[str] = "this pane has one view"
     """The notice for a next-view key where there is no other view."""
+    live: ClassVar[bool] = True
+    """Whether a model computes its figures; in a replay they are those of a file."""
     slow: ClassVar[bool] = False
     """Whether its figure takes many forward passes, so that other figures are requested first."""
     brief: ClassVar[bool] = False

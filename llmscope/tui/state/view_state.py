@@ -59,7 +59,7 @@ class ViewState(EditList):
         chosen_lenses: the lenses that the user chose beside those known for the model.
         dictionaries: the dictionaries of features in use, by layer.
         listed_features: names of dictionaries that were in use, for the list to choose from.
-        dictionary_place: which dictionary of a layer is shown, of several; empty: the first.
+        dictionary_place: which dictionary of a layer is shown, of several, by the tensor it reads.
         feature: the feature that was chosen in a list; None: the strongest at the token.
         query: what features are searched for; empty while there is no search.
     """
@@ -171,8 +171,7 @@ class ViewState(EditList):
         index = strongest if self.feature is None else self.feature.index
         if here is None or index is None:
             return None
-        alone = sum(one.layer == here.layer for one in self.dictionaries) == 1
-        place = "" if alone else here.place
+        place = "" if self._is_alone(here) else here.place
         return Edit("zero", "feature", here.layer, index, place=place)
 
     def loaded(self, info: ModelInfo) -> ViewState:
@@ -352,8 +351,28 @@ class ViewState(EditList):
 
     def dictionary_at(self, layer: int) -> DictionaryFacts | None:
         """Return the dictionary of a layer, or of the nearest one; None without any."""
-        fitting = [one for one in self.dictionaries if self.dictionary_place in ("", one.kind)]
-        return min(fitting, key=lambda one: abs(one.layer - layer), default=None)
+
+        def distance(one: DictionaryFacts) -> tuple[int, int, bool]:
+            return abs(one.layer - layer), one.layer, one.kind != self.dictionary_place
+
+        return min(self.dictionaries, key=distance, default=None)
+
+    @property
+    def requested_place(self) -> str:
+        """The place that a request gives; empty if the dictionary is the only one of its layer."""
+        here = self.dictionary
+        return "" if here is None or self._is_alone(here) else here.kind
+
+    def _is_alone(self, here: DictionaryFacts) -> bool:
+        """Return whether a dictionary is the only one of its layer."""
+        return sum(one.layer == here.layer for one in self.dictionaries) == 1
+
+    def show_dictionary(self, one: DictionaryFacts) -> ViewState:
+        """Return the state with the cursor at the layer of a dictionary, which is then shown."""
+        state = self.move_to(layer=one.layer)
+        if state.dictionary == one:
+            return state
+        return replace(state, dictionary_place=one.kind, feature=None)
 
     def _feature_at(self, layer: int) -> ChosenFeature | None:
         """Return the chosen feature, if the dictionary of a layer is the one that is shown."""
@@ -388,20 +407,19 @@ class ViewState(EditList):
                 of its layers.
         """
         names = dict.fromkeys((*self.listed_features, *(one.given for one in dictionaries)))
+        kinds = [one.kind for one in dictionaries]
         state = replace(
             self,
             dictionaries=tuple(dictionaries),
             listed_features=tuple(name for name in names if name),
-            dictionary_place="",
+            dictionary_place=max(kinds, key=kinds.count, default=""),
             feature=None,
             query="",
         )
         ours = [one for one in dictionaries if one.given == shown]
         if not ours or state.dictionary in ours:
             return state
-        nearest = min(ours, key=lambda one: abs(one.layer - state.focus.layer))
-        state = state.move_to(layer=nearest.layer)
-        return state if state.dictionary in ours else replace(state, dictionary_place=nearest.kind)
+        return state.show_dictionary(min(ours, key=lambda one: abs(one.layer - state.focus.layer)))
 
     def with_sampler(self, sampler: Sampler) -> ViewState:
         """Return the state with another sampler for the next tokens."""

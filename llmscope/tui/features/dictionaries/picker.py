@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from llmscope.text import display_text
 from llmscope.tui.dialogs.search_list import SearchListScreen
+from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
-USED, KNOWN, FOUND, TYPED = "in use", "not in use", "in this folder", "what is typed"
-ADD, REMOVE = "enter puts it in use", "enter takes it out of use"
+SHOW, USED = "enter shows it", "enter takes it out of use"
+KNOWN, FOUND, TYPED = "enter puts it in use", "found in folders", "what is typed"
+ADD = "enter puts it in use"
+HERE = "on screen"
 
 
 def choose(host: Host) -> None:
@@ -38,14 +41,14 @@ def choose(host: Host) -> None:
 
 
 def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
-    """Return the dictionaries to choose from: those in use, those known, and folders.
+    """Return what can be chosen: which is shown, which are in use, those known, and folders.
 
     Args:
         state: the view state.
         folders: folders of dictionaries that fit the model.
     """
     used = [
-        Choice(USED, name, name, f"{REMOVE}; {_places(ours)}", (_layers(ours), ""))
+        Choice(USED, name, name, _places(ours), (_layers(ours), ""))
         for name in state.features
         if (ours := [one for one in state.dictionaries if one.given == name])
     ]
@@ -57,7 +60,15 @@ def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
     ]
     taken = {abspath(name) for name in (*state.features, *known)}
     others = [one for one in folders if abspath(one.name) not in taken]
+    several = state.dictionaries if len(state.dictionaries) > 1 else ()
     return [
+        *(
+            Choice(
+                *(SHOW, one.name, f"{one.title} · {one.name}", f"{one.features} features"),
+                aside=(HERE if one == state.dictionary else "", ""),
+            )
+            for one in several
+        ),
         *used,
         *(Choice(KNOWN, name, name, ADD) for name in known),
         *(
@@ -90,7 +101,7 @@ class FoldersFound(Message):
 
 
 class DictionaryScreen(SearchListScreen):
-    """A search line with the dictionaries below it: enter puts one in use, or takes it out."""
+    """A search line with the dictionaries below it: enter does what is above the chosen one."""
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a folder of SAELens or Gemma Scope, or org/name:path")
@@ -101,7 +112,7 @@ class DictionaryScreen(SearchListScreen):
         """Yield the line and the list."""
         with Vertical(id="recall") as box:
             box.border_title = Content("Dictionaries of features")
-            box.border_subtitle = Content("enter puts in use, or out · ↑↓ choose · esc leaves")
+            box.border_subtitle = Content("enter takes it · ↑↓ choose · esc leaves")
             yield self._line
             yield self.choices
             yield self._about
@@ -111,8 +122,8 @@ class DictionaryScreen(SearchListScreen):
         super().on_mount()
         Thread(target=self._look, name="llmscope-dictionaries", daemon=True).start()
         here = self._host.state.dictionary
-        shown = "" if here is None else here.given
-        self.choices.move(next((at for at, one in enumerate(self._all) if one.text == shown), 0))
+        names = () if here is None else (here.name, here.given)
+        self.choices.move(next((at for at, one in enumerate(self._all) if one.text in names), 0))
         self.explain()
 
     def _look(self) -> None:
@@ -146,9 +157,15 @@ class DictionaryScreen(SearchListScreen):
         return found
 
     def take(self, choice: Choice) -> None:
-        """Put the chosen dictionary in use, or take it out."""
+        """Show the chosen dictionary, put it in use, or take it out."""
         self.dismiss()
-        self._host.dictionaries.toggle(self._host, choice.text)
+        host = self._host
+        if choice.heading == SHOW:
+            one = next(one for one in host.state.dictionaries if one.name == choice.text)
+            host.grid.show(BY_NAME["features"])
+            host.look_at(host.state.show_dictionary(one))
+        else:
+            host.dictionaries.toggle(host, choice.text)
 
     def explain(self) -> None:
         """Say what the selected entry holds, and what enter does."""

@@ -18,11 +18,13 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import llmscope
+from llmscope.figure import Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES
+from llmscope.replay.pane_map import held
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.cursor_value import number
-from llmscope.tui.features.dictionaries.picker import DictionaryScreen
+from llmscope.tui.features.dictionaries.picker import SHOW, USED, DictionaryScreen
 from llmscope.tui.features.dictionaries.search import FindFeatureScreen
 from llmscope.tui.state.figure_store import Shown
 from tests.cli.running import record
@@ -260,11 +262,19 @@ async def test_dictionaries_are_put_in_use_and_taken_out(town: Scope, folder: Pa
         picker.query_one(Input).value = other
         await pressed(app, pilot, "enter")
         assert app.grid.workspace.name == "features"
-        assert app.state.features == (one, other)
+        assert set(app.state.features) == {one, other}
         assert app.state.focus.layer == 3, "what was chosen is shown"
         assert "layer 3" in title(app)
         await pressed(app, pilot, "r")
-        app.screen.query_one(Input).value = other
+        assert isinstance(app.screen, DictionaryScreen)
+        rows = [(row.heading, row.text) for row in app.screen.choices.found]
+        assert rows[:4] == [(SHOW, one), (SHOW, other), (USED, one), (USED, other)]
+        app.screen.choices.move(-5)
+        await pressed(app, pilot, "enter")
+        assert "layer 1" in title(app)
+        assert app.state.focus.layer == 1
+        await pressed(app, pilot, "r")
+        app.screen.choices.move(3)
         await pressed(app, pilot, "enter")
         assert app.state.features == (one,)
         assert other in app.state.listed_features
@@ -369,3 +379,13 @@ async def test_another_model_has_its_own_dictionaries(town: Scope) -> None:
         assert info is not None
         state = app.state.loaded(replace(info, spec="another", dictionaries=()))
         assert (state.dictionaries, state.feature, state.listed_features) == ((), None, ())
+
+
+def test_a_replay_shows_a_dictionary_at_the_layers_that_are_nearest_to_it(town: Scope) -> None:
+    recording = town.record(PROMPT)
+    figure = town.look("features", recording=recording, layer=5, features=town.features)
+    (pane,) = held([figure], Focus(layer=5, position=-1))
+    assert pane.kind == "features"
+    assert pane.place == {"position": 7}
+    for layer in (0, 3, 5):
+        assert pane.shown(Focus(layer=layer, position=7), ()) is figure
