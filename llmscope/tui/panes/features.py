@@ -249,7 +249,7 @@ class OneFeaturePane(FeaturePane):
 
 
 class FeaturePromptPane(OneFeaturePane):
-    """The activation of the chosen feature along the prompt, or that of all that are listed."""
+    """The chosen feature along the prompt or in a corpus, or all that are listed by token."""
 
     key: ClassVar[str] = "feature-prompt"
     least_rows: ClassVar[int] = 6
@@ -258,11 +258,14 @@ class FeaturePromptPane(OneFeaturePane):
     )
     usage: ClassVar[str] = """\
 The feature is the one chosen in the list of features, or else the strongest on this token. \
-{map-view} changes to the strongest features of this token, along the prompt."""
-    views: ClassVar[tuple[str, ...]] = ("prompt", "map")
+{map-view} changes to the strongest features of this token, along the prompt, and to examples of \
+the feature in a corpus, which `llmscope examples` collects in the folder `examples` of the \
+dictionary."""
+    views: ClassVar[tuple[str, ...]] = ("prompt", "map", "examples")
     view_words: ClassVar[Mapping[str, str]] = {
         "prompt": "one feature along the prompt",
         "map": "features by token, feature map",
+        "examples": "examples of a feature, max activating examples, top activations, dashboard",
     }
     asks: ClassVar[tuple[str, ...]] = ("layer", "position", "top_k")
 
