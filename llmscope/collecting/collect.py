@@ -94,6 +94,10 @@ Line = tuple[int, str]
 """A prompt: the line where it begins, from 1, and its text."""
 
 
+PROMPTS = "prompts_sha256"
+"""The digest of all prompts, in the index of examples that are complete."""
+
+
 def collect(
     scope: Scope,
     lines: Iterable[Line],
@@ -122,6 +126,8 @@ def collect(
     about = _about(scope, sources, how)
     found = opened(folder, about)
     if found is not None:
+        if found.about.get(PROMPTS) != _digest(_some(lines, how)):
+            raise ScopeError(f"{display_text(str(folder))} holds examples of other prompts", AGAIN)
         return found
     collectors = [
         Collector(one.kind, one.place, one.indices, how.sizes_for(one)) for one in sources
@@ -142,7 +148,7 @@ def collect(
             prompts=done.prompts,
             tokens=collectors[0].statistics.tokens,
             groups=tuple(one.group for one in sources),
-            about=about,
+            about={**about, PROMPTS: done.digest},
         )
         _write(folder, collectors, sources, scope.subject.label, index)
     return index
@@ -162,12 +168,16 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
     except OSError as error:
         raise ScopeError(f"cannot read {shown}: {told(error)}", "another --out") from error
     found = read_index(folder)
-    if found is not None and dict(found.about) != about:
-        raise ScopeError(
-            f"{shown} was made with other options{differences(found.about, about)}", AGAIN
-        )
+    if found is not None:
+        made = {name: one for name, one in found.about.items() if name != PROMPTS}
+        if made != about:
+            raise ScopeError(
+                f"{shown} was made with other options{differences(made, about)}", AGAIN
+            )
     if found is None and names and STATE not in names:
-        raise ScopeError(f"{shown} holds other files", "another --out")
+        own = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
+        what = "examples that are not complete" if own else "other files"
+        raise ScopeError(f"{shown} holds {what}", AGAIN if own else "another --out")
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
         for left in folder.glob(pattern):  # of a run that was killed while it wrote
             left.unlink(missing_ok=True)
@@ -294,14 +304,11 @@ def _stream(
     report: Report,
 ) -> None:
     """Add the prompts that are not in `done` yet, and keep it up to date."""
-    texts: Iterator[Line] = (one for one in lines if one[1])
-    if run.how.prompts is not None:
-        texts = islice(texts, run.how.prompts)
+    texts = _some(lines, run.how)
     seen, read, saved, pause = sha256(), 0, -np.inf, SAVED_EVERY
     while chunk := list(islice(texts, CHUNK)):
-        for line, text in chunk:
-            data = text.encode("utf-8", "surrogatepass")
-            seen.update(f"{line} {len(data)} ".encode() + data)
+        for one in chunk:
+            seen.update(_bytes(one))
         read += len(chunk)
         if read <= done.prompts:
             if read == done.prompts and seen.hexdigest() != done.digest:
@@ -319,6 +326,27 @@ def _stream(
             pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
     if read < done.prompts:
         raise ScopeError("there are fewer prompts than the checkpoint is of", AGAIN)
+
+
+def _some(lines: Iterable[Line], how: Collection) -> Iterator[Line]:
+    """Return the prompts that are read: those with a text, as many as were asked for."""
+    texts: Iterator[Line] = (one for one in lines if one[1])
+    return texts if how.prompts is None else islice(texts, how.prompts)
+
+
+def _bytes(one: Line) -> bytes:
+    """Return a prompt as it is digested."""
+    line, text = one
+    data = text.encode("utf-8", "surrogatepass")
+    return f"{line} {len(data)} ".encode() + data
+
+
+def _digest(lines: Iterable[Line]) -> str:
+    """Return the digest of prompts."""
+    seen = sha256()
+    for one in lines:
+        seen.update(_bytes(one))
+    return seen.hexdigest()
 
 
 def _write(

@@ -14,6 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+ENDINGS = (".json", ".jsonl", ".jsonl.gz")
+CONFIGS = ("cfg.json", "config.json", "runner_cfg.json")
 MOST, LONGEST = 1 << 21, 1 << 16
 """Lines that are read, and the length beyond which one is passed over."""
 LARGEST = 1 << 26
@@ -24,30 +26,42 @@ SHOWN = 200
 """Characters of a label that are kept."""
 
 
-def read(folder: Path) -> dict[int, str]:
+def files_in(folder: Path) -> list[Path]:
+    """Return the files in a folder that may hold labels, sorted."""
+    with suppress(OSError):
+        some = [one for one in folder.iterdir() if one.name.endswith(ENDINGS)]
+        # Reading a pipe may hang.
+        return sorted(one for one in some if one.name not in CONFIGS and one.is_file())
+    return []
+
+
+def read(folder: Path, features: int) -> dict[int, str]:
     """Return the labels in a folder by feature, the first of each; empty without any.
 
     Files that cannot be read are passed over.
+
+    Args:
+        folder: the folder.
+        features: the number of features of the dictionary; labels of others are left out.
     """
     found: dict[int, str] = {}
-    with suppress(OSError):
-        for file in sorted(filter(Path.is_file, folder.iterdir())):  # reading a pipe may hang
-            with suppress(OSError, ValueError, EOFError, RecursionError):
-                for record in _records(file):
-                    if isinstance(record, dict):
-                        _add(found, record)
+    for file in files_in(folder):
+        with suppress(OSError, ValueError, EOFError, RecursionError):
+            for record in _records(file):
+                if isinstance(record, dict):
+                    _add(found, record, features)
     return found
 
 
 def _records(file: Path) -> Iterator[Any]:
-    if file.name.endswith(".json") and file.name not in ("cfg.json", "config.json"):
+    if file.name.endswith(".json"):
         if file.stat().st_size > LARGEST:
             return
         content = json.loads(file.read_bytes())
         if isinstance(content, dict):
             content = content.get("explanations")
         yield from content if isinstance(content, list) else ()
-    elif file.name.endswith((".jsonl", ".jsonl.gz")):
+    else:
         opener = gzip.open if file.name.endswith(".gz") else open
         with opener(file, "rb") as opened:
             left = LINES_BYTES
@@ -59,9 +73,9 @@ def _records(file: Path) -> Iterator[Any]:
                     yield json.loads(line)
 
 
-def _add(found: dict[int, str], record: dict[Any, Any]) -> None:
+def _add(found: dict[int, str], record: dict[Any, Any], features: int) -> None:
     index, text = record.get("index"), record.get("description")
     if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
         index = int(index)
-    if type(index) is int and index >= 0 and isinstance(text, str) and text.strip():
+    if type(index) is int and 0 <= index < features and isinstance(text, str) and text.strip():
         found.setdefault(index, text.strip()[:SHOWN])

@@ -8,7 +8,7 @@ folder  Gemma Scope: params.npz, its place in the names of the folders above; or
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from os.path import expanduser
@@ -33,7 +33,7 @@ SCOPE_CONFIG, SCOPE_WEIGHTS = "config.json", "params.safetensors"
 FILES = (WEIGHTS, ARCHIVE, SCOPE_WEIGHTS)
 """The files of weights, the first that is there is read."""
 FORMS = f"a folder of SAELens ({CONFIG} and {WEIGHTS}) or of Gemma Scope ({ARCHIVE})"
-KEPT = 64
+KEPT = 32
 """Dictionaries that stay in memory while their files do not change."""
 LARGEST = 1 << 24
 """The most features that a dictionary may have."""
@@ -103,19 +103,29 @@ def read_dictionary(header: Header) -> Dictionary:
     file = weights_file(folder)
     if file is None:
         raise ScopeError(f"{one_line(header.name)} is no dictionary of features", FORMS)
-    return _read(file, header.name, _changed(folder, file))
+    return _read(file, header.name, _changed(folder, file), _times(labels.files_in(folder)))
 
 
-def _changed(folder: Path, file: Path) -> int:
+Times = tuple[tuple[int, int], ...]
+"""Time and size of files, by which a change of one is noticed."""
+
+
+def _changed(folder: Path, file: Path) -> Times:
+    """Return time and size of the files that tell of a dictionary."""
     configs = [folder / one for one in (CONFIG, SCOPE_CONFIG)]
+    return _times([file, *filter(Path.is_file, configs)])
+
+
+def _times(files: Sequence[Path]) -> Times:
     try:
-        return max(one.stat().st_mtime_ns for one in (folder, file, *filter(Path.is_file, configs)))
+        found = [one.stat() for one in files]
     except OSError:  # deleted meanwhile, which reading it tells
-        return 0
+        return ()
+    return tuple((one.st_mtime_ns, one.st_size) for one in found)
 
 
 @lru_cache(maxsize=4 * KEPT)
-def _header(file: Path, name: str, changed: int) -> Header:
+def _header(file: Path, name: str, changed: Times) -> Header:
     shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
@@ -217,8 +227,24 @@ def _shapes(file: Path) -> dict[str, tuple[int, ...]]:
     }
 
 
-@lru_cache(maxsize=KEPT)
-def _read(file: Path, name: str, changed: int) -> Dictionary:
+_kept: dict[tuple[Path, str], tuple[Times, Times, Dictionary]] = {}
+"""By file and name: the times of its files and of its labels, and the dictionary."""
+
+
+def _read(file: Path, name: str, changed: Times, labelled: Times) -> Dictionary:
+    """Return a dictionary that is kept, or read it in the place of an earlier version."""
+    kept = _kept.pop((file, name), None)
+    made = kept[2] if kept is not None and kept[:2] == (changed, labelled) else None
+    del kept  # an earlier version leaves memory before this one is read
+    if made is None:
+        made = _load(file, name, changed)
+    while len(_kept) >= KEPT:
+        del _kept[next(iter(_kept))]
+    _kept[file, name] = changed, labelled, made  # the last one used is the last one dropped
+    return made
+
+
+def _load(file: Path, name: str, changed: Times) -> Dictionary:
     header, shown = _header(file, name, changed), one_line(name)
     try:
         _check_shapes(header, _shapes(file))
@@ -239,7 +265,7 @@ def _check_room(file: Path, header: Header) -> None:
     needed = _memory(file, header.features * (header.width + header.out_width))
     free = available(torch.device("cpu"))
     if needed > free:
-        _read.cache_clear()
+        _kept.clear()
         free = available(torch.device("cpu"))
     if needed > free:
         raise ScopeError(
@@ -346,7 +372,7 @@ def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Di
         threshold=None if threshold is None else threshold.expand(header.features).contiguous(),
         magnitude=(tensors["r_mag"].float().exp(), tensors["b_mag"]) if gated else None,
         skip=tensors.get("W_skip") if header.transcoder else None,
-        labels=labels.read(file.parent),
+        labels=labels.read(file.parent, header.features),
         digest=file_digest(file),
     )
 

@@ -34,13 +34,13 @@ def lines(records):
 )
 def test_forms(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert labels.read(tmp_path) == WANTED
+    assert labels.read(tmp_path, 10**9) == WANTED
 
 
 def test_the_first_of_several_files_counts(tmp_path):
     (tmp_path / "b.jsonl").write_bytes(lines([{"index": 3, "description": "later"}]))
     (tmp_path / "a.jsonl").write_bytes(lines(LINES))
-    assert labels.read(tmp_path) == WANTED
+    assert labels.read(tmp_path, 10**9) == WANTED
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,12 @@ def test_the_first_of_several_files_counts(tmp_path):
 def test_records_that_tell_nothing(tmp_path, record):
     (tmp_path / "x.jsonl").write_bytes(lines([record]))
     (tmp_path / "y.json").write_text(json.dumps([record]))
-    assert labels.read(tmp_path) == {}
+    assert labels.read(tmp_path, 10**9) == {}
 
 
 def test_a_long_label_is_cut(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(lines([{"index": 1, "description": "x" * 5000}]))
-    assert len(labels.read(tmp_path)[1]) == labels.SHOWN
+    assert len(labels.read(tmp_path, 10**9)[1]) == labels.SHOWN
 
 
 @pytest.mark.parametrize(
@@ -79,25 +79,25 @@ def test_a_long_label_is_cut(tmp_path):
 )
 def test_files_that_are_passed_over(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
-    assert labels.read(tmp_path) == {}
+    assert labels.read(tmp_path, 10**9) == {}
 
 
 def test_folders_pipes_and_missing_files(tmp_path):
     (tmp_path / "x.json").mkdir()
     os.mkfifo(tmp_path / "x.jsonl")
     (tmp_path / "y.jsonl").symlink_to("nothing")
-    assert labels.read(tmp_path) == {}
-    assert labels.read(tmp_path / "none") == {}
+    assert labels.read(tmp_path, 10**9) == {}
+    assert labels.read(tmp_path / "none", 10**9) == {}
 
 
 def test_files_that_are_large_unpacked(tmp_path, monkeypatch):
     monkeypatch.setattr(labels, "LINES_BYTES", 1 << 20)
     bomb = b"x" * (4 << 20) + b"\n" + lines(LINES)
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(bomb))
-    assert labels.read(tmp_path) == {}
+    assert labels.read(tmp_path, 10**9) == {}
     monkeypatch.setattr(labels, "LARGEST", 1 << 10)
     (tmp_path / "x.json").write_bytes(json.dumps(LINES * 100).encode())
-    assert labels.read(tmp_path) == {}
+    assert labels.read(tmp_path, 10**9) == {}
 
 
 JSON = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
@@ -112,7 +112,7 @@ def test_any_content(tmp_path_factory, records, rest):
     (folder / "a.json").write_text(json.dumps(records))
     (folder / "b.jsonl").write_bytes(lines(records) + b"\n" + rest)
     (folder / "c.jsonl.gz").write_bytes(rest)
-    for index, text in labels.read(folder).items():
+    for index, text in labels.read(folder, 10**9).items():
         assert type(index) is int
         assert index >= 0
         assert 0 < len(text) <= labels.SHOWN

@@ -240,3 +240,76 @@ def test_examples_beside_a_dictionary_are_found(scope, recording, tmp_path):
     assert figure.extra["count"] > 0
     other = look(scope, recording, str(folder), mode="examples", feature=feature + 1)
     assert other.verdict.status == "refused"
+
+
+def test_an_edit_that_was_taken_back_leaves_no_trace_in_the_measurements(scope):
+    def kl(text, edits=()):
+        return look(scope, scope.record(text, edits=list(edits))).extra["kl"]
+
+    before = kl(TEXT)
+    assert kl(TEXT, ["zero head 0.1"]) != pytest.approx(before, rel=0.01)
+    assert kl(TEXT) == pytest.approx(before, rel=1e-4)
+    kl(TEXT, ["zero head 0.1"])
+    longer = kl(TEXT + " puppy")
+    fresh = llmscope.load("builtin:town")
+    own = look(fresh, fresh.record(TEXT + " puppy")).extra["kl"]
+    assert longer == pytest.approx(own, rel=1e-3)
+
+
+@pytest.mark.parametrize("text", ["a dog", "a dog is", "dog dog dog dog dog"])
+def test_few_different_tokens_are_partial_unless_both_measures_fail(scope, text):
+    recording, own = scope.record(text), shipped(scope)
+    assert look(scope, recording, own).verdict.status == "partial"
+    spoiled = shuffled(own)
+    spoiled = replace(spoiled, decoder=spoiled.decoder * 5)
+    figure = look(scope, recording, spoiled)
+    assert figure.verdict.status in ("partial", "refused")
+    if text != "dog dog dog dog dog":
+        assert figure.verdict.status == "refused"
+
+
+def test_one_token_says_nothing_of_variance(scope):
+    figure = look(scope, scope.record("a"))
+    assert figure.verdict.status == "partial"
+    assert "1 different token:" in figure.verdict.reason
+    assert "nan" not in " ".join((figure.title, *figure.extra["caption"]))
+
+
+def test_while_kl_is_measured_nothing_is_verified(scope):
+    from llmscope.figure import Focus
+
+    first, last = scope.figures("features", scope.record(TEXT + " kitten"), Focus(layer=2))
+    assert (first.verdict.status, last.verdict.status) == ("partial", "verified")
+    assert first.title == last.title
+
+
+def test_of_several_dictionaries_at_a_layer_that_of_the_stream_is_taken(scope, recording):
+    assert look(scope, recording, layer=3).extra["place"] == "3.resid_post"
+    assert look(scope, recording, layer=3, place="mlp_in").extra["predicts"] == "3.mlp_out"
+
+
+def test_labels_of_features_that_do_not_exist_are_left_out_and_new_ones_are_read(
+    scope, recording, tmp_path
+):
+    folder = tmp_path / "own"
+    shutil.copytree(Path(headers_at("town-features/2-res")[0].path), folder)
+    lines = ['{"index": 99999, "description": "beasts"}', '{"index": 3, "description": "beast"}']
+    (folder / "labels.jsonl").write_text("\n".join(lines))
+    figure = look(scope, recording, str(folder), mode="find", query="beast")
+    assert list(figure.extra["ids"]) == [3]
+    with (folder / "labels.jsonl").open("w") as file:
+        file.write('{"index": 4, "description": "a beast"}')
+    figure = look(scope, recording, str(folder), mode="find", query="beast")
+    assert list(figure.extra["ids"]) == [4]
+
+
+def test_in_a_long_prompt_the_tokens_near_the_cursor_are_measured(scope, monkeypatch):
+    from llmscope.record.features import fit
+
+    monkeypatch.setattr(fit, "WINDOW", 8)
+    recording = scope.record(TEXT)
+    for position in (4, 20):
+        figure = look(scope, recording, mode="fit-kl", position=position)
+        known = np.flatnonzero(np.isfinite(figure.values[0]))
+        assert len(known) == 8
+        assert position in known

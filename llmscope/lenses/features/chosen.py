@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,7 @@ class Chosen:
             that cannot be measured, or not yet.
         unmeasured: why it cannot be; empty if it can.
         nearer: the neighbour layer's tensor that it fits better, and the FVU there; None: none.
+        trust: the verdict on the tensors that it reads and predicts.
         remarks: what its config tells that differs from the model or the prompt.
     """
 
@@ -43,6 +45,7 @@ class Chosen:
     chance: SpliceCost | None = None
     unmeasured: str = ""
     nearer: tuple[Place, float] | None = None
+    trust: Verdict = VERIFIED
     remarks: tuple[str, ...] = ()
 
     @property
@@ -76,17 +79,25 @@ def lacking(recording: Recording) -> Figure:
 def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:
     """Return the dictionary of the focus's layer and place, or that of the nearest layer.
 
+    Of several at one layer, that of the stream.
+
     Raises:
         ScopeError: no dictionary is for the place.
     """
     from llmscope.dictionaries.catalog import header_of
+    from llmscope.dictionaries.place import STREAMS
 
     place = PLACE.of(focus)
     fitting = [one for one in found if not place or header_of(one).reads.kind == place]
     if not fitting:
         there = ", ".join(sorted({header_of(one).reads.kind for one in found}))
         raise ScopeError(f"no dictionary is for {one_line(place)!r}", there)
-    return min(fitting, key=lambda one: abs(header_of(one).reads.layer - focus.layer))
+
+    def distance(one: Header | Dictionary) -> tuple[int, bool]:
+        own = header_of(one)
+        return abs(own.reads.layer - focus.layer), own.reads.kind not in STREAMS
+
+    return min(fitting, key=distance)
 
 
 def previous(
@@ -134,12 +145,15 @@ def measured(
             trust = trust.worst(passes.verdicts(capability, layer))
     if trust.status == "refused":
         reason = f"what it reads cannot be trusted here: {trust.reason}"
-        yield Figure.refused(NAME, title, reason, trust.discrepancy)
-        return
+        trust = replace(trust, reason=reason)
+        # `unverified` can show wrong numbers, but not missing ones.
+        if not passes.unverified or trust.discrepancy is None:
+            yield Figure.refused(NAME, title, reason, trust.discrepancy)
+            return
     try:
         way = applied(dictionary, recording)
         fit = fit_of(recording, way, rows)
-        chosen = Chosen(way, fit, remarks=remarks(recording, dictionary.header))
+        chosen = Chosen(way, fit, trust=trust, remarks=remarks(recording, dictionary.header))
     except Misfit as reason:
         yield Figure.refused(NAME, title, str(reason))
         return
@@ -216,9 +230,11 @@ def with_fit(figure: Figure, chosen: Chosen, passes: Passes, title: str) -> Figu
 
 def _with(figure: Figure, chosen: Chosen, verdict: Verdict) -> Figure:
     """Return the figure with what was measured of its dictionary."""
-    shown = verdict.status == "verified" or figure.verdict.status == "refused"
-    title = figure.title if shown else f"{figure.title} · FVU {chosen.fit.fvu:.2f}"
     waiting = chosen.cost is None and not chosen.unmeasured
+    told = waiting or verdict.status == "verified" or figure.verdict.status == "refused"
+    title = figure.title
+    if not told and math.isfinite(chosen.fit.fvu):
+        title = f"{title} · FVU {chosen.fit.fvu:.2f}"
     extra = {
         **figure.extra,
         **described(chosen),
@@ -256,11 +272,14 @@ def said(chosen: Chosen) -> tuple[str, ...]:
     """Return the measurements in words, and what the config tells that differs from the model."""
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
     size = f"{chosen.header.features:,} features, {chosen.way.dictionary.bytes / 1e6:,.1f} MB"
-    words = [f"FVU {fit.fvu:.3g} (chance {fit.chance:.3g}), L0 {fit.l0:.3g}"]
+    words = [f"L0 {fit.l0:.3g}"]
+    if math.isfinite(fit.fvu):
+        words = [f"FVU {fit.fvu:.3g} (chance {fit.chance:.3g}), {words[0]}"]
     if cost is not None and chance is not None:
+        loss = f", loss {cost.mean_loss:+.3g} ({chance.mean_loss:+.3g})"
         words.append(
-            f"spliced in: KL {cost.mean_kl:.3g} nats (chance {chance.mean_kl:.3g}), loss "
-            f"{cost.mean_loss:+.3g} ({chance.mean_loss:+.3g})"
+            f"spliced in: KL {cost.mean_kl:.3g} nats (chance {chance.mean_kl:.3g})"
+            + (loss if math.isfinite(cost.mean_loss) else "")
         )
     elif chosen.unmeasured:
         words.append(f"KL not measured: {chosen.unmeasured}")
@@ -285,19 +304,37 @@ def verdict_of(chosen: Chosen) -> Verdict:
     """Return how far the features of a dictionary can be trusted on the prompt.
 
     Refused: its reconstruction is no better than that of chance, or than the mean. Verified: its
-    FVU and its KL are at most half of those of chance. Partial: anything between, and whatever is
-    measured on one token.
+    FVU and its KL are at most half of those of chance. Partial: anything between, what is not
+    measured yet, and too few different tokens, unless both measures are no better than chance.
     """
+    return _measured_verdict(chosen).worst(chosen.trust)
+
+
+def _measured_verdict(chosen: Chosen) -> Verdict:
     from llmscope.record.features.fit import FEWEST, FITS
 
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
-    if len(fit.tokens) < FEWEST:
-        return Verdict(
-            "partial", f"{len(fit.tokens)} tokens are too few to measure how well it fits", fit.fvu
-        )
     told = f"FVU {fit.fvu:.2f}, a random dictionary's {fit.chance:.2f}"
-    if not fit.fvu < min(1.0, fit.chance):
-        return Verdict("refused", f"it is no better than chance on this prompt: {told}", fit.fvu)
+    told_kl, kl_fails, kl_weak = "", False, False
+    if cost is not None and chance is not None:
+        told_kl = f"KL {cost.mean_kl:.2f} nats, a random dictionary's {chance.mean_kl:.2f}"
+        kl_fails = not cost.mean_kl < chance.mean_kl
+        kl_weak = cost.mean_kl > FITS * chance.mean_kl
+    fails = not fit.fvu < fit.chance
+    chance_wins = "it is no better than chance on this prompt"
+    if fit.different < FEWEST:
+        if fails and kl_fails:
+            reason = told_kl if math.isnan(fit.fvu) else f"{told}; {told_kl}"
+            return Verdict("refused", f"{chance_wins}: {reason}", fit.fvu)
+        count = f"{fit.different} different token{'s' if fit.different > 1 else ''}"
+        return Verdict("partial", f"{count}: too few to measure how well it fits", fit.fvu)
+    if fails:
+        return Verdict("refused", f"{chance_wins}: {told}", fit.fvu)
+    if not fit.fvu < 1.0:
+        reason = f"it is no better than the mean of this prompt's tokens: {told}"
+        return Verdict("refused", reason, fit.fvu)
+    if kl_fails:
+        return Verdict("refused", f"{chance_wins}: {told_kl}", fit.fvu)
     if chosen.nearer is not None:
         other, fvu = chosen.nearer
         return Verdict(
@@ -305,16 +342,10 @@ def verdict_of(chosen: Chosen) -> Verdict:
             f"it fits the {other.title} better: FVU {fvu:.2f} there, {fit.fvu:.2f} here",
             fit.fvu,
         )
-    if cost is not None and chance is not None:
-        told_kl = f"KL {cost.mean_kl:.2f} nats, a random dictionary's {chance.mean_kl:.2f}"
-        if not cost.mean_kl < chance.mean_kl:
-            return Verdict(
-                "refused", f"it is no better than chance on this prompt: {told_kl}", fit.fvu
-            )
-        if cost.mean_kl > FITS * chance.mean_kl:
-            return Verdict("partial", f"it fits this prompt badly: {told_kl}", fit.fvu)
-    if fit.fvu > FITS * min(1.0, fit.chance):
-        return Verdict("partial", f"it fits this prompt badly: {told}", fit.fvu)
-    if chosen.unmeasured:
-        return Verdict("partial", f"its effect on predictions: {chosen.unmeasured}", fit.fvu)
+    if kl_weak or fit.fvu > FITS * min(1.0, fit.chance):
+        reason = told_kl if kl_weak else told
+        return Verdict("partial", f"it fits this prompt badly: {reason}", fit.fvu)
+    if chosen.cost is None:
+        why = chosen.unmeasured or "being measured"
+        return Verdict("partial", f"its effect on predictions: {why}", fit.fvu)
     return replace(VERIFIED, discrepancy=fit.fvu, within=f"on {len(fit.tokens)} tokens: {told}")

@@ -46,7 +46,7 @@ def one_feature(recording: Recording, focus: Focus, chosen: Chosen) -> int | Non
         try:
             return checked_index("feature", asked, chosen.header.features)
         except ValueError as error:
-            raise ScopeError(str(error), f"0 to {chosen.header.features - 1}") from None
+            raise ScopeError(str(error), "another feature") from None
     (active,) = features_of(chosen.way, recording, [focus.position])
     return strongest_of(active)
 

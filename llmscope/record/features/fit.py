@@ -39,7 +39,9 @@ Floats = NDArray[np.float32]
 WINDOW = 256
 """Tokens that are measured: the nearest to the cursor, in a longer prompt."""
 FEWEST = 4
-"""Tokens below which a fit says little."""
+"""Different tokens below which a fit says little."""
+ROUNDING = 1e-10
+"""The share of the size of a tensor below which its variance over the tokens is rounding."""
 FITS = 0.5
 """A dictionary fits if its FVU is at most this share of chance's."""
 
@@ -53,6 +55,7 @@ class Fit:
         fvu, chance: of all of them, for the dictionary and for chance.
         each, each_chance: ‖x − x̂‖² / ‖x − mean x‖² of each token.
         active: the number of active features, L0.
+        different: how many different tokens there are among them.
     """
 
     tokens: tuple[int, ...]
@@ -61,6 +64,7 @@ class Fit:
     each: Floats
     each_chance: Floats
     active: NDArray[np.int64]
+    different: int
 
     @property
     def l0(self) -> float:
@@ -86,7 +90,9 @@ def fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
     made = reconstructed(recording, way, rows), by_chance(recording, way, rows)
     own, chance = ((aim - one).double().square().sum(-1).cpu() for one in made)
     spread = (aim - aim.mean(0)).double().square().sum(-1).cpu()  # [token]
-    total = float(spread.sum()) or float("nan")
+    total = float(spread.sum())
+    if total <= ROUNDING * float(aim.double().square().sum()):  # all tokens alike
+        total, spread = float("nan"), torch.full_like(spread, float("nan"))
     return Fit(
         tuple(rows),
         fvu=float(own.sum()) / total,
@@ -94,6 +100,7 @@ def fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
         each=(own / spread).float().numpy(),
         each_chance=(chance / spread).float().numpy(),
         active=np.array([len(one) for one in active]),
+        different=len({recording.prompt.ids[row] for row in rows}),
     )
 
 
@@ -197,7 +204,7 @@ class SpliceCost:
 def splice_cost(
     recording: Recording, passes: Passes, way: Applied, rows: Sequence[int], *, chance: bool
 ) -> SpliceCost:
-    """Measure the predictions with a reconstruction in place at all tokens that count.
+    """Measure the predictions with a reconstruction in place at some tokens.
 
     One more pass, which continues from that of the prompt before the last letters.
 
@@ -205,15 +212,17 @@ def splice_cost(
         recording: the recording.
         passes: runs the pass.
         way: the dictionary, as it is applied.
-        rows: the tokens after which the predictions are compared.
+        rows: those tokens, after which the predictions are compared; ascending.
         chance: take the reconstruction of chance in place of the dictionary's.
 
     Raises:
         Misfit: the tensor cannot be changed by itself.
         Cancelled: the pass was cancelled.
     """
-    key = "spliced", way.key, chance
-    spliced = passes.changed(recording, key, lambda: _splice(recording, way, chance))
+    # In a prompt of more tokens than are measured, those that are depend on the cursor.
+    where = tuple(rows) if len(rows) < len(counted(recording)) else ()
+    key = "spliced", way.key, chance, where
+    spliced = passes.changed(recording, key, lambda: _splice(recording, way, chance, rows))
     ids = recording.prompt.ids
     wanted = [(row, ids[row + 1] if row + 1 < len(ids) else -1) for row in rows]
     places = [spliced.segment_at(row) for row in rows]
@@ -257,9 +266,8 @@ def _logits(recording: Recording, rows: Sequence[int]) -> Tensor:
     return torch.stack([known[row] for row in rows])
 
 
-def _splice(recording: Recording, way: Applied, chance: bool) -> Change:
-    """Return the change that puts the reconstruction in place at all tokens that count."""
-    rows = counted(recording)
+def _splice(recording: Recording, way: Applied, chance: bool, rows: Sequence[int]) -> Change:
+    """Return the change that puts the reconstruction in place at some tokens."""
     made = (by_chance if chance else reconstructed)(recording, way, rows)
     aim = rows_of(way.outputs, recording, rows)
     whole = range(rows[0], len(recording))

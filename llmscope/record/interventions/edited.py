@@ -150,8 +150,8 @@ class EditedRecorder:
         before = None if fresh else self._changed.get(key)
         if before is not None and before.base is base:
             return before
-        if base.edits:  # what they change may depend on more than the tokens
-            before = None
+        if base.edits or (before is not None and before.edits):
+            before = None  # what edits change may depend on more than the tokens
         made = change()
         depth = self.depth(made.layer)
         earlier = [one for one in base.changes if not within(one, depth)]

@@ -137,3 +137,14 @@ def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
     ]
     told = module._CollectProgress(None, Source(), None)
     told(CollectState(1, 1))
+
+
+def test_a_folder_of_examples_of_other_prompts_is_refused(tmp_path):
+    texts, out = tmp_path / "texts.txt", str(tmp_path / "out")
+    texts.write_text("the cat says meow\nthe dog says woof\n")
+    asked = ("--prompts", str(texts), "--out", out, "--neuron", "2.5")
+    first = made(*asked)
+    assert made(*asked) == first
+    texts.write_text("the pig says oink\nthe cow says mooo\n")  # as many bytes
+    said = failure("examples", "builtin:town", *asked)
+    assert "other prompts" in said
