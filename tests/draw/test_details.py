@@ -226,7 +226,7 @@ def test_what_is_said_of_a_bar_stands_beside_it(plain, read):
     values = np.array([4.25, 2.125], dtype=np.float32)
     figure = Figure("stages", "", "bars", axes, values, "norm", extra={"beside": beside})
     first, second = read(paint(figure, 56, 2, plain))
-    assert first.rstrip().endswith("promotes ‹ be› ‹Arr›")
+    assert first.rstrip().endswith("promotes ‹·be› ‹Arr›")
     assert second.rstrip().endswith("…")
     assert first.index("promotes") == second.index("promotes")
     assert (first.count("█"), second.count("█")) == (10, 5)

@@ -148,5 +148,5 @@ def test_events_are_the_ones_the_screen_knows() -> None:
         "ContextAdded",
         "Sampled",
     }
-    told |= {"Opened", "OpenFailed", "Working", "LensRead"}
+    told |= {"Opened", "OpenFailed", "Working", "LensRead", "DictionariesRead"}
     assert names == told

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from llmscope.tui.features import examples
 from llmscope.tui.features.compare import controller as compare
-from llmscope.tui.features.dictionaries import search
 from llmscope.tui.features.edits import controller as edits
 from llmscope.tui.state.workspaces import BY_NAME
 
@@ -21,7 +20,9 @@ def enter(host: Host) -> None:
     pane = host.grid.pane
     picked = pane.picked if isinstance(pane, ContrastPane) else None
     place = pane.leads_to(host.state)
-    if host.state.query and pane.key == search.PANE:
+    if host.state.query and pane.key == "features":
+        from llmscope.tui.features.dictionaries import search
+
         search.take(host)
     elif picked is not None:
         compare.take(host, picked)

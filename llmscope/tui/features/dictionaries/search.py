@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textual.widgets import Input
-
 from llmscope.text import display_text
-from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:
@@ -16,7 +13,6 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ChosenFeature
 
 PANE = "features"
-WORDS = "find a feature: a part of a label, or a token with its space, such as ‹ dog›"
 
 
 class FeatureSearch:
@@ -54,6 +50,8 @@ class FeatureSearch:
         if QUERY.of(shown.want.focus) != self.asked:
             return
         self.drop()
+        from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
+
         line = host.screen if isinstance(host.screen, FindFeatureScreen) else None
         figure = shown.figure
         if figure.verdict.status == "refused":
@@ -73,6 +71,8 @@ class FeatureSearch:
 
 def find(host: Host) -> None:
     """Open the line for what to find."""
+    from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
+
     if not host.state.dictionaries:
         host.tell(
             host.user.keymap.filled(
@@ -97,21 +97,3 @@ def take(host: Host) -> None:
 def leave(host: Host) -> None:
     """End the search, with the feature that was chosen before it."""
     host.look_at(replace(host.state, query="", feature=host.feature_search.before))
-
-
-class FindFeatureScreen(LineScreen):
-    """One line at the bottom: enter searches, esc closes. What finds nothing stays in it."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(WORDS, host.state.query)
-        self._host = host
-
-    def submit(self, event: Input.Submitted) -> None:
-        """Search for the text of the line."""
-        self.say(WORDS)
-        self._host.feature_search.ask(self._host, event.value)
-
-    def action_leave(self) -> None:
-        """Close without a search."""
-        self._host.feature_search.drop()
-        super().action_leave()

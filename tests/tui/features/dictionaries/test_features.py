@@ -25,7 +25,7 @@ from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.dictionaries.picker import SHOW, USED, DictionaryScreen
-from llmscope.tui.features.dictionaries.search import FindFeatureScreen
+from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
 from llmscope.tui.state.figure_store import Shown
 from tests.cli.running import record
 from tests.dictionaries.files import config, put
