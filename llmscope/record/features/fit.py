@@ -78,13 +78,21 @@ def tokens_near(recording: Recording, position: int) -> list[int]:
     return sorted(near[:WINDOW])
 
 
-@torch.no_grad()
 def fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
-    """Measure the reconstruction of some tokens. Reconstructions are kept.
+    """Measure the reconstruction of some tokens; it is kept, as several panes ask for it.
 
     Raises:
         Misfit: the model has no tensor that the dictionary reads or predicts.
     """
+    key = "features fit", way.key, tuple(rows)
+    if key not in recording.memo:
+        recording.memo[key] = _fit_of(recording, way, rows)
+    found: Fit = recording.memo[key]
+    return found
+
+
+@torch.no_grad()
+def _fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
     aim = rows_of(way.outputs, recording, rows)  # [token, out width]
     active = features_of(way, recording, rows)
     made = reconstructed(recording, way, rows), by_chance(recording, way, rows)
@@ -158,6 +166,17 @@ def nearer_layer(
     Returns:
         The tensor and its FVU, below `BETTER` times that of its own.
     """
+    key = "features nearer", way.key, tuple(rows)
+    if key not in recording.memo:
+        recording.memo[key] = _nearer_layer(recording, way, rows)
+    best: tuple[Place, float] | None = recording.memo[key]
+    return best if best is not None and best[1] < BETTER * fvu else None
+
+
+def _nearer_layer(
+    recording: Recording, way: Applied, rows: Sequence[int]
+) -> tuple[Place, float] | None:
+    """Return the neighbour layer's tensor that a dictionary fits better than the other's."""
     found = []
     for shift in (-1, 1):
         other = replace(way, shift=shift)
@@ -169,8 +188,7 @@ def nearer_layer(
         spread = (aim - aim.mean(0)).double().square().sum()
         reads = way.dictionary.header.reads
         found.append((replace(reads, layer=reads.layer + shift), float(errors / spread)))
-    best = min(found, key=lambda one: one[1], default=None)
-    return best if best is not None and best[1] < BETTER * fvu else None
+    return min(found, key=lambda one: one[1], default=None)
 
 
 BETTER = 0.95
