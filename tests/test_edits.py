@@ -17,7 +17,7 @@ from llmscope.edits import (
     GRAMMAR,
     INSIDE,
     PATTERNS,
-    PLACE_NAMES,
+    PLACE_KINDS,
     WHOLE,
     Edit,
     FeatureName,
@@ -64,7 +64,7 @@ def wheres(draw):
 
 
 NAMES = st.text(max_size=8).filter(lambda name: ".safetensors:" not in name)
-PLACES = st.sampled_from(["", *PLACE_NAMES, "z.0", "z.12"])
+PLACES = st.sampled_from(["", *PLACE_KINDS, "z.0", "z.12"])
 FEATURES = st.builds(FeatureName, LAYERS, st.integers(0, 10**9 - 1), PLACES)
 VECTORS = st.one_of(
     st.builds(lambda path, name: Vector("file", f"{path}.safetensors", name), TEXTS, NAMES),
@@ -453,12 +453,6 @@ def test_names_of_tensors_are_listed_by_their_beginnings(tmp_path):
     with pytest.raises(ScopeError) as caught:
         tensor_name(Vector("file", str(path)))
     assert len(str(caught.value)) < 1000
-
-
-def test_places_are_those_of_dictionaries():
-    from llmscope.dictionaries.place import KINDS
-
-    assert PLACE_NAMES == KINDS
 
 
 def test_a_feature_that_is_named_is_told():

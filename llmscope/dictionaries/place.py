@@ -8,23 +8,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from llmscope.edits import PlaceKind
 from llmscope.text import one_line
 
-Kind = Literal[
-    "resid_pre",
-    "resid_mid",
-    "resid_post",
-    "attn_out",
-    "mlp_in",
-    "mlp_normed",
-    "mlp_out",
-    "z",
-    "mlp_act",
-]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-TITLES: dict[Kind, str] = {
+TITLES: dict[PlaceKind, str] = {
     "resid_pre": "stream before layer",
     "resid_mid": "stream within layer",
     "resid_post": "stream after layer",
@@ -35,11 +23,11 @@ TITLES: dict[Kind, str] = {
     "z": "head outputs of layer",
     "mlp_act": "neurons of layer",
 }
-STREAMS: tuple[Kind, ...] = ("resid_pre", "resid_mid", "resid_post")
-WRITES: tuple[Kind, ...] = ("attn_out", "mlp_out")
+STREAMS: tuple[PlaceKind, ...] = ("resid_pre", "resid_mid", "resid_post")
+WRITES: tuple[PlaceKind, ...] = ("attn_out", "mlp_out")
 """What is added to the residual stream."""
 
-_BY_HOOK: dict[str, Kind] = {
+_BY_HOOK: dict[str, PlaceKind] = {
     "hook_resid_pre": "resid_pre",
     "hook_resid_mid": "resid_mid",
     "hook_resid_post": "resid_post",
@@ -77,7 +65,7 @@ class Place:
     """
 
     layer: int
-    kind: Kind
+    kind: PlaceKind
     head: int | None = None
 
     def __str__(self) -> str:

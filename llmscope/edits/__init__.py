@@ -14,9 +14,10 @@ from llmscope.edits.edit import (
     Where,
     number,
 )
-from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS, PLACE_NAMES
+from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
 from llmscope.edits.own import own_edit
 from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse
+from llmscope.edits.place_kinds import PLACE_KINDS, PlaceKind
 
 __all__ = [
     "ABLATIONS",
@@ -26,13 +27,14 @@ __all__ = [
     "INSIDE",
     "NORMS",
     "PATTERNS",
-    "PLACE_NAMES",
+    "PLACE_KINDS",
     "WHOLE",
     "Action",
     "Edit",
     "FeatureName",
     "Own",
     "Part",
+    "PlaceKind",
     "Vector",
     "Where",
     "number",

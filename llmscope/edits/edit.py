@@ -8,7 +8,8 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from llmscope.edits.grammar import FEATURES, PLACE_NAMES, TOKENS
+from llmscope.edits.grammar import FEATURES, TOKENS
+from llmscope.edits.place_kinds import PLACE_KINDS
 from llmscope.errors import ScopeError
 
 Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "own"]
@@ -112,10 +113,10 @@ class FeatureName:
         if match is None:
             raise ScopeError(f"{_quoted(word)} names no feature", FEATURES)
         kind, head = match["kind"] or "", match["head"]
-        if kind and (kind not in PLACE_NAMES or (head is not None and kind != "z")):
+        if kind and (kind not in PLACE_KINDS or (head is not None and kind != "z")):
             named = kind if head is None else f"{kind}.{head}"
             raise ScopeError(
-                f"no dictionary is for a place called {_quoted(named)}", ", ".join(PLACE_NAMES)
+                f"no dictionary is for a place called {_quoted(named)}", ", ".join(PLACE_KINDS)
             )
         place = kind if head is None else f"{kind}.{int(head)}"
         return cls(int(match["layer"]), int(match["feature"]), place)

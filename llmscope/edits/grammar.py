@@ -75,18 +75,6 @@ TOKENS = "@12, @-1, @3..7, @3.. or @..7"
 VECTORS = (
     'FILE.safetensors, token " Paris", jlens " Paris", feature 5/1234 or "one prompt" - "another"'
 )
-PLACE_NAMES = (
-    "resid_pre",
-    "resid_mid",
-    "resid_post",
-    "attn_out",
-    "mlp_in",
-    "mlp_normed",
-    "mlp_out",
-    "z",
-    "mlp_act",
-)
-"""The places of dictionaries: `llmscope.dictionaries.place.KINDS`, which no edit may import."""
 FEATURE_EDITS = "zero feature 5/1234, scale feature 5/1234 2 or set feature 5/1234 to 8"
 FEATURES = "LAYER/FEATURE, such as 5/1234; of several dictionaries there, 5.mlp_out/1234"
 NORM_NAMES = "5.attention, 5.mlp or final"

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.dictionaries.place import KINDS, Place
+from llmscope.dictionaries.place import Place
+from llmscope.edits import PLACE_KINDS
 
 KNOWN = {
     "hook_embed": "0.resid_pre",
@@ -77,7 +78,7 @@ def test_a_head_belongs_to_the_outputs_of_heads_alone():
 def test_places_are_known_in_the_order_of_the_model():
     assert [Place(2, kind).after for kind in ("resid_pre", "resid_mid", "resid_post")] == [1, 2, 2]
     assert Place(0, "resid_pre").after == -1
-    for kind in KINDS:
+    for kind in PLACE_KINDS:
         assert Place(4, kind).title.endswith(" 4")
 
 
@@ -90,4 +91,4 @@ def test_any_name_is_a_place_or_refused(name):
         refused = str(error)
     assert refused.isprintable()
     assert (found is None) == bool(refused)
-    assert found is None or (found.kind in KINDS and 0 <= found.layer < 10**7)
+    assert found is None or (found.kind in PLACE_KINDS and 0 <= found.layer < 10**7)

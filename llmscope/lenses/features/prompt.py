@@ -16,8 +16,9 @@ from llmscope.lenses.features.options import FEATURE, QUERY
 from llmscope.lenses.features.token import (
     NAME,
     NAMED,
-    beside,
+    bars_of,
     labels_of,
+    more,
     promoted_by,
     strongest,
     strongest_of,
@@ -111,7 +112,7 @@ def _of_feature(recording: Recording, focus: Focus, chosen: Chosen, feature: int
     from llmscope.record.features.active import features_of
 
     (active,) = features_of(chosen.way, recording, [focus.position])
-    (name,) = labels_of(chosen.header, chosen.way.dictionary, [feature])
+    (name,) = labels_of(chosen.way.dictionary, [feature])
     (found,) = promoted_by(recording, chosen.way.dictionary, [feature], focus.top_k)
     label = recording.subject.label
     up, down = ([], []) if found is None else (found.up[:NAMED], found.down[:NAMED])
@@ -173,7 +174,7 @@ def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     values[columns.start : columns.stop] = [
         [one.of(int(feature)) for feature in ids] for one in active
     ]
-    labels = labels_of(chosen.header, chosen.way.dictionary, ids)
+    labels = labels_of(chosen.way.dictionary, ids)
     return Figure(
         lens=NAME,
         title=f"Features by token · {chosen.header.title}",
@@ -291,27 +292,5 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
         effects = effects_on_token(recording, dictionary, token)
         best = effects.topk(min(focus.top_k, len(effects)))
         ids, values, unit = best.indices.tolist(), best.values.tolist(), "logit"
-    labels = labels_of(chosen.header, dictionary, ids)
-    tokens = promoted_by(recording, dictionary, ids, focus.top_k)
-    label = subject.label
-    words = [beside(float("nan"), *one, label) for one in zip(labels, tokens, strict=True)]
-    return Figure(
-        lens=NAME,
-        title=title,
-        kind="bars",
-        axes=(Axis("feature", tuple(map(str, ids))),),
-        values=np.array(values, dtype=np.float32),
-        unit=unit,
-        extra={
-            "mode": focus.mode,
-            "position": focus.position,
-            "ids": np.array(ids, dtype=np.int64),
-            "activations": [active.of(one) for one in ids],
-            "strongest": strongest_of(active),
-            "labels": labels,
-            "promotes": [[] if one is None else [label(t) for t in one.up] for one in tokens],
-            "beside": words,
-            "query": query,
-            "by": "label" if named else "promoted token",
-        },
-    )
+    figure = bars_of(recording, focus, chosen, title, ids, values, unit)
+    return more(figure, query=query, by="label" if named else "promoted token")

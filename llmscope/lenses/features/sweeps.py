@@ -57,7 +57,7 @@ def ablation(
                 "position": focus.position,
                 "ids": np.asarray(ids, dtype=np.int64),
                 "strongest": strongest_of(active),
-                "labels": labels_of(chosen.header, chosen.way.dictionary, ids.tolist()),
+                "labels": labels_of(chosen.way.dictionary, ids.tolist()),
                 "logit": before,
                 "beside": _beside(recording, chosen, ids, focus),
                 **asked.extra,
@@ -105,7 +105,7 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
             "position": focus.position,
             "ids": ids.astype(np.int64),
             "strongest": strongest_of(active),
-            "labels": labels_of(chosen.header, chosen.way.dictionary, ids.tolist()),
+            "labels": labels_of(chosen.way.dictionary, ids.tolist()),
             "beside": _beside(recording, chosen, ids, focus),
             "total": found.total,
             "removed": found.removed,
@@ -122,6 +122,6 @@ def _beside(recording: Recording, chosen: Chosen, ids: object, focus: Focus) -> 
 
     some = cast("list[int]", list(ids))  # type: ignore[call-overload]
     tokens = promoted_by(recording, chosen.way.dictionary, some, focus.top_k)
-    labels = labels_of(chosen.header, chosen.way.dictionary, some)
+    labels = labels_of(chosen.way.dictionary, some)
     label = recording.subject.label
     return [beside(float("nan"), *one, label) for one in zip(labels, tokens, strict=True)]

@@ -12,7 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE
 
 if TYPE_CHECKING:
-    from llmscope.dictionaries.dictionary import Active, Dictionary, Header
+    from llmscope.dictionaries.dictionary import Active, Dictionary
     from llmscope.lenses.features.chosen import Chosen
     from llmscope.record.capture.recording import Recording
     from llmscope.record.features.effects import Promoted
@@ -32,7 +32,7 @@ def active_features(recording: Recording, focus: Focus, chosen: Chosen) -> Figur
     ids, values = strongest(active, focus.top_k)
     place = recording.prompt.labels[focus.position]
     title = f"Features at ‹{place}› · {chosen.header.title}"
-    return _bars(recording, focus, chosen, title, ids, values, "activation")
+    return bars_of(recording, focus, chosen, title, ids, values, "activation")
 
 
 def direct(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
@@ -44,10 +44,10 @@ def direct(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     order = np.argsort(-np.abs(effects), kind="stable")[: focus.top_k]
     ids = active.ids.cpu().numpy()[order]
     title = f"Features · {asked['phrase']} · direct, {chosen.header.title}"
-    figure = _bars(recording, focus, chosen, title, ids, effects[order], "logit")
+    figure = bars_of(recording, focus, chosen, title, ids, effects[order], "logit")
     rest = float(effects.sum() - effects[order].sum())
     caption = f"all {len(effects)} active features: {effects.sum():+.3f}; not listed {rest:+.3f}"
-    return _more(figure, caption=(caption,), total=float(effects.sum()))
+    return more(figure, caption=(caption,), total=float(effects.sum()))
 
 
 def new_features(recording: Recording, focus: Focus, chosen: Chosen, earlier: Dictionary) -> Figure:
@@ -67,12 +67,12 @@ def new_features(recording: Recording, focus: Focus, chosen: Chosen, earlier: Di
     title = (
         f"New features at ‹{place}› · {chosen.header.title}, against {earlier.header.reads.title}"
     )
-    figure = _bars(recording, focus, chosen, title, ids[some], values[some], "activation")
+    figure = bars_of(recording, focus, chosen, title, ids[some], values[some], "activation")
     caption = (
         f"{len(fresh)} of {len(ids)} active features are like none of the {len(before)} before "
         f"(cosine of decoder rows below {SAME})"
     )
-    return _more(figure, caption=(caption,), likest_before=likest[some], cosine_before=cosine[some])
+    return more(figure, caption=(caption,), likest_before=likest[some], cosine_before=cosine[some])
 
 
 def _likest(
@@ -122,7 +122,7 @@ def _effects(recording: Recording, focus: Focus, chosen: Chosen) -> tuple[Any, d
     return effects, {**asked.extra, "phrase": asked.phrase}
 
 
-def _bars(
+def bars_of(
     recording: Recording,
     focus: Focus,
     chosen: Chosen,
@@ -143,7 +143,7 @@ def _bars(
     except Unattributable as reason:
         effect, asked = [float("nan")] * len(ids), {"no_effect": str(reason)}
     tokens = promoted_by(recording, chosen.way.dictionary, ids, focus.top_k)
-    labels = labels_of(chosen.header, chosen.way.dictionary, ids)
+    labels = labels_of(chosen.way.dictionary, ids)
     label = recording.subject.label
     words = [beside(*one, label) for one in zip(effect, labels, tokens, strict=True)]
     asked_for = FEATURE.of(focus)
@@ -185,7 +185,7 @@ def promoted_by(
         return [None] * len(ids)
 
 
-def labels_of(header: Header, dictionary: Dictionary, ids: Sequence[int]) -> list[str]:
+def labels_of(dictionary: Dictionary, ids: Sequence[int]) -> list[str]:
     """Return the labels of features; empty for those without one."""
     return [dictionary.labels.get(int(one), "") for one in ids]
 
@@ -200,5 +200,6 @@ def beside(effect: float, name: str, tokens: Promoted | None, label: Any) -> str
     return "  ".join(words)
 
 
-def _more(figure: Figure, **extra: Any) -> Figure:
+def more(figure: Figure, **extra: Any) -> Figure:
+    """Return the figure with more in `extra`."""
     return replace(figure, extra={**figure.extra, **extra})

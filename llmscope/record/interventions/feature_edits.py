@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from llmscope.dictionaries.catalog import Given, header_of, headers_of, known_dictionaries, loaded
 from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.dictionaries.place import STREAMS, WRITES, Kind, Place
+from llmscope.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.dictionaries.reader import FORMS
-from llmscope.edits import Edit, FeatureName
+from llmscope.edits import Edit, FeatureName, PlaceKind
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Layer, inputs_of
 from llmscope.models.loaded_model import LoadedModel
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 CHOICE = "--features, or scope.features in Python"
 LISTED = 8
 """Most layers or places that an error lists."""
-ORDER: tuple[Kind, ...] = (
+ORDER: tuple[PlaceKind, ...] = (
     *("resid_pre", "z", "attn_out", "resid_mid"),
     *("mlp_normed", "mlp_in", "mlp_act", "mlp_out"),
 )
 """The tensors of a layer in the order in which most models compute them."""
-MLP_INPUTS: tuple[Kind, ...] = ("mlp_in", "mlp_normed")
-CAPABILITIES: dict[Kind, str] = {
+MLP_INPUTS: tuple[PlaceKind, ...] = ("mlp_in", "mlp_normed")
+CAPABILITIES: dict[PlaceKind, str] = {
     "z": "heads",
     "mlp_act": "activations",
     "attn_out": "writes",
@@ -236,7 +236,7 @@ def _live(recording: Recording, place: Place) -> LivePlace:
     layer, kind = place.layer, place.kind
     anatomy = recording.subject.anatomy
     parts = anatomy.layers[layer]
-    sites: dict[Kind, tuple[Site, int]] = {
+    sites: dict[PlaceKind, tuple[Site, int]] = {
         "resid_pre": ("stream", layer),
         "resid_post": ("stream", layer + 1),
         "attn_out": ("attention_write", layer),

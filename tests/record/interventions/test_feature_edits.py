@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from llmscope.dictionaries.place import KINDS
+from llmscope.edits import PLACE_KINDS
 from llmscope.errors import ScopeError
 from llmscope.models.variants import Variants
 from llmscope.record.derive import tensors
@@ -23,7 +23,7 @@ from tests.record.features_by_hand import (
 from tests.record.interventions.test_edited import ALL, EACH, holds, near, scope_for
 
 PARALLEL = ("gpt_neox", "falcon")
-PLACES = (*(f"1.{kind}" for kind in KINDS), "1.z.2", "2.resid_post", "0.resid_pre")
+PLACES = (*(f"1.{kind}" for kind in PLACE_KINDS), "1.z.2", "2.resid_post", "0.resid_pre")
 NEW = {
     "zero": ("zero feature {}", lambda f: 0 * f),
     "scale": ("scale feature {} 3", lambda f: 3 * f),
@@ -91,7 +91,7 @@ def test_an_edit_is_what_a_hook_by_hand_does(made, family, where):
         )
 
 
-@pytest.mark.parametrize("where", [f"1.{kind}" for kind in KINDS])
+@pytest.mark.parametrize("where", [f"1.{kind}" for kind in PLACE_KINDS])
 @pytest.mark.parametrize("family", SOME)
 def test_edits_of_one_tensor_are_made_in_their_order(made, family, where):
     (scope, plain), where = made(family), place(where)
