@@ -39,7 +39,7 @@ GROUPS = {
     "next": "the next word is of one kind, where a life is told",
     "about": "a word of a text about one person, after the name",
     "pronoun": "he or she, for one person",
-    "fact": "the name of a person of whom one fact is true",
+    "fact": "a name for which one fact holds",
     "word": "one word",
 }
 
@@ -75,7 +75,7 @@ for _name, _words in _KINDS.items():
         _KIND_OF[_word].append(_name)
 _FACTS_OF: dict[str, list[str]] = defaultdict(list)
 for (_person, _relation), _fact in FACTS.items():
-    _FACTS_OF[_person].append(f"{_relation}: {_fact.value}")
+    _FACTS_OF[_person].append(f"{_relation} is {_fact.value}")
 _EARLY = 5  # words after which a text's sort can be known
 _MONEY = {"money", "account", "loan", "rate"}
 

@@ -34,7 +34,7 @@ COLUMNS = {
     "random": "random directions",
     "untrained": "random model",
 }
-_DESCRIPTIONS = {"word": "“{}”", "fact": "a person of whom is true: {}", "text": "text: {}"}
+_DESCRIPTIONS = {"word": "“{}”", "fact": "name whose {}", "text": "text: {}"}
 _ONE_BY_ONE = ("kind", "sense", "text", "asked", "next")  # groups with a row a concept in the table
 
 
