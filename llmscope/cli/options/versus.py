@@ -1,0 +1,73 @@
+"""The second model of a comparison: another one, or the same one loaded another way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+import typer
+
+from llmscope.cli.options.loading import Loader
+
+
+@dataclass(frozen=True)
+class VersusOptions:
+    """How the second model is loaded; None: as the first."""
+
+    versus_dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="The second model's dtype: auto, float32, bfloat16 or float16.",
+            show_default="that of the first",
+        ),
+    ] = None
+    versus_device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE",
+            help="The second model's device, as --device.",
+            show_default="that of the first",
+        ),
+    ] = None
+    versus_revision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="REVISION",
+            help="The second model's branch, tag or commit of the hub, or version of a package.",
+        ),
+    ] = None
+
+    @property
+    def given(self) -> bool:
+        """Whether one of them is given, so that the same model may be loaded twice."""
+        return any((self.versus_dtype, self.versus_device, self.versus_revision))
+
+
+def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> Loader:
+    """Return what loads the second model of a comparison.
+
+    Another model has no adapters and nothing that was learned of the first. It is named on the same
+    command line, so the trust in remote code and in pickled weights is for both.
+
+    Args:
+        loader: what loads the first model.
+        model: the spec of the second; None: that of the first.
+        options: how it is loaded.
+
+    Raises:
+        ScopeError: a spec cannot be parsed, or its source has no revisions.
+    """
+    from llmscope.models.spec import DEFAULT, at_revision
+
+    named = model if model is not None else loader.model
+    if options.versus_revision is not None:
+        named = at_revision(named or DEFAULT, options.versus_revision)
+    second = loader if named is None else loader.other(named)
+    return replace(
+        second,
+        device=options.versus_device or loader.device,
+        dtype=options.versus_dtype or loader.dtype,
+        trust_remote_code=loader.trust_remote_code,
+        allow_pickle=loader.allow_pickle,
+    )
