@@ -41,6 +41,12 @@ class Comparison:
     sums: Tensor
 
 
+def bound_of(dtype: torch.dtype) -> float:
+    """Return the largest relative difference that rounding to a dtype explains."""
+    half = dtype in (torch.float16, torch.bfloat16)
+    return HALF_BOUND * torch.finfo(dtype).eps if half else BOUND
+
+
 def compare(found: Tensor, own: Tensor) -> Comparison:
     """Compare derived numbers with the model's own, row by row. `[..., width]` -> `[...]`"""
     found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
@@ -69,8 +75,7 @@ def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = No
             reason names no token.
     """
     half = dtype in (torch.float16, torch.bfloat16)
-    eps = torch.finfo(dtype).eps
-    bound = HALF_BOUND * eps if half else BOUND
+    bound = bound_of(dtype)
     worst = int(found.errors.nan_to_num(nan=torch.inf).argmax())
     discrepancy = float(found.errors[worst])
     at = "" if rows is None else f"at token {rows[worst]} "
