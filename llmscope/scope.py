@@ -186,7 +186,7 @@ class Scope:
             self.forget()
             for bench in self._benches.values():
                 bench.detach()
-            self._detached = True
+            self._other, self._detached = None, True
 
     @contextmanager
     def _at_rest(self, model: Any = None) -> Iterator[None]:

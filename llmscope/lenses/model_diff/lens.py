@@ -74,6 +74,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield parts.parts(recording, passes, other, focus)
         return
     pair = ModelPair(recording, other.record(recording.prompt), other.key)
+    if focus.mode == "difference" and not pair.same_width:
+        reason = f"{depth.widths(pair)} have no difference: turn to streams or lens"
+        yield Figure.refused("model-diff", TITLES[focus.mode], reason)
+        return
     yield from _figures(pair, focus)
 
 
