@@ -18,6 +18,7 @@ from llmscope.record.change_hooks import Change, Job, attached, within
 
 if TYPE_CHECKING:
     from llmscope.record.interventions.edited import EditedRecorder
+    from llmscope.record.interventions.variants import Variants
 
 
 class Passes:
@@ -69,14 +70,16 @@ class Passes:
         with self._recorder.taps.interruptible(self._cancelled):
             return self._edited.other(prompt, fresh=self._fresh)
 
-    def changed(self, recording: Recording, key: object, change: Callable[[], Change]) -> Recording:
-        """Return the pass of a recording with one more change; see `EditedRecorder.changed`.
+    def variants(
+        self, recording: Recording, key: object, changes: Callable[[], Sequence[Change]]
+    ) -> Variants:
+        """Return passes of a recording with one more change each; see `VariantRecorder.record`.
 
         Raises:
-            Cancelled: the pass was cancelled.
+            Cancelled: a pass was cancelled.
         """
-        return self._edited.changed(
-            recording, key, change, fresh=self._fresh, cancelled=self._cancelled
+        return self._edited.variants.record(
+            recording, key, changes, fresh=self._fresh, cancelled=self._cancelled
         )
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:

@@ -190,6 +190,56 @@ def test_typed_letters_cost_their_rows_alone_and_equal_a_fresh_look():
             assert live.extra["kl"] == pytest.approx(fresh.extra["kl"], rel=1e-3, abs=1e-6)
 
 
+def kl_figure(scope, own, ids):
+    return scope.look(
+        "features", recording=scope.record(ids), features=[own], layer=1, mode="fit-kl"
+    )
+
+
+def test_a_typed_letter_runs_both_reconstructions_in_one_pass_of_its_row():
+    model, ran = small_model("llama"), []
+    model.model.layers[2].register_forward_hook(
+        lambda _, args, output: ran.append(tuple(args[0].shape[:2]))
+    )
+    scope = llmscope.wrap(model, unverified=True)
+    own = complete("resid_post", 1, scope.subject.anatomy.width, threshold=0.5)
+    for length in (8, 9):  # the first letter measures what can be reused
+        kl_figure(scope, own, IDS[:length])
+    scope.record(IDS[:10])
+    ran.clear()
+    kl_figure(scope, own, IDS[:10])
+    assert ran == [(2, 1)]
+    ran.clear()
+    kl_figure(scope, own, IDS[:9])  # a letter is taken back
+    assert ran == []
+
+
+class Mixing(torch.nn.Module):
+    """Adds to each prompt of a batch what the first one has."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden, *args, **kwargs):
+        found = self.inner(hidden, *args, **kwargs)
+        return found + (found[:1] - found if len(found) > 1 else 0) * 0.1
+
+
+def test_a_model_that_mixes_the_prompts_of_a_batch_runs_each_reconstruction_alone():
+    mixed = small_model("llama")
+    mixed.model.layers[2].mlp = Mixing(mixed.model.layers[2].mlp)
+    mixing, plainly = (
+        llmscope.wrap(model, unverified=True) for model in (mixed, small_model("llama"))
+    )
+    own = complete("resid_post", 1, plainly.subject.anatomy.width, threshold=0.5)
+    for length in (8, 9, 12):
+        found, wanted = (kl_figure(scope, own, IDS[:length]) for scope in (mixing, plainly))
+        near(np.nan_to_num(found.values), np.nan_to_num(wanted.values), 1e-4)
+        for name in ("kl", "kl_chance", "loss", "loss_chance"):
+            assert found.extra[name] == pytest.approx(wanted.extra[name], rel=1e-3, abs=1e-6)
+
+
 def test_chance_uses_as_many_rows_and_scales_them_best():
     own = dictionary("resid_post", 1, 24, features=60)
     aim = torch.randn(5, 24, generator=torch.Generator().manual_seed(1))
