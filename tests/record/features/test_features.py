@@ -190,27 +190,27 @@ def test_typed_letters_cost_their_rows_alone_and_equal_a_fresh_look():
             assert live.extra["kl"] == pytest.approx(fresh.extra["kl"], rel=1e-3, abs=1e-6)
 
 
-def kl_figure(scope, ids):
-    own = complete("resid_post", 1, scope.subject.anatomy.width, threshold=0.5)
+def kl_figure(scope, own, ids):
     return scope.look(
         "features", recording=scope.record(ids), features=[own], layer=1, mode="fit-kl"
     )
 
 
 def test_a_typed_letter_runs_both_reconstructions_in_one_pass_of_its_row():
-    scope = llmscope.wrap(small_model("llama"), unverified=True)
-    kl_figure(scope, IDS[:8])
-    kl_figure(scope, IDS[:9])  # the first letter measures what can be reused
-    scope.record(IDS[:10])
-    ran = []
-    handle = scope.model.model.layers[2].register_forward_hook(
+    model, ran = small_model("llama"), []
+    model.model.layers[2].register_forward_hook(
         lambda _, args, output: ran.append(tuple(args[0].shape[:2]))
     )
-    kl_figure(scope, IDS[:10])
+    scope = llmscope.wrap(model, unverified=True)
+    own = complete("resid_post", 1, scope.subject.anatomy.width, threshold=0.5)
+    for length in (8, 9):  # the first letter measures what can be reused
+        kl_figure(scope, own, IDS[:length])
+    scope.record(IDS[:10])
+    ran.clear()
+    kl_figure(scope, own, IDS[:10])
     assert ran == [(2, 1)]
     ran.clear()
-    kl_figure(scope, IDS[:9])  # a letter is taken back
-    handle.remove()
+    kl_figure(scope, own, IDS[:9])  # a letter is taken back
     assert ran == []
 
 
@@ -232,8 +232,9 @@ def test_a_model_that_mixes_the_prompts_of_a_batch_runs_each_reconstruction_alon
     mixing, plainly = (
         llmscope.wrap(model, unverified=True) for model in (mixed, small_model("llama"))
     )
+    own = complete("resid_post", 1, plainly.subject.anatomy.width, threshold=0.5)
     for length in (8, 9, 12):
-        found, wanted = (kl_figure(scope, IDS[:length]) for scope in (mixing, plainly))
+        found, wanted = (kl_figure(scope, own, IDS[:length]) for scope in (mixing, plainly))
         near(np.nan_to_num(found.values), np.nan_to_num(wanted.values), 1e-4)
         for name in ("kl", "kl_chance", "loss", "loss_chance"):
             assert found.extra[name] == pytest.approx(wanted.extra[name], rel=1e-3, abs=1e-6)
