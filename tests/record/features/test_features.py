@@ -9,18 +9,31 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.features.active import Misfit, applied, counted, features_of
 from llmscope.record.features.chance import chance_reconstruction
 from tests.families import small_model
-from tests.record.features.made import HOOKS, IDS, between, complete, dictionary, plain, run
+from tests.record.features.made import (
+    HOOKS,
+    IDS,
+    between,
+    by_default,
+    complete,
+    dictionary,
+    plain,
+    run,
+)
+from tests.thinned import thinned
 
 KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z", "mlp_act")
 
 
 def cases():
-    return [
-        (family, kind)
-        for family, hooks in HOOKS.items()
-        for kind in KINDS
-        if not (kind == "mlp_act" and hooks[-1] is None)
-    ]
+    return thinned(
+        [
+            (family, kind)
+            for family, hooks in HOOKS.items()
+            for kind in KINDS
+            if not (kind == "mlp_act" and hooks[-1] is None)
+        ],
+        by_default,
+    )
 
 
 def near(found, own, bound=1e-5):
