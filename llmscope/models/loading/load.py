@@ -82,7 +82,7 @@ def load_model(
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         Meter(progress, "reading the tokenizer")
-        tokens, missing = _tokens(own, trust_remote_code)
+        tokens, missing = load_tokenizer_of(own, trust_remote_code)
         check_numbers(model, placing.dtype, parsed.text)
         if not placing.settings:
             if chosen.type != "cpu":
@@ -273,7 +273,9 @@ def _model(
     return model.eval(), notices
 
 
-def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
+def load_tokenizer_of(
+    folder: Path, trust_remote_code: bool = False
+) -> tuple[Tokens | None, list[str]]:
     """Load the tokenizer; if that fails, return None and a notice with the reason."""
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]
