@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from llmscope.activation_difference.difference import ActivationDifference
     from llmscope.fitting.fit_jacobian import FitState
     from llmscope.learned.lens import LearnedLens
     from llmscope.models.tokenizer.tokens import Encoded
@@ -849,6 +850,71 @@ class Scope:
         if kind == "tuned":
             return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), told)
         raise ValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
+
+    def activation_difference(
+        self,
+        other: Scope | str,
+        texts: Iterable[str] | None = None,
+        *,
+        tokens: int = 5,
+        layer: int | None = None,
+        top_k: int = 10,
+        translator: Any = None,
+        strength: float | None = None,
+        seed: int = 0,
+        progress: Callable[[str], None] | None = None,
+    ) -> ActivationDifference:
+        """Read what a model was fine-tuned on from its streams at the first tokens of other text.
+
+        The mean over texts of the stream of B minus that of this model, A, after each layer, read
+        by the logit lens of B. Beside it stands the same of A with noise of the size of the change
+        of its weights. See `docs/activation-difference.md`.
+
+        Args:
+            other: the scope of B, a model that was trained from A and reads the same tokens; or the
+                name of an adapter of this scope.
+            texts: texts that have nothing to do with what B was trained on; None: plain ones that
+                come with llmscope.
+            tokens: how many of the first tokens of each text count.
+            layer: the layer that the verdict is about; None: the middle one.
+            top_k: the number of tokens of a reading.
+            translator: a learned lens of A that the differences pass first, or its name or path;
+                None reads them as they are.
+            strength: what the difference is multiplied by where A generates with it; None: it does
+                not generate.
+            seed: of the noise.
+            progress: called with what is done next.
+
+        Raises:
+            ScopeError: the models do not read the same tokens or have streams of other sizes, too
+                few texts are long enough, or the lens cannot be read.
+            TypeError, ValueError: an argument is wrong.
+        """
+        from llmscope.activation_difference.measure import activation_difference
+        from llmscope.activation_difference.texts import default_texts
+
+        if isinstance(texts, str | bytes | Mapping):
+            raise TypeError(f"texts must be a list of texts, not {arguments.quoted(texts)}")
+        if not isinstance(other, str | Scope):
+            raise TypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
+        if layer is not None:
+            layer = arguments.checked_index(
+                "layer", arguments.integer("layer", layer), len(self.subject.anatomy.layers)
+            )
+        given = default_texts(self._base.spec) if texts is None else texts
+        theirs = self._bench_of(other) if isinstance(other, str) else other._bench
+        with self.unchanged(), nullcontext() if isinstance(other, str) else other.unchanged():
+            return activation_difference(
+                *(self._bench, theirs),
+                [arguments.text(f"texts[{at}]", one) for at, one in enumerate(given)],
+                tokens=arguments.integer("tokens", tokens, least=1),
+                layer=layer,
+                top_k=arguments.integer("top_k", top_k, least=1),
+                translator=None if translator is None else arguments.lens("translator", translator),
+                strength=None if strength is None else arguments.real("strength", strength),
+                seed=arguments.integer("seed", seed, least=0),
+                progress=arguments.function("progress", progress) or (lambda _: None),
+            )
 
     @contextmanager
     def editing(self, edits: Sequence[OneEdit]) -> Iterator[Any]:
