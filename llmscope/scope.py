@@ -363,6 +363,8 @@ class Scope:
         with self._at_rest():
             self._compare()
             self._bench.recorder.prepare_reuse()
+        if self._other is not None:
+            self._other.prepare_reuse()
 
     @property
     def model(self) -> Any:
@@ -1180,7 +1182,8 @@ class Scope:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         with self._at_rest():
-            return origin(self.subject, self.info(), verdicts)
+            found = origin(self.subject, self.info(), verdicts)
+        return found if self._other is None else replace(found, other=self._other.origin())
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
@@ -1188,7 +1191,8 @@ class Scope:
         given = self.translator if isinstance(self.translator, str) else None
         known = known_lenses(self.subject)
         lenses = known if given is None or given in known else (given, *known)
-        return replace(info, lenses=lenses, translator=given)
+        versus = None if self._other is None else self._other.info()
+        return replace(info, lenses=lenses, translator=given, versus=versus)
 
 
 def _recording(name: str, value: Recording) -> Recording:

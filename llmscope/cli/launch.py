@@ -89,11 +89,13 @@ def show(opening: LaunchOptions) -> int:
         *(opening.theme, opening.tier, opening.ascii, opening.bandwidth),
         instead="llmscope snapshot MODEL --prompt TEXT --lens NAME",
     )
+    from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.run import run
 
+    spec = opening.load.model or DEFAULT
     return run(
         opening.load,
-        spec=opening.load.model or DEFAULT,
+        spec=spec,
         prompt=opening.prompt,
         typed=typed,
         special_tokens=opening.special_tokens,
@@ -102,8 +104,7 @@ def show(opening: LaunchOptions) -> int:
         system=opening.system,
         bandwidth=spent,
         debug=opening.debug,
-        options=opening.load.options,
-        adapters=opening.load.adapters,
+        source=ModelSource.of(spec, opening.load),
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
         sampler=opening.sampler,

@@ -75,7 +75,7 @@ def load_model(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
+        make_room(parsed.text, weights.folder, choose_dtype(dtype, chosen), chosen)
         placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
