@@ -11,6 +11,7 @@ from torch import OutOfMemoryError
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
+from llmscope.hidden_states import HiddenStates
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
@@ -144,7 +145,7 @@ class InstrumentedModel:
         recording: Recording,
         cancelled: Cancel | None = None,
         origin: InstrumentedModel | None = None,
-        versus: OtherModel | None = None,
+        versus: OtherModel | HiddenStates | None = None,
         *,
         unverified: bool = False,
     ) -> Passes:
@@ -155,7 +156,8 @@ class InstrumentedModel:
             recording: the recording that it is applied to.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
             origin: the model without its adapter; None if no adapter is on.
-            versus: the model that this one is compared with; None: no other.
+            versus: the model that this one is compared with, or another engine's streams; None:
+                nothing.
             unverified: whether the user asked to see figures that fail their check.
         """
         changes = recording.changes if chosen.edited == "again" else ()
