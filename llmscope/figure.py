@@ -184,7 +184,10 @@ class Focus:
         )
 
 
-MISSING = ("prompt B", "context", "adapter", "reward model", "dictionary of features")
+MISSING = (
+    *("prompt B", "context", "adapter", "reward model", "dictionary of features"),
+    "second model",
+)
 """What a figure may lack: see `Figure.lacking`."""
 
 

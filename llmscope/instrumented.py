@@ -18,6 +18,8 @@ from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
+from llmscope.record.compare.given_inputs import GivenInputs
+from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import check_steady, checked_draws
@@ -29,7 +31,7 @@ from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
 
 STALE = "the model changed since this was recorded: record it again"
-MEASURED = ("_examined", "edited", "why_alone")
+MEASURED = ("_examined", "edited", "given_inputs", "why_alone")
 """Attributes that hold only until the model changes."""
 
 
@@ -107,6 +109,26 @@ class InstrumentedModel:
         return EditedRecorder(*self._examined, applied)
 
     @cached_property
+    def given_inputs(self) -> GivenInputs:
+        """The recorder of passes on the inputs of another model."""
+        return GivenInputs(self.recorder)
+
+    def as_other(self, key: object, cancelled: Cancel | None = None) -> OtherModel:
+        """Return this model as the one that another is compared with.
+
+        Args:
+            key: identifies the comparison; see `OtherModel.key`.
+            cancelled: asked before each layer; true ends a pass with `Cancelled`.
+        """
+        return OtherModel(
+            self.subject,
+            self.verdicts,
+            partial(self.recorder.record, cancelled=cancelled),
+            partial(self.given_inputs.record, cancelled=cancelled),
+            key,
+        )
+
+    @cached_property
     def why_alone(self) -> str:
         """Why each prompt needs a pass of its own; empty if several can run in a padded one."""
         return why_alone(self.recorder)
@@ -122,6 +144,7 @@ class InstrumentedModel:
         recording: Recording,
         cancelled: Cancel | None = None,
         origin: InstrumentedModel | None = None,
+        versus: OtherModel | None = None,
         *,
         unverified: bool = False,
     ) -> Passes:
@@ -132,6 +155,7 @@ class InstrumentedModel:
             recording: the recording that it is applied to.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
             origin: the model without its adapter; None if no adapter is on.
+            versus: the model that this one is compared with; None: no other.
             unverified: whether the user asked to see figures that fail their check.
         """
         changes = recording.changes if chosen.edited == "again" else ()
@@ -139,6 +163,7 @@ class InstrumentedModel:
             *(self.recorder, self.edited),
             verdicts=self.verdicts,
             origin=None if origin is None else partial(origin.recorder.record, cancelled=cancelled),
+            versus=versus,
             changes=changes,
             cancelled=cancelled,
             fresh=recording.fresh,
@@ -156,6 +181,8 @@ class InstrumentedModel:
             self.recorder.forget()
         if "edited" in vars(self):
             self.edited.forget()
+        if "given_inputs" in vars(self):
+            self.given_inputs.forget()
 
     def detach(self) -> None:
         """Drop all that was recorded and measured, and the hooks, which are on no module now."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +39,7 @@ from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import attached
+from llmscope.record.compare.same_tokens import token_difference
 from llmscope.record.derive.activation_cache import split_name
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from llmscope.activation_difference.difference import ActivationDifference
     from llmscope.fitting.fit_jacobian import FitState
     from llmscope.learned.lens import LearnedLens
     from llmscope.models.tokenizer.tokens import Encoded
@@ -150,6 +152,8 @@ class Scope:
         self._detached = False
         self._benches: dict[str | None, InstrumentedModel] = {}
         self._watching = True
+        self._other: Scope | None = None
+        self._comparison: object = None
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
 
@@ -183,7 +187,7 @@ class Scope:
             self.forget()
             for bench in self._benches.values():
                 bench.detach()
-            self._detached = True
+            self._other, self._detached = None, True
 
     @contextmanager
     def _at_rest(self, model: Any = None) -> Iterator[None]:
@@ -228,6 +232,40 @@ class Scope:
         """Add an adapter on the base model, which `use` can switch on."""
         assert subject.adapter is not None
         self._base.adapted.add(subject.adapter, subject)
+
+    @property
+    def other(self) -> Scope | None:
+        """The scope of the model that this one is compared with; see `compare`. None: no other."""
+        return self._other
+
+    def compare(self, other: Scope | None) -> None:
+        """Compare this model, A, with another that reads the same tokens, B.
+
+        From then on the lens `model-diff` shows how they differ, and `look(…, change=True)` of a
+        recording without edits, without `versus_prompt`, shows any lens of A minus that of B.
+        Both models are given the token ids of A. B is used with the adapter that is on in its
+        scope.
+
+        Args:
+            other: the scope of model B; None ends the comparison.
+
+        Raises:
+            ScopeError: the two do not read the same tokens; the message has the first difference.
+            ValueError: the other is this scope.
+        """
+        if other is self:
+            raise ValueError("a scope cannot be compared with itself: load the model again")
+        if other is not None:
+            if not isinstance(other, Scope):
+                raise TypeError(f"other must be a Scope, not {arguments.quoted(other)}")
+            reason = token_difference(self._base, other._base)
+            if reason:
+                raise ScopeError(
+                    f"{one_line(self._base.name)} and {one_line(other._base.name)} do not read "
+                    f"the same tokens: {reason}",
+                    "two models with one tokenizer",
+                )
+        self._other, self._comparison = other, object()
 
     def teach(self, context: str, query: str, *, special_tokens: bool = True) -> str:
         """Turn a context into an adapter, with which the model answers the query without it.
@@ -325,6 +363,8 @@ class Scope:
         with self._at_rest():
             self._compare()
             self._bench.recorder.prepare_reuse()
+        if self._other is not None:
+            self._other.prepare_reuse()
 
     @property
     def model(self) -> Any:
@@ -477,7 +517,7 @@ class Scope:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Compare the model once and not again in the block, which must not change the model."""
-        with self._at_rest():
+        with self._at_rest(), nullcontext() if self._other is None else self._other.unchanged():
             for bench in self._benches.values():
                 bench.compare()
             before, self._watching = self._watching, False
@@ -813,6 +853,71 @@ class Scope:
             return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), told)
         raise ValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
 
+    def activation_difference(
+        self,
+        other: Scope | str,
+        texts: Iterable[str] | None = None,
+        *,
+        tokens: int = 5,
+        layer: int | None = None,
+        top_k: int = 10,
+        translator: Any = None,
+        strength: float | None = None,
+        seed: int = 0,
+        progress: Callable[[str], None] | None = None,
+    ) -> ActivationDifference:
+        """Read what a model was fine-tuned on from its streams at the first tokens of other text.
+
+        The mean over texts of the stream of B minus that of this model, A, after each layer, read
+        by the logit lens of B. Beside it stands the same of A with noise of the size of the change
+        of its weights. See `docs/activation-difference.md`.
+
+        Args:
+            other: the scope of B, a model that was trained from A and reads the same tokens; or the
+                name of an adapter of this scope.
+            texts: texts that have nothing to do with what B was trained on; None: plain ones that
+                come with llmscope.
+            tokens: how many of the first tokens of each text count.
+            layer: the layer that the verdict is about; None: the middle one.
+            top_k: the number of tokens of a reading.
+            translator: a learned lens of A that the differences pass first, or its name or path;
+                None reads them as they are.
+            strength: what the difference is multiplied by where A generates with it; None: it does
+                not generate.
+            seed: of the noise.
+            progress: called with what is done next.
+
+        Raises:
+            ScopeError: the models do not read the same tokens or have streams of other sizes, too
+                few texts are long enough, or the lens cannot be read.
+            TypeError, ValueError: an argument is wrong.
+        """
+        from llmscope.activation_difference.measure import activation_difference
+        from llmscope.activation_difference.texts import default_texts
+
+        if isinstance(texts, str | bytes | Mapping):
+            raise TypeError(f"texts must be a list of texts, not {arguments.quoted(texts)}")
+        if not isinstance(other, str | Scope):
+            raise TypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
+        if layer is not None:
+            layer = arguments.checked_index(
+                "layer", arguments.integer("layer", layer), len(self.subject.anatomy.layers)
+            )
+        given = default_texts(self._base.spec) if texts is None else texts
+        theirs = self._bench_of(other) if isinstance(other, str) else other._bench
+        with self.unchanged(), nullcontext() if isinstance(other, str) else other.unchanged():
+            return activation_difference(
+                *(self._bench, theirs),
+                [arguments.text(f"texts[{at}]", one) for at, one in enumerate(given)],
+                tokens=arguments.integer("tokens", tokens, least=1),
+                layer=layer,
+                top_k=arguments.integer("top_k", top_k, least=1),
+                translator=None if translator is None else arguments.lens("translator", translator),
+                strength=None if strength is None else arguments.real("strength", strength),
+                seed=arguments.integer("seed", seed, least=0),
+                progress=arguments.function("progress", progress) or (lambda _: None),
+            )
+
     @contextmanager
     def editing(self, edits: Sequence[OneEdit]) -> Iterator[Any]:
         """Make edits in every pass of the model within, such as those of `model.generate`.
@@ -930,7 +1035,7 @@ class Scope:
         made = self._made(chosen, recording, focus, cancelled)
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
-            with self._at_rest():
+            with self._at_rest(), self._other_at_rest():
                 # Before each figure: the user may change the model between two of them.
                 stale = self.stale(recording)
                 if below is not None and self._watching:
@@ -946,6 +1051,18 @@ class Scope:
                 return
             yield figure
 
+    @contextmanager
+    def _other_at_rest(self) -> Iterator[None]:
+        """Compare and run the model that this one is compared with within, if there is one."""
+        if self._other is None:
+            yield
+            return
+        with self._other._at_rest():
+            self._other._compare()
+            yield
+            if self._other._watching:
+                self._other._bench.adopt()
+
     def _made(
         self,
         chosen: Lens,
@@ -954,16 +1071,17 @@ class Scope:
         cancelled: Callable[[], bool] | None,
     ) -> Iterator[Figure]:
         """Yield the figures of a recording of the unchanged model."""
-        held = recording.base is not None or focus.versus_prompt is not None
-        if not (focus.change and held):
+        of_prompts = focus.versus_prompt is not None
+        if not focus.change or (recording.base is None and not of_prompts and self._other is None):
             yield from self._figures(chosen, recording, focus, cancelled)
             return
+        focus = replace(focus, change=False)
         if recording.base is None:
-            yield self._apart(chosen, recording, replace(focus, change=False), cancelled)
+            apart = self._apart if of_prompts else self._apart_from_other
+            yield apart(chosen, recording, focus, cancelled)
             return
         from llmscope.lenses.edit_diff import difference, same_question
 
-        focus = replace(focus, change=False)
         for edited in self._figures(chosen, recording, focus, cancelled):
             if edited.verdict.status == "refused":  # skip the unedited one, which may take long
                 yield difference(edited, edited)
@@ -994,6 +1112,26 @@ class Scope:
         except Unpaired as finding:
             return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", str(finding))
 
+    def _apart_from_other(
+        self,
+        chosen: Lens,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+    ) -> Figure:
+        """Return the figure of this model minus that of the model it is compared with."""
+        from llmscope.lenses.prompt_diff import model_difference
+
+        other = self._other
+        assert other is not None
+        theirs = other._bench.recorder.record(recording.prompt, cancelled=cancelled)
+
+        def figures(held: Recording, asked: Focus) -> Iterator[Figure]:
+            scope = other if held is theirs else self
+            return scope._figures(chosen, held, asked, cancelled)
+
+        return model_difference(chosen, recording, theirs, focus, figures)
+
     def _figures(
         self,
         chosen: Lens,
@@ -1014,7 +1152,12 @@ class Scope:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
         origin = None if recording.subject.adapter is None else self._bench_of(None)
-        run = bench.passes(chosen, recording, cancelled, origin, unverified=self._unverified)
+        versus = None
+        if self._other is not None:
+            versus = self._other._bench.as_other(self._comparison, cancelled)
+        run = bench.passes(
+            chosen, recording, cancelled, origin, versus, unverified=self._unverified
+        )
         made = chosen.compute(recording, focus, run)
         for figure in [made] if isinstance(made, Figure) else made:
             yield replace(figure, verdict=figure.verdict.worst(verdict))
@@ -1039,7 +1182,8 @@ class Scope:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         with self._at_rest():
-            return origin(self.subject, self.info(), verdicts)
+            found = origin(self.subject, self.info(), verdicts)
+        return found if self._other is None else replace(found, other=self._other.origin())
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
@@ -1047,7 +1191,8 @@ class Scope:
         given = self.translator if isinstance(self.translator, str) else None
         known = known_lenses(self.subject)
         lenses = known if given is None or given in known else (given, *known)
-        return replace(info, lenses=lenses, translator=given)
+        versus = None if self._other is None else self._other.info()
+        return replace(info, lenses=lenses, translator=given, versus=versus)
 
 
 def _recording(name: str, value: Recording) -> Recording:

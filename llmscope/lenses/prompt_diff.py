@@ -1,4 +1,4 @@
-"""A − B: a figure of this prompt minus the same of prompt B, at the tokens that both have."""
+"""A − B: a figure of this prompt minus that of prompt B, or of this model minus that of model B."""
 
 from __future__ import annotations
 
@@ -46,6 +46,10 @@ def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Fig
     reason = chosen.unpaired.get(focus.mode) or chosen.unpaired.get("")
     if reason:
         return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", reason)
+    return _difference(chosen, pair, focus, figures)
+
+
+def _difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
     *_, own = figures(pair.recording, focus)
     title = f"{own.title} · {NAME}"
     if own.verdict.status == "refused":
@@ -71,6 +75,31 @@ def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Fig
     said = in_lines(*unseen(pair, focus.position), *(only_in(pair, "A") if places else ()))
     extra = {**own.extra, "change": True, "caption": said}
     return replace(own, title=title, values=values, verdict=verdict, extra=extra)
+
+
+def model_difference(
+    chosen: Lens, recording: Recording, other: Recording, focus: Focus, figures: Figures
+) -> Figure:
+    """Return a figure of model A minus the same of model B, for one prompt.
+
+    As `prompt_difference`, with every token aligned with itself.
+
+    Args:
+        chosen: the lens.
+        recording: the prompt on A.
+        other: the prompt on B.
+        focus: the selection.
+        figures: yields ever more complete figures of the lens for a recording.
+    """
+    from llmscope.record.compare.contrast import PromptPair
+
+    reason = chosen.unpaired.get("", "")
+    if focus.mode in chosen.unpaired and focus.mode not in chosen.of_model:
+        reason = chosen.unpaired[focus.mode]
+    if reason:
+        return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", reason)
+    places = tuple((at, at) for at in range(len(recording)))
+    return _difference(chosen, PromptPair(recording, other, places, 0), focus, figures)
 
 
 def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
@@ -111,6 +140,7 @@ def _alike(
 def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figure:
     """Return the `next-token` figure of A's candidates minus their probabilities in B."""
     from llmscope.lenses.next_token import said_of
+    from llmscope.record.compare.same_tokens import shared_logits
     from llmscope.record.derive.tensors import logits_after
 
     at, name = focus.position, "other"
@@ -119,7 +149,8 @@ def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figu
         logits_after(recording, place)
         for recording, place in ((pair.recording, at), (pair.other, there))
     ]
-    extra = said_of(logits[0], logits[0 if alike else 1], focus, own.extra["ids"], own, name)
+    ours, theirs = shared_logits(logits[0], logits[0 if alike else 1])
+    extra = said_of(ours, theirs, focus, own.extra["ids"], own, name)
     values = (own.values - extra[name]).astype(np.float32)
     held = {"change": True, "probability": own.values, "caption": in_lines(*unseen(pair, at))}
     extra = {**own.extra, **extra, **held}

@@ -81,6 +81,8 @@ class ModelInfo:
     """The dictionaries of features that ship with it, as `--features` takes them."""
     dictionaries: tuple[DictionaryFacts, ...] = ()
     """The dictionaries that were given with it, or else those that ship with it, by layer."""
+    versus: ModelInfo | None = None
+    """The second model that it is compared with; None without one."""
 
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:

@@ -609,6 +609,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             edits=self.state.in_force,
             translator=self.state.lens_of_edits,
             features=self.state.features,
+            two_models=self.state.two_models,
             versus_prompt=self.state.versus_prompt,
             words=self.state.words,
             written=written,

@@ -26,6 +26,7 @@ from llmscope.cli.options.validate import (
     check_screen,
     read_cells,
 )
+from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
 from llmscope.errors import ScopeError
 from llmscope.text import NOTE, one_line
@@ -60,6 +61,7 @@ def snapshot(
     ] = "",
     many: batch.BatchOptions,
     picture: PictureOptions,
+    second: VersusModelOptions,
     loading: ModelOptions,
     debug: shared.Debug = False,
     **declared: Any,
@@ -91,14 +93,16 @@ def snapshot(
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)
-        check_whatif(edits, texts.versus_prompt, change, names)
+        load = second.onto(
+            loading.loader(
+                model,
+                translator=declared["translator"],
+                features=tuple(declared["features"] or ()),
+            )
+        )
+        check_whatif(edits, texts.versus_prompt, change, names, two_models=load.versus is not None)
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
-        load = loading.loader(
-            model,
-            translator=declared["translator"],
-            features=tuple(declared["features"] or ()),
-        )
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
             check_models(model, loading.reward)

@@ -21,6 +21,7 @@ class Loader:
     Attributes:
         translator: the learned lens of edits; None: the Jacobian lens that comes with it.
         features: the dictionaries of edits along features; empty: those that come with it.
+        versus: loads the second model that it is compared with; None without one.
     """
 
     model: str | None
@@ -34,6 +35,7 @@ class Loader:
     reward: str | None = None
     translator: str | None = None
     features: tuple[str, ...] = ()
+    versus: Loader | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -63,6 +65,7 @@ class Loader:
             reward=None,
             translator=None,
             features=(),
+            versus=None,
             trust_remote_code=False,
             allow_pickle=False,
         )
@@ -71,8 +74,9 @@ class Loader:
         """Load the model. Imports torch.
 
         Raises:
-            ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, or a
-                dictionary cannot be read.
+            ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, a
+                dictionary cannot be read, or the second model cannot be loaded, does not fit beside
+                the first, or does not read the same tokens.
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
@@ -86,7 +90,7 @@ class Loader:
 
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
-        return self._with_learned(
+        return self._with_second(
             load(
                 self.model,
                 device=self.device,
@@ -102,8 +106,22 @@ class Loader:
             progress,
         )
 
-    def _with_learned(self, scope: Scope, progress: Progress | None) -> Scope:
-        """Return a scope with the learned lens and the dictionaries of its edits.
+    def _with_second(self, scope: Scope, progress: Progress | None) -> Scope:
+        """Return a scope with what else was asked for: what edits learned, and the second model.
+
+        Raises:
+            ScopeError: the lens cannot be read, or does not fit the model; a dictionary cannot be
+                read; or the second model cannot be compared with it.
+        """
+        self._set_learned(scope, progress)
+        if self.versus is not None:
+            from llmscope.second_model import compare_with
+
+            compare_with(scope, self.versus, progress)
+        return scope
+
+    def _set_learned(self, scope: Scope, progress: Progress | None) -> None:
+        """Set the learned lens and the dictionaries of a scope's edits.
 
         Raises:
             ScopeError: the lens cannot be read, or does not fit the model; or a dictionary cannot
@@ -121,4 +139,3 @@ class Loader:
 
             headers_of(self.features, scope.subject, progress)
         scope.features = self.features
-        return scope

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from llmscope.cli import completion
 from llmscope.cli.options.loading import Loader
 
 
@@ -42,6 +43,30 @@ class VersusOptions:
     def given(self) -> bool:
         """Whether one of them is given, so that the same model may be loaded twice."""
         return any((self.versus_dtype, self.versus_device, self.versus_revision))
+
+
+@dataclass(frozen=True)
+class VersusModelOptions(VersusOptions):
+    """Which second model is loaded, and how; nothing given: no second model."""
+
+    versus_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A second model that reads the same tokens, to compare with: any form of MODEL.",
+            autocompletion=completion.models,
+        ),
+    ] = None
+
+    def onto(self, loader: Loader) -> Loader:
+        """Return what loads the first model, and the second where one of the options is given.
+
+        Raises:
+            ScopeError: a spec cannot be parsed, or its source has no revisions.
+        """
+        if not (self.given or self.versus_model is not None):
+            return loader
+        return replace(loader, versus=versus_loader(loader, self.versus_model, self))
 
 
 def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> Loader:

@@ -16,18 +16,19 @@ from llmscope.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.depth_kl import Depths
+    from llmscope.record.compare.model_pair import Depths
 
 TITLES = {"lens": "Stages · KL of the logit lens after each layer, tuned ‖ base"}
 
 
 def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure]:
     """Yield figures with ever more columns, that of the focus first. [layer + 1, position]"""
-    from llmscope.record.compare.depth_kl import depths, read_depths
+    from llmscope.record.compare.model_pair import ModelPair, depths, read_depths
 
+    pair = ModelPair(recording, base, base.subject)
     for columns in growing(focus, len(recording)):
-        read_depths(recording, base, columns)
-        yield _figure(recording, focus, depths(recording))
+        read_depths(pair, columns)
+        yield _figure(recording, focus, depths(pair))
 
 
 def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
@@ -47,8 +48,8 @@ def _figure(recording: Recording, focus: Focus, found: Depths) -> Figure:
             "adapter": recording.subject.adapter,
             "ids": ids,
             "names": names,
-            "tuned": found.tuned,
-            "base": found.base,
+            "tuned": found.a,
+            "base": found.b,
             "caption": in_lines(*_said(recording, focus, found, ids, names)),
             **layer_kinds(recording),
         },
@@ -63,6 +64,6 @@ def _said(
     if ids[row, column] >= 0:
         yield (
             f"after layer {focus.layer} at ‹{word}› {found.kl[row, column]:.3g} nats; most "
-            f"‹{names[int(ids[row, column])]}›, {share(float(found.tuned[row, column]))} tuned, "
-            f"{share(float(found.base[row, column]))} base"
+            f"‹{names[int(ids[row, column])]}›, {share(float(found.a[row, column]))} tuned, "
+            f"{share(float(found.b[row, column]))} base"
         )

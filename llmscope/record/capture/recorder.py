@@ -126,17 +126,24 @@ class Recorder:
             prompt: the prompt.
             cancelled: called before each layer; true ends the pass there.
         """
-        if before is None or before.past is None or self._in_one_pass(prompt):
-            return self._extend(None, 0, prompt, cancelled)
-        shared = common(before.prompt.ids, prompt.ids)
-        alike = not shared or self.lengths.alike(len(before), len(prompt))
-        if alike is None:
-            return self._extend_checked(before, shared, prompt, cancelled)
-        if not alike:
+        shared = self.reusable(before, prompt)
+        if shared is None:
+            assert before is not None
+            least = common(before.prompt.ids, prompt.ids)
+            return self._extend_checked(before, least, prompt, cancelled)
+        if before is None or before.past is None or not shared:
             return self._extend(None, 0, prompt, cancelled)
         if shared == len(prompt):
             return cut(before, prompt)
         return self._extend(before, shared, prompt, cancelled)
+
+    def reusable(self, before: Recording | None, prompt: Prompt) -> int | None:
+        """Return how many rows of a recording a prompt may reuse; None if only a pass can tell."""
+        if before is None or before.past is None or self._in_one_pass(prompt):
+            return 0
+        shared = common(before.prompt.ids, prompt.ids)
+        alike = not shared or self.lengths.alike(len(before), len(prompt))
+        return None if alike is None else shared * alike
 
     def _extend_checked(
         self, before: Recording, shared: int, prompt: Prompt, cancelled: Cancel | None

@@ -16,6 +16,9 @@ HOW = {
     "dictionary of features": (
         "{dictionaries} or {take} chooses one, llmscope MODEL --features FOLDER opens with one"
     ),
+    "second model": (
+        "llmscope MODEL --versus-model OTHER compares two; --versus-dtype bfloat16, one with itself"
+    ),
 }
 LOADED = "{adapter} or {take} switches to the next of those that are loaded"
 assert set(HOW) == set(MISSING)

@@ -84,11 +84,11 @@ class Header(Widget):
         self._left = [
             (named, 0),
             (f"{info.layers} layers", 4),
-            (f"{info.heads} heads", 5),
-            (count(info.parameters), 3),
-            (display_text(info.dtype), 6),
-            (display_text(info.device), 6),
         ]
+        if info.parameters:  # the hidden states of another engine tell no more than the layers
+            self._left += [(f"{info.heads} heads", 5), (count(info.parameters), 3)]
+        told = (info.dtype, info.device)
+        self._left += [(display_text(one), 6) for one in told if one]
         self.refresh()
 
     def named(self, spec: str) -> None:

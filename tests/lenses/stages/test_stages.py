@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 import llmscope
-from llmscope.record.compare import finetune_kl
+from llmscope.record.compare import model_pair
 from llmscope.record.compare.weight_delta import WeightDelta, changes
 from tests.families import small_model
 from tests.models.chats import CHATML
@@ -244,12 +244,12 @@ def test_the_lens_is_that_of_hooks_on_plain_models(shelf):
     base, adapter = shelf("llama"), shelf("llama", "lora")
     scope = llmscope.load(str(adapter))
     figure = look(scope, "lens", layer=1, position=4)
-    finetune_kl, plain_base = (
+    tuned, plain_base = (
         streams_of(model)
         for model in (plain(base, adapter), AutoModelForCausalLM.from_pretrained(base))
     )
-    assert figure.values.shape == (4, len(IDS)) == (len(finetune_kl), len(IDS))
-    for layer, (one, other) in enumerate(zip(finetune_kl, plain_base, strict=True)):
+    assert figure.values.shape == (4, len(IDS)) == (len(tuned), len(IDS))
+    for layer, (one, other) in enumerate(zip(tuned, plain_base, strict=True)):
         p, q = one.log_softmax(-1), other.log_softmax(-1)
         for at in range(len(IDS)):
             kl = sum(float(p[at, t].exp() * (p[at, t] - q[at, t])) for t in range(p.shape[1]))
@@ -274,7 +274,6 @@ def test_the_lens_is_that_of_hooks_on_plain_models(shelf):
 
 def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
     from llmscope.figure import Focus
-    from llmscope.record.compare import depth_kl
 
     scope = llmscope.load(str(shelf("llama", "lora")))
     recording = scope.record(IDS)
@@ -284,7 +283,7 @@ def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
     assert np.isfinite(figures[0].values[:, 4]).all(), "that of the cursor comes first"
     asked = []
     monkeypatch.setattr(
-        depth_kl, "_read", lambda *at, own=depth_kl._read: asked.extend(at[2]) or own(*at)
+        model_pair, "_read", lambda *at, own=model_pair._read: asked.extend(at[1]) or own(*at)
     )
     longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="lens")
     assert asked == [(layer, len(IDS)) for layer in range(4)]
@@ -345,7 +344,7 @@ def test_directions_of_a_conv1d_are_the_right_way_round(shelf):
     base, adapter = shelf("gpt2"), shelf("gpt2", "lora")
     figure = look(llmscope.load(str(adapter)), "directions", layer=1, top_k=3)
     plain_base = AutoModelForCausalLM.from_pretrained(base)
-    finetune_kl = plain(base, adapter).merge_and_unload()
+    tuned = plain(base, adapter).merge_and_unload()
     named = {"attn.c_attn": "reads", "attn.c_proj": "writes", "mlp.c_fc": "reads"}
     named["mlp.c_proj"] = "writes"
     assert dict(zip(figure.extra["modules"], figure.extra["sides"], strict=True)) == named_in(
@@ -354,7 +353,7 @@ def test_directions_of_a_conv1d_are_the_right_way_round(shelf):
     module = "mlp.c_proj"
     change = [
         model.transformer.h[1].get_submodule(module).weight.detach().double().numpy().T
-        for model in (finetune_kl, plain_base)
+        for model in (tuned, plain_base)
     ]
     u, sigma, _ = np.linalg.svd(change[0] - change[1])
     gain = plain_base.transformer.ln_f.weight.detach().double().numpy()
@@ -401,9 +400,9 @@ def test_a_letter_reads_one_row(shelf, monkeypatch):
     before = look(scope, "kl").values
     asked = []
     monkeypatch.setattr(
-        finetune_kl,
+        model_pair,
         "_scores",
-        lambda *at, own=finetune_kl._scores: asked.append(at[1:]) or own(*at),
+        lambda *at, own=model_pair._scores: asked.append(at[1:]) or own(*at),
     )
     longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="kl")
     assert asked == [(len(IDS), len(IDS) + 1)] * 2

@@ -45,6 +45,14 @@ def script(view: View) -> str:
         ),
         f"prompt = {literal(view.prompt, before=len('prompt = '))}",
     ]
+    second = source.versus
+    if second is not None:
+        options = {
+            **second.options,
+            **({"adapters": list(second.adapters)} if second.adapters else {}),
+        }
+        loaded = called("model_b = llmscope.load", [second.spec], options)
+        lines += [loaded, "scope.compare(model_b)"]
     if view.translator is not None:
         lines.append(f"scope.translator = {literal(view.translator)}")
     if view.features:

@@ -1,0 +1,75 @@
+"""Mode `parts` of the lens `model-diff`: each part of B on the input that it has in A."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.base import layer_axis, layer_kinds
+from llmscope.lenses.contrast.captions import in_lines
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.compare.other_model import OtherModel
+    from llmscope.record.compare.part_change import PartChanges
+
+TITLES = {"parts": "Two models · change of what each part writes, on A's input"}
+NAMED = 6
+"""Number of parts that the caption names."""
+
+
+def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus) -> Figure:
+    """Return how much each head and MLP writes otherwise than in A. [layer, part]
+
+    Refused where the parts of the two models do not correspond.
+    """
+    from llmscope.record.compare.part_change import part_changes
+
+    try:
+        found = part_changes(recording, other, passes.verdicts, range(len(recording)))
+    except ScopeError as error:
+        return Figure.refused("model-diff", TITLES["parts"], f"{error.message} (try: {error.hint})")
+    verdict = Verdict("verified")
+    if found.whole:
+        layer, reason = next(iter(found.whole.items()))
+        verdict = Verdict("partial", f"layer {layer} is not split by heads: {reason}")
+    columns = (*map(str, range(found.heads.shape[1])), "attention", "MLP")
+    values = np.concatenate([found.heads, found.attention[:, None], found.mlp[:, None]], axis=1)
+    return Figure(
+        lens="model-diff",
+        title=TITLES["parts"],
+        kind="heatmap",
+        axes=(layer_axis(recording), Axis("component", columns)),
+        values=values.astype(np.float32),
+        unit="relative",
+        verdict=verdict,
+        extra={
+            "mode": focus.mode,
+            "model_a": recording.subject.name,
+            "model_b": other.subject.name,
+            "embedding": found.embedding,
+            "readout": found.readout,
+            "bound": found.bound,
+            "caption": in_lines(*_said(found)),
+            **layer_kinds(recording),
+        },
+    )
+
+
+def _said(found: PartChanges) -> list[str]:
+    ranked = [(value, name) for name, value in found.named() if value > found.bound]
+    ranked.sort(key=lambda one: -one[0])
+    listed = ", ".join(f"{name} {value:.2g}" for value, name in ranked[:NAMED])
+    more = len(ranked) - NAMED
+    said = [
+        f"changed by more than rounding, {found.bound:.1g}: {listed}"
+        + (f" and {more} more" if more > 0 else "")
+        if ranked
+        else f"no part changed by more than rounding, {found.bound:.1g}"
+    ]
+    said.append(f"embedding {found.embedding:.2g}, readout {found.readout:.2g}")
+    return said

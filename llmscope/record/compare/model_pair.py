@@ -1,0 +1,285 @@
+"""One prompt on two models: predictions, logit lenses and streams, compared row by row.
+
+Values are memoized with A's rows, so that a typed letter computes one row of each.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.record.analysis.logit_lens import ROWS, stream_after
+from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.compare.same_tokens import shared_logits
+from llmscope.record.compare.stream_difference import (
+    cosine,
+    linear_cka,
+    paired_streams,
+    relative_difference,
+)
+from llmscope.record.derive.kl import exact64, kl_divergence, kl_of
+from llmscope.record.derive.row_stats import CHUNK, row_stats
+from llmscope.record.derive.tensors import logits, logits_after
+
+Floats = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+PREDICTIONS, DEPTHS, STREAMS = "predictions", "logit lenses", "streams"
+
+
+@dataclass(frozen=True, eq=False)
+class ModelPair:
+    """Recordings of one prompt on model A and on model B.
+
+    Attributes:
+        a, b: the recordings.
+        key: identifies model B among all that A was compared with, such as `OtherModel.key`.
+    """
+
+    a: Recording
+    b: Recording
+    key: object
+
+    @cached_property
+    def depths(self) -> tuple[int, ...]:
+        """The stream of B that each stream of A is compared with. [layer + 1]
+
+        0 is the embedding. Where B has another number of layers, streams at the same fraction of
+        the depth are compared.
+        """
+        return tuple(there for _, there in paired_streams(self.a.layers, self.b.layers))
+
+    @property
+    def same_width(self) -> bool:
+        """Whether streams of both models have the same number of dimensions."""
+        return self.a.subject.anatomy.width == self.b.subject.anatomy.width
+
+    def memo(self, segment: Segment, what: str, *shape: int) -> Floats:
+        """Return the values kept with a segment of A, NaN where unknown. [*shape, row]"""
+        held = segment.memo.setdefault("model difference", {})
+        key = (self.key, self.b.state, what)
+        if key not in held:
+            for old in [one for one in held if one[:2] != key[:2]]:
+                del held[old]  # of a model that is not compared with any more
+            held[key] = np.full((*shape, len(segment)), np.nan, dtype=np.float32)
+        found: Floats = held[key]
+        return found
+
+    def by_row(
+        self,
+        what: str,
+        count: int,
+        compute: Callable[[int, int], Tensor],
+        rows: Mask | None = None,
+    ) -> Floats:
+        """Return values of the rows of the prompt, computing those that are not known. [*, row]
+
+        Args:
+            what: the name of the values.
+            count: the number of values of a row.
+            compute: returns the values of the rows from start to before stop. [count, row]
+            rows: mask of the rows to compute, NaN elsewhere; None: all. [row]
+        """
+        memos = [(self.memo(segment, what, count), n) for segment, n in self.a.parts]
+        values = np.concatenate([memo[:, :n] for memo, n in memos], axis=1)
+        wanted = np.ones(len(self.a), dtype=bool) if rows is None else rows
+        missing = np.flatnonzero(np.isnan(values).all(0) & wanted).tolist()
+        end = missing[-1] + 1 if missing else 0
+        for first in range(missing[0] if missing else 0, end, CHUNK):
+            stop = min(first + CHUNK, end)
+            values[:, first:stop] = compute(first, stop).float().cpu().numpy()
+        at = 0
+        for memo, n in memos:
+            memo[:, :n] = values[:, at : at + n]
+            at += n
+        values[:, ~wanted] = np.nan
+        return values
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """How the next-token predictions of two models differ after each token. All `[row]`.
+
+    Attributes:
+        kl: KL(A ‖ B) in nats.
+        same_top: 1 where both have the same likeliest token, else 0.
+        top_a, top_b: the ids of the likeliest tokens.
+    """
+
+    kl: Floats
+    same_top: Floats
+    top_a: Floats
+    top_b: Floats
+
+
+@torch.no_grad()
+def predictions(pair: ModelPair, rows: Mask | None = None) -> Predictions:
+    """Compare the predictions after every token.
+
+    KL(A ‖ B) = Σ p_A (log p_A − log p_B) over the tokens that both vocabularies have, in float64.
+
+    Args:
+        pair: the recordings.
+        rows: mask of the tokens to compare, NaN elsewhere; None: all. [row]
+    """
+
+    def compute(first: int, stop: int) -> Tensor:
+        ours, theirs = shared_logits(*(_scores(one, first, stop) for one in (pair.a, pair.b)))
+        tops = [one.argmax(-1) for one in (ours, theirs)]
+        kl = kl_divergence(ours, theirs)
+        return torch.stack([kl, (tops[0] == tops[1]).double(), *(one.double() for one in tops)])
+
+    return Predictions(*pair.by_row(PREDICTIONS, 4, compute, rows))
+
+
+def log_ratios(pair: ModelPair) -> Floats:
+    """Return log(p_A(token) / p_B(token)) of each token given those before it, in nats. [row]
+
+    NaN for the first token, which is not predicted. Where A is a fine-tuned policy and B its
+    reference, DPO's implicit reward is β times the sum over an answer (Rafailov et al. 2023).
+    """
+    ours, theirs = (deque(row_stats(one), maxlen=1)[0].surprisal for one in (pair.a, pair.b))
+    found: Floats = ((theirs - ours) * np.log(2)).astype(np.float32)
+    return found
+
+
+def _scores(recording: Recording, start: int, stop: int) -> Tensor:
+    if stop == start + 1:
+        return logits_after(recording, start)[None]
+    return logits(recording, start, stop)
+
+
+@torch.no_grad()
+def both(pair: ModelPair, position: int) -> NDArray[np.float64]:
+    """Return the next-token probabilities after a position. [A | B, token]"""
+    scores = shared_logits(*(logits_after(one, position) for one in (pair.a, pair.b)))
+    found: NDArray[np.float64] = torch.softmax(exact64(torch.stack(scores)), -1).cpu().numpy()
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Depths:
+    """What the logit lenses of two models say, so far; NaN elsewhere. All `[layer + 1, row]`.
+
+    Attributes:
+        kl: KL(A ‖ B) in nats of the logit lenses after a layer, the embedding first.
+        token: id of the token whose probability differs most.
+        a, b: that token's probability in each model.
+    """
+
+    kl: Floats
+    token: Floats
+    a: Floats
+    b: Floats
+
+
+def read_depths(pair: ModelPair, columns: Sequence[int]) -> None:
+    """Compare the logit lenses at these positions after every layer, except those known already.
+
+    Each model's stream is read by its own final norm and unembedding.
+
+    Raises:
+        ValueError: a model has no unembedding that was found.
+    """
+    wanted = [
+        (int(layer), column)
+        for column in columns
+        for layer in np.flatnonzero(np.isnan(_cells(pair, column)[0]))
+    ]
+    for start in range(0, len(wanted), ROWS):
+        cells = wanted[start : start + ROWS]
+        for (layer, column), values in zip(cells, _read(pair, cells).T, strict=True):
+            _cells(pair, column)[:, layer] = values
+
+
+def depths(pair: ModelPair) -> Depths:
+    """Return all values of the logit lenses that are known."""
+    shape = (4, pair.a.layers + 1)
+    parts = [pair.memo(segment, DEPTHS, *shape)[:, :, :n] for segment, n in pair.a.parts]
+    return Depths(*np.concatenate(parts, axis=2))
+
+
+def _cells(pair: ModelPair, column: int) -> Floats:
+    segment, row = pair.a.segment_at(column)
+    return pair.memo(segment, DEPTHS, 4, pair.a.layers + 1)[:, :, row]
+
+
+@torch.no_grad()
+def _read(pair: ModelPair, cells: Sequence[tuple[int, int]]) -> Floats:
+    ours = torch.stack([stream_after(pair.a, layer, column) for layer, column in cells])
+    theirs = torch.stack(
+        [stream_after(pair.b, pair.depths[layer], column) for layer, column in cells]
+    )
+    read = [
+        one.subject.anatomy.require_readout()(streams).float()
+        for one, streams in ((pair.a, ours), (pair.b, theirs))
+    ]
+    p, q = (torch.log_softmax(one, -1) for one in shared_logits(*read))  # [cell, token]
+    share, other = p.exp(), q.exp()
+    most = (share - other).abs_().argmax(-1, keepdim=True)
+    probabilities = share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]
+    found: Floats = torch.stack([kl_of(p, q), most[:, 0].float(), *probabilities]).cpu().numpy()
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """How the residual streams of two models of one width differ. All `[layer + 1, row]`.
+
+    Attributes:
+        relative: ‖a − b‖ / ‖a‖ after a layer, the embedding first.
+        cosine: the cosine of the two.
+    """
+
+    relative: Floats
+    cosine: Floats
+
+
+@torch.no_grad()
+def streams(pair: ModelPair) -> Streams:
+    """Compare the streams after every layer at every token.
+
+    Raises:
+        ValueError: the models have streams of different widths.
+    """
+    if not pair.same_width:
+        widths = [one.subject.anatomy.width for one in (pair.a, pair.b)]
+        raise ValueError(f"their streams have {widths[0]} and {widths[1]} dimensions")
+    count = pair.a.layers + 1
+
+    def compute(first: int, stop: int) -> Tensor:
+        found: list[list[Tensor]] = [[], []]
+        for layer, there in enumerate(pair.depths):
+            ours = pair.a.rows("stream", layer, range(first, stop))
+            theirs = pair.b.rows("stream", there, range(first, stop))
+            assert ours is not None
+            assert theirs is not None
+            theirs = theirs.to(ours.device)
+            found[0].append(relative_difference(ours, theirs))
+            found[1].append(cosine(ours, theirs))
+        device = found[0][0].device
+        return torch.stack([one.to(device) for one in (*found[0], *found[1])])
+
+    values = pair.by_row(STREAMS, 2 * count, compute)
+    return Streams(values[:count], values[count:])
+
+
+@torch.no_grad()
+def similarities(pair: ModelPair) -> Floats:
+    """Return the linear CKA over the tokens of the streams after every layer. [layer + 1]
+
+    NaN for a prompt of fewer than three tokens, of which any two streams are alike.
+    """
+    rows, found = range(len(pair.a)), np.full(pair.a.layers + 1, np.nan, dtype=np.float32)
+    for layer, there in enumerate(pair.depths if len(rows) > 2 else ()):
+        ours, theirs = pair.a.rows("stream", layer, rows), pair.b.rows("stream", there, rows)
+        assert ours is not None
+        assert theirs is not None
+        found[layer] = linear_cka(ours, theirs)
+    return found

@@ -1,0 +1,167 @@
+"""How much each part of a model writes otherwise than the same part of another, on its input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.figure import Verdict
+from llmscope.record.capture.recording import Recording
+from llmscope.record.compare.given_inputs import BETWEEN, written
+from llmscope.record.compare.other_model import OtherModel
+from llmscope.record.compare.same_tokens import shared_logits
+from llmscope.record.compare.stream_difference import rounding_bound
+from llmscope.record.derive.kl import exact64
+from llmscope.record.derive.tensors import head_outputs
+from llmscope.record.sites import Site
+
+CHUNK = 32
+"""Tokens whose writes by head are held at once."""
+
+Doubles = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class PartChanges:
+    """‖b − a‖ / ‖w‖ of what a part writes, averaged over tokens; NaN where there is no such part.
+
+    w is what A's whole attention or MLP writes at the token, so that a head that writes little
+    does not count for much.
+
+    Attributes:
+        heads: by head, through the output projection alone. [layer, head]
+        attention: all that attention, or another mixer, writes. [layer]
+        mlp: what the MLP writes. [layer]
+        embedding: the embedding, relative to itself.
+        readout: the logits that B reads off A's last stream, less their mean, relative to A's.
+        whole: layers whose attention is not split by head -> why.
+        bound: what rounding explains; see `rounding_bound`.
+    """
+
+    heads: Doubles
+    attention: Doubles
+    mlp: Doubles
+    embedding: float
+    readout: float
+    whole: dict[int, str]
+    bound: float
+
+    def named(self) -> Iterator[tuple[str, float]]:
+        """Yield each part with its change; attention as a whole only where it has no heads."""
+        yield "embedding", self.embedding
+        for layer, heads in enumerate(self.heads):
+            for head, value in enumerate(heads.tolist()):
+                if not np.isnan(value):
+                    yield f"head {layer}.{head}", value
+            if np.isnan(heads).all() and not np.isnan(self.attention[layer]):
+                yield f"attention {layer}", float(self.attention[layer])
+            if not np.isnan(self.mlp[layer]):
+                yield f"MLP {layer}", float(self.mlp[layer])
+        yield "readout", self.readout
+
+
+@torch.no_grad()
+def part_changes(
+    a: Recording, other: OtherModel, verdicts: Callable[[str, int], Verdict], rows: range
+) -> PartChanges:
+    """Run each part of B on what the same part of A read, and compare what they write.
+
+    Args:
+        a: the prompt on model A.
+        other: model B.
+        verdicts: how far to trust a capability in a layer of A.
+        rows: the tokens to average over.
+
+    Raises:
+        ScopeError: the parts of the two models do not correspond.
+    """
+    b = other.on_inputs(a)
+    count, heads = a.layers, a.subject.anatomy.heads
+    by_head = np.full((count, heads), np.nan)
+    attention, mlp = np.full(count, np.nan), np.full(count, np.nan)
+    whole = dict[int, str]()
+    for layer in range(count):
+        mixed = [_write_change(a, b, site, layer, rows) for site in BETWEEN]
+        attention[layer] = max((one for one in mixed if one is not None), default=np.nan)
+        change = _write_change(a, b, "mlp_write", layer, rows)
+        mlp[layer] = np.nan if change is None else change
+        verdict = verdicts("heads", layer).worst(other.verdicts("heads", layer))
+        if verdict.status == "refused":
+            if a.rows("attention_write", layer, rows) is not None:
+                whole[layer] = verdict.reason
+            continue
+        by_head[layer] = _head_changes(a, b, layer, rows).cpu().numpy()
+    embedding = written(b, "stream", 0, rows)
+    first = a.rows("stream", 0, rows)
+    assert embedding is not None
+    assert first is not None
+    return PartChanges(
+        by_head,
+        attention,
+        mlp,
+        _relative(first, embedding, first),
+        _readout_change(a, b, rows),
+        whole,
+        rounding_bound(a.subject.dtype, b.subject.dtype),
+    )
+
+
+def _write_change(a: Recording, b: Recording, site: Site, layer: int, rows: range) -> float | None:
+    ours = a.rows(site, layer, rows)
+    theirs = None if ours is None else written(b, site, layer, rows)
+    return None if ours is None or theirs is None else _relative(ours, theirs, ours)
+
+
+def _relative(a: Tensor, b: Tensor, whole: Tensor) -> float:
+    """Return the mean over tokens of ‖b − a‖ / ‖whole‖. `[row, width]` each"""
+    a, b, whole = (exact64(one) for one in (a, b, whole))
+    b = b.to(a.device)
+    return float(_ratio((b - a).norm(dim=-1), whole.norm(dim=-1)).mean())
+
+
+def _ratio(apart: Tensor, size: Tensor) -> Tensor:
+    return torch.where(apart == 0, 0.0, apart / size)
+
+
+def _head_changes(a: Recording, b: Recording, layer: int, rows: range) -> Tensor:
+    """Return the change of each head's write, averaged over tokens. [head]"""
+    found = []
+    for start in range(rows.start, rows.stop, CHUNK):
+        some = range(start, min(start + CHUNK, rows.stop))
+        ours, theirs = (_head_writes(one, layer, some) for one in (a, b))
+        apart = (theirs.to(ours.device) - ours).norm(dim=-1)  # [row, head]
+        found.append(_ratio(apart, ours.sum(1).norm(dim=-1)[:, None]))
+    return torch.cat(found).mean(0)
+
+
+def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
+    """Return what each head writes through the output projection, in float64. [row, head, width]
+
+    Without the projection's bias, which belongs to no head, and without norms around it.
+    """
+    project = recording.subject.anatomy.layers[layer].attention_out
+    assert project is not None
+    outputs = head_outputs(recording, layer, rows)  # [row, head, head width]
+    count, heads, size = outputs.shape
+    alone = outputs.new_zeros(count, heads, heads, size)
+    at = torch.arange(heads, device=outputs.device)
+    alone[:, at, at] = outputs
+    nothing = outputs.new_zeros(1, heads * size)
+    projected = exact64(project(torch.cat([alone.reshape(-1, heads * size), nothing])))
+    return (projected[:-1] - projected[-1]).reshape(count, heads, -1)
+
+
+def _readout_change(a: Recording, b: Recording, rows: range) -> float:
+    """Return how B's logits of A's last stream differ from A's, each less its mean."""
+    stream = a.final_rows(rows.start, rows.stop)
+    read = [one.subject.anatomy.require_readout() for one in (a, b)]
+    device = b.parts[-1][0].final.device
+    ours, theirs = shared_logits(read[0](stream), read[1](stream.to(device, b.subject.dtype)))
+    ours, theirs = (exact64(one) for one in (ours, theirs))
+    ours, theirs = (one - one.mean(-1, keepdim=True) for one in (ours, theirs))
+    return _relative(ours, theirs, ours)
