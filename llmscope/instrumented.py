@@ -41,12 +41,16 @@ class InstrumentedModel:
 
     The model is probed on first use, since loading takes long enough; and always before it is
     recorded, since the recorder learns from the probe what it does not need to keep.
+
+    Attributes:
+        ran_as_other: how many tokens of prompts it ran so far as the second model of a comparison.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self._serial = check(subject)
         self._untold = ""
+        self.ran_as_other = 0
 
     @cached_property
     def _examined(self) -> tuple[Recorder, Verdicts]:
@@ -121,11 +125,16 @@ class InstrumentedModel:
             key: identifies the comparison; see `OtherModel.key`.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
         """
+
+        def counted(recording: Recording) -> Recording:
+            self.ran_as_other += recording.ran
+            return recording
+
         return OtherModel(
             self.subject,
             self.verdicts,
-            partial(self.recorder.record, cancelled=cancelled),
-            partial(self.given_inputs.record, cancelled=cancelled),
+            lambda prompt: counted(self.recorder.record(prompt, cancelled=cancelled)),
+            lambda a: self.given_inputs.record(a, cancelled),
             key,
         )
 

@@ -634,10 +634,17 @@ class Scope:
         """The number of tokens of prompts B that were run so far."""
         return sum(bench.ran_beside for bench in self._benches.values())
 
+    @property
+    def ran_second(self) -> int:
+        """The number of tokens that the second model has run so far; 0 without one."""
+        benches = () if self._other is None else self._other._benches.values()
+        return sum(bench.ran_as_other for bench in benches)
+
     def forget(self, *, free: bool = True) -> None:
         """Drop the latest recording, and free the memory that the device caches for reuse.
 
-        Recordings that other code references stay valid.
+        That of the second model of a comparison is dropped too. Recordings that other code
+        references stay valid.
 
         Args:
             free: free cached memory too, which collects garbage and may take a while.
@@ -647,6 +654,8 @@ class Scope:
             self.latest = None
             for bench in self._benches.values():
                 bench.forget()
+        if self._other is not None:
+            self._other.forget(free=free and self._other.subject.device != self.subject.device)
         if free:
             free_cache(self.subject.device)
 
@@ -1138,7 +1147,8 @@ class Scope:
 
         other = self._other
         assert other is not None
-        theirs = other._bench.recorder.record(recording.prompt, cancelled=cancelled)
+        second = other._bench.as_other(self._comparison, cancelled)
+        theirs = second.record(recording.prompt)
 
         def figures(held: Recording, asked: Focus) -> Iterator[Figure]:
             scope = other if held is theirs else self
