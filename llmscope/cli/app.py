@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmscope.cli.commands.bake import bake
+from llmscope.cli.commands.compare import compare
 from llmscope.cli.commands.config import config
 from llmscope.cli.commands.diff import diff
 from llmscope.cli.commands.doctor import doctor
@@ -100,6 +101,7 @@ app.command("snapshot")(grouped(snapshot))
 app.command("replay")(replay)
 app.command("watch")(watch)
 app.command("diff")(diff)
+app.command("compare")(compare)
 app.command("lenses")(lenses)
 app.command("edits")(edits)
 app.command("bake")(bake)

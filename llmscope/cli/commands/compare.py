@@ -1,0 +1,275 @@
+"""`llmscope compare`: how far two models are apart over a corpus, for users and for CI."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from llmscope.cli import completion
+from llmscope.cli.options import shared
+from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.shared import usage
+from llmscope.cli.options.versus import VersusOptions, versus_loader
+from llmscope.cli.output.errors import FAILED, reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmscope.activation_difference.difference import ActivationDifference
+    from llmscope.comparing.request import CorpusComparison
+    from llmscope.scope import Scope
+
+_FORMATS = ("txt", "json")
+_TROUBLE = 2
+"""Exit code if no comparison was possible, as of `llmscope diff`; 1: a limit is exceeded."""
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """Which tokens are compared, and what is told of them."""
+
+    length: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            metavar="TOKENS",
+            help="Cut texts after this many tokens.",
+            show_default="512, or the context of the models",
+        ),
+    ] = None
+    skip: Annotated[
+        int, typer.Option(min=0, help="Predictions after the first tokens of a text: leave out.")
+    ] = 0
+    moved: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1000,
+            metavar="N",
+            help="How many of the tokens that moved most to look at, layer by layer.",
+        ),
+    ] = 20
+    layers: Annotated[
+        bool,
+        typer.Option("--layers/--no-layers", help="Compare the streams after each layer too."),
+    ] = True
+    shard_size: Annotated[int, typer.Option(min=1, help="Texts in a file of the table.")] = 64
+    resamples: Annotated[
+        int, typer.Option(min=1, help="Draws of texts for the bootstrap intervals.")
+    ] = 2000
+    seed: Annotated[int, typer.Option(min=0, help="Seed of these draws.")] = 0
+
+    def comparison(self) -> CorpusComparison:
+        """Return what is measured."""
+        from llmscope.comparing.request import CorpusComparison
+
+        return CorpusComparison(
+            length=self.length,
+            skip=self.skip,
+            moved=self.moved,
+            layers=self.layers,
+            shard_size=self.shard_size,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """What the comparison must not exceed."""
+
+    max_kl: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="NATS", help="Exit with 1 if the mean KL is above this."),
+    ] = None
+    min_same_top: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Exit with 1 if a smaller share of tokens has the same likeliest token.",
+        ),
+    ] = None
+
+    def exceeded(self, summary: dict[str, Any]) -> list[str]:
+        """Return a line on each limit that is exceeded."""
+        found = []
+        kl, share = summary["kl"]["mean"], summary["same_top"]["share"]
+        if self.max_kl is not None and kl > self.max_kl:
+            found.append(f"the mean KL is {kl:.6g}, above {self.max_kl:g}")
+        if self.min_same_top is not None and share < self.min_same_top:
+            found.append(
+                f"the same token is likeliest in {share:.6g} of the cases, below "
+                f"{self.min_same_top:g}"
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class DifferenceOptions:
+    """The activation difference."""
+
+    difference: Annotated[
+        bool,
+        typer.Option(
+            "--difference",
+            help="Read what B was trained on: the mean activation difference at the first tokens "
+            "of texts, beside that of noise. Writes difference.safetensors, for edits that steer.",
+        ),
+    ] = False
+    difference_texts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts that have nothing to do with what B was trained on, as of --prompts.",
+            show_default="plain ones that come with llmscope",
+        ),
+    ] = None
+    strength: Annotated[
+        float,
+        typer.Option(help="What the difference is multiplied by where A generates with it."),
+    ] = 4.0
+
+    def measured(self, a: Scope, b: Scope, tell: Callable[[str], None]) -> ActivationDifference:
+        """Return the activation difference of two models.
+
+        Raises:
+            ScopeError: it cannot be measured, or the texts cannot be read.
+        """
+        from llmscope.batch import PromptSource
+        from llmscope.comparing.texts import lines_of
+
+        texts = None
+        if self.difference_texts is not None:
+            source = PromptSource(self.difference_texts)
+            texts = [line.text for line in lines_of(source)]
+        return a.activation_difference(b, texts, strength=self.strength, progress=tell)
+
+
+@grouped
+def compare(
+    ctx: typer.Context,
+    *,
+    model_a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A", help="The first model: the full one.", autocompletion=completion.models
+        ),
+    ],
+    model_b: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="B",
+            help="The other: quantised, fine-tuned, another revision. Left out: A, loaded as "
+            "--versus-dtype, --versus-device or --versus-revision say.",
+            autocompletion=completion.models,
+            show_default=False,
+        ),
+    ] = None,
+    prompts: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a "
+            "line, or - for JSON lines on stdin.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where table and summary go.")],
+    limits: LimitOptions,
+    comparison: ComparisonOptions,
+    difference: DifferenceOptions,
+    format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
+    versus: VersusOptions,
+    adapter: shared.Adapter = None,
+    hardware: HardwareOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Compare the predictions and the streams of two models over a corpus.
+
+    Both models read the same tokens. Writes a table with a row for each token and a summary: KL(A ‖
+    B), how often both have the same likeliest token, the change of log-likelihood, intervals over
+    texts, the tokens that moved most, where the streams part, and the figures of llama.cpp's
+    --kl-divergence. The same command again goes on where it stopped.
+
+    With --difference it also reads what B was trained on from the activations of both models on
+    the first tokens of other text.
+
+    Exit code 0: within the limits; 1: beyond one; 2: they cannot be compared.
+    """
+    with reported(debug, _TROUBLE):
+        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        usage(
+            difference.difference or difference.difference_texts is None,
+            "--difference too",
+            "--difference-texts",
+        )
+        usage(
+            model_b is not None or versus.given,
+            "a second model, or --versus-dtype, --versus-device or --versus-revision",
+            "B",
+        )
+        from llmscope.batch import JobShare, PromptSource
+        from llmscope.batch.arrow import needed
+        from llmscope.batch.lock import exclusive
+        from llmscope.cli.options.command_line import command_line
+        from llmscope.cli.output.progress import progress_line
+        from llmscope.models.spec import parse
+
+        needed()
+        first = hardware.loader(model_a, adapters=tuple(adapter or ()))
+        second = versus_loader(first, model_b, versus)
+        parse(first.model)
+        parse(second.model)
+        source = PromptSource(prompts)
+        if out.exists() and not out.is_dir():
+            raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
+        with exclusive(out, JobShare()), progress_line() as progress:
+
+            def tell(line: str) -> None:
+                if progress is not None:
+                    progress("", 0, None)  # a note gets a line of its own
+                print(display_text(line), file=sys.stderr, flush=True)  # noqa: T201
+
+            from llmscope.comparing.run import compare as compared
+
+            found: list[ActivationDifference] = []
+
+            def stage(words: str) -> None:
+                if progress is not None:
+                    progress(words, 0, None)
+
+            def beside(a: Scope, b: Scope) -> dict[str, Any]:
+                found.append(difference.measured(a, b, stage))
+                return {"difference": found[0].to_dict()}
+
+            summary = compared(
+                lambda: first(progress),
+                lambda: second(progress),
+                source,
+                comparison.comparison(),
+                out,
+                name="stdin" if prompts == "-" else Path(prompts).name,
+                command=command_line(ctx),
+                tell=tell,
+                progress=None if progress is None else stage,
+                beside=beside if difference.difference else None,
+            )
+            for one in found:
+                one.save(out / "difference.safetensors")
+        from llmscope.cli.output.comparison_report import report
+        from llmscope.export import json_text
+
+        put(json_text(summary) if format == "json" else report(summary, out))
+        beyond = limits.exceeded(summary)
+        for line in beyond:
+            tell(line)
+        if beyond:
+            raise typer.Exit(FAILED)

@@ -1,0 +1,125 @@
+"""The tokens whose prediction moved most, and what the layers of both models say there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmscope.comparing.side import Reader
+from llmscope.comparing.texts import Text
+from llmscope.comparing.tokens import Predictions, log_probabilities
+from llmscope.record.compare.stream_difference import paired_streams
+from llmscope.record.derive.kl import kl_of
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class _Token:
+    """A token, what is told of it, and its streams in both models. `[stream, width]` twice"""
+
+    key: tuple[float, int, int]
+    about: Mapping[str, Any]
+    streams: tuple[Tensor, Tensor]
+
+
+@dataclass
+class MostMoved:
+    """The `count` tokens of a shard with the largest KL; of ties, the first ones.
+
+    A prediction after the same text, as at the beginning of several texts, counts once.
+    """
+
+    count: int
+    _kept: list[_Token] = field(default_factory=list, init=False)
+
+    def add(
+        self,
+        text: Text,
+        first: int,
+        found: Predictions,
+        streams: tuple[Tensor, Tensor],
+        tell: Callable[[int], Mapping[str, Any]],
+    ) -> None:
+        """Add the tokens of a text that moved more than those that are kept.
+
+        Args:
+            text: the text.
+            first: the position of the first token that is predicted.
+            found: the predictions.
+            streams: those that the predictions are read from. `[stream, row, width]` twice
+            tell: returns what is told of the token of a row.
+        """
+        for row in np.argsort(-found.kl, kind="stable")[: self.count].tolist():
+            key = -float(found.kl[row]), text.line, first + row
+            if len(self._kept) == self.count and key > self._kept[-1].key:
+                break
+            own = (streams[0][:, row].clone(), streams[1][:, row].clone())
+            self._kept.append(_Token(key, tell(row), own))
+            self._kept.sort(key=lambda one: one.key)
+            self._kept = _once(self._kept, lambda one: one.about)[: self.count]
+
+    def records(
+        self, readers: tuple[Reader, Reader], layers: bool, label: Callable[[int], str]
+    ) -> list[dict[str, Any]]:
+        """Return what is told of the tokens, the one that moved most first.
+
+        Args:
+            readers: the two models.
+            layers: read the streams of both models through their logit lenses.
+            label: returns the text of a token.
+        """
+        made = [dict(one.about) for one in self._kept]
+        if not layers or not made:
+            return made
+        for record in made:
+            record["layers"] = []
+        for a, b in paired_streams(readers[0].layers, readers[1].layers):
+            rows = (
+                torch.stack([one.streams[0][a] for one in self._kept]),
+                torch.stack([one.streams[1][b] for one in self._kept]),
+            )
+            for record, found in zip(made, _lenses(readers, rows, label), strict=True):
+                record["layers"].append({"after": a - 1, "after_b": b - 1, **found})
+        return made
+
+
+@torch.no_grad()
+def _lenses(
+    readers: tuple[Reader, Reader], rows: tuple[Tensor, Tensor], label: Callable[[int], str]
+) -> Iterable[dict[str, Any]]:
+    """Yield what the logit lenses of both models read of each row."""
+    p, q = log_probabilities(readers, rows)
+    kl = kl_of(p, q).tolist()
+    tops: Sequence[tuple[list[int], list[float]]] = [
+        (one.argmax(-1).tolist(), one.amax(-1).exp().tolist()) for one in (p, q)
+    ]
+    for row, value in enumerate(kl):
+        (top_a, p_a), (top_b, p_b) = ((ids[row], shares[row]) for ids, shares in tops)
+        yield {
+            "kl": value,
+            "top_a": label(top_a),
+            "p_top_a": p_a,
+            "top_b": label(top_b),
+            "p_top_b": p_b,
+        }
+
+
+def most_moved(records: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """Return the tokens of several shards that moved most."""
+    found = sorted(records, key=lambda one: (-one["kl"], one["line"], one["position"]))
+    return _once(found, lambda one: one)[:count]
+
+
+def _once(some: Iterable[Item], about: Callable[[Item], Mapping[str, Any]]) -> list[Item]:
+    """Return the first item of each position after the same text."""
+    found: dict[tuple[int, str], Item] = {}
+    for one in some:
+        told = about(one)
+        found.setdefault((told["position"], told["context"]), one)
+    return list(found.values())

@@ -1,0 +1,210 @@
+"""Compare the texts of a corpus shard by shard, and write the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from llmscope.batch.folder import Folder, JobShare
+from llmscope.batch.progress import Pace
+from llmscope.batch.prompts import PromptSource
+from llmscope.comparing.moved import MostMoved
+from llmscope.comparing.request import CorpusComparison
+from llmscope.comparing.shards import Shard, StoredShard, TextRecord, read_shard, shard_bytes
+from llmscope.comparing.side import Group, Side
+from llmscope.comparing.texts import Line, Text, digest_of, lines_of, shards_of, tokenized
+from llmscope.comparing.tokens import (
+    LayerSums,
+    Predictions,
+    StreamDifferences,
+    check_finite,
+    predictions,
+    stream_differences,
+)
+from llmscope.errors import ScopeError
+from llmscope.export import write
+from llmscope.record.capture.padded import SIZE, grouped
+from llmscope.text import display_text, told
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+    from llmscope.scope import Scope
+
+TOKENS = "tokens"
+"""The folder of the table."""
+AGAIN = "the same texts and options, or another --out"
+
+
+def file_of_shard(out: Path, shard: int) -> Path:
+    """Return the file of a shard in the folder of a comparison."""
+    return out / TOKENS / f"{JobShare().shard(shard)}.parquet"
+
+
+def begin(out: Path) -> None:
+    """Make the folder of the table, and remove what a killed run left in it.
+
+    Raises:
+        ScopeError: it cannot be made.
+    """
+    try:
+        (out / TOKENS).mkdir(parents=True, exist_ok=True)
+        for left in (out / TOKENS).glob(".shard-*"):
+            left.unlink(missing_ok=True)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(out))}: {told(error)}", "another --out"
+        ) from error
+
+
+def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
+    """Yield the texts that run together: a number, and their indices.
+
+    Texts of two shards never run together, so that a run that goes on has the same passes.
+    """
+    yield from enumerate(grouped([len(one.ids) for one in texts], SIZE))
+
+
+def rows_of(text: Text, how: CorpusComparison) -> range:
+    """Return the positions after which predictions are compared: nothing follows the last one."""
+    return range(how.skip, len(text.ids) - 1)
+
+
+class TableWriter:
+    """Compares the texts of a corpus, and writes a row for each token.
+
+    Args:
+        subject: the first model, perhaps without its weights.
+        sides: both models.
+        scope_b: the second model.
+        how: what is measured.
+        folder: where the shards go.
+    """
+
+    def __init__(
+        self,
+        subject: LoadedModel,
+        sides: tuple[Side, Side],
+        scope_b: Scope,
+        how: CorpusComparison,
+        folder: Folder,
+    ) -> None:
+        self._subject, self._sides, self._how, self._folder = subject, sides, how, folder
+        self._readers = (sides[0].reader, sides[1].reader)
+        self._scope_b = scope_b
+
+    def shards(self, source: PromptSource, pace: Pace) -> Iterator[StoredShard]:
+        """Yield the shards of all texts, after making those that are missing.
+
+        Raises:
+            ScopeError: a shard is of other texts, or cannot be written.
+        """
+        out, size, number = self._folder.path, self._how.shard_size, -1
+        begin(out)
+        for number, lines in enumerate(shards_of(lines_of(source), size)):
+            pace.seen += len(lines)
+            pace.read = source.read
+            path = file_of_shard(out, number)
+            digest, found = digest_of(lines), read_shard(path)
+            if found is None:
+                write(path, shard_bytes(self._made(number, lines, digest, pace)), force=True)
+                found = read_shard(path)
+            else:
+                pace.skipped(len(lines), 0)
+            if found is None or found.digest != digest:
+                raise ScopeError(f"{self._folder.shown} was made of other texts", AGAIN)
+            yield found
+        if file_of_shard(out, number + 1).exists():
+            raise ScopeError(f"{self._folder.shown} was made of more texts", AGAIN)
+
+    def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
+        texts = tokenized(self._subject, lines, self._how)
+        lengths = {one.line for one in texts}
+        shard = Shard(digest, [one.number for one in lines if one.number not in lengths])
+        moved = MostMoved(self._how.moved)
+        results: dict[int, _Result] = {}
+        for at, group in groups(texts):
+            some = [texts[index] for index in group]
+            rows, key = [rows_of(one, self._how) for one in some], Group(number, at, digest[:16])
+            ours, theirs = (side.streams(key, some, rows) for side in self._sides)
+            with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
+                for index, text, a, b in zip(group, some, ours, theirs, strict=True):
+                    results[index] = self._measured(text, (a, b), moved)
+            pace.done(len(group), 0)
+        pace.done(len(shard.skipped), 0)
+        for index, text in enumerate(texts):
+            self._add(shard, text, results[index])
+        with self._scope_b.unchanged():
+            shard.moved = moved.records(self._readers, self._how.layers, self._subject.label)
+        return shard
+
+    def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
+        begin = self._how.skip + 1
+        following = torch.tensor(text.ids[begin:])
+        found = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)
+        check_finite(text, found)
+        apart = stream_differences(self._readers, streams) if self._how.layers else None
+        between = " " if self._subject.tokens is None else ""
+
+        def about(row: int) -> dict[str, Any]:
+            position = begin + row
+            return {
+                "line": text.line,
+                "position": position,
+                "context": text.before(position, between),
+                "token": text.pieces[position],
+                "kl": float(found.kl[row]),
+                "log_p_a": float(found.log_p_a[row]),
+                "log_p_b": float(found.log_p_b[row]),
+                "top_a": self._subject.label(int(found.top_a[row])),
+                "p_top_a": float(found.p_top_a[row]),
+                "top_b": self._subject.label(int(found.top_b[row])),
+                "p_top_b": float(found.p_top_b[row]),
+                "parts_after": None if apart is None else _after(int(apart.parts[row])),
+            }
+
+        moved.add(text, begin, found, streams, about)
+        return _Result(found, apart)
+
+    def _add(self, shard: Shard, text: Text, result: _Result) -> None:
+        found, apart, begin = result.found, result.apart, self._how.skip + 1
+        count = len(found.kl)
+        parts = None if apart is None else apart.text_parts
+        shard.texts.append(TextRecord(text.line, count, text.cut, parts))
+        if apart is not None:
+            if shard.layers is None:
+                shard.layers = LayerSums.of(len(apart.sums.tokens))
+            shard.layers.add(apart.sums)
+        label = self._subject.label
+        shard.add(
+            line=[text.line] * count,
+            position=range(begin, begin + count),
+            id=text.ids[begin:],
+            token=text.pieces[begin:],
+            kl=found.kl.tolist(),
+            same_top=(found.top_a == found.top_b).tolist(),
+            log_p_a=found.log_p_a.tolist(),
+            log_p_b=found.log_p_b.tolist(),
+            top_a_id=found.top_a.tolist(),
+            top_a=[label(one) for one in found.top_a.tolist()],
+            p_top_a=found.p_top_a.tolist(),
+            top_b_id=found.top_b.tolist(),
+            top_b=[label(one) for one in found.top_b.tolist()],
+            p_top_b=found.p_top_b.tolist(),
+            parts_after=[None] * count if apart is None else map(_after, apart.parts.tolist()),
+        )
+
+
+@dataclass(frozen=True)
+class _Result:
+    found: Predictions
+    apart: StreamDifferences | None
+
+
+def _after(pair: int) -> int | None:
+    """Return the layer of A after which streams part, -1 for the embedding; None: they do not."""
+    return None if pair < 0 else pair - 1

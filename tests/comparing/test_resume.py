@@ -1,0 +1,118 @@
+"""A comparison that was stopped goes on, and ends with the bytes of one that was not."""
+
+import random
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from llmscope.comparing import table
+from llmscope.errors import ScopeError
+from tests.comparing.corpora import HOW, files_of, run, write_texts
+from tests.learned.texts import TEXTS
+
+
+@pytest.fixture
+def path(tmp_path):
+    return write_texts(tmp_path / "texts.jsonl")
+
+
+def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(path, tmp_path, monkeypatch):
+    run(path, tmp_path / "whole")
+    out, made = tmp_path / "parts", []
+    write = table.write
+
+    def stopping(file, *more, **options):
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(file.name)
+        return write(file, *more, **options)
+
+    monkeypatch.setattr(table, "write", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        run(path, out)
+    monkeypatch.setattr(table, "write", write)
+    assert not (out / "summary.json").exists()
+    said = []
+    run(path, out, progress=said.append)
+    assert files_of(out) == files_of(tmp_path / "whole")
+    assert made == ["shard-00000.parquet", "shard-00001.parquet"]
+
+
+def test_a_complete_folder_is_not_measured_again(path, tmp_path, monkeypatch):
+    summary = run(path, tmp_path / "out")
+    before = files_of(tmp_path / "out")
+    monkeypatch.setattr(table, "predictions", lambda *_: pytest.fail("it ran again"))
+    assert run(path, tmp_path / "out") == summary
+    assert files_of(tmp_path / "out") == before
+
+
+def test_other_texts_options_or_models_are_told(path, tmp_path):
+    out = tmp_path / "out"
+    run(path, out)
+    with pytest.raises(ScopeError, match=r"made with other options \(length\)"):
+        run(path, out, replace(HOW, length=30))
+    with pytest.raises(ScopeError, match=r"made with other options \(b\)"):
+        run(path, out, b="builtin:town")
+    write_texts(path, [*TEXTS[:6], *TEXTS[20:26]])
+    with pytest.raises(ScopeError, match="was made of other texts"):
+        run(path, out)
+    write_texts(path, TEXTS[:5])
+    with pytest.raises(ScopeError, match="was made of more texts"):
+        run(path, out)
+
+
+def test_a_folder_with_other_files_is_left_alone(path, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("notes.txt", "summary.json"):
+        (out / name).write_text("mine")
+        with pytest.raises(ScopeError, match="holds other files"):
+            run(path, out)
+        assert files_of(out) == {name: b"mine"}
+        (out / name).unlink()
+
+
+def test_a_damaged_shard_is_told(path, tmp_path):
+    run(path, tmp_path / "out")
+    shard = tmp_path / "out" / "tokens" / "shard-00001.parquet"
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:-30])
+    with pytest.raises(ScopeError, match=r"shard-00001\.parquet is damaged"):
+        run(path, tmp_path / "out")
+    shard.unlink()
+    run(path, tmp_path / "out")
+    assert shard.read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_command_that_is_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
+    """`kill -9` at any moment; the same command again gives what one run gives."""
+    texts = write_texts(tmp_path / "texts.jsonl", TEXTS)
+    words = [
+        *(sys.executable, "-m", "llmscope", "compare", "builtin:town", "builtin:town-pirate"),
+        *("--prompts", str(texts), "--shard-size", "2", "--resamples", "200", "--out"),
+    ]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    begun = time.monotonic()
+    subprocess.run([*words, str(whole)], check=True, capture_output=True)
+    seconds, chance, kills = time.monotonic() - begun, random.Random(0), 0
+    held = set()
+    while kills < 20:
+        program = subprocess.Popen([*words, str(killed)], stdout=subprocess.DEVNULL)
+        try:
+            # Most of the time goes into imports: kill later, while shards are written.
+            program.wait(chance.uniform(0.2, 1.1) * seconds)
+        except subprocess.TimeoutExpired:
+            program.kill()
+            kills += program.wait() < 0
+            held.add(len([*killed.glob("tokens/*.parquet")]))
+        else:  # it is complete: begin anew
+            assert files_of(killed) == files_of(whole)
+            for one in sorted(killed.rglob("*"), reverse=True):
+                one.unlink() if one.is_file() else one.rmdir()
+    assert len(held) > 3, held  # it was killed in between
+    subprocess.run([*words, str(killed)], check=True, capture_output=True)
+    assert files_of(killed) == files_of(whole)
