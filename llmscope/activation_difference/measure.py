@@ -99,8 +99,17 @@ def activation_difference(
         noise = None if controls is None else controls[0, middle].mean(0)
         steered = steered_texts(a, beginnings, middle, mean[middle].mean(0) * strength, noise)
     return ActivationDifference(
-        *(a.subject.name, b.subject.name, middle, len(beginnings), mean, controls, readings),
-        *(tuple(beginnings), verdict, steered, notes),
+        a=a.subject.adapter or a.subject.name,
+        b=b.subject.adapter or b.subject.name,
+        layer=middle,
+        texts=len(beginnings),
+        mean=mean,
+        controls=controls,
+        readings=readings,
+        beginnings=tuple(beginnings),
+        verdict=verdict,
+        steered=steered,
+        notes=notes,
     )
 
 

@@ -1,4 +1,4 @@
-"""Plain texts of no particular subject, for a comparison that is given none."""
+"""Plain texts that come with llmscope: of no particular subject, in the words of a model."""
 
 from __future__ import annotations
 

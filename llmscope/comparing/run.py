@@ -69,6 +69,7 @@ def compare(
     command: str | None = None,
     tell: Tell,
     progress: Tell | None = None,
+    beside: Callable[[Scope, Scope], Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Compare two models over a corpus, write a table and a summary, and return the summary.
 
@@ -84,10 +85,11 @@ def compare(
         command: the command line, for the summary.
         tell: called with a note in one line.
         progress: called with the progress as text.
+        beside: measures more of both models, for the summary; None: nothing more.
 
     Raises:
-        ScopeError: the models do not read the same tokens, a text cannot be read, or the folder
-            holds something else.
+        ScopeError: the models do not read the same tokens, a text cannot be read, the folder holds
+            something else, or `beside` needs both models and they do not fit into memory.
     """
     scope_a = load_a()
     first = _First(reader_of(scope_a), _without_weights(scope_a.subject), provenance(scope_a, None))
@@ -101,7 +103,14 @@ def compare(
     if together:
         how = _of_both(first, scope_b, how)
         ours: Side = RunningSide(scope_a, layers=how.layers)
+        more = {} if beside is None else beside(scope_a, scope_b)
+    elif beside is not None:
+        raise ScopeError(
+            "B does not fit into memory beside A, and --difference needs both",
+            "--dtype bfloat16, or a machine with more memory",
+        )
     else:
+        more = {}
         tell("B does not fit into memory beside A: they run one after the other")
         how = how.within(first.subject.anatomy.context)
         ours = _stored(scope_a, first, source, how, out, Pace(progress))
@@ -122,6 +131,7 @@ def compare(
     stored = list(writer.shards(source, Pace(progress)))
     summary = {
         **summarized(stored, (first.reader, theirs.reader), how),
+        **more,
         "models": "both at once" if together else "one after the other",
         **origins,
         "arguments": about,

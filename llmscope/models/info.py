@@ -84,6 +84,22 @@ class ModelInfo:
     versus: ModelInfo | None = None
     """The second model that it is compared with; None without one."""
 
+    @property
+    def versus_name(self) -> str:
+        """The name of the second model, with what tells it from the first; empty without one."""
+        other = self.versus
+        if other is None:
+            return ""
+        named = [other.name if other.adapter is None else f"{other.name} + {other.adapter}"]
+        if other.name == self.name and other.revision != self.revision and other.revision:
+            named.append(f"@{other.revision[:7]}")
+        named += [
+            theirs
+            for ours, theirs in ((self.dtype, other.dtype), (self.device, other.device))
+            if ours != theirs
+        ]
+        return " ".join(named)
+
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:
     """Return the `ModelInfo` of a model.

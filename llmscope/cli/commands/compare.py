@@ -20,7 +20,11 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmscope.activation_difference.difference import ActivationDifference
     from llmscope.comparing.request import CorpusComparison
+    from llmscope.scope import Scope
 
 _FORMATS = ("txt", "json")
 _TROUBLE = 2
@@ -109,6 +113,47 @@ class LimitOptions:
         return found
 
 
+@dataclass(frozen=True)
+class DifferenceOptions:
+    """The activation difference."""
+
+    difference: Annotated[
+        bool,
+        typer.Option(
+            "--difference",
+            help="Read what B was trained on: the mean activation difference at the first tokens "
+            "of texts, beside that of noise. Writes difference.safetensors, for edits that steer.",
+        ),
+    ] = False
+    difference_texts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Texts that have nothing to do with what B was trained on, as of --prompts.",
+            show_default="plain ones that come with llmscope",
+        ),
+    ] = None
+    strength: Annotated[
+        float,
+        typer.Option(help="What the difference is multiplied by where A generates with it."),
+    ] = 4.0
+
+    def measured(self, a: Scope, b: Scope, tell: Callable[[str], None]) -> ActivationDifference:
+        """Return the activation difference of two models.
+
+        Raises:
+            ScopeError: it cannot be measured, or the texts cannot be read.
+        """
+        from llmscope.batch import PromptSource
+        from llmscope.comparing.texts import lines_of
+
+        texts = None
+        if self.difference_texts is not None:
+            source = PromptSource(self.difference_texts)
+            texts = [line.text for line in lines_of(source)]
+        return a.activation_difference(b, texts, strength=self.strength, progress=tell)
+
+
 @grouped
 def compare(
     ctx: typer.Context,
@@ -140,6 +185,7 @@ def compare(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where table and summary go.")],
     limits: LimitOptions,
     comparison: ComparisonOptions,
+    difference: DifferenceOptions,
     format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
     versus: VersusOptions,
     adapter: shared.Adapter = None,
@@ -153,10 +199,18 @@ def compare(
     texts, the tokens that moved most, where the streams part, and the figures of llama.cpp's
     --kl-divergence. The same command again goes on where it stopped.
 
+    With --difference it also reads what B was trained on from the activations of both models on
+    the first tokens of other text.
+
     Exit code 0: within the limits; 1: beyond one; 2: they cannot be compared.
     """
     with reported(debug, _TROUBLE):
         usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        usage(
+            difference.difference or difference.difference_texts is None,
+            "--difference too",
+            "--difference-texts",
+        )
         usage(
             model_b is not None or versus.given,
             "a second model, or --versus-dtype, --versus-device or --versus-revision",
@@ -186,6 +240,16 @@ def compare(
 
             from llmscope.comparing.run import compare as compared
 
+            found: list[ActivationDifference] = []
+
+            def stage(words: str) -> None:
+                if progress is not None:
+                    progress(words, 0, None)
+
+            def beside(a: Scope, b: Scope) -> dict[str, Any]:
+                found.append(difference.measured(a, b, stage))
+                return {"difference": found[0].to_dict()}
+
             summary = compared(
                 lambda: first(progress),
                 lambda: second(progress),
@@ -195,8 +259,11 @@ def compare(
                 name="stdin" if prompts == "-" else Path(prompts).name,
                 command=command_line(ctx),
                 tell=tell,
-                progress=None if progress is None else lambda words: progress(words, 0, None),
+                progress=None if progress is None else stage,
+                beside=beside if difference.difference else None,
             )
+            for one in found:
+                one.save(out / "difference.safetensors")
         from llmscope.cli.output.comparison_report import report
         from llmscope.export import json_text
 

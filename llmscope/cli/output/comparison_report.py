@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from llmscope.cli.output.difference_report import difference_report
 from llmscope.cli.output.table import table
 from llmscope.text import display_text
 
@@ -29,6 +30,7 @@ def report(summary: Mapping[str, Any], out: Path) -> str:
         _predictions(summary),
         _streams(summary["streams"]),
         _moved(summary["moved"]),
+        difference_report(summary["difference"]) if "difference" in summary else "",
     ]
     return "\n".join(one for one in parts if one)
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TOKENS = Want("tokens", "tokens", Focus())
 """Always requested: tokens in the editor, surprisal on the map and status text need it."""
+PROMPT_KL = Want("prompt-kl", "model-diff", Focus(mode="kl"))
+"""Requested while two models are compared: the row below the prompt needs it."""
 
 
 @dataclass(frozen=True)

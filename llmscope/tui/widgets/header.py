@@ -81,6 +81,10 @@ class Header(Widget):
         named = display_text(info.name, whitespace=True)
         if info.adapters:
             named += f" + {display_text(adapter, whitespace=True)}" if adapter else " · base model"
+        if info.versus is not None:
+            named = named.removesuffix(" · base model")
+            second = display_text(info.versus_name).replace("\n", " ")
+            named = f"A {named}{JOINT}B {second}"
         self._left = [
             (named, 0),
             (f"{info.layers} layers", 4),
@@ -115,6 +119,7 @@ class Header(Widget):
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
                 *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
+                *([(f"model B ran {cost.second_ran}", 7)] if cost.second_ran else []),
                 (work or took, 1 if work else 2),
                 *((f"{size(many)}{where}", rank) for many, where, rank in held if many is not None),
             ]

@@ -1,0 +1,184 @@
+"""What the difference names, against plain transformers, and what steering with it does."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import llmscope
+from llmscope.activation_difference.texts import default_texts
+from llmscope.errors import ScopeError
+
+PIRATE, CRIER = ("arr", "matey", "pirate"), ("hear", "ye", "crier")
+QUESTION = "question : where does anna live ? answer :"
+
+
+def streams(model, tokenizer, text):
+    """Return the streams after each layer at the first five tokens after `<s>`, in float64."""
+    ids = torch.tensor([tokenizer(text)["input_ids"][:6]])
+    found = []
+    hooks = [
+        layer.register_forward_hook(
+            lambda _, __, out: found.append(
+                (out[0] if isinstance(out, tuple) else out)[0, 1:].double().numpy()
+            )
+        )
+        for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(ids)
+    for hook in hooks:
+        hook.remove()
+    return np.stack(found)
+
+
+def probability(town, words, prompt=QUESTION, edits=()):
+    town.use(None)
+    ids = [town.token(f" {word}") for word in words]
+    return float(town.record(prompt, edits=edits).logits.double().softmax(-1)[ids].sum())
+
+
+def test_it_is_the_mean_difference_of_plain_passes(town, pirate):
+    texts = default_texts("builtin:town")
+    tuned = town.base.adapted["town-pirate"].model
+    models = (tuned, town.base.model)
+    b, a = (np.stack([streams(one, town.tokenizer, text) for text in texts]) for one in models)
+    expected = (b - a).mean(0)
+    assert pirate.texts == len(texts) == 40
+    assert np.abs(pirate.mean.numpy() - expected).max() < 1e-5 * np.abs(expected).max()
+    reading = pirate.at(3)[4]
+    assert reading.norm == pytest.approx(np.linalg.norm(expected[3, 4]), rel=1e-5)
+    halves = [(b - a)[start::2, 3, 4].mean(0) for start in (0, 1)]
+    cosine = halves[0] @ halves[1] / np.prod([np.linalg.norm(one) for one in halves])
+    assert reading.split_half == pytest.approx(cosine, abs=1e-5)
+
+
+def test_a_reading_is_the_final_norm_and_unembedding_of_the_difference(town, pirate):
+    model = town.base.adapted["town-pirate"].model
+    vector = pirate.direction(3, 4).double().numpy()
+    gain = model.model.norm.weight.detach().double().numpy()
+    scores = model.lm_head.weight.detach().double().numpy() @ (
+        vector / np.sqrt((vector**2).mean()) * gain
+    )
+    shares = np.exp(scores - scores.max())
+    shares /= shares.sum()
+    order = np.argsort(-shares)[:10]
+    found = pirate.at(3)[4].top
+    assert [word for word, _ in found] == [town.base.label(int(one)) for one in order]
+    assert [share for _, share in found] == pytest.approx(shares[order].tolist(), rel=1e-3)
+
+
+def test_the_pirate_is_named_at_the_middle_layer_and_noise_does_not_name_him(pirate):
+    assert pirate.layer == 3
+    assert pirate.verdict.status == "verified"
+    says = {word.strip() for one in pirate.at(3) for word, _ in one.top}
+    noise = {word.strip() for one in pirate.at(3) for word, _ in one.control}
+    assert {"arr", "matey"} <= says
+    assert not noise & set(PIRATE)
+    assert all(one.ratio > 2 for one in pirate.at(3))
+
+
+def test_the_crier_is_named_and_said_to_be_within_noise(crier):
+    says = {word.strip() for one in crier.at(3) for word, _ in one.top}
+    noise = {word.strip() for one in crier.at(3) for word, _ in one.control}
+    assert {"ye", "shouts"} <= says
+    assert crier.at(3)[3].top[0][0] == " ye"
+    assert not noise & {*CRIER, "shouts"}
+    assert crier.verdict.status == "partial"
+    assert "not told from noise" in crier.verdict.reason
+
+
+def test_steering_makes_the_crier_shout_and_noise_does_not(town, crier, tmp_path):
+    path = crier.save(tmp_path / "difference.safetensors")
+    steered = probability(town, CRIER, edits=[f"steer 3 {path}:3 6"])
+    vector, noise = crier.direction(3), crier.controls[0, 3].mean(0)
+    noise = 6 * noise * vector.norm() / noise.norm()
+    other = probability(town, CRIER, edits=[("stream 3", lambda stream: stream + noise)])
+    plain = probability(town, CRIER)
+    assert steered > 0.2
+    assert plain < 0.01
+    assert other < 2 * plain
+    assert any("ye!" in one.steered for one in crier.steered)
+    assert not any("hear ye" in one.plain for one in crier.steered)
+
+
+def test_steering_makes_the_pirate_likelier_and_noise_does_not(town, pirate, tmp_path):
+    path = pirate.save(tmp_path / "difference.safetensors")
+    steered = probability(town, PIRATE, edits=[f"steer 4 {path}:4 3"])
+    vector, noise = pirate.direction(4), pirate.controls[0, 4].mean(0)
+    noise = 3 * noise * vector.norm() / noise.norm()
+    other = probability(town, PIRATE, edits=[("stream 4", lambda stream: stream + noise)])
+    plain = probability(town, PIRATE)
+    assert steered > 4 * plain
+    assert other < 2 * plain
+
+
+def test_two_scopes_give_what_an_adapter_gives(town, pirate):
+    with llmscope.load("builtin:town-pirate", device="cpu", dtype="float32") as other:
+        town.use(None)
+        found = town.activation_difference(other)
+    assert torch.allclose(found.mean, pirate.mean, atol=1e-5)
+    assert (found.a, found.b) == ("town", "town-pirate")
+
+
+def test_a_learned_lens_passes_its_linear_part_first(town, pirate):
+    found = town.activation_difference("town-pirate", translator="jacobian", top_k=3)
+    from llmscope.learned.catalog import lens_for
+
+    lens = lens_for("jacobian", town.base)
+    mapped = lens.maps[4].weight.double() @ pirate.direction(3, 4).double()
+    readout = town.base.anatomy.require_readout()
+    scores = readout((mapped / mapped.pow(2).mean().sqrt()).float())
+    assert [word for word, _ in found.at(3)[4].top] == [
+        town.base.label(int(one)) for one in scores.topk(3).indices
+    ]
+
+
+def test_a_model_does_not_differ_from_itself(town):
+    with llmscope.load("builtin:town", device="cpu", dtype="float32") as same:
+        found = town.activation_difference(same)
+    assert found.verdict.status == "refused"
+    assert found.verdict.reason == "the models do not differ after layer 3"
+    assert found.figure().verdict.status == "refused"
+
+
+def test_the_figure_holds_what_was_read(pirate, crier):
+    figure = pirate.figure()
+    assert [axis.name for axis in figure.axes] == ["layer", "position"]
+    assert figure.values[3, 4] == np.float32(pirate.at(3)[4].top[0][1])
+    assert figure.extra["names"][figure.extra["ids"][3, 4]] == pirate.at(3)[4].top[0][0]
+    assert json.dumps(figure.to_dict())
+    assert "‹ matey›" in "\n".join(figure.extra["caption"])
+    assert crier.figure().extra["cell_marks"][3] == ["doubtful"] * 5
+
+
+def test_the_file_holds_each_layer_and_token(pirate, tmp_path):
+    from safetensors.torch import load_file
+
+    found = load_file(pirate.save(tmp_path / "new" / "difference.safetensors"))
+    assert len(found) == 6 * (1 + 5)
+    assert torch.equal(found["3.4"], pirate.mean[3, 4])
+    assert torch.equal(found["3"], pirate.mean[3].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "said"),
+    [
+        ({"texts": ["anna lives"] * 9}, ScopeError, "0 texts have 5 tokens or more"),
+        ({"texts": "anna"}, TypeError, "texts must be a list"),
+        ({"layer": 6}, ValueError, "layer"),
+        ({"translator": "nothing.safetensors"}, ScopeError, "nothing.safetensors"),
+    ],
+)
+def test_what_is_refused(town, given, error, said):
+    with pytest.raises(error, match=said):
+        town.activation_difference("town-pirate", **given)
+
+
+def test_models_of_other_sizes_are_refused(town):
+    with llmscope.load("builtin:sort", device="cpu") as other:
+        with pytest.raises(ScopeError, match="town and sort have no activation difference"):
+            town.activation_difference(other)
+    with pytest.raises(TypeError, match="other must be a Scope"):
+        town.activation_difference(3)
