@@ -177,8 +177,8 @@ def test_what_is_refused(town, given, error, said):
 
 
 def test_models_of_other_sizes_are_refused(town):
-    with llmscope.load("builtin:sort", device="cpu") as other:
-        with pytest.raises(ScopeError, match="town and sort have no activation difference"):
-            town.activation_difference(other)
+    sort = llmscope.load("builtin:sort", device="cpu")
+    with pytest.raises(ScopeError, match="town and sort have no activation difference"):
+        town.activation_difference(sort)
     with pytest.raises(TypeError, match="other must be a Scope"):
         town.activation_difference(3)

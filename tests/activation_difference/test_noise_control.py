@@ -49,10 +49,14 @@ def test_noise_has_these_norms_and_goes_without_a_trace(town, sft):
         for name, one in first.items():
             size = float(torch.linalg.vector_norm((one - before[name]).double()))
             assert size == pytest.approx(norms.get(name, 0.0), rel=1e-4)
-    with pytest.raises(RuntimeError, match="in the block"), noisy(town.base, norms, seed=8):
+
+    def fail():
         again = dict(town.model.named_parameters())
         assert not any(torch.equal(again[name], first[name]) for name in norms)
         raise RuntimeError("in the block")
+
+    with pytest.raises(RuntimeError, match="in the block"), noisy(town.base, norms, seed=8):
+        fail()
     for name, one in town.model.named_parameters():
         assert torch.equal(one, before[name])
     assert not town.stale(recording)

@@ -99,3 +99,42 @@ def test_every_mode_is_a_picture(mode):
     assert result.exit_code == 0, result.stderr
     assert "Two models" in result.stdout
     assert "refused" not in result.stdout
+
+
+def test_a_snapshot_of_another_engines_streams_takes_the_prompt_of_the_file(tmp_path):
+    """Without a prompt it is the file's; the streams are those of plain transformers."""
+    from safetensors.torch import save_file
+
+    from llmscope import load
+
+    scope = load("builtin:town")
+    ids = scope.encode(PROMPT[1]).ids
+    seen = []
+    layers = scope.base.anatomy.layers
+    handle = layers[-1].module.register_forward_hook(
+        lambda _, __, out: seen.append(out[0] if isinstance(out, tuple) else out)
+    )
+    with torch.no_grad():
+        states = scope.model(torch.tensor([ids]), output_hidden_states=True).hidden_states
+    handle.remove()
+    streams = torch.stack([*states[:-1], seen[0].reshape(states[0].shape)], dim=2)[0]
+    path = tmp_path / "request.safetensors"
+    save_file({"token_ids": torch.tensor(ids), "hidden_states": streams.contiguous()}, path)
+    asked = ("builtin:town", "--versus-model", str(path), *DIFF)
+    listed = ",".join(map(str, range(len(layers) + 1)))
+    found = record(*asked, "--layers", listed, "--mode", "difference")
+    (figure,) = found["figures"]
+    assert [one["id"] for one in found["tokens"]] == list(ids)
+    assert np.max(figure["values"]) < 1e-5
+    assert "no layer parts by more than rounding" in figure["extra"]["caption"][0]
+    assert "holds" in failure("snapshot", *asked, "--layers", "0,2")
+
+
+def test_layers_belong_to_a_file_of_streams(tmp_path):
+    named = ("--versus-model", str(tmp_path / "no.safetensors"), *PROMPT, *DIFF)
+    file = ("snapshot", "builtin:town", *named)
+    assert "is a file of streams" in failure(*file, "--versus-dtype", "bfloat16", code=2)
+    assert "ids such as" in failure(*file, "--layers", "x", code=2)
+    assert "there is no file" in failure(*file)
+    alone = ("snapshot", "builtin:town", *PROMPT, *DIFF, "--layers", "1")
+    assert "--versus-model FILE" in failure(*alone, code=2)

@@ -15,6 +15,7 @@ from llmscope.cli.commands import batch
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, grouped
 from llmscope.cli.options.keys import read_keys
+from llmscope.cli.options.loading import StreamsFile
 from llmscope.cli.options.paper import check_look
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.prompt import PromptOptions, check_chat, read_ids, read_other, read_prompt
@@ -100,7 +101,8 @@ def snapshot(
                 features=tuple(declared["features"] or ()),
             )
         )
-        check_whatif(edits, texts.versus_prompt, change, names, two_models=load.versus is not None)
+        two_models = load.versus is not None and not isinstance(load.versus, StreamsFile)
+        check_whatif(edits, texts.versus_prompt, change, names, two_models=two_models)
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
         if prompts is not None:
@@ -140,6 +142,8 @@ def snapshot(
 
             prepare_matplotlib(cache_folder())
         check_chat(texts.chat, texts.system, texts.ids)
+        if isinstance(load.versus, StreamsFile) and texts.empty:
+            texts = replace(texts, ids=",".join(map(str, load.versus.read().ids)))
         both = focus.context is not None and texts.context_file is not None
         usage(not both, "give --context or --context-file, not both", "--context")
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)

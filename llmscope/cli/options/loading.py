@@ -5,13 +5,46 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
+    from llmscope.hidden_states import HiddenStates
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class StreamsFile:
+    """The streams of one text that another engine wrote, in place of a second model.
+
+    Attributes:
+        model: the file.
+        layers: the ids of the layers in it; None: all of the model's.
+    """
+
+    model: str
+    layers: tuple[int, ...] | None = None
+
+    adapters: ClassVar[tuple[str, ...]] = ()
+    versus: ClassVar[None] = None
+
+    @property
+    def options(self) -> dict[str, str | int | bool]:
+        """The layers as `--layers` takes them."""
+        return {} if self.layers is None else {"layers": ",".join(map(str, self.layers))}
+
+    def read(self) -> HiddenStates:
+        """Read the file.
+
+        Raises:
+            ScopeError: it is no such file, or is damaged.
+        """
+        from llmscope.hidden_states import read_hidden_states
+
+        return read_hidden_states(Path(self.model), self.layers)
 
 
 @dataclass(frozen=True)
@@ -21,7 +54,8 @@ class Loader:
     Attributes:
         translator: the learned lens of edits; None: the Jacobian lens that comes with it.
         features: the dictionaries of edits along features; empty: those that come with it.
-        versus: loads the second model that it is compared with; None without one.
+        versus: loads the second model that it is compared with, or the streams of another engine;
+            None without one.
     """
 
     model: str | None
@@ -35,7 +69,7 @@ class Loader:
     reward: str | None = None
     translator: str | None = None
     features: tuple[str, ...] = ()
-    versus: Loader | None = None
+    versus: Loader | StreamsFile | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -114,7 +148,9 @@ class Loader:
                 read; or the second model cannot be compared with it.
         """
         self._set_learned(scope, progress)
-        if self.versus is not None:
+        if isinstance(self.versus, StreamsFile):
+            scope.compare(self.versus.read())
+        elif self.versus is not None:
             from llmscope.second_model import compare_with
 
             compare_with(scope, self.versus, progress)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LOADS = ("device", "dtype", "threads", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
-SECOND = ("versus_model", "versus_dtype", "versus_device")
+SECOND = ("versus_model", "versus_dtype", "versus_device", "layers")
 """Options of the second model, which are restored too."""
 FREE = {
     *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),

@@ -76,6 +76,41 @@ def test_one_model_twice_with_another_dtype(prompts, tmp_path):
     assert "moved most" not in same.stdout
 
 
+def test_the_difference_is_reported_and_written(prompts, tmp_path):
+    out = tmp_path / "out"
+    words = ("--prompts", prompts, "--out", str(out), "--resamples", "20", "--difference")
+    result = run("compare", *MODELS, *words)
+    assert result.exit_code == 0, result.stderr
+    found = json.loads((out / "summary.json").read_text())["difference"]
+    own = llmscope.load("builtin:town").activation_difference("town-pirate", strength=4.0)
+    assert [one["top"][0][0] for one in found["readings"]] == [
+        one.top[0][0] for one in own.readings
+    ]
+    assert found["verdict"]["status"] == own.verdict.status == "verified"
+    report = result.stdout.partition("activation difference")[2]
+    assert report.startswith(", B − A at the first 5 tokens of 40 texts, after layer 3: verified")
+    line = next(one for one in report.splitlines() if "matey" in one)
+    assert f"{own.at(3)[3].ratio:.2f}" in line
+    assert own.steered[0].steered in report
+    again = run("compare", *MODELS, *words)  # beside the file that the first run left
+    assert again.stdout == result.stdout
+    edit = f"steer 3 {out / 'difference.safetensors'}:3.4 2"
+    steered = run(
+        "snapshot", MODELS[0], "--prompt", "anna lives", "--lens", "tokens", "--edit", edit
+    )
+    assert steered.exit_code == 0, steered.stderr
+
+
+def test_the_texts_of_the_difference_can_be_given(prompts, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("anna lives\n")
+    words = ("--prompts", prompts, "--out", str(tmp_path / "out"), "--difference-texts", str(short))
+    assert "0 texts have 5 tokens or more" in failure(
+        "compare", *MODELS, *words, "--difference", code=2
+    )
+    assert "--difference too" in failure("compare", *MODELS, *words, code=2)
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

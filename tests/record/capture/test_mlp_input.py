@@ -32,7 +32,9 @@ CASES = [(family, dtype) for dtype in (torch.float32, torch.bfloat16) for family
 
 
 @pytest.mark.parametrize(
-    ("family", "dtype"), thinned(CASES, lambda case: case[1].itemsize == 4 or case[0] in CLOSELY)
+    ("family", "dtype"),
+    thinned(CASES, lambda case: case[1].itemsize == 4 or case[0] in CLOSELY),
+    ids=str,
 )
 def test_it_is_what_the_mlp_is_handed(family, dtype):
     own = inputs_of(small_model(family).to(dtype))

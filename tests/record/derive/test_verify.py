@@ -78,6 +78,7 @@ class Reversed(nn.Module):
         [(family, dtype) for dtype in DTYPES for family in FAMILIES],
         lambda case: case[1] == torch.float32 or case[0] in CLOSELY,
     ),
+    ids=str,
 )
 def test_a_wrong_belief_is_refused_where_it_is_wrong(family, capability, dtype):
     right = [layer for layer in (2, 1) if layer not in refused(family, capability)]

@@ -39,8 +39,8 @@ AFTER = (
 after those that lenses declare."""
 
 
-class LoaderLike(Protocol):
-    """A callable that loads a model, with the options that reproduce the load."""
+class SourceLike(Protocol):
+    """What was opened, with the options that reproduce it."""
 
     @property
     def model(self) -> str | None:
@@ -55,8 +55,12 @@ class LoaderLike(Protocol):
         """Specs of the adapters that are loaded onto the model."""
 
     @property
-    def versus(self) -> LoaderLike | None:
-        """What loads the second model; None without one."""
+    def versus(self) -> SourceLike | None:
+        """The second model, or the streams of another engine; None without either."""
+
+
+class LoaderLike(SourceLike, Protocol):
+    """A callable that loads a model."""
 
     def __call__(self, progress: Progress | None) -> Scope:
         """Load the model, in the engine's thread."""
@@ -79,11 +83,16 @@ class ModelSource:
     versus: ModelSource | None = None
 
     @classmethod
-    def of(cls, spec: str, loader: LoaderLike) -> ModelSource:
+    def of(cls, spec: str, loader: SourceLike) -> ModelSource:
         """Return how `loader` opens the model that the user called `spec`."""
         second = loader.versus
         versus = None if second is None else cls.of(second.model or DEFAULT, second)
         return cls(spec, loader.options, loader.adapters, versus)
+
+    @property
+    def of_streams(self) -> bool:
+        """Whether it is a file with the streams of another engine, and no model."""
+        return self.spec.endswith(".safetensors")
 
     @property
     def named(self) -> bool:
@@ -103,6 +112,8 @@ class ModelSource:
         if second is None:
             return {}
         given: dict[str, str | int | bool] = {"versus_model": second.spec}
+        if second.of_streams:
+            return given | dict(second.options)
         for name in ("dtype", "device"):
             wanted = second.options.get(name, "auto")
             if wanted != self.options.get(name, "auto"):
