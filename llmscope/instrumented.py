@@ -11,6 +11,7 @@ from torch import OutOfMemoryError
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
+from llmscope.hidden_states import HiddenStates
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
@@ -40,12 +41,16 @@ class InstrumentedModel:
 
     The model is probed on first use, since loading takes long enough; and always before it is
     recorded, since the recorder learns from the probe what it does not need to keep.
+
+    Attributes:
+        ran_as_other: how many tokens of prompts it ran so far as the second model of a comparison.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self._serial = check(subject)
         self._untold = ""
+        self.ran_as_other = 0
 
     @cached_property
     def _examined(self) -> tuple[Recorder, Verdicts]:
@@ -120,11 +125,16 @@ class InstrumentedModel:
             key: identifies the comparison; see `OtherModel.key`.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
         """
+
+        def counted(recording: Recording) -> Recording:
+            self.ran_as_other += recording.ran
+            return recording
+
         return OtherModel(
             self.subject,
             self.verdicts,
-            partial(self.recorder.record, cancelled=cancelled),
-            partial(self.given_inputs.record, cancelled=cancelled),
+            lambda prompt: counted(self.recorder.record(prompt, cancelled=cancelled)),
+            lambda a: self.given_inputs.record(a, cancelled),
             key,
         )
 
@@ -144,7 +154,7 @@ class InstrumentedModel:
         recording: Recording,
         cancelled: Cancel | None = None,
         origin: InstrumentedModel | None = None,
-        versus: OtherModel | None = None,
+        versus: OtherModel | HiddenStates | None = None,
         *,
         unverified: bool = False,
     ) -> Passes:
@@ -155,7 +165,8 @@ class InstrumentedModel:
             recording: the recording that it is applied to.
             cancelled: asked before each layer; true ends a pass with `Cancelled`.
             origin: the model without its adapter; None if no adapter is on.
-            versus: the model that this one is compared with; None: no other.
+            versus: the model that this one is compared with, or another engine's streams; None:
+                nothing.
             unverified: whether the user asked to see figures that fail their check.
         """
         changes = recording.changes if chosen.edited == "again" else ()

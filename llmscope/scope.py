@@ -16,6 +16,7 @@ from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
+from llmscope.hidden_states import HiddenStates
 from llmscope.instrumented import STALE, InstrumentedModel, trust
 from llmscope.learned.catalog import known_lenses
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from llmscope.fitting.fit_jacobian import FitState
     from llmscope.learned.lens import LearnedLens
     from llmscope.models.tokenizer.tokens import Encoded
+    from llmscope.record.compare.other_model import OtherModel
 
 OneEdit = str | Edit | tuple[str, object]
 """An edit in its grammar, or a place and the tensor or function to put there."""
@@ -153,6 +155,7 @@ class Scope:
         self._benches: dict[str | None, InstrumentedModel] = {}
         self._watching = True
         self._other: Scope | None = None
+        self._states: HiddenStates | None = None
         self._comparison: object = None
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
@@ -187,7 +190,7 @@ class Scope:
             self.forget()
             for bench in self._benches.values():
                 bench.detach()
-            self._detached = True
+            self._other, self._detached = None, True
 
     @contextmanager
     def _at_rest(self, model: Any = None) -> Iterator[None]:
@@ -238,7 +241,7 @@ class Scope:
         """The scope of the model that this one is compared with; see `compare`. None: no other."""
         return self._other
 
-    def compare(self, other: Scope | None) -> None:
+    def compare(self, other: Scope | HiddenStates | None) -> None:
         """Compare this model, A, with another that reads the same tokens, B.
 
         From then on the lens `model-diff` shows how they differ, and `look(…, change=True)` of a
@@ -247,17 +250,28 @@ class Scope:
         scope.
 
         Args:
-            other: the scope of model B; None ends the comparison.
+            other: the scope of model B; the streams of one text that another engine wrote, which
+                only `model-diff` shows, for that text; None ends the comparison.
 
         Raises:
             ScopeError: the two do not read the same tokens; the message has the first difference.
+                Or the streams do not fit this model.
             ValueError: the other is this scope.
         """
         if other is self:
             raise ValueError("a scope cannot be compared with itself: load the model again")
+        if isinstance(other, HiddenStates):
+            anatomy = self._base.anatomy
+            other.check(
+                layers=len(anatomy.layers), width=anatomy.width, vocabulary=anatomy.vocabulary
+            )
+            self._other, self._states = None, other
+            return
         if other is not None:
             if not isinstance(other, Scope):
-                raise TypeError(f"other must be a Scope, not {arguments.quoted(other)}")
+                raise TypeError(
+                    f"other must be a Scope or HiddenStates, not {arguments.quoted(other)}"
+                )
             reason = token_difference(self._base, other._base)
             if reason:
                 raise ScopeError(
@@ -265,7 +279,7 @@ class Scope:
                     f"the same tokens: {reason}",
                     "two models with one tokenizer",
                 )
-        self._other, self._comparison = other, object()
+        self._other, self._states, self._comparison = other, None, object()
 
     def teach(self, context: str, query: str, *, special_tokens: bool = True) -> str:
         """Turn a context into an adapter, with which the model answers the query without it.
@@ -363,6 +377,8 @@ class Scope:
         with self._at_rest():
             self._compare()
             self._bench.recorder.prepare_reuse()
+        if self._other is not None:
+            self._other.prepare_reuse()
 
     @property
     def model(self) -> Any:
@@ -618,10 +634,17 @@ class Scope:
         """The number of tokens of prompts B that were run so far."""
         return sum(bench.ran_beside for bench in self._benches.values())
 
+    @property
+    def ran_second(self) -> int:
+        """The number of tokens that the second model has run so far; 0 without one."""
+        benches = () if self._other is None else self._other._benches.values()
+        return sum(bench.ran_as_other for bench in benches)
+
     def forget(self, *, free: bool = True) -> None:
         """Drop the latest recording, and free the memory that the device caches for reuse.
 
-        Recordings that other code references stay valid.
+        That of the second model of a comparison is dropped too. Recordings that other code
+        references stay valid.
 
         Args:
             free: free cached memory too, which collects garbage and may take a while.
@@ -631,6 +654,8 @@ class Scope:
             self.latest = None
             for bench in self._benches.values():
                 bench.forget()
+        if self._other is not None:
+            self._other.forget(free=free and self._other.subject.device != self.subject.device)
         if free:
             free_cache(self.subject.device)
 
@@ -1122,7 +1147,8 @@ class Scope:
 
         other = self._other
         assert other is not None
-        theirs = other._bench.recorder.record(recording.prompt, cancelled=cancelled)
+        second = other._bench.as_other(self._comparison, cancelled)
+        theirs = second.record(recording.prompt)
 
         def figures(held: Recording, asked: Focus) -> Iterator[Figure]:
             scope = other if held is theirs else self
@@ -1150,7 +1176,7 @@ class Scope:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
         origin = None if recording.subject.adapter is None else self._bench_of(None)
-        versus = None
+        versus: OtherModel | HiddenStates | None = self._states
         if self._other is not None:
             versus = self._other._bench.as_other(self._comparison, cancelled)
         run = bench.passes(
@@ -1180,7 +1206,8 @@ class Scope:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         with self._at_rest():
-            return origin(self.subject, self.info(), verdicts)
+            found = origin(self.subject, self.info(), verdicts)
+        return found if self._other is None else replace(found, other=self._other.origin())
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
@@ -1188,7 +1215,8 @@ class Scope:
         given = self.translator if isinstance(self.translator, str) else None
         known = known_lenses(self.subject)
         lenses = known if given is None or given in known else (given, *known)
-        return replace(info, lenses=lenses, translator=given)
+        versus = None if self._other is None else self._other.info()
+        return replace(info, lenses=lenses, translator=given, versus=versus)
 
 
 def _recording(name: str, value: Recording) -> Recording:

@@ -39,9 +39,21 @@ def pytest_collection_modifyitems(items):
     """Mark the fast tests."""
     here = Path(__file__).parent
     fast = tuple(here / name for name in FAST)
+    paths = {item.path for item in items}
+    quick = {path for path in paths if any(path.is_relative_to(one) for one in fast)}
     for item in items:
-        if "slow" not in item.keywords and any(item.path.is_relative_to(one) for one in fast):
+        if item.path in quick and "slow" not in item.keywords:
             item.add_marker(pytest.mark.fast)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Run the tests of a file together, unless they are the slow ones, which are few and long."""
+    if config.getvalue("dist") != "loadgroup" or config.getvalue("markexpr") != "not slow":
+        return None
+    from tests.scheduling import FileScheduling
+
+    return FileScheduling(config, log)
 
 
 def pytest_collection_finish():

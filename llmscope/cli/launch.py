@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.draw import RenderOptions, Tier
     from llmscope.edits import Edit
+    from llmscope.replay.reader import Recorded
     from llmscope.sampler import Sampler
     from llmscope.tui.session.session import Session
     from llmscope.tui.terminal.bandwidth import Bandwidth, Choice
@@ -87,11 +89,13 @@ def show(opening: LaunchOptions) -> int:
         *(opening.theme, opening.tier, opening.ascii, opening.bandwidth),
         instead="llmscope snapshot MODEL --prompt TEXT --lens NAME",
     )
+    from llmscope.tui.features.copy.repro_command import ModelSource
     from llmscope.tui.run import run
 
+    spec = opening.load.model or DEFAULT
     return run(
         opening.load,
-        spec=opening.load.model or DEFAULT,
+        spec=spec,
         prompt=opening.prompt,
         typed=typed,
         special_tokens=opening.special_tokens,
@@ -100,8 +104,7 @@ def show(opening: LaunchOptions) -> int:
         system=opening.system,
         bandwidth=spent,
         debug=opening.debug,
-        options=opening.load.options,
-        adapters=opening.load.adapters,
+        source=ModelSource.of(spec, opening.load),
         edits=opening.edits,
         versus_prompt=opening.versus_prompt,
         sampler=opening.sampler,
@@ -125,6 +128,8 @@ def replay_plainly(file: str) -> int:
 def replay(
     file: str,
     *,
+    layers: Sequence[int] | None = None,
+    model: str | None = None,
     theme: str | None = None,
     tier: Tier | None = None,
     ascii: bool | None = None,  # noqa: A002
@@ -133,21 +138,37 @@ def replay(
 ) -> int:
     """Open a snapshot's file on the screen, and return when the user leaves it.
 
+    Args:
+        file: the snapshot, or a file of another engine's hidden states.
+        layers: the ids of the layers in such a file; None if none are named.
+        model: the model that the engine ran; None if it is not named.
+        theme, tier, ascii, bandwidth: see `screen_options`.
+        debug: print the full output of a crash.
+
     Returns:
         The exit code.
 
     Raises:
         ScopeError: the file cannot be replayed, or this terminal cannot show the screen.
     """
-    from llmscope.replay.reader import recorded
-
-    snapshot = recorded(Path(file))
+    snapshot = _replayed(Path(file), layers, model)
     look, spent, _ = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
     from llmscope.replay.run import run
 
     return run(snapshot, look=look, bandwidth=spent, debug=debug)
+
+
+def _replayed(path: Path, layers: Sequence[int] | None, model: str | None) -> Recorded:
+    from llmscope.hidden_states import is_hidden_states
+    from llmscope.replay.reader import recorded
+
+    if layers is None and model is None and not is_hidden_states(path):
+        return recorded(path)
+    from llmscope.replay.hidden_states import recorded_states
+
+    return recorded_states(path, layers, model)
 
 
 def watch_plainly(folder: str) -> int:

@@ -86,7 +86,21 @@ class MostMoved:
             )
             for record, found in zip(made, _lenses(readers, rows, label), strict=True):
                 record["layers"].append({"after": a - 1, "after_b": b - 1, **found})
+        for record in made:
+            record["lenses_part_after"] = lenses_part_after(record["layers"])
         return made
+
+
+def lenses_part_after(layers: Sequence[Mapping[str, Any]]) -> int:
+    """Return the layer from which on the KL of the lenses is at least half of that at the end.
+
+    Quantised weights move every stream a little from the first layer on: this tells where that
+    comes to matter for the prediction.
+    """
+    half = layers[-1]["kl"] / 2
+    last_below = max((at for at, one in enumerate(layers) if one["kl"] < half), default=-1)
+    after: int = layers[min(last_below + 1, len(layers) - 1)]["after"]
+    return after
 
 
 @torch.no_grad()

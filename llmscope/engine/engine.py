@@ -85,7 +85,7 @@ class Engine:
         self._own: object = None
         self._wrote = False
         self._prompt: object = None
-        self._before = 0
+        self._before = self._second_before = 0
         self._held: tuple[object, ComparedPrompt] | None = None
         self._figures: dict[Any, Figure] = {}
         self._origins: dict[str | None, Origin] = {}
@@ -185,7 +185,9 @@ class Engine:
                 self._post(self._model.change(request, self._progress))
             if self._model.scope is not None:
                 self._post(Working(0, CHECKING))
-                self._model.scope.verdicts("readout")  # run all checks now, not in the first pass
+                for scope in (self._model.scope, self._model.scope.other):
+                    if scope is not None:
+                        scope.verdicts("readout")  # run all checks now, not in the first pass
                 self._post(Working(0))
         except GivenUp:
             return
@@ -207,7 +209,7 @@ class Engine:
     def _forget(self) -> None:
         """Drop all results of the model."""
         self._recording, self._own, self._prompt = None, None, None
-        self._figures, self._held, self._before = {}, None, 0
+        self._figures, self._held, self._before, self._second_before = {}, None, 0, 0
         self._origins = {}
         self._aside.forget()
 
@@ -315,6 +317,7 @@ class Engine:
         """Return a recording of the request's prompt: the latest one if nothing has changed."""
         if self._prompt != request.prompt:
             self._prompt, self._before = request.prompt, scope.ran_beside
+            self._second_before = scope.ran_second
             # Drop the figures that compare with prompt B: B may have changed.
             self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
         same = self._own == request.own
@@ -457,7 +460,8 @@ class Engine:
         rss = self._process.memory_info().rss
         beside = scope.ran_beside - self._before
         cost = (recording.ran, recording.reused, self._milliseconds, rss, vram)
-        return PassInfo(*cost, other_ran=beside)
+        second = scope.ran_second - self._second_before
+        return PassInfo(*cost, other_ran=beside, second_ran=second)
 
 
 def _without(edit: str, message: str) -> str:

@@ -105,7 +105,8 @@ class Request:
     part of the text that a model generated; `draw` asks to sample the token that follows the text.
     `moment` is the prompt and the step of a run, as indices; None with a model or a snapshot.
     `translator` is the learned lens that edits name; None is the one that the model has.
-    `features` are the dictionaries that edits name; empty: those that the model has.
+    `features` are the dictionaries that edits name; empty: those that the model has. `two_models`:
+    whether the model is compared with a second one, which figures may need.
     """
 
     serial: int
@@ -123,11 +124,12 @@ class Request:
     moment: tuple[int, int] | None = None
     translator: str | None = None
     features: tuple[str, ...] = ()
+    two_models: bool = False
 
     @property
     def prompt(self) -> tuple[object, ...]:
         """A key of all passes that figures need. Requests with equal keys need the same passes."""
-        return (*self.own, self.versus_prompt)
+        return (*self.own, self.versus_prompt, self.two_models)
 
     @property
     def own(self) -> tuple[object, ...]:
@@ -140,8 +142,8 @@ class Request:
 
     @property
     def of_two(self) -> bool:
-        """Whether the pass can be compared with another: the unedited one, or that of prompt B."""
-        return bool(self.edits) or self.versus_prompt is not None
+        """Whether the pass can be compared: with the unedited one, that of prompt B or model B."""
+        return bool(self.edits) or self.versus_prompt is not None or self.two_models
 
     @property
     def learned(self) -> bool:
@@ -383,8 +385,8 @@ class OpenFailed:
 class PassInfo:
     """The cost of the last pass: tokens run and reused, wall time in ms, memory in bytes.
 
-    `other_ran` is the number of tokens of prompt B that were run for the same picture. A measured
-    value of None is not shown.
+    `other_ran` is the number of tokens of prompt B that were run for the same picture, and
+    `second_ran` that of tokens that the second model ran. A measured value of None is not shown.
     """
 
     ran: int
@@ -393,6 +395,7 @@ class PassInfo:
     rss: int | None
     vram: int | None = None
     other_ran: int = 0
+    second_ran: int = 0
 
 
 @dataclass(frozen=True)

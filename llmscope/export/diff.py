@@ -79,7 +79,7 @@ def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:
             shapes and verdicts must be equal.
     """
     figures = tuple(_found(x, y, tolerance) for x, y in matched(a, b))
-    return Diff(figures, tuple(_tokens(a.about, b.about)), tuple(_notes(a.about, b.about)))
+    return Diff(figures, tuple(token_faults(a.about, b.about)), tuple(_notes(a.about, b.about)))
 
 
 def matched(a: Snapshot, b: Snapshot) -> list[tuple[Figure | None, Figure | None]]:
@@ -118,7 +118,7 @@ def _found(a: Figure | None, b: Figure | None, tolerance: float) -> FigureDiff:
         return FigureDiff(lens, a.title, None, (), (*faults, f"shape: {shapes}"))
     for ours, theirs in zip(a.axes, b.axes, strict=True):
         faults += _axis(ours, theirs)
-    largest, at, alone = _largest(a.values, b.values)
+    largest, at, alone = largest_difference(a.values, b.values)
     if alone:
         faults.append(f"values: {alone} in one alone")
     if largest is not None and largest > tolerance:
@@ -155,7 +155,9 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
-def _largest(a: NDArray[Any], b: NDArray[Any]) -> tuple[float | None, tuple[int, ...], int]:
+def largest_difference(
+    a: NDArray[Any], b: NDArray[Any]
+) -> tuple[float | None, tuple[int, ...], int]:
     """Return the largest difference, its index, and how many values are finite in only one array.
 
     Equal infinities agree; NaN agrees with NaN.
@@ -200,7 +202,7 @@ def _extra(a: Figure, b: Figure, tolerance: float) -> list[str]:
             other = int((x != y).sum())
             faults += [f"{name}: {other} of {x.size} differ"] if other else []
         elif x.size:
-            largest, _, alone = _largest(x, y)
+            largest, _, alone = largest_difference(x, y)
             faults += [f"{name}: {alone} in one alone"] if alone else []
             if largest is not None and largest > tolerance:
                 faults.append(f"{name}: {largest:.3g} beyond {tolerance:g}")
@@ -224,7 +226,8 @@ def _numbers(value: Any, name: str = "", depth: int = 0) -> Iterable[tuple[str, 
         yield from _numbers(one, f"{name}.{key}" if name else str(key), depth + 1)
 
 
-def _tokens(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+def token_faults(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Return the differences of the tokens in the metadata of two snapshots, one line each."""
     ours, theirs = a.get("tokens"), b.get("tokens")
     if not isinstance(ours, list) or not isinstance(theirs, list):
         return []  # a figure that was saved without a snapshot

@@ -74,27 +74,16 @@ def about_dict(
 ) -> dict[str, Any]:
     """Return the metadata of a snapshot: model, versions, prompt, tokens and focus.
 
-    An edited pass adds `edits`, a prompt B adds its text as `versus_prompt`, and `provenance` is
-    added unless None.
+    An edited pass adds `edits`, a prompt B adds its text as `versus_prompt`, a second model adds
+    `model_b`, and `provenance` is added unless None.
 
     Versions are read from the installed packages' metadata, without importing them.
     """
     return {
         "schema": SCHEMA,
         "llmscope": __version__,
-        "model": {
-            "spec": info.spec,
-            "architecture": info.architecture,
-            "layers": info.layers,
-            "heads": info.heads,
-            "width": info.width,
-            "vocabulary": info.vocabulary,
-            "parameters": info.parameters,
-            "dtype": info.dtype,
-            "device": info.device,
-            "revision": info.revision,
-            "adapter": info.adapter,
-        },
+        "model": _model_dict(info),
+        **({} if info.versus is None else {"model_b": _model_dict(info.versus)}),
         "versions": {
             "torch": installed("torch"),
             "transformers": installed("transformers"),
@@ -105,4 +94,20 @@ def about_dict(
         **whatif.to_dict(),
         "focus": focus_dict(focus),
         **({} if provenance is None else {"provenance": dict(provenance)}),
+    }
+
+
+def _model_dict(info: ModelInfo) -> dict[str, Any]:
+    return {
+        "spec": info.spec,
+        "architecture": info.architecture,
+        "layers": info.layers,
+        "heads": info.heads,
+        "width": info.width,
+        "vocabulary": info.vocabulary,
+        "parameters": info.parameters,
+        "dtype": info.dtype,
+        "device": info.device,
+        "revision": info.revision,
+        "adapter": info.adapter,
     }

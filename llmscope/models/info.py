@@ -81,6 +81,24 @@ class ModelInfo:
     """The dictionaries of features that ship with it, as `--features` takes them."""
     dictionaries: tuple[DictionaryFacts, ...] = ()
     """The dictionaries that were given with it, or else those that ship with it, by layer."""
+    versus: ModelInfo | None = None
+    """The second model that it is compared with; None without one."""
+
+    @property
+    def versus_name(self) -> str:
+        """The name of the second model, with what tells it from the first; empty without one."""
+        other = self.versus
+        if other is None:
+            return ""
+        named = [other.name if other.adapter is None else f"{other.name} + {other.adapter}"]
+        if other.name == self.name and other.revision != self.revision and other.revision:
+            named.append(f"@{other.revision[:7]}")
+        named += [
+            theirs
+            for ours, theirs in ((self.dtype, other.dtype), (self.device, other.device))
+            if ours != theirs
+        ]
+        return " ".join(named)
 
 
 def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[str]) -> ModelInfo:

@@ -28,6 +28,7 @@ class Origin:
         folders: the folders of the weights: the model's, then the adapter's.
         reward: spec and folders of its reward model; None without one.
         verdicts: the model's verdicts, one per capability.
+        other: the same of the model that it is compared with; None without one.
     """
 
     info: ModelInfo
@@ -36,6 +37,7 @@ class Origin:
     folders: tuple[Path, ...]
     reward: tuple[str, tuple[Path, ...]] | None = None
     verdicts: Mapping[str, Verdict] = field(default_factory=dict)
+    other: Origin | None = None
 
     def to_dict(self, progress: Progress | None = None) -> dict[str, Any]:
         """Return device, dtype, attention, threads and digests as JSON types.
@@ -46,24 +48,39 @@ class Origin:
         Raises:
             ScopeError: a weight file cannot be read.
         """
-        info, reward = self.info, self.reward
+        info, reward, other = self.info, self.reward, self.other
         return {
             "device": info.device,
             "dtype": info.dtype,
             "attention": self.attention,
             "threads": self.threads,
-            "model": {
-                "spec": info.spec,
-                "revision": info.revision,
-                "adapter": info.adapter,
-                "weights": [weights_digest(folder, progress) for folder in self.folders],
-            },
+            "model": self._model(progress),
+            **(
+                {}
+                if other is None
+                else {
+                    "model_b": {
+                        **other._model(progress),
+                        "device": other.info.device,
+                        "dtype": other.info.dtype,
+                        "attention": other.attention,
+                    }
+                }
+            ),
             "reward": None
             if reward is None
             else {
                 "spec": reward[0],
                 "weights": [weights_digest(folder, progress) for folder in reward[1]],
             },
+        }
+
+    def _model(self, progress: Progress | None) -> dict[str, Any]:
+        return {
+            "spec": self.info.spec,
+            "revision": self.info.revision,
+            "adapter": self.info.adapter,
+            "weights": [weights_digest(folder, progress) for folder in self.folders],
         }
 
 

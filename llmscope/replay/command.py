@@ -30,6 +30,7 @@ VALUES = frozenset(
             "--adapter",
         ),
         *("--reward", "--device", "--dtype", "--threads"),
+        *("--versus-model", "--versus-dtype", "--versus-device", "--versus-revision"),
     }
 )
 """Options whose value is the next word, besides those that lenses declare."""

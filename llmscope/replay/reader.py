@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +107,8 @@ def _recorded(path: Path, found: Snapshot) -> Recorded:
         raise ScopeError(f"it holds more than {MOST_FIGURES} figures", "fewer lenses")
     figures = tuple(map(restored, found.figures))
     info = _info(about["model"])
+    if "model_b" in about:
+        info = replace(info, versus=_info(about["model_b"]))
     ids, labels = _tokens(about["tokens"])
     text, tokens = _placed(about.get("prompt"), ids, labels, figures)
     focus = _focus(about.get("focus", {}), info, len(tokens))

@@ -23,6 +23,7 @@ from llmscope.tui.user_state import UserState
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
+    from llmscope.engine.events import ModelInfo
     from llmscope.tui.widgets.header import Part
 
 MOST_FACTS = 1000
@@ -102,7 +103,7 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
         "revision": info.revision,
         "architecture": info.architecture,
         "adapter": info.adapter,
-        "size": f"{info.layers} layers, {info.heads} heads, {info.parameters:,} parameters",
+        "size": _size(info),
         "device": info.device,
         "dtype": info.dtype,
         "llmscope": about.get("llmscope"),
@@ -118,6 +119,13 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
     rows.extend(("edit", str(edit)) for edit in snapshot.edits)
     rows.extend(("figure", f"{one.title} ({one.verdict.status})") for one in snapshot.figures)
     return tuple((_said(name), _said(value)) for name, value in rows)
+
+
+def _size(info: ModelInfo) -> str:
+    """Return the sizes of the model; empty for hidden states, which do not tell them."""
+    if not info.parameters:
+        return ""
+    return f"{info.layers} layers, {info.heads} heads, {info.parameters:,} parameters"
 
 
 def _rows(name: str, value: Any) -> list[tuple[str, str]]:

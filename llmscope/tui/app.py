@@ -73,6 +73,7 @@ if TYPE_CHECKING:
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
+    from llmscope.tui.widgets.kl_row import KlRow
 
 LOWEST_WITH_TABS = 11
 """Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
@@ -310,9 +311,17 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self._show_placeholder(False)
         self.present()
 
+    @cached_property
+    def kl_row(self) -> KlRow:
+        """Return the row below the prompt that compares two models."""
+        from llmscope.tui.widgets.kl_row import KlRow
+
+        return KlRow(self.look)
+
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
         self.mount(self.find, before=self.status)
+        self.mount(self.kl_row, after=self.prompts)
         self.user.keymap.bind("prompt", self.prompts.b)
         self.prompts.fill()
         self.grid.fill(self.user.keymap)
@@ -598,6 +607,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if draw is not None:
             self.requests.settle()  # the text is about to change
         wants = self.grid.wants(self.state, sweeps=self.requests.sweeps)
+        if self.state.compares_models and not self.mode.read_only:
+            from llmscope.tui.state.figure_store import PROMPT_KL
+
+            wants.insert(1, PROMPT_KL)
         found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
         moment = self.state.moment
@@ -609,6 +622,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             edits=self.state.in_force,
             translator=self.state.lens_of_edits,
             features=self.state.features,
+            two_models=self.state.two_models,
             versus_prompt=self.state.versus_prompt,
             words=self.state.words,
             written=written,
@@ -656,12 +670,27 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 prompt = shown.marked
                 tokens, here = prompt.in_editor(shown.tokens), self.state.focus.position
                 self.editor.show_tokens(prompt.written, tokens, here)
+            self._present_kl()
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.changing_strength:
                 said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+
+    def _present_kl(self) -> None:
+        """Show the row that compares two models, if there are two; edits leave it empty."""
+        state = self.state
+        row = self.kl_row
+        room = self.size.height >= LOWEST_WITH_TABS
+        row.display = state.two_models and not self.mode.read_only and room
+        if row.display:
+            from llmscope.tui.state.figure_store import PROMPT_KL
+            from llmscope.tui.widgets.kl_row import WITH_EDITS
+
+            shown = self.figures.shown(PROMPT_KL.key)
+            note = "" if state.compares_models else WITH_EDITS
+            row.show(None if shown is None else shown.figure, state.focus.position, note=note)
 
     def _present_work(self) -> None:
         """Show how far the running work is, in the header and in the panes that wait for it."""

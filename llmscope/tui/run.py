@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from llmscope.sampler import Sampler
     from llmscope.scope import Scope
     from llmscope.tui.engine_client import EngineLike
-    from llmscope.tui.features.models.model_switch import LoaderLike
+    from llmscope.tui.features.copy.repro_command import LoaderLike
     from llmscope.tui.session.session import Session
     from llmscope.tui.state.layout_state import LayoutState
 
@@ -56,8 +56,7 @@ def run(
     system: str | None = None,
     bandwidth: Bandwidth = HIGH,
     debug: bool = False,
-    options: Mapping[str, str | int | bool] | None = None,
-    adapters: tuple[str, ...] = (),
+    source: ModelSource | None = None,
     edits: Sequence[Edit] = (),
     versus_prompt: str | None = None,
     sampler: Sampler | None = None,
@@ -79,8 +78,7 @@ def run(
         system: the system message for the template.
         bandwidth: limits on what is sent to the terminal.
         debug: print the full output of a crash.
-        options, adapters: how the model was opened; see
-            `llmscope.tui.features.copy.repro_command.ModelSource`.
+        source: how the model was opened; None: with no options.
         edits, versus_prompt: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how generated tokens are sampled; None takes the likeliest token.
         session: the session to resume, with its own prompt; None starts a new one.
@@ -94,7 +92,7 @@ def run(
     Raises:
         ScopeError: the screen failed.
     """
-    source = ModelSource(spec, options or {}, adapters)
+    source = source or ModelSource(spec)
     state = open_state()
     kept, past, left = prompt_of(state, spec), past_of(state, spec), _left(state)
     forget_invalid(state)

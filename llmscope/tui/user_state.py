@@ -11,8 +11,8 @@ from llmscope.tui.mode import LiveMode
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
-    from llmscope.tui.features.copy.repro_command import ModelSource
-    from llmscope.tui.features.models.model_switch import Left, LoaderLike
+    from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
+    from llmscope.tui.features.models.model_switch import Left
     from llmscope.tui.session.autosave import Autosave
     from llmscope.tui.session.session import Session
     from llmscope.tui.state.layout_state import LayoutState

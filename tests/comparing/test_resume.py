@@ -1,9 +1,7 @@
 """A comparison that was stopped goes on, and ends with the bytes of one that was not."""
 
-import random
 import subprocess
 import sys
-import time
 from dataclasses import replace
 
 import pytest
@@ -87,32 +85,54 @@ def test_a_damaged_shard_is_told(path, tmp_path):
     assert shard.read_bytes() == whole
 
 
+KILLER = """
+import os, random, signal, sys, time
+from pathlib import Path
+import peft, pyarrow.parquet, torch, transformers.models.llama.modeling_llama
+import llmscope.comparing.run, llmscope.scope
+from llmscope.cli.app import app
+
+words, (whole, killed) = sys.argv[1:-2], sys.argv[-2:]
+
+def start(out):
+    child = os.fork()
+    if not child:  # with all libraries at hand
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        app([*words, out])
+        os._exit(9)
+    return child
+
+begun = time.monotonic()
+assert os.waitpid(start(whole), 0)[1] == 0
+seconds, chance, kills = time.monotonic() - begun, random.Random(0), 0
+while kills < 20:
+    child, end = start(killed), time.monotonic() + chance.uniform(0, 0.9) * seconds
+    ended = 0
+    while not ended and time.monotonic() < end:
+        ended = os.waitpid(child, os.WNOHANG)[0]
+        time.sleep(0.002)
+    if not ended:
+        os.kill(child, signal.SIGKILL)
+        kills += os.waitpid(child, 0)[1] == signal.SIGKILL
+    done = (Path(killed) / "summary.json").exists()
+    print(len([*Path(killed).glob("tokens/shard-*")]), done, flush=True)
+    if done and kills < 20:  # begin anew
+        for one in sorted(Path(killed).rglob("*"), reverse=True):
+            one.unlink() if one.is_file() else one.rmdir()
+assert os.waitpid(start(killed), 0)[1] == 0
+"""
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_command_that_is_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
     """`kill -9` at any moment; the same command again gives what one run gives."""
     texts = write_texts(tmp_path / "texts.jsonl", TEXTS)
-    words = [
-        *(sys.executable, "-m", "llmscope", "compare", "builtin:town", "builtin:town-pirate"),
-        *("--prompts", str(texts), "--shard-size", "2", "--resamples", "200", "--out"),
-    ]
+    words = ["compare", "builtin:town", "builtin:town-pirate", "--prompts", str(texts)]
+    words += ["--shard-size", "2", "--resamples", "200", "--out"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    begun = time.monotonic()
-    subprocess.run([*words, str(whole)], check=True, capture_output=True)
-    seconds, chance, kills = time.monotonic() - begun, random.Random(0), 0
-    held = set()
-    while kills < 20:
-        program = subprocess.Popen([*words, str(killed)], stdout=subprocess.DEVNULL)
-        try:
-            # Most of the time goes into imports: kill later, while shards are written.
-            program.wait(chance.uniform(0.2, 1.1) * seconds)
-        except subprocess.TimeoutExpired:
-            program.kill()
-            kills += program.wait() < 0
-            held.add(len([*killed.glob("tokens/*.parquet")]))
-        else:  # it is complete: begin anew
-            assert files_of(killed) == files_of(whole)
-            for one in sorted(killed.rglob("*"), reverse=True):
-                one.unlink() if one.is_file() else one.rmdir()
-    assert len(held) > 3, held  # it was killed in between
-    subprocess.run([*words, str(killed)], check=True, capture_output=True)
+    given = [sys.executable, "-c", KILLER, *words, str(whole), str(killed)]
+    done = subprocess.run(given, check=True, capture_output=True, text=True)
+    shards = {line.split()[0] for line in done.stdout.splitlines()}
+    assert len(shards) > 3, done.stdout  # it was killed in between
     assert files_of(killed) == files_of(whole)

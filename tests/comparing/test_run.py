@@ -110,6 +110,10 @@ def test_the_tokens_that_moved_most_tell_what_the_layers_say(done, models):
     assert [one["kl"] for one in first["layers"]] == pytest.approx(kl.tolist(), rel=1e-4, abs=1e-5)
     tops = [models[0].subject.label(one) for one in p.argmax(-1).tolist()]
     assert [one["top_a"] for one in first["layers"]] == tops
+    half = float(kl[-1]) / 2
+    after = first["lenses_part_after"]
+    assert (kl[after + 1 :] >= half).all()
+    assert after < 0 or kl[after] < half
     assert first["layers"][-1]["kl"] == pytest.approx(first["kl"], abs=1e-6)
 
 

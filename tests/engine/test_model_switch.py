@@ -114,7 +114,7 @@ def test_the_old_model_makes_room_only_where_both_would_not_fit(
     alive = []
 
     def load(progress):
-        memory.make_room(tmp_path, torch.float32, torch.device("cpu"))
+        memory.make_room("one", tmp_path, torch.float32, torch.device("cpu"))
         gc.collect()
         alive.append(old() is not None)
         return small_scope()

@@ -91,6 +91,14 @@ def _gguf(seeds: Path, folder: Path, rng: random.Random) -> list[Words]:
     return [words]
 
 
+def _hidden_states(seeds: Path, folder: Path, rng: random.Random) -> list[Words]:
+    seed = seeds / "hidden" / "states.safetensors"
+    target = folder / seed.name
+    target.write_bytes(mutate_safetensors(seed.read_bytes(), rng))
+    layers = ["--layers", "0,1"]
+    return [["replay", str(target), *layers], ["diff", str(seed), str(target), *layers]]
+
+
 def _adapter(seeds: Path, folder: Path, rng: random.Random) -> list[Words]:
     seed = rng.choice(sorted((seeds / "adapters").iterdir()))
     target = folder / "adapter"
@@ -117,6 +125,7 @@ KINDS = {
         _snapshot_kind(".json", mutate_json),
         _snapshot_kind(".npz", mutate_npz),
         _snapshot_kind(".safetensors", mutate_safetensors),
+        Kind("hidden-states", _hidden_states),
         Kind("gguf", _gguf),
         _folder_kind("config", "[!t]*", CONFIGS, mutate_json),
         _folder_kind("tokenizer", "tokenizer-*", TOKENIZERS, mutate_json),

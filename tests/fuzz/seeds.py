@@ -11,8 +11,9 @@ VOCABULARIES = ("byte_level", "split_bytes", "byte_fallback", "unigram", "word_p
 
 
 def make_seeds(folder: Path) -> None:
-    """Write every good file below a folder: `snapshots/`, `models/`, `adapters/`, `gguf/`."""
+    """Write every good file below a folder: `snapshots/`, `hidden/` and so on."""
     _snapshots(folder / "snapshots")
+    _hidden_states(folder / "hidden")
     _models(folder / "models")
     _adapters(folder / "adapters", folder / "models" / "llama")
     _ggufs(folder / "gguf")
@@ -32,6 +33,17 @@ def _snapshots(folder: Path) -> None:
     edits = ("--edit", "zero head 1.1", "--versus-prompt", "BACBAC")
     made = run("snapshot", "builtin:sort", "--prompt", "CABACB", *words, *edits, "--out", edited)
     assert made.exit_code == 0, made.output
+
+
+def _hidden_states(folder: Path) -> None:
+    import torch
+
+    from tests.vllm_files import write
+
+    folder.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(0)
+    states = [torch.randn(3, 8, generator=generator) for _ in range(2)]
+    write(folder / "states.safetensors", [1, 2, 0], states)
 
 
 def _models(folder: Path) -> None:

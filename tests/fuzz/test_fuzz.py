@@ -9,7 +9,7 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.run import Worker, fuzz, judge
 from tests.fuzz.seeds import make_seeds
 
-COUNTS = {"json": 120, "npz": 120, "safetensors": 120}
+COUNTS = {"json": 120, "npz": 120, "safetensors": 120, "hidden-states": 120}
 """Mutations of a kind in the tests; of a kind that loads a model, fewer."""
 
 GOOD = {

@@ -17,7 +17,7 @@ from llmscope.engine.events import Event, Frame, LoadFailed, Loading, PassInfo, 
 from llmscope.figure import Figure, Focus
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import EngineLike
-from llmscope.tui.state.workspaces import WORKSPACES
+from llmscope.tui.state.workspaces import KEYS, WORKSPACES
 from tests.golden.grids import Rows
 from tests.tui.acting import ActingEngine, figure_for, tokenize
 
@@ -130,9 +130,9 @@ def scenes() -> dict[str, Scene]:
     )
     lines = "apple: red\nsky: blue\ngrass: green\n---\nsnow:"
     places = {
-        one.name: Scene(MIDDLE, prompt=lines, keys=("escape", str(number % 10)))
-        for number, one in enumerate(WORKSPACES, 1)
-        if number > 1 and one.name != "features"  # their figures need a dictionary
+        one.name: Scene(MIDDLE, prompt=lines, keys=("escape", KEYS[one.name]))
+        for one in WORKSPACES[1:]
+        if one.name != "features"  # their figures need a dictionary
     }
     places["walkthrough"] = replace(places["walkthrough"], keys=("escape", "7", *["down"] * 4))
     small = {f"{name}-small": replace(scene, size=(80, 24)) for name, scene in places.items()}

@@ -15,6 +15,7 @@ from tests.record.interventions.test_edited import (
     MORE,
     holds,
     made,
+    most,
     near,
     scope_for,
 )
@@ -48,7 +49,7 @@ COMPOSED = {
 
 
 @pytest.mark.parametrize("name", COMPOSED)
-@pytest.mark.parametrize("family", [*EACH, *MORE])
+@pytest.mark.parametrize("family", most(*EACH, *MORE))
 def test_edits_at_one_place_are_made_in_their_order(made, family, name):
     scope, plain = made(family)
     edits, by_hand = COMPOSED[name]
@@ -61,7 +62,7 @@ def test_edits_at_one_place_are_made_in_their_order(made, family, name):
     holds(scope, other, *edits[::-1])
 
 
-@pytest.mark.parametrize("family", [*EACH, *MORE])
+@pytest.mark.parametrize("family", most(*EACH, *MORE))
 def test_edits_at_several_places_together(made, family):
     scope, plain = made(family)
     edits = [
@@ -95,7 +96,7 @@ BY_LAYERS = ["patch stream embed from B", *(f"patch layer {layer} from B" for la
 
 
 @pytest.mark.parametrize("edits", [EVERYTHING, BY_PARTS, BY_LAYERS], ids=["embed", "parts", "all"])
-@pytest.mark.parametrize("family", [*EACH, *MORE, *HYBRID])
+@pytest.mark.parametrize("family", most(*EACH, *MORE, *HYBRID))
 def test_with_everything_patched_it_is_the_other_prompt(family, edits):
     scope = scope_for(small_model(family))
     if family in HYBRID and edits is BY_PARTS:
@@ -138,7 +139,7 @@ IDLE = [
 ]
 
 
-@pytest.mark.parametrize("family", [*EACH, *MORE])
+@pytest.mark.parametrize("family", most(*EACH, *MORE))
 def test_strength_0_and_factor_1_change_no_bit(family):
     scope = scope_for(small_model(family))
     own = bits(scope.record(A, fresh=True))
@@ -150,7 +151,7 @@ def test_strength_0_and_factor_1_change_no_bit(family):
         same_bits(bits(scope.record(A, edits=[edit])), own)
 
 
-@pytest.mark.parametrize("family", [*EACH, *MORE])
+@pytest.mark.parametrize("family", most(*EACH, *MORE))
 def test_hooks_that_change_nothing_change_no_bit(family):
     scope = scope_for(small_model(family))
     anatomy, width = scope.subject.anatomy, scope.subject.anatomy.width

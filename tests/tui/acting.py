@@ -13,6 +13,8 @@ from llmscope.engine.events import (
     ChatRequest,
     ContextAdded,
     ContextRequest,
+    DictionariesRead,
+    DictionaryRequest,
     Event,
     Frame,
     LensRead,
@@ -32,7 +34,7 @@ from llmscope.engine.events import (
     Want,
 )
 from llmscope.figure import Axis, Figure
-from tests.tui.acting_features import features
+from tests.tui.acting_features import dictionaries_of, features
 from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
@@ -286,6 +288,7 @@ class ActingEngine:
         self.requests: list[Request] = []
         self.messages: list[ChatRequest] = []
         self.lenses: list[LensRequest] = []
+        self.dictionaries: list[DictionaryRequest] = []
         self.context: list[ContextRequest] = []
         self.openings: list[OpenRequest] = []
         self.stops = 0
@@ -329,6 +332,12 @@ class ActingEngine:
             if self.auto:
                 self.post(LensRead(request))
             return
+        if isinstance(request, DictionaryRequest):
+            self.dictionaries.append(request)
+            if self.auto:
+                self.post(self.read(request))
+            return
+        assert isinstance(request, Request), f"the double has no answer to {request}"
         self.requests.append(request)
         if self.auto:
             if request.draw is not None:
@@ -361,6 +370,12 @@ class ActingEngine:
                 *(request.serial, tokens, made, cost, complete), prompt_b=beside, word_notes=notes
             )
         )
+
+    def read(self, request: DictionaryRequest) -> DictionariesRead:
+        """Return the facts about dictionaries; a name with a space leads nowhere."""
+        if any(" " in name for name in request.names):
+            return DictionariesRead(request, error="no such folder\x1b[31m", hint="org/name:path")
+        return DictionariesRead(request, dictionaries_of(request.names, LAYERS))
 
     def taught(self, request: ContextRequest) -> ContextAdded:
         """What a real engine would say: another adapter, or a folder."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from llmscope.engine.events import Token, Want
 from llmscope.figure import Axis, Figure
+from llmscope.models.info import DictionaryFacts
 
 TITLE = "stream after layer 12"
 
@@ -40,3 +43,15 @@ def features(want: Want, tokens: tuple[Token, ...]) -> Figure:
     axis = Axis("feature", tuple(map(str, ids)))
     title = f"Features at ‹{tokens[-1].text}› · {TITLE}"
     return Figure("features", title, "bars", (axis,), values, "activation", extra=extra)
+
+
+def dictionaries_of(names: Sequence[str], layers: int) -> tuple[DictionaryFacts, ...]:
+    """Facts about dictionaries by layer: two of a name of four letters or more, else one."""
+    found = []
+    for name in names:
+        folders = (f"{name}/a", f"{name}/b") if len(name) > 3 else (name,)
+        for at, folder in enumerate(folders):
+            layer = (sum(map(ord, name)) + at) % layers
+            title = f"stream after layer {layer}"
+            found.append(DictionaryFacts(folder, name, layer, "resid_post", 16384, title))
+    return tuple(sorted(found, key=lambda one: one.layer))

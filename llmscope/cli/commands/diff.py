@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +11,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
+from llmscope.cli.options.layer_ids import LayerIds, layer_ids
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import FAILED, reported
 from llmscope.cli.output.streams import put
@@ -18,7 +19,7 @@ from llmscope.cli.output.streams import put
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
     from llmscope.export.diff import Diff, FigureDiff
-    from llmscope.export.read import Snapshot
+    from llmscope.figure import Figure
 
 _FORMATS = ("table", "json")
 _TROUBLE = 2
@@ -28,11 +29,18 @@ _LONGEST = 60
 
 
 def diff(
-    a: Annotated[str, typer.Argument(metavar="A", help="A snapshot: json, npz or safetensors.")],
+    a: Annotated[
+        str,
+        typer.Argument(
+            metavar="A",
+            help="A snapshot (json, npz or safetensors), or a file of vLLM's hidden states.",
+        ),
+    ],
     b: Annotated[str, typer.Argument(metavar="B", help="Another one, of any of these.")],
     tolerance: Annotated[
         float, typer.Option(min=0, help="How far two numbers may be apart and still agree.")
     ] = 1e-5,
+    layers: LayerIds = None,
     format: Annotated[str, typer.Option(help="table or json.")] = "table",  # noqa: A002
     out: Annotated[
         str | None,
@@ -52,7 +60,7 @@ def diff(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     debug: shared.Debug = False,
 ) -> None:
-    """Say where two snapshots differ.
+    """Say where two snapshots differ, or two files of hidden states of one text.
 
     Exit code 0: nowhere beyond the tolerance; 1: somewhere; 2: they cannot be compared. Needs
     neither the model nor torch. What stands beside the numbers, such as versions, is told where
@@ -61,14 +69,11 @@ def diff(
     with reported(debug, _TROUBLE):
         usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
         usage(math.isfinite(tolerance), "a number", "--tolerance")
-        from llmscope.export.diff import diff as compare
-        from llmscope.export.read import read
-
+        ids = layer_ids(layers)
         picture = None if out is None else _picture(out, force)
-        ours, theirs = read(Path(a)), read(Path(b))
-        found = compare(ours, theirs, tolerance)
+        found, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
         if picture is not None:
-            picture.put(_drawn(ours, theirs, picture, theme))
+            picture.put(_drawn(figures, tokens, picture, theme))
         put(_json(found, a, b, tolerance) if format == "json" else _listed(found, tolerance))
         if not found.same:
             raise typer.Exit(FAILED)
@@ -84,18 +89,57 @@ def _picture(out: str, force: bool) -> Output:
     return choose_output(out, None, "svg", force)
 
 
-def _drawn(a: Snapshot, b: Snapshot, output: Output, theme: str | None) -> str | bytes:
+def _compared(
+    a: Path, b: Path, layers: Sequence[int] | None, tolerance: float
+) -> tuple[Diff, Callable[[], list[Figure]], Figure | None]:
+    """Return the comparison of two files, what makes the figures to draw, and that of the tokens.
+
+    Raises:
+        ScopeError: a file cannot be read, or the two cannot be compared.
+    """
+    from llmscope.export.diff import diff as compare
+    from llmscope.export.diff import matched
+    from llmscope.export.diff_figures import differences, drawable
+    from llmscope.export.read import read
+    from llmscope.hidden_states import is_hidden_states, read_hidden_states
+
+    hidden = [is_hidden_states(one) for one in (a, b)]
+    if not any(hidden):
+        usage(layers is None, "a file of vLLM's hidden states, A or B", "--layers")
+        ours, theirs = read(a), read(b)
+        return (
+            compare(ours, theirs, tolerance),
+            lambda: differences(matched(ours, theirs)),
+            drawable(theirs),
+        )
+    from llmscope.export.hidden_states_diff import diff_states, diff_with_snapshot
+
+    if all(hidden):
+        found, figure = diff_states(
+            read_hidden_states(a, layers), read_hidden_states(b, layers), tolerance
+        )
+        return found, lambda: [figure], None
+    states, snapshot = (b, a) if hidden[1] else (a, b)
+    found, pair = diff_with_snapshot(
+        read_hidden_states(states, layers), read(snapshot), tolerance, swapped=hidden[1]
+    )
+    return found, lambda: differences([pair]), None
+
+
+def _drawn(
+    figures: Callable[[], list[Figure]],
+    tokens: Figure | None,
+    output: Output,
+    theme: str | None,
+) -> str | bytes:
     """Render the difference figures below each other."""
     from llmscope.cli.options.appearance import picture_look
     from llmscope.errors import ScopeError
     from llmscope.export import render
-    from llmscope.export.diff import matched
-    from llmscope.export.diff_figures import differences, drawable
 
     look = picture_look(theme, None, None, output)
     try:
-        figures = differences(matched(a, b))
-        return render(figures, output.format, look=look, tokens=drawable(b))
+        return render(figures(), output.format, look=look, tokens=tokens)
     except ScopeError:
         raise
     except Exception as error:  # a figure read from a file may lack anything that drawing needs

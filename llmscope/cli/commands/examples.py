@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llmscope.cli import completion
-from llmscope.cli.options import shared
+from llmscope.cli.options import corpus, shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
@@ -43,16 +42,7 @@ TOLD_EVERY = 30.0
 class UnitOptions:
     """Which units."""
 
-    features: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="DICTIONARY",
-            autocompletion=completion.dictionaries,
-            help="A dictionary of features (SAE or transcoder), or a folder of several: a folder "
-            "or org/name:path. Repeat for several.",
-            show_default="that of the model",
-        ),
-    ] = None
+    features: shared.Features = None
     feature: Annotated[
         list[str] | None,
         typer.Option(
@@ -136,13 +126,8 @@ class CollectionOptions:
         str,
         typer.Option(metavar="BEFORE,AFTER", help="Tokens around each example that are kept."),
     ] = "10,5"
-    length: Annotated[
-        int, typer.Option(min=1, help="Cut prompts after this many tokens.", metavar="TOKENS")
-    ] = 128
-    max_prompts: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Stop after this many.", show_default="all"),
-    ] = None
+    length: Annotated[int, corpus.length_option(1)] = 128
+    max_prompts: corpus.MaxPrompts = None
     every_token: Annotated[
         bool,
         typer.Option(
@@ -172,7 +157,7 @@ class CollectionOptions:
             length=self.length,
             prompts=self.max_prompts,
             every_token=self.every_token,
-            name="stdin" if prompts == "-" else Path(prompts).name,
+            name=corpus.corpus_name(prompts),
             size=size,
         )
 
@@ -200,14 +185,7 @@ class CollectionOptions:
 def examples(
     *,
     model: shared.Model = None,
-    prompts: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a "
-            "line, or - for JSON lines on stdin.",
-        ),
-    ],
+    prompts: corpus.Prompts,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the examples go.")],
     units: UnitOptions,
     collection: CollectionOptions,
@@ -257,21 +235,9 @@ def examples(
                 emptied(out)
             told = _CollectProgress(progress, source, collection.max_prompts)
             how = collection.collection(prompts)
-            index = collect(scope, _lines(source), sources, how, out, told)
+            index = collect(scope, corpus.numbered(source), sources, how, out, told)
         between = " " if scope.subject.tokens is None else ""
         put(_json(index, out) if format == "json" else _text(index, out, between))
-
-
-def _lines(source: PromptSource) -> Iterator[tuple[int, str]]:
-    """Yield the prompts of a source with their lines.
-
-    Raises:
-        ScopeError: a line cannot be read.
-    """
-    for line in source:
-        if line.prompt is None:
-            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
-        yield line.number, line.prompt
 
 
 def _named(index: Index, folder: Path) -> Iterator[Examples]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscope.cli.options import shared
+from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
 from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
@@ -32,14 +33,6 @@ _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 TOLD_EVERY = 30.0
 """Seconds between two lines of progress where there is no terminal."""
 
-Prompts = Annotated[
-    str,
-    typer.Option(
-        metavar="FILE",
-        help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a line, or "
-        "- for JSON lines on stdin.",
-    ),
-]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
 Single = Annotated[
@@ -55,9 +48,7 @@ class CorpusOptions:
         int,
         typer.Option(min=0, help="Tokens at the beginning of each prompt that do not count."),
     ] = 16
-    length: Annotated[
-        int, typer.Option(min=2, help="Cut prompts after this many tokens.", metavar="TOKENS")
-    ] = 128
+    length: Annotated[int, length_option(2)] = 128
     held_out: Annotated[
         int,
         typer.Option(
@@ -66,10 +57,7 @@ class CorpusOptions:
             help="Hold out one of every N prompts, at most 100, to measure the lens on; 0: none.",
         ),
     ] = 10
-    max_prompts: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Stop after this many.", show_default="all"),
-    ] = None
+    max_prompts: MaxPrompts = None
 
     def rules(self, shard: tuple[int, int] = (0, 1)) -> CorpusRules:
         """Return the rules of the corpus.
@@ -168,7 +156,7 @@ def fit_jacobian(
                 prompts=corpus.max_prompts,
                 error=target_error,
                 batch=batch,
-                name=_name(prompts),
+                name=corpus_name(prompts),
                 checkpoint=checkpoint,
             )
             told = _FitProgress(progress, source, corpus.max_prompts)
@@ -206,7 +194,7 @@ def fit_tuned(
             from llmscope.fitting.fit_tuned import TunedFit
             from llmscope.fitting.fit_tuned import fit_tuned as fitted
 
-            how = TunedFit(rules, corpus.max_prompts, steps, rate, _name(prompts))
+            how = TunedFit(rules, corpus.max_prompts, steps, rate, corpus_name(prompts))
             told = _FitProgress(progress, source, corpus.max_prompts)
             lens = fitted(scope, _texts(source), how, told)
         _write(lens, out, float32)
@@ -221,7 +209,7 @@ def fit_check(
     model: shared.Model = None,
     prompts: Prompts,
     skip: Annotated[int, typer.Option(min=0, help="First tokens that do not count.")] = 16,
-    length: Annotated[int, typer.Option(min=2, help="Cut prompts after this many tokens.")] = 128,
+    length: Annotated[int, length_option(2)] = 128,
     held_out: Annotated[
         int,
         typer.Option(
@@ -267,7 +255,7 @@ def fit_check(
             measurements.write(file, held)
         except OSError as error:
             put(f"not kept: the cache cannot be written: {display_text(str(error))}\n")
-        if not held_out and found.about.get("corpus") == _name(prompts):
+        if not held_out and found.about.get("corpus") == corpus_name(prompts):
             put("it was fitted on a file of this name: if it is this one, --held-out N\n")
         put(_table(found, held))
 
@@ -300,10 +288,6 @@ def _shard(text: str | None) -> tuple[int, int]:
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
     return index, count
-
-
-def _name(prompts: str) -> str:
-    return "stdin" if prompts == "-" else Path(prompts).name
 
 
 def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:
@@ -343,15 +327,7 @@ def _loaded(
 
 
 def _texts(source: PromptSource) -> Iterator[str]:
-    """Yield the prompts of a source.
-
-    Raises:
-        ScopeError: a line cannot be read.
-    """
-    for line in source:
-        if line.prompt is None:
-            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
-        yield line.prompt
+    return (prompt for _, prompt in numbered(source))
 
 
 class _FitProgress:

@@ -12,6 +12,7 @@ from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, gather, grouped
 from llmscope.cli.options.prompt import check_chat
 from llmscope.cli.options.resume import check_resume, resumed, unless_named
+from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
 from llmscope.sampler import Sampler
 
@@ -34,6 +35,7 @@ def open_model(
     system: shared.System = None,
     edit: shared.Edits = None,
     versus_prompt: shared.VersusPrompt = None,
+    second: VersusModelOptions,
     translator: shared.Translator = None,
     features: shared.Features = None,
     temperature: shared.Temperature = None,
@@ -90,8 +92,10 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     if given.context_file is not None:
         prompt = _marked(prompt, given.context_file)
     opening = LaunchOptions(
-        gather(ModelOptions, ctx.params).loader(
-            given.model, translator=given.translator, features=tuple(given.features or ())
+        gather(VersusModelOptions, ctx.params).onto(
+            gather(ModelOptions, ctx.params).loader(
+                given.model, translator=given.translator, features=tuple(given.features or ())
+            )
         ),
         prompt=prompt,
         special_tokens=not given.no_special_tokens,

@@ -8,6 +8,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
+from llmscope.cli.options.layer_ids import LayerIds, layer_ids
 from llmscope.cli.output.errors import reported
 
 
@@ -18,9 +19,19 @@ def replay(
             metavar="FILE",
             autocompletion=completion.snapshots,
             help="What `llmscope snapshot` wrote as safetensors (either of its two files), json "
-            "or npz.",
+            "or npz; or a file of vLLM's hidden states.",
         ),
     ],
+    layers: LayerIds = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            autocompletion=completion.models,
+            help="For a file of hidden states: the model that the engine ran. Its tokenizer gives "
+            "the texts of the tokens; its weights are not loaded.",
+        ),
+    ] = None,
     theme: shared.ScreenTheme = None,
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
@@ -30,12 +41,23 @@ def replay(
     """Open a snapshot on the screen: its figures as they were, without the model and torch.
 
     The cursor walks through the figures as far as they go; a pane says what the snapshot does not
-    hold. The prompt is read only.
+    hold. The prompt is read only. Of a file of hidden states it shows the norms of the streams, and
+    their cosines to the last.
     """
     with reported(debug):
         tier = shared.tier(color)
+        ids = layer_ids(layers)
         from llmscope.cli.launch import replay as show
 
         raise typer.Exit(
-            show(file, theme=theme, tier=tier, ascii=ascii, bandwidth=bandwidth, debug=debug)
+            show(
+                file,
+                layers=ids,
+                model=tokenizer,
+                theme=theme,
+                tier=tier,
+                ascii=ascii,
+                bandwidth=bandwidth,
+                debug=debug,
+            )
         )

@@ -15,6 +15,7 @@ from llmscope.cli.commands import batch
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, grouped
 from llmscope.cli.options.keys import read_keys
+from llmscope.cli.options.loading import StreamsFile
 from llmscope.cli.options.paper import check_look
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.prompt import PromptOptions, check_chat, read_ids, read_other, read_prompt
@@ -26,6 +27,7 @@ from llmscope.cli.options.validate import (
     check_screen,
     read_cells,
 )
+from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
 from llmscope.errors import ScopeError
 from llmscope.text import NOTE, one_line
@@ -60,6 +62,7 @@ def snapshot(
     ] = "",
     many: batch.BatchOptions,
     picture: PictureOptions,
+    second: VersusModelOptions,
     loading: ModelOptions,
     debug: shared.Debug = False,
     **declared: Any,
@@ -91,14 +94,17 @@ def snapshot(
         cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)
-        check_whatif(edits, texts.versus_prompt, change, names)
+        load = second.onto(
+            loading.loader(
+                model,
+                translator=declared["translator"],
+                features=tuple(declared["features"] or ()),
+            )
+        )
+        two_models = load.versus is not None and not isinstance(load.versus, StreamsFile)
+        check_whatif(edits, texts.versus_prompt, change, names, two_models=two_models)
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
-        load = loading.loader(
-            model,
-            translator=declared["translator"],
-            features=tuple(declared["features"] or ()),
-        )
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
             check_models(model, loading.reward)
@@ -136,6 +142,8 @@ def snapshot(
 
             prepare_matplotlib(cache_folder())
         check_chat(texts.chat, texts.system, texts.ids)
+        if isinstance(load.versus, StreamsFile) and texts.empty:
+            texts = replace(texts, ids=",".join(map(str, load.versus.read().ids)))
         both = focus.context is not None and texts.context_file is not None
         usage(not both, "give --context or --context-file, not both", "--context")
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)

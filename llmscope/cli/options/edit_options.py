@@ -51,13 +51,18 @@ def _read(text: str) -> Edit:
 
 
 def check_whatif(
-    edits: Sequence[Edit], versus_prompt: str | None, change: bool, lenses: Sequence[str]
+    edits: Sequence[Edit],
+    versus_prompt: str | None,
+    change: bool,
+    lenses: Sequence[str],
+    *,
+    two_models: bool = False,
 ) -> None:
     """Raise BadParameter unless the options go together."""
     there = versus_prompt is not None
     usage(
-        bool(edits) or there or not change,
-        "there is nothing to hold this against without --edit or --versus-prompt",
+        bool(edits) or there or two_models or not change,
+        "there is nothing to hold this against without --edit, --versus-prompt or --versus-model",
         "--change",
     )
     for name in (one for one in lenses if one in known()):

@@ -5,13 +5,46 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
+    from llmscope.hidden_states import HiddenStates
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
+
+
+@dataclass(frozen=True)
+class StreamsFile:
+    """The streams of one text that another engine wrote, in place of a second model.
+
+    Attributes:
+        model: the file.
+        layers: the ids of the layers in it; None: all of the model's.
+    """
+
+    model: str
+    layers: tuple[int, ...] | None = None
+
+    adapters: ClassVar[tuple[str, ...]] = ()
+    versus: ClassVar[None] = None
+
+    @property
+    def options(self) -> dict[str, str | int | bool]:
+        """The layers as `--layers` takes them."""
+        return {} if self.layers is None else {"layers": ",".join(map(str, self.layers))}
+
+    def read(self) -> HiddenStates:
+        """Read the file.
+
+        Raises:
+            ScopeError: it is no such file, or is damaged.
+        """
+        from llmscope.hidden_states import read_hidden_states
+
+        return read_hidden_states(Path(self.model), self.layers)
 
 
 @dataclass(frozen=True)
@@ -21,6 +54,8 @@ class Loader:
     Attributes:
         translator: the learned lens of edits; None: the Jacobian lens that comes with it.
         features: the dictionaries of edits along features; empty: those that come with it.
+        versus: loads the second model that it is compared with, or the streams of another engine;
+            None without one.
     """
 
     model: str | None
@@ -34,6 +69,7 @@ class Loader:
     reward: str | None = None
     translator: str | None = None
     features: tuple[str, ...] = ()
+    versus: Loader | StreamsFile | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -63,6 +99,7 @@ class Loader:
             reward=None,
             translator=None,
             features=(),
+            versus=None,
             trust_remote_code=False,
             allow_pickle=False,
         )
@@ -71,8 +108,9 @@ class Loader:
         """Load the model. Imports torch.
 
         Raises:
-            ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, or a
-                dictionary cannot be read.
+            ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, a
+                dictionary cannot be read, or the second model cannot be loaded, does not fit beside
+                the first, or does not read the same tokens.
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
@@ -86,7 +124,7 @@ class Loader:
 
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
-        return self._with_learned(
+        return self._with_second(
             load(
                 self.model,
                 device=self.device,
@@ -102,8 +140,24 @@ class Loader:
             progress,
         )
 
-    def _with_learned(self, scope: Scope, progress: Progress | None) -> Scope:
-        """Return a scope with the learned lens and the dictionaries of its edits.
+    def _with_second(self, scope: Scope, progress: Progress | None) -> Scope:
+        """Return a scope with what else was asked for: what edits learned, and the second model.
+
+        Raises:
+            ScopeError: the lens cannot be read, or does not fit the model; a dictionary cannot be
+                read; or the second model cannot be compared with it.
+        """
+        self._set_learned(scope, progress)
+        if isinstance(self.versus, StreamsFile):
+            scope.compare(self.versus.read())
+        elif self.versus is not None:
+            from llmscope.second_model import compare_with
+
+            compare_with(scope, self.versus, progress)
+        return scope
+
+    def _set_learned(self, scope: Scope, progress: Progress | None) -> None:
+        """Set the learned lens and the dictionaries of a scope's edits.
 
         Raises:
             ScopeError: the lens cannot be read, or does not fit the model; or a dictionary cannot
@@ -121,4 +175,3 @@ class Loader:
 
             headers_of(self.features, scope.subject, progress)
         scope.features = self.features
-        return scope

@@ -47,6 +47,12 @@ class PromptOptions:
     ] = None
 
     @property
+    def empty(self) -> bool:
+        """Whether no prompt is given, nor anything that would come before it."""
+        given = (self.prompt, self.prompt_file, self.ids, self.context_file)
+        return all(one is None for one in given)
+
+    @property
     def special_tokens(self) -> bool:
         """Whether the tokenizer adds its special tokens; a chat template has its own."""
         return not self.no_special_tokens and not self.chat

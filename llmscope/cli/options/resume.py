@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
+    from llmscope.cli.options.loading import Loader
     from llmscope.tui.session.session import Session
 
 LOADS = ("device", "dtype", "threads", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
+SECOND = ("versus_model", "versus_dtype", "versus_device", "layers")
+"""Options of the second model, which are restored too."""
 FREE = {
     *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),
     *("trust_remote_code", "allow_pickle", "host", "port"),
@@ -82,8 +85,8 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
     from llmscope.errors import ScopeError
     from llmscope.models.spec import parse
 
-    opening = _onto(given, session, said)
     try:
+        opening = _onto(given, session, said)
         parse(opening.load.model)
     except ScopeError as error:
         return replace(given, notice=f"the last session cannot be opened: {error.message}")
@@ -100,12 +103,19 @@ def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> Laun
         adapters=tuple(_found(one, session.folder) for one in session.adapters),
         **loads,
     )
+    second = {name: kept[name] for name in SECOND if name in kept}
     return replace(
         given,
-        load=load,
+        load=_with_second(load, second) if "versus_model" in second else load,
         special_tokens=session.special_tokens,
         session=session,
     )
+
+
+def _with_second(load: Loader, second: dict[str, str]) -> Loader:
+    from llmscope.cli.options.versus import VersusModelOptions
+
+    return VersusModelOptions(**second).onto(load)
 
 
 def _kept(session: Session) -> dict[str, Any]:
@@ -116,19 +126,21 @@ def _kept(session: Session) -> dict[str, Any]:
     words = iter(session.flags)
     kept: dict[str, Any] = {}
     for word in words:
-        name = word.removeprefix("--")
+        name = word.removeprefix("--").replace("-", "_")
         if name == "unverified":
             kept[name] = True
-        elif name in LOADS:
+        elif name in LOADS or name in SECOND:
             kept[name] = next(words, "")
     if "threads" in kept:
         number = str(kept.pop("threads"))
         if number.isdecimal() and 0 < int(number) < 2**15:
             kept["threads"] = int(number)
-    if kept.get("dtype", "auto") not in ("auto", "float32", "bfloat16", "float16"):
-        del kept["dtype"]
-    if "reward" in kept:
-        kept["reward"] = _found(kept["reward"], session.folder)
+    for name in ("dtype", "versus_dtype"):
+        if kept.get(name, "auto") not in ("auto", "float32", "bfloat16", "float16"):
+            del kept[name]
+    for name in ("reward", "versus_model"):
+        if name in kept:
+            kept[name] = _found(kept[name], session.folder)
     return kept
 
 

@@ -95,7 +95,7 @@ Features = Annotated[
     typer.Option(
         metavar="FOLDER|ORG/NAME:PATH",
         autocompletion=completion.dictionaries,
-        help="A sparse dictionary of features (an autoencoder or transcoder) to show: a folder of "
+        help="A sparse dictionary of features (an autoencoder or transcoder): a folder of "
         "SAELens or Gemma Scope, one with several, or org/name:path. Repeat for several.",
         show_default="those that ship with the model",
     ),

@@ -7,7 +7,11 @@ from typing import Annotated
 
 import typer
 
-from llmscope.cli.options.loading import Loader
+from llmscope.cli import completion
+from llmscope.cli.options.layer_ids import LayerIds, layer_ids
+from llmscope.cli.options.loading import Loader, StreamsFile
+from llmscope.cli.options.shared import usage
+from llmscope.text import display_text
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,39 @@ class VersusOptions:
     def given(self) -> bool:
         """Whether one of them is given, so that the same model may be loaded twice."""
         return any((self.versus_dtype, self.versus_device, self.versus_revision))
+
+
+@dataclass(frozen=True)
+class VersusModelOptions(VersusOptions):
+    """Which second model is loaded, and how; nothing given: no second model."""
+
+    versus_model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A second model that reads the same tokens, to compare with: any form of MODEL. "
+            "Or FILE.safetensors with the streams of one text, as vLLM writes them.",
+            autocompletion=completion.models,
+        ),
+    ] = None
+    layers: LayerIds = None
+
+    def onto(self, loader: Loader) -> Loader:
+        """Return what loads the first model, and the second where one of the options is given.
+
+        Raises:
+            BadParameter: `--layers` is no list of ids, or names those of no file of streams.
+            ScopeError: a spec cannot be parsed, or its source has no revisions.
+        """
+        if not (self.given or self.versus_model is not None):
+            usage(self.layers is None, "they are those of --versus-model FILE", "--layers")
+            return loader
+        named = self.versus_model
+        if named is not None and named.endswith(".safetensors"):
+            usage(not self.given, f"{display_text(named)} is a file of streams", "--versus-dtype")
+            return replace(loader, versus=StreamsFile(named, layer_ids(self.layers)))
+        usage(self.layers is None, "they are those of --versus-model FILE.safetensors", "--layers")
+        return replace(loader, versus=versus_loader(loader, self.versus_model, self))
 
 
 def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> Loader:

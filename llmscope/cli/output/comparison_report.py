@@ -118,10 +118,12 @@ def _streams(streams: Mapping[str, Any] | None) -> str:
 
 
 def _moved(moved: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tokens that moved most, in their context; empty if none were asked for."""
+    """Return the tokens that moved most, in their context; empty if nothing moved."""
     if not moved or not moved[0]["kl"] > 0:
         return ""
-    rows = [("KL", "line", "the tokens that moved most", "A", "B", "A says", "B says", "parts")]
+    rows = [
+        ("KL", "line", "the tokens that moved most", "A", "B", "A says", "B says", "parts after")
+    ]
     rows += [
         (
             f"{one['kl']:.4f}",
@@ -131,8 +133,9 @@ def _moved(moved: Sequence[Mapping[str, Any]]) -> str:
             f"{math.exp(one['log_p_b']):.3f}",
             f"{one['top_a']} {one['p_top_a']:.3f}",
             f"{one['top_b']} {one['p_top_b']:.3f}",
-            _after(one["parts_after"]),
+            _after(one.get("lenses_part_after")),
         )
         for one in moved[:MOVED]
     ]
-    return table(rows, frozenset({0, 1, 3, 4}))
+    told = "parts after: the logit lenses differ by half of the KL or more from there on\n"
+    return table(rows, frozenset({0, 1, 3, 4})) + (told if "layers" in moved[0] else "")

@@ -129,7 +129,7 @@ def measured(
     """
     from llmscope.dictionaries.catalog import loaded
     from llmscope.record.features.active import Misfit, applied
-    from llmscope.record.features.fit import fit_of, nearer_layer, splice_cost, tokens_near
+    from llmscope.record.features.fit import fit_of, nearer_layer, splice_costs, tokens_near
     from llmscope.record.interventions.feature_edits import places_changed
 
     found = candidates(recording, focus)
@@ -163,13 +163,11 @@ def measured(
         yield replace(chosen, unmeasured="the model's readout is not verified")
         return
     try:
-        costs = [
-            splice_cost(recording, passes, way, rows, chance=chance) for chance in (False, True)
-        ]
+        cost, chance = splice_costs(recording, passes, way, rows)
     except (Misfit, ScopeError) as reason:
         yield replace(chosen, unmeasured=str(reason))
         return
-    yield replace(chosen, cost=costs[0], chance=costs[1])
+    yield replace(chosen, cost=cost, chance=chance)
 
 
 def figures(

@@ -73,8 +73,7 @@ def similarity(pair: ModelPair, focus: Focus) -> Figure:
         parting, bound, said = parted(pair, found.relative)
         more = {"parting": parting, "bound": bound, "relative": np.median(found.relative, axis=1)}
     else:
-        widths = [one.subject.anatomy.width for one in (pair.a, pair.b)]
-        said = f"streams of {widths[0]} and {widths[1]} dimensions have no cosine, and a CKA"
+        said = f"{widths(pair)} have no cosine, but a CKA"
     word = pair.a.prompt.labels[focus.position]
     lines = [said, *aligned(pair)]
     if len(pair.a) < 3:
@@ -120,6 +119,12 @@ def parted(pair: ModelPair, relative: np.ndarray) -> tuple[str | None, float, st
     size = float(np.median(relative[first]))
     said = f"{where} by more than rounding, {bound:.2g}: by {size:.2g} of its length (median)"
     return label, bound, said
+
+
+def widths(pair: ModelPair) -> str:
+    """Return a phrase with the widths of the two models' streams."""
+    ours, theirs = (one.subject.anatomy.width for one in (pair.a, pair.b))
+    return f"streams of {ours} and {theirs} dimensions"
 
 
 def aligned(pair: ModelPair) -> Iterator[str]:

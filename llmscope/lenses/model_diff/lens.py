@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus, Verdict
+from llmscope.hidden_states import HiddenStates
 from llmscope.lenses.base import Lens, Run
-from llmscope.lenses.model_diff import depth, parts, tokens
+from llmscope.lenses.model_diff import depth, engine, parts, tokens
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
 
 if TYPE_CHECKING:
@@ -41,6 +42,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     attention or MLP writes there [layer, component]. A change that a part inherits from an earlier
     one does not count. Heads are compared through the output projection alone.
 
+    B may be the streams of one text that another engine wrote (`HiddenStates`): then there are the
+    modes `kl`, `lens`, `streams` and `difference`, for that text, with a row for each stream of the
+    file, read by A's final norm and unembedding. `bound` is then what rounding explains in each
+    [layer], measured by running A in the coarser dtype.
+
     Models of different depth are compared at the same share of the depth. Probabilities are over
     the tokens that both vocabularies have.
 
@@ -64,6 +70,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     if other is None:
         yield Figure.lacking("model-diff", TITLES[focus.mode], "second model", NO_MODEL)
         return
+    if isinstance(other, HiddenStates):
+        yield engine.figure(recording, other, focus)
+        return
     other.subject.anatomy.check_tokens(recording.prompt.ids)
     verdict = other.verdicts("readout") if focus.mode in READ else Verdict("verified")
     if verdict.status == "refused" and not passes.unverified:
@@ -74,6 +83,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield parts.parts(recording, passes, other, focus)
         return
     pair = ModelPair(recording, other.record(recording.prompt), other.key)
+    if focus.mode == "difference" and not pair.same_width:
+        reason = f"{depth.widths(pair)} have no difference: turn to streams or lens"
+        yield Figure.refused("model-diff", TITLES[focus.mode], reason)
+        return
     yield from _figures(pair, focus)
 
 

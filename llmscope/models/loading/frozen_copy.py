@@ -6,9 +6,10 @@ import copy
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
-from llmscope.models.anatomy import find
+from llmscope.models.anatomy import FLOATS, find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.variants import Variants
 
@@ -29,19 +30,47 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
     Raises:
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
-    memo: dict[int, Any] = {
-        id(one): one for one in subject.model.parameters() if not one.requires_grad
-    }
+    model = _copied(
+        subject, {id(one): one for one in subject.model.parameters() if not one.requires_grad}
+    )
+    _without_adapters(model)
+    return replace(
+        subject, model=model, anatomy=find(model), adapter=None, origin=None, adapted=Variants()
+    )
+
+
+def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
+    """Return a copy of a model whose weights have another dtype, adapters included.
+
+    Buffers keep theirs, as they do where a model is loaded in that dtype.
+
+    Raises:
+        ValueError: its weights are packed, or not in the memory of its device.
+        TypeError, RuntimeError: a part of the model cannot be copied.
+    """
+    given = list(subject.model.parameters())
+    if any(one.dtype not in FLOATS or one.is_meta for one in given):
+        raise ValueError("its weights are packed, or spread over memory and disk")
+    memo = {id(one): nn.Parameter(one.detach().to(dtype), requires_grad=False) for one in given}
+    model = _copied(subject, memo)
+    return replace(
+        subject, model=model, anatomy=find(model), dtype=dtype, origin=None, adapted=Variants()
+    )
+
+
+def _copied(subject: LoadedModel, memo: dict[int, Any]) -> Any:
+    """Return a copy of a model in evaluation mode, without hooks.
+
+    Args:
+        subject: the model.
+        memo: by the id of a part, what the copy has in its place.
+    """
     model = copy.deepcopy(subject.model, memo)
     for module in list(model.modules()):
         for name in HOOKS:
             getattr(module, name, {}).clear()
         vars(module).pop("forward", None)
-    _without_adapters(model)
-    model.eval()
-    return replace(
-        subject, model=model, anatomy=find(model), adapter=None, origin=None, adapted=Variants()
-    )
+    return model.eval()
 
 
 def unfrozen(subject: LoadedModel, copied: LoadedModel) -> bool:

@@ -75,14 +75,14 @@ def load_model(
             trust_remote_code=trust_remote_code,
             allow_pickle=allow_pickle,
         )
-        make_room(weights.folder, choose_dtype(dtype, chosen), chosen)
+        make_room(parsed.text, weights.folder, choose_dtype(dtype, chosen), chosen)
         placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
         model, unused = _model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
         own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         Meter(progress, "reading the tokenizer")
-        tokens, missing = _tokens(own, trust_remote_code)
+        tokens, missing = load_tokenizer_of(own, trust_remote_code)
         check_numbers(model, placing.dtype, parsed.text)
         if not placing.settings:
             if chosen.type != "cpu":
@@ -273,7 +273,9 @@ def _model(
     return model.eval(), notices
 
 
-def _tokens(folder: Path, trust_remote_code: bool) -> tuple[Tokens | None, list[str]]:
+def load_tokenizer_of(
+    folder: Path, trust_remote_code: bool = False
+) -> tuple[Tokens | None, list[str]]:
     """Load the tokenizer; if that fails, return None and a notice with the reason."""
     if not _has_tokenizer(folder):
         return None, ["the checkpoint has no tokenizer: it takes token ids only"]

@@ -18,6 +18,7 @@ from llmscope.text import display_text
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 GIB = 2**30
 _RESERVE: ContextVar[Callable[[], None] | None] = ContextVar("reserve", default=None)
+_SECOND: ContextVar[bool] = ContextVar("second", default=False)
 
 
 def ran_out(error: BaseException) -> bool:
@@ -102,12 +103,32 @@ def reserve(release: Callable[[], None]) -> Iterator[None]:
         _RESERVE.reset(token)
 
 
-def make_room(folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
-    """Release the reserve if the weights in a folder do not fit otherwise."""
+@contextmanager
+def beside() -> Iterator[None]:
+    """Refuse a model that loads in this thread unless it fits beside the one that is loaded."""
+    token = _SECOND.set(True)
+    try:
+        yield
+    finally:
+        _SECOND.reset(token)
+
+
+def make_room(named: str, folder: Path, dtype: torch.dtype | None, device: torch.device) -> None:
+    """Release the reserve if the weights in a folder do not fit otherwise.
+
+    Raises:
+        ScopeError: they are of a second model, and do not fit beside the first; see `beside`.
+    """
     release = _RESERVE.get()
     if release is not None and not fits(folder, dtype, device):
         _RESERVE.set(None)
         release()
+    if _SECOND.get() and not fits(folder, dtype, device):
+        raise ScopeError(
+            does_not_fit(named, folder, dtype, device).message,
+            "llmscope compare A B --prompts FILE, which runs one after the other, or a smaller "
+            "--versus-dtype, or another --versus-device",
+        )
 
 
 def _free_with_swap() -> int:

@@ -17,8 +17,10 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import Change, Job, attached, within
 
 if TYPE_CHECKING:
+    from llmscope.hidden_states import HiddenStates
     from llmscope.record.compare.other_model import OtherModel
     from llmscope.record.interventions.edited import EditedRecorder
+    from llmscope.record.interventions.variants import Variants
 
 
 class Passes:
@@ -27,7 +29,8 @@ class Passes:
     Args:
         verdicts: how far to trust a capability in a layer, as measured on the model.
         origin: records a prompt on the model without its adapter; None if no adapter is active.
-        versus: the model that this one is compared with; None: no other.
+        versus: the model that this one is compared with, or another engine's streams; None:
+            nothing.
         changes: made in every pass over the same prompt.
         cancelled: called before each layer; true ends a pass with `Cancelled`.
         fresh: run passes over other prompts without reusing rows of earlier passes.
@@ -41,7 +44,7 @@ class Passes:
         *,
         verdicts: Callable[[str, int], Verdict],
         origin: Callable[[Prompt], Recording] | None = None,
-        versus: OtherModel | None = None,
+        versus: OtherModel | HiddenStates | None = None,
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,
         fresh: bool = False,
@@ -73,14 +76,16 @@ class Passes:
         with self._recorder.taps.interruptible(self._cancelled):
             return self._edited.other(prompt, fresh=self._fresh)
 
-    def changed(self, recording: Recording, key: object, change: Callable[[], Change]) -> Recording:
-        """Return the pass of a recording with one more change; see `EditedRecorder.changed`.
+    def variants(
+        self, recording: Recording, key: object, changes: Callable[[], Sequence[Change]]
+    ) -> Variants:
+        """Return passes of a recording with one more change each; see `VariantRecorder.record`.
 
         Raises:
-            Cancelled: the pass was cancelled.
+            Cancelled: a pass was cancelled.
         """
-        return self._edited.changed(
-            recording, key, change, fresh=self._fresh, cancelled=self._cancelled
+        return self._edited.variants.record(
+            recording, key, changes, fresh=self._fresh, cancelled=self._cancelled
         )
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:

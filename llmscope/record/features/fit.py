@@ -21,7 +21,7 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change
-from llmscope.record.derive.kl import kl_divergence
+from llmscope.record.derive.kl import exact64, kl_of
 from llmscope.record.derive.tensors import logits
 from llmscope.record.features.active import (
     Applied,
@@ -219,19 +219,22 @@ class SpliceCost:
         return float(known.mean()) if len(known) else float("nan")
 
 
-def splice_cost(
-    recording: Recording, passes: Passes, way: Applied, rows: Sequence[int], *, chance: bool
-) -> SpliceCost:
+def splice_costs(
+    recording: Recording, passes: Passes, way: Applied, rows: Sequence[int]
+) -> tuple[SpliceCost, SpliceCost]:
     """Measure the predictions with a reconstruction in place at some tokens.
 
-    One more pass, which continues from that of the prompt before the last letters.
+    One more pass of both reconstructions, which continues from that of the prompt before the last
+    letters.
 
     Args:
         recording: the recording.
         passes: runs the pass.
         way: the dictionary, as it is applied.
         rows: those tokens, after which the predictions are compared; ascending.
-        chance: take the reconstruction of chance in place of the dictionary's.
+
+    Returns:
+        The cost of the dictionary's reconstruction, and of that of chance.
 
     Raises:
         Misfit: the tensor cannot be changed by itself.
@@ -239,38 +242,49 @@ def splice_cost(
     """
     # In a prompt of more tokens than are measured, those that are depend on the cursor.
     where = tuple(rows) if len(rows) < len(counted(recording)) else ()
-    key = "spliced", way.key, chance, where
-    spliced = passes.changed(recording, key, lambda: _splice(recording, way, chance, rows))
-    ids = recording.prompt.ids
-    wanted = [(row, ids[row + 1] if row + 1 < len(ids) else -1) for row in rows]
-    places = [spliced.segment_at(row) for row in rows]
-    kept = [segment.memo.setdefault("splice cost", {}) for segment, _ in places]
-    lacking = [
-        index for index, (_, at) in enumerate(places) if (at, wanted[index][1]) not in kept[index]
-    ]
-    for start in range(0, len(lacking), CHUNK):
-        some = lacking[start : start + CHUNK]
-        own, other = (_logits(one, [rows[index] for index in some]) for one in (recording, spliced))
-        divergence = kl_divergence(own, other).tolist()
-        following = torch.tensor([max(wanted[index][1], 0) for index in some], device=own.device)
-        losses = [
-            torch.nn.functional.cross_entropy(one.double(), following, reduction="none")
-            for one in (own, other)
-        ]
-        for index, kl, loss in zip(some, divergence, (losses[1] - losses[0]).tolist(), strict=True):
-            known = wanted[index][1] >= 0
-            kept[index][places[index][1], wanted[index][1]] = kl, loss if known else float("nan")
-    found = [kept[index][at, wanted[index][1]] for index, (_, at) in enumerate(places)]
-    kl, loss = (np.array(column, dtype=np.float32) for column in zip(*found, strict=True))
-    return SpliceCost(kl, loss)
+    made = reconstructed, by_chance
+    spliced = passes.variants(
+        recording,
+        ("spliced", way.key, where),
+        lambda: [_splice(recording, way, one(recording, way, rows), rows) for one in made],
+    )
+    ids = (*recording.prompt.ids, -1)
+    known: dict[tuple[int, int], list[list[float]]] = spliced.memo
+    lacking = [row for row in rows if (row, ids[row + 1]) not in known]
+    for run in runs_of(lacking):
+        for start in range(run.start, run.stop, CHUNK):
+            some = range(start, min(start + CHUNK, run.stop))
+            following = [ids[row + 1] for row in some]
+            costs = _costs(_logits(recording, some), spliced.logits(some), following)
+            known |= zip(zip(some, following, strict=True), costs, strict=True)
+    found = np.array([known[row, ids[row + 1]] for row in rows], dtype=np.float32)
+    own, chance = (SpliceCost(one[:, 0], one[:, 1]) for one in found.swapaxes(0, 1))
+    return own, chance
 
 
-CHUNK = 32
+CHUNK = 16
 """Tokens whose logits are held at once."""
 
 
-def _logits(recording: Recording, rows: Sequence[int]) -> Tensor:
-    """Return the logits after some tokens, the model's own where they are kept. [row, token]
+def _costs(own: Tensor, spliced: Tensor, following: Sequence[int]) -> list[list[list[float]]]:
+    """Return KL and the change of loss of predictions. [row][variant][measure]
+
+    Args:
+        own: the model's logits. [row, token]
+        spliced: the logits to compare. [variant, row, token]
+        following: the next token of each row; -1: unknown, and its loss NaN.
+    """
+    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (own, spliced))
+    at = torch.tensor(following, device=p.device)
+    index = at.clamp(min=0)[:, None]
+    loss = p.gather(-1, index)[:, 0] - q.gather(-1, index.expand(len(q), -1, -1))[..., 0]
+    both = torch.stack([kl_of(p, q), loss.masked_fill(at < 0, torch.nan)], -1)
+    found: list[list[list[float]]] = both.movedim(0, 1).tolist()
+    return found
+
+
+def _logits(recording: Recording, rows: range) -> Tensor:
+    """Return the model's logits after some tokens: its own where they are kept. [row, token]
 
     A typed letter needs those after the last two tokens, which are: no unembedding is read for it.
     """
@@ -284,9 +298,8 @@ def _logits(recording: Recording, rows: Sequence[int]) -> Tensor:
     return torch.stack([known[row] for row in rows])
 
 
-def _splice(recording: Recording, way: Applied, chance: bool, rows: Sequence[int]) -> Change:
-    """Return the change that puts the reconstruction in place at some tokens."""
-    made = (by_chance if chance else reconstructed)(recording, way, rows)
+def _splice(recording: Recording, way: Applied, made: Tensor, rows: Sequence[int]) -> Change:
+    """Return the change that puts a reconstruction in place at some tokens. `[row, out width]`"""
     aim = rows_of(way.outputs, recording, rows)
     whole = range(rows[0], len(recording))
     difference = aim.new_zeros(len(whole), aim.shape[-1])

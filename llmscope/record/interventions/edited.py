@@ -25,7 +25,7 @@ from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
 from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
 from llmscope.record.capture.recording import Prompt, Recording, Segment
-from llmscope.record.change_hooks import Change, Swap, attached, within
+from llmscope.record.change_hooks import Change, Swap, attached
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
@@ -33,6 +33,7 @@ from llmscope.record.interventions.compile import EditContext, anchored, changes
 from llmscope.record.interventions.feature_edits import dictionary_of, feature_edit
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
+from llmscope.record.interventions.variants import VariantRecorder
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
 
@@ -57,6 +58,7 @@ class EditedRecorder:
 
     Attributes:
         ran: how many tokens of prompts B have been run so far.
+        variants: records passes with one more change each.
     """
 
     def __init__(
@@ -75,8 +77,8 @@ class EditedRecorder:
         self._learned: tuple[LearnedLens | Dictionary | None, ...] = ()
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
-        self._changed: dict[object, Recording] = {}
         self._stands: dict[int, bool] = {}
+        self.variants = VariantRecorder(recorder, self)
         self.ran = 0
 
     def record(
@@ -123,56 +125,6 @@ class EditedRecorder:
         self._learned = learned
         return made
 
-    def changed(
-        self,
-        base: Recording,
-        key: object,
-        change: Callable[[], Change],
-        *,
-        fresh: bool = False,
-        cancelled: Cancel | None = None,
-    ) -> Recording:
-        """Record the pass of a recording with one more change, after those of its edits.
-
-        Rows are shared with the latest pass of the same key, unless there are edits, so the values
-        of a token must depend on that token and earlier ones alone.
-
-        Args:
-            base: the recording, with or without edits.
-            key: what the change is, besides the prompt.
-            change: returns the change. Its rows end with the prompt.
-            fresh: share no row with another pass.
-            cancelled: called before each layer; true ends the pass there.
-
-        Raises:
-            Cancelled: the pass was cancelled.
-        """
-        before = None if fresh else self._changed.get(key)
-        if before is not None and before.base is base:
-            return before
-        if base.edits or (before is not None and before.edits):
-            before = None  # what edits change may depend on more than the tokens
-        made = change()
-        depth = self.depth(made.layer)
-        earlier = [one for one in base.changes if not within(one, depth)]
-        below, start = base, made.rows.start
-        alike = before is not None and self._recorder.lengths.alike(len(before), len(base))
-        if before is not None and alike and before.changes[-1].rows.start == start:
-            shared = common(before.prompt.ids, base.prompt.ids)
-            below, start = (before, shared) if shared > start else (base, start)
-        if fresh or base.past is None or first_unfinite(base) is not None:
-            below, start = base, 0
-        if start == len(base):
-            found = replace(cut(below, base.prompt), changes=(*base.changes, made), memo={})
-        else:
-            with self._recorder.taps.interruptible(cancelled):
-                found = self._run(base, below, start, depth, (*earlier, made), None)
-        found = replace(found, base=base, edits=base.edits, memo={})
-        self._changed.pop(key, None)
-        _make_room(self._changed)
-        self._changed[key] = found
-        return found
-
     def lasting(self, edits: Sequence[Edit]) -> tuple[Change, ...]:
         """Return the changes that edits of all tokens make in any pass.
 
@@ -198,7 +150,7 @@ class EditedRecorder:
         self._latest = None
         self._others.clear()
         self._vectors.clear()
-        self._changed.clear()
+        self.variants.forget()
 
     def _before(
         self,
@@ -357,7 +309,7 @@ class EditedRecorder:
         return self._forms.standing(depth, stream)
 
     @cached_property
-    def _probe(self) -> Recording | None:
+    def probe(self) -> Recording | None:
         """A recording of the probe; None if layers return more than a stream."""
         ids = probe(self._subject).ids
         with self._forms.learn():
@@ -368,7 +320,7 @@ class EditedRecorder:
 
     def _can_stand(self, depth: int) -> bool:
         """Return whether a pass over half of the probe is the same with its first layers reused."""
-        whole = self._probe
+        whole = self.probe
         if not depth or whole is None or whole.logits is None:
             return False
         start = 0 if whole.past is None else len(whole) // 2

@@ -10,7 +10,7 @@ from textual.binding import Binding
 
 from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_keys
 from llmscope.tui.state.prompt_pairs import pairs
-from llmscope.tui.state.workspaces import TITLES, WORKSPACES
+from llmscope.tui.state.workspaces import KEYS, TITLES, WORKSPACES
 
 # Handlers are imported when an action first runs: the first paint would wait for all of them.
 if TYPE_CHECKING:
@@ -683,7 +683,7 @@ PLACES = (
             f"workspace-{one.name}",
             "workspace",
             one.title,
-            str((at + 1) % 10),
+            KEYS[one.name],
             _show(at),
             words=one.words,
         )

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, ClassVar
 
-from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
-from textual.widgets import Static
 
-from llmscope.tui.dialogs.search_list import SearchListScreen
+from llmscope.tui.dialogs.search_list import DetailListScreen, containing
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.prompt_history import PromptRecord, read
 from llmscope.tui.session.state_folder import flaw
@@ -74,8 +71,10 @@ def listed(host: Host, text: str) -> list[Choice]:
     return [*earlier(there, time.time()), *shipped(host.source.spec)]
 
 
-class RecallScreen(SearchListScreen):
+class RecallScreen(DetailListScreen):
     """A search line with the prompts below it: enter takes the selected one, esc closes."""
+
+    heading = "Prompts"
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # The app binds it to opening this list.
@@ -86,20 +85,10 @@ class RecallScreen(SearchListScreen):
         super().__init__(host, "search")
         self._editor = editor
         self._all = listed(host, editor.text)
-        self._about = Static(id="recall-about")
-
-    def compose(self) -> ComposeResult:
-        """Yield the line, the list, and the details of the selected prompt."""
-        with Vertical(id="recall") as box:
-            box.border_title = Content("Prompts")
-            box.border_subtitle = Content("enter takes it · ↑↓ choose · esc leaves")
-            yield self._line
-            yield self.choices
-            yield self._about
 
     def matching(self, wanted: str) -> list[Choice]:
         """Return the prompts that hold all words of the line."""
-        return matching(self._all, wanted)
+        return containing(self._all, wanted)
 
     def take(self, choice: Choice) -> None:
         """Put the prompt into the editor; one undo restores the previous text."""
@@ -117,9 +106,3 @@ class RecallScreen(SearchListScreen):
         if chosen is not None and chosen.about:
             said.insert(0, Content.styled(whole(chosen.about), text_styles.text))
         self._about.update(Content("\n").join(said))
-
-
-def matching(choices: Sequence[Choice], wanted: str) -> list[Choice]:
-    """Return the choices that contain every word of `wanted`, in any order and letter case."""
-    words = wanted.casefold().split()
-    return [one for one in choices if all(word in one.haystack for word in words)]

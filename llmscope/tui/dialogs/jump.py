@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.state.workspaces import TITLES, WORKSPACES
+from llmscope.tui.state.workspaces import KEYS, TITLES, WORKSPACES
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -88,9 +88,10 @@ def targets(host: Host) -> dict[str, Target]:
     }
     left = host.tabs.content_region.offset
     for start, _, action in host.tabs.spans:
-        at = [one.name for one in WORKSPACES].index(action.removeprefix("workspace-"))
+        name = action.removeprefix("workspace-")
+        at = [one.name for one in WORKSPACES].index(name)
         go = partial(grid.open, grid.workspaces[at])
-        found.setdefault(str(at + 1), Target(left + Offset(start - 1, 0), go))
+        found.setdefault(KEYS[name], Target(left + Offset(start - 1, 0), go))
     return found
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.widgets import Input
+from textual.containers import Vertical
+from textual.content import Content
+from textual.widgets import Input, Static
 
 from llmscope.tui.dialogs.base import LineScreen, TextLine
 from llmscope.tui.widgets.choice_list import Choice, Choices
@@ -94,3 +97,38 @@ class SearchListScreen(LineScreen):
         """Show what matches a text."""
         self.choices.show(self.matching(wanted), wanted.split())
         self.explain()
+
+
+class DetailListScreen(SearchListScreen):
+    """A titled box of a search line, the list, and the details of the selected entry.
+
+    Attributes:
+        heading: the title of the box.
+    """
+
+    heading: ClassVar[str]
+
+    def __init__(self, host: Host, placeholder: str) -> None:
+        super().__init__(host, placeholder)
+        self._about = Static(id="recall-about")
+
+    def compose(self) -> ComposeResult:
+        """Yield the line, the list, and the details of the selected entry."""
+        with Vertical(id="recall") as box:
+            box.border_title = Content(self.heading)
+            box.border_subtitle = Content("enter takes it · ↑↓ choose · esc leaves")
+            yield self._line
+            yield self.choices
+            yield self._about
+
+    def explain(self) -> None:
+        """Show the explanation of the selected entry."""
+        chosen = self.choices.chosen
+        said = "" if chosen is None else chosen.about
+        self._about.update(Content.styled(said, self._host.text_styles.dim))
+
+
+def containing(choices: Sequence[Choice], wanted: str) -> list[Choice]:
+    """Return the choices that contain every word of `wanted`, in any order and letter case."""
+    words = wanted.casefold().split()
+    return [one for one in choices if all(word in one.haystack for word in words)]

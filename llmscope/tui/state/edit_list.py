@@ -97,8 +97,14 @@ class EditList:
 
     @property
     def shows_change(self) -> bool:
-        """Return whether panes show a change, which needs an edit or a prompt B."""
-        return self.change and (bool(self.in_force) or self.versus_prompt is not None)
+        """Return whether panes show a change, which needs an edit, a prompt B or a model B."""
+        there = bool(self.in_force) or self.versus_prompt is not None or self.two_models
+        return self.change and there
+
+    @property
+    def two_models(self) -> bool:
+        """Return whether the model is compared with a second one."""
+        return False
 
     @property
     def apart(self) -> bool:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TOKENS = Want("tokens", "tokens", Focus())
 """Always requested: tokens in the editor, surprisal on the map and status text need it."""
+PROMPT_KL = Want("prompt-kl", "model-diff", Focus(mode="kl"))
+"""Requested while two models are compared: the row below the prompt needs it."""
 
 
 @dataclass(frozen=True)
@@ -102,11 +104,12 @@ class FigureStore:
         moment: tuple[int, int] | None = None,
         translator: str | None = None,
         features: tuple[str, ...] = (),
+        two_models: bool = False,
     ) -> Request | None:
         """Return the request for these figures; None if the last request asked for the same.
 
         Args:
-            edits, versus_prompt, words, written, moment, translator, features: see
+            edits, versus_prompt, words, written, moment, translator, features, two_models: see
                 `Request`.
             draw: a token to sample too, even if all figures are there already.
             context: the number of characters before the query, if a context is marked off.
@@ -126,6 +129,7 @@ class FigureStore:
             moment=moment,
             translator=translator,
             features=features,
+            two_models=two_models,
         )
         same = last is not None and last.prompt == request.prompt
         if (

@@ -113,6 +113,16 @@ class ViewState(EditList):
         return MAP_VIEWS[0] if chosen.mode == "lenses" and not self.lenses else chosen
 
     @property
+    def two_models(self) -> bool:
+        """Return whether the model is compared with a second one."""
+        return self.info is not None and self.info.versus is not None
+
+    @property
+    def compares_models(self) -> bool:
+        """Return whether figures can compare the two models: there are two, and no edits."""
+        return self.two_models and not self.in_force
+
+    @property
     def attention_mode(self) -> str:
         """Return the mode of the attention pane: one head, or a summary of all heads."""
         return ATTENTION_MODES[self.attention]

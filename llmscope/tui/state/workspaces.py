@@ -51,6 +51,11 @@ PANES = {
     "contrast-word": PaneEntry("word in both", "contrast:WordPane"),
     "stages": PaneEntry("what training changed", "stages:StagesPane"),
     "stages-kl": PaneEntry("how predictions changed", "stages:StagesKlPane"),
+    "models": PaneEntry("two models by layer", "models:ModelsMapPane"),
+    "models-kl": PaneEntry("predictions of two models", "models:ModelsKlPane"),
+    "models-next": PaneEntry("next token in both", "models:ModelsNextPane"),
+    "models-parts": PaneEntry("changed parts", "models:ModelsPartsPane"),
+    "models-streams": PaneEntry("streams of two models", "models:ModelsStreamsPane"),
 }
 """Our own panes. What else is known of a pane is in its class."""
 TITLES = {key: entry.title for key, entry in PANES.items()}
@@ -68,6 +73,7 @@ class Workspace:
         least: the one pane that a tiny screen has room for.
         spare: the detail that a medium screen omits; empty if it omits none.
         abbreviation: the title where room is short; empty for the whole title.
+        key: the key that shows it; empty for the digit of its place among the first ten.
         words: what else users may type to find it, separated by commas.
     """
 
@@ -79,6 +85,7 @@ class Workspace:
     spare: str = ""
     words: str = ""
     abbreviation: str = ""
+    key: str = ""
 
     @property
     def short(self) -> str:
@@ -165,7 +172,19 @@ WORKSPACES = (
         words="features, SAE, SAEs, sparse autoencoder, transcoder, dictionary, dictionary "
         "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
     ),
+    Workspace(
+        *("models", "Models", "models"),
+        ("models-kl", "models-next", "models-parts", "models-streams"),
+        least="models-kl",
+        spare="models-streams",
+        abbreviation="Mod",
+        key="P",
+        words="models, two models, pair of models, compare models, model diffing, quantization, "
+        "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
+    ),
 )
+KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}
+"""The key that shows each workspace."""
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
 
 

@@ -64,7 +64,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("context-mark", "mark context", only=("context",)),
         Hint("edits-all", "all off", only=("what-if",)),
         Hint("change", "change", only=("what-if",)),
-        Hint("change", "A − B", only=("compare",)),
+        Hint("change", "A − B", only=("compare", "models")),
         Hint("keep-b", "keep as B", only=("what-if", "compare")),
         Hint("write-b", "write B", only=("compare",)),
         Hint("words", "words", only=("compare",)),
@@ -77,7 +77,10 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("map-view", "map view", only=("overview",)),
         Hint(
             *("map-view", "view"),
-            only=("heads", "answer", "context", "what-if", "compare", "stages", "features"),
+            only=(
+                *("heads", "answer", "context", "what-if", "compare", "stages", "features"),
+                "models",
+            ),
         ),
         Hint("find-feature", "find feature", only=("features",)),
         Hint("dictionaries", "dictionaries", only=("features",)),

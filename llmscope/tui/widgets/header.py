@@ -81,14 +81,18 @@ class Header(Widget):
         named = display_text(info.name, whitespace=True)
         if info.adapters:
             named += f" + {display_text(adapter, whitespace=True)}" if adapter else " · base model"
+        if info.versus is not None:
+            named = named.removesuffix(" · base model")
+            second = display_text(info.versus_name).replace("\n", " ")
+            named = f"A {named}{JOINT}B {second}"
         self._left = [
             (named, 0),
             (f"{info.layers} layers", 4),
-            (f"{info.heads} heads", 5),
-            (count(info.parameters), 3),
-            (display_text(info.dtype), 6),
-            (display_text(info.device), 6),
         ]
+        if info.parameters:  # the hidden states of another engine tell no more than the layers
+            self._left += [(f"{info.heads} heads", 5), (count(info.parameters), 3)]
+        told = (info.dtype, info.device)
+        self._left += [(display_text(one), 6) for one in told if one]
         self.refresh()
 
     def named(self, spec: str) -> None:
@@ -115,6 +119,7 @@ class Header(Widget):
                 (f"{tokens} token{'s' * (tokens != 1)}", 1),
                 (f"ran {cost.ran}, reused {cost.reused}", 7),
                 *([(f"B ran {cost.other_ran}", 7)] if cost.other_ran else []),
+                *([(f"model B ran {cost.second_ran}", 7)] if cost.second_ran else []),
                 (work or took, 1 if work else 2),
                 *((f"{size(many)}{where}", rank) for many, where, rank in held if many is not None),
             ]

@@ -1,10 +1,15 @@
 """The second model of a comparison: what it takes from the first, and what it does not."""
 
+from unittest.mock import Mock
+
 import pytest
 
+from llmscope.cli.launch import LaunchOptions
 from llmscope.cli.options.loading import Loader
-from llmscope.cli.options.versus import VersusOptions, versus_loader
+from llmscope.cli.options.resume import _onto
+from llmscope.cli.options.versus import VersusModelOptions, VersusOptions, versus_loader
 from llmscope.errors import ScopeError
+from llmscope.tui.features.copy.repro_command import ModelSource
 
 FIRST = Loader(
     *("pypi:one", "cpu", "float32"), trust_remote_code=True, adapters=("a",), translator="jacobian"
@@ -39,3 +44,23 @@ def test_which_options_name_a_second_model():
     assert not VersusOptions().given
     assert VersusOptions(versus_dtype="float16").given
     assert VersusOptions(versus_revision="v1").given
+
+
+def test_a_value_of_any_of_the_options_starts_a_comparison():
+    assert VersusModelOptions().onto(FIRST) is FIRST
+    named = VersusModelOptions(versus_model="pypi:two").onto(FIRST)
+    assert named.versus.model == "pypi:two"
+    assert VersusModelOptions(versus_dtype="bfloat16").onto(FIRST).versus.model == "pypi:one"
+    assert named.other("pypi:three").versus is None
+
+
+def test_the_copied_command_names_the_second_model_and_a_session_opens_it_again():
+    given = VersusModelOptions(versus_model="pypi:two", versus_dtype="bfloat16")
+    source = ModelSource.of("pypi:one", given.onto(FIRST))
+    assert source.versus_options == {"versus_model": "pypi:two", "versus_dtype": "bfloat16"}
+    assert source.flags[-4:] == ("--versus-model", "pypi:two", "--versus-dtype", "bfloat16")
+    session = Mock(
+        model="pypi:one", folder="", adapters=(), flags=source.flags, special_tokens=True
+    )
+    second = _onto(LaunchOptions(Loader(None)), session, ()).load.versus
+    assert (second.model, second.dtype, second.device) == ("pypi:two", "bfloat16", "cpu")

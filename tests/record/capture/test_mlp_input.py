@@ -5,8 +5,9 @@ import torch
 
 from llmscope.models.anatomy import find
 from llmscope.record.derive.verify import verify
-from tests.families import FAMILIES, small_model
+from tests.families import CLOSELY, FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
+from tests.thinned import thinned
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 31, 9]
 
@@ -27,8 +28,14 @@ def inputs_of(model):
     return [tensor.reshape(len(IDS), -1) for tensor in caught]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("family", FAMILIES)
+CASES = [(family, dtype) for dtype in (torch.float32, torch.bfloat16) for family in FAMILIES]
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    thinned(CASES, lambda case: case[1].itemsize == 4 or case[0] in CLOSELY),
+    ids=str,
+)
 def test_it_is_what_the_mlp_is_handed(family, dtype):
     own = inputs_of(small_model(family).to(dtype))
     recorder = recorder_for(small_model(family).to(dtype))

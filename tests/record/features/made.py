@@ -20,6 +20,13 @@ HOOKS = {
 }
 """By family: the layers, and in a layer attention's write, the MLP's, the two down projections."""
 
+ALSO = (("gpt_neox", "resid_post"), ("gpt_neox", "mlp_out"), ("mixtral", "mlp_out"))
+
+
+def by_default(case):
+    """Whether a family and a kind of place are tested by default: each kind in three families."""
+    return case[0] in ("llama", "gpt2", "gemma2") or case in ALSO
+
 
 def dictionary(
     kind, layer, width, *, features=40, out=None, writes=None, head=None, seed=0, **header

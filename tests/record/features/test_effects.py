@@ -9,7 +9,8 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.features.active import applied, features_of
 from llmscope.record.features.effects import effects_on_token
 from tests.families import small_model
-from tests.record.features.made import HOOKS, IDS, dictionary, plain, run
+from tests.record.features.made import HOOKS, IDS, by_default, dictionary, plain, run
+from tests.thinned import thinned
 
 KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z", "mlp_act")
 TARGET, VERSUS = 7, 30
@@ -107,8 +108,9 @@ def test_promoted_tokens_are_those_of_the_decoder_row(family):
     near(effects_on_token(recording, own, int(best.indices[0]))[3], best.values[0].float().detach())
 
 
-@pytest.mark.parametrize("family", HOOKS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("family", "kind"), thinned([(one, kind) for kind in KINDS for one in HOOKS], by_default)
+)
 def test_taking_a_feature_away_is_a_hook_that_subtracts_what_it_writes(family, kind):
     if kind == "mlp_act" and HOOKS[family][-1] is None:
         pytest.skip("the neurons of experts are not one row")

@@ -9,18 +9,31 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.features.active import Misfit, applied, counted, features_of
 from llmscope.record.features.chance import chance_reconstruction
 from tests.families import small_model
-from tests.record.features.made import HOOKS, IDS, between, complete, dictionary, plain, run
+from tests.record.features.made import (
+    HOOKS,
+    IDS,
+    between,
+    by_default,
+    complete,
+    dictionary,
+    plain,
+    run,
+)
+from tests.thinned import thinned
 
 KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z", "mlp_act")
 
 
 def cases():
-    return [
-        (family, kind)
-        for family, hooks in HOOKS.items()
-        for kind in KINDS
-        if not (kind == "mlp_act" and hooks[-1] is None)
-    ]
+    return thinned(
+        [
+            (family, kind)
+            for family, hooks in HOOKS.items()
+            for kind in KINDS
+            if not (kind == "mlp_act" and hooks[-1] is None)
+        ],
+        by_default,
+    )
 
 
 def near(found, own, bound=1e-5):
@@ -188,6 +201,56 @@ def test_typed_letters_cost_their_rows_alone_and_equal_a_fresh_look():
             fresh = look(llmscope.wrap(small_model("llama"), unverified=True), ids, mode)
             near(np.nan_to_num(live.values), np.nan_to_num(fresh.values), 1e-4)
             assert live.extra["kl"] == pytest.approx(fresh.extra["kl"], rel=1e-3, abs=1e-6)
+
+
+def kl_figure(scope, own, ids):
+    return scope.look(
+        "features", recording=scope.record(ids), features=[own], layer=1, mode="fit-kl"
+    )
+
+
+def test_a_typed_letter_runs_both_reconstructions_in_one_pass_of_its_row():
+    model, ran = small_model("llama"), []
+    model.model.layers[2].register_forward_hook(
+        lambda _, args, output: ran.append(tuple(args[0].shape[:2]))
+    )
+    scope = llmscope.wrap(model, unverified=True)
+    own = complete("resid_post", 1, scope.subject.anatomy.width, threshold=0.5)
+    for length in (8, 9):  # the first letter measures what can be reused
+        kl_figure(scope, own, IDS[:length])
+    scope.record(IDS[:10])
+    ran.clear()
+    kl_figure(scope, own, IDS[:10])
+    assert ran == [(2, 1)]
+    ran.clear()
+    kl_figure(scope, own, IDS[:9])  # a letter is taken back
+    assert ran == []
+
+
+class Mixing(torch.nn.Module):
+    """Adds to each prompt of a batch what the first one has."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, hidden, *args, **kwargs):
+        found = self.inner(hidden, *args, **kwargs)
+        return found + (found[:1] - found if len(found) > 1 else 0) * 0.1
+
+
+def test_a_model_that_mixes_the_prompts_of_a_batch_runs_each_reconstruction_alone():
+    mixed = small_model("llama")
+    mixed.model.layers[2].mlp = Mixing(mixed.model.layers[2].mlp)
+    mixing, plainly = (
+        llmscope.wrap(model, unverified=True) for model in (mixed, small_model("llama"))
+    )
+    own = complete("resid_post", 1, plainly.subject.anatomy.width, threshold=0.5)
+    for length in (8, 9, 12):
+        found, wanted = (kl_figure(scope, own, IDS[:length]) for scope in (mixing, plainly))
+        near(np.nan_to_num(found.values), np.nan_to_num(wanted.values), 1e-4)
+        for name in ("kl", "kl_chance", "loss", "loss_chance"):
+            assert found.extra[name] == pytest.approx(wanted.extra[name], rel=1e-3, abs=1e-6)
 
 
 def test_chance_uses_as_many_rows_and_scales_them_best():

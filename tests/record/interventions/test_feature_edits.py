@@ -21,6 +21,7 @@ from tests.record.features_by_hand import (
     place,
 )
 from tests.record.interventions.test_edited import ALL, EACH, holds, near, scope_for
+from tests.thinned import thinned
 
 PARALLEL = ("gpt_neox", "falcon")
 PLACES = (*(f"1.{kind}" for kind in PLACE_KINDS), "1.z.2", "2.resid_post", "0.resid_pre")
@@ -122,8 +123,12 @@ ENCODERS = {
 }
 
 
-@pytest.mark.parametrize("kind", ENCODERS)
-@pytest.mark.parametrize("family", SOME)
+CASES = [(family, kind) for family in (*FAST, "granite") for kind in ENCODERS]
+
+
+@pytest.mark.parametrize(
+    ("family", "kind"), thinned(CASES, lambda case: case[0] == "llama" or case[1] == "relu")
+)
 def test_each_kind_of_encoder(made, family, kind):
     scope, plain = made(family)
     for where in map(place, ("1.resid_post", "1.mlp_out", "1.resid_mid", "0.z", "1.mlp_normed")):

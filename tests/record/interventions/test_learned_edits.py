@@ -13,10 +13,19 @@ from llmscope.record.change_hooks import Change, Swap
 from llmscope.record.derive import tensors
 from tests.families import small_model
 from tests.record.by_hand import A, Plain, plus, times
-from tests.record.interventions.test_edited import ALL, EACH, HYBRID, WHERES, holds, near, scope_for
+from tests.record.interventions.test_edited import (
+    ALL,
+    EACH,
+    HYBRID,
+    WHERES,
+    holds,
+    most,
+    near,
+    scope_for,
+)
 from tests.record.test_edited_errors import worded
 
-FAMILIES = (*EACH, "olmo2", *HYBRID)
+FAMILIES = most(*EACH, "olmo2", *HYBRID)
 SOME = ("gpt2", "llama", "gemma2", "mamba")
 
 

@@ -75,10 +75,9 @@ def test_what_is_imported_late_is_there() -> None:
         assert callable(getattr(stand_ins[name], function))
 
 
-@pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-async def test_every_action_is_in_the_palette(opened: Open, action: object) -> None:
+def test_every_action_is_in_the_palette() -> None:
     offered = {command.title for command in commands(ACTIONS)}
-    assert action.title in offered  # type: ignore[attr-defined]
+    assert {action.title for action in ACTIONS} <= offered
 
 
 async def test_the_palette_runs_an_action(opened: Open) -> None:

@@ -14,9 +14,9 @@ from llmscope.tui.dialogs.history_picker import (
     SHIPPED,
     RecallScreen,
     age,
-    matching,
     shipped,
 )
+from llmscope.tui.dialogs.search_list import containing
 from llmscope.tui.prompt.library import samples_for
 from llmscope.tui.session.autosave import Autosave
 from llmscope.tui.session.prompt_history import PromptRecord, add
@@ -96,7 +96,7 @@ async def test_keys_of_one_burst_keep_their_order(opened: Open) -> None:
             session.app.post_message(Key(key, character))
         for _ in range(20):
             await session.pilot.pause()
-        found = matching([*_earlier(), *shipped(SPEC)], "a")
+        found = containing([*_earlier(), *shipped(SPEC)], "a")
         assert session.app.editor.text == found[1].text
 
 

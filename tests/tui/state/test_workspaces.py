@@ -10,7 +10,7 @@ from llmscope.engine.events import ContextAdded
 from llmscope.tui.actions.registry import BY_NAME as ACTION
 from llmscope.tui.actions.types import own_keys
 from llmscope.tui.state.layout_state import LayoutState
-from llmscope.tui.state.workspaces import PANES, WORKSPACES, workspace_of
+from llmscope.tui.state.workspaces import KEYS, PANES, WORKSPACES, workspace_of
 from llmscope.tui.user_state import UserState
 from tests.tui.conftest import Open, Session
 
@@ -28,15 +28,16 @@ def told(session: Session) -> set[str]:
     return {notice.message for notice in session.app._notifications}
 
 
-def test_every_pane_is_in_a_workspace_and_each_has_a_digit() -> None:
+def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
     assert {pane for one in WORKSPACES for pane in one.panes} == set(PANES)
-    for number, one in enumerate(WORKSPACES, 1):
-        assert own_keys(ACTION[f"workspace-{one.name}"]) == (str(number % 10),)
+    assert [*KEYS.values()] == [*"1234567890P"]
+    for one in WORKSPACES:
+        assert own_keys(ACTION[f"workspace-{one.name}"]) == (KEYS[one.name],)
         assert {one.least, one.spare} - {""} <= set(one.details)
         assert all(workspace_of(pane, one) is one for pane in one.panes)
 
 
-@pytest.mark.parametrize("digit", [str(number % 10) for number in range(2, len(WORKSPACES) + 1)])
+@pytest.mark.parametrize("digit", [*KEYS.values()][1:])
 @pytest.mark.parametrize(
     "size",
     [*SIZES[1:3], *(pytest.param(one, marks=pytest.mark.slow) for one in (SIZES[0], SIZES[3]))],
@@ -47,7 +48,7 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) ->
         _, before = held(session)
         await session.press(digit)
         name, shown = held(session)
-        workspace = WORKSPACES[(int(digit) or 10) - 1]
+        workspace = WORKSPACES[[*KEYS.values()].index(digit)]
         assert name == workspace.name
         assert set(shown) <= set(workspace.panes)
         assert session.app.focused is session.app.grid.panes[shown[0]]

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from llmscope.tui.state.workspaces import WORKSPACES
+from llmscope.tui.state.workspaces import KEYS, WORKSPACES
 from llmscope.tui.widgets.tab_bar import MORE, fit_tabs
 from tests.tui.conftest import Open, Session
 
-KEYED = [(one, f"workspace-{one.name}", str(at)) for at, one in enumerate(WORKSPACES, 1)]
+KEYED = [(one, f"workspace-{one.name}", KEYS[one.name]) for one in WORKSPACES]
 
 
 def bar(session: Session) -> str:
@@ -48,10 +48,10 @@ async def test_the_tab_is_that_of_the_workspace_on_screen(
     async with opened(*size) as session:
         assert "▸1 Over" in bar(session), "while the prompt has the focus"
         await session.press("escape")
-        for number, one in enumerate(WORKSPACES, start=1):
-            await session.press(str(number % 10))
+        for one in WORKSPACES:
+            await session.press(KEYS[one.name])
             assert bar(session).count("▸") == 1
-            assert f"▸{number % 10} {one.title}"[:5] in bar(session)
+            assert f"▸{KEYS[one.name]} {one.title}"[:5] in bar(session)
 
 
 async def test_a_key_in_the_prompt_shows_the_next_workspace_and_typing_goes_on(

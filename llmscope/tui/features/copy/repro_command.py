@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from llmscope.models.spec import IN_MEMORY
+from llmscope.models.spec import DEFAULT, IN_MEMORY
 from llmscope.text import controls
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ModelInfo
     from llmscope.figure import Focus
     from llmscope.lenses import Lens
+    from llmscope.models.loaded_model import Progress
+    from llmscope.scope import Scope
     from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
 
@@ -29,11 +31,39 @@ BEFORE = (
     *("edit", "change", "mode"),
 )
 AFTER = (
-    *("format", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "adapter"),
+    *("format", "versus_dtype", "versus_device", "versus_model"),
+    *("device", "dtype", "threads", "trust_remote_code", "allow_pickle", "adapter"),
     *("reward", "unverified"),
 )
 """The options of `llmscope snapshot` that a figure may need, in the order used there: before and
 after those that lenses declare."""
+
+
+class SourceLike(Protocol):
+    """What was opened, with the options that reproduce it."""
+
+    @property
+    def model(self) -> str | None:
+        """The spec of the model; None for the default one."""
+
+    @property
+    def options(self) -> Mapping[str, str | int | bool]:
+        """Keyword arguments of `llmscope.load` that change what is loaded."""
+
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Specs of the adapters that are loaded onto the model."""
+
+    @property
+    def versus(self) -> SourceLike | None:
+        """The second model, or the streams of another engine; None without either."""
+
+
+class LoaderLike(SourceLike, Protocol):
+    """A callable that loads a model."""
+
+    def __call__(self, progress: Progress | None) -> Scope:
+        """Load the model, in the engine's thread."""
 
 
 @dataclass(frozen=True)
@@ -44,11 +74,25 @@ class ModelSource:
         spec: the spec of the model.
         options: keyword arguments of `llmscope.load` that change what is loaded, such as `dtype`.
         adapters: the specs of the adapters that were loaded onto it.
+        versus: how the second model was opened; None without one.
     """
 
     spec: str
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
+    versus: ModelSource | None = None
+
+    @classmethod
+    def of(cls, spec: str, loader: SourceLike) -> ModelSource:
+        """Return how `loader` opens the model that the user called `spec`."""
+        second = loader.versus
+        versus = None if second is None else cls.of(second.model or DEFAULT, second)
+        return cls(spec, loader.options, loader.adapters, versus)
+
+    @property
+    def of_streams(self) -> bool:
+        """Whether it is a file with the streams of another engine, and no model."""
+        return self.spec.endswith(".safetensors")
 
     @property
     def named(self) -> bool:
@@ -58,7 +102,23 @@ class ModelSource:
     @property
     def flags(self) -> tuple[str, ...]:
         """The options as command-line words."""
-        return tuple(word for name, value in self.options.items() for word in flag(name, value))
+        given = {**self.options, **self.versus_options}
+        return tuple(word for name, value in given.items() for word in flag(name, value))
+
+    @property
+    def versus_options(self) -> dict[str, str | int | bool]:
+        """The options of the second model, where they differ from those of the first."""
+        second = self.versus
+        if second is None:
+            return {}
+        given: dict[str, str | int | bool] = {"versus_model": second.spec}
+        if second.of_streams:
+            return given | dict(second.options)
+        for name in ("dtype", "device"):
+            wanted = second.options.get(name, "auto")
+            if wanted != self.options.get(name, "auto"):
+                given[f"versus_{name}"] = wanted
+        return given
 
     def adapters_for(self, info: ModelInfo, adapter: str | None) -> tuple[str, ...] | None:
         """Return the adapter specs to load so that `adapter` is active.
@@ -136,6 +196,8 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     adapters = None if state.info is None else source.adapters_for(state.info, request.adapter)
     if adapters is None or (chosen.versus and request.versus_prompt is None):
         return None
+    if request.two_models and source.versus is None:  # one that a program gave the scope
+        return None
     uses, written, focus = chosen.uses, request.written, _focus(shown, state)
     # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
@@ -184,6 +246,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
     layer, position = view.cursor
     given: dict[str, Any] = {
         **view.source.options,
+        **view.source.versus_options,
         "adapter": view.adapters,
         "lens": view.lens,
         "prompt": view.prompt,

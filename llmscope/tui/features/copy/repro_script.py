@@ -45,6 +45,22 @@ def script(view: View) -> str:
         ),
         f"prompt = {literal(view.prompt, before=len('prompt = '))}",
     ]
+    second = source.versus
+    if second is not None and second.of_streams:
+        layers = [int(one) for one in str(second.options.get("layers", "")).split(",") if one]
+        read = called("read_hidden_states", [Code(f"Path({second.spec!r})"), layers or None], {})
+        lines += [
+            "from pathlib import Path",
+            "from llmscope.hidden_states import read_hidden_states",
+            f"scope.compare({read})",
+        ]
+    elif second is not None:
+        options = {
+            **second.options,
+            **({"adapters": list(second.adapters)} if second.adapters else {}),
+        }
+        loaded = called("model_b = llmscope.load", [second.spec], options)
+        lines += [loaded, "scope.compare(model_b)"]
     if view.translator is not None:
         lines.append(f"scope.translator = {literal(view.translator)}")
     if view.features:

@@ -130,15 +130,17 @@ def turn(host: Host, by: int) -> None:
 def change(host: Host) -> None:
     """Toggle whether panes show the difference by edits (without edits A − B) or the values."""
     state = replace(host.state, change=not host.state.change)
+    said = ""
     if not state.change:
         said = "" if state.in_force else "panes show the values again"
+    elif state.apart and state.versus_prompt is None:
+        said = "panes show A − B of the two models"
     elif state.apart:
         said = "panes show A − B, at the tokens that both have"
-    else:
+    elif not state.in_force:
         said = (
-            ""
-            if state.in_force
-            else "panes will show what edits change, or A − B, once there are some"
+            "panes will show what edits change, or A − B of two prompts or models, once there are "
+            "some"
         )
     if said:
         host.tell(said)

@@ -6,12 +6,11 @@ stay on screen, marked as stale; if loading fails, both stay.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.engine.events import LoadFailed, OpenRequest
-from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
 from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.header import size
@@ -22,21 +21,6 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
     from llmscope.tui.host import Host
-
-
-class LoaderLike(Protocol):
-    """A callable that loads a model, with the options that reproduce the load."""
-
-    @property
-    def options(self) -> Mapping[str, str | int | bool]:
-        """Keyword arguments of `llmscope.load` that change what is loaded."""
-
-    @property
-    def adapters(self) -> tuple[str, ...]:
-        """Specs of the adapters that are loaded onto the model."""
-
-    def __call__(self, progress: Progress | None) -> Scope:
-        """Load the model, in the engine's thread."""
 
 
 class Left(NamedTuple):
@@ -167,7 +151,7 @@ class ModelSwitch:
         text = _prompt(host, pending, kept)
         if host.user.autosave:
             host.user.autosave.turn(pending.spec, text, *left[:2])
-        source = ModelSource(pending.spec, pending.loader.options, pending.loader.adapters)
+        source = ModelSource.of(pending.spec, pending.loader)
         host.replace_model(source, text, _state_for(event.info, host.state))
         host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
         host.placeholder.about(pending.spec)

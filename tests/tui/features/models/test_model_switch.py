@@ -33,6 +33,11 @@ class Words:
     fails: bool = False
     options: Mapping[str, Any] = field(default_factory=lambda: {"dtype": "float32"})
     adapters: tuple[str, ...] = ()
+    versus: None = None
+
+    @property
+    def model(self) -> str:
+        return self.spec
 
     def __call__(self, progress: object) -> Any:
         if self.fails:

@@ -1,0 +1,52 @@
+"""Options of commands that read a corpus, and its prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.batch import PromptSource
+
+Prompts = Annotated[
+    str,
+    typer.Option(
+        metavar="FILE",
+        help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a line, or "
+        "- for JSON lines on stdin.",
+    ),
+]
+MaxPrompts = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="Stop after this many.", show_default="all"),
+]
+
+
+def length_option(least: int) -> typer.models.OptionInfo:
+    """Return the option of the tokens at which prompts are cut, at least `least`."""
+    found: typer.models.OptionInfo = typer.Option(
+        min=least, help="Cut prompts after this many tokens.", metavar="TOKENS"
+    )
+    return found
+
+
+def corpus_name(prompts: str) -> str:
+    """Return the name of a corpus that results tell, without its folder."""
+    return "stdin" if prompts == "-" else Path(prompts).name
+
+
+def numbered(source: PromptSource) -> Iterator[tuple[int, str]]:
+    """Yield the prompts of a source with the numbers of their lines.
+
+    Raises:
+        ScopeError: a line cannot be read.
+    """
+    for line in source:
+        if line.prompt is None:
+            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
+        yield line.number, line.prompt

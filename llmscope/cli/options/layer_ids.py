@@ -1,0 +1,45 @@
+"""The ids of the layers in a file of another engine, which names none."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+import typer
+
+from llmscope.cli.options.shared import usage
+
+MOST = 10_000
+"""The largest id."""
+_PART = re.compile(r"(\d{1,5})(?:\.\.(\d{1,5}))?", re.ASCII)
+
+LayerIds = Annotated[
+    str | None,
+    typer.Option(
+        "--layers",
+        metavar="1,2,…",
+        help="Which layers a file of vLLM's hidden states holds, since it names none: 0 is the "
+        "embedding, 5 the stream after 5 layers, 0..30 several.",
+        show_default=False,
+    ),
+]
+
+
+def layer_ids(text: str | None) -> tuple[int, ...] | None:
+    """Return the ids that `--layers` names; None if it is not given.
+
+    Raises:
+        BadParameter: it is no list of ids.
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        match = _PART.fullmatch(part.strip())
+        usage(match is not None, "ids such as 1,2,16 or 0..30", "--layers")
+        assert match is not None
+        first, last = int(match[1]), int(match[2] or match[1])
+        fits = first <= last <= MOST and len(found) <= MOST
+        usage(fits, f"ids that ascend, up to {MOST}", "--layers")
+        found += range(first, last + 1)
+    return tuple(found)

@@ -1,0 +1,92 @@
+"""The lens `model-diff` where B is the streams of one text that another engine wrote."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from llmscope.errors import ScopeError
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.contrast.captions import in_lines
+from llmscope.lenses.model_diff import depth, tokens
+
+if TYPE_CHECKING:
+    from llmscope.hidden_states import HiddenStates
+    from llmscope.record.capture.recording import Recording
+    from llmscope.record.compare.engine_difference import EngineDifference
+
+TITLES = {
+    "kl": tokens.TITLES["kl"],
+    **depth.TITLES,
+    "streams": "Two engines · cosine of the streams after each layer",
+}
+SERIES = ("cosine here", "cosine, median")
+NO_READOUT = "the model's final norm and unembedding were not found, and read both engines' streams"
+
+
+def figure(recording: Recording, states: HiddenStates, focus: Focus) -> Figure:
+    """Return how the streams of a file differ from those of a model, for the text of the file.
+
+    Refused for another text, and for modes that need more of B than streams.
+    """
+    from llmscope.record.compare.engine_difference import hidden_states_difference
+
+    title = TITLES.get(focus.mode)
+    if title is None:
+        return Figure.refused(
+            "model-diff", focus.mode, f"a file of streams has no {focus.mode}: turn to difference"
+        )
+    try:
+        found = hidden_states_difference(recording, states)
+    except ScopeError as error:
+        return Figure.refused("model-diff", title, f"{error.message} (try: {error.hint})")
+    if focus.mode in ("kl", "lens") and found.kl is None:
+        return Figure.refused("model-diff", title, NO_READOUT)
+    if focus.mode == "kl" and found.layers[-1] != recording.layers:
+        reason = f"the file has no stream {recording.layers}, from which the prediction is read"
+        return Figure.refused("model-diff", title, reason)
+    return _figure(recording, states, focus, found, title)
+
+
+def _figure(
+    recording: Recording, states: HiddenStates, focus: Focus, found: EngineDifference, title: str
+) -> Figure:
+    layers = Axis("layer", tuple("embed" if not one else str(one - 1) for one in found.layers))
+    positions = Axis("position", recording.prompt.labels)
+    kind: Any = "heatmap"
+    unit, axes = "nats", tuple[Axis, ...]((layers, positions))
+    match focus.mode:
+        case "kl":
+            assert found.kl is not None
+            kind, axes, values = "bars", (positions,), found.kl[-1]
+        case "lens":
+            assert found.kl is not None
+            values = found.kl
+        case "streams":
+            kind, unit, axes = "lines", "cosine", (Axis("what", SERIES), layers)
+            here = found.cosine[:, focus.position]
+            values = np.stack([here, np.median(found.cosine, axis=1)])
+        case _:
+            unit, values = "relative", found.relative
+    parting = None if found.parting is None else layers.labels[found.parting]
+    return Figure(
+        lens="model-diff",
+        title=title,
+        kind=kind,
+        axes=axes,
+        values=values.astype(np.float32),
+        unit=unit,
+        extra={
+            "mode": focus.mode,
+            "position": focus.position,
+            "model_a": recording.subject.name,
+            "model_b": states.name,
+            "special": recording.prompt.special,
+            "layers": found.layers,
+            "parting": parting,
+            "bound": None if found.rounding is None else found.rounding[:, 0],
+            "dtype": found.dtype,
+            "caption": in_lines(*found.caption),
+        },
+    )

@@ -1,0 +1,64 @@
+"""What a model's folder tells without its weights: the tokenizer, and the sizes of the stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llmscope.errors import ScopeError
+from llmscope.models.files.checkpoint import check_model
+from llmscope.models.loading.adapters import fetched
+from llmscope.models.loading.load import load_tokenizer_of
+from llmscope.models.progress import silenced
+from llmscope.models.sources import Options
+from llmscope.models.spec import parse
+from llmscope.models.tokenizer.tokens import Tokens
+from llmscope.text import display_text, told
+
+SIZES = ("num_hidden_layers", "hidden_size", "vocab_size")
+
+
+@dataclass(frozen=True)
+class DescribedModel:
+    """A model that was not loaded.
+
+    Attributes:
+        spec: the spec that the user gave.
+        tokens: its tokenizer; None for a checkpoint without one.
+        layers: the number of its layers.
+        width: the width of its stream.
+        vocabulary: the number of its tokens.
+    """
+
+    spec: str
+    tokens: Tokens | None
+    layers: int
+    width: int
+    vocabulary: int
+
+
+def described(spec: str) -> DescribedModel:
+    """Read a model's tokenizer and its config. The weights are fetched, and not loaded.
+
+    Raises:
+        ScopeError: the model cannot be found, or its config has no such sizes.
+    """
+    from transformers import AutoConfig
+
+    parsed = parse(spec)
+    with silenced():
+        weights, _ = fetched(parsed, (), Options())
+        check_model(weights.folder, parsed.text)
+        tokens, _ = load_tokenizer_of(weights.folder)
+        try:
+            config = AutoConfig.from_pretrained(str(weights.folder), local_files_only=True)
+            own = config.get_text_config()
+            sizes = [
+                int(getattr(own, name))
+                for name in ("num_hidden_layers", "hidden_size", "vocab_size")
+            ]
+        except Exception as error:  # an unusual config can raise anything
+            raise ScopeError(
+                f"the config of {display_text(spec)} tells no sizes: {told(error)}",
+                "the same without --tokenizer, and with --layers",
+            ) from error
+    return DescribedModel(parsed.text, tokens, *sizes)

@@ -1,0 +1,53 @@
+"""Load the second model of a comparison beside the first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llmscope.errors import ScopeError
+from llmscope.models.loading.memory import beside
+from llmscope.models.loading.share_weights import share_weights
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import Progress
+    from llmscope.scope import Scope
+
+MEGABYTE = 1_000_000
+WORTH_TELLING = MEGABYTE
+"""The bytes of shared weights from which on a notice tells of them."""
+
+
+def compare_with(
+    scope: Scope, load: Callable[[Progress | None], Scope], progress: Progress | None
+) -> None:
+    """Load model B and compare a scope's model, A, with it; weights equal in both are held once.
+
+    Args:
+        scope: the scope of A.
+        load: returns the scope of B; called with a progress callback.
+        progress: called with the progress; None for no report.
+
+    Raises:
+        ScopeError: B cannot be loaded, does not fit beside A, or does not read the same tokens.
+    """
+
+    def report(stage: str, done: float, total: float | None) -> None:
+        assert progress is not None
+        progress(f"model B: {stage}" if stage else stage, done, total)
+
+    try:
+        with beside():
+            other = load(None if progress is None else report)
+    except ScopeError as error:
+        hint = error.hint.replace("--dtype", "--versus-dtype")
+        hint = hint.replace("--device", "--versus-device")
+        raise ScopeError(f"model B: {error.message}", hint) from error
+    scope.compare(other)
+    shared = share_weights(scope.base.model, other.base.model)
+    notices = [f"model B: {notice}" for notice in other.subject.notices]
+    if shared.bytes >= WORTH_TELLING:
+        most = f"{shared.bytes / MEGABYTE:,.0f} of {shared.total / MEGABYTE:,.0f} MB"
+        notices.append(f"model B shares {most} of its weights with A, which are in memory once")
+    for subject in {scope.base, scope.subject}:
+        subject.notices = (*subject.notices, *notices)
