@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.activation_difference.measure import read
+from llmscope.activation_difference.measure import read, verdict_on
 from llmscope.activation_difference.texts import default_texts
 from llmscope.errors import ScopeError
 
@@ -168,6 +168,21 @@ def test_a_model_does_not_differ_from_itself(town):
     assert found.verdict.status == "refused"
     assert found.verdict.reason == "the models do not differ after layer 3"
     assert found.figure().verdict.status == "refused"
+
+
+def test_what_depends_on_the_texts_is_refused_however_large_the_first_token_is():
+    drawn = torch.Generator().manual_seed(2)
+    noise = torch.randn((20, 1, 5, 32), generator=drawn)
+    common = torch.randn((1, 1, 5, 32), generator=drawn)
+    sink = torch.tensor([1000.0, 1, 1, 1, 1])[:, None]
+    found = verdict_on(noise * sink, None, (), 0)
+    assert found.status == "refused"
+    assert "not the same in all texts" in found.reason
+    assert verdict_on((noise + common) * sink, None, (), 0).status == "verified"
+    controls = torch.randn((5, 1, 5, 32), generator=drawn)
+    assert verdict_on((noise + 9 * common) * sink, controls * sink, (), 0).status == "verified"
+    sink_alone = torch.where(sink > 1, noise * 0 + 1000 * common, noise)
+    assert verdict_on(sink_alone, None, (), 0).status == "refused"
 
 
 def test_the_figure_holds_what_was_read(pirate, crier):
