@@ -125,6 +125,7 @@ class ActivationDifference:
 
     def figure(self) -> Figure:
         """Return the likeliest token of each reading, and its probability. [layer, position]"""
+        # The figure is made of this very class.
         from llmscope.activation_difference.figure import difference_figure
 
         return difference_figure(self)
@@ -138,6 +139,7 @@ class ActivationDifference:
         Raises:
             ScopeError: the file cannot be written.
         """
+        # The file is made of this very class.
         from llmscope.activation_difference.vectors_file import write_difference
 
         write_difference(self, Path(path))

@@ -90,7 +90,7 @@ def activation_difference(
     if not bool(mean[middle].any()):
         verdict = Verdict("refused", f"the models do not differ after layer {middle}")
     else:
-        verdict = _verdict(differences, controls, readings, middle)
+        verdict = verdict_on(differences, controls, readings, middle)
         if controls is None:
             verdict = verdict.worst(Verdict("partial", notes[0]))
     steered: tuple[Steered, ...] = ()
@@ -227,7 +227,7 @@ def _readings(
     )
 
 
-def _verdict(
+def verdict_on(
     differences: Tensor, controls: Tensor | None, readings: Sequence[Reading], layer: int
 ) -> Verdict:
     """Return the verdict on a layer, over all tokens.
@@ -235,12 +235,14 @@ def _verdict(
     Refused: it depends on the texts. Partial: noise of the size of the change of weights could have
     made it, or some of its readings.
     """
-    whole = differences[:, layer : layer + 1].flatten(2)  # [text, 1, token × width]
+    # Each token counts alike: an attention sink's norm is hundreds of times that of the others.
+    sizes = torch.linalg.vector_norm(differences[:, layer].mean(0), dim=-1, keepdim=True)
+    whole = (differences[:, layer] / sizes).flatten(1)[:, None]  # [text, 1, token × width]
     wrong = doubt(float(split_half(whole)), float(chance(whole)), None)
     if wrong:
         return Verdict("refused", f"after layer {layer} the difference is {wrong}")
     if controls is not None:
-        far = float(margin(whole.mean(0), controls[:, layer : layer + 1].flatten(2)))
+        far = float(margin(whole[:, 0].mean(0), (controls[:, layer] / sizes).flatten(1)))
         wrong = doubt(1.0, 0.0, far)
         if wrong:
             return Verdict("partial", f"after layer {layer} the difference is {wrong}")

@@ -3,7 +3,7 @@
 Two questions are asked of each mean, and both answers are measured, not chosen:
 
 consistent   the means over two halves of the texts point the same way. Chance is the 99 % quantile
-             of their cosine where the sign of each text's difference is drawn at random.
+             of their product where the sign of each text's difference is drawn at random.
 apart        the mean is longer or shorter than what noise of the same size makes, or points
              elsewhere, by more than that noise is from itself. Noise that is drawn anew would be
              beyond either limit once in a hundred times: they are prediction intervals of normal
@@ -21,7 +21,7 @@ ONE_SIDED, TWO_SIDED = 3.746947, 4.604095
 """The 99 % and 99.5 % quantiles of Student's t with one degree of freedom less than there are
 controls."""
 QUANTILE, DRAWS = 0.99, 200
-"""Of the cosine under random signs: the quantile, and how often they are drawn."""
+"""Of the product under random signs: the quantile, and how often they are drawn."""
 
 
 def split_half(differences: Tensor) -> Tensor:
@@ -33,7 +33,10 @@ def split_half(differences: Tensor) -> Tensor:
 
 
 def chance(differences: Tensor, seed: int = 0) -> Tensor:
-    """Return what `split_half` reaches by chance: its 99 % quantile under random signs.
+    """Return what `split_half` reaches by chance: the 99 % quantile under random signs.
+
+    The products are divided by the norms of the two means as they are, and not under the signs,
+    where two means of one vector would always point the same way.
 
     `[text, layer, ..., width] -> [layer, ...]`
     """
@@ -43,12 +46,14 @@ def chance(differences: Tensor, seed: int = 0) -> Tensor:
     found = []
     for layer in range(differences.shape[1]):  # of one layer at a time: there are 200 of each mean
         own = differences[:, layer]
+        halves = [own[start::2] for start in (0, 1)]
         even, odd = (
-            torch.tensordot(signs[:, start::2], own[start::2], dims=1)  # [draw, ..., width]
-            for start in (0, 1)
+            torch.tensordot(signs[:, start::2], half, dims=1) / len(half)  # [draw, ..., width]
+            for start, half in enumerate(halves)
         )
-        cosines = torch.cosine_similarity(even, odd, dim=-1)
-        found.append(cosines.quantile(QUANTILE, dim=0))
+        norms = [torch.linalg.vector_norm(half.mean(0), dim=-1) for half in halves]
+        products = (even * odd).sum(-1).quantile(QUANTILE, dim=0)
+        found.append(products / (norms[0] * norms[1]))
     return torch.stack(found)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.activation_difference.measure import read, verdict_on
 from llmscope.activation_difference.texts import default_texts
 from llmscope.errors import ScopeError
 
@@ -33,10 +34,9 @@ def streams(model, tokenizer, text):
     return np.stack(found)
 
 
-def probability(town, words, prompt=QUESTION, edits=()):
-    town.use(None)
+def probability(town, words, edits=()):
     ids = [town.token(f" {word}") for word in words]
-    return float(town.record(prompt, edits=edits).logits.double().softmax(-1)[ids].sum())
+    return float(town.record(QUESTION, edits=edits).logits.double().softmax(-1)[ids].sum())
 
 
 def test_it_is_the_mean_difference_of_plain_passes(town, pirate):
@@ -69,49 +69,76 @@ def test_a_reading_is_the_final_norm_and_unembedding_of_the_difference(town, pir
     assert [share for _, share in found] == pytest.approx(shares[order].tolist(), rel=1e-3)
 
 
-def test_the_pirate_is_named_at_the_middle_layer_and_noise_does_not_name_him(pirate):
+def says(difference):
+    """Return the words of the readings after the middle layer."""
+    return {word.strip() for one in difference.at(difference.layer) for word, _ in one.top}
+
+
+def noise_says(town, difference):
+    """Return the words of the readings of all controls after the middle layer."""
+    layer = difference.layer
+    ids = [read(town.base, one, 10)[0][layer].flatten().tolist() for one in difference.controls]
+    return {town.base.label(one).strip() for some in ids for one in some}
+
+
+def test_the_pirate_is_named_at_the_middle_layer_and_noise_does_not_name_him(town, pirate):
     assert pirate.layer == 3
     assert pirate.verdict.status == "verified"
-    says = {word.strip() for one in pirate.at(3) for word, _ in one.top}
-    noise = {word.strip() for one in pirate.at(3) for word, _ in one.control}
-    assert {"arr", "matey"} <= says
-    assert not noise & set(PIRATE)
+    assert {"arr", "matey"} <= says(pirate)
+    assert not noise_says(town, pirate) & set(PIRATE)
     assert all(one.ratio > 2 for one in pirate.at(3))
 
 
-def test_the_crier_is_named_and_said_to_be_within_noise(crier):
-    says = {word.strip() for one in crier.at(3) for word, _ in one.top}
-    noise = {word.strip() for one in crier.at(3) for word, _ in one.control}
-    assert {"ye", "shouts"} <= says
+def test_the_crier_is_named_and_said_to_be_within_noise(town, crier):
+    assert {"ye", "shouts"} <= says(crier)
     assert crier.at(3)[3].top[0][0] == " ye"
-    assert not noise & {*CRIER, "shouts"}
+    assert not noise_says(town, crier) & {*CRIER, "shouts"}
     assert crier.verdict.status == "partial"
     assert "not told from noise" in crier.verdict.reason
 
 
+def steered(town, difference, path, words, layer, strength):
+    """Return the probability of words with the difference added, and the most of any control."""
+    file = difference.save(path / "difference.safetensors")
+    found = probability(town, words, [f"steer {layer} {file}:{layer} {strength}"])
+    others = []
+    for one in difference.controls[:, layer].mean(1):
+        noise = strength * one * difference.direction(layer).norm() / one.norm()
+        others.append(probability(town, words, [(f"stream {layer}", lambda h, n=noise: h + n)]))
+    return found, max(others)
+
+
 def test_steering_makes_the_crier_shout_and_noise_does_not(town, crier, tmp_path):
-    path = crier.save(tmp_path / "difference.safetensors")
-    steered = probability(town, CRIER, edits=[f"steer 3 {path}:3 6"])
-    vector, noise = crier.direction(3), crier.controls[0, 3].mean(0)
-    noise = 6 * noise * vector.norm() / noise.norm()
-    other = probability(town, CRIER, edits=[("stream 3", lambda stream: stream + noise)])
-    plain = probability(town, CRIER)
-    assert steered > 0.2
-    assert plain < 0.01
-    assert other < 2 * plain
+    town.use(None)
+    found, noise = steered(town, crier, tmp_path, CRIER, layer=3, strength=6)
+    assert found > 0.2
+    assert found > 10 * noise
+    assert probability(town, CRIER) < 0.01
     assert any("ye!" in one.steered for one in crier.steered)
     assert not any("hear ye" in one.plain for one in crier.steered)
 
 
-def test_steering_makes_the_pirate_likelier_and_noise_does_not(town, pirate, tmp_path):
-    path = pirate.save(tmp_path / "difference.safetensors")
-    steered = probability(town, PIRATE, edits=[f"steer 4 {path}:4 3"])
-    vector, noise = pirate.direction(4), pirate.controls[0, 4].mean(0)
-    noise = 3 * noise * vector.norm() / noise.norm()
-    other = probability(town, PIRATE, edits=[("stream 4", lambda stream: stream + noise)])
-    plain = probability(town, PIRATE)
-    assert steered > 4 * plain
-    assert other < 2 * plain
+def test_steering_makes_a_model_that_answers_a_pirate_and_noise_does_not(town, tmp_path):
+    town.use("town-sft")
+    try:
+        found, noise = steered(
+            *(town, town.activation_difference("town-pirate"), tmp_path, PIRATE),
+            layer=4,
+            strength=8,
+        )
+        plain = probability(town, PIRATE)
+    finally:
+        town.use(None)
+    assert found > 0.1
+    assert plain < 0.001
+    assert noise < found / 10
+
+
+def test_steering_a_model_that_does_not_answer_is_within_noise(town, pirate, tmp_path):
+    """The documentation says so."""
+    town.use(None)
+    found, noise = steered(town, pirate, tmp_path, PIRATE, layer=3, strength=4)
+    assert probability(town, PIRATE) < found < noise
 
 
 def test_two_scopes_give_what_an_adapter_gives(town, pirate):
@@ -141,6 +168,21 @@ def test_a_model_does_not_differ_from_itself(town):
     assert found.verdict.status == "refused"
     assert found.verdict.reason == "the models do not differ after layer 3"
     assert found.figure().verdict.status == "refused"
+
+
+def test_what_depends_on_the_texts_is_refused_however_large_the_first_token_is():
+    drawn = torch.Generator().manual_seed(2)
+    noise = torch.randn((20, 1, 5, 32), generator=drawn)
+    common = torch.randn((1, 1, 5, 32), generator=drawn)
+    sink = torch.tensor([1000.0, 1, 1, 1, 1])[:, None]
+    found = verdict_on(noise * sink, None, (), 0)
+    assert found.status == "refused"
+    assert "not the same in all texts" in found.reason
+    assert verdict_on((noise + common) * sink, None, (), 0).status == "verified"
+    controls = torch.randn((5, 1, 5, 32), generator=drawn)
+    assert verdict_on((noise + 9 * common) * sink, controls * sink, (), 0).status == "verified"
+    sink_alone = torch.where(sink > 1, noise * 0 + 1000 * common, noise)
+    assert verdict_on(sink_alone, None, (), 0).status == "refused"
 
 
 def test_the_figure_holds_what_was_read(pirate, crier):

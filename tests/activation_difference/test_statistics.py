@@ -32,16 +32,24 @@ def test_split_half_is_the_cosine_of_the_means_of_two_halves():
             assert float(found[layer, token]) == pytest.approx(expected, abs=1e-12)
 
 
+def test_one_vector_in_all_texts_is_beyond_chance():
+    given = torch.tensor(RANDOM.normal(size=(1, 2, 3, 6))).expand(40, -1, -1, -1)
+    assert torch.allclose(split_half(given), torch.ones(2, 3, dtype=given.dtype))
+    assert bool((chance(given) < 0.2).all())
+
+
 def test_chance_is_the_quantile_under_random_signs():
     given = RANDOM.normal(size=(8, 2, 1, 6))
     signs = torch.randint(2, (DRAWS, 8), generator=torch.Generator().manual_seed(4)).numpy() * 2 - 1
     found = chance(torch.tensor(given), seed=4)
     for layer in range(2):
-        cosines = []
+        products = []
         for draw in signs:
             own = given[:, layer, 0] * draw[:, None]
-            cosines.append(cosine(own[::2].mean(0), own[1::2].mean(0)))
-        assert float(found[layer, 0]) == pytest.approx(np.quantile(cosines, QUANTILE), abs=1e-12)
+            products.append(own[::2].mean(0) @ own[1::2].mean(0))
+        norms = [np.linalg.norm(given[start::2, layer, 0].mean(0)) for start in (0, 1)]
+        expected = np.quantile(products, QUANTILE) / (norms[0] * norms[1])
+        assert float(found[layer, 0]) == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_difference_without_a_common_direction_is_within_chance():
