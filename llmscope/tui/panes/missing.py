@@ -17,8 +17,7 @@ HOW = {
         "{dictionaries} or {take} chooses one, llmscope MODEL --features FOLDER opens with one"
     ),
     "second model": (
-        "{second-model} or {take} chooses one, llmscope MODEL --versus-model OTHER opens with one, "
-        "--versus-dtype bfloat16 with the same one"
+        "{second-model} or {take} chooses one, llmscope MODEL --versus-model OTHER opens with one"
     ),
 }
 LOADED = "{adapter} or {take} switches to the next of those that are loaded"
