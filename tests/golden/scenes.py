@@ -167,10 +167,7 @@ def scenes() -> dict[str, Scene]:
     kept = {f"state-{name}": scene for name, scene in states.items()}
     there = {f"workspace-{name}": scene for name, scene in places.items()}
     both = replace(real, engine=two_models, keys=("escape", "U"))
-    wide = replace(both, size=(120, 40), look=looks["truecolor"])
-    ascii_ = replace(both, size=(80, 24), look=RenderOptions(ascii=True))
-    pairs = {"two-models": both, "two-models-wide": wide, "two-models-ascii": ascii_}
-    return {**whole, **kept, **there, "sort": real, **pairs}
+    return {**whole, **kept, **there, "sort": real, "two-models": both}
 
 
 async def shoot(scene: Scene) -> Rows:
