@@ -273,13 +273,13 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
-    keymap = keymap_from({"keys": {"map-view": "Y"}})
+    keymap = keymap_from({"keys": {"map-view": "H"}})
     async with opened(user=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
-        assert "Y turns to the next view" in text
+        assert "H turns to the next view" in text
         assert "[keys] in config.toml" in text
         row = next(line for line in text.split("\n") if "show its next view" in line)
-        assert row.split() == ["Y", "show", "its", "next", "view", "map-view"]
+        assert row.split() == ["H", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         unlisted = {action.name for action in ACTIONS if action.keys} - named
         assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"
