@@ -13,13 +13,15 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
 
+NAME = "model B"
+"""What a second model is called in notices and errors."""
 MEGABYTE = 1_000_000
 WORTH_TELLING = MEGABYTE
 """The bytes of shared weights from which on a notice tells of them."""
 
 
 def compare_with(
-    scope: Scope, load: Callable[[Progress | None], Scope], progress: Progress | None
+    scope: Scope, load: Callable[[Progress], Scope], progress: Progress | None
 ) -> None:
     """Load model B and compare a scope's model, A, with it; weights equal in both are held once.
 
@@ -33,21 +35,22 @@ def compare_with(
     """
 
     def report(stage: str, done: float, total: float | None) -> None:
-        assert progress is not None
-        progress(f"model B: {stage}" if stage else stage, done, total)
+        if progress is not None:
+            progress(f"{NAME}: {stage}" if stage else stage, done, total)
 
     try:
         with beside():
-            other = load(None if progress is None else report)
+            other = load(report)
     except ScopeError as error:
         hint = error.hint.replace("--dtype", "--versus-dtype")
         hint = hint.replace("--device", "--versus-device")
-        raise ScopeError(f"model B: {error.message}", hint) from error
+        raise ScopeError(f"{NAME}: {error.message}", hint) from error
     scope.compare(other)
     shared = share_weights(scope.base.model, other.base.model)
-    notices = [f"model B: {notice}" for notice in other.subject.notices]
+    notices = [f"{NAME}: {notice}" for notice in other.subject.notices]
     if shared.bytes >= WORTH_TELLING:
         most = f"{shared.bytes / MEGABYTE:,.0f} of {shared.total / MEGABYTE:,.0f} MB"
-        notices.append(f"model B shares {most} of its weights with A, which are in memory once")
+        notices.append(f"{NAME} shares {most} of its weights with A, which are in memory once")
     for subject in {scope.base, scope.subject}:
-        subject.notices = (*subject.notices, *notices)
+        own = [notice for notice in subject.notices if not notice.startswith(NAME)]
+        subject.notices = (*own, *notices)

@@ -134,6 +134,21 @@ def test_a_person_types_looks_resizes_and_leaves(terminal):
     assert b"Traceback" not in left
 
 
+def test_two_models_read_what_is_typed_and_the_next_start_has_both(terminal):
+    program = terminal("builtin:town", "--versus-model", "builtin:town-pirate", "--prompt", "the")
+    program.wait("A town · B town-sft + town-pirate", "KL <s>", "Next token")
+    program.type(" cat")
+    program.wait("·cat", "mean")
+    program.child.send("\x1b")
+    program.wait("e edit")
+    program.child.send("U")
+    program.wait("Models · KL(A ‖ B) of the logit lens", "Next in both", "Changed parts")
+    assert program.leave("q") == 0
+    again = terminal()
+    again.wait("A town · B town-sft + town-pirate", "Next in both", "·cat")
+    assert again.leave("\x11") == 0
+
+
 def test_the_terminal_gets_its_modes_back(terminal):
     program = terminal("builtin:sort", "--prompt", "CABACB")
     program.wait("Next token", "99.98")

@@ -8,7 +8,7 @@ import sys
 
 COMMANDS = (
     *("open", "serve", "snapshot", "replay", "watch", "diff", "lenses", "edits", "bake"),
-    *("fit", "examples", "models", "themes", "config", "doctor"),
+    *("compare", "fit", "examples", "models", "themes", "config", "doctor"),
 )
 
 

@@ -212,10 +212,12 @@ class OpenRequest:
         spec: its name, as the user wrote it.
         load: returns its scope; called in the engine's thread with a progress callback. None keeps
             the open model: the switch was cancelled.
+        second: compare the open model with it instead; without `load`, with no model any more.
     """
 
     spec: str
     load: Callable[[Progress], Scope] | None = field(repr=False)
+    second: bool = False
 
     @property
     def prompt(self) -> tuple[object, ...]:

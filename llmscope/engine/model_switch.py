@@ -60,6 +60,8 @@ class OpenModel:
         Raises:
             GivenUp: the load is no longer wanted.
         """
+        if request.second and self.scope is not None:
+            return self._compared(self.scope, request, progress)
         if request.load is None:
             return self._kept(request, progress)
         from llmscope.models.loading.memory import reserve
@@ -79,6 +81,26 @@ class OpenModel:
             return Opened(request, facts_of(scope))
         # Only now, after the exception's frames, and the weights they held, are gone.
         return self._stayed(request, said, hint, progress)
+
+    def _compared(
+        self, scope: Scope, request: OpenRequest, progress: Progress
+    ) -> Opened | OpenFailed:
+        """Compare the open model with the requested one; if that fails, with the one before."""
+        from llmscope.second_model import compare_with
+
+        try:
+            if request.load is None:
+                scope.compare(None)
+            else:
+                compare_with(scope, request.load, progress)
+        except ScopeError as error:
+            return OpenFailed(request, error.message, error.hint, facts_of(scope))
+        except GivenUp:
+            raise
+        except BaseException as error:  # must be reported, whatever a library raised
+            return OpenFailed(request, named(error), left=facts_of(scope))
+        self._forget()  # figures and passes of the comparison before
+        return Opened(request, facts_of(scope))
 
     def lose(self) -> None:
         """Release the model for good: it turned out to be unusable."""

@@ -30,7 +30,7 @@ VALUES = frozenset(
             "--adapter",
         ),
         *("--reward", "--device", "--dtype", "--threads"),
-        *("--versus-model", "--versus-dtype", "--versus-device", "--versus-revision"),
+        *("--versus-model", "--versus-dtype", "--versus-device", "--versus-revision", "--layers"),
     }
 )
 """Options whose value is the next word, besides those that lenses declare."""

@@ -527,6 +527,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Set the view state without drawing it, or asking for the figures that it lacks."""
         self.state = state
 
+    def set_source(self, source: ModelSource) -> None:
+        """Set how the open model, and the second one, were opened."""
+        self.source = source
+
     def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
         """Discard all that belongs to the open model, for another one.
 

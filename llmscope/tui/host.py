@@ -197,6 +197,9 @@ class Host(Protocol):
     def set_state(self, state: ViewState) -> None:
         """Set the view state without drawing it, or asking for the figures that it lacks."""
 
+    def set_source(self, source: ModelSource) -> None:
+        """Set how the open model, and the second one, were opened."""
+
     def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
         """Discard all that belongs to the open model, for another one."""
 

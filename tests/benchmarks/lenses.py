@@ -1,4 +1,4 @@
-"""What lenses and dictionaries cost: a letter read through one, and rows of a fit."""
+"""What lenses, dictionaries and a second model cost: a letter with one, and rows of a fit."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ LETTER, FIT = 64, 128
 """Tokens of the prompts."""
 JOBS: dict[int, dict[str, tuple[str, ...]]] = {
     LETTER: {
-        "screen": ("append", "append_learned", "append_features", "append_features_first"),
+        "screen": (
+            "append",
+            "append_learned",
+            "append_features",
+            "append_features_first",
+            "append_two_models",
+        ),
     },
     FIT: {"bare": ("jacobian",), "llmscope": ("jacobian",)},
 }

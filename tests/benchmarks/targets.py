@@ -214,6 +214,13 @@ TARGETS = (
         _lenses("64", "screen.append_learned", "screen.append"),
     ),
     Target(
+        "letter-two-models",
+        "one token more at 64, with the figures of all panes and the KL of two models below the "
+        "prompt ÷ with one model",
+        2.2,
+        _lenses("64", "screen.append_two_models", "screen.append"),
+    ),
+    Target(
         "letter-features",
         "one token more at 64, until all panes of the workspace of features show it (16,384 "
         "features) ÷ those of the overview",

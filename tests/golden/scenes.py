@@ -87,6 +87,31 @@ def sorting(post: Callable[[Event], None]) -> EngineLike:
     return Engine(lambda _: llmscope.load("builtin:sort", device="cpu", dtype="float32"), posted)
 
 
+def two_models(post: Callable[[Event], None]) -> EngineLike:
+    """As `sorting`, against a copy of the model of which one head was changed by hand."""
+    import torch
+
+    import llmscope
+    from llmscope.engine import Engine
+
+    def load(_: object) -> llmscope.Scope:
+        scope, other = (
+            llmscope.load("builtin:sort", device="cpu", dtype="float32") for _ in range(2)
+        )
+        size = other.subject.anatomy.width // other.subject.anatomy.heads
+        with torch.no_grad():
+            other.model.transformer.h[1].attn.c_proj.weight[size : 2 * size] *= 3
+        scope.compare(other)
+        return scope
+
+    def posted(event: Event) -> None:
+        if isinstance(event, Frame):
+            event = replace(event, cost=PassInfo(6, 0, 12.3, 456_000_000, second_ran=6))
+        post(event)
+
+    return Engine(load, posted)
+
+
 def _looks() -> dict[str, RenderOptions]:
     dark, light = load_theme("dark"), load_theme("light")
     return {
@@ -141,7 +166,8 @@ def scenes() -> dict[str, Scene]:
     places |= small
     kept = {f"state-{name}": scene for name, scene in states.items()}
     there = {f"workspace-{name}": scene for name, scene in places.items()}
-    return {**whole, **kept, **there, "sort": real}
+    both = replace(real, engine=two_models, keys=("escape", "U"))
+    return {**whole, **kept, **there, "sort": real, "two-models": both}
 
 
 async def shoot(scene: Scene) -> Rows:

@@ -97,6 +97,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
         return stages(want, tokens, None if request is None else request.adapter)
     if want.lens == "contrast":
         return contrast(want, tokens, None if request is None else request.versus_prompt)
+    if want.lens == "model-diff":
+        return Figure.lacking("model-diff", "Two models", "second model", "there is one model")
     figure = _figure(want, tokens)
     return figure if request is None else edited(figure, want, request.edits)
 

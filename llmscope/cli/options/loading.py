@@ -83,7 +83,7 @@ class Loader:
         return {name: one for name, one in given.items() if one not in ("auto", None, False)}
 
     def other(self, model: str) -> Loader:
-        """Return a loader for another model with the same options.
+        """Return a loader for another model with the same options, compared with no second one.
 
         Adapters, the reward model, what was learned of it, and the trust in remote code and pickled
         weights belong to this model: the user did not give them for the other.
@@ -91,7 +91,7 @@ class Loader:
         from llmscope.models.spec import DEFAULT
 
         if model == (self.model or DEFAULT):
-            return self
+            return replace(self, versus=None)
         return replace(
             self,
             model=model,

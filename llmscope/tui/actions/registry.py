@@ -260,6 +260,23 @@ FIGURES = (
         "GPT-2, gpt2, Qwen, Gemma, Mistral, Pythia, local models",
     ),
     Action(
+        "second-model",
+        "model",
+        "compare it with another one",
+        "Y",
+        lambda host: model_picker.ask_second(host),
+        words="second model, two models, compare models, model B, another model beside it, "
+        "versus model, quantized, base model beside it",
+    ),
+    Action(
+        "second-model-end",
+        "model",
+        "end the comparison with another one",
+        "",
+        lambda host: host.models.compare(host, None),
+        words="one model again, end comparison, close model B, unload the second model",
+    ),
+    Action(
         "adapter",
         "model",
         "switch to the next adapter, or the base model",

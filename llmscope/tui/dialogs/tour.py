@@ -90,7 +90,7 @@ STOPS = (
     ),
     Stop(
         PANE,
-        "Workspace 2 of 10: heads",
+        "Workspace 2 of 11: heads",
         "Each workspace asks another question, and has a key. {workspace-heads} shows what each "
         "head is for: {map-view} goes from induction to previous token, duplicate token and sinks.",
         "heads",
@@ -116,8 +116,9 @@ STOPS = (
         "{workspace-neurons}: neurons. {workspace-context}: what a context teaches. "
         "{workspace-walkthrough}: every step of the pass, with its numbers. {workspace-compare}: "
         "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
-        "of sparse dictionaries. {workspace-overview} comes back here, {workspace-next} shows the "
-        "next one, also while you type.",
+        "of sparse dictionaries. {workspace-models}: two models on one prompt. "
+        "{workspace-overview} comes back here, {workspace-next} shows the next one, also while you "
+        "type.",
     ),
     Stop(
         "model",

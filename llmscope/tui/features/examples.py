@@ -1,4 +1,4 @@
-"""An example of what the focused pane lacks: a prompt B, a context, an adapter."""
+"""An example of what the focused pane lacks: a prompt B, a context, an adapter, a model."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.tui.features.compare import controller as compare
 from llmscope.tui.features.dictionaries.picker import choose
+from llmscope.tui.features.models.model_picker import ask_second
 from llmscope.tui.handlers import next_adapter
 from llmscope.tui.state.prompt_pairs import pairs_for
 
@@ -35,6 +36,8 @@ def take(host: Host, missing: str) -> None:
         host.editor.replace_all(next(known, CONTEXT))
     elif missing == "dictionary of features":
         choose(host)
+    elif missing == "second model":
+        ask_second(host)
     elif missing == "adapter" and host.state.info is not None:
         if host.state.info.adapters:
             next_adapter(host)

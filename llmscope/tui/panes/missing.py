@@ -17,7 +17,7 @@ HOW = {
         "{dictionaries} or {take} chooses one, llmscope MODEL --features FOLDER opens with one"
     ),
     "second model": (
-        "llmscope MODEL --versus-model OTHER compares two; --versus-dtype bfloat16, one with itself"
+        "{second-model} or {take} chooses one, llmscope MODEL --versus-model OTHER opens with one"
     ),
 }
 LOADED = "{adapter} or {take} switches to the next of those that are loaded"

@@ -178,7 +178,7 @@ WORKSPACES = (
         least="models-kl",
         spare="models-streams",
         abbreviation="Mod",
-        key="P",
+        key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
     ),

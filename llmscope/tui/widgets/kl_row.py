@@ -63,7 +63,7 @@ class KlRow(Widget):
             focus: the position of the cursor.
             note: what is shown instead of a figure; empty shows the figure.
         """
-        if (figure, focus, note) != (self._figure, self._focus, self._note):
+        if figure is not self._figure or (focus, note) != (self._focus, self._note):
             self._figure, self._focus, self._note = figure, focus, note
             self.refresh()
 

@@ -23,6 +23,7 @@ from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.writer import write_lens
 from llmscope.lenses.logit_lens import TRANSLATOR
 from llmscope.scope import Scope
+from llmscope.second_model import compare_with
 from llmscope.tui.app import LlmscopeApp
 from tests.benchmarks.contenders import ours
 from tests.benchmarks.contenders.bare import layer_at
@@ -36,6 +37,7 @@ TYPED = 32
 class Contender(ours.Contender):
     def __init__(self, folder: str, device: str, threads: int) -> None:
         super().__init__(folder, device, threads)
+        self.opened_as = folder, device, threads
         self.wants = asyncio.run(wants_of_the_screen(self.scope.info()))
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.given_up = 0.0
@@ -92,6 +94,18 @@ class Contender(ours.Contender):
             lambda: self.ask(texts.text, wants),
             lambda: self.ask(texts.before, wants),
             home=home,
+        )
+
+    def append_two_models(self, length: int) -> Job:
+        """One token after the others, read by the model twice, as two models are compared."""
+        texts, both = self.prompt(length), Contender(*self.opened_as)
+        compare_with(both.scope, lambda _: ours.Contender(*self.opened_as).scope, None)
+        both.wants = asyncio.run(wants_of_the_screen(both.scope.info()))
+        if "model-diff" not in {want.lens for want in both.wants}:
+            raise RuntimeError("the screen does not compare the two models")
+        return Job(
+            lambda: both.ask(texts.text, two_models=True),
+            lambda: both.ask(texts.before, two_models=True),
         )
 
     def append_features(self, length: int) -> Job:
@@ -185,10 +199,17 @@ class Contender(ours.Contender):
         return Job(turn, turn)
 
     def ask(
-        self, text: str, wants: tuple[Want, ...] | None = None, edits: tuple[str, ...] = ()
+        self,
+        text: str,
+        wants: tuple[Want, ...] | None = None,
+        edits: tuple[str, ...] = (),
+        *,
+        two_models: bool = False,
     ) -> None:
         """Ask and wait for the last figure."""
-        serial = self._put(text, self.wants if wants is None else wants, edits)
+        serial = self._put(
+            text, self.wants if wants is None else wants, edits, two_models=two_models
+        )
         while True:
             event = self.events.get()
             if isinstance(event, LoadFailed | Refused):
@@ -208,9 +229,17 @@ class Contender(ours.Contender):
                     raise RuntimeError(str([one.verdict for one in event.figures.values()]))
                 lacking -= set(event.figures)
 
-    def _put(self, text: str, wants: tuple[Want, ...], edits: tuple[str, ...] = ()) -> int:
+    def _put(
+        self,
+        text: str,
+        wants: tuple[Want, ...],
+        edits: tuple[str, ...] = (),
+        *,
+        two_models: bool = False,
+    ) -> int:
         self._serial += 1
-        self.engine.ask(Request(self._serial, text, wants, special_tokens=False, edits=edits))
+        asked = Request(self._serial, text, wants, special_tokens=False, edits=edits)
+        self.engine.ask(replace(asked, two_models=two_models))
         return self._serial
 
     def _attention(self, length: int, *, layer: int, head: int) -> Job:

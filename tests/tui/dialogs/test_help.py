@@ -72,6 +72,28 @@ ANSWERS = {
         "what am I to look for?": "which columns stand out",
         "how do I take one?": "a click takes a head",
     },
+    "models": {
+        "which models?": "The header names them",
+        "how do I get a second one?": "llmscope MODEL --versus-model OTHER opens both",
+        "what do the other workspaces show?": "The other workspaces show A",
+        "and the difference?": "D shows A − B",
+        "what is the row below the prompt?": "the KL of the two predictions after each token",
+        "the formula": "KL(A ‖ B) = Σ p_A (log p_A − log p_B)",
+    },
+    "models-kl": {
+        "what is a bar?": "A bar is how far apart the predictions after a token are",
+        "how often do they agree?": "how often both have the same likeliest token",
+        "how do I see something else?": "v shows how much likelier",
+    },
+    "models-next": {"what is it?": "with their probability in A and in B"},
+    "models-parts": {
+        "when is a cell lit?": "where its own weights changed",
+        "why does it come later?": "it waits for a pause in typing",
+    },
+    "models-streams": {
+        "what are the lines?": "the cosine of the two streams at the token under the cursor",
+        "who says so?": "Kornblith et al. 2019",
+    },
     "neuron-tokens": {
         "which neuron?": "the one chosen in the MLP pane, or else the strongest on this token",
         "what is promoted?": "promotes",
@@ -251,13 +273,13 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
-    keymap = keymap_from({"keys": {"map-view": "U"}})
+    keymap = keymap_from({"keys": {"map-view": "H"}})
     async with opened(user=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
-        assert "U turns to the next view" in text
+        assert "H turns to the next view" in text
         assert "[keys] in config.toml" in text
         row = next(line for line in text.split("\n") if "show its next view" in line)
-        assert row.split() == ["U", "show", "its", "next", "view", "map-view"]
+        assert row.split() == ["H", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         unlisted = {action.name for action in ACTIONS if action.keys} - named
         assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"

@@ -35,16 +35,23 @@ OPEN_NOW = "open now"
 FAILED = "the list cannot be read"
 
 
-def asked() -> str:
+def asked(*, second: bool = False) -> str:
     """Return the question, with what can be typed."""
+    what = "compare with which model" if second else "open which model"
     named = [f"{one}NAME" for one in prefixes() if one != "builtin:"]
-    return f"open which model? {', '.join(('a name, ./folder, file.gguf, org/name', *named))}"
+    return f"{what}? {', '.join(('a name, ./folder, file.gguf, org/name', *named))}"
 
 
 def ask(host: Host) -> None:
     """Open the picker."""
     if host.may("models"):
         host.push_screen(PickerScreen(host))
+
+
+def ask_second(host: Host) -> None:
+    """Open the picker for a second model, to compare the open one with."""
+    if host.may("models"):
+        host.push_screen(PickerScreen(host, second=True))
 
 
 class ModelsFound(Message):
@@ -71,11 +78,17 @@ class ModelLine(TextLine):
 
 
 class PickerScreen(LineScreen):
-    """An input line with the list below it: enter opens the selected model, esc closes."""
+    """An input line with the list below it: enter opens the selected model, esc closes.
 
-    def __init__(self, host: Host) -> None:
-        super().__init__(asked(), "")
+    Args:
+        host: the app.
+        second: the model is opened as the second one of a comparison.
+    """
+
+    def __init__(self, host: Host, *, second: bool = False) -> None:
+        super().__init__(asked(second=second), "")
         self._host, self._line = host, ModelLine()
+        self._second = second
         self._catalogue = Catalogue()
         self._list = OptionList(id="models", markup=False)
         self._list.can_focus = False
@@ -86,7 +99,7 @@ class PickerScreen(LineScreen):
         """Yield the label, the line, and the list."""
         with Vertical(id="picker") as box:
             box.border_title = Content("Models")
-            yield Static(Content(asked()), id="ask-words")
+            yield Static(Content(asked(second=self._second)), id="ask-words")
             yield self._line
             yield self._list
 
@@ -161,7 +174,8 @@ class PickerScreen(LineScreen):
     def _open(self, offer: Offer | str) -> None:
         if isinstance(offer, Offer) and self.is_current:
             self.action_leave()
-            self._host.models.switch(self._host, offer.spec)
+            models = self._host.models
+            (models.compare if self._second else models.switch)(self._host, offer.spec)
 
     def _present(self) -> None:
         """Show the matches; the selection stays on a model that the user moved to."""

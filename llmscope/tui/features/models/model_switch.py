@@ -80,15 +80,57 @@ class PendingSwitch:
         return self.request.load is None
 
 
+class PendingSecond:
+    """A second model that is being loaded, to compare the open one with.
+
+    Args:
+        spec: the spec of the model; empty ends the comparison.
+        loader: loads the model; None ends the comparison.
+
+    Attributes:
+        request: the request sent to the engine.
+    """
+
+    def __init__(self, spec: str, loader: LoaderLike | None) -> None:
+        self.spec, self.loader = spec, loader
+        self.request = OpenRequest(spec, loader, second=True)
+
+    @property
+    def source(self) -> ModelSource | None:
+        """How the second model is opened; None without one."""
+        return None if self.loader is None else ModelSource.of(self.spec, self.loader)
+
+
 class ModelSwitch:
-    """The state of a switch to another model.
+    """The state of a switch to another model, or of a comparison with one.
 
     Attributes:
         pending: the switch whose model is being loaded; None without one.
     """
 
     def __init__(self) -> None:
-        self.pending: PendingSwitch | None = None
+        self.pending: PendingSwitch | PendingSecond | None = None
+
+    def compare(self, host: Host, spec: str | None) -> None:
+        """Compare the open model with another one; None ends the comparison."""
+        if self.busy(host):
+            return
+        if host.user.other is None or host.state.info is None:
+            host.tell("no other model can be opened here", "warning")
+            return
+        if spec is None and not host.state.two_models:
+            host.tell("there is no second model", "warning")
+            return
+        named = "" if spec is None else spec.strip()
+        pending = PendingSecond(named, None if spec is None else host.user.other(named))
+        host.walkthrough.stop()
+        host.generation.stop(host)
+        self.pending = pending
+        host.engine.ask(pending.request)
+        host.figures.overtaken()
+        host.expect()
+        if named:
+            host.note(f"opening {named} …", host.text_styles.dim)
 
     def switch(self, host: Host, spec: str) -> None:
         """Switch to another model; the spec of the open model cancels a pending switch."""
@@ -142,11 +184,16 @@ class ModelSwitch:
         pending = self._finish(host, event.request)
         if pending is None:
             return False
+        if isinstance(pending, PendingSecond):
+            _compared(host, pending, event.info)
+            return False
         if pending.stays:
             _go_on(host, event.info)
             return False
         left = Left(host.editor.text, UndoHistory.of(host.editor.history))
         host.user.left[host.source.spec] = left
+        if host.state.two_models:
+            host.tell(f"the comparison ended with {host.source.spec}")
         kept = pending.left or Left()
         text = _prompt(host, pending, kept)
         if host.user.autosave:
@@ -176,7 +223,7 @@ class ModelSwitch:
         host.tell(f"{pending.spec} cannot be opened: {event.error}{hint}{again}", "error")
         _go_on(host, event.left)
 
-    def _finish(self, host: Host, request: OpenRequest) -> PendingSwitch | None:
+    def _finish(self, host: Host, request: OpenRequest) -> PendingSwitch | PendingSecond | None:
         """Return the pending switch if this is its request, and end it; else None."""
         pending = self.pending
         if pending is None or request is not pending.request:
@@ -216,6 +263,21 @@ def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
     """Return the view state for another model: only views and settings of `was` stay."""
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
     return fresh.with_sampler(was.sampler).loaded(info)
+
+
+def _compared(host: Host, pending: PendingSecond, info: ModelInfo) -> None:
+    """Show the open model beside the second one that was loaded, or alone again."""
+    before = host.state.info
+    known = () if before is None else before.notices
+    host.set_source(replace(host.source, versus=pending.source))
+    for notice in info.notices:
+        if notice not in known:
+            host.tell(notice, "warning")
+    if pending.loader is None:
+        host.tell("there is no second model any more")
+    else:
+        host.tell(host.user.keymap.filled("{workspace-models} compares the two models"))
+    _go_on(host, info)
 
 
 def _go_on(host: Host, info: ModelInfo) -> None:
