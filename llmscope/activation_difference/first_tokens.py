@@ -27,7 +27,9 @@ class FirstTokens:
 
     Attributes:
         ids: its tokens, up to the last one that counts.
-        start: the first position that counts: special tokens before it are the same in all texts.
+        start: the first position that counts. Special tokens at the beginning are the same in all
+            texts, and the stream of the very first token is tens of times as long as others in most
+            models: neither counts.
     """
 
     ids: tuple[int, ...]
@@ -48,12 +50,12 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
     found = []
     for text in texts:
         read = encoded(subject, text)
-        start = next((at for at, one in enumerate(read.special) if not one), len(read))
+        start = max(1, next((at for at, one in enumerate(read.special) if not one), len(read)))
         if len(read) >= start + count:
             found.append(FirstTokens(read.ids[: start + count], start))
     if len(found) < LEAST:
         raise ScopeError(
-            f"{len(found)} texts have {count} tokens or more, and a mean over texts needs {LEAST}",
+            f"{len(found)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
             "more or longer texts, or fewer tokens",
         )
     return found

@@ -65,7 +65,7 @@ def steered_texts(
         plain, steered, other = (*texts, None)[:3]
         assert plain is not None
         assert steered is not None
-        found.append(Steered(_text(bench, one.ids[one.start :]), plain, steered, other))
+        found.append(Steered(_text(bench, one.ids), plain, steered, other))
     return tuple(found)
 
 
@@ -88,5 +88,5 @@ def _continued(bench: InstrumentedModel, ids: Sequence[int], layer: int, vector:
 def _text(bench: InstrumentedModel, ids: Sequence[int]) -> str:
     if bench.subject.tokens is None:
         return " ".join(map(str, ids))
-    found: str = bench.subject.tokens.tokenizer.decode(list(ids))
+    found: str = bench.subject.tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
     return found

@@ -1,12 +1,14 @@
 """What the difference names, against plain transformers, and what steering with it does."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
 import llmscope
+from llmscope.activation_difference.first_tokens import first_tokens
 from llmscope.activation_difference.measure import read, verdict_on
 from llmscope.activation_difference.texts import default_texts
 from llmscope.errors import ScopeError
@@ -207,7 +209,7 @@ def test_the_file_holds_each_layer_and_token(pirate, tmp_path):
 @pytest.mark.parametrize(
     ("given", "error", "said"),
     [
-        ({"texts": ["anna lives"] * 9}, ScopeError, "0 texts have 5 tokens or more"),
+        ({"texts": ["anna lives"] * 9}, ScopeError, "0 texts have 5 tokens that count"),
         ({"texts": "anna"}, TypeError, "texts must be a list"),
         ({"layer": 6}, ValueError, "layer"),
         ({"translator": "nothing.safetensors"}, ScopeError, "nothing.safetensors"),
@@ -224,3 +226,14 @@ def test_models_of_other_sizes_are_refused(town):
         town.activation_difference(sort)
     with pytest.raises(TypeError, match="other must be a Scope"):
         town.activation_difference(3)
+
+
+def test_neither_special_tokens_nor_the_first_one_count(town):
+    texts = ["anna lives in mill street ."] * 4
+    first, *_ = first_tokens(town.base, texts, 5)
+    assert (first.start, len(first.ids)) == (1, 6)
+    bare = replace(town.base, tokens=None)
+    first, *_ = first_tokens(bare, ["9 10 11 12"] * 4, 3)
+    assert (first.start, first.ids) == (1, (9, 10, 11, 12))
+    with pytest.raises(ScopeError, match="0 texts have 4 tokens that count"):
+        first_tokens(bare, ["9 10 11 12"] * 4, 4)

@@ -133,6 +133,14 @@ class DifferenceOptions:
             show_default="plain ones that come with llmscope",
         ),
     ] = None
+    difference_layer: Annotated[
+        int | None,
+        typer.Option(
+            metavar="LAYER",
+            help="The layer that is reported, and after which A is steered; negative from the end.",
+            show_default="the middle one",
+        ),
+    ] = None
     strength: Annotated[
         float,
         typer.Option(help="What the difference is multiplied by where A generates with it."),
@@ -151,7 +159,13 @@ class DifferenceOptions:
         if self.difference_texts is not None:
             source = PromptSource(self.difference_texts)
             texts = [line.text for line in lines_of(source)]
-        return a.activation_difference(b, texts, strength=self.strength, progress=tell)
+        layer, layers = self.difference_layer, len(a.subject.anatomy.layers)
+        usage(
+            layer is None or -layers <= layer < layers,
+            f"a layer from 0 to {layers - 1}",
+            "--difference-layer",
+        )
+        return a.activation_difference(b, texts, layer=layer, strength=self.strength, progress=tell)
 
 
 @grouped

@@ -105,7 +105,7 @@ def test_the_texts_of_the_difference_can_be_given(prompts, tmp_path):
     short = tmp_path / "short.txt"
     short.write_text("anna lives\n")
     words = ("--prompts", prompts, "--out", str(tmp_path / "out"), "--difference-texts", str(short))
-    assert "0 texts have 5 tokens or more" in failure(
+    assert "0 texts have 5 tokens that count" in failure(
         "compare", *MODELS, *words, "--difference", code=2
     )
     assert "--difference too" in failure("compare", *MODELS, *words, code=2)
