@@ -35,6 +35,7 @@ from llmscope.engine.events import (
 )
 from llmscope.figure import Axis, Figure
 from tests.tui.acting_features import dictionaries_of, features
+from tests.tui.acting_models import model_diff
 from tests.tui.acting_stages import stages
 from tests.tui.acting_walk import contrast, walkthrough
 from tests.tui.acting_what_if import ablation, edited, patching
@@ -98,7 +99,7 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
     if want.lens == "contrast":
         return contrast(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "model-diff":
-        return Figure.lacking("model-diff", "Two models", "second model", "there is one model")
+        return model_diff(want, tokens, request is not None and request.two_models)
     figure = _figure(want, tokens)
     return figure if request is None else edited(figure, want, request.edits)
 

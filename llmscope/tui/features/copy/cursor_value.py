@@ -23,10 +23,10 @@ def number(figure: Figure, state: ViewState) -> str | None:
 
     The value is the largest in a row of attention or of a router, the target's among candidates,
     the selected or strongest among neurons and features, the dictionary's beside that of chance,
-    the one of largest change among matrices or examples of a layer, the largest among parts and
-    directions, the last of a curve, the first curve's at the layer among curves over layers, the
-    norm of the selected step in the walkthrough table, and the one under the cursor among the
-    numbers of a step.
+    the one of largest change among matrices, examples or parts of a layer, the first model's of the
+    likeliest candidate of two models, the largest among parts and directions, the last of a curve,
+    the first curve's at the layer among curves over layers, the norm of the selected step in the
+    walkthrough table, and the one under the cursor among the numbers of a step.
     """
     if figure.verdict.status == "refused" or not figure.values.size:
         return None
@@ -36,6 +36,8 @@ def number(figure: Figure, state: ViewState) -> str | None:
     values: Any = figure.values
     if names == ["direction"]:
         return _largest(values)
+    if names == ["token", "model"]:
+        return _known(values[0, 0])
     if names == ["token"]:
         ids = [int(token) for token in figure.extra.get("ids", ())]
         return str(values[ids.index(state.target) if state.target in ids else 0])

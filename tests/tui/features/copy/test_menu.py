@@ -206,7 +206,8 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
         want = session.app.grid.panes[key].want(state)
         assert want is not None
         figure = figure_for(
-            want, tokens, Request(1, PROMPT, (want,), adapter="poet", versus_prompt="B")
+            *(want, tokens),
+            Request(1, PROMPT, (want,), adapter="poet", versus_prompt="B", two_models=True),
         )
         told = number(figure, state)
         assert told is not None
@@ -242,6 +243,11 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "contrast-word": lambda: values[0, 4],
             "stages": lambda: values[3].max(),
             "stages-kl": lambda: values[2],
+            "models": lambda: values[4, 2],
+            "models-kl": lambda: values[2],
+            "models-next": lambda: values[0, 0],
+            "models-parts": lambda: values[3].max(),
+            "models-streams": lambda: values[0, 4],
         }[key]()
         assert np.float32(told) == expected
         neuron = state.move_to(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None
