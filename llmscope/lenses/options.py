@@ -255,6 +255,7 @@ RESERVED = frozenset(
         *("color", "ascii", "force", "prompts", "shard", "shard_size", "batch_size"),
         *("batch_tolerance", "engine", "workers", "gpus_per_worker", "adapter", "reward", "debug"),
         *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "help"),
+        *("versus_model", "versus_dtype", "versus_device", "versus_revision", "layers"),
         *("options", "name", "recording"),
     )
 )

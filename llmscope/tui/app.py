@@ -687,14 +687,16 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         state = self.state
         row = self.kl_row
         room = self.size.height >= LOWEST_WITH_TABS
-        row.display = state.two_models and not self.mode.read_only and room
-        if row.display:
+        shown = state.two_models and not self.mode.read_only and room
+        if row.display != shown:  # setting it lays the screen out again, also below a dialog
+            row.display = shown
+        if shown:
             from llmscope.tui.state.figure_store import PROMPT_KL
             from llmscope.tui.widgets.kl_row import WITH_EDITS
 
-            shown = self.figures.shown(PROMPT_KL.key)
+            kept = self.figures.shown(PROMPT_KL.key)
             note = "" if state.compares_models else WITH_EDITS
-            row.show(None if shown is None else shown.figure, state.focus.position, note=note)
+            row.show(None if kept is None else kept.figure, state.focus.position, note=note)
 
     def _present_work(self) -> None:
         """Show how far the running work is, in the header and in the panes that wait for it."""

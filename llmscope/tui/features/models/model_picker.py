@@ -90,7 +90,7 @@ class PickerScreen(LineScreen):
         self._host, self._line = host, ModelLine()
         self._second = second
         self._catalogue = Catalogue()
-        self._list = OptionList(id="models", markup=False)
+        self._list = OptionList(id="model-list", markup=False)
         self._list.can_focus = False
         self._shown: list[Offer | str] = []
         self._walked = self._taken = False
