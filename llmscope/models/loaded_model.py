@@ -96,6 +96,11 @@ class LoadedModel:
             "scope.model.save_pretrained(folder), and figures with figure.save(path)"
         )
 
+    @property
+    def full_name(self) -> str:
+        """The name with the adapter or other checkpoint that is active."""
+        return self.name if self.adapter is None else f"{self.name} + {self.adapter}"
+
     def label(self, token: int) -> str:
         """Return the raw text of a token; its id if there is no tokenizer."""
         return str(token) if self.tokens is None else self.tokens.piece(token)

@@ -88,8 +88,8 @@ def similarity(pair: ModelPair, focus: Focus) -> Figure:
         extra={
             "mode": focus.mode,
             "position": focus.position,
-            "model_a": pair.a.subject.name,
-            "model_b": pair.b.subject.name,
+            "model_a": pair.a.subject.full_name,
+            "model_b": pair.b.subject.full_name,
             **more,
             "caption": in_lines(*lines),
         },
@@ -149,8 +149,8 @@ def _by_layer(
         unit=unit,
         extra={
             "mode": focus.mode,
-            "model_a": pair.a.subject.name,
-            "model_b": pair.b.subject.name,
+            "model_a": pair.a.subject.full_name,
+            "model_b": pair.b.subject.full_name,
             "depths": pair.depths,
             **more,
             "caption": in_lines(*said, *aligned(pair)),

@@ -49,8 +49,8 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
         verdict=verdict,
         extra={
             "mode": focus.mode,
-            "model_a": recording.subject.name,
-            "model_b": other.subject.name,
+            "model_a": recording.subject.full_name,
+            "model_b": other.subject.full_name,
             "embedding": found.embedding,
             "readout": found.readout,
             "bound": found.bound,

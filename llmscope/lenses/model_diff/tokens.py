@@ -99,8 +99,8 @@ def _about(pair: ModelPair, focus: Focus) -> dict[str, Any]:
     return {
         "mode": focus.mode,
         "position": focus.position,
-        "model_a": pair.a.subject.name,
-        "model_b": pair.b.subject.name,
+        "model_a": pair.a.subject.full_name,
+        "model_b": pair.b.subject.full_name,
     }
 
 
