@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast
 
 from llmscope.errors import ScopeError
-from llmscope.models.loading.load import _tokens
+from llmscope.models.loading.load import load_tokenizer_of
 from llmscope.models.tokenizer.parts import linear, plain, plain_file
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import TokenizerWorker, worker_for
@@ -145,7 +145,7 @@ def test_other_texts_are_cut_as_before():
 def test_a_tokenizer_that_fails_to_load_leaves_a_model_of_ids(name, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("llmscope.models.tokenizer.worker.LOADING", 0.5)
     write(tmp_path, **DAMAGED[name])
-    found, (notice,) = _tokens(tmp_path, False)
+    found, (notice,) = load_tokenizer_of(tmp_path)
     assert found is None
     assert notice.startswith("its tokenizer cannot be loaded (")
     assert notice.endswith("it takes token ids only")
@@ -299,6 +299,6 @@ def test_a_file_with_a_long_token_is_tried_in_a_child_that_may_crash(tmp_path):
     pieces = [["<unk>", 0.0], ["a", -1.0], ["a" * 1_000_000, -2.0]]
     write(tmp_path / "m", model={"type": "Unigram", "unk_id": 0, "vocab": pieces})
     assert not plain_file(tmp_path / "m" / "tokenizer.json")
-    found, (notice,) = _tokens(tmp_path / "m", False)
+    found, (notice,) = load_tokenizer_of(tmp_path / "m")
     assert found is None
     assert "cannot be loaded (it crashed" in notice

@@ -65,15 +65,15 @@ def test_a_loader_checks_and_hands_on_its_dictionaries(plain, tmp_path):
     write(for_place(plain, place("1.mlp_out"))[0], tmp_path / "one", "blocks.1.hook_mlp_out")
     scope = scope_for(small_model("llama"))
     loader = Loader("x", features=(str(tmp_path / "one"),))
-    assert loader._with_learned(scope, None) is scope
+    assert loader._with_second(scope, None) is scope
     assert scope.features == (str(tmp_path / "one"),)
     assert loader.other("y").features == ()
     with pytest.raises(ScopeError, match="there is no dictionary nowhere"):
-        Loader("x", features=("nowhere",))._with_learned(scope, None)
+        Loader("x", features=("nowhere",))._with_second(scope, None)
     (tmp_path / "one" / "cfg.json").write_text("{}")
     os.utime(tmp_path / "one", ns=(10**18 * 3,) * 2)
     with pytest.raises(ScopeError, match="cannot be read"):
-        loader._with_learned(scope, None)
+        loader._with_second(scope, None)
 
 
 @pytest.mark.parametrize(

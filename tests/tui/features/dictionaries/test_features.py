@@ -46,7 +46,9 @@ def folder(loaded: Scope, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Feature 0 is active at every token; three more are of one token each.
     """
-    made = tmp_path_factory.mktemp("dictionaries")
+    # In a folder of its own: the tests look for it from there, and see what other tests left.
+    made = tmp_path_factory.mktemp("features") / "dictionaries"
+    made.mkdir()
     texts = [PROMPT, *(PROMPT + " cat"[: end + 1] for end in range(4))]
     for layer in (1, 3):
         recordings = [loaded.record(text) for text in texts]
