@@ -30,7 +30,7 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
     from llmscope.record.compare.part_change import part_changes
 
     try:
-        found = part_changes(recording, other, passes.verdicts, range(len(recording)))
+        found = part_changes(recording, other, passes.verdicts)
     except ScopeError as error:
         return Figure.refused("model-diff", TITLES["parts"], f"{error.message} (try: {error.hint})")
     verdict = Verdict("verified")

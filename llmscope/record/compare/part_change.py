@@ -13,13 +13,15 @@ from torch import Tensor
 from llmscope.figure import Verdict
 from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.given_inputs import BETWEEN, written
+from llmscope.record.compare.model_pair import ModelPair
 from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.compare.same_tokens import shared_logits
-from llmscope.record.compare.stream_difference import rounding_bound
+from llmscope.record.compare.stream_difference import relative_difference, rounding_bound
 from llmscope.record.derive.kl import exact64
 from llmscope.record.derive.tensors import head_outputs
 from llmscope.record.sites import Site
 
+PARTS = "parts"
 CHUNK = 32
 """Tokens whose writes by head are held at once."""
 
@@ -67,76 +69,83 @@ class PartChanges:
 
 @torch.no_grad()
 def part_changes(
-    a: Recording, other: OtherModel, verdicts: Callable[[str, int], Verdict], rows: range
+    a: Recording, other: OtherModel, verdicts: Callable[[str, int], Verdict]
 ) -> PartChanges:
     """Run each part of B on what the same part of A read, and compare what they write.
+
+    Values are memoized with A's rows, so that a typed letter computes one row.
 
     Args:
         a: the prompt on model A.
         other: model B.
         verdicts: how far to trust a capability in a layer of A.
-        rows: the tokens to average over.
 
     Raises:
         ScopeError: the parts of the two models do not correspond.
     """
     b = other.on_inputs(a)
     count, heads = a.layers, a.subject.anatomy.heads
-    by_head = np.full((count, heads), np.nan)
-    attention, mlp = np.full(count, np.nan), np.full(count, np.nan)
-    whole = dict[int, str]()
-    for layer in range(count):
-        mixed = [_write_change(a, b, site, layer, rows) for site in BETWEEN]
-        attention[layer] = max((one for one in mixed if one is not None), default=np.nan)
-        change = _write_change(a, b, "mlp_write", layer, rows)
-        mlp[layer] = np.nan if change is None else change
-        verdict = verdicts("heads", layer).worst(other.verdicts("heads", layer))
-        if verdict.status == "refused":
-            if a.rows("attention_write", layer, rows) is not None:
-                whole[layer] = verdict.reason
-            continue
-        by_head[layer] = _head_changes(a, b, layer, rows).cpu().numpy()
-    embedding = written(b, "stream", 0, rows)
-    first = a.rows("stream", 0, rows)
-    assert embedding is not None
-    assert first is not None
+    by_head = [verdicts("heads", at).worst(other.verdicts("heads", at)) for at in range(count)]
+    whole = {
+        at: verdict.reason
+        for at, verdict in enumerate(by_head)
+        if verdict.status == "refused" and a.rows("attention_write", at, range(1)) is not None
+    }
+
+    def compute(first: int, stop: int) -> Tensor:
+        """Return the changes of some rows. [heads, attention and MLP by layer, the others; row]"""
+        rows = range(first, stop)
+        unknown = torch.full((stop - first,), torch.nan, dtype=torch.float64)
+        found: list[Tensor] = []
+        for layer, verdict in enumerate(by_head):
+            split = verdict.status != "refused"
+            found += _head_changes(a, b, layer, rows) if split else [unknown] * heads
+            mixed = [_write_change(a, b, site, layer, rows) for site in BETWEEN]
+            known = [one for one in mixed if one is not None]
+            found.append(torch.stack(known).amax(0) if known else unknown)
+            change = _write_change(a, b, "mlp_write", layer, rows)
+            found.append(unknown if change is None else change)
+        found += [_embedding_change(a, b, rows), _readout_change(a, b, rows)]
+        return torch.stack([one.cpu() for one in found])
+
+    size = count * (heads + 2) + 2
+    rows = ModelPair(a, b, other.key).by_row(PARTS, size, compute)
+    means = rows.mean(1, dtype=np.float64)
+    by_layer = means[:-2].reshape(count, heads + 2)
     return PartChanges(
-        by_head,
-        attention,
-        mlp,
-        _relative(first, embedding, first),
-        _readout_change(a, b, rows),
+        by_layer[:, :heads],
+        by_layer[:, heads],
+        by_layer[:, heads + 1],
+        float(means[-2]),
+        float(means[-1]),
         whole,
         rounding_bound(a.subject.dtype, b.subject.dtype),
     )
 
 
-def _write_change(a: Recording, b: Recording, site: Site, layer: int, rows: range) -> float | None:
+def _write_change(a: Recording, b: Recording, site: Site, layer: int, rows: range) -> Tensor | None:
     ours = a.rows(site, layer, rows)
     theirs = None if ours is None else written(b, site, layer, rows)
-    return None if ours is None or theirs is None else _relative(ours, theirs, ours)
+    return None if ours is None or theirs is None else relative_difference(ours, theirs)
 
 
-def _relative(a: Tensor, b: Tensor, whole: Tensor) -> float:
-    """Return the mean over tokens of ‖b − a‖ / ‖whole‖. `[row, width]` each"""
-    a, b, whole = (exact64(one) for one in (a, b, whole))
-    b = b.to(a.device)
-    return float(_ratio((b - a).norm(dim=-1), whole.norm(dim=-1)).mean())
+def _embedding_change(a: Recording, b: Recording, rows: range) -> Tensor:
+    ours, theirs = a.rows("stream", 0, rows), written(b, "stream", 0, rows)
+    assert ours is not None
+    assert theirs is not None
+    return relative_difference(ours, theirs)
 
 
-def _ratio(apart: Tensor, size: Tensor) -> Tensor:
-    return torch.where(apart == 0, 0.0, apart / size)
-
-
-def _head_changes(a: Recording, b: Recording, layer: int, rows: range) -> Tensor:
-    """Return the change of each head's write, averaged over tokens. [head]"""
+def _head_changes(a: Recording, b: Recording, layer: int, rows: range) -> list[Tensor]:
+    """Return the change of what each head writes. [head][row]"""
     found = []
     for start in range(rows.start, rows.stop, CHUNK):
         some = range(start, min(start + CHUNK, rows.stop))
         ours, theirs = (_head_writes(one, layer, some) for one in (a, b))
         apart = (theirs.to(ours.device) - ours).norm(dim=-1)  # [row, head]
-        found.append(_ratio(apart, ours.sum(1).norm(dim=-1)[:, None]))
-    return torch.cat(found).mean(0)
+        size = ours.sum(1).norm(dim=-1)[:, None]
+        found.append(torch.where(apart == 0, 0.0, apart / size))
+    return list(torch.cat(found).T)
 
 
 def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
@@ -156,7 +165,7 @@ def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
     return (projected[:-1] - projected[-1]).reshape(count, heads, -1)
 
 
-def _readout_change(a: Recording, b: Recording, rows: range) -> float:
+def _readout_change(a: Recording, b: Recording, rows: range) -> Tensor:
     """Return how B's logits of A's last stream differ from A's, each less its mean."""
     stream = a.final_rows(rows.start, rows.stop)
     read = [one.subject.anatomy.require_readout() for one in (a, b)]
@@ -164,4 +173,4 @@ def _readout_change(a: Recording, b: Recording, rows: range) -> float:
     ours, theirs = shared_logits(read[0](stream), read[1](stream.to(device, b.subject.dtype)))
     ours, theirs = (exact64(one) for one in (ours, theirs))
     ours, theirs = (one - one.mean(-1, keepdim=True) for one in (ours, theirs))
-    return _relative(ours, theirs, ours)
+    return relative_difference(ours, theirs)
