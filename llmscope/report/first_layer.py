@@ -1,0 +1,109 @@
+"""At which layer the answer becomes the likeliest token for good, over prompts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from llmscope.bootstrap import ClusteredMeans, Floats, Ints
+from llmscope.report.groups import POSITION, cluster_of
+from llmscope.report.means import Estimate, Resampling, finite
+from llmscope.report.reader import BatchFolder, LensTable, numbers
+
+RANK, LAYER = "rank_target", "layer"
+NEVER = 1 << 30
+
+
+@dataclass(frozen=True)
+class FirstLayer:
+    """From which layer on the target has rank 1 at the last position, over prompts.
+
+    Attributes:
+        lens: the lens.
+        layers: the share of prompts for each layer, labelled with it; −1 is the embedding.
+        never: the share of prompts whose target is not first after the last layer.
+        median: the median layer of the prompts whose target becomes first; None without any.
+        without: the number of prompts without a target.
+    """
+
+    lens: str
+    layers: tuple[Estimate, ...]
+    never: Estimate
+    median: float | None
+    without: int
+
+
+def has_ranks(table: LensTable) -> bool:
+    """Return whether a table tells the rank of the target by layer and position."""
+    return all(
+        name in table.columns and table.columns[name].numeric for name in (RANK, LAYER, POSITION)
+    )
+
+
+def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer | None:
+    """Return from which layer on the target is the likeliest token; None if there is no target.
+
+    Raises:
+        ScopeError: a file is damaged.
+    """
+    lines, firsts = list[Ints](), list[Ints]()
+    layers: set[int] = set()
+    for line, table in folder.tables(lens, (LAYER, POSITION, RANK)):
+        position, layer = numbers(table.column(POSITION)), numbers(table.column(LAYER))
+        found, first = _firsts(line, layer, position, finite(table.column(RANK)))
+        layers |= set(np.unique(layer[~np.isnan(layer)]).astype(int).tolist())
+        lines.append(found)
+        firsts.append(first)
+    line, first = np.concatenate(lines), np.concatenate(firsts)
+    if not len(line):
+        return None
+    clusters = folder.clusters(lens)
+    order = np.argsort(line)
+    line, first = line[order], first[order]
+    cluster_of(line, clusters, folder.shown)
+    draws = how.draws(len(line))
+    known = [*sorted(layers), NEVER]
+    sums = ClusteredMeans(draws)
+    index = np.arange(len(line))
+    for code, layer_of in enumerate(known):
+        sums.add(index, np.full(len(line), code), (first == layer_of).astype(np.float64))
+    means = sums.means()
+    low, high = means.intervals(how.level)
+    told = len(line) > 1
+    shares = [
+        Estimate(
+            ("never" if layer_of == NEVER else layer_of,),
+            float(means.mean[code]),
+            float(low[code]) if told else None,
+            float(high[code]) if told else None,
+            prompts=len(line),
+            rows=int((first == layer_of).sum()),
+        )
+        for code, layer_of in enumerate(known)
+    ]
+    reached = first[first != NEVER]
+    median = float(np.median(reached)) if len(reached) else None
+    return FirstLayer(lens, tuple(shares[:-1]), shares[-1], median, len(clusters) - len(line))
+
+
+def _firsts(line: Ints, layer: Floats, position: Floats, rank: Floats) -> tuple[Ints, Ints]:
+    """Return the lines of the prompts with a target, and the first layer of each.
+
+    Args:
+        line, layer, position: where each row is. [row]
+        rank: the rank of the target; NaN without one. [row]
+    """
+    prompts, prompt = np.unique(line, return_inverse=True)
+    last = np.full(len(prompts), -np.inf)
+    np.maximum.at(last, prompt, position)
+    kept = (position == last[prompt]) & ~np.isnan(rank)
+    prompt, layer, rank = prompt[kept], layer[kept], rank[kept]
+    # The layers from the last one down as long as the rank is 1: the lowest of them is the first.
+    top_wrong = np.full(len(prompts), -np.inf)
+    np.maximum.at(top_wrong, prompt, np.where(rank == 1, -np.inf, layer))
+    above = layer > top_wrong[prompt]
+    first = np.full(len(prompts), float(NEVER))
+    np.minimum.at(first, prompt[above], layer[above])
+    having = np.unique(prompt)
+    return prompts[having], first[having].astype(np.int64)
