@@ -1,14 +1,12 @@
-"""Parquet reading and writing; needs pyarrow."""
+"""Read prompts from Parquet; needs pyarrow."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from pathlib import Path
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
+from llmscope.tables.arrow import needed
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -18,20 +16,8 @@ ROWS = 256
 """Number of rows read at once."""
 
 
-def needed() -> None:
-    """Check that pyarrow is installed.
-
-    Raises:
-        ScopeError: pyarrow is not installed.
-    """
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError:
-        raise ScopeError("batches need pyarrow", "pip install pyarrow") from None
-
-
 def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], float]]:
-    """Yield each row's number from 1, its `prompt` and `id`, and the fraction of rows read so far.
+    """Yield each row's number from 1, its values by column, and the fraction of rows read so far.
 
     Args:
         name: path of the file.
@@ -46,9 +32,7 @@ def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], f
 
     try:
         with pyarrow.parquet.ParquetFile(name) as file:
-            columns = [one for one in ("prompt", "id") if one in file.schema_arrow.names]
-            if "prompt" not in columns:
-                raise ScopeError(f"{shown} has no column prompt", "a file with one")
+            columns = _names(file.schema_arrow, shown)
             number, total = 0, file.metadata.num_rows
             for batch in file.iter_batches(batch_size=ROWS, columns=columns):
                 for index in range(len(batch)):
@@ -56,8 +40,7 @@ def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], f
                     row = {column: _value(batch[column][index]) for column in columns}
                     yield number, row, number / total
     except pyarrow.ArrowException as error:
-        reason = display_text(" ".join(str(error).split()))[:200]
-        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
+        raise _unreadable(error, shown) from error
 
 
 def _value(scalar: Any) -> Any:
@@ -67,75 +50,45 @@ def _value(scalar: Any) -> Any:
         return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
 
 
-def index_bytes(columns: Mapping[str, list[Any]], about: str) -> bytes:
-    """Return the bytes of a Parquet file with these columns; see `shards.COLUMNS`.
+def parquet_types(name: str, shown: str) -> tuple[dict[str, pyarrow.DataType], int]:
+    """Return the types of a file's columns except `prompt`, by name, and its number of rows.
 
     Args:
-        columns: the values of each column, by name.
-        about: text stored in the file's metadata under the key `llmscope`.
+        name: path of the file.
+        shown: the path as error messages print it.
+
+    Raises:
+        ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    text, number = pyarrow.string(), pyarrow.int64()
-    schema = pyarrow.schema(
-        [
-            ("line", number),
-            ("id", text),
-            ("prompt", text),
-            ("ids", pyarrow.list_(number)),
-            ("tokens", pyarrow.list_(text)),
-            ("shard", text),
-            ("arrays", pyarrow.list_(text)),
-            ("figures", text),
-            ("error", text),
-        ],
-        metadata={"llmscope": about},
-    )
-    return _table_bytes(pyarrow.table(dict(columns), schema=schema))
-
-
-def _table_bytes(table: pyarrow.Table) -> bytes:
-    import pyarrow.parquet
-
-    buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, write_page_checksum=True)
-    return buffer.getvalue()
-
-
-@cache
-def _writer() -> str:
-    """Return the `created_by` string that this version of pyarrow writes into a file."""
-    import pyarrow.parquet
-
-    empty = io.BytesIO(_table_bytes(pyarrow.table({"line": []})))
-    writer: str = pyarrow.parquet.read_metadata(empty).created_by
-    return writer
-
-
-def read_index(
-    path: Path, columns: Sequence[str]
-) -> tuple[str, list[tuple[int, str | None, str | None]]] | None:
-    """Return an index's metadata text, and the line, prompt and error of each row.
-
-    Return None if the file is damaged or has other columns. Page checksums are verified. To detect
-    damage outside their coverage, the table is written again and compared byte for byte; this is
-    possible only with the version of pyarrow that wrote the file.
-    """
+    needed()
     import pyarrow
     import pyarrow.parquet
 
     try:
-        data = path.read_bytes()
-        with pyarrow.parquet.ParquetFile(io.BytesIO(data), page_checksum_verification=True) as file:
-            table = file.read()
-            ours = file.metadata.created_by == _writer()
-        held = {name: table[name].to_pylist() for name in columns}
-        about = (table.schema.metadata or {})[b"llmscope"].decode("utf-8")
-        if tuple(table.column_names) != tuple(columns):
-            return None
-        if ours and index_bytes(held, about) != data:
-            return None
-    except (OSError, ValueError, LookupError, pyarrow.ArrowException):
-        return None
-    return about, list(zip(held["line"], held["prompt"], held["error"], strict=True))
+        with pyarrow.parquet.ParquetFile(name) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+    except pyarrow.ArrowException as error:
+        raise _unreadable(error, shown) from error
+    names = [one for one in _names(schema, shown) if one != "prompt"]
+    return {one: _plain(schema.field(one).type) for one in names}, rows
+
+
+def _names(schema: pyarrow.Schema, shown: str) -> list[str]:
+    if "prompt" not in schema.names:
+        raise ScopeError(f"{shown} has no column prompt", "a file with one")
+    names = list(dict.fromkeys(schema.names))
+    if len(names) < len(schema.names):
+        raise ScopeError(f"{shown} has two columns of one name", "another file")
+    return names
+
+
+def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """Return the type of the values of a dictionary column; others stay as they are."""
+    import pyarrow
+
+    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
+
+
+def _unreadable(error: Exception, shown: str) -> ScopeError:
+    reason = display_text(" ".join(str(error).split()))[:200]
+    return ScopeError(f"cannot read {shown}: {reason}", "another file")

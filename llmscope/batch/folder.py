@@ -6,20 +6,18 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from llmscope.batch.prompts import PromptLine
-from llmscope.batch.shards import read_shard, write_shard
+from llmscope.batch.shards import PROMPTS, ShardRecord, Tables, read_shard
 from llmscope.errors import ScopeError
-from llmscope.export import json_text, write
+from llmscope.export import json_text
+from llmscope.storage import Storage
 from llmscope.text import display_text
 
 _ANOTHER = "another --out, or the command that its manifest names"
-
-
-_LARGEST = 1 << 24
-"""Maximum bytes read of a manifest; a longer one is truncated, and so no longer valid JSON."""
+EARLIER, TABLES = 1, 2
+"""Schemas of a manifest: of a folder with one table, and of one with a table for each lens."""
 
 
 @dataclass(frozen=True)
@@ -43,40 +41,42 @@ class JobShare:
 
 
 class Folder:
-    """A folder of shards. Opening it again with the same options resumes the batch.
+    """A folder with a manifest. Opening it again with the same options goes on.
 
     Several jobs may share a folder, each with its own part.
 
     Args:
-        path: the folder; created if missing.
+        storage: the folder; made if missing.
         part: this job's share of the prompts.
         options: everything that the numbers depend on, as JSON types.
         about: further entries of the manifest.
+        schema: what the manifest says of the folder's layout.
 
     Raises:
-        ScopeError: the folder holds other files, was made with other options, or cannot be
-            written.
+        ScopeError: the folder holds other files, was made with other options or by an earlier
+            version, or cannot be written.
     """
 
     def __init__(
-        self, path: Path, part: JobShare, options: Mapping[str, Any], about: Mapping[str, Any]
+        self,
+        storage: Storage,
+        part: JobShare,
+        options: Mapping[str, Any],
+        about: Mapping[str, Any],
+        *,
+        schema: int = EARLIER,
     ) -> None:
-        self.path, self.part = path, part
-        self.shown = display_text(str(path)).replace("\n", " ")
-        self._manifest = path / f"{part.name('manifest')}.json"
+        self.storage, self.part, self.shown = storage, part, storage.shown
+        self._manifest = f"{part.name('manifest')}.json"
         self._record = {
-            "schema": 1,
+            "schema": schema,
             "digest": hashlib.sha256(json_text(options).encode()).hexdigest(),
             "options": dict(options),
             "shard": {"index": part.index, "count": part.count, "prompts": part.size},
             **about,
         }
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            held = [one.name for one in path.iterdir() if not one.name.startswith(".")]
-        except OSError as error:
-            reason = display_text(error.strerror or str(error))
-            raise ScopeError(f"cannot write {self.shown}: {reason}", "another --out") from error
+            held = [one for one in storage.names() if not one.startswith(".")]
         except ValueError as error:
             raise ScopeError("--out is no name of a folder", "another --out") from error
         manifests = [one for one in held if one.startswith("manifest") and one.endswith(".json")]
@@ -84,31 +84,72 @@ class Folder:
             raise ScopeError(f"{self.shown} holds other files", "another --out")
         for name in manifests:
             self._compare(name)
-        for rest in path.glob(f".{part.name('shard')}-?????.*"):  # left by a killed process
-            rest.unlink(missing_ok=True)
-        write(self._manifest, json_text(self._record), force=True)
+        self._write(self._record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        self.storage.write({self._manifest: json_text(record).encode()})
 
     def _compare(self, name: str) -> None:
         try:
-            with (self.path / name).open("rb") as file:
-                record = json.loads(file.read(_LARGEST).decode("utf-8"))
+            record = json.loads(self.storage.read(name).decode("utf-8"))
             options, own = record["options"], self._record["options"]
-            if record["digest"] == self._record["digest"]:
-                return
+            schema, digest = record["schema"], record["digest"]
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise ScopeError(f"{name} in {self.shown} cannot be read", "another --out") from None
+        if schema != self._record["schema"]:
+            raise ScopeError(
+                f"{self.shown} was written by another version of llmscope", "another --out"
+            )
+        if digest == self._record["digest"]:
+            return
         keys = sorted(own.keys() | dict(options))
         other = ", ".join(key for key in keys if own.get(key) != options.get(key))
         raise ScopeError(
             f"{self.shown} was made with other options ({display_text(other)[:100]})", _ANOTHER
         )
 
+    def complete(self, **about: int) -> None:
+        """Mark the folder as complete in the manifest, with numbers about it.
+
+        Raises:
+            ScopeError: the manifest cannot be written.
+        """
+        self._write({**self._record, "complete": about})
+
+
+class BatchFolder(Folder):
+    """The output folder of a batch, with one table for each lens.
+
+    Args:
+        storage, part, options, about: as of `Folder`.
+        tables: what its tables look like.
+
+    Raises:
+        ScopeError: as of `Folder`.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        part: JobShare,
+        options: Mapping[str, Any],
+        about: Mapping[str, Any],
+        tables: Tables,
+    ) -> None:
+        options = {**options, **tables.to_dict()}
+        super().__init__(storage, part, options, about, schema=TABLES)
+        self.tables = tables
+        for folder in storage.names():
+            for name in storage.names(folder):
+                if name.startswith(f".{part.name('shard')}-"):  # left by a killed process
+                    storage.remove(f"{folder}/{name}")
+
     def name(self, number: int) -> str:
         """Return the name of a shard, without its suffix."""
         return self.part.shard(number)
 
-    def errors(self, number: int, lines: Sequence[PromptLine]) -> int | None:
-        """Return how many prompts of a finished shard failed; None if the shard must be made.
+    def finished(self, number: int, lines: Sequence[PromptLine]) -> ShardRecord | None:
+        """Return the record of a finished shard; None if the shard must be made.
 
         Args:
             number: which shard.
@@ -117,23 +158,26 @@ class Folder:
         Raises:
             ScopeError: the shard exists with other prompts.
         """
-        found = read_shard(self.path, self.name(number))
+        found = read_shard(self.storage, self.name(number))
         if found is None:
             return None
         own = [(line.number, line.prompt) for line in lines]
-        if own[: len(found)] != [(line, prompt) for line, prompt, _ in found]:
+        if own[: len(found.prompts)] != [(line, prompt) for line, prompt, _ in found.prompts]:
             raise ScopeError(f"{self.shown} was made of other prompts", _ANOTHER)
-        if len(found) < len(own):  # the prompt file has grown since
+        if len(found.prompts) < len(own):  # the prompt file has grown since
             return None
-        return sum(error is not None for *_, error in found)
+        return found
 
     def put(self, files: Mapping[str, bytes]) -> None:
-        """Write a shard, given as `shard_files` returns it.
+        """Write a shard, the files of which `Tables.shard` returns.
 
         Raises:
             ScopeError: the shard cannot be written.
         """
-        write_shard(self.path, files)
+        *_, last = files
+        self.storage.remove(last)  # an earlier, shorter shard is not complete any more
+        self.storage.write({name: data for name, data in files.items() if name != last})
+        self.storage.write({last: files[last]})
 
     def finish(self, shards: int, prompts: int, errors: int) -> None:
         """Mark the batch as complete in the manifest.
@@ -142,7 +186,6 @@ class Folder:
             ScopeError: the folder holds more than `shards` shards, so they were made of other
                 prompts.
         """
-        if (self.path / f"{self.name(shards)}.parquet").exists():
+        if self.storage.size(f"{PROMPTS}/{self.name(shards)}.parquet") is not None:
             raise ScopeError(f"{self.shown} was made of more prompts", _ANOTHER)
-        whole = {"shards": shards, "prompts": prompts, "errors": errors}
-        write(self._manifest, json_text({**self._record, "complete": whole}), force=True)
+        self.complete(shards=shards, prompts=prompts, errors=errors)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.edits import Edit
-from llmscope.figure import Focus
+from llmscope.figure import Figure, Focus
 from llmscope.lenses import focus_dict, lens
-from llmscope.snapshot import for_lens
+from llmscope.lenses.base import options
+from llmscope.snapshot import figure_of, for_lens
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
+
+EVERY = ("layer", "head")
+"""Options that `PromptJob.every` may name."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class PromptJob:
         special_tokens: add the tokenizer's special tokens.
         chat: put each prompt into the model's chat template.
         system: the system message, with `chat`.
+        every: which of `layer` and `head` take all their values in turn, in the figures of one
+            layer or head.
     """
 
     lenses: tuple[str, ...]
@@ -33,6 +39,7 @@ class PromptJob:
     special_tokens: bool = True
     chat: bool = False
     system: str | None = None
+    every: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON types."""
@@ -43,25 +50,64 @@ class PromptJob:
             "special_tokens": self.special_tokens,
             "chat": self.chat,
             "system": self.system,
+            "every": list(self.every),
         }
 
+    @property
+    def adds_special(self) -> bool:
+        """Whether special tokens are added: a chat template has its own."""
+        return self.special_tokens and not self.chat
 
-def look_ahead(
-    scope: Scope, asked: Sequence[tuple[Recording, Focus]], lenses: Sequence[str]
-) -> None:
-    """Compute for several prompts at once what `figures_of` then reuses, for lenses that can.
+    def mode(self, name: str) -> str:
+        """Return the mode of a lens's table."""
+        chosen = lens(name)
+        if self.focus.mode in chosen.modes:
+            return self.focus.mode
+        return chosen.table_mode or next(iter(chosen.modes), "")
+
+    def focuses(self, scope: Scope, name: str, focus: Focus) -> list[Focus]:
+        """Return the focus of each figure of a lens: one, or one for each layer and head.
+
+        Args:
+            scope: the model.
+            name: the lens.
+            focus: a focus of the prompt, as returned by `resolved`.
+        """
+        mode = self.mode(name)
+        found = [replace(for_lens(name, focus), mode=mode)]
+        anatomy = scope.subject.anatomy
+        counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
+        placed = {one.name for one in lens(name).columns if not one.modes or mode in one.modes}
+        for option in EVERY:
+            if option in self.every and option in placed and counts[option]:
+                own = options()[option]
+                found = [own.set(one, at) for one in found for at in range(counts[option])]
+        return found
+
+    def figures(self, scope: Scope, recording: Recording, focus: Focus) -> tuple[Figure, ...]:
+        """Return the figures of a recording, at a focus as returned by `resolved`."""
+        return tuple(
+            figure_of(scope, recording, name, one)
+            for name in self.lenses
+            for one in self.focuses(scope, name, focus)
+        )
+
+
+def look_ahead(scope: Scope, asked: Sequence[tuple[Recording, Focus]], looking: PromptJob) -> None:
+    """Compute for several prompts at once what `figures` then reuses, for lenses that can.
 
     Args:
         scope: the model.
         asked: recordings, each with its focus as returned by `resolved`.
-        lenses: names of the lenses.
+        looking: the lenses.
     """
-    for chosen in map(lens, lenses):
+    for chosen in map(lens, looking.lenses):
         # If the unembedding failed its check, there will be no figure.
         if chosen.ahead is not None and scope.verdicts("readout").status != "refused":
             chosen.ahead(
                 [
-                    (one, scope.resolve(chosen, one, for_lens(chosen.name, focus)))
+                    (one, scope.resolve(chosen, one, own))
                     for one, focus in asked
+                    for own in looking.focuses(scope, chosen.name, focus)
                 ]
             )

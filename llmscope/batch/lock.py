@@ -7,25 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 
 from llmscope.batch.folder import JobShare
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.storage import LocalStorage, Storage
 
 
 @contextmanager
-def exclusive(path: Path, part: JobShare) -> Iterator[None]:
+def exclusive(storage: Storage, part: JobShare) -> Iterator[None]:
     """Keep other processes, on any machine, from writing this part of the folder.
 
     The lock is released when the process ends, even if it is killed. On a file system without
-    locks, no lock is taken.
+    locks, such as a remote one, no lock is taken.
 
     Raises:
         ScopeError: another process is writing this part.
     """
     from filelock import FileLock, Timeout
 
+    if not isinstance(storage, LocalStorage):
+        yield
+        return
+    path = storage.path
     name = path / f".{part.name('lock')}"
     lock, new = FileLock(name, blocking=False), not path.exists()
     # Other problems with the folder are reported by `Folder`, once the model is loaded.
@@ -36,9 +39,8 @@ def exclusive(path: Path, part: JobShare) -> Iterator[None]:
         try:
             lock.acquire()
         except Timeout:
-            shown = display_text(str(path)).replace("\n", " ")
             hint = "wait for its end, or another --shard or --out"
-            raise ScopeError(f"another process writes to {shown}", hint) from None
+            raise ScopeError(f"another process writes to {storage.shown}", hint) from None
     try:
         yield
     finally:

@@ -11,15 +11,20 @@ import numpy as np
 from llmscope.batch.job import PromptJob
 from llmscope.export.split import halves
 from llmscope.figure import Figure
-from llmscope.snapshot import figures_of, resolved
+from llmscope.snapshot import resolved
 from llmscope.text import told
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
-LENSES = ("logit-lens", "next-token", "tokens")
+STREAMS = ("logit-lens", "next-token", "tokens")
 """Lenses that read the residual stream, but neither attention nor MLP."""
+ALONE = (
+    *("ablation", "patching", "saliency", "context", "contrast", "stages", "model-diff"),
+    *("walkthrough", "features"),
+)
+"""Lenses that run passes of their own for a prompt, beside which the first one costs little."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
 PROBE = (12, 9, 5, 2)
@@ -28,9 +33,15 @@ PROBE = (12, 9, 5, 2)
 
 @dataclass(frozen=True)
 class Together:
-    """Padded batching with at most `size` prompts in one pass."""
+    """Padded batching with at most `size` prompts in one pass.
+
+    Attributes:
+        size: the most prompts of a pass.
+        whole: keep attention and MLP tensors too; else the streams and the last logits alone.
+    """
 
     size: int
+    whole: bool = False
 
     def batches(self, prompts: Mapping[int, Prompt]) -> Iterator[list[int]]:
         """Yield the indices of the prompts of each pass: those of similar length, longest first."""
@@ -45,7 +56,12 @@ class Together:
         from llmscope.record.capture.padded import record_padded
 
         with scope.unchanged():
-            return record_padded(scope.recorder, prompts)
+            return record_padded(scope.recorder, prompts, whole=self.whole)
+
+    @classmethod
+    def of(cls, size: int, lenses: Sequence[str]) -> Together:
+        """Return batching that keeps what these lenses read."""
+        return cls(size, whole=any(name not in STREAMS for name in lenses))
 
 
 def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
@@ -56,9 +72,10 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
         looking: the lenses and options for each prompt.
         bound: how far numbers may differ from those of single runs; see `difference`.
     """
-    others = [name for name in looking.lenses if name not in LENSES]
+    others = [name for name in looking.lenses if name in ALONE]
     if others:
-        return f"{', '.join(others)} needs more of a pass than batches keep"
+        return f"{', '.join(others)} runs passes of its own for each"
+    whole_pass = Together.of(1, looking.lenses).whole
     if looking.edits or looking.focus.versus_prompt is not None:
         return "there are edits, or a prompt B"
     from llmscope.record.capture.padded import record_padded
@@ -80,7 +97,9 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
             pairs = [
                 (padded, scope.recorder.record(prompt, fresh=True))
                 for prompt, padded in zip(
-                    prompts, record_padded(scope.recorder, prompts), strict=True
+                    prompts,
+                    record_padded(scope.recorder, prompts, whole=whole_pass),
+                    strict=True,
                 )
             ]
         for both in pairs:
@@ -96,8 +115,8 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     return ""
 
 
-def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> list[Figure]:
-    return figures_of(scope, recording, looking.lenses, resolved(scope, recording, looking.focus))
+def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> tuple[Figure, ...]:
+    return looking.figures(scope, recording, resolved(scope, recording, looking.focus))
 
 
 def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:

@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The result of a batch. `kept` counts the prompts whose shards already existed."""
+    """The result of a batch.
+
+    Attributes:
+        prompts, errors: the prompts, and how many of them failed.
+        shards: the number of shards.
+        kept: the prompts whose shards already existed.
+        refused: how many figures each lens refused, by reason.
+        lenses: the lenses that have rows.
+    """
 
     prompts: int = 0
     errors: int = 0
     shards: int = 0
     kept: int = 0
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    lenses: frozenset[str] = frozenset()
 
 
 class Pace:
@@ -24,14 +35,17 @@ class Pace:
 
     Args:
         progress: called with the progress as text, at most ten times a second.
+        total: how many prompts there are; None if that is unknown.
 
     Attributes:
         seen: prompts read so far.
         read: the fraction of their source read so far; None if unknown.
     """
 
-    def __init__(self, progress: Tell | None) -> None:
-        self._progress = progress
+    def __init__(self, progress: Tell | None, total: int | None = None) -> None:
+        self._progress, self._total = progress, total
+        self._refused: dict[str, Counter[str]] = {}
+        self._lenses: set[str] = set()
         self._begun = self._told = time.monotonic()
         self.seen = 0
         self.read: float | None = None
@@ -60,17 +74,34 @@ class Pace:
             self._told = now
             self._progress(self._words(now - self._begun))
 
+    def found(self, lenses: Iterable[str], refused: Mapping[str, Mapping[str, int]]) -> None:
+        """Note what a shard holds.
+
+        Args:
+            lenses: the lenses that have rows in it.
+            refused: how many figures each lens refused, by reason.
+        """
+        self._lenses.update(lenses)
+        for lens, reasons in refused.items():
+            self._refused.setdefault(lens, Counter()).update(reasons)
+
     def summary(self) -> Summary:
         """Return the result so far."""
-        return Summary(self.prompts, self.errors, self.shards, self.kept)
+        return Summary(
+            *(self.prompts, self.errors, self.shards, self.kept),
+            refused=self._refused,
+            lenses=frozenset(self._lenses),
+        )
 
     def _words(self, seconds: float) -> str:
-        words = f"{self.prompts:,} prompts"
+        of = "" if self._total is None else f" of {self._total:,}"
+        words = f"{self.prompts:,}{of} prompts"
         rate = (self.prompts - self.kept - self._before) / max(seconds, 1e-9)
         if rate:
             words += f" · {rate:,.1f}/s"
-        if rate and self.read and seconds > 1:
-            words += f" · {_duration((self.seen / self.read - self.prompts) / rate)} left"
+        total = self.seen / self.read if self._total is None and self.read else self._total
+        if rate and total is not None and seconds > 1:
+            words += f" · {_duration((total - self.prompts) / rate)} left"
         return words + (f" · {self.errors:,} failed" if self.errors else "")
 
 

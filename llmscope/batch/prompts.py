@@ -11,13 +11,14 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llmscope.batch.arrow import parquet_rows
+from llmscope.batch.arrow import parquet_rows, parquet_types
 from llmscope.errors import ScopeError
+from llmscope.tables.rows import plain_text
 from llmscope.text import display_text, told
 
 LONGEST = 1 << 24
@@ -39,14 +40,15 @@ class PromptLine:
     Attributes:
         number: the line where it begins in its file, from 1; for Parquet, the row.
         prompt: the text; None if it could not be read.
-        id: the id given in the file. It is never used to name a file or an array.
         error: what is wrong with the line; empty if it could be read.
+        inputs: its other columns, such as `id`, by their names. They never name a file or an
+            array.
     """
 
     number: int
     prompt: str | None
-    id: str | None = None
     error: str = ""
+    inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
 class PromptSource:
@@ -61,8 +63,8 @@ class PromptSource:
         self._name = name
         self._read = 0.0
         suffix = ".jsonl" if name == STDIN else Path(name).suffix.lower()
-        self._format = suffix.removeprefix(".")
-        if self._format not in (*_FORMATS, "parquet"):
+        self.format = suffix.removeprefix(".")
+        if self.format not in (*_FORMATS, "parquet"):
             raise ScopeError(
                 f"{self.shown} is no file of prompts", "a .jsonl, .csv, .parquet or .txt file"
             )
@@ -78,6 +80,21 @@ class PromptSource:
         """The fraction of the file read so far, from 0 to 1; None for stdin (size unknown)."""
         return None if self._name == STDIN else self._read
 
+    def arrow_types(self) -> tuple[dict[str, Any], int] | None:
+        """Return the types of a Parquet file's columns except the prompt, and its rows.
+
+        None for another format, whose lines say what they hold.
+
+        Raises:
+            ScopeError: the file cannot be read, or has no column `prompt`.
+        """
+        if self.format != "parquet":
+            return None
+        try:
+            return parquet_types(self._name, self.shown)
+        except OSError as error:
+            raise self._failed(error) from error
+
     def __iter__(self) -> Iterator[PromptLine]:
         """Yield each line with its prompt or its error; empty lines are left out.
 
@@ -85,12 +102,12 @@ class PromptSource:
             ScopeError: the rest of the file cannot be read.
         """
         try:
-            if self._format == "parquet":
+            if self.format == "parquet":
                 for number, row, read in parquet_rows(self._name, self.shown):
                     self._read = read
-                    yield _line(number, row.get("prompt"), row.get("id"))
+                    yield _line(number, row.pop("prompt"), row)
             elif self._name == STDIN:
-                yield from _FORMATS[self._format](sys.stdin.buffer, self.shown)
+                yield from _FORMATS[self.format](sys.stdin.buffer, self.shown)
             else:
                 yield from self._of_file()
         except OSError as error:
@@ -103,7 +120,7 @@ class PromptSource:
             if found:
                 raise ScopeError(f"{self.shown} is {found}", "the same file saved as UTF-8")
             stream.seek(0)
-            for line in _FORMATS[self._format](stream, self.shown):
+            for line in _FORMATS[self.format](stream, self.shown):
                 self._read = min(1.0, stream.tell() / size) if size else 1.0
                 yield line
 
@@ -120,17 +137,15 @@ def _other_unicode(begin: bytes) -> str:
     return ""
 
 
-def _line(number: int, prompt: Any, name: Any) -> PromptLine:
-    if name is not None:
-        text = name if isinstance(name, str) else json.dumps(name, default=str)
-        name = text.encode("utf-8", "backslashreplace").decode("utf-8")
+def _line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
     if not isinstance(prompt, str):
-        return PromptLine(number, None, name, "it has no prompt" if prompt is None else _NO_TEXT)
+        wrong = "it has no prompt" if prompt is None else _NO_TEXT
+        return PromptLine(number, None, wrong, inputs)
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError:
-        return PromptLine(number, None, name, "its prompt is not valid Unicode")
-    return PromptLine(number, prompt, name)
+        return PromptLine(number, None, "its prompt is not valid Unicode", inputs)
+    return PromptLine(number, prompt, inputs=inputs)
 
 
 def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
@@ -171,13 +186,17 @@ def _of_json(number: int, raw: bytes) -> PromptLine:
         record = json.loads(raw.decode("utf-8"))
         if not isinstance(record, dict):
             return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
-        return _line(number, record.get("prompt"), record.get("id"))
+        return _line(number, record.pop("prompt", None), _named(record))
     except UnicodeDecodeError as error:
         return PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:
         return PromptLine(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
     except (ValueError, RecursionError):  # a number of thousands of digits, or deep nesting
         return PromptLine(number, None, error="it is not JSON that can be read")
+
+
+def _named(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {plain_text(name): value for name, value in record.items()}
 
 
 def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
@@ -190,7 +209,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
     reader = csv.reader(texts)
     header = _header(reader, shown)
     place = header.index("prompt")
-    named = header.index("id") if "id" in header else None
+    others = [(plain_text(name), at) for at, name in enumerate(header) if name and name != "prompt"]
     while True:
         number = reader.line_num + 1
         try:
@@ -201,8 +220,8 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
             yield PromptLine(number, None, error=f"it is not CSV: {told(error)}")
             continue
         if row:
-            name = row[named] if named is not None and named < len(row) else None
-            yield _line(number, row[place] if place < len(row) else None, name)
+            inputs = {name: row[at] if at < len(row) else None for name, at in others}
+            yield _line(number, row[place] if place < len(row) else None, inputs)
 
 
 def _header(reader: Iterator[list[str]], shown: str) -> list[str]:

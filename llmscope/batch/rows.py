@@ -6,16 +6,17 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.batch.job import PromptJob, look_ahead
+from llmscope.batch.own_options import Asked, asked_of
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import Row
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
-from llmscope.snapshot import figures_of, resolved
+from llmscope.snapshot import resolved
 from llmscope.text import told
 
 if TYPE_CHECKING:
-    from llmscope.record.capture.recording import Prompt, Recording
+    from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
 
 Done = Callable[[int, int], None]
@@ -42,31 +43,35 @@ def rows_of(
         done: called with how many more prompts are finished, and how many of them failed.
     """
     rows: dict[int, Row] = {}
-    prompts: dict[int, Prompt] = {}
+    asked: dict[int, Asked] = {}
     for index, line in enumerate(window):
         with _Caught(rows, index, line) as caught:
-            if line.prompt is None:
-                raise ScopeError(line.error)
-            prompts[index] = _prompt(scope, line.prompt, looking)
+            asked[index] = asked_of(scope, line, looking)
         done(int(caught.failed), int(caught.failed))
     with scope.unchanged():  # only this batch uses the model
+        batched: set[int] = set()
         if together is not None:
+            prompts = {at: one.prompt for at, one in asked.items() if not one.alone}
             for batch in together.batches(prompts):
-                _batch(scope, window, {i: prompts[i] for i in batch}, looking, together, rows, done)
-        else:
-            for index in prompts:
-                with _Caught(rows, index, window[index]) as caught:
-                    recording = _recorded(scope, window[index].prompt or "", looking)
-                    focus = resolved(scope, recording, looking.focus)
-                    rows[index] = _row(scope, window[index], recording, focus, looking)
-                done(1, int(caught.failed))
+                _batch(
+                    scope, window, {at: asked[at] for at in batch}, looking, together, rows, done
+                )
+            batched = prompts.keys() | batched
+        for index, one in asked.items():
+            if index in batched:
+                continue
+            with _Caught(rows, index, window[index]) as caught:
+                recording = _recorded(scope, one, looking)
+                focus = resolved(scope, recording, one.focus)
+                rows[index] = _row(scope, window[index], recording, focus, looking)
+            done(1, int(caught.failed))
     return [rows[index] for index in range(len(window))]
 
 
 def _batch(
     scope: Scope,
     window: Sequence[PromptLine],
-    prompts: Mapping[int, Prompt],
+    asked: Mapping[int, Asked],
     looking: PromptJob,
     together: Together,
     rows: dict[int, Row],
@@ -74,49 +79,38 @@ def _batch(
 ) -> None:
     """Fill in `rows`, by index, for prompts that run in one padded pass."""
     found: dict[int, Recording] = {}
+    prompts = [one.prompt for one in asked.values()]
     with _enough_memory():  # otherwise each runs alone, which may fit
-        found |= zip(prompts, together.record(scope, list(prompts.values())), strict=True)
-    asked: dict[int, tuple[Recording, Focus]] = {}
-    for index, prompt in prompts.items():
+        found |= zip(asked, together.record(scope, prompts), strict=True)
+    placed: dict[int, tuple[Recording, Focus]] = {}
+    for index, one in asked.items():
         with _Caught(rows, index, window[index]) as caught:
-            recording = found.get(index) or together.record(scope, [prompt])[0]
-            asked[index] = recording, resolved(scope, recording, looking.focus)
+            recording = found.get(index) or together.record(scope, [one.prompt])[0]
+            placed[index] = recording, resolved(scope, recording, one.focus)
         done(int(caught.failed), int(caught.failed))
     with _enough_memory():
-        look_ahead(scope, list(asked.values()), looking.lenses)
-    for index, (recording, focus) in asked.items():
+        look_ahead(scope, list(placed.values()), looking)
+    for index, (recording, focus) in placed.items():
         with _Caught(rows, index, window[index]) as caught:
             rows[index] = _row(scope, window[index], recording, focus, looking)
         done(1, int(caught.failed))
 
 
-def _prompt(scope: Scope, text: str, looking: PromptJob) -> Prompt:
-    return scope.prompt(_text(scope, text, looking), special_tokens=_special(looking))
-
-
-def _recorded(scope: Scope, text: str, looking: PromptJob) -> Recording:
+def _recorded(scope: Scope, asked: Asked, looking: PromptJob) -> Recording:
     return scope.record(
-        _text(scope, text, looking),
+        asked.text,
         fresh=True,
-        special_tokens=_special(looking),
-        edits=looking.edits,
-        versus_prompt=looking.focus.versus_prompt,
+        special_tokens=looking.adds_special,
+        edits=asked.edits,
+        versus_prompt=asked.focus.versus_prompt,
     )
-
-
-def _text(scope: Scope, text: str, looking: PromptJob) -> str:
-    return scope.chat.prompt(text, looking.system) if looking.chat else text
-
-
-def _special(looking: PromptJob) -> bool:
-    return looking.special_tokens and not looking.chat  # a chat template adds its own
 
 
 def _row(
     scope: Scope, line: PromptLine, recording: Recording, focus: Focus, looking: PromptJob
 ) -> Row:
-    figures = figures_of(scope, recording, looking.lenses, focus)
-    return Row(line, recording.prompt.ids, recording.prompt.labels, tuple(figures))
+    figures = looking.figures(scope, recording, focus)
+    return Row(line, recording.prompt.ids, recording.prompt.labels, figures)
 
 
 def _no_memory(error: BaseException | None) -> bool:

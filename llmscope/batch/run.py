@@ -1,4 +1,4 @@
-"""The batch loop: each window of prompts becomes a shard."""
+"""The batch loop: each window of prompts becomes a shard of every table."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from llmscope.batch.folder import Folder, JobShare
+from llmscope.batch.folder import BatchFolder, JobShare
 from llmscope.batch.job import PromptJob
 from llmscope.batch.padded import Together
 from llmscope.batch.progress import Pace, Summary, Tell
 from llmscope.batch.prompts import PromptLine, PromptSource
 from llmscope.batch.rows import rows_of
-from llmscope.batch.shards import shard_files
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -22,9 +21,10 @@ def run(
     scope: Scope,
     source: PromptSource,
     looking: PromptJob,
-    folder: Folder,
+    folder: BatchFolder,
     *,
     together: Together | None = None,
+    total: int | None = None,
     tell: Tell,
     progress: Tell | None = None,
 ) -> Summary:
@@ -38,25 +38,31 @@ def run(
         looking: the lenses and options for each prompt.
         folder: where shards are written.
         together: padded batching; None runs prompts one by one.
+        total: how many prompts the source has; None if that is unknown.
         tell: called with one line on each prompt that failed.
         progress: called with the progress as text.
 
     Raises:
         ScopeError: the prompts cannot be read, or the shards cannot be written.
     """
-    pace = Pace(progress)
+    part = folder.part
+    share = None if total is None else len(range(part.index, total, part.count))
+    pace = Pace(progress, share)
     for number, window in enumerate(windows(source, folder.part)):
         pace.seen += len(window)
         pace.read = source.read
-        errors = folder.errors(number, window)
-        if errors is not None:
-            pace.skipped(len(window), errors)
+        there = folder.finished(number, window)
+        if there is not None:
+            pace.skipped(len(window), there.errors)
+            pace.found(there.lenses, there.refused)
             continue
         rows = rows_of(scope, window, looking, together, pace.done)
         for row in rows:
             if row.error:
                 tell(f"line {row.line.number}: {row.error}")
-        folder.put(shard_files(folder.name(number), rows))
+        made = folder.tables.shard(folder.name(number), rows)
+        folder.put(made.files)
+        pace.found(made.lenses, made.refused)
         pace.shards += 1
     folder.finish(pace.shards, pace.prompts, pace.errors)
     return pace.summary()

@@ -1,24 +1,67 @@
-"""A shard: the arrays of some prompts as safetensors, and a row for each prompt as Parquet."""
+"""A shard: one Parquet file of some prompts in the table of each lens.
+
+OUT/prompts/shard-00000.parquet    a row for each prompt, written last
+OUT/verdicts/shard-00000.parquet   a row for each prompt and lens
+OUT/<lens>/shard-00000.parquet     the lens's numbers; absent where it had none
+OUT/tensors/shard-00000.safetensors  the raw arrays, if they are kept
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from safetensors.numpy import save
 
-from llmscope.batch.arrow import index_bytes, read_index
+from llmscope.batch.inputs import InputColumns
+from llmscope.batch.job import PromptJob
 from llmscope.batch.prompts import PromptLine
-from llmscope.export import json_text, write_all
 from llmscope.export.split import halves
 from llmscope.figure import Figure
+from llmscope.lenses import lens
+from llmscope.storage import Storage
+from llmscope.tables import Column
+from llmscope.tables.arrow import (
+    LINE,
+    TableWriter,
+    arrow_type,
+    described,
+    described_in,
+    input_names,
+    parquet_bytes,
+)
 
-COLUMNS = ("line", "id", "prompt", "ids", "tokens", "shard", "arrays", "figures", "error")
+if TYPE_CHECKING:
+    import pyarrow
+
+PROMPTS, VERDICTS, TENSORS = "prompts", "verdicts", "tensors"
+OWN_TABLES = (PROMPTS, VERDICTS, TENSORS)
+"""Tables of a batch besides those of lenses."""
+
+PROMPT_COLUMNS = (
+    LINE,
+    Column("prompt", "string", "label", "the text; null where the line could not be read"),
+    Column("n_tokens", "int32", "value", "number of its tokens; null where it failed"),
+    Column("error", "string", "label", "why there are no numbers; null where there are"),
+)
+VERDICT_COLUMNS = (
+    LINE,
+    Column("lens", "string", "key", "name of the lens"),
+    Column("mode", "string", "key", "its mode; empty if it has none"),
+    Column("layer", "int32", "key", "layer of a figure of one layer; null of others"),
+    Column("head", "int32", "key", "head of a figure of one head; null of others"),
+    Column("status", "string", "status", "verified, partial, unverified or refused"),
+    Column("reason", "string", "label", "why it is not verified; null where it is"),
+    Column("discrepancy", "float64", "value", "largest relative error measured; null if not"),
+    Column("within", "string", "label", "limits of a check that does not cover all; else null"),
+    Column("unit", "string", "label", "unit of the figure's values"),
+    Column("title", "string", "label", "title of the figure"),
+)
 
 
 @dataclass(frozen=True)
@@ -29,7 +72,7 @@ class Row:
         line: the prompt.
         ids: its token ids.
         tokens: the text of each token, as in a snapshot.
-        figures: one per lens; empty if there is an error.
+        figures: those of each lens; empty if there is an error.
         error: why there are no figures; empty if there are.
     """
 
@@ -40,66 +83,220 @@ class Row:
     error: str = ""
 
 
-def shard_files(name: str, rows: Sequence[Row]) -> dict[str, bytes]:
-    """Return the contents of `name.safetensors` and `name.parquet`, by file name.
+@dataclass(frozen=True)
+class Shard:
+    """A shard that is not written yet.
+
+    Attributes:
+        files: the contents of its files by name, in the order to write them.
+        lenses: the lenses that have rows.
+        refused: the reasons of refused figures by lens, each with its number of figures.
+    """
+
+    files: Mapping[str, bytes]
+    lenses: tuple[str, ...]
+    refused: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """What a finished shard says of its prompts.
+
+    Attributes:
+        prompts: line, prompt and error of each.
+        refused: the reasons of refused figures by lens, each with its number of figures.
+        lenses: the lenses that have rows.
+    """
+
+    prompts: list[tuple[int, str | None, str | None]]
+    refused: Mapping[str, Mapping[str, int]]
+    lenses: tuple[str, ...]
+
+    @property
+    def errors(self) -> int:
+        """The number of prompts that failed."""
+        return sum(error is not None for *_, error in self.prompts)
+
+
+class Tables:
+    """What the tables of a batch look like: their lenses, and the columns of the prompt file.
+
+    Args:
+        job: the lenses and options.
+        inputs: the columns of the prompt file.
+        tensors: keep the raw arrays of the figures too.
+    """
+
+    def __init__(self, job: PromptJob, inputs: InputColumns, *, tensors: bool = False) -> None:
+        self._job, self.inputs, self._tensors = job, inputs, tensors
+        own = {one.name for name in job.lenses for one in lens(name).columns}
+        taken = own | _OF_AXES | {one.name for one in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
+        self.names = input_names(inputs.types, taken)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the files depend on, as JSON types."""
+        return {"inputs": self.inputs.to_dict(), "tensors": self._tensors}
+
+    def shard(self, name: str, rows: Sequence[Row]) -> Shard:
+        """Return the files of a shard, and what it says of its prompts.
+
+        Args:
+            name: the shard's name.
+            rows: the results of its prompts.
+        """
+        given = [
+            {self.names[one]: value for one, value in self.inputs.values(row.line).items()}
+            for row in rows
+        ]
+        found: dict[str, bytes] = {}
+        for chosen in self._job.lenses:
+            table = TableWriter(
+                *(chosen, self._job.mode(chosen), lens(chosen).columns, self._types())
+            )
+            for row, inputs in zip(rows, given, strict=True):
+                for figure in row.figures:
+                    if figure.lens == chosen and figure.verdict.status != "refused":
+                        table.add(figure, row.line.number, inputs)
+            data = table.finish()
+            if data is not None:
+                found[f"{chosen}/{name}.parquet"] = data
+        found[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(self._verdicts(rows))
+        if self._tensors:
+            found[f"{TENSORS}/{name}.safetensors"] = _tensors(rows)
+        lenses = [one for one in self._job.lenses if f"{one}/{name}.parquet" in found]
+        refused = _refused(rows)
+        about = {
+            "lenses": lenses,
+            "refused": refused,
+            "files": {
+                path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+                for path, data in found.items()
+            },
+        }
+        found[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(self._prompts(rows, given, about))
+        return Shard(found, tuple(lenses), refused)
+
+    def _types(self) -> dict[str, pyarrow.DataType]:
+        return {self.names[one]: kind for one, kind in self.inputs.types.items()}
+
+    def _prompts(
+        self, rows: Sequence[Row], given: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
+    ) -> pyarrow.Table:
+        import pyarrow
+
+        values: dict[str, list[Any]] = {
+            "line": [row.line.number for row in rows],
+            "prompt": [row.line.prompt for row in rows],
+            "n_tokens": [None if row.error else len(row.ids) for row in rows],
+            "error": [row.error or None for row in rows],
+        }
+        arrays = [pyarrow.array(values[one.name], arrow_type(one.type)) for one in PROMPT_COLUMNS]
+        fields = [(one.name, arrow_type(one.type)) for one in PROMPT_COLUMNS]
+        for name, kind in self._types().items():
+            arrays.append(pyarrow.array([one.get(name) for one in given], kind))
+            fields.append((name, kind))
+        metadata = described(PROMPT_COLUMNS, list(self._types()), **about)
+        return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=metadata))
+
+    def _verdicts(self, rows: Sequence[Row]) -> pyarrow.Table:
+        import pyarrow
+
+        values: dict[str, list[Any]] = {one.name: [] for one in VERDICT_COLUMNS}
+        for row in rows:
+            for figure in row.figures:
+                verdict, extra = figure.verdict, figure.extra
+                found = {
+                    "line": row.line.number,
+                    "lens": figure.lens,
+                    "mode": self._job.mode(figure.lens),
+                    **{one: _index(extra.get(one)) for one in ("layer", "head")},
+                    "status": verdict.status,
+                    "reason": verdict.reason or None,
+                    "discrepancy": verdict.discrepancy,
+                    "within": verdict.within or None,
+                    "unit": figure.unit,
+                    "title": figure.title,
+                }
+                for column in VERDICT_COLUMNS:
+                    values[column.name].append(found[column.name])
+        schema = pyarrow.schema(
+            [(one.name, arrow_type(one.type)) for one in VERDICT_COLUMNS],
+            metadata=described(VERDICT_COLUMNS),
+        )
+        return pyarrow.table(values, schema=schema)
+
+
+_OF_AXES = frozenset(("layer", "head", "position", "token", "rank", "prompt_token", "status"))
+"""Columns that the axes of many figures give."""
+
+
+def _index(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _refused(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+    found: dict[str, Counter[str]] = {}
+    for row in rows:
+        for figure in row.figures:
+            if figure.verdict.status == "refused":
+                found.setdefault(figure.lens, Counter())[figure.verdict.reason] += 1
+    return {name: dict(some.most_common(8)) for name, some in found.items()}
+
+
+def _tensors(rows: Sequence[Row]) -> bytes:
+    """Return the arrays of all figures as safetensors.
 
     An array is named after its prompt's line, the index of its figure, the lens and its own name,
     such as `17.0.next-token.values`. A prompt's id is never part of a name.
     """
+    from safetensors.numpy import save
+
     arrays: dict[str, np.ndarray[Any, Any]] = {}
-    columns: dict[str, list[Any]] = {column: [] for column in COLUMNS}
     for row in rows:
-        own, records = {}, []
         for place, figure in enumerate(row.figures):
-            found, record = halves(figure, scalars=False)
-            records.append(record)
-            for key, array in found.items():
-                own[f"{row.line.number}.{place}.{figure.lens}.{key}"] = np.asarray(array, order="C")
-        arrays |= own
-        values = (
-            *(row.line.number, row.line.id, row.line.prompt),
-            *(list(row.ids), list(row.tokens), f"{name}.safetensors", list(own)),
-            json_text(records).rstrip("\n"),
-            row.error or None,
-        )
-        for column, value in zip(columns.values(), values, strict=True):
-            column.append(value)
-    data = bytes(save(arrays))
-    about = {"schema": 1, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-    return {
-        f"{name}.safetensors": data,
-        f"{name}.parquet": index_bytes(columns, json.dumps(about)),
-    }
+            for key, array in halves(figure, scalars=False)[0].items():
+                name = f"{row.line.number}.{place}.{figure.lens}.{key}"
+                arrays[name] = np.asarray(array, order="C")
+    return bytes(save(arrays))
 
 
-def write_shard(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write the files of a shard in order, each atomically: if the last exists, all do.
+def read_shard(storage: Storage, name: str) -> ShardRecord | None:
+    """Return what a finished shard says of its prompts; None if it is missing or damaged.
 
-    Raises:
-        ScopeError: the files cannot be written.
+    Symbolic links are not followed: a file that is a link counts as missing.
     """
-    write_all({folder / name: data for name, data in files.items()}, force=True)
+    import pyarrow
+    import pyarrow.parquet
 
-
-def read_shard(folder: Path, name: str) -> list[tuple[int, str | None, str | None]] | None:
-    """Return line, prompt and error of each row of a shard; None if it is missing or damaged.
-
-    Symbolic links are not followed: a shard that is a link counts as missing.
-    """
-    index, tensors = folder / f"{name}.parquet", folder / f"{name}.safetensors"
-    if index.is_symlink() or tensors.is_symlink() or not index.is_file():
-        return None
-    found = read_index(index, COLUMNS)
-    if found is None:
+    path = f"{PROMPTS}/{name}.parquet"
+    if storage.size(path) is None:
         return None
     try:
-        about = json.loads(found[0])
-        whole = about["bytes"] == tensors.stat().st_size and about["sha256"] == _digest(tensors)
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        buffer = io.BytesIO(storage.read(path))
+        with pyarrow.parquet.ParquetFile(buffer, page_checksum_verification=True) as file:
+            table = file.read()
+            ours = file.metadata.created_by == _created_by()
+        about = described_in(table.schema)
+        # Damage outside of the pages' checksums: the same version writes the same bytes again.
+        if about is None or (ours and parquet_bytes(table) != buffer.getvalue()):
+            return None
+        for other, held in about["files"].items():
+            if not storage.unchanged(str(other), int(held["bytes"]), str(held["sha256"])):
+                return None
+        columns = [table[one].to_pylist() for one in ("line", "prompt", "error")]
+        return ShardRecord(
+            list(zip(*columns, strict=True)), about["refused"], tuple(about["lenses"])
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, pyarrow.ArrowException):
         return None
-    return found[1] if whole else None
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@cache
+def _created_by() -> str:
+    """Return what this version of pyarrow writes into a file as its maker."""
+    import pyarrow
+    import pyarrow.parquet
+
+    empty = io.BytesIO(parquet_bytes(pyarrow.table({"line": []})))
+    maker: str = pyarrow.parquet.read_metadata(empty).created_by
+    return maker

@@ -31,6 +31,7 @@ from llmscope.export import json_text, provenance, write
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
 from llmscope.record.compare.same_tokens import token_difference
+from llmscope.storage import LocalStorage
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -124,10 +125,10 @@ def compare(
     about = {"prompts": name, **how.to_dict()}
     origins = {"a": first.origin, "b": provenance(scope_b, None)}
     folder = Folder(
-        *(out, JobShare(size=how.shard_size)),
+        *(LocalStorage(out), JobShare(size=how.shard_size)),
         *({**about, **{key: _stable(one) for key, one in origins.items()}}, {"command": command}),
     )
-    writer = TableWriter(first.subject, (ours, theirs), scope_b, how, folder)
+    writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out)
     stored = list(writer.shards(source, Pace(progress)))
     summary = {
         **summarized(stored, (first.reader, theirs.reader), how),
@@ -137,7 +138,7 @@ def compare(
         "arguments": about,
         "command": command,
     }
-    folder.finish(len(stored), summary["texts"]["count"], 0)
+    folder.complete(shards=len(stored), prompts=summary["texts"]["count"], errors=0)
     for left in out.glob(f".{SUMMARY}.*"):  # of a run that was killed while it wrote
         left.unlink(missing_ok=True)
     write(out / SUMMARY, json_text(summary), force=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from llmscope.batch.folder import Folder, JobShare
+from llmscope.batch.folder import JobShare
 from llmscope.batch.progress import Pace
 from llmscope.batch.prompts import PromptSource
 from llmscope.comparing.moved import MostMoved
@@ -82,7 +82,7 @@ class TableWriter:
         sides: both models.
         scope_b: the second model.
         how: what is measured.
-        folder: where the shards go.
+        out: the folder where the shards go.
     """
 
     def __init__(
@@ -91,9 +91,9 @@ class TableWriter:
         sides: tuple[Side, Side],
         scope_b: Scope,
         how: CorpusComparison,
-        folder: Folder,
+        out: Path,
     ) -> None:
-        self._subject, self._sides, self._how, self._folder = subject, sides, how, folder
+        self._subject, self._sides, self._how, self._out = subject, sides, how, out
         self._readers = (sides[0].reader, sides[1].reader)
         self._scope_b = scope_b
 
@@ -103,7 +103,8 @@ class TableWriter:
         Raises:
             ScopeError: a shard is of other texts, or cannot be written.
         """
-        out, size, number = self._folder.path, self._how.shard_size, -1
+        out, size, number = self._out, self._how.shard_size, -1
+        shown = display_text(str(out)).replace("\n", " ")
         begin(out)
         for number, lines in enumerate(shards_of(lines_of(source), size)):
             pace.seen += len(lines)
@@ -116,10 +117,10 @@ class TableWriter:
             else:
                 pace.skipped(len(lines), 0)
             if found is None or found.digest != digest:
-                raise ScopeError(f"{self._folder.shown} was made of other texts", AGAIN)
+                raise ScopeError(f"{shown} was made of other texts", AGAIN)
             yield found
         if file_of_shard(out, number + 1).exists():
-            raise ScopeError(f"{self._folder.shown} was made of more texts", AGAIN)
+            raise ScopeError(f"{shown} was made of more texts", AGAIN)
 
     def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
         texts = tokenized(self._subject, lines, self._how)

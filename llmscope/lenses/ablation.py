@@ -14,6 +14,7 @@ from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
 from llmscope.lenses.options import POSITION, TARGET, VERSUS
 from llmscope.lenses.own_metric import METRIC, MetricTarget
+from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -220,6 +221,12 @@ LENS = Lens(
     modes=(
         *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
         *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
+    ),
+    columns=(
+        key("position", "token of the prompt whose prediction it is, from 0", "position"),
+        number("effect", "change of the target's logit; KL in nats in the modes -kl"),
+        text("target", "the target token", "target"),
+        label("target_id", "id of the target", "target_id"),
     ),
     edited="again",
     help="""\

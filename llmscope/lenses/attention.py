@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, block_labels
 from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -169,6 +170,11 @@ LENS = Lens(
     needs=("patterns",),
     options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
+    columns=(
+        key("layer", "layer, from 0", "layer"),
+        key("head", "head, from 0; null for several", "head", (*SINGLE, "mean", "max", "rollout")),
+        number("weight", "share of the query's attention; a norm in the mode value-weighted"),
+    ),
     through=("rollout",),
     help="""\
 Each row is a token that looks (query), each column a token that is looked at (key). A cell is the \

@@ -12,6 +12,7 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.logit_target import LogitTarget
 from llmscope.lenses.options import LAYER, POSITION, TARGET, TOP_K, VERSUS
+from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.attribution import Part, Parts
@@ -248,6 +249,12 @@ LENS = Lens(
     needs=("readout", "writes"),
     options=(LAYER, POSITION, TARGET, VERSUS, TOP_K),
     modes=("parts", "heads", "layers", "neurons"),
+    columns=(
+        key("position", "token of the prompt whose prediction it is, from 0", "position"),
+        number("contribution", "what it adds to the target's logit", unit="logit"),
+        text("target", "the target token", "target"),
+        label("target_id", "id of the target", "target_id"),
+    ),
     help="""\
 Everything that writes to the residual stream writes a part of the answer: the embedding, each \
 head of each layer, each MLP. A bar is what one of them adds to the logit of the target, which is \

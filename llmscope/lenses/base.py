@@ -19,6 +19,7 @@ from llmscope.arguments import quoted
 from llmscope.figure import Axis
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import with_plugins
+from llmscope.tables import Column, number
 from llmscope.text import nearest
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ class Lens:
         history: whether its values at a token depend only on the tokens up to there.
         versus: whether it requires a prompt B.
         tables: the modes whose figure is a table, which has no axes.
+        columns: the columns of its table in batches, besides those of its axes.
+        table_mode: the mode of its table if none is chosen; empty: the default mode.
         unpaired: the modes without a difference A − B, each with the reason; an empty mode means
             all modes.
         of_model: the modes whose figure is of the model alone, the same for every prompt.
@@ -72,6 +75,8 @@ class Lens:
     history: bool = True
     versus: bool = False
     tables: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = (number("value", "the number that the figure shows"),)
+    table_mode: str = ""
     unpaired: Mapping[str, str] = field(default_factory=dict)
     of_model: tuple[str, ...] = ()
     help: str = ""

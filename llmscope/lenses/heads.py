@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.tables import number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -108,6 +109,9 @@ LENS = Lens(
     modes=(
         *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
         *("sink-by-token", "entropy-by-token"),
+    ),
+    columns=(
+        number("score", "the head's number in this mode: a share, or bits in the modes entropy"),
     ),
     of_model=("induction", "previous-token", "duplicate-token"),
     unpaired=dict.fromkeys(

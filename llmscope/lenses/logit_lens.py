@@ -14,6 +14,8 @@ from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
+from llmscope.tables import Column, count, key, label, number, text
+from llmscope.tables.rows import named
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
@@ -67,9 +69,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     Modes: `top`: the probability of the most probable token, given by `extra["ids"]` and "names";
     `target`: the probability of one token, the top next one unless another is given, with
-    `extra["ranks"]` (from 1); `kl`: KL(model's own prediction ‖ this one) in nats; `layer`: the
-    top_k most probable tokens after one layer at one position [token], with `extra` as of the lens
-    next-token; `lenses`: the top tokens at one position, through each lens [layer, lens];
+    `extra["ranks"]` (from 1) and the top token's probability in `extra["top"]`; `kl`: KL(model's
+    own prediction ‖ this one) in nats; `layer`: the top_k most probable tokens after one layer at
+    one position [token], with `extra` as of the lens next-token; `lenses`: the top tokens at one
+    position, through each lens [layer, lens];
     `slope`: what the model does with the lens's direction of a token at one position, divided by
     what the lens says [layer]; see `llmscope.record.analysis.lens_slope`. With a span, only the
     positions in it; NaN for cells not computed. The column of the focus comes first, then those
@@ -210,7 +213,12 @@ def _figure(recording: Recording, focus: Focus, reading: Reading, found: Reading
     if target is not None:
         values = found.target
         title = f"Logit lens · probability of ‹{label(target)}› after each layer"
-        extra |= {"ranks": found.rank, "target_id": target, "target": label(target)}
+        extra |= {
+            "top": found.probability,
+            "ranks": found.rank,
+            "target_id": target,
+            "target": label(target),
+        }
     elif reading.kl:
         # A trace of rounding would stretch a logarithmic scale.
         values, unit = np.where(found.kl < ROUNDING, np.float32(0), found.kl), "nats"
@@ -455,6 +463,32 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
     return Verdict("partial", reason), said
 
 
+def _names(figure: Figure) -> list[str]:
+    return named(figure.extra["ids"], figure.extra["names"])
+
+
+_MAPS = ("top", "target", "kl")
+_TARGETED = ("target", "layer")
+COLUMNS = (
+    key("layer", "layer, from 0", "layer", ("layer",)),
+    key("position", "token of the prompt, from 0", "position", ("layer", "lenses", "slope")),
+    Column("token", "string", "label", "the top token there", of=_names, modes=(*_MAPS, "lenses")),
+    label("token_id", "id of that token", "ids", (*_MAPS, "layer", "lenses")),
+    number("p", "probability of that token", modes=("top", "layer", "lenses")),
+    number("p", "probability of that token", "top", modes=("target",)),
+    number("kl", "KL(the model's own prediction ‖ this one)", unit="nats", modes=("kl",)),
+    number("ratio", "what the model does ÷ what the lens says", modes=("slope",)),
+    number("entropy", "of the prediction there", "entropy", "bits", ("layer",)),
+    text(
+        "target", "the target token; the model's top next token unless given", "target", _TARGETED
+    ),
+    label("target_id", "id of the target", "target_id", _TARGETED),
+    number("p_target", "probability of the target", modes=("target",)),
+    number("p_target", "probability of the target", "target_probability", modes=("layer",)),
+    count("rank_target", "rank of the target among all tokens, from 1", "ranks", ("target",)),
+    count("rank_target", "rank of the target, from 1", "target_rank", ("layer",)),
+)
+
 LENS = Lens(
     name="logit-lens",
     question="When does it know?",
@@ -463,6 +497,8 @@ LENS = Lens(
     needs=("readout",),
     options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),
     modes=("top", "target", "kl", "layer", "lenses", "slope"),
+    columns=COLUMNS,
+    table_mode="target",
     unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \

@@ -9,6 +9,7 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.options import LAYER, POSITION, TOP_K
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +83,11 @@ LENS = Lens(
     needs=("activations",),
     options=(LAYER, POSITION, TOP_K),
     modes=("neurons", "overview"),
+    columns=(
+        key("layer", "layer, from 0", "layer", ("neurons",)),
+        number("activation", "activation of the neuron", modes=("neurons",)),
+        number("norm", "L2 norm over the layer's neurons", modes=("overview",)),
+    ),
     help="""\
 The neurons of this layer's MLP that are most active on the token under the cursor, strongest \
 first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \

@@ -15,6 +15,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
 from llmscope.lenses.unit_examples import EXAMPLES, unit_examples
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -135,6 +136,12 @@ LENS = Lens(
     needs=("activations", "readout"),
     options=(LAYER, POSITION, NEURON, TOP_K, EXAMPLES),
     modes=("activation", "tokens", "examples"),
+    columns=(
+        key("layer", "layer, from 0", "layer"),
+        key("neuron", "neuron, from 0", "neuron"),
+        number("activation", "activation of the neuron", modes=("activation",)),
+        number("logit", "what it adds to the token's logit", modes=("tokens",)),
+    ),
     of_model=("tokens",),
     unpaired={
         "tokens": "what a neuron says is in the weights, the same for all prompts",

@@ -13,6 +13,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import POSITION, TARGET, TOP_K, LensOption
 from llmscope.sampler import Sampler, left
+from llmscope.tables import count, key, label, number, text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -160,6 +161,19 @@ LENS = Lens(
     needs=("readout",),
     own_logits=True,
     options=(POSITION, TARGET, TOP_K, *SAMPLER),
+    columns=(
+        key("position", "token of the prompt after which it comes, from 0", "position"),
+        label("token_id", "id of the candidate", "ids"),
+        number("p", "probability of the candidate"),
+        number("logit", "logit of the candidate", "logits", "logit"),
+        number("entropy", "of the whole distribution", "entropy", "bits"),
+        text("target", "the target token; the first candidate unless one is given", "target"),
+        label("target_id", "id of the target", "target_id"),
+        number("p_target", "probability of the target", "target_probability"),
+        count("rank_target", "rank of the target among all tokens, from 1", "target_rank"),
+        number("p_unedited", "probability without the edits; null without any", "unedited"),
+        number("kl", "KL(unedited ‖ edited); null without edits", "kl", "nats"),
+    ),
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \

@@ -14,6 +14,7 @@ from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.logit_target import NAMED, LogitTarget, over, progress, strongest
 from llmscope.lenses.options import POSITION, TARGET, VERSUS, VERSUS_PROMPT
 from llmscope.lenses.own_metric import METRIC, MetricTarget
+from llmscope.tables import label, number, text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -297,6 +298,11 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC),
     modes=("stream", "attention", "mlp", "heads"),
+    columns=(
+        number("effect", "share of the difference between the prompts that it carries over"),
+        text("target", "the target token", "target"),
+        label("target_id", "id of the target", "target_id"),
+    ),
     edited="again",
     versus=True,
     unpaired={"": "it carries B over into A already"},

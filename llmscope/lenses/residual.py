@@ -9,6 +9,7 @@ import numpy as np
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import POSITION, TOP_K
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -119,6 +120,13 @@ LENS = Lens(
     needs=("writes",),
     options=(POSITION, TOP_K),
     modes=("stream", "attention", "mlp", "cosine", "outliers", "scale"),
+    columns=(
+        key("position", "token of the prompt, from 0", "position", ("outliers",)),
+        number("norm", "L2 norm", modes=("stream", "attention", "mlp")),
+        number("cosine", "cosine with the last stream", modes=("cosine",)),
+        number("size", "magnitude ÷ the median over dimensions", modes=("outliers",)),
+        number("scale", "1 / root mean square", modes=("scale",)),
+    ),
     help="""\
 The residual stream is the vector that each token carries through the layers; attention and MLP \
 read from it and add to it. A row is a layer, a column a token, a cell the length (L2 norm) of the \

@@ -13,6 +13,7 @@ from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import POSITION, TARGET
 from llmscope.lenses.own_metric import METRIC, MetricTarget
+from llmscope.tables import label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.saliency import Saliency
@@ -142,6 +143,11 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, METRIC),
     modes=("gradient", "integrated"),
+    columns=(
+        number("saliency", "what the token adds to log p of the target", unit="nats"),
+        text("target", "the target token", "target"),
+        label("target_id", "id of the target", "target_id"),
+    ),
     edited="again",
     history=False,
     help="""\

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.tables import Column, count, label, number
+from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -40,12 +42,31 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         )
 
 
+def _classes(figure: Figure) -> list[str]:
+    return token_classes(figure.axes[0].labels, figure.extra["special"])
+
+
 LENS = Lens(
     name="tokens",
     question="How surprised was the model by each token?",
     compute=compute,
     needs=("readout",),
     own_logits=True,
+    columns=(
+        label("token_id", "id of the token", "ids"),
+        Column(
+            *("class", "string", "label"),
+            "word, continuation, number, punctuation, space, special or other",
+            of=_classes,
+        ),
+        Column(
+            *("special", "bool", "label", "whether it controls the model and is no text"),
+            of=lambda figure: list(figure.extra["special"]),
+        ),
+        number("surprisal", "−log₂ p(token | those before); null for the first", unit="bits"),
+        count("rank", "its rank before the model saw it, from 1; null for the first", "ranks"),
+        number("entropy", "of the prediction after the token", "entropy", "bits"),
+    ),
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,11 +12,11 @@ from llmscope.cli.options.groups import names
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.shared import said, usage
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.batch import JobShare, PromptSource
     from llmscope.batch.ray_cluster import WorkerRequest
+    from llmscope.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -28,9 +27,10 @@ class BatchOptions:
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and perhaps `id`, a "
-            ".txt file with one a line, or - for JSON lines on stdin. --out is a folder; the same "
-            "command again goes on where it stopped.",
+            help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and any other "
+            "columns, a .txt file with one a line, or - for JSON lines on stdin. --out is a folder "
+            "or a URL such as s3://…, with Parquet tables; the same command again goes on where "
+            "it stopped.",
         ),
     ] = None
     shard: Annotated[
@@ -40,6 +40,10 @@ class BatchOptions:
             help="With --prompts: of every N prompts only the one at I, from 0, for N jobs.",
         ),
     ] = None
+    tensors: Annotated[
+        bool,
+        typer.Option("--tensors", help="With --prompts: keep the raw arrays too, as safetensors."),
+    ] = False
     shard_size: Annotated[int, typer.Option(min=1, help="With --prompts: prompts in a file.")] = 256
     batch_size: Annotated[
         int,
@@ -100,6 +104,7 @@ class Batch:
     Attributes:
         source: the prompts.
         out: the output folder.
+        tensors: keep the raw arrays too.
         part: this job's share of the prompts.
         size: maximum number of prompts in one pass.
         bound: how far batched numbers may differ from those of single runs.
@@ -107,10 +112,11 @@ class Batch:
     """
 
     source: PromptSource
-    out: Path
+    out: Storage
     part: JobShare
     size: int
     bound: float
+    tensors: bool = False
     ray: WorkerRequest | None = None
 
 
@@ -134,23 +140,24 @@ def check_batch(ctx: typer.Context, given: BatchOptions, out: str | None) -> Bat
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
     ray = _ray(ctx, given)
     from llmscope.batch import JobShare, PromptSource
-    from llmscope.batch.arrow import needed
+    from llmscope.storage import LocalStorage, storage
+    from llmscope.tables.arrow import needed
 
     needed()
     if ray is not None:
         from llmscope.batch.ray_cluster import needed as ray_needed
 
         ray_needed()
-    path = Path(out or "")
-    if path.exists() and not path.is_dir():
-        shown = display_text(str(path)).replace("\n", " ")
-        raise ScopeError(f"{shown} is no folder", "another --out")
+    folder = storage(out or "")
+    if isinstance(folder, LocalStorage) and folder.path.exists() and not folder.path.is_dir():
+        raise ScopeError(f"{folder.shown} is no folder", "another --out")
     return Batch(
         PromptSource(given.prompts),
-        path,
+        folder,
         JobShare(index, count, given.shard_size),
         given.batch_size,
         given.batch_tolerance,
+        given.tensors,
         ray,
     )
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmscope.batch import Folder, PromptJob, PromptSource, Summary
+from llmscope.batch import BatchFolder, PromptJob, PromptSource, Summary
 from llmscope.batch import run as run_here
+from llmscope.batch.inputs import InputColumns
 from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import BOUND, Together, why_single
+from llmscope.batch.shards import Tables
 from llmscope.cli.commands.batch import Batch
 from llmscope.cli.options.command_line import command_line
 from llmscope.cli.options.lens_options import with_tokens
+from llmscope.errors import ScopeError
 from llmscope.export import provenance
 from llmscope.text import display_text
 
@@ -91,7 +94,9 @@ class BatchRequest:
                 f"numbers may be {self.bound:g} from those of single runs, and tokens that are "
                 "about as good as each other change places"
             )
-        together = Together(self.size) if self.size > 1 and not why else None
+        together = None
+        if self.size > 1 and not why:
+            together = Together.of(self.size, looking.lenses)
         return BatchPlan(scope.base.spec, looking, origin, together, tuple(notes))
 
     def _focus(self, scope: Scope) -> Focus:
@@ -142,34 +147,53 @@ def write_batch(
         elif failed == TOLD + 1:
             note("more failed: see the column error")
 
-    def folder_of(plan: BatchPlan) -> Folder:
-        for line in plan.notes:
-            note(line)
-        command = command_line(ctx, model=load.model or plan.spec)
-        return _folder(batch, plan, command)
-
     def say(words: str) -> None:
         if progress is not None:
             progress(words, 0, None)
 
-    with exclusive(batch.out, batch.part):
+    with exclusive(batch.out, batch.part), _lasting(batch.source) as source:
+        say("reading the prompts")
+        inputs, total = InputColumns.of(source)
+        batch = replace(batch, source=source)
+
+        def folder_of(plan: BatchPlan) -> BatchFolder:
+            for line in plan.notes:
+                note(line)
+            command = command_line(ctx, model=load.model or plan.spec)
+            return _folder(
+                batch, plan, Tables(plan.looking, inputs, tensors=batch.tensors), command
+            )
+
         if batch.ray is None:
             scope = load(progress)
             plan = asked(scope, progress)
-            folder = folder_of(plan)
             summary = run_here(
-                *(scope, batch.source, plan.looking, folder),
+                *(scope, source, plan.looking, folder_of(plan)),
                 together=plan.together,
+                total=total,
                 tell=fail,
                 progress=say,
             )
         else:
             summary = _on_ray(batch, batch.ray, load, asked, folder_of, note, fail, say)
+    for line in _told(summary, batch, asked.looking.lenses):
+        note(line)
+    if summary.prompts and summary.errors == summary.prompts:
+        raise ScopeError("all prompts failed", "the column error of the table prompts")
+
+
+def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str]:
+    """Yield what is to be said at the end of a batch, a line each."""
+    for lens, reasons in summary.refused.items():
+        count, most = sum(reasons.values()), max(reasons, key=lambda one: reasons[one])
+        yield f"{lens}: {count:,} figures refused, most of them as {display_text(most)}"
+    empty = [one for one in lenses if one not in summary.lenses]
+    if empty and summary.errors < summary.prompts:
+        yield f"there is no table of {', '.join(empty)}: see the table verdicts"
     words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
     kept = f", {summary.kept:,} were there already" if summary.kept else ""
     shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
-    shown = display_text(str(batch.out)).replace("\n", " ")
-    note(f"{words}{kept}: {shards} in {shown}")
+    yield f"{words}{kept}: {shards} in {batch.out.shown}"
 
 
 def _on_ray(
@@ -177,7 +201,7 @@ def _on_ray(
     wanted: WorkerRequest,
     load: Loader,
     asked: BatchRequest,
-    folder_of: Callable[[BatchPlan], Folder],
+    folder_of: Callable[[BatchPlan], BatchFolder],
     note: Tell,
     fail: Tell,
     say: Tell,
@@ -185,7 +209,7 @@ def _on_ray(
     from llmscope.batch.ray_cluster import cluster
 
     say("starting Ray")
-    with _lasting(batch.source) as source, cluster(wanted, note) as place:
+    with cluster(wanted, note) as place:
         from llmscope.batch.ray_engine import Job, first_answer, run
 
         job = Job(load, asked, place.cpus)
@@ -194,7 +218,7 @@ def _on_ray(
         folder = folder_of(plan)
         say(f"loading the model on {place.workers:,} workers")
         return run(
-            *(job, plan, source, plan.looking, folder, place),
+            *(job, plan, batch.source, plan.looking, folder, place),
             together=plan.together,
             tell=fail,
             progress=say,
@@ -216,7 +240,7 @@ def _lasting(source: PromptSource) -> Iterator[PromptSource]:
         yield PromptSource(str(path))
 
 
-def _folder(batch: Batch, plan: BatchPlan, command: str) -> Folder:
+def _folder(batch: Batch, plan: BatchPlan, tables: Tables, command: str) -> BatchFolder:
     origin = {**plan.origin, "command": command}
     options = {
         **plan.looking.to_dict(),
@@ -226,4 +250,4 @@ def _folder(batch: Batch, plan: BatchPlan, command: str) -> Folder:
         "shard_size": batch.part.size,
         "shards": batch.part.count,
     }
-    return Folder(batch.out, batch.part, options, {"provenance": origin})
+    return BatchFolder(batch.out, batch.part, options, {"provenance": origin}, tables)

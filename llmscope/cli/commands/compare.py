@@ -231,11 +231,12 @@ def compare(
             "B",
         )
         from llmscope.batch import JobShare, PromptSource
-        from llmscope.batch.arrow import needed
         from llmscope.batch.lock import exclusive
         from llmscope.cli.options.command_line import command_line
         from llmscope.cli.output.progress import progress_line
         from llmscope.models.spec import parse
+        from llmscope.storage import LocalStorage
+        from llmscope.tables.arrow import needed
 
         needed()
         first = hardware.loader(model_a, adapters=tuple(adapter or ()))
@@ -245,7 +246,7 @@ def compare(
         source = PromptSource(prompts)
         if out.exists() and not out.is_dir():
             raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
-        with exclusive(out, JobShare()), progress_line() as progress:
+        with exclusive(LocalStorage(out), JobShare()), progress_line() as progress:
 
             def tell(line: str) -> None:
                 if progress is not None:

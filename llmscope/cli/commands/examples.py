@@ -213,12 +213,13 @@ def examples(
         from llmscope.batch.lock import exclusive
         from llmscope.cli.output.progress import progress_line
         from llmscope.models.spec import parse
+        from llmscope.storage import LocalStorage
 
         source = PromptSource(prompts)
         if out.exists() and not out.is_dir():
             raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
         parse(model)
-        with exclusive(out, JobShare()), progress_line() as progress:
+        with exclusive(LocalStorage(out), JobShare()), progress_line() as progress:
             scope = hardware.loader(model)(progress)
             from llmscope.collecting.collect import collect, emptied
             from llmscope.collecting.request import sources_for

@@ -29,7 +29,6 @@ from llmscope.cli.options.validate import (
 )
 from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
-from llmscope.errors import ScopeError
 from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def snapshot(
         from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
         from llmscope.cli.options.lens_options import check_options, read_focus
 
-        edits = read_edits(edit, texts.versus_prompt)
+        edits = read_edits(edit, texts.versus_prompt, many=prompts is not None)
         of_edits = [
             *(("translator",) if any(one.uses_lens for one in edits) else ()),
             *(("features",) if any(one.uses_features for one in edits) else ()),
@@ -102,7 +101,11 @@ def snapshot(
             )
         )
         two_models = load.versus is not None and not isinstance(load.versus, StreamsFile)
-        check_whatif(edits, texts.versus_prompt, change, names, two_models=two_models)
+        check_whatif(
+            *(edits, texts.versus_prompt, change, names),
+            two_models=two_models,
+            many=prompts is not None,
+        )
         check_words((texts.words_a, texts.words_b), names, mode)
         other = read_other(texts.versus_prompt, texts.ids)
         if prompts is not None:
@@ -110,15 +113,16 @@ def snapshot(
             check_models(model, loading.reward)
             from llmscope.batch import PromptJob
             from llmscope.cli.commands.batch_run import BatchRequest, write_batch
-            from llmscope.cli.options.lens_options import token_texts
-            from llmscope.cli.output.progress import progress_line
+            from llmscope.cli.options.lens_options import every_of, token_texts
+            from llmscope.cli.output.progress import EVERY, progress_line
 
             special = not texts.no_special_tokens
-            job = PromptJob(names, focus, edits, special, texts.chat, texts.system)
+            every = every_of(declared)
+            job = PromptJob(names, focus, edits, special, texts.chat, texts.system, every)
             asked = BatchRequest(
                 *(job, prompts.size, prompts.bound, token_texts(declared), texts.versus_prompt)
             )
-            with progress_line() as progress:
+            with progress_line(every=EVERY) as progress:
                 write_batch(prompts, load, asked, ctx, progress, _tell)
             return
         from llmscope.cli.options.appearance import picture_look
@@ -170,9 +174,9 @@ def snapshot(
         focus = with_tokens(focus, token_texts(declared), scope)
         focus = _with_texts(focus, texts, text, other, scope)
         if before and after and isinstance(text, str) and isinstance(typed, str):
-            from llmscope.record.context.split import tokens_before
+            from llmscope.record.context.split import end_of_context, tokens_before
 
-            end = _end_of_context(text, typed, len(before))
+            end = end_of_context(text, typed, len(before))
             spans = scope.encode(text, special_tokens=texts.special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         wanted = SnapshotRequest(
@@ -272,27 +276,6 @@ def _with_texts(
         ids = other_ids(scope, other, special_tokens=texts.special_tokens)
         focus = replace(focus, versus_prompt=ids)
     return focus
-
-
-def _end_of_context(text: str, written: str, context: int) -> int:
-    """Return where the context ends in a text that contains the prompt, perhaps trimmed.
-
-    Args:
-        text: the prompt, in the chat template if there is one.
-        written: context and query as they were given.
-        context: number of characters of the context.
-
-    Raises:
-        ScopeError: the chat template changed more than the spaces around the prompt.
-    """
-    bare = written.strip()
-    at = text.find(bare)
-    if at < 0:
-        raise ScopeError(
-            "the chat template changes the prompt, so that its context cannot be told from it",
-            "the same without --chat",
-        )
-    return at + context - (len(written) - len(written.lstrip()))
 
 
 def _tell(notice: str) -> None:

@@ -19,8 +19,15 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
-def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[Edit, ...]:
+def read_edits(
+    texts: Sequence[str] | None, versus_prompt: str | None, *, many: bool = False
+) -> tuple[Edit, ...]:
     """Return the parsed edits, in order.
+
+    Args:
+        texts: the edits as given; None: no edits.
+        versus_prompt: prompt B; None without one.
+        many: whether there are many prompts, which may have a prompt B of their own.
 
     Raises:
         BadParameter: an edit cannot be parsed, or patches from prompt B without `--versus-prompt`.
@@ -29,7 +36,7 @@ def read_edits(texts: Sequence[str] | None, versus_prompt: str | None) -> tuple[
     edits = tuple(map(_read, texts or ()))
     for edit in edits:
         usage(
-            edit.action != "patch" or versus_prompt is not None,
+            edit.action != "patch" or versus_prompt is not None or many,
             f"{display_text(str(edit))}: it takes prompt B, --versus-prompt TEXT",
             "--edit",
         )
@@ -57,9 +64,16 @@ def check_whatif(
     lenses: Sequence[str],
     *,
     two_models: bool = False,
+    many: bool = False,
 ) -> None:
-    """Raise BadParameter unless the options go together."""
-    there = versus_prompt is not None
+    """Raise BadParameter unless the options go together.
+
+    Args:
+        edits, versus_prompt, change, lenses: as given.
+        two_models: whether there is a second model.
+        many: whether there are many prompts, which may have edits and a prompt B of their own.
+    """
+    there = versus_prompt is not None or many
     usage(
         bool(edits) or there or two_models or not change,
         "there is nothing to hold this against without --edit, --versus-prompt or --versus-model",

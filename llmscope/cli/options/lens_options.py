@@ -14,7 +14,7 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.options.validate import read_pair
 from llmscope.figure import Focus
 from llmscope.lenses import checked_focus, command_options, lens, names
-from llmscope.lenses.options import LensOption
+from llmscope.lenses.options import HEAD, LAYER, LensOption
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -25,6 +25,10 @@ _TYPES: dict[str, type] = {"integer": int, "number": float, "share": float, "swi
 """The Python type of a kind of option on the command line; str for all others."""
 
 
+EVERY: tuple[LensOption[Any], ...] = (LAYER, HEAD)
+"""Options that take `all`, for a figure of each layer or head."""
+ALL = "all"
+
 _COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
     "lens": completion.translators,
     "dictionaries": completion.dictionaries,
@@ -34,24 +38,24 @@ _COMPLETIONS: dict[str, Callable[[str], list[str]]] = {
 def parameters() -> Iterator[inspect.Parameter]:
     """Yield the options of all lenses as parameters of a Typer command."""
     for option in command_options():
-        share = option.kind == "share"
+        share, every = option.kind == "share", option in EVERY
         declared = typer.Option(
             option.flag,
-            metavar=option.metavar or None,
+            metavar="INTEGER|all" if every else option.metavar or None,
             min=0 if share else option.least if option.kind == "integer" else None,
             max=1 if share else None,
             autocompletion=_COMPLETIONS.get(option.kind),
-            help=_help(option),
+            help=f"{_help(option)} all: each in turn." if every else _help(option),
             show_default=option.shown or True,
         )
-        plain: Any = _TYPES.get(option.kind, str)
+        plain: Any = str if every else _TYPES.get(option.kind, str)
         many = option.kind == "dictionaries"
         text = option.kind in ("pair", "token") or option.default is None or many
         if many:
             plain = list[str]
         yield inspect.Parameter(
             *(option.name, inspect.Parameter.KEYWORD_ONLY),
-            default=None if text else option.default,
+            default=None if text else str(option.default) if every else option.default,
             annotation=Annotated[plain | None if text else plain, declared],
         )
 
@@ -79,8 +83,10 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
     focus = Focus(mode=mode, change=change)
     for option in command_options():
         value = given[option.name]
-        if option.kind == "token" or value is None:
+        if option.kind == "token" or value is None or (option in EVERY and value == ALL):
             continue
+        if option in EVERY:
+            value = _whole(value, option)
         if option.kind == "pair":
             value = read_pair(value, f"{option.metavar}, such as 0,64", option.flag)
         try:
@@ -88,6 +94,19 @@ def read_focus(given: Mapping[str, Any], mode: str, change: bool) -> Focus:
         except (TypeError, ValueError) as error:
             raise typer.BadParameter(str(error), param_hint=option.flag) from None
     return checked_focus(focus, LARGEST)
+
+
+def every_of(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the options that were given as `all`."""
+    return tuple(option.name for option in EVERY if given[option.name] == ALL)
+
+
+def _whole(word: str, option: LensOption[Any]) -> int:
+    try:
+        return int(word)
+    except ValueError:
+        usage(False, f"a whole number or {ALL}, not {word}", option.flag)
+        raise
 
 
 def check_options(

@@ -1,4 +1,4 @@
-"""The progress line on stderr, shown only on a terminal."""
+"""The progress line on stderr: rewritten on a terminal, elsewhere a new line now and then."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ from typing import TextIO
 from llmscope.models.loaded_model import Progress
 from llmscope.text import display_text
 
+EVERY = 30.0
+"""Seconds between the lines of a long command without a terminal."""
 _START = "\r\x1b[K"
 
 
 @contextmanager
-def progress_line(stream: TextIO | None = None) -> Iterator[Progress | None]:
-    """Yield a callback that rewrites one line, erased at the end; None without a terminal."""
+def progress_line(
+    stream: TextIO | None = None, *, every: float | None = None
+) -> Iterator[Progress | None]:
+    """Yield a callback that rewrites one line, erased at the end.
+
+    Args:
+        stream: where it is written; None: stderr.
+        every: seconds between the lines without a terminal; None: there is no callback then.
+    """
     stream = stream or sys.stderr
     if not stream.isatty():
-        yield None
+        yield None if every is None else _Lines(stream, every)
         return
     line = _Line(stream)
     try:
@@ -43,6 +52,23 @@ class _Line:
         text = display_text(f"{stage}{amount(done, total, now - self._begun)}")
         columns = get_terminal_size().columns
         self._stream.write(_START + text[: columns - 1])
+        self._stream.flush()
+
+
+class _Lines:
+    """A new line every `every` seconds."""
+
+    def __init__(self, stream: TextIO, every: float) -> None:
+        self._stream, self._every = stream, every
+        self._told = self._begun = time.monotonic()
+
+    def __call__(self, stage: str, done: float, total: float | None) -> None:
+        now = time.monotonic()
+        if not stage or now - self._told < self._every:
+            return
+        self._told = now
+        text = display_text(f"{stage}{amount(done, total, now - self._begun)}")
+        self._stream.write(f"note: {text}\n")
         self._stream.flush()
 
 

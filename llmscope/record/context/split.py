@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
+from llmscope.errors import ScopeError
+
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt
 
@@ -141,3 +143,24 @@ def tokens_before(spans: Sequence[tuple[int, int]], characters: int) -> int:
     A token that extends beyond them is not counted.
     """
     return sum(1 for _ in takewhile(lambda span: span[1] <= characters, spans))
+
+
+def end_of_context(text: str, written: str, context: int) -> int:
+    """Return where the context ends in a text that contains the prompt, perhaps trimmed.
+
+    Args:
+        text: the prompt, in the chat template if there is one.
+        written: context and query as they were given.
+        context: number of characters of the context.
+
+    Raises:
+        ScopeError: the chat template changed more than the spaces around the prompt.
+    """
+    bare = written.strip()
+    at = text.find(bare)
+    if at < 0:
+        raise ScopeError(
+            "the chat template changes the prompt, so that its context cannot be told from it",
+            "the same without --chat",
+        )
+    return at + context - (len(written) - len(written.lstrip()))
