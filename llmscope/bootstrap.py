@@ -141,10 +141,10 @@ class ClusteredMeans:
 
         Args:
             cluster: the index of each row's cluster. [row]
-            group: the index of its group. [row]
+            group: the index of its group; rows of a negative one are left out. [row]
             values: the values; rows of NaN count as missing. [row]
         """
-        kept = ~np.isnan(values)
+        kept = ~np.isnan(values) & (group >= 0)
         cluster, group, values = cluster[kept], group[kept], values[kept]
         if not len(values):
             return

@@ -21,6 +21,7 @@ RANKED = 10
 MOST_BARS = 60
 """Maximum number of bars of a breakdown; the largest are kept."""
 NO_VALUE = "–"
+AT_LAST = " at the last token"
 STATISTICS = ("mean", "low", "high", "min", "5 %", "25 %", "median", "75 %", "95 %", "max")
 
 
@@ -61,7 +62,7 @@ def _verdict(lens: LensReport) -> Verdict:
 
 def breakdown_figures(one: Breakdown, how: Resampling, title: str = "") -> list[Figure]:
     """Return the means by one column as bars; by two as a map, and its largest cells as bars."""
-    title = title or one.value
+    title = f"{title or one.value}{AT_LAST * one.last}"
     by = ", ".join(one.by)
     if len(one.by) == 2:
         listed = one.ranked[:RANKED]

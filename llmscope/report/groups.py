@@ -78,17 +78,26 @@ class Grouping:
         lens: the lens of the table.
         by: names of columns: of the table, `length` or `from_end`. Empty: one group of all rows.
         ranges: how many ranges of a number with many values.
+        last: leave out rows of other tokens than the last one of their prompt.
 
     Raises:
         ScopeError: a column does not exist, or holds lists.
     """
 
-    def __init__(self, folder: BatchFolder, lens: str, by: Sequence[str], ranges: int) -> None:
-        self.by = tuple(by)
+    def __init__(
+        self,
+        folder: BatchFolder,
+        lens: str,
+        by: Sequence[str],
+        ranges: int,
+        *,
+        last: bool = False,
+    ) -> None:
+        self.by, self.last = tuple(by), last
         self._folder, self._table = folder, folder.table(lens)
         self._known: dict[tuple[int, ...], int] = {}
         self._values: list[dict[Label, int]] = [{} for _ in by]
-        for name in by:
+        for name in (*by, *((FROM_END,) if last else ())):
             self._check(name)
         self._ranges = [self._ranged(name, ranges) for name in by]
         if not by:
@@ -97,7 +106,8 @@ class Grouping:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that are read for it."""
-        return tuple(dict.fromkeys(column for name in self.by for column in self._source(name)))
+        names = (*self.by, *((FROM_END,) if self.last else ()))
+        return tuple(dict.fromkeys(column for name in names for column in self._source(name)))
 
     @property
     def labels(self) -> list[tuple[Label, ...]]:
@@ -127,7 +137,7 @@ class Grouping:
         )
 
     def codes(self, line: Ints, table: Any) -> Ints:
-        """Return the code of the group of each row. [row]
+        """Return the code of the group of each row; −1 for those that are left out. [row]
 
         Args:
             line: the line of the prompt of each row.
@@ -136,7 +146,15 @@ class Grouping:
         Raises:
             ScopeError: there are too many groups.
         """
-        if not self.by:
+        if self.last and len(line):
+            kept = self._numbers(FROM_END, line, table) == 1
+            codes = np.full(len(line), -1, np.int64)
+            codes[kept] = self._codes(line[kept], table.filter(pyarrow.array(kept)))
+            return codes
+        return self._codes(line, table)
+
+    def _codes(self, line: Ints, table: Any) -> Ints:
+        if not self.by or not len(line):
             return np.zeros(len(line), np.int64)
         parts = [self._column_codes(at, name, line, table) for at, name in enumerate(self.by)]
         rows, inverse = np.unique(np.stack(parts, axis=1), axis=0, return_inverse=True)

@@ -68,7 +68,8 @@ class Breakdown:
         by: the columns that make the groups; empty for all rows.
         ordered: whether the labels of each have an order.
         estimates: in the order of the labels.
-        difference: whether the values are differences or effects, which 0 means nothing for.
+        difference: whether the values are differences or effects, of which 0 means nothing.
+        last: whether only the last token of each prompt counts.
     """
 
     lens: str
@@ -78,6 +79,16 @@ class Breakdown:
     ordered: tuple[bool, ...]
     estimates: tuple[Estimate, ...]
     difference: bool = False
+    last: bool = False
+
+    @property
+    def constant(self) -> bool:
+        """Whether all groups have the same mean, so that the columns tell nothing."""
+        return (
+            len({(one.mean, one.low, one.high) for one in self.estimates})
+            == 1
+            < len(self.estimates)
+        )
 
     @property
     def ranked(self) -> list[Estimate]:
@@ -151,6 +162,7 @@ def measured(
     how: Resampling,
     *,
     corrected: bool = False,
+    last: bool = False,
 ) -> tuple[list[Distribution], list[Breakdown]]:
     """Return the distribution of each column of values, and its means by each grouping.
 
@@ -161,13 +173,14 @@ def measured(
         groupings: of the rows.
         how: how intervals are made.
         corrected: tell which means differ from 0.
+        last: the distributions of the last token of each prompt alone.
 
     Raises:
         ScopeError: a file is damaged, or there are too many groups.
     """
     clusters = folder.clusters(lens)
     draws = how.draws(len(clusters))
-    groupings = [Grouping(folder, lens, (), how.ranges), *groupings]
+    groupings = [Grouping(folder, lens, (), how.ranges, last=last), *groupings]
     found = {value: _Column([ClusteredMeans(draws) for _ in groupings]) for value in values}
     columns = tuple({*values, *(name for one in groupings for name in one.columns)})
     for line, table in folder.tables(lens, columns):
@@ -175,8 +188,9 @@ def measured(
         codes = [one.codes(line, table) for one in groupings]
         for value, column in found.items():
             numbered = finite(table.column(value))
-            column.rows += len(numbered)
-            column.sample.add(numbered[~np.isnan(numbered)])
+            counted = codes[0] >= 0
+            column.rows += int(counted.sum())
+            column.sample.add(numbered[counted & ~np.isnan(numbered)])
             for means, code in zip(column.means, codes, strict=True):
                 means.add(cluster, code, numbered)
     units = {name: one.unit for name, one in folder.table(lens).columns.items()}
@@ -195,7 +209,7 @@ def measured(
             told = estimates(means, grouping, how, corrected=corrected)
             if told:
                 about = (lens, value, units[value], grouping.by, grouping.ordered)
-                breakdowns.append(Breakdown(*about, tuple(told), corrected))
+                breakdowns.append(Breakdown(*about, tuple(told), corrected, grouping.last))
     return distributions, breakdowns
 
 

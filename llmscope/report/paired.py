@@ -11,11 +11,12 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 
+from llmscope.batch.shards import PROMPTS
 from llmscope.bootstrap import ClusteredMeans, Floats, Ints
 from llmscope.errors import ScopeError
 from llmscope.report.groups import Grouping, Label, cluster_of, distinct_labels
 from llmscope.report.means import Breakdown, Estimate, Resampling, estimates, finite
-from llmscope.report.reader import LINE, PROMPTS, BatchFolder, unknown, whole
+from llmscope.report.reader import LINE, BatchFolder, unknown, whole
 from llmscope.text import display_text
 
 
@@ -139,12 +140,13 @@ def compared(
     sums = [ClusteredMeans(draws) for _ in range(5)]
     for line, table, ours, theirs, single in rows:
         cluster = cluster_of(line, clusters, folder.shown)
-        difference = ours - theirs
+        codes = grouping.codes(line, table)
+        difference = np.where(codes >= 0, ours - theirs, np.nan)
         missing = np.isnan(difference)
-        alone += single + int(missing.sum())
+        alone += single + int((missing & (codes >= 0)).sum())
         zeros = np.zeros(len(line), np.int64)
         sums[0].add(cluster, zeros, difference)
-        sums[1].add(cluster, grouping.codes(line, table), difference)
+        sums[1].add(cluster, codes, difference)
         sums[2].add(cluster, zeros, np.where(missing, np.nan, ours))
         sums[3].add(cluster, zeros, np.where(missing, np.nan, theirs))
         sums[4].add(*_positive(cluster, difference))
@@ -195,7 +197,9 @@ def of_paired_prompts(
     for line, table in folder.tables(lens, (value, *grouping.columns)):
         cluster = cluster_of(line, clusters, folder.shown)
         found = finite(table.column(value))
-        parts.append(_prompt_means(cluster, grouping.codes(line, table), found))
+        codes = grouping.codes(line, table)
+        found[codes < 0] = np.nan
+        parts.append(_prompt_means(cluster, codes, found))
         parts.append(_prompt_means(cluster, np.full(len(line), -1), found))
     cluster, code, mean = (np.concatenate(one) for one in zip(*parts, strict=True))
     listed = zip(cluster.tolist(), code.tolist(), mean.tolist(), strict=True)

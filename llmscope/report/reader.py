@@ -17,6 +17,7 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
+from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
 from llmscope.bootstrap import Floats, Ints
 from llmscope.errors import ScopeError
 from llmscope.storage import file_system, is_url
@@ -24,7 +25,6 @@ from llmscope.text import display_text, nearest, told
 
 SCHEMA = 2
 """The newest schema of the tables that can be read."""
-PROMPTS, VERDICTS, MANIFEST = "prompts", "verdicts", "manifest.json"
 LINE = "line"
 OWN = (LINE, "prompt", "n_tokens", "error")
 """The columns of the table of prompts that do not come from the prompt file."""
@@ -68,7 +68,8 @@ class LensTable:
 
     def having(self, role: str) -> tuple[str, ...]:
         """Return the names of the columns with a role."""
-        return tuple(one.name for one in self.columns.values() if one.role == role)
+        found = (one.name for one in self.columns.values() if one.role == role)
+        return tuple(name for name in found if name != LINE)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -145,22 +146,21 @@ class BatchFolder:
         self.shards = [name for name in self._names(PROMPTS) if name.endswith(".parquet")]
         if not self.shards:
             raise ScopeError(f"{self.shown} holds no finished shard yet", "the batch to its end")
-        self.manifest = self._manifest() if MANIFEST in found else {}
+        manifests = [name for name in found if name.startswith("manifest")]
+        self.manifests = [self._manifest(name) for name in manifests if name.endswith(".json")]
 
     @property
     def complete(self) -> bool:
-        """Whether the batch came to its end."""
-        return bool(self.manifest.get("complete"))
+        """Whether the batch came to its end, with all of its jobs."""
+        return bool(self.manifests) and all(one.get("complete") for one in self.manifests)
 
     @property
     def model(self) -> str:
         """The model's name; empty if the manifest does not tell it."""
-        for found in (self.manifest, self.manifest.get("provenance"), self.manifest.get("options")):
-            model = found.get("model") if isinstance(found, Mapping) else None
-            model = model.get("spec") if isinstance(model, Mapping) else model
-            if isinstance(model, str) and model:
-                return model
-        return ""
+        found: Any = self.manifests[0] if self.manifests else {}
+        for name in ("options", "model", "spec"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else ""
 
     @cached_property
     def lenses(self) -> dict[str, LensTable]:
@@ -171,7 +171,7 @@ class BatchFolder:
         """
         found: dict[str, LensTable] = {}
         for folder in self._folders:
-            if folder in (PROMPTS, VERDICTS):
+            if folder in OWN_TABLES:
                 continue
             have = self._names(folder)
             files = tuple(f"{folder}/{shard}" for shard in self.shards if shard in have)
@@ -230,7 +230,8 @@ class BatchFolder:
         """
         if VERDICTS not in self._folders:
             return Refusals({}, "", None)
-        statuses, reasons, lines = Counter[str](), Counter[str](), list[Any]()
+        reasons = Counter[str]()
+        lines: dict[str, list[Ints]] = {}
         have = self._names(VERDICTS)
         for shard in self.shards:
             if shard not in have:
@@ -239,16 +240,20 @@ class BatchFolder:
             table = self.read(name, (LINE, "lens", "status", "reason"))
             table = table.filter(pyarrow.compute.equal(table.column("lens"), lens))
             line = whole(table, LINE, name, self.shown)
-            status = np.array(table.column("status").to_pylist(), dtype=object)
-            refused = status == "refused"
-            statuses.update(str(one) for one in status)
+            status = np.array([str(one) for one in table.column("status").to_pylist()])
             why = table.column("reason").to_pylist()
-            reasons.update(str(why[at]) for at in np.flatnonzero(refused))
-            lines.append(line[~refused])
-        if not statuses:
+            reasons.update(str(why[at]) for at in np.flatnonzero(status == "refused"))
+            for one in np.unique(status):
+                lines.setdefault(str(one), []).append(line[status == one])
+        if not lines:
             return Refusals({}, "", None)
         reason = reasons.most_common(1)[0][0] if reasons else ""
-        return Refusals(statuses, reason, np.unique(np.concatenate(lines)))
+        known = {one: np.unique(np.concatenate(parts)) for one, parts in lines.items()}
+        rest = [one for name, one in known.items() if name != "refused"]
+        kept = np.unique(np.concatenate([np.zeros(0, np.int64), *rest]))
+        if "refused" in known:  # of several figures of a prompt, some may be there
+            known["refused"] = np.setdiff1d(known["refused"], kept)
+        return Refusals({name: len(one) for name, one in known.items() if len(one)}, reason, kept)
 
     def clusters(self, lens: str) -> Ints:
         """Return the lines of the prompts that a lens has rows of, sorted.
@@ -330,14 +335,14 @@ class BatchFolder:
         found = {one.base_name: one.type == pyarrow.fs.FileType.Directory for one in infos}
         return dict(sorted(found.items()))
 
-    def _manifest(self) -> dict[str, Any]:
+    def _manifest(self, name: str) -> dict[str, Any]:
         try:
-            with self._open(MANIFEST) as file:
+            with self._open(name) as file:
                 found = json.loads(file.read(LARGEST_MANIFEST))
         except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
-            raise self._damaged(MANIFEST, error) from error
+            raise self._damaged(name, error) from error
         if not isinstance(found, dict):
-            raise ScopeError(f"{self._called(MANIFEST)} is no JSON object", HINT)
+            raise ScopeError(f"{self._called(name)} is no JSON object", HINT)
         schema = found.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ScopeError(

@@ -24,6 +24,7 @@ from llmscope.text import display_text, quoted_text
 SCHEMA = 1
 CAUSAL = ("ablation", "patching", "attribution")
 """Lenses whose values are effects: how far from 0 they are is the question."""
+EFFECTS = ("effect", "contribution")
 CLASS = "class"
 
 
@@ -39,6 +40,7 @@ class Asked:
         versus_column: a column that the value is compared with; with `pair_by`, an input column of
             two values, which are compared. None: no comparison.
         pair_by: an input column whose value two prompts share; None: rows are paired.
+        last: the rows of the last token of each prompt alone.
         how: how intervals are made.
     """
 
@@ -48,6 +50,7 @@ class Asked:
     versus: str | None = None
     versus_column: str | None = None
     pair_by: str | None = None
+    last: bool = False
     how: Resampling = field(default_factory=Resampling)
 
 
@@ -168,8 +171,8 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
 
 
 def is_effect(table: LensTable, value: str) -> bool:
-    """Return whether a value is an effect, whose distance from 0 is the question."""
-    return table.lens in CAUSAL or value in ("effect", "contribution")
+    """Return whether a value is an effect of either sign, whose distance from 0 is the question."""
+    return (table.lens in CAUSAL or value in EFFECTS) and not table.mode.endswith("kl")
 
 
 def _having(
@@ -228,14 +231,18 @@ def _lens_report(
         made = [_comparison(folder, other, table, value, asked) for value in values]
         return replace(about, comparisons=tuple(made))
     wanted = [asked.by] if asked.by else default_groupings(table)
+    # What a lens says of the target at earlier tokens is of another continuation.
+    last = asked.last or (not asked.by and has_ranks(table))
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
     for effect in (False, True):
         some = [value for value in values if is_effect(table, value) == effect]
         if some:
-            groupings = [Grouping(folder, lens, by, how.ranges) for by in wanted]
-            ours, theirs = measured(folder, lens, some, groupings, how, corrected=effect)
+            groupings = [Grouping(folder, lens, by, how.ranges, last=last) for by in wanted]
+            ours, theirs = measured(
+                folder, lens, some, groupings, how, corrected=effect, last=asked.last
+            )
             distributions += ours
-            breakdowns += theirs
+            breakdowns += [one for one in theirs if asked.by or not one.constant]
     first = None
     if has_ranks(table) and not asked.by and (not asked.values or "rank_target" in asked.values):
         first = first_layer(folder, lens, how)
@@ -250,7 +257,7 @@ def _comparison(
     folder: BatchFolder, other: BatchFolder | None, table: LensTable, value: str, asked: Asked
 ) -> Comparison:
     lens, how, column = table.lens, asked.how, asked.versus_column
-    grouping = Grouping(folder, lens, asked.by, how.ranges)
+    grouping = Grouping(folder, lens, asked.by, how.ranges, last=asked.last)
     if other is not None:
         rows = of_folders(folder, other, lens, value, grouping.columns)
         theirs = set(other.clusters(lens).tolist())

@@ -43,7 +43,7 @@ def write_folder(folder, prompts, lenses, *, refused=(), shard=100, complete=Tru
         complete: whether the manifest says that the batch came to its end.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    manifest = {"schema": 2, "complete": complete, "model": "builtin:town", "options": {}}
+    manifest = {"schema": 2, "complete": complete, "options": {"model": {"spec": "builtin:town"}}}
     (folder / "manifest.json").write_text(json.dumps(manifest))
     for at in range(0, len(prompts), shard):
         some = prompts[at : at + shard]

@@ -49,6 +49,9 @@ class StatisticsOptions:
             show_default="the lens's own: layer and head, layer, class or position",
         ),
     ] = None
+    last: Annotated[
+        bool, typer.Option("--last", help="Only rows of the last token of each prompt.")
+    ] = False
     bins: Annotated[
         int, typer.Option(min=2, max=100, help="Ranges that a number with many values is put in.")
     ] = 5
@@ -109,6 +112,7 @@ class StatisticsOptions:
             versus=self.versus,
             versus_column=self.versus_column,
             pair_by=self.pair_by,
+            last=self.last,
             how=Resampling(self.resamples, self.level, self.seed, self.bins),
         )
 
@@ -170,8 +174,8 @@ def report(
         usage(look != PAPER or "theme" not in said(ctx), "paper has its own colours", "--theme")
         asked = statistics.asked()
         output = _output(out, format, look, force)
-        from llmscope.batch.arrow import needed
         from llmscope.cli.options.validate import read_cells
+        from llmscope.tables.arrow import needed
 
         needed()
         from llmscope.report.summary import report as summarized

@@ -10,6 +10,7 @@ from llmscope.cli.output.table import table
 from llmscope.draw.numbers import number
 from llmscope.numbers import percent
 from llmscope.report.figures import (
+    AT_LAST,
     RANKED,
     interval_text,
     label_text,
@@ -18,13 +19,16 @@ from llmscope.report.figures import (
     value_text,
 )
 from llmscope.report.first_layer import FirstLayer
+from llmscope.report.groups import Label
 from llmscope.report.means import Breakdown, Distribution, Estimate
 from llmscope.report.paired import Comparison
 from llmscope.report.summary import LensReport, Report
 from llmscope.text import display_text, one_line
 
-LISTED = 24
-"""Groups of a breakdown that are listed; json and csv have all."""
+LISTED, ORDERED = 24, 96
+"""Groups of a breakdown that are listed, and of one with an order; json and csv have all."""
+BESIDE = 3
+"""Columns of values beside each other."""
 
 
 def report_text(report: Report) -> str:
@@ -33,7 +37,7 @@ def report_text(report: Report) -> str:
     of = f" of {report.model}" if report.model else ""
     words = [f"{_count(report.prompts, 'prompt')}{of}"]
     if report.failed:
-        words.append(f"{report.failed:,} failed: {one_line(report.error, 100)}")
+        words.append(f"{report.failed:,} failed, most often: {one_line(report.error, 100)}")
     if not report.complete:
         words.append("the batch has not come to its end")
     text = f"{report.folder}: {display_text('; '.join(words))}\n"
@@ -58,8 +62,11 @@ def _lens(lens: LensReport, report: Report) -> str:
         text += _distributions(lens.distributions)
     if lens.first is not None:
         text += _first(lens.first)
-    for one in lens.breakdowns:
-        text += _map(lens, one, report) if len(one.by) == 2 else _breakdown(one)
+    for same in _alike(lens.breakdowns):
+        if len(same) == 1 and len(same[0].by) == 2:
+            text += _map(lens, same[0], report)
+        else:
+            text += _breakdown(same[0]) if len(same) == 1 else _together(same)
     for comparison in lens.comparisons:
         text += _comparison(comparison)
     return text
@@ -71,7 +78,7 @@ def _distributions(distributions: Sequence[Distribution]) -> str:
         low, median, high = one.quantiles[1], one.quantiles[3], one.quantiles[5]
         rows.append(
             (
-                f"{one.value}{_unit(one.unit)}",
+                f"{one.value}{_unit(one.unit, one.value)}",
                 value_text(one.all.mean),
                 interval_text(one.all),
                 ("~" if one.sampled else "") + number(median),
@@ -95,10 +102,66 @@ def _first(first: FirstLayer) -> str:
     )
 
 
+def _alike(breakdowns: Sequence[Breakdown]) -> list[list[Breakdown]]:
+    """Return the breakdowns, those of several values by the same columns together."""
+    found: list[list[Breakdown]] = []
+    for one in breakdowns:
+        fitting = None
+        if len(one.by) == 1 and not one.difference:
+            fitting = next((same for same in found if _fits(one, same)), None)
+        if fitting is None:
+            found.append([one])
+        else:
+            fitting.append(one)
+    return found
+
+
+def _fits(one: Breakdown, same: Sequence[Breakdown]) -> bool:
+    first = same[0]
+    return (one.by, one.last, first.difference) == (first.by, first.last, False) and (
+        len(same) < BESIDE and len(one.estimates) <= (ORDERED if all(one.ordered) else LISTED)
+    )
+
+
+def _together(same: Sequence[Breakdown]) -> str:
+    """Return the means of several values by one column beside each other."""
+    labels = _sorted(list(dict.fromkeys(each.labels for one in same for each in one.estimates)))
+    known = [{each.labels: each for each in one.estimates} for one in same]
+    rows = [(same[0].by[0], *(f"{one.value}{_unit(one.unit, one.value)}" for one in same), "n")]
+    for group in labels:
+        there = [estimates[group] for estimates in known if group in estimates]
+        cells = [
+            _with_ends(estimates[group], one.unit) if group in estimates else ""
+            for estimates, one in zip(known, same, strict=True)
+        ]
+        rows.append((label_text(group), *cells, f"{max(one.prompts for one in there):,}"))
+    return f"\n{_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
+
+
+def _sorted(labels: list[tuple[Label, ...]]) -> list[tuple[Label, ...]]:
+    """Return labels in order if they are whole numbers; else as they are."""
+    numbers = {one: int(one[0]) for one in labels if isinstance(one[0], int)}
+    return sorted(labels, key=numbers.__getitem__) if len(numbers) == len(labels) else labels
+
+
+def _by(one: Breakdown) -> str:
+    return f"means by {', '.join(one.by)}{AT_LAST * one.last}"
+
+
+def _with_ends(one: Estimate, unit: str) -> str:
+    ends = (
+        ""
+        if one.low is None or one.high is None
+        else (f" [{value_text(one.low, unit)}, {value_text(one.high, unit)}]")
+    )
+    return f"{value_text(one.mean, unit)}{ends}"
+
+
 def _breakdown(one: Breakdown, what: str = "") -> str:
     kept: Sequence[Estimate] = one.estimates
-    title = f"{what or one.value}{_unit(one.unit)} by {', '.join(one.by)}"
-    if len(kept) > LISTED:
+    title = f"{what or one.value}{_unit(one.unit, one.value)} by {', '.join(one.by)}"
+    title += AT_LAST * one.last
+    if len(kept) > (ORDERED if all(one.ordered) else LISTED):
         kept = one.ranked[:LISTED]
         title += f", the {LISTED} largest of {len(one.estimates):,}"
     rows = [_row(each, one.unit) for each in kept]
@@ -145,8 +208,8 @@ def _row(one: Estimate, unit: str) -> tuple[str, str, str, str]:
     return label_text(one.labels), value_text(one.mean, unit), interval_text(one, unit), marks(one)
 
 
-def _unit(unit: str) -> str:
-    return f", {unit}" if unit else ""
+def _unit(unit: str, name: str = "") -> str:
+    return f", {unit}" if unit not in ("", "probability", name) else ""
 
 
 def _line(text: str) -> str:
