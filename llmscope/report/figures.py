@@ -36,10 +36,8 @@ def plots(report: Report) -> list[Figure]:
 
 
 def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
-    """Return the figures of a lens: the numbers of its columns, then their means by others."""
-    found = [] if not lens.distributions else [_numbers(lens.lens, lens.distributions)]
-    if lens.first is not None:
-        found.insert(0, _first(lens.first))
+    """Return the figures of a lens: means by other columns, then all rows."""
+    found = [] if lens.first is None else [_first(lens.first)]
     for one in lens.breakdowns:
         found += breakdown_figures(one, how)
     for comparison in lens.comparisons:
@@ -47,6 +45,8 @@ def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
         if comparison.breakdown is not None:
             title = f"{comparison.a} − {comparison.b}: {comparison.value}"
             found += breakdown_figures(comparison.breakdown, how, title)
+    if lens.distributions:
+        found.append(_numbers(lens.lens, lens.distributions))
     verdict = _verdict(lens)
     return [replace(one, verdict=verdict) for one in found]
 
@@ -82,9 +82,14 @@ def breakdown_figures(one: Breakdown, how: Resampling, title: str = "") -> list[
 
 def interval_text(one: Estimate, unit: str = "") -> str:
     """Return an interval and the number of prompts, as in `[0.40, 0.44] n=200`."""
-    if one.low is None or one.high is None:
-        return f"n={one.prompts:,}"
-    return f"[{value_text(one.low, unit)}, {value_text(one.high, unit)}] n={one.prompts:,}"
+    low, high = (math.nan if end is None else end for end in (one.low, one.high))
+    return ends_text(low, high, one.prompts, unit)
+
+
+def ends_text(low: float, high: float, prompts: int, unit: str = "") -> str:
+    """Return the same for the ends of an interval; NaN for a missing one."""
+    ends = f"[{value_text(low, unit)}, {value_text(high, unit)}] " if low == low else ""
+    return f"{ends}n={prompts:,}"
 
 
 def value_text(value: float, unit: str = "") -> str:
