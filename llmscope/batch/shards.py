@@ -156,7 +156,7 @@ class Tables:
             for row, inputs in zip(rows, given, strict=True):
                 for figure in row.figures:
                     if figure.lens == chosen and figure.verdict.status != "refused":
-                        table.add(figure, row.line.number, inputs)
+                        table.add(figure, row.line.number, len(row.ids), inputs)
             data = table.finish()
             if data is not None:
                 found[f"{chosen}/{name}.parquet"] = data
@@ -226,7 +226,12 @@ class Tables:
         return pyarrow.table(values, schema=schema)
 
 
-_OF_AXES = frozenset(("layer", "head", "position", "token", "rank", "prompt_token", "status"))
+_OF_AXES = frozenset(
+    (
+        *("layer", "head", "position", "from_end", "rank", "neuron", "query", "key"),
+        *("token", "prompt_token", "query_token", "key_token", "status"),
+    )
+)
 """Columns that the axes of many figures give."""
 
 

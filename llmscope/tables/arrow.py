@@ -21,6 +21,8 @@ KEY = b"llmscope"
 """The key of a file's metadata that describes its columns, as JSON."""
 SCHEMA = 2
 LINE = Column("line", "int64", "key", "line of the prompt in its file, from 1")
+FROM_END = Column("from_end", "int32", "key", "the same counted from the end: −1 is the last token")
+"""The column beside `position`, which compares prompts of different lengths."""
 STATUS = Column("status", "string", "status", "verdict: verified, partial or unverified")
 CLASH = "_input"
 """What is added to the name of an input column that a table has already."""
@@ -62,6 +64,8 @@ def columns_in(declared: Sequence[Column], mode: str, axes: Sequence[str]) -> tu
     by_name: dict[str, Column] = {LINE.name: LINE}
     for column in found:
         by_name.setdefault(column.name, column)
+        if column.name == "position":
+            by_name.setdefault(FROM_END.name, FROM_END)
     return (*by_name.values(), STATUS)
 
 
@@ -139,12 +143,13 @@ class TableWriter:
         self._held: list[tuple[dict[str, Any], int, int, str, Mapping[str, Any]]] = []
         self._count = 0
 
-    def add(self, figure: Figure, line: int, inputs: Mapping[str, Any]) -> None:
+    def add(self, figure: Figure, line: int, length: int, inputs: Mapping[str, Any]) -> None:
         """Add the rows of a figure of a prompt.
 
         Args:
             figure: the figure, which is not refused.
             line: the line of the prompt.
+            length: number of its tokens.
             inputs: the prompt's input columns, by their names in the table.
         """
         if not self._columns:
@@ -154,6 +159,8 @@ class TableWriter:
             self._own = [one for one in self._columns if one.of is not None]
         found = rows(figure, self._own)
         count = len(next(iter(found.values()))) if found else 0
+        if "position" in found:
+            found[FROM_END.name] = np.asarray(found["position"]) - length
         self._held.append((found, count, line, figure.verdict.status, inputs))
         self._count += count
         if self._count >= FLUSH:

@@ -15,16 +15,18 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from llmscope.batch import Folder, JobShare, PromptJob, PromptLine, PromptSource
+from llmscope.batch import BatchFolder, JobShare, PromptJob, PromptLine, PromptSource
 from llmscope.batch import run as export
+from llmscope.batch.inputs import InputColumns
 from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import Together, difference, why_single
 from llmscope.batch.rows import rows_of
-from llmscope.batch.shards import read_shard
+from llmscope.batch.shards import Tables, read_shard
 from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.scope import load
+from llmscope.storage import LocalStorage
 from tests.cli.running import failure, run
 from tests.models.checkpoints import save_model
 
@@ -45,19 +47,29 @@ def batch(prompts, out, *more, model="builtin:sort", lenses=LENSES):
     return result
 
 
-def index(folder):
-    paths = sorted(folder.glob("*.parquet"))
+def table(folder, lens="prompts"):
+    """The rows of a table, sorted by line."""
+    paths = sorted((folder / lens).glob("*.parquet"))
     rows = [row for path in paths for row in parquet.read_table(path).to_pylist()]
     return sorted(rows, key=lambda row: row["line"])
 
 
+def shards(folder):
+    return sorted((folder / "prompts").glob("*.parquet"))
+
+
 def arrays(folder):
-    return {k: v for path in folder.glob("*.safetensors") for k, v in load_file(path).items()}
+    paths = (folder / "tensors").glob("*.safetensors")
+    return {k: v for path in paths for k, v in load_file(path).items()}
 
 
 def files(folder):
     """Every file but the manifest, whose command names the prompts."""
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix != ".json" and path.is_file()
+    }
 
 
 def same(mine, theirs):
@@ -70,29 +82,35 @@ def agrees_with_single(tmp_path, model, prompts, *more, lenses=LENSES):
     result = batch(
         written(tmp_path / "p.jsonl", prompts),
         tmp_path / "o",
-        *more,
+        *(*more, "--tensors"),
         model=model,
         lenses=lenses,
     )
-    found, tensors = index(tmp_path / "o"), arrays(tmp_path / "o")
+    found, tensors = table(tmp_path / "o"), arrays(tmp_path / "o")
     assert [row["prompt"] for row in found] == list(prompts)
+    mode = {"logit-lens": "target"}  # of its table, where none is chosen
     for row in found:
-        exclusive = tmp_path / "alone.npz"
-        done = run(
-            "snapshot", model, "--prompt", row["prompt"], *lenses, "--out", exclusive, "--force"
-        )
-        assert done.exit_code == 0, done.stderr
-        names = set(row["arrays"])
-        records = json.loads(row["figures"])
-        for place, figure in enumerate(read(exclusive).figures):
+        for place, name in enumerate(lenses[1::2]):
+            alone = tmp_path / "alone.npz"
+            modes = ("--mode", mode[name]) if name in mode else ()
+            done = run(
+                *("snapshot", model, "--prompt", row["prompt"], "--lens", name, *modes),
+                *("--out", alone, "--force"),
+            )
+            assert done.exit_code == 0, done.stderr
+            (figure,) = read(alone).figures
             start = f"{row['line']}.{place}.{figure.lens}."
             assert same(tensors[start + "values"], figure.values), (row["prompt"], figure.lens)
             for key in ("ids", "logits", "ranks"):
-                if start + key in names:
+                if start + key in tensors:
                     assert same(tensors[start + key], np.asarray(figure.extra[key]))
-            assert records[place]["title"] == figure.title
-            assert records[place]["axes"] == [axis.to_dict() for axis in figure.axes]
-            assert records[place]["verdict"]["status"] == figure.verdict.status
+            (verdict,) = (
+                one
+                for one in table(tmp_path / "o", "verdicts")
+                if (one["line"], one["lens"]) == (row["line"], name)
+            )
+            assert verdict["title"] == figure.title
+            assert verdict["status"] == figure.verdict.status
     return result
 
 
@@ -125,18 +143,33 @@ def test_other_architectures(tmp_path, family):
                 assert difference(*pair) == ""
 
 
-def test_lenses_that_need_more_go_one_by_one(tmp_path):
-    lenses = ("--lens", "attention", "--lens", "mlp")
+def test_lenses_of_attention_and_mlp_run_together_too(tmp_path):
+    lenses = ("--lens", "attention", "--lens", "mlp", "--lens", "heads")
     result = agrees_with_single(tmp_path, "builtin:sort", PROMPTS[:3], lenses=lenses)
-    assert "note: the prompts go one by one: attention, mlp" in result.stderr
+    assert "one by one" not in result.stderr
 
 
-def test_the_last_token_alone(tmp_path):
+def test_lenses_with_passes_of_their_own_go_one_by_one(tmp_path):
+    result = agrees_with_single(
+        tmp_path, "builtin:sort", PROMPTS[:2], lenses=("--lens", "ablation")
+    )
+    assert "note: the prompts go one by one: ablation runs passes of its own" in result.stderr
+
+
+def test_only_computed_cells_have_a_row(tmp_path):
     batch(written(tmp_path / "p.jsonl"), tmp_path / "o", "--span", "-1,0", lenses=LENSES[2:4])
-    for row in index(tmp_path / "o"):
-        values = arrays(tmp_path / "o")[f"{row['line']}.0.logit-lens.values"]
-        assert np.isfinite(values[:, -1]).all()
-        assert np.isnan(values[:, :-1]).all()
+    rows = table(tmp_path / "o", "logit-lens")
+    layers = {row["layer"] for row in rows}
+    assert min(layers) == -1
+    assert len(rows) == len(PROMPTS) * len(layers)
+    last = {row["line"]: row["n_tokens"] - 1 for row in table(tmp_path / "o")}
+    assert all(row["position"] == last[row["line"]] for row in rows)
+    assert not any(
+        value is None or value != value
+        for row in rows
+        for name, value in row.items()
+        if name != "id"
+    )
 
 
 def test_a_difference_is_noticed():
@@ -154,12 +187,9 @@ def test_jobs_together_are_the_whole(tmp_path):
     batch(prompts, tmp_path / "whole", *one_by_one)
     for job in range(3):
         batch(prompts, tmp_path / "jobs", *one_by_one, "--shard", f"{job}/3")
-    whole, jobs = arrays(tmp_path / "whole"), arrays(tmp_path / "jobs")
-    assert whole.keys() == jobs.keys()
-    assert all(
-        np.array_equal(whole[k], jobs[k], equal_nan=whole[k].dtype.kind == "f") for k in jobs
-    )
-    lines = [row["line"] for row in index(tmp_path / "jobs")]
+    for lens in ("tokens", "logit-lens", "next-token"):
+        assert table(tmp_path / "whole", lens) == table(tmp_path / "jobs", lens)
+    lines = [row["line"] for row in table(tmp_path / "jobs")]
     assert lines == list(range(1, len(PROMPTS) + 1))
 
 
@@ -168,7 +198,7 @@ def test_what_is_wrong_with_a_line_is_told_with_it(tmp_path):
     lines += [b"[" * 100_000, b"", b'{"prompt": "' + b"A" * 99 + b'"}', b'{"prompt": "BA"}']
     (tmp_path / "p.jsonl").write_bytes(b"\n".join(lines))
     result = batch(tmp_path / "p.jsonl", tmp_path / "o", "--shard-size", "3")
-    rows = {row["line"]: row["error"] for row in index(tmp_path / "o")}
+    rows = {row["line"]: row["error"] for row in table(tmp_path / "o")}
     assert [line for line, error in rows.items() if error is None] == [1, 9]
     assert "JSON" in rows[2]
     assert "no text" in rows[3]
@@ -183,8 +213,9 @@ def test_ids_name_nothing(tmp_path):
     batch(written(tmp_path / "p.jsonl", ["CAB"] * len(HOSTILE), HOSTILE), out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "p.jsonl"]
     assert sorted(path.name for path in out.parent.iterdir()) == ["o"]
-    assert sorted(files(out)) == ["shard-00000.parquet", "shard-00000.safetensors"]
-    names = [row["id"] for row in index(out)]
+    tables = ("logit-lens", "next-token", "prompts", "tokens", "verdicts")
+    assert sorted(files(out)) == [f"{name}/shard-00000.parquet" for name in tables]
+    names = [row["id"] for row in table(out)]
     assert names == [*HOSTILE[:6], "\\ud800", "7"]
 
 
@@ -195,13 +226,13 @@ def test_other_formats_give_the_same(tmp_path):
     parquet.write_table(pyarrow.table({"prompt": list(PROMPTS)}), tmp_path / "p.parquet")
     for suffix in ("txt", "csv", "parquet"):
         batch(tmp_path / f"p.{suffix}", tmp_path / suffix)
-        assert [row["prompt"] for row in index(tmp_path / suffix)] == list(PROMPTS)
-    assert arrays(tmp_path / "txt").keys() == arrays(tmp_path / "parquet").keys()
-    assert [row["line"] for row in index(tmp_path / "csv")][:2] == [2, 3]
+        assert [row["prompt"] for row in table(tmp_path / suffix)] == list(PROMPTS)
+    assert files(tmp_path / "txt").keys() == files(tmp_path / "parquet").keys()
+    assert [row["line"] for row in table(tmp_path / "csv")][:2] == [2, 3]
     stdin = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS)
     result = run(*("snapshot", "--prompts", "-", "--out", tmp_path / "-", *LENSES), stdin=stdin)
     assert result.exit_code == 0, result.stderr
-    assert len(index(tmp_path / "-")) == len(PROMPTS)
+    assert len(table(tmp_path / "-")) == len(PROMPTS)
 
 
 def test_wrong_usage(tmp_path):
@@ -221,7 +252,7 @@ def test_a_folder_goes_on_only_with_the_same(tmp_path):
     prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
     batch(prompts, out, "--shard-size", "3")
     before = files(out)
-    (out / "shard-00001.parquet").unlink()
+    (out / "prompts" / "shard-00001.parquet").unlink()
     result = batch(prompts, out, "--shard-size", "3")
     assert "4 were there already" in result.stderr
     assert files(out) == before
@@ -231,7 +262,7 @@ def test_a_folder_goes_on_only_with_the_same(tmp_path):
     assert "other prompts" in failure(*ask, prompts)
     written(prompts, (*PROMPTS, "CCC"))  # it has grown
     batch(prompts, out, "--shard-size", "3")
-    assert len(index(out)) == len(PROMPTS) + 1
+    assert len(table(out)) == len(PROMPTS) + 1
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
     assert "other files" in failure(*ask[:3], tmp_path / "full", *LENSES, "--prompts", prompts)
@@ -239,17 +270,21 @@ def test_a_folder_goes_on_only_with_the_same(tmp_path):
 
 def test_a_byte_that_flipped_is_noticed(tmp_path):
     prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
-    batch(prompts, out, "--shard-size", "4")
+    batch(prompts, out, "--shard-size", "4", "--tensors")
     before = files(out)
-    places = {"safetensors": (3,), "parquet": (2, 3, 5, 7)}
-    for suffix, parts in places.items():
-        name = f"shard-00000.{suffix}"
-        for part in parts:
+    storage = LocalStorage(out)
+    damaged = [name for name in before if "shard-00000" in name]
+    assert len(damaged) == 6
+    for name in damaged:
+        for part in (2, 3, 5, 7):
             data = bytearray(before[name])
             data[len(data) // part] ^= 1
             (out / name).write_bytes(data)
-            assert read_shard(out, "shard-00000") is None
-    assert "3 were there already" in batch(prompts, out, "--shard-size", "4").stderr
+            assert read_shard(storage, "shard-00000") is None, (name, part)
+        (out / name).write_bytes(before[name])
+    assert read_shard(storage, "shard-00000") is not None
+    (out / damaged[0]).write_bytes(before[damaged[0]][:-1])
+    assert "3 were there already" in batch(prompts, out, "--shard-size", "4", "--tensors").stderr
     assert files(out) == before
 
 
@@ -260,17 +295,22 @@ def test_nothing_is_written_through_a_link(tmp_path):
     manifest = json.loads((out / "manifest.json").read_text())
     mine = tmp_path / "mine.txt"
     mine.write_text("mine")
-    names = ("shard-00000.safetensors", "shard-00000.parquet", ".lock", ".shard-00000.x")
-    for name in names:
+    (tmp_path / "elsewhere").mkdir()
+    names = ("tokens/shard-00000.parquet", "prompts/shard-00000.parquet", ".lock")
+    for name in (*names, "tokens/.shard-00000.x"):
         (out / name).unlink(missing_ok=True)
         (out / name).symlink_to(mine)
+    (out / "logit-lens" / "shard-00000.parquet").unlink()
+    (out / "logit-lens").rmdir()
+    (out / "logit-lens").symlink_to(tmp_path / "elsewhere")
     (out / "manifest.json").rename(tmp_path / "manifest.json")
     (out / "manifest.json").symlink_to(tmp_path / "manifest.json")
     batch(prompts, out)
     assert mine.read_text() == "mine"
+    assert not list((tmp_path / "elsewhere").iterdir())
     assert json.loads((tmp_path / "manifest.json").read_text()) == manifest
     assert files(out) == before
-    assert not any(path.is_symlink() for path in out.iterdir())
+    assert not any(path.is_symlink() for path in out.rglob("*"))
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "txt", "csv"])
@@ -300,9 +340,9 @@ def killed(tmp_path, times, seed=0):
     cut = 0
     for _ in range(times):
         process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env=os.environ)
-        wanted = len(list((tmp_path / "o").glob("*.parquet"))) + chance.randint(0, 3)
+        wanted = len(shards(tmp_path / "o")) + chance.randint(0, 3)
         while process.poll() is None:
-            if len(list((tmp_path / "o").glob("*.parquet"))) >= wanted:
+            if len(shards(tmp_path / "o")) >= wanted:
                 time.sleep(chance.random() * 0.02)
                 process.send_signal(signal.SIGKILL)
                 break
@@ -330,16 +370,17 @@ def test_killed_twenty_times(tmp_path):
 def test_memory_is_flat(tmp_path):
     psutil = pytest.importorskip("psutil")
     scope, sizes = load("builtin:sort"), []
-    prompts = written(tmp_path / "p.jsonl", ["CABACB"] * 10_000)
+    prompts = PromptSource(str(written(tmp_path / "p.jsonl", ["CABACB"] * 10_000)))
 
-    class Measured(Folder):
+    class Measured(BatchFolder):
         def put(self, files):
             super().put(files)
             sizes.append(psutil.Process().memory_info().rss)
 
-    folder = Measured(tmp_path / "o", JobShare(size=100), {}, {})
     looking = PromptJob(("next-token", "logit-lens"), Focus())
-    export(scope, PromptSource(str(prompts)), looking, folder, together=Together(16), tell=print)
+    tables = Tables(looking, InputColumns.of(prompts)[0])
+    folder = Measured(LocalStorage(tmp_path / "o"), JobShare(size=100), {}, {}, tables)
+    export(scope, prompts, looking, folder, together=Together(16), tell=print)
     assert len(sizes) == 100
     assert max(sizes[10:]) - sizes[10] < 32 << 20
 
@@ -369,7 +410,7 @@ def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
 
 def test_one_process_at_a_time(tmp_path):
     source, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
-    with exclusive(out, JobShare()):
+    with exclusive(LocalStorage(out), JobShare()):
         options = ("snapshot", "builtin:sort", "--prompts", source, "--out", out, *LENSES)
         assert "another process writes to" in failure(*options)
         batch(source, out, "--shard", "0/2")  # another part is another matter
