@@ -115,7 +115,9 @@ def test_the_correction_is_max_t():
     found = sums.means()
     drawn = draws.weights(0) @ values / clusters
     error = drawn.std(0, ddof=1)
-    largest = [max(abs(row[g] - values[:, g].mean()) / error[g] for g in range(groups)) for row in drawn]
+    largest = [
+        max(abs(row[g] - values[:, g].mean()) / error[g] for g in range(groups)) for row in drawn
+    ]
     expected = np.abs(values.mean(0)) / error > np.quantile(largest, 0.95)
     assert found.nonzero(0.95).tolist() == expected.tolist()
     assert found.nonzero(0.95)[0]

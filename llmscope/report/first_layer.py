@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from llmscope.bootstrap import ClusteredMeans, Floats, Ints
-from llmscope.report.groups import POSITION, cluster_of
+from llmscope.report.groups import LAST, cluster_of
 from llmscope.report.means import Estimate, Resampling, finite
 from llmscope.report.reader import BatchFolder, LensTable, numbers
+from llmscope.tables.arrow import FROM_END
 
 RANK, LAYER = "rank_target", "layer"
 NEVER = 1 << 30
@@ -37,7 +38,8 @@ class FirstLayer:
 def has_ranks(table: LensTable) -> bool:
     """Return whether a table tells the rank of the target by layer and position."""
     return all(
-        name in table.columns and table.columns[name].numeric for name in (RANK, LAYER, POSITION)
+        name in table.columns and table.columns[name].numeric
+        for name in (RANK, LAYER, FROM_END.name)
     )
 
 
@@ -49,10 +51,11 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
     """
     lines, firsts = list[Ints](), list[Ints]()
     layers: set[int] = set()
-    for line, table in folder.tables(lens, (LAYER, POSITION, RANK)):
-        position, layer = numbers(table.column(POSITION)), numbers(table.column(LAYER))
-        found, first = _firsts(line, layer, position, finite(table.column(RANK)))
-        layers |= set(np.unique(layer[~np.isnan(layer)]).astype(int).tolist())
+    for line, table in folder.tables(lens, (LAYER, FROM_END.name, RANK)):
+        layer, rank = numbers(table.column(LAYER)), finite(table.column(RANK))
+        kept = (numbers(table.column(FROM_END.name)) == LAST) & ~np.isnan(layer) & ~np.isnan(rank)
+        found, first = _firsts(line[kept], layer[kept], rank[kept])
+        layers |= set(np.unique(layer[kept]).astype(int).tolist())
         lines.append(found)
         firsts.append(first)
     line, first = np.concatenate(lines), np.concatenate(firsts)
@@ -87,23 +90,18 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
     return FirstLayer(lens, tuple(shares[:-1]), shares[-1], median, len(clusters) - len(line))
 
 
-def _firsts(line: Ints, layer: Floats, position: Floats, rank: Floats) -> tuple[Ints, Ints]:
+def _firsts(line: Ints, layer: Floats, rank: Floats) -> tuple[Ints, Ints]:
     """Return the lines of the prompts with a target, and the first layer of each.
 
     Args:
-        line, layer, position: where each row is. [row]
-        rank: the rank of the target; NaN without one. [row]
+        line, layer: where each row is. [row]
+        rank: the rank of the target. [row]
     """
     prompts, prompt = np.unique(line, return_inverse=True)
-    last = np.full(len(prompts), -np.inf)
-    np.maximum.at(last, prompt, position)
-    kept = (position == last[prompt]) & ~np.isnan(rank)
-    prompt, layer, rank = prompt[kept], layer[kept], rank[kept]
     # The layers from the last one down as long as the rank is 1: the lowest of them is the first.
     top_wrong = np.full(len(prompts), -np.inf)
     np.maximum.at(top_wrong, prompt, np.where(rank == 1, -np.inf, layer))
     above = layer > top_wrong[prompt]
     first = np.full(len(prompts), float(NEVER))
     np.minimum.at(first, prompt[above], layer[above])
-    having = np.unique(prompt)
-    return prompts[having], first[having].astype(np.int64)
+    return prompts, first.astype(np.int64)

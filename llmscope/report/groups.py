@@ -1,4 +1,4 @@
-"""Group rows by columns: keys, labels, inputs, ranges of numbers, places derived from others."""
+"""Group rows by columns: keys, labels, inputs, and ranges of numbers."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 
 from llmscope.bootstrap import Floats, Ints
 from llmscope.errors import ScopeError
-from llmscope.report.reader import LINE, BatchFolder, numbers, unknown
+from llmscope.report.reader import LINE, BatchFolder, LensTable, numbers, unknown
+from llmscope.tables.arrow import FROM_END
 from llmscope.text import display_text
 
 LENGTH, N_TOKENS = "length", "n_tokens"
 """The number of tokens of the prompt: a name for `--by`, and its column in the table of prompts."""
-FROM_END = "from_end"
-"""Tokens from a position to the end of its prompt: 1 for the last one."""
 POSITION = "position"
+LAST = -1
+"""The last token in the column of positions that are counted from the end."""
 MODEL_AXES = ("layer", "head", "neuron")
 """Keys that are never joined to ranges."""
 DISTINCT = {"key": 32, "other": 12}
@@ -46,7 +47,7 @@ class Ranges:
 
     @classmethod
     def of(cls, values: Floats, count: int) -> Ranges | None:
-        """Return ranges at the quantiles of values; None if one range would hold all.
+        """Return ranges at the quantiles of values; None if all are equal.
 
         Args:
             values: any number of them, without NaN.
@@ -55,8 +56,11 @@ class Ranges:
         shares = np.arange(1, count) / count
         edges = np.unique(np.quantile(values, shares, method="higher"))
         edges = edges[edges > values.min()]
-        if not len(edges):
-            return None
+        if not len(edges):  # most values are the smallest one
+            rest = values[values > values.min()]
+            if not len(rest):
+                return None
+            edges = rest.min(keepdims=True)
         place = np.digitize(values, edges)
         labels = []
         for at in range(len(edges) + 1):
@@ -76,7 +80,7 @@ class Grouping:
     Args:
         folder: the folder.
         lens: the lens of the table.
-        by: names of columns: of the table, `length` or `from_end`. Empty: one group of all rows.
+        by: names of columns: of the table, or `length`. Empty: one group of all rows.
         ranges: how many ranges of a number with many values.
         last: leave out rows of other tokens than the last one of their prompt.
 
@@ -97,7 +101,7 @@ class Grouping:
         self._folder, self._table = folder, folder.table(lens)
         self._known: dict[tuple[int, ...], int] = {}
         self._values: list[dict[Label, int]] = [{} for _ in by]
-        for name in (*by, *((FROM_END,) if last else ())):
+        for name in (*by, *((FROM_END.name,) if last else ())):
             self._check(name)
         self._ranges = [self._ranged(name, ranges) for name in by]
         if not by:
@@ -106,8 +110,8 @@ class Grouping:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns of the table that are read for it."""
-        names = (*self.by, *((FROM_END,) if self.last else ()))
-        return tuple(dict.fromkeys(column for name in names for column in self._source(name)))
+        names = (*self.by, *((FROM_END.name,) if self.last else ()))
+        return tuple(dict.fromkeys(name for name in names if name in self._table.columns))
 
     @property
     def labels(self) -> list[tuple[Label, ...]]:
@@ -147,7 +151,7 @@ class Grouping:
             ScopeError: there are too many groups.
         """
         if self.last and len(line):
-            kept = self._numbers(FROM_END, line, table) == 1
+            kept = numbers(table.column(FROM_END.name)) == LAST
             codes = np.full(len(line), -1, np.int64)
             codes[kept] = self._codes(line[kept], table.filter(pyarrow.array(kept)))
             return codes
@@ -167,28 +171,19 @@ class Grouping:
         return np.array(codes, np.int64)[inverse.reshape(-1)]
 
     def _check(self, name: str) -> None:
-        if name in self._table.columns:
-            return
-        derived = [LENGTH, *([FROM_END] if POSITION in self._table.columns else [])]
-        if name in derived or name == N_TOKENS:
-            return
-        raise unknown(
-            f"the table of {display_text(self._table.lens)} has no column",
-            name,
-            [*self._table.columns, *derived],
-        )
-
-    def _source(self, name: str) -> tuple[str, ...]:
-        if name in self._table.columns:
-            return (name,)
-        return (POSITION,) if name == FROM_END else ()
+        if not groups_by(self._table, name):
+            raise unknown(
+                f"the table of {display_text(self._table.lens)} has no column",
+                name,
+                [*self._table.columns, LENGTH],
+            )
 
     def _ranged(self, name: str, count: int) -> Ranges | None:
         """Return the ranges of a column of numbers; None if it has few, or no numbers."""
         column = self._table.columns.get(name)
         if name in MODEL_AXES or (column is not None and not column.numeric):
             return None
-        key = name == FROM_END or (column is not None and column.role == "key")
+        key = column is not None and column.role == "key"
         found: Floats = np.zeros(0)
         for values in self._all_numbers(name):
             found = np.concatenate([found, values[np.isfinite(values)]])
@@ -208,16 +203,16 @@ class Grouping:
             if not pyarrow.types.is_string(values.type):
                 yield numbers(values)
         else:
-            for line, table in self._folder.tables(self._table.lens, self._source(name)):
-                yield self._numbers(name, line, table)
+            for _, table in self._folder.tables(self._table.lens, (name,)):
+                yield numbers(table.column(name))
 
     def _numbers(self, name: str, line: Ints, table: Any) -> Floats:
+        """Return a column of numbers; the length of the prompt of each row if it has none."""
         if name in self._table.columns:
             return numbers(table.column(name))
         prompts = self._folder.prompts
         at = np.minimum(np.searchsorted(prompts.lines, line), len(prompts.lines) - 1)
-        lengths = np.where(prompts.lines[at] == line, prompts.lengths[at], np.nan)
-        return lengths if name != FROM_END else lengths - numbers(table.column(POSITION))
+        return np.where(prompts.lines[at] == line, prompts.lengths[at], np.nan)
 
     def _column_codes(self, at: int, name: str, line: Ints, table: Any) -> Ints:
         ranges, known = self._ranges[at], self._values[at]
@@ -287,6 +282,11 @@ def _rank(label: Any) -> tuple[int, Any]:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(display_text(name).replace("\n", " ") for name in names)
+
+
+def groups_by(table: LensTable, name: str) -> bool:
+    """Return whether the rows of a table can be grouped by a name."""
+    return name in table.columns or name in (LENGTH, N_TOKENS)
 
 
 def cluster_of(line: Ints, clusters: Ints, where: str) -> Ints:

@@ -9,7 +9,7 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.figure import plain
 from llmscope.report.first_layer import FirstLayer, first_layer, has_ranks
-from llmscope.report.groups import FROM_END, POSITION, Grouping
+from llmscope.report.groups import POSITION, Grouping, groups_by
 from llmscope.report.means import (
     QUANTILES,
     Breakdown,
@@ -19,6 +19,7 @@ from llmscope.report.means import (
 )
 from llmscope.report.paired import Comparison, compared, of_columns, of_folders, of_paired_prompts
 from llmscope.report.reader import BatchFolder, LensTable, unknown
+from llmscope.tables.arrow import FROM_END
 from llmscope.text import display_text, quoted_text
 
 SCHEMA = 1
@@ -160,8 +161,8 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
     second = next((one for one in ("head", "part") if one in keys), None)
     if "layer" in keys and second is not None:
         return [("layer", second)]
-    if "layer" in keys and POSITION in keys and table.lens in CAUSAL:
-        return [("layer", FROM_END)]
+    if "layer" in keys and FROM_END.name in keys and table.lens in CAUSAL:
+        return [("layer", FROM_END.name)]
     if "layer" in keys:
         return [("layer",)]
     found: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
@@ -197,7 +198,7 @@ def _having(
             )
         tables = numeric
     if not named:
-        fitting = [one for one in tables if all(_groups_by(one, name) for name in by)]
+        fitting = [one for one in tables if all(groups_by(one, name) for name in by)]
         tables = fitting or tables  # those that do not fit refuse it, with the nearest name
     return list(tables)
 
@@ -206,12 +207,6 @@ def _of(tables: Sequence[LensTable], lacking: LensTable, named: bool) -> str:
     if named or len(tables) == 1:
         return f"the table of {display_text(lacking.lens)} has"
     return "the tables have"
-
-
-def _groups_by(table: LensTable, name: str) -> bool:
-    if name in table.columns or name in ("length", "n_tokens"):
-        return True
-    return name == FROM_END and POSITION in table.columns
 
 
 def _lens_report(
@@ -232,7 +227,7 @@ def _lens_report(
         return replace(about, comparisons=tuple(made))
     wanted = [asked.by] if asked.by else default_groupings(table)
     # What a lens says of the target at earlier tokens is of another continuation.
-    last = asked.last or (not asked.by and has_ranks(table))
+    last = asked.last or (not asked.by and has_ranks(table) and FROM_END.name in table.columns)
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
     for effect in (False, True):
         some = [value for value in values if is_effect(table, value) == effect]

@@ -39,6 +39,7 @@ def rows_of(prompts, random):
                 {
                     "line": one["line"],
                     "position": position,
+                    "from_end": position - one["n_tokens"],
                     "token": " x",
                     "class": ("word", "number")[position % 2],
                     "surprisal": 3 + own + random.normal() if position else None,
@@ -52,6 +53,7 @@ def rows_of(prompts, random):
                         "line": one["line"],
                         "layer": layer,
                         "position": position,
+                        "from_end": position - one["n_tokens"],
                         "token": " y",
                         "p_target": float(random.random()),
                         "rank_target": 1 if last and layer >= settled else 2,
@@ -60,7 +62,9 @@ def rows_of(prompts, random):
         for layer in range(LAYERS):
             for head in range(HEADS):
                 effect = random.normal() - 2 * ((layer, head) == STRONG)
-                ablation.append({"line": one["line"], "layer": layer, "head": head, "effect": effect})
+                ablation.append(
+                    {"line": one["line"], "layer": layer, "head": head, "effect": effect}
+                )
     return {"tokens": tokens, "logit-lens": maps, "ablation": ablation}
 
 

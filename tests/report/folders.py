@@ -6,7 +6,9 @@ import pyarrow
 import pyarrow.parquet
 
 ROLES = {
-    **dict.fromkeys(("layer", "head", "position", "query", "key", "neuron", "part"), "key"),
+    **dict.fromkeys(
+        ("layer", "head", "position", "from_end", "query", "key", "neuron", "part"), "key"
+    ),
     **dict.fromkeys(
         ("surprisal", "rank", "entropy", "p", "p_target", "rank_target", "effect", "score"), "value"
     ),

@@ -44,7 +44,7 @@ class StatisticsOptions:
         typer.Option(
             metavar="COLUMN",
             help="Means for each value of this column: layer, head, class, a column of the prompt "
-            "file, length (tokens of the prompt), from_end (1 for its last token). Repeat for "
+            "file, length (tokens of the prompt), from_end (−1: its last token). Repeat for "
             "combinations.",
             show_default="the lens's own: layer and head, layer, class or position",
         ),
