@@ -126,7 +126,7 @@ def test_ranges_of_few_values_do_not_overlap():
     values = np.array([0.0] * 90 + [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])
     ranges = Ranges.of(values, 5)
     assert ranges.labels == ("0", "1–10")
-    assert Ranges.of(np.r_[values, 0.5, np.arange(50)], 4).labels == ("0", "0.5–49")
+    assert Ranges.of(np.array([0.25, 2.5, 1, 4]), 2).labels == ("0.25–1", "2.5–4")
     assert Ranges.of(np.ones(50), 5) is None
 
 
@@ -150,7 +150,7 @@ def test_the_effects_of_heads(known):
 
 
 def test_from_which_layer_on_the_answer_is_first(known):
-    folder, prompts, lenses, kept = known
+    folder, _, lenses, kept = known
     found = report(str(folder), Asked(lenses=("logit-lens",), how=HOW)).lenses[0].first
     firsts = []
     for line in kept:
@@ -211,5 +211,8 @@ def test_the_order_and_sizes_of_shards_change_no_number(batch, tmp_path):
     for ours, theirs in zip(one, two, strict=True):
         for a, b in zip(ours["breakdowns"], theirs["breakdowns"], strict=True):
             for x, y in zip(a["estimates"], b["estimates"], strict=True):
-                assert x.pop("labels") == y.pop("labels")
-                assert x == pytest.approx(y, rel=1e-9)
+                numbers = [name for name, value in x.items() if isinstance(value, float)]
+                assert {**x, **dict.fromkeys(numbers)} == {**y, **dict.fromkeys(numbers)}
+                assert [x[name] for name in numbers] == pytest.approx(
+                    [y[name] for name in numbers], rel=1e-9
+                )

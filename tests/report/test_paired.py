@@ -39,7 +39,7 @@ def other(batch, tmp_path_factory):
 
 
 def test_two_folders_row_by_row(batch, other):
-    folder, prompts, lenses = batch
+    folder, _, lenses = batch
     path, rows = other
     asked = Asked(versus=str(path), by=("layer",), how=HOW)
     found = report(str(folder), asked).lenses
@@ -84,7 +84,7 @@ def test_two_columns_of_one_table(batch):
 
 
 def test_two_groups_of_paired_prompts(batch):
-    folder, prompts, lenses = batch
+    folder, _, lenses = batch
     asked = Asked(
         lenses=("tokens",),
         values=("surprisal",),
