@@ -20,6 +20,8 @@ Interval = tuple[float, float] | None
 
 BLOCK = 512
 """Clusters whose draws are held at once: 8 MB with 2000 resamples."""
+OPEN = 2
+"""Blocks whose sums are held before their draws are applied."""
 
 
 class Draws:
@@ -44,12 +46,16 @@ class Draws:
             self._totals = random.multinomial(clusters, self._sizes / clusters, size=resamples)
         self._block = lru_cache(maxsize=2)(self._made)
 
+    def size(self, block: int) -> int:
+        """Return the number of clusters in a block."""
+        return int(self._sizes[block])
+
     def weights(self, block: int) -> Floats:
         """Return how often each resample draws each cluster of a block. [resample, cluster]"""
         return self._block(block)
 
     def _made(self, block: int) -> Floats:
-        size = int(self._sizes[block])
+        size = self.size(block)
         if self._totals is None:
             random = np.random.default_rng(self._seed)
             totals = np.full(self.resamples, size)
@@ -124,7 +130,10 @@ class ClusteredMeans:
 
     def __init__(self, draws: Draws) -> None:
         self.draws = draws
-        self._drawn = np.zeros((2, draws.resamples, 0))  # [sum or count, resample, group]
+        self._drawn = np.zeros((draws.resamples, 2, 0))  # [resample, sum or count, group]
+        # Sums and counts of blocks of clusters whose draws were not applied yet: files in the
+        # order of their lines fill one block after the other.
+        self._open: dict[int, Floats] = {}  # [cluster, sum or count, group]
         self._all = np.zeros((2, 0))  # [sum or count, group]
         self._clusters = np.zeros(0, np.int64)
 
@@ -133,6 +142,8 @@ class ClusteredMeans:
         more = groups - self._all.shape[1]
         if more > 0:
             self._drawn = np.pad(self._drawn, ((0, 0), (0, 0), (0, more)))
+            for block, held in self._open.items():
+                self._open[block] = np.pad(held, ((0, 0), (0, 0), (0, more)))
             self._all = np.pad(self._all, ((0, 0), (0, more)))
             self._clusters = np.pad(self._clusters, (0, more))
 
@@ -159,20 +170,29 @@ class ClusteredMeans:
         self._all += np.stack([sums.sum(0), counts.sum(0)])
         self._clusters += (counts > 0).sum(0)
         blocks = present // BLOCK
-        for block in np.unique(blocks):
+        for block in np.unique(blocks).tolist():
             here = blocks == block
-            weights = self.draws.weights(int(block))
+            if block not in self._open:
+                while len(self._open) >= OPEN:
+                    self._close(next(iter(self._open)))
+                self._open[block] = np.zeros((self.draws.size(block), 2, groups))
             inside = present[here] - block * BLOCK
-            if len(inside) < weights.shape[1]:
-                weights = weights[:, inside]
-            self._drawn[0] += weights @ sums[here]
-            self._drawn[1] += weights @ counts[here]
+            self._open[block][inside, 0] += sums[here]
+            self._open[block][inside, 1] += counts[here]
+
+    def _close(self, block: int) -> None:
+        """Apply the draws of a block."""
+        held = self._open.pop(block)
+        drawn = self.draws.weights(block) @ held.reshape(len(held), -1)
+        self._drawn += drawn.reshape(self._drawn.shape)
 
     def means(self) -> Means:
         """Return the means of what was added."""
+        for block in list(self._open):
+            self._close(block)
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._all[0] / self._all[1]
-            drawn = self._drawn[0] / self._drawn[1]
+            drawn = self._drawn[:, 0] / self._drawn[:, 1]
         return Means(mean, drawn, self._all[1].astype(np.int64), self._clusters.copy())
 
 

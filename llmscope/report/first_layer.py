@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscope.bootstrap import ClusteredMeans, Floats, Ints
+from llmscope.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
 from llmscope.report.groups import LAST, cluster_of
 from llmscope.report.means import Estimate, Resampling, finite
 from llmscope.report.reader import BatchFolder, LensTable, numbers
@@ -68,9 +68,12 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
     draws = how.draws(len(line))
     known = [*sorted(layers), NEVER]
     sums = ClusteredMeans(draws)
-    index = np.arange(len(line))
-    for code, layer_of in enumerate(known):
-        sums.add(index, np.full(len(line), code), (first == layer_of).astype(np.float64))
+    index, code_of = np.arange(len(line)), np.arange(len(known))
+    for some in np.array_split(index, -(-len(index) // BLOCK)):
+        reached = first[some, None] == np.array(known)  # [prompt, layer]
+        codes = np.broadcast_to(code_of, reached.shape)
+        clusters_of = np.broadcast_to(some[:, None], reached.shape)
+        sums.add(clusters_of.ravel(), codes.ravel(), reached.ravel().astype(np.float64))
     means = sums.means()
     low, high = means.intervals(how.level)
     told = len(line) > 1
@@ -85,8 +88,8 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
         )
         for code, layer_of in enumerate(known)
     ]
-    reached = first[first != NEVER]
-    median = float(np.median(reached)) if len(reached) else None
+    there = first[first != NEVER]
+    median = float(np.median(there)) if len(there) else None
     return FirstLayer(lens, tuple(shares[:-1]), shares[-1], median, len(clusters) - len(line))
 
 
