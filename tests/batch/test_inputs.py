@@ -34,8 +34,15 @@ def test_each_column_has_the_type_that_all_lines_agree_on(tmp_path):
     )
     assert columns_of(path) == (
         {
-            **{"i": "int64", "f": "double", "b": "bool", "s": "string", "mixed": "string"},
-            **{"n": "string", "list": "string", "late": "int64", "huge": "string"},
+            "i": "int64",
+            "f": "double",
+            "b": "bool",
+            "s": "string",
+            "mixed": "string",
+            "n": "string",
+            "list": "string",
+            "late": "int64",
+            "huge": "string",
         },
         3,
     )
