@@ -1,4 +1,4 @@
-"""Each number of the tables against the model itself, run with transformers one prompt at a time."""
+"""Each number of the tables against the model itself, one prompt at a time."""
 
 import json
 
@@ -11,6 +11,11 @@ from tests.batch.test_batch import batch, table
 
 LENSES = ("tokens", "next-token", "logit-lens", "attention", "residual", "mlp")
 COUNT = 24
+
+
+def keeping(found):
+    """A hook that keeps what a module is given."""
+    return lambda _, given: found.append(given[0][0])
 
 
 def check(model, scope, prompts, folder, norm, down, rel=2e-4):
@@ -30,11 +35,8 @@ def check(model, scope, prompts, folder, norm, down, rel=2e-4):
             found.setdefault(row["line"], []).append(row)
     for line, given in enumerate(prompts, 1):
         ids = torch.tensor([scope.prompt(given["prompt"]).ids])
-        fired = []
-        hooks = [
-            one.register_forward_pre_hook(lambda _, given: fired.append(given[0][0]))
-            for one in down
-        ]
+        fired: list[torch.Tensor] = []
+        hooks = [one.register_forward_pre_hook(keeping(fired)) for one in down]
         with torch.no_grad():
             out = model(ids, output_hidden_states=True, output_attentions=True)
         for hook in hooks:
