@@ -27,7 +27,7 @@ def test_what_is_written_is_read(tmp_path, where):
     folder.remove("a/b.txt")
     folder.remove("a/b.txt")
     assert folder.size("a/b.txt") is None
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         folder.read("a/b.txt")
 
 
