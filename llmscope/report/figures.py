@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmscope.draw.numbers import number
-from llmscope.figure import VERIFIED, Axis, Figure, Status, Verdict
+from llmscope.figure import VERIFIED, Axis, Figure, Focus, Status, Verdict
 from llmscope.numbers import percent
 from llmscope.report.first_layer import FirstLayer
 from llmscope.report.means import Breakdown, Distribution, Estimate, Resampling
@@ -78,6 +78,18 @@ def breakdown_figures(one: Breakdown, how: Resampling, title: str = "") -> list[
         title = f"{title}, {MOST_BARS} largest of {len(one.estimates)}"
     ordered = all(one.ordered) and len(one.by) == 1 and len(kept) > 2
     return [_bars(one, kept, f"{title} by {by}", by, how, ordered=ordered)]
+
+
+def strongest(figures: Sequence[Figure]) -> Focus:
+    """Return where the largest value of the first map of layers and heads is."""
+    for figure in figures:
+        if [axis.name for axis in figure.axes] == ["layer", "head"]:
+            best = int(np.nanargmax(np.abs(figure.values)))
+            row, column = np.unravel_index(best, figure.values.shape)
+            labels = figure.axes[0].labels[row], figure.axes[1].labels[column]
+            if all(label.isdecimal() for label in labels):
+                return Focus(layer=int(labels[0]), head=int(labels[1]))
+    return Focus()
 
 
 def interval_text(one: Estimate, unit: str = "") -> str:

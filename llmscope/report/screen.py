@@ -8,14 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
 from llmscope.replay.engine import ReplayEngine
 from llmscope.replay.pane_map import PaneFigure, parted
 from llmscope.replay.reader import Recorded
-from llmscope.report.figures import lens_figures, level_text
+from llmscope.report.figures import lens_figures, level_text, strongest
 from llmscope.report.summary import Asked, Report, report
 from llmscope.text import display_text, one_line
 from llmscope.tui.actions.keymap import Keymap, read_keymap
@@ -170,14 +168,13 @@ def _recorded(found: Report, figures: list[Figure]) -> Recorded:
         dtype="",
         device="",
     )
-    strongest = _strongest(figures)
     return Recorded(
         path=Path(found.folder),
         about={},
         info=info,
         text=_summary(found),
         tokens=(),
-        focus=strongest.resolve(layers=info.layers, heads=info.heads, positions=1),
+        focus=strongest(figures).resolve(layers=info.layers, heads=info.heads, positions=1),
         figures=tuple(figures),
     )
 
@@ -188,18 +185,6 @@ def _most(figures: list[Figure], name: str) -> int:
         label for one in figures for axis in one.axes if axis.name == name for label in axis.labels
     ]
     return max((int(label) for label in labels if label.isdecimal()), default=-1)
-
-
-def _strongest(figures: list[Figure]) -> Focus:
-    """Return where the largest value of the first map of layers and heads is."""
-    for figure in figures:
-        if [axis.name for axis in figure.axes] == ["layer", "head"]:
-            best = int(np.nanargmax(np.abs(figure.values)))
-            row, column = np.unravel_index(best, figure.values.shape)
-            labels = figure.axes[0].labels[row], figure.axes[1].labels[column]
-            if all(label.isdecimal() for label in labels):
-                return Focus(layer=int(labels[0]), head=int(labels[1]))
-    return Focus()
 
 
 def _summary(found: Report) -> str:

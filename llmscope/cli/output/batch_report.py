@@ -16,6 +16,7 @@ from llmscope.report.figures import (
     label_text,
     lens_figures,
     marks,
+    strongest,
     value_text,
 )
 from llmscope.report.first_layer import FirstLayer
@@ -130,10 +131,7 @@ def _together(same: Sequence[Breakdown]) -> str:
     rows = [(same[0].by[0], *(f"{one.value}{_unit(one.unit, one.value)}" for one in same), "n")]
     for group in labels:
         there = [estimates[group] for estimates in known if group in estimates]
-        cells = [
-            _with_ends(estimates[group], one.unit) if group in estimates else ""
-            for estimates, one in zip(known, same, strict=True)
-        ]
+        cells = [_with_ends(estimates[group]) if group in estimates else "" for estimates in known]
         rows.append((label_text(group), *cells, f"{max(one.prompts for one in there):,}"))
     return f"\n{_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
 
@@ -148,13 +146,10 @@ def _by(one: Breakdown) -> str:
     return f"means by {', '.join(one.by)}{AT_LAST * one.last}"
 
 
-def _with_ends(one: Estimate, unit: str) -> str:
-    ends = (
-        ""
-        if one.low is None or one.high is None
-        else (f" [{value_text(one.low, unit)}, {value_text(one.high, unit)}]")
-    )
-    return f"{value_text(one.mean, unit)}{ends}"
+def _with_ends(one: Estimate) -> str:
+    if one.low is None or one.high is None:
+        return value_text(one.mean)
+    return f"{value_text(one.mean)} [{value_text(one.low)}, {value_text(one.high)}]"
 
 
 def _breakdown(one: Breakdown, what: str = "") -> str:
@@ -164,7 +159,7 @@ def _breakdown(one: Breakdown, what: str = "") -> str:
     if len(kept) > (ORDERED if all(one.ordered) else LISTED):
         kept = one.ranked[:LISTED]
         title += f", the {LISTED} largest of {len(one.estimates):,}"
-    rows = [_row(each, one.unit) for each in kept]
+    rows = [_row(each) for each in kept]
     return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
@@ -177,10 +172,10 @@ def _map(lens: LensReport, one: Breakdown, report: Report) -> str:
         for figure in lens_figures(lens, report.how)
         if figure.kind == "heatmap" and figure.title.startswith(f"{one.value} by ")
     )
-    drawn = render(picture, "txt")
+    drawn = render(picture, "txt", focus=strongest([picture]))
     assert isinstance(drawn, str)
     listed = one.ranked[:RANKED]
-    rows = [_row(each, one.unit) for each in listed]
+    rows = [_row(each) for each in listed]
     remark = "; ** after the correction for all, * without" if one.difference else ""
     title = f"largest {one.value}{_unit(one.unit)} by {', '.join(one.by)}{remark}"
     return f"\n{drawn}{_line(title)}\n{table(rows, frozenset({1}))}"
@@ -188,8 +183,8 @@ def _map(lens: LensReport, one: Breakdown, report: Report) -> str:
 
 def _comparison(one: Comparison) -> str:
     rows = [
-        ("A", one.a, value_text(one.mean_a, one.unit)),
-        ("B", one.b, value_text(one.mean_b, one.unit)),
+        ("A", one.a, value_text(one.mean_a)),
+        ("B", one.b, value_text(one.mean_b)),
         ("A − B", interval_text(one.difference), number(one.difference.mean)),
     ]
     text = f"\n{_line(one.value + _unit(one.unit))}\n{table(rows, frozenset({2}))}"
@@ -204,7 +199,7 @@ def _comparison(one: Comparison) -> str:
     return text
 
 
-def _row(one: Estimate, unit: str) -> tuple[str, str, str, str]:
+def _row(one: Estimate, unit: str = "") -> tuple[str, str, str, str]:
     return label_text(one.labels), value_text(one.mean, unit), interval_text(one, unit), marks(one)
 
 
