@@ -21,6 +21,9 @@ RANKED = 10
 MOST_BARS = 60
 """Maximum number of bars of a breakdown; the largest are kept."""
 NO_VALUE = "–"
+FEW = 20
+"""Prompts below which intervals from resampling are too short to be relied on."""
+FEW_REMARK = f"fewer than {FEW} prompts: such intervals are too short"
 AT_LAST = " at the last token"
 STATISTICS = ("mean", "low", "high", "min", "5 %", "25 %", "median", "75 %", "95 %", "max")
 
@@ -118,8 +121,8 @@ def marks(one: Estimate) -> str:
 
 def label_text(labels: Sequence[object]) -> str:
     """Return the labels of a group as one text; numbers are joined by a point, as heads are."""
-    whole = all(isinstance(label, int) for label in labels)
-    return ("." if whole else " · ").join(NO_VALUE if one is None else str(one) for one in labels)
+    counted = all(isinstance(label, int) and label >= 0 for label in labels)
+    return ("." if counted else " · ").join(NO_VALUE if one is None else str(one) for one in labels)
 
 
 def level_text(how: Resampling) -> str:
@@ -195,6 +198,7 @@ def _map(one: Breakdown, title: str, how: Resampling) -> Figure:
         extra["caption"] = (
             f"* differs from 0 at the {100 * how.level:g} % level after the correction for "
             f"{count} cells (max-T): {corrected.sum()}; without it {nonzero.sum()}",
+            *((FEW_REMARK,) if prompts.max() < FEW else ()),
         )
     least, most = int(prompts[prompts > 0].min()), int(prompts.max())
     named = f"n={most:,}" if least == most else f"n={least:,}–{most:,}"

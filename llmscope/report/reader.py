@@ -21,7 +21,7 @@ from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
 from llmscope.bootstrap import Floats, Ints
 from llmscope.errors import ScopeError
 from llmscope.storage import file_system, is_url
-from llmscope.text import display_text, nearest, told
+from llmscope.text import display_text, nearest, one_line, told
 
 SCHEMA = 2
 """The newest schema of the tables that can be read."""
@@ -181,6 +181,21 @@ class BatchFolder:
             raise ScopeError(f"{self.shown} holds no table of a lens", HINT)
         return found
 
+    @cached_property
+    def without_table(self) -> tuple[str, ...]:
+        """The lenses that were refused for all prompts, sorted.
+
+        Raises:
+            ScopeError: a file is damaged.
+        """
+        found: set[str] = set()
+        have = self._names(VERDICTS) if VERDICTS in self._folders else {}
+        for shard in self.shards:
+            if shard in have:
+                lenses = self.read(f"{VERDICTS}/{shard}", ("lens",)).column("lens")
+                found |= {str(one) for one in lenses.unique().to_pylist()}
+        return tuple(sorted(found - self.lenses.keys()))
+
     def table(self, lens: str) -> LensTable:
         """Return the table of a lens.
 
@@ -189,6 +204,11 @@ class BatchFolder:
         """
         if lens in self.lenses:
             return self.lenses[lens]
+        if lens in self.without_table:
+            raise ScopeError(
+                f"{_shown(lens)} was refused for all prompts: {told_reason(self.refusals(lens))}",
+                f"one of {', '.join(map(_shown, self.lenses))}",
+            )
         raise unknown(f"{self.shown} has no table of the lens", lens, list(self.lenses))
 
     @cached_property
@@ -416,6 +436,11 @@ def whole(table: Any, column: str, name: str, folder: str) -> Ints:
         raise ScopeError(f"{folder}/{_shown(name)}: {column} is no number everywhere", HINT)
     values: NDArray[np.int64] = found.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
     return np.array(values, dtype=np.int64)
+
+
+def told_reason(refusals: Refusals) -> str:
+    """Return why prompts were refused, on one line."""
+    return one_line(refusals.reason) or "no reason given"
 
 
 def unknown(what: str, written: str, known: Sequence[str]) -> ScopeError:

@@ -122,6 +122,8 @@ def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
     pages: list[Workspace] = []
     for lens in found.lenses:
         figures = [_drawable(one) for one in lens_figures(lens, found.how)]
+        if not figures:  # it was refused for all prompts
+            continue
         first = len(panes)
         panes += [
             PaneFigure(f"report-{first + at}", "", one, Focus()) for at, one in enumerate(figures)

@@ -144,7 +144,12 @@ def report(place: str, asked: Asked) -> Report:
         one = _lens_report(folder, other, table, asked)
         if one is not None:
             lenses.append(one)
-    if not lenses:
+    compares = other is not None or asked.versus_column is not None
+    if not (asked.lenses or asked.values or asked.by or compares):
+        for lens in folder.without_table:
+            refusals = folder.refusals(lens)
+            lenses.append(LensReport(lens, "", 0, dict(refusals.statuses), refusals.reason))
+    if not any(one.prompts for one in lenses):
         raise ScopeError(f"{folder.shown} has no column of numbers", "--lens NAME --value COLUMN")
     return Report(
         *(folder.shown, folder.model, folder.complete),
@@ -158,13 +163,16 @@ def report(place: str, asked: Asked) -> Report:
 def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
     """Return the columns that the means of a lens are told by, if the user names none."""
     keys = table.having("key")
-    second = next((one for one in ("head", "part") if one in keys), None)
+    texts = [key for key in keys if not table.columns[key].numeric]
+    second = next((one for one in ("head", *texts) if one in keys), None)
     if "layer" in keys and second is not None:
         return [("layer", second)]
     if "layer" in keys and FROM_END.name in keys and table.lens in CAUSAL:
         return [("layer", FROM_END.name)]
     if "layer" in keys:
         return [("layer",)]
+    if texts:
+        return [(texts[0],)]
     found: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
     axes = ("rank", POSITION, *(() if POSITION in keys else ("query", "key")))
     found += [(one,) for one in axes if one in keys][:1]

@@ -5,10 +5,11 @@ import io
 import numpy as np
 import pytest
 
+from llmscope.cli.output.batch_report import report_text
 from llmscope.export import render
 from llmscope.export.paper import paper, plot
 from llmscope.figure import Axis, Figure
-from llmscope.report.figures import MOST_BARS, figures, interval_text, plots, value_text
+from llmscope.report.figures import MOST_BARS, figures, interval_text, label_text, plots, value_text
 from llmscope.report.means import Estimate, Resampling
 from llmscope.report.summary import Asked, report
 from tests.report.conftest import HEADS, LAYERS, STRONG
@@ -125,6 +126,20 @@ def test_numbers_as_text():
     assert value_text(0.4567, "probability") == "45.7 %"
     assert value_text(-0.05, "probability") == "-0.05"
     assert value_text(float("nan")) == "–"
+    assert label_text((1, 2)) == "1.2"
+    assert label_text((-1, -2)) == "-1 · -2"
+    assert label_text(("a", None)) == "a · –"
     one = Estimate((1, 2), 0.5, 0.25, 0.75, prompts=1200, rows=5)
     assert interval_text(one) == "[0.25, 0.75] n=1,200"
     assert interval_text(Estimate((), 0.5, None, None, prompts=1, rows=5)) == "n=1"
+
+
+def test_few_prompts_are_told(batch, tmp_path):
+    _, prompts, lenses = batch
+    some = [one for one in prompts if one["line"] < 5]
+    rows = [row for row in lenses["ablation"] if row["line"] < 5]
+    folder = write_folder(tmp_path / "out", some, {"ablation": rows})
+    found = report(str(folder), Asked(how=HOW))
+    figure = figure_of(found, "ablation", "heatmap")
+    assert figure.extra["caption"][1].startswith("fewer than 20 prompts")
+    assert "note: fewer than 20 prompts" in report_text(found)

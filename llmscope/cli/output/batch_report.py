@@ -11,6 +11,8 @@ from llmscope.draw.numbers import number
 from llmscope.numbers import percent
 from llmscope.report.figures import (
     AT_LAST,
+    FEW,
+    FEW_REMARK,
     RANKED,
     interval_text,
     label_text,
@@ -53,6 +55,8 @@ def report_text(report: Report) -> str:
 
 def _lens(lens: LensReport, report: Report) -> str:
     words = [_count(lens.prompts, "prompt")]
+    if 0 < lens.prompts < FEW:
+        words.append(f"note: {FEW_REMARK}")
     for status, count in sorted(lens.statuses.items()):
         why = f" ({one_line(lens.reason, 100)})" if status == "refused" and lens.reason else ""
         if status != "verified":
