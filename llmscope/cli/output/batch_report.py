@@ -14,9 +14,9 @@ from llmscope.report.figures import (
     FEW,
     FEW_REMARK,
     RANKED,
+    breakdown_figures,
     interval_text,
     label_text,
-    lens_figures,
     marks,
     strongest,
     value_text,
@@ -69,7 +69,7 @@ def _lens(lens: LensReport, report: Report) -> str:
         text += _first(lens.first)
     for same in _alike(lens.breakdowns):
         if len(same) == 1 and len(same[0].by) == 2:
-            text += _map(lens, same[0], report)
+            text += _map(same[0], report)
         else:
             text += _breakdown(same[0]) if len(same) == 1 else _together(same)
     for comparison in lens.comparisons:
@@ -167,15 +167,11 @@ def _breakdown(one: Breakdown, what: str = "") -> str:
     return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
-def _map(lens: LensReport, one: Breakdown, report: Report) -> str:
+def _map(one: Breakdown, report: Report) -> str:
     """Return the map of two columns as drawn, and its largest cells."""
     from llmscope.export import render
 
-    picture = next(
-        figure
-        for figure in lens_figures(lens, report.how)
-        if figure.kind == "heatmap" and figure.title.startswith(f"{one.value} by ")
-    )
+    picture = breakdown_figures(one, report.how)[0]
     drawn = render(picture, "txt", focus=strongest([picture]))
     assert isinstance(drawn, str)
     listed = one.ranked[:RANKED]

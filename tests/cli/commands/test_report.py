@@ -33,6 +33,13 @@ def test_the_summary(told):
     assert "\x1b" not in text
 
 
+def test_a_map_of_two_columns_at_the_last_token(told):
+    text = told("--lens", "logit-lens", "--value", "p_target", "--by", "layer", "--by", "label")
+    assert "largest p_target by layer, label\n" in text
+    text = told("--value", "p_target", "--by", "layer", "--by", "label", "--last")
+    assert "p_target at the last token by layer, label · mean, n=" in text
+
+
 def test_json_has_all_numbers(told, batch):  # noqa: F811
     found = json.loads(told("--format", "json", "--resamples", "150", "--seed", "7"))
     how = Resampling(resamples=150, seed=7)
