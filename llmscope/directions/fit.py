@@ -23,7 +23,7 @@ from llmscope.directions.controls import (
 from llmscope.directions.dose import DoseRule, dose_response, measure_for
 from llmscope.directions.estimators import Line, check_method, fitted, has_sklearn
 from llmscope.directions.pairs import Example
-from llmscope.directions.split import Flags, labels_of, leak, tested
+from llmscope.directions.split import Flags, choose_test, labels_of, leak
 from llmscope.directions.streams import Floats, PromptRunner, Report, check_position, streams
 from llmscope.errors import ScopeError
 from llmscope.fitting.fit_jacobian import about_model
@@ -85,7 +85,7 @@ def fit_direction(
     count = len(scope.subject.anatomy.layers)
     layers = _layers(fit.layers, count)
     split = fit.split or ("file" if examples[0].part else "group")
-    test = tested(examples, split, fit.test_share, fit.seed)
+    test = choose_test(examples, split, fit.test_share, fit.seed)
     train, held = list(_part(examples, ~test)), list(_part(examples, test))
     sets = Sets(
         *(fit.name or "pairs", split, fit.seed),

@@ -21,7 +21,7 @@ ALIKE = 0.85
 RUN = 4
 
 
-def tested(examples: Sequence[Example], split: str, share: float, seed: int) -> Flags:
+def choose_test(examples: Sequence[Example], split: str, share: float, seed: int) -> Flags:
     """Return which texts are in the test set. [text]
 
     Args:
