@@ -59,8 +59,8 @@ MAP_VIEWS = (
     MapView(*("sink share", "heads", "sink-by-token"), "sink share, sinks by token"),
     MapView(
         *("probe score", "probe", "layers"),
-        "probe, probes, linear probe, direction, concept, concept activation, steering vector, "
-        "representation reading",
+        "probe, probes, linear probe, direction, concept, concept activation, representation "
+        "reading",
     ),
     MapView(*("probe probability", "probe", "probability"), "probe probability, calibrated probe"),
 )
