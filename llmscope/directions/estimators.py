@@ -43,7 +43,7 @@ def check_method(method: str) -> None:
     if method != "mean" and not has_sklearn():
         raise ScopeError(
             f"{METHOD_NAMES[method]} needs scikit-learn",
-            "pip install 'llmscope-tui[directions]', or --method mean",
+            "pip install scikit-learn, or --method mean",
         )
 
 

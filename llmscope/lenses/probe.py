@@ -185,8 +185,8 @@ A direction is a vector in the residual stream along which two kinds of texts di
 blame, true and false, one language and another. `llmscope fit direction` finds one after each \
 layer from pairs of texts, and --direction FILE reads the prompt with it. A cell is how far the \
 stream of a token lies along the direction: 0 is where the probe decides, 1 is as far as the means \
-of the two classes are apart, positive is towards the positive class. Colours and bars end at 1, as \
-the first token of a prompt is often far beyond. The probability is the same number on a scale \
+of the two classes are apart, positive is towards the positive class. Colours and bars end at 1, \
+as the first token of a prompt is often far beyond. The probability is the same number on a scale \
 from 0 to 1, as it was calibrated on texts that the direction was not fitted on.
 
 A direction was fitted at some tokens, usually the last one of a text; at others it is read off \

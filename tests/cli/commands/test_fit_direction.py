@@ -105,6 +105,6 @@ def test_what_is_refused_costs_a_line(pairs, tmp_path, monkeypatch):
     failure(*ask, pairs, "--out", tmp_path / "x.pt", code=2)
     monkeypatch.setattr(estimators, "has_sklearn", lambda: False)
     said = failure(*ask, pairs, "--out", out, "--method", "lda")
-    assert "LDA needs scikit-learn (try: pip install 'llmscope-tui[directions]'" in said
+    assert "LDA needs scikit-learn (try: pip install scikit-learn, or --method mean)" in said
     out.write_text("")
     assert "--force to replace it" in failure(*ask, pairs, "--out", out)
