@@ -115,7 +115,8 @@ def fit_direction(
                     *(runner, probes[dosed].direction, dosed, held, measure, fit.dose),
                     *(fit.seed, report),
                 )
-    about = {**about_model(scope.subject)}
+    kind = str(getattr(scope.subject.model.config, "model_type", ""))
+    about = {**about_model(scope.subject), "model_type": kind}
     width = scope.subject.anatomy.width
     return Directions(fit.method, fit.position, width, count, best, probes, about, sets, dose)
 

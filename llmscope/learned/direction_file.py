@@ -231,7 +231,9 @@ def _write_gguf(
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
         made = Path(folder) / path.name  # the writer takes a path alone
         writer = GGUFWriter(made, GGUF_ARCHITECTURE)
-        writer.add_string(f"{GGUF_ARCHITECTURE}.model_hint", directions.model)
+        # As repeng and llama.cpp's own generator write them; its loader reads the tensors alone.
+        kind = str(directions.about.get("model_type") or directions.model)
+        writer.add_string(f"{GGUF_ARCHITECTURE}.model_hint", kind)
         writer.add_uint32(f"{GGUF_ARCHITECTURE}.layer_count", len(probes))
         writer.add_string(GGUF_HEADER, header)
         for layer, one in sorted(probes.items()):

@@ -13,14 +13,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.models.model_names import alike
+from llmscope.models.model_names import alike, names_of
 from llmscope.text import one_line
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
 
 METHODS = ("mean", "lda", "logistic")
 """Difference of means, linear discriminant analysis, logistic regression."""
@@ -282,17 +285,17 @@ class Directions:
             return f"the direction is for {self.layers} layers, and the model has {layers}"
         return ""
 
-    def verdict(self, layer: int, names: tuple[str, ...] = ()) -> Verdict:
+    def verdict(self, layer: int, subject: LoadedModel | None = None) -> Verdict:
         """Return how far the probe of a layer can be trusted.
 
         Args:
             layer: one that has a direction.
-            names: the names of the model that it is used on; empty: the one it was fitted for.
+            subject: the model that it is used on; None: the one it was fitted for.
         """
-        doubt = self.doubt(layer, names)
+        doubt = self.doubt(layer, subject)
         return Verdict("partial", doubt) if doubt else VERIFIED
 
-    def doubt(self, layer: int, names: tuple[str, ...] = ()) -> str:
+    def doubt(self, layer: int, subject: LoadedModel | None = None) -> str:
         """Return why the probe of a layer is not to be trusted; "" if held-out texts bear it out.
 
         Its interval has to lie above every shuffled label, and its AUC above every random
@@ -300,8 +303,9 @@ class Directions:
         """
         figures = self.probes[layer].figures
         held, shuffled, random = figures.held_out, figures.shuffled, figures.random
-        if names and self.model and not any(alike(self.model, name) for name in names):
-            return f"it was fitted for {one_line(self.model)}"
+        other = "" if subject is None else self._other_model(subject)
+        if other:
+            return f"it was fitted for {other}"
         if self.sets.leak:
             return str(self.sets.leak)
         low = held.auc.value if held.auc.low is None else held.auc.low
@@ -316,3 +320,15 @@ class Directions:
                 f"{random.auc.high:.2f}"
             )
         return ""
+
+    def _other_model(self, subject: LoadedModel) -> str:
+        """Return the model that it was fitted for; "" if it is this one, or may be."""
+        names = names_of(subject)
+        if names and self.model and not any(alike(self.model, name) for name in names):
+            return one_line(self.model)
+        fitted = self.about.get("adapter")
+        if fitted == subject.adapter:
+            return ""
+        return "the model " + (
+            "without an adapter" if fitted is None else f"with the adapter {one_line(str(fitted))}"
+        )

@@ -66,7 +66,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     also layer, and probability [position].
     """
     from llmscope.learned.direction_file import directions_for
-    from llmscope.models.model_names import names_of
 
     given = DIRECTION.of(focus)
     if not given:
@@ -74,7 +73,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     found = directions_for(given, recording.subject)
     if isinstance(found, str):
         return Figure.refused("probe", TITLES[focus.mode], found)
-    names = names_of(recording.subject)
     extra = {
         "mode": focus.mode,
         "direction": one_line(str(found)),
@@ -85,7 +83,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         "held_out": _held_out(found),
     }
     if focus.mode in ("layers", "probability"):
-        return _map(recording, focus, found, extra, names)
+        return _map(recording, focus, found, extra)
     layer = found.best if focus.mode == "tokens" else found.nearest(focus.layer)
     scores, chances = _read(recording, found, layer)
     return Figure(
@@ -95,7 +93,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         axes=(Axis("position", recording.prompt.labels),),
         values=scores,
         unit=UNIT,
-        verdict=found.verdict(layer, names),
+        verdict=found.verdict(layer, recording.subject),
         extra={
             **extra,
             "layer": layer,
@@ -111,7 +109,6 @@ def _map(
     focus: Focus,
     found: Directions,
     extra: dict[str, Any],
-    names: tuple[str, ...],
 ) -> Figure:
     at = int(focus.mode == "probability")
     values = np.full((recording.layers, len(recording)), np.nan, dtype=np.float32)
@@ -124,7 +121,7 @@ def _map(
         axes=(layer_axis(recording), Axis("position", recording.prompt.labels)),
         values=values,
         unit="probability" if at else UNIT,
-        verdict=found.verdict(found.best, names),
+        verdict=found.verdict(found.best, recording.subject),
         extra={
             **extra,
             "doubtful": tuple(layer for layer in found.probes if found.doubt(layer)),

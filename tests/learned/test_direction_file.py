@@ -64,6 +64,7 @@ def test_a_control_vector_keeps_the_rules_of_llama_cpps_loader(found, tmp_path):
     reader = GGUFReader(path)
     assert reader.get_field("general.architecture").contents() == "controlvector"
     assert reader.get_field("controlvector.layer_count").contents() == len(reader.tensors) == 2
+    assert reader.get_field("controlvector.model_hint").contents() == "llama"
     for tensor in reader.tensors:
         name, _, layer = tensor.name.partition(".")
         assert name == "direction"
@@ -182,6 +183,14 @@ def test_a_direction_of_another_model_is_refused_or_doubted(scope, found):
     assert "is for 7 layers, and the model has 3" in directions_for(
         replace(found, layers=7), subject
     )
-    named = replace(found, about={"model_name": "org/other"})
-    assert named.verdict(0, ("org/this",)).reason == "it was fitted for org/other"
-    assert "fitted for" not in named.verdict(0, ("my/other",)).reason
+    town = llmscope.load("builtin:town", device="cpu", dtype="float32")
+    for about, reason in (
+        ({"model_name": "org/other"}, "it was fitted for org/other"),
+        ({"model_name": "my/town", "adapter": "pirate"}, "the model with the adapter pirate"),
+        ({"model_name": "my/town"}, ""),
+    ):
+        doubt = replace(found, about=about).doubt(0, town.subject)
+        assert reason in doubt
+        assert ("fitted for" in doubt) == bool(reason)
+    town.use("town-pirate")
+    assert "without an adapter" in replace(found, about={}).verdict(0, town.subject).reason
