@@ -172,7 +172,7 @@ LENS = Lens(
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
     columns=(
         key("layer", "layer, from 0", "layer"),
-        key("head", "head, from 0; null for several", "head", (*SINGLE, "mean", "max", "rollout")),
+        key("head", "head, from 0", "head", SINGLE),
         number("weight", "share of the query's attention; a norm in the mode value-weighted"),
     ),
     through=("rollout",),

@@ -15,6 +15,7 @@ import typer
 from llmscope.cli.options import shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -30,10 +31,8 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
-TOLD_EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.", callback=local)]
 Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
 Single = Annotated[
     bool, typer.Option("--float32", help="Write float32 in place of the usual float16.")
@@ -318,11 +317,11 @@ def _check_out(out: Path, kind: str, force: bool) -> None:
 def _loaded(
     hardware: HardwareOptions, model: str | None
 ) -> Iterator[tuple[Scope, Progress | None]]:
-    from llmscope.cli.output.progress import progress_line
+    from llmscope.cli.output.progress import EVERY, progress_line
     from llmscope.models.spec import parse
 
     parse(model)
-    with progress_line() as progress:
+    with progress_line(every=EVERY) as progress:
         yield hardware.loader(model)(progress), progress
 
 
@@ -331,11 +330,11 @@ def _texts(source: PromptSource) -> Iterator[str]:
 
 
 class _FitProgress:
-    """Tells the progress of a fit: on one line of a terminal, else on a new line now and then."""
+    """Tells the progress of a fit."""
 
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._progress, self._source, self._most = progress, source, most
-        self._begun = self._told = time.monotonic()
+        self._begun = time.monotonic()
         self._before: float | None = None  # the share that was done when the first report came
 
     def __call__(self, state: FitState) -> None:
@@ -367,9 +366,6 @@ class _FitProgress:
     def _say(self, words: str) -> None:
         if self._progress is not None:
             self._progress(words, 0.0, None)
-        elif time.monotonic() - self._told > TOLD_EVERY:
-            self._told = time.monotonic()
-            typer.echo(words, err=True)
 
 
 def _write(lens: LearnedLens, out: Path, single: bool) -> None:
