@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens, options
@@ -35,10 +35,24 @@ def figures_of(
         every: as of `focuses`; a lens has one figure without.
     """
     return [
-        figure_of(scope, recording, name, one)
+        figure
         for name in lenses
-        for one in focuses(scope, name, focus, every)
+        for figure in distinct(
+            figure_of(scope, recording, name, one) for one in focuses(scope, name, focus, every)
+        )
     ]
+
+
+def distinct(figures: Iterable[Figure]) -> list[Figure]:
+    """Return the figures of one lens at several layers and heads, without repetitions.
+
+    A dictionary of features has a layer of its own, whatever layer is asked for.
+    """
+    found: dict[Any, Figure] = {}
+    for one in figures:
+        place = (one.extra.get("layer"), one.extra.get("head"), one.verdict.reason)
+        found.setdefault(place, one)
+    return list(found.values())
 
 
 def focuses(

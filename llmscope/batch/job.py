@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import focus_dict, lens
-from llmscope.snapshot import figure_of, focuses
+from llmscope.snapshot import distinct, figure_of, focuses
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -74,9 +74,11 @@ class PromptJob:
     def figures(self, scope: Scope, recording: Recording, focus: Focus) -> tuple[Figure, ...]:
         """Return the figures of a recording, at a focus as returned by `resolved`."""
         return tuple(
-            figure_of(scope, recording, name, one)
+            figure
             for name in self.lenses
-            for one in self.focuses(scope, name, focus)
+            for figure in distinct(
+                figure_of(scope, recording, name, one) for one in self.focuses(scope, name, focus)
+            )
         )
 
 

@@ -222,9 +222,24 @@ LENS = Lens(
         *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
         *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
     ),
+    axes={
+        **dict.fromkeys(("heads", "heads-kl", "heads-mean", "heads-mean-kl"), ("layer", "head")),
+        "": ("layer", "part"),
+    },
     columns=(
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
-        number("effect", "change of the target's logit; KL in nats in the modes -kl"),
+        number(
+            "effect",
+            "change of the target's logit without the head or part",
+            unit="logit",
+            modes=("heads", "heads-mean", "parts", "parts-mean"),
+        ),
+        number(
+            "effect",
+            "KL(whole ‖ without the head or part)",
+            unit="nats",
+            modes=("heads-kl", "heads-mean-kl", "parts-kl", "parts-mean-kl"),
+        ),
         text("target", "the target token", "target"),
         label("target_id", "id of the target", "target_id"),
     ),
