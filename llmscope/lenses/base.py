@@ -107,6 +107,14 @@ class Lens:
 
         return columns_in(self.columns, mode, self.axes.get(mode, self.axes.get("", ())))
 
+    def table_groups(self) -> dict[tuple[Column, ...], tuple[str, ...]]:
+        """Return its different tables, each with the modes that have it; `("",)` without modes."""
+        found: dict[tuple[Column, ...], tuple[str, ...]] = {}
+        for mode in self.modes or ("",):
+            columns = self.table(mode)
+            found[columns] = (*found.get(columns, ()), mode)
+        return found
+
     def values(self, focus: Focus) -> tuple[Any, ...]:
         """Return mode, change and options of a focus: all that its figure depends on."""
         return (focus.mode, focus.change, *(option.of(focus) for option in self.options))

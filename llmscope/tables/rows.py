@@ -24,6 +24,23 @@ _NUMBERED = (
     *("layer", "head", "neuron", "feature", "dimension", "expert", "examples", "row", "column"),
 )
 """Axes whose labels are numbers."""
+_HELP = {
+    "part": "attention, MLP or another part",
+    "matrix": "weight matrix",
+    "prefix": "what the context ends with there",
+    "divergence": "KL(A‖B) or KL(B‖A)",
+    "what": "which likeness",
+    "prompt": "A or B",
+    "component": "head, attention or MLP",
+    "direction": "singular direction of a matrix",
+    "reconstruction": "dictionary, or chance",
+    "lens": "which lens",
+    "model": "A or B",
+    "example": "text around the token, which is in ‹›",
+    "step": "name of the step",
+    "statistic": "mean, std, min, max or norm",
+}
+"""What axes of labels hold."""
 _DIGITS = re.compile(r"\d+([.,:]\d+)*|[.,:]\d+")
 
 
@@ -55,7 +72,7 @@ def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]
             found.append(Column(name, "int32", "key", "token of the prompt, from 0"))
             found.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
         else:
-            found.append(Column(_plain(name), "string", "key", name))
+            found.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
     return tuple(found)
 
 
