@@ -93,9 +93,8 @@ def _columns(lens: Lens) -> str:
             modes.setdefault((one.name, one.role, one.type, told), []).extend(of)
     room = max(len(name) for name, *_ in modes) + 2
     rows = []
-    for (name, role, kind, about), having in sorted(
-        modes.items(), key=lambda one: one[0][1] == STATUS
-    ):
+    ordered = sorted(modes.items(), key=lambda one: one[0][1] == STATUS)
+    for (name, role, kind, about), having in ordered:
         without = [one for one in lens.modes if one not in having]
         told = about
         if without:
