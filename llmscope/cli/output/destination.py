@@ -195,15 +195,15 @@ def _chosen(
     path = place if isinstance(place, Path) else None
     remote = place if isinstance(place, RemoteFile) else None
     name = path if remote is None else Path(remote.name)
+    if path is not None:
+        _check(path, force)
     chosen = format or (format_of(name, among) if name else default)
     sidecar = chosen in formats() and formats()[chosen].sidecar
     usage(not sidecar or name is not None, f"two files: it takes --out FILE.{chosen}", "--format")
     if remote is not None:
         _check_remote(remote, sidecar, force)
-    elif path is not None:
-        _check(path, force)
-        if sidecar:
-            _check_pair(path, force)
+    elif path is not None and sidecar:
+        _check_pair(path, force)
     output = Output(path, chosen, force, remote)
     on_paper = paper and chosen in PAPER_FORMATS
     if output.on_terminal and (on_paper or formats()[chosen].binary):
