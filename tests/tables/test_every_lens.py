@@ -183,6 +183,21 @@ def test_a_dictionary_is_not_repeated_at_other_layers(town):
     check("features", "token", figures, table)
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "clash"),
+    [("ablation", "parts", "part"), ("model-diff", "next", "model"), ("tokens", "", "from_end")],
+)
+def test_an_input_column_never_takes_the_name_of_a_column(town, name, mode, clash):
+    job = job_of(town, name, mode)
+    rows = rows_of(town, [PromptLine(1, PROMPTS[0], inputs={clash: "mine"})], job, None)
+    shard = Tables(job, InputColumns({clash: arrow_type("string")})).shard("shard-00000", rows)
+    for path, data in shard.files.items():
+        table = pq.read_table(io.BytesIO(data))
+        assert len(table.column_names) == len(set(table.column_names))
+        if not path.startswith("verdicts"):
+            assert set(table[f"{clash}_input"].to_pylist()) == {"mine"}
+
+
 @pytest.mark.parametrize("step", [0, 1, 5, 28, 29])
 def test_the_numbers_of_a_step_are_a_table(town, step):
     job = job_of(town, "walkthrough", "values", step=step)
@@ -193,7 +208,7 @@ def test_the_numbers_of_a_step_are_a_table(town, step):
 def written(figure, mode):
     inputs = {"id": arrow_type("string")}
     table = TableWriter(figure.lens, mode, lens(figure.lens).columns, inputs)
-    table.add(figure, 1, {"id": "p1"})
+    table.add(figure, 1, 19, {"id": "p1"})
     return pq.read_table(io.BytesIO(table.finish()))
 
 
