@@ -129,7 +129,7 @@ class Tables:
 
     def __init__(self, job: PromptJob, inputs: InputColumns, *, tensors: bool = False) -> None:
         self._job, self.inputs, self._tensors = job, inputs, tensors
-        own = {one.name for name in job.lenses for one in lens(name).columns}
+        own = {one.name for name in job.lenses for one in lens(name).table(job.mode(name))}
         taken = own | _OF_AXES | {one.name for one in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
         self.names = input_names(inputs.types, taken)
 

@@ -222,6 +222,10 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, METRIC),
     modes=tuple(mode for pair in zip(LOGIT_MODES, KL_MODES, strict=True) for mode in pair),
+    axes={
+        **dict.fromkeys(("heads", "heads-kl", "heads-mean", "heads-mean-kl"), ("layer", "head")),
+        "": ("layer", "part"),
+    },
     columns=(
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
         number("effect", "change of the target's logit", unit="logit", modes=LOGIT_MODES),
