@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
-STREAMS = ("logit-lens", "next-token", "tokens")
+STREAMS = ("logit-lens", "next-token", "probe", "tokens")
 """Lenses that read the residual stream, but neither attention nor MLP."""
 ALONE = (
     *("ablation", "patching", "saliency", "context", "contrast", "stages", "model-diff"),
