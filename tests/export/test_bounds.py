@@ -81,8 +81,8 @@ def test_what_is_too_long_or_too_many(tmp_path, changes, wanted):
 
 
 def test_too_many_figures_and_labels(tmp_path):
-    many = {"figures": record()["figures"] * 101}
-    assert "more than 100 figures" in refused(tmp_path / "a.json", many)
+    many = {"figures": record()["figures"] * (bounds.MOST_FIGURES + 1)}
+    assert f"more than {bounds.MOST_FIGURES} figures" in refused(tmp_path / "a.json", many)
     labels = {"name": "x", "labels": ["a"] * (bounds.MOST_LABELS + 1)}
     found = record(axes=[labels], values=[0] * (bounds.MOST_LABELS + 1))
     assert "labels" in refused(tmp_path / "a.json", found)

@@ -244,7 +244,7 @@ def test_a_batch_goes_on_after_such_a_line(model, tmp_path):
     prompts.write_text(f"ab\n{LONG}\ncd\n")
     result = run("snapshot", model, "--prompts", prompts, "--lens", "next-token", "--out", out)
     assert result.exit_code == 0, result.output
-    table = parquet.read_table(out / "shard-00000.parquet", columns=["line", "error"])
+    table = parquet.read_table(out / "prompts" / "shard-00000.parquet", columns=["line", "error"])
     first, second, third = table.to_pydict()["error"]
     assert (first, third) == (None, None)
     assert second.startswith("the tokenizer fails on this text: ")

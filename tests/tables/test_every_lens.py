@@ -1,6 +1,7 @@
 """The table of every lens in every mode, against its figures."""
 
 import io
+import json
 from collections import Counter
 
 import numpy as np
@@ -20,6 +21,7 @@ from llmscope.figure import LAYER_HEAD, Focus
 from llmscope.lenses import lens, names
 from llmscope.lenses.base import options
 from llmscope.tables.arrow import TableWriter, arrow_type, described_in
+from tests.cli.running import run
 from tests.lenses.test_experts import scope_on
 from tests.lenses.test_jacobian_lens import lens_of, matrices
 
@@ -246,6 +248,27 @@ def test_examples_are_a_table(tmp_path):
     )
     assert figure.verdict.status != "refused", figure.verdict.reason
     check("neurons", "examples", {1: [figure]}, written(figure, "examples"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [one for one in names() if one != "experts"])
+def test_the_command_writes_the_table(tmp_path, name):
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text("".join(json.dumps({"prompt": one, "id": "x"}) + "\n" for one in PROMPTS))
+    more = {
+        "patching": ("--versus-prompt", OTHER, "--target", " red", "--versus", " blue"),
+        "contrast": ("--versus-prompt", OTHER),
+        "stages": ("--adapter", "builtin:town-pirate"),
+        "model-diff": ("--versus-model", "builtin:town-pirate"),
+    }.get(name, ())
+    ask = ("snapshot", "builtin:town", "--prompts", prompts, "--lens", name, *more)
+    result = run(*ask, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.stderr
+    table = pq.read_table(tmp_path / "out" / name / "shard-00000.parquet")
+    chosen = lens(name)
+    mode = chosen.table_mode or next(iter(chosen.modes), "")
+    assert table.column_names == [*(one.name for one in chosen.table(mode)), "id"]
+    assert set(table["line"].to_pylist()) == {1, 2}
 
 
 def test_every_lens_declares_columns_and_axes():

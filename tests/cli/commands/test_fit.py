@@ -7,6 +7,7 @@ import torch
 
 import llmscope
 from llmscope.cli.commands import fit as module
+from llmscope.cli.output.progress import EVERY, progress_line
 from llmscope.fitting.fit_jacobian import FitState
 from llmscope.learned.reader import read_lens
 from tests.cli.running import failure, run
@@ -165,8 +166,10 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch, capsys)
 
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    told = module._FitProgress(None, Unknown(), 20)
-    for _ in range(7):
-        now[0] += 10
-        told(FitState(5, 0.1, 2.0))
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    with progress_line(every=EVERY) as progress:
+        told = module._FitProgress(progress, Unknown(), 20)
+        for _ in range(7):
+            now[0] += 10
+            told(FitState(5, 0.1, 2.0))
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == second == "note: fitting · 5 prompts · standard error 10.0% · 2.0 s a prompt"
