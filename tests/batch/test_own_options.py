@@ -99,7 +99,7 @@ def test_places_and_contexts(tmp_path, scope):
     whole = scope.record("anna lives in rome\nanna lives in")
     length = len(scope.record("anna lives in rome\n"))
     figure = scope.look("context", recording=whole, context=length)
-    values = sorted(row["value"] for row in with_context)
+    values = sorted(row["change"] for row in with_context)
     assert values == pytest.approx(
         sorted(figure.values[~(figure.values != figure.values)].ravel().tolist()), rel=1e-4
     )
