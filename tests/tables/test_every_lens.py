@@ -17,7 +17,10 @@ from llmscope.batch.shards import Tables
 from llmscope.cli.options.edit_options import other_ids
 from llmscope.collecting.collect import Collection, collect
 from llmscope.collecting.sources import NeuronSource
+from llmscope.directions.fit import DirectionFit, fit_direction
+from llmscope.directions.pairs import Example
 from llmscope.figure import LAYER_HEAD, Focus
+from llmscope.learned.direction_file import write_directions
 from llmscope.lenses import lens, names
 from llmscope.lenses.base import options
 from llmscope.tables.arrow import TableWriter, arrow_type, described_in
@@ -47,6 +50,20 @@ def town():
     )
     scope.compare(llmscope.load("builtin:town"))
     return scope
+
+
+@pytest.fixture(scope="module")
+def direction(town, tmp_path_factory):
+    """A direction of the built-in model: who lives in the red house, and who likes milk."""
+    ways = ((" lives in the red house.", True), (" likes milk.", False))
+    texts = [
+        Example(f"{who}{what}", kind, who, line)
+        for line, who in enumerate(("Tom", "Anna", "Ben", "Carl", "Tom and Anna", "Dora"), 1)
+        for what, kind in ways
+    ]
+    path = tmp_path_factory.mktemp("direction") / "house.safetensors"
+    write_directions(fit_direction(town, texts, DirectionFit(dose=None, shuffles=2)), path)
+    return str(path)
 
 
 def job_of(scope, name, mode, **given):
@@ -128,8 +145,9 @@ def check(name, mode, figures, table):
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
-def test_a_table_has_a_row_for_each_cell(town, name, mode):
-    figures, table = tables_of(town, job_of(town, name, mode))
+def test_a_table_has_a_row_for_each_cell(town, direction, name, mode):
+    given = {"direction": direction} if name == "probe" else {}
+    figures, table = tables_of(town, job_of(town, name, mode, **given))
     refused = [one for some in figures.values() for one in some if one.verdict.status == "refused"]
     if refused and name == "saliency":  # 32 steps may miss too much
         pytest.skip(refused[0].verdict.reason)
