@@ -153,6 +153,12 @@ def replay(
         ScopeError: the file cannot be replayed, or this terminal cannot show the screen.
     """
     if is_batch(file):
+        from llmscope.tables.arrow import needed
+
+        needed()
+        from llmscope.report.reader import BatchFolder
+
+        BatchFolder(file)  # refused before the screen is opened
         look, spent, _ = screen_options(
             *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
         )

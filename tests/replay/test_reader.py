@@ -193,7 +193,7 @@ def test_damaged_files(five, tmp_path):
     assert "holds no arrays: it is the sidecar" in told(sidecar)
     (tmp_path / "deep.json").write_text("[" * 100_000)
     assert "is no snapshot" in told(tmp_path / "deep.json")
-    assert "is no file" in told(tmp_path)
+    assert "is no folder of a batch" in told(tmp_path)
     assert "No such file" in told(tmp_path / "\x1b[31mred.json")
 
 
