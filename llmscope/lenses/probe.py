@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import LAYER, LensOption
+from llmscope.tables import key, number
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
@@ -171,12 +172,29 @@ def _caption(found: Directions, layer: int) -> Sequence[str]:
     return tuple(lines)
 
 
+_SCORES = ("layers", "tokens", "layer")
+
 LENS = Lens(
     name="probe",
     question="Where does a concept show?",
     compute=compute,
     options=(LAYER, DIRECTION),
     modes=("layers", "probability", "tokens", "layer"),
+    axes={
+        **dict.fromkeys(("layers", "probability"), ("layer", "position")),
+        "": ("position",),
+    },
+    columns=(
+        key("layer", "layer of the probe, from 0", "layer", ("tokens", "layer")),
+        number("score", "how far the stream lies along the direction", unit=UNIT, modes=_SCORES),
+        number(
+            "p", "probability of the positive class", unit="probability", modes=("probability",)
+        ),
+        number(
+            *("p", "probability of the positive class", "probability", "probability"),
+            ("tokens", "layer"),
+        ),
+    ),
     help="""\
 A direction is a vector in the residual stream along which two kinds of texts differ: praise and \
 blame, true and false, one language and another. `llmscope fit direction` finds one after each \

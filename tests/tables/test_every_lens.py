@@ -17,13 +17,17 @@ from llmscope.batch.shards import Tables
 from llmscope.cli.options.edit_options import other_ids
 from llmscope.collecting.collect import Collection, collect
 from llmscope.collecting.sources import NeuronSource
+from llmscope.directions.fit import fit_direction
 from llmscope.figure import LAYER_HEAD, Focus
+from llmscope.learned.direction_file import write_directions
 from llmscope.lenses import lens, names
 from llmscope.lenses.base import options
 from llmscope.tables.arrow import TableWriter, arrow_type, described_in
 from tests.cli.running import run
+from tests.directions.conftest import ids_texts, planted_model
 from tests.lenses.test_experts import scope_on
 from tests.lenses.test_jacobian_lens import lens_of, matrices
+from tests.lenses.test_probe import IDS, SOME
 
 OTHER = "Tom lives in the blue house.\nAnna likes tea.\nWho lives in the blue house?"
 PROMPTS = (
@@ -36,7 +40,7 @@ EVERY = [
     (name, mode)
     for name in names()
     for mode in lens(name).modes or ("",)
-    if name != "experts" and (name, mode) not in ELSEWHERE
+    if name not in ("experts", "probe") and (name, mode) not in ELSEWHERE
 ]
 
 
@@ -228,6 +232,18 @@ def test_experts_are_a_table():
         assert row["weight"] == (None if told is None else pytest.approx(told))
 
 
+@pytest.mark.parametrize("mode", lens("probe").modes)
+def test_a_probe_is_a_table(tmp_path, mode):
+    scope = llmscope.wrap(planted_model()[0])
+    write_directions(fit_direction(scope, ids_texts(), SOME), tmp_path / "direction.safetensors")
+    scope.record(IDS)
+    file = str(tmp_path / "direction.safetensors")
+    figure = scope.look("probe", mode=mode, layer=2, direction=file)
+    table = written(figure, mode)
+    check("probe", mode, {1: [figure]}, table)
+    assert set(table["layer"].to_pylist()) <= {0, 2}
+
+
 def test_steps_along_a_learned_lens_are_a_table():
     scope = scope_on("llama")
     figure = scope.look(
@@ -251,7 +267,7 @@ def test_examples_are_a_table(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in names() if one != "experts"])
+@pytest.mark.parametrize("name", [one for one in names() if one not in ("experts", "probe")])
 def test_the_command_writes_the_table(tmp_path, name):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": one, "id": "x"}) + "\n" for one in PROMPTS))
