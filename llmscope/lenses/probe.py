@@ -173,6 +173,7 @@ def _caption(found: Directions, layer: int) -> Sequence[str]:
 
 
 _SCORES = ("layers", "tokens", "layer")
+
 LENS = Lens(
     name="probe",
     question="Where does a concept show?",
@@ -184,11 +185,13 @@ LENS = Lens(
         "": ("position",),
     },
     columns=(
-        key("layer", "layer, from 0", "layer", ("tokens", "layer")),
-        number("score", "how far the stream lies along the direction", "", UNIT, _SCORES),
-        number("probability", "of the positive class", unit="probability", modes=("probability",)),
+        key("layer", "layer of the probe, from 0", "layer", ("tokens", "layer")),
+        number("score", "how far the stream lies along the direction", unit=UNIT, modes=_SCORES),
         number(
-            *("probability", "of the positive class", "probability", "probability"),
+            "p", "probability of the positive class", unit="probability", modes=("probability",)
+        ),
+        number(
+            *("p", "probability of the positive class", "probability", "probability"),
             ("tokens", "layer"),
         ),
     ),

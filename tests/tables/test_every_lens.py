@@ -17,16 +17,17 @@ from llmscope.batch.shards import Tables
 from llmscope.cli.options.edit_options import other_ids
 from llmscope.collecting.collect import Collection, collect
 from llmscope.collecting.sources import NeuronSource
-from llmscope.directions.fit import DirectionFit, fit_direction
-from llmscope.directions.pairs import Example
+from llmscope.directions.fit import fit_direction
 from llmscope.figure import LAYER_HEAD, Focus
 from llmscope.learned.direction_file import write_directions
 from llmscope.lenses import lens, names
 from llmscope.lenses.base import options
 from llmscope.tables.arrow import TableWriter, arrow_type, described_in
 from tests.cli.running import run
+from tests.directions.conftest import ids_texts, planted_model
 from tests.lenses.test_experts import scope_on
 from tests.lenses.test_jacobian_lens import lens_of, matrices
+from tests.lenses.test_probe import IDS, SOME
 
 OTHER = "Tom lives in the blue house.\nAnna likes tea.\nWho lives in the blue house?"
 PROMPTS = (
@@ -39,7 +40,7 @@ EVERY = [
     (name, mode)
     for name in names()
     for mode in lens(name).modes or ("",)
-    if name != "experts" and (name, mode) not in ELSEWHERE
+    if name not in ("experts", "probe") and (name, mode) not in ELSEWHERE
 ]
 
 
@@ -50,20 +51,6 @@ def town():
     )
     scope.compare(llmscope.load("builtin:town"))
     return scope
-
-
-@pytest.fixture(scope="module")
-def direction(town, tmp_path_factory):
-    """A direction of the built-in model: who lives in the red house, and who likes milk."""
-    ways = ((" lives in the red house.", True), (" likes milk.", False))
-    texts = [
-        Example(f"{who}{what}", kind, who, line)
-        for line, who in enumerate(("Tom", "Anna", "Ben", "Carl", "Tom and Anna", "Dora"), 1)
-        for what, kind in ways
-    ]
-    path = tmp_path_factory.mktemp("direction") / "house.safetensors"
-    write_directions(fit_direction(town, texts, DirectionFit(dose=None, shuffles=2)), path)
-    return str(path)
 
 
 def job_of(scope, name, mode, **given):
@@ -145,9 +132,8 @@ def check(name, mode, figures, table):
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
-def test_a_table_has_a_row_for_each_cell(town, direction, name, mode):
-    given = {"direction": direction} if name == "probe" else {}
-    figures, table = tables_of(town, job_of(town, name, mode, **given))
+def test_a_table_has_a_row_for_each_cell(town, name, mode):
+    figures, table = tables_of(town, job_of(town, name, mode))
     refused = [one for some in figures.values() for one in some if one.verdict.status == "refused"]
     if refused and name == "saliency":  # 32 steps may miss too much
         pytest.skip(refused[0].verdict.reason)
@@ -246,6 +232,18 @@ def test_experts_are_a_table():
         assert row["weight"] == (None if told is None else pytest.approx(told))
 
 
+@pytest.mark.parametrize("mode", lens("probe").modes)
+def test_a_probe_is_a_table(tmp_path, mode):
+    scope = llmscope.wrap(planted_model()[0])
+    write_directions(fit_direction(scope, ids_texts(), SOME), tmp_path / "direction.safetensors")
+    scope.record(IDS)
+    file = str(tmp_path / "direction.safetensors")
+    figure = scope.look("probe", mode=mode, layer=2, direction=file)
+    table = written(figure, mode)
+    check("probe", mode, {1: [figure]}, table)
+    assert set(table["layer"].to_pylist()) <= {0, 2}
+
+
 def test_steps_along_a_learned_lens_are_a_table():
     scope = scope_on("llama")
     figure = scope.look(
@@ -269,7 +267,7 @@ def test_examples_are_a_table(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [one for one in names() if one != "experts"])
+@pytest.mark.parametrize("name", [one for one in names() if one not in ("experts", "probe")])
 def test_the_command_writes_the_table(tmp_path, name):
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text("".join(json.dumps({"prompt": one, "id": "x"}) + "\n" for one in PROMPTS))
