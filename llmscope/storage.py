@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -73,6 +74,10 @@ class Storage(ABC):
         """Remove a file; do nothing if there is no such file."""
 
     @abstractmethod
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder with its files; do nothing if there is no such folder."""
+
+    @abstractmethod
     def unchanged(self, name: str, size: int, sha256: str) -> bool:
         """Return whether a file is the one that was written.
 
@@ -85,7 +90,8 @@ class LocalStorage(Storage):
     """A folder on this machine."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.url = path, str(path)
+        self.path = path.absolute()  # another process may have another working folder
+        self.url = str(self.path)
         self.shown = display_text(str(path)).replace("\n", " ")
 
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
@@ -125,6 +131,9 @@ class LocalStorage(Storage):
     def remove(self, name: str) -> None:  # noqa: D102
         with suppress(OSError):
             (self.path / name).unlink()
+
+    def remove_folder(self, name: str) -> None:  # noqa: D102
+        shutil.rmtree(self.path / name, ignore_errors=True)
 
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         if self.size(name) != size:
@@ -183,6 +192,10 @@ class RemoteStorage(Storage):
     def remove(self, name: str) -> None:  # noqa: D102
         with suppress(Exception):
             self._system.rm_file(self._at(name))
+
+    def remove_folder(self, name: str) -> None:  # noqa: D102
+        with suppress(Exception):
+            self._system.rm(self._at(name), recursive=True)
 
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         return self.size(name) == size

@@ -1,0 +1,149 @@
+"""The batch on Ray Data: staged shards → workers with a model → files in the batch's folder.
+
+A row of the dataset is a shard, so that it is made as a whole by one worker and written by one
+task, under its own name: whatever is retried writes the same files again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.data
+
+from llmscope.batch.folder import BatchFolder
+from llmscope.batch.predictor import ShardPredictor
+from llmscope.batch.progress import Pace, Summary, Tell
+from llmscope.batch.prompts import PromptSource
+from llmscope.batch.staged import STAGED, put, stage
+from llmscope.batch.workers import Workers
+from llmscope.errors import ScopeError
+from llmscope.storage import file_system, is_url
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from llmscope.scope import Scope
+
+RETRIES = 3
+"""How often a shard is begun again whose worker died; then it has failed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker begins with: how to load the model, and what returns the plan for it."""
+
+    load: Any
+    plan: Callable[[Scope], Any]
+    threads: int
+    folder: str = field(default_factory=os.getcwd)
+
+    def begin(self) -> tuple[Scope, Any]:
+        """Load the model, and return it with the plan for it."""
+        from llmscope.models.loading.device import set_default_threads
+
+        if os.path.isdir(self.folder):  # where relative paths start from
+            os.chdir(self.folder)
+        set_default_threads(self.threads)
+        blind = self.load.device == "auto" and not ray.get_gpu_ids()
+        scope = (replace(self.load, device="cpu") if blind else self.load)(None)
+        return scope, self.plan(scope)
+
+
+def first_plan(job: Job, workers: Workers) -> Any:
+    """Return the plan of one worker, whose process then ends."""
+    options = {"num_cpus": workers.cpus, "num_gpus": workers.gpus, "max_retries": RETRIES}
+    with _plain_errors():
+        return ray.get(ray.remote(**options, max_calls=1)(lambda: job.begin()[1]).remote())
+
+
+class Worker(ShardPredictor):
+    """A loaded model, in an actor."""
+
+    def __init__(self, job: Job, plan: Any, folder: BatchFolder) -> None:
+        scope, own = job.begin()
+        if own != plan:
+            what = "the workers' models, devices or versions are not all the same"
+            raise ScopeError(what, "machines that are alike")
+        super().__init__(scope, plan.looking, plan.together, folder.tables)
+
+
+class ShardSink(ray.data.Datasink):  # type: ignore[misc]
+    """Writes each row as a shard, the prompts last, and keeps what shards say of their prompts."""
+
+    def __init__(self, folder: BatchFolder) -> None:
+        self._folder, self.found = folder, list[dict[str, Any]]()
+
+    def write(self, blocks: Iterable[pyarrow.Table], ctx: Any) -> list[dict[str, Any]]:
+        """Write the shards of some blocks."""
+        return [put(self._folder, block, row) for block in blocks for row in range(len(block))]
+
+    def on_write_complete(self, write_result: Any) -> None:
+        """Keep what the tasks returned, in the order of the prompts."""
+        found = [one for some in write_result.write_returns for one in some]
+        self.found = sorted(found, key=lambda one: one["first"])
+
+
+def run(
+    job: Job, plan: Any, source: PromptSource, folder: BatchFolder, workers: Workers, tell: Tell
+) -> Summary:
+    """Run a batch on the workers of a cluster; write the same rows as `llmscope.batch.run`.
+
+    Raises:
+        ScopeError: prompts cannot be read or shards not be written, Ray fails, or leaves shards.
+    """
+    pace, sink, url = Pace(None), ShardSink(folder), folder.storage.url
+    files = [f"{url.rstrip('/')}/{name}" for name in stage(folder, source, pace)]
+    if files:
+        settings = ray.data.DataContext.get_current()
+        settings.max_errored_blocks = workers.errors
+        settings.raise_original_map_exception = True
+        settings.use_datasource_v2 = False  # it lists files in a task that waits for a free CPU
+        with _plain_errors():
+            ray.data.read_parquet(
+                files,
+                filesystem=file_system(url)[0] if is_url(url) else None,
+                override_num_blocks=len(files),
+                num_cpus=0,  # as for writing: workers may have taken all
+            ).map_batches(
+                Worker,
+                fn_constructor_args=(job, plan, folder),
+                batch_size=1,
+                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=workers.count),
+                num_cpus=workers.cpus,
+                num_gpus=workers.gpus,
+                max_task_retries=RETRIES,
+            ).write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=workers.count)
+    for one in sink.found:
+        pace.shards += 1
+        pace.done(one["prompts"], len(one["errors"]))
+        pace.found(one["lenses"], one["refused"])
+        for error in one["errors"]:
+            tell(error)
+    if len(sink.found) < len(files):
+        what = f"{len(files) - len(sink.found):,} shards of {len(files):,} are missing"
+        raise ScopeError(what, "the same command again, which makes them")
+    folder.storage.remove_folder(STAGED)
+    folder.finish(pace.shards, pace.prompts, pace.errors)
+    return pace.summary()
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Raise what a worker raised, and other errors of Ray as a ScopeError of one line."""
+    try:
+        yield
+    except ray.exceptions.RayError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, Exception):
+            raise cause from error
+        *_, last = str(error).strip().splitlines() or [type(error).__name__]
+        raise ScopeError(
+            f"Ray stopped: {display_text(last)}", "the same command goes on"
+        ) from error
