@@ -36,10 +36,12 @@ class Storage(ABC):
     Attributes:
         shown: the folder's name, safe to print.
         url: the folder's path or URL.
+        system: its file system of fsspec; None for a folder on this machine.
     """
 
     shown: str
     url: str
+    system: AbstractFileSystem | None = None
 
     @abstractmethod
     def names(self, folder: str = "") -> list[str]:
@@ -145,8 +147,10 @@ class LocalStorage(Storage):
 class RemoteStorage(Storage):
     """A folder on a file system of fsspec."""
 
+    system: AbstractFileSystem
+
     def __init__(self, system: AbstractFileSystem, path: str, url: str) -> None:
-        self._system, self._path, self.url = system, path.rstrip("/"), url
+        self.system, self._path, self.url = system, path.rstrip("/"), url.rstrip("/")
         self.shown = display_text(url).replace("\n", " ")
 
     def _at(self, name: str) -> str:
@@ -155,8 +159,8 @@ class RemoteStorage(Storage):
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
         where = self._at(folder)
         try:
-            self._system.invalidate_cache()  # another process may have written
-            found = self._system.ls(where, detail=False)
+            self.system.invalidate_cache()  # another process may have written
+            found = self.system.ls(where, detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:  # each file system raises its own
@@ -165,7 +169,7 @@ class RemoteStorage(Storage):
 
     def size(self, name: str) -> int | None:  # noqa: D102
         try:
-            about = self._system.info(self._at(name))
+            about = self.system.info(self._at(name))
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -174,7 +178,7 @@ class RemoteStorage(Storage):
 
     def read(self, name: str) -> bytes:  # noqa: D102
         try:
-            found: bytes = self._system.cat_file(self._at(name), start=0, end=_LARGEST)
+            found: bytes = self.system.cat_file(self._at(name), start=0, end=_LARGEST)
         except OSError:
             raise
         except Exception as error:
@@ -184,18 +188,18 @@ class RemoteStorage(Storage):
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         try:
             for name, data in files.items():
-                self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-                self._system.pipe_file(self._at(name), data)
+                self.system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+                self.system.pipe_file(self._at(name), data)
         except Exception as error:
             raise self._failed("write", error) from error
 
     def remove(self, name: str) -> None:  # noqa: D102
         with suppress(Exception):
-            self._system.rm_file(self._at(name))
+            self.system.rm_file(self._at(name))
 
     def remove_folder(self, name: str) -> None:  # noqa: D102
         with suppress(Exception):
-            self._system.rm(self._at(name), recursive=True)
+            self.system.rm(self._at(name), recursive=True)
 
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         return self.size(name) == size

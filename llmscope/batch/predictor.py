@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import TENSORS, Row, Tables, tensors_of
 from llmscope.batch.staged import unstaged
 from llmscope.edits.parse import parse
+from llmscope.errors import ScopeError
 from llmscope.lenses import focus_from
 from llmscope.tables.nested import nested, numbered
 
@@ -142,16 +143,21 @@ class ShardPredictor(Predictor):
     """Turns a staged shard into a row with a list column of each of its tables.
 
     Args:
-        scope: the model.
-        looking: the lenses and options for each prompt.
-        together: padded batching; None runs prompts one by one.
+        begin: loads the model, and returns it with the plan for it.
+        plan: the plan of another worker: `looking`, the lenses and options for each prompt, and
+            `together`, as the local engine takes them.
         tables: what the tables of the batch look like.
+
+    Raises:
+        ScopeError: the plans differ.
     """
 
-    def __init__(
-        self, scope: Scope, looking: PromptJob, together: Together | None, tables: Tables
-    ) -> None:
-        self._begin(scope, looking, together)
+    def __init__(self, begin: Callable[[], tuple[Scope, Any]], plan: Any, tables: Tables) -> None:
+        scope, own = begin()
+        if own != plan:
+            what = "the workers' models, devices or versions are not all the same"
+            raise ScopeError(what, "machines that are alike")
+        self._begin(scope, plan.looking, plan.together)
         self._of_batch = tables
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.batch.folder import BatchFolder
 from llmscope.batch.inputs import InputColumns
 from llmscope.batch.own_options import OWN
-from llmscope.batch.progress import Pace
+from llmscope.batch.progress import Pace, Tell
 from llmscope.batch.prompts import PromptLine, PromptSource
 from llmscope.batch.run import windows
 from llmscope.batch.shards import PROMPTS, TENSORS
@@ -114,6 +114,22 @@ def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
         "lenses": shard.lenses,
         "refused": shard.refused,
     }
+
+
+def count(pace: Pace, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
+    """Count shards that were put, in the order of their prompts.
+
+    Args:
+        pace: where they count.
+        found: what `put` returned for each.
+        tell: called with one line on each prompt that failed.
+    """
+    for one in sorted(found, key=lambda shard: int(shard["first"])):
+        pace.shards += 1
+        pace.done(one["prompts"], len(one["errors"]))
+        pace.found(one["lenses"], one["refused"])
+        for error in one["errors"]:
+            tell(error)
 
 
 def _own(inputs: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,4 @@
-"""llmscope in pipelines of Ray Data: `Predictor` is what `map_batches` takes.
-
-Importing this imports neither Ray nor torch.
-"""
+"""llmscope in pipelines of Ray Data. Importing this imports neither Ray nor torch."""
 
 from llmscope.batch.predictor import Predictor
 

@@ -19,10 +19,9 @@ from llmscope.batch.folder import BatchFolder
 from llmscope.batch.predictor import ShardPredictor
 from llmscope.batch.progress import Pace, Summary, Tell
 from llmscope.batch.prompts import PromptSource
-from llmscope.batch.staged import STAGED, put, stage
+from llmscope.batch.staged import STAGED, count, put, stage
 from llmscope.batch.workers import Workers
 from llmscope.errors import ScopeError
-from llmscope.storage import file_system, is_url
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ RETRIES = 3
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker begins with: how to load the model, and what returns the plan for it."""
+    """How a worker loads the model, and what returns the plan for it."""
 
     load: Any
     plan: Callable[[Scope], Any]
@@ -62,17 +61,6 @@ def first_plan(job: Job, workers: Workers) -> Any:
         return ray.get(ray.remote(**options, max_calls=1)(lambda: job.begin()[1]).remote())
 
 
-class Worker(ShardPredictor):
-    """A loaded model, in an actor."""
-
-    def __init__(self, job: Job, plan: Any, folder: BatchFolder) -> None:
-        scope, own = job.begin()
-        if own != plan:
-            what = "the workers' models, devices or versions are not all the same"
-            raise ScopeError(what, "machines that are alike")
-        super().__init__(scope, plan.looking, plan.together, folder.tables)
-
-
 class ShardSink(ray.data.Datasink):  # type: ignore[misc]
     """Writes each row as a shard, the prompts last, and keeps what shards say of their prompts."""
 
@@ -84,9 +72,8 @@ class ShardSink(ray.data.Datasink):  # type: ignore[misc]
         return [put(self._folder, block, row) for block in blocks for row in range(len(block))]
 
     def on_write_complete(self, write_result: Any) -> None:
-        """Keep what the tasks returned, in the order of the prompts."""
-        found = [one for some in write_result.write_returns for one in some]
-        self.found = sorted(found, key=lambda one: one["first"])
+        """Keep what the tasks returned."""
+        self.found = [one for some in write_result.write_returns for one in some]
 
 
 def run(
@@ -97,22 +84,23 @@ def run(
     Raises:
         ScopeError: prompts cannot be read or shards not be written, Ray fails, or leaves shards.
     """
-    pace, sink, url = Pace(None), ShardSink(folder), folder.storage.url
-    files = [f"{url.rstrip('/')}/{name}" for name in stage(folder, source, pace)]
+    pace, sink = Pace(None), ShardSink(folder)
+    files = [f"{folder.storage.url}/{name}" for name in stage(folder, source, pace)]
+    settings = ray.data.DataContext.get_current()
+    settings.max_errored_blocks = workers.errors
+    settings.raise_original_map_exception = True
+    settings.use_datasource_v2 = False  # it lists files in a task that waits for a free CPU
     if files:
-        settings = ray.data.DataContext.get_current()
-        settings.max_errored_blocks = workers.errors
-        settings.raise_original_map_exception = True
-        settings.use_datasource_v2 = False  # it lists files in a task that waits for a free CPU
         with _plain_errors():
             ray.data.read_parquet(
                 files,
-                filesystem=file_system(url)[0] if is_url(url) else None,
+                filesystem=folder.storage.system,
                 override_num_blocks=len(files),
                 num_cpus=0,  # as for writing: workers may have taken all
+                concurrency=workers.count,
             ).map_batches(
-                Worker,
-                fn_constructor_args=(job, plan, folder),
+                ShardPredictor,
+                fn_constructor_args=(job.begin, plan, folder.tables),
                 batch_size=1,
                 batch_format="pyarrow",
                 compute=ray.data.ActorPoolStrategy(size=workers.count),
@@ -120,14 +108,10 @@ def run(
                 num_gpus=workers.gpus,
                 max_task_retries=RETRIES,
             ).write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=workers.count)
-    for one in sink.found:
-        pace.shards += 1
-        pace.done(one["prompts"], len(one["errors"]))
-        pace.found(one["lenses"], one["refused"])
-        for error in one["errors"]:
-            tell(error)
-    if len(sink.found) < len(files):
-        what = f"{len(files) - len(sink.found):,} shards of {len(files):,} are missing"
+    count(pace, sink.found, tell)
+    missing = len(files) - len(sink.found)
+    if missing:
+        what = f"{missing:,} of {len(files):,} shards are missing"
         raise ScopeError(what, "the same command again, which makes them")
     folder.storage.remove_folder(STAGED)
     folder.finish(pace.shards, pace.prompts, pace.errors)

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet as parquet
@@ -132,7 +133,11 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     folder = BatchFolder(out, JobShare(size=4), {}, {}, tables)
     names = list(stage(folder, source, Pace(None)))
     assert len(names) == 3
-    worker = ShardPredictor(load("builtin:sort"), JOB, Together.of(16, JOB.lenses), tables)
+    scope, plan = (
+        load("builtin:sort"),
+        SimpleNamespace(looking=JOB, together=Together.of(16, JOB.lenses)),
+    )
+    worker = ShardPredictor(lambda: (scope, plan), plan, tables)
     rows = []
     for name in names:
         made = worker(parquet.read_table(pyarrow.BufferReader(out.read(name))))
@@ -146,6 +151,12 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     assert STAGED not in out.names()
     local = files(tmp_path / "local")
     assert {name: out.read(name) for name in local} == local
+
+
+def test_workers_whose_models_differ_end_the_batch(tmp_path):
+    tables = Tables(JOB, InputColumns({}))
+    with pytest.raises(ScopeError, match="not all the same"):
+        ShardPredictor(lambda: (None, "torch 2"), "torch 1", tables)
 
 
 @pytest.fixture

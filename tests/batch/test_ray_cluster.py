@@ -5,7 +5,6 @@ import os
 import random
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -107,18 +106,26 @@ def chance_prompts(path, count, *more):
 def started(prompts, out, *more, model="builtin:sort", stdin=None):
     """The command in a process of its own."""
     command = [sys.executable, "-c", MAIN, "snapshot", str(model), "--prompts", str(prompts)]
-    return subprocess.Popen(
-        [*command, *LENSES, "--out", str(out), *SIZE, *RAY, *more],
-        stdin=stdin,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    path = Path(f"{out}.log").absolute()
+    with path.open("w") as log:  # a pipe that is not read would hold up the command
+        process = subprocess.Popen(
+            [*command, *LENSES, "--out", str(out), *SIZE, *RAY, *more],
+            stdin=stdin,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+    process.log = path
+    return process
+
+
+def said_by(process):
+    process.wait(400)
+    return process.log.read_text()
 
 
 def ended(process, code=0):
     """The lines of llmscope itself at the end, beside which Ray says what it says."""
-    _, said = process.communicate(timeout=400)
+    said = said_by(process)
     assert process.returncode == code, said
     return "\n".join(line for line in said.splitlines() if line.startswith(("note: ", "error: ")))
 
@@ -182,43 +189,32 @@ def of_ray(*names):
 
 def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     """Of workers, of tasks that write, and of the command, which is then begun again."""
-    model_with_code(tmp_path / "m", "time.sleep(0.3)", when="len(input_ids) > 4")
-    prompts, out = chance_prompts(tmp_path / "p.jsonl", 1600, 7), tmp_path / "ray"
-    more = ("--trust-remote-code",)
-    chance, kills, process = random.Random(1), [], None
-    while True:
-        if process is None:
-            process = started(prompts, out, *more, model=tmp_path / "m")
-            before = len(shards(out))
-        if process.poll() is not None:
-            said = process.communicate()[1]
-            if process.returncode == 0:
-                break
-            assert "the same command goes on" in said, said[-3000:]
-            process = None
-            continue
-        time.sleep(chance.uniform(0.2, 2))
-        if len(kills) >= 20 or len(shards(out)) <= before:
-            continue  # it is at work again: shards appear
+    model_with_code(tmp_path / "m", "time.sleep(0.2)", when="len(input_ids) > 4")
+    prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
+    more = ("--trust-remote-code", "--gpus-per-worker", "0")
+    chance, kills, process, before = random.Random(1), [], None, 0
+    while process is None or process.poll() is None or process.returncode:
+        if process is None or process.poll() is not None:
+            if process is not None and process.returncode == 1:  # more deaths than Ray goes on over
+                assert "the same command goes on" in said_by(process)
+            process, before = started(prompts, out, *more, model=tmp_path / "m"), len(shards(out))
+        time.sleep(chance.uniform(0.2, 3))
+        if len(kills) == 20 or len(shards(out)) == before:
+            continue  # not before it is at work
         what = chance.choice(("worker", "worker", "worker", "write", "command"))
-        if what == "command":
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            process = None
-            kills.append(what)
-            continue
-        names = ("MapWorker(MapBatches(Worker",) if what == "worker" else ("Write", "IDLE")
-        victims = of_ray(*names)
+        victims = [process]
+        if what != "command":
+            victims = of_ray("MapWorker(MapBatches(ShardPredictor" if what == "worker" else "Write")
         if victims:
-            before = len(shards(out))
             chance.choice(victims).kill()
             kills.append(what)
-    print(kills, len(shards(out)))
-    assert len(kills) == 20
-    assert "1,601 prompts, 1 failed" in said
-    batch(prompts, tmp_path / "local", *SIZE, *more, model=tmp_path / "m")
+    said = said_by(process)
+    assert len(kills) == 20, (kills, len(shards(out)))
+    assert {"worker", "command"} < set(kills)
+    assert "1,001 prompts, 1 failed" in said
+    batch(prompts, tmp_path / "local", *SIZE, more[0], model=tmp_path / "m")
     same_rows(out, tmp_path / "local")
-    assert {row["line"] for row in table(out)} == set(range(1, 1602))
+    assert {row["line"] for row in table(out)} == set(range(1, 1002))
     left = {path.parent.name for path in out.rglob("*") if path.is_file()}
     assert left == {*TABLES, "ray"}  # no staged file, no half of one
 
@@ -248,7 +244,7 @@ def test_prompts_that_kill_workers_end_the_batch_or_are_left_out(tmp_path, on_cl
     assert "Ray stopped: " in said
     allowed = (*trust, "--max-errored-blocks", "1")
     said = ended(started(prompts, tmp_path / "ray", *allowed, model=tmp_path / "m"), code=1)
-    assert "1 shards of " in said
+    assert " shards are missing" in said
     names = [path.stem for path in shards(tmp_path / "ray")]
     assert names == ["shard-00000", "shard-00001", "shard-00003"]
 
@@ -312,6 +308,11 @@ def test_a_pipeline_of_ones_own(tmp_path, on_cluster):
         {name: value for name, value in row.items() if name != "line_input"}
         for row in table(tmp_path / "local", "logit-lens")
     ]
-    assert sorted(found, key=lambda row: (row["line"], row["layer"], row["position"])) == sorted(
-        local, key=lambda row: (row["line"], row["layer"], row["position"])
-    )
+    local.sort(key=lambda row: (row["line"], row["layer"], row["position"]))
+    found.sort(key=lambda row: (row["line"], row["layer"], row["position"]))
+    assert len(found) == len(local) > 60
+    for one, other in zip(found, local, strict=True):  # other prompts went through together
+        assert one == {
+            name: pytest.approx(value, abs=1e-5) if isinstance(value, float) else value
+            for name, value in other.items()
+        }
