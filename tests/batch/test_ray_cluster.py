@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import secrets
 import shutil
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -177,13 +179,13 @@ def model_with_code(folder, what, when="[2] * 6 in input_ids.tolist()"):
     edit_config(folder, auto_map={"AutoModelForCausalLM": "own.Own"})
 
 
-def of_ray(*names):
-    """Processes of Ray whose titles begin with one of these."""
+def of_ray(cluster, name):
+    """Processes of a cluster whose titles begin with a name."""
     found = []
-    for one in psutil.process_iter(["cmdline"]):
-        title = " ".join(one.info["cmdline"] or ()).removeprefix("ray::")
-        if title.startswith(names):
-            found.append(one)
+    for one in psutil.Process(cluster.pid).children(recursive=True):
+        with suppress(psutil.Error):  # it has just ended
+            if " ".join(one.cmdline()).startswith(f"ray::{name}"):
+                found.append(one)
     return found
 
 
@@ -193,6 +195,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
     more = ("--trust-remote-code", "--gpus-per-worker", "0")
     chance, kills, process, before = random.Random(1), [], None, 0
+    commands = chance.sample(range(20), 3)
     while process is None or process.poll() is None or process.returncode:
         if process is None or process.poll() is not None:
             if process is not None and process.returncode == 1:  # more deaths than Ray goes on over
@@ -201,10 +204,11 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
         time.sleep(chance.uniform(0.2, 3))
         if len(kills) == 20 or len(shards(out)) == before:
             continue  # not before it is at work
-        what = chance.choice(("worker", "worker", "worker", "write", "command"))
+        what = "command" if len(kills) in commands else chance.choice(("worker", "worker", "write"))
         victims = [process]
         if what != "command":
-            victims = of_ray("MapWorker(MapBatches(ShardPredictor" if what == "worker" else "Write")
+            title = "MapWorker(MapBatches(ShardPredictor" if what == "worker" else "Write"
+            victims = of_ray(on_cluster, title)
         if victims:
             chance.choice(victims).kill()
             kills.append(what)
@@ -215,8 +219,8 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     batch(prompts, tmp_path / "local", *SIZE, more[0], model=tmp_path / "m")
     same_rows(out, tmp_path / "local")
     assert {row["line"] for row in table(out)} == set(range(1, 1002))
-    left = {path.parent.name for path in out.rglob("*") if path.is_file()}
-    assert left == {*TABLES, "ray"}  # no staged file, no half of one
+    assert {path.name for path in out.iterdir()} == {*TABLES, "manifest.json"}
+    assert all(re.fullmatch(r"shard-\d{5}\.parquet", path.name) for path in out.glob("*/*"))
 
 
 def test_a_model_that_fails_ends_the_batch(tmp_path, on_cluster):

@@ -134,8 +134,10 @@ def _parts(folder: Path, model: str, count: int) -> None:
     for name in LENSES:
         job = PromptJob((name,), Focus())
         tables = Tables(job, InputColumns.of(source)[0])
+        together = Together.of(16, job.lenses)
+        tables.shard_of("warm", tables.tables(rows_of(scope, lines[:2], job, together)), None)
         ends = [time.process_time()]
-        rows = rows_of(scope, lines, job, Together.of(16, job.lenses))
+        rows = rows_of(scope, lines, job, together)
         ends.append(time.process_time())
         made = tables.tables(rows)
         ends.append(time.process_time())
