@@ -186,7 +186,7 @@ class Focus:
 
 MISSING = (
     *("prompt B", "context", "adapter", "reward model", "dictionary of features"),
-    "second model",
+    *("second model", "direction"),
 )
 """What a figure may lack: see `Figure.lacking`."""
 

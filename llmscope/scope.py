@@ -143,6 +143,7 @@ class Scope:
 
     Attributes:
         latest: the latest recording.
+        direction: the file of the direction that the screen reads with; empty for none.
     """
 
     def __init__(
@@ -159,6 +160,7 @@ class Scope:
         self._comparison: object = None
         self.use(next(iter(subject.adapted.loaded), None))
         self.latest: Recording | None = None
+        self.direction = ""
 
     def __reduce_ex__(self, _: Any) -> Any:
         raise TypeError(
@@ -1216,7 +1218,9 @@ class Scope:
         known = known_lenses(self.subject)
         lenses = known if given is None or given in known else (given, *known)
         versus = None if self._other is None else self._other.info()
-        return replace(info, lenses=lenses, translator=given, versus=versus)
+        return replace(
+            info, lenses=lenses, translator=given, direction=self.direction, versus=versus
+        )
 
 
 def _recording(name: str, value: Recording) -> Recording:

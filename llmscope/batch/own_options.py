@@ -90,7 +90,7 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
 
 
 def _given(value: Any) -> bool:
-    return value is not None and value != "" and value == value  # NaN is none
+    return value is not None and value != "" and value == value  # NaN: an empty cell
 
 
 def _token(value: Any) -> str:

@@ -7,7 +7,7 @@ import os
 import sys
 
 COMMANDS = (
-    *("open", "serve", "snapshot", "replay", "watch", "diff", "lenses", "edits", "bake"),
+    *("open", "serve", "snapshot", "replay", "report", "watch", "diff", "lenses", "edits", "bake"),
     *("compare", "fit", "examples", "models", "themes", "config", "doctor"),
 )
 

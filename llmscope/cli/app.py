@@ -19,6 +19,7 @@ from llmscope.cli.commands.lenses import lenses
 from llmscope.cli.commands.models import models
 from llmscope.cli.commands.open import open_model
 from llmscope.cli.commands.replay import replay
+from llmscope.cli.commands.report import report
 from llmscope.cli.commands.serve import serve
 from llmscope.cli.commands.snapshot import snapshot, snapshot_command
 from llmscope.cli.commands.themes import themes
@@ -99,6 +100,7 @@ app.command("open")(open_model)
 app.command("serve")(serve)
 app.command("snapshot")(grouped(snapshot))
 app.command("replay")(replay)
+app.command("report")(report)
 app.command("watch")(watch)
 app.command("diff")(diff)
 app.command("compare")(compare)

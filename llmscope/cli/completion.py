@@ -66,6 +66,11 @@ def translators(incomplete: str) -> list[str]:
     return _starting(("jacobian", "tuned", *paths), incomplete)
 
 
+def directions(incomplete: str) -> list[str]:
+    """Return folders and files that may hold a direction."""
+    return _starting(_paths(incomplete, (".safetensors", ".gguf")), incomplete)
+
+
 def dictionaries(incomplete: str) -> list[str]:
     """Return the dictionaries of features that ship, and folders that may hold one."""
     from llmscope.models.sources.builtin import home

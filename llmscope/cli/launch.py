@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
+from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
@@ -139,7 +140,7 @@ def replay(
     """Open a snapshot's file on the screen, and return when the user leaves it.
 
     Args:
-        file: the snapshot, or a file of another engine's hidden states.
+        file: the snapshot, a file of another engine's hidden states, or the folder of a batch.
         layers: the ids of the layers in such a file; None if none are named.
         model: the model that the engine ran; None if it is not named.
         theme, tier, ascii, bandwidth: see `screen_options`.
@@ -151,6 +152,13 @@ def replay(
     Raises:
         ScopeError: the file cannot be replayed, or this terminal cannot show the screen.
     """
+    if is_batch(file):
+        look, spent, _ = screen_options(
+            *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
+        )
+        from llmscope.report.screen import run as show_report
+
+        return show_report(file, look=look, bandwidth=spent, debug=debug)
     snapshot = _replayed(Path(file), layers, model)
     look, spent, _ = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
@@ -158,6 +166,13 @@ def replay(
     from llmscope.replay.run import run
 
     return run(snapshot, look=look, bandwidth=spent, debug=debug)
+
+
+def is_batch(file: str) -> bool:
+    """Return whether `replay` is given the folder of a batch: a folder, or a URL."""
+    from llmscope.storage import is_url
+
+    return is_url(file) or os.path.isdir(file)
 
 
 def _replayed(path: Path, layers: Sequence[int] | None, model: str | None) -> Recorded:

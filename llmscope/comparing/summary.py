@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from llmscope.bootstrap import Floats, Interval, bootstrap
 from llmscope.comparing.llama_cpp import figures
 from llmscope.comparing.moved import most_moved
 from llmscope.comparing.request import CorpusComparison
 from llmscope.comparing.shards import StoredShard, texts_digest
 from llmscope.comparing.side import Reader
-from llmscope.comparing.statistics import Floats, Interval, bootstrap
 from llmscope.comparing.tokens import LayerSums
 from llmscope.errors import ScopeError
 from llmscope.record.compare.stream_difference import paired_streams, rounding_bound

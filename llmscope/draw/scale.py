@@ -17,8 +17,9 @@ from llmscope.figure import Figure
 
 DECADES = 3
 """A positive scale that spans more decades than this is logarithmic."""
-
-
+ENDS = {"class gaps": 1.0}
+"""By unit: the ends of a signed scale. What lies beyond has the colour of the end: a probe's score
+at the first token, whose stream is tens of times as long as others, would fade all the rest."""
 BORDER = 4
 """Cells of the border taken by the frame's corners and the blanks beside the legend."""
 SHORTEST, LONGEST = 3, 12
@@ -46,7 +47,7 @@ class Scale:
 
         Args:
             values: the values; those that are not finite are ignored.
-            unit: `probability` gives 0 to 1, unless a value is above 1.001.
+            unit: `probability` gives 0 to 1, unless a value is above 1.001; see `ENDS`.
             even: never use a logarithmic scale; otherwise positive values that span more than
                 three decades get one.
             signed: use a signed scale (for differences) even if no value is negative.
@@ -54,6 +55,8 @@ class Scale:
         finite = values[np.isfinite(values)]
         if not finite.size:
             return cls(0.0, 1.0, "linear")
+        if unit in ENDS:
+            return cls(-ENDS[unit], ENDS[unit], "signed")
         low, high = float(finite.min()), float(finite.max())
         if low < 0 or signed:
             most = max(-low, high)

@@ -27,8 +27,29 @@ LABELS = 60
 NAMED = 400
 """Maximum number of cells of a map that shows words in its cells."""
 
+_ERRORS = {"ecolor": "black", "elinewidth": 0.8, "capsize": 2}
+"""How intervals are drawn."""
 LONGEST = 9
 """Maximum number of characters of a word in a cell."""
+
+
+def _is_curve(figure: Figure) -> bool:
+    """Return whether bars are means with intervals along an axis that has an order."""
+    extra = figure.extra
+    return figure.kind == "bars" and bool(extra.get("ordered")) and "low" in extra
+
+
+def _errors(figure: Figure) -> Any:
+    """Return how far intervals reach below and above the values; None without intervals."""
+    ends = [figure.extra.get(name) for name in ("low", "high")]
+    if any(end is None for end in ends):
+        return None
+    low, high = (np.asarray(end, np.float64) for end in ends)
+    if low.shape != figure.values.shape or high.shape != figure.values.shape:
+        return None
+    values = figure.values.astype(np.float64)
+    # A percentile interval may miss its mean by a little; an error bar cannot be negative.
+    return np.clip(np.stack([values - low, high - values]), 0, None)
 
 
 class Plots:
@@ -42,7 +63,7 @@ class Plots:
         """Return a suitable height for a figure, in points."""
         if figure.verdict.status == "refused" or not figure.values.size or not figure.axes:
             return LEAST // 2
-        if figure.kind == "lines":
+        if figure.kind == "lines" or _is_curve(figure):
             return EVEN
         if figure.kind == "heatmap" and len(figure.axes) > 2:
             return 2 * EVEN
@@ -122,6 +143,7 @@ class Plots:
                 axes.set_title(self.shown(f"{one.name} {one.labels[index]}"), fontsize=8)
         if len(maps) == 1:
             self._words(grid[0, 0], figure, norm, colours)
+            self._marks(grid[0, 0], figure, norm, colours)
         bar = part.colorbar(mesh, ax=grid, label=self.shown(figure.unit))
         bar.solids.set(edgecolor="face", rasterized=False)  # vector graphics without seams
 
@@ -143,15 +165,38 @@ class Plots:
             middle = place[1] + 0.5, place[0] + 0.5
             axes.text(*middle, said, color=colour, fontsize=5, ha="center", va="center")
 
+    def _marks(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
+        """Put a dot into each cell that the figure marks, such as those that differ from 0."""
+        marked = figure.extra.get("marked")
+        if marked is None or np.shape(marked) != figure.values.shape or figure.values.ndim != 2:
+            return
+        for row, column in np.argwhere(np.asarray(marked, np.bool_)):
+            light = np.dot(colours(norm(figure.values[row, column]))[:3], (0.3, 0.59, 0.11)) > 0.5
+            axes.plot(column + 0.5, row + 0.5, ".", color="black" if light else "white", ms=3)
+
     def _bars(self, part: Any, figure: Figure) -> None:
+        if _is_curve(figure):
+            return self._curve(part, figure)
         axes, places = part.subplots(), range(len(figure.values))
         colours = [BELOW if value < 0 else ABOVE for value in figure.values]
         finite = np.where(np.isfinite(figure.values), figure.values, np.nan)
-        axes.barh(places, finite, color=colours)
+        axes.barh(places, finite, color=colours, xerr=_errors(figure), error_kw=_ERRORS)
         axes.set_ylim(len(figure.values) - 0.5, -0.5)
         axes.axvline(0, color="black", linewidth=0.6)
         self._labels(axes, "y", figure.axes[0], 0)
         axes.set_xlabel(self.shown(figure.unit))
+        axes.spines[["top", "right"]].set_visible(False)
+        return None
+
+    def _curve(self, part: Any, figure: Figure) -> None:
+        """Plot means with their intervals along an axis that has an order."""
+        axes, places = part.subplots(), range(len(figure.values))
+        errors = _errors(figure)
+        axes.errorbar(places, figure.values, yerr=errors, marker=".", color=ABOVE, **_ERRORS)
+        if figure.extra.get("change"):
+            axes.axhline(0, color="black", linewidth=0.6)
+        self._labels(axes, "x", figure.axes[0], 0)
+        axes.set_ylabel(self.shown(figure.unit))
         axes.spines[["top", "right"]].set_visible(False)
 
     def _lines(self, part: Any, figure: Figure) -> None:

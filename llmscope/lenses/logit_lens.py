@@ -474,8 +474,8 @@ COLUMNS = (
     key("position", "token of the prompt, from 0", "position", ("layer", "lenses", "slope")),
     Column("token", "string", "label", "the top token there", of=_names, modes=(*_MAPS, "lenses")),
     label("token_id", "id of that token", "ids", (*_MAPS, "layer", "lenses")),
-    number("p", "probability of that token", modes=("top", "layer", "lenses")),
-    number("p", "probability of that token", "top", modes=("target",)),
+    number("p", "probability of that token", "", "probability", ("top", "layer", "lenses")),
+    number("p", "probability of that token", "top", "probability", ("target",)),
     number("kl", "KL(the model's own prediction ‖ this one)", unit="nats", modes=("kl",)),
     number("ratio", "what the model does ÷ what the lens says", modes=("slope",)),
     number("entropy", "of the prediction there", "entropy", "bits", ("layer",)),
@@ -483,8 +483,10 @@ COLUMNS = (
         "target", "the target token; the model's top next token unless given", "target", _TARGETED
     ),
     label("target_id", "id of the target", "target_id", _TARGETED),
-    number("p_target", "probability of the target", modes=("target",)),
-    number("p_target", "probability of the target", "target_probability", modes=("layer",)),
+    number("p_target", "probability of the target", "", "probability", ("target",)),
+    number(
+        "p_target", "probability of the target", "target_probability", "probability", ("layer",)
+    ),
     count("rank_target", "rank of the target among all tokens, from 1", "ranks", ("target",)),
     count("rank_target", "rank of the target, from 1", "target_rank", ("layer",)),
 )

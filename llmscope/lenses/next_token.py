@@ -164,14 +164,19 @@ LENS = Lens(
     columns=(
         key("position", "token of the prompt after which it comes, from 0", "position"),
         label("token_id", "id of the candidate", "ids"),
-        number("p", "probability of the candidate"),
+        number("p", "probability of the candidate", "", "probability"),
         number("logit", "logit of the candidate", "logits", "logit"),
         number("entropy", "of the whole distribution", "entropy", "bits"),
         text("target", "the target token; the first candidate unless one is given", "target"),
         label("target_id", "id of the target", "target_id"),
-        number("p_target", "probability of the target", "target_probability"),
+        number("p_target", "probability of the target", "target_probability", "probability"),
         count("rank_target", "rank of the target among all tokens, from 1", "target_rank"),
-        number("p_unedited", "probability without the edits; null without any", "unedited"),
+        number(
+            "p_unedited",
+            "probability without the edits; null without any",
+            "unedited",
+            "probability",
+        ),
         number("kl", "KL(unedited ‖ edited); null without edits", "kl", "nats"),
     ),
     help="""\

@@ -77,6 +77,8 @@ class ModelInfo:
     """The learned lenses for it on this machine, as `--translator` takes them."""
     translator: str | None = None
     """The learned lens that was given with it; None without one."""
+    direction: str = ""
+    """The file of the direction that was given with it; empty without one."""
     shipped_features: tuple[str, ...] = ()
     """The dictionaries of features that ship with it, as `--features` takes them."""
     dictionaries: tuple[DictionaryFacts, ...] = ()

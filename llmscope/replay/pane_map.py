@@ -138,7 +138,7 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     if edited:
         order.insert(1, None)  # the pane of the edits, on the first page below its figures
     found: list[Workspace] = []
-    for at, some in enumerate(_parted(order, DETAILS + 1), 1):
+    for at, some in enumerate(parted(order, DETAILS + 1), 1):
         figures = [one for one in some if one is not None]
         spine = next((one for one in figures if _is_map(one.figure)), figures[0])
         details = [one.key for one in figures if one is not spine]
@@ -156,7 +156,7 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
     return tuple(found)
 
 
-def _parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
+def parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:
     """Yield pages of about the same number of panes, at most `most`."""
     count = -(-len(panes) // most)
     for at in range(count):

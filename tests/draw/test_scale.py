@@ -26,6 +26,13 @@ def test_kinds():
     assert Scale.of(array(np.nan)).kind == "linear"
 
 
+def test_a_probes_score_has_a_scale_that_an_outlier_does_not_stretch():
+    values = array(-54, -0.5, 0, 0.5, 2)
+    scale = Scale.of(values, "class gaps")
+    assert scale == Scale(-1.0, 1.0, "signed")
+    assert scale.steps(values, 9).tolist() == [0, 2, 4, 6, 8]
+
+
 def test_steps_reach_both_ends_and_zero_is_in_the_middle():
     assert Scale(1, 3, "linear").steps(array(1, 2, 3, np.nan), 11).tolist() == [0, 5, 10, -1]
     assert Scale(-4, 4, "signed").steps(array(-4, 0, 4), 31).tolist() == [0, 15, 30]

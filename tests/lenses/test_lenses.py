@@ -51,7 +51,7 @@ def test_every_lens_tells_what_it_shows_and_stands_on_what_is_checked():
     expected = {
         *("tokens", "next-token", "attention", "mlp", "residual", "logit-lens", "experts"),
         *("context", "heads", "attribution", "neurons", "saliency", "ablation", "patching"),
-        *("contrast", "walkthrough", "stages", "features", "model-diff"),
+        *("contrast", "walkthrough", "stages", "features", "model-diff", "probe"),
     }
     assert set(names()) == expected
     for name in names():
@@ -59,7 +59,8 @@ def test_every_lens_tells_what_it_shows_and_stands_on_what_is_checked():
         assert one.name == name
         assert one.question.endswith("?")
         assert len(one.help) > 200
-        assert one.needs or name == "features"  # it depends on what its dictionary reads
+        # What a dictionary reads decides; a probe reads streams as they were recorded.
+        assert one.needs or name in ("features", "probe")
     with pytest.raises(ValueError, match="no lens 'nope'"):
         lens("nope")
 

@@ -1,4 +1,4 @@
-"""`llmscope fit`: fit learned lenses on a model, measure them on held-out text, merge shards."""
+"""`llmscope fit`: fit learned lenses and directions, measure them on held-out text."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
 from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
-TOLD_EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
@@ -75,8 +75,9 @@ class CorpusOptions:
 fit = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    help="Fit learned lenses on a model, measure them on held-out text, merge shards.",
+    help="Fit learned lenses and directions on a model, and measure them on held-out text.",
 )
+fit.command("direction")(fit_direction)
 
 
 @fit.command("jacobian")
@@ -334,8 +335,8 @@ class _FitProgress:
     """Tells the progress of a fit: on one line of a terminal, else on a new line now and then."""
 
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
-        self._progress, self._source, self._most = progress, source, most
-        self._begun = self._told = time.monotonic()
+        self._tell, self._source, self._most = StageLine(progress), source, most
+        self._begun = time.monotonic()
         self._before: float | None = None  # the share that was done when the first report came
 
     def __call__(self, state: FitState) -> None:
@@ -349,11 +350,11 @@ class _FitProgress:
         share = self._source.read or 0.0
         if self._most:
             share = max(share, state.prompts / self._most)
-        self._say(words + self._left(share))
+        self._tell(words + self._left(share))
 
     def stage(self, words: str, share: float) -> None:
         """Tell that a part of the work is done to a share."""
-        self._say(f"{words} · {share:.0%}")
+        self._tell.stage(words, share)
 
     def _left(self, share: float) -> str:
         if self._before is None:  # a fit that goes on begins in the middle
@@ -363,13 +364,6 @@ class _FitProgress:
             return ""
         seconds = (time.monotonic() - self._begun) * (1 - share) / done
         return f" · {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
-
-    def _say(self, words: str) -> None:
-        if self._progress is not None:
-            self._progress(words, 0.0, None)
-        elif time.monotonic() - self._told > TOLD_EVERY:
-            self._told = time.monotonic()
-            typer.echo(words, err=True)
 
 
 def _write(lens: LearnedLens, out: Path, single: bool) -> None:

@@ -38,6 +38,7 @@ def open_model(
     second: VersusModelOptions,
     translator: shared.Translator = None,
     features: shared.Features = None,
+    direction: shared.Direction = None,
     temperature: shared.Temperature = None,
     sample_top_k: shared.SampleTopK = None,
     top_p: shared.TopP = None,
@@ -94,7 +95,10 @@ def asked(ctx: typer.Context) -> LaunchOptions:
     opening = LaunchOptions(
         gather(VersusModelOptions, ctx.params).onto(
             gather(ModelOptions, ctx.params).loader(
-                given.model, translator=given.translator, features=tuple(given.features or ())
+                given.model,
+                translator=given.translator,
+                features=tuple(given.features or ()),
+                direction=given.direction,
             )
         ),
         prompt=prompt,

@@ -19,7 +19,7 @@ def replay(
             metavar="FILE",
             autocompletion=completion.snapshots,
             help="What `llmscope snapshot` wrote as safetensors (either of its two files), json "
-            "or npz; or a file of vLLM's hidden states.",
+            "or npz; a file of vLLM's hidden states; or the folder of a batch.",
         ),
     ],
     layers: LayerIds = None,
@@ -42,7 +42,8 @@ def replay(
 
     The cursor walks through the figures as far as they go; a pane says what the snapshot does not
     hold. The prompt is read only. Of a file of hidden states it shows the norms of the streams, and
-    their cosines to the last.
+    their cosines to the last; of the folder of a batch the means of each lens, as
+    `llmscope report` tells them.
     """
     with reported(debug):
         tier = shared.tier(color)

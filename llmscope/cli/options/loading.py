@@ -54,6 +54,7 @@ class Loader:
     Attributes:
         translator: the learned lens of edits; None: the Jacobian lens that comes with it.
         features: the dictionaries of edits along features; empty: those that come with it.
+        direction: the file of the direction that the screen reads with; None: no direction.
         versus: loads the second model that it is compared with, or the streams of another engine;
             None without one.
     """
@@ -69,6 +70,7 @@ class Loader:
     reward: str | None = None
     translator: str | None = None
     features: tuple[str, ...] = ()
+    direction: str | None = None
     versus: Loader | StreamsFile | None = None
 
     @property
@@ -99,6 +101,7 @@ class Loader:
             reward=None,
             translator=None,
             features=(),
+            direction=None,
             versus=None,
             trust_remote_code=False,
             allow_pickle=False,
@@ -157,11 +160,11 @@ class Loader:
         return scope
 
     def _set_learned(self, scope: Scope, progress: Progress | None) -> None:
-        """Set the learned lens and the dictionaries of a scope's edits.
+        """Set the learned lens and the dictionaries of a scope's edits, and the direction.
 
         Raises:
-            ScopeError: the lens cannot be read, or does not fit the model; or a dictionary cannot
-                be read.
+            ScopeError: the lens or direction cannot be read, or does not fit the model; or a
+                dictionary cannot be read.
         """
         if self.translator is not None:
             from llmscope.learned.catalog import lens_for
@@ -175,3 +178,10 @@ class Loader:
 
             headers_of(self.features, scope.subject, progress)
         scope.features = self.features
+        if self.direction is not None:
+            from llmscope.learned.direction_file import directions_for
+
+            wrong = directions_for(self.direction, scope.subject)
+            if isinstance(wrong, str):
+                raise ScopeError(wrong, "another --direction, or none")
+            scope.direction = self.direction

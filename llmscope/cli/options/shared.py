@@ -100,6 +100,14 @@ Features = Annotated[
         show_default="those that ship with the model",
     ),
 ]
+Direction = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE",
+        autocompletion=completion.directions,
+        help="A direction that `llmscope fit direction` fitted: the map has a view of its score.",
+    ),
+]
 Temperature = Annotated[
     float | None,
     typer.Option(

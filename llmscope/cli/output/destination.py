@@ -75,9 +75,7 @@ def choose_output(
     known = formats()
     among = PAPER_FORMATS if paper else tuple(known)
     usage(format is None or format in among, f"one of {', '.join(among)}", "--format")
-    path = None if out in (None, "-") else Path(out or "")
-    if path is not None:
-        _check(path, force)
+    path = checked_path(out, force)
     chosen = format or (format_of(path, among) if path else default)
     if not paper and known[chosen].sidecar:
         usage(path is not None, f"two files: it takes --out FILE.{chosen}", "--format")
@@ -86,6 +84,19 @@ def choose_output(
     if output.on_terminal and (paper or known[chosen].binary):
         raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
     return output
+
+
+def checked_path(out: str | None, force: bool) -> Path | None:
+    """Return the file that `--out` names; None for stdout.
+
+    Raises:
+        ScopeError: the file cannot be written, or exists without `force`.
+    """
+    if out in (None, "-"):
+        return None
+    path = Path(out or "")
+    _check(path, force)
+    return path
 
 
 def _check_pair(path: Path, force: bool) -> None:

@@ -15,7 +15,7 @@ from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.scale import is_difference
+from llmscope.draw.scale import ENDS, is_difference
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure, Focus
@@ -83,6 +83,7 @@ def paint_bars(
     inside = slice(window.start, window.stop)
     finite = np.abs(figure.values[np.isfinite(figure.values)])
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    top = ENDS.get(figure.unit, top)
     if figure.unit == "probability":
         numbers = [percent(value) for value in figure.values[inside].tolist()]
         top = max(1.0, top)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 
@@ -225,8 +225,25 @@ def heatmap_grid(figure: Figure, style_set: Styles, focus: Focus) -> Grid:
         unit=figure.unit,
         signed=is_difference(figure),
         corner=plain_text(rows.name, style_set.look.ascii),
+        texts=_marked_numbers(figure),
         note=_note(figure, style_set),
     )
+
+
+def _marked_numbers(figure: Figure) -> Callable[[int, int], str] | None:
+    """Return a function for the text of a cell, with * where `extra["marked"]` is true.
+
+    None without marks.
+    """
+    marked = figure.extra.get("marked")
+    if marked is None or np.shape(marked) != figure.values.shape:
+        return None
+
+    def say(row: int, column: int) -> str:
+        value = float(figure.values[row, column])
+        return "" if math.isnan(value) else number(value, 5) + "*" * bool(marked[row][column])
+
+    return say
 
 
 def _note(figure: Figure, style_set: Styles) -> str:

@@ -39,7 +39,7 @@ def paint_heads(
         widest=WIDEST,
         even=True,
         # Other units use the grid's own numbers, aligned at the point.
-        texts=_shares(figure) if figure.unit == "probability" else None,
+        texts=grid.texts or (_shares(figure) if figure.unit == "probability" else None),
     )
     words = height >= 4
     painting = paint_grid(grid, width, height - words, style_set)

@@ -146,7 +146,11 @@ def _show_view(host: Host, key: str, index: int) -> None:
     host.grid.enter(key)
     pane = host.grid.panes[key]
     host.look_at(pane.show_view(host.state, index))
-    if key in ("map", "next-token") and index not in pane.offered_views(host.state):
+    if key not in ("map", "next-token") or index in pane.offered_views(host.state):
+        return
+    if key == "map" and MAP_VIEWS[index].lens == "probe":
+        host.tell("that view needs a direction: llmscope MODEL --direction FILE", "warning")
+    else:
         keys = host.user.keymap.filled("{lens} turns to one, {lenses} lists them")
         host.tell(f"that view needs a learned lens: {keys}", "warning")
 

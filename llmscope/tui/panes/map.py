@@ -15,6 +15,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.logit_lens import SECOND, TRANSLATOR
+from llmscope.lenses.probe import DIRECTION
 from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
@@ -49,6 +50,8 @@ token. The lower border prints what the ends of the colours stand for."""
         """Return the want of the view; for the logit lens, of the visible columns only."""
         view = state.map_view
         focus = Focus(mode=view.mode)
+        if view.lens == "probe":
+            return Want(self.key, view.lens, DIRECTION.set(focus, state.direction))
         if view.lens != "logit-lens" or state.info is None:
             return Want(self.key, view.lens, focus)
         words = 1 if view.mode == "target" else NARROWEST_TEXT
@@ -81,8 +84,8 @@ token. The lower border prints what the ends of the colours stand for."""
         return " · ".join(filter(None, ("Map", title, through, pooled)))
 
     def offered_views(self, state: ViewState) -> Sequence[int]:
-        """Return the indices of the views; lenses are compared where there is a learned one."""
-        return [at for at, view in enumerate(MAP_VIEWS) if view.mode != "lenses" or state.lenses]
+        """Return the indices of the views that have what they need."""
+        return [at for at, view in enumerate(MAP_VIEWS) if state.offers(view)]
 
     def step(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` layers."""

@@ -19,6 +19,9 @@ HOW = {
     "second model": (
         "{second-model} or {take} chooses one, llmscope MODEL --versus-model OTHER opens with one"
     ),
+    "direction": (
+        "llmscope MODEL --direction FILE opens with one, which llmscope fit direction makes"
+    ),
 }
 LOADED = "{adapter} or {take} switches to the next of those that are loaded"
 assert set(HOW) == set(MISSING)

@@ -105,12 +105,23 @@ class ViewState(EditList):
 
     @property
     def map_view(self) -> MapView:
-        """Return the view that the map shows: the first one where there are no lenses to compare.
+        """Return the view that the map shows: the first one where the chosen one is not offered.
 
-        An earlier session may have left another model with them side by side.
+        An earlier session may have left another model with it.
         """
         chosen = MAP_VIEWS[self.view]
-        return MAP_VIEWS[0] if chosen.mode == "lenses" and not self.lenses else chosen
+        return chosen if self.offers(chosen) else MAP_VIEWS[0]
+
+    def offers(self, view: MapView) -> bool:
+        """Return whether there is what a view of the map needs: lenses, or a direction."""
+        if view.lens == "probe":
+            return bool(self.direction)
+        return view.mode != "lenses" or bool(self.lenses)
+
+    @property
+    def direction(self) -> str:
+        """The file of the direction that the screen was opened with; empty without one."""
+        return "" if self.info is None else self.info.direction
 
     @property
     def two_models(self) -> bool:
@@ -195,6 +206,9 @@ class ViewState(EditList):
         if self.info is not None and self.info.spec == info.spec:
             return state  # another adapter of the same model
         state = replace(state, translator=info.translator, chosen_lenses=(), listed_features=())
+        if info.direction:  # what was asked for is what is seen first
+            view = next(at for at, one in enumerate(MAP_VIEWS) if one.lens == "probe")
+            state = replace(state, view=view)
         return state.with_dictionaries(info.dictionaries)
 
     def with_tokens(self, tokens: tuple[Token, ...]) -> ViewState:

@@ -57,6 +57,12 @@ MAP_VIEWS = (
         "attention entropy, entropy of attention, diffuse attention, focus of attention",
     ),
     MapView(*("sink share", "heads", "sink-by-token"), "sink share, sinks by token"),
+    MapView(
+        *("probe score", "probe", "layers"),
+        "probe, probes, linear probe, direction, concept, concept activation, representation "
+        "reading",
+    ),
+    MapView(*("probe probability", "probe", "probability"), "probe probability, calibrated probe"),
 )
 ATTENTION_MODES = ("raw", "mean", "max", "value-weighted", "no-sink", "rollout")
 ATTENTION_WORDS = {

@@ -10,12 +10,15 @@ from tempfile import TemporaryDirectory
 import torch
 
 import llmscope
-from llmscope.batch import Folder, JobShare, PromptJob, PromptSource
+from llmscope.batch import BatchFolder, JobShare, PromptJob, PromptSource
 from llmscope.batch import run as batch
+from llmscope.batch.inputs import InputColumns
 from llmscope.batch.padded import Together, why_single
+from llmscope.batch.shards import Tables
 from llmscope.figure import Focus
 from llmscope.fitting.corpus import RULES
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
+from llmscope.storage import LocalStorage
 from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
 from tests.benchmarks.texts import Prompt, prompt, prompts
 
@@ -71,10 +74,14 @@ class Contender:
             raise NotRun(reason)
 
         def run() -> None:
-            folder = Folder(out, JobShare(), looking.to_dict(), {})
+            prompts = PromptSource(str(source))
+            inputs, total = InputColumns.of(prompts)
+            tables = Tables(looking, inputs)
+            folder = BatchFolder(LocalStorage(out), JobShare(), looking.to_dict(), {}, tables)
             found = batch(
-                *(self.scope, PromptSource(str(source)), looking, folder),
-                together=Together(16),
+                *(self.scope, prompts, looking, folder),
+                together=Together.of(16, looking.lenses),
+                total=total,
                 tell=print,
             )
             if (found.prompts, found.errors, found.kept) != (count, 0, 0):

@@ -133,9 +133,10 @@ def test_the_learned_lens_of_edits_is_the_translator(sort, lens, tmp_path):
     prompts.write_text('{"prompt": "CABACB"}\n')
     out = tmp_path / "out"
     words = ("--prompts", prompts, "--out", out, *NEXT, *edit, "--translator", lens[1][0])
+    words = (*words, "--tensors")
     done = run("snapshot", *words)
     assert done.exit_code == 0, done.stderr
-    (file,) = out.glob("*.safetensors")
+    (file,) = out.glob("tensors/*.safetensors")
     ids, scores = (
         next(value for name, value in load_file(file).items() if name.endswith(f"next-token.{end}"))
         for end in ("ids", "logits")

@@ -1,0 +1,263 @@
+"""The report of a batch as text for a terminal, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from llmscope.cli.output.table import table
+from llmscope.draw.numbers import number
+from llmscope.numbers import percent
+from llmscope.report.figures import (
+    AT_LAST,
+    FEW,
+    FEW_REMARK,
+    RANKED,
+    breakdown_figures,
+    interval_text,
+    label_text,
+    marks,
+    strongest,
+    value_text,
+)
+from llmscope.report.first_layer import FirstLayer
+from llmscope.report.groups import Label
+from llmscope.report.means import Breakdown, Distribution, Estimate
+from llmscope.report.paired import Comparison
+from llmscope.report.summary import LensReport, Report
+from llmscope.text import display_text, one_line
+
+LISTED, ORDERED = 24, 96
+"""Groups of a breakdown that are listed, and of one with an order; json and csv have all."""
+BESIDE = 3
+"""Columns of values beside each other."""
+
+
+def report_text(report: Report) -> str:
+    """Return a report as text for a terminal."""
+    how = report.how
+    of = f" of {report.model}" if report.model else ""
+    words = [f"{_count(report.prompts, 'prompt')}{of}"]
+    if report.failed:
+        words.append(f"{report.failed:,} failed, most often: {one_line(report.error, 100)}")
+    if not report.complete:
+        words.append("the batch has not come to its end")
+    text = f"{report.folder}: {display_text('; '.join(words))}\n"
+    if report.other:
+        text += f"compared with {report.other}\n"
+    text += (
+        f"intervals: {100 * how.level:g} %, bootstrap over prompts, {how.resamples:,} resamples, "
+        f"seed {how.seed}\n"
+    )
+    return text + "".join(f"\n{_lens(one, report)}" for one in report.lenses)
+
+
+def _lens(lens: LensReport, report: Report) -> str:
+    words = [_count(lens.prompts, "prompt")]
+    if 0 < lens.prompts < FEW:
+        words.append(f"note: {FEW_REMARK}")
+    for status, count in sorted(lens.statuses.items()):
+        why = f" ({one_line(lens.reason, 100)})" if status == "refused" and lens.reason else ""
+        if status != "verified":
+            words.append(f"{count:,} {status}{why}")
+    mode = f" {lens.mode}" if lens.mode else ""
+    text = display_text(f"── {lens.lens}{mode}: {', '.join(words)}").replace("\n", " ") + "\n"
+    if lens.distributions:
+        text += _distributions(lens.distributions)
+    if lens.first is not None:
+        text += _first(lens.first)
+    for same in _alike(lens.breakdowns):
+        if len(same) == 1 and len(same[0].by) == 2:
+            text += _map(same[0], report)
+        else:
+            text += _breakdown(same[0]) if len(same) == 1 else _together(same)
+    for comparison in lens.comparisons:
+        text += _comparison(comparison)
+    return text
+
+
+def _distributions(distributions: Sequence[Distribution]) -> str:
+    rows = [("", "mean", "interval", "median", "5 % – 95 %", "rows", "no value")]
+    for one in distributions:
+        low, median, high = one.quantiles[1], one.quantiles[3], one.quantiles[5]
+        rows.append(
+            (
+                f"{one.value}{_unit(one.unit, one.value)}",
+                value_text(one.all.mean),
+                interval_text(one.all),
+                ("~" if one.sampled else "") + number(median),
+                f"{number(low)} – {number(high)}",
+                f"{one.all.rows:,}",
+                f"{one.missing:,}",
+            )
+        )
+    return table(rows, frozenset({1, 3, 5, 6}))
+
+
+def _first(first: FirstLayer) -> str:
+    text = f"\nthe answer is first from layer … on (of {_count(first.never.prompts, 'prompt')}"
+    text += f", {first.without:,} without a target)\n" if first.without else ")\n"
+    rows = [_row(one, "probability") for one in (*first.layers, first.never) if one.rows]
+    text += table(rows, frozenset({0, 1}))
+    return (
+        text
+        if first.median is None
+        else f"{text}half of those that get there: by layer " + (f"{first.median:g}\n")
+    )
+
+
+def _alike(breakdowns: Sequence[Breakdown]) -> list[list[Breakdown]]:
+    """Return the breakdowns, those of several values by the same columns together."""
+    found: list[list[Breakdown]] = []
+    for one in breakdowns:
+        fitting = None
+        if len(one.by) == 1 and not one.difference:
+            fitting = next((same for same in found if _fits(one, same)), None)
+        if fitting is None:
+            found.append([one])
+        else:
+            fitting.append(one)
+    return found
+
+
+def _fits(one: Breakdown, same: Sequence[Breakdown]) -> bool:
+    first = same[0]
+    return (one.by, one.last, first.difference) == (first.by, first.last, False) and (
+        len(same) < BESIDE and len(one.estimates) <= (ORDERED if all(one.ordered) else LISTED)
+    )
+
+
+def _together(same: Sequence[Breakdown]) -> str:
+    """Return the means of several values by one column beside each other."""
+    labels = _sorted(list(dict.fromkeys(each.labels for one in same for each in one.estimates)))
+    known = [{each.labels: each for each in one.estimates} for one in same]
+    rows = [(same[0].by[0], *(f"{one.value}{_unit(one.unit, one.value)}" for one in same), "n")]
+    for group in labels:
+        there = [estimates[group] for estimates in known if group in estimates]
+        cells = [_with_ends(estimates[group]) if group in estimates else "" for estimates in known]
+        rows.append((label_text(group), *cells, f"{max(one.prompts for one in there):,}"))
+    return f"\n{_line(_by(same[0]))}\n{table(rows, frozenset({len(same) + 1}))}"
+
+
+def _sorted(labels: list[tuple[Label, ...]]) -> list[tuple[Label, ...]]:
+    """Return labels in order if they are whole numbers; else as they are."""
+    numbers = {one: int(one[0]) for one in labels if isinstance(one[0], int)}
+    return sorted(labels, key=numbers.__getitem__) if len(numbers) == len(labels) else labels
+
+
+def _by(one: Breakdown) -> str:
+    return f"means by {', '.join(one.by)}{AT_LAST * one.last}"
+
+
+def _with_ends(one: Estimate) -> str:
+    if one.low is None or one.high is None:
+        return value_text(one.mean)
+    return f"{value_text(one.mean)} [{value_text(one.low)}, {value_text(one.high)}]"
+
+
+def _breakdown(one: Breakdown, what: str = "") -> str:
+    kept: Sequence[Estimate] = one.estimates
+    title = f"{what or one.value}{_unit(one.unit, one.value)} by {', '.join(one.by)}"
+    title += AT_LAST * one.last
+    if len(kept) > (ORDERED if all(one.ordered) else LISTED):
+        kept = one.ranked[:LISTED]
+        title += f", the {LISTED} largest of {len(one.estimates):,}"
+    rows = [_row(each) for each in kept]
+    return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
+
+
+def _map(one: Breakdown, report: Report) -> str:
+    """Return the map of two columns as drawn, and its largest cells."""
+    from llmscope.export import render
+
+    picture = breakdown_figures(one, report.how)[0]
+    drawn = render(picture, "txt", focus=strongest([picture]))
+    assert isinstance(drawn, str)
+    listed = one.ranked[:RANKED]
+    rows = [_row(each) for each in listed]
+    remark = "; ** after the correction for all, * without" if one.difference else ""
+    title = f"largest {one.value}{_unit(one.unit)} by {', '.join(one.by)}{remark}"
+    return f"\n{drawn}{_line(title)}\n{table(rows, frozenset({1}))}"
+
+
+def _comparison(one: Comparison) -> str:
+    rows = [
+        ("A", one.a, value_text(one.mean_a)),
+        ("B", one.b, value_text(one.mean_b)),
+        ("A − B", interval_text(one.difference), number(one.difference.mean)),
+    ]
+    text = f"\n{_line(one.value + _unit(one.unit))}\n{table(rows, frozenset({2}))}"
+    unit = "prompts" if one.pairs_are == "rows" else "pairs of prompts"
+    share = percent(one.positive.mean)
+    text += (
+        f"{one.difference.rows:,} pairs of {one.pairs_are}, {one.left_out:,} {one.pairs_are} left "
+        f"out; A is above B in {share} of {one.positive.prompts:,} {unit}\n"
+    )
+    if one.breakdown is not None:
+        text += _breakdown(one.breakdown, f"A − B: {one.value}")
+    return text
+
+
+def _row(one: Estimate, unit: str = "") -> tuple[str, str, str, str]:
+    return label_text(one.labels), value_text(one.mean, unit), interval_text(one, unit), marks(one)
+
+
+def _unit(unit: str, name: str = "") -> str:
+    return f", {unit}" if unit not in ("", "probability", name) else ""
+
+
+def _line(text: str) -> str:
+    return display_text(text).replace("\n", " ")
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of:,} {noun}{'s' * (number_of != 1)}"
+
+
+COLUMNS = (
+    *("lens", "column", "unit", "by", "group", "mean", "low", "high", "prompts", "rows"),
+    *("differs_from_0", "corrected"),
+)
+
+
+def report_csv(report: Report) -> str:
+    """Return all means of a report as CSV, one row each; texts that a spreadsheet might run get '.
+
+    Empty cells are values that do not exist.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for lens in report.lenses:
+        for whole in lens.distributions:
+            writer.writerow(_cells(whole.lens, whole.value, whole.unit, (), whole.all))
+        broken = [*lens.breakdowns]
+        for pair in lens.comparisons:
+            value = f"{pair.a} - {pair.b}: {pair.value}"
+            writer.writerow(_cells(pair.lens, value, pair.unit, (), pair.difference))
+            broken += [pair.breakdown] if pair.breakdown is not None else []
+        for one in broken:
+            for each in one.estimates:
+                writer.writerow(_cells(one.lens, one.value, one.unit, one.by, each))
+        if lens.first is not None:
+            for each in (*lens.first.layers, lens.first.never):
+                writer.writerow(
+                    _cells(lens.lens, "first layer of the answer", "probability", ("layer",), each)
+                )
+    return stream.getvalue()
+
+
+def _cells(
+    lens: str, value: str, unit: str, by: Sequence[str], one: Estimate
+) -> list[str | float | int | bool | None]:
+    texts = [_harmless(text) for text in (lens, value, unit, ", ".join(by), label_text(one.labels))]
+    numbers = [one.mean, one.low, one.high, one.prompts, one.rows]
+    return [*texts, *numbers, one.nonzero, one.corrected]
+
+
+def _harmless(text: str) -> str:
+    """Return foreign text that neither a terminal nor a spreadsheet takes as a command."""
+    shown = display_text(text).replace("\n", " ")
+    risky = shown[:1] in ("=", "+", "@") or (shown[:1] == "-" and not shown[1:2].isdigit())
+    return f"'{shown}" if risky else shown

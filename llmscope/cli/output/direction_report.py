@@ -1,0 +1,106 @@
+"""What `llmscope fit direction` prints: each layer beside its controls, and the doses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmscope.cli.output.table import table
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.learned.directions import Directions, Dose, Estimate
+
+
+def report(
+    found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]], *, asked: bool
+) -> str:
+    """Return the report on directions that were written.
+
+    Args:
+        found: the directions.
+        written: each file, with the layers that its format has no place for.
+        asked: whether doses were to be measured.
+    """
+    from llmscope.learned.directions import METHOD_NAMES
+
+    lines = []
+    for path, left in written:
+        omitted = f"; llama.cpp has no place for layer {left[0]}" if left else ""
+        lines.append(f"wrote {display_text(str(path))}{omitted}")
+    sets = found.sets
+    lines.append(
+        f"{METHOD_NAMES[found.method]} at position {found.position}; trained on "
+        f"{sets.train_texts} texts of {sets.train_groups} groups, measured on {sets.test_texts} of "
+        f"{sets.test_groups}"
+    )
+    lines.append(f"{'!' if sets.leak else '✓'} the test set {sets.leak}")
+    text = "\n".join(lines) + "\n\n" + _layers(found)
+    if found.dose is not None:
+        text += "\n" + _doses(found.dose)
+    elif asked:
+        text += "\nno doses: there is no later probe to measure them by; --measure TOKEN TOKEN\n"
+    verdict = found.verdict(found.best)
+    reason = f": {verdict.reason}" if verdict.reason else ""
+    return f"{text}\nbest layer {found.best}, cross-validated · {verdict.status}{reason}\n"
+
+
+def _layers(found: Directions) -> str:
+    """Return a row for each layer: held-out figures, the controls, and what is wrong."""
+    others = next(iter(found.probes.values())).figures.cosines
+    head = (
+        *("after layer", "accuracy", "AUC", "95 %", "shuffled AUC", "range", "random AUC"),
+        *("range", "Brier", "ECE", *(f"cos {name}" for name in others), ""),
+    )
+    rows = []
+    for layer, one in found.probes.items():
+        figures = one.figures
+        shuffled, random = figures.shuffled.auc, figures.random.auc
+        note = "no better than its controls" if _beaten(found, layer) else ""
+        rows.append(
+            (
+                f"{layer}{' ◂' if layer == found.best else '  '}",
+                f"{figures.held_out.accuracy.value:.1%}",
+                f"{figures.held_out.auc.value:.3f}",
+                _interval(figures.held_out.auc, ".2f"),
+                f"{shuffled.mean:.2f}",
+                f"{shuffled.low:.2f}–{shuffled.high:.2f}",
+                f"{random.mean:.2f}",
+                f"{random.low:.2f}–{random.high:.2f}",
+                f"{figures.calibration.brier:.3f}",
+                f"{figures.calibration.ece:.3f}",
+                *(f"{figures.cosines[name]:.2f}" for name in others),
+                note,
+            )
+        )
+    return table((head, *rows), frozenset(range(len(head) - 1)))
+
+
+def _beaten(found: Directions, layer: int) -> bool:
+    return bool(found.doubt(layer)) and not found.sets.leak
+
+
+def _interval(one: Estimate, form: str) -> str:
+    return "" if one.low is None or one.high is None else f"{one.low:{form}}–{one.high:{form}}"
+
+
+def _doses(dose: Dose) -> str:
+    """Return a row for each dose, beside random directions, and what follows."""
+    rows = [("dose", "change", "95 %", "random directions")]
+    for at, strength in enumerate(dose.strengths):
+        own, random = dose.change[at], dose.random[at]
+        rows.append(
+            (
+                f"{strength:+g}" if strength else "0",
+                f"{own.value:+.3f}",
+                _interval(own, "+.2f").replace("–", " to "),
+                f"{random.low:+.3f} to {random.high:+.3f}",
+            )
+        )
+    return (
+        f"added after layer {dose.layer} in {dose.prompts} held-out prompts; change of "
+        f"{dose.measure}\n{table(rows, frozenset(range(4)))}"
+        f"for a dose of 1: {dose.slope}, random directions "
+        f"{min(dose.random_slopes):.3f} to {max(dose.random_slopes):.3f}: {dose}\n"
+    )

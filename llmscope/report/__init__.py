@@ -1,0 +1,1 @@
+"""Statistics over the tables of a batch: means with intervals, comparisons, and their figures."""

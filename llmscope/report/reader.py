@@ -1,0 +1,453 @@
+"""Read the folder of a batch: its prompts, its verdicts, and the tables of its lenses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.compute
+import pyarrow.fs
+import pyarrow.parquet
+from numpy.typing import NDArray
+
+from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
+from llmscope.bootstrap import Floats, Ints
+from llmscope.errors import ScopeError
+from llmscope.storage import file_system, is_url
+from llmscope.text import display_text, nearest, one_line, told
+
+SCHEMA = 2
+"""The newest schema of the tables that can be read."""
+LINE = "line"
+OWN = (LINE, "prompt", "n_tokens", "error")
+"""The columns of the table of prompts that do not come from the prompt file."""
+LARGEST_MANIFEST = 1 << 26
+HINT = "a folder that llmscope snapshot --prompts FILE --out FOLDER wrote"
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: as in the file.
+        role: key (where a row is), value (a number), label (a text), input (from the prompt file)
+            or status.
+        unit: of a value; empty if it has none.
+        numeric: whether it holds numbers.
+    """
+
+    name: str
+    role: str
+    unit: str
+    numeric: bool
+
+
+@dataclass(frozen=True)
+class LensTable:
+    """The table of a lens, in one file a shard.
+
+    Attributes:
+        lens: its name.
+        mode: its variant; empty for the default one.
+        columns: by name, in order.
+        files: the names of its files in the folder.
+    """
+
+    lens: str
+    mode: str
+    columns: Mapping[str, Column]
+    files: tuple[str, ...]
+
+    def having(self, role: str) -> tuple[str, ...]:
+        """Return the names of the columns with a role."""
+        found = (one.name for one in self.columns.values() if one.role == role)
+        return tuple(name for name in found if name != LINE)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The columns whose means are taken."""
+        return tuple(name for name in self.having("value") if self.columns[name].numeric)
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """How many prompts a lens refused, and why.
+
+    Attributes:
+        statuses: the number of prompts by status.
+        reason: the most frequent reason of a refusal; empty if nothing was refused.
+        lines: the lines of the prompts that were not refused, sorted; None if no verdict tells.
+    """
+
+    statuses: Mapping[str, int]
+    reason: str
+    lines: Ints | None
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of a batch.
+
+    Attributes:
+        lines: the lines of all prompts in their file, sorted.
+        lengths: the number of tokens of each; NaN where it failed.
+        failed: how many failed.
+        error: the most frequent error; empty if none failed.
+        inputs: the names of the columns of the prompt file.
+    """
+
+    lines: Ints
+    lengths: Floats
+    failed: int
+    error: str
+    inputs: tuple[str, ...]
+
+    @property
+    def kept(self) -> Ints:
+        """The lines of the prompts that did not fail."""
+        return self.lines[~np.isnan(self.lengths)]
+
+
+class BatchFolder:
+    """The folder of a batch.
+
+    Args:
+        place: a path, or a URL that fsspec knows.
+
+    Raises:
+        ScopeError: it is not the folder of a batch, or an earlier version made it.
+    """
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.shown = display_text(place).replace("\n", " ")
+        if is_url(place):
+            system, self._root = file_system(place)
+            self._system = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(system))
+        else:
+            self._system, self._root = pyarrow.fs.LocalFileSystem(), str(Path(place).absolute())
+        found = self._names("")
+        if not any(name == PROMPTS and folder for name, folder in found.items()):
+            if any(name.startswith("shard-") and name.endswith(".parquet") for name in found):
+                raise ScopeError(
+                    f"{self.shown} was made by an earlier version of llmscope, without tables",
+                    "the same snapshot command again, with another --out",
+                )
+            raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
+        self._folders = [name for name, folder in found.items() if folder]
+        self.shards = [name for name in self._names(PROMPTS) if name.endswith(".parquet")]
+        if not self.shards:
+            raise ScopeError(f"{self.shown} holds no finished shard yet", "the batch to its end")
+        manifests = [name for name in found if name.startswith("manifest")]
+        self.manifests = [self._manifest(name) for name in manifests if name.endswith(".json")]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the batch came to its end, with all of its jobs."""
+        return bool(self.manifests) and all(one.get("complete") for one in self.manifests)
+
+    @property
+    def model(self) -> str:
+        """The model's name; empty if the manifest does not tell it."""
+        found: Any = self.manifests[0] if self.manifests else {}
+        for name in ("options", "model", "spec"):
+            found = found.get(name) if isinstance(found, dict) else None
+        return found if isinstance(found, str) else ""
+
+    @cached_property
+    def lenses(self) -> dict[str, LensTable]:
+        """The tables of the lenses, by name.
+
+        Raises:
+            ScopeError: a file is damaged, or there is no table.
+        """
+        found: dict[str, LensTable] = {}
+        for folder in self._folders:
+            if folder in OWN_TABLES:
+                continue
+            have = self._names(folder)
+            files = tuple(f"{folder}/{shard}" for shard in self.shards if shard in have)
+            if files:
+                found[folder] = self._table(folder, files)
+        if not found:
+            raise ScopeError(f"{self.shown} holds no table of a lens", HINT)
+        return found
+
+    @cached_property
+    def without_table(self) -> tuple[str, ...]:
+        """The lenses that were refused for all prompts, sorted.
+
+        Raises:
+            ScopeError: a file is damaged.
+        """
+        found: set[str] = set()
+        have = self._names(VERDICTS) if VERDICTS in self._folders else {}
+        for shard in self.shards:
+            if shard in have:
+                lenses = self.read(f"{VERDICTS}/{shard}", ("lens",)).column("lens")
+                found |= {str(one) for one in lenses.unique().to_pylist()}
+        return tuple(sorted(found - self.lenses.keys()))
+
+    def table(self, lens: str) -> LensTable:
+        """Return the table of a lens.
+
+        Raises:
+            ScopeError: the folder has no such table.
+        """
+        if lens in self.lenses:
+            return self.lenses[lens]
+        if lens in self.without_table:
+            raise ScopeError(
+                f"{_shown(lens)} was refused for all prompts: {told_reason(self.refusals(lens))}",
+                f"one of {', '.join(map(_shown, self.lenses))}",
+            )
+        raise unknown(f"{self.shown} has no table of the lens", lens, list(self.lenses))
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """What is known of the prompts, without their texts.
+
+        Raises:
+            ScopeError: a file is damaged, or a prompt is in two files.
+        """
+        lines, lengths, errors = list[Any](), list[Any](), Counter[str]()
+        inputs: tuple[str, ...] = ()
+        for shard in self.shards:
+            name = f"{PROMPTS}/{shard}"
+            names = self._schema(name).names
+            inputs = inputs or tuple(one for one in names if one not in OWN)
+            table = self.read(name, (LINE, "n_tokens", *(("error",) if "error" in names else ())))
+            lines.append(whole(table, LINE, name, self.shown))
+            lengths.append(numbers(table.column("n_tokens")))
+            if "error" in names:
+                counts = pyarrow.compute.value_counts(table.column("error")).to_pylist()
+                errors.update({str(one["values"]): one["counts"] for one in counts})
+        line, length = np.concatenate(lines), np.concatenate(lengths)
+        order = np.argsort(line, kind="stable")
+        line, length = line[order], length[order]
+        twice = line[1:][line[1:] == line[:-1]]
+        if len(twice):
+            raise ScopeError(
+                f"{self.shown} holds line {twice[0]} of the prompts twice", "the batch anew"
+            )
+        errors.pop("None", None)
+        error = errors.most_common(1)[0][0] if errors else ""
+        return Prompts(line, length, int(np.isnan(length).sum()), error, inputs)
+
+    def refusals(self, lens: str) -> Refusals:
+        """Return how many prompts a lens refused, and why.
+
+        Raises:
+            ScopeError: a file is damaged.
+        """
+        if VERDICTS not in self._folders:
+            return Refusals({}, "", None)
+        reasons = Counter[str]()
+        lines: dict[str, list[Ints]] = {}
+        have = self._names(VERDICTS)
+        for shard in self.shards:
+            if shard not in have:
+                continue
+            name = f"{VERDICTS}/{shard}"
+            table = self.read(name, (LINE, "lens", "status", "reason"))
+            table = table.filter(pyarrow.compute.equal(table.column("lens"), lens))
+            line = whole(table, LINE, name, self.shown)
+            status = np.array([str(one) for one in table.column("status").to_pylist()])
+            why = table.column("reason").to_pylist()
+            reasons.update(str(why[at]) for at in np.flatnonzero(status == "refused"))
+            for one in np.unique(status):
+                lines.setdefault(str(one), []).append(line[status == one])
+        if not lines:
+            return Refusals({}, "", None)
+        reason = reasons.most_common(1)[0][0] if reasons else ""
+        known = {one: np.unique(np.concatenate(parts)) for one, parts in lines.items()}
+        rest = [one for name, one in known.items() if name != "refused"]
+        kept = np.unique(np.concatenate([np.zeros(0, np.int64), *rest]))
+        if "refused" in known:  # of several figures of a prompt, some may be there
+            known["refused"] = np.setdiff1d(known["refused"], kept)
+        return Refusals({name: len(one) for name, one in known.items() if len(one)}, reason, kept)
+
+    def clusters(self, lens: str) -> Ints:
+        """Return the lines of the prompts that a lens has rows of, sorted.
+
+        Raises:
+            ScopeError: a file is damaged.
+        """
+        found = self.refusals(lens).lines
+        return self.prompts.kept if found is None else found
+
+    def tables(self, lens: str, columns: Sequence[str]) -> Iterator[tuple[Ints, Any]]:
+        """Yield the lines and the columns of the rows of a lens, one file at a time.
+
+        Raises:
+            ScopeError: a file is damaged, or the rows of a prompt are in two files.
+        """
+        seen = np.zeros(0, np.int64)
+        for name in self.table(lens).files:
+            table = self.read(name, tuple(dict.fromkeys((LINE, *columns))))
+            line = whole(table, LINE, name, self.shown)
+            here = np.unique(line)
+            both = np.intersect1d(seen, here, assume_unique=True)
+            if len(both):
+                raise ScopeError(
+                    f"{self._called(name)} repeats rows of line {both[0]}", "the batch anew"
+                )
+            seen = np.concatenate([seen, here])
+            yield line, table
+
+    def prompt_column(self, column: str) -> tuple[Ints, Any]:
+        """Return the lines and one column of all prompts, in any order.
+
+        Raises:
+            ScopeError: a file is damaged or lacks the column.
+        """
+        parts = [
+            self.read(f"{PROMPTS}/{shard}", tuple(dict.fromkeys((LINE, column))))
+            for shard in self.shards
+        ]
+        lines = [
+            whole(part, LINE, f"{PROMPTS}/{shard}", self.shown)
+            for part, shard in zip(parts, self.shards, strict=True)
+        ]
+        chunks = [chunk for part in parts for chunk in part.column(column).chunks]
+        try:
+            values = pyarrow.chunked_array(chunks)
+        except (pyarrow.ArrowException, TypeError):  # shards whose values have several types
+            values = pyarrow.chunked_array([chunk.cast(pyarrow.string()) for chunk in chunks])
+        return np.concatenate(lines), values
+
+    def read(self, name: str, columns: Sequence[str]) -> Any:
+        """Return columns of a file as an Arrow table.
+
+        Raises:
+            ScopeError: the file is damaged, or lacks a column.
+        """
+        try:
+            with pyarrow.parquet.ParquetFile(self._open(name)) as file:
+                names = file.schema_arrow.names
+                missing = [one for one in columns if one not in names]
+                if missing:
+                    raise ScopeError(
+                        f"{self._called(name)} has no column {_shown(missing[0])}", "the batch anew"
+                    )
+                if len(set(names)) < len(names):
+                    raise ScopeError(f"{self._called(name)} has two columns of one name", HINT)
+                return file.read(columns=list(columns))
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(name, error) from error
+
+    def _names(self, folder: str) -> dict[str, bool]:
+        """Return the names in a folder, sorted, and whether each is a folder itself."""
+        where = f"{self._root}/{folder}" if folder else self._root
+        selector = pyarrow.fs.FileSelector(where, allow_not_found=True)
+        try:
+            infos = self._system.get_file_info(selector)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ScopeError(f"cannot read {self.shown}: {told(error)}", HINT) from error
+        found = {one.base_name: one.type == pyarrow.fs.FileType.Directory for one in infos}
+        return dict(sorted(found.items()))
+
+    def _manifest(self, name: str) -> dict[str, Any]:
+        try:
+            with self._open(name) as file:
+                found = json.loads(file.read(LARGEST_MANIFEST))
+        except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
+            raise self._damaged(name, error) from error
+        if not isinstance(found, dict):
+            raise ScopeError(f"{self._called(name)} is no JSON object", HINT)
+        schema = found.get("schema")
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise ScopeError(
+                f"{self.shown} is of schema {schema}, newer than this llmscope knows",
+                "pip install --upgrade llmscope-tui",
+            )
+        return found
+
+    def _open(self, name: str) -> Any:
+        return self._system.open_input_file(f"{self._root}/{name}")
+
+    def _schema(self, name: str) -> Any:
+        try:
+            with pyarrow.parquet.ParquetFile(self._open(name)) as file:
+                return file.schema_arrow
+        except (pyarrow.ArrowException, OSError) as error:
+            raise self._damaged(name, error) from error
+
+    def _table(self, lens: str, files: tuple[str, ...]) -> LensTable:
+        schema = self._schema(files[0])
+        about = _about(schema.metadata)
+        declared = about.get("columns")
+        declared = declared if isinstance(declared, dict) else {}
+        columns = {one.name: _column(one, declared.get(one.name)) for one in schema}
+        mode = about.get("mode")
+        return LensTable(lens, mode if isinstance(mode, str) else "", columns, files)
+
+    def _called(self, name: str) -> str:
+        return f"{self.shown}/{_shown(name)}"
+
+    def _damaged(self, name: str, error: BaseException) -> ScopeError:
+        return ScopeError(f"cannot read {self._called(name)}: {told(error)}", "the batch anew")
+
+
+def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
+    """Return what a file says about its columns; empty for a file that says nothing."""
+    try:
+        found = json.loads((metadata or {}).get(b"llmscope", b"{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _column(field: Any, declared: Any) -> Column:
+    declared = declared if isinstance(declared, dict) else {}
+    types = pyarrow.types
+    numeric = any(
+        kind(field.type)
+        for kind in (types.is_integer, types.is_floating, types.is_boolean, types.is_decimal)
+    )
+    role, unit = declared.get("role"), declared.get("unit")
+    role = role if isinstance(role, str) else "input"
+    return Column(field.name, role, unit if isinstance(unit, str) else "", numeric)
+
+
+def numbers(column: Any) -> Floats:
+    """Return a column of numbers as float64, with NaN for nulls."""
+    cast = column.cast(pyarrow.float64(), safe=False)
+    found: Floats = np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return found
+
+
+def whole(table: Any, column: str, name: str, folder: str) -> Ints:
+    """Return a column of whole numbers.
+
+    Raises:
+        ScopeError: it holds nulls or anything else.
+    """
+    found = table.column(column)
+    if found.null_count or not pyarrow.types.is_integer(found.type):
+        raise ScopeError(f"{folder}/{_shown(name)}: {column} is no number everywhere", HINT)
+    values: NDArray[np.int64] = found.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
+    return np.array(values, dtype=np.int64)
+
+
+def told_reason(refusals: Refusals) -> str:
+    """Return why prompts were refused, on one line."""
+    return one_line(refusals.reason) or "no reason given"
+
+
+def unknown(what: str, written: str, known: Sequence[str]) -> ScopeError:
+    """Return the error of a name that does not exist, with the nearest one or all as the hint."""
+    near = nearest(written, known)
+    return ScopeError(f"{what} {_shown(written)}", _shown(near or ", ".join(known)))
+
+
+def _shown(name: str) -> str:
+    return display_text(name).replace("\n", " ")

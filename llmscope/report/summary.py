@@ -1,0 +1,284 @@
+"""What a report of a batch holds: all lenses by their own keys, or what the user asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from llmscope.errors import ScopeError
+from llmscope.figure import plain
+from llmscope.report.first_layer import FirstLayer, first_layer, has_ranks
+from llmscope.report.groups import POSITION, Grouping, groups_by
+from llmscope.report.means import (
+    QUANTILES,
+    Breakdown,
+    Distribution,
+    Resampling,
+    measured,
+)
+from llmscope.report.paired import Comparison, compared, of_columns, of_folders, of_paired_prompts
+from llmscope.report.reader import BatchFolder, LensTable, unknown
+from llmscope.tables.arrow import FROM_END
+from llmscope.text import display_text, quoted_text
+
+SCHEMA = 1
+CAUSAL = ("ablation", "patching", "attribution")
+"""Lenses whose values are effects: how far from 0 they are is the question."""
+EFFECTS = ("effect", "contribution")
+CLASS = "class"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks for.
+
+    Attributes:
+        lenses: names; empty: all.
+        values: columns; empty: all of each lens.
+        by: columns that make the groups; empty: the keys of each lens.
+        versus: another folder that is compared with; None: no comparison.
+        versus_column: a column that the value is compared with; with `pair_by`, an input column of
+            two values, which are compared. None: no comparison.
+        pair_by: an input column whose value two prompts share; None: rows are paired.
+        last: the rows of the last token of each prompt alone.
+        how: how intervals are made.
+    """
+
+    lenses: tuple[str, ...] = ()
+    values: tuple[str, ...] = ()
+    by: tuple[str, ...] = ()
+    versus: str | None = None
+    versus_column: str | None = None
+    pair_by: str | None = None
+    last: bool = False
+    how: Resampling = field(default_factory=Resampling)
+
+
+@dataclass(frozen=True)
+class LensReport:
+    """The statistics of a lens.
+
+    Attributes:
+        lens, mode: the lens.
+        prompts: how many prompts it has rows of.
+        statuses: the number of prompts by status of their verdicts.
+        reason: the most frequent reason of a refusal; empty if nothing was refused.
+        distributions: one for each column of values.
+        breakdowns: means by other columns.
+        first: at which layer the answer becomes first; None for other lenses.
+        comparisons: of pairs.
+    """
+
+    lens: str
+    mode: str
+    prompts: int
+    statuses: Mapping[str, int]
+    reason: str
+    distributions: tuple[Distribution, ...] = ()
+    breakdowns: tuple[Breakdown, ...] = ()
+    first: FirstLayer | None = None
+    comparisons: tuple[Comparison, ...] = ()
+
+
+@dataclass(frozen=True)
+class Report:
+    """The statistics of a folder.
+
+    Attributes:
+        folder: its name, safe to print.
+        model: the model's name; empty if it is not known.
+        complete: whether the batch came to its end.
+        prompts, failed: how many there are.
+        error: the most frequent error of those that failed; empty if none failed.
+        how: how intervals were made.
+        lenses: by lens.
+        other: the folder that was compared with; empty without one.
+    """
+
+    folder: str
+    model: str
+    complete: bool
+    prompts: int
+    failed: int
+    error: str
+    how: Resampling
+    lenses: tuple[LensReport, ...]
+    other: str = ""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers as JSON types."""
+        found: dict[str, Any] = plain(asdict(self))
+        how = found.pop("how")
+        intervals = {
+            "method": "percentile bootstrap over prompts",
+            "correction": "single-step max-T over the groups of a breakdown",
+            **{name: how[name] for name in ("resamples", "level", "seed")},
+        }
+        for lens in found["lenses"]:
+            for one in lens["distributions"]:
+                one["quantiles"] = dict(zip(map(str, QUANTILES), one["quantiles"], strict=True))
+        return {"schema": SCHEMA, "intervals": intervals, **found}
+
+
+def report(place: str, asked: Asked) -> Report:
+    """Return the statistics of a folder.
+
+    Args:
+        place: the folder's path or URL.
+        asked: what is asked for.
+
+    Raises:
+        ScopeError: a folder is damaged, or lacks what is asked for.
+    """
+    folder = BatchFolder(place)
+    other = None if asked.versus is None else BatchFolder(asked.versus)
+    prompts = folder.prompts
+    tables = [folder.table(lens) for lens in asked.lenses or folder.lenses]
+    if other is not None and not asked.lenses:
+        tables = [table for table in tables if table.lens in other.lenses]
+        if not tables:
+            raise ScopeError(f"{folder.shown} and {other.shown} share no lens", "another folder")
+    lenses = []
+    for table in _having(tables, asked.values, asked.by, named=bool(asked.lenses)):
+        one = _lens_report(folder, other, table, asked)
+        if one is not None:
+            lenses.append(one)
+    compares = other is not None or asked.versus_column is not None
+    if not (asked.lenses or asked.values or asked.by or compares):
+        for lens in folder.without_table:
+            refusals = folder.refusals(lens)
+            lenses.append(LensReport(lens, "", 0, dict(refusals.statuses), refusals.reason))
+    if not any(one.prompts for one in lenses):
+        raise ScopeError(f"{folder.shown} has no column of numbers", "--lens NAME --value COLUMN")
+    return Report(
+        *(folder.shown, folder.model, folder.complete),
+        *(len(prompts.lines), prompts.failed, prompts.error),
+        asked.how,
+        tuple(lenses),
+        "" if other is None else other.shown,
+    )
+
+
+def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
+    """Return the columns that the means of a lens are told by, if the user names none."""
+    keys = table.having("key")
+    texts = [key for key in keys if not table.columns[key].numeric]
+    second = next((one for one in ("head", *texts) if one in keys), None)
+    if "layer" in keys and second is not None:
+        return [("layer", second)]
+    if "layer" in keys and FROM_END.name in keys and table.lens in CAUSAL:
+        return [("layer", FROM_END.name)]
+    if "layer" in keys:
+        return [("layer",)]
+    if texts:
+        return [(texts[0],)]
+    found: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
+    axes = ("rank", POSITION, *(() if POSITION in keys else ("query", "key")))
+    found += [(one,) for one in axes if one in keys][:1]
+    return found or [(one,) for one in keys[:1]]
+
+
+def is_effect(table: LensTable, value: str) -> bool:
+    """Return whether a value is an effect of either sign, whose distance from 0 is the question."""
+    return (table.lens in CAUSAL or value in EFFECTS) and not table.mode.endswith("kl")
+
+
+def _having(
+    tables: Sequence[LensTable], values: Sequence[str], by: Sequence[str], *, named: bool
+) -> list[LensTable]:
+    """Return the tables that have the columns asked for.
+
+    Raises:
+        ScopeError: no table has one of them, or a table that was named lacks it.
+    """
+    for name in values:
+        among = [one for one in tables if name in one.columns]
+        if not among or (named and len(among) < len(tables)):
+            lacking = next(one for one in tables if name not in one.columns)
+            known = list(lacking.values) if named else [v for one in tables for v in one.values]
+            raise unknown(f"{_of(tables, lacking, named)} no column", name, known)
+        numeric = [one for one in among if one.columns[name].numeric]
+        if not numeric:
+            raise ScopeError(
+                f"{display_text(name)} of {display_text(among[0].lens)} holds no numbers",
+                ", ".join(map(display_text, among[0].values)) or "another --value",
+            )
+        tables = numeric
+    if not named:
+        fitting = [one for one in tables if all(groups_by(one, name) for name in by)]
+        tables = fitting or tables  # those that do not fit refuse it, with the nearest name
+    return list(tables)
+
+
+def _of(tables: Sequence[LensTable], lacking: LensTable, named: bool) -> str:
+    if named or len(tables) == 1:
+        return f"the table of {display_text(lacking.lens)} has"
+    return "the tables have"
+
+
+def _lens_report(
+    folder: BatchFolder, other: BatchFolder | None, table: LensTable, asked: Asked
+) -> LensReport | None:
+    lens, how = table.lens, asked.how
+    values = asked.values or table.values
+    if not values:
+        if asked.lenses:
+            raise ScopeError(f"the table of {lens} has no column of numbers", "another --lens")
+        return None
+    refusals = folder.refusals(lens)
+    about = LensReport(
+        *(lens, table.mode, len(folder.clusters(lens))), dict(refusals.statuses), refusals.reason
+    )
+    if other is not None or asked.versus_column is not None:
+        made = [_comparison(folder, other, table, value, asked) for value in values]
+        return replace(about, comparisons=tuple(made))
+    wanted = [asked.by] if asked.by else default_groupings(table)
+    # What a lens says of the target at earlier tokens is of another continuation.
+    last = asked.last or (not asked.by and has_ranks(table) and FROM_END.name in table.columns)
+    distributions, breakdowns = list[Distribution](), list[Breakdown]()
+    for effect in (False, True):
+        some = [value for value in values if is_effect(table, value) == effect]
+        if some:
+            groupings = [Grouping(folder, lens, by, how.ranges, last=last) for by in wanted]
+            ours, theirs = measured(
+                folder, lens, some, groupings, how, corrected=effect, last=asked.last
+            )
+            distributions += ours
+            breakdowns += [one for one in theirs if asked.by or not one.constant]
+    first = None
+    if has_ranks(table) and not asked.by and (not asked.values or "rank_target" in asked.values):
+        first = first_layer(folder, lens, how)
+    if asked.lenses and not distributions:
+        raise ScopeError(f"the table of {display_text(lens)} holds no value", "another --lens")
+    return replace(
+        about, distributions=tuple(distributions), breakdowns=tuple(breakdowns), first=first
+    )
+
+
+def _comparison(
+    folder: BatchFolder, other: BatchFolder | None, table: LensTable, value: str, asked: Asked
+) -> Comparison:
+    lens, how, column = table.lens, asked.how, asked.versus_column
+    grouping = Grouping(folder, lens, asked.by, how.ranges, last=asked.last)
+    if other is not None:
+        rows = of_folders(folder, other, lens, value, grouping.columns)
+        theirs = set(other.clusters(lens).tolist())
+        clusters = folder.clusters(lens)
+        clusters = clusters[[line in theirs for line in clusters.tolist()]]
+        names = lens, value, folder.shown, other.shown
+        return compared(folder, rows, grouping, clusters, how, names)
+    assert column is not None
+    if asked.pair_by is not None:
+        return of_paired_prompts(folder, lens, value, column, asked.pair_by, grouping, how)
+    if column not in table.columns:
+        raise unknown(f"the table of {display_text(lens)} has no column", column, table.values)
+    if not table.columns[column].numeric:
+        raise ScopeError(
+            f"{quoted_text(column)} holds no numbers: its values can be compared as groups of "
+            "paired prompts",
+            "--pair-by COLUMN",
+        )
+    rows = of_columns(folder, lens, value, column, grouping.columns)
+    names = lens, value, value, column
+    return compared(folder, rows, grouping, folder.clusters(lens), how, names)

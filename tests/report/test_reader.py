@@ -1,0 +1,225 @@
+"""Folders that are no batch, damaged ones, and foreign names."""
+
+import json
+import shutil
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from llmscope.errors import ScopeError
+from llmscope.report.means import Resampling
+from llmscope.report.reader import BatchFolder
+from llmscope.report.summary import Asked, report
+from tests.report.folders import write_folder, write_table
+
+HOW = Resampling(resamples=100)
+
+
+def refused(folder, **asked):
+    with pytest.raises(ScopeError) as error:
+        report(str(folder), Asked(how=HOW, **asked))
+    return error.value.message, error.value.hint
+
+
+@pytest.fixture
+def copied(batch, tmp_path):
+    shutil.copytree(batch[0], tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_no_folder_of_a_batch(tmp_path):
+    message, hint = refused(tmp_path)
+    assert message == f"{tmp_path} is no folder of a batch"
+    assert "snapshot --prompts FILE --out FOLDER" in hint
+    assert "is no folder of a batch" in refused(tmp_path / "missing")[0]
+
+
+def test_a_folder_of_an_earlier_version(tmp_path):
+    (tmp_path / "shard-00000.parquet").write_bytes(b"PAR1")
+    (tmp_path / "manifest.json").write_text('{"schema": 1}')
+    assert "made by an earlier version" in refused(tmp_path)[0]
+
+
+def test_a_folder_of_a_newer_version(copied):
+    (copied / "manifest.json").write_text('{"schema": 3}')
+    assert "schema 3, newer than" in refused(copied)[0]
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", '"' + "[" * 100_000])
+def test_a_damaged_manifest(copied, text):
+    (copied / "manifest.json").write_text(text)
+    assert "manifest.json" in refused(copied)[0]
+
+
+@pytest.mark.parametrize("table", ["tokens", "prompts", "verdicts"])
+def test_a_damaged_file_is_named(copied, table):
+    file = copied / table / "shard-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-30])
+    assert f"{table}/shard-00001.parquet" in refused(copied)[0]
+
+
+def test_a_shard_that_is_not_finished_does_not_count(copied):
+    (copied / "prompts" / "shard-00002.parquet").unlink()
+    (copied / "manifest.json").write_text("{}")
+    found = report(str(copied), Asked(how=HOW))
+    assert found.prompts == 50
+    assert not found.complete
+    assert max(one.prompts for one in found.lenses) == 49
+
+
+def test_jobs_share_a_folder(copied):
+    for part in (0, 1):
+        (copied / f"manifest-{part}of2.json").write_text(
+            json.dumps({"complete": {} if part else {"shards": 1}, "options": {}})
+        )
+    (copied / "manifest.json").unlink()
+    assert not BatchFolder(str(copied)).complete
+    (copied / "manifest-1of2.json").write_text('{"complete": {"shards": 1}}')
+    assert BatchFolder(str(copied)).complete
+
+
+def test_names_that_do_not_exist_are_refused_with_the_nearest(batch):
+    folder, _, _ = batch
+    assert refused(folder, lenses=("token",)) == (
+        f"{folder} has no table of the lens token",
+        "tokens",
+    )
+    assert refused(folder, values=("surprisl",)) == (
+        "the tables have no column surprisl",
+        "surprisal",
+    )
+    assert refused(folder, lenses=("tokens",), by=("clas",)) == (
+        "the table of tokens has no column clas",
+        "class",
+    )
+    assert refused(folder, lenses=("tokens",), values=("token",))[0] == (
+        "token of tokens holds no numbers"
+    )
+
+
+def test_by_a_column_that_some_lenses_have_takes_those(batch):
+    found = report(str(batch[0]), Asked(by=("class",), how=HOW))
+    assert [one.lens for one in found.lenses] == ["tokens"]
+
+
+def test_a_table_without_numbers(batch, tmp_path):
+    _, prompts, _ = batch
+    write_folder(tmp_path / "out", prompts, {"words": [{"line": 1, "token": "x"}]})
+    assert refused(tmp_path / "out")[0].endswith("has no column of numbers")
+    assert refused(tmp_path / "out", lenses=("words",))[0] == (
+        "the table of words has no column of numbers"
+    )
+
+
+def test_a_prompt_in_two_files_is_refused(copied):
+    shutil.copy(
+        copied / "prompts" / "shard-00000.parquet", copied / "prompts" / "shard-00009.parquet"
+    )
+    assert "holds line 1 of the prompts twice" in refused(copied)[0]
+
+
+def test_rows_in_two_files_or_of_no_prompt_are_refused(copied):
+    first = pyarrow.parquet.read_table(copied / "tokens" / "shard-00000.parquet")
+    second = copied / "tokens" / "shard-00001.parquet"
+    both = pyarrow.concat_tables([pyarrow.parquet.read_table(second), first.slice(0, 2)])
+    pyarrow.parquet.write_table(both, second)
+    assert "repeats rows of line 1" in refused(copied)[0]
+    strange = first.set_column(0, "line", pyarrow.array([999] * len(first)))
+    pyarrow.parquet.write_table(strange, copied / "tokens" / "shard-00000.parquet")
+    assert (
+        "rows of line 999, which is not among its prompts" in refused(copied, lenses=("tokens",))[0]
+    )
+
+
+def test_lines_that_are_no_numbers_are_refused(copied):
+    file = copied / "tokens" / "shard-00000.parquet"
+    table = pyarrow.parquet.read_table(file)
+    lines = table.column("line").cast(pyarrow.string())
+    write_table(file, table.set_column(0, "line", lines), "tokens")
+    assert "line is no number everywhere" in refused(copied)[0]
+
+
+EVIL = "a\x1b[31m\u202eb\n[bold]$x$"
+
+
+def hostile(folder):
+    """A folder whose names, texts and numbers nobody would choose."""
+    prompts = [
+        {"line": at + 1, "prompt": EVIL, "n_tokens": 3, "error": None, EVIL: EVIL * (at % 2)}
+        for at in range(6)
+    ]
+    prompts.append({"line": 7, "prompt": None, "n_tokens": None, "error": EVIL, EVIL: None})
+    values = [1.0, None, float("nan"), float("inf"), 2.0, 3.0]
+    rows = [
+        {
+            "line": at + 1,
+            "layer": 2**31 - 1 - at,
+            "token": EVIL,
+            "p": values[at],
+            "huge": [2**63 - 1, -(2**63), 0, 5, None, 1][at],
+        }
+        for at in range(6)
+    ]
+    write_folder(folder, prompts, {"hostile": rows, "empty": rows})
+    for file in (folder / "empty").iterdir():
+        table = pyarrow.parquet.read_table(file)
+        pyarrow.parquet.write_table(table.slice(0, 0), file)
+    return folder
+
+
+def test_foreign_names_texts_and_numbers(tmp_path):
+    folder = hostile(tmp_path / "out")
+    found = report(str(folder), Asked(values=("p",), by=(EVIL,), how=HOW))
+    one = next(each for each in found.lenses if each.lens == "hostile")
+    all_rows = one.distributions[0]
+    assert (all_rows.all.mean, all_rows.all.rows, all_rows.missing) == (2, 3, 3)
+    assert [each.labels for each in one.breakdowns[0].estimates] == [("",), (EVIL,)]
+    empty = next(each for each in found.lenses if each.lens == "empty")
+    assert empty.distributions == ()
+    huge = report(str(folder), Asked(lenses=("hostile",), values=("huge",), how=HOW))
+    assert huge.lenses[0].distributions[0].all.mean == pytest.approx(6 / 5)
+
+
+def test_lists_are_no_groups(batch, tmp_path):
+    _, prompts, _ = batch
+    rows = [{"line": at, "p": 1.0, "parts": [1, 2]} for at in (1, 2)]
+    write_folder(tmp_path / "out", prompts, {"lists": rows})
+    assert refused(tmp_path / "out", by=("parts",))[0] == (
+        "parts holds values that rows cannot be grouped by"
+    )
+
+
+def test_too_many_groups_are_refused(batch, tmp_path):
+    _, prompts, _ = batch
+    rows = [{"line": 1, "neuron": at, "p": 1.0} for at in range(9000)]
+    write_folder(tmp_path / "out", prompts, {"mlp": rows})
+    assert "more than 8,192 groups" in refused(tmp_path / "out", by=("neuron",))[0]
+
+
+def test_a_folder_on_a_file_system_of_fsspec(batch):
+    import fsspec
+
+    system = fsspec.filesystem("memory")
+    system.put(str(batch[0]), "/report-of-a-batch", recursive=True)
+    remote = report("memory://report-of-a-batch", Asked(how=HOW))
+    assert remote.to_dict()["lenses"] == report(str(batch[0]), Asked(how=HOW)).to_dict()["lenses"]
+
+
+def test_floats_are_grouped_as_numbers_and_decimals_too(batch, tmp_path):
+    _, prompts, _ = batch
+    table = pyarrow.table(
+        {
+            "line": pyarrow.array([1, 2, 3], pyarrow.int64()),
+            "p": pyarrow.array([1.0, 2.0, 3.0]),
+            "scale": pyarrow.array([0.5, 2.0, None]),
+            "price": pyarrow.array([1, 1, 2], pyarrow.decimal128(5, 2)),
+        }
+    )
+    folder = write_folder(tmp_path / "out", prompts, {"x": [{"line": 1, "p": 1.0}]}, shard=99)
+    write_table(folder / "x" / "shard-00000.parquet", table, "x")
+    found = report(str(folder), Asked(values=("p",), by=("scale", "price"), how=HOW))
+    labels = [one.labels for one in found.lenses[0].breakdowns[0].estimates]
+    assert labels == [(0.5, 1), (2, 1), (None, 2)]
+    assert np.isclose(found.lenses[0].distributions[0].all.mean, 2)

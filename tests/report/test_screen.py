@@ -1,0 +1,84 @@
+"""The report on a headless screen."""
+
+import subprocess
+import sys
+from contextlib import asynccontextmanager
+
+import pytest
+
+from llmscope.draw import RenderOptions
+from llmscope.report.figures import interval_text, value_text
+from llmscope.report.means import Resampling
+from llmscope.report.screen import report_app
+from llmscope.report.summary import Asked, report
+from tests.replay.replaying import Screen
+from tests.report.folders import write_folder
+from tests.report.test_reader import hostile
+
+HOW = Resampling(resamples=100)
+
+
+@asynccontextmanager
+async def shown(folder, width=120, height=40):
+    app = report_app(report(str(folder), Asked(how=HOW)), look=RenderOptions(tier="none"))
+    async with app.run_test(size=(width, height), notifications=True) as pilot:
+        for _ in range(4):
+            await pilot.pause()
+        yield Screen(app, pilot)
+
+
+@pytest.fixture(scope="module")
+def best(batch):
+    return report(str(batch[0]), Asked(how=HOW)).lenses[0].breakdowns[0]
+
+
+async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best):
+    async with shown(batch[0]) as screen:
+        assert "60 prompts, 1 failed" in screen.text
+        assert "▸1 ablation   2 logit-lens" in screen.text
+        top = best.ranked[0]
+        said = f"layer 1, head 2: {value_text(top.mean)} {interval_text(top)}"
+        assert said in screen.text
+        await screen.press("right")
+        one = next(one for one in best.estimates if one.labels == (1, 3))
+        assert f"layer 1, head 3: {value_text(one.mean)} {interval_text(one)}" in screen.text
+        await screen.press("down")
+        one = next(one for one in best.estimates if one.labels == (2, 3))
+        assert f"layer 2, head 3: {value_text(one.mean)} {interval_text(one)}" in screen.text
+        await screen.press("2")
+        assert "the answer is first from this layer on" in screen.text
+
+
+async def test_the_prompt_is_read_only_and_the_facts_tell_the_batch(batch):
+    async with shown(batch[0]) as screen:
+        await screen.press("P")
+        assert "most frequent error  too long" in screen.text
+        assert "1 refused, 58 verified" in screen.text
+        await screen.press("escape", "e", "x")
+        assert any("the prompt is read only" in notice for notice in screen.notices)
+        assert "60 prompts, 1 failed" in screen.text
+
+
+async def test_foreign_names_are_escaped_on_the_screen(tmp_path):
+    async with shown(hostile(tmp_path / "out")) as screen:
+        assert "\x1b" not in screen.text
+        assert "\u202e" not in screen.text
+
+
+async def test_many_lenses_fit_nine_pages(batch, tmp_path):
+    _, prompts, lenses = batch
+    names = {f"lens-{at:02d}": lenses["tokens"] for at in range(12)}
+    folder = write_folder(tmp_path / "out", prompts, names)
+    async with shown(folder) as screen:
+        await screen.press("9")
+        assert "▸9" in screen.text
+
+
+def test_a_report_needs_no_torch(batch):
+    code = (
+        "import sys; from llmscope.report.screen import report_app; "
+        "from llmscope.report.summary import report, Asked; "
+        f"report_app(report({str(batch[0])!r}, Asked())); "
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
