@@ -94,7 +94,7 @@ class Predictor:
         tables = Tables(looking, InputColumns({}))
         self._columns = tables.columns
         at_end = replace(looking.focus, position=-1, span=None)
-        with suppress(Exception):  # then the first prompts tell the columns, or that there are none
+        with suppress(Exception):  # then columns are known from the first prompts that have figures
             recording = scope.recorder.record(probe(scope.subject), fresh=True)
             figures = looking.figures(scope, recording, resolved(scope, recording, at_end))
             tables.tables([Row(PromptLine(0, ""), recording.prompt.ids, figures=figures)])

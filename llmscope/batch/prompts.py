@@ -138,7 +138,7 @@ def _other_unicode(begin: bytes) -> str:
 
 
 def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
-    """Return a prompt, or why what is in its place is none.
+    """Return a prompt, or the reason why what is in its place is not one.
 
     Args:
         number: its line.

@@ -252,7 +252,7 @@ class TableBuilder(TableWriter):
         return self._columns
 
     def table(self) -> pyarrow.Table | None:
-        """Return the rows that were added; None if there are none and no column is known."""
+        """Return the rows that were added; None if no column is known."""
         import pyarrow
 
         if not self._columns:
