@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 RETRIES = 3
-"""How often a shard is begun again whose worker died; then it has failed."""
+"""How often a worker that died is replaced, and its shard begun again; then it has failed."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def run(
     files = [f"{folder.storage.url}/{name}" for name in stage(folder, source, pace)]
     settings = ray.data.DataContext.get_current()
     settings.max_errored_blocks = workers.errors
+    settings.max_consecutive_actor_init_deaths = RETRIES
     settings.raise_original_map_exception = True
     settings.use_datasource_v2 = False  # it lists files in a task that waits for a free CPU
     if files:

@@ -191,7 +191,7 @@ def of_ray(cluster, name):
 
 def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     """Of workers, of tasks that write, and of the command, which is then begun again."""
-    model_with_code(tmp_path / "m", "time.sleep(0.2)", when="len(input_ids) > 4")
+    model_with_code(tmp_path / "m", "time.sleep(1.5)", when="len(input_ids) > 4")
     prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
     more = ("--trust-remote-code", "--gpus-per-worker", "0")
     chance, kills, process, before = random.Random(1), [], None, 0

@@ -137,6 +137,11 @@ def _parts(folder: Path, model: str, count: int) -> None:
         together = Together.of(16, job.lenses)
         tables.shard_of("warm", tables.tables(rows_of(scope, lines[:2], job, together)), None)
         ends = [time.process_time()]
+        with scope.unchanged():
+            prompts = {at: scope.prompt(line.prompt or "") for at, line in enumerate(lines)}
+            for some in together.batches(prompts):
+                together.record(scope, [prompts[at] for at in some])
+        ends.append(time.process_time())
         rows = rows_of(scope, lines, job, together)
         ends.append(time.process_time())
         made = tables.tables(rows)
@@ -160,7 +165,8 @@ def _print(
     stored: int,
     written: dict[str, int],
 ) -> None:
-    each = dict(zip(("pass and figures", "rows", "lists", "Parquet"), spans, strict=True))
+    names = ("passes", "passes and figures", "rows", "lists", "Parquet")
+    each = dict(zip(names, spans, strict=True))
     told = ", ".join(f"{part} {seconds / tokens * 1e6:.1f}" for part, seconds in each.items())
     print(f"{name}: {rows / tokens:.1f} rows a token; CPU microseconds a token: {told}")
     sizes = ", ".join(f"{table} {size / tokens:.1f}" for table, size in written.items())
