@@ -86,6 +86,7 @@ def run(
     """
     pace, sink = Pace(None), ShardSink(folder)
     files = [f"{folder.storage.url}/{name}" for name in stage(folder, source, pace)]
+    models = min(workers.count or 1, len(files))
     settings = ray.data.DataContext.get_current()
     settings.max_errored_blocks = workers.errors
     settings.max_consecutive_actor_init_deaths = RETRIES
@@ -98,17 +99,17 @@ def run(
                 filesystem=folder.storage.system,
                 override_num_blocks=len(files),
                 num_cpus=0,  # as for writing: workers may have taken all
-                concurrency=workers.count,
+                concurrency=models,
             ).map_batches(
                 ShardPredictor,
                 fn_constructor_args=(job.begin, plan, folder.tables),
                 batch_size=1,
                 batch_format="pyarrow",
-                compute=ray.data.ActorPoolStrategy(size=workers.count),
+                compute=ray.data.ActorPoolStrategy(size=models),
                 num_cpus=workers.cpus,
                 num_gpus=workers.gpus,
-                max_task_retries=RETRIES,
-            ).write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=workers.count)
+                ray_remote_args_fn=lambda: {"max_task_retries": RETRIES},
+            ).write_datasink(sink, ray_remote_args={"num_cpus": 0}, concurrency=models)
     count(pace, sink.found, tell)
     missing = len(files) - len(sink.found)
     if missing:
@@ -129,6 +130,5 @@ def _plain_errors() -> Iterator[None]:
         if isinstance(cause, Exception):
             raise cause from error
         *_, last = str(error).strip().splitlines() or [type(error).__name__]
-        raise ScopeError(
-            f"Ray stopped: {display_text(last)}", "the same command goes on"
-        ) from error
+        what = f"Ray stopped: {display_text(last)}"
+        raise ScopeError(what, "the same command goes on") from error
