@@ -7,7 +7,7 @@ are made anew for a block of clusters at a time, so that memory does not grow wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -77,12 +77,17 @@ class Means:
         drawn: NaN where a resample drew no row of the group. [resample, group]
         rows: the number of rows. [group]
         clusters: the number of clusters that have such rows. [group]
+        t: the mean in units of its standard error; None if it was not asked for. [group]
+        drawn_t: how far that of each resample is from the mean, in units of the resample's own
+            standard error. [resample, group]
     """
 
     mean: Floats
     drawn: Floats
     rows: Ints
     clusters: Ints
+    t: Floats | None = None
+    drawn_t: Floats | None = None
 
     def intervals(self, level: float) -> tuple[Floats, Floats]:
         """Return the lower and upper ends of percentile intervals; NaN for fewer than 2 clusters.
@@ -100,24 +105,20 @@ class Means:
     def nonzero(self, level: float) -> NDArray[np.bool_]:
         """Return which means differ from 0 after the correction for all groups at once. [group]
 
-        The correction is single-step max-T: the largest standardized deviation over all groups, of
-        each resample, gives the threshold that every group's own is held against. So at most
-        1 − `level` of such families of true zeros have any group marked, and groups that move
-        together, as heads of one layer do, cost less than with Bonferroni. Benjamini-Hochberg
-        would need p-values that a few thousand resamples are too coarse for.
+        The correction is single-step max-T: the largest |t| over all groups, of each resample,
+        gives the threshold that every group's own is held against. So about 1 − `level` of the
+        families of true zeros have any group marked, and groups that move together, as heads of
+        one layer do, cost less than with Bonferroni. Benjamini-Hochberg would need p-values that a
+        few thousand resamples are too coarse for.
         """
+        assert self.t is not None
+        assert self.drawn_t is not None
         found = np.zeros(len(self.mean), np.bool_)
         told = np.flatnonzero(self.clusters > 1)
-        if not len(told):
-            return found
-        drawn, mean = self.drawn[:, told], self.mean[told]
-        error = np.nanstd(drawn, axis=0, ddof=1)
-        constant = error <= 1e-12 * np.abs(mean)  # the same in every cluster
-        with np.errstate(divide="ignore", invalid="ignore"):
-            moved = np.where(constant, 0.0, np.abs(drawn - mean) / error)
-            far = np.where(constant, np.where(mean != 0, np.inf, 0.0), np.abs(mean) / error)
-        threshold = np.quantile(np.nanmax(moved, axis=1, initial=0.0), level)
-        found[told] = far > threshold
+        if len(told):
+            largest = np.max(np.abs(self.drawn_t[:, told]), axis=1)
+            threshold = np.quantile(largest, level, method="higher")
+            found[told] = np.abs(self.t[told]) > threshold
         return found
 
 
@@ -126,15 +127,18 @@ class ClusteredMeans:
 
     Args:
         draws: which clusters are drawn.
+        studentized: keep the squares as well, for standard errors.
     """
 
-    def __init__(self, draws: Draws) -> None:
+    def __init__(self, draws: Draws, *, studentized: bool = False) -> None:
         self.draws = draws
-        self._drawn = np.zeros((draws.resamples, 2, 0))  # [resample, sum or count, group]
+        # Moments: sums s and counts c of the clusters; if studentized, also s², s c and c².
+        self._moments = 5 if studentized else 2
+        self._drawn = np.zeros((draws.resamples, self._moments, 0))  # [resample, moment, group]
         # Sums and counts of blocks of clusters whose draws were not applied yet: files in the
         # order of their lines fill one block after the other.
-        self._open: dict[int, Floats] = {}  # [cluster, sum or count, group]
-        self._all = np.zeros((2, 0))  # [sum or count, group]
+        self._open: dict[int, Floats] = {}  # [cluster, moment, group]
+        self._all = np.zeros((self._moments, 0))  # [moment, group]
         self._clusters = np.zeros(0, np.int64)
 
     def grow(self, groups: int) -> None:
@@ -167,7 +171,11 @@ class ClusteredMeans:
         cells = len(present) * groups
         sums = np.bincount(at, values, cells).reshape(shape)
         counts = np.bincount(at, minlength=cells).astype(np.float64).reshape(shape)
-        self._all += np.stack([sums.sum(0), counts.sum(0)])
+        moments = np.stack([sums, counts], axis=1)
+        if self._moments > 2:
+            squares = np.stack([sums * sums, sums * counts, counts * counts], axis=1)
+            moments = np.concatenate([moments, squares], axis=1)
+        self._all += moments.sum(0)
         self._clusters += (counts > 0).sum(0)
         blocks = present // BLOCK
         for block in np.unique(blocks).tolist():
@@ -175,10 +183,8 @@ class ClusteredMeans:
             if block not in self._open:
                 while len(self._open) >= OPEN:
                     self._close(next(iter(self._open)))
-                self._open[block] = np.zeros((self.draws.size(block), 2, groups))
-            inside = present[here] - block * BLOCK
-            self._open[block][inside, 0] += sums[here]
-            self._open[block][inside, 1] += counts[here]
+                self._open[block] = np.zeros((self.draws.size(block), self._moments, groups))
+            self._open[block][present[here] - block * BLOCK] += moments[here]
 
     def _close(self, block: int) -> None:
         """Apply the draws of a block."""
@@ -193,7 +199,32 @@ class ClusteredMeans:
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._all[0] / self._all[1]
             drawn = self._drawn[:, 0] / self._drawn[:, 1]
-        return Means(mean, drawn, self._all[1].astype(np.int64), self._clusters.copy())
+        found = Means(mean, drawn, self._all[1].astype(np.int64), self._clusters.copy())
+        if self._moments == 2:
+            return found
+        t = _t(mean, mean, self._all)
+        drawn_t = _t(drawn - mean, drawn, self._drawn.swapaxes(0, 1))
+        return replace(found, t=t, drawn_t=drawn_t)
+
+
+def _t(distance: Floats, mean: Floats, moments: Floats) -> Floats:
+    """Return distances in units of the standard error of a mean of clusters.
+
+    It lacks the factor of the number of clusters, which is the same in every resample. Infinite
+    where all clusters have the same mean.
+
+    Args:
+        distance: what is told in these units. […, group]
+        mean: the mean. […, group]
+        moments: sums over clusters of s, c, s², s c and c². [moment, …, group]
+    """
+    _, counts, squares, products, sizes = moments
+    residual = squares - 2 * mean * products + mean * mean * sizes
+    smallest = 1e-24 * np.abs(squares)  # rounding
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.sqrt(np.where(residual > smallest, residual, 0.0)) / counts
+        found: Floats = distance / error
+    return np.where(np.isnan(found), 0.0, found)
 
 
 def bootstrap(

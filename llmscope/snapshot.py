@@ -2,23 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import lens
+from llmscope.lenses import lens, options
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
 
 
+EVERY = ("layer", "head")
+"""Options that may take all their values in turn."""
+
+
 def figures_of(
-    scope: Scope, recording: Recording, lenses: Sequence[str], focus: Focus
+    scope: Scope,
+    recording: Recording,
+    lenses: Sequence[str],
+    focus: Focus,
+    every: Collection[str] = (),
 ) -> list[Figure]:
-    """Return one figure per lens, at a focus whose indices count from 0."""
-    return [figure_of(scope, recording, name, focus) for name in lenses]
+    """Return the figures of lenses, at a focus whose indices count from 0.
+
+    Args:
+        scope: the model.
+        recording: of the prompt.
+        lenses: their names.
+        focus: where to look, as returned by `resolved`.
+        every: as of `focuses`; a lens has one figure without.
+    """
+    return [
+        figure
+        for name in lenses
+        for figure in distinct(
+            figure_of(scope, recording, name, one) for one in focuses(scope, name, focus, every)
+        )
+    ]
+
+
+def distinct(figures: Iterable[Figure]) -> list[Figure]:
+    """Return the figures of one lens at several layers and heads, without repetitions.
+
+    A dictionary of features has a layer of its own, whatever layer is asked for.
+    """
+    found: dict[Any, Figure] = {}
+    for one in figures:
+        place = (one.extra.get("layer"), one.extra.get("head"), one.verdict.reason)
+        found.setdefault(place, one)
+    return list(found.values())
+
+
+def focuses(
+    scope: Scope, name: str, focus: Focus, every: Collection[str], mode: str = ""
+) -> list[Focus]:
+    """Return the focus of each figure of a lens: one, or one for each layer and head.
+
+    Args:
+        scope: the model.
+        name: the lens.
+        focus: a focus of the prompt, as returned by `resolved`.
+        every: which of `layer` and `head` take all their values in turn, where the figure is of
+            one layer or head.
+        mode: the lens's mode; empty: that of the focus, or else the default.
+    """
+    chosen = lens(name)
+    first = for_lens(name, focus)
+    if mode:
+        first = replace(first, mode=mode)
+    found = [first]
+    mode = first.mode or next(iter(chosen.modes), "")
+    anatomy = scope.subject.anatomy
+    counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
+    placed = {one.name for one in chosen.columns if not one.modes or mode in one.modes}
+    for option in EVERY:
+        if option in every and option in placed and counts[option]:
+            own = options()[option]
+            found = [own.set(one, at) for one in found for at in range(counts[option])]
+    return found
 
 
 def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:

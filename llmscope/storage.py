@@ -8,6 +8,7 @@ import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,6 +227,41 @@ def storage(path: str) -> Storage:
     if isinstance(system, LocalFileSystem):
         return LocalStorage(Path(inside))
     return RemoteStorage(system, inside, path)
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """A file on a file system of fsspec.
+
+    Attributes:
+        folder: its folder.
+        name: its name there.
+        shown: its URL, safe to print.
+    """
+
+    folder: RemoteStorage
+    name: str
+    shown: str
+
+
+def file_at(path: str) -> Path | RemoteFile:
+    """Return the file of a path or URL, as of `storage`; nothing is written yet.
+
+    Raises:
+        ScopeError: the URL names no file, its file system is unknown, or its package is not
+            installed.
+    """
+    if not is_url(path):
+        return Path(path)
+    system, inside = file_system(path)
+    from fsspec.implementations.local import LocalFileSystem
+
+    if isinstance(system, LocalFileSystem):
+        return Path(inside)
+    shown, (folder, _, name) = display_text(path).replace("\n", " "), inside.rpartition("/")
+    if not name or path.endswith("/"):
+        raise ScopeError(f"{shown} is a folder", "--out with a file name")
+    return RemoteFile(RemoteStorage(system, folder, path.rpartition("/")[0]), name, shown)
 
 
 def file_system(url: str) -> tuple[Any, str]:

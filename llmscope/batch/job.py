@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import focus_dict, lens
-from llmscope.lenses.base import options
-from llmscope.snapshot import figure_of, for_lens
+from llmscope.snapshot import distinct, figure_of, focuses
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
-
-EVERY = ("layer", "head")
-"""Options that `PromptJob.every` may name."""
 
 
 @dataclass(frozen=True)
@@ -73,23 +69,16 @@ class PromptJob:
             name: the lens.
             focus: a focus of the prompt, as returned by `resolved`.
         """
-        mode = self.mode(name)
-        found = [replace(for_lens(name, focus), mode=mode)]
-        anatomy = scope.subject.anatomy
-        counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
-        placed = {one.name for one in lens(name).columns if not one.modes or mode in one.modes}
-        for option in EVERY:
-            if option in self.every and option in placed and counts[option]:
-                own = options()[option]
-                found = [own.set(one, at) for one in found for at in range(counts[option])]
-        return found
+        return focuses(scope, name, focus, self.every, self.mode(name))
 
     def figures(self, scope: Scope, recording: Recording, focus: Focus) -> tuple[Figure, ...]:
         """Return the figures of a recording, at a focus as returned by `resolved`."""
         return tuple(
-            figure_of(scope, recording, name, one)
+            figure
             for name in self.lenses
-            for one in self.focuses(scope, name, focus)
+            for figure in distinct(
+                figure_of(scope, recording, name, one) for one in self.focuses(scope, name, focus)
+            )
         )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llmscope.batch.inputs import InputColumns
-from llmscope.batch.job import EVERY, PromptJob
+from llmscope.batch.job import PromptJob
 from llmscope.batch.padded import BOUND, Together, why_single
 from llmscope.batch.prompts import PromptLine, prompt_line
 from llmscope.batch.rows import rows_of
@@ -17,6 +16,9 @@ from llmscope.batch.staged import unstaged
 from llmscope.edits.parse import parse
 from llmscope.errors import ScopeError
 from llmscope.lenses import focus_from
+from llmscope.lenses import lens as lens_called
+from llmscope.snapshot import EVERY
+from llmscope.tables import Column
 from llmscope.tables.nested import nested, numbered
 
 if TYPE_CHECKING:
@@ -72,13 +74,13 @@ class Predictor:
 
         if (lens is None) == (not lenses):
             raise ValueError("either lens or lenses, such as lens='tokens'")
+        names = tuple(lens_called(name).name for name in lenses or (lens or "",))
         device = {} if ray.get_gpu_ids() else {"device": "cpu"}
         scope = load_scope(model, **{**device, **(load or {})})
         every = tuple(name for name in EVERY if options.get(name) == "all")
         given = {name: value for name, value in options.items() if name not in every}
         special = special_tokens and not chat
         focus = focus_from(scope.ids_for(Prompt((), (), (special,)), given))
-        names = (lens,) if lens is not None else tuple(lenses)
         looking = PromptJob(
             *(names, focus, tuple(map(parse, edits)), special_tokens, chat, system, every)
         )
@@ -87,17 +89,8 @@ class Predictor:
         self._flat = lens
 
     def _begin(self, scope: Scope, looking: PromptJob, together: Together | None) -> None:
-        from llmscope.record.derive.verify import probe
-        from llmscope.snapshot import resolved
-
         self._scope, self._looking, self._together = scope, looking, together
-        tables = Tables(looking, InputColumns({}))
-        self._columns = tables.columns
-        at_end = replace(looking.focus, position=-1, span=None)
-        with suppress(Exception):  # then columns are known from the first prompts that have figures
-            recording = scope.recorder.record(probe(scope.subject), fresh=True)
-            figures = looking.figures(scope, recording, resolved(scope, recording, at_end))
-            tables.tables([Row(PromptLine(0, ""), recording.prompt.ids, figures=figures)])
+        self._columns: dict[str, tuple[Column, ...]] = {}
 
     def __call__(self, batch: pyarrow.Table) -> pyarrow.Table:
         """Return the table, or a row a prompt."""

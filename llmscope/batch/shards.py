@@ -135,7 +135,7 @@ class Tables:
     def __init__(self, job: PromptJob, inputs: InputColumns, *, tensors: bool = False) -> None:
         self._job, self.inputs, self.tensors = job, inputs, tensors
         self.columns: dict[str, tuple[Column, ...]] = {}
-        own = {one.name for name in job.lenses for one in lens(name).columns}
+        own = {one.name for name in job.lenses for one in lens(name).table(job.mode(name))}
         taken = own | _OF_AXES | {one.name for one in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
         self.names = input_names(inputs.types, taken)
 
@@ -161,7 +161,8 @@ class Tables:
     def tables(self, rows: Sequence[Row]) -> dict[str, pyarrow.Table]:
         """Return the tables of some prompts in memory: of each lens, of prompts and of verdicts.
 
-        A lens without figures has an empty table if it had one with figures before, else none.
+        A lens without figures has an empty table, or none where its columns depend on its options
+        and no figure of it was seen.
 
         Args:
             rows: the results of the prompts.
@@ -169,7 +170,7 @@ class Tables:
         found: dict[str, pyarrow.Table] = {}
         given = self._given(rows)
         for chosen in self._job.lenses:
-            builder = self._of_lens(TableBuilder, chosen, self.columns.get(chosen, ()))
+            builder = self._of_lens(TableBuilder, chosen, self._known(chosen))
             table = self._added(builder, rows, given).table()
             if table is not None:
                 found[chosen], self.columns[chosen] = table, builder.columns
@@ -195,6 +196,12 @@ class Tables:
             {self.names[one]: value for one, value in self.inputs.values(row.line).items()}
             for row in rows
         ]
+
+    def _known(self, chosen: str) -> tuple[Column, ...]:
+        mode, declared = self._job.mode(chosen), lens(chosen)
+        if mode in declared.axes or "" in declared.axes:
+            return declared.table(mode)
+        return self.columns.get(chosen, ())
 
     def _of_lens(self, kind: Callable[..., Writer], chosen: str, *more: Any) -> Writer:
         declared = lens(chosen).columns

@@ -45,6 +45,11 @@ def formats(incomplete: str) -> list[str]:
     return _starting(known(), incomplete)
 
 
+def every(incomplete: str) -> list[str]:
+    """Return `all`, which an option of a layer or head takes in place of a number."""
+    return _starting(("all",), incomplete)
+
+
 def themes(incomplete: str) -> list[str]:
     """Return the built-in themes, the user's own themes and `auto`."""
     from llmscope.draw.color.theme import theme_names

@@ -27,6 +27,8 @@ DRAWS, LEVEL = 2000, 0.95
 FOLDS = 5
 """Parts of the training groups, of which each is scored by a line that was fitted on the others."""
 BINS = 10
+BLOCK = 1 << 22
+"""Weights that are looked at at once."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,12 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> Scores:
         return Scores(*(Estimate(one, None, None) for one in values))
     random = np.random.default_rng(seed)
     drawn = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [draw, group]
-    found = weighted(scores, labels, drawn[:, groups].astype(np.float64))
+    size = max(1, BLOCK // len(scores))
+    parts = [
+        weighted(scores, labels, drawn[start : start + size][:, groups].astype(np.float64))
+        for start in range(0, DRAWS, size)
+    ]
+    found = [np.concatenate(one) for one in zip(*parts, strict=True)]
     tail = (1 - LEVEL) / 2
     ends = [np.nanquantile(one, (tail, 1 - tail)) for one in found]
     return Scores(
@@ -87,13 +94,19 @@ def weighted(scores: Floats, labels: Flags, weights: Floats) -> tuple[Floats, Fl
         weights: [draw, text]
     """
     right = (scores > 0) == labels
-    accuracy = weights @ right / weights.sum(1)
-    ahead, behind = scores[labels][:, None], scores[~labels][None]
-    order = (ahead > behind) + 0.5 * (ahead == behind)  # [positive, negative]
-    of_positive, of_negative = weights[:, labels], weights[:, ~labels]
+    order = np.argsort(scores, kind="stable")
+    _, first = np.unique(scores[order], return_index=True)  # where each level begins
+
+    def by_level(own: Floats) -> Floats:
+        """Return the weights summed over texts of one score. `[draw, text]` -> [draw, level]"""
+        found: Floats = np.add.reduceat(own[:, order], first, axis=1)
+        return found
+
+    ahead, behind = by_level(weights * labels), by_level(weights * ~labels)
+    lower = behind.cumsum(1) - behind / 2
     with np.errstate(invalid="ignore"):
-        auc = (of_positive @ order * of_negative).sum(1) / (of_positive.sum(1) * of_negative.sum(1))
-    return accuracy, auc
+        auc = (ahead * lower).sum(1) / (ahead.sum(1) * behind.sum(1))
+    return weights @ right / weights.sum(1), auc
 
 
 def out_of_fold(method: str, x: Floats, examples: Sequence[Example], seed: int) -> Floats:

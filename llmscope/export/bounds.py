@@ -17,7 +17,7 @@ from llmscope.figure import Figure
 from llmscope.gc_control import uncollected
 from llmscope.models.files.json_file import nested_deeper, unique_keys
 
-MOST_FIGURES = 100
+MOST_FIGURES = 10_000
 MOST_AXES = 8
 MOST_NUMBERS = 1 << 25
 """Numbers in all arrays together."""

@@ -52,7 +52,8 @@ def png_bytes(
     width, height = (side * scale * ZOOM for side in extent(rows))
     if width * height > MOST:
         raise ScopeError(
-            f"the png would have {width:,.0f} x {height:,.0f} pixels", "a smaller --scale or --size"
+            f"the png would have {width:,.0f} x {height:,.0f} pixels",
+            "a smaller --scale or --size, or fewer figures",
         )
     drawing = svg_text(rows, look, scale=scale * ZOOM)
     data = bytes(resvg_py.svg_to_bytes(svg_string=drawing))

@@ -212,19 +212,24 @@ def _row(
     return SweepRow(layer, layer, tuple(some), 0, jobs)
 
 
+LOGIT_MODES = ("heads", "heads-mean", "parts", "parts-mean")
+KL_MODES = tuple(f"{mode}-kl" for mode in LOGIT_MODES)
+
 LENS = Lens(
     name="ablation",
     question="What breaks without it?",
     compute=compute,
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, METRIC),
-    modes=(
-        *("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
-        *("parts", "parts-kl", "parts-mean", "parts-mean-kl"),
-    ),
+    modes=tuple(mode for pair in zip(LOGIT_MODES, KL_MODES, strict=True) for mode in pair),
+    axes={
+        **dict.fromkeys(("heads", "heads-kl", "heads-mean", "heads-mean-kl"), ("layer", "head")),
+        "": ("layer", "part"),
+    },
     columns=(
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
-        number("effect", "change of the target's logit; KL in nats in the modes -kl"),
+        number("effect", "change of the target's logit", unit="logit", modes=LOGIT_MODES),
+        number("effect", "KL(p ‖ p ablated)", unit="nats", modes=KL_MODES),
         text("target", "the target token", "target"),
         label("target_id", "id of the target", "target_id"),
     ),

@@ -170,10 +170,22 @@ LENS = Lens(
     needs=("patterns",),
     options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
+    axes={"all": ("head", "query", "key"), "": ("query", "key")},
     columns=(
         key("layer", "layer, from 0", "layer"),
-        key("head", "head, from 0; null for several", "head", (*SINGLE, "mean", "max", "rollout")),
-        number("weight", "share of the query's attention; a norm in the mode value-weighted"),
+        key("head", "head, from 0", "head", SINGLE),
+        number(
+            "weight",
+            "share of the query's attention",
+            unit="probability",
+            modes=("raw", "no-sink", "mean", "max", "all", "rollout"),
+        ),
+        number(
+            "weight",
+            "length of what the head would write if it saw that token alone",
+            unit="norm",
+            modes=("value-weighted",),
+        ),
     ),
     through=("rollout",),
     help="""\

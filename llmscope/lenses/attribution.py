@@ -249,7 +249,14 @@ LENS = Lens(
     needs=("readout", "writes"),
     options=(LAYER, POSITION, TARGET, VERSUS, TOP_K),
     modes=("parts", "heads", "layers", "neurons"),
+    axes={
+        "parts": ("part",),
+        "heads": ("layer", "head"),
+        "layers": ("layer", "part"),
+        "neurons": ("neuron",),
+    },
     columns=(
+        key("layer", "layer, from 0", "layer", ("neurons",)),
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
         number("contribution", "what it adds to the target's logit", unit="logit"),
         text("target", "the target token", "target"),

@@ -55,6 +55,8 @@ class Lens:
         versus: whether it requires a prompt B.
         tables: the modes whose figure is a table, which has no axes.
         columns: the columns of its table in batches, besides those of its axes.
+        axes: the names of the axes of its figure by mode; an empty mode stands for all others. A
+            mode that is missing has axes that depend on its options.
         table_mode: the mode of its table if none is chosen; empty: the default mode.
         unpaired: the modes without a difference A − B, each with the reason; an empty mode means
             all modes.
@@ -76,6 +78,7 @@ class Lens:
     versus: bool = False
     tables: tuple[str, ...] = ()
     columns: tuple[Column, ...] = (number("value", "the number that the figure shows"),)
+    axes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     table_mode: str = ""
     unpaired: Mapping[str, str] = field(default_factory=dict)
     of_model: tuple[str, ...] = ()
@@ -97,6 +100,20 @@ class Lens:
     def allowed(self) -> tuple[LensOption[Any], ...]:
         """The options that may be given with it: its own, and those of many lenses."""
         return (*self.options, *COMMON, *OF_EVERY_LENS)
+
+    def table(self, mode: str) -> tuple[Column, ...]:
+        """Return the columns of its table in a mode, without those of the prompt file."""
+        from llmscope.tables.arrow import columns_in
+
+        return columns_in(self.columns, mode, self.axes.get(mode, self.axes.get("", ())))
+
+    def table_groups(self) -> dict[tuple[Column, ...], tuple[str, ...]]:
+        """Return its different tables, each with the modes that have it; `("",)` without modes."""
+        found: dict[tuple[Column, ...], tuple[str, ...]] = {}
+        for mode in self.modes or ("",):
+            columns = self.table(mode)
+            found[columns] = (*found.get(columns, ()), mode)
+        return found
 
     def values(self, focus: Focus) -> tuple[Any, ...]:
         """Return mode, change and options of a focus: all that its figure depends on."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER
+from llmscope.tables import Column, key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -48,12 +50,34 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     )
 
 
+def _chosen(figure: Figure) -> NDArray[np.bool_]:
+    """Return whether each expert ran. [position, expert]"""
+    ran = np.zeros(figure.values.shape, bool)
+    np.put_along_axis(ran, np.asarray(figure.extra["chosen"]), True, axis=1)
+    return ran
+
+
+def _weights(figure: Figure) -> NDArray[np.float32]:
+    """Return the weights of the experts' outputs, NaN for those that did not run."""
+    found = np.full(figure.values.shape, np.nan, np.float32)
+    chosen, weights = (np.asarray(figure.extra[name]) for name in ("chosen", "weights"))
+    np.put_along_axis(found, chosen, weights.astype(np.float32), axis=1)
+    return found
+
+
 LENS = Lens(
     name="experts",
     question="Who was routed where?",
     compute=compute,
     needs=("experts",),
     options=(LAYER,),
+    axes={"": ("position", "expert")},
+    columns=(
+        key("layer", "layer, from 0", "layer"),
+        number("score", "what the router gives: a probability, or a score from 0 to 1"),
+        Column("chosen", "bool", "label", "whether the expert ran", of=_chosen),
+        Column("weight", "float32", "value", "of its output; null if it did not run", of=_weights),
+    ),
     help="""\
 Some models have many MLPs in a layer, the experts, and run only a few of them for each token. \
 A router decides which. Each row is a token, each column an expert of this layer, a cell what the \

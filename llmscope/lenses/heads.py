@@ -101,6 +101,8 @@ def _figure(
     )
 
 
+_SHARES = ("induction", "previous-token", "duplicate-token", "sink", "sink-by-token")
+
 LENS = Lens(
     name="heads",
     question="What is each head for?",
@@ -110,8 +112,13 @@ LENS = Lens(
         *("induction", "previous-token", "duplicate-token", "sink", "entropy"),
         *("sink-by-token", "entropy-by-token"),
     ),
+    axes={
+        **dict.fromkeys(("sink-by-token", "entropy-by-token"), ("layer", "position")),
+        "": ("layer", "head"),
+    },
     columns=(
-        number("score", "the head's number in this mode: a share, or bits in the modes entropy"),
+        number("score", "the share of attention that the mode names", "", "probability", _SHARES),
+        number("score", "entropy of the attention", "", "bits", ("entropy", "entropy-by-token")),
     ),
     of_model=("induction", "previous-token", "duplicate-token"),
     unpaired=dict.fromkeys(

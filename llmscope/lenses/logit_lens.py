@@ -499,6 +499,12 @@ LENS = Lens(
     needs=("readout",),
     options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),
     modes=("top", "target", "kl", "layer", "lenses", "slope"),
+    axes={
+        "layer": ("token",),
+        "lenses": ("layer", "lens"),
+        "slope": ("layer",),
+        "": ("layer", "position"),
+    },
     columns=COLUMNS,
     table_mode="target",
     unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},

@@ -83,9 +83,10 @@ LENS = Lens(
     needs=("activations",),
     options=(LAYER, POSITION, TOP_K),
     modes=("neurons", "overview"),
+    axes={"neurons": ("position", "neuron"), "overview": ("layer", "position")},
     columns=(
         key("layer", "layer, from 0", "layer", ("neurons",)),
-        number("activation", "activation of the neuron", modes=("neurons",)),
+        number("activation", "activation of the neuron", unit="activation", modes=("neurons",)),
         number("norm", "L2 norm over the layer's neurons", modes=("overview",)),
     ),
     help="""\

@@ -14,8 +14,8 @@ from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
-from llmscope.lenses.unit_examples import EXAMPLES, unit_examples
-from llmscope.tables import key, number
+from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES, unit_examples
+from llmscope.tables import index, key, label, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -136,11 +136,17 @@ LENS = Lens(
     needs=("activations", "readout"),
     options=(LAYER, POSITION, NEURON, TOP_K, EXAMPLES),
     modes=("activation", "tokens", "examples"),
+    axes={"activation": ("position",), "tokens": ("token",), "examples": ("example",)},
     columns=(
         key("layer", "layer, from 0", "layer"),
         key("neuron", "neuron, from 0", "neuron"),
-        number("activation", "activation of the neuron", modes=("activation",)),
-        number("logit", "what it adds to the token's logit", modes=("tokens",)),
+        index("number of the example, from 0", ("examples",)),
+        number(
+            "activation", "activation of the neuron", "", "activation", ("activation", "examples")
+        ),
+        label("token_id", "id of the token", "ids", ("tokens",)),
+        number("logit", "what it adds to the token's logit", "", "logit", ("tokens",)),
+        *EXAMPLE_COLUMNS,
     ),
     of_model=("tokens",),
     unpaired={

@@ -161,10 +161,11 @@ LENS = Lens(
     needs=("readout",),
     own_logits=True,
     options=(POSITION, TARGET, TOP_K, *SAMPLER),
+    axes={"": ("token",)},
     columns=(
         key("position", "token of the prompt after which it comes, from 0", "position"),
         label("token_id", "id of the candidate", "ids"),
-        number("p", "probability of the candidate", "", "probability"),
+        number("p", "probability of the candidate", unit="probability"),
         number("logit", "logit of the candidate", "logits", "logit"),
         number("entropy", "of the whole distribution", "entropy", "bits"),
         text("target", "the target token; the first candidate unless one is given", "target"),

@@ -298,8 +298,13 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC),
     modes=("stream", "attention", "mlp", "heads"),
+    axes={"heads": ("layer", "head"), "": ("layer", "position")},
     columns=(
-        number("effect", "share of the difference between the prompts that it carries over"),
+        number(
+            "effect",
+            "share of the difference between the prompts that it carries over",
+            unit="share",
+        ),
         text("target", "the target token", "target"),
         label("target_id", "id of the target", "target_id"),
     ),

@@ -120,12 +120,15 @@ LENS = Lens(
     needs=("writes",),
     options=(POSITION, TOP_K),
     modes=("stream", "attention", "mlp", "cosine", "outliers", "scale"),
+    axes={"outliers": ("layer", "dimension"), "": ("layer", "position")},
     columns=(
         key("position", "token of the prompt, from 0", "position", ("outliers",)),
-        number("norm", "L2 norm", modes=("stream", "attention", "mlp")),
-        number("cosine", "cosine with the last stream", modes=("cosine",)),
-        number("size", "magnitude ÷ the median over dimensions", modes=("outliers",)),
-        number("scale", "1 / root mean square", modes=("scale",)),
+        number("norm", "L2 norm", unit="norm", modes=("stream", "attention", "mlp")),
+        number("cosine", "cosine with the last stream", unit="cosine", modes=("cosine",)),
+        number(
+            "size", "magnitude ÷ the median over dimensions", unit="× median", modes=("outliers",)
+        ),
+        number("scale", "1 / root mean square", unit="1 / rms", modes=("scale",)),
     ),
     help="""\
 The residual stream is the vector that each token carries through the layers; attention and MLP \

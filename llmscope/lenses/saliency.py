@@ -143,6 +143,7 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, METRIC),
     modes=("gradient", "integrated"),
+    axes={"": ("position",)},
     columns=(
         number("saliency", "what the token adds to log p of the target", unit="nats"),
         text("target", "the target token", "target"),

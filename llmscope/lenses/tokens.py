@@ -52,6 +52,7 @@ LENS = Lens(
     compute=compute,
     needs=("readout",),
     own_logits=True,
+    axes={"": ("position",)},
     columns=(
         label("token_id", "id of the token", "ids"),
         Column(

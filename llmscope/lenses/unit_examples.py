@@ -10,7 +10,15 @@ from llmscope.examples.folder import read_examples, read_index
 from llmscope.examples.unit import Unit
 from llmscope.figure import Figure, Verdict
 from llmscope.lenses.options import LensOption
+from llmscope.tables import label, text
 from llmscope.text import one_line
+
+EXAMPLE_COLUMNS = (
+    text("part", "top, random or bottom", "part", ("examples",)),
+    label("corpus_line", "line of the corpus, from 1", "lines", ("examples",)),
+    label("corpus_position", "token of that line, from 0", "positions", ("examples",)),
+)
+"""Columns of the mode `examples` in tables."""
 
 EXAMPLES = LensOption[str | None](
     *("examples", "path", None),

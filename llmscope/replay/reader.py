@@ -104,7 +104,9 @@ def _recorded(path: Path, found: Snapshot) -> Recorded:
     if not found.figures:
         raise ScopeError("it holds no figure", HINT)
     if len(found.figures) > MOST_FIGURES:
-        raise ScopeError(f"it holds more than {MOST_FIGURES} figures", "fewer lenses")
+        raise ScopeError(
+            f"it holds more than {MOST_FIGURES} figures", "fewer lenses, layers or heads"
+        )
     figures = tuple(map(restored, found.figures))
     info = _info(about["model"])
     if "model_b" in about:

@@ -204,7 +204,7 @@ def _map(one: Breakdown, title: str, how: Resampling) -> Figure:
     named = f"n={most:,}" if least == most else f"n={least:,}–{most:,}"
     return Figure(
         lens=one.lens,
-        title=f"{title} · mean, {named}",
+        title=f"{title} · mean, {named}{', marked where not 0' * one.difference}",
         kind="heatmap",
         axes=(
             Axis(one.by[0], tuple(label_text([label]) for label in rows)),

@@ -181,7 +181,10 @@ def measured(
     clusters = folder.clusters(lens)
     draws = how.draws(len(clusters))
     groupings = [Grouping(folder, lens, (), how.ranges, last=last), *groupings]
-    found = {value: _Column([ClusteredMeans(draws) for _ in groupings]) for value in values}
+    found = {
+        value: _Column([ClusteredMeans(draws, studentized=corrected) for _ in groupings])
+        for value in values
+    }
     columns = tuple({*values, *(name for one in groupings for name in one.columns)})
     for line, table in folder.tables(lens, columns):
         cluster = cluster_of(line, clusters, folder.shown)

@@ -137,7 +137,7 @@ def compared(
     draws = how.draws(len(clusters))
     alone = 0
     every = Grouping(folder, lens, (), how.ranges)
-    sums = [ClusteredMeans(draws) for _ in range(5)]
+    sums = [ClusteredMeans(draws, studentized=at == 1) for at in range(5)]
     for line, table, ours, theirs, single in rows:
         cluster = cluster_of(line, clusters, folder.shown)
         codes = grouping.codes(line, table)
@@ -234,7 +234,7 @@ def of_paired_prompts(
     unit = folder.table(lens).columns[value].unit
     breakdown = None
     if grouping.by:
-        grouped = ClusteredMeans(draws)
+        grouped = ClusteredMeans(draws, studentized=True)
         grouped.add(index[~total], group[~total], (a - b)[~total])
         told = estimates(grouped, grouping, how, corrected=True)
         about = (lens, value, unit, grouping.by, grouping.ordered, tuple(told))

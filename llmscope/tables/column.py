@@ -81,6 +81,34 @@ def key(name: str, about: str, source: str, modes: tuple[str, ...] = ()) -> Colu
     return Column(name, "int32", "key", about, "", _from(source), modes)
 
 
+def index(about: str, modes: tuple[str, ...] = ()) -> Column:
+    """Return a column `index` that counts along the first axis, whose labels may not differ."""
+
+    def counted(figure: Figure) -> Any:
+        import numpy as np
+
+        return _down(np.arange(len(figure.axes[0])), figure)
+
+    return Column("index", "int32", "key", about, "", counted, modes)
+
+
+def by_row(source: str) -> Callable[[Figure], Any]:
+    """Return what reads a key of the figure's `extra` with one value for each row of it."""
+
+    def read(figure: Figure) -> Any:
+        import numpy as np
+
+        found = figure.extra.get(source)
+        return None if found is None else _down(np.asarray(found), figure)
+
+    return read
+
+
+def _down(values: Any, figure: Figure) -> Any:
+    """Return the values with as many dimensions as the figure, along its first one."""
+    return values.reshape(-1, *[1] * (figure.values.ndim - 1))
+
+
 def _from(source: str) -> Callable[[Figure], Any]:
     if not source:
         return lambda figure: figure.values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,8 +20,27 @@ WORD, CONTINUATION, NUMBER, PUNCTUATION, SPACE, SPECIAL, OTHER = CLASSES = (
 """Classes of tokens: see `token_classes`."""
 
 _EMBEDDING = "embed"
-_NUMBERED = ("layer", "head", "neuron", "feature", "dimension", "expert")
+_NUMBERED = (
+    *("layer", "head", "neuron", "feature", "dimension", "expert", "examples", "row", "column"),
+)
 """Axes whose labels are numbers."""
+_HELP = {
+    "part": "attention, MLP or another part",
+    "matrix": "weight matrix",
+    "prefix": "what the context ends with there",
+    "divergence": "KL(A‖B) or KL(B‖A)",
+    "what": "which likeness",
+    "prompt": "A or B",
+    "component": "head, attention or MLP",
+    "direction": "singular direction of a matrix",
+    "reconstruction": "dictionary, or chance",
+    "lens": "which lens",
+    "model": "A or B",
+    "example": "text around the token, which is in ‹›",
+    "step": "name of the step",
+    "statistic": "mean, std, min, max or norm",
+}
+"""What axes of labels hold."""
 _DIGITS = re.compile(r"\d+([.,:]\d+)*|[.,:]\d+")
 
 
@@ -33,6 +53,8 @@ def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]
     """
     found: list[Column] = []
     for name in names:
+        if not name:  # an axis of one, without a name
+            continue
         if name == LAYER_HEAD:
             found += [
                 Column("layer", "int32", "key", "layer, from 0"),
@@ -50,7 +72,7 @@ def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]
             found.append(Column(name, "int32", "key", "token of the prompt, from 0"))
             found.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
         else:
-            found.append(Column(_plain(name), "string", "key", name))
+            found.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
     return tuple(found)
 
 
@@ -100,6 +122,8 @@ def _kept(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
 
 def _axis(axis: Axis, index: NDArray[np.intp], own: Sequence[str]) -> dict[str, Any]:
     name, labels = axis.name, axis.labels
+    if not name:
+        return {}
     if name == LAYER_HEAD:
         pairs = np.array([list(map(int, one.split("."))) for one in labels], np.int64)
         return {"layer": pairs[index, 0], "head": pairs[index, 1]}
@@ -142,7 +166,8 @@ def _values(
             return [given if given is None else plain_text(given)] * len(places)
         texts = np.empty(len(given), dtype=object)
         texts[:] = [plain_text(one) for one in given]
-        array = np.broadcast_to(texts, shape) if len(shape) == 1 else texts.reshape(shape)
+        whole = texts.size == math.prod(shape)
+        array = texts.reshape(shape) if whole else np.broadcast_to(texts, shape)
         taken: NDArray[Any] = array.reshape(-1)[places]
         return taken
     if given is None:

@@ -42,6 +42,7 @@ def test_models_lenses_modes_themes_and_workspaces(tmp_path):
     assert offered("open", "--theme", "ab") == ["abyss"]
     assert offered("serve", "--theme", "ab") == ["abyss"]
     assert offered("snapshot", "--workspace", "what") == ["what-if"]
+    assert offered("snapshot", "--layer", "") == offered("snapshot", "--head", "a") == ["all"]
 
 
 def test_a_model_needs_no_word_before_it():

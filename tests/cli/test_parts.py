@@ -11,6 +11,7 @@ from llmscope.cli.output.errors import FAILED, INTERRUPTED, describe, reported
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.target import target_id
 from llmscope.models.tokenizer.tokens import Tokens
+from tests.cli.running import run
 from tests.models.tokenizer.test_tokens import KINDS
 
 
@@ -57,6 +58,49 @@ def test_progress_needs_a_terminal():
     with progress.progress_line(stream) as line:
         assert line is None
     assert stream.getvalue() == ""
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(monkeypatch):
+    now, stream = 100.0, io.StringIO()
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    said = []
+    with progress.progress_line(stream, every=30) as line:
+        for step in range(200):  # one report a second
+            now = 100.0 + step
+            line(f"step {step}", 0, None)
+            line("", 0, None)  # a note comes: it has a line of its own anyway
+        said = stream.getvalue().splitlines()
+        assert said == [f"note: step {at}" for at in (30, 60, 90, 120, 150, 180)]
+        now += 30
+        line("reading \x1b[2J", 1e6, 4e6)
+        now += 30
+        line("reading \x1b[2J", 3e6, 4e6)
+    *_, first, last = stream.getvalue().splitlines()
+    assert first == "note: reading \\x1b[2J  1.0 of 4.0 MB"
+    assert last == "note: reading \\x1b[2J  3.0 of 4.0 MB · 0.1 MB/s"
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (
+            ("fit", "jacobian", "--skip", "0", "--held-out", "0", "--out", "x.safetensors"),
+            "fitting",
+        ),
+        (("examples", "--neuron", "0.1", "--every-token", "--out", "x"), "collecting"),
+        (("compare", "builtin:sort", "--versus-dtype", "bfloat16", "--out", "x"), "reading"),
+        (("snapshot", "--lens", "tokens", "--out", "x"), "prompts"),
+    ],
+    ids=lambda given: given if isinstance(given, str) else given[0],
+)
+def test_long_commands_tell_where_they_are_without_a_terminal(tmp_path, monkeypatch, command, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prompts.txt").write_text("CABACB\nBACABA\n" * 2)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    result = run(*command, "--prompts", "prompts.txt")
+    assert result.exit_code == 0, result.stderr
+    lines = result.stderr.splitlines()
+    assert any(line.startswith("note: ") and told in line for line in lines), lines
 
 
 def test_a_rate_is_told_once_it_means_something():

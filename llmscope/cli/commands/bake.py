@@ -9,6 +9,7 @@ import typer
 
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -28,7 +29,9 @@ def bake(
         str, typer.Option(metavar="FILE", help="The context: what the adapter stands for.")
     ],
     prompt: Annotated[str, typer.Option(help="The query: what will be asked without it.")],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the adapter goes.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the adapter goes.", callback=local)
+    ],
     model: shared.Model = None,
     continuation: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Teach it to go on with this text.")
@@ -56,13 +59,13 @@ def bake(
         )
         _check_folder(out, force)
         from llmscope.cli.options.prompt import read_prompt
-        from llmscope.cli.output.progress import progress_line
+        from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.models.spec import parse
 
         context, _ = read_prompt(prompt, None, context_file, None)
         parse(model)
         load = hardware.loader(model)
-        with progress_line() as progress:
+        with progress_line(every=EVERY) as progress:
             scope = load(progress)
         if scope.adapter is not None:
             raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")

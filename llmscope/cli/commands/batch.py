@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -128,8 +129,13 @@ class Batch:
     ray: Workers | None = None
 
 
-def check_batch(ctx: typer.Context, given: BatchOptions, out: str | None) -> Batch | None:
+def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) -> Batch | None:
     """Return the checked options of a `--prompts` run; None without `--prompts`.
+
+    Args:
+        ctx: the command's context.
+        given: the options.
+        outs: where to write, as given.
 
     Raises:
         BadParameter: an option does not go with `--prompts`, or needs it.
@@ -142,7 +148,8 @@ def check_batch(ctx: typer.Context, given: BatchOptions, out: str | None) -> Bat
     for name in sorted(said(ctx) & _FOR_ONE):
         usage(False, "it is of one prompt, not of --prompts", f"--{name.replace('_', '-')}")
     usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
-    usage(out not in (None, "-", ""), "a folder to write to", "--out")
+    usage(len(outs) <= 1, "one folder, in which all tables are", "--out")
+    usage(outs != [] and outs[0] not in ("-", ""), "a folder to write to", "--out")
     found = _PART.fullmatch(given.shard or "0/1")
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
@@ -156,7 +163,7 @@ def check_batch(ctx: typer.Context, given: BatchOptions, out: str | None) -> Bat
         from llmscope.ray.cluster import needed as ray_needed
 
         ray_needed()
-    folder = storage(out or "")
+    folder = storage(outs[0])
     if isinstance(folder, LocalStorage) and folder.path.exists() and not folder.path.is_dir():
         raise ScopeError(f"{folder.shown} is no folder", "another --out")
     return Batch(

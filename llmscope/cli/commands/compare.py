@@ -12,6 +12,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.versus import VersusOptions, versus_loader
 from llmscope.cli.output.errors import FAILED, reported
@@ -196,7 +197,9 @@ def compare(
             "line, or - for JSON lines on stdin.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where table and summary go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where table and summary go.", callback=local)
+    ],
     limits: LimitOptions,
     comparison: ComparisonOptions,
     difference: DifferenceOptions,
@@ -233,7 +236,7 @@ def compare(
         from llmscope.batch import JobShare, PromptSource
         from llmscope.batch.lock import exclusive
         from llmscope.cli.options.command_line import command_line
-        from llmscope.cli.output.progress import progress_line
+        from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.models.spec import parse
         from llmscope.storage import LocalStorage
         from llmscope.tables.arrow import needed
@@ -246,7 +249,7 @@ def compare(
         source = PromptSource(prompts)
         if out.exists() and not out.is_dir():
             raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
-        with exclusive(LocalStorage(out), JobShare()), progress_line() as progress:
+        with exclusive(LocalStorage(out), JobShare()), progress_line(every=EVERY) as progress:
 
             def tell(line: str) -> None:
                 if progress is not None:

@@ -15,6 +15,7 @@ import typer
 
 from llmscope.cli.options import corpus, shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -34,8 +35,6 @@ _WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
 _FORMATS = ("txt", "json")
 MOST, WIDEST = 1000, 500
 """The most examples of a kind, and tokens of a window."""
-TOLD_EVERY = 30.0
-"""Seconds between two lines of progress where there is no terminal."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,9 @@ def examples(
     *,
     model: shared.Model = None,
     prompts: corpus.Prompts,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the examples go.")],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Where the examples go.", callback=local)
+    ],
     units: UnitOptions,
     collection: CollectionOptions,
     format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
@@ -211,7 +212,7 @@ def examples(
         collection.check()
         from llmscope.batch import JobShare, PromptSource
         from llmscope.batch.lock import exclusive
-        from llmscope.cli.output.progress import progress_line
+        from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.models.spec import parse
         from llmscope.storage import LocalStorage
 
@@ -219,7 +220,7 @@ def examples(
         if out.exists() and not out.is_dir():
             raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
         parse(model)
-        with exclusive(LocalStorage(out), JobShare()), progress_line() as progress:
+        with exclusive(LocalStorage(out), JobShare()), progress_line(every=EVERY) as progress:
             scope = hardware.loader(model)(progress)
             from llmscope.collecting.collect import collect, emptied
             from llmscope.collecting.request import sources_for
@@ -294,11 +295,11 @@ def _json(index: Index, folder: Path) -> str:
 
 
 class _CollectProgress:
-    """Tells the progress: on one line of a terminal, else on a new line now and then."""
+    """Tells the progress of a collection."""
 
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._progress, self._source, self._most = progress, source, most
-        self._begun = self._told = time.monotonic()
+        self._begun = time.monotonic()
         self._before: int | None = None  # prompts of an earlier run
 
     def __call__(self, state: CollectState) -> None:
@@ -316,9 +317,6 @@ class _CollectProgress:
                 words += f" · {left / 60:.0f} min left" if left > 90 else f" · {left:.0f} s left"
         if self._progress is not None:
             self._progress(words, 0.0, None)
-        elif now - self._told > TOLD_EVERY:
-            self._told = now
-            typer.echo(words, err=True)
 
     def _left(self, prompts: int) -> float:
         """Return how many prompts are left, as far as known; else 0."""

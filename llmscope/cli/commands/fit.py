@@ -16,6 +16,7 @@ from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.")]
+Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.", callback=local)]
 Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
 Single = Annotated[
     bool, typer.Option("--float32", help="Write float32 in place of the usual float16.")
@@ -319,11 +320,11 @@ def _check_out(out: Path, kind: str, force: bool) -> None:
 def _loaded(
     hardware: HardwareOptions, model: str | None
 ) -> Iterator[tuple[Scope, Progress | None]]:
-    from llmscope.cli.output.progress import progress_line
+    from llmscope.cli.output.progress import EVERY, progress_line
     from llmscope.models.spec import parse
 
     parse(model)
-    with progress_line() as progress:
+    with progress_line(every=EVERY) as progress:
         yield hardware.loader(model)(progress), progress
 
 
@@ -332,7 +333,7 @@ def _texts(source: PromptSource) -> Iterator[str]:
 
 
 class _FitProgress:
-    """Tells the progress of a fit: on one line of a terminal, else on a new line now and then."""
+    """Tells the progress of a fit."""
 
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._tell, self._source, self._most = StageLine(progress), source, most

@@ -139,14 +139,14 @@ def fit_direction(
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
         from llmscope.cli.output.direction_report import report
-        from llmscope.cli.output.progress import progress_line
+        from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.directions.pairs import read_examples
         from llmscope.models.spec import parse
 
         parse(model)
         _check_out(out, force)
         examples = read_examples(pairs)
-        with progress_line() as progress:
+        with progress_line(every=EVERY) as progress:
             scope = hardware.loader(model)(progress)
             from llmscope.directions.fit import DirectionFit
             from llmscope.directions.fit import fit_direction as fitted

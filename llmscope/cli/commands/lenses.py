@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 WIDTH = 79
 """Columns of the text."""
+STATUS = "status"
+"""The role of the column that comes last."""
 
 
 def lenses(
@@ -35,7 +37,7 @@ def lenses(
     ] = False,
     debug: shared.Debug = False,
 ) -> None:
-    """List the lenses: the question each answers, and its modes."""
+    """List the lenses: the question each answers, and its modes. Of one, also its table."""
     with reported(debug):
         from llmscope.lenses import lens as find
         from llmscope.lenses import names
@@ -59,7 +61,7 @@ def lenses(
 
 
 def _described(lens: Lens) -> str:
-    """Return the help of a lens, and its modes and options."""
+    """Return the help of a lens, its modes and options, and the columns of its table."""
     import textwrap
 
     from llmscope.lenses import command_options
@@ -76,4 +78,29 @@ def _described(lens: Lens) -> str:
         textwrap.fill(f"{head:{room}}{option.help}", WIDTH, subsequent_indent=" " * room)
         for head, option in zip(heads, having, strict=True)
     ]
-    return "\n\n".join([*parts, "\n".join(rows)] if rows else parts) + "\n"
+    parts += ["\n".join(rows)] if rows else []
+    return "\n\n".join([*parts, _columns(lens)]) + "\n"
+
+
+def _columns(lens: Lens) -> str:
+    """Return the columns of its table in a batch, with their modes where not all have them."""
+    import textwrap
+
+    modes: dict[tuple[str, str, str, str], list[str]] = {}
+    for columns, of in lens.table_groups().items():
+        for one in columns:
+            told = f"{one.help}, {one.unit}" if one.unit and one.unit != one.name else one.help
+            modes.setdefault((one.name, one.role, one.type, told), []).extend(of)
+    room = max(len(name) for name, *_ in modes) + 2
+    rows = []
+    ordered = sorted(modes.items(), key=lambda one: one[0][1] == STATUS)
+    for (name, role, kind, about), having in ordered:
+        without = [one for one in lens.modes if one not in having]
+        told = about
+        if without:
+            fewer = len(without) < len(having)
+            told += f" ({'not ' if fewer else ''}{', '.join(without if fewer else having)})"
+        head = f"{name:{room}}{role:8}{kind:9}"
+        rows.append(textwrap.fill(head + told, WIDTH, subsequent_indent=" " * len(head)))
+    title = "Its table in a batch (snapshot --prompts FILE --out FOLDER), a row a cell:"
+    return "\n".join([title, *rows])

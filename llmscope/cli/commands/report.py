@@ -191,7 +191,7 @@ def _output(out: str | None, format: str | None, look: str, force: bool) -> Outp
         BadParameter: there is no such format.
         ScopeError: the destination cannot be written.
     """
-    from llmscope.cli.output.destination import Output, checked_path, choose_output
+    from llmscope.cli.output.destination import choose_output, file_output
     from llmscope.export import PAPER as PAPER_LOOK
     from llmscope.export import prepare_matplotlib
 
@@ -204,7 +204,7 @@ def _output(out: str | None, format: str | None, look: str, force: bool) -> Outp
     suffix = None if out in (None, "-") else Path(out or "").suffix.removeprefix(".").lower()
     chosen = format or (suffix if suffix in OWN else None)
     if chosen in OWN:
-        return Output(checked_path(out, force), chosen, force)
+        return file_output(out, chosen, force)
     usage(chosen not in ("npz", "safetensors"), f"{', '.join(OWN)} or a picture", "--format")
     return choose_output(out, chosen, "txt", force)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +32,12 @@ from llmscope.cli.output.errors import reported
 from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
+    from llmscope.cli.output.destination import Output
+    from llmscope.cli.output.snapshot_build import Rendering
+    from llmscope.draw import RenderOptions
+    from llmscope.export import Paper
     from llmscope.figure import Focus
+    from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
 
 
@@ -71,14 +76,14 @@ def snapshot(
         # Check everything that needs no model first: loading one may take minutes.
         names = tuple(lens)
         check_lenses(names, mode)
-        paths = {
-            "--out": picture.out,
-            "--prompt-file": texts.prompt_file,
-            "--context-file": texts.context_file,
-        }
-        for option, path in paths.items():
+        outs = picture.out or []
+        paths = [
+            *(("--out", one) for one in outs),
+            *(("--prompt-file", texts.prompt_file), ("--context-file", texts.context_file)),
+        ]
+        for option, path in paths:
             usage(path is None or "\0" not in path, "no path holds a NUL character", option)
-        prompts = batch.check_batch(ctx, many, picture.out)
+        prompts = batch.check_batch(ctx, many, outs)
         _check_answer(texts, mode)
         check_screen(picture.workspace, picture.keys, names)
         from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
@@ -126,20 +131,25 @@ def snapshot(
                 write_batch(prompts, load, asked, ctx, progress, _tell)
             return
         from llmscope.cli.options.appearance import picture_look
-        from llmscope.cli.options.command_line import command_line
-        from llmscope.cli.options.lens_options import token_texts, with_tokens
-        from llmscope.cli.output.destination import choose_output
+        from llmscope.cli.options.lens_options import every_of, token_texts, with_tokens
+        from llmscope.cli.output.destination import choose_outputs, put_all
         from llmscope.cli.output.progress import progress_line
         from llmscope.cli.output.snapshot_build import SCREEN, SnapshotRequest, compose
-        from llmscope.export import PAPER, formats, provenance
+        from llmscope.export import PAPER, PAPER_FORMATS
 
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
-        output = choose_output(
-            picture.out, declared["format"], usual, picture.force, paper=on_paper
-        )
-        script = read_keys(picture.keys, output.format)
-        check_scale(picture.scale, output.format, on_paper)
-        look = PAPER if on_paper else picture_look(picture.theme, tier, picture.ascii, output)
+        outputs = choose_outputs(outs, declared["format"], usual, picture.force, paper=on_paper)
+        scripts = [read_keys(picture.keys, output.format) for output in outputs]
+        check_scale(picture.scale, [output.format for output in outputs], on_paper)
+        every = every_of(declared)
+        for one in every:
+            usage(SCREEN not in names, f"the screen is of one {one}", f"--{one}")
+        looks: list[RenderOptions | Paper] = [
+            PAPER
+            if on_paper and output.format in PAPER_FORMATS
+            else picture_look(picture.theme, tier, picture.ascii, output)
+            for output in outputs
+        ]
         if on_paper:
             from llmscope.export import prepare_matplotlib
             from llmscope.models.files.cache import cache_folder
@@ -161,11 +171,7 @@ def snapshot(
         check_models(model, loading.reward)
         with progress_line() as progress:
             scope = load(progress)
-            origin = None
-            if on_paper or formats()[output.format].provenance:
-                spec = model or scope.base.spec
-                line = command_line(ctx, model=spec, format=output.format)
-                origin = provenance(scope, line, progress)
+            forms = _forms(ctx, scope, outputs, looks, progress)
         text = typed
         if texts.chat and isinstance(text, str):
             text = scope.chat.prompt(text, texts.system)
@@ -180,23 +186,55 @@ def snapshot(
             spans = scope.encode(text, special_tokens=texts.special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         wanted = SnapshotRequest(
-            *(text, texts.special_tokens, names, focus, cells, look, picture.workspace, edits),
+            *(text, texts.special_tokens, names, focus, cells, picture.workspace, edits),
             other=other,
             words=texts.words,
             written=written,
-            script=script,
+            script=scripts[0],
             scale=picture.scale,
-            provenance=origin,
+            every=every,
         )
         for notice in scope.subject.notices:
             _tell(notice)
-        if script:  # its keys may start a generation
+        if scripts[0]:  # its keys may start a generation
             rules = scope.info().rules
             for rule in rules.applied:
                 _tell(f"it generates by its generation_config: {rule}")
             for rule in rules.ignored:
                 _tell(f"of its generation_config is not applied: {rule}")
-        output.put(compose(scope, wanted, output.format, _tell))
+        put_all(list(zip(outputs, compose(scope, wanted, forms, _tell), strict=True)))
+
+
+def _forms(
+    ctx: typer.Context,
+    scope: Scope,
+    outputs: Sequence[Output],
+    looks: Sequence[RenderOptions | Paper],
+    progress: Progress | None,
+) -> list[Rendering]:
+    """Return the form of each output, with the command line that writes it alone."""
+    from llmscope.cli.options.command_line import command_line
+    from llmscope.cli.options.paper import TERMINAL
+    from llmscope.cli.output.snapshot_build import Rendering
+    from llmscope.export import PAPER, formats, provenance
+
+    origin: dict[str, Any] | None = None
+    found = []
+    for output, look in zip(outputs, looks, strict=True):
+        own = formats().get(output.format)
+        if look != PAPER and own is not None and not own.provenance:
+            found.append(Rendering(output.format, look))
+            continue
+        if origin is None:  # once: it reads all weights
+            origin = provenance(scope, None, progress)
+        settled = {"model": ctx.params["model"] or scope.base.spec, "format": output.format}
+        if look != PAPER and ctx.params["look"] == PAPER:
+            settled["look"] = TERMINAL
+        if ctx.params["scale"] != 1 and own is not None and not own.scales:
+            settled["scale"] = "1"
+        line = command_line(ctx, **settled)
+        found.append(Rendering(output.format, look, {**origin, "command": line}))
+    return found
 
 
 @cache

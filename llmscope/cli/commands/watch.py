@@ -12,6 +12,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.errors import ScopeError
@@ -61,11 +62,17 @@ def watch(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Keep the run here instead of in the cache."),
+        typer.Option(
+            metavar="FOLDER", help="Keep the run here instead of in the cache.", callback=local
+        ),
     ] = None,
     export: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="Write the run as Parquet tables, and show nothing."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Write the run as Parquet tables, and show nothing.",
+            callback=local,
+        ),
     ] = None,
     hardware: HardwareOptions,
     theme: shared.ScreenTheme = None,

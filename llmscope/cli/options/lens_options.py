@@ -44,7 +44,7 @@ def parameters() -> Iterator[inspect.Parameter]:
             metavar="INTEGER|all" if every else option.metavar or None,
             min=0 if share else option.least if option.kind == "integer" else None,
             max=1 if share else None,
-            autocompletion=_COMPLETIONS.get(option.kind),
+            autocompletion=completion.every if every else _COMPLETIONS.get(option.kind),
             help=f"{_help(option)} all: each in turn." if every else _help(option),
             show_default=option.shown or True,
         )

@@ -26,7 +26,12 @@ class PictureOptions:
     ] = None
     keys: Keys = None
     out: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Where to write; - for stdout.")
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Where to write: a file, a URL such as s3://BUCKET/FILE, or - for stdout. Repeat "
+            "for several files from one pass, each in the format of its suffix.",
+        ),
     ] = None
     size: Annotated[
         str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from llmscope.arguments import quoted
 from llmscope.cli.options.shared import usage
@@ -96,11 +97,16 @@ def read_cells(size: str | None) -> tuple[int, int] | None:
     return cells
 
 
-def check_scale(scale: float, format: str, on_paper: bool) -> None:  # noqa: A002
-    """Check that the scale is in range, and that the format can be scaled.
+def check_scale(scale: float, written: Sequence[str], on_paper: bool) -> None:
+    """Check that the scale is in range, and that a format can be scaled.
+
+    Args:
+        scale: the factor; 1 goes with every format.
+        written: the formats that are written.
+        on_paper: whether pictures are for paper.
 
     Raises:
-        BadParameter: the scale is out of range, or the format cannot be scaled.
+        BadParameter: the scale is out of range, or no format can be scaled.
     """
     low, high = SCALES
     usage(low <= scale <= high, f"from {low:g} to {high:g}", "--scale")
@@ -108,4 +114,5 @@ def check_scale(scale: float, format: str, on_paper: bool) -> None:  # noqa: A00
 
     scaling = ("png",) if on_paper else tuple(one.name for one in formats().values() if one.scales)
     listed = "a png on paper" if on_paper else f"{', '.join(scaling[:-1])} and {scaling[-1]}"
-    usage(scale == 1 or format in scaling, f"of {listed}, not of {format}", "--scale")
+    fits = scale == 1 or any(one in scaling for one in written)
+    usage(fits, f"of {listed}, not of {', '.join(written)}", "--scale")

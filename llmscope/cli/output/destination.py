@@ -1,10 +1,11 @@
-"""The destination and format of a snapshot, checked before a model loads."""
+"""The destinations and formats of a snapshot, checked before a model loads."""
 
 from __future__ import annotations
 
 import os
 import stat
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,38 +18,141 @@ from llmscope.export import (
     format_of,
     formats,
     sidecar_path,
-    write,
     write_all,
 )
+from llmscope.storage import RemoteFile, file_at
 from llmscope.text import display_text
+
+Content = str | bytes | FilePair
+"""What is written to a destination."""
 
 
 @dataclass(frozen=True)
 class Output:
-    """A destination. `path` None: stdout."""
+    """A destination: stdout unless there is a path or a remote file.
+
+    Attributes:
+        path: a file of this machine.
+        format: the format of what is written.
+        force: replace a file that exists.
+        remote: a file at a URL.
+    """
 
     path: Path | None
     format: str
     force: bool
+    remote: RemoteFile | None = None
 
     @property
     def on_terminal(self) -> bool:
         """Whether the output goes straight to a terminal."""
-        return self.path is None and sys.stdout.isatty()
+        return self.to_stdout and sys.stdout.isatty()
 
-    def put(self, data: str | bytes | FilePair) -> None:
+    @property
+    def to_stdout(self) -> bool:
+        """Whether the output goes to stdout."""
+        return self.path is None and self.remote is None
+
+    def put(self, data: Content) -> None:
         """Write `data` to the destination.
 
         Raises:
             ScopeError: the destination cannot be written.
         """
-        if isinstance(data, FilePair):
-            assert self.path is not None
-            write_all(data.at(self.path), force=self.force)
-        elif self.path is not None:
-            write(self.path, data, force=self.force)
-        else:
+        put_all([(self, data)])
+
+
+def put_all(contents: Sequence[tuple[Output, Content]]) -> None:
+    """Write all contents; files of this machine are written all or none.
+
+    Remote files are written first, since they are the likeliest to fail, and stdout last.
+
+    Raises:
+        ScopeError: a destination cannot be written.
+    """
+    files: dict[Path, str | bytes] = {}
+    for output, data in contents:
+        if output.remote is not None:
+            named = _files(data, Path(output.remote.name))
+            output.remote.folder.write(
+                {
+                    path.name: one.encode("utf-8") if isinstance(one, str) else one
+                    for path, one in named.items()
+                }
+            )
+        elif output.path is not None:
+            files |= _files(data, output.path)
+    if files:
+        write_all(files, force=any(output.force for output, _ in contents))
+    for output, data in contents:
+        if output.to_stdout:
+            assert not isinstance(data, FilePair)
             put(data)
+
+
+def _files(data: Content, path: Path) -> dict[Path, str | bytes]:
+    return data.at(path) if isinstance(data, FilePair) else {path: data}
+
+
+def choose_outputs(
+    outs: Sequence[str],
+    format: str | None,  # noqa: A002
+    default: str,
+    force: bool,
+    *,
+    paper: bool = False,
+) -> tuple[Output, ...]:
+    """Return the outputs that the options ask for, none of them twice.
+
+    Args:
+        outs: paths and URLs, and `-` for stdout; empty for stdout.
+        format: a format; with several outputs it is that of stdout. None: as of `choose_output`.
+        default: the default format.
+        force: whether to replace existing files.
+        paper: whether pictures are for paper. With several outputs, others may hold numbers.
+
+    Raises:
+        BadParameter: the format does not exist, or does not go with several outputs; or two
+            outputs are the same.
+        ScopeError: a destination cannot be written.
+    """
+    if len(outs) <= 1:
+        return (choose_output(outs[0] if outs else None, format, default, force, paper=paper),)
+    usage(
+        format is None or "-" in outs,
+        "of stdout, which is not among several --out: each file has the format of its suffix",
+        "--format",
+    )
+    numbers = tuple(one.name for one in formats().values() if one.holds == "numbers")
+    among = (*PAPER_FORMATS, *numbers) if paper else tuple(formats())
+    found = tuple(
+        _chosen(one, format if one == "-" else None, default, force, among, paper=paper)
+        for one in outs
+    )
+    taken: set[str] = set()
+    for one, out in zip(found, outs, strict=True):
+        for place in _places(one):
+            shown = display_text(out).replace("\n", " ")
+            usage(place not in taken, f"{shown} would be written twice", "--out")
+            taken.add(place)
+    drawn = any(one.format in PAPER_FORMATS for one in found)
+    usage(not paper or drawn, f"of a picture: {', '.join(PAPER_FORMATS)}", "--look")
+    return found
+
+
+def _places(output: Output) -> list[str]:
+    """Return names of what an output writes, the same for the same place."""
+    if output.to_stdout:
+        return ["-"]
+    sidecar = output.format in formats() and formats()[output.format].sidecar
+    remote = output.remote
+    path = output.path if remote is None else Path(remote.folder.url) / remote.name
+    assert path is not None
+    paths = [path, sidecar_path(path)] if sidecar else [path]
+    if remote is not None:
+        return list(map(str, paths))
+    # The last part may be a link, which is replaced; links among its folders are followed.
+    return [os.path.join(os.path.realpath(one.parent), one.name) for one in paths]
 
 
 def choose_output(
@@ -62,8 +166,8 @@ def choose_output(
     """Return the output that the options ask for.
 
     Args:
-        out: a path, or None or `-` for stdout.
-        format: a format; None takes it from the path's suffix, or for stdout the default.
+        out: a path or URL, or None or `-` for stdout.
+        format: a format; None takes it from the suffix, or for stdout the default.
         default: the default format.
         force: whether to replace an existing file.
         paper: whether the picture is for paper, which has its own formats.
@@ -72,31 +176,62 @@ def choose_output(
         BadParameter: the format does not exist.
         ScopeError: the destination cannot be written.
     """
-    known = formats()
-    among = PAPER_FORMATS if paper else tuple(known)
+    among = PAPER_FORMATS if paper else tuple(formats())
+    return _chosen(out, format, default, force, among, paper=paper)
+
+
+def _chosen(
+    out: str | None,
+    format: str | None,  # noqa: A002
+    default: str,
+    force: bool,
+    among: Sequence[str],
+    *,
+    paper: bool,
+) -> Output:
+    """Return an output as `choose_output` does, of one of the formats `among`."""
     usage(format is None or format in among, f"one of {', '.join(among)}", "--format")
-    path = checked_path(out, force)
-    chosen = format or (format_of(path, among) if path else default)
-    if not paper and known[chosen].sidecar:
-        usage(path is not None, f"two files: it takes --out FILE.{chosen}", "--format")
-        _check_pair(path or Path(), force)
-    output = Output(path, chosen, force)
-    if output.on_terminal and (paper or known[chosen].binary):
+    place = None if out in (None, "-") else file_at(out or "")
+    path = place if isinstance(place, Path) else None
+    remote = place if isinstance(place, RemoteFile) else None
+    name = path if remote is None else Path(remote.name)
+    if path is not None:
+        _check(path, force)
+    chosen = format or (format_of(name, among) if name else default)
+    sidecar = chosen in formats() and formats()[chosen].sidecar
+    usage(not sidecar or name is not None, f"two files: it takes --out FILE.{chosen}", "--format")
+    if remote is not None:
+        _check_remote(remote, sidecar, force)
+    elif path is not None and sidecar:
+        _check_pair(path, force)
+    output = Output(path, chosen, force, remote)
+    on_paper = paper and chosen in PAPER_FORMATS
+    if output.on_terminal and (on_paper or formats()[chosen].binary):
         raise ScopeError(f"{chosen} is nothing for a terminal", f"--out FILE.{chosen}")
     return output
 
 
-def checked_path(out: str | None, force: bool) -> Path | None:
-    """Return the file that `--out` names; None for stdout.
+def file_output(out: str | None, format: str, force: bool) -> Output:  # noqa: A002
+    """Return the output of one file in a format that a snapshot does not have, such as `csv`.
 
     Raises:
         ScopeError: the file cannot be written, or exists without `force`.
     """
-    if out in (None, "-"):
-        return None
-    path = Path(out or "")
-    _check(path, force)
-    return path
+    place = None if out in (None, "-") else file_at(out or "")
+    if isinstance(place, RemoteFile):
+        _check_remote(place, False, force)
+        return Output(None, format, force, place)
+    if place is not None:
+        _check(place, force)
+    return Output(place, format, force)
+
+
+def _check_remote(file: RemoteFile, sidecar: bool, force: bool) -> None:
+    """Raise a ScopeError if the file, or its sidecar file, exists and is not to be replaced."""
+    path = Path(file.name)
+    for one in (path, sidecar_path(path)) if sidecar else (path,):
+        if not force and file.folder.size(one.name) is not None:
+            raise ScopeError(f"{file.shown} exists", "--force to replace it")
 
 
 def _check_pair(path: Path, force: bool) -> None:

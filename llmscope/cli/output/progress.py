@@ -61,9 +61,12 @@ class _Lines:
     def __init__(self, stream: TextIO, every: float) -> None:
         self._stream, self._every = stream, every
         self._told = self._begun = time.monotonic()
+        self._stage = ""
 
     def __call__(self, stage: str, done: float, total: float | None) -> None:
         now = time.monotonic()
+        if stage and done and stage != self._stage:  # its rate counts from here
+            self._stage, self._begun = stage, now
         if not stage or now - self._told < self._every:
             return
         self._told = now

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscope.draw import RenderOptions
+from llmscope.cli.output.destination import Content
+from llmscope.draw import RenderOptions, Row
 from llmscope.edits import Edit
 from llmscope.engine.events import tokens_of
+from llmscope.errors import ScopeError
 from llmscope.export import (
+    PAPER,
     EditsCaption,
-    FilePair,
     Paper,
     about_dict,
     content,
     formats,
     render_rows,
 )
+from llmscope.export.bounds import MOST_FIGURES
 from llmscope.figure import Focus
-from llmscope.snapshot import figure_of, figures_of, resolved
+from llmscope.snapshot import figure_of, figures_of, focuses, resolved
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -29,8 +32,30 @@ SCREEN = "screen"
 """The lens name that stands for the whole screen."""
 
 SCREEN_SIZE = (120, 40)
+MOST_DRAWN, MOST_ON_PAPER = 500, 64
+"""Maximum number of figures of a picture: laying out a page takes the square of their number."""
 OVERVIEW = ("tokens", "residual", "next-token", "attention", "mlp")
 """The lenses that the screen shows at first; number formats write these for `screen`."""
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """A form in which a snapshot is wanted.
+
+    Attributes:
+        format: the name of a format.
+        look: render options for pictures.
+        provenance: where the numbers come from; None if the format does not store it.
+    """
+
+    format: str
+    look: RenderOptions | Paper
+    provenance: Mapping[str, Any] | None = None
+
+    @property
+    def numbers(self) -> bool:
+        """Whether the format holds numbers in place of a picture."""
+        return self.format in formats() and formats()[self.format].holds == "numbers"
 
 
 @dataclass(frozen=True)
@@ -43,7 +68,6 @@ class SnapshotRequest:
         lenses: names, in order; or `SCREEN` alone.
         focus: where to look, not yet resolved against the model.
         size: of each figure, or of the screen, in cells; None takes the default.
-        look: render options for pictures.
         workspace: of the screen; None takes the first.
         edits: edits to the pass, in order.
         other: prompt B, as text or token ids; None without one.
@@ -51,7 +75,7 @@ class SnapshotRequest:
         written: token ids that follow the prompt.
         script: keys to press on the screen.
         scale: magnification of svg, png and html.
-        provenance: where the numbers come from; None if the format does not store it.
+        every: which of `layer` and `head` take all their values in turn, a figure for each.
     """
 
     prompt: str | tuple[int, ...]
@@ -59,7 +83,6 @@ class SnapshotRequest:
     lenses: tuple[str, ...]
     focus: Focus
     size: tuple[int, int] | None
-    look: RenderOptions | Paper
     workspace: str | None = None
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
@@ -67,7 +90,7 @@ class SnapshotRequest:
     written: tuple[int, ...] = ()
     script: tuple[Press, ...] = ()
     scale: float = 1.0
-    provenance: Mapping[str, Any] | None = None
+    every: tuple[str, ...] = ()
 
     @property
     def whatif(self) -> EditsCaption:
@@ -79,29 +102,38 @@ class SnapshotRequest:
 def compose(
     scope: Scope,
     wanted: SnapshotRequest,
-    format: str,  # noqa: A002
+    forms: Sequence[Rendering],
     tell: Callable[[str], None],
-) -> str | bytes | FilePair:
-    """Return the content of a snapshot, always from a fresh pass.
+) -> list[Content]:
+    """Return the content of a snapshot in each form, all from the same fresh pass.
 
     Args:
         scope: the model.
         wanted: the content to build.
-        format: the output format.
+        forms: the formats and looks.
         tell: called with notes for the user about the prompt.
 
     Raises:
         ScopeError: the prompt is empty, too long, or has ids that the model lacks; or an edit does
-            not fit the model or the prompt.
+            not fit the model or the prompt; or there would be too many figures for a format.
         ValueError: a layer, head or position is out of range.
     """
     for text, name in ((wanted.prompt, ""), (wanted.other, "prompt B: ")):
         if isinstance(text, str):
             for notice in scope.encode(text, special_tokens=wanted.special_tokens).notices:
                 tell(f"{name}{notice}")
-    numbers = format in formats() and formats()[format].holds == "numbers"
-    if wanted.lenses == (SCREEN,) and not numbers:
-        return _screen(scope, wanted, format)
+
+    def of_screen(form: Rendering) -> bool:
+        return wanted.lenses == (SCREEN,) and not form.numbers
+
+    screens = iter(_screens(scope, wanted, [one for one in forms if of_screen(one)]))
+    others = [one for one in forms if not of_screen(one)]
+    figures = iter(_figures(scope, wanted, others) if others else ())
+    return [next(screens if of_screen(one) else figures) for one in forms]
+
+
+def _figures(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) -> list[Content]:
+    """Return the figures of a snapshot in each form."""
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
     with scope.unchanged():
         recording = scope.record(
@@ -114,34 +146,72 @@ def compose(
         )
     info = scope.info()
     focus = resolved(scope, recording, wanted.focus)
-    figures = figures_of(scope, recording, lenses, focus)
+    _check_count(sum(len(focuses(scope, name, focus, wanted.every)) for name in lenses), forms)
+    figures = figures_of(scope, recording, lenses, focus, wanted.every)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None
     if text is not None and wanted.written and scope.subject.tokens is not None:
         text += scope.subject.tokens.describe(wanted.written).text
     cells = tokens_of(recording)
-    about = about_dict(info, text, cells, focus, wanted.whatif, wanted.provenance)
-    tokens = None if numbers else figure_of(scope, recording, "tokens", Focus())
-    return content(
-        figures,
-        format,
-        size=wanted.size,
-        look=wanted.look,
-        focus=focus,
-        tokens=tokens,
-        whatif=wanted.whatif,
-        about=about,
-        scale=wanted.scale,
-    )
+    drawn = not all(one.numbers for one in forms)
+    tokens = figure_of(scope, recording, "tokens", Focus()) if drawn else None
+    return [
+        content(
+            figures,
+            form.format,
+            size=wanted.size,
+            look=form.look,
+            focus=focus,
+            tokens=tokens,
+            whatif=wanted.whatif,
+            about=about_dict(info, text, cells, focus, wanted.whatif, form.provenance),
+            scale=wanted.scale,
+        )
+        for form in forms
+    ]
 
 
-def _screen(scope: Scope, wanted: SnapshotRequest, format: str) -> str | bytes:  # noqa: A002
+def _check_count(count: int, forms: Sequence[Rendering]) -> None:
+    """Check that no form gets more figures than it can hold.
+
+    Raises:
+        ScopeError: there are too many.
+    """
+    for form in forms:
+        most = MOST_FIGURES if form.numbers else MOST_DRAWN
+        what = "a snapshot" if form.numbers else "a picture"
+        if form.look == PAPER:
+            most, what = MOST_ON_PAPER, "a page"
+        if count > most:
+            raise ScopeError(
+                f"{count:,} figures are too many for {what}: at most {most:,}",
+                "one layer or head; json; or a table of all: --prompts FILE",
+            )
+
+
+def _screens(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) -> list[Content]:
+    """Return the screen in each form; it is drawn once for each look."""
+    drawn: dict[RenderOptions, tuple[list[Row], Mapping[str, Any]]] = {}
+    found: list[Content] = []
+    for form in forms:
+        assert isinstance(form.look, RenderOptions)
+        if form.look not in drawn:
+            drawn[form.look] = _screen(scope, wanted, form.look)
+        rows, about = drawn[form.look]
+        if form.provenance is not None:
+            about = {**about, "provenance": dict(form.provenance)}
+        found.append(render_rows(rows, form.format, form.look, about, scale=wanted.scale))
+    return found
+
+
+def _screen(
+    scope: Scope, wanted: SnapshotRequest, look: RenderOptions
+) -> tuple[list[Row], Mapping[str, Any]]:
+    """Return the rows of the screen, and its metadata without the provenance."""
     from llmscope.engine import Engine
     from llmscope.tui.screenshot import capture
     from llmscope.tui.state.context_marker import Marked
 
     assert isinstance(wanted.prompt, str)
-    look = wanted.look
-    assert isinstance(look, RenderOptions)
     # Only the engine runs a pass, so that the picture shows its true cost; here the prompt is only
     # tokenized.
     encoded = scope.encode(wanted.prompt, special_tokens=wanted.special_tokens)
@@ -170,5 +240,4 @@ def _screen(scope: Scope, wanted: SnapshotRequest, format: str) -> str | bytes: 
     )
     if wanted.script:  # keys may have changed the prompts
         wanted = replace(wanted, prompt=picture.prompt, other=picture.versus_prompt)
-    about = about_dict(info, picture.prompt, (), focus, wanted.whatif, wanted.provenance)
-    return render_rows(picture.rows, format, look, about, scale=wanted.scale)
+    return list(picture.rows), about_dict(info, picture.prompt, (), focus, wanted.whatif)

@@ -12,6 +12,7 @@ from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context.curves import STEPS, gain, steps
 from llmscope.lenses.context.runs import beside, carried_figure
 from llmscope.lenses.options import CONTEXT, TARGET, LensOption
+from llmscope.tables import key, number, text
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -200,6 +201,28 @@ LENS = Lens(
     needs=("readout", "writes"),
     options=(CONTEXT, ANSWER, TARGET),
     modes=("last", "query", "lines", "tokens", "gain"),
+    axes={
+        **dict.fromkeys(("lines", "tokens"), ("layer", "prefix")),
+        "gain": ("examples",),
+        "": ("layer", "matrix"),
+    },
+    columns=(
+        key("end", "tokens of the context up to there", "ends", ("lines", "tokens", "gain")),
+        number("change", "‖ΔW‖ / ‖W‖ of the matrix", unit="relative norm", modes=("last", "query")),
+        number(
+            "step", "‖ΔWᵢ − ΔWᵢ₋₁‖ / ‖W‖ of this step", "", "relative norm", ("lines", "tokens")
+        ),
+        number("change", "‖ΔWᵢ‖ / ‖W‖", "update_norm", "relative norm", ("lines", "tokens")),
+        number(
+            "cosine", "of this update and the one before", "cosine", "cosine", ("lines", "tokens")
+        ),
+        number(
+            *("step_cosine", "of this step and the one before", "step_cosine", "cosine"),
+            ("lines", "tokens"),
+        ),
+        number("surprisal", "−log₂ p of the whole answer", unit="bits", modes=("gain",)),
+        text("answer", "the answer", "answer", ("gain",)),
+    ),
     edited="refused",
     unpaired={"": "the context and the query are those of one prompt"},
     help="""\

@@ -12,6 +12,7 @@ from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about, most_changed
 from llmscope.lenses.contrast.token import cue_heads, likeness, word_curves
 from llmscope.lenses.options import POSITION, TOP_K, VERSUS_PROMPT, LensOption
+from llmscope.tables import Column, by_row, key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -159,6 +160,10 @@ def _lowest(
     return [said]
 
 
+_COSINES = ("cosine", "centred")
+_OF_TOKEN = ("word", "lens", "attention", "attention-difference")
+
+
 LENS = Lens(
     name="contrast",
     question="What differs between A and B?",
@@ -166,6 +171,32 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, VERSUS_PROMPT, WORDS, TOP_K),
     modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),
+    axes={
+        "kl": ("position", "divergence"),
+        "word": ("what", "layer"),
+        "lens": ("prompt", "layer"),
+        **dict.fromkeys(("cosine", "centred"), ("layer", "position")),
+        "": ("layer", "head"),
+    },
+    columns=(
+        key("position", "token that is followed, from 0", "position", _OF_TOKEN),
+        number("kl", "divergence of the predictions after it", unit="nats", modes=("kl",)),
+        number("cosine", "of the streams in A and in B", "", "cosine", ("word", *_COSINES)),
+        Column(
+            *("baseline", "float32", "value", "mean cosine of pairs of different tokens"),
+            unit="cosine",
+            of=by_row("baseline"),
+            modes=_COSINES,
+        ),
+        number("logit", "of one list of words less that of the other", "", "logit", ("lens",)),
+        number(
+            "weight",
+            "largest share of attention on a token that A alone has",
+            unit="probability",
+            modes=("attention",),
+        ),
+        number("weight_difference", "that of A less that of B", "", "probability", _OF_TOKEN[-1:]),
+    ),
     versus=True,
     unpaired={"": "it holds A against B already"},
     help="""\

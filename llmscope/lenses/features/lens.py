@@ -22,7 +22,8 @@ from llmscope.lenses.features.chosen import (
 )
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, VERSUS
-from llmscope.lenses.unit_examples import EXAMPLES
+from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES
+from llmscope.tables import index, key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -121,6 +122,10 @@ def _ablation(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Fi
         yield Figure.refused(NAME, title, str(reason))
 
 
+_TARGETED = ("token", "direct", "ablation", "ablation-kl", "gradient")
+_OF_TOKEN = (*_TARGETED, "new", "find")
+_ACTIVATIONS = ("token", "new", "prompt", "map", "examples")
+
 LENS = Lens(
     name=NAME,
     question="Which features are active?",
@@ -141,6 +146,44 @@ LENS = Lens(
     modes=(
         *("token", "direct", "new", "prompt", "map", "tokens", "find", "examples"),
         *("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
+    ),
+    axes={
+        "prompt": ("position",),
+        "map": ("position", "feature"),
+        "tokens": ("token",),
+        "examples": ("example",),
+        **dict.fromkeys(("fit", "fit-kl"), ("reconstruction", "position")),
+        "": ("feature",),
+    },
+    columns=(
+        key("layer", "layer of the dictionary, from 0", "layer"),
+        key("position", "token of the prompt, from 0", "position", _OF_TOKEN),
+        key("feature", "feature, from 0", "feature", ("prompt", "tokens", "examples")),
+        index("number of the example, from 0", ("examples",)),
+        label("token_id", "id of the token", "ids", ("tokens",)),
+        number("activation", "of the feature", "", "activation", _ACTIVATIONS),
+        number("activation", "of the feature", "activations", "activation", ("direct",)),
+        number("direct", "what it adds to the target's logit", "direct", "logit", ("token",)),
+        number("direct", "what it adds to the target's logit", "", "logit", ("direct",)),
+        number(
+            "logit", "of the token, mean-centred, for an activation of 1", "", "logit", ("tokens",)
+        ),
+        number(
+            "value", "the activation, or the logit of the token that was asked for", modes=("find",)
+        ),
+        number(
+            "effect", "change of the target's logit without it", unit="logit", modes=("ablation",)
+        ),
+        number("effect", "KL(whole ‖ without it)", unit="nats", modes=("ablation-kl",)),
+        number("effect", "gradient × activation, over all tokens", "", "logit", ("gradient",)),
+        number("unexplained", "share of the variance", unit="FVU", modes=("fit",)),
+        number("kl", "KL(whole ‖ with the reconstruction)", unit="nats", modes=("fit-kl",)),
+        text("target", "the target token", "target", _TARGETED),
+        label("target_id", "id of the target", "target_id", _TARGETED),
+        text("label", "the feature's label; empty without one", "labels", (*_OF_TOKEN, "map")),
+        *EXAMPLE_COLUMNS,
+        text("place", "place of the dictionary", "place"),
+        text("dictionary", "name of the dictionary", "dictionary"),
     ),
     edited="recorded",
     unpaired=dict.fromkeys(("token", "direct", "new", "map", "find"), OTHER_FEATURES)

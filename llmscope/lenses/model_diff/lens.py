@@ -10,6 +10,7 @@ from llmscope.hidden_states import HiddenStates
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.model_diff import depth, engine, parts, tokens
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
+from llmscope.tables import Column, by_row, key, label, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -113,6 +114,41 @@ LENS = Lens(
     needs=("readout",),
     options=(LAYER, POSITION, TOP_K, SPAN),
     modes=("kl", "next", "log-ratio", "lens", "streams", "difference", "parts"),
+    axes={
+        **dict.fromkeys(("kl", "log-ratio"), ("position",)),
+        "next": ("token", "model"),
+        "streams": ("what", "layer"),
+        "parts": ("layer", "component"),
+        "": ("layer", "position"),
+    },
+    columns=(
+        key("position", "token of the prompt, from 0", "position", ("next", "streams")),
+        number("kl", "KL(A ‖ B) of the predictions after it", unit="nats", modes=("kl", "lens")),
+        Column(
+            *("same_top", "bool", "label", "whether both have the same likeliest token"),
+            of=by_row("same_top"),
+            modes=("kl",),
+        ),
+        Column(
+            *("token_id", "int32", "label", "id of the candidate"),
+            of=by_row("ids"),
+            modes=("next",),
+        ),
+        number("p", "probability of the candidate", unit="probability", modes=("next",)),
+        number("log_ratio", "log p_A − log p_B of the token", unit="nats", modes=("log-ratio",)),
+        label("token_id", "id of the token whose probability differs most", "ids", ("lens",)),
+        number("p_a", "its probability in A", "probability_a", "probability", ("lens",)),
+        number("p_b", "its probability in B", "probability_b", "probability", ("lens",)),
+        number("similarity", "cosine or CKA of the streams", unit="cosine", modes=("streams",)),
+        number("difference", "‖a − b‖ / ‖a‖ of the streams", modes=("difference",)),
+        number(
+            "change",
+            "what the part writes otherwise, of the same input",
+            "",
+            "relative",
+            ("parts",),
+        ),
+    ),
     edited="refused",
     unpaired={"": "it compares two models already"},
     help="""\

@@ -9,6 +9,7 @@ from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import CONTEXT, LAYER, POSITION, SPAN, TOP_K, VERSUS_PROMPT
 from llmscope.lenses.stages import depth, directions, score, tokens, weights
+from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -101,6 +102,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield weights.weights(recording, found, others, focus)
 
 
+_WEIGHTS = ("weights", "rank")
+
 LENS = Lens(
     name="stages",
     question="What did training change?",
@@ -117,6 +120,36 @@ LENS = Lens(
         "lens",
         "directions",
         "score",
+    ),
+    axes={
+        **dict.fromkeys(_WEIGHTS, ("layer", "matrix")),
+        "lens": ("layer", "position"),
+        "directions": ("direction",),
+        "": ("position",),
+    },
+    columns=(
+        key("layer", "layer, from 0", "layer", ("directions",)),
+        number("change", "‖ΔW‖ / ‖W‖ of the matrix", unit="ratio", modes=("weights",)),
+        number("effective_rank", "exp of the entropy of σ / Σσ", "effective_rank", "", _WEIGHTS),
+        number("rank", "singular values above 1e-6 of the largest", "rank", "", _WEIGHTS),
+        number("stable_rank", "‖ΔW‖² / σ₁²", "stable_rank", "", _WEIGHTS),
+        number("norm", "‖ΔW‖", "norm", "norm", _WEIGHTS),
+        number("before", "‖W‖", "before", "norm", _WEIGHTS),
+        number("largest", "σ₁", "largest", "norm", _WEIGHTS),
+        number(
+            "kl", "KL(tuned ‖ base) of the predictions", unit="nats", modes=("kl", "kl-all", "lens")
+        ),
+        number(
+            "log_ratio", "log π / π_ref of the token", unit="nats", modes=("reward", "reward-all")
+        ),
+        label("token_id", "id of the token whose probability differs most", "ids", ("lens",)),
+        number("p_tuned", "its probability, tuned", "tuned", "probability", ("lens",)),
+        number("p_base", "its probability in the base", "base", "probability", ("lens",)),
+        text("module", "the matrix", "modules", ("directions",)),
+        text("side", "whether it writes to the stream or reads it", "sides", ("directions",)),
+        number("size", "σ of the direction", unit="norm", modes=("directions",)),
+        number("share", "σ² of its Σσ²", "share", "share", ("directions",)),
+        number("score", "score of the text up to there", unit="reward", modes=("score",)),
     ),
     edited="refused",
     of_model=("weights", "rank", "directions"),

@@ -12,6 +12,7 @@ from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import HEAD, LAYER, POSITION, LensOption
 from llmscope.lenses.walkthrough.story import caption, ends, opening
 from llmscope.lenses.walkthrough.value import weights_of
+from llmscope.tables import index, key, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
@@ -187,6 +188,16 @@ LENS = Lens(
     options=(LAYER, HEAD, POSITION, STEP, WEIGHT, CELL),
     modes=("steps", "values"),
     tables=("steps",),
+    axes={"steps": ("step", "statistic")},
+    columns=(
+        key("layer", "layer that is shown from inside, from 0", "layer", ("steps",)),
+        key("head", "head, from 0", "head", ("values",)),
+        index("number of the step, from 0", ("steps",)),
+        key("index", "number of the step, from 0", "step", ("values",)),
+        number("value", "the statistic of all numbers of the step", modes=("steps",)),
+        text("step", "name of the step", "name", ("values",)),
+        number("value", "the number", modes=("values",)),
+    ),
     edited="refused",
     unpaired={"": "a walk goes through one prompt"},
     help="""\
