@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import suppress
@@ -36,10 +37,12 @@ class Storage(ABC):
     Attributes:
         shown: the folder's name, safe to print.
         url: the folder's path or URL.
+        system: its file system of fsspec; None for a folder on this machine.
     """
 
     shown: str
     url: str
+    system: AbstractFileSystem | None = None
 
     @abstractmethod
     def names(self, folder: str = "") -> list[str]:
@@ -74,6 +77,10 @@ class Storage(ABC):
         """Remove a file; do nothing if there is no such file."""
 
     @abstractmethod
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder with its files; do nothing if there is no such folder."""
+
+    @abstractmethod
     def unchanged(self, name: str, size: int, sha256: str) -> bool:
         """Return whether a file is the one that was written.
 
@@ -86,7 +93,8 @@ class LocalStorage(Storage):
     """A folder on this machine."""
 
     def __init__(self, path: Path) -> None:
-        self.path, self.url = path, str(path)
+        self.path = path.absolute()  # another process may have another working folder
+        self.url = str(self.path)
         self.shown = display_text(str(path)).replace("\n", " ")
 
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
@@ -127,6 +135,9 @@ class LocalStorage(Storage):
         with suppress(OSError):
             (self.path / name).unlink()
 
+    def remove_folder(self, name: str) -> None:  # noqa: D102
+        shutil.rmtree(self.path / name, ignore_errors=True)
+
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         if self.size(name) != size:
             return False
@@ -137,8 +148,10 @@ class LocalStorage(Storage):
 class RemoteStorage(Storage):
     """A folder on a file system of fsspec."""
 
+    system: AbstractFileSystem
+
     def __init__(self, system: AbstractFileSystem, path: str, url: str) -> None:
-        self._system, self._path, self.url = system, path.rstrip("/"), url
+        self.system, self._path, self.url = system, path.rstrip("/"), url.rstrip("/")
         self.shown = display_text(url).replace("\n", " ")
 
     def _at(self, name: str) -> str:
@@ -147,8 +160,8 @@ class RemoteStorage(Storage):
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
         where = self._at(folder)
         try:
-            self._system.invalidate_cache()  # another process may have written
-            found = self._system.ls(where, detail=False)
+            self.system.invalidate_cache()  # another process may have written
+            found = self.system.ls(where, detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:  # each file system raises its own
@@ -157,7 +170,7 @@ class RemoteStorage(Storage):
 
     def size(self, name: str) -> int | None:  # noqa: D102
         try:
-            about = self._system.info(self._at(name))
+            about = self.system.info(self._at(name))
         except FileNotFoundError:
             return None
         except Exception as error:
@@ -166,7 +179,7 @@ class RemoteStorage(Storage):
 
     def read(self, name: str) -> bytes:  # noqa: D102
         try:
-            found: bytes = self._system.cat_file(self._at(name), start=0, end=_LARGEST)
+            found: bytes = self.system.cat_file(self._at(name), start=0, end=_LARGEST)
         except OSError:
             raise
         except Exception as error:
@@ -176,14 +189,18 @@ class RemoteStorage(Storage):
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         try:
             for name, data in files.items():
-                self._system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
-                self._system.pipe_file(self._at(name), data)
+                self.system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
+                self.system.pipe_file(self._at(name), data)
         except Exception as error:
             raise self._failed("write", error) from error
 
     def remove(self, name: str) -> None:  # noqa: D102
         with suppress(Exception):
-            self._system.rm_file(self._at(name))
+            self.system.rm_file(self._at(name))
+
+    def remove_folder(self, name: str) -> None:  # noqa: D102
+        with suppress(Exception):
+            self.system.rm(self._at(name), recursive=True)
 
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         return self.size(name) == size

@@ -105,7 +105,7 @@ class PromptSource:
             if self.format == "parquet":
                 for number, row, read in parquet_rows(self._name, self.shown):
                     self._read = read
-                    yield _line(number, row.pop("prompt"), row)
+                    yield prompt_line(number, row.pop("prompt"), row)
             elif self._name == STDIN:
                 yield from _FORMATS[self.format](sys.stdin.buffer, self.shown)
             else:
@@ -137,7 +137,14 @@ def _other_unicode(begin: bytes) -> str:
     return ""
 
 
-def _line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
+def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
+    """Return a prompt, or the reason why what is in its place is not one.
+
+    Args:
+        number: its line.
+        prompt: what its column holds.
+        inputs: the other columns.
+    """
     if not isinstance(prompt, str):
         wrong = "it has no prompt" if prompt is None else _NO_TEXT
         return PromptLine(number, None, wrong, inputs)
@@ -186,7 +193,7 @@ def _of_json(number: int, raw: bytes) -> PromptLine:
         record = json.loads(raw.decode("utf-8"))
         if not isinstance(record, dict):
             return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
-        return _line(number, record.pop("prompt", None), _named(record))
+        return prompt_line(number, record.pop("prompt", None), _named(record))
     except UnicodeDecodeError as error:
         return PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
     except json.JSONDecodeError as error:
@@ -221,7 +228,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
             continue
         if row:
             inputs = {name: row[at] if at < len(row) else None for name, at in others}
-            yield _line(number, row[place] if place < len(row) else None, inputs)
+            yield prompt_line(number, row[place] if place < len(row) else None, inputs)
 
 
 def _header(reader: Iterator[list[str]], shown: str) -> list[str]:

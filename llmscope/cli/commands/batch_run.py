@@ -25,7 +25,7 @@ from llmscope.export import provenance
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch.ray_cluster import WorkerRequest
+    from llmscope.batch.workers import Workers
     from llmscope.cli.options.loading import Loader
     from llmscope.figure import Focus
     from llmscope.models.loaded_model import Progress
@@ -175,7 +175,7 @@ def write_batch(
                 progress=say,
             )
         else:
-            summary = _on_ray(batch, batch.ray, load, asked, folder_of, note, fail, say)
+            summary = _on_ray(batch, batch.ray, load, asked, folder_of, fail)
     for line in _told(summary, batch, asked.looking.lenses):
         note(line)
     if summary.prompts and summary.errors == summary.prompts:
@@ -198,31 +198,21 @@ def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str
 
 def _on_ray(
     batch: Batch,
-    wanted: WorkerRequest,
+    asked: Workers,
     load: Loader,
-    asked: BatchRequest,
+    request: BatchRequest,
     folder_of: Callable[[BatchPlan], BatchFolder],
-    note: Tell,
     fail: Tell,
-    say: Tell,
 ) -> Summary:
-    from llmscope.batch.ray_cluster import cluster
+    from llmscope.models.loading.device import default_threads
+    from llmscope.ray.cluster import cluster
 
-    say("starting Ray")
-    with cluster(wanted, note) as place:
-        from llmscope.batch.ray_engine import Job, first_answer, run
+    with cluster(asked, default_threads()) as workers:
+        from llmscope.ray.engine import Job, first_plan, run
 
-        job = Job(load, asked, place.cpus)
-        say("loading the model on a worker")
-        plan = first_answer(job, place)
-        folder = folder_of(plan)
-        say(f"loading the model on {place.workers:,} workers")
-        return run(
-            *(job, plan, batch.source, plan.looking, folder, place),
-            together=plan.together,
-            tell=fail,
-            progress=say,
-        )
+        job = Job(load, request, workers.cpus or 1)
+        plan = first_plan(job, workers)
+        return run(job, plan, batch.source, folder_of(plan), workers, fail)
 
 
 @contextmanager

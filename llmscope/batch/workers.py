@@ -1,0 +1,57 @@
+"""How many workers a batch on a cluster has, and the resources of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from llmscope.errors import ScopeError
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How many workers, and the resources of each. None: chosen by `workers_on`.
+
+    Attributes:
+        count: the number of workers.
+        cpus: the CPUs of each, which are its torch threads.
+        gpus: the GPUs of each; a fraction lets several share one.
+        device: the value of `--device`.
+        errors: how many shards may fail before the others are given up; −1: any number.
+    """
+
+    count: int | None = None
+    cpus: int | None = None
+    gpus: float | None = None
+    device: str = "auto"
+    errors: int = 0
+
+
+def workers_on(machines: Sequence[dict[str, float]], asked: Workers, threads: int) -> Workers:
+    """Return the workers for some machines: unless asked otherwise, one a GPU, or one a machine.
+
+    Args:
+        machines: the resources of each by their names in Ray, such as `CPU`.
+        asked: the workers asked for.
+        threads: CPUs of a worker without a GPU, unless asked otherwise.
+
+    Raises:
+        ScopeError: no machine has room for a worker.
+    """
+    gpus = asked.gpus
+    if gpus is None:
+        some = any(one.get("GPU", 0) >= 1 for one in machines)
+        gpus = 1 if some and asked.device not in ("cpu", "mps") else 0
+    cpus = asked.cpus or (1 if gpus else threads)
+    fits = [
+        int(min(one.get("CPU", 0) // cpus, one.get("GPU", 0) / gpus if gpus else 1e9))
+        for one in machines
+    ]
+    if not any(fits):
+        what = f"CPUs: {cpus}" + (f", GPUs: {gpus:g}" if gpus else "")
+        raise ScopeError(
+            f"no machine of the Ray cluster has room for a worker ({what})",
+            "other --threads or --gpus-per-worker",
+        )
+    usual = sum(fits) if gpus else sum(map(bool, fits))
+    return replace(asked, count=asked.count or usual, cpus=cpus, gpus=gpus)
