@@ -91,15 +91,3 @@ def test_the_table_that_was_asked_for_reads_with_nothing_else_known(animals, mon
     assert abs(found["p"].to_numpy() - expected.to_numpy()).max() < 1e-6
     lazy = polars.scan_parquet("animals/logit-lens/*.parquet")
     assert lazy.select(polars.len()).collect().item() == len(frame)
-
-
-@pytest.mark.slow
-def test_datasets_reads_it(animals, monkeypatch, tmp_path):
-    datasets = pytest.importorskip("datasets")
-    monkeypatch.chdir(animals)
-    found = datasets.load_dataset(
-        "parquet", data_files="animals/tokens/*.parquet", split="train", cache_dir=str(tmp_path)
-    )
-    assert found.num_rows == len(pandas.read_parquet("animals/tokens"))
-    assert found.features["surprisal"].dtype == "float32"
-    assert found[0]["gold"].startswith(" ")
