@@ -297,6 +297,7 @@ NEAR = {
     **dict.fromkeys(("answer", "versus_prompt"), few),
     "words": st.tuples(few, few),
     **dict.fromkeys(("translator", "second_translator"), lenses),
+    "direction": lenses,
     "features": st.lists(lenses, max_size=2) | lenses,
     "place": st.sampled_from(["", "resid_post", "z", "nowhere"]),
     "query": st.text(max_size=6),

@@ -17,3 +17,7 @@ def test_datasets_reads_it(animals, monkeypatch, tmp_path):  # noqa: F811
     assert found.features["surprisal"].dtype == "float32"
     assert found.features["gold"].dtype == "string"
     assert found[0]["gold"].startswith(" ")
+    streamed = datasets.load_dataset(
+        "parquet", data_files="animals/tokens/*.parquet", split="train", streaming=True
+    )
+    assert [row["surprisal"] for row in streamed] == found["surprisal"][:]
