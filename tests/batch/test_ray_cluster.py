@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(2700),
     pytest.mark.xdist_group("ray"),  # one cluster at a time
 ]
 SIZE = ("--shard-size", "20")
@@ -121,7 +121,7 @@ def started(prompts, out, *more, model="builtin:sort", stdin=None):
 
 
 def said_by(process):
-    process.wait(400)
+    process.wait(1200)
     return process.log.read_text()
 
 
