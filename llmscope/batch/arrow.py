@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
@@ -11,6 +12,7 @@ from llmscope.text import display_text
 
 if TYPE_CHECKING:
     import pyarrow
+    import pyarrow.parquet
 
 ROWS = 256
 """Number of rows read at once."""
@@ -26,21 +28,14 @@ def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], f
     Raises:
         ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
-    needed()
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(name) as file:
-            columns = _names(file.schema_arrow, shown)
-            number, total = 0, file.metadata.num_rows
-            for batch in file.iter_batches(batch_size=ROWS, columns=columns):
-                for index in range(len(batch)):
-                    number += 1
-                    row = {column: _value(batch[column][index]) for column in columns}
-                    yield number, row, number / total
-    except pyarrow.ArrowException as error:
-        raise _unreadable(error, shown) from error
+    with _opened(name, shown) as file:
+        columns = _names(file.schema_arrow, shown)
+        number, total = 0, file.metadata.num_rows
+        for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+            for index in range(len(batch)):
+                number += 1
+                row = {column: _value(batch[column][index]) for column in columns}
+                yield number, row, number / total
 
 
 def _value(scalar: Any) -> Any:
@@ -60,15 +55,8 @@ def parquet_types(name: str, shown: str) -> tuple[dict[str, pyarrow.DataType], i
     Raises:
         ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
-    needed()
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(name) as file:
-            schema, rows = file.schema_arrow, file.metadata.num_rows
-    except pyarrow.ArrowException as error:
-        raise _unreadable(error, shown) from error
+    with _opened(name, shown) as file:
+        schema, rows = file.schema_arrow, file.metadata.num_rows
     names = [one for one in _names(schema, shown) if one != "prompt"]
     return {one: _plain(schema.field(one).type) for one in names}, rows
 
@@ -89,6 +77,20 @@ def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
     return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
 
 
-def _unreadable(error: Exception, shown: str) -> ScopeError:
-    reason = display_text(" ".join(str(error).split()))[:200]
-    return ScopeError(f"cannot read {shown}: {reason}", "another file")
+@contextmanager
+def _opened(name: str, shown: str) -> Iterator[pyarrow.parquet.ParquetFile]:
+    """Yield a Parquet file; errors of it within the block are told in one line.
+
+    Raises:
+        ScopeError: it is not a Parquet file, or is damaged.
+    """
+    needed()
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with pyarrow.parquet.ParquetFile(name) as file:
+            yield file
+    except pyarrow.ArrowException as error:
+        reason = display_text(" ".join(str(error).split()))[:200]
+        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
