@@ -128,13 +128,14 @@ def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
         panes += [
             PaneFigure(f"report-{first + at}", "", one, Focus()) for at, one in enumerate(figures)
         ]
-        for some in parted(panes[first:], PER_PAGE):
+        for part, some in enumerate(parted(panes[first:], PER_PAGE), 1):
+            again = f" ({part})" if part > 1 else ""
             spine = next((one for one in some if one.figure.kind == "heatmap"), some[0])
             keys = [one.key for one in some if one is not spine]
             pages.append(
                 Workspace(
                     name=f"report-{len(pages) + 1}",
-                    title=one_line(lens.lens, 40),
+                    title=f"{one_line(lens.lens, 40)}{again}",
                     spine=spine.key,
                     details=tuple(keys),
                     least=spine.key,

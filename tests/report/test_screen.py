@@ -36,6 +36,8 @@ async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best
     async with shown(batch[0]) as screen:
         assert "60 prompts, 1 failed" in screen.text
         assert "▸1 ablation   2 logit-lens" in screen.text
+        titles = [page.title for page in screen.app.grid.workspaces]
+        assert len(set(titles)) == len(titles) > 2
         top = best.ranked[0]
         said = f"layer 1, head 2: {value_text(top.mean)} {interval_text(top)}"
         assert said in screen.text
