@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 
 from llmscope.cli.idle_threads import sleep_soon
 from tests.waiting import short_waits
+
+# The demos are beside the package and not in it; an installed llmscope comes first.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # A busy machine is no reason to fail: what matters is what a test finds, not how fast it looks.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])

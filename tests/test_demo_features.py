@@ -1,23 +1,17 @@
 """The dictionaries of `demo.features`: how they are trained and written, and those that ship."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-
-from llmscope.models.sources import builtin
-
-# The demos are beside the package and not in it; an installed llmscope comes first.
-sys.path.append(str(Path(__file__).parents[1]))
 
 from demo.features.activations import Hook, capture
 from demo.features.concepts import labels, sort_of
 from demo.features.dictionary import Dictionary, quality, random_like, read, write
 from demo.features.found import Half, matches
 from demo.features.training import Settings, Site, train
+from llmscope.models.sources import builtin
 
 SHIPPED = sorted(file.parent for file in builtin.home().glob("town-features/*/cfg.json"))
 HOOK, OUT = Hook(0, "mlp_in"), Hook(0, "mlp_out")

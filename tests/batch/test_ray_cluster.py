@@ -168,7 +168,7 @@ def model_with_code(folder, what, when="[2] * 6 in input_ids.tolist()"):
     """The built-in model with code of its own, which does that when it reads six times C."""
     shutil.copytree(home() / "sort", folder)
     (folder / "own.py").write_text(
-        "import os, time\n"
+        "import glob, os, time\n"
         "from transformers import GPT2LMHeadModel\n"
         "class Own(GPT2LMHeadModel):\n"
         "    def forward(self, input_ids=None, **more):\n"
@@ -189,18 +189,39 @@ def of_ray(cluster, name):
     return found
 
 
+WAITS = (
+    "while len(glob.glob({shards!r})) >= int(open({allowed!r}).read()):\n"
+    "                time.sleep(0.05)"
+)
+"""What the model does before a prompt: wait until the test allows another shard."""
+
+
 def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
-    """Of workers, of tasks that write, and of the command, which is then begun again."""
-    model_with_code(tmp_path / "m", "time.sleep(1.5)", when="len(input_ids) > 4")
+    """Of workers, of tasks that write, and of the command, which is then begun again.
+
+    However fast the machine, the job cannot end before the twentieth kill: each kill allows it one
+    more shard, each start of the command two.
+    """
     prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
+    allowed = tmp_path / "allowed"
+    waits = WAITS.format(shards=str(out / "prompts" / "*.parquet"), allowed=str(allowed))
+    model_with_code(tmp_path / "m", waits, when="input_ids.shape[1] in (5, 6)")
     more = ("--trust-remote-code", "--gpus-per-worker", "0")
-    chance, kills, process, before = random.Random(1), [], None, 0
+    chance, kills, process, before, limit = random.Random(1), [], None, 0, 0
     commands = chance.sample(range(20), 3)
+
+    def allow(count):
+        (tmp_path / "next").write_text(str(count))
+        (tmp_path / "next").replace(allowed)  # the model never reads half a number
+        return count
+
     while process is None or process.poll() is None or process.returncode:
         if process is None or process.poll() is not None:
             if process is not None and process.returncode == 1:  # more deaths than Ray goes on over
                 assert "the same command goes on" in said_by(process)
-            process, before = started(prompts, out, *more, model=tmp_path / "m"), len(shards(out))
+            before = len(shards(out))
+            limit = allow(max(limit, before + 2))
+            process = started(prompts, out, *more, model=tmp_path / "m")
         time.sleep(chance.uniform(0.2, 3))
         if len(kills) == 20 or len(shards(out)) == before:
             continue  # not before it is at work
@@ -212,6 +233,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
         if victims:
             chance.choice(victims).kill()
             kills.append(what)
+            limit = allow(limit + 1 if len(kills) < 20 else 10**6)
     said = said_by(process)
     assert len(kills) == 20, (kills, len(shards(out)))
     assert {"worker", "command"} < set(kills)

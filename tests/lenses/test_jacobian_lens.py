@@ -1,6 +1,5 @@
 """The logit lens through learned maps, against plain transformers."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,7 +190,6 @@ def test_the_slope_needs_a_lens_and_an_unedited_pass():
 @pytest.mark.slow
 def test_the_shipped_jacobian_lens_reads_answers_earlier_than_the_logit_lens():
     """On documents that it was not fitted on; the figures are in docs/learned-lenses.md."""
-    sys.path.append(str(ROOT))  # the demos are beside the package and not in it
     from demo.fit_lenses import prompts
     from demo.lens_depths import PROMPTS, SEED, depths
 
