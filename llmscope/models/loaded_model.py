@@ -59,6 +59,8 @@ class LoadedModel:
             measured; if not, logits come from a separate forward pass of the model itself.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
         cache_of: returns the tensors of a recording by name; None until the model is probed.
+        restore_rows: computes rows of a long prompt again that were released to save memory; None
+            until the model is recorded.
         threads: the number of torch threads that its passes take; None: the program's.
         allow_pickle: whether pickled weights are allowed, also for files read later.
         translator: the learned lens that edits name, or its path or name; None: that of `origin`,
@@ -85,6 +87,7 @@ class LoadedModel:
     readout_holds: bool = True
     taps: Any = field(default=None, init=False, repr=False)
     cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
+    restore_rows: Callable[..., Any] | None = field(default=None, init=False, repr=False)
     threads: int | None = None
     allow_pickle: bool = False
     translator: Any = None

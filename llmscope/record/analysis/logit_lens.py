@@ -203,6 +203,10 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
     Where `layer` is the number of layers, that is the stream after the last one.
     """
     segment, row = recording.segment_at(column)
+    if segment.released or segment.used is not None:
+        rows = recording.rows("stream", layer, range(column, column + 1))
+        assert rows is not None
+        return rows[0].to(segment.final.device)
     last = layer == len(segment.layers)
     stream: Tensor = (segment.final if last else segment.layers[layer].stream)[row]
     return stream.to(segment.final.device)

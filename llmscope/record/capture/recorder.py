@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -15,8 +17,10 @@ from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.capture.growing_cache import GrowingLayer, Room
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
+from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.prefetch import (
     LAST_LOGITS,
     LOGITS,
@@ -26,11 +30,24 @@ from llmscope.record.capture.prefetch import (
     foreseen,
     keep_logits,
 )
-from llmscope.record.capture.recording import Prompt, Recording, Segment, without_first_row
+from llmscope.record.capture.recording import (
+    BLOCK,
+    LayerRows,
+    Prompt,
+    Recording,
+    Segment,
+    narrowed,
+    without_first_row,
+)
+from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
 
 Cancel = Callable[[], bool]
+Part = Callable[[Recording, int], None]
+"""Called during a long pass with the recording so far, and the number of tokens of the whole."""
+CHUNK = 1024
+"""Most tokens of one pass: a longer prompt runs in several, on the keys and values so far."""
 NOT_REUSED = (
     "with a KV cache this model gives other numbers than without, or fails: nothing is reused, "
     "and each letter runs the whole prompt"
@@ -48,6 +65,8 @@ class Recorder:
     def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self.taps = subject.taps = LayerHooks(subject.model, subject.anatomy)
+        subject.restore_rows = self._restore
+        self.budget = RowBudget()
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
@@ -78,6 +97,7 @@ class Recorder:
         fresh: bool = False,
         cancelled: Cancel | None = None,
         aside: Sequence[Recording] = (),
+        part: Part | None = None,
     ) -> Recording:
         """Record a prompt, running only its new tokens.
 
@@ -87,14 +107,22 @@ class Recorder:
             cancelled: called before each layer; true ends the pass there.
             aside: other unedited recordings to continue from, if one shares a longer prefix with
                 the prompt than the latest does.
+            part: called after each chunk of a long prompt except the last.
 
         Raises:
-            Cancelled: the pass was cancelled. The recorder's state is unchanged.
+            Cancelled: the pass was cancelled. Of a long prompt, the chunks that have ended are
+                kept for the next one.
         """
         if self.notice:
             prompt = replace(prompt, notices=(*prompt.notices, self.notice))
         before = None if fresh else self._nearest(prompt, aside)
-        recording = self.go_on(before, prompt, cancelled)
+
+        def keep(recording: Recording, whole: int) -> None:
+            self._latest = recording
+            if part is not None:
+                part(recording, whole)
+
+        recording = self.go_on(before, prompt, cancelled, keep)
         self._latest = recording
         return replace(recording, fresh=True) if fresh else recording
 
@@ -115,7 +143,11 @@ class Recorder:
         return self._latest
 
     def go_on(
-        self, before: Recording | None, prompt: Prompt, cancelled: Cancel | None = None
+        self,
+        before: Recording | None,
+        prompt: Prompt,
+        cancelled: Cancel | None = None,
+        part: Part | None = None,
     ) -> Recording:
         """Record a prompt, reusing the prefix that it shares with another recording.
 
@@ -125,17 +157,69 @@ class Recorder:
             before: an unedited recording of this model; None: run the whole prompt.
             prompt: the prompt.
             cancelled: called before each layer; true ends the pass there.
+            part: called after each chunk of a long prompt except the last.
         """
         shared = self.reusable(before, prompt)
         if shared is None:
             assert before is not None
             least = common(before.prompt.ids, prompt.ids)
-            return self._extend_checked(before, least, prompt, cancelled)
+            return self._hold(self._extend_checked(before, least, prompt, cancelled))
         if before is None or before.past is None or not shared:
-            return self._extend(None, 0, prompt, cancelled)
+            return self._in_chunks(None, 0, prompt, cancelled, part)
         if shared == len(prompt):
             return cut(before, prompt)
-        return self._extend(before, shared, prompt, cancelled)
+        return self._in_chunks(before, shared, prompt, cancelled, part)
+
+    def _in_chunks(
+        self,
+        before: Recording | None,
+        shared: int,
+        prompt: Prompt,
+        cancelled: Cancel | None,
+        part: Part | None,
+    ) -> Recording:
+        """Extend as `_extend`, in one pass or, if that gives the same numbers, in several."""
+        first = before
+        for stop in self._stops(shared, prompt):
+            before = self._on_top(before, shared, beginning(prompt, stop), cancelled)
+            if before.reused < shared:  # the rows of a part are not those of a longer prompt
+                return self._hold(self._extend(None, 0, prompt, cancelled))
+            self._hold(before)
+            shared = stop
+            if part is not None:
+                part(before, len(prompt))
+        if before is first:
+            return self._hold(self._extend(before, shared, prompt, cancelled))
+        recording = self._hold(self._on_top(before, shared, prompt, cancelled))
+        reused = 0 if first is None else common(first.prompt.ids, prompt.ids)
+        return replace(recording, ran=len(prompt) - reused, reused=reused)
+
+    def _hold(self, recording: Recording) -> Recording:
+        """Count the rows of a recording's newest segment, which may release older rows."""
+        segment, _ = recording.parts[-1]
+        if len(segment) >= SMALL and recording.past is not None and self._in_parts(len(recording)):
+            self.budget.hold(segment)
+        return recording
+
+    def _in_parts(self, length: int) -> bool:
+        """Return whether rows of a prompt of this length may run alone, after those before them."""
+        return self.lengths.alike(min(CHUNK, length), length) is not False
+
+    def _stops(self, shared: int, prompt: Prompt) -> Sequence[int]:
+        """Return the lengths at which a pass is divided, ascending; empty for one pass."""
+        stops = range(shared + CHUNK, len(prompt), CHUNK)
+        if not stops or not self._caches or self._in_one_pass(prompt):
+            return ()
+        # Of a model whose rotations depend on the length, a part is not the part of the whole.
+        return stops if self._in_parts(len(prompt)) else ()
+
+    def _on_top(
+        self, before: Recording | None, shared: int, prompt: Prompt, cancelled: Cancel | None
+    ) -> Recording:
+        """Extend as `_extend`; if only a pass can tell whether rows may be reused, check it."""
+        if before is None or not shared or self.lengths.alike(shared, len(prompt)):
+            return self._extend(before, shared, prompt, cancelled)
+        return self._extend_checked(before, shared, prompt, cancelled)
 
     def reusable(self, before: Recording | None, prompt: Prompt) -> int | None:
         """Return how many rows of a recording a prompt may reuse; None if only a pass can tell."""
@@ -176,15 +260,19 @@ class Recorder:
     ) -> Recording:
         """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
+        cache = self.cache(before, shared, prompt, grow=True)
         try:
-            cache = self.cache(before, shared, prompt)
             logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
-                cache = self.cache(before, shared, prompt)
+                _give_back(cache)
+                cache = self.cache(before, shared, prompt, grow=True)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
+        except BaseException:
+            _give_back(cache)
+            raise
         finally:
             self.taps.drop()
         drop_logits(before)
@@ -200,9 +288,52 @@ class Recorder:
             ran=len(ids),
             reused=shared,
             earlier=earlier_logits(before, shared),
+            rooms=() if past is None or cache is None else _rooms(cache, len(past)),
         )
         keep_logits(recording, logits)
         return recording
+
+    def _restore(
+        self, recording: Recording, segment: Segment, start: int, some: range
+    ) -> dict[int, tuple[LayerRows, ...]]:
+        """Compute released rows again, on top of the keys and values of those before them.
+
+        Args:
+            recording: a recording with the segment.
+            segment: the segment, whose blocks are filled.
+            start: the position of its first row.
+            some: rows of the segment, from the first of a block.
+
+        Returns:
+            The rows by block.
+
+        Raises:
+            ScopeError: the model has changed since.
+        """
+        if state_of(self.subject.model).serial != recording.state:
+            raise ScopeError(
+                "the model has changed, and rows of this recording were released to save memory",
+                "record the prompt again, or more --memory",
+            )
+        if not self.lengths.alike(start + some.stop, len(recording)):  # run the same pass again
+            some = range(next(count for one, count in recording.parts if one is segment))
+        whole = recording.base or recording  # an edited pass shares only unedited rows
+        rows = range(start + some.start, start + some.stop)
+        ids = recording.prompt.ids[rows.start : rows.stop]
+        try:
+            cache = self.cache(whole, rows.start)
+            logits = self.forward(ids, cache, None, going_on=rows.start > 0)
+            made = self._of_tokens(self.taps.segment(), len(ids), logits)
+        finally:
+            self.taps.drop()
+        found = {}
+        for at in range(0, len(some), BLOCK):
+            count = min(BLOCK, len(some) - at)
+            block = (some.start + at) // BLOCK
+            found[block] = tuple(narrowed(one, at, count, copy=True) for one in made.layers)
+            segment.blocks[block] = found[block]
+            self.budget.hold(segment, block)
+        return found
 
     def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
         """Return the rows of a segment that belong to the tokens that ran.
@@ -442,12 +573,23 @@ class Recorder:
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 
     def cache(
-        self, before: Recording | None, length: int, prompt: Prompt | None = None
+        self,
+        before: Recording | None,
+        length: int,
+        prompt: Prompt | None = None,
+        *,
+        grow: bool = False,
     ) -> DynamicCache | None:
         """Make a new KV cache that holds the first `length` tokens of a recording.
 
         A cache's tensors are never changed in place, so the new one starts from views of the old.
         It is made without a config: with one it would drop keys that slide out of a window.
+
+        Args:
+            before: the recording; None for an empty cache.
+            length: the number of its tokens.
+            prompt: the prompt that will run.
+            grow: leave room for later tokens, which a later cache of the same kind fills in place.
 
         Returns:
             The cache; None if the model cannot continue from one; see `examine`.
@@ -455,12 +597,40 @@ class Recorder:
         if not self._caches or (prompt is not None and self._in_one_pass(prompt)):
             return None
         cache = DynamicCache()
-        for keys, values in before.past if before and before.past and length else ():
-            layer = DynamicLayer()
+        past = before.past if before is not None and before.past and length else ()
+        rooms = before.rooms if before is not None and before.rooms and past else ()
+        if grow:
+            whole = 0 if prompt is None else len(prompt)
+            cache.layer_class_to_replicate = partial(GrowingLayer, whole)
+        for (keys, values), room in zip_longest(past, rooms):
+            layer = GrowingLayer() if grow else DynamicLayer()
             layer.lazy_initialization(keys, values)
             layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
+            if isinstance(layer, GrowingLayer):
+                layer.room = room
             cache.layers.append(layer)
         return cache
+
+
+def _give_back(cache: DynamicCache | None) -> None:
+    for layer in () if cache is None else cache.layers:
+        if isinstance(layer, GrowingLayer):
+            layer.undo()
+
+
+def _rooms(cache: DynamicCache, count: int) -> tuple[Room | None, ...]:
+    return tuple(getattr(layer, "room", None) for layer in cache.layers[:count])
+
+
+def beginning(prompt: Prompt, length: int) -> Prompt:
+    """Return the prompt of the first `length` tokens, with the same text."""
+    return replace(
+        prompt,
+        ids=prompt.ids[:length],
+        labels=prompt.labels[:length],
+        special=prompt.special[:length],
+        spans=prompt.spans[:length],
+    )
 
 
 def _of_ids(ids: Sequence[int]) -> Prompt:
@@ -469,6 +639,8 @@ def _of_ids(ids: Sequence[int]) -> Prompt:
 
 
 Past = tuple[tuple[Tensor, Tensor], ...]
+PLAIN = (DynamicLayer, GrowingLayer)
+"""Kinds of cache layers that hold all keys and values, and nothing else."""
 
 
 def cut(before: Recording, prompt: Prompt) -> Recording:
@@ -518,6 +690,6 @@ def _past(cache: DynamicCache | None, layers: int) -> Past | None:
     Layers that share the keys of earlier ones have none of their own, and come last.
     """
     held = [] if cache is None else cache.layers[:layers]
-    if not held or any(type(layer) is not DynamicLayer or layer.keys is None for layer in held):
+    if not held or any(type(layer) not in PLAIN or layer.keys is None for layer in held):
         return None
     return tuple((layer.keys[0], layer.values[0]) for layer in held)

@@ -7,7 +7,7 @@ derived from them on demand (see `llmscope.record.derive.tensors`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from llmscope.edits import Edit
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
+from llmscope.record.capture.growing_cache import Room
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change
@@ -79,33 +80,56 @@ class LayerRows:
         return self.kept_entry if self.entry is None else self.entry(self)
 
 
-@dataclass(frozen=True, eq=False)
+RESIDENT = ("visible_from", "key_bias")
+"""Tensors of a few numbers per row, which later queries need: they are never released."""
+BLOCK = 128
+"""Rows that are restored together."""
+
+
+@dataclass(eq=False)
 class Segment:
     """Consecutive rows that one pass computed.
 
-    `final` is the stream after the last layer. `memo` caches derived values, under keys chosen by
-    the code that derives them; it is not part of the segment's value.
+    The rows of long prompts may be released (see `llmscope.record.capture.row_budget`): `layers`
+    then has tensors without rows, except for `RESIDENT`, and `Recording.rows` restores what is
+    looked at.
+
+    Attributes:
+        layers: the rows of each layer.
+        final: the stream after the last layer. [row, width]
+        memo: derived values, under keys chosen by the code that derives them; not part of the
+            segment's value.
+        released: whether the rows were released.
+        devices: of rows that were moved to a file, the device of each layer; else empty.
+        blocks: restored rows of a released segment, `BLOCK` rows each, by number.
+        used: called with the segment, and a block or -1, when rows are used.
     """
 
     layers: tuple[LayerRows, ...]
-    final: Tensor  # [row, width]
+    final: Tensor
     memo: dict[Any, Any] = field(default_factory=dict)
+    released: bool = field(default=False, init=False)
+    devices: tuple[torch.device, ...] = field(default=(), init=False, repr=False)
+    blocks: dict[int, tuple[LayerRows, ...]] = field(default_factory=dict, init=False, repr=False)
+    used: Callable[[Segment, int], None] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether the rows are in a file."""
+        return bool(self.devices)
+
+    def release(self) -> None:
+        """Drop the rows."""
+        self.layers = tuple(map(_hollow, self.layers))
+        self.released = True
 
     def __len__(self) -> int:
         return len(self.final)
 
     def some(self, start: int, count: int) -> Segment:
         """Return a segment of `count` rows from `start`, without the memo."""
-        layers: list[LayerRows] = []
-        for layer in self.layers:
-            tensors = {one.name: getattr(layer, one.name) for one in fields(LayerRows)}
-            entry = tensors.pop("entry")
-            kept = {
-                name: None if tensor is None else tensor.narrow(_row_dim(name), start, count)
-                for name, tensor in tensors.items()
-            }
-            layers.append(LayerRows(**kept, entry=entry))  # type: ignore[arg-type]
-        return Segment(tuple(layers), self.final[start : start + count])
+        layers = tuple(narrowed(layer, start, count) for layer in self.layers)
+        return Segment(layers, self.final[start : start + count])
 
 
 @dataclass(frozen=True)
@@ -148,6 +172,8 @@ class Recording:
         fresh: no row is shared with another pass, and extra passes for it must not share any.
         memo: values derived from this recording; not part of its value.
         state: the serial of the model's state when it was made; see `ModelState`.
+        rooms: one per layer, the memory behind `past`, in which a later pass may go on; empty if
+            a later pass copies it.
     """
 
     subject: LoadedModel
@@ -168,6 +194,7 @@ class Recording:
     fresh: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
     state: int = -1
+    rooms: tuple[Room | None, ...] = ()
 
     def __post_init__(self) -> None:
         if self.state < 0:
@@ -216,20 +243,54 @@ class Recording:
         if any(piece is None for piece in pieces):
             return None
         tensors = [piece for piece in pieces if piece is not None]
-        return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=_row_dim(name))
+        return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=row_dim(name))
 
     def _pieces(self, name: str, layer: int, some: range) -> Iterator[Tensor | None]:
         offset = 0
         for segment, count in self.parts:
             first, last = max(some.start - offset, 0), min(some.stop - offset, count)
-            offset += count
+            start, offset = offset, offset + count
             if first >= last:
                 continue
             if layer == len(segment.layers):
                 yield segment.final[first:last]
-                continue
-            tensor: Tensor | None = getattr(segment.layers[layer], name)
-            yield None if tensor is None else tensor.narrow(_row_dim(name), first, last - first)
+            elif segment.released and name not in RESIDENT:
+                yield from self._restored(name, layer, segment, start, range(first, last))
+            else:
+                if segment.used is not None:
+                    segment.used(segment, -1)
+                yield _row_tensor(segment, layer, name, first, last - first)
+
+    def _restored(
+        self, name: str, layer: int, segment: Segment, start: int, some: range
+    ) -> Iterator[Tensor | None]:
+        """Yield rows of a tensor of a released segment, which begins at row `start`."""
+        if getattr(segment.layers[layer], name) is None:
+            yield None
+            return
+        count = next(count for one, count in self.parts if one is segment)
+        made: dict[int, tuple[LayerRows, ...]] = {}
+        last = (some.stop - 1) // BLOCK
+        for block in range(some.start // BLOCK, last + 1):
+            begin, end = block * BLOCK, min((block + 1) * BLOCK, count)
+            rows = made.get(block) or segment.blocks.get(block)
+            if rows is None or len(rows[0].stream) < end - begin:
+                restore, stop = self.subject.restore_rows, min((last + 1) * BLOCK, count)
+                assert restore is not None
+                made = restore(self, segment, start, range(begin, stop))
+                rows = made[block]
+            elif segment.used is not None:
+                segment.used(segment, block)
+            own = range(max(some.start, begin) - begin, min(some.stop, end) - begin)
+            yield getattr(narrowed(rows[layer], own.start, len(own)), name)
+
+    def with_rows(self, at: int) -> Segment:
+        """Return the rows of a released part as a segment of their own."""
+        segment, count = self.parts[at]
+        start = sum(count for _, count in self.parts[:at])
+        rows = range(start, start + count)
+        layers = tuple(self._all_rows(layer, rows) for layer in range(self.layers))
+        return Segment(layers, segment.final[:count])
 
     def visible_from(self, layer: int, some: range) -> Tensor | None:
         """Return the first key that each query of some rows sees; None if no mask hid any. [row]"""
@@ -265,23 +326,26 @@ class Recording:
         letter, and changing an edit's strength requests the same rows repeatedly.
         """
         segment, count = self.parts[0]
-        if count == len(segment) == len(some) == len(self):
+        if count == len(segment) == len(some) == len(self) and not segment.released:
             return segment.layers[layer]
         rows, joined = self.memo.get("joined", (None, {}))
         if rows != some:
             joined = {}
             self.memo["joined"] = (some, joined)
         if layer not in joined:
-            names = [one.name for one in fields(LayerRows) if one.name != "entry"]
-            kept = {name: self.rows(name, layer, some) for name in names}
-            kept["visible_from"] = self.visible_from(layer, some)
-            entry = self.parts[-1][0].layers[layer].entry
-            if any(segment.layers[layer].entry is not entry for segment, _ in self.parts):
-                # An edit changes the MLP's input of some rows: those keep it.
-                kept["kept_entry"], entry = self.rows("mlp_input_module", layer, some), None
-            joined[layer] = LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
+            joined[layer] = self._all_rows(layer, some)
         found: LayerRows = joined[layer]
         return found
+
+    def _all_rows(self, layer: int, some: range) -> LayerRows:
+        names = [one.name for one in fields(LayerRows) if one.name != "entry"]
+        kept = {name: self.rows(name, layer, some) for name in names}
+        kept["visible_from"] = self.visible_from(layer, some)
+        entry = self.parts[-1][0].layers[layer].entry
+        if any(segment.layers[layer].entry is not entry for segment, _ in self.parts):
+            # An edit changes the MLP's input of some rows: those keep it.
+            kept["kept_entry"], entry = self.rows("mlp_input_module", layer, some), None
+        return LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
 
     def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
         """Apply this recording's changes at a site to an unedited tensor of these rows.
@@ -320,17 +384,52 @@ class Recording:
 
 def without_first_row(segment: Segment) -> Segment:
     """Return the segment without its first row and without the memo."""
-
-    def rest(rows: LayerRows) -> LayerRows:
-        tensors = {
-            one.name: value.narrow(_row_dim(one.name), 1, len(segment) - 1)
-            for one in fields(LayerRows)
-            if isinstance(value := getattr(rows, one.name), Tensor)
-        }
-        return replace(rows, **tensors)  # type: ignore[arg-type]
-
-    return Segment(tuple(map(rest, segment.layers)), segment.final[1:])
+    return segment.some(1, len(segment) - 1)
 
 
-def _row_dim(name: str) -> int:
+def narrowed(rows: LayerRows, start: int, count: int, *, copy: bool = False) -> LayerRows:
+    """Return `count` rows from `start`, as views or as copies."""
+    tensors = {
+        one.name: part.clone() if copy else part
+        for one in fields(LayerRows)
+        if isinstance(value := getattr(rows, one.name), Tensor)
+        for part in (value.narrow(row_dim(one.name), start, count),)
+    }
+    return replace(rows, **tensors)  # type: ignore[arg-type]
+
+
+def _row_tensor(segment: Segment, layer: int, name: str, start: int, count: int) -> Tensor | None:
+    """Return one tensor of some rows."""
+    rows = segment.layers[layer]
+    if not segment.on_disk and name != "mlp_input_module":
+        tensor: Tensor | None = getattr(rows, name)
+        return None if tensor is None else tensor.narrow(row_dim(name), start, count)
+    rows = narrowed(rows, start, count)
+    if segment.on_disk:
+        rows = _on(rows, segment.devices[layer])
+    found: Tensor | None = getattr(rows, name)
+    return found
+
+
+def _on(rows: LayerRows, device: torch.device) -> LayerRows:
+    tensors = {
+        one.name: value.to(device)
+        for one in fields(LayerRows)
+        if isinstance(value := getattr(rows, one.name), Tensor)
+    }
+    return replace(rows, **tensors)  # type: ignore[arg-type]
+
+
+def _hollow(rows: LayerRows) -> LayerRows:
+    """Return the same tensors without rows, but `RESIDENT` ones whole."""
+    tensors = {
+        one.name: value.narrow(row_dim(one.name), 0, 0).clone()
+        for one in fields(LayerRows)
+        if one.name not in RESIDENT and isinstance(value := getattr(rows, one.name), Tensor)
+    }
+    return replace(rows, **tensors)  # type: ignore[arg-type]
+
+
+def row_dim(name: str) -> int:
+    """Return the dimension of the rows in a tensor of `LayerRows`."""
     return 1 if name == "query" else 0

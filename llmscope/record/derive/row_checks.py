@@ -222,6 +222,8 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
 @torch.no_grad()
 def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None:
     """Check the writes of several layers at once: a typed letter adds only one row to each."""
+    if segment.released:
+        return  # its rows are checked when they are restored and shown
     kept = _measured(segment, "writes")
     checked: NDArray[np.bool_] = np.all(kept.done[:, :count], axis=1)
     open_layers = [layer for layer in layers if not checked[layer]]

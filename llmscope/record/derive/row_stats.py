@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -16,8 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from llmscope.record.capture.observed_attention import own_logits
-from llmscope.record.capture.prefetch import ROW_STATS, drop_logits, keep_logits, kept_logits
+from llmscope.record.capture.prefetch import (
+    ACTIVATIONS,
+    ROW_STATS,
+    drop_logits,
+    keep_logits,
+    kept_logits,
+)
 from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.capture.row_budget import BEFORE_RELEASE
 from llmscope.record.derive.tensors import logits, logits_after
 from llmscope.record.derive.token_stats import float_array, predictions
 
@@ -27,6 +34,9 @@ CHUNK = 64
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
 UNFINITE = "first unfinite"
+PATTERN = "pattern"
+ACTIVITY, COSINES = ("activity",), ("cosines",)
+"""Keys of the memos."""
 
 
 def norms(recording: Recording, name: Written) -> Floats:
@@ -39,26 +49,12 @@ def norms(recording: Recording, name: Written) -> Floats:
 
 def activity(recording: Recording) -> Floats:
     """Return the recorded L2 norm of each layer's MLP activations. [layer, row]"""
-
-    def stack(segment: Segment) -> Floats:
-        return _stack([layer.activity for layer in segment.layers], len(segment))
-
-    return _join(recording, ("activity",), stack)
+    return _join(recording, ACTIVITY, _activity)
 
 
 def cosines(recording: Recording) -> Floats:
     """Return the cosine of each layer's input stream and the final stream. [layer + 1, row]"""
-
-    def compare(segment: Segment) -> Floats:
-        streams = [layer.stream for layer in segment.layers] + [segment.final]
-        final = segment.final.float()
-        rows: list[Tensor | None] = [
-            torch.nn.functional.cosine_similarity(stream.to(final.device).float(), final, dim=-1)
-            for stream in streams
-        ]
-        return _stack(rows, len(segment))
-
-    return _join(recording, ("cosines",), compare)
+    return _join(recording, COSINES, _cosines)
 
 
 def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Floats]) -> Floats:
@@ -81,18 +77,18 @@ def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Flo
     if len(lacking) > 1:
         whole = weigh(range(length))
         for segment, rows in lacking:
-            segment.memo["pattern"] = (key, whole[rows.start : rows.stop, : rows.stop].copy())
+            segment.memo[PATTERN] = (key, whole[rows.start : rows.stop, : rows.stop].copy())
     for segment, rows in lacking if len(lacking) == 1 else ():
-        segment.memo["pattern"] = (key, weigh(rows)[:, : rows.stop].copy())
+        segment.memo[PATTERN] = (key, weigh(rows)[:, : rows.stop].copy())
     pattern = np.zeros((length, length), dtype=np.float32)
     for segment, rows in places:
-        kept: Floats = segment.memo["pattern"][1]
+        kept: Floats = segment.memo[PATTERN][1]
         pattern[rows.start : rows.stop, : rows.stop] = kept[: len(rows), : rows.stop]
     return pattern
 
 
 def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
-    kept = segment.memo.get("pattern")
+    kept = segment.memo.get(PATTERN)
     return kept is not None and kept[0] == key and len(kept[1]) >= len(rows)
 
 
@@ -211,13 +207,45 @@ def _row_memo(segment: Segment) -> Floats:
     return memo
 
 
-def _join(recording: Recording, key: tuple[str, ...], derive: object) -> Floats:
+def _join(
+    recording: Recording, key: tuple[str, ...], derive: Callable[[Segment], Floats]
+) -> Floats:
     pieces: list[Floats] = []
-    for segment, count in recording.parts:
-        if key not in segment.memo:
-            segment.memo[key] = derive(segment)  # type: ignore[operator]
-        pieces.append(segment.memo[key][:, :count])
+    for at, (segment, count) in enumerate(recording.parts):
+        if key not in segment.memo and not segment.released:
+            segment.memo[key] = derive(segment)
+        if key in segment.memo:
+            pieces.append(segment.memo[key][:, :count])
+        else:
+            pieces.append(derive(recording.with_rows(at)))
     return np.concatenate(pieces, axis=1)
+
+
+def _activity(segment: Segment) -> Floats:
+    return _stack([layer.activity for layer in segment.layers], len(segment))
+
+
+def _cosines(segment: Segment) -> Floats:
+    streams = [layer.stream for layer in segment.layers] + [segment.final]
+    final = segment.final.float()
+    rows: list[Tensor | None] = [
+        torch.nn.functional.cosine_similarity(stream.to(final.device).float(), final, dim=-1)
+        for stream in streams
+    ]
+    return _stack(rows, len(segment))
+
+
+def _summarize(segment: Segment) -> None:
+    """Derive what needs every row of every layer, and costs little, before the rows go."""
+    for name in get_args(Written):
+        segment.memo.setdefault(("norms", name), _norms(segment, name))
+    segment.memo.setdefault(ACTIVITY, _activity(segment))
+    segment.memo.setdefault(COSINES, _cosines(segment))
+    for large in (ACTIVATIONS, PATTERN):
+        segment.memo.pop(large, None)
+
+
+BEFORE_RELEASE.append(_summarize)
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ from torch import Tensor
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS
-from llmscope.record.capture.recording import Recording
+from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.change_hooks import attached
 from llmscope.record.sites import Site
 
@@ -178,8 +178,8 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
     start = 0
     for segment, count in recording.parts:
         kept = segment.memo.get(ACTIVATIONS)
-        if kept is None or kept[0] != layer:
-            entry = segment.layers[layer].mlp_input_module
+        if kept is None or kept[0] != layer or len(kept[1]) < count:
+            entry = _mlp_input(recording, layer, segment, range(start, start + count))
             if entry is None:
                 raise ValueError(f"layer {layer} has no MLP that was found")
             kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
@@ -187,6 +187,13 @@ def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
         rows = range(start, start + count)
         yield recording.changed(kept[1][:count], "neurons", layer, rows)
         start += count
+
+
+def _mlp_input(recording: Recording, layer: int, segment: Segment, rows: range) -> Tensor | None:
+    """Return the MLP's input at all rows of a segment, or at `rows` of it if it was released."""
+    if segment.released:
+        return recording.rows("mlp_input_module", layer, rows)
+    return segment.layers[layer].mlp_input_module
 
 
 def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
