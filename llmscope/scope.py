@@ -24,7 +24,7 @@ from llmscope.lenses.own_metric import MetricTarget
 from llmscope.lenses.stacked import layers_of, stacked
 from llmscope.models.info import ModelInfo, model_info
 from llmscope.models.loaded_model import LoadedModel, Progress
-from llmscope.models.loading.arguments import checked_load
+from llmscope.models.loading.arguments import checked_load, row_memory
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread, uncompiled
 from llmscope.models.loading.load import load_model
 from llmscope.models.loading.memory import free_cache
@@ -68,6 +68,8 @@ def load(
     device: str | torch.device | None = "auto",
     dtype: str | torch.dtype | None = "auto",
     threads: int | None = None,
+    memory: int | str | None = None,
+    spill: str | PathLike[str] | None = None,
     adapters: Sequence[str | PathLike[str]] = (),
     reward: str | PathLike[str] | None = None,
     unverified: bool = False,
@@ -84,6 +86,11 @@ def load(
             disk; or a torch.device.
         dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
         threads: number of torch threads on a CPU; None: chosen by the size of the model.
+        memory: most bytes of what is kept of the tokens of long prompts beside keys and values,
+            as a number or a text such as "8GB"; None: 2 GiB. What is beyond it is computed again
+            when a lens reads it.
+        spill: a folder for a temporary file, which takes what is beyond `memory` instead; None:
+            nothing is written.
         adapters: specs of PEFT adapters for the model, or of other checkpoints of the same model.
             The first is on; see `Scope.use`.
         reward: spec of a reward model that reads the same tokens, for the lens `stages`.
@@ -102,9 +109,11 @@ def load(
         allow_pickle=allow_pickle,
         progress=progress,
     )
+    rows = row_memory(memory, spill)
     unverified = arguments.flag("unverified", unverified)
     with set_aside(), default_settings():
         subject = load_model(**checked)
+    subject.row_memory = rows
     return Scope(subject, unverified=unverified)
 
 
@@ -416,6 +425,7 @@ class Scope:
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
+        progress: Callable[[Recording, int], None] | None = None,
     ) -> Recording: ...
 
     @overload
@@ -430,6 +440,7 @@ class Scope:
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
+        progress: Callable[[Recording, int], None] | None = None,
     ) -> list[Recording]: ...
 
     def record(
@@ -443,12 +454,17 @@ class Scope:
         versus_prompt: OnePrompt | None = None,
         written: Sequence[int] = (),
         aside: Sequence[Recording] = (),
+        progress: Callable[[Recording, int], None] | None = None,
     ) -> Recording | list[Recording]:
         """Run a prompt and keep the tensors that lenses need. Shared prefixes are reused.
 
         A list of prompts gives a list of recordings. They run together in padded passes where that
         gives the numbers of single runs, up to rounding, as measured on the model: not with edits
         or `fresh`.
+
+        A prompt of more than 1,024 tokens runs in parts of 1,024 on the keys and values so far,
+        where that gives the numbers of one pass. If it is cancelled, the next call of `record`
+        continues from the parts that have ended.
 
         Args:
             prompt: text; token ids, also as an array or a tensor; an encoding of a tokenizer; chat
@@ -465,6 +481,8 @@ class Scope:
             written: ids that follow the prompt, such as generated tokens; they are used as they
                 are and not tokenized again.
             aside: recordings that may share a longer prefix with the prompt than the latest one.
+            progress: called after each part of a long prompt except the last, with the recording
+                so far and the number of tokens of the prompt.
 
         Raises:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; the
@@ -475,6 +493,7 @@ class Scope:
         """
         fresh = arguments.flag("fresh", fresh)
         arguments.function("cancelled", cancelled)
+        arguments.function("progress", progress)
         special = arguments.flag("special_tokens", special_tokens)
         wanted = _edits(edits)
         others = [
@@ -508,7 +527,7 @@ class Scope:
                 made = []
                 for tokens in asked:
                     recording = bench.recorder.record(
-                        tokens, fresh=fresh, cancelled=cancelled, aside=kept
+                        tokens, fresh=fresh, cancelled=cancelled, aside=kept, part=progress
                     )
                     if wanted:
                         recording = bench.edited.record(

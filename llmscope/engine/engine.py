@@ -91,6 +91,8 @@ class Engine:
         self._origins: dict[str | None, Origin] = {}
         self._aside = BranchRecordings()
         self._milliseconds = 0.0
+        self._made: dict[str, Figure] = {}
+        self._part_shown = -1
         self._process: psutil.Process | None = None
 
     def start(self) -> None:
@@ -239,7 +241,6 @@ class Engine:
             return
         if request.draw is not None:
             self._post(sampled(scope, recording, request, request.draw))
-        made: dict[str, Figure] = {}
         frame = Frame(
             *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
             notices=recording.prompt.notices,
@@ -247,6 +248,31 @@ class Engine:
             word_notes=held.notes,
             origin=self._origin(scope),
         )
+        if self._show(scope, recording, request, held, frame):
+            frame = replace(frame, figures=self._made, cost=self._cost(scope, recording))
+            self._post(frame)
+
+    def _show(
+        self,
+        scope: Scope,
+        recording: Recording,
+        request: Request,
+        held: ComparedPrompt,
+        frame: Frame,
+    ) -> bool:
+        """Make a request's figures and post frames with them, except the last.
+
+        Args:
+            scope: the scope.
+            recording: the recording of the prompt, or of its first part.
+            request: the request.
+            held: what the recording is compared with.
+            frame: the frame without figures. Of a partial one, no sweep runs.
+
+        Returns:
+            False if the request is out of date; else `_made` holds the figures of the last frame.
+        """
+        made: dict[str, Figure] = {}
         begun = posted = time.monotonic()
         sweeps: list[tuple[Want, Iterator[Figure]]] = []
         looks = [
@@ -254,6 +280,8 @@ class Engine:
         ]
         for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
+            if at == len(looks) and frame.partial:
+                break
             if at == len(looks) and made:  # nor do the other figures wait for the first sweep
                 self._post(replace(frame, figures=made, complete=False))
                 made, posted = {}, time.monotonic()
@@ -263,20 +291,38 @@ class Engine:
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
-                    return
+                    return False
                 # Post finished figures now, without waiting for a sweep that has just begun.
                 begins = figure.extra.get("progress", (1, 1))[0] == 0
                 if out_of_date or begins or time.monotonic() - posted > PACE:
                     self._post(replace(frame, figures=made, complete=False))
                     made, posted = {}, time.monotonic()
                 if out_of_date:
-                    return
+                    return False
                 if begins and first:  # the other panes' first figures come before its passes
                     sweeps.append((want, figures))
                     break
-        if self._slot.newer_prompt(request):
+        self._made = made
+        return not self._slot.newer_prompt(request)
+
+    def _show_part(self, scope: Scope, request: Request, recording: Recording) -> None:
+        """Post figures of the first part of a long prompt that has what the request looks at."""
+        if request.of_two or self._part_shown == request.serial:
             return
-        self._post(replace(frame, figures=made, cost=self._cost(scope, recording)))
+        if any(want.focus.position >= len(recording) for want in request.wants):
+            return
+        self._part_shown = request.serial
+        self._figures = {}
+        frame = Frame(
+            *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
+            complete=False,
+            notices=recording.prompt.notices,
+            origin=self._origin(scope),
+            partial=True,
+        )
+        held = ComparedPrompt(scope, request, recording)
+        if self._show(scope, recording, request, held, frame):
+            self._post(replace(frame, figures=self._made))
 
     def _teach(self, scope: Scope, request: ContextRequest) -> None:
         from llmscope.engine.context_training import add_context
@@ -346,8 +392,18 @@ class Engine:
         return recording
 
     def _run(self, scope: Scope, request: Request, edits: tuple[str, ...]) -> Recording:
+        recorder, begun, first = scope.recorder, time.monotonic(), -1
+
         def report(layer: int, layers: int) -> None:
-            self._post(Working(request.serial, "running layer", layer, layers))
+            nonlocal first
+            start, stop, whole = recorder.running
+            first = start if first < 0 else first
+            if stop == whole and start == first:
+                self._post(Working(request.serial, "running layer", layer, layers))
+                return
+            done = start + (stop - start) * layer // layers
+            rate = (done - first) / max(time.monotonic() - begun, 1e-6)
+            self._post(Working(request.serial, "reading token", done, whole, rate))
 
         text, written = request.text, request.written
         if written is not None:
@@ -363,6 +419,7 @@ class Engine:
             versus_prompt=request.versus_prompt if request.patches else None,
             written=() if written is None else written.ids,
             aside=self._aside.kept,
+            progress=lambda part, _: self._show_part(scope, request, part),
         )
 
     def _hold(self, scope: Scope, request: Request, recording: Recording) -> ComparedPrompt:

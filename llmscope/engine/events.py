@@ -409,12 +409,14 @@ class Working:
         task: what is done, and last what is counted, such as `running layer`; empty once the check
             of a model is over.
         done, total: how far it is; 0 of 0 if nothing is counted.
+        rate: how much is done in a second; 0 if that is not measured.
     """
 
     serial: int
     task: str = ""
     done: int = 0
     total: int = 0
+    rate: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -424,7 +426,8 @@ class Frame:
     A frame with the same `serial` adds to the previous one. `notices` are notes for the user about
     this prompt, such as letters that the tokenizer dropped. `prompt_b` is None without a prompt B
     that can be run. `word_notes` tell how the request's words were read. `origin` is the state of
-    the model that computed the figures.
+    the model that computed the figures. `partial`: only a first part of a long prompt has run, to
+    which tokens and figures belong.
     """
 
     serial: int
@@ -436,6 +439,7 @@ class Frame:
     prompt_b: PromptB | None = None
     word_notes: tuple[str, ...] = ()
     origin: Origin | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)

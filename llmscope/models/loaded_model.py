@@ -22,6 +22,19 @@ Progress = Callable[[str, float, float | None], None]
 
 
 @dataclass(frozen=True)
+class RowMemory:
+    """The bound on what is kept of the tokens of long prompts.
+
+    Attributes:
+        limit: bytes.
+        spill: the folder for a temporary file with what is beyond it; None: it is computed again.
+    """
+
+    limit: int = 2 << 30
+    spill: Path | None = None
+
+
+@dataclass(frozen=True)
 class ContextAdapter:
     """The source of an adapter that was made from a context.
 
@@ -59,6 +72,7 @@ class LoadedModel:
             measured; if not, logits come from a separate forward pass of the model itself.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
         cache_of: returns the tensors of a recording by name; None until the model is probed.
+        row_memory: the bound on what is kept of long prompts.
         restore_rows: computes rows of a long prompt again that were released to save memory; None
             until the model is recorded.
         threads: the number of torch threads that its passes take; None: the program's.
@@ -87,6 +101,7 @@ class LoadedModel:
     readout_holds: bool = True
     taps: Any = field(default=None, init=False, repr=False)
     cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
+    row_memory: RowMemory = field(default_factory=RowMemory)
     restore_rows: Callable[..., Any] | None = field(default=None, init=False, repr=False)
     threads: int | None = None
     allow_pickle: bool = False

@@ -490,6 +490,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.rest(late=True)
 
     def _land(self, frame: Frame) -> None:
+        # A part of a text without the cursor's token would move the cursor.
+        hidden = frame.partial and not self.state.following
+        if hidden and self.state.focus.position >= len(frame.tokens):
+            return
         if not self.figures.take(frame):
             return
         from llmscope.tui.state.work import sweep_of

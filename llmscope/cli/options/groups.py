@@ -82,6 +82,8 @@ class HardwareOptions:
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
     threads: shared.Threads = None
+    memory: shared.Memory = None
+    spill: shared.Spill = None
     trust_remote_code: shared.TrustRemoteCode = False
     allow_pickle: shared.AllowPickle = False
 

@@ -63,6 +63,8 @@ class Loader:
     device: str = "auto"
     dtype: str = "auto"
     threads: int | None = None
+    memory: str | None = None
+    spill: str | None = None
     trust_remote_code: bool = False
     allow_pickle: bool = False
     adapters: tuple[str, ...] = ()
@@ -79,7 +81,7 @@ class Loader:
 
         Adapters are left out.
         """
-        names = ("device", "dtype", "threads", "reward")
+        names = ("device", "dtype", "threads", "memory", "spill", "reward")
         switches = ("trust_remote_code", "allow_pickle", "unverified")
         given = {name: getattr(self, name) for name in (*names, *switches)}
         return {name: one for name, one in given.items() if one not in ("auto", None, False)}
@@ -133,6 +135,8 @@ class Loader:
                 device=self.device,
                 dtype=self.dtype,
                 threads=self.threads,
+                memory=self.memory,
+                spill=self.spill,
                 adapters=self.adapters,
                 reward=self.reward,
                 unverified=self.unverified,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.tui.session.session import Session
 
-LOADS = ("device", "dtype", "threads", "reward", "unverified")
+LOADS = ("device", "dtype", "threads", "memory", "spill", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
 SECOND = ("versus_model", "versus_dtype", "versus_device", "layers")
 """Options of the second model, which are restored too."""

@@ -50,6 +50,21 @@ Threads = Annotated[
         show_default="by size of the model",
     ),
 ]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Most memory for what is kept of the tokens of long prompts, beside keys and values.",
+        show_default="2GB",
+    ),
+]
+Spill = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write what is beyond --memory to a temporary file there, not compute it again.",
+    ),
+]
 NoSpecialTokens = Annotated[
     bool, typer.Option("--no-special-tokens", help="Leave out the tokenizer's own BOS and such.")
 ]

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from llmscope import arguments
 from llmscope.errors import ScopeError
+from llmscope.models.loaded_model import RowMemory
+
+SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)i?B?", re.IGNORECASE)
+UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def checked_load(
@@ -76,3 +82,38 @@ def _dtype(value: Any) -> str:
 
 def _threads(value: Any) -> int:
     return arguments.integer("threads", value, least=-arguments.LARGEST)
+
+
+def row_memory(memory: Any, spill: Any) -> RowMemory:
+    """Return the bound on what is kept of long prompts.
+
+    Args:
+        memory: bytes, or a text such as `8GB`; None for the default.
+        spill: a folder that exists; None: nothing is written.
+
+    Raises:
+        ScopeError: it is no size, or no folder.
+        TypeError: they have other types.
+    """
+    limit = RowMemory.limit
+    if isinstance(memory, str):
+        limit = _size(memory)
+    elif memory is not None:
+        limit = arguments.integer("memory", memory, least=0)
+    if spill is None:
+        return RowMemory(limit)
+    folder = Path(arguments.name_or_path("spill", spill))
+    if not folder.is_dir():
+        raise ScopeError(
+            f"--spill: {arguments.quoted(str(folder))} is no folder", "a folder that exists"
+        )
+    return RowMemory(limit, folder)
+
+
+def _size(text: str) -> int:
+    found = SIZE.fullmatch(text.strip())
+    if found is None:
+        raise ScopeError(
+            f"--memory: {arguments.quoted(text)} is no size", "a size such as 8GB or 500MB"
+        )
+    return int(float(found[1]) * UNITS[found[2].upper()])

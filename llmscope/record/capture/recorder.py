@@ -60,13 +60,18 @@ class Recorder:
 
     With causal attention, rows before the first changed token do not change, so they are reused:
     only the rest runs, on top of the cached keys and values.
+
+    Attributes:
+        budget: the bound on the memory of rows.
+        running: first token and end of the part of a prompt that runs, and its number of tokens.
     """
 
     def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self.taps = subject.taps = LayerHooks(subject.model, subject.anatomy)
         subject.restore_rows = self._restore
-        self.budget = RowBudget()
+        self.budget = RowBudget(subject.row_memory)
+        self.running = (0, 0, 0)
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         forward = inspect.signature(subject.model.forward).parameters
@@ -181,6 +186,7 @@ class Recorder:
         """Extend as `_extend`, in one pass or, if that gives the same numbers, in several."""
         first = before
         for stop in self._stops(shared, prompt):
+            self.running = (shared, stop, len(prompt))
             before = self._on_top(before, shared, beginning(prompt, stop), cancelled)
             if before.reused < shared:  # the rows of a part are not those of a longer prompt
                 return self._hold(self._extend(None, 0, prompt, cancelled))
@@ -188,6 +194,7 @@ class Recorder:
             shared = stop
             if part is not None:
                 part(before, len(prompt))
+        self.running = (shared, len(prompt), len(prompt))
         if before is first:
             return self._hold(self._extend(before, shared, prompt, cancelled))
         recording = self._hold(self._on_top(before, shared, prompt, cancelled))

@@ -18,10 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmscope.models.loaded_model import RowMemory
 from llmscope.record.capture.recording import RESIDENT, LayerRows, Segment
 
-DEFAULT = 2 << 30
-"""Default bound in bytes: all rows of 7,000 tokens of a 135M model in float32."""
 SMALL = 64
 """Segments of fewer rows, such as typed letters, are always kept."""
 BEFORE_RELEASE: list[Callable[[Segment], None]] = []
@@ -34,12 +33,11 @@ class RowBudget:
     """The rows that are in memory, least recently used first, and the bound on their size.
 
     Args:
-        limit: bytes. The newest segment is kept even if it alone is larger.
-        spill: the folder for a temporary file with the released rows; None: compute them again.
+        memory: the bound. The newest segment is kept even if it alone is larger.
     """
 
-    def __init__(self, limit: int = DEFAULT, spill: Path | None = None) -> None:
-        self.limit, self.spill = limit, spill
+    def __init__(self, memory: RowMemory) -> None:
+        self.limit, self.spill = memory.limit, memory.spill
         self.bytes = 0
         self._held: OrderedDict[tuple[int, int], tuple[ref[Segment], int]] = OrderedDict()
 

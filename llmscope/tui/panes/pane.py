@@ -327,7 +327,7 @@ class FigurePane(Widget, can_focus=True):
         """Draw how far the work is, in the middle of an empty pane."""
         width, height = self.size
         style = self.rich_style + text_styles(self._look.theme).dim.rich_style
-        lines = [described(work)]
+        lines = described(work).split(" · ", 1)  # the time left fits on a line of its own
         if work.total:
             lines.append(bar(work.done, work.total, min(WIDEST_BAR, width)))
         texts = [line[:width].center(width) for line in lines[:height]]

@@ -64,8 +64,12 @@ class Shown:
         )
 
     def same_pass(self, other: Shown) -> bool:
-        """Return whether both are from one pass: the same text, adapter and edits."""
-        return self.request.prompt == other.request.prompt
+        """Return whether both are from one pass: the same text, adapter and edits.
+
+        The first part of a long text is a pass of its own.
+        """
+        same = self.request.prompt == other.request.prompt
+        return same and len(self.tokens) == len(other.tokens)
 
 
 class FigureStore:

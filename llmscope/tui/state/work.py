@@ -9,8 +9,22 @@ BAR = 8
 
 
 def described(work: Working) -> str:
-    """Return what is done and how far it is: `running layer 12 of 30`."""
-    return f"{work.task} {work.done} of {work.total}" if work.total else work.task
+    """Return what is done, how far it is, and when it ends, if that is known.
+
+    `running layer 12 of 30`, `reading token 3,072 of 8,000 · 210/s · 23 s left`
+    """
+    if not work.total:
+        return work.task
+    text = f"{work.task} {work.done:,} of {work.total:,}"
+    if not work.rate:
+        return text
+    left = (work.total - work.done) / work.rate
+    return f"{text} · {work.rate:.0f}/s · {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words: `23 s`, `4 min`."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def sweep_of(frame: Frame) -> Working | None:

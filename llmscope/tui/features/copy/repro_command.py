@@ -32,7 +32,16 @@ BEFORE = (
 )
 AFTER = (
     *("format", "versus_dtype", "versus_device", "versus_model"),
-    *("device", "dtype", "threads", "trust_remote_code", "allow_pickle", "adapter"),
+    *(
+        "device",
+        "dtype",
+        "threads",
+        "memory",
+        "spill",
+        "trust_remote_code",
+        "allow_pickle",
+        "adapter",
+    ),
     *("reward", "unverified"),
 )
 """The options of `llmscope snapshot` that a figure may need, in the order used there: before and
