@@ -9,7 +9,17 @@ from tests.benchmarks.targets import TARGETS, Raw, Target
 
 BEGIN = "<!-- made by tests/benchmarks: begin -->\n"
 END = "<!-- made by tests/benchmarks: end -->\n"
-PARTS = ("starts", "passes", "whatif", "exports", "memory", "terminal", "training", "lenses")
+PARTS = (
+    "starts",
+    "passes",
+    "whatif",
+    "exports",
+    "memory",
+    "terminal",
+    "training",
+    "lenses",
+    "long",
+)
 
 
 def judged(raw: Raw) -> list[tuple[Target, Measured | None]]:

@@ -15,6 +15,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 from tests.benchmarks import (  # noqa: E402
     exports,
     lenses,
+    long,
     machine,
     passes,
     recordings,
@@ -35,6 +36,7 @@ MEASURES = (
     screenbytes.measure,
     training.measure,
     lenses.measure,
+    long.measure,
 )
 PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 

@@ -23,6 +23,7 @@ class Setting:
         pythons: the interpreter of a contender that needs another one.
         contenders: who takes part in the passes; empty for all.
         chosen_lengths: tokens of the passes' prompts, instead of the usual ones.
+        most_rounds: rounds, instead of the usual number.
     """
 
     spec: str
@@ -33,6 +34,7 @@ class Setting:
     pythons: dict[str, str] = field(default_factory=dict)
     contenders: tuple[str, ...] = ()
     chosen_lengths: tuple[int, ...] = ()
+    most_rounds: int | None = None
 
     @property
     def lengths(self) -> tuple[int, ...]:
@@ -47,7 +49,7 @@ class Setting:
     @property
     def rounds(self) -> int:
         """How often each contender runs, if the time allows."""
-        return 7 if self.quick else 21
+        return self.most_rounds or (7 if self.quick else 21)
 
     @property
     def patience(self) -> float:

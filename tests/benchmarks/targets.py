@@ -54,6 +54,16 @@ def _lenses(length: str, above: str, below: str) -> Callable[[Raw], Measured | N
     return lambda raw: ratio(over(raw), under(raw))
 
 
+def _long(above: str, below: str) -> Callable[[Raw], Measured | None]:
+    over, under = _seconds("long", "8000", above), _seconds("long", "8000", below)
+    return lambda raw: ratio(over(raw), under(raw))
+
+
+def _long_bytes(raw: Raw) -> Measured | None:
+    found: list[float] | None = raw["long"]["8000"]["llmscope.memory"].get("bytes")
+    return summary([one / 1e9 for one in found]) if found else None
+
+
 def _exports(above: str, below: str) -> Callable[[Raw], Measured | None]:
     def read(raw: Raw) -> Measured | None:
         counts = [count for count in raw["exports"] if count.isdecimal()]
@@ -239,6 +249,33 @@ TARGETS = (
         "by hand",
         1.1,
         _lenses("128", "llmscope.jacobian", "bare.jacobian"),
+    ),
+    Target(
+        "long-first",
+        "the first figures of all panes for a prompt of 8,000 tokens ÷ bare forward of its first "
+        "1,024",
+        1.3,
+        _long("screen.first_part", "bare.chunk"),
+    ),
+    Target(
+        "long-whole",
+        "all layers of 8,000 tokens recorded, surprisal and entropy of each, the logit lens of the "
+        "map ÷ bare prefill in chunks of 1,024 with the logits after each token",
+        1.2,
+        _long("llmscope.read", "bare.prefill"),
+    ),
+    Target(
+        "long-letter",
+        "one token more at 8,000, recorded, with the figures of all panes ÷ bare cached decode",
+        1.5,
+        _long("screen.append", "bare.decode"),
+    ),
+    Target(
+        "long-memory",
+        "extra peak memory of 8,000 tokens, above the loaded model",
+        3.0,
+        _long_bytes,
+        "GB",
     ),
     Target(
         "run",

@@ -35,6 +35,7 @@ class Prompt:
 def prompt(tokenizer: Any, length: int) -> Prompt:
     """The first stretch of the licence that can be cut to exactly `length` tokens."""
     words = LICENSE.read_text("utf-8").split()
+    words *= 1 + length // len(words)  # a long prompt says it again
     for first in range(200):
         ids = _encode(tokenizer, " ".join(words[first:]))[:length]
         if len(ids) < length:

@@ -11,6 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 from tests.benchmarks.jobs import BACKWARDS, Job
 from tests.benchmarks.texts import Prompt, by_length, prompt, prompts
 
+CHUNK = 1024
+"""Tokens of a long prompt that run together, as llmscope's."""
 BATCH = 16
 """Prompts that go through the model together, as llmscope's own --batch-size."""
 
@@ -58,6 +60,26 @@ class Contender:
                 logits.softmax(-1).max(-1)
 
         return Job(run, decode.reset)
+
+    def chunk(self, length: int) -> Job:
+        """The first chunk of a long prompt, and the logits after its last token."""
+        ids = self.ids(length)[:, :CHUNK]
+        return Job(
+            lambda: self.model(
+                input_ids=ids, cache=DynamicCache(), use_cache=True, logits_to_keep=1
+            )
+        )
+
+    def prefill(self, length: int) -> Job:
+        """A long prompt in chunks on a cache, with the logits after every token."""
+        ids = self.ids(length)
+
+        def run() -> None:
+            cache = DynamicCache()
+            for some in ids.split(CHUNK, dim=1):
+                self.model(input_ids=some, cache=cache, use_cache=True)
+
+        return Job(run)
 
     def suffix(self, length: int) -> Job:
         """The second half, on a cache that holds the first."""

@@ -18,9 +18,13 @@ from llmscope.batch.shards import Tables
 from llmscope.figure import Focus
 from llmscope.fitting.corpus import RULES
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
+from llmscope.record.derive.row_stats import row_stats
 from llmscope.storage import LocalStorage
 from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
 from tests.benchmarks.texts import Prompt, prompt, prompts
+
+WINDOW = 10
+"""Tokens that the map shows of a long prompt at 120 columns."""
 
 
 class Contender:
@@ -35,6 +39,18 @@ class Contender:
         """A prompt that shares nothing with the one before."""
         text = self.prompt(length).text
         return Job(lambda: self._record(text, length, fresh=True))
+
+    def read(self, length: int) -> Job:
+        """A long prompt: all layers, the statistics of each token, the logit lens of a map."""
+        text = self.prompt(length).text
+
+        def run() -> object:
+            recording = self.scope.record(text, special_tokens=False)
+            *_, stats = row_stats(recording)
+            map_ = self.scope.look("logit-lens", recording=recording, span=(-WINDOW, 0))
+            return recording, stats, map_
+
+        return Job(run, self.scope.forget)
 
     def append(self, length: int) -> Job:
         """One token after the others."""

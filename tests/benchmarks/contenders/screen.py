@@ -51,6 +51,16 @@ class Contender(ours.Contender):
         texts = self.prompt(length)
         return Job(lambda: self.ask(texts.text), lambda: self.ask(texts.before))
 
+    def first_part(self, length: int) -> Job:
+        """The first figures of all panes for a long prompt; the rest of it is given up."""
+        text = self.prompt(length).text
+
+        def reset() -> None:
+            self.ask("Stop")
+            self.scope.forget()
+
+        return Job(lambda: self.ask_first(text, self.wants), reset)
+
     def append_typed(self, length: int) -> Job:
         """One token after the others, the last of which were typed one by one."""
         self._type(length)
