@@ -114,13 +114,13 @@ def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
         return np.stack([_values(recording, one, rows, pool) for one in alone])
     if pool > 1:
         values = _pooled(recording, focus, rows, pool)
-    elif focus.span is None:
-        which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
-        values = kept_pattern(recording, which, lambda some: _weights(recording, focus, some))
     else:
-        values = _weights(recording, focus, rows)
-    count, keys = values.shape
-    values[~np.tri(count, keys, k=rows.start // pool, dtype=bool)] = np.nan
+        which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
+        values = kept_pattern(recording, which, rows, lambda some: _weights(recording, focus, some))
+    for row, first in enumerate(range(rows.start // pool + 1, values.shape[1])):
+        if row == len(values):
+            break
+        values[row, first:] = np.nan  # keys after the query
     return values
 
 

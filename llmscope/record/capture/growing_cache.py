@@ -2,63 +2,69 @@
 
 transformers' own layer joins the old and the new keys into a new tensor at every pass: at 8,000
 tokens of a 135M model that copies 370 MB for one letter. Here a pass writes its rows behind those
-that are there, in place, if nothing was written behind them yet. Rows are never overwritten, so
-every earlier recording's view of the same memory stands: a second continuation of the same prefix
-finds the room taken, and copies.
+that are there, in place, unless a recording that still exists has rows there: then it copies.
 """
 
 from __future__ import annotations
 
+from itertools import count
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 LEAST = 64
-"""Fewest rows of free room that a new buffer has."""
+"""Fewest rows of free room that new buffers have."""
 SHARE = 16
-"""A new buffer has one row of free room for this many rows that are filled."""
+"""New buffers have one row of free room for this many rows that are filled."""
 
 
-class Room:
-    """Memory of one layer's keys and values: `filled` rows are in use. [1, head, row, width]"""
+class Buffers:
+    """Memory for the keys and values of all layers, which several recordings may share.
 
-    def __init__(self, keys: Tensor, values: Tensor, rows: int) -> None:
-        self.keys, self.values = _empty(keys, rows), _empty(values, rows)
-        self.filled = 0
+    Attributes:
+        claims: of the recordings that exist, and of a pass that runs.
+        layers: keys and values of each layer. [1, head, row, width]
+    """
 
-    def add(self, start: int, keys: Tensor, values: Tensor) -> bool:
-        """Write rows behind the first `start`; return False if other rows are there, or no room."""
-        stop = start + keys.shape[-2]
-        if self.filled != start or stop > self.keys.shape[-2]:
-            return False
-        self.keys[..., start:stop, :] = keys
-        self.values[..., start:stop, :] = values
-        self.filled = stop
-        return True
+    def __init__(self) -> None:
+        self.claims: WeakSet[Claim] = WeakSet()
+        self.layers: list[tuple[Tensor, Tensor]] = []
+
+    def free_from(self, row: int) -> bool:
+        """Return whether no recording has rows from this one on."""
+        return all(claim.stop <= row for claim in self.claims)
+
+
+class Claim:
+    """What keeps the first `stop` rows of buffers from being overwritten while it exists."""
+
+    def __init__(self, buffers: Buffers, stop: int) -> None:
+        self.buffers, self.stop = buffers, stop
+        buffers.claims.add(self)
+
+    def cut(self, stop: int) -> Claim:
+        """Return a claim on fewer rows."""
+        return Claim(self.buffers, min(stop, self.stop))
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """One layer of a cache, which writes into a `Room`.
+    """One layer of a cache, whose rows are in buffers.
 
     Args:
-        whole: the number of rows that the prompt will have, so that a pass in chunks finds room.
+        claim: the claim of the pass, on all the rows that the prompt will have.
+        index: the number of the layer.
     """
 
     keys: Tensor
     values: Tensor
 
-    def __init__(self, whole: int = 0) -> None:
+    def __init__(self, claim: Claim, index: int) -> None:
         super().__init__()
-        self.room: Room | None = None
-        self._whole = whole
-        self._before: int | None = None
-
-    def undo(self) -> None:
-        """Give the room back that this layer took: its pass was given up."""
-        if self.room is not None and self._before is not None:
-            self.room.filled = self._before
+        self._claim, self._index = claim, index
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
@@ -68,16 +74,43 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
             self.lazy_initialization(key_states, value_states)
         before = self.keys.shape[-2] if self.keys.dim() == 4 else 0
         stop = before + key_states.shape[-2]
-        room = self.room
-        if room is None or not room.add(before, key_states, value_states):
-            rows = max(self._whole, stop) + max(LEAST, stop // SHARE)
-            room = self.room = Room(key_states, value_states, rows)
+        layers = self._claim.buffers.layers
+        if self._index >= len(layers) or layers[self._index][0].shape[-2] < stop:
+            rows = max(self._claim.stop, stop) + max(LEAST, stop // SHARE)
+            new = (_empty(key_states, rows), _empty(value_states, rows))
             if before:
-                room.add(0, self.keys, self.values)
-            room.add(before, key_states, value_states)
-        self._before = before
-        self.keys, self.values = room.keys[..., :stop, :], room.values[..., :stop, :]
+                for buffer, old in zip(new, (self.keys, self.values), strict=True):
+                    buffer[..., :before, :] = old
+            layers[self._index : self._index + 1] = [new]
+        keys, values = layers[self._index]
+        keys[..., before:stop, :] = key_states
+        values[..., before:stop, :] = value_states
+        self.keys, self.values = keys[..., :stop, :], values[..., :stop, :]
         return self.keys, self.values
+
+
+def growing_cache(
+    past: tuple[tuple[Tensor, Tensor], ...], claim: Claim | None, length: int, stop: int
+) -> tuple[DynamicCache, Claim]:
+    """Return a cache that holds the first `length` rows, and the claim of the pass that fills it.
+
+    Args:
+        past: keys and values of each layer. [head, row, width]
+        claim: the claim of the recording that they are of; None: they are in no buffers.
+        length: the number of rows.
+        stop: the number of rows that the prompt will have.
+    """
+    free = claim is not None and claim.buffers.free_from(length)
+    own = Claim(claim.buffers if claim is not None and free else Buffers(), stop)
+    cache = DynamicCache()
+    numbers = count(len(past))  # not the length of `cache`: a cycle would outlive the pass
+    cache.layer_class_to_replicate = lambda: GrowingLayer(own, next(numbers))
+    for index, (keys, values) in enumerate(past):
+        layer = GrowingLayer(own, index)
+        layer.lazy_initialization(keys, values)
+        layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
+        cache.layers.append(layer)
+    return cache, own
 
 
 def _empty(like: Tensor, rows: int) -> Tensor:

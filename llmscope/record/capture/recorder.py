@@ -6,8 +6,6 @@ import inspect
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -17,7 +15,7 @@ from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.growing_cache import GrowingLayer, Room
+from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.model_state import state_of
@@ -267,18 +265,18 @@ class Recorder:
     ) -> Recording:
         """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
-        cache = self.cache(before, shared, prompt, grow=True)
+        cache, claim = self._growing(before, shared, prompt)
         try:
             logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
-                _give_back(cache)
-                cache = self.cache(before, shared, prompt, grow=True)
+                _void(claim)
+                cache, claim = self._growing(before, shared, prompt)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
         except BaseException:
-            _give_back(cache)
+            _void(claim)
             raise
         finally:
             self.taps.drop()
@@ -295,7 +293,7 @@ class Recorder:
             ran=len(ids),
             reused=shared,
             earlier=earlier_logits(before, shared),
-            rooms=() if past is None or cache is None else _rooms(cache, len(past)),
+            claim=claim,
         )
         keep_logits(recording, logits)
         return recording
@@ -580,23 +578,12 @@ class Recorder:
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)
 
     def cache(
-        self,
-        before: Recording | None,
-        length: int,
-        prompt: Prompt | None = None,
-        *,
-        grow: bool = False,
+        self, before: Recording | None, length: int, prompt: Prompt | None = None
     ) -> DynamicCache | None:
         """Make a new KV cache that holds the first `length` tokens of a recording.
 
         A cache's tensors are never changed in place, so the new one starts from views of the old.
         It is made without a config: with one it would drop keys that slide out of a window.
-
-        Args:
-            before: the recording; None for an empty cache.
-            length: the number of its tokens.
-            prompt: the prompt that will run.
-            grow: leave room for later tokens, which a later cache of the same kind fills in place.
 
         Returns:
             The cache; None if the model cannot continue from one; see `examine`.
@@ -604,29 +591,28 @@ class Recorder:
         if not self._caches or (prompt is not None and self._in_one_pass(prompt)):
             return None
         cache = DynamicCache()
-        past = before.past if before is not None and before.past and length else ()
-        rooms = before.rooms if before is not None and before.rooms and past else ()
-        if grow:
-            whole = 0 if prompt is None else len(prompt)
-            cache.layer_class_to_replicate = partial(GrowingLayer, whole)
-        for (keys, values), room in zip_longest(past, rooms):
-            layer = GrowingLayer() if grow else DynamicLayer()
+        for keys, values in before.past if before and before.past and length else ():
+            layer = DynamicLayer()
             layer.lazy_initialization(keys, values)
             layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
-            if isinstance(layer, GrowingLayer):
-                layer.room = room
             cache.layers.append(layer)
         return cache
 
+    def _growing(
+        self, before: Recording | None, length: int, prompt: Prompt
+    ) -> tuple[DynamicCache | None, Claim | None]:
+        """Make a cache as `cache` does, which leaves room for later tokens, and its claim."""
+        if self.cache(None, 0, prompt) is None:
+            return None, None
+        past = before.past if before is not None and before.past and length else ()
+        claim = before.claim if before is not None and past else None
+        return growing_cache(past, claim, length, len(prompt))
 
-def _give_back(cache: DynamicCache | None) -> None:
-    for layer in () if cache is None else cache.layers:
-        if isinstance(layer, GrowingLayer):
-            layer.undo()
 
-
-def _rooms(cache: DynamicCache, count: int) -> tuple[Room | None, ...]:
-    return tuple(getattr(layer, "room", None) for layer in cache.layers[:count])
+def _void(claim: Claim | None) -> None:
+    """Free the rows of a pass that was given up, even if its exception keeps the claim alive."""
+    if claim is not None:
+        claim.stop = 0
 
 
 def beginning(prompt: Prompt, length: int) -> Prompt:
@@ -664,6 +650,7 @@ def cut(before: Recording, prompt: Prompt) -> Recording:
         keys=tuple(None if keys is None else keys[:, :length] for keys in before.keys),
         values=tuple(None if values is None else values[:, :length] for values in before.values),
         past=past and tuple((keys[:, :length], values[:, :length]) for keys, values in past),
+        claim=before.claim and before.claim.cut(length),
         logits=logits,
         earlier=before.earlier if length == len(before) else None,
         ran=0,

@@ -18,7 +18,7 @@ from llmscope.edits import Edit
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
-from llmscope.record.capture.growing_cache import Room
+from llmscope.record.capture.growing_cache import Claim
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change
@@ -172,8 +172,8 @@ class Recording:
         fresh: no row is shared with another pass, and extra passes for it must not share any.
         memo: values derived from this recording; not part of its value.
         state: the serial of the model's state when it was made; see `ModelState`.
-        rooms: one per layer, the memory behind `past`, in which a later pass may go on; empty if
-            a later pass copies it.
+        claim: keeps the rows of `past` from being overwritten by later passes, which go on behind
+            them in the same memory; None if they copy it.
     """
 
     subject: LoadedModel
@@ -194,7 +194,7 @@ class Recording:
     fresh: bool = False
     memo: dict[Any, Any] = field(default_factory=dict)
     state: int = -1
-    rooms: tuple[Room | None, ...] = ()
+    claim: Claim | None = None
 
     def __post_init__(self) -> None:
         if self.state < 0:

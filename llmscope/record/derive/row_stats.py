@@ -57,8 +57,10 @@ def cosines(recording: Recording) -> Floats:
     return _join(recording, COSINES, _cosines)
 
 
-def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Floats]) -> Floats:
-    """Return a pattern over the whole prompt, with cached rows. [query, key]; 0 where unseen.
+def kept_pattern(
+    recording: Recording, key: object, rows: range, weigh: Callable[[range], Floats]
+) -> Floats:
+    """Return rows of a pattern, which are cached. [query, key]; 0 where unseen.
 
     Each segment caches its rows of the pattern viewed last: they do not change when the prompt is
     extended, so a typed letter costs one row.
@@ -66,30 +68,42 @@ def kept_pattern(recording: Recording, key: object, weigh: Callable[[range], Flo
     Args:
         recording: the recording.
         key: identifies the pattern.
+        rows: the queries.
         weigh: computes rows of the pattern. `[row, key]`
     """
-    length = len(recording)
-    places: list[tuple[Segment, range]] = []
+    pattern = np.zeros((len(rows), len(recording)), dtype=np.float32)
+    lacking: list[tuple[Segment, range, range]] = []
+    start = 0
     for segment, count in recording.parts:
-        start = places[-1][1].stop if places else 0
-        places.append((segment, range(start, start + count)))
-    lacking = [place for place in places if not _has_pattern(*place, key)]
-    if len(lacking) > 1:
-        whole = weigh(range(length))
-        for segment, rows in lacking:
-            segment.memo[PATTERN] = (key, whole[rows.start : rows.stop, : rows.stop].copy())
-    for segment, rows in lacking if len(lacking) == 1 else ():
-        segment.memo[PATTERN] = (key, weigh(rows)[:, : rows.stop].copy())
-    pattern = np.zeros((length, length), dtype=np.float32)
-    for segment, rows in places:
-        kept: Floats = segment.memo[PATTERN][1]
-        pattern[rows.start : rows.stop, : rows.stop] = kept[: len(rows), : rows.stop]
+        some = range(max(rows.start, start), min(rows.stop, start + count))
+        own = range(some.start - start, some.stop - start)  # within the segment
+        start += count
+        if not len(some):
+            continue
+        found = _kept_rows(segment, key, own)
+        if found is None:
+            lacking.append((segment, some, own))
+        else:
+            pattern[some.start - rows.start : some.stop - rows.start, : found.shape[1]] = found
+    if not lacking:
+        return pattern
+    first = lacking[0][1].start
+    made = weigh(range(first, lacking[-1][1].stop))
+    for segment, some, own in lacking:
+        found = made[some.start - first : some.stop - first, : some.stop]
+        segment.memo[PATTERN] = (key, own.start, found.copy())
+        pattern[some.start - rows.start : some.stop - rows.start, : some.stop] = found
     return pattern
 
 
-def _has_pattern(segment: Segment, rows: range, key: object) -> bool:
-    kept = segment.memo.get(PATTERN)
-    return kept is not None and kept[0] == key and len(kept[1]) >= len(rows)
+def _kept_rows(segment: Segment, key: object, rows: range) -> Floats | None:
+    """Return cached rows of a pattern, by their place in the segment; None if some are missing."""
+    kept: tuple[object, int, Floats] | None = segment.memo.get(PATTERN)
+    if kept is None or kept[0] != key:
+        return None
+    _, first, found = kept
+    inside = first <= rows.start and rows.stop <= first + len(found)
+    return found[rows.start - first : rows.stop - first] if inside else None
 
 
 def first_unfinite(recording: Recording) -> int | None:

@@ -187,11 +187,22 @@ def test_a_letter_writes_behind_the_keys_that_are_there():
     assert other.past[0][0].data_ptr() != place
     again = recorder.record(prompt_of([*ids, 5, 7]))
     assert again.past[0][0].data_ptr() == place
+    cut = recorder.record(prompt_of([*ids, 5]))
+    written = cut.past[0][0].clone()
+    over = recorder.record(prompt_of([*ids, 5, 8]))  # the other recordings still exist
+    assert over.past[0][0].data_ptr() not in (place, other.past[0][0].data_ptr())
+    assert torch.equal(cut.past[0][0], written)
+    del again, over
+    recorder.record(prompt_of([*ids, 5]))
+    gc.collect()
+    place = recorder.latest.past[0][0].data_ptr()
+    last = recorder.record(prompt_of([*ids, 5, 9]))  # and now they don't
+    assert last.past[0][0].data_ptr() == place
     for kept, (keys, _) in zip(own, first.past, strict=True):
         assert torch.equal(kept, keys)
-    fresh = ready("llama").record(prompt_of([*ids, 5, 7]))
-    same(again.past[1][0], fresh.past[1][0])
-    same(again.logits, fresh.logits)
+    fresh = ready("llama").record(prompt_of([*ids, 5, 9]))
+    same(last.past[1][0], fresh.past[1][0])
+    same(last.logits, fresh.logits)
 
 
 def test_a_pass_that_is_given_up_gives_its_room_back():
