@@ -28,6 +28,16 @@ def focus_from(given: Mapping[str, Any]) -> Focus:
     return focus
 
 
+def columns_of(focus: Focus, length: int) -> range:
+    """Return the positions to compute; negative ends of the span count from the end."""
+    if focus.span is None:
+        return range(length)
+    start, stop = focus.span
+    start, stop = (start + length if start < 0 else start), (stop + length if stop <= 0 else stop)
+    start = max(0, min(start, focus.position))
+    return range(start, max(min(stop, length), focus.position + 1))
+
+
 def checked_focus(focus: Focus, vocabulary: int) -> Focus:
     """Return a focus whose values have their plain types and are in range.
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.focus import columns_of
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
 from llmscope.tables import Column, count, key, label, number, text
@@ -188,16 +189,6 @@ def _target(recording: Recording, focus: Focus) -> int | None:
     if focus.target is not None:
         return focus.target
     return int(logits_after(recording, focus.position).argmax())
-
-
-def columns_of(focus: Focus, length: int) -> range:
-    """Return the positions to compute; negative ends of the span count from the end."""
-    if focus.span is None:
-        return range(length)
-    start, stop = focus.span
-    start, stop = (start + length if start < 0 else start), (stop + length if stop <= 0 else stop)
-    start = max(0, min(start, focus.position))
-    return range(start, max(min(stop, length), focus.position + 1))
 
 
 def _figure(recording: Recording, focus: Focus, reading: Reading, found: Readings) -> Figure:

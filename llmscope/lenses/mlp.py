@@ -8,12 +8,11 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.options import LAYER, POSITION, TOP_K
+from llmscope.lenses.focus import columns_of
+from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
 from llmscope.tables import key, number
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from llmscope.record.capture.recording import Recording
 
 
@@ -21,7 +20,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """Show MLP activations, the input of the down projection.
 
     Modes: `neurons`: the top-k neurons of a layer by magnitude at the focus position, strongest
-    first, along the prompt [position, neuron]; `overview`: the L2 norm over all neurons
+    first, along the prompt, or with a span along its tokens and NaN elsewhere [position, neuron];
+    `overview`: the L2 norm over all neurons
     [layer, position], with the kinds of the layers in `extra` where they are mixed.
     """
     if focus.mode == "overview":
@@ -30,10 +30,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     from llmscope.record.derive.tensors import activation_pieces
 
-    pieces = list(activation_pieces(recording, focus.layer))
-    here = _row(pieces, focus.position).float()  # [neuron]
+    at = range(focus.position, focus.position + 1)
+    (here,) = (piece[0].float() for piece in activation_pieces(recording, focus.layer, at))
     neurons = here.abs().topk(min(focus.top_k, len(here))).indices
-    values = torch.cat([piece[:, neurons] for piece in pieces]).float()  # [position, neuron]
+    rows = columns_of(focus, len(recording))
+    pieces = activation_pieces(recording, focus.layer, rows)
+    values = here.new_full((len(recording), len(neurons)), torch.nan)  # [position, neuron]
+    values[rows.start : rows.stop] = torch.cat([piece[:, neurons] for piece in pieces]).float()
     names = tuple(str(neuron) for neuron in neurons.tolist())
     return Figure(
         lens="mlp",
@@ -50,14 +53,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
             "mode": focus.mode,
         },
     )
-
-
-def _row(pieces: list[Tensor], position: int) -> Tensor:
-    for piece in pieces:
-        if position < len(piece):
-            return piece[position]
-        position -= len(piece)
-    raise IndexError(position)
 
 
 def _overview(recording: Recording) -> Figure:
@@ -81,7 +76,7 @@ LENS = Lens(
     question="Which neurons fire?",
     compute=compute,
     needs=("activations",),
-    options=(LAYER, POSITION, TOP_K),
+    options=(LAYER, POSITION, TOP_K, SPAN),
     modes=("neurons", "overview"),
     axes={"neurons": ("position", "neuron"), "overview": ("layer", "position")},
     columns=(

@@ -23,7 +23,7 @@ from llmscope.lenses.features.token import (
     strongest,
     strongest_of,
 )
-from llmscope.lenses.logit_lens import columns_of
+from llmscope.lenses.focus import columns_of
 from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
 
 if TYPE_CHECKING:

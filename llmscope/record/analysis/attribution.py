@@ -281,7 +281,7 @@ def by_neuron(
         )
     if parts.down is None:
         raise Unattributable("this layer has no MLP whose down projection could be found")
-    hidden = activations(recording, layer)[position : position + 1]
+    hidden = activations(recording, layer, range(position, position + 1))
     own = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = logit_paths(recording, position, read)

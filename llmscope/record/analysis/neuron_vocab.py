@@ -20,7 +20,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     """
     parts = recording.subject.anatomy.layers[layer]
     assert parts.down is not None
-    hidden = activations(recording, layer)[:1]  # [1, neuron]
+    hidden = activations(recording, layer, range(1))  # [1, neuron]
     nothing = torch.zeros_like(hidden)
     alone = nothing.clone()
     alone[0, neuron] = 1

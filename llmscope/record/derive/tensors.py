@@ -14,7 +14,7 @@ from torch import Tensor
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS
-from llmscope.record.capture.recording import Recording, Segment
+from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
 from llmscope.record.sites import Site
 
@@ -162,38 +162,56 @@ def values_of(recording: Recording, layer: int) -> Tensor:
     return observed_values(recording, layer) if values is None else values
 
 
-def activations(recording: Recording, layer: int) -> Tensor:
-    """Return the MLP's activations: the input of its down projection. [row, neuron]"""
-    return torch.cat(list(activation_pieces(recording, layer)))
+def activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
+    """Return the MLP's activations: the input of its down projection. [row, neuron]
+
+    Args:
+        recording: the recording.
+        layer: the layer.
+        rows: the rows; None for the whole prompt.
+    """
+    return torch.cat(list(activation_pieces(recording, layer, rows)))
 
 
 @torch.no_grad()
-def activation_pieces(recording: Recording, layer: int) -> Iterator[Tensor]:
+def activation_pieces(
+    recording: Recording, layer: int, some: range | None = None
+) -> Iterator[Tensor]:
     """Yield the activations, segment by segment. Each `[row, neuron]`
 
     A segment caches those of the layer viewed last (from its own pass, if that was predicted), so
     that a typed letter costs one row. The cached ones are without changes, because an edited pass
     shares the first rows of an unedited segment.
+
+    Args:
+        recording: the recording.
+        layer: the layer.
+        some: the rows; None for the whole prompt.
     """
+    some = range(len(recording)) if some is None else some
     start = 0
     for segment, count in recording.parts:
-        kept = segment.memo.get(ACTIVATIONS)
-        if kept is None or kept[0] != layer or len(kept[1]) < count:
-            entry = _mlp_input(recording, layer, segment, range(start, start + count))
-            if entry is None:
-                raise ValueError(f"layer {layer} has no MLP that was found")
-            kept = (layer, recording.subject.anatomy.layers[layer].activations(entry))
-            segment.memo[ACTIVATIONS] = kept
-        rows = range(start, start + count)
-        yield recording.changed(kept[1][:count], "neurons", layer, rows)
+        rows = range(max(some.start, start), min(some.stop, start + count))
+        own = slice(rows.start - start, rows.stop - start)
         start += count
+        if not len(rows):
+            continue
+        kept = segment.memo.get(ACTIVATIONS)
+        if kept is not None and kept[0] == layer:
+            found = kept[1][own]
+        elif segment.released:
+            found = _activations(recording, layer, recording.rows("mlp_input_module", layer, rows))
+        else:
+            made = _activations(recording, layer, segment.layers[layer].mlp_input_module)
+            segment.memo[ACTIVATIONS] = (layer, made)
+            found = made[own]
+        yield recording.changed(found, "neurons", layer, rows)
 
 
-def _mlp_input(recording: Recording, layer: int, segment: Segment, rows: range) -> Tensor | None:
-    """Return the MLP's input at all rows of a segment, or at `rows` of it if it was released."""
-    if segment.released:
-        return recording.rows("mlp_input_module", layer, rows)
-    return segment.layers[layer].mlp_input_module
+def _activations(recording: Recording, layer: int, entry: Tensor | None) -> Tensor:
+    if entry is None:
+        raise ValueError(f"layer {layer} has no MLP that was found")
+    return recording.subject.anatomy.layers[layer].activations(entry)
 
 
 def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
@@ -202,7 +220,7 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
-    hidden = activations(recording, layer)[rows.start : rows.stop]
+    hidden = activations(recording, layer, rows)
     with torch.no_grad():
         own = (parts.mlp_input_module, parts.down)
         written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))

@@ -71,7 +71,7 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
             if layer.down is None or layer.experts is not None:
                 raise Unattributable("the layer's neurons are not one row")
             own = (layer.mlp_input_module, layer.down)
-            hidden = activations(recording, place.layer)[row.start : row.stop]
+            hidden = activations(recording, place.layer, row)
             return input_weights(layer, layer.mlp_write, own, layer.down, hidden, path.mlp)[0]
         if layer.attention_out is None:
             raise Unattributable("the output projection of the heads was not found")

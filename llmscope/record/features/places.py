@@ -38,7 +38,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     if kind == "mlp_act":
         if recording.subject.anatomy.layers[layer].down is None:
             raise NoPlace(f"layer {layer} has no neurons that were found")
-        return activations(recording, layer)[rows.start : rows.stop]
+        return activations(recording, layer, rows)
     if kind in ("mlp_in", "mlp_normed"):
         return _mlp_input(recording, layer, rows, normed=kind == "mlp_normed")
     if kind == "resid_mid":
