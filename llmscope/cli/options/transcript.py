@@ -1,0 +1,86 @@
+"""A transcript from a file, in the chat template of a model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.errors import ScopeError
+
+if TYPE_CHECKING:
+    from llmscope.models.tokenizer.chat import Chat
+    from llmscope.models.tokenizer.conversation import Rendered
+    from llmscope.transcripts import Transcript
+
+
+@dataclass(frozen=True)
+class TranscriptOptions:
+    """Which transcript of a file is read, and how far."""
+
+    turn: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Stop after this turn, where the model is about to speak.",
+            show_default="the last one",
+        ),
+    ] = None
+    line: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="The line of the transcript in its file.",
+            show_default="the first one",
+        ),
+    ] = None
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Of a pair, the rejected answer, not the chosen one.")
+    ] = False
+
+    @property
+    def given(self) -> bool:
+        """Whether one of them is given."""
+        return self.turn is not None or self.line is not None or self.rejected
+
+    def read(self, file: str) -> tuple[Transcript, bool]:
+        """Return the transcript up to the turn, and whether the file has others after it.
+
+        Raises:
+            ScopeError: the file or the line cannot be read, or has no such turn.
+        """
+        from llmscope.transcripts.reader import TranscriptFile
+
+        found, more = TranscriptFile(file).read(self.line, rejected=self.rejected)
+        return found.until(self.turn), more
+
+
+def rendered(transcript: Transcript, chat: Chat) -> Rendered:
+    """Return a transcript as the text that the model reads.
+
+    A text that is no chat is left as it is. Notes begin with the place in the file.
+
+    Raises:
+        ScopeError: the template rejects a turn, or the model has none.
+    """
+    from llmscope.models.tokenizer.conversation import Rendered, TurnSpan, render
+
+    if transcript.plain:
+        text, spans = "", []
+        for number, turn in enumerate(transcript.turns, 1):
+            spans.append(TurnSpan(len(text), len(text) + len(turn.content), turn.role, number))
+            text += turn.content
+        return Rendered(text, tuple(spans))
+    messages = [turn.to_message() for turn in transcript.turns]
+    try:
+        made = render(chat, messages, transcript.asked, transcript.tools)
+    except ScopeError as error:
+        raise ScopeError(f"{transcript.where}: {error.message}", error.hint) from None
+    notes = tuple(
+        f"{transcript.where}{', ' if note.startswith('turn') else ': '}{note}"
+        for note in made.notes
+    )
+    return Rendered(made.text, made.spans, notes)
