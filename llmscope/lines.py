@@ -12,6 +12,8 @@ from llmscope.text import quoted_text
 LONGEST = 1 << 24
 """Maximum bytes of a line: a file without line ends must not fill the memory."""
 TOO_LONG = f"it is longer than {LONGEST >> 20} MB"
+_SKIPPED = 1 << 16
+"""Bytes of the rest of such a line that are read at once."""
 
 _OTHER_MARKS = {  # UTF-32 first: its byte order mark begins with that of UTF-16
     "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
@@ -32,7 +34,7 @@ def raw_lines(stream: BinaryIO) -> Iterator[bytes | None]:
             yield kept.removesuffix(b"\n").removesuffix(b"\r")
         else:
             while piece and not piece.endswith(b"\n"):
-                piece = stream.readline(LONGEST)
+                piece = stream.readline(_SKIPPED)
             yield None
         first = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -213,7 +214,7 @@ class _Record:
             arguments = {}
         if not isinstance(arguments, Mapping):
             raise self._wrong("the arguments of a tool call are no object", wanted)
-        self._all_texts(arguments, "the arguments of a tool call")
+        self._check(arguments, "the arguments of a tool call")
         return ToolCall(name, arguments, self._text(value.get("id") or "", "the id of a call"))
 
     def _tools(self, tools: Any) -> tuple[Mapping[str, Any], ...]:
@@ -223,7 +224,7 @@ class _Record:
             return ()
         if not isinstance(tools, list) or not all(isinstance(one, Mapping) for one in tools):
             raise self._wrong("its tools are no list of objects", '"tools": [{"type": "function"}]')
-        self._all_texts(tools, "tools")
+        self._check(tools, "tools")
         return tuple(tools)
 
     def _json(self, text: str, what: str) -> Any:
@@ -242,17 +243,22 @@ class _Record:
             raise self._wrong(f"{what} is not valid Unicode", "text without lone surrogates")
         return value
 
-    def _all_texts(self, value: Any, what: str) -> None:
-        """Check every text within a value."""
+    def _check(self, value: Any, what: str) -> None:
+        """Check everything within a value: Parquet has more types than JSON."""
         if isinstance(value, str):
             self._text(value, what)
         elif isinstance(value, Mapping):
             for name, one in value.items():
                 self._text(name, what)
-                self._all_texts(one, what)
+                self._check(one, what)
         elif isinstance(value, list):
             for one in value:
-                self._all_texts(one, what)
+                self._check(one, what)
+        elif isinstance(value, float) and not math.isfinite(value):
+            raise self._wrong(f"{what}: {value} is no number of JSON", "a finite number")
+        elif value is not None and not isinstance(value, bool | int | float):
+            kind = type(value).__name__
+            raise self._wrong(f"{what}: a value of type {kind} is no JSON", "text or numbers")
 
     def _wrong(self, message: str, hint: str) -> ScopeError:
         turn = f", turn {self._turn}" if self._turn else ""

@@ -78,9 +78,11 @@ def rendered(transcript: Transcript, chat: Chat) -> Rendered:
     try:
         made = render(chat, messages, transcript.asked, transcript.tools)
     except ScopeError as error:
-        raise ScopeError(f"{transcript.where}: {error.message}", error.hint) from None
-    notes = tuple(
-        f"{transcript.where}{', ' if note.startswith('turn') else ': '}{note}"
-        for note in made.notes
-    )
+        raise ScopeError(_placed(transcript, error.message), error.hint) from None
+    notes = tuple(_placed(transcript, note) for note in made.notes)
     return Rendered(made.text, made.spans, notes)
+
+
+def _placed(transcript: Transcript, words: str) -> str:
+    """Return words about a turn, or the whole of a transcript, with its file and line."""
+    return f"{transcript.where}{', ' if words.startswith('turn') else ': '}{words}"

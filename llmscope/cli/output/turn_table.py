@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -38,16 +39,17 @@ class TurnRow:
 
 def turn_rows(transcript: Transcript, made: Rendered, encoded: Encoded) -> list[TurnRow]:
     """Return a row for each turn."""
+    starts = [start for start, _ in encoded.spans]
+    parts: dict[int, list[TurnSpan]] = {}
+    for span in made.spans:
+        parts.setdefault(span.turn, []).append(span)
     rows = []
     for number, turn in enumerate(transcript.turns, 1):
-        parts = tuple(span for span in made.spans if span.turn == number)
-        inside = [
-            position
-            for position, (start, end) in enumerate(encoded.spans)
-            if end > start and any(part.start <= start < part.end for part in parts)
-        ]
-        first = inside[0] if inside else None
-        rows.append(TurnRow(number, turn.role, parts, len(inside), first, _words(turn)))
+        own = tuple(parts.get(number, ()))
+        inside = [(bisect_left(starts, one.start), bisect_left(starts, one.end)) for one in own]
+        count = sum(end - begin for begin, end in inside)
+        first = next((begin for begin, end in inside if end > begin), None)
+        rows.append(TurnRow(number, turn.role, own, count, first, _words(turn)))
     return rows
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, repeat
 from typing import Any
 
 from llmscope.errors import ScopeError
@@ -24,7 +24,8 @@ _FIRST_START, _FIRST_END, _MOST = 0xF0000, 0x100000, 0xFFFE
 """Characters for private use, of which each piece has one at either end."""
 _MARKS = re.compile("[\U000f0000-\U0010ffff]")
 _THOUGHT = re.compile(r"(</?(?:think|thinking|thought|reasoning)>)")
-_REST_OF_CALL = re.compile(r"""["']?(?:\s*:\s*[-+.\w]+)?["'\s]*[}\])]+""")
+_REST_OF_CALL = re.compile(r"[^<\n]*[}\])]")
+"""What follows the last text of a call on its line: numbers, and brackets that close."""
 _HINT = "a model whose template takes it, or another --turn"
 _SHOWN = {"developer": "system"}
 _WHAT = {
@@ -72,11 +73,19 @@ class Rendered:
 
 @dataclass(frozen=True)
 class _Piece:
-    """A part of a message that the template should write as it is."""
+    """A part of a message that the template should write as it is.
+
+    Attributes:
+        turn: the turn of the message, from 1.
+        kind: what it is.
+        text: the text without white space at its ends.
+        call: which call of the turn it belongs to.
+    """
 
     turn: int
     kind: str
     text: str
+    call: int = 0
 
 
 def render(
@@ -128,6 +137,7 @@ class _Marker:
 
     def __init__(self) -> None:
         self.pieces: list[_Piece] = []
+        self._calls = 0
 
     def message(self, turn: int, message: Mapping[str, Any]) -> dict[str, Any]:
         """Return a message with marks around its pieces."""
@@ -138,7 +148,7 @@ class _Marker:
             )
         marked["content"] = self._content(turn, str(message["content"]))
         if "tool_calls" in message:
-            marked["tool_calls"] = [self._call(turn, call) for call in message["tool_calls"]]
+            marked["tool_calls"] = list(map(self._call, repeat(turn), message["tool_calls"]))
         return marked
 
     def _content(self, turn: int, content: str) -> str:
@@ -156,6 +166,7 @@ class _Marker:
         return "".join(parts)
 
     def _call(self, turn: int, call: Mapping[str, Any]) -> dict[str, Any]:
+        self._calls += 1
         function = dict(call["function"])
         function["name"] = self._text(turn, CALL, function["name"])
         function["arguments"] = self._leaves(turn, function["arguments"])
@@ -177,7 +188,7 @@ class _Marker:
         at = len(self.pieces)
         if not core or at >= _MOST:
             return text
-        self.pieces.append(_Piece(turn, kind, core))
+        self.pieces.append(_Piece(turn, kind, core, self._calls if kind == CALL else 0))
         begin = text.index(core)
         start, end = chr(_FIRST_START + at), chr(_FIRST_END + at)
         return f"{text[:begin]}{start}{core}{end}{text[begin + len(core) :]}"
@@ -229,11 +240,15 @@ def _joined(
     """Return the spans of the pieces, with adjacent ones of one kind and turn as one."""
     spans: list[TurnSpan] = []
     ordered = sorted(found, key=lambda number: (found[number], number))
-    for (turn, kind), group in groupby(ordered, lambda at: (pieces[at].turn, pieces[at].kind)):
+    reached = 0
+    whose = [(piece.turn, piece.kind, piece.call) for piece in pieces]
+    for (turn, kind, _), group in groupby(ordered, whose.__getitem__):
         numbers = list(group)
+        reached += len(numbers)
+        later = found[ordered[reached]][0] if reached < len(ordered) else len(text)
         start = max(found[numbers[0]][0], spans[-1].end if spans else 0)
         end = max(found[number][1] for number in numbers)
-        rest = _REST_OF_CALL.match(text, end) if kind == CALL else None
+        rest = _REST_OF_CALL.match(text, end, later) if kind == CALL else None
         role = str(messages[turn - 1]["role"])
         shown = _SHOWN.get(role, role) if kind == CONTENT else kind
         end = rest.end() if rest else end

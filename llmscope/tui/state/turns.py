@@ -30,13 +30,17 @@ class Turns:
         None if what the chat template wrote around them has changed: then the text itself must
         tell who speaks.
         """
-        old = len(self.text)
-        start = shared_length(self.text, text)
-        most = min(old, len(text)) - start
-        end = old - min(most, shared_length(self.text[::-1], text[::-1]))
-        grown = len(text) - old
+        grown = len(text) - len(self.text)
+        begin = shared_length(self.text, text)
+        end = len(self.text) - shared_length(self.text[::-1], text[::-1])
+        # The edited turn is one before and after which all is as it was.
         at = next(
-            (at for at, one in enumerate(self.spans) if one.start <= start and end <= one.end), None
+            (
+                at
+                for at, one in enumerate(self.spans)
+                if one.start <= begin and end <= one.end and one.end - one.start + grown >= 0
+            ),
+            None,
         )
         if at is None:
             return None
