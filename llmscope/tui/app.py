@@ -290,6 +290,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self._exit or not self.screen_stack or not self.screen.is_attached:
             return  # left while a long prompt was still being laid out
         self.fill()
+        self.editor.show_roles(self.chat.roles)
         if self.user.session is not None:
             self.user.session.put_back(self)
         if self.user.saves_figures:

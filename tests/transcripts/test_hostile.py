@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmscope.errors import ScopeError
 from llmscope.transcripts.reader import TranscriptFile
 from llmscope.transcripts.records import DEEPEST, transcript_of
-from tests.cli.running import failure
+from tests.cli.running import failure, fresh
 
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202eabc\x00 [/x] [@click=app.quit]y[/]"
 RAW = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -101,6 +101,18 @@ def test_a_hostile_line_is_told_in_a_line_with_its_number(tmp_path, name):
     assert reason in shown
     assert not RAW.search(shown)
     assert len(shown) < 1500
+
+
+@pytest.mark.slow
+def test_the_bytes_of_a_real_process_are_one_safe_line(tmp_path):
+    for number, (line, reason) in enumerate(BAD.values()):
+        path = tmp_path / f"{number}.jsonl"
+        path.write_bytes(line if isinstance(line, bytes) else line.encode("utf-8", "surrogatepass"))
+        result = fresh("read", str(path), "builtin:town")
+        assert (result.returncode, result.stdout) == (1, "")
+        assert reason in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert not RAW.search(result.stderr)
 
 
 WHOLE = {

@@ -63,9 +63,12 @@ def read(
         with progress_line() as progress:
             tokens = _tokens(model, loading, progress)
         made = rendered(found, tokens.chat)
-        for note in made.notes:
+        others = more and transcript.line is None
+        notes = (*made.notes, *(("the file has other transcripts: --line N",) if others else ()))
+        for note in notes:
             typer.echo(f"note: {one_line(note, NOTE)}", err=True)
-        if listed or json or not (sys.stdout.isatty() or on_page()):
+        terminal = on_page() or (sys.stdout.isatty() and sys.stdin.isatty())
+        if listed or json or not terminal:
             from llmscope.cli.output.turn_table import turn_record, turn_rows, turn_table
 
             encoded = tokens.encode(made.text, special_tokens=found.plain)
@@ -76,16 +79,11 @@ def read(
                 put(json_text(turn_record(found, made, rows, encoded)))
             else:
                 put(turn_table(rows, encoded))
-            if more and transcript.line is None:
-                typer.echo("note: the file has other transcripts: --line N", err=True)
             return
         from llmscope.tui.prompt.editor import too_long
 
         if reason := too_long(made.text):
             raise ScopeError(f"{found.where}: {reason}", "--turn N with an earlier turn, or --list")
-        others = (
-            ("the file has other transcripts: --line N",) if more and not transcript.line else ()
-        )
         raise typer.Exit(
             show(
                 LaunchOptions(
@@ -97,7 +95,7 @@ def read(
                     bandwidth=bandwidth,
                     debug=debug,
                     turns=() if found.plain else made.spans,
-                    notice="; ".join((*made.notes, *others)),
+                    notice="; ".join(notes),
                 )
             )
         )

@@ -26,6 +26,7 @@ SEEN = 4096
 
 WITHOUT = "the prompt without --chat"
 WITHOUT_SYSTEM = "the prompt without --system"
+TUNED = "a model that was tuned for chat"
 
 Message = tuple[str, str]
 """Role and content."""
@@ -60,7 +61,7 @@ class Chat:
         """
         system = any(role == "system" for role, _ in messages)
         text = self.render(
-            _listed(messages), add_generation_prompt, hint=WITHOUT_SYSTEM if system else WITHOUT
+            _listed(messages), add_generation_prompt, refused=WITHOUT_SYSTEM if system else WITHOUT
         )
         for role, content in messages:
             # Some templates silently skip messages that they do not expect.
@@ -74,7 +75,8 @@ class Chat:
         add_generation_prompt: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
         *,
-        hint: str = "",
+        hint: str = WITHOUT,
+        refused: str = WITHOUT,
     ) -> str:
         """Render the template for whole messages, as transformers does.
 
@@ -82,25 +84,26 @@ class Chat:
             messages: the messages with all their keys, such as `tool_calls`.
             add_generation_prompt: end with the start of the assistant's message.
             tools: the tools that the model is offered, as JSON schemas.
-            hint: what to try where the template rejects the messages.
+            hint: what to try without a template, and where it fails or takes too long.
+            refused: what to try where the template rejects the messages.
 
         Raises:
             ScopeError: the model has no template, or the template rejects the messages, fails or
                 takes too long.
         """
-        self._check()
+        self._check(hint)
         try:
             return self._render(messages, add_generation_prompt, tools)
         except TimeLimitError:
             raise ScopeError(
-                f"the chat template did not end within {self._patience:g} s", hint or WITHOUT
+                f"the chat template did not end within {self._patience:g} s", hint
             ) from None
         except Exception as error:  # any error of the template, or a killed child
-            refused = isinstance(error, FunctionError) or not isinstance(error, CallError)
+            refuses = isinstance(error, FunctionError) or not isinstance(error, CallError)
             reason = one_line(str(error) or type(error).__name__)
             raise ScopeError(
-                f"the chat template {'refuses this' if refused else 'was given up'}: {reason}",
-                hint if refused and hint else WITHOUT,
+                f"the chat template {'refuses this' if refuses else 'was given up'}: {reason}",
+                refused if refuses else hint,
             ) from error
 
     def prompt(self, text: str, system: str | None = None) -> str:
@@ -160,13 +163,13 @@ class Chat:
         """Return the role spans of a text that follows the template; empty for any other."""
         return self.marks.roles(text) if self.may_follow(text) else ()
 
-    def _check(self) -> None:
+    def _check(self, hint: str = WITHOUT) -> None:
         if self._tokenizer is None:
             raise ScopeError("this checkpoint has no tokenizer, so no chat template", "--ids")
         if not getattr(self._tokenizer, "chat_template", None):
             raise ScopeError(
                 "this model's tokenizer has no chat template",
-                f"{WITHOUT}, or a model that was tuned for chat",
+                f"{WITHOUT}, or {TUNED}" if hint == WITHOUT else hint,
             )
 
     def _render(

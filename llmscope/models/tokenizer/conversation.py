@@ -14,7 +14,7 @@ from itertools import groupby, repeat
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.models.tokenizer.chat import Chat
+from llmscope.models.tokenizer.chat import TUNED, Chat
 from llmscope.models.tokenizer.roles import RoleSpan
 
 CONTENT, REASONING, CALL = "content", "reasoning", "call"
@@ -107,7 +107,7 @@ def render(
             template.
     """
     try:
-        text = chat.render(messages, add_generation_prompt, tools, hint=_HINT)
+        text = chat.render(messages, add_generation_prompt, tools, hint=TUNED, refused=_HINT)
     except ScopeError as error:
         at = _rejected(chat, messages, tools, error.message)
         raise ScopeError(f"{f'turn {at}: ' if at else ''}{error.message}", error.hint) from None

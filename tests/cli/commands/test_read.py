@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 import pytest
 
@@ -105,6 +106,7 @@ def test_what_does_not_go_together_is_refused(model, file):
 def test_a_model_without_a_template_is_told_so(file):
     shown = failure("read", file, "builtin:town")
     assert "a.jsonl, line 1: this model's tokenizer has no chat template" in shown
+    assert "(try: a model that was tuned for chat)" in shown
     assert run("read", file, "builtin:town", "--line", "2").exit_code == 0
 
 
@@ -113,3 +115,31 @@ def test_what_the_template_refuses_is_told_with_its_line(tmp_path, file):
     chat_tokenizer(STYLES["gemma"]).save_pretrained(tmp_path / "m")
     shown = failure("read", file, tmp_path / "m")
     assert "a.jsonl, line 1, turn 1: the chat template refuses this: System role" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no pseudo-terminals here")
+def test_a_real_terminal_gets_nothing_raw(model, file, tmp_path):
+    from tests.test_terminal import Terminal
+
+    terminal = Terminal(tmp_path, "read", str(file), str(model))
+    terminal.wait("Prompt", "user", "tool", "Next token")
+    terminal.child.send("\x1b")
+    terminal.read(1.0)
+    terminal.child.send("'")
+    terminal.wait("Turns", "[@click=app.quit]y[/]", "4  tool")
+    for raw in (
+        b"\x1b]0;owned",
+        b"\x1b[2J\xc2\x9b",
+        b"\xc2\x9b",
+        b"\xe2\x80\xae",
+        b"\x07",
+        b"\x00",
+    ):
+        assert raw not in terminal.raw
+    terminal.child.send("\x1b")
+    terminal.read(1.0)
+    terminal.child.send("q")
+    terminal.child.expect_exact(__import__("pexpect").EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from llmscope.draw import RenderOptions
 from llmscope.models.tokenizer.conversation import TurnSpan
@@ -52,10 +53,21 @@ async def test_enter_moves_the_cursor_to_the_turn() -> None:
         position = session.app.state.focus.position
         token = tokenize(text)[position]
         assert token.start <= spans[2].start < token.end
+        editor = session.app.editor
+        assert editor.document.get_index_from_location(editor.cursor_location) == spans[2].start
         await session.press("apostrophe")
         assert session.app.screen.choices.at == 2  # type: ignore[attr-defined]
         await session.press("escape")
         assert len(session.app.screen_stack) == 1
+
+
+async def test_before_the_first_pass_the_text_goes_to_the_turn() -> None:
+    _, spans = conversation()
+    async with started() as session:
+        session.app.set_state(replace(session.app.state, tokens=()))
+        await session.press("escape", "apostrophe", "up", "enter")
+        editor = session.app.editor
+        assert editor.document.get_index_from_location(editor.cursor_location) == spans[-2].start
 
 
 async def test_it_shows_turns_roles_and_tokens() -> None:

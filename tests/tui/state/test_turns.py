@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,7 +62,5 @@ def test_any_edit_within_a_turn_leaves_the_others(at: int, data: st.DataObject) 
     before, after = parts(TURNS), parts(found)
     assert [role for role, _ in after] == [role for role, _ in before]
     assert sum(one != other for one, other in zip(before, after, strict=True)) <= 1
-    frames = [TEXT[a.end : b.start] for a, b in zip(SPANS, SPANS[1:], strict=False)]
-    assert frames == [
-        text[a.end : b.start] for a, b in zip(found.spans, found.spans[1:], strict=False)
-    ]
+    frames = [TEXT[a.end : b.start] for a, b in pairwise(SPANS)]
+    assert frames == [text[a.end : b.start] for a, b in pairwise(found.spans)]
