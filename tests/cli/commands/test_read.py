@@ -128,14 +128,8 @@ def test_a_real_terminal_gets_nothing_raw(model, file, tmp_path):
     terminal.read(1.0)
     terminal.child.send("'")
     terminal.wait("Turns", "[@click=app.quit]y[/]", "4  tool")
-    for raw in (
-        b"\x1b]0;owned",
-        b"\x1b[2J\xc2\x9b",
-        b"\xc2\x9b",
-        b"\xe2\x80\xae",
-        b"\x07",
-        b"\x00",
-    ):
+    hostile = (b"\x1b]0;owned", b"owned\x07", b"\xc2\x9b", b"\xe2\x80\xae", b"\x00")
+    for raw in hostile:
         assert raw not in terminal.raw
     terminal.child.send("\x1b")
     terminal.read(1.0)
