@@ -206,16 +206,17 @@ class _Record:
         if not isinstance(call, Mapping) or not isinstance(call.get("name"), str):
             raise self._wrong("a tool call has no name", wanted)
         name = self._text(call["name"], "the name of a tool")
-        arguments = call.get("arguments")
+        arguments, text = call.get("arguments"), ""
         if isinstance(arguments, str):
-            shown = quoted_text(name[:40])
+            shown, text = quoted_text(name[:40]), arguments
             arguments = self._json(arguments or "{}", f"the arguments of the call of {shown}")
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, Mapping):
             raise self._wrong("the arguments of a tool call are no object", wanted)
         self._check(arguments, "the arguments of a tool call")
-        return ToolCall(name, arguments, self._text(value.get("id") or "", "the id of a call"))
+        number = self._text(value.get("id") or "", "the id of a call")
+        return ToolCall(name, arguments, number, text)
 
     def _tools(self, tools: Any) -> tuple[Mapping[str, Any], ...]:
         if isinstance(tools, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,11 +21,17 @@ class ToolCall:
         name: the name of the tool.
         arguments: the arguments by name.
         id: what its result refers to; empty if the file has none.
+        text: the arguments as the file writes them; empty where they are no text there.
     """
 
     name: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
+    text: str = field(default="", compare=False)
+
+    def as_text(self) -> str:
+        """Return the arguments as JSON in a text."""
+        return self.text or json.dumps(self.arguments, ensure_ascii=False)
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,12 @@ class Turn:
     name: str = ""
     call_id: str = ""
 
-    def to_message(self) -> dict[str, Any]:
-        """Return the message as chat templates expect it, without keys that it does not need."""
+    def to_message(self, *, as_text: bool = False) -> dict[str, Any]:
+        """Return the message as chat templates expect it, without keys that it does not need.
+
+        Args:
+            as_text: give the arguments of calls as JSON in a text, as some templates expect them.
+        """
         message: dict[str, Any] = {"role": self.role, "content": self.content}
         if self.reasoning:
             message["reasoning_content"] = self.reasoning
@@ -57,7 +68,10 @@ class Turn:
                 {
                     "type": "function",
                     **({"id": call.id} if call.id else {}),
-                    "function": {"name": call.name, "arguments": dict(call.arguments)},
+                    "function": {
+                        "name": call.name,
+                        "arguments": call.as_text() if as_text else dict(call.arguments),
+                    },
                 }
                 for call in self.calls
             ]

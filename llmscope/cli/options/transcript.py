@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,12 +62,13 @@ class TranscriptOptions:
 def rendered(transcript: Transcript, chat: Chat) -> Rendered:
     """Return a transcript as the text that the model reads.
 
-    A text that is no chat is left as it is. Notes begin with the place in the file.
+    A text that is no chat is left as it is. A template that refuses the arguments of calls as
+    objects gets them as texts. Notes begin with the place in the file.
 
     Raises:
         ScopeError: the template rejects a turn, or the model has none.
     """
-    from llmscope.models.tokenizer.conversation import Rendered, TurnSpan, render
+    from llmscope.models.tokenizer.conversation import Rendered, TurnSpan
 
     if transcript.plain:
         text, spans = "", []
@@ -74,13 +76,29 @@ def rendered(transcript: Transcript, chat: Chat) -> Rendered:
             spans.append(TurnSpan(len(text), len(text) + len(turn.content), turn.role, number))
             text += turn.content
         return Rendered(text, tuple(spans))
-    messages = [turn.to_message() for turn in transcript.turns]
     try:
-        made = render(chat, messages, transcript.asked, transcript.tools)
+        made = _in_template(transcript, chat)
     except ScopeError as error:
         raise ScopeError(_placed(transcript, error.message), error.hint) from None
     notes = tuple(_placed(transcript, note) for note in made.notes)
     return Rendered(made.text, made.spans, notes)
+
+
+def _in_template(transcript: Transcript, chat: Chat) -> Rendered:
+    """Render a transcript; with the arguments of calls as texts if objects are refused."""
+    from llmscope.models.tokenizer.conversation import render
+
+    def made(as_text: bool) -> Rendered:
+        messages = [turn.to_message(as_text=as_text) for turn in transcript.turns]
+        return render(chat, messages, transcript.asked, transcript.tools)
+
+    try:
+        return made(as_text=False)
+    except ScopeError:
+        if any(turn.calls for turn in transcript.turns):
+            with suppress(ScopeError):  # then the first reason is told
+                return made(as_text=True)
+        raise
 
 
 def _placed(transcript: Transcript, words: str) -> str:

@@ -8,6 +8,10 @@ import sys
 
 import pytest
 
+from llmscope.cli.options.transcript import rendered
+from llmscope.errors import ScopeError
+from llmscope.models.tokenizer.chat import Chat
+from llmscope.transcripts.records import transcript_of
 from tests.cli.running import failure, fresh, record, run
 from tests.models.chats import STYLES, chat_tokenizer
 from tests.models.checkpoints import save_model
@@ -115,6 +119,27 @@ def test_what_the_template_refuses_is_told_with_its_line(tmp_path, file):
     chat_tokenizer(STYLES["gemma"]).save_pretrained(tmp_path / "m")
     shown = failure("read", file, tmp_path / "m")
     assert "a.jsonl, line 1, turn 1: the chat template refuses this: System role" in shown
+
+
+@pytest.mark.parametrize("given", ['{"city":"Paris"}', {"city": "Paris"}])
+def test_a_template_that_takes_arguments_as_text_gets_the_files_own(given):
+    takes_text = (
+        "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for call in m.tool_calls %}"
+        "{{ '<call>' + call.function.name + ' ' + call.function.arguments }}"
+        "{% endfor %}{% endfor %}"
+    )
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": given}}
+    talk = [{"role": "assistant", "content": "", "tool_calls": [call]}]
+    found = transcript_of({"messages": talk}, "a.jsonl, line 1", 1).until(None)
+    made = rendered(found, Chat(chat_tokenizer(takes_text)))
+    if isinstance(given, str):
+        assert made.text == chat_tokenizer(takes_text).apply_chat_template(talk, tokenize=False)
+    assert [made.text[one.start : one.end] for one in made.spans] == [
+        f"f {given if isinstance(given, str) else json.dumps(given)}"
+    ]
+    refuses = Chat(chat_tokenizer("{{ raise_exception('no') }}"))
+    with pytest.raises(ScopeError, match=r"a\.jsonl, line 1: the chat template refuses this: no"):
+        rendered(found, refuses)
 
 
 @pytest.mark.slow
