@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
-from llmscope.tables.arrow import needed
-from llmscope.text import display_text
+from llmscope.tables.parquet import opened_parquet, plain_value
 
 if TYPE_CHECKING:
     import pyarrow
-    import pyarrow.parquet
 
 ROWS = 256
 """Number of rows read at once."""
@@ -28,21 +25,14 @@ def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], f
     Raises:
         ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
-    with _opened(name, shown) as file:
+    with opened_parquet(name, shown) as file:
         columns = _names(file.schema_arrow, shown)
         number, total = 0, file.metadata.num_rows
         for batch in file.iter_batches(batch_size=ROWS, columns=columns):
             for index in range(len(batch)):
                 number += 1
-                row = {column: _value(batch[column][index]) for column in columns}
+                row = {column: plain_value(batch[column][index]) for column in columns}
                 yield number, row, number / total
-
-
-def _value(scalar: Any) -> Any:
-    try:
-        return scalar.as_py()
-    except UnicodeDecodeError:
-        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
 
 
 def parquet_types(name: str, shown: str) -> tuple[dict[str, pyarrow.DataType], int]:
@@ -55,7 +45,7 @@ def parquet_types(name: str, shown: str) -> tuple[dict[str, pyarrow.DataType], i
     Raises:
         ScopeError: the file is not a Parquet file, or has no column `prompt`.
     """
-    with _opened(name, shown) as file:
+    with opened_parquet(name, shown) as file:
         schema, rows = file.schema_arrow, file.metadata.num_rows
     names = [one for one in _names(schema, shown) if one != "prompt"]
     return {one: _plain(schema.field(one).type) for one in names}, rows
@@ -75,22 +65,3 @@ def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
     import pyarrow
 
     return kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-
-
-@contextmanager
-def _opened(name: str, shown: str) -> Iterator[pyarrow.parquet.ParquetFile]:
-    """Yield a Parquet file; errors of it within the block are told in one line.
-
-    Raises:
-        ScopeError: it is not a Parquet file, or is damaged.
-    """
-    needed()
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        with pyarrow.parquet.ParquetFile(name) as file:
-            yield file
-    except pyarrow.ArrowException as error:
-        reason = display_text(" ".join(str(error).split()))[:200]
-        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error

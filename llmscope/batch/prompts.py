@@ -6,9 +6,7 @@ in memory at a time.
 
 from __future__ import annotations
 
-import codecs
 import csv
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,18 +16,12 @@ from typing import Any, BinaryIO
 
 from llmscope.batch.arrow import parquet_rows, parquet_types
 from llmscope.errors import ScopeError
+from llmscope.lines import LONGEST, TOO_LONG, LineError, json_of, other_unicode, raw_lines
 from llmscope.tables.rows import plain_text
 from llmscope.text import display_text, told
 
-LONGEST = 1 << 24
-"""Maximum bytes of a line: a file without line ends must not fill the memory."""
 STDIN = "-"
 
-_OTHER_MARKS = {  # UTF-32 first: its byte order mark begins with that of UTF-16
-    "UTF-32": (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE),
-    "UTF-16": (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE),
-}
-_TOO_LONG = f"it is longer than {LONGEST >> 20} MB"
 _NO_TEXT = "its prompt is no text"
 
 
@@ -116,7 +108,7 @@ class PromptSource:
     def _of_file(self) -> Iterator[PromptLine]:
         with open(self._name, "rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            found = _other_unicode(stream.read(4))
+            found = other_unicode(stream.read(4))
             if found:
                 raise ScopeError(f"{self.shown} is {found}", "the same file saved as UTF-8")
             stream.seek(0)
@@ -127,14 +119,6 @@ class PromptSource:
     def _failed(self, error: Exception) -> ScopeError:
         reason = display_text(getattr(error, "strerror", None) or str(error))
         return ScopeError(f"cannot read {self.shown}: {reason}", "another file")
-
-
-def _other_unicode(begin: bytes) -> str:
-    """Return a file's encoding by its byte order mark; empty for UTF-8 or without a mark."""
-    for name, marks in _OTHER_MARKS.items():
-        if begin.startswith(marks):
-            return name
-    return ""
 
 
 def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
@@ -155,24 +139,10 @@ def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLi
     return PromptLine(number, prompt, inputs=inputs)
 
 
-def _raw(stream: BinaryIO) -> Iterator[bytes | None]:
-    """Yield the lines without their line ends; None in place of a line that is too long."""
-    first = True
-    while piece := stream.readline(LONGEST):
-        if len(piece) < LONGEST or piece.endswith(b"\n"):
-            kept = piece.removeprefix(codecs.BOM_UTF8) if first else piece
-            yield kept.removesuffix(b"\n").removesuffix(b"\r")
-        else:
-            while piece and not piece.endswith(b"\n"):
-                piece = stream.readline(LONGEST)
-            yield None
-        first = False
-
-
 def _txt(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
-    for number, raw in enumerate(_raw(stream), 1):
+    for number, raw in enumerate(raw_lines(stream), 1):
         if raw is None:
-            yield PromptLine(number, None, error=_TOO_LONG)
+            yield PromptLine(number, None, error=TOO_LONG)
         elif raw.strip():
             try:
                 yield PromptLine(number, raw.decode("utf-8"))
@@ -181,25 +151,21 @@ def _txt(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
 
 
 def _jsonl(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
-    for number, raw in enumerate(_raw(stream), 1):
+    for number, raw in enumerate(raw_lines(stream), 1):
         if raw is None:
-            yield PromptLine(number, None, error=_TOO_LONG)
+            yield PromptLine(number, None, error=TOO_LONG)
         elif raw.strip():
             yield _of_json(number, raw)
 
 
 def _of_json(number: int, raw: bytes) -> PromptLine:
     try:
-        record = json.loads(raw.decode("utf-8"))
-        if not isinstance(record, dict):
-            return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
-        return prompt_line(number, record.pop("prompt", None), _named(record))
-    except UnicodeDecodeError as error:
-        return PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
-    except json.JSONDecodeError as error:
-        return PromptLine(number, None, error=f"it is not JSON: {error.msg} (column {error.colno})")
-    except (ValueError, RecursionError):  # a number of thousands of digits, or deep nesting
-        return PromptLine(number, None, error="it is not JSON that can be read")
+        record = json_of(raw)
+    except LineError as error:
+        return PromptLine(number, None, error=str(error))
+    if not isinstance(record, dict):
+        return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
+    return prompt_line(number, record.pop("prompt", None), _named(record))
 
 
 def _named(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -211,7 +177,7 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
     # Bytes that are not UTF-8 become lone surrogates, so that only their own row fails.
     texts = (
         "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
-        for raw in _raw(stream)
+        for raw in raw_lines(stream)
     )
     reader = csv.reader(texts)
     header = _header(reader, shown)

@@ -18,6 +18,7 @@ from llmscope.cli.commands.fit import fit
 from llmscope.cli.commands.lenses import lenses
 from llmscope.cli.commands.models import models
 from llmscope.cli.commands.open import open_model
+from llmscope.cli.commands.read import read
 from llmscope.cli.commands.replay import replay
 from llmscope.cli.commands.report import report
 from llmscope.cli.commands.serve import serve
@@ -29,7 +30,7 @@ from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
 from llmscope.version import __version__
 
-_SET = ("open", "serve", "snapshot", "replay", "watch", "bake", "doctor")
+_SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "doctor")
 """Commands whose options take defaults from the settings."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
@@ -99,6 +100,7 @@ app = typer.Typer(
 app.command("open")(open_model)
 app.command("serve")(serve)
 app.command("snapshot")(grouped(snapshot))
+app.command("read")(read)
 app.command("replay")(replay)
 app.command("report")(report)
 app.command("watch")(watch)

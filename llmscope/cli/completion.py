@@ -91,6 +91,14 @@ def snapshots(incomplete: str) -> list[str]:
     return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
 
 
+def transcripts(incomplete: str) -> list[str]:
+    """Return folders, and files that may hold transcripts, below the typed path."""
+    here = incomplete.startswith((".", "/", "~"))
+    suffixes = (".jsonl", ".ndjson", ".json", ".parquet")
+    found = _paths(incomplete if here else f"./{incomplete}", suffixes)
+    return _starting((path if here else path.removeprefix("./") for path in found), incomplete)
+
+
 def runs(incomplete: str) -> list[str]:
     """Return the runs that ship, and folders below the typed path."""
     from llmscope.runs.shipped import PREFIX, shipped_runs

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.draw import RenderOptions, Tier
     from llmscope.edits import Edit
+    from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.replay.reader import Recorded
     from llmscope.sampler import Sampler
     from llmscope.tui.session.session import Session
@@ -46,6 +47,7 @@ class LaunchOptions:
     sampler: Sampler | None = None
     session: Session | None = None
     notice: str = ""
+    turns: Sequence[TurnSpan] = ()
 
 
 def opening(model: str | None) -> LaunchOptions:
@@ -111,6 +113,7 @@ def show(opening: LaunchOptions) -> int:
         sampler=opening.sampler,
         session=opening.session,
         notice=opening.notice,
+        turns=opening.turns,
         other=opening.load.other,
     )
 

@@ -65,6 +65,7 @@ if TYPE_CHECKING:
         Working,
     )
     from llmscope.figure import Focus
+    from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.tui.engine_client import EngineLike, MakeEngine
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generation
@@ -105,6 +106,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         focus: where the cursor starts.
         chat: put the first prompt into the chat template once the model is loaded.
         system: the system message for the template.
+        turns: the turns of the prompt, which is a conversation in its template; empty for others.
         bandwidth: limits on what is sent to the terminal.
         user: the user's settings and stored state; None uses the defaults.
 
@@ -132,6 +134,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         focus: Focus | None = None,
         chat: bool = False,
         system: str | None = None,
+        turns: Sequence[TurnSpan] = (),
         bandwidth: Bandwidth = HIGH,
         user: UserState | None = None,
     ) -> None:
@@ -142,7 +145,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.mode = self.user.mode
         self.text = prompt
         self._focus, self.special_tokens = focus, special_tokens
-        self.chat = ChatTemplate(system=system, at_first=chat)
+        self.chat = ChatTemplate(system=system, at_first=chat, text=prompt, turns=turns)
         self.context = ContextController()
         self.lenses = LensChoice()
         self.dictionaries = DictionaryChoice()
@@ -287,6 +290,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self._exit or not self.screen_stack or not self.screen.is_attached:
             return  # left while a long prompt was still being laid out
         self.fill()
+        self.editor.show_roles(self.chat.roles)
         if self.user.session is not None:
             self.user.session.put_back(self)
         if self.user.saves_figures:

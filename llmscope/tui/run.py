@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
     from llmscope.models.loaded_model import Progress
+    from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.sampler import Sampler
     from llmscope.scope import Scope
     from llmscope.tui.engine_client import EngineLike
@@ -62,6 +63,7 @@ def run(
     sampler: Sampler | None = None,
     session: Session | None = None,
     notice: str = "",
+    turns: Sequence[TurnSpan] = (),
     other: Callable[[str], LoaderLike] | None = None,
     hosted: bool = False,
 ) -> int:
@@ -83,6 +85,7 @@ def run(
         sampler: how generated tokens are sampled; None takes the likeliest token.
         session: the session to resume, with its own prompt; None starts a new one.
         notice: a message to show at first.
+        turns: the turns of the prompt, which is a conversation in its template; empty for others.
         other: makes the loader of another model from its spec; None if there is no other.
         hosted: whether the process is another program's; see `stay`.
 
@@ -113,6 +116,7 @@ def run(
         look=look,
         chat=chat,
         system=system,
+        turns=turns,
         bandwidth=bandwidth,
         user=UserState(
             keymap=read_keymap(),

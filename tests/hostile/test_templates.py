@@ -92,9 +92,9 @@ def started(monkeypatch):
 @pytest.mark.parametrize("name", [*WELL, *STYLES])
 def test_the_text_is_that_of_apply_chat_template(tokenizer, name, asked):
     tokenizer.chat_template = WELL.get(name) or STYLES[name]
-    messages, pairs = (MESSAGES, PAIRS) if name in WELL else (MESSAGES[1:], PAIRS[1:])
+    messages = MESSAGES if name in WELL else MESSAGES[1:]
     own = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=asked)
-    assert Chat(tokenizer)._render(pairs, asked) == own
+    assert Chat(tokenizer).render(messages, asked) == own
     if name == "date":
         assert own == datetime.now().strftime("%Y-%m")
 
@@ -134,7 +134,7 @@ def test_marks_of_a_template_that_does_not_end_are_given_up_once(tokenizer, star
 def test_only_a_text_that_may_be_in_the_template_runs_it(tokenizer, started, name):
     tokenizer.chat_template = STYLES[name]
     found = Chat(tokenizer)
-    text = found._render(PAIRS[1:], True)
+    text = found.render(MESSAGES[1:], True)
     started.clear()
     for plain in ("The capital of France is", "a == b, or not? Yes: [1]. user system", ""):
         assert found.roles(plain) == ()

@@ -12,6 +12,7 @@ import typer
 from llmscope.cli.options.groups import names
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.shared import said, usage
+from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -99,7 +100,8 @@ _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _FOR_MANY = frozenset(names(BatchOptions)) - {"prompts"}
 _FOR_ONE = frozenset(
     (
-        *("prompt", "prompt_file", "ids", "written", "context_file", "answer"),
+        *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "transcript"),
+        *names(TranscriptOptions),
         *("words_a", "words_b", "format", *names(PictureOptions)),
     )
 ) - {"out"}

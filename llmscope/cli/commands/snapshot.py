@@ -18,8 +18,16 @@ from llmscope.cli.options.keys import read_keys
 from llmscope.cli.options.loading import StreamsFile
 from llmscope.cli.options.paper import check_look
 from llmscope.cli.options.picture import PictureOptions
-from llmscope.cli.options.prompt import PromptOptions, check_chat, read_ids, read_other, read_prompt
+from llmscope.cli.options.prompt import (
+    PromptOptions,
+    check_chat,
+    check_transcript,
+    read_ids,
+    read_other,
+    read_prompt,
+)
 from llmscope.cli.options.shared import usage
+from llmscope.cli.options.transcript import TranscriptOptions, rendered
 from llmscope.cli.options.validate import (
     check_lenses,
     check_models,
@@ -53,6 +61,7 @@ def snapshot(
     ],
     model: shared.Model = None,
     texts: PromptOptions,
+    part: TranscriptOptions,
     edit: shared.Edits = None,
     change: Annotated[
         bool,
@@ -80,11 +89,13 @@ def snapshot(
         paths = [
             *(("--out", one) for one in outs),
             *(("--prompt-file", texts.prompt_file), ("--context-file", texts.context_file)),
+            ("--transcript", texts.transcript),
         ]
         for option, path in paths:
             usage(path is None or "\0" not in path, "no path holds a NUL character", option)
         prompts = batch.check_batch(ctx, many, outs)
         _check_answer(texts, mode)
+        check_transcript(texts, part)
         check_screen(picture.workspace, picture.keys, names)
         from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
         from llmscope.cli.options.lens_options import check_options, read_focus
@@ -160,6 +171,13 @@ def snapshot(
             texts = replace(texts, ids=",".join(map(str, load.versus.read().ids)))
         both = focus.context is not None and texts.context_file is not None
         usage(not both, "give --context or --context-file, not both", "--context")
+        found = None if texts.transcript is None else part.read(texts.transcript)[0]
+        if found is not None:
+            texts = replace(
+                texts,
+                prompt="".join(turn.content for turn in found.turns),
+                no_special_tokens=texts.no_special_tokens or not found.plain,
+            )
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)
         typed = before + after if isinstance(after, str) else after
         written = _written(texts, SCREEN in names)
@@ -173,6 +191,11 @@ def snapshot(
             scope = load(progress)
             forms = _forms(ctx, scope, outputs, looks, progress)
         text = typed
+        if found is not None:
+            made = rendered(found, scope.chat)
+            text = made.text
+            for note in made.notes:
+                _tell(note)
         if texts.chat and isinstance(text, str):
             text = scope.chat.prompt(text, texts.system)
         if texts.chat and isinstance(other, str):

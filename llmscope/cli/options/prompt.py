@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from llmscope.cli import completion
 from llmscope.cli.options import shared
 from llmscope.cli.options.shared import usage
+from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -35,6 +37,14 @@ class PromptOptions:
     context_file: Annotated[
         str | None, typer.Option(metavar="FILE", help="A text that comes before the prompt.")
     ] = None
+    transcript: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="A chat or agent trace in the model's chat template, as for `llmscope read`.",
+            autocompletion=completion.transcripts,
+        ),
+    ] = None
     chat: shared.Chat = False
     system: shared.System = None
     no_special_tokens: shared.NoSpecialTokens = False
@@ -49,7 +59,7 @@ class PromptOptions:
     @property
     def empty(self) -> bool:
         """Whether no prompt is given, nor anything that would come before it."""
-        given = (self.prompt, self.prompt_file, self.ids, self.context_file)
+        given = (self.prompt, self.prompt_file, self.ids, self.context_file, self.transcript)
         return all(one is None for one in given)
 
     @property
@@ -99,6 +109,16 @@ def read_other(text: str | None, ids: str | None) -> str | tuple[int, ...] | Non
         BadParameter: prompt B should be token ids but is not.
     """
     return text if text is None or ids is None else read_ids(text, "--versus-prompt")
+
+
+def check_transcript(texts: PromptOptions, part: TranscriptOptions) -> None:
+    """Raise BadParameter unless a transcript is the only prompt, and what is said of it has one."""
+    if texts.transcript is None:
+        usage(not part.given, "it takes --transcript FILE", "--turn / --line / --rejected")
+        return
+    others = (texts.prompt, texts.prompt_file, texts.ids, texts.context_file)
+    usage(all(one is None for one in others), "it is the prompt itself", "--transcript")
+    usage(not texts.chat, "it is in the chat template already", "--chat")
 
 
 def check_chat(chat: bool, system: str | None, ids: str | None = None) -> None:

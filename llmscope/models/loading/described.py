@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.checkpoint import check_model
 from llmscope.models.loading.adapters import fetched
-from llmscope.models.loading.load import load_tokenizer_of
+from llmscope.models.loading.load import load_tokenizer_of, own_tokenizer
 from llmscope.models.progress import silenced
 from llmscope.models.sources import Options
 from llmscope.models.spec import parse
@@ -62,3 +63,32 @@ def described(spec: str) -> DescribedModel:
                 "the same without --tokenizer, and with --layers",
             ) from error
     return DescribedModel(parsed.text, tokens, *sizes)
+
+
+def tokenizer_of(
+    spec: str | None, adapters: Sequence[str] = (), options: Options | None = None
+) -> Tokens:
+    """Read a model's tokenizer as loading the model would. The weights are fetched, and not loaded.
+
+    Args:
+        spec: the spec of the model; None: the one that opens where none is named.
+        adapters: the specs of its adapters, which may bring a tokenizer.
+        options: whether foreign code may run, and where progress is told; None: neither.
+
+    Raises:
+        ScopeError: the model cannot be found, or has no tokenizer that can be read.
+    """
+    parsed, options = parse(spec), options or Options()
+    with silenced():
+        weights, added = fetched(parsed, adapters, options)
+        trusted = options.trust_remote_code
+        check_model(
+            weights.folder,
+            parsed.text,
+            trust_remote_code=trusted,
+            allow_pickle=options.allow_pickle,
+        )
+        tokens, missing = load_tokenizer_of(own_tokenizer(weights, added), trusted)
+    if tokens is None:
+        raise ScopeError(f"{display_text(parsed.text)}: {'; '.join(missing)}", "another model")
+    return tokens

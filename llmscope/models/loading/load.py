@@ -80,9 +80,8 @@ def load_model(
         model, unused = _model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
-        own = next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
         Meter(progress, "reading the tokenizer")
-        tokens, missing = load_tokenizer_of(own, trust_remote_code)
+        tokens, missing = load_tokenizer_of(own_tokenizer(weights, added), trust_remote_code)
         check_numbers(model, placing.dtype, parsed.text)
         if not placing.settings:
             if chosen.type != "cpu":
@@ -284,6 +283,11 @@ def load_tokenizer_of(
         return Tokens(load_tokenizer(folder, trust_remote_code)), []
     except Exception as error:  # a model can be used without its tokenizer
         return None, [f"its tokenizer cannot be loaded ({told(error)}): it takes token ids only"]
+
+
+def own_tokenizer(weights: Weights, added: Sequence[Weights]) -> Path:
+    """Return the folder with the tokenizer: that of the first adapter with one, or the model's."""
+    return next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
 
 
 def _has_tokenizer(folder: Path) -> bool:

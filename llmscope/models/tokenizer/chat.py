@@ -6,8 +6,9 @@ only when its text or its marks are needed.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +26,7 @@ SEEN = 4096
 
 WITHOUT = "the prompt without --chat"
 WITHOUT_SYSTEM = "the prompt without --system"
+TUNED = "a model that was tuned for chat"
 
 Message = tuple[str, str]
 """Role and content."""
@@ -57,26 +59,52 @@ class Chat:
             ScopeError: the model has no template, or the template rejects the messages, fails or
                 takes too long.
         """
-        self._check()
-        try:
-            text = self._render(messages, add_generation_prompt)
-        except TimeLimitError:
-            raise ScopeError(
-                f"the chat template did not end within {self._patience:g} s", WITHOUT
-            ) from None
-        except Exception as error:  # any error of the template, or a killed child
-            refused = isinstance(error, FunctionError) or not isinstance(error, CallError)
-            reason = one_line(str(error) or type(error).__name__)
-            system = refused and any(role == "system" for role, _ in messages)
-            raise ScopeError(
-                f"the chat template {'refuses this' if refused else 'was given up'}: {reason}",
-                WITHOUT_SYSTEM if system else WITHOUT,
-            ) from error
+        system = any(role == "system" for role, _ in messages)
+        text = self.render(
+            _listed(messages), add_generation_prompt, refused=WITHOUT_SYSTEM if system else WITHOUT
+        )
         for role, content in messages:
             # Some templates silently skip messages that they do not expect.
             if role == "system" and content.strip() not in text:
                 raise ScopeError("the chat template drops the system message", WITHOUT_SYSTEM)
         return text
+
+    def render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] = (),
+        *,
+        hint: str = WITHOUT,
+        refused: str = WITHOUT,
+    ) -> str:
+        """Render the template for whole messages, as transformers does.
+
+        Args:
+            messages: the messages with all their keys, such as `tool_calls`.
+            add_generation_prompt: end with the start of the assistant's message.
+            tools: the tools that the model is offered, as JSON schemas.
+            hint: what to try without a template, and where it fails or takes too long.
+            refused: what to try where the template rejects the messages.
+
+        Raises:
+            ScopeError: the model has no template, or the template rejects the messages, fails or
+                takes too long.
+        """
+        self._check(hint)
+        try:
+            return self._render(messages, add_generation_prompt, tools)
+        except TimeLimitError:
+            raise ScopeError(
+                f"the chat template did not end within {self._patience:g} s", hint
+            ) from None
+        except Exception as error:  # any error of the template, or a killed child
+            refuses = isinstance(error, FunctionError) or not isinstance(error, CallError)
+            reason = one_line(str(error) or type(error).__name__)
+            raise ScopeError(
+                f"the chat template {'refuses this' if refuses else 'was given up'}: {reason}",
+                refused if refuses else hint,
+            ) from error
 
     def prompt(self, text: str, system: str | None = None) -> str:
         """Render one user message, up to the start of the model's answer.
@@ -100,7 +128,7 @@ class Chat:
 
         def render(messages: Sequence[Message], asked: bool) -> str | None:
             try:
-                return self._render(messages, asked)
+                return self._render(_listed(messages), asked)
             except FunctionError:  # the template does not support these roles
                 return None
 
@@ -135,28 +163,35 @@ class Chat:
         """Return the role spans of a text that follows the template; empty for any other."""
         return self.marks.roles(text) if self.may_follow(text) else ()
 
-    def _check(self) -> None:
+    def _check(self, hint: str = WITHOUT) -> None:
         if self._tokenizer is None:
             raise ScopeError("this checkpoint has no tokenizer, so no chat template", "--ids")
         if not getattr(self._tokenizer, "chat_template", None):
             raise ScopeError(
                 "this model's tokenizer has no chat template",
-                f"{WITHOUT}, or a model that was tuned for chat",
+                f"{WITHOUT}, or {TUNED}" if hint == WITHOUT else hint,
             )
 
-    def _render(self, messages: Sequence[Message], asked: bool) -> str:
-        listed = [{"role": role, "content": content} for role, content in messages]
+    def _render(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        asked: bool,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> str:
         own = type(self._tokenizer).apply_chat_template
         if own.__module__ != "transformers.tokenization_utils_base":
             # The tokenizer has its own code, which runs in this process anyway.
             return str(
                 self._tokenizer.apply_chat_template(
-                    listed, tokenize=False, add_generation_prompt=asked
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=asked,
+                    **({"tools": tools} if tools else {}),
                 )
             )
         tokens = self._tokenizer.special_tokens_map
-        longest = LONGEST + 2 * sum(len(content) for _, content in messages)
-        arguments = (self._source(), listed, asked, tokens, longest)
+        longest = LONGEST + 2 * len(json.dumps([*messages, *tools], ensure_ascii=False))
+        arguments = (self._source(), messages, asked, tokens, longest, tools or None)
         return str(_worker.call("render", *arguments, seconds=self._patience, largest=8 * longest))
 
     def _source(self) -> str:
@@ -165,6 +200,10 @@ class Chat:
         if not isinstance(source, str):
             raise TypeError("it is no text")
         return source
+
+
+def _listed(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    return [{"role": role, "content": content} for role, content in messages]
 
 
 def may_follow(text: str, words: frozenset[str]) -> bool:

@@ -16,7 +16,7 @@ from llmscope.tui.state.workspaces import KEYS, TITLES, WORKSPACES
 if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
-    from llmscope.tui.dialogs import history_picker
+    from llmscope.tui.dialogs import history_picker, turns
     from llmscope.tui.features import enter, find, views
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
@@ -47,6 +47,7 @@ else:
     lens_picker = Lazy("llmscope.tui.features.models.lens_picker")
     model_picker = Lazy("llmscope.tui.features.models.model_picker")
     history_picker = Lazy("llmscope.tui.dialogs.history_picker")
+    turns = Lazy("llmscope.tui.dialogs.turns")
     replay = Lazy("llmscope.tui.replay")
     sampler_dialog = Lazy("llmscope.tui.features.generation.sampler_dialog")
     external_editor = Lazy("llmscope.tui.prompt.external_editor")
@@ -171,6 +172,14 @@ CURSOR = (
         lambda host: handlers.go_to(host),
         "anywhere",
         words="go to layer, jump to layer, goto, go to line, layer number, token number",
+    ),
+    Action(
+        "turns",
+        "cursor",
+        "go to a turn of the conversation",
+        "apostrophe",
+        lambda host: turns.open_list(host),
+        words="turns, message, role, transcript, tool call, list of turns",
     ),
 )
 FIGURES = (

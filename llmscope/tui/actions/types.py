@@ -26,6 +26,7 @@ _NAMES = {
     "left_curly_bracket": "{",
     "right_curly_bracket": "}",
     "slash": "/",
+    "apostrophe": "'",
     "question_mark": "?",
     "less_than_sign": "<",
     "greater_than_sign": ">",

@@ -10,8 +10,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from llmscope.tui.state.turns import Turns
+
 if TYPE_CHECKING:
     from llmscope.engine.events import ChatRequest, ModelInfo, Templated
+    from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.models.tokenizer.roles import RoleSpan
     from llmscope.tui.host import Host
 
@@ -22,13 +25,24 @@ class ChatTemplate:
     Args:
         system: the system message; None if none was given.
         at_first: put the first prompt into the template as soon as the model is loaded.
+        text: the first prompt.
+        turns: its turns, if it is a conversation in the template already; empty for others.
 
     Attributes:
         roles: the spans of the roles in the editor's text; empty for a plain text.
+        turns: the text and its turns; None for a text that came without turns.
     """
 
-    def __init__(self, *, system: str | None, at_first: bool) -> None:
-        self.roles: tuple[RoleSpan, ...] = ()
+    def __init__(
+        self,
+        *,
+        system: str | None,
+        at_first: bool,
+        text: str = "",
+        turns: Sequence[TurnSpan] = (),
+    ) -> None:
+        self.turns = Turns(text, tuple(turns)) if turns else None
+        self.roles: tuple[RoleSpan, ...] = self._of_turns()
         self._system = system
         self._at_first = at_first
         self._asked: ChatRequest | None = None
@@ -46,7 +60,12 @@ class ChatTemplate:
     def read(self, text: str, info: ModelInfo | None) -> None:
         """Read the roles of a changed text; a pending request for a template is dropped."""
         self._asked, self._asked_b = None, False
-        self.roles = () if info is None else info.chat.roles(text)
+        if self.turns is not None and text != self.turns.text:
+            self.turns = self.turns.edited(text)
+        if self.turns is not None:
+            self.roles = self._of_turns()
+        else:
+            self.roles = () if info is None else info.chat.roles(text)
 
     def follows(self, text: str) -> bool:
         """Return whether a text follows the template, so that it has its special tokens already."""
@@ -154,7 +173,11 @@ class ChatTemplate:
         if info is None or not templated.marks.openings:
             return
         host.set_state(replace(host.state, info=replace(info, chat=templated.marks)))
-        self.roles = templated.marks.roles(host.text)
+        if self.turns is None:
+            self.roles = templated.marks.roles(host.text)
+
+    def _of_turns(self) -> tuple[RoleSpan, ...]:
+        return () if self.turns is None else tuple(one.role_span for one in self.turns.spans)
 
     @staticmethod
     def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:

@@ -24,7 +24,7 @@ from llmscope.tui.prompt.long_line import LongLine, PromptWrap
 from llmscope.tui.session.undo_history import CHANGES, UndoHistory
 from llmscope.tui.state.context_marker import context_end
 from llmscope.tui.state.document import PromptDocument
-from llmscope.tui.theme.textual_theme import ROLE_HUES
+from llmscope.tui.theme.textual_theme import PARTS, ROLE_HUES
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
@@ -56,7 +56,11 @@ class PromptEditor(InOrder, TextArea):
         "prompt--focus",
         "prompt--special",
         "prompt--written",
-        *(f"prompt--{name}-{kind}" for name in (*ROLE_HUES, FRAME) for kind in ("even", "odd")),
+        *(
+            f"prompt--{name}-{kind}"
+            for name in (*ROLE_HUES, *PARTS, FRAME)
+            for kind in ("even", "odd")
+        ),
     }
 
     def __init__(

@@ -13,8 +13,10 @@ from llmscope.draw.color.arithmetic import contrast, nearest_256, parse_hex, xte
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.styles import MINIMUM_CONTRAST
 
-ROLE_HUES = {"user": 0, "assistant": 1, "system": 2}
+ROLE_HUES = {"user": 0, "assistant": 1, "system": 2, "tool": 3}
 """Index of each role's categorical colour; they differ at every number of colours."""
+PARTS = {"reasoning": "assistant", "call": "tool"}
+"""The role in whose colour a part of a turn is drawn, in italics."""
 
 
 @dataclass(frozen=True)

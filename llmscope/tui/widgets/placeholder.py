@@ -33,7 +33,7 @@ ENGLISH = (
     "When Mary and John went to the store, John gave a drink to",
     "The Eiffel Tower is located in the city of",
 )
-PLACEHOLDER_ACTIONS = ("edit", "models", "help", "stop", "quit")
+PLACEHOLDER_ACTIONS = ("edit", "models", "turns", "help", "stop", "quit")
 """The actions of the figures that also work here."""
 MARKS = ("1.", "2.", "3.")
 STARTING = "preparing the panes"

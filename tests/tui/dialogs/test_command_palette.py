@@ -37,6 +37,7 @@ from tests.tui.conftest import Open, Session
 MEANT = {
     "view-next-token-layer": ("what it knows at a layer", "prediction after a layer"),
     "go-to": ("go to layer", "jump to layer", "goto"),
+    "turns": ("turns", "transcript", "tool call", "list of turns"),
     "write-on": ("generate", "completion", "continue", "decode", "gener"),
     "write-token": ("generate one token", "single step"),
     "fork": ("branch", "regenerate", "try again"),

@@ -1,0 +1,111 @@
+"""`llmscope read`: open a chat or an agent trace in the model's own chat template."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from llmscope.cli import completion
+from llmscope.cli.launch import LaunchOptions, on_page, show
+from llmscope.cli.options import shared
+from llmscope.cli.options.groups import ModelOptions, grouped
+from llmscope.cli.options.transcript import TranscriptOptions, rendered
+from llmscope.cli.output.errors import reported
+from llmscope.cli.output.streams import put
+from llmscope.errors import ScopeError
+from llmscope.text import NOTE, one_line
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import Progress
+    from llmscope.models.tokenizer.tokens import Tokens
+
+
+@grouped
+def read(
+    *,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            autocompletion=completion.transcripts,
+            help="Chats or agent traces as .jsonl, .json or .parquet: OpenAI's messages, one "
+            "message a line, ShareGPT, or the columns of trl; a URL, or - for stdin.",
+        ),
+    ],
+    model: shared.Model = None,
+    transcript: TranscriptOptions,
+    listed: Annotated[
+        bool, typer.Option("--list", help="Print the turns, and do not open the screen.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the turns and the text as JSON.")
+    ] = False,
+    theme: shared.ScreenTheme = None,
+    color: shared.Colours = "auto",
+    ascii: shared.Ascii = None,  # noqa: A002
+    bandwidth: shared.Bandwidth = "auto",
+    loading: ModelOptions,
+    debug: shared.Debug = False,
+) -> None:
+    """Open a chat or an agent trace on the screen, in the model's own chat template.
+
+    The text is the one that the model reads, with roles, tool calls and reasoning in colour; the
+    key ' lists the turns. What the template leaves out or refuses is told with its line. Without a
+    terminal the turns are listed.
+    """
+    with reported(debug):
+        tier = shared.tier(color)
+        found, more = transcript.read(file)
+        from llmscope.cli.output.progress import progress_line
+
+        with progress_line() as progress:
+            tokens = _tokens(model, loading, progress)
+        made = rendered(found, tokens.chat)
+        others = more and transcript.line is None
+        notes = (*made.notes, *(("the file has other transcripts: --line N",) if others else ()))
+        for note in notes:
+            typer.echo(f"note: {one_line(note, NOTE)}", err=True)
+        terminal = on_page() or (sys.stdout.isatty() and sys.stdin.isatty())
+        if listed or json or not terminal:
+            from llmscope.cli.output.turn_table import turn_record, turn_rows, turn_table
+
+            encoded = tokens.encode(made.text, special_tokens=found.plain)
+            rows = turn_rows(found, made, encoded)
+            if json:
+                from llmscope.export import json_text
+
+                put(json_text(turn_record(found, made, rows, encoded)))
+            else:
+                put(turn_table(rows, encoded))
+            return
+        from llmscope.tui.prompt.editor import too_long
+
+        if reason := too_long(made.text):
+            raise ScopeError(f"{found.where}: {reason}", "--turn N with an earlier turn, or --list")
+        raise typer.Exit(
+            show(
+                LaunchOptions(
+                    loading.loader(model),
+                    prompt=made.text,
+                    theme=theme,
+                    tier=tier,
+                    ascii=ascii,
+                    bandwidth=bandwidth,
+                    debug=debug,
+                    turns=() if found.plain else made.spans,
+                    notice="; ".join(notes),
+                )
+            )
+        )
+
+
+def _tokens(model: str | None, loading: ModelOptions, progress: Progress | None) -> Tokens:
+    if progress is not None:
+        progress("reading the tokenizer", 0.0, None)
+    from llmscope.models.loading.described import tokenizer_of
+    from llmscope.models.sources import Options
+
+    options = Options(loading.trust_remote_code, loading.allow_pickle, progress)
+    return tokenizer_of(model, tuple(loading.adapter or ()), options)

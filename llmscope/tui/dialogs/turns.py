@@ -1,0 +1,102 @@
+"""The turns of a conversation: enter moves the cursor to the beginning of one."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from textual.content import Content
+
+from llmscope.tui.dialogs.search_list import DetailListScreen, containing
+from llmscope.tui.widgets.choice_list import Choice, whole
+
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+
+LETTERS = 200
+"""Characters of a part that its row shows at most."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A part of a turn in the list.
+
+    Attributes:
+        choice: its row.
+        start: where it begins in the text.
+        position: its first token; None while the tokens are not known.
+    """
+
+    choice: Choice
+    start: int
+    position: int | None
+
+
+def open_list(host: Host) -> None:
+    """List the turns of the prompt; say so where it has none."""
+    if host.chat.roles:
+        host.push_screen(TurnsScreen(host))
+    else:
+        host.tell("no turns here: the prompt is in no chat template", "warning")
+
+
+def listed(host: Host) -> list[Listed]:
+    """Return the parts of the turns in their order."""
+    tokens, text, roles = host.state.tokens, host.text, host.chat.roles
+    turns = host.chat.turns
+    numbers = [one.turn for one in turns.spans] if turns else range(1, len(roles) + 1)
+    ends = [token.end for token in tokens]
+    found = []
+    for number, span in zip(numbers, roles, strict=True):
+        said = text[span.start : span.end]
+        label = f"{number:>4}  {span.role:<9}  {' '.join(said[:LETTERS].split())}"
+        # A token that begins in the white space before the part belongs to it.
+        first, after = (bisect_right(ends, place) for place in (span.start, span.end))
+        count = f"{after - first} token{'s' * (after - first != 1)}"
+        aside = (count, f"@{first}") if said and tokens else ("", "" if said else "next")
+        position = min(first, len(tokens) - 1) if tokens else None
+        choice = Choice("", f"{number} {span.start}", label, said, aside)
+        found.append(Listed(choice, span.start, position))
+    return found
+
+
+class TurnsScreen(DetailListScreen):
+    """A search line with the turns below it: enter goes to the selected one, esc closes."""
+
+    heading = "Turns"
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, "search")
+        self._listed = listed(host)
+        self._all = [one.choice for one in self._listed]
+
+    def on_mount(self) -> None:
+        """Select the turn that the cursor is in; the last one while the tokens are not known."""
+        super().on_mount()
+        count, here = len(self._host.state.tokens), self._host.state.focus.position
+        here = here if here >= 0 else count + here
+        before = sum(one.position is None or one.position <= here for one in self._listed)
+        self.choices.move(max(0, before - 1))
+        self.explain()
+
+    def matching(self, wanted: str) -> list[Choice]:
+        """Return the turns that hold all words of the line."""
+        return containing(self._all, wanted)
+
+    def take(self, choice: Choice) -> None:
+        """Move the cursor to the first token of the turn, and show its text in the prompt."""
+        self.action_leave()
+        taken = next(one for one in self._listed if one.choice is choice)
+        editor = self._host.editor
+        if taken.start <= len(editor.text):
+            place = editor.document.get_location_from_index(taken.start)
+            editor.move_cursor(place, center=True)
+        if taken.position is not None:
+            self._host.look_at(self._host.state.move_to(position=taken.position))
+
+    def explain(self) -> None:
+        """Show the whole text of the selected turn."""
+        chosen = self.choices.chosen
+        said = "" if chosen is None else whole(chosen.about)
+        self._about.update(Content.styled(said, self._host.text_styles.dim))
