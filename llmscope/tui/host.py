@@ -96,6 +96,10 @@ class Host(Protocol):
         """The notices of this session, the newest last."""
 
     @property
+    def shows_strip(self) -> bool:
+        """Whether the strip of the whole text is shown."""
+
+    @property
     def in_prompt(self) -> bool:
         """Whether keys type text into a prompt."""
 

@@ -46,6 +46,8 @@ class ViewState(EditList):
         view: index into `MAP_VIEWS`.
         attention: index into `ATTENTION_MODES`.
         whole: the whole prompt is shown, in blocks of tokens where it is long.
+        strip: the overview of the whole text is shown; None: where the prompt is long.
+        measure: index into `MEASURES`, the number of each token that overview and reader show.
         adapter: the name of the active adapter; None is the base model.
         versus: the token that the target is compared with; None compares with no token.
         turns: how often the user switched a pane to its next view, by the pane's key.
@@ -73,6 +75,8 @@ class ViewState(EditList):
     attention: int = 0
     adapter: str | None = None
     whole: bool = False
+    strip: bool | None = None
+    measure: int = 0
     versus: int | None = None
     turns: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int] | None = None
