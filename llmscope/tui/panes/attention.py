@@ -39,7 +39,7 @@ class AttentionPane(FigurePane):
 Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
 one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \
 {whole} shows all of it in blocks. The last view is one token over the whole text: its row of the \
-pattern, by head and in the mean, with what it looks at most; up and down are heads there.
+pattern, by head and in the mean, with what it looks at most.
 
 Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
 Language Models with Attention Sinks"."""
@@ -82,12 +82,6 @@ Language Models with Attention Sinks"."""
         word = display_text(axes[1].labels[0], whitespace=True).replace(" · ", " ")
         layer = shown.figure.extra["layer"]
         return f"Attention of ‹{word}› · layer {layer}, {len(axes[0])} heads"
-
-    def step(self, state: ViewState, by: int) -> ViewState:
-        """Move by `by` tokens; where the rows are heads, by heads."""
-        if state.attention_mode == ONE_QUERY:
-            return state.move(head=by)
-        return super().step(state, by)
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the token of the cell, or choose the head of a strip."""

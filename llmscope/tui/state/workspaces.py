@@ -25,6 +25,7 @@ PANES = {
     "attention": PaneEntry("attention", "attention:AttentionPane"),
     "mlp": PaneEntry("MLP", "mlp:MlpPane"),
     "tokens": PaneEntry("tokens", "tokens:TokensPane"),
+    "reader": PaneEntry("the text", "reader:ReaderPane"),
     "heads": PaneEntry("heads", "lens:HeadsPane"),
     "heads-all": PaneEntry("all heads of the layer", "lens:AllHeadsPane"),
     "neuron-tokens": PaneEntry("what the neuron says", "lens:NeuronTokensPane"),
@@ -181,6 +182,14 @@ WORKSPACES = (
         key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
+    ),
+    Workspace(
+        *("reader", "Reader", "reader", ("attention", "next-token", "tokens")),
+        least="tokens",
+        spare="tokens",
+        abbreviation="Read",
+        key="H",
+        words="reader, read, long text, long context, transcript, the text itself, document",
     ),
 )
 KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}
