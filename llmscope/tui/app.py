@@ -639,7 +639,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             from llmscope.tui.state.figure_store import PROMPT_KL
 
             wants.insert(1, PROMPT_KL)
-        if self.shows_strip and (want := self._strip_want()) not in wants:
+        if self.shows_strip and (want := self.strip_want) not in wants:
             wants.insert(1, want)
         found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
@@ -709,8 +709,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
 
-    def _strip_want(self) -> Want:
-        """Return the want for the figure of the strip, which may be that of the tokens."""
+    @property
+    def strip_want(self) -> Want:
+        """The want for the figure of the strip, which may be that of the tokens."""
         from llmscope.tui.state.figure_store import TOKENS
         from llmscope.tui.state.token_measures import measure_want
         from llmscope.tui.widgets.overview_strip import KEY
@@ -727,7 +728,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return
         from llmscope.tui.state.token_measures import measure_of, measured
 
-        measure, want = measure_of(self.state), self._strip_want()
+        measure, want = measure_of(self.state), self.strip_want
         kept = self.figures.shown(want.key)
         figure = None if kept is None else kept.figure
         if figure is not None and figure.verdict.status != "refused":

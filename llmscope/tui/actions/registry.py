@@ -213,6 +213,15 @@ CURSOR = (
         words="previous turn, previous message",
     ),
     Action(
+        "strongest",
+        "cursor",
+        "go to the token with the largest number, or that this one attends to most",
+        "grave_accent",
+        lambda host: text_moves.strongest(host),
+        words="strongest, largest, peak, most surprising token, most attended token, follow the "
+        "attention, where does the answer come from",
+    ),
+    Action(
         "page-down",
         "cursor",
         "go a page down",

@@ -118,7 +118,6 @@ def hit(host: Host, by: int) -> None:
     place = next_of(places, state.focus.position, by)
     place = places[0 if by > 0 else -1] if place is None else place
     host.look_at(state.move_to(position=place))
-    host.tell(f"{places.index(place) + 1} of {len(places)}", once=True)
 
 
 def next_measure(host: Host) -> None:
@@ -129,6 +128,29 @@ def next_measure(host: Host) -> None:
     host.look_at(state)
     measure = measure_of(state)
     host.tell(f"{measure.title}: {measure.about}", once=True)
+
+
+def strongest(host: Host) -> None:
+    """Go to the token with the largest number; again, to the next largest, and so on.
+
+    With attention, go to what the token of the cursor attends to most: again follows it further.
+    """
+    from llmscope.tui.state.token_measures import measure_of, measured, next_strongest
+
+    state, measure = host.state, measure_of(host.state)
+    if not host.shows_strip:
+        host.look_at(replace(state, strip=True))
+    want = host.strip_want
+    shown = host.figures.shown(want.key)
+    current = shown is not None and shown.want == want and shown.of(state)
+    values = measured(shown.figure, measure) if shown is not None and current else None
+    special = [token.special for token in state.tokens]
+    here = state.focus.position
+    place = None if values is None else next_strongest(values, special, measure.unit, here)
+    if place is None:
+        host.tell(f"{measure.title}: not computed yet", "warning", once=True)
+        return
+    host.look_at(host.state.move_to(position=place))
 
 
 def toggle_strip(host: Host) -> None:

@@ -49,6 +49,10 @@ MEASURES = (
 )
 
 
+STRONGEST = 20
+"""The most places that the key for the strongest one goes round."""
+
+
 def offers_measure(state: ViewState, measure: TokenMeasure) -> bool:
     """Return whether there is what a measure needs: KL needs a prompt B or edits."""
     if measure.name == "kl":
@@ -126,10 +130,40 @@ def upper_end(values: NDArray[np.float32], special: Sequence[bool], unit: str) -
 
     Attention rests on the first and on special tokens, whose shares would leave all others pale.
     """
+    telling = _telling(values, special, unit)
+    return float(values[telling].max()) if telling.any() else 0.0
+
+
+def next_strongest(
+    values: NDArray[np.float32], special: Sequence[bool], unit: str, here: int
+) -> int | None:
+    """Return the place with the largest number; from one of the largest, the place of the next.
+
+    For attention it is the place that the token `here` attends to most, besides itself and the
+    tokens on which attention rests. None if no number is known.
+
+    Args:
+        values: the numbers. [position]
+        special: which tokens are special.
+        unit: of the numbers.
+        here: the position of the cursor.
+    """
+    telling = _telling(values, special, unit)
+    if unit == "probability" and 0 <= here < len(values):
+        telling[here] = False
+    places = np.flatnonzero(telling)
+    order = places[np.argsort(-values[places], kind="stable")][:STRONGEST].tolist()
+    if not order:
+        return None
+    return int(order[(order.index(here) + 1) % len(order)] if here in order else order[0])
+
+
+def _telling(values: NDArray[np.float32], special: Sequence[bool], unit: str) -> NDArray[np.bool_]:
+    """Return which numbers are known, without those of tokens on which attention rests."""
     known = np.isfinite(values)
-    if unit == "probability":
-        resting = np.zeros(len(values), dtype=bool)
-        resting[: len(special)] = special[: len(values)]
-        resting[:1] = True
-        known = known & ~resting if (known & ~resting).any() else known
-    return float(values[known].max()) if known.any() else 0.0
+    if unit != "probability":
+        return known
+    resting = np.zeros(len(values), dtype=bool)
+    resting[: len(special)] = special[: len(values)]
+    resting[:1] = True
+    return known & ~resting if (known & ~resting).any() else known
