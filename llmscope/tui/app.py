@@ -333,11 +333,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
         It depends on the tokens and on the terminal alone, so that no request depends on painting.
         """
-        from llmscope.tui.widgets.overview_strip import LOWEST
+        from llmscope.tui.widgets.overview_strip import LEAST, LOWEST
 
         width, height = self.size
         count, chosen = len(self.state.tokens), self.state.strip
-        if self.mode.read_only or not count or height < LOWEST_WITH_TABS:
+        if self.mode.read_only or not count or height < LEAST:
             return False
         return (count > width and height >= LOWEST) if chosen is None else chosen
 

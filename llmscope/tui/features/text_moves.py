@@ -102,7 +102,7 @@ def turn(host: Host, by: int) -> None:
         return
     place = next_of(places, state.focus.position, by)
     if place is None:
-        host.tell("no turn after this one" if by > 0 else "no turn before this one", once=True)
+        host.tell("no turn after this one" if by > 0 else "no turn before this one")
         return
     host.look_at(state.move_to(position=place))
 
@@ -113,7 +113,7 @@ def hit(host: Host, by: int) -> None:
     places = find_hits(state.tokens, wanted)
     if not places:
         said = "not in this text" if wanted else "nothing was searched for: {find} does"
-        host.tell(host.user.keymap.filled(said), "warning", once=True)
+        host.tell(host.user.keymap.filled(said), "warning")
         return
     place = next_of(places, state.focus.position, by)
     place = places[0 if by > 0 else -1] if place is None else place
@@ -127,7 +127,7 @@ def next_measure(host: Host) -> None:
     state = with_next_measure(host.state)
     host.look_at(state)
     measure = measure_of(state)
-    host.tell(f"{measure.title}: {measure.about}", once=True)
+    host.tell(f"{measure.title}: {measure.about}")
 
 
 def strongest(host: Host) -> None:
@@ -148,11 +148,16 @@ def strongest(host: Host) -> None:
     here = state.focus.position
     place = None if values is None else next_strongest(values, special, measure.unit, here)
     if place is None:
-        host.tell(f"{measure.title}: not computed yet", "warning", once=True)
+        host.tell(f"{measure.title}: not computed yet", "warning")
         return
     host.look_at(host.state.move_to(position=place))
 
 
 def toggle_strip(host: Host) -> None:
     """Show the strip of the whole text, or hide it."""
+    from llmscope.tui.widgets.overview_strip import LEAST
+
+    if host.size.height < LEAST:
+        host.tell(f"no room for the strip: it needs {LEAST} rows", "warning")
+        return
     host.look_at(replace(host.state, strip=not host.shows_strip))

@@ -32,7 +32,9 @@ KEY = "overview-strip"
 ROWS = 2
 GUTTER = 25
 """Cells left of the strip: what it shows, the number at the cursor, and the ends of the ramp."""
-LOWEST = 16
+LEAST = 20
+"""Rows of a terminal that leave the panes enough beside it."""
+LOWEST = 24
 """Rows of a terminal below which it does not show by itself."""
 WAITS = "…"
 
