@@ -145,7 +145,6 @@ def scenes() -> dict[str, Scene]:
             MIDDLE,
             prompt=f"{LONG} it back. " * 4,
             keys=("escape", "H", "number_sign", "number_sign", *"aaaaaa"),
-            coloured=True,
         ),
         "narrow": Scene((60, 16)),
         "tiny": Scene((40, 10)),
