@@ -11,10 +11,16 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
-from llmscope.draw.numbers import signed_share
-from llmscope.draw.painters.strip import add_strip, add_track, strip_scale, tokens_per_cell
+from llmscope.draw.numbers import number, signed_share
+from llmscope.draw.painters.strip import (
+    add_ends,
+    add_strip,
+    add_track,
+    strip_scale,
+    tokens_per_cell,
+)
 from llmscope.draw.painting import Box, Painting, Row
-from llmscope.draw.scale import is_difference, legend
+from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
@@ -94,12 +100,21 @@ def paint_query(
     }
     return Painting(
         finish([*rows, *listed], width, height, style_set.base),
-        legend(scale, plain_text(figure.unit, style_set.look.ascii), style_set, width),
+        _legend(scale, plain_text(figure.unit, style_set.look.ascii), style_set, width),
         across,
         down,
         boxes,
         remark=f"max of {per} tokens" if per > 1 else "",
     )
+
+
+def _legend(scale: Scale, unit: str, style_set: Styles, width: int) -> Row:
+    """Return the ramp between its ends; without colours, in the characters of the strips."""
+    if scale.ramp(style_set).coloured:
+        return legend(scale, unit, style_set, width)
+    line = Line().add(f"{unit} " if unit else "", style_set.dim)
+    add_ends(line, scale, style_set, number(scale.low), number(scale.high))
+    return line.row(min(line.width, width), style_set.base)
 
 
 def _without_sinks(values: NDArray[np.float32], special: Sequence[bool]) -> NDArray[np.float32]:
