@@ -122,8 +122,9 @@ def _kept(before: WrappedText, labels: tuple[str, ...]) -> int:
         shared += 1
     if not shared:
         return 0
-    at = before.line_of[shared - 1]
-    # The line is made again from its first token on: it must begin with a whole one.
+    # What followed may have moved the last word here from the line before. That line is made again
+    # from its first token on: it must begin with a whole one.
+    at = max(0, before.line_of[shared - 1] - 1)
     while at and (not before.lines[at] or before.line_of[before.lines[at][0].position] != at):
         at -= 1
     return at
