@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from llmscope.draw.painters.reader import WrappedText, gutter_of, paint_reader, wrap_tokens
 from llmscope.draw.painters.strip import strip_scale
 from llmscope.draw.painting import Painting
 from llmscope.draw.styles import styles_for
-from llmscope.engine.events import Want
+from llmscope.engine.events import Token, Want
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
@@ -59,22 +62,32 @@ turns of a chat."""
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the lines around the cursor."""
-        width, height = self.size
-        style_set = styles_for(self._look)
-        labels = tuple(token.text for token in shown.tokens)
-        special = tuple(token.special for token in shown.tokens)
-        room = width - gutter_of(len(labels), width) - 1  # the last column shows the place
-        self._text = wrap_tokens(labels, room, self._look.ascii, self._text)
         measure = measure_of(self._state)
         values = measured(shown.figure, measure)
-        if values is not None and len(values) != len(labels):
+        if values is not None and len(values) != len(shown.tokens):
             values = None
-        high = 0.0 if values is None else upper_end(values, special, measure.unit)
+        return self._paint(shown.tokens, values, measure.unit, focus.position)
+
+    def _picture(self) -> Painting:
+        if self._shown is None and self._state.tokens:  # the text is known before its numbers
+            return self._paint(self._state.tokens, None, "", self._state.focus.position)
+        return super()._picture()
+
+    def _paint(
+        self, tokens: Sequence[Token], values: NDArray[np.float32] | None, unit: str, cursor: int
+    ) -> Painting:
+        width, height = self.size
+        style_set = styles_for(self._look)
+        labels = tuple(token.text for token in tokens)
+        special = tuple(token.special for token in tokens)
+        room = width - gutter_of(len(labels), width) - 1  # the last column shows the place
+        self._text = wrap_tokens(labels, room, self._look.ascii, self._text)
+        high = 0.0 if values is None else upper_end(values, special, unit)
         return paint_reader(
-            *(self._text, values, height, style_set, focus.position),
+            *(self._text, values, height, style_set, cursor),
             width=width,
             scale=strip_scale(high, signed=values is not None and bool((values < 0).any())),
-            unit=measure.unit,
+            unit=unit,
             special=special,
         )
 

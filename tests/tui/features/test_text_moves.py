@@ -217,3 +217,37 @@ async def test_the_reader_takes_its_numbers_from_the_measure(opened: Open) -> No
         assert wants["reader"].lens == "attention"
         assert "attention of" in session.screen_text()
         assert replace(wants["reader"], key="x") == replace(wants["overview-strip"], key="x")
+
+
+async def test_edits_offer_kl_to_the_unedited_pass(opened: Open) -> None:
+    async with opened(prompt=LONG) as session:
+        await session.press("escape", "x", "number_sign", "number_sign")
+        assert MEASURES[session.app.state.measure].name == "kl"
+        want = next(one for one in session.engine.requests[-1].wants if one.key == "overview-strip")
+        assert (want.lens, want.focus.mode) == ("contrast", "kl")
+        await session.press("x")
+        assert " surprisal " in session.screen_text(), "without edits there is no KL"
+        assert session.wanted().count("overview-strip") == 0
+
+
+async def test_the_text_is_there_before_its_numbers(opened: Open) -> None:
+    async with opened(prompt=LONG) as session:
+        await session.press("escape")
+        session.engine.auto = False
+        await session.press("H")
+        assert session.app.grid.panes["reader"].shown is None
+        assert "The capital of France is" in session.screen_text()
+
+
+async def test_the_command_of_one_query_names_it(opened: Open) -> None:
+    from llmscope.tui.features.copy.repro_command import command, view
+
+    async with opened(prompt=LONG) as session:
+        app = session.app
+        await session.press("escape", *["a"] * 6, "home", *["right"] * 5)
+        made = view(app.source, app.figures.shown("attention"), app.state)
+        assert made is not None
+        line = command(made)
+        assert line is not None
+        assert "--mode all" in line
+        assert "--span 5,6" in line
