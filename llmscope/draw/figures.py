@@ -16,6 +16,7 @@ from llmscope.draw.painters.heads import paint_heads
 from llmscope.draw.painters.map import paint_map
 from llmscope.draw.painters.message import message_lines, paint_message
 from llmscope.draw.painters.neurons import paint_neurons
+from llmscope.draw.painters.query import is_one_query, paint_query
 from llmscope.draw.painters.runs import paint_runs
 from llmscope.draw.painters.small_multiples import paint_small_multiples
 from llmscope.draw.painters.tokens import paint_tokens
@@ -130,6 +131,8 @@ def _paint(
         return paint_message(f"{float(figure.values):.4g} {figure.unit}", width, height, colours)
     if figure.kind == "heatmap":
         figure = reduced(figure, 3, focus)
+        if is_one_query(figure):
+            return paint_query(figure, width, height, colours, focus)
         if len(figure.axes) == 3:
             return paint_small_multiples(figure, width, height, colours, focus)
     elif figure.kind in ("bars", "tokens"):

@@ -62,6 +62,7 @@ if TYPE_CHECKING:
         PassInfo,
         Refused,
         Sample,
+        Want,
         Working,
     )
     from llmscope.figure import Focus
@@ -75,6 +76,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.figure_store import FigureStore
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.kl_row import KlRow
+    from llmscope.tui.widgets.overview_strip import OverviewStrip
 
 LOWEST_WITH_TABS = 11
 """Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
@@ -322,10 +324,32 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
         return KlRow(self.look)
 
+    @cached_property
+    def strip(self) -> OverviewStrip:
+        """Return the strip over the panes that shows one number of each token of a long text."""
+        from llmscope.tui.widgets.overview_strip import OverviewStrip
+
+        return OverviewStrip(self.look)
+
+    @property
+    def shows_strip(self) -> bool:
+        """Whether the strip is shown: as the user chose, else for a text wider than the screen.
+
+        It depends on the tokens and on the terminal alone, so that no request depends on painting.
+        """
+        from llmscope.tui.widgets.overview_strip import LEAST, LOWEST
+
+        width, height = self.size
+        count, chosen = len(self.state.tokens), self.state.strip
+        if self.mode.read_only or not count or height < LEAST:
+            return False
+        return (count > width and height >= LOWEST) if chosen is None else chosen
+
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
         self.mount(self.find, before=self.status)
         self.mount(self.kl_row, after=self.prompts)
+        self.mount(self.strip, before=self.grid)
         self.user.keymap.bind("prompt", self.prompts.b)
         self.prompts.fill()
         self.grid.fill(self.user.keymap)
@@ -623,6 +647,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             from llmscope.tui.state.figure_store import PROMPT_KL
 
             wants.insert(1, PROMPT_KL)
+        if self.shows_strip and (want := self.strip_want) not in wants:
+            wants.insert(1, want)
         found, written, before = self.generation.reading(self.text)
         templated = self.chat.follows(before)
         moment = self.state.moment
@@ -683,12 +709,46 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 tokens, here = prompt.in_editor(shown.tokens), self.state.focus.position
                 self.editor.show_tokens(prompt.written, tokens, here)
             self._present_kl()
+            self._present_strip()
             self.header.edits(len(self.state.in_force))
             # While a strength is changing, the status text waits for the next pass: no flicker.
             if requests.late or not requests.changing_strength:
                 said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+
+    @property
+    def strip_want(self) -> Want:
+        """The want for the figure of the strip, which may be that of the tokens."""
+        from llmscope.tui.state.figure_store import TOKENS
+        from llmscope.tui.state.token_measures import measure_want
+        from llmscope.tui.widgets.overview_strip import KEY
+
+        want = measure_want(KEY, self.state)
+        return TOKENS if want.lens == TOKENS.lens else want
+
+    def _present_strip(self) -> None:
+        """Show the overview of the whole text, where it is long or the user wants it."""
+        shown = self.shows_strip
+        if self.strip.display != shown:
+            self.strip.display = shown
+        if not shown:
+            return
+        from llmscope.tui.state.token_measures import measure_of, measured
+
+        measure, want = measure_of(self.state), self.strip_want
+        kept = self.figures.shown(want.key)
+        figure = None if kept is None else kept.figure
+        if figure is not None and figure.verdict.status != "refused":
+            # What is kept may be of the measure before: it is shown once its own has come.
+            figure = None if measured(figure, measure) is None else figure
+        self.strip.show(
+            figure,
+            measure,
+            cursor=self.state.focus.position,
+            window=self.grid.window,
+            special=tuple(token.special for token in self.state.tokens),
+        )
 
     def _present_kl(self) -> None:
         """Show the row that compares two models, if there are two; edits leave it empty."""
@@ -832,6 +892,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
         self._worked_with_figures()
         self.look_at(message.state)
+
+    def on_overview_strip_pointed(self, message: OverviewStrip.Pointed) -> None:
+        """Move the cursor where the strip was clicked."""
+        self._worked_with_figures()
+        self.look_at(self.state.move_to(position=message.position))
 
     def on_figure_pane_title_clicked(self) -> None:
         """Open the menu of the views of the pane, which the click has focused."""

@@ -33,6 +33,11 @@ def right(host: Host) -> None:
     host.look_at(host.grid.pane.side(host.state, 1))
 
 
+def page(host: Host, by: int) -> None:
+    """Move down by `by` pages of the pane; up for a negative `by`."""
+    host.look_at(host.grid.pane.page(host.state, by))
+
+
 def show_workspace(host: Host, at: int) -> None:
     """Show the workspace at an index; a prompt that has the focus keeps it."""
     workspace = host.grid.workspaces[at]

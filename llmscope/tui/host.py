@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from llmscope.draw import RenderOptions
-    from llmscope.engine.events import LoadFailed, Sample
+    from llmscope.engine.events import LoadFailed, Sample, Want
     from llmscope.tui.engine_client import EngineLike
     from llmscope.tui.features.compare.prompt_b import PromptBController
     from llmscope.tui.features.context.controller import ContextController
@@ -94,6 +94,14 @@ class Host(Protocol):
     @property
     def messages(self) -> Sequence[Notification]:
         """The notices of this session, the newest last."""
+
+    @property
+    def shows_strip(self) -> bool:
+        """Whether the strip of the whole text is shown."""
+
+    @property
+    def strip_want(self) -> Want:
+        """The want for the figure of the strip."""
 
     @property
     def in_prompt(self) -> bool:

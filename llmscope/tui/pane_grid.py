@@ -154,6 +154,12 @@ class PaneGrid(Container):
         """Return the pane that gets the cursor keys."""
         return self.panes[self.current if self.current in self.on_screen else self.on_screen[0]]
 
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """The tokens that the first pane with tokens draws, as a half-open range."""
+        windows = (self.panes[key].window for key in self.on_screen)
+        return next((one for one in windows if one is not None), None)
+
     def on_resize(self) -> None:
         """Fit the panes to the terminal's new size."""
         self.fit(*self.app.size, self.size.height)

@@ -26,6 +26,7 @@ WITHOUT_MODEL = frozenset(
     {
         *("token-left", "token-right", "up", "down", "head-previous", "head-next"),
         *("layer-previous", "layer-next", "token-first", "token-last", "find", "whole", "go-to"),
+        *("hit-next", "hit-previous", "sentence-next", "sentence-previous", "page-down", "page-up"),
         *("copy", "copy-command", "save", "jump", "pane-next", "pane-previous", "maximize"),
         *("pane-hide", "panes-all", "pane-earlier", "pane-later", "pane-sizes"),
         *("pane-taller", "pane-shorter", "pane-wider", "pane-narrower"),

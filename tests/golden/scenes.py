@@ -141,6 +141,11 @@ def scenes() -> dict[str, Scene]:
         "empty": Scene(prompt="", keys=("tab",)),
         "refused": Scene(engine=Refusing, keys=("escape", "tab", "tab")),
         "long": Scene(prompt=LONG),
+        "strip": Scene(
+            MIDDLE,
+            prompt=f"{LONG} it back. " * 4,
+            keys=("escape", "H", "number_sign", "number_sign", *"aaaaaa"),
+        ),
         "narrow": Scene((60, 16)),
         "tiny": Scene((40, 10)),
         "edited": Scene((100, 30), keys=("escape", "x", "2", "x", "6", "w", "tab", "space")),

@@ -227,6 +227,28 @@ def test_a_span_is_rows_of_the_whole_and_blocks_are_maxima(mode):
                 np.testing.assert_allclose(found, np.nanmax(block, axis=(-2, -1)), atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["all", "mean", "raw"])
+def test_one_query_is_one_row_of_each_head(both, mode, monkeypatch):
+    scope, plain = both
+    asked = []
+    whole = patterns.pattern
+
+    def watched(recording, layer, head=None, rows=None):
+        asked.append(rows)
+        return whole(recording, layer, head, rows)
+
+    from llmscope.record.derive import tensors
+
+    monkeypatch.setattr(patterns, "pattern", watched)
+    monkeypatch.setattr(tensors, "pattern", watched)
+    figure = scope.look("attention", mode=mode, layer=2, head=1, span=(9, 10))
+    assert set(asked) == {range(9, 10)}, "never the whole pattern"
+    rows = plain.attentions[2][:, 9].numpy()
+    wanted = {"all": rows[:, None], "mean": rows.mean(0)[None], "raw": rows[1:2]}[mode]
+    np.testing.assert_allclose(figure.values[..., :10], wanted[..., :10], atol=1e-5)
+    assert np.isnan(figure.values[..., 10:]).all()
+
+
 def test_all_heads_of_a_long_prompt_are_pooled(monkeypatch):
     from llmscope.lenses import attention
 

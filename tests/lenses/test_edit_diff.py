@@ -37,6 +37,18 @@ def by_hand(plain):
     ]
 
 
+def test_contrast_without_b_holds_the_edited_pass_against_the_unedited(scope, plain, recording):
+    edited, unedited = (
+        logits.double().log_softmax(-1) for logits in (plain.run(A, *by_hand(plain)), plain.run(A))
+    )
+    wanted = (edited.exp() * (edited - unedited)).sum(-1).numpy()
+    figure = scope.look("contrast", mode="kl")
+    assert figure.values[:, 0] == pytest.approx(wanted, abs=1e-5)
+    assert wanted[:4].max() < 0.1 < wanted[4:].max()
+    scope.record(A)
+    assert scope.look("contrast", mode="kl").missing == "prompt B"
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
 @pytest.mark.parametrize("position", [12, 7])
 def test_next_token_says_what_it_was(scope, plain, recording, position, temperature):

@@ -100,8 +100,21 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
         return contrast(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "model-diff":
         return model_diff(want, tokens, request is not None and request.two_models)
-    figure = _figure(want, tokens)
+    figure = _one_query(_figure(want, tokens), want)
     return figure if request is None else edited(figure, want, request.edits)
+
+
+def _one_query(figure: Figure, want: Want) -> Figure:
+    """The pattern's rows of a span, where one query is asked for."""
+    span, at = want.focus.span, figure.axis("query")
+    if want.lens != "attention" or span is None or at is None:
+        return figure
+    count = len(figure.axes[at])
+    first, stop = (end + count if end < 0 else end for end in (span[0], span[1] or count))
+    query = Axis("query", figure.axes[at].labels[first:stop], first)
+    values = figure.values.take(range(first, stop), axis=at).copy()
+    axes = (*figure.axes[:at], query, *figure.axes[at + 1 :])
+    return replace(figure, axes=axes, values=values)
 
 
 def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:

@@ -35,8 +35,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     """Compare this prompt (A) with prompt B at each token that both have.
 
     The tokens are aligned by their text, by a longest common subsequence, so that the prompts may
-    have different lengths. If A is edited, B is not: use the same prompt as B to see the effect of
-    the edits.
+    have different lengths. If A is edited, B is not: without a prompt B, an edited A is compared
+    with itself unedited.
 
     Modes: `kl`: KL(A ‖ B) and KL(B ‖ A) of the next-token predictions after each aligned token, in
     nats [position, divergence]. `cosine`: of the streams of an aligned token in A and in B after
@@ -63,14 +63,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     token, -1 if there is no such token [A | B, layer, head]. kinds: one per layer, where they are
     mixed.
 
-    Refused without a prompt B, and if the two only have special tokens and blanks in common; modes
-    of one token also for a token that B lacks.
+    Refused without a prompt B or edits, and if the two only have special tokens and blanks in
+    common; modes of one token also for a token that B lacks.
     """
     from llmscope.record.compare.contrast import Unpaired, paired
 
     passes, title = cast("Passes", run), TITLES[focus.mode]
     try:
-        pair = paired(recording, focus.versus_prompt, passes.other)
+        other = focus.versus_prompt or (recording.prompt.ids if recording.changes else None)
+        pair = paired(recording, other, passes.other)
         if focus.mode == "kl":
             yield from _divergences(pair, focus)
         elif focus.mode == "lens":

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
     from llmscope.tui.dialogs import history_picker, turns
-    from llmscope.tui.features import enter, find, views
+    from llmscope.tui.features import enter, find, text_moves, views
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
     from llmscope.tui.features.copy import menu
@@ -38,6 +38,7 @@ else:
     theme_switcher = Lazy("llmscope.tui.theme_switcher")
     enter = Lazy("llmscope.tui.features.enter")
     find = Lazy("llmscope.tui.features.find")
+    text_moves = Lazy("llmscope.tui.features.text_moves")
     views = Lazy("llmscope.tui.features.views")
     dictionary_picker = Lazy("llmscope.tui.features.dictionaries.picker")
     feature_search = Lazy("llmscope.tui.features.dictionaries.search")
@@ -165,6 +166,79 @@ CURSOR = (
         words="search, find token, search the prompt, go to token, grep",
     ),
     Action(
+        "hit-next",
+        "cursor",
+        "go to the next place of what was searched for",
+        "apostrophe",
+        lambda host: text_moves.hit(host, 1),
+        words="next hit, next match, search again, find next",
+    ),
+    Action(
+        "hit-previous",
+        "cursor",
+        "go to the place before of what was searched for",
+        "quotation_mark",
+        lambda host: text_moves.hit(host, -1),
+        words="previous hit, previous match, find previous",
+    ),
+    Action(
+        "sentence-next",
+        "cursor",
+        "go to the next sentence",
+        "dollar_sign",
+        lambda host: text_moves.sentence(host, 1),
+        words="sentence, next line, forward by sentence",
+    ),
+    Action(
+        "sentence-previous",
+        "cursor",
+        "go to the sentence before",
+        "circumflex_accent",
+        lambda host: text_moves.sentence(host, -1),
+        words="previous sentence, previous line, back by sentence",
+    ),
+    Action(
+        "turn-next",
+        "cursor",
+        "go to the next turn of a chat",
+        "backslash",
+        lambda host: text_moves.turn(host, 1),
+        words="turn, message, next message, next role",
+    ),
+    Action(
+        "turn-previous",
+        "cursor",
+        "go to the turn before",
+        "vertical_line",
+        lambda host: text_moves.turn(host, -1),
+        words="previous turn, previous message",
+    ),
+    Action(
+        "strongest",
+        "cursor",
+        "go to the token with the largest number, or that this one attends to most",
+        "grave_accent",
+        lambda host: text_moves.strongest(host),
+        words="strongest, largest, peak, most surprising token, most attended token, follow the "
+        "attention, where does the answer come from",
+    ),
+    Action(
+        "page-down",
+        "cursor",
+        "go a page down",
+        "pagedown",
+        lambda host: handlers.page(host, 1),
+        words="page, scroll down",
+    ),
+    Action(
+        "page-up",
+        "cursor",
+        "go a page up",
+        "pageup",
+        lambda host: handlers.page(host, -1),
+        words="page, scroll up",
+    ),
+    Action(
         "go-to",
         "cursor",
         "go to a layer, head or token by number, and see what it knows there",
@@ -177,7 +251,7 @@ CURSOR = (
         "turns",
         "cursor",
         "go to a turn of the conversation",
-        "apostrophe",
+        "at",
         lambda host: turns.open_list(host),
         words="turns, message, role, transcript, tool call, list of turns",
     ),
@@ -255,6 +329,23 @@ FIGURES = (
         "z",
         lambda host: host.look_at(replace(host.state, whole=not host.state.whole)),
         words="whole prompt, long prompt, blocks, pooling, zoom out, minimap",
+    ),
+    Action(
+        "strip",
+        "text",
+        "show all of it in a strip over the panes, or hide that",
+        "tilde",
+        lambda host: text_moves.toggle_strip(host),
+        words="overview, strip, minimap, long text, whole text, bird's eye view",
+    ),
+    Action(
+        "measure",
+        "text",
+        "colour its tokens by another number: surprisal, entropy, KL, attention",
+        "number_sign",
+        lambda host: text_moves.next_measure(host),
+        words="measure, colour tokens, color tokens, surprisal, entropy, KL, attention from here, "
+        "attended tokens, where the token looks",
     ),
     Action(
         "models",

@@ -9,9 +9,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 from textual.widgets import Input
 
-from llmscope.text import display_text
 from llmscope.tui import handlers
 from llmscope.tui.actions.key_order import InOrder
+from llmscope.tui.features.text_moves import find_hits
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token
@@ -19,19 +19,12 @@ if TYPE_CHECKING:
 
 
 def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
-    """Return the position of the next token that contains `wanted`; None if no token does.
+    """Return where `wanted` begins next, as a position; None if it is not there.
 
-    The search begins at `start` and wraps around. White space may be typed as it is displayed; case
-    is ignored.
+    The search begins at `start` and wraps around; see `find_hits`.
     """
-    wanted = wanted.casefold()
-    if not wanted:
-        return None
-    for token in (*tokens[start:], *tokens[:start]):
-        shown = display_text(token.text, whitespace=True)
-        if wanted in token.text.casefold() or wanted in shown.casefold():
-            return token.position
-    return None
+    places = find_hits(tokens, wanted)
+    return next((place for place in places if place >= start), next(iter(places), None))
 
 
 class FindLine(InOrder, Input):

@@ -10,9 +10,18 @@ from llmscope.draw.grid.layout import pool_for
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
+from llmscope.text import display_text
 from llmscope.tui.panes.pane import FigurePane
+from llmscope.tui.state.figure_store import Shown
+from llmscope.tui.state.token_measures import query_focus
 from llmscope.tui.state.view_state import ViewState
-from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_WORDS, OF_ONE_HEAD
+from llmscope.tui.state.views import (
+    ATTENTION_MODES,
+    ATTENTION_VIEWS,
+    ATTENTION_WORDS,
+    OF_ONE_HEAD,
+    ONE_QUERY,
+)
 
 MARGIN, HEAD = 9, 2
 """Columns taken by the row labels, and rows taken by the column labels, in cells."""
@@ -29,13 +38,18 @@ class AttentionPane(FigurePane):
     usage: ClassVar[str] = """\
 Up and down move by tokens, {head-previous} and {head-next} by heads; {attention-mode} goes round \
 one head, the mean and the maximum. Of a long prompt it holds the part around the cursor, and \
-{whole} shows all of it in blocks.
+{whole} shows all of it in blocks. The last view is one token over the whole text: its row of the \
+pattern, by head and in the mean, with what it looks at most.
 
 Vaswani et al. 2017, "Attention Is All You Need"; sinks: Xiao et al. 2023, "Efficient Streaming \
 Language Models with Attention Sinks"."""
 
-    views: ClassVar[tuple[str, ...]] = ATTENTION_MODES
-    view_words: ClassVar[Mapping[str, str]] = ATTENTION_WORDS
+    views: ClassVar[tuple[str, ...]] = ATTENTION_VIEWS
+    view_words: ClassVar[Mapping[str, str]] = {
+        **ATTENTION_WORDS,
+        ONE_QUERY: "one token over the whole text, one query, where does this token look, "
+        "attention from here, attention strip, all heads of one query, long text",
+    }
 
     @classmethod
     def snapshot_modes(cls) -> Mapping[str, tuple[str, ...]]:
@@ -48,6 +62,8 @@ Language Models with Attention Sinks"."""
         For a long prompt, ask for the part around the cursor, or for all of it in blocks of tokens.
         """
         mode, count = state.attention_mode, len(state.tokens)
+        if mode == ONE_QUERY:
+            return Want(self.key, "attention", query_focus(state, "all"))
         focus = Focus(
             layer=state.focus.layer, head=state.focus.head if mode in OF_ONE_HEAD else 0, mode=mode
         )
@@ -57,6 +73,26 @@ Language Models with Attention Sinks"."""
         if count > SPAN:
             focus = replace(focus, position=state.requested_position)
         return Want(self.key, "attention", focus)
+
+    def heading(self, shown: Shown) -> str:
+        """Return the title; for one query, with its token."""
+        axes = shown.figure.axes
+        if len(axes) < 3 or not len(axes[1]):
+            return super().heading(shown)
+        word = display_text(axes[1].labels[0], whitespace=True).replace(" · ", " ")
+        layer = shown.figure.extra["layer"]
+        return f"Attention of ‹{word}› · layer {layer}, {len(axes[0])} heads"
+
+    def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
+        """Move the cursor to the token of the cell, or choose the head of a strip."""
+        if "head" in hit:
+            return state.move_to(head=hit["head"])
+        return super().point(state, hit)
+
+    def value_at(self, hit: Mapping[str, int]) -> str:
+        """Return the value of a cell in words; none where a cell stands for several tokens."""
+        one = self._state.attention_mode == ONE_QUERY
+        return "" if one else super().value_at(hit)
 
     def view_index(self, state: ViewState) -> int:
         """Return the index of the mode that is shown."""

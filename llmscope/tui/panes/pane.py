@@ -179,6 +179,10 @@ class FigurePane(Widget, can_focus=True):
         """Return the view state after up or down: `by` tokens further, unless overridden."""
         return state.move(position=by)
 
+    def page(self, state: ViewState, by: int) -> ViewState:
+        """Return the view state after page up or down: as many rows as the pane has."""
+        return self.step(state, by * max(1, self.size.height - 1))
+
     def side(self, state: ViewState, by: int) -> ViewState:
         """Return the view state after left or right: `by` tokens further, unless overridden."""
         return state.move(position=by)
@@ -257,6 +261,13 @@ class FigurePane(Widget, can_focus=True):
     def shown(self) -> Shown | None:
         """The figure that is shown; None before the first one."""
         return self._shown
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """The tokens that are drawn, as a half-open range; None if the pane draws no tokens."""
+        drawn = (*self._painting.across.values(), *self._painting.down.values())
+        places = [place for name, place in drawn if name in ("position", "query")]
+        return (min(places), max(places) + 1) if places else None
 
     @property
     def stale(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 from rich.style import Style
@@ -74,6 +74,7 @@ class PromptEditor(InOrder, TextArea):
         self._called = "Prompt"
         self._tokens: tuple[Token, ...] = ()
         self._tokenized = ""
+        self._tinted_places: tuple[tuple[Token, bool], ...] = ()
         self._tinted: dict[int, Text] = {}
         self._tinted_state: tuple[object, ...] = ()
         self._marked = -1
@@ -102,6 +103,8 @@ class PromptEditor(InOrder, TextArea):
         """Tint the tokens of a text; if the editor's text differs, only the shared beginning."""
         if (self._tokenized, self._tokens, self._marked) == (text, tuple(tokens), focus):
             return
+        if self._tokens != tuple(tokens):
+            self._tinted_places = tinted_places(tokens)
         self._tokenized, self._tokens, self._marked = text, tuple(tokens), focus
         self._repaint()
 
@@ -171,6 +174,7 @@ class PromptEditor(InOrder, TextArea):
     def turn_to(self, text: str, past: UndoHistory) -> None:
         """Hold the prompt of another model, with that prompt's undo history."""
         self._tokens, self._tokenized, self._marked = (), "", -1
+        self._tinted_places = ()
         self.load_text(text)
         past.put_into(self.history)
         self.move_cursor(self.document.end)
@@ -292,23 +296,19 @@ class PromptEditor(InOrder, TextArea):
         for (begin, name), (stop, _) in pairwise([*self._parts, (end, "")]):
             if begin < min(stop, end) and stop > start:
                 tint(f"{name}-even", begin, stop)
-        visible, before, marked = 0, (0, 0), (0, 0)
-        for token in self._tokens:
-            if token.end > shared or token.start >= end:
-                break
-            if token.end == token.start:
-                continue
-            # The tokens of one character share its place, and are tinted as one.
+        marked = (0, 0)
+        places = self._tinted_places
+        first = bisect_right(places, max(start, sight[0]), key=lambda one: one[0].end)
+        for token, even in islice(places, first, None):
             place = (token.start, token.end)
-            visible += place != before
-            before = place
+            if token.end > shared or token.start >= min(end, sight[1]):
+                break
             if token.position == self._marked:
                 marked = place
-            if token.end > max(start, sight[0]) and token.start < sight[1]:
-                part = self._part(token.start)
-                tint(f"{part}{'-' * bool(part)}{'odd' if visible % 2 else 'even'}", *place)
-                if token.special:
-                    tint("special", *place)
+            part = self._part(token.start)
+            tint(f"{part}{'-' * bool(part)}{'even' if even else 'odd'}", *place)
+            if token.special:
+                tint("special", *place)
         for begin, stop in self._written:
             if begin < min(stop, end) and stop > start:
                 tint("written", begin, stop)
@@ -335,6 +335,22 @@ class PromptEditor(InOrder, TextArea):
         line = len(self.document.get_line(self.cursor_location[0]))
         line += max(map(len, pasted.split("\n")))
         return _reason(length, line, "not pasted: ")
+
+
+def tinted_places(tokens: Sequence[Token]) -> tuple[tuple[Token, bool], ...]:
+    """Return the tokens that have a place in the text, and whether each has the even tint.
+
+    The tokens of one character share its place, and are tinted as one.
+    """
+    found: list[tuple[Token, bool]] = []
+    visible, before = 0, (0, 0)
+    for token in tokens:
+        place = (token.start, token.end)
+        if token.end > token.start:
+            visible += place != before
+            before = place
+            found.append((token, visible % 2 == 0))
+    return tuple(found)
 
 
 def too_long(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from llmscope.tui.state.layout import Arrangement
-from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
+from llmscope.tui.state.views import ATTENTION_VIEWS, MAP_VIEWS
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class LayoutState(Struct, frozen=True, rename={"arrangements": "panes"}):
     workspace: str = WORKSPACES[0].name
     arrangements: Mapping[str, Arrangement] = {}
     view: tuple[str, str] = (MAP_VIEWS[0].lens, MAP_VIEWS[0].mode)
-    attention: str = ATTENTION_MODES[0]
+    attention: str = ATTENTION_VIEWS[0]
 
     @classmethod
     def of(
@@ -50,6 +50,6 @@ class LayoutState(Struct, frozen=True, rename={"arrangements": "panes"}):
         views = [(view.lens, view.mode) for view in MAP_VIEWS]
         if self.view in views:
             state = replace(state, view=views.index(self.view))
-        if self.attention in ATTENTION_MODES:
-            state = replace(state, attention=ATTENTION_MODES.index(self.attention))
+        if self.attention in ATTENTION_VIEWS:
+            state = replace(state, attention=ATTENTION_VIEWS.index(self.attention))
         return state

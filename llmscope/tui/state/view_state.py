@@ -15,7 +15,7 @@ from llmscope.models.info import DictionaryFacts
 from llmscope.sampler import Sampler
 from llmscope.tui.state.edit_list import EditList
 from llmscope.tui.state.moment import Moment
-from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS, MapView
+from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_VIEWS, MAP_VIEWS, MapView
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,10 @@ class ViewState(EditList):
         following: the position stays on the last token while the user types.
         target_pinned: the target was pinned, so it survives a move to another token.
         view: index into `MAP_VIEWS`.
-        attention: index into `ATTENTION_MODES`.
+        attention: index into `ATTENTION_VIEWS`.
         whole: the whole prompt is shown, in blocks of tokens where it is long.
+        strip: the overview of the whole text is shown; None: where the prompt is long.
+        measure: index into `MEASURES`, the number of each token that overview and reader show.
         adapter: the name of the active adapter; None is the base model.
         versus: the token that the target is compared with; None compares with no token.
         turns: how often the user switched a pane to its next view, by the pane's key.
@@ -73,6 +75,8 @@ class ViewState(EditList):
     attention: int = 0
     adapter: str | None = None
     whole: bool = False
+    strip: bool | None = None
+    measure: int = 0
     versus: int | None = None
     turns: tuple[tuple[str, int], ...] = ()
     inside: tuple[int, int] | None = None
@@ -135,8 +139,8 @@ class ViewState(EditList):
 
     @property
     def attention_mode(self) -> str:
-        """Return the mode of the attention pane: one head, or a summary of all heads."""
-        return ATTENTION_MODES[self.attention]
+        """Return the view of the attention pane: one head, a summary of all, or one query."""
+        return ATTENTION_VIEWS[self.attention]
 
     @property
     def requested_position(self) -> int:
@@ -451,7 +455,7 @@ class ViewState(EditList):
 
     def with_next_attention_mode(self) -> ViewState:
         """Return the state with the next mode of the attention pane."""
-        return replace(self, attention=(self.attention + 1) % len(ATTENTION_MODES))
+        return replace(self, attention=(self.attention + 1) % len(ATTENTION_VIEWS))
 
 
 def followed(

@@ -75,3 +75,6 @@ ATTENTION_WORDS = {
 }
 """The name of each mode, and what else users may type to find it, separated by commas."""
 OF_ONE_HEAD = ("raw", "value-weighted", "no-sink")
+ONE_QUERY = "one-query"
+"""The view of the attention pane that shows one query of all heads, over all keys."""
+ATTENTION_VIEWS = (*ATTENTION_MODES, ONE_QUERY)

@@ -25,6 +25,7 @@ PANES = {
     "attention": PaneEntry("attention", "attention:AttentionPane"),
     "mlp": PaneEntry("MLP", "mlp:MlpPane"),
     "tokens": PaneEntry("tokens", "tokens:TokensPane"),
+    "reader": PaneEntry("the text", "reader:ReaderPane"),
     "heads": PaneEntry("heads", "lens:HeadsPane"),
     "heads-all": PaneEntry("all heads of the layer", "lens:AllHeadsPane"),
     "neuron-tokens": PaneEntry("what the neuron says", "lens:NeuronTokensPane"),
@@ -110,6 +111,7 @@ WORKSPACES = (
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
         least="attention",
+        abbreviation="Head",
         words="heads, attention heads, head types, circuits",
     ),
     Workspace(
@@ -121,7 +123,7 @@ WORKSPACES = (
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
-        abbreviation="Answ",
+        abbreviation="Ans",
         words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
     # The proof pane shows the next token of each run.
@@ -152,13 +154,13 @@ WORKSPACES = (
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
-        abbreviation="Comp",
+        abbreviation="Cmp",
         words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
-        abbreviation="Stag",
+        abbreviation="Stg",
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
         "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
         "after training, model diff",
@@ -181,6 +183,14 @@ WORKSPACES = (
         key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
+    ),
+    Workspace(
+        *("reader", "Text", "reader", ("attention", "next-token", "tokens")),
+        least="tokens",
+        spare="tokens",
+        abbreviation="Txt",
+        key="H",
+        words="reader, read, long text, long context, transcript, the text itself, document",
     ),
 )
 KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}

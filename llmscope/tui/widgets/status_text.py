@@ -138,18 +138,19 @@ def _attention(shown: Shown | None, state: ViewState) -> Iterator[str]:
     head = figure.extra.get("head")
     if (head is not None and head != focus.head) or figure.unit != "probability":
         return
-    index = figure.axes[0].index(focus.position)
-    if index is None or figure.axes[0].step > 1:
+    *heads, queries, keys = figure.axes
+    index = queries.index(focus.position)
+    if index is None or queries.step > 1 or keys.step > 1:
         return
-    row = figure.values[index]
+    row = figure.values[..., index, :].mean(0) if heads else figure.values[index]
     known = (row == row).nonzero()[0]  # NaN is not itself
     if not len(known):
         return
     key = int(known[row[known].argmax()])
     mode = figure.extra.get("mode", "mean")
-    who = "the rollout" if mode == "rollout" else f"{mode} of heads"
+    who = "the rollout" if mode == "rollout" else f"{'mean' if heads else mode} of heads"
     who = who if head is None else f"head {head}{' beside the sink' * (mode == 'no-sink')}"
-    most = quoted_token(figure.axes[1].labels[key])
+    most = quoted_token(keys.labels[key])
     yield f"{who} looks most at {most} ({share(float(row[key]))})"
 
 

@@ -242,6 +242,10 @@ ANSWERS = {
         "what is the other view?": "in how many directions",
         "who says so?": "Roy & Vetterli 2007",
     },
+    "reader": {
+        "what do the colours say?": "The colour of a token is one of its numbers",
+        "how do I move in it?": "by sentences",
+    },
     "stages-kl": {
         "what is a bar?": "how far the adapter moved the prediction after a token",
         "what is 0?": "0, the same prediction",
@@ -273,13 +277,13 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
-    keymap = keymap_from({"keys": {"map-view": "H"}})
+    keymap = keymap_from({"keys": {"map-view": "I"}})
     async with opened(user=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
-        assert "H turns to the next view" in text
+        assert "I turns to the next view" in text
         assert "[keys] in config.toml" in text
         row = next(line for line in text.split("\n") if "show its next view" in line)
-        assert row.split() == ["H", "show", "its", "next", "view", "map-view"]
+        assert row.split() == ["I", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         unlisted = {action.name for action in ACTIONS if action.keys} - named
         assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"

@@ -218,6 +218,7 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "attention": lambda: np.nanmax(values[2]),
             "mlp": lambda: values[2, 0],
             "tokens": lambda: values[2],
+            "reader": lambda: values[2],
             "heads": lambda: values[3, 2],
             "heads-all": lambda: np.nanmax(values[2, 2]),
             "neuron-tokens": lambda: values[0],

@@ -1,0 +1,81 @@
+"""Where the sentences of a text are, by its punctuation and its line ends."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_END = re.compile(
+    r"""
+    [.!?…]++ [)\]}"'”’»*_]*+      # where a blank follows, a sentence ends
+    | [。！？｡]++ [」』）”’]*+        # scripts that write no blank after a sentence
+    | \n                          # a line is over, as in lists, code and chats
+    """,
+    re.VERBOSE,
+)
+_SPACE = re.compile(r"\s*")
+_WORD = re.compile(r"(\S+)$")
+_ABBREVIATIONS = frozenset(
+    (
+        *("mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "rev", "hon", "gen", "gov", "sen"),
+        *("vs", "cf", "e.g", "i.e", "al", "ca", "approx", "z.b", "d.h", "u.a"),
+        *("fig", "eq", "no", "vol", "pp", "ed", "eds", "rep", "inc", "ltd", "co", "corp", "dept"),
+    )
+)
+"""Words that a period belongs to, in lower case and without it."""
+_BEFORE = 24
+"""The most characters of a word that is looked up among the abbreviations."""
+
+
+def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Return start and end of each sentence, in characters.
+
+    The spans follow each other without a gap, from the first character to the last: blanks and
+    line ends belong to the sentence before them. A line end closes a sentence; a period does not
+    after an abbreviation, an initial or the number of a list, or before a lower-case letter.
+    """
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for end in _ends(text):
+        if text[start:end].isspace() and spans:  # a blank line belongs to what stands above it
+            spans[-1] = (spans[-1][0], end)
+        else:
+            spans.append((start, end))
+        start = end
+    if start < len(text):
+        spans.append((start, len(text)))
+    return tuple(spans)
+
+
+def _ends(text: str) -> Iterator[int]:
+    """Yield the ends of sentences, each after the blanks that follow it."""
+    at = 0
+    while (found := _END.search(text, at)) is not None:
+        space = _SPACE.match(text, found.end())
+        after = found.end() if space is None else space.end()
+        at, sign = after, found.group()[0]
+        if sign in ".!?…" and after == found.end() < len(text):
+            continue  # no blank: 3.14, a.b, ?x=1
+        if sign != "." or _ends_sentence(text, found, after):
+            yield at
+
+
+def _ends_sentence(text: str, found: re.Match[str], after: int) -> bool:
+    """Return whether a period ends a sentence, given where the next word begins."""
+    if "\n" in text[found.end() : after] or after == len(text):
+        return True
+    if text[after].islower():
+        return False
+    if len(found.group().rstrip(")]}\"'”’»*_")) > 1:
+        return True  # more than one sign: "..." or ".?"
+    word = _WORD.search(text, max(0, found.start() - _BEFORE), found.start())
+    if word is None:
+        return True
+    before = word.group().lstrip("([{\"'“‘«*_")
+    if len(before) == 1 and before.isalpha() and before.isupper():
+        return before == "I"  # otherwise the initial of a name
+    near = max(0, word.start() - _BEFORE)
+    line = max(near, text.rfind("\n", near, word.start()) + 1)
+    if before.isdigit() and not text[line : word.start()].strip():
+        return False  # the number of a list
+    return before.lower() not in _ABBREVIATIONS
