@@ -34,7 +34,7 @@ def paint_columns(
 
     Each column has the numbers of `extra["cells"]` [column, row] under a name of `extra["heads"]`,
     with bars where there is room, each column on a scale of its own. `extra["units"]` may say that
-    a column is a probability. `extra["texts"]` are the texts; the labels where there are none. The
+    a column is a probability. `extra["texts"]` are the texts; the labels where it is missing. The
     row `extra["chosen"]` is marked, and the window is around `extra["here"]`, or else that row.
     """
     extra, ascii_ = figure.extra, style_set.look.ascii

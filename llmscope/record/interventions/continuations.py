@@ -4,7 +4,8 @@ The tokens that a text shares with the recording are taken from its keys and val
 runs. Whether these fit a text of another length is checked in each pass: the last token that is
 reused runs again, and its keys and values are compared with the recorded ones. Where they differ,
 as with rotations that depend on the length, and where a model keeps a state that cannot be cut
-back, the text runs whole.
+back, the text runs whole. Texts run in one padded batch only at lengths between two that were seen
+to be alike.
 """
 
 from __future__ import annotations
@@ -64,19 +65,28 @@ def continued(
         Cancelled: a pass was cancelled.
     """
     reuse = recording.past is not None
+    alike = range(len(recording), len(recording) + 1)
     waiting = list(texts)
     while waiting:
-        batch = _batch(recording, waiting, last) if reuse else waiting[:1]
-        found = _run(run, recording, batch, last, reuse=reuse)
+        batch = _batch(recording, waiting, last, alike) if reuse else waiting[:1]
+        start = min(_start(text, last) for text in batch) if reuse else 0
+        found = _run(run, recording, batch, last, start)
         if found is None:  # the recorded rows do not fit: nothing is reused from now on
             reuse = False
             continue
+        if start:
+            lengths = (*map(len, batch), alike.start, alike.stop - 1)
+            alike = range(min(lengths), max(lengths) + 1)
         yield from found
         del waiting[: len(batch)]
 
 
-def _batch(recording: Recording, texts: Sequence[Continuation], last: int) -> list[Continuation]:
+def _batch(
+    recording: Recording, texts: Sequence[Continuation], last: int, alike: range
+) -> list[Continuation]:
     """Return the first of the texts that run in one batch with little padding."""
+    if len(texts[0]) not in alike:
+        return [texts[0]]
     room = TOKENS.get(recording.subject.device.type, TOKENS_ELSEWHERE)
     own = longest = 0
     start = len(recording)
@@ -87,6 +97,7 @@ def _batch(recording: Recording, texts: Sequence[Continuation], last: int) -> li
         padded = most * (count + 1)
         alone = own + len(text) - least
         fits = padded <= room and (most + first) * (count + 1) <= WITH_CACHE * room
+        fits = fits and len(text) in alike
         if count and not (fits and padded <= WASTE * alone + SPARE * (count + 1)):
             return list(texts[:count])
         start, longest, own = first, most, alone
@@ -106,12 +117,13 @@ def _run(
     recording: Recording,
     batch: Sequence[Continuation],
     last: int,
-    *,
-    reuse: bool,
+    start: int,
 ) -> list[Tensor] | None:
-    """Return the logits of the texts of a batch; None if the reused rows do not fit them."""
+    """Return the logits of the texts of a batch; None if the reused rows do not fit them.
+
+    The first `start` tokens are reused.
+    """
     ids = recording.prompt.ids
-    start = min(_start(text, last) for text in batch) if reuse else 0
     rest = [(*ids[start : text.kept], *text.tail) for text in batch]
     longest, shortest = (of(map(len, rest)) for of in (max, min))
     # Attention is causal where keys and values are reused, so that padding changes no row before.
