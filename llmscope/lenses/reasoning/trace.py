@@ -155,7 +155,7 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
         answer, source = (whole[len(forced) :] if same else own)[:LONGEST], "stated"
     else:
         end = Continuation(trace.stop)
-        ends = _ends(recording)
+        ends = answer_ends(recording)
         answer = own_answer(run, recording, end, forced, most=OWN, ends=ends)
         source = "model"
     if not answer:
@@ -179,7 +179,7 @@ def _after(recording: Recording, text: str, more: str) -> tuple[int, ...]:
     return tokens.encode(more, special_tokens=False).ids
 
 
-def _ends(recording: Recording) -> tuple[int, ...]:
+def answer_ends(recording: Recording) -> tuple[int, ...]:
     """Return the tokens that end an answer: special ones, line breaks and stops."""
     tokens = recording.subject.tokens
     assert tokens is not None

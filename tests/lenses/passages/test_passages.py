@@ -1,0 +1,210 @@
+"""The lens `passages` against plain transformers, and where it finds passages."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+import llmscope
+from llmscope.draw import RenderOptions
+from llmscope.export import render
+from llmscope.lenses.passages.split import passages
+from llmscope.record.capture.recording import Prompt
+from llmscope.record.context.passage_effects import attention_from, relative, update_of
+from llmscope.record.context.split import labels_with_lines
+from tests.lenses.hooks import IDS, scope_of
+from tests.record.interventions.test_continuations import run_on
+
+TEXT = (
+    "Tom lives in the red house.\n\nAnna lives in the blue house.\n\nTom likes milk.\n\n"
+    "Anna lives in the"
+)
+
+
+@pytest.fixture(scope="module")
+def town():
+    return llmscope.load("builtin:town", device="cpu", dtype="float32")
+
+
+@pytest.fixture(scope="module")
+def eager():
+    scope = llmscope.load("builtin:town", device="cpu", dtype="float32")
+    scope.model.set_attn_implementation("eager")
+    return scope.model
+
+
+def plain(model, ids, **options):
+    with torch.no_grad():
+        return model(input_ids=torch.tensor([ids]), use_cache=False, **options)
+
+
+def spoken(model, ids, answer):
+    """Log p of an answer, and the distribution where it begins, in float64."""
+    logits = plain(model, [*ids, *answer[:-1]]).logits[0, -len(answer) :].double()
+    all_of_them = logits.log_softmax(-1)
+    return float(all_of_them[range(len(answer)), answer].sum()), all_of_them[0]
+
+
+def test_a_row_is_the_prompt_without_the_passage(town, eager):
+    recording = town.record(TEXT)
+    ids = list(recording.prompt.ids)
+    answer = (town.token(" tom"), town.token(" lives"))
+    figure = town.look("passages", answer=answer)
+    extra = figure.extra
+    assert figure.verdict.status == "verified"
+    assert [one.split()[0] for one in extra["texts"]] == ["Tom", "Anna", "Tom"]
+    whole, p = spoken(eager, ids, answer)
+    assert extra["log_p"] == pytest.approx(whole, abs=1e-4)
+    for row, (start, stop) in enumerate(zip(extra["starts"], extra["stops"], strict=True)):
+        without, q = spoken(eager, ids[:start] + ids[stop:], answer)
+        assert figure.values[row] == pytest.approx(without - whole, abs=2e-4)
+        assert extra["kl"][row] == pytest.approx(float((p.exp() * (p - q)).sum()), abs=1e-4)
+    assert np.abs(figure.values).max() > 0.1  # there is something to tell apart
+    assert extra["most"]["change"] == int(figure.values.argmin()) == extra["chosen"]
+
+
+def test_attention_is_that_of_the_last_token_in_all_heads(town, eager):
+    recording = town.record(TEXT)
+    extra = town.look("passages").extra
+    found = plain(eager, list(recording.prompt.ids), output_attentions=True).attentions
+    mean = torch.stack(found)[:, 0, :, -1].double().mean((0, 1)).numpy()  # [key]
+    assert extra["sink"] == pytest.approx(mean[0], abs=1e-5)
+    for row, (start, stop) in enumerate(zip(extra["starts"], extra["stops"], strict=True)):
+        own = mean[max(start, 1) : stop].sum()
+        assert extra["attention"][row] == pytest.approx(own, abs=1e-5)
+        assert extra["per_token"][row] == pytest.approx(own / (stop - start), abs=1e-6)
+
+
+def mlp_inputs(model, ids, streams=None):
+    """The last row of each MLP's input and of each layer's output, the latter if given set so."""
+    inputs, outputs, hooks = [], [], []
+
+    def leave(at):
+        def out(_, __, output):
+            hidden = output[0] if isinstance(output, tuple) else output
+            if streams is not None:
+                hidden = hidden.clone()
+                hidden[0, -1] = streams[at]
+            outputs.append(hidden[0, -1].clone())
+            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
+
+        return out
+
+    for at, layer in enumerate(model.model.layers):
+        hooks.append(layer.register_forward_hook(leave(at)))
+        hooks.append(layer.mlp.register_forward_pre_hook(lambda _, x: inputs.append(x[0][0, -1])))
+    plain(model, ids)
+    for hook in hooks:
+        hook.remove()
+    return inputs, outputs
+
+
+def test_the_update_is_the_least_that_gives_the_outputs_of_the_whole_prompt(town):
+    """By hand, in float64: below each layer the run is already that of the whole prompt."""
+    ids = list(town.record(TEXT).prompt.ids)
+    extra = town.look("passages").extra
+    model = llmscope.load("builtin:town", device="cpu", dtype="float32").model.double()
+    z, streams = mlp_inputs(model, ids)
+    for row, (start, stop) in enumerate(zip(extra["starts"], extra["stops"], strict=True)):
+        z0, _ = mlp_inputs(model, ids[:start] + ids[stop:], streams)
+        changes = weights = 0.0
+        for layer, with_it, without in zip(model.model.layers, z, z0, strict=True):
+            for matrix in (layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight):
+                change = torch.outer(matrix @ (with_it - without), without) / without.square().sum()
+                changes += float(change.detach().square().sum())
+                weights += float(matrix.detach().square().sum())
+        assert extra["update"][row] == pytest.approx((changes / weights) ** 0.5, rel=1e-3)
+
+
+def test_relative_norms_are_of_all_matrices_as_one():
+    changes = [torch.randn(3, 4), torch.randn(5, 2)]
+    weights = [torch.randn(3, 4), torch.randn(5, 2)]
+    joined = [torch.cat([one.flatten() for one in some]).norm() for some in (changes, weights)]
+    own = relative(*([float(one.norm()) for one in some] for some in (changes, weights)))
+    assert own == pytest.approx(float(joined[0] / joined[1]), rel=1e-6)
+
+
+def test_the_answer_is_the_models_own_or_the_target(town, eager):
+    recording = town.record(TEXT)
+    extra = town.look("passages").extra
+    assert extra["answer_source"] == "model"
+    ids = list(recording.prompt.ids)
+    for token in extra["answer_ids"]:
+        assert int(plain(eager, ids).logits[0, -1].argmax()) == token
+        ids.append(token)
+    target = town.look("passages", target=town.token(" milk")).extra
+    assert (target["answer_ids"], target["answer_source"]) == ((town.token(" milk"),), "given")
+
+
+@pytest.mark.parametrize("family", ["mamba", "jamba", "mixtral"])
+def test_what_a_model_has_not_is_left_out(family):
+    run, recording = run_on(scope_of(family), IDS)
+    weights, verdict = attention_from(run, recording, len(IDS) - 1)
+    if family == "mamba":
+        assert verdict.status == "refused"
+        assert torch.isnan(weights).all()
+    elif family == "jamba":
+        assert verdict.status == "partial"
+        assert verdict.reason.startswith("attention without layers 0, 2: ")
+        assert float(weights.sum()) == pytest.approx(1, abs=1e-5)
+    else:
+        assert verdict.status == "verified"
+        with pytest.raises(Exception, match="mixture of experts"):
+            update_of(recording, range(1, 3), {})
+
+
+def found_in(text, separator=""):
+    """The passages of a text of which each word, and each blank, is a token."""
+    pieces = re.findall(r"<\|\w+\|>|\s+|\w+|[^\w\s]", text)
+    special = tuple(piece.startswith("<|") for piece in pieces)
+    prompt = Prompt(tuple(range(len(pieces))), tuple(pieces), special, text=text)
+    labels = labels_with_lines(prompt)
+    return ["".join(labels[one.start : one.stop]) for one in passages(prompt, labels, separator)]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("One.\n\nTwo.\n\nQ?", ["One.\n\n", "Two.\n\n"]),
+        ("[1] One.\n[2] Two.\nmore\n\nQ?", ["[1] One.\n", "[2] Two.\nmore\n\n"]),
+        ("[1] One.\n[2] Two.\nQ?", ["[1] One.\n", "[2] Two.\n"]),
+        (
+            "Read.\n<doc id=1>One.\n\nStill.</doc>\n<doc>Two.</doc>\n\nQ?",
+            ["<doc id=1>One.\n\nStill.</doc>\n", "<doc>Two.</doc>\n\n"],
+        ),
+        (
+            "<|im_start|>user\nOne.\n\nTwo.\n\nQ?<|im_end|>\n<|im_start|>assistant\n",
+            ["One.\n\n", "Two.\n\n"],
+        ),
+        ("Q?", []),
+        ("", []),
+    ],
+)
+def test_passages_are_found_by_their_form(text, found):
+    assert found_in(text) == found
+
+
+def test_passages_between_matches_of_a_separator():
+    assert found_in("One. ## Two. ## Q?", "## ") == ["One. ## ", "Two. ## "]
+    assert found_in("One", "x*") == []
+
+
+def test_without_passages_it_says_how_to_mark_them(town):
+    town.record("Who lives in the red house?")
+    verdict = town.look("passages").verdict
+    assert (verdict.status, "--separator REGEX" in verdict.reason) == ("refused", True)
+    with pytest.raises(ValueError, match="separator is no regular expression"):
+        town.look("passages", separator="(")
+
+
+def test_the_table_is_read_at_a_glance(town):
+    town.record(TEXT)
+    figure = town.look("passages", answer=(town.token(" tom"),))
+    text = render(figure, "txt", look=RenderOptions(tier="none"), size=(100, 12))
+    lines = text.splitlines()
+    assert "Δ log p" in lines[1]
+    assert "‖ΔW‖/‖W‖" in lines[1]
+    marked = [line for line in lines if "▸" in line]
+    assert len(marked) == 1
+    assert f"▸{figure.extra['chosen'] + 1}" in marked[0]
