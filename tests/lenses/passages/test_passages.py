@@ -1,5 +1,6 @@
 """The lens `passages` against plain transformers, and where it finds passages."""
 
+import copy
 import re
 
 import numpy as np
@@ -76,44 +77,41 @@ def test_attention_is_that_of_the_last_token_in_all_heads(town, eager):
         assert extra["per_token"][row] == pytest.approx(own / (stop - start), abs=1e-6)
 
 
-def mlp_inputs(model, ids, streams=None):
-    """The last row of each MLP's input and of each layer's output, the latter if given set so."""
-    inputs, outputs, hooks = [], [], []
-
-    def leave(at):
-        def out(_, __, output):
-            hidden = output[0] if isinstance(output, tuple) else output
-            if streams is not None:
-                hidden = hidden.clone()
-                hidden[0, -1] = streams[at]
-            outputs.append(hidden[0, -1].clone())
-            return (hidden, *output[1:]) if isinstance(output, tuple) else hidden
-
-        return out
-
-    for at, layer in enumerate(model.model.layers):
-        hooks.append(layer.register_forward_hook(leave(at)))
-        hooks.append(layer.mlp.register_forward_pre_hook(lambda _, x: inputs.append(x[0][0, -1])))
+def entries(model, ids, layer):
+    """The last rows of what a layer's MLP is added to, and of what it reads, in a plain pass."""
+    caught = []
+    block = model.model.layers[layer]
+    hooks = [
+        block.post_attention_layernorm.register_forward_pre_hook(
+            lambda _, args: caught.append(args[0][0, -1])
+        ),
+        block.mlp.register_forward_pre_hook(lambda _, args: caught.append(args[0][0, -1])),
+    ]
     plain(model, ids)
     for hook in hooks:
         hook.remove()
-    return inputs, outputs
+    return caught
 
 
-def test_the_update_is_the_least_that_gives_the_outputs_of_the_whole_prompt(town):
-    """By hand, in float64: below each layer the run is already that of the whole prompt."""
+def test_the_update_is_the_least_that_gives_the_answer_of_the_whole_prompt(town):
+    """By hand, in float64: the weights are changed layer by layer, for the prompt without it."""
     ids = list(town.record(TEXT).prompt.ids)
     extra = town.look("passages").extra
-    model = llmscope.load("builtin:town", device="cpu", dtype="float32").model.double()
-    z, streams = mlp_inputs(model, ids)
+    whole = llmscope.load("builtin:town", device="cpu", dtype="float32").model.double()
     for row, (start, stop) in enumerate(zip(extra["starts"], extra["stops"], strict=True)):
-        z0, _ = mlp_inputs(model, ids[:start] + ids[stop:], streams)
+        rest = ids[:start] + ids[stop:]
+        model = copy.deepcopy(whole)
         changes = weights = 0.0
-        for layer, with_it, without in zip(model.model.layers, z, z0, strict=True):
-            for matrix in (layer.mlp.gate_proj.weight, layer.mlp.up_proj.weight):
-                change = torch.outer(matrix @ (with_it - without), without) / without.square().sum()
-                changes += float(change.detach().square().sum())
-                weights += float(matrix.detach().square().sum())
+        for layer, block in enumerate(model.model.layers):
+            (u, z), (u0, z0) = entries(whole, ids, layer), entries(model, rest, layer)
+            for matrix in (block.mlp.gate_proj.weight.data, block.mlp.up_proj.weight.data):
+                change = torch.outer(matrix @ (z - z0), z0) / z0.square().sum()
+                changes += float(change.square().sum())
+                weights += float(matrix.square().sum())
+                matrix += change
+            block.mlp.register_forward_hook(lambda _, __, output, by=u - u0: output + by)
+        own, patched = (plain(*one).logits[0, -1] for one in ((whole, ids), (model, rest)))
+        assert float((own - patched).abs().max()) < 1e-9  # it stands for the passage
         assert extra["update"][row] == pytest.approx((changes / weights) ** 0.5, rel=1e-3)
 
 
