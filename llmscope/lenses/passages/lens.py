@@ -88,12 +88,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     """
     from llmscope.record.context.low_rank import Unpatchable
     from llmscope.record.context.passage_effects import attention_from, update_of
-    from llmscope.record.context.split import labels_with_lines
+    from llmscope.record.derive.sentences import source_texts
     from llmscope.record.interventions.continuations import Continuation, without
     from llmscope.record.interventions.forced_answer import forced
 
     passes = cast("Passes", run)
-    labels = labels_with_lines(recording.prompt)
+    labels = source_texts(recording.prompt)
     found = _passages(recording, labels, SEPARATOR.of(focus))
     if not found:
         yield Figure.refused("passages", TITLE, NO_PASSAGES)

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, cast
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.context.lens import ANSWER
-from llmscope.lenses.options import CONTEXT, TOP_K
+from llmscope.lenses.next_token import SAMPLER
+from llmscope.lenses.options import CONTEXT, POSITION, TOP_K
+from llmscope.lenses.reasoning.branches import branches
 from llmscope.lenses.reasoning.forks import forks
-from llmscope.lenses.reasoning.options import QUANTILE, SENTENCES, SUFFIX
+from llmscope.lenses.reasoning.options import (
+    QUANTILE,
+    SAMPLES,
+    SEED,
+    SENTENCES,
+    SUFFIX,
+    TOKENS,
+)
 from llmscope.lenses.reasoning.rests_on import rests_on
 from llmscope.lenses.reasoning.settles import settles
 from llmscope.tables import key, label, number, text
@@ -35,13 +44,16 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     bits [fork], of those at or above the quantile `fork_quantile`.
     `settles`: p(answer) after each sentence of the trace [sentence].
     `rests-on`: log p(answer) without a sentence − with all, in nats [sentence].
+    `branches`: the text before the token at the focus's position goes on in other ways: log p of
+    what is written there, up to the end of the trace, and of each sampled branch, in nats [branch].
 
     `extra`: mode; of `forks` positions, ids, probability (of the token taken), alternatives,
     threshold, above (number of forks); of the others answer, answer_ids, answer_source (`given`,
     `stated` or `model`), suffix_ids, indices, starts, stops (of the sentences), sentences (how many
     the trace has), says (what is likeliest where the answer begins), settles (the first sentence
     from which on p stays above one half; None without one); log_p (with all sentences), kl
-    (KL(whole ‖ without) where the answer begins); progress; caption.
+    (KL(whole ‖ without) where the answer begins); of `branches` also position, ids, branch_text,
+    per_token (log p a token), p_answer, sampler; progress; caption.
     """
     from llmscope.lenses.reasoning.trace import NoTrace, trace_of
 
@@ -51,6 +63,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield forks(recording, focus, trace)
         elif focus.mode == "settles":
             yield from settles(recording, focus, cast("Passes", run), trace)
+        elif focus.mode == "branches":
+            yield from branches(recording, focus, cast("Passes", run), trace)
         else:
             yield from rests_on(recording, focus, cast("Passes", run), trace)
     except NoTrace as finding:
@@ -65,9 +79,12 @@ LENS = Lens(
     compute=compute,
     needs=("readout",),
     own_logits=True,
-    options=(ANSWER, CONTEXT, SUFFIX, QUANTILE, SENTENCES, TOP_K),
-    modes=("settles", "rests-on", "forks"),
-    axes={"forks": ("fork",), "": ("sentence",)},
+    options=(
+        *(POSITION, ANSWER, CONTEXT, SUFFIX, SENTENCES, QUANTILE, TOP_K),
+        *(SAMPLES, TOKENS, SEED, *SAMPLER),
+    ),
+    modes=("settles", "rests-on", "forks", "branches"),
+    axes={"forks": ("fork",), "branches": ("branch",), "": ("sentence",)},
     columns=(
         key("position", "token of the prompt, from 0", "positions", ("forks",)),
         number("entropy", "of the prediction before the token", unit="bits", modes=("forks",)),
@@ -81,7 +98,15 @@ LENS = Lens(
         text("says", "likeliest token where the answer begins", "says", ("settles",)),
         number("effect", "log p(answer) without it − with all", unit="nats", modes=("rests-on",)),
         number("kl", "KL(with all ‖ without it)", "kl", "nats", ("rests-on",)),
-        text("answer", "the answer", "answer", _BY_SENTENCE),
+        number("log_p", "log p of the branch's tokens", unit="nats", modes=("branches",)),
+        number("log_p_per_token", "the same a token", "per_token", "nats", ("branches",)),
+        number(
+            *("p_answer", "of the answer after it, forced", "p_answer", "probability"),
+            ("branches",),
+        ),
+        text("says", "the model's own answer after it", "says", ("branches",)),
+        text("text", "the text of the branch", "branch_text", ("branches",)),
+        text("answer", "the answer", "answer", (*_BY_SENTENCE, "branches")),
     ),
     edited="refused",
     unpaired={"": "the sentences of two prompts are not the same"},
@@ -103,7 +128,12 @@ repeat shows little, although the answer rests on what it says; and a text with 
 that the model would have written.
 
 forks: the tokens before which the model was most uncertain, with what else it could have written. \
-Some are mere choices of words: resample from one, and see whether the answer changes.
+Some are mere choices of words.
+
+branches: the text is cut before the token at --position and goes on in --samples other ways, each \
+up to --tokens tokens long, with the seed and the sampler given. Each is told with its \
+log-probability, what p(answer) is after it, and the answer that the model itself gives there: if \
+branches from a fork differ in it, the fork decided. A few samples are no distribution.
 
 All numbers are those of plain passes over the texts in question, of which the common beginning is \
 taken from the cache. H = −Σ p log₂ p; p(answer) = Π p(tokenᵢ | text, suffix, tokens before). \

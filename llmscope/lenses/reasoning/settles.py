@@ -107,9 +107,9 @@ def settled(values: NDArray[np.float32]) -> int | None:
 
 def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str, ...]:
     """Return the texts of some sentences."""
-    from llmscope.record.context.split import labels_with_lines
+    from llmscope.record.derive.sentences import source_texts
 
-    labels = labels_with_lines(recording.prompt)
+    labels = source_texts(recording.prompt)
     spans = (trace.sentences[at] for at in chosen)
     return tuple("".join(labels[one.start : one.stop]).strip() for one in spans)
 

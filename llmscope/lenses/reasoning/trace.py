@@ -17,10 +17,10 @@ _OPENS, _CLOSES = re.compile(r"<think(?:ing)?>\s*"), re.compile(r"</think(?:ing)
 _STATED = (
     re.compile(r"\\boxed\{(?P<answer>[^{}\n]+)\}"),
     re.compile(r"####[ \t]*(?P<answer>[^\n<]+)"),
-    re.compile(r"\banswer(?:[ \t]+is|[ \t]*[:=])[: \t]*(?P<answer>[^\n<]+)", re.IGNORECASE),
+    re.compile(r"\banswer(?:[ \t]+is|[ \t]*[:=])[: \t]*(?=(?P<answer>[^\n<]+))", re.IGNORECASE),
 )
 """How traces state their answer, the most explicit first; the last one of a kind counts."""
-_REST = re.compile(r"[.!?…,;]+(?:\s.*)?\Z|\*\*.*\Z", re.DOTALL)
+_REST = re.compile(r"[*_`$]*[.!?…,;]+(?:\s.*)?\Z|[*`$]{1,2}\s.*\Z", re.DOTALL)
 """What follows an answer in its line."""
 LONGEST = 16
 """Most tokens of an answer that is found in a trace."""
@@ -67,11 +67,10 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
     Raises:
         NoTrace: there is no sentence.
     """
-    from llmscope.record.context.split import labels_with_lines
-    from llmscope.record.derive.sentences import sentences
+    from llmscope.record.derive.sentences import sentences, source_texts
 
     prompt = recording.prompt
-    labels = labels_with_lines(prompt)
+    labels = source_texts(prompt)
     if recording.subject.tokens is None:
         raise NoTrace("this checkpoint has no tokenizer: its tokens have no sentences")
     text = "".join(labels)
@@ -106,7 +105,7 @@ def _stated(text: str, begin: int) -> tuple[str, int | None]:
     for pattern in _STATED:
         found = list(pattern.finditer(text, begin))
         if found:
-            answer = _REST.sub("", found[-1]["answer"].strip()).strip()
+            answer = _REST.sub("", found[-1]["answer"].lstrip(" *_`$")).strip(" *_`$")
             if answer:
                 return answer, found[-1].start()
     return "", None

@@ -6,6 +6,10 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Prompt
 
 _END = re.compile(
     r"""[.!?…]+["'”’)\]*]*(?=\s|\Z)"""  # a stop, and what closes around it
@@ -70,3 +74,22 @@ def sentences(labels: Sequence[str], start: int, stop: int) -> tuple[range, ...]
     if first < stop:  # the blanks of a text without anything else
         found.append(range(first, stop))
     return tuple(found)
+
+
+def source_texts(prompt: Prompt) -> tuple[str, ...]:
+    """Return the part of a prompt's text that each token stands for; together they are the text.
+
+    A part ends before the first visible character of the next token, so that blanks and line breaks
+    are with the token before them, also those that the tokenizer drops. Of a prompt that was given
+    as ids, they are the labels.
+    """
+    text = prompt.text
+    if not text or len(prompt.spans) != len(prompt):
+        return prompt.labels
+    starts: list[int] = []
+    for start, end in prompt.spans:
+        part = text[start:end]
+        visible = start + len(part) - len(part.lstrip())
+        starts.append(max(visible, starts[-1] if starts else 0))
+    stops = (*starts[1:], len(text))
+    return tuple(text[start:stop] for start, stop in zip(starts, stops, strict=True))

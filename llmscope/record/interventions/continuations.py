@@ -129,17 +129,17 @@ def _run(
     # Attention is causal where keys and values are reused, so that padding changes no row before.
     padded = [(*one, *[one[-1]] * (longest - len(one))) for one in rest]
     rows = longest - shortest + last
-    cache = _cache(recording, start, len(batch)) if start else None
+    cache = prefix_cache(recording, start, len(batch)) if start else None
     with torch.no_grad():
         output = run(padded, last=rows, cache=cache)
-    if cache is not None and not _fits(recording, cache, start):
+    if cache is not None and not row_fits(recording, cache, start):
         return None
     logits = output.logits[:, -rows:]  # [text, row, token]
     ends = [rows - (longest - len(one)) for one in rest]
     return [logits[at, end - last : end].float() for at, end in enumerate(ends)]
 
 
-def _cache(recording: Recording, length: int, batch: int) -> DynamicCache:
+def prefix_cache(recording: Recording, length: int, batch: int) -> DynamicCache:
     """Return a KV cache with the first tokens of a recording, for each text of a batch.
 
     It is made without a config: with one it would drop keys that slide out of a window.
@@ -155,7 +155,7 @@ def _cache(recording: Recording, length: int, batch: int) -> DynamicCache:
     return cache
 
 
-def _fits(recording: Recording, cache: DynamicCache, row: int) -> bool:
+def row_fits(recording: Recording, cache: DynamicCache, row: int) -> bool:
     """Return whether a row has the recorded keys and values after it ran again."""
     limit = bound(recording.subject.dtype, ROW)
     for layer, recorded in zip(cache.layers, recording.past or (), strict=False):

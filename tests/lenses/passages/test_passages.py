@@ -13,7 +13,7 @@ from llmscope.export import render
 from llmscope.lenses.passages.split import passages
 from llmscope.record.capture.recording import Prompt
 from llmscope.record.context.passage_effects import attention_from, relative, update_of
-from llmscope.record.context.split import labels_with_lines
+from llmscope.record.derive.sentences import source_texts
 from tests.lenses.hooks import IDS, scope_of
 from tests.record.interventions.test_continuations import run_on
 
@@ -157,7 +157,7 @@ def found_in(text, separator=""):
     pieces = re.findall(r"<\|\w+\|>|\s+|\w+|[^\w\s]", text)
     special = tuple(piece.startswith("<|") for piece in pieces)
     prompt = Prompt(tuple(range(len(pieces))), tuple(pieces), special, text=text)
-    labels = labels_with_lines(prompt)
+    labels = source_texts(prompt)
     return ["".join(labels[one.start : one.stop]) for one in passages(prompt, labels, separator)]
 
 
