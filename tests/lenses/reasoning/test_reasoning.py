@@ -143,7 +143,7 @@ def test_branches_are_drawn_from_plain_logits(town, model):
         ("Tom is here. So \\boxed{red} it is. Anna", "red", "Tom is here."),
         ("Tom is here. Anna. #### red", "red", "Anna."),
         ("The answer is no. Tom. Answer: red, I think", "red", "Tom."),
-        ("<think>Tom. Anna.</think> The answer is **red**.", "red", "Anna."),
+        ("<think> Tom. Anna. </think> The answer is **red**.", "red", "Anna."),
     ],
 )
 def test_the_stated_answer_is_found_and_no_part_of_the_trace(town, text, answer, last):
