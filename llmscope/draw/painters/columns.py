@@ -19,7 +19,7 @@ from llmscope.draw.symbols import own_text, quoting_text
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
 
-NUMBER = 8
+NUMBER = 7
 """Cells of a number."""
 LEAST_TEXT, TEXT = 16, 70
 """The least cells of the text, and its share in percent of what the numbers leave, before bars."""

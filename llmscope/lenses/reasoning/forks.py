@@ -67,7 +67,7 @@ def forks(recording: Recording, focus: Focus, trace: Trace) -> Figure:
             "above": len(above),
             "start": trace.start,
             "stop": trace.stop,
-            "heads": ("entropy, bits", "p(taken)"),
+            "heads": ("bits", "p"),
             "cells": (values, probability),
             "units": ("bits", "probability"),
             "texts": tuple(texts),

@@ -56,6 +56,9 @@ PANES = {
     "models-next": PaneEntry("next token in both", "models:ModelsNextPane"),
     "models-parts": PaneEntry("changed parts", "models:ModelsPartsPane"),
     "models-streams": PaneEntry("streams of two models", "models:ModelsStreamsPane"),
+    "reasoning": PaneEntry("reasoning", "reasoning:ReasoningPane"),
+    "forks": PaneEntry("forks", "reasoning:ForksPane"),
+    "passages": PaneEntry("passages", "reasoning:PassagesPane"),
 }
 """Our own panes. What else is known of a pane is in its class."""
 TITLES = {key: entry.title for key, entry in PANES.items()}
@@ -181,6 +184,14 @@ WORKSPACES = (
         key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
+    ),
+    Workspace(
+        *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
+        least="reasoning",
+        spare="next-token",
+        abbreviation="Reas",
+        key="H",
+        words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
 )
 KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}
