@@ -668,6 +668,14 @@ WRITE = (
         words="fork, branch, regenerate, another branch, try again, retry, alternative, loom",
     ),
     Action(
+        "resample",
+        "generation",
+        "cut before the token under the cursor and sample three branches",
+        "I",
+        lambda host: generation.resample(host),
+        words="resample, rollouts, sample branches, counterfactual, other continuations, best of n",
+    ),
+    Action(
         "branch-previous",
         "generation",
         "go to the previous branch",

@@ -84,7 +84,8 @@ class ForksPane(_RowsPane):
     usage: ClassVar[str] = """\
 A row is a token before which much else could have come. Up and down go from fork to fork. \
 {map-view} shows branches: the text is cut at the cursor's token and goes on in four other ways, \
-each with the answer that it leads to."""
+each with the answer that it leads to. {resample} writes such branches into the prompt, the text \
+as it is among them; {branch-previous} and {branch-next} go through them."""
     row: ClassVar[str] = "fork"
     lens = "reasoning"
     views = ("forks", "branches")
