@@ -118,13 +118,13 @@ WORKSPACES = (
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
-        abbreviation="Neur",
+        abbreviation="Neu",
         words="neurons, neuron",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
-        abbreviation="Answ",
+        abbreviation="Ans",
         words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
     # The proof pane shows the next token of each run.
@@ -155,13 +155,13 @@ WORKSPACES = (
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
-        abbreviation="Comp",
+        abbreviation="Cmp",
         words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
-        abbreviation="Stag",
+        abbreviation="Stg",
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
         "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
         "after training, model diff",
@@ -189,7 +189,7 @@ WORKSPACES = (
         *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
         least="reasoning",
         spare="next-token",
-        abbreviation="Reas",
+        abbreviation="Rsn",
         key="H",
         words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
