@@ -117,8 +117,8 @@ STOPS = (
         "{workspace-walkthrough}: every step of the pass, with its numbers. {workspace-compare}: "
         "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
         "of sparse dictionaries. {workspace-models}: two models on one prompt. "
-        "{workspace-overview} comes back here, {workspace-next} shows the next one, also while you "
-        "type.",
+        "{workspace-reasoning}: chains of thought, and passages. {workspace-overview} comes back "
+        "here, {workspace-next} shows the next one, also while you type.",
     ),
     Stop(
         "model",
