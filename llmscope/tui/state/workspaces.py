@@ -187,7 +187,7 @@ WORKSPACES = (
     ),
     Workspace(
         *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
-        least="reasoning",
+        least="forks",
         spare="next-token",
         abbreviation="Rsn",
         key="H",
