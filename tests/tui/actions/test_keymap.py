@@ -130,7 +130,7 @@ def test_the_file_is_where_themes_are(tmp_path: Path, monkeypatch: pytest.Monkey
 async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
     keymap = chosen(
         map_view="f5",
-        token_left="ampersand",
+        token_left="f11",
         token_right="f10",
         figures="ctrl+b",
         pane_mlp="number_sign",
@@ -143,11 +143,11 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         await session.press("number_sign", "escape")
         assert app.text == PROMPT + "#"
         assert app.focused is app.editor
-        await session.press("ctrl+b", "ampersand", "f5", "v")
-        assert app.state.focus.position == 3, "of 0 to 4"
+        await session.press("ctrl+b", "f11", "f5", "v")
+        assert app.state.focus.position == 4, "of 0 to 5"
         assert app.state.view == 1
         footer = session.screen_text().split("\n")[-1]
-        assert footer.startswith(" & f10 token")
+        assert footer.startswith(" f11 f10 token")
         assert "f5 map view" in footer
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
