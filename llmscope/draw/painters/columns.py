@@ -33,9 +33,10 @@ def paint_columns(
     """Paint one row for each label: its number, the columns of `extra`, and its text.
 
     Each column has the numbers of `extra["cells"]` [column, row] under a name of `extra["heads"]`,
-    with bars where there is room, each column on a scale of its own. `extra["units"]` may say that
-    a column is a probability. `extra["texts"]` are the texts; the labels where it is missing. The
-    row `extra["chosen"]` is marked, and the window is around `extra["here"]`, or else that row.
+    with bars where there is room, each on a scale of its own; the last ones give way to the text.
+    `extra["units"]` may say that a column is a probability. `extra["texts"]` are the texts; the
+    labels where it is missing. The row `extra["chosen"]` is marked, and the window is around
+    `extra["here"]`, or else that row.
     """
     extra, ascii_ = figure.extra, style_set.look.ascii
     count = len(figure.axes[0])
@@ -52,6 +53,11 @@ def paint_columns(
         max(NUMBER, cell_len(head)) if width > 40 else max(6, max(map(cell_len, texts_), default=0))
         for head, texts_ in zip(heads, numbers, strict=True)
     ]
+    shown = len(wide)
+    while shown > 1 and width - first - sum(wide[:shown]) - shown < LEAST_TEXT:
+        shown -= 1  # the text says what a row is: the last columns make room for it
+    heads, wide, cells = heads[:shown], wide[:shown], cells[:shown]
+    numbers, units = numbers[:shown], units[:shown]
     rest = width - first - sum(wide) - len(wide)
     said = min(max(map(len, texts), default=0), max(LEAST_TEXT, rest * TEXT // 100))
     bar = min(MOST_BAR, max(0, rest - said) // max(len(cells), 1) - 1)
@@ -79,8 +85,8 @@ def paint_columns(
             line.add(" ", style_set.base)
         room = width - line.width
         if room > 1:
-            shown = quoting_text(" ".join(texts[place].split()), ascii_)
-            line.add(fit(shown, room, style_set.glyphs.ellipsis), style)
+            quoted = quoting_text(" ".join(texts[place].split()), ascii_)
+            line.add(fit(quoted, room, style_set.glyphs.ellipsis), style)
         rows.append(line.row(width, style_set.base))
     down = {row + 1: (figure.axes[0].name, place) for row, place in enumerate(window.indices())}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
