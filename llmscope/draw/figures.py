@@ -9,6 +9,7 @@ from llmscope.draw.caption import SHARE, caption_lines, caption_rows
 from llmscope.draw.dim import faded
 from llmscope.draw.painters.attention import paint_attention
 from llmscope.draw.painters.bars import paint_bars, paint_next_token
+from llmscope.draw.painters.columns import paint_columns
 from llmscope.draw.painters.examples import paint_examples
 from llmscope.draw.painters.experts import paint_experts
 from llmscope.draw.painters.generic import paint_heatmap, paint_lines, paint_table, reduced
@@ -46,6 +47,7 @@ _BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
     ("table", ("example",)): paint_examples,
     ("table", ("run", "measure")): paint_runs,
     ("table", ("step", "statistic")): paint_walk,
+    **{("table", (name,)): paint_columns for name in ("sentence", "passage", "fork", "branch")},
 }
 
 

@@ -24,7 +24,7 @@ async def test_the_screen_is_as_it_was(name: str) -> None:
 
 def test_what_is_kept_is_what_there_is() -> None:
     assert {path.stem for path in FOLDER.iterdir()} == set(SCENES)
-    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 400_000
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 410_000
 
 
 def grids(name: str) -> list[list[str]]:

@@ -51,7 +51,16 @@ def test_every_lens_tells_what_it_shows_and_stands_on_what_is_checked():
     expected = {
         *("tokens", "next-token", "attention", "mlp", "residual", "logit-lens", "experts"),
         *("context", "heads", "attribution", "neurons", "saliency", "ablation", "patching"),
-        *("contrast", "walkthrough", "stages", "features", "model-diff", "probe"),
+        *(
+            "contrast",
+            "walkthrough",
+            "stages",
+            "features",
+            "model-diff",
+            "probe",
+            "reasoning",
+            "passages",
+        ),
     }
     assert set(names()) == expected
     for name in names():

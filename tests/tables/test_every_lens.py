@@ -61,6 +61,8 @@ def job_of(scope, name, mode, **given):
         focus = options()["query"].set(focus, " tea")
     if name == "patching":
         given = {"target": scope.token(" red"), "versus": scope.token(" blue"), **given}
+    if name == "passages":
+        given = {"target": scope.token(" red"), "separator": "\n", **given}
     for key, value in given.items():
         focus = options()[key].set(focus, value)
     return PromptJob((name,), focus)

@@ -100,6 +100,8 @@ def figure_for(want: Want, tokens: tuple[Token, ...], request: Request | None = 
         return contrast(want, tokens, None if request is None else request.versus_prompt)
     if want.lens == "model-diff":
         return model_diff(want, tokens, request is not None and request.two_models)
+    if want.lens in ("reasoning", "passages"):
+        return in_rows(want, tokens)
     figure = _one_query(_figure(want, tokens), want)
     return figure if request is None else edited(figure, want, request.edits)
 
@@ -115,6 +117,33 @@ def _one_query(figure: Figure, want: Want) -> Figure:
     values = figure.values.take(range(first, stop), axis=at).copy()
     axes = (*figure.axes[:at], query, *figure.axes[at + 1 :])
     return replace(figure, axes=axes, values=values)
+
+
+def in_rows(want: Want, tokens: tuple[Token, ...]) -> Figure:
+    """Two parts of the prompt, with a number each."""
+    cut = min(2, len(tokens))
+    parts = tokens[:cut], tokens[cut:]
+    mode = want.focus.mode or "settles"
+    of = "passage" if want.lens == "passages" else "fork" if mode == "forks" else "sentence"
+    texts = tuple("".join(token.text for token in part).strip() for part in parts)
+    places = {"positions": (1, len(tokens) - 1)} if of == "fork" else {"stops": (cut, len(tokens))}
+    values = np.array([0.25, 0.75], dtype=np.float32)
+    return Figure(
+        want.lens,
+        f"{want.lens.capitalize()} · {mode}",
+        "table",
+        (Axis(of, texts),),
+        values,
+        "probability",
+        extra={
+            **places,
+            "chosen": 1,
+            "heads": ("p(answer)",),
+            "cells": (values,),
+            "units": ("probability",),
+            "caption": ("the answer is what the text states",),
+        },
+    )
 
 
 def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:

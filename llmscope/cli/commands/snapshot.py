@@ -94,7 +94,7 @@ def snapshot(
         for option, path in paths:
             usage(path is None or "\0" not in path, "no path holds a NUL character", option)
         prompts = batch.check_batch(ctx, many, outs)
-        _check_answer(texts, mode)
+        _check_answer(texts, names, mode)
         check_transcript(texts, part)
         check_screen(picture.workspace, picture.keys, names)
         from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
@@ -291,10 +291,13 @@ def _declared() -> Iterator[inspect.Parameter]:
     )
 
 
-def _check_answer(texts: PromptOptions, mode: str) -> None:
+def _check_answer(texts: PromptOptions, names: Sequence[str], mode: str) -> None:
     """Raise BadParameter unless the options about the answer go together."""
     given = texts.answer is not None
-    usage(not given or mode == "gain", "it takes --lens context --mode gain", "--answer")
+    fits = mode == "gain" or not {"reasoning", "passages"}.isdisjoint(names)
+    usage(
+        not given or fits, "it takes --lens context --mode gain, reasoning or passages", "--answer"
+    )
     usage(not given or texts.ids is None, "with --ids, give --target id:NUMBER instead", "--answer")
 
 

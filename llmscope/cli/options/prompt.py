@@ -53,7 +53,10 @@ class PromptOptions:
     words_b: shared.WordsB = None
     answer: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What should follow the prompt, for --mode gain."),
+        typer.Option(
+            metavar="TEXT",
+            help="The answer, with its blank, for --mode gain, --lens reasoning and passages.",
+        ),
     ] = None
 
     @property

@@ -768,6 +768,14 @@ WRITE = (
         words="fork, branch, regenerate, another branch, try again, retry, alternative, loom",
     ),
     Action(
+        "resample",
+        "generation",
+        "cut before the token under the cursor and sample three branches",
+        "asterisk",
+        lambda host: generation.resample(host),
+        words="resample, rollouts, sample branches, counterfactual, other continuations, best of n",
+    ),
+    Action(
         "branch-previous",
         "generation",
         "go to the previous branch",

@@ -118,8 +118,8 @@ STOPS = (
         "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
         "of sparse dictionaries. {workspace-models}: two models on one prompt. "
         "{workspace-reader}: a long text as it reads. "
-        "{workspace-overview} comes back here, {workspace-next} shows the next one, also while you "
-        "type.",
+        "{workspace-reasoning}: chains of thought, and passages. {workspace-overview} comes back "
+        "here, {workspace-next} shows the next one, also while you type.",
     ),
     Stop(
         "model",

@@ -57,6 +57,9 @@ PANES = {
     "models-next": PaneEntry("next token in both", "models:ModelsNextPane"),
     "models-parts": PaneEntry("changed parts", "models:ModelsPartsPane"),
     "models-streams": PaneEntry("streams of two models", "models:ModelsStreamsPane"),
+    "reasoning": PaneEntry("reasoning", "reasoning:ReasoningPane"),
+    "forks": PaneEntry("forks", "reasoning:ForksPane"),
+    "passages": PaneEntry("passages", "reasoning:PassagesPane"),
 }
 """Our own panes. What else is known of a pane is in its class."""
 TITLES = {key: entry.title for key, entry in PANES.items()}
@@ -111,13 +114,13 @@ WORKSPACES = (
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
         least="attention",
-        abbreviation="Head",
+        abbreviation="Hds",
         words="heads, attention heads, head types, circuits",
     ),
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
-        abbreviation="Neur",
+        abbreviation="Neu",
         words="neurons, neuron",
     ),
     Workspace(
@@ -139,14 +142,14 @@ WORKSPACES = (
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
-        abbreviation="What",
+        abbreviation="If",
         words="what if, interventions, causal, causality, experiment",
     ),
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
         least="walk-said",
-        abbreviation="Walk",
+        abbreviation="Wlk",
         words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
         "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, "
         "arithmetic, trace",
@@ -170,7 +173,7 @@ WORKSPACES = (
         ("feature-tokens", "feature-prompt", "feature-fit", "next-token"),
         least="feature-tokens",
         spare="feature-fit",
-        abbreviation="Feat",
+        abbreviation="Fea",
         words="features, SAE, SAEs, sparse autoencoder, transcoder, dictionary, dictionary "
         "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
     ),
@@ -191,6 +194,14 @@ WORKSPACES = (
         abbreviation="Txt",
         key="H",
         words="reader, read, long text, long context, transcript, the text itself, document",
+    ),
+    Workspace(
+        *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
+        least="forks",
+        spare="next-token",
+        abbreviation="Rsn",
+        key="I",
+        words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
 )
 KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}

@@ -83,7 +83,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
             *("map-view", "view"),
             only=(
                 *("heads", "answer", "context", "what-if", "compare", "stages", "features"),
-                "models",
+                *("models", "reasoning"),
             ),
         ),
         Hint("find-feature", "find feature", only=("features",)),

@@ -90,6 +90,19 @@ ANSWERS = {
         "when is a cell lit?": "where its own weights changed",
         "why does it come later?": "it waits for a pause in typing",
     },
+    "reasoning": {
+        "where does the answer settle?": "▸ marks the one at which the answer settles",
+        "what is the answer?": "the one that the text states at its end",
+        "where does the trace begin?": "A line --- in the prompt says where the trace begins",
+    },
+    "forks": {
+        "what is a row?": "a token before which much else could have come",
+        "how to go on in other ways?": "four other ways, each with the answer that it leads to",
+    },
+    "passages": {
+        "what is a passage?": "a paragraph before the question",
+        "which one counts?": "the one without which the answer loses most",
+    },
     "models-streams": {
         "what are the lines?": "the cosine of the two streams at the token under the cursor",
         "who says so?": "Kornblith et al. 2019",
@@ -277,13 +290,13 @@ def test_every_pane_has_its_keys_explained() -> None:
 
 
 async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> None:
-    keymap = keymap_from({"keys": {"map-view": "I"}})
+    keymap = keymap_from({"keys": {"map-view": "f10"}})
     async with opened(user=UserState(keymap=keymap)) as session:
         text = await page(session, "map")
-        assert "I turns to the next view" in text
+        assert "f10 turns to the next view" in text
         assert "[keys] in config.toml" in text
         row = next(line for line in text.split("\n") if "show its next view" in line)
-        assert row.split() == ["I", "show", "its", "next", "view", "map-view"]
+        assert row.split() == ["f10", "show", "its", "next", "view", "map-view"]
         named = {line.split()[-1] for line in text.split("\n") if line}
         unlisted = {action.name for action in ACTIONS if action.keys} - named
         assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"

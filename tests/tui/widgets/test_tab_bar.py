@@ -85,7 +85,7 @@ async def test_a_click_shows_the_workspace(opened: Open, size: tuple[int, int]) 
         assert action == "workspace-neurons"
         assert session.app.grid.workspace.name == "neurons"
         assert session.app.focused is session.app.editor, "a prompt that has the focus keeps it"
-        assert "▸3 Neur" in bar(session)
+        assert "▸3 Neu" in bar(session)
 
 
 async def test_a_very_low_terminal_gives_the_line_to_the_panes(opened: Open) -> None:

@@ -52,6 +52,11 @@ def number(figure: Figure, state: ViewState) -> str | None:
             return _largest(row)
         column = figure.axes[1].index(focus.position)
         return None if column is None else _known(row[column])
+    if names[0] in ("sentence", "passage", "fork", "branch"):
+        ends = [end - 1 for end in figure.extra.get("stops", ())]
+        ends = ends or list(figure.extra.get("positions", ())) or [focus.position]
+        rows = (row for row, end in enumerate(ends) if end >= focus.position)
+        return _known(values[next(rows, len(ends) - 1)])
     if names[0] == "step":
         return _known(values[min(state.step, len(values) - 1), -1])
     if names[1:] == ["layer"]:

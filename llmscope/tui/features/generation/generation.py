@@ -16,7 +16,7 @@ from llmscope.engine.events import Sample, Sampled, Written
 from llmscope.sampler import Sampler
 from llmscope.text import display_text, shared_length
 from llmscope.tui.state.context_marker import Marked, marked
-from llmscope.tui.state.generation_tree import Branches, Span, moved
+from llmscope.tui.state.generation_tree import Branch, Branches, Span, moved
 
 if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
@@ -33,6 +33,8 @@ WAIT = 0.6
 KNOWN = 8
 """Maximum number of texts whose branches are remembered."""
 ENDLESS = 1 << 30
+SAMPLED, LENGTH = 3, 32
+"""Number of branches that `resample` samples, and the most tokens of each."""
 NONE_HERE = (
     "nothing was generated here: {write-token} generates a token, {write-on} goes on until a key"
 )
@@ -50,7 +52,7 @@ class Generation:
     def __init__(self) -> None:
         self.branches: Branches | None = None
         self.marks: tuple[Span, ...] = ()
-        self._left = 0
+        self._left = self._more = 0
         self._known: dict[str, Branches] = {}
         self._sampler: Sampler | None = None
         self._asked: Sample | None = None
@@ -104,7 +106,7 @@ class Generation:
         """Stop generating, and discard a token that is under way."""
         if self._timer is not None:
             self._timer.stop()
-        wrote, self._left = self._left, 0
+        wrote, self._left, self._more = self._left, 0, 0
         self._asked = self._arrived = self._timer = None
         if wrote:
             host.ask()  # the frame, if it was not requested yet
@@ -153,6 +155,37 @@ class Generation:
         said = "{write-token} writes another; {branch-previous} and {branch-next} go through all"
         host.tell(f"branch {forked.at + 1}: {host.user.keymap.filled(said)}")
 
+    def resample(self, host: Host) -> None:
+        """Cut the text before the cursor's token, and sample `SAMPLED` branches from there.
+
+        The text that stood there is kept as the first branch.
+        """
+        state = host.state
+        if host.models.busy(host) or state.info is None:
+            return
+        tokens = marked(host.text).in_editor(state.tokens)[state.focus.position :]
+        start = tokens[0].start if tokens else 0
+        if host.editor.text != host.text or host.figures.waiting or not start:
+            host.tell("there is nothing before this token to go on from", "warning")
+            return
+        here = Branch()
+        for token in tokens:
+            here = here.wrote(token.id, host.text[start : token.end])
+        spans = tuple((a, min(b, start)) for a, b in self.marks if a < start)
+        group = Branches(host.text[:start], spans, (here,), 0, len(here.ids))
+        if group.text != host.text:
+            host.tell("the text after this token is not made of its tokens alone", "warning")
+            return
+        self.stop(host)
+        self._more, self._sampler, self._run = SAMPLED, None, None
+        self._next_branch(host, group)
+
+    def _next_branch(self, host: Host, group: Branches) -> None:
+        """Begin the next of the branches that are to be sampled."""
+        self._more -= 1
+        self._left, self._run = LENGTH, None
+        self._set(host, group.forked(0))
+
     def turn(self, host: Host, by: int) -> None:
         """Switch to the branch `by` places further."""
         group = self._here(host)
@@ -194,6 +227,9 @@ class Generation:
             return
         self._asked = None
         said = _ending(drawn)
+        if said and drawn.stops and self._more and self.branches is not None:
+            self._next_branch(host, self.branches)
+            return
         if said:
             self.stop(host)
             host.tell(said)
@@ -259,7 +295,11 @@ class Generation:
         self._left -= 1
         if host.grid.workspace.name == WORKSPACE:
             host.set_state(host.state.walk_to(0, None))
-        self._set(host, group.wrote(drawn.token, drawn.text), joined=self._run)
+        group = group.wrote(drawn.token, drawn.text)
+        if not self._left and self._more:
+            self._next_branch(host, group)
+            return
+        self._set(host, group, joined=self._run)
         self._run = host.editor.last_step if self._left else None
 
     def _here(self, host: Host) -> Branches | None:
@@ -311,6 +351,11 @@ def take_back(host: Host) -> None:
 def fork(host: Host) -> None:
     """Begin a new branch."""
     host.generation.fork(host)
+
+
+def resample(host: Host) -> None:
+    """Sample branches from the token under the cursor."""
+    host.generation.resample(host)
 
 
 def turn(host: Host, by: int) -> None:

@@ -249,6 +249,7 @@ async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> No
             "models-next": lambda: values[0, 0],
             "models-parts": lambda: values[3].max(),
             "models-streams": lambda: values[0, 4],
+            **dict.fromkeys(("reasoning", "forks", "passages"), lambda: values[1]),
         }[key]()
         assert np.float32(told) == expected
         neuron = state.move_to(neuron=int(figure.axes[1].labels[3])) if key == "mlp" else None

@@ -12,6 +12,7 @@ from llmscope.lenses.next_token import sampler
 from llmscope.models.generation import Rules
 from llmscope.sampler import Sampler
 from llmscope.tui.actions.keymap import keymap_from
+from llmscope.tui.features.generation import generation
 from llmscope.tui.features.generation.generation import WAIT
 from llmscope.tui.features.generation.sampler_dialog import SamplerScreen
 from llmscope.tui.user_state import UserState
@@ -439,3 +440,31 @@ async def test_the_rules_that_a_model_writes_by_are_in_sight(opened: Open) -> No
         await session.press("S", "enter")
         assert "by its generation_config: repetition_penalty 1.3" in told(session)
         assert "not applied: num_beams 4" in told(session)
+
+
+async def test_the_text_goes_on_in_other_ways_from_a_token(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation, "LENGTH", 2)
+    async with opened() as session:
+        app = session.app
+        await session.press("escape", "left", "left")
+        at = app.state.focus.position
+        base = PROMPT[: app.state.tokens[at].start]
+        await session.press("I")
+        for _ in range(12):
+            await session.settle()
+        branches = app.generation.branches
+        assert branches is not None
+        assert branches.base == base
+        assert not app.generation.writes
+        texts = [branches.base + one.text for one in branches.kept]
+        assert texts[0] == PROMPT  # as it was
+        assert len(texts) == 1 + generation.SAMPLED
+        assert [len(one.ids) for one in branches.kept[1:]] == [2] * generation.SAMPLED
+        assert [one.stream for one in branches.kept] == [0, 1, 2, 3]
+        assert app.text == app.editor.text == texts[-1]
+        await session.press("right_parenthesis")
+        assert app.text == PROMPT
+        await session.press("g", "I")
+        assert told(session) == "there is nothing before this token to go on from"

@@ -1,0 +1,112 @@
+"""Paint rows of text with several numbers each: sentences, passages, forks and branches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.cells import cell_len
+from rich.style import Style
+
+from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.grid.window import Window
+from llmscope.draw.numbers import column
+from llmscope.draw.painters.plots import signed_bar_texts
+from llmscope.draw.painting import Painting, Row
+from llmscope.draw.styles import Styles
+from llmscope.draw.symbols import own_text, quoting_text
+from llmscope.figure import Figure, Focus
+from llmscope.numbers import percent
+
+NUMBER = 7
+"""Cells of a number."""
+LEAST_TEXT, TEXT = 16, 70
+"""The least cells of the text, and its share in percent of what the numbers leave, before bars."""
+LEAST_BAR, MOST_BAR = 4, 12
+"""Cells of a bar."""
+
+
+def paint_columns(
+    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
+) -> Painting:
+    """Paint one row for each label: its number, the columns of `extra`, and its text.
+
+    Each column has the numbers of `extra["cells"]` [column, row] under a name of `extra["heads"]`,
+    with bars where there is room, each on a scale of its own; the last ones give way to the text.
+    `extra["units"]` may say that a column is a probability. `extra["texts"]` are the texts; the
+    labels where it is missing. The row `extra["chosen"]` is marked, and the window is around
+    `extra["here"]`, or else that row.
+    """
+    extra, ascii_ = figure.extra, style_set.look.ascii
+    count = len(figure.axes[0])
+    cells = [np.asarray(one, dtype=np.float64) for one in extra.get("cells", (figure.values,))]
+    heads = [own_text(str(one), ascii_) for one in extra.get("heads", (figure.unit,))]
+    units = list(extra.get("units", ())) or [figure.unit] * len(cells)
+    texts = [str(one) for one in extra.get("texts", figure.axes[0].labels)]
+    chosen, here = extra.get("chosen"), extra.get("here")
+    window = Window.around(here if here is not None else chosen or 0, count, max(1, height - 1))
+    inside = slice(window.start, window.stop)
+    first = len(str(count)) + 2
+    numbers = [_numbers(one, unit, style_set) for one, unit in zip(cells, units, strict=True)]
+    wide = [
+        max(NUMBER, cell_len(head)) if width > 40 else max(6, max(map(cell_len, texts_), default=0))
+        for head, texts_ in zip(heads, numbers, strict=True)
+    ]
+    shown = len(wide)
+    while shown > 1 and width - first - sum(wide[:shown]) - shown < LEAST_TEXT:
+        shown -= 1  # the text says what a row is: the last columns make room for it
+    heads, wide, cells = heads[:shown], wide[:shown], cells[:shown]
+    numbers, units = numbers[:shown], units[:shown]
+    rest = width - first - sum(wide) - len(wide)
+    said = min(max(map(len, texts), default=0), max(LEAST_TEXT, rest * TEXT // 100))
+    bar = min(MOST_BAR, max(0, rest - said) // max(len(cells), 1) - 1)
+    bars = [
+        signed_bar_texts(_shares(one, unit)[inside], bar, style_set) if bar >= LEAST_BAR else None
+        for one, unit in zip(cells, units, strict=True)
+    ]
+    line = Line().add(" " * first, style_set.dim)
+    for at, head in enumerate(heads):
+        line.add(fit(head, wide[at], align="right"), style_set.dim)
+        line.add(" " * ((bar + 2) if bars[at] else 1), style_set.dim)
+    rows: list[Row] = [line.row(width, style_set.base)]
+    for row, place in enumerate(window.indices()):
+        marked = place in (chosen, here)
+        style = style_set.accent if marked else style_set.base
+        mark = style_set.glyphs.mark if place == chosen else " "
+        line = Line().add(f"{mark}{place + 1:>{first - 2}} ", style)
+        for at, told in enumerate(numbers):
+            line.add(fit(told[place], wide[at], align="right"), style)
+            drawn = bars[at]
+            if drawn is not None:
+                value = cells[at][place]
+                colour = style_set.minus if value < 0 else _colour(cells[at], style_set)
+                line.add(" ", style_set.base).add(drawn[row], colour, bar)
+            line.add(" ", style_set.base)
+        room = width - line.width
+        if room > 1:
+            quoted = quoting_text(" ".join(texts[place].split()), ascii_)
+            line.add(fit(quoted, room, style_set.glyphs.ellipsis), style)
+        rows.append(line.row(width, style_set.base))
+    down = {row + 1: (figure.axes[0].name, place) for row, place in enumerate(window.indices())}
+    return Painting(finish(rows, width, height, style_set.base), None, {}, down)
+
+
+def _numbers(values: NDArray[np.float64], unit: str, style_set: Styles) -> list[str]:
+    if unit == "probability":
+        missing = style_set.glyphs.missing
+        return [percent(one) if np.isfinite(one) else missing for one in values.tolist()]
+    return [
+        one.strip() for one in column(values.astype(np.float32), NUMBER, style_set.glyphs.missing)
+    ]
+
+
+def _shares(values: NDArray[np.float64], unit: str) -> Sequence[float]:
+    finite = np.abs(values[np.isfinite(values)])
+    top = 1.0 if unit == "probability" else float(finite.max()) if finite.size else 1.0
+    shares: list[float] = (values / (top or 1.0)).tolist()
+    return shares
+
+
+def _colour(values: NDArray[np.float64], style_set: Styles) -> Style:
+    return style_set.plus if bool((values < 0).any()) else style_set.bar

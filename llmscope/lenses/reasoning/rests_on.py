@@ -1,0 +1,84 @@
+"""Mode `rests-on` of the lens `reasoning`: what the answer loses without each sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses.logit_target import progress
+from llmscope.lenses.reasoning.options import SENTENCES, SUFFIX
+from llmscope.lenses.reasoning.settles import (
+    SOURCES,
+    of_answer,
+    of_sentences,
+    partly,
+    said,
+    said_suffix,
+)
+from llmscope.numbers import percent
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.lenses.reasoning.trace import Trace
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+
+
+def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
+    """Yield the change of log p(answer) when each sentence is dropped. [sentence], nats"""
+    from llmscope.lenses.reasoning.trace import asked_of, chosen_of
+    from llmscope.record.interventions.continuations import Continuation
+    from llmscope.record.interventions.forced_answer import forced
+
+    asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
+    ids = recording.prompt.ids
+
+    def dropped(at: int) -> Continuation:
+        gap = trace.sentences[at]
+        return Continuation(gap.start, ids[gap.stop : trace.stop])
+
+    # The last sentences first: the fewest tokens run for them.
+    order = list(reversed(range(len(chosen))))
+    texts = [Continuation(trace.stop), *(dropped(chosen[at]) for at in order)]
+    found = forced(run, recording, texts, asked.suffix, asked.answer)
+    whole = next(found)
+    change, kl = (np.full(len(chosen), np.nan, dtype=np.float32) for _ in range(2))
+    name = f"‹{display_text(asked.text, whitespace=True)}›"
+    for done, (at, one) in enumerate(zip(order, found, strict=True), 1):
+        change[at], kl[at] = one.total - whole.total, whole.kl(one)
+        most = int(np.nanargmin(change))
+        last = done == len(chosen)
+        values, divergence = change.copy(), kl.copy()
+        yield Figure(
+            lens="reasoning",
+            title=f"Reasoning · {name} rests on sentence {chosen[most] + 1}"
+            if last
+            else f"Reasoning · what {name} rests on",
+            kind="table",
+            axes=(Axis("sentence", said(recording, trace, chosen)),),
+            values=values,
+            unit="nats",
+            verdict=partly(trace, chosen),
+            extra={
+                "mode": "rests-on",
+                **of_answer(asked),
+                **of_sentences(trace, chosen),
+                "log_p": whole.total,
+                "kl": divergence,
+                **({} if last else progress(done, len(chosen))),
+                **({"chosen": most} if last else {}),
+                "heads": ("Δ log p", "KL"),
+                "cells": (values, divergence),
+                "units": ("nats", "nats"),
+                "caption": (
+                    f"without the sentence, in nats · p({name}) with all, after "
+                    f"‹{display_text(said_suffix(recording, asked))}›: "
+                    f"{percent(float(np.exp(whole.total)))} · the answer is "
+                    f"{SOURCES[asked.source]}",
+                ),
+            },
+        )

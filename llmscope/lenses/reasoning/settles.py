@@ -1,0 +1,150 @@
+"""Mode `settles` of the lens `reasoning`: from which sentence on the answer is decided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.lenses.logit_target import progress
+from llmscope.lenses.reasoning.options import SENTENCES, SUFFIX
+from llmscope.numbers import percent
+from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.lenses.reasoning.trace import Asked, Trace
+    from llmscope.record.capture.extra_passes import Passes
+    from llmscope.record.capture.recording import Recording
+
+BELIEVED = 0.5
+"""The probability from which on an answer counts as decided."""
+
+
+def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
+    """Yield p(answer) when it is forced after each sentence of a trace. [sentence]"""
+    from llmscope.lenses.reasoning.trace import asked_of, chosen_of
+    from llmscope.record.interventions.continuations import Continuation
+    from llmscope.record.interventions.forced_answer import forced
+
+    asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
+    chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
+    values = np.full(len(chosen), np.nan, dtype=np.float32)
+    says = [""] * len(chosen)
+    texts = [Continuation(trace.sentences[at].stop) for at in chosen]
+    label = recording.subject.label
+    found = forced(run, recording, texts, asked.suffix, asked.answer)
+    for done, one in enumerate(found):
+        values[done] = math.exp(one.total)
+        says[done] = label(one.says)
+        if done + 1 < len(chosen) and done % 4 != 3:
+            continue
+        yield _figure(recording, trace, asked, chosen, values.copy(), says, done + 1)
+
+
+def _figure(
+    recording: Recording,
+    trace: Trace,
+    asked: Asked,
+    chosen: Sequence[int],
+    values: NDArray[np.float32],
+    says: Sequence[str],
+    done: int,
+) -> Figure:
+    whole = done == len(chosen)
+    at = settled(values) if whole else None
+    name = f"‹{display_text(asked.text, whitespace=True)}›"
+    if not whole:
+        told = "…"
+    elif at is None:
+        told = "does not settle"
+    else:
+        told = f"settles at sentence {chosen[at] + 1}"
+    return Figure(
+        lens="reasoning",
+        title=f"Reasoning · {name} {told}",
+        kind="table",
+        axes=(Axis("sentence", said(recording, trace, chosen)),),
+        values=values,
+        unit="probability",
+        verdict=partly(trace, chosen),
+        extra={
+            "mode": "settles",
+            **of_answer(asked),
+            **of_sentences(trace, chosen),
+            "settles": None if at is None else chosen[at],
+            "says": tuple(says),
+            **({} if whole else progress(done, len(chosen))),
+            **({} if at is None else {"chosen": at}),
+            "heads": ("p(answer)",),
+            "cells": (values,),
+            "units": ("probability",),
+            "caption": (
+                f"p({name}) after the sentence and ‹{display_text(said_suffix(recording, asked))}›"
+                f" · the answer is {SOURCES[asked.source]}"
+                + ("" if at is None else f" · above {percent(BELIEVED, 0)} from the marked one on"),
+            ),
+        },
+    )
+
+
+SOURCES = {
+    "given": "given",
+    "stated": "what the text states at its end",
+    "model": "what the model says after the whole trace",
+}
+
+
+def settled(values: NDArray[np.float32]) -> int | None:
+    """Return the first sentence from which on p stays above one half; None if it ends below."""
+    below = np.flatnonzero(~(values > BELIEVED))
+    first = int(below[-1]) + 1 if len(below) else 0
+    return first if first < len(values) else None
+
+
+def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str, ...]:
+    """Return the texts of some sentences."""
+    from llmscope.record.derive.sentences import source_texts
+
+    labels = source_texts(recording.prompt)
+    spans = (trace.sentences[at] for at in chosen)
+    return tuple("".join(labels[one.start : one.stop]).strip() for one in spans)
+
+
+def said_suffix(recording: Recording, asked: Asked) -> str:
+    """Return the text of the suffix on one line."""
+    tokens = recording.subject.tokens
+    assert tokens is not None
+    return " ".join(tokens.describe(asked.suffix).text.split())
+
+
+def of_answer(asked: Asked) -> dict[str, Any]:
+    """Return what is told of the answer, for `extra`."""
+    return {
+        "answer": asked.text,
+        "answer_ids": asked.answer,
+        "answer_source": asked.source,
+        "suffix_ids": asked.suffix,
+    }
+
+
+def of_sentences(trace: Trace, chosen: Sequence[int]) -> dict[str, Any]:
+    """Return where the sentences are, for `extra`."""
+    return {
+        "indices": tuple(chosen),
+        "starts": tuple(trace.sentences[at].start for at in chosen),
+        "stops": tuple(trace.sentences[at].stop for at in chosen),
+        "sentences": len(trace.sentences),
+    }
+
+
+def partly(trace: Trace, chosen: Sequence[int]) -> Verdict:
+    """Return the verdict: partial if not all sentences are measured."""
+    count = len(trace.sentences)
+    if len(chosen) == count:
+        return Verdict("verified")
+    reason = f"{len(chosen)} of {count} sentences are measured: --sentences {count} takes all"
+    return Verdict("partial", reason)

@@ -1,0 +1,95 @@
+"""Where the sentences of a prompt end, in tokens."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmscope.record.capture.recording import Prompt
+
+_END = re.compile(
+    r"""[.!?…]+["'”’)\]*]*(?=\s|\Z)"""  # a stop, and what closes around it
+    r"""|[。！？]+["'”’」』）]*"""  # scripts that put no blank after it
+    r"""|\n+"""
+)
+_NO_END = re.compile(r"(?:(?:^|\n)\s*\d+|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|St|No|Fig|Eq))\Z")
+"""What comes before a full stop that ends no sentence: the number of a list, an abbreviation."""
+
+
+def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
+    """Return start and end of each sentence, in characters; together they cover the text.
+
+    A sentence ends with a stop before a blank, or with a line. Blanks belong to the sentence before
+    them, and a piece without a letter or a digit to the sentence before it.
+    """
+    ends: list[int] = []
+    for found in _END.finditer(text):
+        if found.group() == "." and _NO_END.search(text, 0, found.start()):
+            continue
+        end = found.end()
+        while end < len(text) and text[end].isspace():
+            end += 1
+        ends.append(end)
+    spans: list[tuple[int, int]] = []
+    start = 0
+    for end in (*ends, len(text)):
+        if end <= start:
+            continue
+        if spans and not any(one.isalnum() for one in text[start:end]):
+            spans[-1] = spans[-1][0], end
+        else:
+            spans.append((start, end))
+        start = end
+    return tuple(spans)
+
+
+def sentences(labels: Sequence[str], start: int, stop: int) -> tuple[range, ...]:
+    """Return the tokens of each sentence of a part of a prompt; together they cover the part.
+
+    A sentence ends with the token that holds its last visible character; blank tokens after it
+    belong to it, too.
+
+    Args:
+        labels: the texts of the prompt's tokens.
+        start, stop: the tokens of the part.
+    """
+    reached = list(accumulate(map(len, labels[start:stop])))  # characters after each token
+    if not reached:
+        return ()
+    found: list[range] = []
+    first = start
+    text = "".join(labels[start:stop])
+    for begin, end in sentence_spans(text):
+        visible = begin + len(text[begin:end].rstrip())
+        after = min(start + bisect_left(reached, max(visible, 1)) + 1, stop)
+        while after < stop and not labels[after].strip():
+            after += 1
+        if first < after:
+            found.append(range(first, after))
+            first = after
+    if first < stop:  # the blanks of a text without anything else
+        found.append(range(first, stop))
+    return tuple(found)
+
+
+def source_texts(prompt: Prompt) -> tuple[str, ...]:
+    """Return the part of a prompt's text that each token stands for; together they are the text.
+
+    A part ends before the first visible character of the next token, so that blanks and line breaks
+    are with the token before them, also those that the tokenizer drops. Of a prompt that was given
+    as ids, they are the labels.
+    """
+    text = prompt.text
+    if not text or len(prompt.spans) != len(prompt):
+        return prompt.labels
+    starts: list[int] = []
+    for start, end in prompt.spans:
+        part = text[start:end]
+        visible = start + len(part) - len(part.lstrip())
+        starts.append(max(visible, starts[-1] if starts else 0))
+    stops = (*starts[1:], len(text))
+    return tuple(text[start:stop] for start, stop in zip(starts, stops, strict=True))
