@@ -19,7 +19,7 @@ _ABBREVIATIONS = frozenset(
     (
         *("mr", "mrs", "ms", "dr", "prof", "st", "jr", "sr", "rev", "hon", "gen", "gov", "sen"),
         *("vs", "cf", "e.g", "i.e", "al", "ca", "approx", "z.b", "d.h", "u.a"),
-        *("fig", "eq", "no", "vol", "pp", "ed", "eds", "rep", "inc", "ltd", "co", "corp", "dept"),
+        *("fig", "eq", "vol", "pp", "ed", "eds", "rep", "inc", "ltd", "co", "corp", "dept"),
     )
 )
 """Words that a period belongs to, in lower case and without it."""
@@ -32,18 +32,19 @@ def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
 
     The spans follow each other without a gap, from the first character to the last: blanks and
     line ends belong to the sentence before them. A line end closes a sentence; a period does not
-    after an abbreviation, an initial or the number of a list, or before a lower-case letter.
+    after an abbreviation, an initial or the number of a list, or before a lower-case letter. A
+    piece without a letter or a digit belongs to the sentence before it.
     """
     spans: list[tuple[int, int]] = []
     start = 0
-    for end in _ends(text):
-        if text[start:end].isspace() and spans:  # a blank line belongs to what stands above it
+    for end in (*_ends(text), len(text)):
+        if end == start:
+            continue
+        if spans and not any(one.isalnum() for one in text[start:end]):  # a blank line, a rule
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
         start = end
-    if start < len(text):
-        spans.append((start, len(text)))
     return tuple(spans)
 
 
@@ -78,4 +79,6 @@ def _ends_sentence(text: str, found: re.Match[str], after: int) -> bool:
     line = max(near, text.rfind("\n", near, word.start()) + 1)
     if before.isdigit() and not text[line : word.start()].strip():
         return False  # the number of a list
+    if before.lower() == "no":
+        return not text[after].isdigit()
     return before.lower() not in _ABBREVIATIONS

@@ -2,49 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from llmscope.text_sentences import sentence_spans
+
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt
-
-_END = re.compile(
-    r"""[.!?…]+["'”’)\]*]*(?=\s|\Z)"""  # a stop, and what closes around it
-    r"""|[。！？]+["'”’」』）]*"""  # scripts that put no blank after it
-    r"""|\n+"""
-)
-_NO_END = re.compile(r"(?:(?:^|\n)\s*\d+|\b(?:e\.g|i\.e|etc|vs|cf|Mr|Mrs|Ms|Dr|St|No|Fig|Eq))\Z")
-"""What comes before a full stop that ends no sentence: the number of a list, an abbreviation."""
-
-
-def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
-    """Return start and end of each sentence, in characters; together they cover the text.
-
-    A sentence ends with a stop before a blank, or with a line. Blanks belong to the sentence before
-    them, and a piece without a letter or a digit to the sentence before it.
-    """
-    ends: list[int] = []
-    for found in _END.finditer(text):
-        if found.group() == "." and _NO_END.search(text, 0, found.start()):
-            continue
-        end = found.end()
-        while end < len(text) and text[end].isspace():
-            end += 1
-        ends.append(end)
-    spans: list[tuple[int, int]] = []
-    start = 0
-    for end in (*ends, len(text)):
-        if end <= start:
-            continue
-        if spans and not any(one.isalnum() for one in text[start:end]):
-            spans[-1] = spans[-1][0], end
-        else:
-            spans.append((start, end))
-        start = end
-    return tuple(spans)
 
 
 def sentences(labels: Sequence[str], start: int, stop: int) -> tuple[range, ...]:

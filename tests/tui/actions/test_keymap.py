@@ -144,7 +144,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         assert app.text == PROMPT + "%"
         assert app.focused is app.editor
         await session.press("ctrl+b", "f12", "f5", "v")
-        assert app.state.focus.position == 3, "of 0 to 4"
+        assert app.state.focus.position == 4, "of 0 to 5"
         assert app.state.view == 1
         footer = session.screen_text().split("\n")[-1]
         assert footer.startswith(" f12 f10 token")
@@ -154,7 +154,7 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         rows = app.screen.page().plain.split("\n")
         assert any(row.split()[:4] == ["f5", "show", "its", "next"] for row in rows)
         assert not any(row.split()[:4] == ["v", "show", "its", "next"] for row in rows)
-        await session.press("escape", "number_sign")
+        await session.press("escape", "percent_sign")
         assert app.focused is app.grid.panes["mlp"]
         await session.press("ctrl+e")
         assert app.focused is app.editor

@@ -30,7 +30,7 @@ def told(session: Session) -> set[str]:
 
 def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
     assert {pane for one in WORKSPACES for pane in one.panes} == set(PANES)
-    assert [*KEYS.values()] == [*"1234567890UH"]
+    assert [*KEYS.values()] == [*"1234567890UHI"]
     for one in WORKSPACES:
         assert own_keys(ACTION[f"workspace-{one.name}"]) == (KEYS[one.name],)
         assert {one.least, one.spare} - {""} <= set(one.details)
