@@ -243,7 +243,7 @@ class Engine:
             self._post(sampled(scope, recording, request, request.draw))
         frame = Frame(
             *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
-            notices=recording.prompt.notices,
+            notices=(*recording.prompt.notices, *_memory(scope, recording)),
             prompt_b=held.prompt_b,
             word_notes=held.notes,
             origin=self._origin(scope),
@@ -519,6 +519,18 @@ class Engine:
         cost = (recording.ran, recording.reused, self._milliseconds, rss, vram)
         second = scope.ran_second - self._second_before
         return PassInfo(*cost, other_ran=beside, second_ran=second)
+
+
+def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:
+    """Return the notice about released rows, if any."""
+    count = recording.released
+    if not count:
+        return ()
+    limit = scope.recorder.budget.limit / (1 << 30)
+    return (
+        f"all but keys and values of {count:,} tokens went to stay within --memory {limit:g}GB: "
+        "it is computed again where you look",
+    )
 
 
 def _without(edit: str, message: str) -> str:

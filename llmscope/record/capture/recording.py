@@ -215,6 +215,11 @@ class Recording:
         edits = f", edits: {len(self.edits)}" if self.edits else ""
         return f"<Recording of {one_line(self.subject.name)}: {len(self)} tokens ‹{text}›{edits}>"
 
+    @property
+    def released(self) -> int:
+        """The number of tokens whose rows were released to save memory."""
+        return sum(count for segment, count in self.parts if segment.released)
+
     def cache(self) -> ActivationCache:
         """Return the tensors of this pass by name, such as `layers.3.resid_pre`; see the class.
 
