@@ -29,7 +29,7 @@ OWN = 6
 """Most tokens of an answer that the model itself gives."""
 NO_PASSAGES = (
     "the prompt has no passages before its question: paragraphs with a blank line between them, "
-    "[1] …, <doc>…</doc>, or --separator REGEX"
+    "[1] …, <doc>…</doc>, turns of a chat, or --separator REGEX"
 )
 
 
@@ -284,7 +284,8 @@ LENS = Lens(
     help="""\
 For a prompt that holds documents and a question after them: which of them the answer stands on, \
 by methods that often disagree, beside one another. A passage is a paragraph before the last, or \
-what begins with [1], or stands in <doc>…</doc>, or between matches of --separator. The answer is \
+what begins with [1], or stands in <doc>…</doc>, or between matches of --separator, or is a turn of a \
+chat before the question. The answer is \
 the one you give, or what the model itself says.
 
 Δ log p: the prompt without the passage runs again; below zero, the answer lost by it. This is \

@@ -25,7 +25,8 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
 
     A passage is what stands between matches of the separator, before the last; without one, what
     stands in `<doc>…</doc>`, or a paragraph that begins with `[1]`, or else a paragraph before the
-    last one. Special tokens, and the role after them, are no part of a passage.
+    last one; in a chat without any of them, a turn before the last one that says something. Special
+    tokens, and the role after them, are no part of a passage.
 
     Args:
         prompt: the prompt.
@@ -34,7 +35,10 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
     """
     text = "".join(labels)
     starts = [0, *accumulate(map(len, labels))]  # of each token, and the end
-    spans = _between(text, re.compile(separator)) if separator else _by_form(text)
+    if separator:
+        spans = list(_between(text, re.compile(separator)))
+    else:
+        spans = list(_by_form(text)) or _turns(prompt, text, starts)
     found: list[range] = []
     for start, end in spans:
         first, stop = bisect_left(starts, start), bisect_left(starts, end)
@@ -70,6 +74,20 @@ def _by_form(text: str) -> Iterator[tuple[int, int]]:
             yield start, end
 
     return spans()
+
+
+def _turns(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the turns of a chat, as characters, without the last one that has a content."""
+    roles = [
+        (start, found.end())
+        for start, end, special in zip(starts, starts[1:], prompt.special, strict=False)
+        if special and (found := _ROLE.match(text, end)) is not None
+    ]
+    ends = [start for start, _ in roles[1:]] + [len(text)] * bool(roles)
+    turns = [(start, end) for (start, _), end in zip(roles, ends, strict=True)]
+    while turns and not text[roles[len(turns) - 1][1] : turns[-1][1]].strip():
+        turns.pop()  # where the model is to answer
+    return turns[:-1]
 
 
 def _between(text: str, separator: re.Pattern[str]) -> Iterator[tuple[int, int]]:

@@ -175,6 +175,17 @@ def found_in(text, separator=""):
             "<|im_start|>user\nOne.\n\nTwo.\n\nQ?<|im_end|>\n<|im_start|>assistant\n",
             ["One.\n\n", "Two.\n\n"],
         ),
+        (
+            "<|im_start|>system\nShort.<|im_end|>\n<|im_start|>user\nOne.<|im_end|>\n"
+            "<|im_start|>assistant\nYes.<|im_end|>\n<|im_start|>user\nQ?<|im_end|>\n"
+            "<|im_start|>assistant\n",
+            ["Short.<|im_end|>\n", "One.<|im_end|>\n", "Yes.<|im_end|>\n"],
+        ),
+        (
+            "<|im_start|>user\nOne.<|im_end|>\n<|im_start|>user\nQ?<|im_end|>\n",
+            ["One.<|im_end|>\n"],
+        ),
+        ("<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant\n", []),
         ("Q?", []),
         ("", []),
     ],
