@@ -284,9 +284,8 @@ LENS = Lens(
     help="""\
 For a prompt that holds documents and a question after them: which of them the answer stands on, \
 by methods that often disagree, beside one another. A passage is a paragraph before the last, or \
-what begins with [1], or stands in <doc>…</doc>, or between matches of --separator, or is a turn of a \
-chat before the question. The answer is \
-the one you give, or what the model itself says.
+what begins with [1], or stands in <doc>…</doc>, or between matches of --separator, or a turn of \
+a chat before the question. The answer is the one you give, or what the model itself says.
 
 Δ log p: the prompt without the passage runs again; below zero, the answer lost by it. This is \
 what the passage does, in the presence of all others: if two say the same, neither shows much. KL \
