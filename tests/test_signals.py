@@ -165,7 +165,7 @@ def passing(program, slow):
 
     def start():
         running = program(str(slow), "--prompt", LONG)
-        running.see("running layer")
+        running.see("reading token")
         return running
 
     return start

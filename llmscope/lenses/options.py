@@ -251,7 +251,7 @@ RESERVED = frozenset(
     (
         *("lens", "model", "prompt", "prompt_file", "ids", "written", "context_file", "chat"),
         *("system", "no_special_tokens", "words_a", "words_b", "answer", "edit", "versus_prompt"),
-        *("transcript", "turn", "line", "rejected"),
+        *("transcript", "turn", "line", "rejected", "memory", "spill"),
         *("change", "mode", "workspace", "keys", "format", "out", "size", "scale", "look", "theme"),
         *("color", "ascii", "force", "prompts", "shard", "shard_size", "batch_size", "tensors"),
         *(

@@ -29,13 +29,17 @@ VALUES = frozenset(
             "--color",
             "--adapter",
         ),
-        *("--reward", "--device", "--dtype", "--threads"),
+        *("--reward", "--device", "--dtype", "--threads", "--memory", "--spill"),
+        *("--transcript", "--turn", "--line"),
         *("--versus-model", "--versus-dtype", "--versus-device", "--versus-revision", "--layers"),
     }
 )
 """Options whose value is the next word, besides those that lenses declare."""
 SWITCHES = frozenset(
-    {"--chat", "--no-special-tokens", "--change", "--ascii", "--no-ascii", "--unverified"}
+    {
+        *("--chat", "--no-special-tokens", "--change", "--ascii", "--no-ascii", "--unverified"),
+        "--rejected",
+    }
 )
 TRUST = frozenset({"--trust-remote-code", "--allow-pickle"})
 """Options that are dropped, because the user who runs the command must decide on trust."""

@@ -68,7 +68,7 @@ def test_which_are_refused_and_why(scope, experts):
     every = {name: set(lens(name).modes) or {""} for name in names()}
     assert refused == {
         **{name: every[name] for name in ("context", "contrast", "patching", "walkthrough")},
-        "model-diff": every["model-diff"],
+        **{name: every[name] for name in ("model-diff", "passages", "reasoning")},
         "heads": {"induction", "previous-token", "duplicate-token"},
         "logit-lens": {"top", "layer", "lenses", "slope"},
         "neurons": {"tokens", "examples"},

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
     """Yield the change of log p(answer) when each sentence is dropped. [sentence], nats"""
-    from llmscope.lenses.reasoning.trace import asked_of, chosen_of
+    from llmscope.lenses.reasoning.trace import NoTrace, asked_of, chosen_of
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced
 
@@ -41,6 +41,8 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
         gap = trace.sentences[at]
         return Continuation(gap.start, ids[gap.stop : trace.stop])
 
+    if any(not len(dropped(at)) + len(asked.suffix) for at in chosen):
+        raise NoTrace("without its only sentence, nothing would stand before the answer")
     # The last sentences first: the fewest tokens run for them.
     order = list(reversed(range(len(chosen))))
     texts = [Continuation(trace.stop), *(dropped(chosen[at]) for at in order)]

@@ -84,7 +84,8 @@ def kept_pattern(
         if found is None:
             lacking.append((segment, some, own))
         else:
-            pattern[some.start - rows.start : some.stop - rows.start, : found.shape[1]] = found
+            kept = found[:, : some.stop]  # a longer prompt's rows have more columns, all 0
+            pattern[some.start - rows.start : some.stop - rows.start, : kept.shape[1]] = kept
     if not lacking:
         return pattern
     first = lacking[0][1].start

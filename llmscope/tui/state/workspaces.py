@@ -193,7 +193,7 @@ WORKSPACES = (
         spare="tokens",
         abbreviation="Txt",
         key="H",
-        words="reader, read, long text, long context, transcript, the text itself, document",
+        words="reader, read, long text, long context, the text itself, document",
     ),
     Workspace(
         *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),

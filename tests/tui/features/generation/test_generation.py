@@ -451,7 +451,7 @@ async def test_the_text_goes_on_in_other_ways_from_a_token(
         await session.press("escape", "left", "left")
         at = app.state.focus.position
         base = PROMPT[: app.state.tokens[at].start]
-        await session.press("I")
+        await session.press("asterisk")
         for _ in range(12):
             await session.settle()
         branches = app.generation.branches
@@ -466,5 +466,5 @@ async def test_the_text_goes_on_in_other_ways_from_a_token(
         assert app.text == app.editor.text == texts[-1]
         await session.press("right_parenthesis")
         assert app.text == PROMPT
-        await session.press("g", "I")
+        await session.press("g", "asterisk")
         assert told(session) == "there is nothing before this token to go on from"

@@ -441,19 +441,21 @@ def test_a_loader_of_another_model_trusts_nothing_that_was_said_of_the_first() -
     from llmscope.cli.options.loading import Loader
 
     first = Loader(
-        *(None, "cpu", "bfloat16", 3, True, True),
+        *(None, "cpu", "bfloat16", 3, "8GB", "/spill", True, True),
         adapters=("a",),
         unverified=True,
         reward="r",
         translator="lens.pt",
     )
     other = first.other("gpt2")
-    assert other == Loader("gpt2", "cpu", "bfloat16", 3, unverified=True)
+    assert other == Loader("gpt2", "cpu", "bfloat16", 3, "8GB", "/spill", unverified=True)
     assert first.other(DEFAULT) == first
     made: Callable[[str], Loader] = first.other
     assert made("gpt2").options == {
         "device": "cpu",
         "dtype": "bfloat16",
         "threads": 3,
+        "memory": "8GB",
+        "spill": "/spill",
         "unverified": True,
     }
