@@ -7,7 +7,7 @@ derived from them on demand (see `llmscope.record.derive.tensors`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -292,9 +292,12 @@ class Recording:
     def with_rows(self, at: int) -> Segment:
         """Return the rows of a released part as a segment of their own."""
         segment, count = self.parts[at]
+        restore = self.subject.restore_rows
+        assert restore is not None
         start = sum(count for _, count in self.parts[:at])
-        rows = range(start, start + count)
-        layers = tuple(self._all_rows(layer, rows) for layer in range(self.layers))
+        made = restore(self, segment, start, range(count))
+        blocks = [made[block] for block in sorted(made)]
+        layers = tuple(map(_joined, zip(*blocks, strict=True)))
         return Segment(layers, segment.final[:count])
 
     def visible_from(self, layer: int, some: range) -> Tensor | None:
@@ -423,6 +426,16 @@ def _on(rows: LayerRows, device: torch.device) -> LayerRows:
         if isinstance(value := getattr(rows, one.name), Tensor)
     }
     return replace(rows, **tensors)  # type: ignore[arg-type]
+
+
+def _joined(rows: Sequence[LayerRows]) -> LayerRows:
+    """Return rows that follow each other as one."""
+    tensors = {
+        one.name: torch.cat([getattr(part, one.name) for part in rows], dim=row_dim(one.name))
+        for one in fields(LayerRows)
+        if isinstance(getattr(rows[0], one.name), Tensor)
+    }
+    return replace(rows[0], **tensors)  # type: ignore[arg-type]
 
 
 def _hollow(rows: LayerRows) -> LayerRows:

@@ -116,7 +116,7 @@ def first_unfinite(recording: Recording) -> int | None:
     def finite(segment: Segment) -> Floats:
         return float_array(torch.isfinite(segment.final).all(-1))[None]
 
-    rows = np.flatnonzero(_join(recording, ("finite",), finite)[0] == 0)
+    rows = np.flatnonzero(_join(recording, ("finite",), finite, of_last=True)[0] == 0)
     found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
     return found
 
@@ -223,11 +223,23 @@ def _row_memo(segment: Segment) -> Floats:
 
 
 def _join(
-    recording: Recording, key: tuple[str, ...], derive: Callable[[Segment], Floats]
+    recording: Recording,
+    key: tuple[str, ...],
+    derive: Callable[[Segment], Floats],
+    *,
+    of_last: bool = False,
 ) -> Floats:
+    """Return derived values of all rows, cached by segment. [layer, row]
+
+    Args:
+        recording: the recording.
+        key: the memo's key.
+        derive: derives the values of a segment.
+        of_last: they need only the stream after the last layer, which is never released.
+    """
     pieces: list[Floats] = []
     for at, (segment, count) in enumerate(recording.parts):
-        if key not in segment.memo and not segment.released:
+        if key not in segment.memo and (of_last or not segment.released):
             segment.memo[key] = derive(segment)
         if key in segment.memo:
             pieces.append(segment.memo[key][:, :count])

@@ -128,6 +128,30 @@ def test_random_edits_of_a_long_text_equal_fresh_passes(family, spilled, tmp_pat
     assert not list(tmp_path.iterdir())  # a file without a name
 
 
+def test_figures_of_the_last_rows_restore_nothing():
+    """What needs all rows, and costs little, was derived before they went."""
+    recorder = ready("llama", limit=1)
+    recording = recorder.record(prompt_of(some_ids(recorder)))
+    restored = []
+    recorder.subject.restore_rows = lambda *given: restored.append(given)
+    list(row_stats.row_stats(recording))
+    assert row_stats.first_unfinite(recording) is None
+    for name in ("stream", "attention_write", "mlp_write"):
+        row_stats.norms(recording, name)
+    row_stats.activity(recording)
+    row_stats.cosines(recording)
+    assert not restored
+
+
+@pytest.mark.parametrize("values", [row_stats.activity, row_stats.cosines])
+def test_what_was_not_derived_in_time_is_derived_from_restored_rows(values, monkeypatch):
+    monkeypatch.setattr(row_budget, "BEFORE_RELEASE", [])
+    kept, released = ready("llama"), ready("llama", limit=1)
+    ids = some_ids(kept)
+    one, other = (values(each.record(prompt_of(ids))) for each in (kept, released))
+    assert np.abs(one - other).max() <= 1e-4 * np.abs(one).max()
+
+
 def test_rows_on_disk_are_the_same_bits(tmp_path):
     kept, spilled = ready("llama"), ready("llama", limit=1, spill=tmp_path)
     ids = some_ids(kept)
