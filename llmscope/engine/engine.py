@@ -267,7 +267,8 @@ class Engine:
             recording: the recording of the prompt, or of its first part.
             request: the request.
             held: what the recording is compared with.
-            frame: the frame without figures. Of a partial one, no sweep runs.
+            frame: the frame without figures. Of a partial one, no sweep runs, and each pane has a
+                first figure before any has its last.
 
         Returns:
             False if the request is out of date; else `_made` holds the figures of the last frame.
@@ -280,8 +281,6 @@ class Engine:
         ]
         for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
-            if at == len(looks) and frame.partial:
-                break
             if at == len(looks) and made:  # nor do the other figures wait for the first sweep
                 self._post(replace(frame, figures=made, complete=False))
                 made, posted = {}, time.monotonic()
@@ -299,7 +298,9 @@ class Engine:
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return False
-                if begins and first:  # the other panes' first figures come before its passes
+                if begins and frame.partial:
+                    break
+                if first and (begins or frame.partial):  # the other panes' first figures come first
                     sweeps.append((want, figures))
                     break
         self._made = made
