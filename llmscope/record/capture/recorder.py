@@ -16,6 +16,7 @@ from transformers.cache_utils import DynamicLayer
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
+from llmscope.record.capture.heap import trim
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.model_state import state_of
@@ -189,6 +190,7 @@ class Recorder:
             if before.reused < shared:  # the rows of a part are not those of a longer prompt
                 return self._hold(self._extend(None, 0, prompt, cancelled))
             self._hold(before)
+            trim()
             shared = stop
             if part is not None:
                 part(before, len(prompt))
@@ -196,6 +198,7 @@ class Recorder:
         if before is first:
             return self._hold(self._extend(before, shared, prompt, cancelled))
         recording = self._hold(self._on_top(before, shared, prompt, cancelled))
+        trim()
         reused = 0 if first is None else common(first.prompt.ids, prompt.ids)
         return replace(recording, ran=len(prompt) - reused, reused=reused)
 
