@@ -278,6 +278,7 @@ def test_the_command_writes_the_table(tmp_path, name):
         "contrast": ("--versus-prompt", OTHER),
         "stages": ("--adapter", "builtin:town-pirate"),
         "model-diff": ("--versus-model", "builtin:town-pirate"),
+        "passages": ("--separator", "\n", "--target", " red"),
     }.get(name, ())
     ask = ("snapshot", "builtin:town", "--prompts", prompts, "--lens", name, *more)
     result = run(*ask, "--out", tmp_path / "out")
