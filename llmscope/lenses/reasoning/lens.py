@@ -56,6 +56,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     per_token (log p a token), p_answer, sampler; progress; caption.
     """
     from llmscope.lenses.reasoning.trace import NoTrace, trace_of
+    from llmscope.sampler import DrawError
 
     try:
         trace = trace_of(recording, focus)
@@ -69,8 +70,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield from rests_on(recording, focus, cast("Passes", run), trace)
     except NoTrace as finding:
         yield Figure.refused("reasoning", TITLE, str(finding))
+    except DrawError:
+        yield Figure.refused("reasoning", TITLE, UNFINITE)
 
 
+UNFINITE = "the logits hold NaN or infinity: there is nothing to sample from"
 _BY_SENTENCE = ("settles", "rests-on")
 
 LENS = Lens(
