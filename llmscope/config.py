@@ -121,7 +121,7 @@ SETTINGS: tuple[Setting, ...] = (
         "dtype", "numbers to compute in", ("auto", "float32", "bfloat16", "float16"), str, "auto"
     ),
     Setting("threads", "threads on a CPU", kind=int, otherwise="by the size of the model"),
-    Setting("memory", "for the tokens of long prompts, such as 8GB", usual="2GB"),
+    Setting("memory", "for the tokens of long prompts, such as 8GB", usual="1.5GB"),
     Setting(
         "theme",
         "colours; auto: dark or light, as the terminal is",

@@ -87,7 +87,7 @@ def load(
         dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
         threads: number of torch threads on a CPU; None: chosen by the size of the model.
         memory: most bytes of what is kept of the tokens of long prompts beside keys and values,
-            as a number or a text such as "8GB"; None: 2 GiB. What is beyond it is computed again
+            as a number or a text such as "8GB"; None: 1.5 GiB. What is beyond it is computed again
             when a lens reads it.
         spill: a folder for a temporary file, which takes what is beyond `memory` instead; None:
             nothing is written.

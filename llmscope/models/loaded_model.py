@@ -30,7 +30,7 @@ class RowMemory:
         spill: the folder for a temporary file with what is beyond it; None: it is computed again.
     """
 
-    limit: int = 2 << 30
+    limit: int = 3 << 29
     spill: Path | None = None
 
 

@@ -55,7 +55,7 @@ Memory = Annotated[
     typer.Option(
         metavar="SIZE",
         help="Most memory for what is kept of the tokens of long prompts, beside keys and values.",
-        show_default="2GB",
+        show_default="1.5GB",
     ),
 ]
 Spill = Annotated[

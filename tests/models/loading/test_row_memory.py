@@ -12,7 +12,7 @@ from tests.cli.running import failure
 @pytest.mark.parametrize(
     ("given", "found"),
     [
-        (None, 2 << 30),
+        (None, 3 << 29),
         (0, 0),
         (12345, 12345),
         ("8GB", 8 << 30),
