@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
 from llmscope.models.tokenizer.token_text import Pieces
 from llmscope.models.tokenizer.worker import failed, worker_for
 from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from transformers import BatchEncoding
 
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LISTED = 8  # most characters or words that a notice names
@@ -91,7 +94,7 @@ class Tokens:
             spans = align(clean.replace("▁", " "), said[inner], special[inner])
         known = fast or spans is not None
         if spans is None:
-            own = search(clean, texts) if offsets is None else offsets
+            own = offsets() if fast else search(clean, texts)
             spans = repair(clean, texts, own, self._normalises)
         else:
             spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
@@ -127,30 +130,48 @@ class Tokens:
             )
         )
 
-    def _cut(self, text: str, special_tokens: bool) -> tuple[list[int], Sequence[Span] | None]:
-        """Return the ids of a text and a fast tokenizer's offsets; None for a slow one's.
+    def _cut(
+        self, text: str, special_tokens: bool
+    ) -> tuple[list[int], Callable[[], Sequence[Span]]]:
+        """Return the ids of a text, and a function that returns a fast tokenizer's offsets.
+
+        Few tokenizers need them, and for Python they take three times as long as the ids.
 
         Raises:
             ScopeError: the tokenizer fails on the text.
         """
         if self._worker is not None:
-            return self._worker.encode(text, special_tokens)
-        fast = bool(self.tokenizer.is_fast)
+            ids, spans = self._worker.encode(text, special_tokens)
+            return ids, lambda: spans
+        batch = self._call(text, special_tokens)
+
+        def offsets() -> Sequence[Span]:
+            encodings = batch.encodings
+            if encodings is None:  # a class with its own code
+                again = self._call(text, special_tokens, return_offsets_mapping=True)
+                found: Sequence[Span] = again["offset_mapping"]
+            else:
+                found = encodings[0].offsets
+            return found
+
+        return [int(token) for token in batch["input_ids"]], offsets
+
+    def _call(self, text: str, special_tokens: bool, **asked: bool) -> BatchEncoding:
         try:
-            batch = self.tokenizer(
+            batch: BatchEncoding = self.tokenizer(
                 text,
                 add_special_tokens=special_tokens,
-                return_offsets_mapping=fast,
                 return_attention_mask=False,
                 return_token_type_ids=False,
                 truncation=False,
                 verbose=False,
+                **asked,
             )
         except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
             raise
         except BaseException as error:  # a Rust panic is not an Exception
             raise failed(error) from error
-        return [int(token) for token in batch["input_ids"]], batch.get("offset_mapping")
+        return batch
 
     def piece(self, token: int) -> str:
         r"""Return the raw text of one id, with its leading space.

@@ -16,7 +16,7 @@ from transformers.cache_utils import DynamicLayer
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
-from llmscope.record.capture.heap import trim
+from llmscope.record.capture.heap import trim, trimming
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.model_state import state_of
@@ -184,19 +184,23 @@ class Recorder:
     ) -> Recording:
         """Extend as `_extend`, in one pass or, if that gives the same numbers, in several."""
         first = before
-        for stop in self._stops(shared, prompt):
+        for stop in (stops := self._stops(shared, prompt)):
+            self.budget.make_room(stop - shared)
             self.running = (shared, stop, len(prompt))
             before = self._on_top(before, shared, beginning(prompt, stop), cancelled)
             if before.reused < shared:  # the rows of a part are not those of a longer prompt
                 return self._hold(self._extend(None, 0, prompt, cancelled))
             self._hold(before)
             trim()
+            if stop == stops[0]:
+                cancelled = trimming(cancelled)  # not before: the first figures wait for that part
             shared = stop
             if part is not None:
                 part(before, len(prompt))
         self.running = (shared, len(prompt), len(prompt))
         if before is first:
             return self._hold(self._extend(before, shared, prompt, cancelled))
+        self.budget.make_room(len(prompt) - shared)
         recording = self._hold(self._on_top(before, shared, prompt, cancelled))
         trim()
         reused = 0 if first is None else common(first.prompt.ids, prompt.ids)

@@ -39,6 +39,7 @@ class RowBudget:
     def __init__(self, memory: RowMemory) -> None:
         self.limit, self.spill = memory.limit, memory.spill
         self.bytes = 0
+        self._row = 0  # bytes of a row of the newest segment
         self._held: OrderedDict[tuple[int, int], tuple[ref[Segment], int]] = OrderedDict()
 
     def hold(self, segment: Segment, block: int = -1) -> None:
@@ -50,8 +51,14 @@ class RowBudget:
         gone = ref(segment, lambda _, key=key: self._forget(key))  # type: ignore[misc]
         self._held[key] = (gone, size)
         self.bytes += size
+        self._row = size // len(segment) if block < 0 else self._row
         segment.used = self.touch
         while self.bytes > self.limit and len(self._held) > 1:
+            self._release(next(iter(self._held)))
+
+    def make_room(self, rows: int) -> None:
+        """Release rows until as many as `rows` new ones of the same model stay within the bound."""
+        while self._held and self.bytes + rows * self._row > self.limit:
             self._release(next(iter(self._held)))
 
     def touch(self, segment: Segment, block: int = -1) -> None:
