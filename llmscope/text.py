@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from functools import lru_cache
 
 VISIBLE = {" ": "·", "\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -271,8 +271,8 @@ _POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)
 _RIDDLES = (LookupError, AttributeError, TypeError)
 
 
-def shared_length(one: str, other: str) -> int:
-    """Return the length of the common prefix of two texts."""
+def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
+    """Return the length of the common prefix of two texts, or of two tuples."""
     shared, end = 0, min(len(one), len(other))
     while shared < end:  # bisection: slices are compared at memory speed
         middle = (shared + end + 1) // 2

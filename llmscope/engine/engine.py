@@ -40,12 +40,12 @@ from llmscope.engine.events import (
     Templated,
     Want,
     Working,
-    tokens_of,
 )
 from llmscope.engine.layer_progress import EVERY, LayerProgress
 from llmscope.engine.model_switch import GivenUp, OpenModel
 from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.slot import Slot
+from llmscope.engine.token_rows import TokenRows
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
 from llmscope.text import named
@@ -60,6 +60,8 @@ if TYPE_CHECKING:
 
 STRIDE = SPAN // 3
 """Tokens by which the span shown of a long prompt moves at a time."""
+FULL, LEAST = 8192, 64
+"""Tokens of a prompt up to which a third of the span has `STRIDE` tokens, and fewest of a third."""
 CHECKING = "checking the numbers against the model"
 """The task between a load and the first pass."""
 PACE = 0.05
@@ -90,6 +92,7 @@ class Engine:
         self._figures: dict[Any, Figure] = {}
         self._origins: dict[str | None, Origin] = {}
         self._aside = BranchRecordings()
+        self._tokens = TokenRows()
         self._milliseconds = 0.0
         self._made: dict[str, Figure] = {}
         self._part_shown = -1
@@ -242,7 +245,7 @@ class Engine:
         if request.draw is not None:
             self._post(sampled(scope, recording, request, request.draw))
         frame = Frame(
-            *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
+            *(request.serial, self._tokens.of(recording.prompt), {}, self._cost(scope, recording)),
             notices=(*recording.prompt.notices, *_memory(scope, recording)),
             prompt_b=held.prompt_b,
             word_notes=held.notes,
@@ -315,7 +318,7 @@ class Engine:
         self._part_shown = request.serial
         self._figures = {}
         frame = Frame(
-            *(request.serial, tokens_of(recording), {}, self._cost(scope, recording)),
+            *(request.serial, self._tokens.of(recording.prompt), {}, self._cost(scope, recording)),
             complete=False,
             notices=recording.prompt.notices,
             origin=self._origin(scope),
@@ -554,13 +557,16 @@ def _templated(scope: Scope, request: ChatRequest) -> Templated:
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     """Return the focus with a span that, in a long prompt, covers the tokens around its position.
 
-    The span moves by `STRIDE` tokens, so that moving the cursor or adding text rarely changes it.
+    The span moves by a third of its length, so that moving the cursor or adding text rarely changes
+    it. It has fewer tokens in a longer prompt, so that its pairs with all tokens take no more
+    memory.
     """
     asked = focus.span is not None or focus.pool > 1
     if "span" not in chosen.uses or asked or length <= SPAN:
         return focus
-    start = max(0, focus.position // STRIDE * STRIDE - STRIDE)
-    return replace(focus, span=(start, start + SPAN))
+    stride = max(STRIDE >> (length // FULL).bit_length(), LEAST)
+    start = max(0, focus.position // stride * stride - stride)
+    return replace(focus, span=(start, start + 3 * stride))
 
 
 def _described(error: BaseException) -> str:

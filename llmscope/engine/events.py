@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.edits import parse
@@ -301,13 +302,15 @@ def tokens_of(recording: Recording) -> tuple[Token, ...]:
     return tokens_of_prompt(recording.prompt)
 
 
-def tokens_of_prompt(prompt: Prompt) -> tuple[Token, ...]:
-    """Return the tokens of a prompt in the screen's form."""
+def tokens_of_prompt(prompt: Prompt, start: int = 0) -> tuple[Token, ...]:
+    """Return the tokens of a prompt in the screen's form, from position `start` on."""
     spans = prompt.spans or ((0, 0),) * len(prompt)
     rows = zip(prompt.ids, prompt.labels, spans, prompt.special, strict=True)
     return tuple(
-        Token(position, token, label, start, end, special)
-        for position, (token, label, (start, end), special) in enumerate(rows)
+        Token(position, token, label, begin, end, special)
+        for position, (token, label, (begin, end), special) in enumerate(
+            islice(rows, start, None), start
+        )
     )
 
 

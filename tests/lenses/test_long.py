@@ -93,18 +93,25 @@ def test_blocks_fit_and_seldom_change(cells):
     assert len(set(pools)) <= 14
 
 
-def test_the_engine_asks_for_what_is_near():
+@pytest.mark.parametrize("length", [800, 8191, 8192, 20_000, 131_072])
+def test_the_engine_asks_for_what_is_near(length):
     attention, residual = lens("attention"), lens("residual")
-    for position in range(0, 8192, 37):
-        focus = near(attention, Focus(position=position), 8192)
+    spans = set()
+    for position in range(0, length, 37):
+        focus = near(attention, Focus(position=position), length)
         start, stop = focus.span
         assert start <= position < stop
-        assert stop - start == SPAN
-    spans = {near(attention, Focus(position=p), 8192).span for p in range(8192)}
-    assert len(spans) <= 8192 / 256
+        assert stop - start == SPAN or length >= 8192
+        third = (stop - start) // 3
+        assert position - start >= min(third, position)
+        assert stop - position > third
+        assert third >= 64 or start == 0
+        assert (stop - start) * length <= SPAN * 8192 or third == 64
+        spans.add(focus.span)
+    assert len(spans) <= length / third + 1
     assert near(attention, Focus(position=3), SPAN).span is None
-    assert near(attention, Focus(position=3, pool=64), 8192).span is None
-    assert near(residual, Focus(position=3), 8192).span is None
+    assert near(attention, Focus(position=3, pool=64), length).span is None
+    assert near(residual, Focus(position=3), length).span is None
 
 
 @pytest.mark.parametrize("position", [0, 300, 1499])

@@ -114,7 +114,7 @@ def rows_never_compared(monkeypatch):
     monkeypatch.setattr(
         edited,
         "_shared",
-        lambda before, base, changes: recorder.common(before.prompt.ids, base.prompt.ids),
+        lambda before, base, changes: recorder.shared_length(before.prompt.ids, base.prompt.ids),
     )
 
 

@@ -115,14 +115,14 @@ def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:
 
 def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     """Return the answer in this prompt or B: after the context and the common prefix of both."""
-    from llmscope.record.capture.recorder import common
     from llmscope.record.compare.answer_mask import answer_of, whole
+    from llmscope.text import shared_length
 
     if focus.mode.endswith(ALL):
         return whole(prompt)
     start, ids = focus.context or 0, _other(recording, focus)
     if ids:
-        start = max(start, common(recording.prompt.ids, ids))
+        start = max(start, shared_length(recording.prompt.ids, ids))
     tokens = recording.subject.tokens
     roles = () if tokens is None else tokens.chat.roles("".join(prompt.labels))
     return answer_of(prompt, start, roles)

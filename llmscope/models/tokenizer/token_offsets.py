@@ -18,7 +18,9 @@ Span = tuple[int, int]
 _INK = re.compile(r"\S")
 
 
-def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[Span] | None:
+def align(
+    text: str, tokens: Sequence[bytes], control: Sequence[bool], place: int = 0
+) -> list[Span] | None:
     """Return the spans of tokens whose concatenated bytes are the text; None if they are not.
 
     Several tokens of one character all get its span. A control token that is not in the text, and
@@ -28,23 +30,26 @@ def align(text: str, tokens: Sequence[bytes], control: Sequence[bool]) -> list[S
         text: the text.
         tokens: the bytes of each token.
         control: which tokens may be absent from the text, such as those that a tokenizer adds.
+        place: where in the text the first of them begins; other tokens are before it.
     """
-    data = text.encode()
-    for prefixed in (False, True):
+    rest = text[place:]
+    data = rest.encode()
+    for prefixed in (None,) if place else (False, True):
         bounds = _bounds(data, tokens, control, prefixed)
+        if bounds is not None and len(data) == len(rest):  # each character is one byte
+            return [(start + place, end + place) for start, end in bounds] if place else bounds
         if bounds is not None:
-            if len(data) == len(text):  # each character is one byte
-                return bounds
-            places = _places(text)
-            return [
+            places = _places(rest)
+            inside = [
                 (_inside(places, start), _inside(places, max(start, end - 1)) + (end > start))
                 for start, end in bounds
             ]
+            return [(start + place, end + place) for start, end in inside]
     return None
 
 
 def _bounds(
-    data: bytes, tokens: Sequence[bytes], control: Sequence[bool], prefixed: bool
+    data: bytes, tokens: Sequence[bytes], control: Sequence[bool], prefixed: bool | None
 ) -> list[Span] | None:
     """Return the spans in bytes; None if the tokens are not the text.
 
@@ -52,15 +57,18 @@ def _bounds(
         data: the text in UTF-8.
         tokens: the bytes of each token.
         control: which tokens may be absent from the text.
-        prefixed: assume that the tokenizer put a space before the text.
+        prefixed: assume that the tokenizer put a space before the text; None: the data is the end
+            of a text.
     """
     bounds: list[Span] = []
     at = 0
-    begins = True  # at the start of a stretch that the tokenizer may treat as a separate text
+    # At the start of a stretch that the tokenizer may treat as a separate text.
+    begins = prefixed is not None
     for token, free in zip(tokens, control, strict=True):
         said = token
         blank = begins and not free and said[:1] == b" "
-        if blank and (prefixed if at == 0 else not data.startswith(said, at)):
+        first = at == 0 and prefixed is not None
+        if blank and (prefixed if first else not data.startswith(said, at)):
             said = said[1:]
         if data.startswith(said, at):
             bounds.append((at, at + len(said)))

@@ -12,7 +12,7 @@ from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
 from llmscope.models.tokenizer.token_text import Pieces
 from llmscope.models.tokenizer.worker import failed, worker_for
-from llmscope.text import display_text
+from llmscope.text import display_text, shared_length
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding
@@ -48,6 +48,11 @@ class Encoded:
         return len(self.ids)
 
 
+NO_TOKENS = Encoded("", (), (), (), ())
+MARGIN = 8
+"""Tokens before the first changed one that are placed again."""
+
+
 class Tokens:
     """A transformers tokenizer.
 
@@ -61,6 +66,7 @@ class Tokens:
         self._worker = worker_for(tokenizer)
         self._pieces = Pieces(tokenizer)
         self._frame: tuple[list[int], list[int]] | None = None
+        self._latest = (False, NO_TOKENS)
         added = tokenizer.added_tokens_decoder.items()
         marked = (token for token, content in added if content.special)
         self.special_ids: frozenset[int] = frozenset((*tokenizer.all_special_ids, *marked))
@@ -84,25 +90,57 @@ class Tokens:
         clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         fast = bool(self.tokenizer.is_fast)
         ids, offsets = self._cut(clean, special_tokens)
-        texts, special = self.pieces(ids), self._which(ids)
-        said = [self._pieces.data(token) for token in ids]
         before, after = self._added(clean, ids) if special_tokens else (0, 0)
-        inner = slice(before, len(ids) - after)
-        # SentencePiece writes a space as ▁, and so reads a ▁ in the text as a space.
-        spans = align(clean, said[inner], special[inner])
-        if spans is None:
-            spans = align(clean.replace("▁", " "), said[inner], special[inner])
-        known = fast or spans is not None
+        kept = self._kept(clean, ids, special_tokens, before, len(ids) - after)
+        latest = self._latest[1]
+        texts = [*latest.pieces[:kept], *self.pieces(ids[kept:])]
+        special = (*latest.special[:kept], *self._which(ids[kept:]))
+        inner = slice(max(kept, before), len(ids) - after)
+        place = latest.spans[kept][0] if kept else 0
+        said = [self._pieces.data(token) for token in ids[inner]]
+        spans = align(clean, said, special[inner], place)
+        if spans is None:  # SentencePiece writes a space as ▁, and so reads a ▁ as a space
+            spans = align(clean.replace("▁", " "), said, special[inner], place)
+        notices = [] if clean == text else [_BROKEN]
+        aligned = spans is not None
         if spans is None:
             own = offsets() if fast else search(clean, texts)
             spans = repair(clean, texts, own, self._normalises)
+            notices += _losses(uncovered(clean, spans)) if fast else ()
         else:
-            spans = [(0, 0)] * before + spans + [(len(clean), len(clean))] * after
-        notices = [] if clean == text else [_BROKEN]
-        notices += _losses(uncovered(clean, spans)) if known else ()
+            first = latest.spans[:kept] or [(0, 0)] * before
+            spans = [*first, *spans, *[(len(clean), len(clean))] * after]
         notices += self._unknown(clean, ids, spans)
         notices += self._harms(ids, before, after)
-        return Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
+        found = Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
+        self._latest = (special_tokens, found if aligned else NO_TOKENS)
+        return found
+
+    def _kept(
+        self, text: str, ids: Sequence[int], special_tokens: bool, before: int, end: int
+    ) -> int:
+        """Return how many tokens are those of the latest text, at the same places in it.
+
+        Args:
+            text: the text.
+            ids: its tokens.
+            special_tokens: whether the tokenizer adds its own.
+            before: the number of tokens that it added at the start.
+            end: the position of the first token that it added at the end.
+        """
+        own, latest = self._latest
+        if own != special_tokens:
+            return 0
+        # The last ones may have been placed with a look at the text after them.
+        kept = min(shared_length(tuple(ids), latest.ids), end) - MARGIN
+        while kept > before:
+            start = latest.spans[kept][0]
+            # Between two tokens of one character there is no place in the text.
+            apart = start == latest.spans[kept - 1][1] and not latest.special[kept - 1]
+            if apart and latest.text[:start] == text[:start]:
+                return kept
+            kept -= MARGIN
+        return 0
 
     def describe(self, ids: Sequence[int]) -> Encoded:
         r"""Return the tokens of ids that came without a text; the text is their concatenation.

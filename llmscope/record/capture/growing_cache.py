@@ -27,12 +27,12 @@ class Buffers:
 
     Attributes:
         claims: of the recordings that exist, and of a pass that runs.
-        layers: keys and values of each layer. [1, head, row, width]
+        layers: keys and values by layer. [1, head, row, width]
     """
 
     def __init__(self) -> None:
         self.claims: WeakSet[Claim] = WeakSet()
-        self.layers: list[tuple[Tensor, Tensor]] = []
+        self.layers: dict[int, tuple[Tensor, Tensor]] = {}
 
     def free_from(self, row: int) -> bool:
         """Return whether no recording has rows from this one on."""
@@ -75,13 +75,13 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         before = self.keys.shape[-2] if self.keys.dim() == 4 else 0
         stop = before + key_states.shape[-2]
         layers = self._claim.buffers.layers
-        if self._index >= len(layers) or layers[self._index][0].shape[-2] < stop:
+        if self._index not in layers or layers[self._index][0].shape[-2] < stop:
             rows = max(self._claim.stop, stop) + max(LEAST, stop // SHARE)
             new = (_empty(key_states, rows), _empty(value_states, rows))
             if before:
                 for buffer, old in zip(new, (self.keys, self.values), strict=True):
                     buffer[..., :before, :] = old
-            layers[self._index : self._index + 1] = [new]
+            layers[self._index] = new
         keys, values = layers[self._index]
         keys[..., before:stop, :] = key_states
         values[..., before:stop, :] = value_states

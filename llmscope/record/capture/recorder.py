@@ -41,6 +41,7 @@ from llmscope.record.capture.recording import (
 from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
+from llmscope.text import shared_length
 
 Cancel = Callable[[], bool]
 Part = Callable[[Recording, int], None]
@@ -68,7 +69,7 @@ class Recorder:
     def __init__(self, subject: LoadedModel) -> None:
         self.subject = subject
         self.taps = subject.taps = LayerHooks(subject.model, subject.anatomy)
-        subject.restore_rows = self._restore
+        subject.restore_rows = self.restore
         self.budget = RowBudget(subject.row_memory)
         self.running = (0, 0, 0)
         self._latest: Recording | None = None
@@ -134,7 +135,7 @@ class Recorder:
         """Return the recording with the longest common prefix; the latest one wins ties."""
         own = [one for one in aside if one.subject is self.subject and one.past is not None]
         kept = [one for one in (self._latest, *own) if one is not None]
-        return max(kept, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
+        return max(kept, key=lambda one: shared_length(one.prompt.ids, prompt.ids), default=None)
 
     @property
     def reuses(self) -> bool:
@@ -166,8 +167,8 @@ class Recorder:
         shared = self.reusable(before, prompt)
         if shared is None:
             assert before is not None
-            least = common(before.prompt.ids, prompt.ids)
-            return self._hold(self._extend_checked(before, least, prompt, cancelled))
+            least = shared_length(before.prompt.ids, prompt.ids)
+            return self.hold(self._extend_checked(before, least, prompt, cancelled))
         if before is None or before.past is None or not shared:
             return self._in_chunks(None, 0, prompt, cancelled, part)
         if shared == len(prompt):
@@ -184,13 +185,13 @@ class Recorder:
     ) -> Recording:
         """Extend as `_extend`, in one pass or, if that gives the same numbers, in several."""
         first = before
-        for stop in (stops := self._stops(shared, prompt)):
+        for stop in (stops := self.stops(shared, prompt)):
             self.budget.make_room(stop - shared)
             self.running = (shared, stop, len(prompt))
             before = self._on_top(before, shared, beginning(prompt, stop), cancelled)
             if before.reused < shared:  # the rows of a part are not those of a longer prompt
-                return self._hold(self._extend(None, 0, prompt, cancelled))
-            self._hold(before)
+                return self.hold(self._extend(None, 0, prompt, cancelled))
+            self.hold(before)
             trim()
             if stop == stops[0]:
                 cancelled = trimming(cancelled)  # not before: the first figures wait for that part
@@ -199,14 +200,14 @@ class Recorder:
                 part(before, len(prompt))
         self.running = (shared, len(prompt), len(prompt))
         if before is first:
-            return self._hold(self._extend(before, shared, prompt, cancelled))
+            return self.hold(self._extend(before, shared, prompt, cancelled))
         self.budget.make_room(len(prompt) - shared)
-        recording = self._hold(self._on_top(before, shared, prompt, cancelled))
+        recording = self.hold(self._on_top(before, shared, prompt, cancelled))
         trim()
-        reused = 0 if first is None else common(first.prompt.ids, prompt.ids)
+        reused = 0 if first is None else shared_length(first.prompt.ids, prompt.ids)
         return replace(recording, ran=len(prompt) - reused, reused=reused)
 
-    def _hold(self, recording: Recording) -> Recording:
+    def hold(self, recording: Recording) -> Recording:
         """Count the rows of a recording's newest segment, which may release older rows."""
         segment, _ = recording.parts[-1]
         if len(segment) >= SMALL and recording.past is not None and self._in_parts(len(recording)):
@@ -217,7 +218,7 @@ class Recorder:
         """Return whether rows of a prompt of this length may run alone, after those before them."""
         return self.lengths.alike(min(CHUNK, length), length) is not False
 
-    def _stops(self, shared: int, prompt: Prompt) -> Sequence[int]:
+    def stops(self, shared: int, prompt: Prompt) -> Sequence[int]:
         """Return the lengths at which a pass is divided, ascending; empty for one pass."""
         stops = range(shared + CHUNK, len(prompt), CHUNK)
         if not stops or not self._caches or self._in_one_pass(prompt):
@@ -237,7 +238,7 @@ class Recorder:
         """Return how many rows of a recording a prompt may reuse; None if only a pass can tell."""
         if before is None or before.past is None or self._in_one_pass(prompt):
             return 0
-        shared = common(before.prompt.ids, prompt.ids)
+        shared = shared_length(before.prompt.ids, prompt.ids)
         alike = not shared or self.lengths.alike(len(before), len(prompt))
         return None if alike is None else shared * alike
 
@@ -272,18 +273,18 @@ class Recorder:
     ) -> Recording:
         """Run the ids after the first `shared`, on top of the recording of those."""
         ids, next_look = prompt.ids[shared:], foreseen(before)
-        cache, claim = self._growing(before, shared, prompt)
+        cache, claim = self.growing(before, shared, prompt)
         try:
             logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
-                _void(claim)
-                cache, claim = self._growing(before, shared, prompt)
+                void(claim)
+                cache, claim = self.growing(before, shared, prompt)
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
         except BaseException:
-            _void(claim)
+            void(claim)
             raise
         finally:
             self.taps.drop()
@@ -305,10 +306,12 @@ class Recorder:
         keep_logits(recording, logits)
         return recording
 
-    def _restore(
+    def restore(
         self, recording: Recording, segment: Segment, start: int, some: range
     ) -> dict[int, tuple[LayerRows, ...]]:
         """Compute released rows again, on top of the keys and values of those before them.
+
+        Those of an edited pass need its changes in place.
 
         Args:
             recording: a recording with the segment.
@@ -329,11 +332,10 @@ class Recorder:
             )
         if not self.lengths.alike(start + some.stop, len(recording)):  # run the same pass again
             some = range(next(count for one, count in recording.parts if one is segment))
-        whole = recording.base or recording  # an edited pass shares only unedited rows
         rows = range(start + some.start, start + some.stop)
         ids = recording.prompt.ids[rows.start : rows.stop]
         try:
-            cache = self.cache(whole, rows.start)
+            cache = self.cache(recording, rows.start)
             logits = self.forward(ids, cache, None, going_on=rows.start > 0)
             made = self._of_tokens(self.taps.segment(), len(ids), logits)
         finally:
@@ -605,7 +607,7 @@ class Recorder:
             cache.layers.append(layer)
         return cache
 
-    def _growing(
+    def growing(
         self, before: Recording | None, length: int, prompt: Prompt
     ) -> tuple[DynamicCache | None, Claim | None]:
         """Make a cache as `cache` does, which leaves room for later tokens, and its claim."""
@@ -616,7 +618,7 @@ class Recorder:
         return growing_cache(past, claim, length, len(prompt))
 
 
-def _void(claim: Claim | None) -> None:
+def void(claim: Claim | None) -> None:
     """Free the rows of a pass that was given up, even if its exception keeps the claim alive."""
     if claim is not None:
         claim.stop = 0
@@ -675,14 +677,6 @@ def earlier_logits(before: Recording | None, shared: int) -> tuple[int, Tensor] 
         return None
     logits = before.memo.get(LAST_LOGITS) if before.logits is None else before.logits
     return None if logits is None else (shared - 1, logits)
-
-
-def common(old: tuple[int, ...], new: tuple[int, ...]) -> int:
-    """Return the length of the common prefix of two prompts' ids."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b),
-        min(len(old), len(new)),
-    )
 
 
 def _past(cache: DynamicCache | None, layers: int) -> Past | None:

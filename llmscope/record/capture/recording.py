@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -219,6 +220,12 @@ class Recording:
     def released(self) -> int:
         """The number of tokens whose rows were released to save memory."""
         return sum(count for segment, count in self.parts if segment.released)
+
+    def released_after(self, start: int) -> bool:
+        """Return whether rows from `start` on were released to save memory."""
+        ends = accumulate(count for _, count in self.parts)
+        pairs = zip(self.parts, ends, strict=True)
+        return any(segment.released and end > start for (segment, _), end in pairs)
 
     def cache(self) -> ActivationCache:
         """Return the tensors of this pass by name, such as `layers.3.resid_pre`; see the class.

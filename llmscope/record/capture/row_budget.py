@@ -2,7 +2,7 @@
 
 Rows are what a pass keeps of a token in every layer: some hundred kilobytes for a small model. The
 keys and values of a released row stay in the cache, so that it can be computed again on top of
-them (`Recorder._restore`), or it is written to a file, which the system reads back as needed.
+them (`Recorder.restore`), or it is written to a file, which the system reads back as needed.
 """
 
 from __future__ import annotations

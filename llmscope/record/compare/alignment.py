@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.record.capture.recorder import common
+from llmscope.text import shared_length
 
 # How a label shows a byte that is not a complete character; see `Tokens.piece`.
 _STRAY = re.compile(r"\\x[89a-f][0-9a-f]")
@@ -64,9 +64,9 @@ def _goes_on(labels: Sequence[str], start: int, place: int) -> bool:
 
 
 def _common(one: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
-    head = common(one, other)
+    head = shared_length(one, other)
     # The common prefix and suffix are part of some longest common subsequence.
-    tail = common(one[head:][::-1], other[head:][::-1])
+    tail = shared_length(one[head:][::-1], other[head:][::-1])
     middle = _longest(one[head : len(one) - tail], other[head : len(other) - tail])
     return (
         *((place, place) for place in range(head)),

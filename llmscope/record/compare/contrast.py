@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.recorder import common
 from llmscope.record.capture.recording import Prompt, Recording, Segment
 from llmscope.record.compare.alignment import Aligned, align
 from llmscope.record.derive.kl import exact64, kl_both_ways
 from llmscope.record.derive.patterns import sinks_of
 from llmscope.record.derive.row_stats import CHUNK
 from llmscope.record.derive.tensors import logits, logits_after, pattern
+from llmscope.text import shared_length
 
 NOTHING = 1e-5
 """A stream that shrinks below this share of its norm once the mean is subtracted is rounding."""
@@ -114,7 +114,7 @@ def paired(
             "the two prompts have no token in common: nothing of one can be held against the "
             "same thing in the other, such as one word in two sentences"
         )
-    same = 0 if recording.changes else common(own.ids, prompt.ids)
+    same = 0 if recording.changes else shared_length(own.ids, prompt.ids)
     # The recording may be cached from a caller that did not mark the special tokens.
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):

@@ -21,10 +21,19 @@ from llmscope.dictionaries.dictionary import Dictionary
 from llmscope.edits import EVERYWHERE, Edit, FeatureName, Vector
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
+from llmscope.record.capture.heap import trim
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
-from llmscope.record.capture.recorder import Cancel, Past, Recorder, common, cut, earlier_logits
-from llmscope.record.capture.recording import Prompt, Recording, Segment
+from llmscope.record.capture.recorder import (
+    Cancel,
+    Past,
+    Recorder,
+    beginning,
+    cut,
+    earlier_logits,
+    void,
+)
+from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
 from llmscope.record.change_hooks import Change, Swap, attached
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
@@ -36,6 +45,7 @@ from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.variants import VariantRecorder
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
+from llmscope.text import shared_length
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
@@ -69,6 +79,7 @@ class EditedRecorder:
     ) -> None:
         self._recorder = recorder
         self._subject = recorder.subject
+        self._subject.restore_rows = self._restore
         self._verdicts = verdicts
         self._apply = apply
         self._forms = Forms(self._subject.anatomy)
@@ -209,7 +220,51 @@ class EditedRecorder:
         if fresh or base.past is None or first_unfinite(base) is not None:
             below, start = base, 0
         next_look = NOTHING if fresh else foreseen(self._latest or base)
-        return self._run(base, below, start, depth, changes, cancelled, next_look)
+        return self._run_in_parts(base, below, start, depth, changes, cancelled, next_look)
+
+    def _run_in_parts(
+        self,
+        base: Recording,
+        below: Recording,
+        start: int,
+        depth: int,
+        changes: tuple[Change, ...],
+        cancelled: Cancel | None,
+        next_look: Prefetch,
+    ) -> Recording:
+        """Run as `_run`, a long prompt in the same parts as an unedited one.
+
+        Released rows of layers that are the same without the changes run again with the others.
+        """
+        recorder, prompt, first = self._recorder, base.prompt, start
+        # A function of the caller's own is given all rows of its edit at once.
+        own = any(change.function is not None for change in changes)
+        stops = () if own else recorder.stops(start, prompt)
+        for stop in (*stops, len(prompt)):
+            recorder.budget.make_room(stop - start)
+            recorder.running = (start, stop, len(prompt))
+            part = base if stop == len(prompt) else cut(base, beginning(prompt, stop))
+            own_depth = 0 if part.released_after(start) else depth
+            below = self._run(part, below, start, own_depth, changes, cancelled, next_look)
+            recorder.hold(below)
+            start = stop
+            if stops:
+                trim()
+        return replace(below, ran=len(prompt) - first, reused=first, depth=depth)
+
+    def _restore(
+        self, recording: Recording, segment: Segment, start: int, some: range
+    ) -> dict[int, tuple[LayerRows, ...]]:
+        """Compute released rows again as `Recorder.restore`, with the changes of their pass."""
+        base = recording.base
+        if not recording.changes or (base and any(one is segment for one, _ in base.parts)):
+            return self._recorder.restore(base or recording, segment, start, some)
+        changes = recording.changes
+        with (
+            attached(self._subject.anatomy, changes, start=start + some.start),
+            self._entries_kept(changes),
+        ):
+            return self._recorder.restore(recording, segment, start, some)
 
     def _run(
         self,
@@ -237,9 +292,11 @@ class EditedRecorder:
             next_look = replace(next_look, activations=None)  # cached ones are without changes
         stream = base.rows("stream", depth, rows)
         assert stream is not None
-        cache = recorder.cache(below if start else None, start)
+        cache, claim = recorder.growing(below if start else None, start, base.prompt)
         with ExitStack() as stack:
             stack.callback(recorder.taps.drop)
+            failed = stack.enter_context(ExitStack())
+            failed.callback(void, claim)
             if depth:
                 stack.enter_context(self.standing(depth, stream[None]))
             added = stack.enter_context(attached(self._subject.anatomy, changes, start=start))
@@ -249,6 +306,7 @@ class EditedRecorder:
             segment = recorder.taps.segment()
             past = _past(base, cache, depth)
             keys, values = recorder.keys_and_values(past)
+            failed.pop_all()
         layers = tuple(
             base.layer_rows(layer, rows) if layer < depth else segment.layers[layer]
             for layer in range(base.layers)
@@ -269,6 +327,7 @@ class EditedRecorder:
             earlier=earlier_logits(below, start) if start else None,
             changes=_with_added(changes, added, below, start),
             depth=depth,
+            claim=claim,
         )
         keep_logits(recording, logits)
         return recording
@@ -375,7 +434,7 @@ class EditedRecorder:
         """
         known = (self._recorder.latest, *reversed(self._others.values()))
         able = [one for one in known if one is not None and one.past is not None]
-        return max(able, key=lambda one: common(one.prompt.ids, prompt.ids), default=None)
+        return max(able, key=lambda one: shared_length(one.prompt.ids, prompt.ids), default=None)
 
     def _steering(self, edit: Edit) -> Tensor:
         assert edit.vector is not None
@@ -419,7 +478,7 @@ class EditedRecorder:
 
 def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
     """Return how many rows of an edited pass can be reused for another base recording."""
-    length = common(before.prompt.ids, base.prompt.ids)
+    length = shared_length(before.prompt.ids, base.prompt.ids)
     same = length == len(before.prompt) == len(base.prompt)
     if not same and not all(anchored(edit) for edit in before.edits):
         return 0

@@ -17,7 +17,7 @@ from transformers import DynamicCache
 
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.hooks import Cancelled
-from llmscope.record.capture.recorder import Cancel, Recorder, common
+from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.capture.threads import Threads
 from llmscope.record.change_hooks import Change, attached, within
@@ -25,6 +25,7 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
+from llmscope.text import shared_length
 
 if TYPE_CHECKING:
     from llmscope.record.interventions.edited import EditedRecorder
@@ -122,7 +123,7 @@ class VariantRecorder:
             before = None
         if before is not None and not self._recorder.lengths.alike(len(before.base), length):
             before = None
-        shared = 0 if before is None else common(before.base.prompt.ids, base.prompt.ids)
+        shared = 0 if before is None else shared_length(before.base.prompt.ids, base.prompt.ids)
         if before is None or shared <= first:
             before, shared = None, first
         finite = first_unfinite(base) is None

@@ -9,6 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from llmscope.models.sources.builtin import fetch
 from llmscope.models.sources.weights import Options
 from llmscope.models.spec import parse
+from llmscope.models.tokenizer import tokens as tokens_module
 from llmscope.models.tokenizer.token_text import _letter_bytes
 from llmscope.models.tokenizer.tokens import Tokens
 
@@ -78,6 +79,43 @@ def test_any_text_keeps_the_tokenizers_ids_and_lies_in_order(tokens, special, te
     assert all(0 <= start <= end <= len(text) for start, end in encoded.spans)
     assert len(encoded) == len(encoded.pieces) == len(encoded.special)
     assert tokens.pieces(encoded.ids) == list(encoded.pieces)
+
+
+PIECES = st.lists(
+    st.sampled_from(["the", " the", "é", "🙂", "▁", "a", " ab", "\n", "<s>", " ", "B", "<unk>"]),
+    max_size=30,
+)
+
+
+@given(start=PIECES, edits=st.lists(st.tuples(st.integers(0, 30), PIECES, st.booleans())))
+@settings(max_examples=150, deadline=None)
+@pytest.mark.parametrize("margin", [1, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_text_after_another_is_placed_as_on_its_own(kind, margin, start, edits):
+    live = Tokens(KINDS[kind])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tokens_module, "MARGIN", margin)
+        pieces = start
+        live.encode("".join(pieces))
+        for place, new, special in edits:
+            pieces = [*pieces[:place], *new, *pieces[place + len(new) // 2 :]]
+            text = "".join(pieces)
+            found = live.encode(text, special_tokens=special)
+            assert found == Tokens(KINDS[kind]).encode(text, special_tokens=special)
+
+
+def test_a_letter_places_few_tokens_anew(monkeypatch):
+    live, placed = Tokens(KINDS["byte level"]), []
+    text = "the é 🙂 " * 100
+    live.encode(text)
+    align = tokens_module.align
+    monkeypatch.setattr(
+        tokens_module,
+        "align",
+        lambda text, said, *rest: placed.append(said) or align(text, said, *rest),
+    )
+    live.encode(f"{text}the")
+    assert len(placed[0]) < 24
 
 
 def test_pieces_in_a_row_are_the_text():
