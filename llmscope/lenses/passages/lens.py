@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 TITLE = "Passages"
 OWN = 6
 """Most tokens of an answer that the model itself gives."""
+WRITTEN = 64
+"""Most tokens of an answer that is in the prompt."""
 NO_PASSAGES = (
     "the prompt has no passages before its question: paragraphs with a blank line between them, "
     "[1] …, <doc>…</doc>, turns of a chat, or --separator REGEX"
@@ -74,17 +76,18 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     """Measure what the answer owes to each passage of the prompt: log p without it − with it.
 
     Passages are found by their form, or by the option `separator`; see
-    `llmscope.lenses.passages.split`. The answer is `focus.answer`, or the target, or what the model
-    itself says, up to the end of a sentence or a line. [passage], nats: the prompt without the
-    passage's tokens, closed up, runs again, and log p is the sum over the answer's tokens.
+    `llmscope.lenses.passages.split`. The answer is `focus.answer`, or the target, or the answer
+    that a chat ends with (its first tokens, and the prompt is what comes before it), or what the
+    model itself says, up to the end of a sentence or a line. [passage], nats: the prompt without
+    the passage's tokens, closed up, runs again, and log p is the sum over the answer's tokens.
 
-    `extra`: answer, answer_ids, answer_source (`given` or `model`), log_p (with all passages); for
-    each passage kl (KL(with ‖ without) where the answer begins, in nats), attention (from the
-    prompt's last token, the sum over the passage's tokens of the mean over all heads of all layers;
-    without that to the prompt's first token, which is `sink`), per_token (the same over the number
-    of tokens), update (‖ΔW‖ / ‖W‖ of the update that replaces the passage, as in the lens
-    `context`), starts, stops; missing_update: why there is no update; most: the passage with the
-    most of each; progress; caption.
+    `extra`: answer, answer_ids, answer_source (`given`, `prompt` or `model`), log_p (with all
+    passages); for each passage kl (KL(with ‖ without) where the answer begins, in nats), attention
+    (from the prompt's last token, the sum over the passage's tokens of the mean over all heads of
+    all layers; without that to the prompt's first token, which is `sink`), per_token (the same over
+    the number of tokens), update (‖ΔW‖ / ‖W‖ of the update that replaces the passage, as in the
+    lens `context`), starts, stops; missing_update: why there is no update; most: the passage with
+    the most of each; progress; caption.
     """
     from llmscope.record.context.low_rank import Unpatchable
     from llmscope.record.context.passage_effects import attention_from, update_of
@@ -94,11 +97,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     passes = cast("Passes", run)
     labels = source_texts(recording.prompt)
+    recording, written = _before_answer(recording, focus, labels, passes)
+    labels = labels[: len(recording)]
     found = _passages(recording, labels, SEPARATOR.of(focus))
     if not found:
         yield Figure.refused("passages", TITLE, NO_PASSAGES)
         return
-    answer, source = _answer(recording, focus, passes)
+    answer, source = (written, "prompt") if written else _answer(recording, focus, passes)
     length, context = len(recording) + len(answer) - 1, recording.subject.anatomy.context
     if not answer or (context is not None and length > context):
         reason = "the model gives no answer after the prompt: --answer TEXT gives one"
@@ -194,8 +199,8 @@ class _About:
         )
 
     def _caption(self, name: str, most: dict[str, int], missing: str) -> tuple[str, ...]:
-        from_model = " · the answer is what the model says" if self.source == "model" else ""
-        lines = [f"p({name}) with all passages: {percent(float(np.exp(self.log_p)))}{from_model}"]
+        probability = percent(float(np.exp(self.log_p)))
+        lines = [f"p({name}) with all passages: {probability}{SOURCES.get(self.source, '')}"]
         if most:
             by = (f"{WORDS[key]} {at + 1}" for key, at in most.items())
             lines.append(f"most: {', '.join(by)}")
@@ -204,6 +209,10 @@ class _About:
         return tuple(lines)
 
 
+SOURCES = {
+    "model": " · the answer is what the model says",
+    "prompt": " · the answer is the last turn",
+}
 HEADS = {
     "change": "Δ log p",
     "kl": "KL",
@@ -238,6 +247,25 @@ def _passages(recording: Recording, labels: Sequence[str], separator: str) -> tu
     if recording.subject.tokens is None:
         return ()
     return passages(recording.prompt, labels, separator)
+
+
+def _before_answer(
+    recording: Recording, focus: Focus, labels: Sequence[str], run: Passes
+) -> tuple[Recording, tuple[int, ...]]:
+    """Return the recording of a chat up to the answer that it ends with, and that answer's tokens.
+
+    If another answer is asked for, or the chat ends with none, the whole, and no tokens.
+    """
+    from llmscope.lenses.passages.split import written_answer
+    from llmscope.record.capture.recorder import beginning
+
+    if focus.answer is not None or focus.target is not None or recording.subject.tokens is None:
+        return recording, ()
+    found = written_answer(recording.prompt, labels)
+    if found is None or not found.start:
+        return recording, ()
+    ids = recording.prompt.ids[found.start : found.stop][:WRITTEN]
+    return run.other(beginning(recording.prompt, found.start)), ids
 
 
 def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int, ...], str]:
@@ -285,7 +313,8 @@ LENS = Lens(
 For a prompt that holds documents and a question after them: which of them the answer stands on, \
 by methods that often disagree, beside one another. A passage is a paragraph before the last, or \
 what begins with [1], or stands in <doc>…</doc>, or between matches of --separator, or a turn of \
-a chat before the question. The answer is the one you give, or what the model itself says.
+a chat before the question. The answer is the one you give, or the turn that a chat ends with, or \
+what the model itself says.
 
 Δ log p: the prompt without the passage runs again; below zero, the answer lost by it. This is \
 what the passage does, in the presence of all others: if two say the same, neither shows much. KL \

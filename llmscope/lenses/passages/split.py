@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ _TAGGED = re.compile(
 )
 _NUMBERED = re.compile(r"^[^\S\n]*\[\d+\]", re.MULTILINE)
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-_ROLE = re.compile(r"\s*(?:system|user|assistant|human|model|tool|developer)[^\S\n]*\n+")
+_ROLE = re.compile(r"\s*(system|user|assistant|human|model|tool|developer)[^\S\n]*\n+")
+_ANSWERS = ("assistant", "model")
 
 
 def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tuple[range, ...]:
@@ -41,7 +42,7 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
         spans = list(_by_form(text)) or _turns(prompt, text, starts)
     found: list[range] = []
     for start, end in spans:
-        first, stop = bisect_left(starts, start), bisect_left(starts, end)
+        first, stop = _token_at(starts, start), _token_at(starts, end)
         # A token that begins with blanks may start before the first visible character.
         if first and starts[first] != start and not text[starts[first - 1] : start].strip():
             first -= 1
@@ -76,16 +77,37 @@ def _by_form(text: str) -> Iterator[tuple[int, int]]:
     return spans()
 
 
-def _turns(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the turns of a chat, as characters, without the last one that has a content."""
-    roles = [
-        (start, found.end())
+def written_answer(prompt: Prompt, labels: Sequence[str]) -> range | None:
+    """Return the tokens of the answer that a chat ends with; None if its last turn is no answer.
+
+    A turn is over where a special token ends it: after an answer that has only begun, the model
+    goes on itself.
+    """
+    text = "".join(labels)
+    starts = [0, *accumulate(map(len, labels))]
+    roles = _roles(prompt, text, starts)
+    if not roles or roles[-1][1] not in _ANSWERS:
+        return None
+    first = _token_at(starts, roles[-1][2])
+    stop = next((at for at in range(first, len(labels)) if prompt.special[at]), first)
+    return range(first, stop) if text[starts[first] : starts[stop]].strip() else None
+
+
+def _roles(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, str, int]]:
+    """Return where each turn of a chat begins, its role, and where its content begins."""
+    return [
+        (start, found[1], found.end())
         for start, end, special in zip(starts, starts[1:], prompt.special, strict=False)
         if special and (found := _ROLE.match(text, end)) is not None
     ]
-    ends = [start for start, _ in roles[1:]] + [len(text)] * bool(roles)
-    turns = [(start, end) for (start, _), end in zip(roles, ends, strict=True)]
-    while turns and not text[roles[len(turns) - 1][1] : turns[-1][1]].strip():
+
+
+def _turns(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, int]]:
+    """Return the turns of a chat, as characters, without the last one that has a content."""
+    roles = _roles(prompt, text, starts)
+    ends = [start for start, _, _ in roles[1:]] + [len(text)] * bool(roles)
+    turns = [(start, end) for (start, _, _), end in zip(roles, ends, strict=True)]
+    while turns and not text[roles[len(turns) - 1][2] : turns[-1][1]].strip():
         turns.pop()  # where the model is to answer
     return turns[:-1]
 
@@ -112,5 +134,13 @@ def _after_special(prompt: Prompt, labels: Sequence[str], first: int, stop: int)
         role = _ROLE.match("".join(labels[at + 1 : stop])) if prompt.special[at] else None
         if role is not None:
             reached = list(accumulate(map(len, labels[at + 1 : stop])))
-            after = max(after, at + 2 + bisect_left(reached, role.end()))
+            after = max(after, at + 1 + _token_at([0, *reached], role.end()))
     return after
+
+
+def _token_at(starts: Sequence[int], place: int) -> int:
+    """Return the token that begins at a place of the text, or the first after it.
+
+    A token of blanks, whose text is with the token before, is no beginning.
+    """
+    return max(bisect_left(starts, place), bisect_right(starts, place) - 1)

@@ -10,7 +10,7 @@ import torch
 import llmscope
 from llmscope.draw import RenderOptions
 from llmscope.export import render
-from llmscope.lenses.passages.split import passages
+from llmscope.lenses.passages.split import passages, written_answer
 from llmscope.record.capture.recording import Prompt
 from llmscope.record.context.passage_effects import attention_from, relative, update_of
 from llmscope.record.derive.sentences import source_texts
@@ -152,12 +152,17 @@ def test_what_a_model_has_not_is_left_out(family):
             update_of(recording, range(1, 3), {})
 
 
-def found_in(text, separator=""):
-    """The passages of a text of which each word, and each blank, is a token."""
+def tokens_of(text):
+    """A text of which each word, and each blank, is a token; and the texts of these."""
     pieces = re.findall(r"<\|\w+\|>|\s+|\w+|[^\w\s]", text)
     special = tuple(piece.startswith("<|") for piece in pieces)
     prompt = Prompt(tuple(range(len(pieces))), tuple(pieces), special, text=text)
-    labels = source_texts(prompt)
+    return prompt, source_texts(prompt)
+
+
+def found_in(text, separator=""):
+    """The passages of a text of which each word, and each blank, is a token."""
+    prompt, labels = tokens_of(text)
     return ["".join(labels[one.start : one.stop]) for one in passages(prompt, labels, separator)]
 
 
@@ -192,6 +197,24 @@ def found_in(text, separator=""):
 )
 def test_passages_are_found_by_their_form(text, found):
     assert found_in(text) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("<|a|>user\nQ?<|b|>\n<|a|>assistant\nIt is.<|b|>\n", "It is."),
+        ("<|a|>user\nQ?<|b|>\n<|a|>model\nA.\nB.<|b|>", "A.\nB."),
+        ("<|a|>user\nQ?<|b|>\n<|a|>assistant\nIt is", None),  # it has only begun
+        ("<|a|>user\nQ?<|b|>\n<|a|>assistant\n", None),
+        ("<|a|>assistant\nA.<|b|>\n<|a|>user\nQ?<|b|>\n", None),
+        ("assistant\nA.", None),
+        ("", None),
+    ],
+)
+def test_the_answer_that_a_chat_ends_with(text, answer):
+    prompt, labels = tokens_of(text)
+    found = written_answer(prompt, labels)
+    assert (found and "".join(labels[found.start : found.stop])) == answer
 
 
 def test_passages_between_matches_of_a_separator():
