@@ -10,6 +10,7 @@ the model's wheel.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +40,9 @@ BANK, INTEREST, GARDEN = map(_pair, ("bank", "interest", "garden-path"))
 CURVES = ["--lens", "contrast", "--mode", "lens", "--size", "100x24"]
 LEARNT = "cat -> kitten, dog -> puppy, cow ->"
 ASKED = "question: where does Anna live? answer:"
-SHOTS = {
+CHAT = Path(__file__).parent / "transcripts" / "harbour.jsonl"
+READ = ["--size", "120x40", "--workspace", "reader", "--layer", "23", "--position", "3002"]
+SHOTS: dict[str, tuple[str, str, list[str]]] = {
     "family": (
         *("builtin:town", ASKED),
         ["--size", "120x40", "--workspace", "stages", "--adapter", "builtin:town-pirate"],
@@ -56,6 +59,7 @@ SHOTS = {
         [*FETCHED, "--edit", "zero head 29.1", *ANSWER],
     ),
     "patching": (MODEL, PROMPT, ["--lens", "patching", "--size", "110x40", *ANSWER]),
+    "long-text": (MODEL, "", [*READ, "--transcript", CHAT.name, "--keys", "escape # # `"]),
     "walkthrough": (
         *("builtin:sort", "CABACB"),
         ["--size", "120x40", "--workspace", "walkthrough", "--layer", "1", "--step", "9"],
@@ -84,6 +88,8 @@ def main() -> None:
     for name, (model, prompt, options) in SHOTS.items():
         if name in wanted:
             with tempfile.TemporaryDirectory() as folder:
+                if "--transcript" in options:
+                    shutil.copy(CHAT, folder)
                 if name == "stages":
                     options = [*options, "--adapter", _adapter(Path(folder))]
                 take(name, model, prompt, options, Path(folder))
@@ -95,7 +101,8 @@ def take(name: str, model: str, prompt: str, options: list[str], folder: Path) -
     """One picture."""
     path = (PICTURES / f"{name}.svg").resolve()
     words = [] if "--lens" in options else ["--lens", "screen"]
-    words += ["--prompt", prompt, "--out", str(path), "--force", *options]
+    words += ["--prompt", prompt] if prompt else []
+    words += ["--out", str(path), "--force", *options]
     llmscope(folder, "snapshot", model, *words)
     print(path)
 
