@@ -35,20 +35,24 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neurons = here.abs().topk(min(focus.top_k, len(here))).indices
     rows = columns_of(focus, len(recording))
     pieces = activation_pieces(recording, focus.layer, rows)
-    values = here.new_full((len(recording), len(neurons)), torch.nan)  # [position, neuron]
-    values[rows.start : rows.stop] = torch.cat([piece[:, neurons] for piece in pieces]).float()
-    names = tuple(str(neuron) for neuron in neurons.tolist())
+    # One transfer, which the numbers of the neurons survive: they are exact up to 2²⁴.
+    seen = [neurons.float()[None], *(piece[:, neurons].float() for piece in pieces)]
+    found = torch.cat(seen).cpu().numpy()
+    chosen = found[0].astype(int).tolist()
+    values = np.full((len(recording), len(chosen)), np.nan, np.float32)  # [position, neuron]
+    values[rows.start : rows.stop] = found[1:]
+    names = tuple(map(str, chosen))
     return Figure(
         lens="mlp",
         title=f"MLP · layer {focus.layer} · strongest neurons",
         kind="heatmap",
         axes=(Axis("position", recording.prompt.labels), Axis("neuron", names)),
-        values=values.cpu().numpy(),
+        values=values,
         unit="activation",
         extra={
             "layer": focus.layer,
             "position": focus.position,
-            "neurons": neurons.tolist(),
+            "neurons": chosen,
             "count": len(here),
             "mode": focus.mode,
         },

@@ -46,7 +46,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     """
     from llmscope.record.derive.tensors import logits_after
 
-    logits = logits_after(recording, focus.position)  # [token]
+    logits = logits_after(recording, focus.position).cpu()  # [token]
     if not math.isfinite(float(logits.max())):  # NaN wins every maximum
         return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
     scaled = _scaled(logits, TEMPERATURE.of(focus))
@@ -65,7 +65,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         unit="probability",
         extra={
             "ids": ids,
-            "logits": logits[ids.copy()].cpu().numpy(),
+            "logits": logits[ids.copy()].numpy(),
             "kept": _kept(logits, focus)[ids],
             "entropy": _entropy(probabilities),
             "position": focus.position,
@@ -145,7 +145,7 @@ def _kept(logits: Tensor, focus: Focus) -> NDArray[np.bool_]:
     asked = sampler(focus)
     if not asked.cuts:
         return np.ones(len(logits), dtype=bool)
-    could: NDArray[np.bool_] = (left(logits, asked) > 0).cpu().numpy()
+    could: NDArray[np.bool_] = (left(logits, asked) > 0).numpy()
     return could
 
 

@@ -48,7 +48,7 @@ def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
     added = mask[0]  # [head, query, key]
     bias = added.amax(-2)
     visible = added > torch.finfo(mask.dtype).min / 2
-    if not bool(bias[bias > torch.finfo(mask.dtype).min / 2].any()):
+    if not bool(((bias > torch.finfo(mask.dtype).min / 2) & (bias != 0)).any()):
         return None
     alike = (visible == visible[:1]) & ((added == bias[:, None]) | ~visible)
     return (bias, visible[None, :1]) if bool(alike.all()) else None
@@ -57,15 +57,16 @@ def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
 def _first(mask: Tensor) -> Tensor | None:
     """Return `first_visible` of one prompt's mask. `[query, key]`"""
     if mask.dtype == torch.bool:
-        visible = mask
+        visible, known = mask, None
     elif mask.is_floating_point():
         visible = mask == 0
-        hidden = mask <= torch.finfo(mask.dtype).min / 2
-        if not bool((visible | hidden).all()):
-            return None  # the mask holds biases
+        known = visible | (mask <= torch.finfo(mask.dtype).min / 2)  # else the mask holds biases
     else:
         return None
     first = visible.to(torch.uint8).argmax(-1)
     queries, keys = mask.shape
     own = torch.arange(keys - queries, keys, device=mask.device)
-    return first if torch.equal(visible.sum(-1), own - first + 1) else None
+    simple = (visible.sum(-1) == own - first + 1).all()
+    if known is not None:
+        simple = simple & known.all()
+    return first if bool(simple) else None  # one wait for the device

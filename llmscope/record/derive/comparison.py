@@ -55,7 +55,9 @@ def compare(found: Tensor, own: Tensor) -> Comparison:
     apart = found - own
     products = [(found * own).sum(-1), own.square().sum(-1), apart.square().sum(-1)]
     sums = torch.stack([*products, torch.full_like(products[0], own.shape[-1])])
-    return Comparison(apart.abs().amax(-1).cpu(), sums.cpu().double())
+    # One transfer: each waits for the device.
+    result = torch.cat([apart.abs().amax(-1)[None], sums]).cpu()
+    return Comparison(result[0], result[1:].double())
 
 
 def joined(parts: Sequence[Comparison]) -> Comparison:

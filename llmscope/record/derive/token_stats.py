@@ -34,7 +34,10 @@ def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Flo
         some = scores[first : first + few]
         pieces.append(_reduced(some, ids[first : first + few], share, below))
     surprisal, rank, entropy = (torch.cat(found) for found in zip(*pieces, strict=True))
-    return float_array(surprisal / BIT), float_array(rank), float_array(entropy / BIT)
+    # One transfer: each waits for the device.
+    found = float_array(torch.cat([surprisal / BIT, rank, entropy / BIT]))
+    count = len(surprisal)
+    return found[:count], found[count : 2 * count], found[2 * count :]
 
 
 def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
