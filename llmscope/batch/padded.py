@@ -27,8 +27,6 @@ ALONE = (
 """Lenses that run passes of their own for a prompt, beside which the first one costs little."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
-RANKS = 1e-3
-"""How far ranks may differ, beyond one, relative to themselves."""
 PROBE = (12, 9, 5, 2)
 """Lengths of the probe prompts, whose padded runs are compared with single runs."""
 
@@ -128,18 +126,14 @@ def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:
         one: a figure.
         other: the figure to compare it with.
         bound: maximum difference of numbers, relative to the largest one if that is above 1. Up to
-            `BOUND`, ids must be equal; with a larger bound they are not compared, since tokens with
-            close scores may change places. A rank of the lens `tokens` counts all tokens, of which
-            some always score alike up to rounding: it may move by `RANKS`.
+            `BOUND`, ids and ranks must be equal; with a larger bound they are not compared, since
+            tokens with close scores may change places.
     """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
         return "other arrays"
     for name in mine:
-        a, b = np.asarray(mine[name]), np.asarray(theirs[name])
-        if name.rpartition(".")[2] == "ranks" and a.shape == b.shape:
-            a = np.where(np.abs(a - b) <= 1 + RANKS * np.abs(b), b, a)
-        found = _apart(a, b, bound)
+        found = _apart(np.asarray(mine[name]), np.asarray(theirs[name]), bound)
         if found:
             return f"{name} {found}"
     return ""

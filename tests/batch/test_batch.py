@@ -181,20 +181,6 @@ def test_a_difference_is_noticed():
     assert "values" in difference(figure(1), figure(1.001))
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "same"),
-    [(3, 4, True), (3, 5, False), (20_000, 20_018, True), (20_000, 20_040, False)],
-)
-def test_a_rank_may_move_where_scores_are_alike_up_to_rounding(one, other, same):
-    def figure(rank):
-        extra = {"ranks": np.array([np.nan, rank], dtype=np.float32)}
-        values = np.array([np.nan, 12.5], dtype=np.float32)
-        axes = (Axis("token", ("a", "b")),)
-        return Figure("tokens", "", "bars", axes, values, "bits", extra=extra)
-
-    assert (difference(figure(one), figure(other)) == "") is same
-
-
 def test_jobs_together_are_the_whole(tmp_path):
     prompts = written(tmp_path / "p.jsonl")
     one_by_one = ("--batch-size", "1")

@@ -170,10 +170,7 @@ def test_a_table_says_what_look_says(town, name, mode):
             value = figure.values[tuple(index)]
             names = {"logit-lens": "p_target", "tokens": "surprisal", "attention": "weight"}
             found = row[names.get(name, "p")]
-            if found is None:
-                assert np.isnan(value)
-            else:  # a batch rounds otherwise than a single run, in proportion to the number
-                assert found == pytest.approx(value, rel=1e-5, abs=1e-6)
+            assert np.isnan(value) if found is None else found == pytest.approx(value, abs=1e-6)
         assert len(rows) == np.isfinite(figure.values).sum() + (name == "tokens")
 
 
