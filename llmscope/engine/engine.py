@@ -301,7 +301,7 @@ class Engine:
                     made, posted = {}, time.monotonic()
                 if out_of_date:
                     return False
-                if begins and frame.partial:
+                if frame.partial and "progress" in figure.extra:  # the rest of the prompt waits
                     break
                 if first and (begins or frame.partial):  # the other panes' first figures come first
                     sweeps.append((want, figures))

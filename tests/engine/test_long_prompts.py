@@ -1,8 +1,11 @@
 """A prompt that runs in chunks: figures of its first part, progress, and what is kept of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Request, Want, Working
 from llmscope.figure import Focus
 from llmscope.record.capture import recorder as recorder_module
@@ -90,6 +93,23 @@ def test_a_part_runs_no_sweep_and_is_not_compared(screen):
     assert set(done) <= {0}
     edited = events_of(screen, 2, NEXT, ids=IDS[::-1], edits=("zero mlp 0",))
     assert not any(isinstance(one, Frame) and one.partial for one in edited)
+
+
+def test_a_part_runs_no_sweep_that_begins_with_a_result(screen, monkeypatch):
+    look = Engine._look
+
+    def swept(*given):
+        for figure in look(*given):
+            for done in (1, 2):
+                yield replace(figure, extra={**figure.extra, "progress": (done, 3)})
+            yield figure
+
+    monkeypatch.setattr(Engine, "_look", swept)
+    frames = [one for one in events_of(screen, 1, NEXT, TOKENS) if isinstance(one, Frame)]
+    shown = [figure for one in frames if one.partial for figure in one.figures.values()]
+    assert shown
+    assert {figure.extra["progress"] for figure in shown} == {(1, 3)}
+    assert "progress" not in frames[-1].figures[TOKENS.key].extra
 
 
 def test_the_figures_of_the_whole_are_those_of_one_pass(screen, monkeypatch):
