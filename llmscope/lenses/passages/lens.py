@@ -199,8 +199,11 @@ class _About:
         )
 
     def _caption(self, name: str, most: dict[str, int], missing: str) -> tuple[str, ...]:
-        probability = percent(float(np.exp(self.log_p)))
-        lines = [f"p({name}) with all passages: {probability}{SOURCES.get(self.source, '')}"]
+        probability = float(np.exp(self.log_p))
+        value = f"p({name}) with all passages: {percent(probability)}"
+        if probability < LEAST:  # of an answer of many tokens
+            value = f"log p({name}) with all passages: {self.log_p:.2f} nats"
+        lines = [f"{value}{SOURCES.get(self.source, '')}"]
         if most:
             by = (f"{WORDS[key]} {at + 1}" for key, at in most.items())
             lines.append(f"most: {', '.join(by)}")
@@ -209,6 +212,8 @@ class _About:
         return tuple(lines)
 
 
+LEAST = 1e-3
+"""A smaller probability of the answer is told as its logarithm."""
 SOURCES = {
     "model": " · the answer is what the model says",
     "prompt": " · the answer is the last turn",

@@ -230,6 +230,14 @@ def test_without_passages_it_says_how_to_mark_them(town):
         town.look("passages", separator="(")
 
 
+def test_a_probability_that_percent_cannot_tell_is_a_logarithm(town):
+    town.record(TEXT)
+    answer = tuple(town.token(f" {word}") for word in ("milk", "tom", "house"))
+    figure = town.look("passages", answer=answer)
+    assert figure.extra["log_p"] < np.log(1e-3)
+    assert f"with all passages: {figure.extra['log_p']:.2f} nats" in figure.extra["caption"][0]
+
+
 def test_the_table_is_read_at_a_glance(town):
     town.record(TEXT)
     figure = town.look("passages", answer=(town.token(" tom"),))
