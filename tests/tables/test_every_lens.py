@@ -151,7 +151,7 @@ def test_a_table_says_what_look_says(town, name, mode):
     """Row by row, by the labels of the axes, not by order."""
     _, table = tables_of(town, job_of(town, name, mode))
     for line, text in enumerate(PROMPTS, 1):
-        figure = town.look(name, recording=town.record(text), mode=mode)
+        figure = town.look(name, recording=town.record(text, fresh=True), mode=mode)
         rows = [row for row in table.to_pylist() if row["line"] == line]
         for row in rows:
             index = []

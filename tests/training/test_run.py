@@ -67,7 +67,7 @@ def test_the_numbers_of_a_step_are_those_of_its_checkpoint(tmp_path, wrap):
         found = run.figures(one)
         scope = llmscope.load(str(tmp_path / str(one.step)))
         for at, prompt in enumerate(run.info.prompts):
-            recording = scope.record(prompt.text)
+            recording = scope.record(prompt.text, fresh=True)
             assert recording.prompt.ids == prompt.ids
             for figure in run.info.figures:
                 if figure.prompt not in (at, None):

@@ -40,6 +40,25 @@ def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Flo
     return found[:count], found[count : 2 * count], found[2 * count :]
 
 
+@torch.no_grad()
+def rank_range(scores: Tensor, following: tuple[int, ...], bound: float) -> tuple[Floats, Floats]:
+    """Return the lowest and the highest rank of the following tokens up to rounding. [row]
+
+    If no logit of a row is off by more than ε, a token's rank is at least 1 + the number of tokens
+    more than 2ε above it, and at most the number of those no more than 2ε below it, itself among
+    them: only tokens that tie up to rounding may change places.
+
+    Args:
+        scores: logits. [row, token]
+        following: the token after each row.
+        bound: ε, relative to the largest logit of the row if that is above 1.
+    """
+    apart = 2 * bound * scores.abs().amax(-1, keepdim=True).clamp(min=1)
+    own = scores.gather(1, torch.tensor(following, device=scores.device)[:, None])
+    lowest, highest = 1 + (scores > own + apart).sum(-1), (scores >= own - apart).sum(-1)
+    return float_array(lowest), float_array(highest)
+
+
 def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
     """Return the same for a few rows, in nats. `share` and `below` are scratch. [row, token]
 

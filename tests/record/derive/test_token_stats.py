@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record.derive.token_stats import FEW, predictions
+from llmscope.record.derive.token_stats import FEW, predictions, rank_range
 
 
 def logits(rows, tokens=500, scale=4.0):
@@ -57,3 +57,34 @@ def test_no_number_is_made_of_what_is_none(one):
         assert np.isnan(values).tolist() == [False, True, False]
     found = predictions(torch.full((1, 500), -torch.inf), (5,))
     assert all(np.isnan(values).all() for values in found)
+
+
+@pytest.mark.parametrize("bound", [0.0, 1e-6, 1e-3, 0.1])
+def test_each_rank_that_rounding_gives_lies_in_its_range(bound):
+    scores = logits(40)
+    following = tuple((37 * row) % 500 for row in range(40))
+    exact = predictions(scores, following)[1]
+    low, high = rank_range(scores, following, bound)
+    assert (low <= exact).all()
+    assert (exact <= high).all()
+    moved_ranks = False
+    for seed in range(20):
+        noise = torch.rand(scores.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+        moved = scores + bound * scores.abs().amax(-1, keepdim=True).clamp(min=1) * noise
+        found = predictions(moved, following)[1]
+        assert (low <= found).all()
+        assert (found <= high).all()
+        moved_ranks |= bool((found != exact).any())
+    assert moved_ranks == (bound > 1e-6)
+
+
+def test_only_ties_widen_a_range():
+    scores = torch.tensor([[5.0, 4.0, 2.0, 2.0 + 5e-5, 2.0 - 5e-5, 1.0]])
+    low, high = rank_range(scores, (2,), 1e-5)  # ε is 5e-5: two of them may change places
+    assert (low.item(), high.item()) == (3, 5)
+    low, high = rank_range(scores, (2,), 1e-6)
+    assert (low.item(), high.item()) == (4, 4)
+    low, high = rank_range(scores / 100, (2,), 1e-5)  # not relative to logits below 1
+    assert (low.item(), high.item()) == (3, 5)
+    low, high = rank_range(scores / 100, (0,), 1e-5)
+    assert (low.item(), high.item()) == (1, 1)
