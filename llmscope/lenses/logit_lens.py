@@ -61,7 +61,7 @@ OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such r
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
 ROUNDING = 1e-6
 """KL in nats below which two distributions are the same up to rounding."""
-FIRST = 2
+FIRST = 1
 """Columns computed for the first figure; each later figure adds twice as many."""
 
 
