@@ -39,8 +39,12 @@ FAST = (
 """What `pytest -m fast` runs: tests of plain functions and state, which need no model."""
 
 
+SLOW = 900
+"""Seconds after which a slow test is given up. Five minutes were too few on a busy machine."""
+
+
 def pytest_collection_modifyitems(items):
-    """Mark the fast tests."""
+    """Mark the fast tests, and give the slow ones more time."""
     here = Path(__file__).parent
     fast = tuple(here / name for name in FAST)
     paths = {item.path for item in items}
@@ -48,6 +52,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.path in quick and "slow" not in item.keywords:
             item.add_marker(pytest.mark.fast)
+        if "slow" in item.keywords and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(SLOW))
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -205,7 +205,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     """Of workers, of tasks that write, and of the command, which is then begun again.
 
     However fast the machine, the job cannot end before the twentieth kill: each kill allows it one
-    more shard, each start of the command two.
+    more shard, each start of the command two, and it has 51.
     """
     prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
     allowed = tmp_path / "allowed"
@@ -231,19 +231,20 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
         if len(kills) == 20 or len(shards(out)) == before:
             continue  # not before it is at work
         what = "command" if len(kills) in commands else chance.choice(("worker", "worker", "write"))
-        victims = [process]
+        victims, next_limit = [process], limit + 1
         if what == "write" or (what == "worker" and "write" not in kills):
             what, victims = "write", []
-            limit = allow(limit + 1)  # a task that writes is short: let one run, and wait for it
+            limit = allow(next_limit)  # a task that writes is short: let one run, and wait for it
             until = time.monotonic() + 5
             while not victims and time.monotonic() < until and process.poll() is None:
                 victims = of_ray(on_cluster, "Write")
-        elif what == "worker":
+            what = what if victims else "worker"
+        if what == "worker":
             victims = of_ray(on_cluster, "MapWorker(MapBatches(ShardPredictor")
         if victims:
             chance.choice(victims).kill()
             kills.append(what)
-            limit = allow(limit + 1 if len(kills) < 20 else 10**6)
+            limit = allow(next_limit if len(kills) < 20 else 10**6)
     said = said_by(process)
     assert len(kills) == 20, (kills, len(shards(out)))
     assert {"worker", "command"} < set(kills)

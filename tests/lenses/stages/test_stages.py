@@ -279,7 +279,7 @@ def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
     recording = scope.record(IDS)
     figures = list(scope.figures("stages", recording, Focus(mode="lens", position=4)))
     shown = [np.isfinite(one.values).any(0).sum() for one in figures]
-    assert shown == [2, 6, 9]
+    assert shown == [1, 3, 7, 9]
     assert np.isfinite(figures[0].values[:, 4]).all(), "that of the cursor comes first"
     asked = []
     monkeypatch.setattr(
