@@ -13,6 +13,7 @@ import tempfile
 import time
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -194,47 +195,74 @@ def of_ray(cluster, name):
     return found
 
 
-WAITS = (
-    "while len(glob.glob({shards!r})) >= int(open({allowed!r}).read()):\n"
-    "                time.sleep(0.05)"
-)
-"""What the model does before a prompt: wait until the test allows another shard."""
+WAITS = """
+            import fcntl
+            [name] = ["".join(map(str, row)) for row in input_ids.tolist() if row[0] == 2]
+            while True:
+                with open({tickets!r} + ".lock", "w") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+                    taken = os.listdir({tickets!r})
+                    if name in taken or len(taken) < int(open({allowed!r}).read()):
+                        open({tickets!r} + "/" + name, "w").close()
+                        break
+                time.sleep(0.05)
+"""
+"""What the model does before the one prompt of a shard that begins with C: take the shard's ticket.
+
+A shard that is predicted again has its ticket already. Where all tickets that the test allows are
+taken, the model waits.
+"""
+
+
+def shards_with_names(path, count, seed=0):
+    """Write prompts of `count` shards of 20 and one bad row; one prompt a shard begins with C."""
+    chance = random.Random(seed)
+    names = chance.sample(["C" + "".join(rest) for rest in product("ABC", repeat=5)], count)
+    texts = []
+    for name in names:
+        others = ["".join(chance.choices("AB", k=chance.randint(1, 6))) for _ in range(19)]
+        texts += [name, *others]
+    return written(path, [*texts, 7])
 
 
 def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
     """Of workers, of tasks that write, and of the command, which is then begun again.
 
-    However fast the machine, the job cannot end before the twentieth kill: each kill allows it one
-    more shard, each start of the command two, and it has 51.
+    However fast the machine, the job cannot end before the twentieth kill: each kill and each start
+    of the command allow it one more shard, and it has 51.
     """
-    prompts, out = chance_prompts(tmp_path / "p.jsonl", 1000, 7), tmp_path / "ray"
-    allowed = tmp_path / "allowed"
-    waits = WAITS.format(shards=str(out / "prompts" / "*.parquet"), allowed=str(allowed))
-    model_with_code(tmp_path / "m", waits, when="input_ids.shape[1] in (5, 6)")
+    prompts, out = shards_with_names(tmp_path / "p.jsonl", 50), tmp_path / "ray"
+    allowed, tickets = tmp_path / "allowed", tmp_path / "tickets"
+    tickets.mkdir()
+    waits = WAITS.format(tickets=str(tickets), allowed=str(allowed))
+    has_name = "input_ids.shape[1] == 6 and 2 in input_ids[:, 0].tolist()"
+    model_with_code(tmp_path / "m", waits, when=has_name)
     more = ("--trust-remote-code", "--gpus-per-worker", "0")
-    chance, kills, process, before, limit = random.Random(1), [], None, 0, 0
+    chance, kills, process, before = random.Random(1), [], None, 0
     commands = chance.sample(range(20), 3)
 
     def allow(count):
         (tmp_path / "next").write_text(str(count))
         (tmp_path / "next").replace(allowed)  # the model never reads half a number
-        return count
+
+    def one_more():
+        return len(list(tickets.iterdir())) + 1
 
     while process is None or process.poll() is None or process.returncode:
         if process is None or process.poll() is not None:
             if process is not None and process.returncode == 1:  # more deaths than Ray goes on over
                 assert "the same command goes on" in said_by(process)
             before = len(shards(out))
-            limit = allow(max(limit, before + 2))
+            allow(one_more() if len(kills) < 20 else 10**6)
             process = started(prompts, out, *more, model=tmp_path / "m")
         time.sleep(chance.uniform(0.2, 3))
         if len(kills) == 20 or len(shards(out)) == before:
             continue  # not before it is at work
         what = "command" if len(kills) in commands else chance.choice(("worker", "worker", "write"))
-        victims, next_limit = [process], limit + 1
+        victims, limit = [process], one_more()
         if what == "write" or (what == "worker" and "write" not in kills):
             what, victims = "write", []
-            limit = allow(next_limit)  # a task that writes is short: let one run, and wait for it
+            allow(limit)  # a task that writes is short: let one run, and wait for it
             until = time.monotonic() + 5
             while not victims and time.monotonic() < until and process.poll() is None:
                 victims = of_ray(on_cluster, "Write")
@@ -244,7 +272,7 @@ def test_twenty_kills_lose_and_double_nothing(tmp_path, on_cluster):
         if victims:
             chance.choice(victims).kill()
             kills.append(what)
-            limit = allow(next_limit if len(kills) < 20 else 10**6)
+            allow(limit if len(kills) < 20 else 10**6)
     said = said_by(process)
     assert len(kills) == 20, (kills, len(shards(out)))
     assert {"worker", "command"} < set(kills)
