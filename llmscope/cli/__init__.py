@@ -19,6 +19,10 @@ def main() -> None:
 
     sleep_soon()
     end_on_signals()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from llmscope.cli.ranks import begin
+
+        begin()
     from llmscope.cli.output.streams import open_streams
 
     open_streams()

@@ -25,6 +25,8 @@ from llmscope.models.files.cache import cache_folder
 from llmscope.models.files.quantized import describe, device_map_for, settings
 from llmscope.models.loading.device import choose_dtype
 from llmscope.models.loading.memory import fits
+from llmscope.models.tensor_parallel.plan import distributed, planned
+from llmscope.models.tensor_parallel.processes import leader
 from llmscope.text import display_text
 
 SPREAD = "spread"
@@ -41,11 +43,13 @@ class Placing:
         settings: arguments for `from_pretrained`; if empty, the model loads on the CPU and is then
             moved.
         notices: notices for the user about the placement.
+        plan: by which the weights are split over the processes of torchrun; None for one process.
     """
 
     dtype: torch.dtype | None
     settings: Mapping[str, Any] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
+    plan: Mapping[str, str] | None = None
 
     @property
     def spread(self) -> bool:
@@ -99,6 +103,7 @@ def place(
     folder: Path,
     config: Mapping[str, Any],
     named: str,
+    trust_remote_code: bool = False,
 ) -> Placing:
     """Decide the placement and dtype of a checkpoint.
 
@@ -109,6 +114,7 @@ def place(
         folder: the folder of its weights.
         config: the content of its config.json.
         named: the user's name for the model.
+        trust_remote_code: whether code that comes with the model may run.
 
     Raises:
         ScopeError: its quantization does not run on the device, or the cache cannot be written.
@@ -116,6 +122,8 @@ def place(
     notices: tuple[str, ...] = ()
     quantised = settings(config) is not None
     number = None if quantised and dtype == "auto" else choose_dtype(dtype, chosen)
+    if leader() is not None:
+        return _split(device, chosen, number, folder, named, quantised, trust_remote_code)
     too_large = device == "auto" and chosen.type == "cuda" and not fits(folder, number, chosen)
     if too_large:
         notices = (f"its weights do not fit in what is free on {chosen}",)
@@ -125,6 +133,37 @@ def place(
     if quantised:
         return Placing(number, {"device_map": device_map_for(config, named, chosen)})
     return Placing(number)
+
+
+def _split(
+    device: str,
+    chosen: torch.device,
+    dtype: torch.dtype | None,
+    folder: Path,
+    named: str,
+    quantised: bool,
+    trust_remote_code: bool,
+) -> Placing:
+    """Return the placement of a model that is split over the processes of torchrun."""
+    processes = leader()
+    assert processes is not None
+    said = display_text(named)
+    if device == SPREAD or chosen.type != processes.device.type:
+        raise ScopeError(
+            f"{said} is split over {processes.count} processes of torchrun, each with a "
+            f"{processes.device.type.replace('cuda', 'GPU').replace('cpu', 'CPU')} of its own, "
+            f"which leaves --device {device} nothing to choose",
+            "--device auto, or llmscope without torchrun",
+        )
+    if quantised:
+        raise ScopeError(
+            f"{said} is quantized, and quantized weights are not split over processes",
+            "llmscope without torchrun",
+        )
+    plan = planned(folder, named, trust_remote_code)
+    settings = {"distributed_config": distributed(processes.count, plan)}
+    notice = f"its weights are split over {processes.count} processes"
+    return Placing(dtype, settings, (notice,), plan)
 
 
 def _offload_folder() -> str:

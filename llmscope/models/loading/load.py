@@ -27,6 +27,7 @@ from llmscope.models.loading.reward import load_reward
 from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, parse
+from llmscope.models.tensor_parallel.leader import load_split
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.models.variants import Variants
@@ -76,7 +77,9 @@ def load_model(
             allow_pickle=allow_pickle,
         )
         make_room(parsed.text, weights.folder, choose_dtype(dtype, chosen), chosen)
-        placing = place(device, chosen, dtype, weights.folder, config, parsed.text)
+        placing = place(
+            device, chosen, dtype, weights.folder, config, parsed.text, trust_remote_code
+        )
         model, unused = _model(
             weights, headers, parsed.text, placing, trust_remote_code, allow_pickle, progress
         )
@@ -238,17 +241,27 @@ def _model(
     sizes = {} if progress is None else tensor_bytes(weights.folder)
     meter = Meter(progress, "reading the weights", _size(weights.folder), sizes)
     packed = bool(placing.settings) and settings(read_config(weights.folder)) is not None
+
+    def load(**settings: Any) -> Any:
+        return AutoModelForCausalLM.from_pretrained(
+            str(weights.folder),
+            dtype="auto" if dtype is None else dtype,
+            local_files_only=True,
+            output_loading_info=True,
+            **settings,
+            **placing.settings,
+        )
+
+    accepted = {
+        "trust_remote_code": trust_remote_code,
+        "use_safetensors": None if allow_pickle else True,
+    }
     with transformers_bars(meter), bounded(headers, named, packed=packed):
         try:
-            model, info = AutoModelForCausalLM.from_pretrained(
-                str(weights.folder),
-                dtype="auto" if dtype is None else dtype,
-                trust_remote_code=trust_remote_code,
-                use_safetensors=None if allow_pickle else True,
-                local_files_only=True,
-                output_loading_info=True,
-                **placing.settings,
-            )
+            if placing.plan is None:
+                model, info = load(**accepted)
+            else:
+                model, info = load_split(load, weights.folder, dtype, placing.plan, accepted)
         except ScopeError:
             raise
         except Exception as error:  # a damaged checkpoint can raise anything

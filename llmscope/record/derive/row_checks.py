@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.models.anatomy import FLOATS, Readout
+from llmscope.models.anatomy import Readout, is_plain_linear
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
@@ -266,7 +266,7 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Verdict:
     last = len(recording) - 1
     try:
         some = _words(own)
-        if type(readout.unembed) is nn.Linear and readout.unembed.weight.dtype in FLOATS:
+        if is_plain_linear(readout.unembed):
             found = _logits_of(readout, recording.final_rows(last, last + 1), some)
         else:
             found = logits(recording, last, last + 1)[:, some]
