@@ -55,6 +55,10 @@ class Contender(ours.Contender):
         """The first figures of all panes for a long prompt; the rest of it is given up."""
         text = self.prompt(length).text
 
+        def reset() -> None:
+            self.ask("Stop")
+            self.scope.forget()
+
         def run() -> dict[str, float]:
             begun = time.perf_counter()
             self.ask_first(text, self.wants)
@@ -62,7 +66,7 @@ class Contender(ours.Contender):
             self.ask("Stop")  # the rest would run on beside whichever job comes next
             return {"seconds": seconds}
 
-        return Job(run, self.scope.forget)
+        return Job(run, reset)
 
     def append_typed(self, length: int) -> Job:
         """One token after the others, the last of which were typed one by one."""
