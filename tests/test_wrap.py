@@ -275,7 +275,7 @@ class TestRefusals:
         class DeepSpeedEngine(nn.Module):
             pass
 
-        with pytest.raises(ScopeError, match=r"\(FSDP\)"):
+        with pytest.raises(ScopeError, match=r"\(FSDP or tensor parallelism\)"):
             llmscope.wrap(FullyShardedDataParallel())
         with pytest.raises(ScopeError, match="DeepSpeed"):
             llmscope.wrap(DeepSpeedEngine())

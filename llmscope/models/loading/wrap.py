@@ -104,10 +104,11 @@ def _check_whole(model: nn.Module) -> None:
     names = {one.__name__ for one in type(model).__mro__}
     first = next(model.parameters(), None)
     sharded = "FullyShardedDataParallel" in names or "FSDPModule" in names
-    if sharded or hasattr(first, "device_mesh"):
+    if sharded or any(hasattr(one, "device_mesh") for one in model.parameters()):
         raise ScopeError(
-            "its weights are sharded over processes (FSDP)",
-            "the whole model: load what get_model_state_dict with full_state_dict=True gathers",
+            "its weights are sharded over processes (FSDP or tensor parallelism)",
+            "the whole model: load what get_model_state_dict with full_state_dict=True gathers, or "
+            "llmscope under torchrun, which splits the model that it loads",
         )
     if "DeepSpeedEngine" in names or hasattr(first, "ds_id"):
         raise ScopeError(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
@@ -35,23 +36,25 @@ def split_plan(model: Any, named: str) -> dict[str, str]:
         named: the user's name for the model.
 
     Raises:
-        ScopeError: the model has no plan, or one that splits no linear module.
+        ScopeError: the model has no plan, or one that splits nothing but the unembedding.
     """
     own: Mapping[str, str] = model.tp_plan or {}
     modules = {_generic(name): module for name, module in model.named_modules()}
-    tied = _tied(model)
+    head = model.get_output_embeddings()
+    heads = {name for name, module in modules.items() if module is head}
+    tied = heads if _shares_embedding(model) else frozenset[str]()
     plan = {name: _style(name, own, modules, tied) for name in own}
-    if set(plan.values()) <= {WHOLE}:
+    if {style for name, style in plan.items() if name not in heads} <= {WHOLE}:
         raise ScopeError(
             f"{display_text(named)} cannot be split over processes: transformers has no "
-            f"tensor-parallel plan for {display_text(model.config.model_type)}",
+            f"tensor-parallel plan for the layers of {display_text(model.config.model_type)}",
             "llmscope without torchrun, with --device spread if it fits on no GPU",
         )
     return plan
 
 
 def _style(
-    name: str, own: Mapping[str, str], modules: Mapping[str, nn.Module], tied: frozenset[str]
+    name: str, own: Mapping[str, str], modules: Mapping[str, nn.Module], tied: AbstractSet[str]
 ) -> str:
     module = modules.get(name)
     if isinstance(module, nn.Linear) and name not in tied:
@@ -61,12 +64,9 @@ def _style(
     return WHOLE
 
 
-def _tied(model: Any) -> frozenset[str]:
-    """Return the name of the unembedding if it shares its weights with the embedding."""
-    head = model.get_output_embeddings()
-    if head is None or not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
-        return frozenset()
-    return frozenset(_generic(name) for name, one in model.named_modules() if one is head)
+def _shares_embedding(model: Any) -> bool:
+    """Return whether the unembedding has the weights of the embedding."""
+    return bool(getattr(model.config.get_text_config(), "tie_word_embeddings", False))
 
 
 def _generic(name: str) -> str:

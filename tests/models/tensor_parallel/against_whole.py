@@ -7,6 +7,7 @@ largest number.
 
 import json
 import sys
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -14,6 +15,7 @@ import torch
 import llmscope
 from llmscope.cli.ranks import begin
 from llmscope.models.anatomy import find
+from llmscope.record.capture.hooks import Cancelled
 from tests.family_matrix import IDS
 
 OTHERS = [9, 2, 33, 7, 21]
@@ -104,6 +106,12 @@ def differences(folder):
         names = [name for name in theirs if name.endswith(kind) and name in cache]
         if names:
             found[kind] = max(share(cache[name], theirs[name]) for name in names)
+    # A pass that is given up, as while the user types, leaves the others waiting for the next.
+    asked = count()
+    try:
+        scope.recorder.record(scope.prompt(OTHERS), cancelled=lambda: next(asked) > 1)
+    except Cancelled:
+        found["given up"] = 0.0
     # An edit in the middle, and a few tokens more, which reuse what is cached.
     for ids in (IDS[:5] + OTHERS, IDS[:5] + OTHERS + IDS):
         after = scope.record(ids)
