@@ -1,6 +1,6 @@
 """Write a small model of random weights that takes 32,768 tokens, with the tokenizer of another.
 
-python -m tests.benchmarks.random_model FOLDER [LAYERS WIDTH]
+python -m tests.benchmarks.random_model FOLDER [LAYERS WIDTH [FULL]]
 python -m tests.benchmarks --only long --length 32000 --model FOLDER
 """
 
@@ -8,26 +8,38 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.setting import MODEL, weights
 
-POSITIONS = 32_768
+POSITIONS, WINDOW = 32_768, 1024
 
 
-def write(folder: Path, layers: int = 8, width: int = 256) -> None:
-    """Write model and tokenizer: Llama's class, heads of 64, keys and values shared by two.
+def write(folder: Path, layers: int = 8, width: int = 256, full: int = 1) -> None:
+    """Write model and tokenizer: heads of 64, keys and values shared by two.
 
     Args:
         folder: where to write them.
         layers: the number of layers.
         width: of the stream, a multiple of 128.
+        full: each layer whose number is a multiple of it attends to all tokens, and the others to
+            a window of them, as in Gemma 3; 1 makes a Llama.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(weights(MODEL), local_files_only=True)
     torch.manual_seed(0)
-    config = LlamaConfig(
+    windows: dict[str, Any] = {}
+    if full > 1:
+        kinds = {True: "full_attention", False: "sliding_attention"}
+        windows = {
+            "layer_types": [kinds[number % full == 0] for number in range(1, layers + 1)],
+            "sliding_window": WINDOW,
+            "head_dim": 64,
+        }
+    config = AutoConfig.for_model(
+        "llama" if full == 1 else "gemma3_text",
         vocab_size=len(tokenizer),
         hidden_size=width,
         intermediate_size=width * 11 // 4,
@@ -36,6 +48,7 @@ def write(folder: Path, layers: int = 8, width: int = 256) -> None:
         num_key_value_heads=width // 128,
         max_position_embeddings=POSITIONS,
         tie_word_embeddings=True,
+        **windows,
     )
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
