@@ -84,7 +84,8 @@ def hardware(driver: Driver | None = None) -> Hardware:
         devices += [_cuda(index, gpus) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         most = torch.mps.recommended_max_memory()
-        devices.append(Device("mps", "Apple GPU", most, dtypes=_tried("mps"), fits=_fits(most)))
+        fits = _fits(min(most, free))  # it shares the memory of the CPU
+        devices.append(Device("mps", "Apple GPU", most, dtypes=_tried("mps"), fits=fits))
     return Hardware(
         tuple(devices),
         str(choose_device("auto")),

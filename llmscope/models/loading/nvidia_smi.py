@@ -106,7 +106,7 @@ class Question:
     """The calls of nvidia-smi, which run from the beginning and are waited for by `answer`.
 
     Args:
-        program: the path of nvidia-smi; None: there is none on this machine.
+        program: the path of nvidia-smi; None on a machine without it.
         seconds: the time that all calls may take.
     """
 

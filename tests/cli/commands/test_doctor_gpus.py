@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,6 +14,7 @@ from tests.cli.running import fresh, run
 from tests.models.checkpoints import save_model
 from tests.models.loading import smi_answers as machines
 
+PAGE = Path(__file__).parents[3] / "docs" / "gpu.md"
 GIB = 2**30
 MIB = 2**20
 
@@ -181,6 +183,14 @@ def test_memory_that_no_listed_process_takes_is_told(pretend):
     assert "            9.8 GB by processes that cannot be seen from here" in section(text, "gpus")
 
 
+def test_the_page_about_gpus_shows_what_doctor_says(pretend):
+    known = machines.TWO
+    apps = f"{machines.BUSY}, 50391, 8167, python\n{machines.BUSY}, 44910, 1193, python\n"
+    pretend(machines.Answers(gpus=known.gpus, apps=(apps, 0), table=known.table), BUSY, QUIET)
+    lines = section(report()[1], "gpus")
+    assert "\n".join(["gpus", *lines]) + "\n" in PAGE.read_text("utf-8")
+
+
 def test_only_the_largest_of_many_processes_are_listed(pretend):
     apps = "".join(f"{machines.BUSY}, {at}, {at}, python\n" for at in range(100, 120))
     known = machines.TWO
@@ -257,6 +267,21 @@ def test_a_gpu_of_amd(pretend, monkeypatch):
     assert section(text, "gpus") == ["  torch  built for ROCm 6.4"]
     assert {one["hardware"] for one in found["quantised"]["methods"]} == {None}
     assert not any("NVIDIA" in what for what in missing(found))
+
+
+def test_a_gpu_of_apple(pretend, monkeypatch):
+    monkeypatch.setattr(nvidia_smi, "which", lambda name: None)
+    pretend(None, cuda=None)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "recommended_max_memory", lambda: GIB)
+    found, text = report()
+    _, told = found["machine"]["devices"]
+    assert (told["name"], told["total"], told["free"]) == ("mps", GIB, None)
+    assert told["fits"]["bfloat16"] == int(0.9 * GIB) // 2
+    assert told["dtypes"] == {}  # this torch can try none on it
+    assert found["quantised"]["device"] == found["machine"]["auto"] == "mps"
+    assert "torch finds none" not in text
+    assert "  mps     –        –         –        –" in section(text, "dtypes")
 
 
 def test_a_gpu_that_another_process_has_to_itself(pretend, monkeypatch):
