@@ -14,10 +14,10 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 
 if TYPE_CHECKING:
+    from llmscope.cli.options.loading import Loader
     from llmscope.figure import Verdict
+    from llmscope.models.loaded_model import Progress
     from llmscope.scope import Scope
-
-_GIGABYTE = 1e9
 
 
 @grouped
@@ -31,9 +31,10 @@ def doctor(
     hardware: HardwareOptions,
     debug: shared.Debug = False,
 ) -> None:
-    """Check versions, devices, terminal and folders; with MODEL also what can be shown of it."""
+    """Check versions, devices, terminal and folders; with MODEL its memory and verdicts."""
     with reported(debug):
         from llmscope.cli.output.doctor_checks import checkup
+        from llmscope.cli.output.hardware_report import memory_report
         from llmscope.cli.output.progress import progress_line
 
         found = checkup()
@@ -41,11 +42,16 @@ def doctor(
             put(_told(found))
         if model is not None:
             load = hardware.loader(model, adapters=tuple(adapter or ()))
+            with progress_line() as progress:
+                memory = _memory(load, progress)
+            if not json:
+                put("\n" + memory_report(memory))
             begun = time.perf_counter()
             with progress_line() as progress:
                 scope = load(progress)
             loaded = time.perf_counter() - begun
-            found["model"] = _examined(scope) | {"seconds": round(loaded, 2)}
+            seconds = {"seconds": round(loaded, 2)}
+            found["model"] = _examined(scope) | seconds | {"memory": memory}
             if not json:
                 put("\n" + _diagnosis(found["model"]))
         if json:
@@ -53,6 +59,26 @@ def doctor(
             from llmscope.figure import plain
 
             put(json_text(plain({"schema": 1, **found})))
+
+
+def _memory(load: Loader, progress: Progress | None) -> dict[str, Any]:
+    """Return the memory that the model will take, by its config, before it is loaded."""
+    from dataclasses import asdict
+
+    from llmscope.models.loading.arguments import row_memory
+    from llmscope.models.loading.token_memory import model_memory
+    from llmscope.models.sources import Options
+
+    return asdict(
+        model_memory(
+            str(load.model),
+            device=load.device,
+            dtype=load.dtype,
+            adapters=load.adapters,
+            memory=row_memory(load.memory, load.spill),
+            options=Options(load.trust_remote_code, load.allow_pickle, progress),
+        )
+    )
 
 
 def _examined(scope: Scope) -> dict[str, Any]:
@@ -104,11 +130,13 @@ def _sorts(scope: Scope) -> dict[str, list[int]]:
 
 def _told(found: Mapping[str, Any]) -> str:
     """Return the report as text for the user."""
-    from llmscope.cli.output.table import table
+    from llmscope.cli.output.hardware_report import hardware_report, machine_rows
+    from llmscope.text import display_text
 
     sections = [
         _section("versions", found["versions"]),
-        _section("machine", _machine(found["machine"])),
+        _section("machine", machine_rows(found["machine"])),
+        *hardware_report(found),
         _section("terminal", found["terminal"]),
     ]
     sections[-1] += f"  ramp      {_sample(found['terminal'])}\n"
@@ -117,8 +145,12 @@ def _told(found: Mapping[str, Any]) -> str:
         for name, folder in found["folders"].items()
     }
     sections += [_section("folders", places), _section("hub", found["hub"])]
-    rows = [("  " + entry["what"], f"(try: {entry['try']})") for entry in found["missing"]]
-    sections.append("missing\n" + (table(rows) if rows else "  nothing\n"))
+    lines = [
+        f"  {display_text(line)}\n"
+        for entry in found["missing"]
+        for line in (entry["what"], f"  (try: {entry['try']})")
+    ]
+    sections.append("missing\n" + ("".join(lines) or "  nothing\n"))
     return "\n".join(sections)
 
 
@@ -132,28 +164,6 @@ def _word(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return "–" if value is None else str(value)
-
-
-def _machine(machine: Mapping[str, Any] | None) -> dict[str, str]:
-    if machine is None:
-        return {"torch": "cannot be imported"}
-    rows = {
-        device["name"]: device["kind"] + _memory(device["total"], device["free"]) + device["note"]
-        for device in machine["devices"]
-    }
-    return {
-        **rows,
-        "auto": machine["auto"],
-        "cores": str(machine["cores"]),
-        "threads": str(machine["threads"]),
-    }
-
-
-def _memory(total: int | None, free: int | None) -> str:
-    if total is None:
-        return " · "
-    left = "" if free is None else f", {free / _GIGABYTE:.1f} GB free"
-    return f" · {total / _GIGABYTE:.1f} GB{left}"
 
 
 def _sample(terminal: Mapping[str, Any]) -> str:

@@ -13,11 +13,15 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 from pathlib import Path
-from shutil import get_terminal_size, which
-from typing import Any
+from shutil import get_terminal_size
+from typing import TYPE_CHECKING, Any
 
 from llmscope.text import told
 from llmscope.version import __version__, installed
+
+if TYPE_CHECKING:
+    from llmscope.models.loading.hardware import Hardware
+    from llmscope.models.loading.nvidia_smi import Driver, Question
 
 PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
@@ -29,10 +33,16 @@ HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_ENDPOINT", "HF_HUB_OFFLINE")
 
 def checkup() -> dict[str, Any]:
     """Return the results by section; `missing` lists problems, each with what to try."""
-    machine, complaints = hardware()
+    from llmscope.models.loading.nvidia_smi import ask
+
+    question = ask()  # it answers while torch is imported
+    machine, complaints = hardware(question)
+    driver = question.answer()
     found: dict[str, Any] = {
         "versions": versions(),
         "machine": machine,
+        "driver": None if driver is None else asdict(driver),
+        "quantised": quantised(machine),
         "terminal": terminal(os.environ),
         "folders": folders(),
         "hub": hub(os.environ),
@@ -42,23 +52,68 @@ def checkup() -> dict[str, Any]:
     return found
 
 
-def hardware() -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+def hardware(question: Question) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     """Return devices, cores and threads as torch sees them, and problems with what to try.
 
     The first is None if torch cannot be imported.
+
+    Args:
+        question: what NVIDIA's driver was asked.
     """
     try:
         from llmscope.models.loading.hardware import hardware as look
+
+        found = look(question.answer())
     except Exception as error:  # doctor must work in a broken installation
         reason = told(error)
         return None, [
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
         ]
-    found = look()
-    if found.cuda is None and which("nvidia-smi"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return asdict(found) | {"visible": visible}, list(_unseen(found, question.answer(), visible))
+
+
+def _unseen(
+    found: Hardware, driver: Driver | None, visible: str | None
+) -> Iterator[tuple[str, str]]:
+    """Yield why torch sees no GPU, or not all that there are, each with what to try."""
+    if driver is None:
+        return
+    if driver.error:
+        what = "the driver from its maker, or a restart where it was updated since"
+        yield f"NVIDIA's driver does not answer: {driver.error}", what
+        return
+    count = sum(device.name.startswith("cuda") for device in found.devices)
+    if count or found.rocm:
+        return
+    if found.cuda is None:
         what = "there is an NVIDIA driver, but this torch was built without CUDA"
-        return asdict(found), [(what, "the torch of pytorch.org that matches the driver")]
-    return asdict(found), []
+        yield what, "the torch of pytorch.org that matches the driver"
+    elif visible is not None:
+        yield f"CUDA_VISIBLE_DEVICES={visible} hides the GPUs from torch", "unset it"
+    elif driver.cuda is not None and _version(driver.cuda) < _version(found.cuda):
+        what = f"the driver supports CUDA up to {driver.cuda}, and torch is built for {found.cuda}"
+        yield what, "a newer driver, or the torch of pytorch.org that matches this one"
+    else:
+        yield "the driver has GPUs that torch cannot use", "python -m torch.utils.collect_env"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])
+
+
+def quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return how far quantised weights run on the device of `--device auto`."""
+    from llmscope.models.files.quantization_support import support
+
+    name, capability = "cpu", None
+    if machine is not None and machine["auto"] != "cpu":
+        name = machine["auto"]
+        first = next((one for one in machine["devices"] if one["name"].startswith(name)), None)
+        if first is not None and first["capability"]:
+            capability = _version(first["capability"])
+    methods = support(name, None if capability is None else (capability[0], capability[1]))
+    return {"device": name, "methods": [asdict(one) for one in methods]}
 
 
 def versions() -> dict[str, str | None]:

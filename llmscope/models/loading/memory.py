@@ -17,6 +17,10 @@ from llmscope.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 GIB = 2**30
+SHARE = 0.9
+"""The share of free memory that weights may take; the rest is for activations and a cache."""
+BITS = {"float32": 32.0, "bfloat16": 16.0, "8 bit": 8.0, "4 bit": 4.5}
+"""Bits that a parameter takes. In 4 bits, 64 numbers share a scale in float32, as in nf4."""
 _RESERVE: ContextVar[Callable[[], None] | None] = ContextVar("reserve", default=None)
 _SECOND: ContextVar[bool] = ContextVar("second", default=False)
 
@@ -46,11 +50,11 @@ def does_not_fit(
     if not count:
         return ScopeError(message, "a smaller model")
     message += f": its weights take {_gib(count * size)}, and {_gib(free)} are free"
-    if size > 2 and count * 2 <= free:
+    if size > 2 and count * 2 <= room(free):
         return ScopeError(message, f"--dtype bfloat16, which takes {_gib(count * 2)}")
-    if device.type != "cpu" and count * size <= available(torch.device("cpu")):
+    if device.type != "cpu" and count * size <= room(available(torch.device("cpu"))):
         return ScopeError(message, "--device cpu")
-    largest = free // 2  # parameters at two bytes each
+    largest = most_parameters(free, BITS["bfloat16"])
     return ScopeError(
         message,
         f"--device spread, slow but with room on disk, "
@@ -84,9 +88,33 @@ def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
 
 def fits(folder: Path, dtype: torch.dtype | None, device: torch.device) -> bool:
     """Return whether weights fit on a device with a tenth of its free memory left to compute."""
+    return weight_bytes(folder, dtype) <= room(available(device))
+
+
+def room(free: int) -> int:
+    """Return the bytes that weights may take of the free ones."""
+    return int(SHARE * free)
+
+
+def most_parameters(free: int, bits: float) -> int:
+    """Return the parameters of the largest model whose weights fit into the room of free bytes.
+
+    Args:
+        free: the free bytes of a device.
+        bits: the bits of a parameter.
+    """
+    return int(room(free) * 8 // bits)
+
+
+def weight_bytes(folder: Path, dtype: torch.dtype | None) -> int:
+    """Return the bytes of the weights in a folder; 0 if a header cannot be read.
+
+    Args:
+        folder: the folder.
+        dtype: the dtype to load them in; None for the checkpoint's own.
+    """
     count, stored = _parameters(folder)
-    size = stored if dtype is None else dtype.itemsize
-    return count * size <= 0.9 * available(device)
+    return count * (stored if dtype is None else dtype.itemsize)
 
 
 @contextmanager

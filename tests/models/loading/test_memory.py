@@ -51,7 +51,7 @@ def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
     with pytest.raises(ScopeError) as told:
         load_model(str(folder), dtype="bfloat16")
     assert told.value.hint.startswith("--device spread")
-    assert told.value.hint.endswith("a model of at most 5.0 billion parameters")
+    assert told.value.hint.endswith("a model of at most 4.5 billion parameters")
 
 
 def test_what_else_goes_wrong_is_not_called_memory():
