@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from llmscope.models.loading.container_memory import allowance
 from llmscope.models.loading.device import DTYPES, choose_device, default_threads
 from llmscope.models.loading.memory import BITS, most_parameters
 from llmscope.models.loading.nvidia_smi import Driver, Gpu
@@ -73,11 +74,14 @@ def hardware(driver: Driver | None = None) -> Hardware:
         driver: what NVIDIA's driver tells; None without one.
     """
     memory = psutil.virtual_memory()
+    within = allowance(memory.total)
+    total, free = int(memory.total), int(memory.available)
+    if within is not None:
+        total, free = within.total, min(free, within.free)
     kind = platform.processor() or platform.machine()
     # Half precision runs on every CPU, and slowly on most.
     numbers = {name: "native" if name == "float32" else "slow" for name in DTYPES}
-    free = int(memory.available)
-    cpu = Device("cpu", kind, memory.total, free, dtypes=numbers, fits=_fits(free))
+    cpu = Device("cpu", kind, total, free, dtypes=numbers, fits=_fits(free))
     devices = [cpu]
     if torch.cuda.is_available():
         gpus = () if driver is None else driver.gpus

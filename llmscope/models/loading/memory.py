@@ -13,6 +13,7 @@ import torch
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.weight_headers import TensorHeaders, safetensors_headers
+from llmscope.models.loading.container_memory import allowance
 from llmscope.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
@@ -160,14 +161,19 @@ def make_room(named: str, folder: Path, dtype: torch.dtype | None, device: torch
 
 
 def _free_with_swap() -> int:
-    return available(torch.device("cpu")) + int(psutil.swap_memory().free)
+    free = available(torch.device("cpu"))
+    # A group's swap has a limit of its own, which is mostly nothing.
+    limited = allowance(psutil.virtual_memory().total) is not None
+    return free if limited else free + int(psutil.swap_memory().free)
 
 
 def available(device: torch.device) -> int:
     """Return the free bytes of a device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)
+    memory = psutil.virtual_memory()
+    within = allowance(memory.total)
+    return int(memory.available if within is None else min(memory.available, within.free))
 
 
 def _parameters(folder: Path) -> tuple[int, int]:
