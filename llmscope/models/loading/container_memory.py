@@ -39,7 +39,7 @@ def allowance(machine: int, groups: Path = GROUPS, own: Path = OWN) -> Allowance
     """Return the least that a control group around this process leaves it; None without a limit.
 
     Args:
-        machine: bytes of memory of the machine; limits above it are none.
+        machine: bytes of memory of the machine; a limit above it limits nothing.
         groups: the folder of all control groups.
         own: the file with the groups of this process.
     """
