@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.batch.job import PromptJob
-from llmscope.batch.ties import RankRange, tied_ranks
 from llmscope.export.split import halves
 from llmscope.figure import Figure
+from llmscope.lenses import lens
 from llmscope.snapshot import resolved
 from llmscope.text import told
 
 if TYPE_CHECKING:
+    from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
@@ -29,8 +30,6 @@ ALONE = (
 """Lenses that run passes of their own for a prompt, beside which the first one costs little."""
 BOUND = 1e-5
 """Default for how far numbers may differ from those of single runs."""
-RANKS = ("ranks", "target_rank")
-"""Arrays of figures that hold ranks among all tokens."""
 PROBE = (12, 9, 5, 2)
 """Lengths of the probe prompts, whose padded runs are compared with single runs."""
 
@@ -110,7 +109,10 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
             pair = tuple(_figures(scope, one, at_end) for one in both)
             focus = resolved(scope, both[1], at_end.focus)
             for one, other in zip(*pair, strict=True):
-                ties = partial(tied_ranks, other, both[1], focus, BOUND)
+                ties = {
+                    name: partial(tied, other, both[1], focus, BOUND)
+                    for name, tied in lens(other.lens).ranks.items()
+                }
                 apart = difference(one, other, bound, ties)
                 if apart:
                     return f"{one.lens} would differ from single runs: {apart}"
@@ -129,7 +131,7 @@ def difference(
     one: Figure,
     other: Figure,
     bound: float = BOUND,
-    ties: Callable[[], Mapping[str, RankRange]] | None = None,
+    ties: Mapping[str, Callable[[], RankRange]] | None = None,
 ) -> str:
     """Return how two figures differ beyond a bound; empty if they do not.
 
@@ -139,16 +141,17 @@ def difference(
         bound: maximum difference of numbers, relative to the largest one if that is above 1. Up to
             `BOUND`, ids and ranks must be equal; with a larger bound they are not compared, since
             tokens with close scores may change places.
-        ties: returns the ranks that ties allow, by the names of arrays; called if ranks differ.
-            None allows no other ranks.
+        ties: for each array of ranks, a function that returns the ranks that ties allow; it is
+            called if they differ. The ranks of other arrays must be equal.
     """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
         return "other arrays"
     for name in mine:
         a, b = np.asarray(mine[name]), np.asarray(theirs[name])
-        if ties is not None and name in RANKS and not np.array_equal(a, b, equal_nan=True):
-            low, high = ties().get(name, (b, b))
+        tied = (ties or {}).get(name)
+        if tied is not None and a.shape == b.shape and not np.array_equal(a, b, equal_nan=True):
+            low, high = tied()
             b = np.where((low <= a) & (a <= high), a, b)
         found = _apart(a, b, bound)
         if found:

@@ -11,7 +11,7 @@ from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure
 
 SHARE = 4
-"""At most one in this many rows is used for the caption."""
+"""The caption may use one in this many rows of those that the picture needs."""
 
 
 def caption_lines(figure: Figure, width: int, ascii: bool) -> list[str]:  # noqa: A002
@@ -24,12 +24,20 @@ def _remarks(figure: Figure, width: int, ascii: bool) -> list[list[str]]:  # noq
     return [list(wrap(quoting_text(str(remark), ascii), width)) for remark in remarks]
 
 
-def caption_rows(figure: Figure, width: int, height: int, style_set: Styles) -> tuple[Row, ...]:
-    """Return the first caption rows, at most 1 / `SHARE` of `height`.
+def caption_rows(
+    figure: Figure, width: int, height: int, style_set: Styles, free: int = 0
+) -> tuple[Row, ...]:
+    """Return the first caption rows: at most 1 / `SHARE` of `height`, or the `free` ones if more.
 
     A remark that is cut off ends in an ellipsis.
+
+    Args:
+        figure: the figure.
+        width, height: the size in cells of picture and caption together.
+        style_set: the styles.
+        free: the rows that the picture cannot use.
     """
-    room, lines = height // SHARE, list[str]()
+    room, lines = max(height // SHARE, free), list[str]()
     for remark in _remarks(figure, width, style_set.look.ascii):
         taken = remark[: room - len(lines)]
         if taken and len(taken) < len(remark):

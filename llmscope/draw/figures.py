@@ -80,7 +80,9 @@ def paint(
     if width < 1 or height < 1:
         raise ValueError(f"cannot draw in {width} × {height} cells")
     focus = focus or Focus()
-    said = caption_rows(figure, width, height, styles_for(look))
+    rows = _picture_height(figure)
+    free = 0 if rows is None else height - rows
+    said = caption_rows(figure, width, height, styles_for(look), free)
     painting = _paint(figure, width, height - len(said), look, focus, tokens, zoom)
     if said:
         painting = replace(painting, rows=(*painting.rows, *said))

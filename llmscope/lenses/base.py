@@ -23,12 +23,22 @@ from llmscope.tables import Column, number
 from llmscope.text import nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from llmscope.figure import Figure, Focus
     from llmscope.record.capture.recording import Recording
+
+    RankRange = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 Run = Callable[..., Any]
 Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Figure]"]
 Ahead = Callable[["Sequence[tuple[Recording, Focus]]"], None]
+TiedRanks = Callable[["Figure", "Recording", "Focus", float], "RankRange"]
+"""Returns the lowest and the highest rank of each cell that another pass over the prompt of a
+figure, its recording and its focus may give, NaN where there is no rank, if no logit of that pass
+differs by more than a bound, relative to the largest logit of its row if that is above 1. See
+`llmscope.record.derive.token_stats.rank_range`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,9 @@ class Lens:
         unpaired: the modes without a difference A − B, each with the reason; an empty mode means
             all modes.
         of_model: the modes whose figure is of the model alone, the same for every prompt.
+        ranks: the arrays of its figure that hold ranks among all tokens, each with a function that
+            returns the ranks that ties up to rounding allow. A batch of prompts is one pass only
+            if it gives the numbers of single passes; its ranks may differ within those.
         help: a description, how to read the figure, formula and source, in plain paragraphs.
     """
 
@@ -82,13 +95,17 @@ class Lens:
     table_mode: str = ""
     unpaired: Mapping[str, str] = field(default_factory=dict)
     of_model: tuple[str, ...] = ()
+    ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
     help: str = ""
 
     def __post_init__(self) -> None:
-        """Raise TypeError if an option is not a `LensOption`."""
+        """Raise TypeError if an option is not a `LensOption`, or ranks have no function."""
         for option in self.options:
             if not isinstance(option, LensOption):
                 raise TypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
+        for name, tied in self.ranks.items():
+            if not callable(tied):
+                raise TypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
 
     @cached_property
     def uses(self) -> frozenset[str]:

@@ -21,6 +21,7 @@ from llmscope.text import one_line
 
 if TYPE_CHECKING:
     from llmscope.learned.lens import LearnedLens
+    from llmscope.lenses.base import RankRange
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.analysis.logit_lens import Reading, Readings
     from llmscope.record.capture.extra_passes import Passes
@@ -482,6 +483,43 @@ COLUMNS = (
     count("rank_target", "rank of the target, from 1", "target_rank", ("layer",)),
 )
 
+
+def _tied_ranks(figure: Figure, recording: Recording, focus: Focus, bound: float) -> RankRange:
+    """Return the ranks of the target after each layer that ties allow. [layer, position]"""
+    layers = range(-1, recording.layers)
+    columns = [
+        _tied_at(figure, recording, focus, bound, layers, position)
+        for position in range(len(recording))
+    ]
+    low, high = (np.stack(part, axis=1) for part in zip(*columns, strict=True))
+    return low, high
+
+
+def _tied_rank(figure: Figure, recording: Recording, focus: Focus, bound: float) -> RankRange:
+    """Return the ranks of the target after one layer that ties allow."""
+    low, high = _tied_at(figure, recording, focus, bound, [focus.layer], focus.position)
+    return low[0], high[0]
+
+
+def _tied_at(
+    figure: Figure,
+    recording: Recording,
+    focus: Focus,
+    bound: float,
+    layers: Sequence[int],
+    position: int,
+) -> RankRange:
+    """Return the ranks of the target at one position that ties allow. [layer]"""
+    from llmscope.learned.catalog import lens_for
+    from llmscope.record.analysis.logit_lens import scores_at
+    from llmscope.record.derive.token_stats import rank_range
+
+    given = TRANSLATOR.of(focus)
+    found = None if given is None else lens_for(given, recording.subject)
+    scores = scores_at(recording, layers, position, None if isinstance(found, str) else found)
+    return rank_range(scores, (figure.extra["target_id"],) * len(layers), bound)
+
+
 LENS = Lens(
     name="logit-lens",
     question="When does it know?",
@@ -498,6 +536,7 @@ LENS = Lens(
     },
     columns=COLUMNS,
     table_mode="target",
+    ranks={"ranks": _tied_ranks, "target_rank": _tied_rank},
     unpaired=dict.fromkeys(("top", "layer", "lenses"), OTHERS) | {"slope": OF_ONE_PROMPT},
     help="""\
 What the model would say if it stopped here: the stream after each layer is put through the final \

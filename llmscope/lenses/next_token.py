@@ -18,6 +18,7 @@ from llmscope.tables import count, key, label, number, text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Recording
 
 TEMPERATURE = LensOption("temperature", "number", 1.0, "Divides the logits.", above=0)
@@ -154,6 +155,16 @@ def _entropy(probabilities: NDArray[np.float64]) -> float:
     return float(-(positive * np.log(positive)).sum() / math.log(2))
 
 
+def _tied_rank(figure: Figure, recording: Recording, focus: Focus, bound: float) -> RankRange:
+    """Return the ranks of the target that ties allow."""
+    from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.derive.token_stats import rank_range
+
+    scores = logits_after(recording, focus.position)[None]
+    low, high = rank_range(scores, (figure.extra["target_id"],), bound)
+    return low[0], high[0]
+
+
 LENS = Lens(
     name="next-token",
     question="What comes next?",
@@ -180,6 +191,7 @@ LENS = Lens(
         ),
         number("kl", "KL(unedited ‖ edited); null without edits", "kl", "nats"),
     ),
+    ranks={"target_rank": _tied_rank},
     help="""\
 The most probable tokens to follow the token under the cursor, from the whole vocabulary, each \
 with its probability. On the last token it is the model's prediction; on an earlier one, what the \

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.tables import Column, count, label, number
 from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
+    from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Recording
 
 
@@ -46,6 +49,17 @@ def _classes(figure: Figure) -> list[str]:
     return token_classes(figure.axes[0].labels, figure.extra["special"])
 
 
+def _tied_ranks(figure: Figure, recording: Recording, focus: Focus, bound: float) -> RankRange:
+    """Return the ranks of the tokens that ties allow. [position]; NaN for the first token."""
+    from llmscope.record.derive.tensors import logits
+    from llmscope.record.derive.token_stats import rank_range
+
+    scores = logits(recording, 0, len(recording) - 1)
+    low, high = rank_range(scores, recording.prompt.ids[1:], bound)
+    first = np.full(1, np.nan, np.float32)
+    return np.concatenate([first, low]), np.concatenate([first, high])
+
+
 LENS = Lens(
     name="tokens",
     question="How surprised was the model by each token?",
@@ -68,6 +82,7 @@ LENS = Lens(
         count("rank", "its rank before the model saw it, from 1; null for the first", "ranks"),
         number("entropy", "of the prediction after the token", "entropy", "bits"),
     ),
+    ranks={"ranks": _tied_ranks},
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Want, Working
     from llmscope.tui.actions.keymap import Keymap
     from llmscope.tui.panes import FigurePane
-    from llmscope.tui.state.figure_store import FigureStore
+    from llmscope.tui.state.figure_store import FigureStore, Shown
     from llmscope.tui.state.view_state import ViewState
 
 ELSEWHERE = "elsewhere"
@@ -80,6 +80,8 @@ class PaneGrid(Container):
         self._drag: Callable[[Offset], None] | None = None
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
+        self._tallest: dict[tuple[object, ...], int] = {}
+        self._messages: dict[str, int] = {}
 
     @cached_property
     def panes(self) -> dict[str, FigurePane]:
@@ -168,6 +170,7 @@ class PaneGrid(Container):
         """Set the number of layers that later layouts are made for."""
         self._layers = layers
         self._folds.clear()
+        self._tallest.clear()
 
     def fit(self, width: int, height: int, room: int) -> None:
         """Lay out for the size of the terminal, of which the panes get `room` rows."""
@@ -375,24 +378,43 @@ class PaneGrid(Container):
         self.post_message(self.Rearranged())
 
     def _fold(self, state: ViewState, figures: FigureStore) -> None:
-        """Shrink details whose figure was refused, since they show only one line.
+        """Shrink details whose figure was refused to the rows of the message that they show.
 
         For each layer the first figure decides, and a later one that is not refused decides again:
-        panes may move when the cursor changes the layer, but never because of typing.
+        panes may move when the cursor changes the layer, but never because of typing. A message
+        may grow by typing: its pane is never too low for it where rows are free.
         """
-        folded = set()
+        folded: set[str] = set()
+        messages: dict[str, int] = {}
         for key in self.on_screen:
-            place = (key, state.adapter, state.focus.layer)
+            pane, is_detail = self.panes[key], key != self.workspace.spine
+            place = (key, is_detail, state.adapter, state.focus.layer)
             shown = figures.shown(key)
-            if key != self.workspace.spine and shown is not None and not figures.stale(key):
+            if shown is not None and not figures.stale(key):
                 figure = shown.figure
                 refused = figure.verdict.status == "refused" and not figure.extra.get(ELSEWHERE)
                 self._folds[place] = refused and self._folds.get(place, True)
-            if self.panes[key].brief or self._folds.get(place, key in self._folded):
+                if self._folds[place]:
+                    messages[key] = self._message_rows(pane, shown, state, place)
+            elif key in self._messages:
+                messages[key] = self._messages[key]
+            if pane.brief or (is_detail and self._folds.get(place, key in self._folded)):
                 folded.add(key)
-        if folded != self._folded:
-            self._folded = frozenset(folded)
+                messages.setdefault(key, 1)
+        if folded != self._folded or messages != self._messages:
+            self._folded, self._messages = frozenset(folded), messages
             self._arrange()
+
+    def _message_rows(
+        self, pane: FigurePane, shown: Shown, state: ViewState, place: tuple[object, ...]
+    ) -> int:
+        """Return the rows of the tallest message so far at a place and the pane's width."""
+        area = self.areas.get(pane.key)
+        is_spine = pane.key == self.workspace.spine
+        width = area.width if is_spine and area is not None else self._width
+        rows = pane.message_rows(shown, state, width)
+        self._tallest[place, width] = max(rows, self._tallest.get((place, width), 0))
+        return self._tallest[place, width]
 
     def _arrange(self) -> None:
         if not self.children:
@@ -400,7 +422,7 @@ class PaneGrid(Container):
         self.areas = areas(
             *(self.layout_name, self.on_screen, (self._width, self._room)),
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
-            *(self.arrangement, self._folded),
+            *(self.arrangement, self._folded, self._messages),
         )
         for key, pane in self.panes.items():
             area = self.areas.get(key)

@@ -22,10 +22,10 @@ from llmscope.batch.lock import exclusive
 from llmscope.batch.padded import Together, difference, why_single
 from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import Tables, read_shard
-from llmscope.batch.ties import tied_ranks
 from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.lenses import lens
 from llmscope.scope import load
 from llmscope.storage import LocalStorage
 from tests.cli.running import failure, run
@@ -188,8 +188,8 @@ def test_jobs_together_are_the_whole(tmp_path):
     batch(prompts, tmp_path / "whole", *one_by_one)
     for job in range(3):
         batch(prompts, tmp_path / "jobs", *one_by_one, "--shard", f"{job}/3")
-    for lens in ("tokens", "logit-lens", "next-token"):
-        assert table(tmp_path / "whole", lens) == table(tmp_path / "jobs", lens)
+    for name in ("tokens", "logit-lens", "next-token"):
+        assert table(tmp_path / "whole", name) == table(tmp_path / "jobs", name)
     lines = [row["line"] for row in table(tmp_path / "jobs")]
     assert lines == list(range(1, len(PROMPTS) + 1))
 
@@ -416,36 +416,45 @@ def test_a_rank_may_differ_only_where_scores_tie():
         ranked = np.array([np.nan, *ranks], dtype=np.float32)
         return Figure("tokens", "", "bars", axes, values, "bits", extra={"ranks": ranked})
 
-    def ties():
-        return {"ranks": (np.array([np.nan, 1, 4]), np.array([np.nan, 1, 6]))}
+    def tied():
+        return np.array([np.nan, 1, 4]), np.array([np.nan, 1, 6])
 
+    ties = {"ranks": tied}
     assert difference(figure(1, 4), figure(1, 6), ties=ties) == ""
     assert "ranks" in difference(figure(1, 4), figure(1, 6))
+    assert "ranks" in difference(figure(1, 4), figure(1, 6), ties={"others": tied})
+    assert "other shape" in difference(figure(1), figure(1, 6), ties=ties)
     assert "ranks by 3" in difference(figure(1, 7), figure(1, 4), ties=ties)
     assert "ranks by 1" in difference(figure(2, 4), figure(1, 4), ties=ties)
 
 
 @pytest.mark.parametrize(
-    ("name", "key"), [("tokens", "ranks"), ("logit-lens", "ranks"), ("next-token", "target_rank")]
+    ("name", "mode", "key"),
+    [
+        ("tokens", "", "ranks"),
+        ("logit-lens", "target", "ranks"),
+        ("logit-lens", "layer", "target_rank"),
+        ("next-token", "", "target_rank"),
+    ],
 )
-def test_the_ranks_that_ties_allow_hold_those_of_the_figure(name, key):
+def test_the_ranks_that_ties_allow_hold_those_of_the_figure(name, mode, key):
     scope = load("builtin:town")
     recording = scope.record("the capital of france is")
     target = scope.token("paris")
-    mode, last = "target" if name == "logit-lens" else "", len(recording) - 1
-    focus = Focus(mode=mode, position=last, target=target)
+    last = len(recording) - 1
+    focus = Focus(mode=mode, position=last, layer=recording.layers - 1, target=target)
     asked = {"mode": focus.mode} if focus.mode else {}
     if name != "tokens":
         asked["target"] = "paris"
     found = scope.look(name, recording=recording, **asked)
     ranks = np.asarray(found.extra[key])
     for bound in (0.0, 1e-5, 0.01):
-        low, high = tied_ranks(found, recording, focus, bound)[key]
+        low, high = lens(name).ranks[key](found, recording, focus, bound)
         assert low.shape == high.shape == ranks.shape
         known = ~np.isnan(ranks)
         assert (low[known] <= ranks[known]).all()
         assert (ranks[known] <= high[known]).all()
-        if name != "next-token":
+        if key == "ranks":
             assert (high - low)[known].max() >= (3 if bound == 0.01 else 0)
         if not bound:
             assert (low[known] == high[known]).all()

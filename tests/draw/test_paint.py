@@ -222,6 +222,19 @@ def test_a_caption_stands_below_as_far_as_there_is_room(read, plain):
     assert {words[0].strip("▸") for words in shown if words} > set("abcdefgh")
 
 
+def test_a_caption_takes_the_rows_that_the_picture_cannot_use(read, plain):
+    said = "one two three four five six seven eight nine ten eleven twelve"
+    axes = (Axis("part", ("a", "b")),)
+    extra = {"caption": (said,)}
+    figure = Figure("any", "Any", "bars", axes, np.ones(2, np.float32), "norm", extra=extra)
+    rows = read(paint(figure, 20, 8, plain))
+    assert " ".join(" ".join(rows[4:]).split()) == said
+    assert [row.split()[0] for row in rows[:2]] == ["a", "b"]
+    short = read(paint(figure, 20, 6, plain))
+    assert [row.split()[0] for row in short[:2]] == ["a", "b"]
+    assert short[-1].rstrip().endswith("…")
+
+
 def test_cells_too_narrow_for_their_numbers_show_colour_alone(read, plain):
     axes = (Axis("layer", ("0", "1")), Axis("prefix", tuple("abcdefgh")))
     values = np.linspace(0.002, 0.045, 16, dtype=np.float32).reshape(2, 8)

@@ -75,6 +75,32 @@ class PlacePane(LensPane):
     def want(self, state):
         return Want(self.key, "place", FIRST.set(Focus(), 5))
 '''
+RIVALS = '''
+"""Lenses whose rank is another one in each figure, as that of a token whose logit ties may be."""
+
+from itertools import cycle
+
+import numpy as np
+
+from llmscope.figure import Axis, Figure
+from llmscope.lenses import Lens
+
+PLACES = cycle((1, 2))
+
+
+def figure(name):
+    axes = (Axis("token", ("A",)),)
+    extra = {"place": np.array([next(PLACES)])}
+    return Figure(name, "Rivals", "bars", axes, np.ones(1, np.float32), "tokens", extra=extra)
+
+
+def tied(figure, recording, focus, bound):
+    return np.array([1.0]), np.array([2.0])
+
+
+RIVALS = Lens("rivals", "Which of two?", lambda *_: figure("rivals"), ranks={"place": tied})
+LONERS = Lens("loners", "Which of two?", lambda *_: figure("loners"))
+'''
 SOURCE = '''
 """A source of models in one module: copies of the built-in sorter under other names."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.plugins import forked
-from tests.plugins.packages import FORMAT, LENS, PANE, SOURCE, install
+from tests.plugins.packages import FORMAT, LENS, PANE, RIVALS, SOURCE, install
 
 pytestmark = pytest.mark.xdist_group("plugins")  # one process to fork from
 
@@ -93,6 +93,20 @@ def test_an_option_of_a_lens_is_in_the_command_the_help_and_the_schema(folder: P
     wrong = run(folder, *LOOK, "--lens", "place", "--first", "-1")
     assert wrong.returncode == 2
     assert "--first" in wrong.stderr
+
+
+def test_ranks_that_a_lens_declares_may_differ_by_ties_in_a_batch(tmp_path: Path) -> None:
+    """Prompts run together only if that gives the same numbers, or ranks that ties allow."""
+    folder = install(tmp_path / "site", "their_rivals", RIVALS, lenses="rivals = RIVALS")
+    install(folder, "their_loners", RIVALS, lenses="loners = LONERS")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("CAB\nABC\n")
+    for name, said in (("rivals", ""), ("loners", "place other ids or ranks")):
+        words = ("snapshot", "builtin:sort", "--prompts", prompts, "--lens", name)
+        done = run(folder, *words, "--out", tmp_path / name)
+        assert done.returncode == 0
+        assert ("the prompts go one by one" in done.stderr) == bool(said)
+        assert said in done.stderr
 
 
 def screen(folder: Path, keys: str) -> str:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from llmscope.draw import RenderOptions
 from llmscope.edits import parse
-from llmscope.tui.panes.edits import EXAMPLES, paint_edits
+from llmscope.tui.panes.edits import EXAMPLES, NO_B, paint_edits
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
 from tests.tui.conftest import Open
@@ -76,6 +76,14 @@ def test_the_list_is_drawn_in_any_room(width: int, height: int, ascii_only: bool
     state = replace(state.blamed({str(parse(HOSTILE)): "no"}), versus_prompt="漢\n" * 40)
     rows = drawn(state, width, height, ascii_only=ascii_only)
     assert width < 9 or any("4" in row for row in rows), "the chosen one is in sight"
+
+
+def test_how_to_give_a_prompt_b_is_whole_where_rows_are_free() -> None:
+    state = ViewState().loaded(INFO)
+    rows = drawn(state, 46, 12)
+    assert NO_B in " ".join(" ".join(rows).split())
+    assert EXAMPLES[-1] in " ".join(rows)
+    assert drawn(state, 46, 5)[-1].rstrip().endswith("…")
 
 
 def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:

@@ -84,6 +84,16 @@ says that what differs comes later, the token cannot know of it: put the cue fir
         """Return the title: what is compared, and whether the cue comes later."""
         return heading(shown)
 
+    def message(self, shown: Shown, state: ViewState) -> str:
+        """Return the text in place of a refused figure; empty where the list of pairs is shown."""
+        return "" if state.versus_prompt is None else super().message(shown, state)
+
+    def message_rows(self, shown: Shown, state: ViewState, width: int) -> int:
+        """Return the rows of its message, or of the list of pairs and how to take one."""
+        if state.versus_prompt is None:
+            return len(self._pairs) + 1
+        return super().message_rows(shown, state, width)
+
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw the figure with cosines rounded, so that streams equal up to rounding look equal."""
         figure = shown.figure

@@ -92,18 +92,19 @@ def paint_edits(
         fill: replaces `{action}` in a text by the action's key.
     """
     style_set = styles_for(look)
-    foot = [_prompt_b(state, width, style_set, fill)] if height > 2 else []
-    room = height - len(foot)
     if not state.edits:
         rows = [_said(line, width, style_set) for line in wrap(fill(NONE_YET), max(1, width - 2))]
         rows += [_said(f"  {example}", width, style_set, faint=False) for example in EXAMPLES]
-        rows = list(finish(rows, width, room, style_set.base))
+        foot = _foot(state, width, height, len(rows), style_set, fill)
+        rows = list(finish(rows, width, height - len(foot), style_set.base))
         return Painting(finish((*rows, *foot), width, height, style_set.base))
     listed: list[tuple[int, Row]] = []
     for at, one in enumerate(state.edits):
         listed.append((at, _edit(state, at, width, style_set)))
         if why := _why(state, one):
             listed.append((at, _said(f"{' ' * _indent(state)}{why}", width, style_set)))
+    foot = _foot(state, width, height, len(listed), style_set, fill)
+    room = height - len(foot)
     lines = [at for at, _ in listed]
     # Keep the reason below the selected edit visible too.
     told = lines.count(state.chosen) > 1 and room > 1
@@ -112,6 +113,28 @@ def paint_edits(
     body = finish((row for _, row in inside), width, room, style_set.base)
     down = {y: ("edit", at) for y, (at, _) in enumerate(inside)}
     return Painting(finish((*body, *foot), width, height, style_set.base), down=down)
+
+
+def _foot(
+    state: ViewState, width: int, height: int, rows: int, style_set: Styles, fill: Fill
+) -> list[Row]:
+    """Return what stands below the list: prompt B in a row, or how to give one in those left over.
+
+    Args:
+        state: the view state with prompt B.
+        width, height: the size of the pane in cells.
+        rows: the rows of the list.
+        style_set: the styles.
+        fill: replaces `{action}` in a text by the action's key.
+    """
+    if height <= 2:
+        return []
+    if state.versus_prompt is not None:
+        return [_prompt_b(state.versus_prompt, width, style_set)]
+    lines, room = wrap(fill(NO_B), max(1, width - 2)), max(1, height - rows)
+    if len(lines) > room:
+        lines[room - 1 :] = [" ".join(lines[room - 1 :])]
+    return [_said(line, width, style_set) for line in lines]
 
 
 def _indent(state: ViewState) -> int:
@@ -147,13 +170,9 @@ def _why(state: ViewState, one: ListedEdit) -> str:
     return one.flaw or (WAITS if one.on and state.waits(one) else "")
 
 
-def _prompt_b(state: ViewState, width: int, style_set: Styles, fill: Fill) -> Row:
-    if state.versus_prompt is None:
-        return _said(fill(NO_B), width, style_set)
+def _prompt_b(text: str, width: int, style_set: Styles) -> Row:
     line = Line().add(" B ", style_set.strong)
-    shown = fit(
-        _one_line(state.versus_prompt, style_set), max(1, width - 3), style_set.glyphs.ellipsis
-    )
+    shown = fit(_one_line(text, style_set), max(1, width - 3), style_set.glyphs.ellipsis)
     return line.add(shown, style_set.base).row(width, style_set.base)
 
 

@@ -63,10 +63,17 @@ class FeaturePane(LensPane):
         self, state: ViewState, shown: Shown | None, *, stale: bool, tokens: Shown | None = None
     ) -> None:
         """Show a figure; without a dictionary, how to give one."""
-        if self.live and shown is not None and not state.dictionaries and not shown.saved:
-            figure = Figure.lacking(self.lens, self.called, MISSING, "")
-            shown = replace(shown, figure=figure)
+        shown = None if shown is None else self._or_lacking(shown, state)
         super().present(state, shown, stale=stale, tokens=tokens)
+
+    def message(self, shown: Shown, state: ViewState) -> str:
+        """Return the text in place of a refused figure; without a dictionary, how to give one."""
+        return super().message(self._or_lacking(shown, state), state)
+
+    def _or_lacking(self, shown: Shown, state: ViewState) -> Shown:
+        if not self.live or state.dictionaries or shown.saved:
+            return shown
+        return replace(shown, figure=Figure.lacking(self.lens, self.called, MISSING, ""))
 
     def heading(self, shown: Shown) -> str:
         """Return the title without the fit, which comes and goes with it while one types."""

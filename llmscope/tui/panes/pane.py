@@ -245,14 +245,31 @@ class FigurePane(Widget, can_focus=True):
         """Return the view state after the wheel moved by `by`."""
         return self.step(state, by)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the figure to fit the pane; one that lacks something, as how to give it."""
-        from llmscope.draw import paint
+    def message(self, shown: Shown, state: ViewState) -> str:
+        """Return the text that stands in place of a refused figure; empty for any other figure.
 
+        For a figure that lacks something, it says how to give that.
+        """
         missing = shown.figure.missing
         if missing:
-            how = self.filled(how_to_give(missing, self._state))
-            shown = replace(shown, figure=Figure.refused(shown.figure.lens, "", how))
+            return self.filled(how_to_give(missing, state))
+        verdict = shown.figure.verdict
+        return verdict.reason if verdict.status == "refused" else ""
+
+    def message_rows(self, shown: Shown, state: ViewState, width: int) -> int:
+        """Return the rows of content of its message if it is `width` columns wide."""
+        from llmscope.draw.painters.message import message_lines
+
+        inside = max(1, width - self.gutter.width)
+        return len(message_lines(self.message(shown, state), inside, ascii=self._look.ascii))
+
+    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
+        """Draw the figure to fit the pane; a refused one as its message."""
+        from llmscope.draw import paint
+
+        message = self.message(shown, self._state)
+        if message:
+            shown = replace(shown, figure=Figure.refused(shown.figure.lens, "", message))
         width, height = self.size
         stale = self._stale and self.dim
         return paint(shown.figure, width, height, self._look, focus, tokens=tokens, stale=stale)

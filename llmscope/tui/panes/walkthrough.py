@@ -68,12 +68,10 @@ class WalkPane(LensPane):
         refused = shown.figure.verdict.status == "refused"
         return self.called.capitalize() if refused else super().heading(shown)
 
-    def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
-        """Draw the figure; for an edited pass, explain how to switch the edits off."""
-        if shown.request.edits and shown.figure.verdict.status == "refused":
-            figure = Figure.refused(self.lens, self.called, self.filled(EDITED))
-            shown = replace(shown, figure=figure)
-        return super().draw(shown, focus, tokens)
+    def message(self, shown: Shown, state: ViewState) -> str:
+        """Return the text in place of a refused figure; for edits, how to switch them off."""
+        said = super().message(shown, state)
+        return self.filled(EDITED) if said and shown.request.edits else said
 
 
 class WalkthroughPane(WalkPane):

@@ -17,6 +17,8 @@ LEAST = 4
 """Rows that leave a pane two inner rows."""
 LINE = 3
 """Rows of a pane that shows a single line."""
+BESIDE = 6
+"""Rows of content that a figure keeps beside a message that needs more than a line."""
 NARROWEST = 24
 """Columns that a column of panes has at least, however the user moves its border."""
 WIDTHS: Mapping[Layout, tuple[int, ...]] = {"medium": (3, 2), "wide": (5, 3, 3)}
@@ -162,6 +164,7 @@ def areas(
     rows: Mapping[str, UsefulRows],
     arrangement: Arrangement,
     folded: Collection[str] = (),
+    messages: Mapping[str, int] | None = None,
 ) -> dict[str, Area]:
     """Return where each pane is; together they fill the grid.
 
@@ -175,15 +178,20 @@ def areas(
         size: width and height of the grid in cells.
         rows: the useful rows of each pane.
         arrangement: the user's sizes.
-        folded: the panes that show only one line. They go below the others, each over the whole
-            width, and leave them their room.
+        folded: the panes that show only a message. They go below the others, each over the whole
+            width, as tall as the message is where the others leave the rows.
+        messages: the rows of the message of each pane that shows one, folded or not.
     """
     width, height = size
+    said = messages or {}
     lines = [key for key in panes if key in folded] if len(panes) > 1 else []
     others = [key for key in panes if key not in lines]
     room = height - LINE * len(lines) if others else 0
     found: dict[str, Area] = {}
     columns = _columns(layout, others, room, rows) if others else []
+    kept = max((_kept_rows(column, rows, said) for column in columns), default=room)
+    below = _message_heights(lines, room - kept, said)
+    room = height - sum(below.values())
     x = 0
     widths = _widths(layout, len(columns), width, arrangement)
     for column, across in zip(columns, widths, strict=True):
@@ -196,8 +204,36 @@ def areas(
     if not others:
         tall = height // len(lines)
         return {key: Area(0, at * tall, width, tall) for at, key in enumerate(lines)}
-    for at, key in enumerate(lines):
-        found[key] = Area(0, room + LINE * at, width, LINE)
+    y = room
+    for key, tall in below.items():
+        found[key] = Area(0, y, width, tall)
+        y += tall
+    return found
+
+
+def _kept_rows(
+    column: Sequence[str], rows: Mapping[str, UsefulRows], messages: Mapping[str, int]
+) -> int:
+    """Return the rows that the panes of a column keep beside long messages of folded panes."""
+    return sum(
+        (messages.get(key) or min(rows.get(key, UsefulRows()).least, BESIDE)) + BORDER
+        for key in column
+    )
+
+
+def _message_heights(
+    lines: Sequence[str], free: int, messages: Mapping[str, int]
+) -> dict[str, int]:
+    """Return the height of each folded pane, in the given order.
+
+    Each has the rows of a single line. The `free` rows go to the shortest messages first, so that
+    as many as possible are whole.
+    """
+    found = dict.fromkeys(lines, LINE)
+    for key in sorted(lines, key=lambda key: messages.get(key, 1)):
+        more = max(0, min(messages.get(key, 1) - 1, free))
+        found[key] += more
+        free -= more
     return found
 
 

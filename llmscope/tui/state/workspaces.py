@@ -76,7 +76,8 @@ class Workspace:
         details: the other panes, in their order. A pane may be in several workspaces.
         least: the one pane that a tiny screen has room for.
         spare: the detail that a medium screen omits; empty if it omits none.
-        abbreviation: the title where room is short; empty for the whole title.
+        abbreviation: a beginning of the title that can be read as it, for where room is short;
+            empty for the whole title.
         key: the key that shows it; empty for the digit of its place among the first ten.
         words: what else users may type to find it, separated by commas.
     """
@@ -114,19 +115,17 @@ WORKSPACES = (
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
         least="attention",
-        abbreviation="Hds",
         words="heads, attention heads, head types, circuits",
     ),
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
         least="neuron-tokens",
-        abbreviation="Neu",
+        abbreviation="Neuron",
         words="neurons, neuron",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
         least="attribution-heads",
-        abbreviation="Ans",
         words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
     # The proof pane shows the next token of each run.
@@ -135,21 +134,19 @@ WORKSPACES = (
         ("context-proof", "context-steps", "context-gain", "next-token"),
         least="context-proof",
         spare="next-token",
-        abbreviation="Ctx",
         words="context, in-context learning, ICL, few-shot, few shot, examples in the prompt, "
         "implicit learning",
     ),
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
         least="edits",
-        abbreviation="If",
         words="what if, interventions, causal, causality, experiment",
     ),
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
         least="walk-said",
-        abbreviation="Wlk",
+        abbreviation="Walk",
         words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
         "computation, RoPE, LayerNorm, RMSNorm, layer norm, embedding, unembedding, "
         "arithmetic, trace",
@@ -157,13 +154,11 @@ WORKSPACES = (
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         least="contrast-kl",
-        abbreviation="Cmp",
         words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
         least="stages-kl",
-        abbreviation="Stg",
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
         "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
         "after training, model diff",
@@ -173,7 +168,7 @@ WORKSPACES = (
         ("feature-tokens", "feature-prompt", "feature-fit", "next-token"),
         least="feature-tokens",
         spare="feature-fit",
-        abbreviation="Fea",
+        abbreviation="Feat",
         words="features, SAE, SAEs, sparse autoencoder, transcoder, dictionary, dictionary "
         "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
     ),
@@ -182,7 +177,6 @@ WORKSPACES = (
         ("models-kl", "models-next", "models-parts", "models-streams"),
         least="models-kl",
         spare="models-streams",
-        abbreviation="Mod",
         key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
@@ -191,7 +185,6 @@ WORKSPACES = (
         *("reader", "Text", "reader", ("attention", "next-token", "tokens")),
         least="tokens",
         spare="tokens",
-        abbreviation="Txt",
         key="H",
         words="reader, read, long text, long context, the text itself, document",
     ),
@@ -199,7 +192,7 @@ WORKSPACES = (
         *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
         least="forks",
         spare="next-token",
-        abbreviation="Rsn",
+        abbreviation="Reason",
         key="I",
         words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),

@@ -45,7 +45,7 @@ class Tab:
 
 
 class TabBar(Widget):
-    """One line with the names of the workspaces. A click on one shows it."""
+    """One line with the names of the workspaces. A click on one shows it, and one on … the next."""
 
     class Chosen(Message):
         """Posted when a tab is clicked, with the name of its action."""
@@ -61,6 +61,7 @@ class TabBar(Widget):
         self._current = current
         self._hovered: str | None = None
         self._spans: list[tuple[int, int, str]] = []
+        self._marks: list[tuple[int, int, str]] = []
 
     def set_render_options(self, look: RenderOptions) -> None:
         """Apply the theme of new render options."""
@@ -79,23 +80,29 @@ class TabBar(Widget):
 
     def render(self) -> Content:
         """Render the tabs that fit."""
-        tabs, gap, cut = fit_tabs(
-            [(one, self._action(at), self._key(at)) for at, one in enumerate(self._workspaces)],
-            self._current,
-            self.size.width,
-        )
-        at = len(MORE) + 1 if cut[0] else 0
-        self._spans, parts = [], [(f"{MORE} ", self._text_styles.dim)] if cut[0] else []
-        for tab in tabs:
-            if self._spans:
-                parts.append((" " * gap, self._text_styles.dim))
-                at += gap
-            end = at + cell_len(tab.text)
-            self._spans.append((at, end, tab.action))
-            parts.append((tab.text, self._style(tab)))
-            at = end
-        if cut[1]:
-            parts.append((f" {MORE}", self._text_styles.dim))
+        every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._workspaces)]
+        tabs, gap, (before, after) = fit_tabs(every, self._current, self.size.width)
+        actions = [action for _, action, _ in every]
+        first = actions.index(tabs[0].action)
+        self._spans, self._marks = [], []
+        parts: list[tuple[str, Style]] = []
+        at = 0
+
+        def put(text: str, style: Style) -> tuple[int, int]:
+            nonlocal at
+            parts.append((text, style))
+            start, at = at, at + cell_len(text)
+            return start, at
+
+        if before:
+            self._marks.append((*put(f"{MORE} ", self._more_style(first - 1)), actions[first - 1]))
+        for number, tab in enumerate(tabs):
+            if number:
+                put(" " * gap, self._text_styles.dim)
+            self._spans.append((*put(tab.text, self._style(tab)), tab.action))
+        if after:
+            stop = first + len(tabs)
+            self._marks.append((*put(f" {MORE}", self._more_style(stop)), actions[stop]))
         return Content.assemble(*parts)
 
     @property
@@ -113,6 +120,11 @@ class TabBar(Widget):
         if tab.here:
             return self._text_styles.strong + Style(reverse=True)
         return self._text_styles.text if tab.action == self._hovered else self._text_styles.dim
+
+    def _more_style(self, at: int) -> Style:
+        """Return the style of a mark that stands for the workspace at an index and those on."""
+        hovered = self._action(at) == self._hovered
+        return self._text_styles.text if hovered else self._text_styles.dim
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
         """Light up the tab under the mouse."""
@@ -132,7 +144,8 @@ class TabBar(Widget):
         offset = event.get_content_offset(self)
         if offset is None:
             return None
-        return next((name for start, end, name in self._spans if start <= offset.x < end), None)
+        places = (*self._spans, *self._marks)
+        return next((name for start, end, name in places if start <= offset.x < end), None)
 
     def _hover(self, action: str | None) -> None:
         if action != self._hovered:
@@ -146,17 +159,17 @@ def fit_tabs(
     """Return the tabs that fit into `width` cells, their distance, and what was left out.
 
     The last is whether there are more tabs before those, and whether there are more after them.
-    Names are abbreviated from the longest on, and that of the current workspace last. If even all
-    abbreviations do not fit, the tabs next to the current one are shown.
+    The name of the current workspace is whole, the others are abbreviated from the longest on. If
+    even those do not fit, the tabs next to the current one are shown, whole where there is room.
 
     Args:
         workspaces: each with the action that shows it, and the key that is displayed.
         current: the name of the workspace on screen.
     """
     short: set[str] = set()
-    order = sorted(
-        (one for one, _, _ in workspaces),
-        key=lambda one: (one.name == current, len(one.short) - len(one.title)),
+    others = sorted(
+        (one for one, _, _ in workspaces if one.name != current),
+        key=lambda one: len(one.short) - len(one.title),
     )
 
     def made() -> list[Tab]:
@@ -176,7 +189,7 @@ def fit_tabs(
     for gap in GAPS:
         if length(made(), gap) <= width:
             return made(), gap, (False, False)
-    for one in order:
+    for one in others:
         short.add(one.name)
         for gap in GAPS[1:]:
             if length(made(), gap) <= width:
@@ -195,4 +208,11 @@ def fit_tabs(
         for low, high in ((first, stop + 1), (first - 1, stop)):
             if low >= 0 and high <= len(tabs) and needed(low, high) <= width:
                 first, stop, grown = low, high, True
+    for one, _, _ in workspaces[first:stop]:
+        abbreviated = tabs
+        short.discard(one.name)
+        tabs = made()
+        if needed(first, stop) > width:
+            short.add(one.name)
+            tabs = abbreviated
     return tabs[first:stop], gap, (first > 0, stop < len(tabs))

@@ -42,20 +42,46 @@ def overlap(one: Area, other: Area) -> bool:
     SHARES,
     st.none() | st.floats(0.01, 0.99),
     st.sets(st.sampled_from("bcde")),
+    st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20)),
 )
 def test_panes_fill_the_grid_and_never_overlap(
-    layout, count, width, height, rows, heights, main, folded
+    layout, count, width, height, rows, heights, main, folded, messages
 ):
     panes = "abcde"[:count]
     room = height + LINE * len(folded)
     arrangement = Arrangement((), heights=heights, main=main)
-    found = areas(layout, panes, (width, room), rows, arrangement, folded)
+    found = areas(layout, panes, (width, room), rows, arrangement, folded, messages)
     assert set(found) == set(panes)
     assert sum(area.width * area.height for area in found.values()) == width * room
     assert not any(overlap(one, other) for one, other in combinations(found.values(), 2))
     assert all(one.x >= 0 and one.x + one.width <= width for one in found.values())
     assert all(one.y >= 0 and one.y + one.height <= room for one in found.values())
     assert min(area.height for area in found.values()) >= LINE
+
+
+def test_a_message_has_its_rows_where_the_figure_above_needs_none_of_them():
+    rows = {"a": UsefulRows(8, 30), "b": UsefulRows()}
+
+    def tall(room: int, **messages: int) -> tuple[int, ...]:
+        panes, free = ("a", "b"), Arrangement(())
+        found = areas("small", panes, (80, room), rows, free, {"b"}, messages)
+        return found["a"].height, found["b"].height
+
+    assert tall(13, b=1) == (10, 3)
+    assert tall(13, b=3) == (8, 5), "the figure keeps six rows"
+    assert tall(13, b=9) == (8, 5)
+    assert tall(13, a=1, b=9) == (3, 10), "a message above needs no more than its own rows"
+    assert tall(13, a=3, b=2) == (9, 4)
+
+
+def test_the_shortest_messages_are_whole_first():
+    rows = dict.fromkeys("abcd", UsefulRows())
+    messages = {"b": 4, "c": 2, "d": 1}
+    found = areas(
+        "small", tuple("abcd"), (80, 20), rows, Arrangement(()), frozenset("bcd"), messages
+    )
+    assert [found[key].height for key in "abcd"] == [8, 5, 4, 3]
+    assert [found[key].y for key in "abcd"] == [0, 8, 13, 17]
 
 
 def shown(

@@ -35,10 +35,27 @@ def test_tabs_fit_keep_their_order_and_never_are_bare_keys(width, current):
         assert len(name) >= 2
 
 
+@given(st.integers(20, 250), st.sampled_from(WORKSPACES))
+def test_the_current_name_is_whole_and_the_others_begin_readable_words(width, current):
+    tabs, _, _ = fit_tabs(KEYED, current.name, width)
+    titles = {action: one.title for one, action, _ in KEYED}
+    for tab in tabs:
+        _, _, name = tab.text.partition(" ")
+        title = titles[tab.action]
+        assert title.startswith(name)
+        assert name == title or (len(name) >= 4 and not tab.here)
+
+
 @pytest.mark.parametrize("current", WORKSPACES, ids=lambda one: one.name)
-def test_at_80_columns_every_workspace_is_named(current):
-    tabs, _, left_out = fit_tabs(KEYED, current.name, 78)
+def test_names_are_cut_short_only_where_that_brings_more_tabs(current):
+    tabs, _, left_out = fit_tabs(KEYED, current.name, 118)
     assert (len(tabs), left_out) == (len(WORKSPACES), (False, False))
+    tabs, _, left_out = fit_tabs(KEYED, current.name, 78)
+    assert len(tabs) >= 7
+    assert any(left_out)
+    assert {"Hds", "Wlk", "Cmp", "Stg", "Fea", "Rsn", "Ctx"}.isdisjoint(
+        tab.text.split(" ", 1)[1] for tab in tabs
+    )
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
@@ -46,13 +63,12 @@ async def test_the_tab_is_that_of_the_workspace_on_screen(
     opened: Open, size: tuple[int, int]
 ) -> None:
     async with opened(*size) as session:
-        assert "▸1 Over" in bar(session), "while the prompt has the focus"
+        assert "▸1 Overview" in bar(session), "while the prompt has the focus"
         await session.press("escape")
         for one in WORKSPACES:
             await session.press(KEYS[one.name])
             assert bar(session).count("▸") == 1
-            names = (f"▸{KEYS[one.name]} {name}" for name in (one.title, one.short))
-            assert any(name in bar(session) for name in names)
+            assert f"▸{KEYS[one.name]} {one.title}" in bar(session)
 
 
 async def test_a_key_in_the_prompt_shows_the_next_workspace_and_typing_goes_on(
@@ -85,7 +101,21 @@ async def test_a_click_shows_the_workspace(opened: Open, size: tuple[int, int]) 
         assert action == "workspace-neurons"
         assert session.app.grid.workspace.name == "neurons"
         assert session.app.focused is session.app.editor, "a prompt that has the focus keeps it"
-        assert "▸3 Neu" in bar(session)
+        assert "▸3 Neurons" in bar(session)
+
+
+async def test_a_click_on_the_mark_shows_the_next_workspace_without_room(opened: Open) -> None:
+    async with opened(80, 24) as session:
+        row = bar(session)
+        assert "Stages" not in row
+        await session.pilot.click("#tabs", offset=(row.rindex(MORE), 0))
+        await session.settle()
+        assert session.app.grid.workspace.name == "stages"
+        row = bar(session)
+        assert "▸9 Stages" in row
+        await session.pilot.click("#tabs", offset=(row.index(MORE), 0))
+        await session.settle()
+        assert session.app.grid.workspace.name == "overview"
 
 
 async def test_a_very_low_terminal_gives_the_line_to_the_panes(opened: Open) -> None:
