@@ -245,15 +245,26 @@ class Readout:
 
         A plain unembedding computes no others, which takes a thousandth of the time.
         """
+        rows, own = list(tokens), self.matrix
+        if own is None:
+            return self.linear(normed)[..., rows]
+        bias = None if own.bias is None else own.bias[rows]
+        logits = nn.functional.linear(self._projected(normed), own.weight[rows], bias)
+        return logits * self.scale if self.scale != 1.0 else logits
+
+    @property
+    def matrix(self) -> nn.Linear | None:
+        """The unembedding, if rows of its weights may be used without calling it.
+
+        None for packed weights, for a module with hooks, and for weights that accelerate moves to
+        the device when the module is called: until then they hold nothing.
+        """
         own = self.unembed
         hooks = (own._forward_hooks, own._forward_pre_hooks, own._backward_hooks)
         changed = any(hooks) or "forward" in vars(own)  # accelerate puts its own in place
         if type(own) is not nn.Linear or own.weight.dtype not in FLOATS or changed:
-            return self.linear(normed)[..., list(tokens)]
-        rows = list(tokens)
-        bias = None if own.bias is None else own.bias[rows]
-        logits = nn.functional.linear(self._projected(normed), own.weight[rows], bias)
-        return logits * self.scale if self.scale != 1.0 else logits
+            return None
+        return own
 
     def _projected(self, normed: Tensor) -> Tensor:
         """Return the unembedding's input for the normed stream."""
