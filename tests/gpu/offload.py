@@ -96,7 +96,7 @@ def _lenses(section: Section, named: str, scope: Any, whole: Any, limit: float) 
                 worst, at = error, name
     section.true(f"{named}: lenses with another verdict", "; ".join(other) or "none", not other)
     section.at_least(f"{named}: lenses compared", shown, 8)
-    section.at_most(f"{named}: largest error of a lens ({at})", worst, limit)
+    section.at_most(f"{named}: largest error of a lens ({at or 'each is equal'})", worst, limit)
 
 
 def _apart(found: Any, own: Any) -> float:

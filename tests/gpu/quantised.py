@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tests.gpu.errors import bound, largest
+from tests.gpu.errors import ROUNDINGS, bound, largest
 from tests.gpu.report import Section, first_line
 from tests.gpu.setting import DTYPES, Checkpoint, Setting
 from tests.record.by_hand import A, B
@@ -26,6 +27,8 @@ SIZES = {
 }
 """Sizes that the kernels take: whole blocks of 64 and 128 weights."""
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
+EIGHT_BITS = "bitsandbytes 8 bit"
+"""Which columns it rounds to int8, by 1 / 127 of the row, depends on all tokens of the pass."""
 BLOCK = 128
 """Weights in each direction that share a scale in fp8."""
 
@@ -34,7 +37,7 @@ def check(setting: Setting, section: Section) -> None:
     """Try each method whose package can be imported, and the real model if it is quantised."""
     plain = setting.checkpoint("llama", "llama-to-quantise", **SIZES)
     makers: dict[str, tuple[str, Callable[[Setting, Checkpoint, Path], None]]] = {
-        "bitsandbytes 8 bit": ("bitsandbytes", _eight_bit),
+        EIGHT_BITS: ("bitsandbytes", _eight_bit),
         "bitsandbytes 4 bit": ("bitsandbytes", _four_bit),
         "torchao int8": ("torchao", _torchao),
         "fp8": ("torch", _fp8),
@@ -75,8 +78,10 @@ def _compare(setting: Setting, section: Section, name: str, folder: Path, own: A
     section.true(f"{name}: verdicts", counted, told.total() > 0)
     scope.record(A[:5])
     again = scope.record(A)
-    section.at_most(f"{name}: last logits, reused", largest(again.logits, own), limit)
-    section.at_least(f"{name}: tokens reused", again.reused, 5)
+    mixed = name == EIGHT_BITS
+    coarse = limit + ROUNDINGS / 127 * math.sqrt(scope.info().layers) * mixed
+    section.at_most(f"{name}: last logits, reused", largest(again.logits, own), coarse)
+    section.at_least(f"{name}: tokens reused", again.reused, None if mixed else 5)
     # Another prompt, so that a check that compares nothing would be seen.
     other = largest(scope.record(B).logits, own)
     section.at_least(f"{name}: another prompt is as far off as", other, limit)

@@ -73,7 +73,7 @@ def _walk(setting: Setting, section: Section, checkpoint: Checkpoint, dtype: str
             if not error <= worst:  # NaN, too
                 worst, at = error, f"{name} after it {what}"
     limit = bound(dtype, layers)
-    section.at_most(f"{named}: largest error of all steps ({at})", worst, limit)
+    section.at_most(f"{named}: largest error ({at or 'each is equal'})", worst, limit)
     section.at_least(f"{named}: tokens reused in all steps", reused, 50)
 
 

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.texts import LICENSE
+from tests.benchmarks.texts import LICENSE, OTHER_STARTS, OTHER_WORDS
 
 MERGED = 1_500
 """The largest vocabulary that is learned; what is asked for beyond it is never read."""
+OFTEN = 100
+"""How often each word of an edit is in the text, so that it becomes one token."""
 
 
 def with_tokenizer(folder: Path, size: int) -> Any:
@@ -23,7 +25,8 @@ def with_tokenizer(folder: Path, size: int) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=min(size, MERGED), initial_alphabet=sorted(alphabet), show_progress=False
     )
-    learned.train_from_iterator([LICENSE.read_text("utf-8")], trainer)
+    edits = [word for word in (*OTHER_WORDS, *OTHER_STARTS) for _ in range(OFTEN)]
+    learned.train_from_iterator([LICENSE.read_text("utf-8"), *edits], trainer)
     learned.decoder = decoders.ByteLevel()
     whole = json.loads(learned.to_str())
     vocabulary: dict[str, int] = whole["model"]["vocab"]

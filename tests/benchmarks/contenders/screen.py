@@ -325,7 +325,8 @@ class PaintedScreen:
             if isinstance(renderable, CompositorUpdate):
                 self._app.cells.take(renderable)
                 self._app.cells.changes()
-                self._painted = time.perf_counter()
+                if self._complete():
+                    self._painted = time.perf_counter()
 
         self._app._display = paint  # type: ignore[method-assign]
         self._test = self._app.run_test(size=SIZE)
@@ -343,23 +344,21 @@ class PaintedScreen:
         editor = self._app.editor
         begun = time.perf_counter()
         same, document = shared_length(editor.text, text), editor.document
-        editor.replace(text[same:], document.get_location_from_index(same), document.end)
+        with self._app._context():
+            editor.replace(text[same:], document.get_location_from_index(same), document.end)
         await self._settled(begun)
         return self._painted - begun
 
     async def _settled(self, begun: float) -> None:
-        """Wait for the figures of the text, and for the first picture after the last of them."""
+        """Wait for the first picture with all figures of the text."""
         async with asyncio.timeout(120):
-            while self._app.waiting or not self._asked():
-                await asyncio.sleep(0.0005)
-            landed = time.perf_counter()
-            while self._painted < max(landed, begun):
+            while self._painted <= begun:
                 await asyncio.sleep(0.0005)
 
-    def _asked(self) -> bool:
-        """Return whether the figures on screen are of the text of the editor."""
-        tokens = self._app.state.tokens
-        return bool(tokens) and tokens[-1].end == len(self._app.editor.text)
+    def _complete(self) -> bool:
+        """Return whether all figures on screen are of the text of the editor."""
+        tokens, app = self._app.state.tokens, self._app
+        return bool(tokens) and tokens[-1].end == len(app.editor.text) and not app.waiting
 
 
 def random_lens(scope: Scope) -> LearnedLens:
