@@ -22,3 +22,7 @@ class ScopeError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+class OutOfMemory(ScopeError):  # noqa: N818 - torch has an OutOfMemoryError
+    """Memory ran out in a pass or a lens; a shorter prompt may fit."""

@@ -7,14 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 
-from torch import OutOfMemoryError
-
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.hidden_states import HiddenStates
 from llmscope.lenses import Lens
 from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
+from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -63,9 +62,11 @@ class InstrumentedModel:
             check_steady(recorder)
             with checked_draws(recorder):
                 verdicts = verify(recorder)
-        except (ScopeError, MemoryError, OutOfMemoryError):
+        except ScopeError:
             raise
         except Exception as error:  # the model's own code, such as of a damaged config
+            if ran_out(error):
+                raise
             raise ScopeError(
                 f"the model fails on a short prompt: {named(error)}",
                 "another copy of the model, with its own config.json",

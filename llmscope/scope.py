@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, overload
 
@@ -27,7 +27,7 @@ from llmscope.models.loaded_model import LoadedModel, Progress
 from llmscope.models.loading.arguments import checked_load, row_memory
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread, uncompiled
 from llmscope.models.loading.load import load_model
-from llmscope.models.loading.memory import free_cache
+from llmscope.models.loading.memory import enough_memory, free_cache
 from llmscope.models.loading.wrap import wrapped
 from llmscope.models.provenance import Origin, origin
 from llmscope.models.tokenizer.chat import Chat
@@ -488,7 +488,8 @@ class Scope:
             ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary; the
                 chat template rejects the messages; an edit cannot be parsed, does not fit the
                 model, or cannot be trusted on it; two passes of the model differ, for example by
-                dropout in training mode; or a recording in `aside` is of another scope.
+                dropout in training mode; a recording in `aside` is of another scope; or memory
+                runs out (`llmscope.errors.OutOfMemory`), and the latest recording is dropped.
             ValueError: `written` is given with a list of prompts.
         """
         fresh = arguments.flag("fresh", fresh)
@@ -503,7 +504,7 @@ class Scope:
         batch = is_batch(prompt)
         if batch and len(arguments.token_ids("written", written)):
             raise ValueError("written follows one prompt, not a list of them")
-        with self._at_rest():
+        with self._at_rest(), enough_memory(self.subject.device, partial(self.forget, free=False)):
             self._compare(whole=fresh)
             change = self._bench.take_change()
             if change:
@@ -1079,7 +1080,11 @@ class Scope:
         made = self._made(chosen, recording, focus, cancelled)
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
-            with self._at_rest(), self._other_at_rest():
+            with (
+                self._at_rest(),
+                self._other_at_rest(),
+                enough_memory(recording.subject.device),
+            ):
                 # Before each figure: the user may change the model between two of them.
                 stale = self.stale(recording)
                 if below is not None and self._watching:

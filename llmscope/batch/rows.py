@@ -10,7 +10,7 @@ from llmscope.batch.own_options import Asked, asked_of
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import Row
-from llmscope.errors import ScopeError
+from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Focus
 from llmscope.snapshot import resolved
 from llmscope.text import told
@@ -114,7 +114,8 @@ def _row(
 
 
 def _no_memory(error: BaseException | None) -> bool:
-    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError)
+    kinds = MemoryError | OutOfMemory
+    return type(error).__name__ == "OutOfMemoryError" or isinstance(error, kinds)
 
 
 class _enough_memory:  # noqa: N801 - a context manager
@@ -140,12 +141,12 @@ class _Caught:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         # After any other failure the model may keep failing, so it ends the batch: no wrong numbers
         # are written.
-        if isinstance(error, ScopeError):
+        if _no_memory(error):
+            said = "there is not enough memory for it"
+        elif isinstance(error, ScopeError):
             said = error.message
         elif isinstance(error, ValueError):
             said = told(error)
-        elif _no_memory(error):
-            said = "there is not enough memory for it"
         else:
             return False
         self._rows[self._index] = Row(self._line, error=said)

@@ -46,7 +46,7 @@ from llmscope.engine.model_switch import GivenUp, OpenModel
 from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.slot import Slot
 from llmscope.engine.token_rows import TokenRows
-from llmscope.errors import ScopeError
+from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Figure, Focus
 from llmscope.text import named
 
@@ -227,6 +227,8 @@ class Engine:
             held = self._hold(scope, request, recording)
         except Cancelled:
             return
+        except OutOfMemory as error:
+            trouble = Refused(request.serial, error.message, error.hint)
         except ScopeError as error:
             faults = tuple(error.faults.items()) if isinstance(error, _EditError) else ()
             of_b = isinstance(error, OtherError)
@@ -382,7 +384,7 @@ class Engine:
         try:
             recording = self._run(scope, request, request.edits)
         except ScopeError as error:
-            if not request.edits:
+            if not request.edits or isinstance(error, OutOfMemory):
                 raise
             raise self._blame(scope, request, error) from None
         self._milliseconds = (time.perf_counter() - begun) * 1e3
@@ -601,15 +603,12 @@ def _failure(request: Ask | None, error: BaseException) -> Event:
 
 def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
     """Return the event that reports a failed pass; out of memory gets a hint."""
-    from llmscope.models.loading.memory import ran_out
+    from llmscope.models.loading.memory import out_of_memory, ran_out
 
     if not ran_out(error):
         return Refused(request.serial, _described(error))
-    return Refused(
-        request.serial,
-        f"out of memory on {scope.subject.device}",
-        "a shorter prompt, or a smaller --dtype",
-    )
+    told = out_of_memory(scope.subject.device)
+    return Refused(request.serial, told.message, told.hint)
 
 
 class _EditError(ScopeError):

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -245,13 +245,26 @@ class Readout:
 
         A plain unembedding computes no others, which takes a thousandth of the time.
         """
-        own = self.unembed
-        if not is_plain_linear(own):
-            return self.linear(normed)[..., list(tokens)]
-        rows = list(tokens)
+        rows, own = list(tokens), self.matrix
+        if own is None:
+            return self.linear(normed)[..., rows]
         bias = None if own.bias is None else own.bias[rows]
         logits = nn.functional.linear(self._projected(normed), own.weight[rows], bias)
         return logits * self.scale if self.scale != 1.0 else logits
+
+    @property
+    def matrix(self) -> nn.Linear | None:
+        """The unembedding, if rows of its weights may be used without calling it.
+
+        None for packed weights, for a module with hooks, and for weights that accelerate moves to
+        the device when the module is called: until then they hold nothing.
+        """
+        own = self.unembed
+        hooks = (own._forward_hooks, own._forward_pre_hooks, own._backward_hooks)
+        changed = any(hooks) or "forward" in vars(own)  # accelerate puts its own in place
+        if type(own) is not nn.Linear or own.weight.dtype not in FLOATS or changed:
+            return None
+        return None if own.weight.is_meta else own
 
     def _projected(self, normed: Tensor) -> Tensor:
         """Return the unembedding's input for the normed stream."""
@@ -538,17 +551,6 @@ def _attends(attention: nn.Module) -> nn.Module:
 def _adds_residual(module: nn.Module) -> bool:
     """Return whether the module takes the residual stream and adds it to its own output."""
     return "residual" in inspect.signature(module.forward).parameters
-
-
-def is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
-    """Return whether rows of a module's weight give outputs of it: its weight is all it computes.
-
-    Not where it has hooks, or another `forward` in place, such as of weights that are offloaded.
-    """
-    hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks)
-    if type(module) is not nn.Linear or any(hooks) or "forward" in vars(module):
-        return False
-    return module.weight.dtype in FLOATS and not module.weight.is_meta
 
 
 def inputs_of(project: nn.Module) -> int:

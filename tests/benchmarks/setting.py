@@ -24,6 +24,7 @@ class Setting:
         contenders: who takes part in the passes; empty for all.
         chosen_lengths: tokens of the passes' prompts, instead of the usual ones.
         most_rounds: rounds, instead of the usual number.
+        dtype: of the weights; only `bare`, `llmscope` and `screen` take another than float32.
     """
 
     spec: str
@@ -35,6 +36,7 @@ class Setting:
     contenders: tuple[str, ...] = ()
     chosen_lengths: tuple[int, ...] = ()
     most_rounds: int | None = None
+    dtype: str = "float32"
 
     @property
     def lengths(self) -> tuple[int, ...]:

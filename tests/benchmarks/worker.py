@@ -22,10 +22,12 @@ class Server:
         self.contender: Any = None
         self.jobs: dict[str, Job] = {}
 
-    def open(self, *, name: str, folder: str, device: str, threads: int) -> dict[str, Any]:
+    def open(
+        self, *, name: str, folder: str, device: str, threads: int, dtype: str
+    ) -> dict[str, Any]:
         from tests.benchmarks.contenders import open_contender
 
-        self.contender = open_contender(name, folder, device, threads)
+        self.contender = open_contender(name, folder, device, threads, dtype)
         import torch
 
         return {"threads": torch.get_num_threads(), "device": device}

@@ -43,6 +43,7 @@ class Worker:
                 folder=setting.folder,
                 device=setting.device,
                 threads=setting.threads,
+                dtype=setting.dtype,
             )
         except Refused:
             self.close()

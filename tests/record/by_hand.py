@@ -103,7 +103,7 @@ PLACES = {
     },
 }
 HEADS = 4
-"""Of every family."""
+"""Of every small family."""
 
 
 class Plain:
@@ -132,7 +132,7 @@ class Plain:
         module, _ = self.place("heads", 1)
         weight = module.weight
         inputs = weight.shape[0] if type(module).__name__ == "Conv1D" else weight.shape[1]
-        width = inputs // HEADS
+        width = inputs // getattr(self.model.config, "num_attention_heads", HEADS)
         return slice(index * width, (index + 1) * width)
 
     def run(self, ids, *alterations, seen=()):
@@ -155,7 +155,7 @@ class Plain:
             hooks.append(self._hook(*key, keep))
         try:
             with torch.no_grad():
-                ids = torch.tensor([list(ids)])
+                ids = torch.tensor([list(ids)], device=self.model.device)
                 logits = self.model(input_ids=ids, use_cache=False).logits[0].float()
         finally:
             for hook in hooks:
@@ -172,7 +172,7 @@ class Plain:
         hooks = [self._hook(*alteration) for alteration in alterations]
         try:
             with torch.no_grad():
-                ids = torch.tensor([list(ids)])
+                ids = torch.tensor([list(ids)], device=self.model.device)
                 output = self.model(input_ids=ids, use_cache=False, output_attentions=True)
         finally:
             for hook in hooks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -11,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from llmscope.errors import ScopeError
+from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.models.files.weight_headers import TensorHeaders, safetensors_headers
 from llmscope.models.loading.container_memory import allowance
 from llmscope.text import display_text
@@ -70,6 +71,36 @@ def free_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif device.type == "mps":
         torch.mps.empty_cache()
+
+
+@contextmanager
+def enough_memory(
+    device: torch.device, release: Callable[[], None] | None = None
+) -> Iterator[None]:
+    """Turn memory that runs out within into one line, once what ran within is freed.
+
+    Args:
+        device: the device that it runs on.
+        release: frees more; called only where memory ran out.
+
+    Raises:
+        OutOfMemory: memory ran out.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, ScopeError) or not ran_out(error):
+            raise
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors of the pass
+        if release is not None:
+            release()
+        free_cache(device)
+        raise out_of_memory(device) from None
+
+
+def out_of_memory(device: torch.device) -> OutOfMemory:
+    """Return the error for a pass that does not fit on a device."""
+    return OutOfMemory(f"out of memory on {device}", "a shorter prompt, or a smaller --dtype")
 
 
 def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:

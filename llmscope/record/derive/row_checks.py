@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.models.anatomy import Readout, is_plain_linear
+from llmscope.models.anatomy import Readout
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
@@ -266,8 +266,10 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Verdict:
     last = len(recording) - 1
     try:
         some = _words(own)
-        if is_plain_linear(readout.unembed):
-            found = _logits_of(readout, recording.final_rows(last, last + 1), some)
+        matrix = readout.matrix
+        if matrix is not None:
+            few = replace(readout, unembed=_SomeTokens(matrix, some))
+            found = few(recording.final_rows(last, last + 1))
         else:
             found = logits(recording, last, last + 1)[:, some]
         compared = compare(found, own[None, some])
@@ -281,13 +283,6 @@ def _words(own: Tensor) -> Tensor:
     step = max(1, len(own) // WORDS)
     spread = torch.arange(0, len(own), step, device=own.device)
     return torch.cat([spread, own.argmax()[None], own.argmin()[None]])
-
-
-def _logits_of(readout: Readout, stream: Tensor, some: Tensor) -> Tensor:
-    """Compute the readout after one token for some tokens of the vocabulary only. [1, token]"""
-    unembed = readout.unembed
-    assert isinstance(unembed, nn.Linear)
-    return replace(readout, unembed=_SomeTokens(unembed, some))(stream)
 
 
 class _SomeTokens(nn.Module):

@@ -65,7 +65,12 @@ def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) ->
 
 
 def norm_forms(module: nn.Module) -> Iterator[Form]:
-    """Yield the forms that a norm may have: LayerNorm or RMSNorm, gain γ or 1 + γ."""
+    """Yield the forms that a norm may have: LayerNorm or RMSNorm, gain γ or 1 + γ.
+
+    None where its weights are offloaded, and can only be read while the module runs.
+    """
+    if any(one.is_meta for one in module.parameters()):
+        return
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     gains: list[tuple[str, Tensor | float]] = [("", 1.0)]
     if isinstance(weight, Tensor):

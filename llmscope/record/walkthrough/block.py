@@ -10,7 +10,7 @@ from torch import Tensor
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.step import disagreement
-from llmscope.record.walkthrough.steps import Chain, norm_form, normed
+from llmscope.record.walkthrough.steps import Chain, norm_form, normed, unknown_norm
 from llmscope.record.walkthrough.tracer import Call, Watched
 
 
@@ -130,7 +130,7 @@ class Block:
             form[0] if form else "norm(x)",
             WIDE,
             inputs,
-            form[1] if form else "it is no norm of a known form",
+            form[1] if form else unknown_norm(call.module),
             self.cut(own) if some else own,
             weights=self.chain.weights(call.module),
             start=self.rows.start if some else 0,

@@ -14,7 +14,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import Form, plain
 from llmscope.record.walkthrough.step import disagreement
-from llmscope.record.walkthrough.steps import Chain, best_form, norm_form, normed
+from llmscope.record.walkthrough.steps import Chain, best_form, norm_form, normed, unknown_norm
 from llmscope.record.walkthrough.terms import Explanation, added
 from llmscope.record.walkthrough.tracer import Call, Watched
 
@@ -204,7 +204,7 @@ def _more(chain: Chain, call: Call, parts: list[int]) -> int:
         form[0] if form else "norm(x)",
         WIDE,
         parts,
-        (lambda *e: form[1](sum(e))) if form else "it is no norm of a known form",
+        (lambda *e: form[1](sum(e))) if form else unknown_norm(call.module),
         rows_of(call.gave),
         weights=chain.weights(call.module),
         reads=lambda at: tuple((at[0], slice(None)) for _ in parts),

@@ -63,7 +63,12 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
     matrices = [one for one in router.module.parameters() if one.dim() == 2]
     own_bias = dict(router.module.named_parameters(recurse=False)).get("bias")
 
+    offloaded = any(one.is_meta for one in matrices)
+    readable = len(matrices) == 1 and not offloaded
+
     def score(x: Tensor) -> Tensor:
+        if offloaded:  # only the module can read them, while it runs
+            return chain.through(router, x)
         (matrix,) = matrices  # [expert, width]
         found = x @ exact(matrix).T
         return found if own_bias is None else found + exact(own_bias)
@@ -85,7 +90,7 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
         start=start,
         weights=chain.weights(router.module),
         reads=lambda at: ((at[0], slice(None)),),
-        tell=tell if len(matrices) == 1 and (own_bias is None or own_bias.dim() == 1) else None,
+        tell=tell if readable and (own_bias is None or own_bias.dim() == 1) else None,
     )
 
 

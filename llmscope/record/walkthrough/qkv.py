@@ -13,7 +13,7 @@ from llmscope.record.walkthrough.block import Block
 from llmscope.record.walkthrough.embedding import rows_of
 from llmscope.record.walkthrough.qkv_origin import QkvOrigin
 from llmscope.record.walkthrough.rope import angles
-from llmscope.record.walkthrough.steps import norm_form
+from llmscope.record.walkthrough.steps import norm_form, unknown_norm
 from llmscope.record.walkthrough.terms import Explanation, added
 from llmscope.record.walkthrough.tracer import Call
 
@@ -143,7 +143,7 @@ class Heads:
             form[0].replace("x", letter) if form else "norm(x)",
             HEADED,
             (before,),
-            make if form else "it is no norm of a known form",
+            make if form else unknown_norm(source.norm.module),
             source.normed,
             weights=self.chain.weights(source.norm.module),
             reads=lambda at: (

@@ -319,6 +319,13 @@ def norm_form(call: Call) -> Form | None:
     return best_form(norm_forms(call.module), exact(given), exact(gave))
 
 
+def unknown_norm(module: nn.Module) -> str:
+    """Return why a norm has no form."""
+    if any(one.is_meta for one in module.parameters()):
+        return "its weights are offloaded, and are there only while it runs"
+    return "it is no norm of a known form"
+
+
 def normed(form: Form) -> Tell | None:
     """Return a function that explains the outputs of a norm over a row; None if not a `Norm`."""
     norm = form[1]

@@ -11,7 +11,7 @@ from llmscope.models.anatomy import Readout
 from llmscope.record.capture.recording import Recording
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
-from llmscope.record.walkthrough.steps import Chain, norm_form, normed
+from llmscope.record.walkthrough.steps import Chain, norm_form, normed, unknown_norm
 from llmscope.record.walkthrough.terms import Explanation, added, bent, shared
 from llmscope.record.walkthrough.tracer import Call, Watched
 
@@ -73,7 +73,7 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
         form[0] if form else "norm(x)",
         WIDE,
         (stream,),
-        form[1] if form else "it is no norm of a known form",
+        form[1] if form else unknown_norm(call.module),
         own[start : start + rows] if len(own) == whole else own,
         weights=chain.weights(call.module),
         start=start,

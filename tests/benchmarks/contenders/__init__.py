@@ -20,9 +20,12 @@ MODULES = {
 """`screen` is llmscope too, with its engine's thread and the figures of the panes."""
 
 
-def open_contender(name: str, folder: str, device: str, threads: int) -> Any:
+def open_contender(
+    name: str, folder: str, device: str, threads: int, dtype: str = "float32"
+) -> Any:
     """The contender, with the model loaded. Raises whatever its imports and the model raise."""
     if name == "screen":  # as the program does
         sleep_soon()
     module = import_module(f"tests.benchmarks.contenders.{MODULES[name]}")
-    return module.Contender(folder, device, threads)
+    more = {} if dtype == "float32" else {"dtype": dtype}
+    return module.Contender(folder, device, threads, **more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,9 +11,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from tests.benchmarks.jobs import BACKWARDS, Job
 from tests.benchmarks.texts import Prompt, by_length, prompt, prompts
+from tests.benchmarks.worker import synchronize
 
 CHUNK = 1024
 """Tokens of a long prompt that run together, as llmscope's."""
+LOOPED = 128
+"""Heads of a loop that are run at most."""
 BATCH = 16
 """Prompts that go through the model together, as llmscope's own --batch-size."""
 
@@ -20,14 +24,14 @@ BATCH = 16
 class Contender:
     attention = "sdpa"
 
-    def __init__(self, folder: str, device: str, threads: int) -> None:
+    def __init__(self, folder: str, device: str, threads: int, dtype: str = "float32") -> None:
         torch.set_num_threads(threads)
         torch.set_grad_enabled(False)
         self.device = device
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         self.model: Any = AutoModelForCausalLM.from_pretrained(
             folder,
-            dtype=torch.float32,
+            dtype=getattr(torch, dtype),
             attn_implementation=self.attention,
             local_files_only=True,
         )
@@ -144,6 +148,33 @@ class Contender:
         def run() -> None:
             for first in reversed(range(len(layers))):
                 self._from(first, seen)
+
+        return Job(run)
+
+    def loop(self, length: int) -> Job:
+        """Set every head to zero in turn, a pass each; of many heads run some, and scale it."""
+        layers, ids = self.model.model.layers, self.ids(length)
+        heads = self.model.config.num_attention_heads
+        places = [(layer, head) for layer in range(len(layers)) for head in range(heads)]
+        some = places[:: -(-len(places) // LOOPED)]
+        width = layers[0].self_attn.o_proj.in_features // heads
+
+        def run() -> dict[str, float]:
+            synchronize()
+            begun = time.perf_counter()
+            for layer, head in some:
+                columns = slice(head * width, (head + 1) * width)
+
+                def zero(_: Any, args: Any, columns: slice = columns) -> Any:
+                    changed = args[0].clone()
+                    changed[..., columns] = 0
+                    return (changed,)
+
+                hook = layers[layer].self_attn.o_proj.register_forward_pre_hook(zero)
+                self.model(input_ids=ids, logits_to_keep=1, use_cache=False).logits.cpu()
+                hook.remove()
+            seconds = time.perf_counter() - begun
+            return {"seconds": seconds * len(places) / len(some)}
 
         return Job(run)
 

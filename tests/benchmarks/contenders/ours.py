@@ -28,8 +28,8 @@ WINDOW = 10
 
 
 class Contender:
-    def __init__(self, folder: str, device: str, threads: int) -> None:
-        self.scope = llmscope.load(folder, device=device, dtype="float32", threads=threads)
+    def __init__(self, folder: str, device: str, threads: int, dtype: str = "float32") -> None:
+        self.scope = llmscope.load(folder, device=device, dtype=dtype, threads=threads)
         torch.set_grad_enabled(False)
 
     def prompt(self, length: int) -> Prompt:
@@ -65,6 +65,10 @@ class Contender:
 
     def start(self, length: int) -> Job:
         """Another token at the start: nothing can be reused."""
+        return self.anew(length)
+
+    def anew(self, length: int) -> Job:
+        """The same, recorded alone in every contender."""
         texts = self.prompt(length)
         return Job(lambda: self._record(texts.start, length), lambda: self._record(texts.text))
 

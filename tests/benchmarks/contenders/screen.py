@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from textual._compositor import CompositorUpdate
 
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
@@ -24,6 +25,7 @@ from llmscope.learned.writer import write_lens
 from llmscope.lenses.logit_lens import TRANSLATOR
 from llmscope.scope import Scope
 from llmscope.second_model import compare_with
+from llmscope.text import shared_length
 from llmscope.tui.app import LlmscopeApp
 from tests.benchmarks.contenders import ours
 from tests.benchmarks.contenders.bare import layer_at
@@ -35,9 +37,9 @@ TYPED = 32
 
 
 class Contender(ours.Contender):
-    def __init__(self, folder: str, device: str, threads: int) -> None:
-        super().__init__(folder, device, threads)
-        self.opened_as = folder, device, threads
+    def __init__(self, folder: str, device: str, threads: int, dtype: str = "float32") -> None:
+        super().__init__(folder, device, threads, dtype)
+        self.opened_as = folder, device, threads, dtype
         self.wants = asyncio.run(wants_of_the_screen(self.scope.info()))
         self.events: SimpleQueue[Event] = SimpleQueue()
         self.given_up = 0.0
@@ -50,6 +52,16 @@ class Contender(ours.Contender):
         """One token after the others, that came all at once."""
         texts = self.prompt(length)
         return Job(lambda: self.ask(texts.text), lambda: self.ask(texts.before))
+
+    def painted(self, length: int) -> Job:
+        """One token after the others on the whole screen: from the key until all panes show it."""
+        texts = self.prompt(length)
+        open_screen = PaintedScreen(self.scope, texts.before)
+        return Job(
+            lambda: {"seconds": open_screen.show(texts.text)},
+            lambda: open_screen.show(texts.before),
+            home=open_screen,
+        )
 
     def first_part(self, length: int) -> Job:
         """The first figures of all panes for a long prompt; the rest of it is given up."""
@@ -292,6 +304,65 @@ class Contender(ours.Contender):
                 raise
 
         self.scope.record = watched  # type: ignore[method-assign]
+
+
+class PaintedScreen:
+    """The screen at its default size with an engine of its own, and what it paints.
+
+    There is no terminal: the bytes that one would be sent are made, and written nowhere.
+    """
+
+    def __init__(self, scope: Scope, prompt: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._app = LlmscopeApp(
+            lambda post: Engine(lambda _: scope, post),
+            spec=scope.subject.spec,
+            prompt=prompt,
+            special_tokens=False,
+            look=RenderOptions(tier="truecolor"),
+        )
+        self._painted = 0.0
+        display = self._app._display
+
+        def paint(screen: Any, renderable: Any) -> None:
+            display(screen, renderable)
+            if isinstance(renderable, CompositorUpdate):
+                self._app.cells.take(renderable)
+                self._app.cells.changes()
+                if self._complete():
+                    self._painted = time.perf_counter()
+
+        self._app._display = paint  # type: ignore[method-assign]
+        self._test = self._app.run_test(size=SIZE)
+        self._loop.run_until_complete(self._opened())
+
+    async def _opened(self) -> None:
+        await self._test.__aenter__()
+        await self._settled(0.0)
+
+    def show(self, text: str) -> float:
+        """Have a text in the prompt, and return the seconds until all panes show it."""
+        return self._loop.run_until_complete(self._shown(text))
+
+    async def _shown(self, text: str) -> float:
+        editor = self._app.editor
+        begun = time.perf_counter()
+        same, document = shared_length(editor.text, text), editor.document
+        with self._app._context():
+            editor.replace(text[same:], document.get_location_from_index(same), document.end)
+        await self._settled(begun)
+        return self._painted - begun
+
+    async def _settled(self, begun: float) -> None:
+        """Wait for the first picture with all figures of the text."""
+        async with asyncio.timeout(120):
+            while self._painted <= begun:
+                await asyncio.sleep(0.0005)
+
+    def _complete(self) -> bool:
+        """Return whether all figures on screen are of the text of the editor."""
+        tokens, app = self._app.state.tokens, self._app
+        return bool(tokens) and tokens[-1].end == len(app.editor.text) and not app.waiting
 
 
 def random_lens(scope: Scope) -> LearnedLens:

@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM
 
 import llmscope
 from llmscope.errors import ScopeError
+from llmscope.lenses import lens, names
 from llmscope.models.loading import dispatch, load, memory
 from llmscope.models.loading.load import load_model
 from llmscope.record.derive.tensors import activations, pattern
@@ -64,9 +65,35 @@ def test_what_is_shown_is_the_same_as_of_the_model_loaded_whole(tmp_path, little
         for capability, derived in (("patterns", pattern), ("activations", activations)):
             if whole.verdicts(capability, layer).status == "verified":
                 assert torch.equal(derived(recording, layer), derived(other, layer))
-    for lens, mode in (("tokens", ""), ("residual", "stream"), ("residual", "cosine")):
-        ours, theirs = (one.look(lens, mode=mode).values for one in (scope, whole))
-        np.testing.assert_array_equal(ours, theirs)
+    for name, mode in (
+        *(("tokens", ""), ("logit-lens", "top")),
+        *(("residual", "stream"), ("residual", "cosine")),
+    ):
+        ours, theirs = (one.look(name, mode=mode) for one in (scope, whole))
+        assert ours.verdict.status == theirs.verdict.status, name
+        np.testing.assert_array_equal(ours.values, theirs.values)
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral"])
+def test_each_lens_shows_the_same_or_says_that_weights_are_offloaded(
+    tmp_path, little_memory, family
+):
+    scopes, offloaded = both(tmp_path / "model", family, little_memory), []
+    recordings = [scope.record(IDS) for scope in scopes]
+    for name in names():
+        for mode in lens(name).modes or ("",):
+            found = []
+            for scope, recording in zip(scopes, recordings, strict=True):
+                try:
+                    figure = scope.look(name, recording=recording, mode=mode)
+                except (ScopeError, ValueError) as error:
+                    found.append(str(error))
+                else:
+                    found.append((figure.verdict.status, figure.verdict.reason))
+            if found[0] != found[1]:
+                offloaded.append((name, *found[0]))
+    assert {(name, status) for name, status, _ in offloaded} == {("walkthrough", "partial")}
+    assert all("its weights are offloaded" in reason for *_, reason in offloaded)
 
 
 def test_a_prompt_goes_on_from_what_it_shares(tmp_path, little_memory):
