@@ -95,8 +95,8 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     check_adapter(read_adapter_config(folder, named), headers, layers, named)
     if hasattr(base, "hf_device_map"):
         raise ScopeError(
-            f"{said} cannot be applied to a model that is spread over devices",
-            "--device cpu, or a device that holds the whole model",
+            f"{said} cannot be applied to a model that is spread over devices or processes",
+            "--device cpu, or a device that holds the whole model, without torchrun",
         )
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
