@@ -12,6 +12,7 @@ from llmscope.lenses.stages import depth, directions, score, tokens, weights
 from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
 
@@ -25,6 +26,12 @@ TITLES = {
 NO_ADAPTER = (
     "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
     "ADAPTER, and b on the screen"
+)
+
+OF_WEIGHTS = (*weights.TITLES, *directions.TITLES)
+ELSEWHERE = (
+    "weights that are offloaded or split over processes cannot be compared here: kl and lens show "
+    "what they do"
 )
 
 
@@ -86,6 +93,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     elif recording.subject.origin is None or passes.origin is None:
         title = TITLES[focus.mode.removesuffix(tokens.ALL)]
         yield Figure.lacking("stages", title, "adapter", NO_ADAPTER)
+    elif focus.mode in OF_WEIGHTS and _elsewhere(recording.subject):
+        yield Figure.refused("stages", TITLES[focus.mode], ELSEWHERE)
     elif focus.mode.startswith("reward"):
         yield tokens.rewards(recording, passes, focus)
     elif focus.mode.startswith("kl"):
@@ -100,6 +109,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         others = no_matrices(recording.subject)
         for found in changes(recording.subject):
             yield weights.weights(recording, found, others, focus)
+
+
+def _elsewhere(subject: LoadedModel) -> bool:
+    """Return whether weights of a model or its base are not at hand."""
+    models = (subject, subject.origin or subject)
+    return any(weight.is_meta for one in models for weight in one.model.parameters())
 
 
 _WEIGHTS = ("weights", "rank")

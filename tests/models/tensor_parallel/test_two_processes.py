@@ -118,6 +118,20 @@ def test_a_model_without_a_plan_costs_one_line(tmp_path):
     assert "without torchrun" in line
 
 
+@pytest.mark.slow
+def test_another_checkpoint_of_it_is_split_too():
+    asked = ["builtin:town", "--adapter", "builtin:town-sft", "--prompt", "The", "--lens", "stages"]
+    asked += ["--format", "json", "--mode"]
+    figures = {}
+    for mode in ("weights", "lens"):
+        ran = torchrun("llmscope", "snapshot", *asked, mode)
+        [figures[mode]] = json.loads(ran.stdout)["figures"]
+    assert "split over processes" in figures["weights"]["verdict"]["reason"]
+    [own] = record(*asked, "lens")["figures"]
+    assert flat(figures["lens"]["values"]) == pytest.approx(flat(own["values"]), abs=1e-5)
+    assert max(flat(own["values"])) > 0.01
+
+
 OWN = """
 import os
 from transformers import LlamaForCausalLM
