@@ -162,5 +162,6 @@ def _materialised(setting: Setting, model: Any) -> Any:
                 made = made.fill_(1) if one.dim() == 1 else made.normal_(std=0.02)
                 setattr(module, name, nn.Parameter(made, requires_grad=False))
     body = model.model
-    body.rotary_emb = type(body.rotary_emb)(config=model.config, device=setting.device)
+    with torch.device(setting.device):  # its frequencies are worked out when it is made
+        body.rotary_emb = type(body.rotary_emb)(model.config)
     return model

@@ -64,7 +64,8 @@ def compare(setting: Setting, section: Section, checkpoint: Checkpoint, dtype: s
         if scope.verdicts(capability, layer).status != whole.verdicts(capability, layer).status
     ]
     section.true(f"{named}: verdicts that differ", ", ".join(other) or "none", not other)
-    _lenses(section, named, scope, whole, limit)
+    if checkpoint.folder != setting.model:  # sweeps of a large one take minutes from the disk
+        _lenses(section, named, scope, whole, limit)
 
 
 def _lenses(section: Section, named: str, scope: Any, whole: Any, limit: float) -> None:

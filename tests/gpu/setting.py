@@ -113,7 +113,7 @@ class Setting:
         elif config.get("model_type") not in PLACES:
             section.skip(self.model.name, f"no places are known for {config.get('model_type')}")
         else:
-            yield Checkpoint(self.model.name, config["model_type"], self.model)
+            yield Checkpoint(self.model.name[:24], config["model_type"], self.model)
 
     def scope(self, folder: Path, dtype: str, device: str | None = None) -> Any:
         """Load a checkpoint in llmscope."""

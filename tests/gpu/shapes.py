@@ -50,7 +50,7 @@ EIGHT_BILLION = Shape("8B (Llama 3.1)", "llama", 32, 4096, 14_336, 32, 8, 128_25
 SEVENTY_BILLION = Shape("70B (Llama 3.1)", "llama", 80, 8192, 28_672, 64, 8, 128_256)
 EXPERTS = {"num_local_experts": 8, "num_experts_per_tok": 2}
 MIXTURE = Shape("Mixtral 8x7B", "mixtral", 32, 4096, 14_336, 32, 8, 32_000, EXPERTS)
-SMALL = Shape("small llama", "llama", 4, 256, 704, 4, 2, 1_500)
+SMALL = Shape("small llama", "llama", 3, 128, 352, 4, 2, 1_500)
 SMALL_MIXTURE = Shape("small mixtral", "mixtral", 3, 128, 256, 4, 2, 1_500, EXPERTS)
 
 

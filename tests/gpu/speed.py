@@ -17,9 +17,9 @@ from tests.gpu.setting import Setting
 from tests.gpu.shapes import EIGHT_BILLION, SMALL, random_checkpoint
 from tests.gpu.words import with_tokenizer
 
-LENGTH, QUICK_LENGTH = 2_000, 200
+LENGTH, QUICK_LENGTH = 2_000, 120
 """Tokens of the prompt of a letter and of a recording."""
-SWEPT, PROMPTS, QUICK_PROMPTS = 32, 320, 48
+SWEPT, PROMPTS, QUICK_PROMPTS = 32, 320, 32
 """Tokens of the prompt whose heads are ablated, and prompts of a batch."""
 ROUNDS = 7
 FAULT = re.compile(r"\w+(Error|Exception)\b|its process ended")

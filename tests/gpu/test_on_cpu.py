@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import import_module
 from types import SimpleNamespace
 from unittest.mock import patch
 
@@ -83,6 +84,23 @@ def test_a_weight_that_differs_between_the_two_sides_fails(tmp_path, name):
     kinds = {"float32", "bfloat16"} if name in ("truth", "reuse", "edits", "batches") else {""}
     for kind in kinds:
         assert any(kind in what for what in wrong), kind
+
+
+@pytest.mark.slow
+def test_numbers_that_are_derived_wrongly_fail(tmp_path, monkeypatch):
+    """The model is the same on both sides; only what is derived from its rows is not."""
+    cache = "llmscope.record.derive.activation_cache"
+    for name, factor in (("pattern", 0.8), ("mixed_values", 1.2)):
+        own = getattr(import_module(cache), name)
+        wrong = lambda *given, own=own, factor=factor: own(*given) * factor  # noqa: E731
+        monkeypatch.setattr(f"{cache}.{name}", wrong)
+    status, found = report(tmp_path, "--only", "truth")
+    assert status == 1
+    wrong = [one["what"] for one in found["sections"][0]["figures"] if one["holds"] is False]
+    for kind in ("error of a pattern of eager", ": z", "largest error of a verified number"):
+        for dtype in ("float32", "bfloat16", "float16"):
+            assert any(kind in what and dtype in what for what in wrong), (kind, dtype)
+    assert not any("logits" in what and "verified number" not in what for what in wrong)
 
 
 @pytest.mark.slow

@@ -117,30 +117,37 @@ def _patterns(
 ) -> None:
     """Compare patterns with eager attention, which is given the same stream in each layer.
 
-    Eager attention rounds each score, which moves the logarithm of a weight by eps of the score.
+    In half precision eager attention rounds each score, which moves the logarithm of a weight by
+    eps of the score: each head is held to eps times its largest score, twice.
     """
     layers = range(len(plain.layers))
     feeds = [("stream", layer, becomes(ALL, ALL, caught["stream", layer])) for layer in layers]
     patterns = plain.patterns(A, *feeds)
-    worst, scores, missing = 0.0, 0.0, 0
+    eps = 0.0 if dtype == "float32" else torch.finfo(DTYPES[dtype]).eps
+    worst, share, missing = 0.0, 0.0, 0
     for layer in layers:
         try:
             found = cache[f"layers.{layer}.pattern"]
         except ScopeError:
             missing += 1
             continue
-        worst = max(worst, largest(found, patterns[layer]))
-        scores = max(scores, _largest_score(cache, layer))
-    eps = 0.0 if dtype == "float32" else torch.finfo(DTYPES[dtype]).eps
-    limit = bound("float32", 1) + 2 * eps * (1 + scores)
+        for head, score in enumerate(_largest_scores(cache, layer)):
+            error = largest(found[head], patterns[layer][head])
+            worst = max(worst, error)
+            part = error / (bound("float32", 1) + 2 * eps * (1 + score))
+            if not part <= share:  # NaN, too
+                share = part
     if missing:
         section.tell(f"{named}: layers without a verified pattern", missing)
-    section.at_most(f"{named}: patterns of eager", worst, limit)
+    section.tell(f"{named}: largest error of a pattern", worst)
+    what = f"{named}: error of a pattern of eager ÷ what rounding its scores explains"
+    section.at_most(what, share, 1.0)
 
 
-def _largest_score(cache: Any, layer: int) -> float:
-    """Return the largest magnitude of queries on keys, by the root of their width."""
+def _largest_scores(cache: Any, layer: int) -> list[float]:
+    """Return each head's largest magnitude of queries on keys, by the root of their width."""
     query, key = (cache[f"layers.{layer}.{name}"].float() for name in ("q", "k"))
     key = key.repeat_interleave(len(query) // len(key), dim=0)
     scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5
-    return float(scores.abs().max())
+    largest_scores: list[float] = scores.abs().flatten(1).amax(1).tolist()
+    return largest_scores
