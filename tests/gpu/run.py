@@ -19,7 +19,7 @@ from tests.gpu.report import FAILED, SKIPPED, Section, Skipped, write
 
 SECTIONS = (
     *("truth", "reuse", "edits", "batches", "quantised", "offload", "memory", "compiled"),
-    *("shared", "speed", "big"),
+    *("shared", "split", "speed", "big"),
 )
 """The sections in their order; each is a module here with a function `check`."""
 WRONG_USE = 2

@@ -30,7 +30,7 @@ def whole(folder):
 
 def by_hand(plain, ids):
     """Return streams, activations, patterns and logits of the whole model, by name."""
-    kept, hooks = {}, []
+    kept, hooks, tokens = {}, [], torch.tensor([ids], device=plain.device)
     for at, layer in enumerate(find(plain).layers):
 
         def stream(_, __, output, at=at):
@@ -45,7 +45,11 @@ def by_hand(plain, ids):
             hooks.append(layer.down.register_forward_pre_hook(acts))
     try:
         with torch.no_grad():
-            output = plain(input_ids=torch.tensor([ids]), output_attentions=True, use_cache=False)
+            output = plain(
+                input_ids=torch.tensor([ids], device=plain.device),
+                output_attentions=True,
+                use_cache=False,
+            )
     finally:
         for hook in hooks:
             hook.remove()
@@ -73,7 +77,9 @@ def without_head(plain, layer, head, ids):
     hook = out.register_forward_pre_hook(zero)
     try:
         with torch.no_grad():
-            return plain(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+            return plain(
+                input_ids=torch.tensor([ids], device=plain.device), use_cache=False
+            ).logits[0, -1]
     finally:
         hook.remove()
 
@@ -89,7 +95,11 @@ def gradient(plain, layer, ids, token):
 
     hook = find(plain).layers[layer].module.register_forward_hook(keep)
     try:
-        embedded = plain.get_input_embeddings()(torch.tensor([ids])).detach().requires_grad_()
+        embedded = (
+            plain.get_input_embeddings()(torch.tensor([ids], device=plain.device))
+            .detach()
+            .requires_grad_()
+        )
         plain(inputs_embeds=embedded, use_cache=False).logits[0, -1, token].backward()
     finally:
         hook.remove()
@@ -97,7 +107,8 @@ def gradient(plain, layer, ids, token):
 
 
 def differences(folder):
-    plain, scope = whole(folder), llmscope.load(str(folder), dtype="float32")
+    scope = llmscope.load(str(folder), dtype="float32")
+    plain = whole(folder).to(scope.subject.device)
     split = [one for one in scope.model.parameters() if one.is_meta]
     found = {"split": sum(one.numel() for one in split)}
     recording = scope.record(IDS)
