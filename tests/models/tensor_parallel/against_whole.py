@@ -45,11 +45,7 @@ def by_hand(plain, ids):
             hooks.append(layer.down.register_forward_pre_hook(acts))
     try:
         with torch.no_grad():
-            output = plain(
-                input_ids=torch.tensor([ids], device=plain.device),
-                output_attentions=True,
-                use_cache=False,
-            )
+            output = plain(input_ids=tokens, output_attentions=True, use_cache=False)
     finally:
         for hook in hooks:
             hook.remove()
