@@ -217,8 +217,9 @@ def test_each_step_of_a_short_walk_equals_a_fresh_run(family, adapters):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
+    # GPT-2 and Gemma 2 take a longer walk through all these changes in test_wrapped_walk.py.
     ("family", "adapters"),
-    [("llama", True), ("gpt2", False), ("gemma2", True), ("qwen3_moe", False), ("bloom", False)],
+    [("llama", True), ("qwen3_moe", False), ("bloom", False)],
 )
 def test_each_step_of_a_long_walk_equals_a_fresh_run(family, adapters):
     walk = Walk(family, seed=11, adapters=adapters)

@@ -78,6 +78,7 @@ class Person:
         self.write_file()
         self.fit_lens()
         self.old = []
+        self.ran_once = None
         self.counts = dict.fromkeys(("ran", "reused", "edited", "cancelled", "refused"), 0)
 
     def write_file(self):
@@ -193,6 +194,17 @@ class Person:
         except ScopeError as error:
             return str(error)
 
+    def alone(self):
+        """A fresh pass over the prompt without edits: its recording, and a copy of its tensors.
+
+        It is run once while the prompt stays: what the edits or prompt B are is nothing to it.
+        """
+        if self.ran_once is None or self.ran_once[0] != self.ids:
+            recording = self.reference.record(self.ids, fresh=True)
+            assert not recording.edits
+            self.ran_once = list(self.ids), recording, bits(recording)
+        return self.ran_once[1:]
+
     def check(self):
         """What is seen now is what a scope says that has seen nothing before."""
         layer = self.chance.randrange(3)
@@ -204,7 +216,8 @@ class Person:
         if first_edited:
             plain = self.live.record(self.ids)
             before = bits(plain)
-        fresh = self.record(self.reference, self.edits, fresh=True)
+        own, tensors_alone = self.alone()
+        fresh = self.record(self.reference, self.edits, fresh=True) if self.edits else own
         assert isinstance(fresh, str) == isinstance(recording, str)
         if isinstance(fresh, str):
             assert recording == fresh
@@ -224,11 +237,10 @@ class Person:
         again = self.live.record(self.ids)
         assert again.ran == 0 or again.past is None
         same_bits(again, before)
-        own = self.reference.record(self.ids, fresh=True)
         assert not again.edits
         assert not again.changes
         close(shown_of(again, layer), shown_of(own, layer))
-        close(kept_of(again), kept_of(own))
+        close(kept_of(again), tensors_alone)
         self.keep(again, layer)
 
     def keep(self, recording, layer):
