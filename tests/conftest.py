@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from llmscope.cli.idle_threads import sleep_soon
+from llmscope.cli.cpu_setup import set_up_cpu
 from tests.waiting import short_waits
 
 # The demos are beside the package and not in it; an installed llmscope comes first.
@@ -23,7 +23,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
 # Read once, when huggingface_hub is imported: a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
 os.environ.pop("HF_HUB_OFFLINE", None)
-sleep_soon()
+set_up_cpu()
 # Read once, when torch is imported. Workers that each take every core wait for one another in busy
 # loops: on a loaded machine that made tests of 5 seconds take more than 300.
 if "PYTEST_XDIST_WORKER" in os.environ:

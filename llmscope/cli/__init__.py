@@ -14,10 +14,10 @@ COMMANDS = (
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
-    from llmscope.cli.idle_threads import sleep_soon
+    from llmscope.cli.cpu_setup import set_up_cpu
     from llmscope.signals import end_on_signals
 
-    sleep_soon()
+    set_up_cpu()
     end_on_signals()
     if "TORCHELASTIC_RUN_ID" in os.environ:
         from llmscope.cli.ranks import begin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from llmscope.cli.idle_threads import sleep_soon
+from llmscope.cli.cpu_setup import set_up_cpu
 
 MODULES = {
     "bare": "bare",
@@ -25,7 +25,7 @@ def open_contender(
 ) -> Any:
     """The contender, with the model loaded. Raises whatever its imports and the model raise."""
     if name == "screen":  # as the program does
-        sleep_soon()
+        set_up_cpu()
     module = import_module(f"tests.benchmarks.contenders.{MODULES[name]}")
     more = {} if dtype == "float32" else {"dtype": dtype}
     return module.Contender(folder, device, threads, **more)
