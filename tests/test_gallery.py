@@ -54,8 +54,9 @@ def test_a_picture_without_a_command_is_named(tmp_path):
         gallery.recorded(path)
 
 
-def test_line_ends_are_written_for_a_shell():
-    done = subprocess.run(
-        ["bash", "-c", f"printf %s {gallery._shell(['it\'s\na \\ b'])}"], capture_output=True, text=True, check=True
-    )
-    assert done.stdout == "it's\na \\ b"
+def test_line_ends_are_quoted_for_a_shell():
+    text = "it's\na \\ b"
+    line = f"printf %s {gallery._shell([text])}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
+    assert "\n" not in line
+    assert done.stdout == text
