@@ -3,7 +3,7 @@
     python demo/matrix.py
 
 Builds a small random model of every causal language model class that the installed transformers
-maps, and holds what is shown of it against a plain one. It needs a checkout with `.[test]`
+maps, and compares what is shown of it with a plain one. It needs a checkout with `.[test]`
 installed, no network and about a minute and a half.
 """
 
@@ -67,7 +67,7 @@ def counts(rows: Sequence[Any]) -> str:
         f"{len(rows)} families: {len(opened)} opened, {len(rows) - len(opened)} not. Of the opened "
         f"ones next token and surprisal are always the model's own. Of {len(cells)} capabilities "
         f"{whole} are verified in all layers, {len(cells) - whole - none} in some, and {none} "
-        f"refused, each with a reason. {numbers:,} numbers that are shown were held against plain "
+        f"refused, each with a reason. {numbers:,} numbers that are shown were compared with plain "
         f"transformers; the largest error is {worst:.0e} of the largest magnitude."
     )
 
