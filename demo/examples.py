@@ -1,4 +1,4 @@
-"""Run the examples of demo/python.md, and write below each what it prints.
+"""Run the examples of docs/python/python.md, and write below each what it prints.
 
     python demo/examples.py [--check]
 
@@ -16,7 +16,12 @@ from contextlib import chdir, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-PAGE = Path(__file__).resolve().parent / "python.md"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+
+from demo.markers import DOCS, write_or_check  # noqa: E402
+
+PAGE = DOCS / "python" / "python.md"
 BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n.*?^```\n)?", re.M | re.S)
 
 
@@ -38,14 +43,8 @@ def remade(page: str) -> str:
 
 
 def main() -> int:
-    """Write it, or say whether it is as it should be."""
-    page = PAGE.read_text(encoding="utf-8")
-    wanted = remade(page)
-    if "--check" in sys.argv:
-        print("as it should be" if wanted == page else "run python demo/examples.py")
-        return int(wanted != page)
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    """Write the page, or with `--check` say whether it is up to date."""
+    return write_or_check(PAGE, remade(PAGE.read_text("utf-8")), "python demo/examples.py")
 
 
 if __name__ == "__main__":

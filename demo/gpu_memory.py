@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from demo.markers import DOCS, inserted, write_or_check
 from llmscope.models.loaded_model import RowMemory
 from llmscope.models.loading.memory import BITS, SHARE, room
 from llmscope.models.loading.token_memory import SPARE, TokenBytes, token_bytes, tokens_that_fit
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "gpu.md"
-BEGIN, END = (f"<!-- made by demo/gpu_memory.py: {word} -->" for word in ("begin", "end"))
+PAGE = DOCS / "gpu.md"
+SCRIPT = "demo/gpu_memory.py"
 CARD = 80 * 10**9
 """Bytes of the card of the last table, all of them free."""
 NUMBER = 2
@@ -145,16 +145,9 @@ def _gigabytes(size: float) -> str:
 
 
 def main() -> int:
-    """Write the tables, or say whether they are as they should be."""
-    text = PAGE.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    wanted = f"{before}{BEGIN}\n\n{tables()}\n\n{END}{after}"
-    if "--check" in sys.argv:
-        print("as it should be" if wanted == text else "run python -m demo.gpu_memory")
-        return int(wanted != text)
-    PAGE.write_text(wanted, encoding="utf-8")
-    return 0
+    """Write the tables, or with `--check` say whether they are up to date."""
+    wanted = inserted(PAGE.read_text("utf-8"), SCRIPT, f"\n{tables()}\n\n")
+    return write_or_check(PAGE, wanted, "python -m demo.gpu_memory")
 
 
 if __name__ == "__main__":

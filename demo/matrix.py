@@ -1,9 +1,9 @@
-"""Write demo/families.md again, and the README's counts: what llmscope verifies of each family.
+"""Write demo/families.md and the counts in docs/models.md: what llmscope verifies of each family.
 
     python demo/matrix.py
 
 Builds a small random model of every causal language model class that the installed transformers
-maps, and holds what is shown of it against a plain one. It needs a checkout with `.[test]`
+maps, and compares what is shown of it with a plain one. It needs a checkout with `.[test]`
 installed, no network and about a minute and a half.
 """
 
@@ -15,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
+sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+
+from demo.markers import DOCS, inserted  # noqa: E402
+
+PAGE = DOCS / "models.md"
 FAMILIES = ROOT / "demo" / "families.md"
-BEGIN, END = "<!-- made by demo/matrix.py: begin -->\n", "<!-- made by demo/matrix.py: end -->\n"
+SCRIPT = "demo/matrix.py"
 HEAD = """\
 # Families
 
@@ -63,7 +67,7 @@ def counts(rows: Sequence[Any]) -> str:
         f"{len(rows)} families: {len(opened)} opened, {len(rows) - len(opened)} not. Of the opened "
         f"ones next token and surprisal are always the model's own. Of {len(cells)} capabilities "
         f"{whole} are verified in all layers, {len(cells) - whole - none} in some, and {none} "
-        f"refused, each with a reason. {numbers:,} numbers that are shown were held against plain "
+        f"refused, each with a reason. {numbers:,} numbers that are shown were compared with plain "
         f"transformers; the largest error is {worst:.0e} of the largest magnitude."
     )
 
@@ -122,15 +126,8 @@ def _full(cell: str, reasons: dict[str, str]) -> str:
     return f"{mark}: {reasons[number]}" if mark and number in reasons else cell
 
 
-def inserted(text: str, made: str) -> str:
-    """The README with the counts between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{made}{END}{after}"
-
-
 def main() -> None:
-    """Rewrite the page and the README in place."""
+    """Rewrite the table of families, and the counts on the page of models."""
     from llmscope.models.progress import silenced
     from tests.all_families import families
     from tests.family_matrix import measured
@@ -141,9 +138,8 @@ def main() -> None:
         for fault in row.wrong:
             print(f"{row.family}: {fault}")
     FAMILIES.write_text(table(rows), "utf-8")
-    README.write_text(inserted(README.read_text("utf-8"), counts(rows) + "\n"), "utf-8")
+    PAGE.write_text(inserted(PAGE.read_text("utf-8"), SCRIPT, counts(rows) + "\n"), "utf-8")
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()

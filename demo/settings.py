@@ -1,4 +1,4 @@
-"""Write the README's table of settings from the settings themselves.
+"""Write the table of docs/settings.md from the settings themselves.
 
     python demo/settings.py [--check]
 
@@ -10,36 +10,33 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from llmscope.config import SETTINGS
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
-README = Path(__file__).resolve().parent.parent / "README.md"
-BEGIN, END = (f"<!-- made by demo/settings.py: {word} -->" for word in ("begin", "end"))
+from demo.markers import DOCS, inserted, write_or_check  # noqa: E402
+from llmscope.config import SETTINGS  # noqa: E402
+
+PAGE = DOCS / "settings.md"
+SCRIPT = "demo/settings.py"
 
 
 def table() -> str:
-    """A row a setting."""
+    """Return the table, a row a setting."""
     rows = [
-        "| setting | variable | takes | where nobody says | |",
+        "| setting | variable | takes | default | meaning |",
         "| --- | --- | --- | --- | --- |",
     ]
     for one in SETTINGS:
         usual = f"`{one.usual}`" if one.usual is not None else one.otherwise
         takes = ", ".join(f"`{word}`" for word in one.choices) or one.words()
         rows.append(f"| `{one.name}` | `{one.variable}` | {takes} | {usual} | {one.about} |")
-    return "\n".join(rows)
+    return "".join(f"{row}\n" for row in rows)
 
 
 def main() -> int:
-    """Write it, or say whether it is as it should be."""
-    text = README.read_text(encoding="utf-8")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    wanted = f"{before}{BEGIN}\n{table()}\n{END}{after}"
-    if "--check" in sys.argv:
-        print("as it should be" if wanted == text else "run python demo/settings.py")
-        return int(wanted != text)
-    README.write_text(wanted, encoding="utf-8")
-    return 0
+    """Write the table, or with `--check` say whether it is up to date."""
+    wanted = inserted(PAGE.read_text("utf-8"), SCRIPT, table())
+    return write_or_check(PAGE, wanted, f"python {SCRIPT}")
 
 
 if __name__ == "__main__":

@@ -54,6 +54,12 @@ def test_links_lead_to_files(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_pictures_of_html_lead_to_files(path: Path) -> None:
+    sources = re.findall(r'<img src="([^"]+)"', path.read_text("utf-8"))
+    assert [one for one in sources if not (path.parent / one).is_file()] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_commands_and_their_options_exist(path: Path) -> None:
     wrong = []
     for words in called(path.read_text("utf-8")):
@@ -72,6 +78,22 @@ def test_options_that_are_named_alone_exist(path: Path) -> None:
         known |= set(re.findall(r'"(--[a-z-]+)"', tool.read_text("utf-8")))
     named = re.findall(r"`(--[a-z][a-z-]+)[^`]*`", path.read_text("utf-8"))
     assert [flag for flag in named if flag not in known] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert 6000 <= len((ROOT / "README.md").read_bytes()) <= 8000
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_anchors_of_other_pages_exist(path: Path) -> None:
+    """The site is built strictly; this is for a code host, which makes ids the same way."""
+    missing = []
+    for page, anchor in re.findall(r"\]\(([^)#\s]*\.md)#([^)\s]+)\)", path.read_text("utf-8")):
+        target = (path.parent / page).read_text("utf-8")
+        headings = re.findall(r"^#+ (.+)$", target, re.M)
+        ids = {re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings}
+        missing += [f"{page}#{anchor}"] if anchor not in ids else []
+    assert missing == []
 
 
 def test_the_pages_name_some() -> None:

@@ -7,8 +7,6 @@ from typing import Any
 from tests.benchmarks.stats import Measured, summary
 from tests.benchmarks.targets import TARGETS, Raw, Target
 
-BEGIN = "<!-- made by tests/benchmarks: begin -->\n"
-END = "<!-- made by tests/benchmarks: end -->\n"
 PARTS = (
     "starts",
     "passes",
@@ -78,8 +76,8 @@ def medians(raw: Raw) -> str:
     return "\n".join(lines) + "\n"
 
 
-def readme(raw: Raw) -> str:
-    """The block of the README: the table, and on what it was measured."""
+def block(raw: Raw) -> str:
+    """The block of docs/performance.md: the table, and on what it was measured."""
     machine = raw["machine"]
     versions = ", ".join(
         f"{name} {number}" for name, number in machine["versions"].items() if number
@@ -91,19 +89,6 @@ def readme(raw: Raw) -> str:
         "turn in every round; the quartiles are of the rounds' own ratios.\n"
     )
     return f"{table(raw)}\n{about}"
-
-
-def inserted(text: str, made: str) -> str:
-    """A text with what was made between its marks.
-
-    Raises:
-        ValueError: it has no marks.
-    """
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"the README needs these two lines first:\n{BEGIN}{END}")
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}{made}{END}{after}"
 
 
 def with_summaries(raw: Raw) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The command: measures, prints tables, writes JSON, fills in the README."""
+"""The command: measures, prints tables, writes JSON, fills in docs/performance.md."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]
 
+from demo.markers import DOCS, inserted  # noqa: E402
 from tests.benchmarks import (  # noqa: E402
     exports,
     lenses,
@@ -44,10 +45,11 @@ PARTS = dict(zip(report.PARTS, MEASURES, strict=True))
 def main() -> int:
     """Run what was asked for, and return the exit code."""
     options = _options()
-    if options.readme:
-        raw = json.loads(Path(options.readme).read_text("utf-8"))["raw"]
-        page = ROOT / "README.md"
-        page.write_text(report.inserted(page.read_text("utf-8"), report.readme(raw)), "utf-8")
+    if options.page:
+        raw = json.loads(Path(options.page).read_text("utf-8"))["raw"]
+        page = DOCS / "performance.md"
+        made = inserted(page.read_text("utf-8"), "tests/benchmarks", report.block(raw))
+        page.write_text(made, "utf-8")
         return 0
     setting = Setting(
         options.model,
@@ -115,7 +117,9 @@ def _options() -> argparse.Namespace:
         help="the interpreter of a contender that needs another environment",
     )
     parser.add_argument(
-        "--readme", metavar="FILE.json", help="put the table of an earlier run into README.md"
+        "--page",
+        metavar="FILE.json",
+        help="put the table of an earlier run into docs/performance.md",
     )
     return parser.parse_args()
 

@@ -1,8 +1,9 @@
-"""demo/families.md and the README's counts are what demo/matrix.py makes of them."""
+"""demo/families.md and the counts in docs/models.md are what demo/matrix.py makes of them."""
 
 import runpy
 from pathlib import Path
 
+from demo.markers import inserted
 from tests.all_families import families
 from tests.family_matrix import Row
 
@@ -10,16 +11,11 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "demo" / "matrix.py"))
 
 
-def test_the_readme_says_the_pages_counts():
+def test_the_page_of_models_has_the_counts_of_the_families():
     page = (ROOT / "demo" / "families.md").read_text("utf-8")
-    readme = (ROOT / "README.md").read_text("utf-8")
+    models = SCRIPT["PAGE"].read_text("utf-8")
     (counts,) = [line for line in page.splitlines() if " families: " in line]
-    assert SCRIPT["inserted"](readme, counts + "\n") == readme
-
-
-def test_only_what_stands_between_the_marks_is_replaced():
-    text = f"before\n{SCRIPT['BEGIN']}old\n{SCRIPT['END']}after\n"
-    assert SCRIPT["inserted"](text, "new\n") == text.replace("old", "new")
+    assert inserted(models, SCRIPT["SCRIPT"], counts + "\n") == models
 
 
 def test_a_page_is_read_as_it_was_written():

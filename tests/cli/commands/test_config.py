@@ -136,7 +136,7 @@ def test_each_is_an_option_of_the_screen_or_of_its_server():
         assert setting.name == "model" or f"--{setting.name}" in text
 
 
-def test_the_readme_lists_every_one():
+def test_the_page_of_settings_lists_every_one():
     done = subprocess.run(
         [sys.executable, "demo/settings.py", "--check"],
         cwd=Path(__file__).parents[3],

@@ -3,16 +3,15 @@
 import io
 import json
 import re
-import runpy
-from pathlib import Path
 
 import pytest
 
+from demo import pictures
+from demo.markers import PICTURES, inserted
 from llmscope.draw import load_theme, theme_names
 from llmscope.draw.color.theme import COLOURS, RAMPS
 from tests.cli.running import failure, fresh, run
 
-ROOT = Path(__file__).parents[3]
 SHOT = ("snapshot", "builtin:sort", "--prompt", "CABACB", "--lens", "next-token")
 
 
@@ -140,15 +139,13 @@ def test_every_theme_makes_pictures(folder, name):
     assert f'rx="8" fill="{load_theme(name).background}"' in svg
 
 
-def test_the_readme_shows_a_picture_of_every_theme():
-    pictures = runpy.run_path(str(ROOT / "demo" / "pictures.py"))
-    readme = (ROOT / "README.md").read_text("utf-8")
-    table = readme.partition(pictures["BEGIN"])[2].partition(pictures["END"])[0]
+def test_the_page_of_terminals_shows_a_picture_of_every_theme():
+    page = pictures.THEMES.read_text("utf-8")
     themes = {name: load_theme(name) for name in theme_names()}
-    made = pictures["_table"]([(name, theme.description) for name, theme in themes.items()])
-    assert table.strip() == made.strip(), "python demo/pictures.py themes makes it again"
+    made = pictures.table([(name, theme.description) for name, theme in themes.items()])
+    assert inserted(page, pictures.SCRIPT, made) == page, "python demo/pictures.py themes"
     for name, theme in themes.items():
-        svg = (pictures["PICTURES"] / f"theme-{name}.svg").read_text("utf-8")
+        svg = (PICTURES / f"theme-{name}.svg").read_text("utf-8")
         for colour in (theme.background, theme.accent, theme.success, theme.sequential[-1]):
             assert colour in svg, name
 
