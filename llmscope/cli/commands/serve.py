@@ -12,6 +12,7 @@ from llmscope.cli.commands.open import asked, open_model
 from llmscope.cli.options import shared
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
+from llmscope.distributions import need_torch
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -55,6 +56,7 @@ def serve(
             from llmscope.draw import load_theme
 
             load_theme(first.theme)
+        need_torch("the screen of a model")  # before a page is served that can only say so
         raise typer.Exit(_serve(host, port, words(ctx), first.load.model, max_pages))
 
 
