@@ -50,7 +50,7 @@ def shown(command: list[str], words: bytes) -> None:
     if not asked or status != 0:
         tail = seen[-2000:].decode("utf-8", "replace")
         raise SystemExit(f"{' '.join(command)} ended with {status}: {tail!r}")
-    print(f"{' '.join(command[1:])}: shown")
+    sys.stdout.write(f"{' '.join(command[1:])}: shown\n")
 
 
 if __name__ == "__main__":

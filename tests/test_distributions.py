@@ -95,10 +95,7 @@ def test_every_start_tells_it(tmp_path):
     home = tmp_path / "site-packages"
     for name in (LIGHT, FOREIGN):
         (home / name).mkdir(parents=True)
-    code = (
-        f"import sys; sys.path.append({str(home)!r})\n"
-        "from llmscope.cli import main; main()"
-    )
+    code = f"import sys; sys.path.append({str(home)!r})\nfrom llmscope.cli import main; main()"
     told = fresh("--version", code=code)
     assert told.returncode == 0
     assert told.stdout.startswith("llmscope ")
@@ -162,7 +159,9 @@ def test_what_needs_torch_says_so_in_one_line(words):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("words", [["config"], ["themes"], ["edits"], ["lenses"], ["cache"], ["doctor"]])
+@pytest.mark.parametrize(
+    "words", [["config"], ["themes"], ["edits"], ["lenses"], ["cache"], ["doctor"]]
+)
 def test_what_needs_no_torch_works_without(words, empty_cache):
     result = fresh(*words, code=MAIN, LLMSCOPE_CACHE=str(empty_cache))
     assert result.returncode == 0, result.stderr

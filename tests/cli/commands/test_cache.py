@@ -13,7 +13,7 @@ from llmscope.disk_cache import entries as entries_module
 from llmscope.disk_cache.entries import KEPT, KINDS, PRUNE_LOCK, entries
 from llmscope.disk_cache.hub import folder_bytes, hub_folder
 from llmscope.disk_cache.open_files import open_files
-from llmscope.disk_cache.prune import Choice, remove
+from llmscope.disk_cache.prune import remove
 from llmscope.learned.measurements import file_of
 from llmscope.models.files.cache import BUILDING, building, cache_folder, converted_folder
 from llmscope.models.files.digest import file_digest
