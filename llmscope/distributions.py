@@ -1,8 +1,8 @@
 """The distributions that bring a package `llmscope`, and what the light one leaves out.
 
-`llmscope-tui` is the full distribution and `llmscope-tui-light` the one without torch. Both hold the
-same files, and a foreign distribution named `llmscope` holds others of the same names: of two in one
-environment, the one installed last has overwritten files of the other.
+`llmscope-tui` is the full distribution and `llmscope-tui-light` the one without torch. Both hold
+the same files, and a foreign distribution named `llmscope` holds others of the same names: of two
+in one environment, the one installed last has overwritten files of the other.
 """
 
 from __future__ import annotations

@@ -273,7 +273,7 @@ def _digests(home: Path, now: float) -> Iterator[Entry]:
 def _small(
     kind: str, name: str, home: Path, pattern: re.Pattern[str], now: float
 ) -> Iterator[Entry]:
-    """Yield the files of a folder whose names fit a pattern as one entry, and what else is there."""
+    """Yield the files whose names fit a pattern as one entry, and what else is in the folder."""
     files = []
     for path in _listed(home):
         if _TEMPORARY.match(path.name):

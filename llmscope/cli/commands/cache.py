@@ -176,11 +176,10 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> C
     from llmscope.disk_cache.prune import Choice
 
     known = [one for one in KINDS if one not in KEPT]
+    listed = ", ".join((*known, "all"))
     for one in kinds or ():
-        listed = ", ".join((*known, "all"))
-        usage(
-            one in (*known, "all"), f"no kind {display_text(one)!r}; there are {listed}", "--kind"
-        )
+        wrong = f"no kind {display_text(one)!r}; there are {listed}"
+        usage(one in (*known, "all"), wrong, "--kind")
     age = None if older is None else _AGE.fullmatch(older.strip())
     usage(older is None or age is not None, "an age such as 12h, 30d or 8w", "--older-than")
     size = None if larger is None else _SIZE.fullmatch(larger.strip())
