@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+import runpy
+import sys
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from packaging.requirements import Requirement
@@ -102,13 +105,33 @@ def test_no_address_is_invented(full, light):
 
 def test_both_hold_the_same_folders(full, light):
     wheel = full["tool"]["hatch"]["build"]["targets"]["wheel"]
-    ours = {name: name for name in wheel["packages"]} | wheel["force-include"]
     theirs = light["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
-    places = {(ROOT / name).resolve(): to for name, to in ours.items()}
+    places = {(ROOT / name).resolve(): to for name, to in wheel["force-include"].items()}
     found = {(LIGHT_HOME / name).resolve(): to for name, to in theirs.items()}
     assert found.pop(ROOT / "LICENSE") == "llmscope/LICENSE"
     assert found == places
     assert all(path.is_dir() for path in places)
+
+
+def test_the_light_one_holds_the_package_without_its_models(full, monkeypatch):
+    assert full["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == ["llmscope"]
+    interface = "hatchling.builders.hooks.plugin.interface"  # only builds need hatchling
+    monkeypatch.setitem(sys.modules, interface, SimpleNamespace(BuildHookInterface=object))
+    hook = runpy.run_path(str(LIGHT_HOME / "hatch_build.py"))
+    data = {"force_include": {}}
+    hook["LightBuildHook"]().initialize("standard", data)
+    found = data["force_include"]
+    assert all(str(ROOT / place) == source for source, place in found.items())
+    every = {
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "llmscope").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    left = [name.split("/") for name in every - set(found.values())]
+    assert {tuple(parts[:2]) for parts in left} == {("llmscope", "builtin")}
+    folders = {path.name for path in (ROOT / "llmscope" / "builtin").iterdir() if path.is_dir()}
+    assert {parts[2] for parts in left} == folders - {"town-run", "__pycache__"}
+    assert "llmscope/builtin/town-run/run.json" in found.values()
 
 
 def test_textual_and_transformers_are_ranges(full):

@@ -27,7 +27,7 @@ _MEGABYTE = 1e6
 _DAY = 86_400
 _AGE = re.compile(r"(\d{1,6})\s*([hdw]?)", re.ASCII)
 _SPANS = {"h": 3600, "": _DAY, "d": _DAY, "w": 7 * _DAY}
-_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)\s*([kmgt]?)b?", re.ASCII | re.IGNORECASE)
+_SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmgt]?)b?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]

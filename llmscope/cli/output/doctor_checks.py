@@ -227,7 +227,7 @@ def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield from _unmet()
     if found["versions"]["resvg-py"] is None:
         yield "png needs resvg-py", "pip install resvg-py"
-    if find_spec("pip") is None:
+    if found["machine"] is not None and find_spec("pip") is None:
         yield "pypi: needs pip, and this Python has none", "python -m ensurepip"
     for name, folder in found["folders"].items():
         if folder["writable"] is False:
