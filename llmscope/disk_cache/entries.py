@@ -254,7 +254,9 @@ def _runs(home: Path, now: float) -> Iterator[Entry]:
 
 def _digests(home: Path, now: float) -> Iterator[Entry]:
     """Yield the digests that are current as one entry, and those that are not as another one."""
-    current, stale, rest = [], [], []
+    current: list[Path] = []
+    stale: list[Path] = []
+    rest: list[Path] = []
     for path in _listed(home):
         if _TEMPORARY.match(path.name):
             rest.append(path)
