@@ -63,8 +63,17 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
     from llmscope.gc_control import uncollected
 
-    with uncollected():
-        return getattr(import_module(_HOMES[name]), name)
+    try:
+        with uncollected():
+            return getattr(import_module(_HOMES[name]), name)
+    except ModuleNotFoundError as error:
+        from llmscope.distributions import left_out
+
+        reason = left_out(error)
+        if reason is None:
+            raise
+        line = f"llmscope.{name}: {reason.message} (try: {reason.hint})"
+        raise ModuleNotFoundError(line, name=error.name) from error
 
 
 def __dir__() -> list[str]:

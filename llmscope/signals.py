@@ -59,6 +59,8 @@ def _end_anyway(end: Any) -> None:
     Args:
         end: the installed handler; do nothing once another one is installed.
     """
+    if not hasattr(os, "set_blocking"):  # Windows, before Python 3.12
+        return
     heard, told = os.pipe()
     os.set_blocking(told, False)
     try:

@@ -8,7 +8,7 @@ import sys
 
 COMMANDS = (
     *("open", "serve", "snapshot", "replay", "report", "watch", "diff", "lenses", "edits", "bake"),
-    *("compare", "fit", "examples", "models", "read", "themes", "config", "doctor"),
+    *("compare", "fit", "examples", "models", "cache", "read", "themes", "config", "doctor"),
 )
 
 
@@ -26,6 +26,7 @@ def main() -> None:
     from llmscope.cli.output.streams import open_streams
 
     open_streams()
+    _tell_clash()
     words = sys.argv[1:]
     if is_plain(words):
         _open(words[0] if words else None)
@@ -34,6 +35,16 @@ def main() -> None:
     from llmscope.cli.app import app
 
     app()
+
+
+def _tell_clash() -> None:
+    """Print a note if another distribution in this environment overwrites these files."""
+    if "_LLMSCOPE_COMPLETE" in os.environ or "TEXTUAL_DRIVER" in os.environ:
+        return  # a shell reads what is printed, or the process of a page, whose server has told it
+    from llmscope.distributions import clash_line
+
+    if line := clash_line():
+        print(line, file=sys.stderr, flush=True)  # noqa: T201
 
 
 def is_plain(words: list[str]) -> bool:

@@ -8,6 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from llmscope.cli.commands.bake import bake
+from llmscope.cli.commands.cache import cache
 from llmscope.cli.commands.compare import compare
 from llmscope.cli.commands.config import config
 from llmscope.cli.commands.diff import diff
@@ -28,10 +29,13 @@ from llmscope.cli.commands.watch import watch
 from llmscope.cli.options.groups import grouped
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
+from llmscope.distributions import need_torch
 from llmscope.version import __version__
 
 _SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "doctor")
 """Commands whose options take defaults from the settings."""
+_NEED_TORCH = ("open", "snapshot", "read", "bake", "compare", "fit", "examples")
+"""Commands that compute, whatever their arguments."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
 
@@ -48,7 +52,11 @@ class OpenByDefault(TyperGroup):
             return super().parse_args(ctx, args)  # a shell completes the first word
         if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
             args = ["open", *args]
-        if not ctx.resilient_parsing and args[0] in _SET and not _HELP.intersection(args):
+        helping = ctx.resilient_parsing or bool(_HELP.intersection(args))
+        if not helping and args[0] in _NEED_TORCH:
+            with reported(debug="--debug" in args):
+                need_torch(f"llmscope {args[0]}")
+        if not helping and args[0] in _SET:
             with reported(debug="--debug" in args):
                 from llmscope.config import effective
 
@@ -112,6 +120,7 @@ app.command("bake")(bake)
 app.add_typer(fit, name="fit")
 app.command("examples")(examples)
 app.command("models")(models)
+app.add_typer(cache, name="cache")
 app.command("themes")(themes)
 app.command("config")(config)
 app.command("doctor")(doctor)

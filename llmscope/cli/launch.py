@@ -86,8 +86,10 @@ def show(opening: LaunchOptions) -> int:
     Raises:
         ScopeError: this terminal cannot show the screen.
     """
+    from llmscope.distributions import need_torch
     from llmscope.models.spec import DEFAULT
 
+    need_torch("the screen of a model")
     look, spent, typed = screen_options(
         *(opening.theme, opening.tier, opening.ascii, opening.bandwidth),
         instead="llmscope snapshot MODEL --prompt TEXT --lens NAME",

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import aiohttp
 import psutil
@@ -78,6 +79,17 @@ async def test_a_person_types_on_a_page_and_closes_it(tmp_path):
         told = (await process.stderr.read()).decode()
         assert told == "the link opens one browser, once; ctrl+c ends it\n"
         assert await process.stdout.read() == b""
+
+
+async def test_a_run_is_shown_without_a_model(tmp_path):
+    async with (
+        served(tmp_path, "builtin:town-run") as (process, origin, client),
+        connect(client, origin) as socket,
+    ):
+        await shows(socket, Page(), "calf", "Prompt")
+        (program,) = programs(process)
+        maps = Path(f"/proc/{program}/maps")
+        assert not maps.exists() or "libtorch" not in maps.read_text()
 
 
 async def test_no_program_outlives_a_server_that_was_killed(tmp_path):

@@ -12,6 +12,7 @@ from llmscope.cli.options import shared
 from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
+from llmscope.distributions import need_torch
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
@@ -33,6 +34,8 @@ def doctor(
 ) -> None:
     """Check versions, devices, terminal and folders; with MODEL its memory and verdicts."""
     with reported(debug):
+        if model is not None:
+            need_torch("checking a model")
         from llmscope.cli.output.doctor_checks import checkup
         from llmscope.cli.output.hardware_report import memory_report
         from llmscope.cli.output.progress import progress_line

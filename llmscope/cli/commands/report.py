@@ -172,12 +172,12 @@ def report(
     with reported(debug):
         usage(look in ("terminal", PAPER), "terminal or paper", "--look")
         usage(look != PAPER or "theme" not in said(ctx), "paper has its own colours", "--theme")
-        asked = statistics.asked()
-        output = _output(out, format, look, force)
-        from llmscope.cli.options.validate import read_cells
         from llmscope.tables.arrow import needed
 
         needed()
+        asked = statistics.asked()
+        output = _output(out, format, look, force)
+        from llmscope.cli.options.validate import read_cells
         from llmscope.report.summary import report as summarized
 
         found = summarized(folder, asked)

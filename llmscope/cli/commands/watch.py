@@ -15,6 +15,7 @@ from llmscope.cli.options.groups import HardwareOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
+from llmscope.distributions import need_torch
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -103,6 +104,7 @@ def watch(
         recorder = None
         folders = tuple(runs)
         if checkpoints:
+            need_torch("recording checkpoints")
             recorder = _recorder(checkpoints, prompt, target, lens, out, hardware)
             folders = (str(recorder.folder),)
         if export is not None:

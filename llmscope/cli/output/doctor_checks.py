@@ -16,6 +16,7 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
+from llmscope.distributions import FULL, LIGHT, clash, left_out
 from llmscope.text import told
 from llmscope.version import __version__, installed
 
@@ -65,6 +66,9 @@ def hardware(question: Question) -> tuple[dict[str, Any] | None, list[tuple[str,
 
         found = look(question.answer())
     except Exception as error:  # doctor must work in a broken installation
+        light = left_out(error)
+        if light is not None:
+            return None, [(f"no model can be opened: {light.message}", light.hint)]
         reason = told(error)
         return None, [
             (f"torch cannot be imported: {reason}", "pip install --force-reinstall torch")
@@ -189,13 +193,20 @@ def _writable(folder: Path) -> bool:
 
 
 def hub(environ: Mapping[str, str]) -> dict[str, Any]:
-    """Return the hub's settings. For the token, only whether it is set."""
-    from huggingface_hub import constants, get_token
+    """Return the hub's settings. For the token, only whether it is set.
 
+    What huggingface_hub knows is None where the light distribution leaves it out.
+    """
     endpoint = environ.get("HF_ENDPOINT")
-    return {
+    settings = {
         **{name: environ.get(name) for name in HUB},
         "HF_ENDPOINT": None if endpoint is None else _without_secrets(endpoint),
+    }
+    try:
+        from huggingface_hub import constants, get_token
+    except ModuleNotFoundError:
+        return settings | dict.fromkeys(("endpoint", "cache", "offline", "token"))
+    return settings | {
         "endpoint": _without_secrets(constants.ENDPOINT),
         "cache": str(constants.HF_HUB_CACHE),
         "offline": bool(constants.HF_HUB_OFFLINE),
@@ -210,10 +221,13 @@ def _without_secrets(address: str) -> str:
 
 def missing(found: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield problems, each with what to try."""
+    both = clash()
+    if both is not None:
+        yield both
     yield from _unmet()
     if found["versions"]["resvg-py"] is None:
         yield "png needs resvg-py", "pip install resvg-py"
-    if find_spec("pip") is None:
+    if found["machine"] is not None and find_spec("pip") is None:
         yield "pypi: needs pip, and this Python has none", "python -m ensurepip"
     for name, folder in found["folders"].items():
         if folder["writable"] is False:
@@ -238,9 +252,11 @@ def _unmet() -> Iterator[tuple[str, str]]:
     """Yield requirements of llmscope that are missing or installed in an unsupported version."""
     from packaging.requirements import Requirement
 
-    try:
-        wanted = requires("llmscope-tui") or []
-    except PackageNotFoundError:
+    wanted = None
+    for name in (FULL, LIGHT):
+        with suppress(PackageNotFoundError):
+            wanted = wanted or requires(name)
+    if wanted is None:
         return  # run from a checkout, without package metadata
     for requirement in map(Requirement, wanted):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):

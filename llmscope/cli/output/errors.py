@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from llmscope.distributions import left_out
 from llmscope.errors import LONGEST, ScopeError
 from llmscope.text import named, one_line
 
@@ -60,6 +61,7 @@ def _is_typers(error: BaseException) -> bool:
 
 def describe(error: BaseException) -> str:
     """Return the error line for an exception, of bounded length."""
+    error = left_out(error) or error
     if isinstance(error, ScopeError):
         message, hint = error.message, error.hint
     elif isinstance(error, ValueError) and str(error):

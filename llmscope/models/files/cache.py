@@ -14,6 +14,8 @@ import platformdirs
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
+BUILDING = ".building-"
+"""What the names of temporary folders begin with; the process that made it follows."""
 CONVERSION = 2
 """The version of the conversion: a folder that an older llmscope made lacks settings."""
 
@@ -38,7 +40,7 @@ def scratch(parent: Path) -> Iterator[Path]:
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".building-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=f"{BUILDING}{os.getpid()}-", dir=parent))
     except OSError as error:
         raise _unwritable(error) from error
     try:

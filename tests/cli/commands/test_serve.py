@@ -6,6 +6,7 @@ from contextlib import closing
 import pytest
 
 from llmscope.cli.commands import serve
+from llmscope.runs.shipped import run_folder
 from llmscope.web.bind import listen
 from tests.cli.running import failure, fresh, run
 
@@ -49,6 +50,54 @@ def test_a_page_opens_what_the_terminal_would(asked, arguments):
     assert run(*command[at + 1 :]).exit_code == 0
     assert asked["open"][0] == asked["open"][1]
     assert asked["open"][0].load.model == model
+
+
+@pytest.fixture
+def snapshot(tmp_path):
+    path = tmp_path / "a b.json"
+    assert run("snapshot", "--prompt", "CAB", "--lens", "tokens", "--out", path).exit_code == 0
+    return path
+
+
+def test_a_page_shows_what_was_recorded(asked, snapshot, monkeypatch):
+    shown = []
+    for name in ("replay", "watch"):
+        monkeypatch.setattr(
+            f"llmscope.cli.launch.{name}",
+            lambda what, _name=name, **look: shown.append((_name, what, look["theme"])) or 0,
+        )
+    folder = run_folder("builtin:town-run")
+    for named, command, what in (
+        (str(snapshot), "replay", str(snapshot)),
+        ("builtin:town-run", "watch", ("builtin:town-run",)),
+        (str(folder), "watch", (str(folder),)),
+    ):
+        result = run("serve", named, "--theme", "abyss", "--port", "0", "--ascii")
+        assert result.exit_code == 0, result.stderr
+        (*_, words, model, _) = asked["serve"].pop()
+        at = words.index("llmscope")
+        assert (words[at + 1], model) == (command, named)
+        assert run(*words[at + 1 :]).exit_code == 0
+        assert shown.pop() == (command, what, "abyss")
+    assert asked["open"] == []
+
+
+def test_a_file_that_cannot_be_replayed_is_told_before_anything_is_served(asked, tmp_path):
+    damaged, run_json = tmp_path / "a.json", tmp_path / "run" / "run.json"
+    run_json.parent.mkdir()
+    for path in (damaged, run_json):
+        path.write_text("{")
+    assert "a.json" in failure("serve", damaged)
+    assert "run.json" in failure("serve", run_json.parent)
+    assert asked["serve"] == []
+
+
+def test_options_of_a_model_do_not_go_with_a_file(asked, snapshot):
+    for option in (("--prompt", "x"), ("--device", "cpu"), ("--chat",)):
+        told = failure("serve", snapshot, *option, code=2)
+        assert option[0] in told
+        assert "was recorded" in told
+    assert asked["serve"] == []
 
 
 def test_the_port_can_be_set_and_the_host_is_said_each_time(asked, monkeypatch):
