@@ -1,0 +1,157 @@
+"""The tools as plain functions, and what they list."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from llmscope.agents.answer import LIMIT, clipped, fitted
+from llmscope.agents.establishes import ESTABLISHES, VERDICTS
+from llmscope.agents.files import OutputFolder
+from llmscope.agents.session import Call, LoadOptions, Session
+from llmscope.agents.tools import TOOLS, run
+from llmscope.errors import ScopeError
+from llmscope.lenses import names
+from tests.agents.truth import ANIMALS, probability
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory):
+    """A session of this process, with the default model."""
+    folder = OutputFolder(tmp_path_factory.mktemp("files"))
+    return Session(LoadOptions("builtin:town"), folder)
+
+
+def answer(session, tool, call=Call(), **given):
+    text = run(session, tool, given, call)
+    assert len(text.encode()) <= LIMIT
+    return text
+
+
+def test_the_client_sees_eight_tools_and_what_they_take(agent):
+    async def listed():
+        return await agent.client.list_tools()
+
+    tools = agent.portal.call(listed).tools
+    assert [one.name for one in tools] == list(TOOLS)
+    assert len(tools) <= 8
+    for one in tools:
+        assert one.input_schema == TOOLS[one.name].schema()
+        assert one.input_schema["additionalProperties"] is False
+        assert 40 < len(one.description) < 600
+    assert "verdict" in (agent.client.instructions or "")
+
+
+def test_every_lens_says_what_it_establishes():
+    assert set(ESTABLISHES) == set(names())
+    assert all(20 < len(one) < 220 for one in ESTABLISHES.values())
+    assert list(VERDICTS) == ["verified", "partial", "unverified", "refused"]
+
+
+@pytest.mark.parametrize("lens", names())
+def test_every_lens_is_looked_at_and_explained_within_the_limit(session, lens):
+    explained = answer(session, "explain", topic=lens)
+    assert explained.startswith(f"{lens}: ")
+    told = answer(
+        session, "look", lens=lens, prompt=ANIMALS, versus_prompt=ANIMALS.replace("cow", "hen")
+    )
+    assert re.search(r"^verdict: (verified|partial|refused)", told, re.M)
+    assert re.search(r"^establishes: ", told, re.M)
+
+
+def test_rows_that_do_not_fit_are_in_the_file_that_is_named(session):
+    told = answer(session, "look", lens="attention", layer=3, prompt=ANIMALS)
+    count, path = re.search(r"^([\d,]+) more rows in (.+)$", told, re.M).groups()
+    rows = [line for line in told.split("\n") if "\t" in line][1:]
+    total = int(re.search(r"([\d,]+) rows, ", told)[1].replace(",", ""))
+    assert len(rows) + int(count.replace(",", "")) == total
+    figure = json.loads(Path(path).read_text())["figures"][0]
+    assert (figure["lens"], figure["extra"]["layer"]) == ("attention", 3)
+    assert len(figure["values"]) == len(figure["axes"][0]["labels"])
+
+
+def test_topics_of_explain(session):
+    assert "zero PART" in answer(session, "explain", topic="edits")
+    assert all(name in answer(session, "explain", topic="verdicts") for name in VERDICTS)
+    listed = answer(session, "explain", topic="lenses")
+    assert all(f"{name}: " in listed for name in names())
+
+
+def test_edits_that_do_not_fit_leave_those_before(session):
+    answer(session, "edit", edits=["zero head 1.0"], prompt=ANIMALS)
+    with pytest.raises(ScopeError):
+        answer(session, "edit", edits=["zero head 77.0"])
+    assert [str(one) for one in session.edits] == ["zero head 1.0"]
+    told = answer(session, "compare")
+    assert "with the edits" in told
+    answer(session, "edit", edits=[])
+
+
+def test_a_patch_of_the_last_stream_gives_what_prompt_b_gives(session):
+    other = ANIMALS.replace("cow", "hen")
+    told = answer(
+        session,
+        "edit",
+        edits=["patch stream 5 @-1 from B"],
+        prompt=ANIMALS,
+        versus_prompt=other,
+    )
+    rows = [line.split("\t") for line in told.split("\n") if "\t" in line][1:]
+    answer(session, "edit", edits=[])
+    assert len(rows) >= 5
+    for token, _, edited, _ in rows:
+        truth = probability(other, token.replace("·", " "))
+        assert float(edited) == pytest.approx(truth, rel=1e-3)
+
+
+def test_the_second_model_stays_for_the_lenses(session):
+    told = answer(session, "compare", prompt="what do you sell ?", versus_model="builtin:town-sft")
+    assert re.search(r"^KL\(A ‖ B\) [\d.e-]+ nats", told, re.M)
+    told = answer(session, "look", lens="model-diff", mode="next", prompt="what do you sell ?")
+    assert "verdict: verified" in told
+    session.scope(Call()).compare(None)
+
+
+def test_a_call_that_is_given_up_ends_between_layers(session):
+    from llmscope.record.capture.hooks import Cancelled
+
+    calls = []
+
+    def cancelled():
+        calls.append(1)
+        return len(calls) > 3
+
+    with pytest.raises(Cancelled):
+        answer(
+            session, "look", Call(cancelled), lens="next-token", prompt="a cow and a hen and a dog"
+        )
+    assert len(calls) <= 5
+
+
+def test_sampling_is_repeatable(session):
+    given = {"prompt": "the cat", "tokens": 6, "temperature": 1.5}
+    one, two = (answer(session, "generate", seed=seed, **given) for seed in (1, 1))
+    other = answer(session, "generate", seed=2, **given)
+    assert one == two
+    assert one.split("generated")[1] != other.split("generated")[1]
+
+
+def test_an_answer_is_cut_between_rows_and_characters():
+    rows = [f"row {number} ‹é›" for number in range(500)]
+    text = fitted(["head"], rows, ["foot"], file=lambda: "FILE")
+    kept = [line for line in text.split("\n") if line.startswith("row")]
+    assert kept == rows[: len(kept)]
+    assert f"{500 - len(kept)} more rows in FILE" in text
+    assert LIMIT - 60 < len(text.encode()) <= LIMIT
+    assert fitted(["head"], rows[:2], ["foot"]) == "head\nrow 0 ‹é›\nrow 1 ‹é›\nfoot"
+    cut = clipped("é" * 5000)
+    assert len(cut.encode()) <= LIMIT
+    assert cut.endswith("é…")
+
+
+def test_trust_is_that_of_the_command_line():
+    options = LoadOptions("a", trust_remote_code=False, allow_pickle=False)
+    assert not options.another("b").trust_remote_code
+    taken = {one.name for tool in TOOLS.values() for one in tool.parameters}
+    assert not taken & {"trust_remote_code", "allow_pickle", "unverified", "out"}

@@ -1,0 +1,49 @@
+"""`llmscope mcp`: its help, the skill file, and what it says without the SDK."""
+
+import re
+import shlex
+
+import typer
+
+from llmscope.agents.tools import TOOLS
+from llmscope.cli.app import app
+from llmscope.cli.commands.snapshot import snapshot_command
+from tests.cli.running import failure, fresh, run
+
+WITHOUT = "import sys; sys.modules['mcp'] = None\nfrom llmscope.cli import main; main()"
+
+
+def test_help_needs_no_sdk_and_no_torch():
+    code = WITHOUT.replace("['mcp']", "['mcp'] = sys.modules['torch'] = sys.modules['textual']")
+    result = fresh("mcp", "--help", code=code)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "--skill" in result.stdout
+
+
+def test_without_the_sdk_it_says_what_to_install():
+    result = fresh("mcp", code=WITHOUT)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("error: mcp needs the package mcp")
+    assert "pip install '.[mcp]' in the checkout" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_skill_file_names_what_exists():
+    page = run("mcp", "--skill").stdout
+    _, front, body = page.split("---\n", 2)
+    assert [line.partition(":")[0] for line in front.splitlines()] == ["name", "description"]
+    assert len(front) < 1024
+    assert all(f"| `{name}` |" in body for name in TOOLS)
+    commands = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}
+    called = re.findall(r"^llmscope (.+)$", body, re.M)
+    assert len(called) > 5
+    for words in (shlex.split(line, comments=True) for line in called):
+        known = {flag for one in commands[words[0]].params for flag in one.opts}
+        assert [word for word in words if word.startswith("--") and word not in known] == []
+
+
+def test_what_is_wrong_is_told_before_it_serves(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "cannot make the folder" in failure("mcp", "--out", file)
+    assert "builtin" in failure("mcp", "builtin:nope")
