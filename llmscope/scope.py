@@ -1040,9 +1040,9 @@ class Scope:
         """
         asked = focus_from(self.ids_for(prompt, given))
         for name, option in options().items():
-            if name in given and option not in chosen.allowed:
-                if option.of(asked) != option.default:
-                    raise ValueError(f"the lens {chosen.name} has no option {name!r}")
+            unknown = name in given and option not in chosen.allowed
+            if unknown and option.of(asked) != option.default:
+                raise ValueError(f"the lens {chosen.name} has no option {name!r}")
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,7 @@ class FigureTable:
         header: the names of the other columns.
         rows: their cells, parted by tabs.
         order: how the rows are sorted, in words.
+        sorted: whether they are sorted by magnitude.
         every: how many rows the figure has.
     """
 
@@ -35,6 +36,7 @@ class FigureTable:
     header: str
     rows: tuple[str, ...]
     order: str
+    sorted: bool
     every: int
 
 
@@ -64,10 +66,12 @@ def figure_table(
     value = _value(declared, found)
     ranked = figure.axes[:1] and figure.axes[0].name == "token"
     largest = order == "largest" or (order == "auto" and len(kept) > PLAIN_ROWS and not ranked)
-    if largest and value:
+    largest = largest and bool(value)
+    if largest:
         kept.sort(key=lambda at: -_size(found[value][at]))
-    words = f"largest {value} first" if largest and value else "in order"
+    words = f"largest {value} first" if largest else "in order"
     units = {one.name: one.unit or (figure.unit if one.name == value else "") for one in declared}
+    units = {name: unit for name, unit in units.items() if unit != name}
     texts = {name: [_text(values[at], name) for at in kept] for name, values in found.items()}
     empty = [name for name, cells in texts.items() if not any(cells)]
     alone = [name for name in texts if len(set(texts[name])) == 1 and len(kept) > 1]
@@ -82,6 +86,7 @@ def figure_table(
         "\t".join(headed),
         tuple("\t".join(texts[name][at] for name in shown) for at in range(len(kept))),
         words,
+        largest,
         count,
     )
 

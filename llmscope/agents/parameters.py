@@ -77,7 +77,9 @@ class Parameter:
             raise ScopeError(f"{self.name} is {quoted(value)}", _WANTED[self.kind])
         for one in value if self.kind == "texts" else (value,):
             if isinstance(one, str) and any("\ud800" <= char <= "\udfff" for char in one):
-                raise ScopeError(f"{self.name} is not valid Unicode", "text without lone surrogates")
+                raise ScopeError(
+                    f"{self.name} is not valid Unicode", "text without lone surrogates"
+                )
         if self.choices and value not in self.choices:
             raise ScopeError(
                 f"{self.name} is {quoted(value)}{suggested(value, self.choices)}",

@@ -79,7 +79,7 @@ def test_what_an_edit_does_to_the_probability(town):
 
 
 def test_which_adapter_speaks_as_a_pirate(town):
-    asked = "what do you sell ?"
+    asked = "question: where does Anna live? answer:"
     names = town.call("open").line("adapter in use: base; others:").split(", ")
     assert {"town-pirate", "town-shout"} <= set(names)
     said = {}
@@ -98,11 +98,10 @@ def test_which_adapter_speaks_as_a_pirate(town):
 
 def test_what_sorting_gives(agent):
     agent.call("open", model="builtin:sort")
-    made, tokenizer = continued("CABED", 12, "sort")
-    found = agent.call("generate", prompt="CABED", tokens=12)
-    said = found.line("generated 5 tokens:")
-    assert said == "ABCDE" == tokenizer.decode(made[:5])
-    assert "stop token" in found.line("ended by:")
+    given = "CBACAB"
+    made, tokenizer = continued(given, 6, "sort")
+    found = agent.call("generate", prompt=given, tokens=6)
+    assert found.line("generated 6 tokens:") == "".join(sorted(given)) == tokenizer.decode(made)
 
 
 def test_which_token_surprised_it_most(town):
@@ -140,9 +139,7 @@ def test_the_mean_probability_over_a_file_of_prompts(town):
     (town.work / "prompts.txt").write_text("\n".join(prompts))
     found = town.call("many_prompts", lens="next-token", file="prompts.txt", target=" calf")
     (row,) = [
-        one
-        for one in found.rows
-        if one["column"].startswith("p_target") and one["by"] == "all"
+        one for one in found.rows if one["column"].startswith("p_target") and one["by"] == "all"
     ]
     truth = sum(probability(text, " calf") for text in prompts) / len(prompts)
     assert float(row["mean"]) == pytest.approx(truth, rel=NEAR)

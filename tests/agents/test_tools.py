@@ -23,8 +23,8 @@ def session(tmp_path_factory):
     return Session(LoadOptions("builtin:town"), folder)
 
 
-def answer(session, tool, call=Call(), **given):
-    text = run(session, tool, given, call)
+def answer(session, tool, call=None, **given):
+    text = run(session, tool, given, call or Call())
     assert len(text.encode()) <= LIMIT
     return text
 

@@ -78,5 +78,6 @@ def continued(text, count, name="town"):
     """The ids that transformers' own greedy generation adds."""
     model, tokenizer = loaded(name)
     given = ids(text, name)
-    made = model.generate(given, max_new_tokens=count, do_sample=False, pad_token_id=0)
+    seen = torch.ones_like(given)
+    made = model.generate(given, attention_mask=seen, max_new_tokens=count, do_sample=False)
     return made[0, given.shape[1] :].tolist(), tokenizer

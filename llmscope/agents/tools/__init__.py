@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
 
 TOOLS = {
-    one.name: one
-    for one in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
+    one.name: one for one in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
 }
 """All tools by name, in the order in which they are listed."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.agents.answer import fitted, line
 from llmscope.agents.distributions import difference
 from llmscope.agents.parameters import Parameter, Tool
-from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines
+from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line, verdict_of
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -44,15 +44,18 @@ def compare(session: Session, given: Mapping[str, Any], call: Call) -> str:
         words = scope.adapter or BASE, given["versus_adapter"]
     else:
         ours = session.record(text, call, edits=())
-        second = _second(session, scope, given["versus_model"], call)
-        theirs = second.record(ours.prompt.ids, cancelled=session.stopping(call))
-        words = scope.subject.name, second.subject.name
+        other = _second(session, scope, given["versus_model"], call)
+        theirs = other.record(ours.prompt.ids, cancelled=session.stopping(call))
+        words = scope.subject.name, other.subject.name
     found = difference(ours, theirs)
+    second = scope.other if named == ["versus_model"] else None
+    verdict = verdict_of(scope, ours).worst(verdict_of(second or scope, theirs))
     shown = [
         *state_lines(session, ours),
         f"A: {line(words[0], 160)}",
         f"B: {line(words[1], 200)}",
         found.divergence,
+        verdict_line(verdict),
         "establishes: that they differ, and by how much, after the last token; not why",
         "unit: probability",
         "token\tA\tB\tB−A",
@@ -60,9 +63,7 @@ def compare(session: Session, given: Mapping[str, Any], call: Call) -> str:
     return fitted(shown, found.rows)
 
 
-def _with_adapter(
-    session: Session, scope: Scope, text: str, adapter: str, call: Call
-) -> Recording:
+def _with_adapter(session: Session, scope: Scope, text: str, adapter: str, call: Call) -> Recording:
     """Return the recording of a prompt with another adapter, and put the one in use back."""
     before = scope.adapter
     scope.use(None if adapter == BASE else adapter)
@@ -100,9 +101,7 @@ COMPARE = Tool(
         PROMPT,
         CHAT,
         Parameter("versus_prompt", "text", "Prompt B."),
-        Parameter(
-            "versus_adapter", "text", "An adapter or checkpoint that open lists, or base."
-        ),
+        Parameter("versus_adapter", "text", "An adapter or checkpoint that open lists, or base."),
         Parameter("versus_model", "text", "A second model that reads the same tokens."),
     ),
     compare,

@@ -9,7 +9,14 @@ from llmscope.agents.answer import cell, fitted, line
 from llmscope.agents.distributions import difference
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.session import parsed
-from llmscope.agents.tools.shared import CHAT, PROMPT, VERSUS_PROMPT, state_lines
+from llmscope.agents.tools.shared import (
+    CHAT,
+    PROMPT,
+    VERSUS_PROMPT,
+    state_lines,
+    verdict_line,
+    verdict_of,
+)
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
@@ -22,7 +29,7 @@ def edit(session: Session, given: Mapping[str, Any], call: Call) -> str:
 
     If they cannot be made on the prompt, those before stay in force.
     """
-    session.scope(call)
+    scope = session.scope(call)
     chosen = parsed(given["edits"]) if "edits" in given else session.edits
     before = session.edits, session.versus_prompt
     if "versus_prompt" in given:
@@ -56,6 +63,7 @@ def edit(session: Session, given: Mapping[str, Any], call: Call) -> str:
             *state_lines(session, recording),
             f"next token: {became}",
             f"KL(unedited ‖ edited) {found.kl:.4g} nats",
+            verdict_line(verdict_of(scope, base, recording)),
             "establishes: a cause: the pass ran again with the edits, and nothing else changed",
             "unit: probability",
             "token\tunedited\tedited\tchange",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from llmscope.agents.answer import fitted
+from llmscope.agents.answer import LIMIT, size
 from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.arguments import quoted
@@ -17,20 +17,30 @@ if TYPE_CHECKING:
     from llmscope.lenses import Lens
 
 TOPICS = ("lenses", "edits", "verdicts")
+ROOM = 60
+"""Bytes for the line that tells of the next part."""
 WIDTH = 110
 """Characters of a line of help."""
 
 
 def explain(session: Session, given: Mapping[str, Any], call: Call) -> str:
-    """Return the help of a topic; what does not fit is written to a file."""
-    topic = given["topic"]
-    lines = _lines(topic)
+    """Return one part of the help of a topic; the last line tells of the next part."""
+    parts = _parts(_lines(given["topic"]))
+    number = given.get("part", 1)
+    if number > len(parts):
+        raise ScopeError(f"{given['topic']} has {len(parts)} parts", f"part=1 to {len(parts)}")
+    more = f"(part {number} of {len(parts)}; part={number + 1} goes on)"
+    return "\n".join([*parts[number - 1], *([more] if number < len(parts) else [])])
 
-    def file() -> str:
-        path = session.folder.put(f"explain-{topic}.txt", "\n".join(lines) + "\n")
-        return session.folder.shown(path)
 
-    return fitted(lines[:1], lines[1:], file=file, what="lines")
+def _parts(lines: list[str]) -> list[list[str]]:
+    """Return lines in parts, each of which fits in an answer with a line about the next."""
+    found: list[list[str]] = [[]]
+    for one in lines:
+        if size("\n".join([*found[-1], one])) > LIMIT - ROOM:
+            found.append([])
+        found[-1].append(one)
+    return found
 
 
 def _lines(topic: str) -> list[str]:
@@ -42,11 +52,10 @@ def _lines(topic: str) -> list[str]:
     if topic == "edits":
         from llmscope.edits import EXAMPLES, GRAMMAR
 
-        examples = "Examples: " + "; ".join(EXAMPLES[:6])
         return [
-            "Edits, as the tool edit takes them, made in their order:",
+            "Edits, as the tool edit takes them, made in their order.",
+            f"Examples: {'; '.join(EXAMPLES)}",
             *GRAMMAR.splitlines(),
-            examples,
         ]
     if topic == "verdicts":
         return [
@@ -70,7 +79,9 @@ def _of_lens(chosen: Lens) -> list[str]:
     lines += textwrap.wrap(f"establishes: {establishes(chosen)}", WIDTH)
     if chosen.modes:
         lines += textwrap.wrap(f"modes, the first is the default: {', '.join(chosen.modes)}", WIDTH)
-    lines += [f"option {one.name} ({one.kind}): {one.help}" for one in chosen.options if one.help]
+    for one in chosen.options:
+        if one.help:
+            lines += textwrap.wrap(f"option {one.name} ({one.kind}): {one.help}", WIDTH)
     for part in chosen.help.strip().split("\n\n"):
         lines += textwrap.wrap(part, WIDTH)
     return lines
@@ -80,6 +91,9 @@ EXPLAIN = Tool(
     "explain",
     "Tell what a topic means: lenses (all of them), the name of a lens (how to read it, its modes "
     "and options), edits (their grammar) or verdicts.",
-    (Parameter("topic", "text", "lenses, edits, verdicts or the name of a lens.", required=True),),
+    (
+        Parameter("topic", "text", "lenses, edits, verdicts or the name of a lens.", required=True),
+        Parameter("part", "integer", "Which part of a long help, from 1.", least=1),
+    ),
     explain,
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.agents.answer import CELL, cell, fitted, line
 from llmscope.agents.parameters import Parameter, Tool
-from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines
+from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line, verdict_of
 from llmscope.errors import ScopeError
 from llmscope.sampler import Sampler
 
@@ -45,15 +45,14 @@ def generate(session: Session, given: Mapping[str, Any], call: Call) -> str:
         made = sampled(scope, recording, request, Sample(sampler))
         if made.error:
             raise ScopeError(made.error)
-        if made.full:
-            end = "the context is full"
-            break
-        assert made.token is not None
         if made.stops:
             end = f"the stop token {cell(made.label)}"
             break
         ids.append(made.token)
         labels.append(made.label)
+        if made.full:
+            end = "the context is full"
+            break
         call.report(f"{number + 1} of {wanted} tokens")
         if number + 1 < wanted:
             recording = session.record(text, call, written=tuple(ids))
@@ -70,12 +69,14 @@ def generate(session: Session, given: Mapping[str, Any], call: Call) -> str:
     return fitted(
         [
             *state_lines(session, first),
+            verdict_line(verdict_of(scope, first)),
+            "establishes: what the model says with this sampler; another draw may differ",
             f"sampler: {sampler.said}",
-            f"generated {len(ids)} tokens: {whole}",
+            f"generated {len(ids)} tokens: {whole}".rstrip(" :"),
             f"whole text: {file()}" if cut else "",
             f"ended by: {end}",
         ],
-        [f"tokens: {' '.join(shown)}"] if sum(map(len, shown)) < 20 * CELL else [],
+        [f"tokens: {' '.join(shown)}"] if 0 < sum(map(len, shown)) < 20 * CELL else [],
     )
 
 

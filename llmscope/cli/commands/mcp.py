@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,7 +96,32 @@ def _serve(options: LoadOptions, out: str | None) -> None:
 
     folder = OutputFolder(_folder(out))
     typer.echo(f"llmscope mcp: files go to {folder.shown(folder.path)}", err=True)
-    serve(Session(options, folder))
+    ended = _end_quickly()
+    try:
+        serve(Session(options, folder))
+    finally:
+        if out is None:
+            with suppress(OSError):  # files were written
+                folder.path.rmdir()
+    ended.append(True)
+
+
+def _end_quickly() -> list[bool]:
+    """Let the process end without taking down torch, which takes seconds; clients kill after two.
+
+    Returns:
+        A list; once it holds something, the process ends after all other functions of `atexit`,
+        since those registered later are called first.
+    """
+    ended: list[bool] = []
+
+    def end() -> None:
+        if ended:
+            sys.stderr.flush()
+            os._exit(0)
+
+    atexit.register(end)
+    return ended
 
 
 def _folder(out: str | None) -> Path:

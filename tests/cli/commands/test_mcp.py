@@ -35,7 +35,8 @@ def test_the_skill_file_names_what_exists():
     assert len(front) < 1024
     assert all(f"| `{name}` |" in body for name in TOOLS)
     commands = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}
-    called = re.findall(r"^llmscope (.+)$", body, re.M)
+    (block,) = re.findall(r"^```sh\n(.*?)^```", body, re.S | re.M)
+    called = re.findall(r"^llmscope (.+)$", block, re.M)
     assert len(called) > 5
     for words in (shlex.split(line, comments=True) for line in called):
         known = {flag for one in commands[words[0]].params for flag in one.opts}
@@ -46,4 +47,4 @@ def test_what_is_wrong_is_told_before_it_serves(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     assert "cannot make the folder" in failure("mcp", "--out", file)
-    assert "builtin" in failure("mcp", "builtin:nope")
+    assert "a/b/c" in failure("mcp", "a/b/c")
