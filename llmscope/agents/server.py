@@ -131,7 +131,7 @@ def _answer(
         hint = f" (try: {error.hint})" if error.hint else ""
         return clipped(one_line(f"{error.message}{hint}", LONGEST)), True
     except Exception as error:  # no failure of a library may end the server
-        if type(error).__name__ == "Cancelled":
-            return "cancelled", True
+        if call.cancelled():
+            return "given up", True  # no client waits for it
         told = str(error) if isinstance(error, ValueError | TypeError) and str(error) else ""
         return clipped(one_line(told or named(error), LONGEST)), True

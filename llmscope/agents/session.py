@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
     from llmscope.scope import Scope
 
-OPEN = "open with model=builtin:town, a hub id or a folder"
+OPEN_FIRST = "open with model=builtin:town, a hub id or a folder"
 
 
 @dataclass(frozen=True)
@@ -175,28 +175,40 @@ class Session:
         """
         if self._scope is None:
             if self.options.model is None:
-                raise ScopeError("no model is open", OPEN)
+                raise ScopeError("no model is open", OPEN_FIRST)
             self._scope = self.options.load(call.loading)
         return self._scope
 
     def open(self, options: LoadOptions, call: Call) -> Scope:
         """Load a model in place of the open one. Edits and prompts are dropped.
 
-        Raises:
-            ScopeError: it cannot be loaded; then none is open, since two may not fit in memory.
-        """
-        self.close()
-        self.options = replace(options, model=None)
-        self._scope = options.load(call.loading)
-        self.options = options
-        return self._scope
+        The open one is released first only where both do not fit in memory.
 
-    def close(self) -> None:
+        Raises:
+            ScopeError: it cannot be loaded. The model that was open stays, or is loaded again by
+                the next call.
+        """
+        from llmscope.models.loading.memory import reserve
+
+        with reserve(self.release):
+            scope = options.load(call.loading)
+        self.release()
+        self._scope, self.options = scope, options
+        return scope
+
+    def release(self) -> None:
         """Free the open model, and drop what was said about it."""
-        if self._scope is not None:
-            self._scope.detach()
-        self._scope = self.seen = self.prompt = self.versus_prompt = None
+        scope, self._scope = self._scope, None
+        self.seen = self.prompt = self.versus_prompt = None
         self.edits, self.chat = (), False
+        if scope is None:
+            return
+        from llmscope.models.loading.memory import free_cache
+
+        device = scope.subject.device
+        scope.detach()
+        del scope
+        free_cache(device)
 
     def text(self, given: Mapping[str, Any]) -> str:
         """Return the prompt of a call: its own, which is remembered, or the latest one.

@@ -85,6 +85,12 @@ def test_a_long_prompt_is_refused_in_a_line(town):
     assert "256" in town.refused("look", lens="next-token", prompt="the cat " * 131_072)
 
 
+def test_a_prompt_that_cannot_run_is_not_remembered(town):
+    assert "template" in town.refused("look", lens="next-token", prompt="a", chat=True)
+    assert "the cat" not in town.refused("look", lens="next-token", prompt="the cat " * 300)
+    assert town.call("look", lens="next-token").rows[0]["token"] == "·calf"
+
+
 def test_what_controls_a_terminal_is_escaped(town):
     found = town.call("look", lens="tokens", prompt=f"the cat{ESCAPES}")
     assert "\x1b" not in found.text
@@ -111,11 +117,10 @@ def test_a_file_of_another_origin_is_not_replaced(town):
 
 def test_a_model_that_cannot_be_loaded_says_so(town):
     assert "nowhere" in town.refused("open", model="./nowhere")
-    town.call("look", lens="next-token")  # the name alone is wrong: the open model stays
     (town.work / "empty").mkdir(exist_ok=True)
     assert "empty" in town.refused("open", model="./empty")
-    assert "no model is open" in town.refused("look", lens="next-token", prompt="a")
-    town.call("open", model="builtin:town")
+    told = town.call("look", lens="next-token")
+    assert told.line("model:") == "town", "the model that was open stays"
 
 
 def test_a_call_that_is_given_up_ends_and_the_next_one_is_answered(town):

@@ -71,11 +71,56 @@ def test_rows_that_do_not_fit_are_in_the_file_that_is_named(session):
     assert len(figure["values"]) == len(figure["axes"][0]["labels"])
 
 
+def test_rows_that_were_left_out_can_be_asked_for(session):
+    given = {"lens": "ablation", "prompt": ANIMALS, "order": "largest"}
+    first = answer(session, "look", rows=10, **given)
+    rest = answer(session, "look", rows=10, skip=10, **given)
+    tables = [[line for line in one.split("\n") if "\t" in line][1:] for one in (first, rest)]
+    sizes = [abs(float(row.split("\t")[-1])) for table in tables for row in table]
+    assert len(sizes) == 20
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def test_a_long_help_has_parts(session):
+    first = answer(session, "explain", topic="logit-lens")
+    assert "part=2 goes on" in first
+    second = answer(session, "explain", topic="logit-lens", part=2)
+    assert "Belrose" in second
+    assert "goes on" not in second
+    with pytest.raises(ScopeError, match="2 parts"):
+        answer(session, "explain", topic="logit-lens", part=3)
+
+
 def test_topics_of_explain(session):
     assert "zero PART" in answer(session, "explain", topic="edits")
     assert all(name in answer(session, "explain", topic="verdicts") for name in VERDICTS)
     listed = answer(session, "explain", topic="lenses")
     assert all(f"{name}: " in listed for name in names())
+
+
+def test_without_a_model_a_call_says_what_to_open(tmp_path):
+    empty = Session(LoadOptions(), OutputFolder(tmp_path))
+    for tool, given in (("look", {"lens": "tokens"}), ("generate", {}), ("edit", {"edits": []})):
+        with pytest.raises(ScopeError, match="no model is open") as error:
+            answer(empty, tool, prompt="a", **given)
+        assert "model=builtin:town" in error.value.hint
+    assert not empty.is_open
+
+
+def test_attention_of_one_token_is_its_row(session):
+    told = answer(session, "look", lens="attention", layer=4, head=0, position=-1, prompt=ANIMALS)
+    rows = [line.split("\t") for line in told.split("\n") if "\t" in line][1:]
+    assert "query 10" in told
+    assert sum(float(row[-1]) for row in rows) == pytest.approx(1, abs=2e-3)
+
+
+def test_a_difference_is_this_prompt_minus_the_other(session):
+    given = {"lens": "next-token", "prompt": ANIMALS, "target": " calf"}
+    other = ANIMALS.replace("cow", "hen")
+    told = answer(session, "look", versus_prompt=other, change=True, **given)
+    row = next(line for line in told.split("\n") if "·calf\t" in line)
+    truth = probability(ANIMALS, " calf") - probability(other, " calf")
+    assert float(row.split("\t")[3]) == pytest.approx(truth, rel=1e-3)
 
 
 def test_edits_that_do_not_fit_leave_those_before(session):
@@ -127,6 +172,18 @@ def test_a_call_that_is_given_up_ends_between_layers(session):
             session, "look", Call(cancelled), lens="next-token", prompt="a cow and a hen and a dog"
         )
     assert len(calls) <= 5
+
+
+def test_chat_puts_the_prompt_into_the_template(session, monkeypatch):
+    scope = session.scope(Call())
+    template = "{% for one in messages %}question: {{ one.content }} {% endfor %}answer:"
+    monkeypatch.setattr(scope.tokenizer, "chat_template", template)
+    told = answer(session, "look", lens="next-token", prompt="where does Anna live?", chat=True)
+    assert "question: where does anna live? answer:" in told
+    text = "question: where does Anna live? answer:"
+    truth = scope.look("next-token", recording=scope.record(text, special_tokens=False))
+    rows = [line.split("\t") for line in told.split("\n") if "\t" in line][1:]
+    assert float(rows[0][3]) == pytest.approx(float(truth.values[0]), rel=1e-3)
 
 
 def test_sampling_is_repeatable(session):

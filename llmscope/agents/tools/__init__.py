@@ -43,4 +43,10 @@ def run(session: Session, name: str, given: Mapping[str, Any] | None, call: Call
     tool: Tool | None = TOOLS.get(name)
     if tool is None:
         raise ScopeError(f"no tool {quoted(name)}{suggested(name, TOOLS)}", ", ".join(TOOLS))
-    return tool.run(session, tool.checked(given), call)
+    before = session.prompt, session.chat
+    try:
+        return tool.run(session, tool.checked(given), call)
+    except BaseException:
+        if session.is_open:  # a prompt that cannot run is not remembered
+            session.prompt, session.chat = before
+        raise

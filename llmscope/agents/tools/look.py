@@ -100,8 +100,8 @@ LOOK = Tool(
     "Apply a lens to a prompt, with the edits in force: a table with its unit, the verdict (how "
     "far the numbers are verified on this model) and what the lens establishes. Lenses: "
     "next-token, tokens, logit-lens, attention, attribution, ablation, patching, saliency, heads, "
-    "neurons, residual, contrast and others; explain topic=lenses lists all. If layer, head or position is "
-    "given, only rows of that place are shown.",
+    "neurons, residual, contrast and others; explain topic=lenses lists all. If layer, head or "
+    "position is given, only rows of that place are shown.",
     (
         Parameter("lens", "text", "The name of the lens.", required=True),
         PROMPT,

@@ -1,7 +1,10 @@
 """`llmscope mcp`: its help, the skill file, and what it says without the SDK."""
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 
 import typer
 
@@ -10,6 +13,7 @@ from llmscope.cli.app import app
 from llmscope.cli.commands.snapshot import snapshot_command
 from tests.cli.running import failure, fresh, run
 
+CLIENT = {"name": "test", "version": "1"}
 WITHOUT = "import sys; sys.modules['mcp'] = None\nfrom llmscope.cli import main; main()"
 
 
@@ -48,3 +52,34 @@ def test_what_is_wrong_is_told_before_it_serves(tmp_path):
     file.write_text("")
     assert "cannot make the folder" in failure("mcp", "--out", file)
     assert "a/b/c" in failure("mcp", "a/b/c")
+
+
+def test_stdout_is_the_protocol_alone(tmp_path):
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": CLIENT}
+    call = {"name": "open", "arguments": {"model": "builtin:sort"}}
+    messages = [
+        {"id": 1, "method": "initialize", "params": hello},
+        {"method": "notifications/initialized"},
+        {"id": 2, "method": "tools/call", "params": call},
+    ]
+    # What a library prints goes to stderr, also past Python's own stream.
+    code = (
+        "import llmscope.agents.session as s, os\nload = s.LoadOptions.load\n"
+        "def noisy(*given):\n    print('printed'); os.write(1, b'written'); return load(*given)\n"
+        "s.LoadOptions.load = noisy\nfrom llmscope.cli import main; main()"
+    )
+    command = [sys.executable, "-c", code, "mcp", "--out", str(tmp_path)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        for one in messages:
+            server.stdin.write(json.dumps({"jsonrpc": "2.0", **one}) + "\n")
+        server.stdin.flush()
+        lines = [server.stdout.readline(), server.stdout.readline()]
+        rest, told = server.communicate(timeout=60)
+    assert [json.loads(line)["id"] for line in lines] == [1, 2]
+    assert "open: builtin:sort" in lines[1]
+    assert rest == ""
+    assert "printed" in told
+    assert "written" in told
+    assert server.returncode == 0
