@@ -1022,13 +1022,28 @@ class Scope:
                 for layer in layers
             ]
             return stacked(found, layers)
-        asked = focus_from(self.ids_for(recording.prompt, focus))
-        given = [option for key, option in options().items() if key in focus]
-        for option in given:
-            if option not in chosen.allowed and option.of(asked) != option.default:
-                raise ValueError(f"the lens {name} has no option {option.name!r}")
-        *_, figure = self.figures(name, recording, asked)
+        *_, figure = self.figures(name, recording, self.focus_of(chosen, recording.prompt, focus))
         return figure
+
+    def focus_of(self, chosen: Lens, prompt: Prompt, given: dict[str, Any]) -> Focus:
+        """Return the focus that options of `look` stand for; its indices are not resolved.
+
+        Args:
+            chosen: the lens.
+            prompt: the prompt that the figure is of.
+            given: the options by name; tokens and prompts are ids or text.
+
+        Raises:
+            ValueError: the lens does not have an option.
+            TypeError: no lens has an option.
+            ScopeError: a text is not a single token where one is asked for.
+        """
+        asked = focus_from(self.ids_for(prompt, given))
+        for name, option in options().items():
+            unknown = name in given and option not in chosen.allowed
+            if unknown and option.of(asked) != option.default:
+                raise ValueError(f"the lens {chosen.name} has no option {name!r}")
+        return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
         """Return options of lenses with texts of tokens, prompts and words replaced by their ids.

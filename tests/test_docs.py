@@ -14,9 +14,8 @@ from llmscope.cli.app import app
 from llmscope.cli.commands.snapshot import snapshot_command
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    [*ROOT.glob("docs/**/*.md"), *(ROOT / f"{name}.md" for name in ("README", "CONTRIBUTING"))]
-)
+ROOT_PAGES = ("README", "CONTRIBUTING", "AGENTS")
+PAGES = sorted([*ROOT.glob("docs/**/*.md"), *(ROOT / f"{name}.md" for name in ROOT_PAGES)])
 COMMANDS = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}  # type: ignore[attr-defined]
 COMMANDS |= {
     f"{group} {name}": command

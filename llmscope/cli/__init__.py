@@ -8,7 +8,7 @@ import sys
 
 COMMANDS = (
     *("open", "serve", "snapshot", "replay", "report", "watch", "diff", "lenses", "edits", "bake"),
-    *("compare", "fit", "examples", "models", "cache", "read", "themes", "config", "doctor"),
+    *("compare", "fit", "examples", "models", "cache", "read", "mcp", "themes", "config", "doctor"),
 )
 
 

@@ -17,6 +17,7 @@ from llmscope.cli.commands.edits import edits
 from llmscope.cli.commands.examples import examples
 from llmscope.cli.commands.fit import fit
 from llmscope.cli.commands.lenses import lenses
+from llmscope.cli.commands.mcp import mcp
 from llmscope.cli.commands.models import models
 from llmscope.cli.commands.open import open_model
 from llmscope.cli.commands.read import read
@@ -32,9 +33,9 @@ from llmscope.cli.output.errors import reported
 from llmscope.distributions import need_torch
 from llmscope.version import __version__
 
-_SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "doctor")
+_SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "mcp", "doctor")
 """Commands whose options take defaults from the settings."""
-_NEED_TORCH = ("open", "snapshot", "read", "bake", "compare", "fit", "examples")
+_NEED_TORCH = ("open", "snapshot", "read", "bake", "mcp", "compare", "fit", "examples")
 """Commands that compute, whatever their arguments."""
 _HELP = {"--help"}
 _OWN = {"--help", "--version", "--install-completion", "--show-completion"}
@@ -121,6 +122,7 @@ app.add_typer(fit, name="fit")
 app.command("examples")(examples)
 app.command("models")(models)
 app.add_typer(cache, name="cache")
+app.command("mcp")(mcp)
 app.command("themes")(themes)
 app.command("config")(config)
 app.command("doctor")(doctor)

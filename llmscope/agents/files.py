@@ -1,0 +1,102 @@
+"""The one folder that tools for agents write to."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from llmscope.errors import ScopeError
+from llmscope.export import FilePair, write_all
+from llmscope.text import one_line
+
+LONGEST = 240
+"""Maximum characters of a path that an answer names; of a longer one only the end is told."""
+
+
+class OutputFolder:
+    """A folder for files. Nothing outside of it is written, and no file that was there before.
+
+    Args:
+        path: the folder; it is made when the first file is written.
+
+    Attributes:
+        path: its absolute path, with links resolved.
+        written: the files that this object wrote.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.expanduser().resolve()
+        self.written: set[Path] = set()
+
+    def within(self, name: str) -> Path:
+        """Return the path of a file in the folder.
+
+        Args:
+            name: a path relative to the folder, or an absolute one in it.
+
+        Raises:
+            ScopeError: the path leads out of the folder, or is no path of a file.
+        """
+        try:
+            found = (self.path / name).resolve()
+        except (OSError, ValueError, RuntimeError) as error:  # NUL, or a loop of links
+            raise ScopeError(
+                f"{one_line(name, LONGEST)!r} is no path", "a file name such as figure.svg"
+            ) from error
+        if found == self.path or not found.is_relative_to(self.path):
+            raise ScopeError(
+                f"{one_line(name, LONGEST)!r} is not in the output folder {self.shown(self.path)}",
+                "a file name such as figure.svg",
+            )
+        return found
+
+    def put(self, name: str, data: str | bytes | FilePair) -> Path:
+        """Write a file, and return its path. A file that this object wrote is replaced.
+
+        Raises:
+            ScopeError: the path leads out of the folder, a file of another origin is there, or it
+                cannot be written.
+        """
+        path = self.within(name)
+        contents = data.at(path) if isinstance(data, FilePair) else {path: data}
+        for one in contents:
+            if one not in self.written and (one.exists() or one.is_symlink()):
+                raise ScopeError(
+                    f"{self.shown(one)} exists, and was not written by this session",
+                    "another name",
+                )
+        self._make(path.parent)
+        write_all(contents, force=True)
+        self.written.update(contents)
+        return path
+
+    def free(self, stem: str, suffix: str = "") -> str:
+        """Return the name of a file or folder that does not exist yet, such as `look-3.json`."""
+        for number in itertools.count(1):
+            name = f"{stem}-{number}{suffix}"
+            if not (self.path / name).exists() and not (self.path / name).is_symlink():
+                break
+        return name
+
+    def folder(self, name: str) -> Path:
+        """Make a folder in this one and return its path.
+
+        Raises:
+            ScopeError: it leads out of this folder, or cannot be made.
+        """
+        path = self.within(name)
+        self._make(path)
+        return path
+
+    def shown(self, path: Path) -> str:
+        """Return a path as an answer names it: one safe line."""
+        return one_line(str(path), LONGEST)
+
+    def _make(self, path: Path) -> None:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = one_line(error.strerror or str(error))
+            raise ScopeError(
+                f"cannot make the folder {self.shown(path)}: {reason}", "another --out"
+            ) from error

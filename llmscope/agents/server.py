@@ -1,0 +1,137 @@
+"""The server of the Model Context Protocol: offers the tools on stdin and stdout."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import anyio
+from anyio import from_thread, to_thread
+from mcp.server.context import ServerRequestContext
+from mcp.server.lowlevel import Server
+from mcp.server.stdio import stdio_server
+from mcp.types import (
+    CallToolRequestParams,
+    CallToolResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    TextContent,
+    ToolAnnotations,
+)
+from mcp.types import Tool as Listed
+
+from llmscope.agents.answer import clipped
+from llmscope.agents.session import Call, Session
+from llmscope.agents.tools import TOOLS, run
+from llmscope.errors import LONGEST, ScopeError
+from llmscope.text import named, one_line
+from llmscope.version import __version__
+
+INSTRUCTIONS = (
+    "llmscope looks inside a language model. open a model, then look through lenses; edit the pass "
+    "and compare to test a cause; many_prompts before a general claim. Every answer tells its "
+    "verdict and what it establishes: repeat both with the number. explain topic=lenses lists the "
+    "lenses."
+)
+READS = frozenset({"look", "compare", "generate", "explain"})
+"""Tools that change neither the model nor the edits; they may write new files."""
+
+
+def serve(session: Session) -> None:
+    """Serve until the client closes stdin. Nothing but the protocol is written to stdout."""
+    anyio.run(_serve, session)
+
+
+def server_of(session: Session) -> Server[Any]:
+    """Return a server with the tools, over a session. Calls of tools wait for one another."""
+    alone = anyio.Lock()
+
+    async def list_tools(
+        _: ServerRequestContext[Any, Any], __: PaginatedRequestParams | None
+    ) -> ListToolsResult:
+        return ListToolsResult(tools=[_listed(name) for name in TOOLS])
+
+    async def call_tool(
+        context: ServerRequestContext[Any, Any], params: CallToolRequestParams
+    ) -> CallToolResult:
+        async with alone:
+            text, failed = await to_thread.run_sync(
+                _answer, session, params.name, params.arguments, _call(context)
+            )
+        # If the client gave the call up, the checkpoint in here ends it without an answer.
+        await anyio.lowlevel.checkpoint()
+        return CallToolResult(content=[TextContent(type="text", text=text)], is_error=failed)
+
+    return Server(
+        "llmscope",
+        version=__version__,
+        instructions=INSTRUCTIONS,
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+    )
+
+
+async def _serve(session: Session) -> None:
+    server = server_of(session)
+    async with stdio_server() as (received, sent):
+        await server.run(received, sent, server.create_initialization_options())
+
+
+def _listed(name: str) -> Listed:
+    tool = TOOLS[name]
+    return Listed(
+        name=tool.name,
+        description=tool.about,
+        input_schema=tool.schema(),
+        annotations=ToolAnnotations(
+            read_only_hint=name in READS,
+            destructive_hint=False,
+            open_world_hint=name in ("open", "compare"),
+        ),
+    )
+
+
+def _call(context: ServerRequestContext[Any, Any]) -> Call:
+    """Return the call that a tool's thread sees: whether it was given up, and its reports."""
+    steps = 0
+
+    def report(words: str) -> None:
+        nonlocal steps
+        steps += 1  # reports must increase, and the tool may run several passes
+        from_thread.run(context.session.report_progress, steps, None, words)
+
+    def cancelled() -> bool:
+        try:
+            from_thread.check_cancelled()
+        except asyncio.CancelledError:
+            return True
+        return False
+
+    return Call(cancelled, _unless_cancelled(cancelled, report))
+
+
+def _unless_cancelled(
+    cancelled: Callable[[], bool], report: Callable[[str], None]
+) -> Callable[[str], None]:
+    def told(words: str) -> None:
+        if not cancelled():
+            report(words)
+
+    return told
+
+
+def _answer(
+    session: Session, name: str, given: dict[str, Any] | None, call: Call
+) -> tuple[str, bool]:
+    """Return the answer of a tool and whether it is an error: one line, and what to try."""
+    try:
+        return run(session, name, given, call), False
+    except ScopeError as error:
+        hint = f" (try: {error.hint})" if error.hint else ""
+        return clipped(one_line(f"{error.message}{hint}", LONGEST)), True
+    except Exception as error:  # no failure of a library may end the server
+        if call.cancelled():
+            return "given up", True  # no client waits for it
+        told = str(error) if isinstance(error, ValueError | TypeError) and str(error) else ""
+        return clipped(one_line(told or named(error), LONGEST)), True

@@ -1,0 +1,92 @@
+"""The tool `edit`: set the edits in force, and tell what they do to the next token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmscope.agents.answer import cell, fitted, line
+from llmscope.agents.distributions import difference
+from llmscope.agents.parameters import Parameter, Tool
+from llmscope.agents.session import parsed
+from llmscope.agents.tools.shared import (
+    CHAT,
+    PROMPT,
+    VERSUS_PROMPT,
+    state_lines,
+    verdict_line,
+    verdict_of,
+)
+
+if TYPE_CHECKING:
+    from llmscope.agents.session import Call, Session
+
+CLEARED = "no edits are in force"
+
+
+def edit(session: Session, given: Mapping[str, Any], call: Call) -> str:
+    """Set the edits in force, and return what they make of the next token.
+
+    If they cannot be made on the prompt, those before stay in force.
+    """
+    scope = session.scope(call)
+    chosen = parsed(given["edits"]) if "edits" in given else session.edits
+    before = session.edits, session.versus_prompt
+    if "versus_prompt" in given:
+        session.versus_prompt = given["versus_prompt"]
+    session.edits = chosen
+    if not chosen:
+        session.versus_prompt = None
+        return CLEARED
+    try:
+        if session.prompt is None and "prompt" not in given:
+            return fitted(
+                [_listed(session), "they are checked on the next prompt: give prompt to see it now"]
+            )
+        recording = session.record(session.text(given), call)
+    except BaseException:
+        session.edits, session.versus_prompt = before
+        raise
+    base = recording.base
+    assert base is not None
+    found = difference(base, recording)
+    old, new = found.tops
+    if old.token == new.token:
+        became = f"still {cell(old.label)}, p {old.first:.4g} → {old.second:.4g}"
+    else:
+        became = (
+            f"{cell(old.label)} (p {old.first:.4g} → {old.second:.4g}) became {cell(new.label)} "
+            f"(p {new.first:.4g} → {new.second:.4g})"
+        )
+    return fitted(
+        [
+            *state_lines(session, recording),
+            f"next token: {became}",
+            f"KL(unedited ‖ edited) {found.kl:.4g} nats",
+            verdict_line(verdict_of(scope, base, recording)),
+            "establishes: a cause: the pass ran again with the edits, and nothing else changed",
+            "unit: probability",
+            "token\tunedited\tedited\tchange",
+        ],
+        found.rows,
+    )
+
+
+def _listed(session: Session) -> str:
+    return line(f"edits in force: {'; '.join(map(str, session.edits))}")
+
+
+EDIT = Tool(
+    "edit",
+    "Set the list of edits that every look, compare and generate makes to the pass, such as "
+    '["zero head 5.3"] or ["steer 6 token \\" Paris\\" 4"]; [] clears it, and without edits the '
+    "current ones are told. Answers what the next token becomes, and KL(unedited ‖ edited). "
+    "explain topic=edits tells the grammar.",
+    (
+        Parameter("edits", "texts", "All edits, in order; [] for none."),
+        PROMPT,
+        CHAT,
+        VERSUS_PROMPT,
+    ),
+    edit,
+)

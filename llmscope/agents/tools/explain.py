@@ -1,0 +1,99 @@
+"""The tool `explain`: what a lens, an edit or a verdict means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from llmscope.agents.answer import LIMIT, size
+from llmscope.agents.establishes import VERDICTS, establishes
+from llmscope.agents.parameters import Parameter, Tool
+from llmscope.arguments import quoted
+from llmscope.errors import ScopeError
+from llmscope.lenses import lens, names, suggested
+
+if TYPE_CHECKING:
+    from llmscope.agents.session import Call, Session
+    from llmscope.lenses import Lens
+
+TOPICS = ("lenses", "edits", "verdicts")
+ROOM = 60
+"""Bytes for the line that tells of the next part."""
+WIDTH = 110
+"""Characters of a line of help."""
+
+
+def explain(session: Session, given: Mapping[str, Any], call: Call) -> str:
+    """Return one part of the help of a topic; the last line tells of the next part."""
+    parts = _parts(_lines(given["topic"]))
+    number = given.get("part", 1)
+    if number > len(parts):
+        raise ScopeError(f"{given['topic']} has {len(parts)} parts", f"part=1 to {len(parts)}")
+    more = f"(part {number} of {len(parts)}; part={number + 1} goes on)"
+    return "\n".join([*parts[number - 1], *([more] if number < len(parts) else [])])
+
+
+def _parts(lines: list[str]) -> list[list[str]]:
+    """Return lines in parts, each of which fits in an answer with a line about the next."""
+    found: list[list[str]] = [[]]
+    for one in lines:
+        if size("\n".join([*found[-1], one])) > LIMIT - ROOM:
+            found.append([])
+        found[-1].append(one)
+    return found
+
+
+def _lines(topic: str) -> list[str]:
+    if topic == "lenses":
+        return [
+            "Lenses, each with its question; explain topic=NAME tells its modes and options.",
+            *(f"{name}: {lens(name).question}" for name in names()),
+        ]
+    if topic == "edits":
+        from llmscope.edits import EXAMPLES, GRAMMAR
+
+        return [
+            "Edits, as the tool edit takes them, made in their order.",
+            f"Examples: {'; '.join(EXAMPLES)}",
+            *GRAMMAR.splitlines(),
+        ]
+    if topic == "verdicts":
+        return [
+            "Verdicts: how far a number may be trusted, as measured on the open model.",
+            *(f"{status}: {about}" for status, about in VERDICTS.items()),
+            "The error is the largest one relative to the largest magnitude of a row; in float32 "
+            "the bound is 1e-5.",
+        ]
+    if topic in names():
+        return _of_lens(lens(topic))
+    known = (*TOPICS, *names())
+    raise ScopeError(
+        f"no topic {quoted(topic)}{suggested(topic, known)}", f"{', '.join(TOPICS)} or a lens"
+    )
+
+
+def _of_lens(chosen: Lens) -> list[str]:
+    import textwrap
+
+    lines = [f"{chosen.name}: {chosen.question}"]
+    lines += textwrap.wrap(f"establishes: {establishes(chosen)}", WIDTH)
+    if chosen.modes:
+        lines += textwrap.wrap(f"modes, the first is the default: {', '.join(chosen.modes)}", WIDTH)
+    for one in chosen.options:
+        if one.help:
+            lines += textwrap.wrap(f"option {one.name} ({one.kind}): {one.help}", WIDTH)
+    for part in chosen.help.strip().split("\n\n"):
+        lines += textwrap.wrap(part, WIDTH)
+    return lines
+
+
+EXPLAIN = Tool(
+    "explain",
+    "Tell what a topic means: lenses (all of them), the name of a lens (how to read it, its modes "
+    "and options), edits (their grammar) or verdicts.",
+    (
+        Parameter("topic", "text", "lenses, edits, verdicts or the name of a lens.", required=True),
+        Parameter("part", "integer", "Which part of a long help, from 1.", least=1),
+    ),
+    explain,
+)

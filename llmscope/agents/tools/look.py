@@ -1,0 +1,124 @@
+"""The tool `look`: apply a lens to a prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from llmscope.agents.answer import fitted, line
+from llmscope.agents.establishes import establishes
+from llmscope.agents.figure_table import PLACES, Order, figure_table
+from llmscope.agents.parameters import Parameter, Tool
+from llmscope.agents.tools.shared import (
+    CHAT,
+    LENS_PARAMETERS,
+    PROMPT,
+    VERSUS_PROMPT,
+    lens_options,
+    state_lines,
+    verdict_line,
+)
+
+if TYPE_CHECKING:
+    from llmscope.agents.session import Call, Session
+    from llmscope.figure import Focus
+
+ORDERS = ("auto", "largest", "place")
+LARGEST = 20
+"""Rows of an answer that is sorted by magnitude, if no number is given."""
+REMARK = 220
+"""Maximum characters of a remark below a figure."""
+
+
+def look(session: Session, given: Mapping[str, Any], call: Call) -> str:
+    """Return the table of a lens's figure, with its verdict and what it establishes."""
+    from llmscope.lenses import lens
+
+    chosen = lens(given["lens"])
+    scope = session.scope(call)
+    asked = lens_options(given, chosen, allow_pickle=session.options.allow_pickle)
+    text = session.text(given)
+    if given.get("change"):
+        asked["change"] = True
+    other = given.get("versus_prompt", session.versus_prompt if chosen.versus else None)
+    recording = session.record(text, call, versus_prompt=given.get("versus_prompt"))
+    if other is not None:
+        asked["versus_prompt"] = session.rendered(other, call)
+    focus = scope.focus_of(chosen, recording.prompt, asked)
+    figure = session.figure(chosen, recording, focus, call)
+    focus = scope.resolve(chosen, recording, focus)
+    session.keep(figure, recording, focus, session.rendered(text, call))
+    mode = f" · mode {focus.mode}" if focus.mode else ""
+    head = [
+        line(f"{chosen.name}{mode} · {figure.title}", 200),
+        *state_lines(session, recording),
+        verdict_line(figure.verdict),
+        f"establishes: {establishes(chosen)}",
+    ]
+    if figure.verdict.status == "refused":
+        return fitted(head, file=_file(session) if given.get("file") else None)
+    table = figure_table(
+        figure, chosen, focus, _places(given, focus), cast("Order", given.get("order", "auto"))
+    )
+    if len(table.rows) < table.every:
+        rest = f"{len(table.rows):,} of {table.every:,} rows, {table.order}"
+    else:
+        rest = f"{len(table.rows):,} rows, {table.order}"
+    saved = f"file: {_file(session)()}" if given.get("file") else ""
+    head += [table.same, saved, f"unit: {figure.unit} · {rest}", table.header]
+    rows = table.rows[given.get("skip", 0) :]
+    most = given.get("rows", LARGEST if table.sorted else len(rows))
+    remarks = [line(str(one), REMARK) for one in figure.extra.get("caption", ())]
+    return fitted(head, rows[:most], remarks, file=_file(session), left=max(0, len(rows) - most))
+
+
+def _places(given: Mapping[str, Any], focus: Focus) -> dict[str, int]:
+    """Return the places that rows must have: those that the call names, counted from 0."""
+    more = given.get("options", {})
+    named = [one for one in PLACES if one in given or one in more]
+    return {name: place for name in named if (place := getattr(focus, name, None)) is not None}
+
+
+def _file(session: Session) -> Any:
+    """Return what writes the latest figure as a snapshot, once, and returns its path."""
+    found: list[str] = []
+
+    def write() -> str:
+        if not found:
+            from llmscope.agents.tools.export import content_of
+
+            name = session.folder.free("look", ".json")
+            path = session.folder.put(name, content_of(session, "json", provenance=False))
+            found.append(session.folder.shown(path))
+        return found[0]
+
+    return write
+
+
+LOOK = Tool(
+    "look",
+    "Apply a lens to a prompt, with the edits in force: a table with its unit, the verdict (how "
+    "far the numbers are verified on this model) and what the lens establishes. Lenses: "
+    "next-token, tokens, logit-lens, attention, attribution, ablation, patching, saliency, heads, "
+    "neurons, residual, contrast and others; explain topic=lenses lists all. If layer, head or "
+    "position is given, only rows of that place are shown.",
+    (
+        Parameter("lens", "text", "The name of the lens.", required=True),
+        PROMPT,
+        CHAT,
+        *LENS_PARAMETERS,
+        VERSUS_PROMPT,
+        Parameter(
+            "change",
+            "switch",
+            "Edited minus unedited; without edits, this prompt minus versus_prompt.",
+        ),
+        Parameter(
+            "order", "text", "largest: by magnitude; place: as in the figure.", choices=ORDERS
+        ),
+        Parameter("rows", "integer", "Maximum number of rows.", least=1, most=1000),
+        Parameter("skip", "integer", "Leave out this many first rows.", least=0),
+        Parameter("file", "switch", "Write the whole figure to a JSON file as well."),
+    ),
+    look,
+)

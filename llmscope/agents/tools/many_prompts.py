@@ -1,0 +1,264 @@
+"""The tool `many_prompts`: a lens over many prompts, and the means of its table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.agents.answer import fitted, line
+from llmscope.agents.establishes import establishes
+from llmscope.agents.parameters import Parameter, Tool
+from llmscope.agents.tools.shared import CHAT, LENS_PARAMETERS, VERSUS_PROMPT, lens_options
+from llmscope.errors import ScopeError
+from llmscope.figure import Focus
+
+if TYPE_CHECKING:
+    from llmscope.agents.session import Call, Session
+    from llmscope.batch import BatchFolder, PromptJob, PromptSource, Summary
+    from llmscope.record.capture.recording import Prompt
+    from llmscope.report.means import Breakdown, Distribution
+    from llmscope.report.summary import LensReport, Report
+    from llmscope.scope import Scope
+
+MOST = 10_000
+"""Maximum number of prompts in a call; the command line takes any number."""
+ROWS = 16
+"""Rows of an answer if no number is given."""
+TOGETHER = 16
+"""Prompts of one pass, where that gives the numbers of single passes."""
+SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
+
+
+def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
+    """Apply a lens to each prompt, write its tables, and return the means of their columns."""
+    from llmscope.batch import PromptJob, PromptSource
+    from llmscope.lenses import lens
+    from llmscope.report.summary import Asked, report
+    from llmscope.tables.arrow import needed
+
+    needed()
+    chosen = lens(given["lens"])
+    scope = session.scope(call)
+    asked = lens_options(given, chosen, allow_pickle=session.options.allow_pickle)
+    name = session.folder.free("many")
+    source = PromptSource(str(_source(session, given, name)))
+    chat = given.get("chat", False)
+    other = given.get("versus_prompt", session.versus_prompt)
+    if other is not None:
+        asked["versus_prompt"] = scope.prompt(
+            scope.chat.prompt(other) if chat else other, special_tokens=not chat
+        ).ids
+    job = PromptJob((chosen.name,), _focus(scope, chosen.name, source, asked), session.edits)
+    job = PromptJob(job.lenses, job.focus, job.edits, chat=chat)
+    folder = session.folder.folder(name)
+    failures: list[str] = []
+    summary = _run(scope, source, job, folder, call, failures)
+    if summary.errors == summary.prompts:
+        why = failures[0] if failures else "the file has no prompts"
+        raise ScopeError(f"all {summary.prompts:,} prompts failed: {line(why)}", "other prompts")
+    head = [
+        line(f"{chosen.name} over {summary.prompts:,} prompts, {summary.errors:,} failed", 200),
+        *(line(f"failed: {one}", 200) for one in failures[:2]),
+        line(f"edits in force: {'; '.join(map(str, job.edits))}") if job.edits else "",
+        f"establishes: {establishes(chosen)}; means over these prompts, not over all text",
+        f"tables: {session.folder.shown(folder)} (llmscope report and replay read them)",
+    ]
+    if chosen.name not in summary.lenses:
+        reasons = summary.refused.get(chosen.name, {})
+        return fitted([*head, *(line(f"refused: {one}") for one in reasons)])
+    found = report(str(folder), Asked(lenses=(chosen.name,), last=given.get("last", False)))
+    (told,) = found.lenses
+    rows = [*_rows(told)]
+
+    def file() -> str:
+        text = "\n".join((*head, _HEADER, *rows)) + "\n"
+        return session.folder.shown(session.folder.put(f"{name}-means.txt", text))
+
+    most = given.get("rows", ROWS)
+    return fitted(
+        [*head, _verdicts(told), _intervals(found), _HEADER],
+        rows[:most],
+        file=file,
+        left=max(0, len(rows) - most),
+    )
+
+
+_HEADER = "column\tby\tmean\t95 % interval\tn prompts\tn rows\t5 %–95 % of rows"
+
+
+def _source(session: Session, given: Mapping[str, Any], name: str) -> Path:
+    """Return the file of prompts: the one that is named, or one with those of the call.
+
+    Raises:
+        ScopeError: neither or both are given, or the file is not one that may be read.
+    """
+    prompts, file = given.get("prompts"), given.get("file")
+    if (prompts is None) == (file is None):
+        raise ScopeError("prompts or file: one of them", 'prompts=["a text", "another"]')
+    if prompts is not None:
+        if not 0 < len(prompts) <= MOST:
+            raise ScopeError(f"{len(prompts):,} prompts", f"1 to {MOST:,} prompts, or a file")
+        lines = "".join(json.dumps({"prompt": one}) + "\n" for one in prompts)
+        return session.folder.put(f"{name}.jsonl", lines)
+    return readable(session, str(file))
+
+
+def readable(session: Session, file: str) -> Path:
+    """Return the path of a file of prompts in the working folder or the output folder.
+
+    Raises:
+        ScopeError: it is elsewhere, or its suffix is not that of a file of prompts.
+    """
+    here = Path.cwd().resolve()
+    try:
+        found = (here / file).resolve()
+        if not found.exists():
+            found = (session.folder.path / file).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ScopeError(f"{line(file, 100)!r} is no path", "a file of prompts") from error
+    inside = any(found.is_relative_to(one) for one in (here, session.folder.path))
+    if not inside:
+        raise ScopeError(
+            f"{line(file, 100)!r} is neither in the working folder nor in the output folder",
+            "prompts=[…], or a file there",
+        )
+    if found.suffix.lower() not in SUFFIXES:
+        raise ScopeError(f"{line(file, 100)!r} is no file of prompts", " or ".join(SUFFIXES))
+    return found
+
+
+def _focus(scope: Scope, name: str, source: PromptSource, asked: dict[str, Any]) -> Focus:
+    """Return the focus for each prompt. Tokens are the same for all."""
+    from llmscope.lenses import lens
+
+    return scope.focus_of(lens(name), _first(scope, source), asked)
+
+
+def _first(scope: Scope, source: PromptSource) -> Prompt:
+    """Return the first prompt that fits the model; of one token if there is no such prompt."""
+    for one in source:
+        if one.prompt is not None:
+            with suppress(ScopeError):  # it fails alone, as others do
+                return scope.prompt(one.prompt)
+    return scope.prompt([0])
+
+
+def _run(
+    scope: Scope,
+    source: PromptSource,
+    job: PromptJob,
+    path: Path,
+    call: Call,
+    failures: list[str],
+) -> Summary:
+    from llmscope.batch import BatchFolder, JobShare, run
+    from llmscope.batch.inputs import InputColumns
+    from llmscope.batch.padded import Together, why_single
+    from llmscope.batch.shards import Tables
+    from llmscope.export import provenance
+    from llmscope.storage import LocalStorage
+
+    inputs, total = InputColumns.of(source)
+    if total > MOST:
+        raise ScopeError(
+            f"the file has {total:,} prompts, more than {MOST:,}",
+            "llmscope snapshot --prompts FILE --out FOLDER",
+        )
+    together = None if why_single(scope, job) else Together.of(TOGETHER, job.lenses)
+    origin = {**provenance(scope, None), "command": None}
+    options = {**job.to_dict(), **origin, "batch_size": TOGETHER}
+    folder: BatchFolder = BatchFolder(
+        LocalStorage(path), JobShare(), options, {"provenance": origin}, Tables(job, inputs)
+    )
+
+    def progress(words: str) -> None:
+        call.stop_if_cancelled()
+        call.report(line(words))
+
+    return run(
+        *(scope, source, job, folder),
+        together=together,
+        total=total,
+        tell=failures.append,
+        progress=progress,
+    )
+
+
+def _verdicts(told: LensReport) -> str:
+    counts = ", ".join(f"{count:,} {status}" for status, count in sorted(told.statuses.items()))
+    why = f" ({told.reason})" if told.reason else ""
+    return line(f"verdicts by prompt: {counts}{why}")
+
+
+def _intervals(found: Report) -> str:
+    return f"intervals: bootstrap over prompts, {found.how.resamples:,} resamples"
+
+
+def _rows(told: LensReport) -> Iterator[str]:
+    """Yield a row for each column of numbers, and one for each group of its means."""
+    for one in told.distributions:
+        yield _distribution(one)
+    for each in told.breakdowns:
+        ordered = all(each.ordered) and not each.difference
+        for estimate in each.estimates if ordered else each.ranked:
+            labels = ", ".join(
+                f"{name} {label}" for name, label in zip(each.by, estimate.labels, strict=True)
+            )
+            low, high = estimate.low, estimate.high
+            yield "\t".join(
+                (
+                    _named(each),
+                    line(labels, 60) + (" (last token)" if each.last else ""),
+                    f"{estimate.mean:.4g}",
+                    "" if low is None or high is None else f"{low:.4g} to {high:.4g}",
+                    f"{estimate.prompts:,}",
+                    f"{estimate.rows:,}",
+                    "",
+                )
+            )
+
+
+def _distribution(one: Distribution) -> str:
+    low, high = one.all.low, one.all.high
+    return "\t".join(
+        (
+            _named(one),
+            "all",
+            f"{one.all.mean:.4g}",
+            "" if low is None or high is None else f"{low:.4g} to {high:.4g}",
+            f"{one.all.prompts:,}",
+            f"{one.all.rows:,}",
+            f"{one.quantiles[1]:.4g} to {one.quantiles[5]:.4g}",
+        )
+    )
+
+
+def _named(one: Distribution | Breakdown) -> str:
+    return line(f"{one.value} [{one.unit}]" if one.unit else one.value, 60)
+
+
+MANY_PROMPTS = Tool(
+    "many_prompts",
+    "Apply a lens to many prompts, with the edits in force: means with intervals, the number of "
+    "prompts n and the spread, and full tables (Parquet) in a folder. Use it before saying that "
+    "something holds in general: one prompt shows one case.",
+    (
+        Parameter("lens", "text", "The name of the lens.", required=True),
+        Parameter("prompts", "texts", f"The prompts, at most {MOST:,}."),
+        Parameter(
+            "file",
+            "text",
+            "A .jsonl, .csv, .parquet (column prompt) or .txt file (a prompt a line), in the "
+            "working folder of the server or its output folder.",
+        ),
+        CHAT,
+        *LENS_PARAMETERS,
+        VERSUS_PROMPT,
+        Parameter("last", "switch", "Only rows of the last token of each prompt."),
+        Parameter("rows", "integer", "Maximum number of rows.", least=1, most=1000),
+    ),
+    many_prompts,
+)
