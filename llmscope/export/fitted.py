@@ -74,8 +74,8 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
         return paint(figure, width, height, look, focus, tokens=tokens)
 
     painting = painted()
-    while not _whole(painting, figure) and width < WIDEST:
-        width = min(2 * width, WIDEST)
+    while not _whole(painting, figure) and width < WIDEST - FRAME:
+        width = min(2 * width, WIDEST - FRAME)
         painting = painted()
     legend = "".join(part.text for part in painting.legend or ())
     least = max(

@@ -192,17 +192,14 @@ def test_json_is_a_format_on_every_command_that_prints_a_report():
         ("themes",),
         ASK,
         ("doctor", "builtin:sort"),
-        ("read", "{chat}", "builtin:town-sft"),
         ("diff", "{snapshot}", "{snapshot}"),
     ],
     ids=lambda words: " ".join(words[:2]),
 )
 def test_json_and_format_json_print_the_same(words, tmp_path):
-    chat = tmp_path / "chat.jsonl"
-    chat.write_text('{"messages": [{"role": "user", "content": "Hello"}]}\n')
     snapshot = tmp_path / "a.json"
     assert run(*ASK, "-o", snapshot).exit_code == 0
-    words = [word.format(chat=chat, snapshot=snapshot) for word in words]
+    words = [word.format(snapshot=snapshot) for word in words]
     first, second = run(*words, "--json"), run(*words, "--format", "json")
     assert first.exit_code == second.exit_code == 0, first.stderr
     one, other = json.loads(first.stdout), json.loads(second.stdout)

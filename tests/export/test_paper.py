@@ -236,8 +236,9 @@ def a_logit_lens(layers, tokens):
     return Figure("logit-lens", "Logit lens", "heatmap", axes, values, "probability", extra=extra)
 
 
-@pytest.mark.parametrize(("layers", "tokens"), [(4, 5), (31, 20), (40, 43), (13, 200)])
-@pytest.mark.parametrize("width", [None, 85.0])
+@pytest.mark.parametrize(
+    ("layers", "tokens", "width"), [(4, 5, None), (5, 90, None), (31, 20, None), (6, 20, 85.0)]
+)
 def test_the_words_of_a_logit_lens_of_any_size_are_kept(layers, tokens, width):
     figure = a_logit_lens(layers, tokens)
     page = paper([figure], style=PaperStyle(width=width))
