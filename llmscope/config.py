@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from llmscope.dtypes import ALIASES, DTYPES
 from llmscope.errors import ScopeError
 from llmscope.text import nearest, quoted_text
 
@@ -49,6 +50,7 @@ class Setting:
         kind: the type of the value in the file.
         usual: the default value; None: it is determined at each start, or not set.
         otherwise: the meaning of None, in words.
+        aliases: other names of values, in small letters, each with the usual one.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Setting:
     kind: type = str
     usual: Value = None
     otherwise: str = ""
+    aliases: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def variable(self) -> str:
@@ -73,6 +76,8 @@ class Setting:
         Raises:
             ScopeError: the value is not valid.
         """
+        if isinstance(value, str):
+            value = self.aliases.get(value.lower(), value)
         if self.kind is str and isinstance(value, str) and (value or not self.choices):
             if self.choices and value not in self.choices:
                 raise ScopeError(
@@ -117,9 +122,7 @@ class Setting:
 SETTINGS: tuple[Setting, ...] = (
     Setting("model", "the model that opens where none is named", otherwise="the built-in one"),
     Setting("device", "auto, cpu, cuda, cuda:N, mps or spread", usual="auto"),
-    Setting(
-        "dtype", "numbers to compute in", ("auto", "float32", "bfloat16", "float16"), str, "auto"
-    ),
+    Setting(*("dtype", "numbers to compute in", ("auto", *DTYPES), str, "auto"), aliases=ALIASES),
     Setting("threads", "threads on a CPU", kind=int, otherwise="by the size of the model"),
     Setting("memory", "for the tokens of long prompts, such as 8GB", usual="1.5GB"),
     Setting(

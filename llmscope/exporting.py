@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars
     import xarray
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Page
 
     from llmscope.figure import Figure
 
@@ -37,8 +38,8 @@ class Exporter(Protocol):
     def data_array(self, figure: Figure) -> xarray.DataArray:
         """Return the values with a dimension for each axis."""
 
-    def plot(self, figure: Figure, ax: Axes | None) -> Axes:
-        """Plot the figure with matplotlib."""
+    def plot(self, figure: Figure, ax: Axes | None, **style: Any) -> Axes | Page:
+        """Plot the figure with matplotlib, on axes or on a page of its own."""
 
     def mimebundle(self, figure: Figure) -> dict[str, str]:
         """Return the figure for a notebook, by MIME type."""

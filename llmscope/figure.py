@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llmscope import exporting
 from llmscope.arguments import checked_index
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import polars
     import xarray
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Page
     from numpy.typing import DTypeLike, NDArray
 
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
@@ -324,20 +325,45 @@ class Figure:
         """
         return exporting.exporter().data_array(self)
 
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Plot the figure with matplotlib: a map, bars, or lines.
+    @overload
+    def plot(self, ax: Axes) -> Axes: ...
+
+    @overload
+    def plot(
+        self,
+        ax: None = None,
+        *,
+        cmap: str | None = None,
+        font: str | None = None,
+        width: float | None = None,
+    ) -> Page: ...
+
+    def plot(
+        self,
+        ax: Axes | None = None,
+        *,
+        cmap: str | None = None,
+        font: str | None = None,
+        width: float | None = None,
+    ) -> Axes | Page:
+        """Plot the figure with matplotlib: on axes of yours, or on a page in the look `paper`.
 
         Args:
-            ax: the axes to plot on; None: those of a new figure.
+            ax: the axes to plot on, in your style: for a map, bars, or lines; None: a new page.
+            cmap: of the page: the colours of maps, and after a comma of those with signs; None:
+                viridis, and the colours that signs have on the screen.
+            font: of the page: a family of letters; None: DejaVu Sans.
+            width: of the page, in millimetres; None: 176, or what words in cells need.
 
         Returns:
-            The axes.
+            The axes; without axes the page, a matplotlib figure that pyplot knows.
 
         Raises:
-            ScopeError: matplotlib is not installed; or the figure is refused, a table, or several
-                maps, such as the patterns of all heads.
+            ScopeError: matplotlib is not installed; the figure is refused or a table; with axes,
+                it is several maps, such as the patterns of all heads; or there is no such font or
+                map of colours.
         """
-        return exporting.exporter().plot(self, ax)
+        return exporting.exporter().plot(self, ax, cmap=cmap, font=font, width=width)
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None

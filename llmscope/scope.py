@@ -84,7 +84,8 @@ def load(
             None for the built-in default. For a PEFT adapter its base model is loaded too.
         device: auto (also None), cpu, cuda, cuda:N, mps, or spread: over all devices, memory and
             disk; or a torch.device.
-        dtype: auto (also None), float32, bfloat16 or float16, also as a torch.dtype.
+        dtype: auto (also None), float32 (fp32, float), bfloat16 (bf16) or float16 (fp16, half),
+            also as a torch.dtype.
         threads: number of torch threads on a CPU; None: chosen by the size of the model.
         memory: most bytes of what is kept of the tokens of long prompts beside keys and values,
             as a number or a text such as "8GB"; None: 1.5 GiB. What is beyond it is computed again

@@ -23,7 +23,7 @@ COMMANDS |= {
     for name, command in getattr(whole, "commands", {}).items()
 }
 TOOLS = [*ROOT.glob("tests/*/run.py"), *ROOT.glob("tests/*/__main__.py")]
-OF_ALL = {"--help", "--version", "--install-completion", "--show-completion"}
+OF_ALL = {"--help", "-h", "--man", "--version", "--install-completion", "--show-completion"}
 
 
 def flags(command: str) -> set[str]:

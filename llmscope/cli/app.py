@@ -28,8 +28,10 @@ from llmscope.cli.commands.snapshot import snapshot, snapshot_command
 from llmscope.cli.commands.themes import themes
 from llmscope.cli.commands.watch import watch
 from llmscope.cli.options.groups import grouped
+from llmscope.cli.options.panels import PanelCommand
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import volume
 from llmscope.distributions import need_torch
 from llmscope.version import __version__
 
@@ -37,8 +39,8 @@ _SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "mcp", "
 """Commands whose options take defaults from the settings."""
 _NEED_TORCH = ("open", "snapshot", "read", "bake", "mcp", "compare", "fit", "examples")
 """Commands that compute, whatever their arguments."""
-_HELP = {"--help"}
-_OWN = {"--help", "--version", "--install-completion", "--show-completion"}
+_HELP = {"--help", "-h"}
+_OWN = {*_HELP, "--man", "--version", "--install-completion", "--show-completion"}
 
 
 class OpenByDefault(TyperGroup):
@@ -49,6 +51,7 @@ class OpenByDefault(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `open` where no command is named."""
+        volume.quiet = volume.verbose = False  # of a run before, if its arguments were wrong
         if ctx.resilient_parsing and not args:
             return super().parse_args(ctx, args)  # a shell completes the first word
         if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
@@ -76,12 +79,7 @@ class OpenByDefault(TyperGroup):
             self.commands["snapshot"] = snapshot_command()
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and _HELP.intersection(rest):
-            from llmscope.models.spec import forms
-
-            named: Any  # Typer's own type has no help
-            for named in command.params:
-                if getattr(named, "help", None) == WHICH:
-                    named.help = f"{forms()}."
+            _name_sources(command)
         return name, command, rest
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
@@ -98,6 +96,7 @@ class OpenByDefault(TyperGroup):
 
 app = typer.Typer(
     cls=OpenByDefault,
+    context_settings={"help_option_names": ["-h", "--help"]},
     # Messages may quote foreign text, which must never be read as markup.
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -106,26 +105,26 @@ app = typer.Typer(
     epilog="llmscope open --help tells the options of the screen. `llmscope open X` opens a model "
     "whose name is also a command's.",
 )
-app.command("open")(open_model)
-app.command("serve")(serve)
-app.command("snapshot")(grouped(snapshot))
-app.command("read")(read)
-app.command("replay")(replay)
-app.command("report")(report)
-app.command("watch")(watch)
-app.command("diff")(diff)
-app.command("compare")(compare)
-app.command("lenses")(lenses)
-app.command("edits")(edits)
-app.command("bake")(bake)
+app.command("open", cls=PanelCommand)(open_model)
+app.command("serve", cls=PanelCommand)(serve)
+app.command("snapshot", cls=PanelCommand)(grouped(snapshot))
+app.command("read", cls=PanelCommand)(read)
+app.command("replay", cls=PanelCommand)(replay)
+app.command("report", cls=PanelCommand)(report)
+app.command("watch", cls=PanelCommand)(watch)
+app.command("diff", cls=PanelCommand)(diff)
+app.command("compare", cls=PanelCommand)(compare)
+app.command("lenses", cls=PanelCommand)(lenses)
+app.command("edits", cls=PanelCommand)(edits)
+app.command("bake", cls=PanelCommand)(bake)
 app.add_typer(fit, name="fit")
-app.command("examples")(examples)
-app.command("models")(models)
+app.command("examples", cls=PanelCommand)(examples)
+app.command("models", cls=PanelCommand)(models)
 app.add_typer(cache, name="cache")
-app.command("mcp")(mcp)
-app.command("themes")(themes)
-app.command("config")(config)
-app.command("doctor")(doctor)
+app.command("mcp", cls=PanelCommand)(mcp)
+app.command("themes", cls=PanelCommand)(themes)
+app.command("config", cls=PanelCommand)(config)
+app.command("doctor", cls=PanelCommand)(doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -134,10 +133,39 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _name_sources(command: Any) -> None:
+    """Put what models are called into the help of a command, and of those in a group."""
+    from llmscope.models.spec import forms
+
+    for inner in getattr(command, "commands", {}).values():
+        _name_sources(inner)
+    for one in command.params:
+        if getattr(one, "help", None) == WHICH:
+            one.help = f"{forms()}."
+
+
+def _man(ctx: typer.Context, wanted: bool) -> None:
+    if wanted:
+        from llmscope.cli.man import man_page
+        from llmscope.cli.output.streams import put
+
+        group: Any = ctx.command
+        group.commands["snapshot"] = snapshot_command()  # with the options of all lenses
+        _name_sources(group)
+        put(man_page(group, ctx))
+        raise typer.Exit
+
+
 @app.callback()
 def _group(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+    man: Annotated[
+        bool,
+        typer.Option(
+            "--man", callback=_man, is_eager=True, help="Print the man page: `| man -l -` shows it."
+        ),
     ] = False,
 ) -> None:
     """Options that belong to no command."""

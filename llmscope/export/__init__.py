@@ -9,13 +9,17 @@ from llmscope.export.notebook import mimebundle
 from llmscope.export.paper import (
     PAPER,
     PAPER_FORMATS,
+    PLAIN_STYLE,
     Paper,
+    PaperStyle,
     need_matplotlib,
     plot,
     prepare_matplotlib,
 )
 from llmscope.export.provenance import provenance, provenance_of
 from llmscope.export.render import (
+    AUTO,
+    Size,
     content,
     format_of,
     render,
@@ -25,13 +29,17 @@ from llmscope.export.render import (
 from llmscope.export.safetensors import FilePair, pair, sidecar_path
 
 __all__ = [
+    "AUTO",
     "PAPER",
     "PAPER_FORMATS",
+    "PLAIN_STYLE",
     "Document",
     "EditsCaption",
     "FilePair",
     "Format",
     "Paper",
+    "PaperStyle",
+    "Size",
     "about_dict",
     "content",
     "data_array",

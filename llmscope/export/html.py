@@ -10,7 +10,7 @@ from html import escape
 from typing import Any
 
 from llmscope.draw import RenderOptions, Row
-from llmscope.export.svg import svg_text
+from llmscope.export.svg import page_theme, svg_text
 from llmscope.text import display_text
 
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
@@ -63,7 +63,7 @@ def html_text(
 
 
 def _style(look: RenderOptions) -> str:
-    theme = look.theme
+    theme = page_theme(look)
     return (
         f"body{{margin:1.5rem;background:{theme.background};color:{theme.text};"
         "font:15px/1.4 system-ui,sans-serif}h1{font-size:1.2rem}h2{font-size:1rem}"

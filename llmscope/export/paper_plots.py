@@ -2,35 +2,155 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from textwrap import fill
 from typing import Any
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Colormap, LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.font_manager import findfont, get_font
 
+from llmscope.draw.color.theme import load_theme
 from llmscope.draw.grid.labels import TOKEN_AXES
 from llmscope.draw.painters.generic import reduced
 from llmscope.draw.scale import Scale, is_difference
 from llmscope.errors import ScopeError
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.text import display_text
+from llmscope.text import display_text, nearest
 
 ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
 """Heights in points: of a row, minimum and maximum of a figure, and of a figure without rows."""
-ABOVE, BELOW = "#2166ac", "#b2182b"
 LABELS = 60
 """Maximum number of labels on an axis."""
-NAMED = 400
-"""Maximum number of cells of a map that shows words in its cells."""
+LABEL = 9
+"""Points that a label takes across its text."""
+CUT = 12
+"""Maximum number of characters of a label of one of several maps."""
+WORD, BESIDE = 27, 110
+"""Points: the width of a cell with a word in it, and what is beside the cells of such a map."""
+BROADEST = 1200
+"""The width in points up to which a page grows for words in cells; longer maps are in blocks."""
+SMALL = 6
+"""Size in points of the letters of several maps."""
 
 _ERRORS = {"ecolor": "black", "elinewidth": 0.8, "capsize": 2}
 """How intervals are drawn."""
 LONGEST = 9
 """Maximum number of characters of a word in a cell."""
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The colours of the `paper` look: signs have those of the theme `light` on the screen.
+
+    Attributes:
+        plain: of maps without signs.
+        signed: of maps with signs, from negative to positive.
+        above, below: of bars of positive and of negative numbers where there are both.
+        bar: of other bars, and of curves.
+    """
+
+    plain: Colormap
+    signed: Colormap
+    above: str
+    below: str
+    bar: str
+
+    @classmethod
+    def of(cls, names: str | None) -> Palette:
+        """Return the palette with other maps of colours.
+
+        Args:
+            names: a name of matplotlib's, and after a comma that of the colours with signs; None:
+                the usual ones.
+
+        Raises:
+            ScopeError: matplotlib has none of that name.
+        """
+        theme = load_theme("light")
+        plain, _, signed = (names or "").partition(",")
+        steps = [*reversed(theme.negative[1:]), "#ffffff", *theme.positive[1:]]
+        own = LinearSegmentedColormap.from_list("signs", steps)
+        return cls(
+            _colours(plain or "viridis"),
+            _colours(signed.strip()) if signed else own,
+            theme.positive[-2],
+            theme.negative[-2],
+            theme.sequential[-3],
+        )
+
+
+def _colours(name: str) -> Colormap:
+    name = name.strip()
+    if name not in colormaps:
+        near = nearest(name, list(colormaps))
+        raise ScopeError(
+            f"matplotlib has no colours {display_text(name)!r}",
+            f"{near}, the nearest" if near else "viridis, magma, gray or another of its colormaps",
+        )
+    return colormaps[name]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A figure, or as many columns of it as fit beside each other.
+
+    Attributes:
+        figure: the figure.
+        scale: that of the whole figure; None: its own.
+    """
+
+    figure: Figure
+    scale: Scale | None = None
+
+
+def has_words(figure: Figure) -> bool:
+    """Return whether the cells of a map have words."""
+    ids, names = figure.extra.get("ids"), figure.extra.get("names")
+    if figure.kind != "heatmap" or ids is None or names is None or "target" in figure.extra:
+        return False
+    return figure.values.ndim == 2 and np.shape(ids) == figure.values.shape
+
+
+def page_width(figures: Sequence[Figure], least: float) -> float:
+    """Return a suitable width of a page, in points: words in cells have room to be read."""
+    columns = max((one.values.shape[1] for one in figures if has_words(one)), default=0)
+    return min(max(least, BESIDE + WORD * columns), max(BROADEST, least))
+
+
+def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
+    """Yield a map of words in blocks of columns that fit into a width; other figures whole."""
+    fit = max(int((width - BESIDE) // WORD), 1)
+    if not has_words(figure) or figure.values.shape[1] <= fit:
+        yield Block(figure)
+        return
+    count = -(-figure.values.shape[1] // fit)
+    step = -(-figure.values.shape[1] // count)  # blocks of about the same number of columns
+    scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
+    axis = figure.axes[1]
+    for first in range(0, len(axis), step):
+        some = slice(first, first + step)
+        extra = dict(figure.extra)
+        for name in ("ids", "marked"):
+            if np.shape(extra.get(name)) == figure.values.shape:
+                extra[name] = np.asarray(extra[name])[:, some]
+        labels = axis.labels[some]
+        end = axis.start + (first + len(labels)) * axis.step - 1
+        part = replace(
+            figure,
+            title=f"{figure.title} · {axis.name} {axis.start + first * axis.step} to {end}",
+            axes=(
+                figure.axes[0],
+                Axis(axis.name, labels, axis.start + first * axis.step, axis.step),
+            ),
+            values=figure.values[:, some],
+            extra=extra,
+        )
+        yield Block(part, scale)
 
 
 def _is_curve(figure: Figure) -> bool:
@@ -55,28 +175,35 @@ def _errors(figure: Figure) -> Any:
 class Plots:
     """Draws figures into parts of a page."""
 
-    def __init__(self, focus: Focus, every_glyph: bool) -> None:
+    def __init__(self, focus: Focus, every_glyph: bool, palette: Palette) -> None:
         self.focus = focus
         self.every_glyph = every_glyph
+        self.palette = palette
 
-    def height(self, figure: Figure) -> int:
-        """Return a suitable height for a figure, in points."""
+    def height(self, figure: Figure, width: float) -> float:
+        """Return a suitable height for a figure of a width, both in points."""
         if figure.verdict.status == "refused" or not figure.values.size or not figure.axes:
             return LEAST // 2
         if figure.kind == "lines" or _is_curve(figure):
             return EVEN
         if figure.kind == "heatmap" and len(figure.axes) > 2:
-            return 2 * EVEN
+            across = _across(len(figure.axes[0]))
+            down = -(-len(figure.axes[0]) // across)
+            square = max((width - BESIDE) / across - LABEL, LABEL)
+            shape = len(figure.axes[-2]) / max(len(figure.axes[-1]), 1)
+            return max(2 * EVEN, down * (square * min(shape, 1) + 2 * LABEL) + LEAST)
         rows = len(figure.axes[-2 if figure.kind == "heatmap" and len(figure.axes) > 1 else 0])
-        return min(max(rows * ROW + 70, LEAST), MOST)
+        natural = max(rows * ROW + 70, LEAST)
+        return natural if has_words(figure) else min(natural, MOST)
 
-    def draw(self, part: Any, figure: Figure, width: int) -> None:
+    def draw(self, part: Any, figure: Figure, width: float, scale: Scale | None = None) -> None:
         """Draw a figure, or the reason of a refused one, into a part of a page.
 
         Args:
             part: a matplotlib subfigure.
             figure: the figure.
             width: of the part, in points.
+            scale: of the colours of a map; None: that of its values.
 
         Raises:
             ScopeError: the figure is a table.
@@ -86,7 +213,7 @@ class Plots:
         if verdict.status != "verified":
             title += f" · {verdict.status}"
             title += f": {verdict.reason}" if verdict.reason and verdict.status != "refused" else ""
-        part.suptitle(fill(self.shown(title), max(width // 5, 20)), fontsize=9)
+        part.suptitle(fill(self.shown(title), max(int(width // 5), 20)), fontsize=9)
         if verdict.status == "refused":
             return self._message(part, verdict.reason, width)
         if not figure.values.size:
@@ -100,7 +227,12 @@ class Plots:
             )
         kept = {"heatmap": 3, "lines": 2}.get(figure.kind, 1)
         figure = reduced(figure, kept, self.focus)
-        {"heatmap": self._heatmap, "lines": self._lines}.get(figure.kind, self._bars)(part, figure)
+        if figure.kind == "heatmap":
+            self._heatmap(part, figure, width, scale)
+        elif figure.kind == "lines":
+            self._lines(part, figure)
+        else:
+            self._bars(part, figure)
         return None
 
     def shown(self, text: str, *, whitespace: bool = False) -> str:
@@ -113,34 +245,46 @@ class Plots:
             for char in safe
         )
 
-    def _message(self, part: Any, text: str, width: int) -> None:
-        part.text(0.5, 0.3, fill(self.shown(text), max(width // 5, 20)), ha="center", va="center")
+    def _message(self, part: Any, text: str, width: float) -> None:
+        part.text(
+            0.5, 0.3, fill(self.shown(text), max(int(width // 5), 20)), ha="center", va="center"
+        )
 
-    def _heatmap(self, part: Any, figure: Figure) -> None:
+    def _heatmap(self, part: Any, figure: Figure, width: float, given: Scale | None) -> None:
         values = np.ma.masked_invalid(figure.values)
         if values.ndim == 1:
             values = values[None]
         signed = is_difference(figure)
-        scale = Scale.of(figure.values, figure.unit, signed=signed)
+        scale = given or Scale.of(figure.values, figure.unit, signed=signed)
         norm = (LogNorm if scale.kind == "log" else Normalize)(scale.low, scale.high)
-        colours = colormaps["RdBu" if scale.kind == "signed" else "viridis"]
+        colours = self.palette.signed if scale.kind == "signed" else self.palette.plain
         maps = values[None] if values.ndim == 2 else values
-        across = int(np.ceil(np.sqrt(len(maps))))
-        grid = part.subplots(-(-len(maps) // across), across, squeeze=False)
+        across = _across(len(maps))
+        down = -(-len(maps) // across)
+        grid = part.subplots(down, across, squeeze=False)
+        room = tall = None
+        if len(maps) > 1:
+            room = (width - BESIDE) / across
+            tall = (self.height(figure, width) - LEAST) / down - 2 * LABEL
         for axes in grid.flat[len(maps) :]:
             axes.set_axis_off()
         for index, (axes, cells) in enumerate(zip(grid.flat, maps, strict=False)):
             # A mesh stays vector graphics; an image would put pixels into the file.
             mesh = axes.pcolormesh(cells, cmap=colours, norm=norm)
             axes.invert_yaxis()
-            self._labels(axes, "x", figure.axes[-1], 0.5)
-            if len(figure.axes) > 1:
-                self._labels(axes, "y", figure.axes[-2], 0.5)
+            # Of several maps those at the edge have the labels for their row and column.
+            if index + across >= len(maps):
+                self._labels(axes, "x", figure.axes[-1], 0.5, room)
+            else:
+                axes.set_xticks([])
+            if len(figure.axes) > 1 and index % across == 0:
+                self._labels(axes, "y", figure.axes[-2], 0.5, tall)
             else:
                 axes.set_yticks([])
-            if len(maps) > 1:
-                one = figure.axes[0]
-                axes.set_title(self.shown(f"{one.name} {one.labels[index]}"), fontsize=8)
+            if room is not None:
+                label = self.shown(figure.axes[0].labels[index]).strip()
+                named = f"{self.shown(figure.axes[0].name)} {label}"
+                axes.set_title(named if len(named) * SMALL < room else label, fontsize=SMALL, pad=2)
         if len(maps) == 1:
             self._words(grid[0, 0], figure, norm, colours)
             self._marks(grid[0, 0], figure, norm, colours)
@@ -148,14 +292,12 @@ class Plots:
         bar.solids.set(edgecolor="face", rasterized=False)  # vector graphics without seams
 
     def _words(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
-        """Write the top token of each cell into it, if the figure has them and is small enough."""
-        ids, names = figure.extra.get("ids"), figure.extra.get("names")
-        if ids is None or names is None or "target" in figure.extra or figure.values.size > NAMED:
+        """Write the top token of each cell into it, if the figure has them."""
+        if not has_words(figure):
             return
-        if np.shape(ids) != figure.values.shape or figure.values.ndim != 2:
-            return
+        ids, names = np.asarray(figure.extra["ids"]), figure.extra["names"]
         for place, value in np.ndenumerate(figure.values):
-            word = names.get(int(np.asarray(ids)[place]))
+            word = names.get(int(ids[place]))
             if word is None or not np.isfinite(value):
                 continue
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
@@ -178,7 +320,10 @@ class Plots:
         if _is_curve(figure):
             return self._curve(part, figure)
         axes, places = part.subplots(), range(len(figure.values))
-        colours = [BELOW if value < 0 else ABOVE for value in figure.values]
+        colours: Any = self.palette.bar
+        if is_difference(figure) or np.any(figure.values < 0):
+            signs = self.palette.below, self.palette.above
+            colours = [signs[int(value >= 0)] for value in figure.values]
         finite = np.where(np.isfinite(figure.values), figure.values, np.nan)
         axes.barh(places, finite, color=colours, xerr=_errors(figure), error_kw=_ERRORS)
         axes.set_ylim(len(figure.values) - 0.5, -0.5)
@@ -192,7 +337,9 @@ class Plots:
         """Plot means with their intervals along an axis that has an order."""
         axes, places = part.subplots(), range(len(figure.values))
         errors = _errors(figure)
-        axes.errorbar(places, figure.values, yerr=errors, marker=".", color=ABOVE, **_ERRORS)
+        axes.errorbar(
+            places, figure.values, yerr=errors, marker=".", color=self.palette.bar, **_ERRORS
+        )
         if figure.extra.get("change"):
             axes.axhline(0, color="black", linewidth=0.6)
         self._labels(axes, "x", figure.axes[0], 0)
@@ -211,15 +358,36 @@ class Plots:
         axes.set_ylabel(self.shown(figure.unit))
         axes.spines[["top", "right"]].set_visible(False)
 
-    def _labels(self, axes: Any, which: str, axis: Axis, middle: float) -> None:
-        """Set the name and labels of one axis, skipping labels at even steps if there are many."""
-        places = range(0, len(axis), -(-len(axis) // LABELS) or 1)
+    def _labels(
+        self, axes: Any, which: str, axis: Axis, middle: float, room: float | None = None
+    ) -> None:
+        """Set the name and labels of one axis, skipping labels at even steps if there are many.
+
+        Args:
+            axes: where they are drawn.
+            which: x or y.
+            axis: has the labels.
+            middle: the place of a label within its cell.
+            room: points along the axis of one of several maps; None: it has the whole width.
+        """
+        most = LABELS if room is None else max(int(room // LABEL), 1)
+        places = range(0, len(axis), -(-len(axis) // most) or 1)
         tokens = axis.name in TOKEN_AXES
         words = [self.shown(axis.labels[place], whitespace=tokens) for place in places]
         turned = which == "x" and max(map(len, words)) * len(words) > LABELS
+        size: dict[str, Any] = {}
+        if room is not None:
+            words = [one if len(one) <= CUT else f"{one[: CUT - 1]}…" for one in words]
+            turned = which == "x" and max(map(len, words)) * len(words) * SMALL > room
+            size = {"fontsize": SMALL}
         setting = axes.set_xticks if which == "x" else axes.set_yticks
-        setting([place + middle for place in places], words, rotation=90 if turned else 0)
-        (axes.set_xlabel if which == "x" else axes.set_ylabel)(self.shown(axis.name))
+        setting([place + middle for place in places], words, rotation=90 if turned else 0, **size)
+        (axes.set_xlabel if which == "x" else axes.set_ylabel)(self.shown(axis.name), **size)
+
+
+def _across(count: int) -> int:
+    """Return how many of several maps are beside each other."""
+    return int(np.ceil(np.sqrt(count)))
 
 
 class OneAxes:

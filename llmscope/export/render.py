@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from llmscope.draw import RenderOptions, Row, framed, natural_height
+from llmscope.draw import RenderOptions, Row, framed
 from llmscope.errors import ScopeError
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.edits_caption import PLAIN, EditsCaption
+from llmscope.export.fitted import WIDTH, sizes, usual_height
 from llmscope.export.formats import Document, formats, pictures
-from llmscope.export.paper import PAPER, PAPER_FORMATS, Paper, paper_bytes
+from llmscope.export.paper import PAPER, PAPER_FORMATS, PLAIN_STYLE, Paper, PaperStyle, paper_bytes
 from llmscope.export.safetensors import FilePair
 from llmscope.figure import Figure, Focus
 from llmscope.text import display_text
 
-WIDTH, TALLEST = 100, 30
-"""Default size of a figure in cells: its width, and its maximum height."""
+Auto = Literal["auto"]
+Size = tuple[int, int] | Auto | None
+"""Width and height of a figure in cells, or how they are found."""
+AUTO: Auto = "auto"
+"""The size of pictures that fit their content."""
 
 
 def format_of(path: Path, among: Sequence[str] | None = None) -> str:
@@ -47,11 +51,12 @@ def save(
     path: str | Path,
     *,
     format: str | None = None,  # noqa: A002
-    size: tuple[int, int] | None = None,
+    size: Size = AUTO,
     look: RenderOptions | Paper | None = None,
     focus: Focus | None = None,
     scale: float = 1.0,
     force: bool = False,
+    style: PaperStyle = PLAIN_STYLE,
 ) -> Path:
     """Write figures to a file; for safetensors also write a JSON sidecar beside it.
 
@@ -59,15 +64,16 @@ def save(
         figures: one figure or several.
         path: the file to write.
         format: the name of a format; None takes it from the suffix.
-        size, look, focus, scale: as for `render`.
+        size, look, focus, scale: as for `render`; the picture fits its content.
         force: replace an existing file.
+        style: colours, font and width of the look `paper`.
 
     Raises:
         ScopeError: the format is unknown, the file exists, or it cannot be written.
     """
     path = Path(path)
     format = format or format_of(path, PAPER_FORMATS if look == PAPER else None)  # noqa: A001
-    data = content(figures, format, size=size, look=look, focus=focus, scale=scale)
+    data = content(figures, format, size=size, look=look, focus=focus, scale=scale, style=style)
     if isinstance(data, FilePair):
         write_all(data.at(path), force=force)
         return path
@@ -97,7 +103,7 @@ def content(
     figures: Figure | Sequence[Figure],
     format: str,  # noqa: A002
     *,
-    size: tuple[int, int] | None = None,
+    size: Size = None,
     look: RenderOptions | Paper | None = None,
     focus: Focus | None = None,
     tokens: Figure | None = None,
@@ -105,14 +111,16 @@ def content(
     about: Mapping[str, Any] | None = None,
     inline: bool = False,
     scale: float = 1.0,
+    style: PaperStyle = PLAIN_STYLE,
 ) -> str | bytes | FilePair:
     """Return figures as one document: numbers of one or a list, or pictures below each other.
 
     Args:
         figures: one figure or several.
         format: the name of a format.
-        size: width and height of each figure in cells, including its frame; None means 100 wide,
-            and as tall as needed, at most 30.
+        size: width and height of each figure in cells, including its frame; `auto` means what
+            shows all rows and columns, up to 300 x 120; None means 100 wide, and as tall as needed,
+            at most 30.
         look: the render options; None means the dark theme in truecolor, or no colours for `txt`;
             `paper` plots with axes and a colour bar for print: see `llmscope.export.paper`.
         focus: the indices to mark.
@@ -123,6 +131,7 @@ def content(
         inline: make an SVG for a page with other pictures: see `llmscope.export.svg`.
         scale: magnification of the picture in svg, png and html; for a png of the `paper` style,
             factor on its resolution.
+        style: colours, font and width of the look `paper`.
 
     Raises:
         ScopeError: the format is unknown, or an optional package that it needs is missing.
@@ -130,7 +139,14 @@ def content(
     several = [figures] if isinstance(figures, Figure) else list(figures)
     if look == PAPER:
         return paper_bytes(
-            several, format, size=size, focus=focus, whatif=whatif, about=about, scale=scale
+            several,
+            format,
+            size=size if isinstance(size, tuple) else None,
+            focus=focus,
+            whatif=whatif,
+            about=about,
+            scale=scale,
+            style=style,
         )
     chosen = formats().get(format)
     if chosen is None:
@@ -148,16 +164,16 @@ def content(
     assert not isinstance(look, str)
     look = look or RenderOptions(tier="truecolor" if chosen.colors else "none")
     tokens = tokens or next((figure for figure in several if figure.lens == "tokens"), None)
-    rows = whatif.caption(size[0] if size else WIDTH, look)
-    for figure in several:
-        width, height = size or (WIDTH, _height(figure))
+    if isinstance(size, tuple):
+        width, heights = size[0], [size[1]] * len(several)
+    elif size == AUTO:
+        width, heights = sizes(several, look, focus, tokens)
+    else:
+        width, heights = WIDTH, [usual_height(one) for one in several]
+    rows = whatif.caption(width, look)
+    for figure, height in zip(several, heights, strict=True):
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
     return chosen.write(replace(document, rows=tuple(rows), look=look))
-
-
-def _height(figure: Figure) -> int:
-    natural = natural_height(figure, WIDTH - 4)  # without the frame
-    return TALLEST if natural is None else min(natural + 2, TALLEST)
 
 
 def render_rows(

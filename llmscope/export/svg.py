@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import escape
 
 from rich.cells import cell_len
 from rich.color import Color
+from rich.segment import Segment
 from rich.style import Style
 
 from llmscope.draw import RenderOptions, Row, Theme, styles_for
@@ -54,7 +55,7 @@ def svg_text(
     inline: bool = False,
     scale: float = 1.0,
 ) -> str:
-    """Return the rows as an SVG document; NO_COLOR is ignored.
+    """Return the rows as an SVG document; of tier `none`, in black, white and greys.
 
     Args:
         rows: rows of cells.
@@ -64,13 +65,18 @@ def svg_text(
             that of the page.
         scale: magnification of the picture.
     """
+    theme, colours = page_theme(look), look.tier != "none"
     said = "" if provenance is None else escape(json_text(dict(provenance)).strip())
     full, shown = ([f"{side * times:.1f}" for side in extent(rows)] for times in (1.0, scale))
     # The margin has the same colour as the cells, which the colour tier may have rounded.
-    background = _ink(styles_for(look).base, look.theme).background or look.theme.background
+    base = styles_for(look).base
+    background = _ink(base if colours else base.without_color, theme).background
+    background = background or theme.background
     body: list[str] = []
     for index, row in enumerate(rows):
-        body.extend(_row(row, MARGIN + index * CELL[1], look.theme, background))
+        if not colours:
+            row = tuple(Segment(one.text, (one.style or Style()).without_color) for one in row)
+        body.extend(_row(row, MARGIN + index * CELL[1], theme, background))
     within = f".{OWN} " if inline else ""
     fitting = f' class="{OWN}" style="max-width:100%;height:auto"' if inline else ""
     return (
@@ -84,6 +90,20 @@ def svg_text(
         + "\n".join(body)
         + "\n</svg>\n"
     )
+
+
+def page_theme(look: RenderOptions) -> Theme:
+    """Return the theme of a page: of tier `none`, with greys as bright as its own two colours."""
+    if look.tier != "none":
+        return look.theme
+    text, background = (_grey(one) for one in (look.theme.text, look.theme.background))
+    return replace(look.theme, text=text, background=background)
+
+
+def _grey(colour: str) -> str:
+    red, green, blue = parse_hex(colour)
+    level = round(0.2126 * red + 0.7152 * green + 0.0722 * blue)  # Rec. 709
+    return to_hex((level, level, level))
 
 
 def _row(row: Row, y: float, theme: Theme, background: str) -> Iterable[str]:

@@ -84,7 +84,7 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
         raise ScopeError(
             "a control vector of llama.cpp has no place for layer 0", "a layer from 1 on"
         )
-    header = json.dumps(_header(directions, probes))
+    header = json.dumps(direction_header(directions, probes))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".gguf":
@@ -145,7 +145,16 @@ def directions_for(given: Any, subject: LoadedModel) -> Directions | str:
     return found.misfit(layers=len(anatomy.layers), width=anatomy.width) or found
 
 
-def _header(directions: Directions, probes: Mapping[int, Probe]) -> dict[str, Any]:
+def direction_header(
+    directions: Directions, probes: Mapping[int, Probe] | None = None
+) -> dict[str, Any]:
+    """Return what a file tells beside the directions themselves, as JSON types.
+
+    Args:
+        directions: the directions.
+        probes: those that are written, by layer; None: all of them.
+    """
+    probes = directions.probes if probes is None else probes
     return {
         "schema": SCHEMA,
         "method": directions.method,

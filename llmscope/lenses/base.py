@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llmscope.arguments import quoted
 from llmscope.figure import Axis
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
-from llmscope.plugins import with_plugins
+from llmscope.plugins import Package, package_of, with_plugins
 from llmscope.tables import Column, number
 from llmscope.text import nearest
 
@@ -106,6 +106,11 @@ class Lens:
         for name, tied in self.ranks.items():
             if not callable(tied):
                 raise TypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
+
+    @property
+    def package(self) -> Package | None:
+        """The package that it comes from; None if it is built in."""
+        return package_of("lenses", self.name)
 
     @cached_property
     def uses(self) -> frozenset[str]:

@@ -145,6 +145,21 @@ def at_revision(text: str, revision: str) -> str:
     return made
 
 
+def with_revision(text: str | None, revision: str | None) -> str | None:
+    """Return a spec at a revision that was given beside it; None for the revision: as it is.
+
+    Raises:
+        ValueError: the spec names another revision.
+        ScopeError: the spec cannot be parsed, or its source has no revisions.
+    """
+    if revision is None:
+        return text
+    spec = parse(text)
+    if spec.revision not in (None, revision):
+        raise ValueError(f"{display_text(spec.text)} names another revision")
+    return at_revision(spec.text, revision)
+
+
 def is_revision(text: str) -> bool:
     """Return whether a text can name a branch, tag or commit; a path with `.` or `..` cannot."""
     return _REVISION.fullmatch(text) is not None and not {".", ".."} & set(text.split("/"))

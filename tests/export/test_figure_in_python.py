@@ -90,7 +90,10 @@ def test_a_plot_holds_the_values(scope, pyplot, lens, options):
     )
     wanted = figure.values[np.isfinite(figure.values)]
     assert np.ma.masked_invalid(drawn).compressed() == pytest.approx(wanted)
-    assert figure.plot() not in (left, right)
+    page = figure.plot()
+    assert isinstance(page, pyplot.Figure)
+    assert page.number in pyplot.get_fignums()
+    assert page not in (left.figure, right.figure)
 
 
 def test_what_one_pair_of_axes_cannot_hold_is_refused(scope, pyplot):
@@ -101,7 +104,28 @@ def test_what_one_pair_of_axes_cannot_hold_is_refused(scope, pyplot):
         grid.plot(ax)
     with pytest.raises(ScopeError, match="there is none"):
         REFUSED.plot(ax)
+    with pytest.raises(ScopeError, match="their own style"):
+        scope.look("attention").plot(ax, width=85)
     assert not ax.get_title()
+
+
+def test_a_page_of_ones_own_has_several_maps_a_width_a_font_and_colours(scope, pyplot):
+    grid = scope.look("attention", mode="all")
+    page = grid.plot(width=85, font="DejaVu Serif", cmap="magma")
+    assert page.get_size_inches()[0] * 25.4 == pytest.approx(85)
+    meshes = [mesh for axes in page.get_axes() for mesh in axes.collections][: len(grid.axes[0])]
+    np.testing.assert_allclose(np.ma.filled([m.get_array() for m in meshes], np.nan), grid.values)
+    assert {mesh.get_cmap().name for mesh in meshes} == {"magma"}
+    (title,) = {text.get_fontfamily()[0] for text in page.subfigs[0].texts}
+    assert title == "DejaVu Serif"
+    for wrong, told in (
+        ({"font": "No Such Font"}, "no font 'No Such Font'"),
+        ({"cmap": "magna"}, "magma, the nearest"),
+        ({"width": 3}, "a page 3 mm wide"),
+    ):
+        with pytest.raises(ScopeError) as caught:
+            grid.plot(**wrong)
+        assert told in f"{caught.value.message} (try: {caught.value.hint})"
 
 
 def test_it_prints_one_line_and_draws_itself_in_ipython(scope):

@@ -1,5 +1,6 @@
 """The look paper: the numbers that stand in its axes, and files that are the same each time."""
 
+import json
 import re
 import sys
 import xml.etree.ElementTree as ET
@@ -8,14 +9,16 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from llmscope.draw import load_theme
 from llmscope.errors import ScopeError
-from llmscope.export import render
+from llmscope.export import PaperStyle, render
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.paper import PAPER_FORMATS, paper
 from llmscope.figure import Axis, Figure
 from tests.cli.running import failure, fresh, run
 
-pytest.importorskip("matplotlib")
+matplotlib = pytest.importorskip("matplotlib")
+pytest.importorskip("matplotlib.text")
 
 
 def make(kind, *names, unit="logit", seed=0):
@@ -61,7 +64,7 @@ def test_several_maps_share_one_scale():
     meshes = [axes.collections[0] for axes in shown if axes.collections]
     np.testing.assert_array_equal([mesh.get_array() for mesh in meshes], figure.values)
     assert len({mesh.get_clim() for mesh in meshes}) == 1
-    assert [axes.get_title() for axes in shown][:3] == [f"head  head{i}" for i in range(3)]
+    assert [axes.get_title() for axes in shown][:3] == [f"head head{i}" for i in range(3)]
 
 
 @pytest.mark.parametrize("kind", ["bars", "tokens"])
@@ -188,3 +191,117 @@ def test_nothing_is_written_beside_the_picture_and_the_cache(tmp_path):
     assert result.returncode == 0, result.stderr
     assert list(home.rglob("*matplotlib*")) == []
     assert list((tmp_path / "cache" / "matplotlib").glob("fontlist*"))
+
+
+def overlaps(page):
+    """Pairs of texts that are drawn over one another."""
+    page.draw_without_rendering()
+    boxes = []
+    for text in page.findobj(matplotlib.text.Text):
+        if text.get_text().strip() and text.get_visible():
+            box = text.get_window_extent()
+            if box.width > 0 and box.height > 0:
+                boxes.append((text.get_text(), box))
+    return [
+        (one, other)
+        for at, (one, first) in enumerate(boxes)
+        for other, second in boxes[at + 1 :]
+        if first.x0 < second.x1 - 1
+        and second.x0 < first.x1 - 1
+        and first.y0 < second.y1 - 1
+        and second.y0 < first.y1 - 1
+    ]
+
+
+@pytest.mark.parametrize(("heads", "tokens"), [(3, 5), (4, 30), (12, 12), (32, 40), (64, 9)])
+def test_the_maps_of_all_heads_do_not_print_over_one_another(heads, tokens):
+    labels = tuple(f" token{at}" * (1 + at % 3) for at in range(tokens))
+    axes = (Axis("head", tuple(map(str, range(heads)))), Axis("query", labels), Axis("key", labels))
+    values = np.random.default_rng(0).random((heads, tokens, tokens)).astype(np.float32)
+    figure = Figure("attention", "All heads", "heatmap", axes, values, "probability")
+    page = paper([figure])
+    shown = [axes for axes in page.get_axes() if axes.collections and axes.get_title()]
+    assert len(shown) == heads
+    assert overlaps(page) == []
+
+
+def a_logit_lens(layers, tokens):
+    axes = (
+        Axis("layer", tuple(map(str, range(layers)))),
+        Axis("position", tuple(f"t{at}" for at in range(tokens))),
+    )
+    ids = np.arange(layers * tokens).reshape(layers, tokens)
+    extra = {"ids": ids, "names": {int(one): f" w{one}" for one in ids.flat}}
+    values = np.random.default_rng(0).random((layers, tokens)).astype(np.float32)
+    return Figure("logit-lens", "Logit lens", "heatmap", axes, values, "probability", extra=extra)
+
+
+@pytest.mark.parametrize(
+    ("layers", "tokens", "width"), [(4, 5, None), (5, 90, None), (31, 20, None), (6, 20, 85.0)]
+)
+def test_the_words_of_a_logit_lens_of_any_size_are_kept(layers, tokens, width):
+    figure = a_logit_lens(layers, tokens)
+    page = paper([figure], style=PaperStyle(width=width))
+    said = [text.get_text() for axes in page.get_axes() for text in axes.texts]
+    assert sorted(said) == sorted(f"w{one}" for one in figure.extra["ids"].flat)
+    maps = [axes for axes in page.get_axes() if axes.get_label() != "<colorbar>"]
+    assert len({axes.collections[0].get_clim() for axes in maps}) == 1  # one scale for all blocks
+    drawn = np.concatenate([axes.collections[0].get_array() for axes in maps], axis=1)
+    np.testing.assert_array_equal(drawn, figure.values)
+    page.draw_without_rendering()
+    cell = maps[0].get_window_extent().width / maps[0].collections[0].get_array().shape[1]
+    widest = max(text.get_window_extent().width for axes in maps for text in axes.texts)
+    assert widest <= cell
+    if width is not None:
+        assert page.get_size_inches()[0] * 25.4 == pytest.approx(width)
+
+
+@pytest.mark.parametrize("kind", ["heatmap", "bars"])
+def test_a_sign_has_the_colour_that_it_has_on_the_screen(kind):
+    theme = load_theme("light")
+    if kind == "bars":
+        values = np.array([0.5, -0.5], np.float32)
+        figure = Figure("any", "Any", "bars", (Axis("token", ("a", "b")),), values, "logit")
+        positive, negative = (bar.get_facecolor() for bar in drawn(figure)[0].patches)
+    else:
+        values = np.array([[1, -1]], np.float32)
+        axes = (Axis("layer", ("0",)), Axis("head", ("0", "1")))
+        figure = Figure("any", "Any", "heatmap", axes, values, "logit")
+        mesh = drawn(figure)[0].collections[0]
+        positive, negative = (mesh.to_rgba(one) for one in (0.6, -0.6))
+    for colour, ramp in ((positive, theme.positive), (negative, theme.negative)):
+        hue = matplotlib.colors.rgb_to_hsv(colour[:3])[0]
+        wanted = matplotlib.colors.rgb_to_hsv(matplotlib.colors.to_rgb(ramp[-2]))[0]
+        assert abs(hue - wanted) < 0.05
+
+
+def test_bars_without_signs_have_one_neutral_colour():
+    values = np.array([0.5, 0.2], np.float32)
+    figure = Figure("any", "Any", "bars", (Axis("token", ("a", "b")),), values, "probability")
+    theme = load_theme("light")
+    (colour,) = {matplotlib.colors.to_hex(bar.get_facecolor()) for bar in drawn(figure)[0].patches}
+    assert colour not in (*theme.positive, *theme.negative)
+
+
+def test_colours_font_and_width_of_a_page(tmp_path):
+    asked = ["snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "attention"]
+    style = ["--look", "paper", "--width", "90", "--font", "DejaVu Serif", "--cmap", "magma"]
+    result = run(*asked, *style, "--out", tmp_path / "a.svg", "--out", tmp_path / "a.json")
+    assert result.exit_code == 0, result.stderr
+    svg = (tmp_path / "a.svg").read_text()
+    width = float(re.search(r'<svg [^>]*width="([\d.]+)pt"', svg)[1])
+    assert width / 72 * 25.4 == pytest.approx(90, abs=0.01)
+    assert "DejaVu Serif" in svg
+    assert '--look paper --cmap magma --font "DejaVu Serif" --width 90' in svg.replace(
+        "'DejaVu Serif'", '"DejaVu Serif"'
+    ).replace("&quot;", '"').replace("--width 90.0", "--width 90")
+    told = json.loads((tmp_path / "a.json").read_text())["provenance"]["command"]
+    assert "--cmap" not in told
+    assert "--look terminal" in told
+    for option, value in (("--cmap", "magma"), ("--font", "serif"), ("--width", "80")):
+        assert option in failure(*asked, option, value, code=2)
+    paper_look = [*asked, "--look", "paper", "--out", tmp_path / "b.svg"]
+    assert "--width" in failure(*paper_look, "--width", "80", "--size", "60x20", code=2)
+    assert "20 to 5000 mm" in failure(*paper_look, "--width", "2", code=2)
+    assert "magma, the nearest" in failure(*paper_look, "--cmap", "magna")
+    assert "no font 'Nowhere'" in failure(*paper_look, "--font", "Nowhere")

@@ -10,11 +10,13 @@ from rich.ansi import AnsiDecoder
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from llmscope.draw import RenderOptions, framed, styles_for
+from llmscope.draw import RenderOptions, framed, load_theme, styles_for
 from llmscope.errors import ScopeError
 from llmscope.export import format_of, formats, render, render_rows, save
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from tests.cli.running import run
 
+NONE = ("--color", "none")
 SVG = "{http://www.w3.org/2000/svg}"
 ACTS = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f‪-‮]")
 
@@ -178,3 +180,50 @@ def test_a_figure_of_many_layers_is_cut_to_a_screen():
     figure = Figure("any", "Any", "heatmap", axes, np.zeros((80, 2), np.float32), "x")
     assert len(render(figure, "txt").splitlines()) == 30
     assert len(render(figure, "txt", size=(50, 85)).splitlines()) == 85
+
+
+@pytest.mark.parametrize("theme", ["dark", "abyss", "vellum"])
+@pytest.mark.parametrize("name", ["svg", "html"])
+def test_without_colours_a_page_is_black_white_and_grey(figure, name, theme):
+    look = RenderOptions(load_theme(theme), "none")
+    page = render(figure, name, look=look)
+    colours = set(re.findall(r"#[0-9a-f]{6}", page))
+    assert colours
+    assert all(one[1:3] == one[3:5] == one[5:7] for one in colours), colours
+    in_colour = set(re.findall(r"#[0-9a-f]{6}", render(figure, name, look=RenderOptions())))
+    assert any(one[1:3] != one[3:5] for one in in_colour)
+
+
+def test_without_colours_ansi_and_png_have_none(figure):
+    look = RenderOptions(tier="none")
+    assert not re.search(r"\x1b\[[\d;]*[34]8;", render(figure, "ansi", look=look))
+    pytest.importorskip("resvg_py")
+    pixels = np.asarray(opened(render(figure, "png", look=look)).convert("RGB"))
+    assert (pixels.max(axis=-1) - pixels.min(axis=-1)).max() == 0
+    coloured = np.asarray(opened(render(figure, "png")).convert("RGB")).astype(int)
+    assert (coloured.max(axis=-1) - coloured.min(axis=-1)).max() > 20
+
+
+def opened(data):
+    image = pytest.importorskip("PIL.Image")
+    return image.open(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("variable", "options", "grey"),
+    [("1", (), True), ("", (), False), ("1", ("--color", "truecolor"), False), ("", NONE, True)],
+)
+def test_no_color_holds_in_files_unless_an_option_says_otherwise(
+    tmp_path, monkeypatch, variable, options, grey
+):
+    monkeypatch.setenv("NO_COLOR", variable)
+    ask = ("snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "attention", *options)
+    for name in ("svg", "html", "ansi"):
+        file = tmp_path / f"{name}.{name}"
+        assert run(*ask, "--out", file).exit_code == 0
+        text = file.read_text()
+        if name == "ansi":
+            assert bool(re.search(r"\x1b\[[\d;]*[34]8;", text)) != grey
+        else:
+            colours = re.findall(r"#[0-9a-f]{6}", text)
+            assert all(one[1:3] == one[3:5] == one[5:7] for one in colours) == grey

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tomllib
 from pathlib import Path
 
 FORMAT = '''
@@ -144,4 +146,23 @@ def install(folder: Path, package: str, module: str, **entries: str) -> Path:
         name, _, target = entry.partition(" = ")
         lines.append(f"[llmscope.{group}]\n{name} = {package}:{target}\n")
     (info / "entry_points.txt").write_text("\n".join(lines))
+    return folder
+
+
+def install_project(folder: Path, project: Path) -> Path:
+    """Install a project of one package as pip would; return the folder for PYTHONPATH."""
+    about = tomllib.loads((project / "pyproject.toml").read_text())["project"]
+    package = about["name"].replace("-", "_")
+    shutil.copytree(
+        project / package, folder / package, ignore=shutil.ignore_patterns("__pycache__")
+    )
+    info = folder / f"{package}-{about['version']}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    )
+    lines = []
+    for group, entries in about["entry-points"].items():
+        lines += [f"[{group}]", *(f"{name} = {target}" for name, target in entries.items())]
+    (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
     return folder

@@ -73,7 +73,8 @@ def test_every_option_of_a_snapshot_of_one_prompt_is_known():
     opts = {word for one in options for word in (*one.opts, *one.secondary_opts) if word[0] == "-"}
     batch = {"--prompts", "--shard", "--shard-size", "--batch-size", "--batch-tolerance"}
     batch |= {"--engine", "--workers", "--gpus-per-worker", "--max-errored-blocks", "--tensors"}
-    here = {"--out", "--force", "--debug"}
+    here = {"--out", "-o", "--force", "--debug", "--quiet", "-q", "--verbose", "-v"}
+    here |= {"--revision", "--json"}  # in the name of the model, and --format json
     declared = {option.flag for option in command_options()}
     assert opts - batch - here == {*TEXTS, *VALUES, *SWITCHES, *TRUST, *declared}
 

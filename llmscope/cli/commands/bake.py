@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -30,7 +31,10 @@ def bake(
     ],
     prompt: Annotated[str, typer.Option(help="The query: what will be asked without it.")],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the adapter goes.", callback=local)
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Where the adapter goes.", callback=local
+        ),
     ],
     model: shared.Model = None,
     continuation: Annotated[
@@ -42,7 +46,10 @@ def bake(
     ] = None,
     no_special_tokens: shared.NoSpecialTokens = False,
     force: Annotated[bool, typer.Option("--force", help="Replace an adapter there.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Write a context as a PEFT adapter (LoRA), with which the query alone says what it said.
@@ -52,6 +59,7 @@ def bake(
     higher its rank.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         usage(
             continuation is None or generate is None,
             "give --continuation or --generate, not both",
@@ -76,7 +84,12 @@ def bake(
             scope, what.ids, context + prompt, continuation, generate, no_special_tokens
         )
         query, baked = write(scope, what, out, continuation=taught)
-        put(_told(out, prompt, query, baked))
+        if as_json:
+            from llmscope.export import json_text
+
+            put(json_text(_record(out, query, baked)))
+        else:
+            put(_told(out, prompt, query, baked))
 
 
 def _check_folder(folder: Path, force: bool) -> None:
@@ -124,6 +137,25 @@ def _taught(
         if said[-1] == getattr(scope.tokenizer, "eos_token_id", None):
             break
     return said[len(ids) :]
+
+
+def _record(folder: Path, query: Query, baked: ExportedLora) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    from llmscope.figure import plain
+    from llmscope.version import __version__
+
+    record: dict[str, Any] = plain(
+        {
+            "schema": 1,
+            "llmscope": __version__,
+            "folder": str(folder),
+            "context_tokens": query.context,
+            "positions": len(baked.kl),
+            **asdict(baked),
+        }
+    )
+    return record
 
 
 def _told(folder: Path, prompt: str, query: Query, baked: ExportedLora) -> str:

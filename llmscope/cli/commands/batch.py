@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from llmscope.cli.options.groups import names
+from llmscope.cli.options.paper import PaperOptions
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.shared import said, usage
 from llmscope.cli.options.transcript import TranscriptOptions
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class BatchOptions:
     """Which prompts to run, and how."""
+
+    panel: ClassVar[str] = "Many prompts"
 
     prompts: Annotated[
         str | None,
@@ -102,7 +105,7 @@ _FOR_ONE = frozenset(
     (
         *("prompt", "prompt_file", "ids", "written", "context_file", "answer", "transcript"),
         *names(TranscriptOptions),
-        *("words_a", "words_b", "format", *names(PictureOptions)),
+        *("words_a", "words_b", "format", "json", *names(PictureOptions), *names(PaperOptions)),
     )
 ) - {"out"}
 _OF_RAY = frozenset(("workers", "gpus_per_worker", "max_errored_blocks"))

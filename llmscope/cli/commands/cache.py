@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.panels import PanelCommand
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.text import NOTE, display_text, one_line
@@ -29,8 +32,6 @@ _AGE = re.compile(r"(\d{1,6})\s*([hdw]?)", re.ASCII)
 _SPANS = {"h": 3600, "": _DAY, "d": _DAY, "w": 7 * _DAY}
 _SIZE = re.compile(r"(\d{1,12}(?:\.\d{1,9})?)\s*([kmgt]?)b?", re.ASCII | re.IGNORECASE)
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 cache = typer.Typer(
     rich_markup_mode=None,
@@ -49,24 +50,38 @@ class Folders:
 
 
 @cache.callback(invoke_without_command=True)
-def _default(ctx: typer.Context, json: Json = False, debug: shared.Debug = False) -> None:
+def _default(
+    ctx: typer.Context,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
     if ctx.invoked_subcommand is None:
-        list_cache(json=json, debug=debug)
+        list_cache(json=json, format=format, quiet=quiet, debug=debug)
     else:
-        usage(not json, f"put it after {ctx.invoked_subcommand}", "--json")
+        where = f"put it after {ctx.invoked_subcommand}"
+        usage(not json, where, "--json")
+        usage(format is None, where, "--format")
 
 
-@cache.command("list")
-def list_cache(json: Json = False, debug: shared.Debug = False) -> None:
+@cache.command("list", cls=PanelCommand)
+def list_cache(
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
+    quiet: shared.Quiet = False,
+    debug: shared.Debug = False,
+) -> None:
     """List what lies in llmscope's cache and state folders: sizes, and when it was last used."""
     with reported(debug):
+        as_json = wants_json(json, format)
         from llmscope.disk_cache.entries import entries
         from llmscope.disk_cache.hub import folder_bytes
 
         at = _folders()
         found = entries(at.cache, at.state)
         hub = folder_bytes(at.hub)
-        if json:
+        if as_json:
             _put_json(
                 {
                     **_head(at),
@@ -86,7 +101,7 @@ def list_cache(json: Json = False, debug: shared.Debug = False) -> None:
         )
 
 
-@cache.command()
+@cache.command(cls=PanelCommand)
 def prune(
     kind: Annotated[
         list[str] | None,
@@ -105,7 +120,9 @@ def prune(
     yes: Annotated[
         bool, typer.Option("--yes", help="Remove it; without, only tell what would be removed.")
     ] = False,
-    json: Json = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
+    quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """Remove what meets every condition; without one, what is of no use any more.
@@ -115,6 +132,7 @@ def prune(
     not put there are never removed, nor what another process has open, nor the hub's own cache.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         choice = _choice(kind, older_than, larger_than)
         from llmscope.disk_cache.entries import entries
         from llmscope.disk_cache.prune import chosen, pruning, remove
@@ -131,7 +149,7 @@ def prune(
             taken, busy = chosen(entries(at.cache, at.state), choice)
         left = [entry for entry, _ in failed]
         gone = [one for one in taken if one not in left]
-        if json:
+        if as_json:
             _put_json(
                 {
                     **_head(at),
@@ -240,7 +258,7 @@ def _size(count: float) -> str:
 
 
 def _say(line: str) -> None:
-    typer.echo(one_line(line, NOTE), err=True)
+    tell_plainly(one_line(line, NOTE))
 
 
 def _put_json(record: dict[str, Any]) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.versus import VersusOptions, versus_loader
 from llmscope.cli.output.errors import FAILED, reported
+from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from llmscope.comparing.request import CorpusComparison
     from llmscope.scope import Scope
 
-_FORMATS = ("txt", "json")
 _TROUBLE = 2
 """Exit code if no comparison was possible, as of `llmscope diff`; 1: a limit is exceeded."""
 
@@ -35,6 +35,8 @@ _TROUBLE = 2
 @dataclass(frozen=True)
 class ComparisonOptions:
     """Which tokens are compared, and what is told of them."""
+
+    panel: ClassVar[str] = "Comparison"
 
     length: Annotated[
         int | None,
@@ -86,6 +88,8 @@ class ComparisonOptions:
 class LimitOptions:
     """What the comparison must not exceed."""
 
+    panel: ClassVar[str] = "Limit"
+
     max_kl: Annotated[
         float | None,
         typer.Option(min=0, metavar="NATS", help="Exit with 1 if the mean KL is above this."),
@@ -117,6 +121,8 @@ class LimitOptions:
 @dataclass(frozen=True)
 class DifferenceOptions:
     """The activation difference."""
+
+    panel: ClassVar[str] = "Activation difference"
 
     difference: Annotated[
         bool,
@@ -198,15 +204,20 @@ def compare(
         ),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where table and summary go.", callback=local)
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Where table and summary go.", callback=local
+        ),
     ],
     limits: LimitOptions,
     comparison: ComparisonOptions,
     difference: DifferenceOptions,
-    format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     versus: VersusOptions,
     adapter: shared.Adapter = None,
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Compare the predictions and the streams of two models over a corpus.
@@ -222,7 +233,7 @@ def compare(
     Exit code 0: within the limits; 1: beyond one; 2: they cannot be compared.
     """
     with reported(debug, _TROUBLE):
-        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        as_json = wants_json(json, format)
         usage(
             difference.difference or difference.difference_texts is None,
             "--difference too",
@@ -243,6 +254,7 @@ def compare(
 
         needed()
         first = hardware.loader(model_a, adapters=tuple(adapter or ()))
+        named = {} if hardware.revision is None else {"model_a": first.model}
         second = versus_loader(first, model_b, versus)
         parse(first.model)
         parse(second.model)
@@ -254,7 +266,7 @@ def compare(
             def tell(line: str) -> None:
                 if progress is not None:
                     progress("", 0, None)  # a note gets a line of its own
-                print(display_text(line), file=sys.stderr, flush=True)  # noqa: T201
+                tell_plainly(display_text(line))
 
             from llmscope.comparing.run import compare as compared
 
@@ -275,7 +287,7 @@ def compare(
                 comparison.comparison(),
                 out,
                 name="stdin" if prompts == "-" else Path(prompts).name,
-                command=command_line(ctx),
+                command=command_line(ctx, **named),
                 tell=tell,
                 progress=None if progress is None else stage,
                 beside=beside if difference.difference else None,
@@ -285,9 +297,9 @@ def compare(
         from llmscope.cli.output.comparison_report import report
         from llmscope.export import json_text
 
-        put(json_text(summary) if format == "json" else report(summary, out))
+        put(json_text(summary) if as_json else report(summary, out))
         beyond = limits.exceeded(summary)
-        for line in beyond:
-            tell(line)
+        for line in beyond:  # why the exit code is not 0, so --quiet does not hold it back
+            typer.echo(display_text(line), err=True)
         if beyond:
             raise typer.Exit(FAILED)

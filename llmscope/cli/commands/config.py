@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.streams import put
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 def config(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
+    quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """Print the config file's path, each setting's value, and who set it.
@@ -25,10 +27,11 @@ def config(
     setting that does not exist is an error.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         from llmscope.config import config_path, settings
 
         found, path = settings(), config_path()
-        if json:
+        if as_json:
             from llmscope.export import json_text
 
             put(
@@ -53,7 +56,7 @@ def config(
         from llmscope.text import display_text
 
         state = "" if path.is_file() else " (not there)"
-        typer.echo(f"file: {display_text(str(path))}{state}", err=True)
+        tell_plainly(f"file: {display_text(str(path))}{state}")
 
 
 def _listed(found: Sequence[FoundSetting]) -> str:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.layer_ids import LayerIds, layer_ids
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import FAILED, reported
 from llmscope.cli.output.streams import put
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from llmscope.export.diff import Diff, FigureDiff
     from llmscope.figure import Figure
 
-_FORMATS = ("table", "json")
 _TROUBLE = 2
 """Exit code if no comparison was possible, as in Unix `diff`; 1 means that the two differ."""
 _LONGEST = 60
@@ -41,11 +41,18 @@ def diff(
         float, typer.Option(min=0, help="How far two numbers may be apart and still agree.")
     ] = 1e-5,
     layers: LayerIds = None,
-    format: Annotated[str, typer.Option(help="table or json.")] = "table",  # noqa: A002
+    json: report_format.Json = False,
+    format: Annotated[  # noqa: A002
+        str | None,
+        typer.Option(metavar="table|json", help="What to print on stdout.", show_default="table"),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE", help="Draw B less A there: a picture, in the format of its suffix."
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="Draw B less A there: a picture, in the format of its suffix.",
         ),
     ] = None,
     theme: Annotated[
@@ -67,14 +74,14 @@ def diff(
     it differs, and is no difference by itself.
     """
     with reported(debug, _TROUBLE):
-        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        as_json = wants_json(json, format, "table")
         usage(math.isfinite(tolerance), "a number", "--tolerance")
         ids = layer_ids(layers)
         picture = None if out is None else _picture(out, force)
         found, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
         if picture is not None:
             picture.put(_drawn(figures, tokens, picture, theme))
-        put(_json(found, a, b, tolerance) if format == "json" else _listed(found, tolerance))
+        put(_json(found, a, b, tolerance) if as_json else _listed(found, tolerance))
         if not found.same:
             raise typer.Exit(FAILED)
 
@@ -135,11 +142,11 @@ def _drawn(
     """Render the difference figures below each other."""
     from llmscope.cli.options.appearance import picture_look
     from llmscope.errors import ScopeError
-    from llmscope.export import render
+    from llmscope.export import AUTO, render
 
     look = picture_look(theme, None, None, output)
     try:
-        return render(figures(), output.format, look=look, tokens=tokens)
+        return render(figures(), output.format, size=AUTO, look=look, tokens=tokens)
     except ScopeError:
         raise
     except Exception as error:  # a figure read from a file may lack anything that drawing needs

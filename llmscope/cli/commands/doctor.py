@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.distributions import need_torch
@@ -27,27 +28,30 @@ def doctor(
     model: Annotated[
         str | None, typer.Argument(metavar="MODEL", help="Load this model too, and check it.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     adapter: shared.Adapter = None,
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Check versions, devices, terminal and folders; with MODEL its memory and verdicts."""
     with reported(debug):
         if model is not None:
             need_torch("checking a model")
+        as_json = wants_json(json, format)
         from llmscope.cli.output.doctor_checks import checkup
         from llmscope.cli.output.hardware_report import memory_report
         from llmscope.cli.output.progress import progress_line
 
         found = checkup()
-        if not json:
+        if not as_json:
             put(_told(found))
         if model is not None:
             load = hardware.loader(model, adapters=tuple(adapter or ()))
             with progress_line() as progress:
                 memory = _memory(load, progress)
-            if not json:
+            if not as_json:
                 put("\n" + memory_report(memory))
             begun = time.perf_counter()
             with progress_line() as progress:
@@ -55,9 +59,9 @@ def doctor(
             loaded = time.perf_counter() - begun
             seconds = {"seconds": round(loaded, 2)}
             found["model"] = _examined(scope) | seconds | {"memory": memory}
-            if not json:
+            if not as_json:
                 put("\n" + _diagnosis(found["model"]))
-        if json:
+        if as_json:
             from llmscope.export import json_text
             from llmscope.figure import plain
 

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
-from llmscope.cli.options import corpus, shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options import corpus, report_format, shared
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
 
 _WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
-_FORMATS = ("txt", "json")
 MOST, WIDEST = 1000, 500
 """The most examples of a kind, and tokens of a window."""
 
@@ -40,6 +40,8 @@ MOST, WIDEST = 1000, 500
 @dataclass(frozen=True)
 class UnitOptions:
     """Which units."""
+
+    panel: ClassVar[str] = "Unit"
 
     features: shared.Features = None
     feature: Annotated[
@@ -92,6 +94,8 @@ class UnitOptions:
 @dataclass(frozen=True)
 class CollectionOptions:
     """What is collected of each unit, and over which tokens."""
+
+    panel: ClassVar[str] = "Corpus"
 
     top: Annotated[
         int | None,
@@ -186,15 +190,20 @@ def examples(
     model: shared.Model = None,
     prompts: corpus.Prompts,
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", help="Where the examples go.", callback=local)
+        Path,
+        typer.Option(
+            "--out", "-o", metavar="FOLDER", help="Where the examples go.", callback=local
+        ),
     ],
     units: UnitOptions,
     collection: CollectionOptions,
-    format: Annotated[str, typer.Option(help="txt or json, on stdout.")] = "txt",  # noqa: A002
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     force: Annotated[
         bool, typer.Option("--force", help="Replace examples there, and begin anew.")
     ] = False,
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Collect where in a corpus features, neurons and heads are active, with the text around.
@@ -205,7 +214,7 @@ def examples(
     command again goes on where it stopped.
     """
     with reported(debug):
-        usage(format in _FORMATS, f"one of {', '.join(_FORMATS)}", "--format")
+        as_json = wants_json(json, format)
         requests = units.requests()
         neurons, heads = units.by_layer("neuron"), units.by_layer("head")
         usage(bool(requests or neurons or heads), "name a feature, neuron or head", "--feature")
@@ -239,7 +248,7 @@ def examples(
             how = collection.collection(prompts)
             index = collect(scope, corpus.numbered(source), sources, how, out, told)
         between = " " if scope.subject.tokens is None else ""
-        put(_json(index, out) if format == "json" else _text(index, out, between))
+        put(_json(index, out) if as_json else _text(index, out, between))
 
 
 def _named(index: Index, folder: Path) -> Iterator[Examples]:

@@ -8,15 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
 from llmscope.cli.commands.fit_direction import fit_direction
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
+from llmscope.cli.options.panels import PanelCommand
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
-Out = Annotated[Path, typer.Option(metavar="FILE", help="Where the lens goes.", callback=local)]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", metavar="FILE", help="Where the lens goes.", callback=local)
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace a lens there, and begin anew.")]
 Single = Annotated[
     bool, typer.Option("--float32", help="Write float32 in place of the usual float16.")
@@ -44,6 +48,8 @@ Single = Annotated[
 @dataclass(frozen=True)
 class CorpusOptions:
     """Which tokens of which prompts count."""
+
+    panel: ClassVar[str] = "Corpus"
 
     skip: Annotated[
         int,
@@ -78,10 +84,10 @@ fit = typer.Typer(
     no_args_is_help=True,
     help="Fit learned lenses and directions on a model, and measure them on held-out text.",
 )
-fit.command("direction")(fit_direction)
+fit.command("direction", cls=PanelCommand)(fit_direction)
 
 
-@fit.command("jacobian")
+@fit.command("jacobian", cls=PanelCommand)
 @grouped
 def fit_jacobian(
     *,
@@ -126,7 +132,10 @@ def fit_jacobian(
     ] = None,
     float32: Single = False,
     force: Force = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Fit a Jacobian lens: the mean Jacobian of the last stream by the stream after each layer.
@@ -136,6 +145,7 @@ def fit_jacobian(
     goes on where it stopped. A name that ends in .pt gives the published format.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         part = _shard(shard)
         usage(
             backwards is None or estimator != "exact",
@@ -165,10 +175,10 @@ def fit_jacobian(
             lens = fitted(scope, _texts(source), how, told)
         _write(lens, out, float32)
         checkpoint.unlink(missing_ok=True)
-        put(_summary(lens, out, source))
+        _report(lens, out, source, as_json)
 
 
-@fit.command("tuned")
+@fit.command("tuned", cls=PanelCommand)
 @grouped
 def fit_tuned(
     *,
@@ -182,7 +192,10 @@ def fit_tuned(
     rate: Annotated[float, typer.Option(min=0, help="Their first learning rate.")] = 1e-3,
     float32: Single = False,
     force: Force = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Fit a tuned lens: for the stream before each layer, the affine map that predicts best.
@@ -190,6 +203,7 @@ def fit_tuned(
     It begins with a regression of the last stream, and takes steps on KL(model, lens) from there.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         source = _source(prompts, out, "tuned", force)
         rules = corpus.rules()
         with _loaded(hardware, model) as (scope, progress):
@@ -200,10 +214,10 @@ def fit_tuned(
             told = _FitProgress(progress, source, corpus.max_prompts)
             lens = fitted(scope, _texts(source), how, told)
         _write(lens, out, float32)
-        put(_summary(lens, out, source))
+        _report(lens, out, source, as_json)
 
 
-@fit.command("check")
+@fit.command("check", cls=PanelCommand)
 @grouped
 def fit_check(
     *,
@@ -221,7 +235,10 @@ def fit_check(
         ),
     ] = 0,
     max_prompts: Annotated[int, typer.Option(min=1, help="Stop after this many.")] = 100,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Measure how a lens reads text that it was not fitted on, and keep that in the cache.
@@ -231,6 +248,7 @@ def fit_check(
     these from then on.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         source = _prompts(prompts)
         with _loaded(hardware, model) as (scope, progress):
             from itertools import islice
@@ -253,16 +271,20 @@ def fit_check(
                 some = list(islice(wanted, max_prompts))
                 held = measure(found, scope.recorder, some, rules, told.stage)
             file = measurements.file_of(found, scope.subject)
+        notes = []
         try:
             measurements.write(file, held)
         except OSError as error:
-            put(f"not kept: the cache cannot be written: {display_text(str(error))}\n")
+            notes.append(f"not kept: the cache cannot be written: {display_text(str(error))}")
         if not held_out and found.about.get("corpus") == corpus_name(prompts):
-            put("it was fitted on a file of this name: if it is this one, --held-out N\n")
-        put(_table(found, held))
+            notes.append("it was fitted on a file of this name: if it is this one, --held-out N")
+        if as_json:
+            _put_json({"lens": str(found), "held_out": held.to_dict(), "notes": notes})
+        else:
+            put("".join(f"{note}\n" for note in notes) + _table(found, held))
 
 
-@fit.command("merge")
+@fit.command("merge", cls=PanelCommand)
 def fit_merge(
     *,
     lenses: Annotated[
@@ -271,10 +293,13 @@ def fit_merge(
     out: Out,
     float32: Single = False,
     force: Force = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     debug: shared.Debug = False,
 ) -> None:
     """Merge Jacobian lenses that were fitted on shards of one corpus, weighted by their prompts."""
     with reported(debug):
+        as_json = wants_json(json, format)
         usage(len(lenses) > 1, "two lenses or more", "LENS")
         _check_out(out, "jacobian", force)
         from llmscope.fitting.merge import merged
@@ -282,7 +307,7 @@ def fit_merge(
 
         lens = merged([read_lens(str(one)) for one in lenses])
         _write(lens, out, float32)
-        put(_summary(lens, out, None))
+        _report(lens, out, None, as_json)
 
 
 def _shard(text: str | None) -> tuple[int, int]:
@@ -371,6 +396,31 @@ def _write(lens: LearnedLens, out: Path, single: bool) -> None:
     from llmscope.learned.writer import write_lens
 
     write_lens(lens, out, "float32" if single else "float16")
+
+
+def _report(lens: LearnedLens, out: Path, source: PromptSource | None, as_json: bool) -> None:
+    """Print what was fitted and written, and how it reads held-out text if that was measured."""
+    if not as_json:
+        put(_summary(lens, out, source))
+        return
+    _put_json(
+        {
+            "file": str(out),
+            "bytes": out.stat().st_size,
+            "kind": lens.kind,
+            "layers": sorted(lens.maps),
+            "about": dict(lens.about),
+            "held_out": None if lens.held_out is None else lens.held_out.to_dict(),
+        }
+    )
+
+
+def _put_json(record: dict[str, Any]) -> None:
+    from llmscope.export import json_text
+    from llmscope.figure import plain
+    from llmscope.version import __version__
+
+    put(json_text(plain({"schema": 1, "llmscope": __version__, **record})))
 
 
 def _summary(lens: LearnedLens, out: Path, source: PromptSource | None) -> str:

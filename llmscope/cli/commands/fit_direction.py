@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
@@ -27,6 +28,8 @@ _METHODS, _SPLITS = ("mean", "lda", "logistic"), ("group", "random", "file")
 @dataclass(frozen=True)
 class SplitOptions:
     """Which texts are held out."""
+
+    panel: ClassVar[str] = "Held-out"
 
     split: Annotated[
         str | None,
@@ -49,6 +52,8 @@ class SplitOptions:
 @dataclass(frozen=True)
 class DoseOptions:
     """How the direction is tried as an edit."""
+
+    panel: ClassVar[str] = "Dose"
 
     dose: Annotated[
         bool, typer.Option("--dose/--no-dose", help="Steer held-out prompts with the direction.")
@@ -105,6 +110,8 @@ def fit_direction(
     out: Annotated[
         list[Path],
         typer.Option(
+            "--out",
+            "-o",
             metavar="FILE",
             help="Where the direction goes: .safetensors, or .gguf for a control vector of "
             "llama.cpp. Repeat for both.",
@@ -124,7 +131,10 @@ def fit_direction(
     split: SplitOptions,
     dose: DoseOptions,
     force: Annotated[bool, typer.Option("--force", help="Replace a file there.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Fit a direction of a concept on pairs of texts, for steering and as a probe.
@@ -135,6 +145,7 @@ def fit_direction(
     read by --direction, and by edits: steer 6 FILE:direction.6 1.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         usage(method in _METHODS, f"one of {', '.join(_METHODS)}", "--method")
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
@@ -166,7 +177,14 @@ def fit_direction(
             )
             found = fitted(scope, examples, how, StageLine(progress).stage)
             left = [write_directions(found, path) for path in out]
-        put(report(found, list(zip(out, left, strict=True)), asked=rule is not None))
+        written = list(zip(out, left, strict=True))
+        if as_json:
+            from llmscope.cli.output.direction_report import record
+            from llmscope.export import json_text
+
+            put(json_text(record(found, written)))
+        else:
+            put(report(found, written, asked=rule is not None))
 
 
 def _layers(text: str) -> tuple[int, ...] | None:

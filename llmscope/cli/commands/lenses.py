@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
@@ -35,10 +36,17 @@ def lenses(
         bool,
         typer.Option("--schema", help="Print the JSON Schema of a JSON snapshot instead."),
     ] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     debug: shared.Debug = False,
 ) -> None:
-    """List the lenses: the question each answers, and its modes. Of one, also its table."""
+    """List the lenses: the question each answers, and its modes. Of one, also its table.
+
+    A lens of another package is followed by its name and version, and a list at the end tells what
+    else such packages add.
+    """
     with reported(debug):
+        as_json = wants_json(json, format)
         from llmscope.lenses import lens as find
         from llmscope.lenses import names
 
@@ -51,13 +59,80 @@ def lenses(
         if lens is not None:
             wrong = f"no lens {display_text(lens)!r}; there are {', '.join(names())}"
             usage(lens in names(), wrong, "LENS")
-            put(_described(find(lens)))
-            return
-        width = max(map(len, names()))
-        for name in names():
-            found = find(name)
-            modes = f"  (--mode {' | '.join(found.modes)})" if found.modes else ""
-            put(f"{name:{width}}  {found.question}{modes}\n")
+        chosen = [find(name) for name in (names() if lens is None else (lens,))]
+        if as_json:
+            from llmscope.export import json_text
+            from llmscope.figure import plain
+
+            put(json_text(plain(_record(chosen))))
+        elif lens is not None:
+            put(_described(chosen[0]))
+        else:
+            put(_listed(chosen))
+
+
+def _listed(lenses: list[Lens]) -> str:
+    """Return a line for each lens, and what other packages add besides lenses."""
+    from llmscope.cli.output.table import table
+    from llmscope.plugins import registered
+
+    width = max(len(one.name) for one in lenses)
+    text = ""
+    for one in lenses:
+        modes = f"  (--mode {' | '.join(one.modes)})" if one.modes else ""
+        given = "" if one.package is None else f"  [{one.package}]"
+        text += f"{one.name:{width}}  {display_text(one.question)}{modes}{given}\n"
+    rows = [(one.kind, one.name, str(one.package)) for one in registered() if one.kind != "lens"]
+    return text + (f"\nother packages also add\n{table(rows)}" if rows else "")
+
+
+def _record(lenses: list[Lens]) -> dict[str, Any]:
+    """Return what is known of lenses, and what other packages register, for JSON."""
+    from llmscope.plugins import INTERFACE, registered
+    from llmscope.version import __version__
+
+    return {
+        "schema": 1,
+        "llmscope": __version__,
+        "interface": INTERFACE,
+        "lenses": [
+            {
+                "name": one.name,
+                "question": one.question,
+                "help": one.help,
+                "modes": one.modes,
+                "options": [
+                    {
+                        "name": option.name,
+                        "flag": option.flag,
+                        "kind": option.kind,
+                        "default": option.default,
+                        "help": option.help,
+                    }
+                    for option in one.options
+                ],
+                "tables": [
+                    {
+                        "modes": [mode for mode in modes if mode],
+                        "columns": [
+                            {
+                                key: getattr(column, key)
+                                for key in ("name", "role", "type", "unit", "help")
+                            }
+                            for column in columns
+                        ],
+                    }
+                    for columns, modes in one.table_groups().items()
+                ],
+                "package": None if one.package is None else one.package.to_dict(),
+            }
+            for one in lenses
+        ],
+        "plugins": [
+            {"kind": one.kind, "name": one.name, "package": one.package.to_dict()}
+            for one in registered()
+        ],
+    }
 
 
 def _described(lens: Lens) -> str:
@@ -67,6 +142,8 @@ def _described(lens: Lens) -> str:
     from llmscope.lenses import command_options
 
     parts = [f"{lens.name}: {lens.question}"]
+    if lens.package is not None:
+        parts.append(f"from {lens.package}")
     parts += [textwrap.fill(part, WIDTH) for part in lens.help.strip().split("\n\n")]
     if lens.modes:
         listed = f"--mode {' | '.join(lens.modes)}"

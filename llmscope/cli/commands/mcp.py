@@ -30,6 +30,7 @@ def mcp(
     out: Annotated[
         str | None,
         typer.Option(
+            *("--out", "-o"),
             metavar="FOLDER",
             help="Where tools write files, and nowhere else.",
             show_default="a new temporary folder",

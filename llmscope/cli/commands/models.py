@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import tell, tell_plainly
 from llmscope.cli.output.streams import put
-from llmscope.text import NOTE, display_text, one_line
+from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.models.local_models import LocalModels, Stored
@@ -19,29 +19,34 @@ _MEGABYTE = 1e6
 
 
 def models(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
+    quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """List the models on this machine: what to type for each, and its size."""
     with reported(debug):
+        as_json = wants_json(json, format)
         from llmscope.models.local_models import local_models
 
         found = local_models()
         for warning in found.warnings:
-            typer.echo(f"note: {one_line(warning, NOTE)}", err=True)
-        if json:
+            tell(warning)
+        if as_json:
             from llmscope.export import json_text
 
             put(json_text(_record(found)))
             return
         put(_listed(found))
         for name, folder in (("the hub's cache", found.hub_cache), ("llmscope's", found.cache)):
-            typer.echo(f"{name}: {display_text(str(folder))}", err=True)
+            tell_plainly(f"{name}: {display_text(str(folder))}")
 
 
 def _record(found: LocalModels) -> dict[str, object]:
+    from llmscope.plugins import package_of
     from llmscope.version import __version__
 
+    packages = {one.source: package_of("sources", one.source) for one in found.models}
     return {
         "schema": 1,
         "llmscope": __version__,
@@ -55,6 +60,7 @@ def _record(found: LocalModels) -> dict[str, object]:
                 "converted": model.converted,
                 "architecture": model.architecture or None,
                 "notes": list(model.notes),
+                "package": None if (of := packages[model.source]) is None else of.to_dict(),
             }
             for model in found.models
         ],
@@ -72,6 +78,11 @@ def _listed(found: LocalModels) -> str:
 
 
 def _notes(model: Stored) -> tuple[str, ...]:
-    if not model.converted:
-        return model.notes
-    return (*model.notes, f"{model.converted / _MEGABYTE:.1f} MB of it converted")
+    from llmscope.plugins import package_of
+
+    notes = model.notes
+    if (package := package_of("sources", model.source)) is not None:
+        notes = (*notes, f"from {package}")
+    if model.converted:
+        notes = (*notes, f"{model.converted / _MEGABYTE:.1f} MB of it converted")
+    return notes

@@ -9,13 +9,14 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.launch import LaunchOptions, on_page, show
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import ModelOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.transcript import TranscriptOptions, rendered
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import tell
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
@@ -39,14 +40,14 @@ def read(
     listed: Annotated[
         bool, typer.Option("--list", help="Print the turns, and do not open the screen.")
     ] = False,
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the turns and the text as JSON.")
-    ] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     theme: shared.ScreenTheme = None,
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
     bandwidth: shared.Bandwidth = "auto",
     loading: ModelOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Open a chat or an agent trace on the screen, in the model's own chat template.
@@ -56,6 +57,7 @@ def read(
     terminal the turns are listed.
     """
     with reported(debug):
+        as_json = wants_json(json, format)
         tier = shared.tier(color)
         found, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
@@ -66,14 +68,14 @@ def read(
         others = more and transcript.line is None
         notes = (*made.notes, *(("the file has other transcripts: --line N",) if others else ()))
         for note in notes:
-            typer.echo(f"note: {one_line(note, NOTE)}", err=True)
+            tell(note)
         terminal = on_page() or (sys.stdout.isatty() and sys.stdin.isatty())
-        if listed or json or not terminal:
+        if listed or as_json or format is not None or not terminal:
             from llmscope.cli.output.turn_table import turn_record, turn_rows, turn_table
 
             encoded = tokens.encode(made.text, special_tokens=found.plain)
             rows = turn_rows(found, made, encoded)
-            if json:
+            if as_json:
                 from llmscope.export import json_text
 
                 put(json_text(turn_record(found, made, rows, encoded)))
@@ -108,4 +110,4 @@ def _tokens(model: str | None, loading: ModelOptions, progress: Progress | None)
     from llmscope.models.sources import Options
 
     options = Options(loading.trust_remote_code, loading.allow_pickle, progress)
-    return tokenizer_of(model, tuple(loading.adapter or ()), options)
+    return tokenizer_of(loading.spec(model), tuple(loading.adapter or ()), options)

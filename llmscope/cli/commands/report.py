@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.groups import grouped
+from llmscope.cli.options.paper import PaperOptions
+from llmscope.cli.options.report_format import with_json
 from llmscope.cli.options.shared import said, usage
 from llmscope.cli.output.errors import reported
 
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
+    from llmscope.export import PaperStyle, Size
     from llmscope.report.summary import Asked, Report
 
 PAPER = "paper"
@@ -26,6 +29,8 @@ OWN = ("txt", "json", "csv")
 @dataclass(frozen=True)
 class StatisticsOptions:
     """Which statistics are made."""
+
+    panel: ClassVar[str] = "Statistics"
 
     lens: Annotated[
         list[str] | None,
@@ -132,8 +137,11 @@ def report(
     statistics: StatisticsOptions,
     out: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Where to write; the suffix names the format."),
+        typer.Option(
+            "--out", "-o", metavar="PATH", help="Where to write; the suffix names the format."
+        ),
     ] = None,
+    json: report_format.Json = False,
     format: Annotated[  # noqa: A002
         str | None,
         typer.Option(
@@ -143,11 +151,17 @@ def report(
         ),
     ] = None,
     size: Annotated[
-        str | None, typer.Option(metavar="120x40", help="Cells of each figure: width x height.")
+        str | None,
+        typer.Option(
+            metavar="120x40|auto",
+            help="Cells of each figure, width x height; auto: as many as its content needs.",
+            show_default="auto; 100 wide on a terminal",
+        ),
     ] = None,
     look: Annotated[
         str, typer.Option(help="Of pictures: terminal, or paper: axes and error bars, for print.")
     ] = "terminal",
+    paper: PaperOptions,
     theme: Annotated[
         str | None,
         typer.Option(
@@ -172,16 +186,17 @@ def report(
     with reported(debug):
         usage(look in ("terminal", PAPER), "terminal or paper", "--look")
         usage(look != PAPER or "theme" not in said(ctx), "paper has its own colours", "--theme")
+        style = paper.style(look == PAPER, size)
         from llmscope.tables.arrow import needed
 
         needed()
         asked = statistics.asked()
-        output = _output(out, format, look, force)
+        output = _output(out, with_json(json, format), look, force)
         from llmscope.cli.options.validate import read_cells
         from llmscope.report.summary import report as summarized
 
         found = summarized(folder, asked)
-        output.put(_content(found, output, read_cells(size), look, theme))
+        output.put(_content(found, output, read_cells(size, [output]), look, theme, style))
 
 
 def _output(out: str | None, format: str | None, look: str, force: bool) -> Output:  # noqa: A002
@@ -210,7 +225,12 @@ def _output(out: str | None, format: str | None, look: str, force: bool) -> Outp
 
 
 def _content(
-    found: Report, output: Output, size: tuple[int, int] | None, look: str, theme: str | None
+    found: Report,
+    output: Output,
+    size: Size,
+    look: str,
+    theme: str | None,
+    style: PaperStyle,
 ) -> str | bytes:
     from llmscope.cli.output.batch_report import report_csv, report_text
     from llmscope.export import json_text, render
@@ -222,7 +242,7 @@ def _content(
         drawn = plots(found)
         if not drawn:
             raise ScopeError("the report has nothing to plot", "--by COLUMN, or --look terminal")
-        return render(drawn, output.format, size=size, look=PAPER)
+        return render(drawn, output.format, size=size, look=PAPER, style=style)
     if output.format == "txt":
         return report_text(found)
     if output.format == "csv":

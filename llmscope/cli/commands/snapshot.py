@@ -12,11 +12,12 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.commands import batch
-from llmscope.cli.options import shared
-from llmscope.cli.options.groups import ModelOptions, grouped
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
 from llmscope.cli.options.keys import read_keys
 from llmscope.cli.options.loading import StreamsFile
-from llmscope.cli.options.paper import check_look
+from llmscope.cli.options.panels import PanelCommand
+from llmscope.cli.options.paper import PaperOptions, check_look
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.prompt import (
     PromptOptions,
@@ -26,6 +27,7 @@ from llmscope.cli.options.prompt import (
     read_other,
     read_prompt,
 )
+from llmscope.cli.options.report_format import with_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.transcript import TranscriptOptions, rendered
 from llmscope.cli.options.validate import (
@@ -37,7 +39,7 @@ from llmscope.cli.options.validate import (
 )
 from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
-from llmscope.text import NOTE, one_line
+from llmscope.cli.output.notices import tell
 
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
@@ -75,8 +77,10 @@ def snapshot(
     ] = "",
     many: batch.BatchOptions,
     picture: PictureOptions,
+    paper: PaperOptions,
     second: VersusModelOptions,
     loading: ModelOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
     **declared: Any,
 ) -> None:
@@ -106,9 +110,11 @@ def snapshot(
             *(("features",) if any(one.uses_features for one in edits) else ()),
         ]
         check_options(declared, names, loading.allow_pickle, of_edits)
-        cells, focus = read_cells(picture.size), read_focus(declared, mode, change)
+        read_cells(picture.size)
+        focus = read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)
+        style = paper.style(on_paper, picture.size)
         load = second.onto(
             loading.loader(
                 model,
@@ -139,7 +145,7 @@ def snapshot(
                 *(job, prompts.size, prompts.bound, token_texts(declared), texts.versus_prompt)
             )
             with progress_line(every=EVERY) as progress:
-                write_batch(prompts, load, asked, ctx, progress, _tell)
+                write_batch(prompts, load, asked, ctx, progress, tell)
             return
         from llmscope.cli.options.appearance import picture_look
         from llmscope.cli.options.lens_options import every_of, token_texts, with_tokens
@@ -148,8 +154,10 @@ def snapshot(
         from llmscope.cli.output.snapshot_build import SCREEN, SnapshotRequest, compose
         from llmscope.export import PAPER, PAPER_FORMATS
 
+        named = with_json(declared["json"], declared["format"])
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
-        outputs = choose_outputs(outs, declared["format"], usual, picture.force, paper=on_paper)
+        outputs = choose_outputs(outs, named, usual, picture.force, paper=on_paper)
+        cells = read_cells(picture.size, outputs)
         scripts = [read_keys(picture.keys, output.format) for output in outputs]
         check_scale(picture.scale, [output.format for output in outputs], on_paper)
         every = every_of(declared)
@@ -189,13 +197,13 @@ def snapshot(
         check_models(model, loading.reward)
         with progress_line() as progress:
             scope = load(progress)
-            forms = _forms(ctx, scope, outputs, looks, progress)
+            forms = _forms(ctx, load.model, scope, outputs, looks, progress)
         text = typed
         if found is not None:
             made = rendered(found, scope.chat)
             text = made.text
             for note in made.notes:
-                _tell(note)
+                tell(note)
         if texts.chat and isinstance(text, str):
             text = scope.chat.prompt(text, texts.system)
         if texts.chat and isinstance(other, str):
@@ -216,20 +224,22 @@ def snapshot(
             script=scripts[0],
             scale=picture.scale,
             every=every,
+            style=style,
         )
         for notice in scope.subject.notices:
-            _tell(notice)
+            tell(notice)
         if scripts[0]:  # its keys may start a generation
             rules = scope.info().rules
             for rule in rules.applied:
-                _tell(f"it generates by its generation_config: {rule}")
+                tell(f"it generates by its generation_config: {rule}")
             for rule in rules.ignored:
-                _tell(f"of its generation_config is not applied: {rule}")
-        put_all(list(zip(outputs, compose(scope, wanted, forms, _tell), strict=True)))
+                tell(f"of its generation_config is not applied: {rule}")
+        put_all(list(zip(outputs, compose(scope, wanted, forms, tell), strict=True)))
 
 
 def _forms(
     ctx: typer.Context,
+    model: str | None,
     scope: Scope,
     outputs: Sequence[Output],
     looks: Sequence[RenderOptions | Paper],
@@ -250,9 +260,12 @@ def _forms(
             continue
         if origin is None:  # once: it reads all weights
             origin = provenance(scope, None, progress)
-        settled = {"model": ctx.params["model"] or scope.base.spec, "format": output.format}
+        settled: dict[str, str | None] = {
+            "model": model or scope.base.spec,
+            "format": output.format,
+        }
         if look != PAPER and ctx.params["look"] == PAPER:
-            settled["look"] = TERMINAL
+            settled |= {"look": TERMINAL, "cmap": None, "font": None, "width": None}
         if ctx.params["scale"] != 1 and own is not None and not own.scales:
             settled["scale"] = "1"
         line = command_line(ctx, **settled)
@@ -267,7 +280,7 @@ def snapshot_command() -> Any:
     It is built when it is first asked for, since that imports all lenses.
     """
     one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-    one.command("snapshot")(grouped(snapshot, _declared(), after="mode"))
+    one.command("snapshot", cls=PanelCommand)(grouped(snapshot, _declared(), after="mode"))
     return typer.main.get_command(one)
 
 
@@ -277,6 +290,9 @@ def _declared() -> Iterator[inspect.Parameter]:
     from llmscope.export import formats
 
     yield from parameters()
+    yield inspect.Parameter(
+        *("json", inspect.Parameter.KEYWORD_ONLY), default=False, annotation=report_format.Json
+    )
     listed = ", ".join(formats())
     form = typer.Option(
         metavar="FORMAT",
@@ -329,7 +345,7 @@ def _with_texts(
         lists = scope.words(texts.words[0]), scope.words(texts.words[1])
         focus = replace(focus, words=(lists[0].ids, lists[1].ids))
         for note in (*lists[0].notes, *lists[1].notes):
-            _tell(note)
+            tell(note)
     if texts.answer is not None and isinstance(text, str):
         from llmscope.cli.options.answer_tokens import answer_ids
 
@@ -340,7 +356,3 @@ def _with_texts(
         ids = other_ids(scope, other, special_tokens=texts.special_tokens)
         focus = replace(focus, versus_prompt=ids)
     return focus
-
-
-def _tell(notice: str) -> None:
-    typer.echo(f"note: {one_line(notice, NOTE)}", err=True)

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from llmscope.cli.options import shared
+from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.notices import tell, tell_plainly
 from llmscope.cli.output.streams import put
 from llmscope.version import __version__
 
@@ -25,9 +25,11 @@ INDENT = 2
 
 
 def themes(
-    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    json: report_format.Json = False,
+    format: report_format.Format = None,  # noqa: A002
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
+    quiet: shared.Quiet = False,
     debug: shared.Debug = False,
 ) -> None:
     """List the themes, each with its colours where a terminal shows them.
@@ -37,7 +39,7 @@ def themes(
     """
     tier = shared.tier(color)
     with reported(debug):
-        from llmscope.cli.options.appearance import tell
+        as_json = wants_json(json, format)
         from llmscope.config import config_folder
         from llmscope.draw import detect_render_options, load_theme, theme_names
         from llmscope.draw.color.user_themes import hidden_themes, own_path, own_theme_names
@@ -47,7 +49,7 @@ def themes(
         for name in (*theme_names(), *own_theme_names()):
             theme = load_theme(name, notices.setdefault(name, []).append)
             found.append((theme, own_path(name)))
-        if json:
+        if as_json:
             put(_json(found, notices, config_folder() / "themes"))
             return
         shown = tier or (None if sys.stdout.isatty() else "none")
@@ -62,7 +64,7 @@ def themes(
             tell(notice)
         for path in hidden_themes():
             tell(f"{path} never shows: {path.stem} is the name of a theme that ships")
-        typer.echo(f"your own: {_shown(config_folder() / 'themes')}", err=True)
+        tell_plainly(f"your own: {_shown(config_folder() / 'themes')}")
 
 
 def _shown(path: Path) -> str:

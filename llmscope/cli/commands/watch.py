@@ -11,11 +11,12 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import HardwareOptions, grouped
+from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.distributions import need_torch
+from llmscope.cli.output.notices import tell
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -64,7 +65,11 @@ def watch(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Keep the run here instead of in the cache.", callback=local
+            "--out",
+            "-o",
+            metavar="FOLDER",
+            help="Keep the run here instead of in the cache.",
+            callback=local,
         ),
     ] = None,
     export: Annotated[
@@ -75,7 +80,8 @@ def watch(
             callback=local,
         ),
     ] = None,
-    hardware: HardwareOptions,
+    hardware: DeviceOptions,
+    volume: VolumeOptions,
     theme: shared.ScreenTheme = None,
     color: shared.Colours = "auto",
     ascii: shared.Ascii = None,  # noqa: A002
@@ -156,7 +162,7 @@ def _recorder(
     target: list[str] | None,
     lens: list[str] | None,
     out: Path | None,
-    hardware: HardwareOptions,
+    hardware: DeviceOptions,
 ) -> CheckpointRecorder:
     from llmscope.training.checkpoints import CheckpointRecorder, cached_run, with_targets
     from llmscope.training.questions import DEFAULT_LENSES, read_lenses
@@ -190,4 +196,4 @@ def _export(folders: tuple[str, ...], out: Path) -> None:
 
 def _note(said: str) -> None:
     if said:
-        typer.echo(f"note: {display_text(said)}", err=True)
+        tell(said)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
+from llmscope.cli.output.notices import tell
 from llmscope.draw import DEFAULT_THEME, RenderOptions, Tier, detect_render_options, load_theme
 from llmscope.draw.render_options import detect_tier
 from llmscope.errors import ScopeError
-from llmscope.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
@@ -63,10 +62,12 @@ def picture_look(
 ) -> RenderOptions:
     """Return a picture's render options: all colours, or on a terminal those that it shows.
 
+    NO_COLOR holds for files too.
+
     Args:
         theme: a name; `auto` asks the terminal, if the picture goes there; None takes the default.
-        tier: how many colours; None detects it for a terminal, else takes truecolor. Ignored for
-            txt, which has no colours.
+        tier: how many colours; None detects it for a terminal, else takes truecolor, or none where
+            NO_COLOR is set. Ignored for txt, which has no colours.
         ascii: whether to draw only ASCII; None detects it for a terminal, else draws Unicode.
         output: where the picture goes.
 
@@ -83,7 +84,8 @@ def picture_look(
         tier = "none"
     if output.on_terminal:
         return detect_render_options(theme_found, tier=tier, ascii=ascii)
-    return RenderOptions(theme_found, tier or "truecolor", bool(ascii))
+    unasked: Tier = "none" if os.environ.get("NO_COLOR") else "truecolor"
+    return RenderOptions(theme_found, tier or unasked, bool(ascii))
 
 
 def _ground() -> str:
@@ -92,8 +94,3 @@ def _ground() -> str:
 
     with asking(os.environ) as question:
         return "light" if question.answer().dark is False else DEFAULT_THEME
-
-
-def tell(notice: str) -> None:
-    """Print a note for the user to stderr."""
-    print(f"note: {one_line(notice, NOTE)}", file=sys.stderr, flush=True)  # noqa: T201

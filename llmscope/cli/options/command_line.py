@@ -8,8 +8,10 @@ import typer
 
 from llmscope.tui.features.copy.repro_command import flag
 
-_WHERE = {"out", "force", "debug"}
+_WHERE = {"out", "force", "debug", "quiet", "verbose", "json"}
 """Options for where the output goes and what is reported: they do not change the output's bytes."""
+_IN_MODEL = {"revision"}
+"""Options that callers put into the name of the model."""
 
 
 def command_line(ctx: typer.Context, **settled: str | None) -> str:
@@ -22,14 +24,15 @@ def command_line(ctx: typer.Context, **settled: str | None) -> str:
     Args:
         ctx: the command's context.
         settled: values that replace those of the options and are always included, such as what a
-            default was resolved to.
+            default was resolved to; None leaves the option out.
     """
     words = ["llmscope", ctx.info_name or ""]
     for option in sorted(ctx.command.params, key=lambda one: one.param_type_name != "argument"):
         name = option.name or ""
         value = settled.get(name, ctx.params.get(name))
         unsaid = value is None or value == option.default or value in ((), [])
-        if name in _WHERE or (unsaid and name not in settled):
+        left_out = name in _WHERE | _IN_MODEL or (name in settled and value is None)
+        if left_out or (unsaid and name not in settled):
             continue
         if option.param_type_name == "argument":
             words.append(str(value))

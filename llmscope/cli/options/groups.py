@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, ClassVar, TypeVar, get_type_hints
 
 from llmscope.cli.options import shared
 from llmscope.cli.options.loading import Loader
+from llmscope.cli.options.panels import in_panel
 
 Group = TypeVar("Group")
 Command = Callable[..., None]
@@ -65,6 +66,8 @@ def grouped(
 
 def _options(group: type[Any]) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    if panel := getattr(group, "panel", ""):
+        hints = {name: in_panel(hint, panel) for name, hint in hints.items()}
     return [
         inspect.Parameter(
             *(one.name, inspect.Parameter.KEYWORD_ONLY),
@@ -76,8 +79,10 @@ def _options(group: type[Any]) -> list[inspect.Parameter]:
 
 
 @dataclass(frozen=True)
-class HardwareOptions:
+class DeviceOptions:
     """Where and how a model runs, and which code may run with it."""
+
+    panel: ClassVar[str] = "Model"
 
     device: shared.Device = "auto"
     dtype: shared.Dtype = "auto"
@@ -89,8 +94,46 @@ class HardwareOptions:
 
     def loader(self, model: str | None, **more: Any) -> Loader:
         """Return what loads a model with these options, and `more` fields of `Loader`."""
-        own = {name: getattr(self, name) for name in names(HardwareOptions)}
+        own = {name: getattr(self, name) for name in names(DeviceOptions)}
         return Loader(model, **own, **more)
+
+
+@dataclass(frozen=True)
+class HardwareOptions(DeviceOptions):
+    """Which revision of a model runs, where and how."""
+
+    revision: shared.Revision = None
+
+    def spec(self, model: str | None) -> str | None:
+        """Return the spec of a model, with the revision if one is given.
+
+        Raises:
+            BadParameter: the model's name has another revision.
+            ScopeError: the spec cannot be parsed, or its source has no revisions.
+        """
+        from llmscope.models.spec import with_revision
+
+        try:
+            return with_revision(model, self.revision)
+        except ValueError as error:
+            shared.usage(False, str(error), "--revision")
+            raise
+
+    def loader(self, model: str | None, **more: Any) -> Loader:
+        """Return what loads a model with these options, and `more` fields of `Loader`.
+
+        Raises:
+            BadParameter, ScopeError: see `spec`.
+        """
+        return super().loader(self.spec(model), **more)
+
+
+@dataclass(frozen=True)
+class VolumeOptions:
+    """How much is told beside the output; their callbacks set `llmscope.cli.output.notices`."""
+
+    quiet: shared.Quiet = False
+    verbose: shared.Verbose = False
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ def parameters() -> Iterator[inspect.Parameter]:
             autocompletion=completion.every if every else _COMPLETIONS.get(option.kind),
             help=f"{_help(option)} all: each in turn." if every else _help(option),
             show_default=option.shown or True,
+            rich_help_panel="Lens",
         )
         plain: Any = str if every else _TYPES.get(option.kind, str)
         many = option.kind == "dictionaries"

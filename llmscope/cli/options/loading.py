@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -119,6 +120,7 @@ class Loader:
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
+        begun = time.perf_counter()
         with uncollected():
             for library in ("torch", "transformers"):
                 if progress is not None and library not in sys.modules:
@@ -130,19 +132,22 @@ class Loader:
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
         return self._with_second(
-            load(
-                self.model,
-                device=self.device,
-                dtype=self.dtype,
-                threads=self.threads,
-                memory=self.memory,
-                spill=self.spill,
-                adapters=self.adapters,
-                reward=self.reward,
-                unverified=self.unverified,
-                trust_remote_code=self.trust_remote_code,
-                allow_pickle=self.allow_pickle,
-                progress=progress,
+            _told(
+                load(
+                    self.model,
+                    device=self.device,
+                    dtype=self.dtype,
+                    threads=self.threads,
+                    memory=self.memory,
+                    spill=self.spill,
+                    adapters=self.adapters,
+                    reward=self.reward,
+                    unverified=self.unverified,
+                    trust_remote_code=self.trust_remote_code,
+                    allow_pickle=self.allow_pickle,
+                    progress=progress,
+                ),
+                begun,
             ),
             progress,
         )
@@ -189,3 +194,17 @@ class Loader:
             if isinstance(wrong, str):
                 raise ScopeError(wrong, "another --direction, or none")
             scope.direction = self.direction
+
+
+def _told(scope: Scope, begun: float) -> Scope:
+    """Return the scope; with --verbose, tell what was loaded since `begun`."""
+    from llmscope.cli.output.notices import detail, volume
+
+    if volume.verbose:
+        info = scope.info()
+        detail(
+            f"loaded {info.spec}: {info.architecture}, {info.layers} layers, "
+            f"{info.parameters / 1e6:.1f}M parameters, {info.dtype} on {info.device}: "
+            f"{time.perf_counter() - begun:.2f} s"
+        )
+    return scope

@@ -1,14 +1,72 @@
-"""Checks of `llmscope snapshot --look paper`."""
+"""Options of pictures in the look `paper`, and their checks."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
 from llmscope.cli.options.shared import said, usage
 
+if TYPE_CHECKING:
+    from llmscope.export import PaperStyle
+
 TERMINAL, PAPER = "terminal", "paper"
+
+
+@dataclass(frozen=True)
+class PaperOptions:
+    """Colours, letters and width of a picture in the look `paper`."""
+
+    panel: ClassVar[str] = "Output"
+
+    cmap: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[,NAME]",
+            help="On paper: matplotlib's name of the colours of maps, and of those with signs.",
+            show_default="viridis, and the screen's colours of signs",
+        ),
+    ] = None
+    font: Annotated[
+        str | None,
+        typer.Option(metavar="FAMILY", help="On paper: the letters.", show_default="DejaVu Sans"),
+    ] = None
+    width: Annotated[
+        float | None,
+        typer.Option(
+            metavar="MM",
+            help="On paper: width of the page in millimetres. Maps of words that are too wide for "
+            "it continue below.",
+            show_default="176, or more for words",
+        ),
+    ] = None
+
+    def style(self, on_paper: bool, size: str | None) -> PaperStyle:
+        """Return the style of the page.
+
+        Args:
+            on_paper: whether the picture is for paper.
+            size: the value of `--size`; None: not given.
+
+        Raises:
+            BadParameter: the picture is not for paper, or an option does not go with another.
+        """
+        for name in ("cmap", "font", "width"):
+            given = getattr(self, name) is not None
+            usage(on_paper or not given, "it takes --look paper", f"--{name}")
+        usage(self.width is None or size in (None, "auto"), "give --size or --width", "--width")
+        from llmscope.errors import ScopeError
+        from llmscope.export import PaperStyle
+
+        found = PaperStyle(self.cmap, self.font, self.width)
+        try:
+            found.check()
+        except ScopeError as error:
+            raise typer.BadParameter(error.hint, param_hint="--width") from None
+        return found
 
 
 def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) -> bool:

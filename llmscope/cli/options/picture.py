@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -15,6 +15,8 @@ from llmscope.cli.options.keys import Keys
 @dataclass(frozen=True)
 class PictureOptions:
     """Where a snapshot is written, and how its pictures look."""
+
+    panel: ClassVar[str] = "Output"
 
     workspace: Annotated[
         str | None,
@@ -28,13 +30,20 @@ class PictureOptions:
     out: Annotated[
         list[str] | None,
         typer.Option(
+            "--out",
+            "-o",
             metavar="PATH",
             help="Where to write: a file, a URL such as s3://BUCKET/FILE, or - for stdout. Repeat "
             "for several files from one pass, each in the format of its suffix.",
         ),
     ] = None
     size: Annotated[
-        str | None, typer.Option(metavar="120x40", help="Cells of a picture: width x height.")
+        str | None,
+        typer.Option(
+            metavar="120x40|auto",
+            help="Cells of a picture, width x height; auto: as many as its content needs.",
+            show_default="auto; 120x40 for the screen, 100 wide on a terminal",
+        ),
     ] = None
     scale: Annotated[
         float,

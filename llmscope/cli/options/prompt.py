@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -20,6 +20,8 @@ from llmscope.text import display_text
 @dataclass(frozen=True)
 class PromptOptions:
     """The texts of a snapshot: the prompt and what comes before, after and beside it."""
+
+    panel: ClassVar[str] = "Prompt"
 
     prompt: Annotated[str | None, typer.Option(help="The prompt.")] = None
     prompt_file: Annotated[

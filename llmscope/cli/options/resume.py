@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscope.dtypes import DTYPES, dtype_name
+
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
     from llmscope.cli.options.loading import Loader
@@ -136,7 +138,9 @@ def _kept(session: Session) -> dict[str, Any]:
         if number.isdecimal() and 0 < int(number) < 2**15:
             kept["threads"] = int(number)
     for name in ("dtype", "versus_dtype"):
-        if kept.get(name, "auto") not in ("auto", "float32", "bfloat16", "float16"):
+        if name in kept:
+            kept[name] = dtype_name(kept[name])
+        if kept.get(name, "auto") not in ("auto", *DTYPES):
             del kept[name]
     for name in ("reward", "versus_model"):
         if name in kept:

@@ -10,6 +10,8 @@ import typer
 
 from llmscope.arguments import MOST_THREADS
 from llmscope.cli import completion
+from llmscope.cli.output.notices import volume
+from llmscope.dtypes import dtype_name
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier
@@ -40,7 +42,21 @@ Device = Annotated[
         "Auto spreads what does not fit on the GPU."
     ),
 ]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        callback=dtype_name,
+        help="auto, float32 (or fp32, float), bfloat16 (bf16) or float16 (fp16, half).",
+    ),
+]
+Revision = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REVISION",
+        help="MODEL's branch, tag or commit of the hub, as @REVISION in its name; of a package, "
+        "its version.",
+    ),
+]
 Threads = Annotated[
     int | None,
     typer.Option(
@@ -215,6 +231,37 @@ Bandwidth = Annotated[
     ),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def _set_quiet(value: bool) -> bool:
+    """Set how much the command tells, before it runs."""
+    usage(not (value and volume.verbose), "--quiet or --verbose", "--quiet")
+    volume.quiet = value
+    return value
+
+
+def _set_verbose(value: bool) -> bool:
+    """Set how much the command tells, before it runs."""
+    usage(not (value and volume.quiet), "--quiet or --verbose", "--verbose")
+    volume.verbose = value
+    return value
+
+
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "--quiet", "-q", callback=_set_quiet, help="Print no notes and no progress, only errors."
+    ),
+]
+Verbose = Annotated[
+    bool,
+    typer.Option(
+        "--verbose",
+        "-v",
+        callback=_set_verbose,
+        help="Print what is loaded and written too, and how long each step took.",
+    ),
+]
 
 
 def tier(color: str) -> Tier | None:

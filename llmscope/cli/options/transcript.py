@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class TranscriptOptions:
     """Which transcript of a file is read, and how far."""
+
+    panel: ClassVar[str] = "Prompt"
 
     turn: Annotated[
         int | None,

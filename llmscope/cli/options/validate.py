@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from llmscope.arguments import quoted
 from llmscope.cli.options.shared import usage
 from llmscope.text import display_text
+
+if TYPE_CHECKING:
+    from llmscope.cli.output.destination import Output
+    from llmscope.export import Size
 
 _PAIR = re.compile(r"(-?\d{1,9}),(-?\d{1,9})", re.ASCII)
 _SIZE = re.compile(r"(\d{1,4})x(\d{1,4})", re.ASCII)
@@ -83,17 +88,24 @@ def read_pair(text: str | None, wanted: str, option: str) -> tuple[int, int] | N
     return None if found is None else (int(found[1]), int(found[2]))
 
 
-def read_cells(size: str | None) -> tuple[int, int] | None:
-    """Return width and height in cells; None if `size` is None.
+def read_cells(size: str | None, outputs: Sequence[Output] = ()) -> Size:
+    """Return width and height in cells, or `auto`.
+
+    Args:
+        size: the value of `--size`. None: not given, which is `auto` unless a picture goes to a
+            terminal, where it has the usual size: None.
+        outputs: where pictures go.
 
     Raises:
         BadParameter: the text is not such a size.
     """
     if size is None:
-        return None
+        return None if any(one.on_terminal for one in outputs) else "auto"
+    if size == "auto":
+        return "auto"
     match = _SIZE.fullmatch(size)
     cells = (int(match[1]), int(match[2])) if match else (0, 0)
-    usage(min(cells) > 0, "width x height in cells, such as 120x40", "--size")
+    usage(min(cells) > 0, "auto, or width x height in cells, such as 120x40", "--size")
     return cells
 
 

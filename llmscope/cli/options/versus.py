@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import typer
 
@@ -11,18 +11,26 @@ from llmscope.cli import completion
 from llmscope.cli.options.layer_ids import LayerIds, layer_ids
 from llmscope.cli.options.loading import Loader, StreamsFile
 from llmscope.cli.options.shared import usage
+from llmscope.dtypes import dtype_name
 from llmscope.text import display_text
+
+
+def _dtype(name: str | None) -> str | None:
+    return None if name is None else dtype_name(name)
 
 
 @dataclass(frozen=True)
 class VersusOptions:
     """How the second model is loaded; None: as the first."""
 
+    panel: ClassVar[str] = "Edits and comparison"
+
     versus_dtype: Annotated[
         str | None,
         typer.Option(
             metavar="DTYPE",
-            help="The second model's dtype: auto, float32, bfloat16 or float16.",
+            callback=_dtype,
+            help="The second model's dtype, as --dtype.",
             show_default="that of the first",
         ),
     ] = None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmscope.cli.options.shared import usage
+from llmscope.cli.output.notices import detail
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.export import (
@@ -84,6 +85,8 @@ def put_all(contents: Sequence[tuple[Output, Content]]) -> None:
             files |= _files(data, output.path)
     if files:
         write_all(files, force=any(output.force for output, _ in contents))
+    for path, one in files.items():
+        detail(f"wrote {path}: {len(one.encode() if isinstance(one, str) else one):,} bytes")
     for output, data in contents:
         if output.to_stdout:
             assert not isinstance(data, FilePair)

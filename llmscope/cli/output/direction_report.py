@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from llmscope.cli.output.table import table
 from llmscope.text import display_text
@@ -44,6 +44,29 @@ def report(
     verdict = found.verdict(found.best)
     reason = f": {verdict.reason}" if verdict.reason else ""
     return f"{text}\nbest layer {found.best}, cross-validated · {verdict.status}{reason}\n"
+
+
+def record(found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]]) -> dict[str, Any]:
+    """Return the same report as JSON types.
+
+    Args:
+        found: the directions.
+        written: each file, with the layers that its format has no place for.
+    """
+    from llmscope.figure import plain
+    from llmscope.learned.direction_file import direction_header
+    from llmscope.version import __version__
+
+    verdict = found.verdict(found.best)
+    about: dict[str, Any] = plain(
+        {
+            **direction_header(found),
+            "llmscope": __version__,
+            "files": [{"path": str(path), "without_layers": left} for path, left in written],
+            "verdict": {"status": verdict.status, "reason": verdict.reason},
+        }
+    )
+    return about
 
 
 def _layers(found: Directions) -> str:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmscope.distributions import left_out
+from llmscope.cli.output.notices import detail, tell_plainly, volume
 from llmscope.errors import LONGEST, ScopeError
 from llmscope.text import named, one_line
 
@@ -24,6 +26,7 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
         debug: show the traceback as well.
         failed: the exit code.
     """
+    begun = time.perf_counter()
     try:
         yield
     except KeyboardInterrupt:
@@ -44,13 +47,15 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
         raise SystemExit(failed) from None
     finally:
         _tell_flaws()
+        detail(f"took {time.perf_counter() - begun:.2f} s")
+        volume.quiet = volume.verbose = False
 
 
 def _tell_flaws() -> None:
     """Print a note for each part of another package that could not be used."""
     plugins = sys.modules.get("llmscope.plugins")  # imported only where there are such parts
     for flaw in plugins.take_flaws() if plugins is not None else ():
-        print(f"note: {flaw}", file=sys.stderr, flush=True)  # noqa: T201
+        tell_plainly(f"note: {flaw}")
 
 
 def _is_typers(error: BaseException) -> bool:

@@ -1,7 +1,11 @@
-"""The progress line on stderr: rewritten on a terminal, elsewhere a new line now and then."""
+"""The progress line on stderr: rewritten on a terminal, elsewhere a new line now and then.
+
+With --verbose each stage has a line of its own with its time, with --quiet nothing is written.
+"""
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -9,12 +13,14 @@ from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TextIO
 
+from llmscope.cli.output.notices import detail, volume
 from llmscope.models.loaded_model import Progress
 from llmscope.text import display_text
 
 EVERY = 30.0
 """Seconds between the lines of a long command without a terminal."""
 _START = "\r\x1b[K"
+_NUMBERS = re.compile(r"[\d,.]+")
 
 
 @contextmanager
@@ -28,6 +34,16 @@ def progress_line(
         every: seconds between the lines without a terminal; None: there is no callback then.
     """
     stream = stream or sys.stderr
+    if volume.quiet:
+        yield None
+        return
+    if volume.verbose:
+        stages = _Stages()
+        try:
+            yield stages
+        finally:
+            stages.end()
+        return
     if not stream.isatty():
         yield None if every is None else _Lines(stream, every)
         return
@@ -53,6 +69,28 @@ class _Line:
         columns = get_terminal_size().columns
         self._stream.write(_START + text[: columns - 1])
         self._stream.flush()
+
+
+class _Stages:
+    """A line for each stage when it has ended, with its last words and its time."""
+
+    def __init__(self) -> None:
+        self._words = self._kind = ""
+        self._begun = time.monotonic()
+
+    def __call__(self, stage: str, done: float, total: float | None) -> None:
+        # Words of one stage differ in their numbers: "reading · 3 prompts", "reading · 4 prompts".
+        kind = _NUMBERS.sub("", stage.partition(" · ")[0])
+        if kind != self._kind:
+            self.end()
+            self._kind, self._begun = kind, time.monotonic()
+        self._words = f"{stage}{amount(done, total, 0)}"
+
+    def end(self) -> None:
+        """Print the stage that has ended, if any."""
+        if self._words:
+            detail(f"{self._words}: {time.monotonic() - self._begun:.2f} s")
+        self._words = self._kind = ""
 
 
 class _Lines:

@@ -13,8 +13,11 @@ from llmscope.engine.events import tokens_of
 from llmscope.errors import ScopeError
 from llmscope.export import (
     PAPER,
+    PLAIN_STYLE,
     EditsCaption,
     Paper,
+    PaperStyle,
+    Size,
     about_dict,
     content,
     formats,
@@ -67,7 +70,7 @@ class SnapshotRequest:
         special_tokens: add the tokenizer's special tokens.
         lenses: names, in order; or `SCREEN` alone.
         focus: where to look, not yet resolved against the model.
-        size: of each figure, or of the screen, in cells; None takes the default.
+        size: of each figure, or of the screen, in cells; None or `auto`: see `content`.
         workspace: of the screen; None takes the first.
         edits: edits to the pass, in order.
         other: prompt B, as text or token ids; None without one.
@@ -76,13 +79,14 @@ class SnapshotRequest:
         script: keys to press on the screen.
         scale: magnification of svg, png and html.
         every: which of `layer` and `head` take all their values in turn, a figure for each.
+        style: colours, font and width of pictures on paper.
     """
 
     prompt: str | tuple[int, ...]
     special_tokens: bool
     lenses: tuple[str, ...]
     focus: Focus
-    size: tuple[int, int] | None
+    size: Size
     workspace: str | None = None
     edits: tuple[Edit, ...] = ()
     other: str | tuple[int, ...] | None = None
@@ -91,6 +95,7 @@ class SnapshotRequest:
     script: tuple[Press, ...] = ()
     scale: float = 1.0
     every: tuple[str, ...] = ()
+    style: PaperStyle = PLAIN_STYLE
 
     @property
     def whatif(self) -> EditsCaption:
@@ -165,6 +170,7 @@ def _figures(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) 
             whatif=wanted.whatif,
             about=about_dict(info, text, cells, focus, wanted.whatif, form.provenance),
             scale=wanted.scale,
+            style=wanted.style,
         )
         for form in forms
     ]
@@ -221,7 +227,7 @@ def _screen(
     focus = wanted.focus
     if positions:  # an empty prompt is reported by the engine
         focus = focus.resolve(layers=info.layers, heads=info.heads, positions=positions)
-    width, height = wanted.size or SCREEN_SIZE
+    width, height = wanted.size if isinstance(wanted.size, tuple) else SCREEN_SIZE
     picture = capture(
         lambda post: Engine(lambda _: scope, post),
         spec=scope.subject.spec,

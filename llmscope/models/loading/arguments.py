@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llmscope import arguments
+from llmscope.dtypes import dtype_name
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import RowMemory
 
@@ -77,7 +78,7 @@ def _dtype(value: Any) -> str:
         return "auto"
     if isinstance(value, torch.dtype):
         value = str(value).removeprefix("torch.")
-    return arguments.text("dtype", value)
+    return dtype_name(arguments.text("dtype", value))
 
 
 def _threads(value: Any) -> int:

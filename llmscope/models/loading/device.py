@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from llmscope.arguments import MOST_THREADS, quoted
+from llmscope.dtypes import WAYS, dtype_name
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
@@ -46,7 +47,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
-    """Return the dtype for a name; None means the checkpoint's own.
+    """Return the dtype for a name or an alias; None means the checkpoint's own.
 
     Auto is float32 on a CPU, where half precision is slow and shifts logits by tenths, and the
     checkpoint's own dtype elsewhere.
@@ -56,9 +57,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else None
-    if name not in DTYPES:
-        raise ScopeError(f"there is no dtype {display_text(name)!r}", "auto, " + ", ".join(DTYPES))
-    return DTYPES[name]
+    found = DTYPES.get(dtype_name(name))
+    if found is None:
+        raise ScopeError(f"there is no dtype {display_text(name)!r}", WAYS)
+    return found
 
 
 def threads_for(threads: int | None, parameters: int) -> int:

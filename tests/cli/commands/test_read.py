@@ -71,6 +71,16 @@ def test_the_bytes_of_a_real_process_are_safe(model, file):
         assert not RAW.search((result.stdout + result.stderr).replace("\n", ""))
 
 
+def test_json_is_a_format_and_txt_is_the_list(file, model):
+    printed = run("read", file, model, "--json")
+    assert printed.exit_code == 0
+    assert run("read", file, model, "--format", "json").stdout == printed.stdout
+    listed = run("read", file, model, "--list").stdout
+    assert run("read", file, model, "--format", "txt").stdout == listed
+    assert "--json" in failure("read", file, model, "--json", "--format", "txt", code=2)
+    assert "note: " not in run("read", file, model, "--list", "-q").stderr
+
+
 @pytest.mark.parametrize(("turn", "asked"), [(1, False), (2, True), (3, False), (4, True)])
 def test_json_tells_the_text_that_the_model_reads_up_to_a_turn(model, file, turn, asked):
     result = run("read", file, model, "--turn", turn, "--json")

@@ -1,0 +1,75 @@
+"""Help of a command with its options by subject, and what is of every command at the end."""
+
+from __future__ import annotations
+
+import copy
+from typing import Annotated, Any, get_args, get_origin
+
+import typer
+from typer.core import TyperCommand
+
+GENERAL = "General"
+_BY_NAME = {
+    "Lens": ("lens", "mode", "translator", "features", "direction"),
+    "Prompt": ("prompt", "context_file", "chat", "system", "no_special_tokens"),
+    "Edits and comparison": ("edit", "change", "versus_prompt", "words_a", "words_b"),
+    "Sampling": ("temperature", "sample_top_k", "top_p", "min_p", "seed"),
+    "Output": (
+        *("out", "force", "format", "json", "size", "scale", "look", "theme", "color", "ascii"),
+        *("bandwidth", "export", "listed"),
+    ),
+    GENERAL: ("quiet", "verbose", "debug", "help"),
+}
+_PANELS = {name: panel for panel, names in _BY_NAME.items() for name in names}
+"""The panels of options that are of no group with a panel of its own."""
+
+
+def in_panel(annotation: Any, panel: str) -> Any:
+    """Return the annotation of an option with its panel, for Typer; an argument's is unchanged."""
+    if get_origin(annotation) is not Annotated:
+        return annotation
+    plain, *details = get_args(annotation)
+    own = [copy.copy(one) for one in details]
+    for one in own:
+        if isinstance(one, typer.models.OptionInfo) and one.rich_help_panel is None:
+            one.rich_help_panel = panel
+    return Annotated[(plain, *own)]
+
+
+def panel_of(option: Any) -> str:
+    """Return the subject of an option of a command; "" if it has none."""
+    name = getattr(option, "name", None) or ""
+    if name in _BY_NAME[GENERAL]:
+        return GENERAL
+    return getattr(option, "rich_help_panel", None) or _PANELS.get(name, "")
+
+
+def by_panel(options: list[Any]) -> dict[str, list[Any]]:
+    """Return options by their subject, in the order of the first one; `General` comes last."""
+    found: dict[str, list[Any]] = {}
+    for one in options:
+        found.setdefault(panel_of(one), []).append(one)
+    general = found.pop(GENERAL, [])
+    return found | ({GENERAL: general} if general else {})
+
+
+class PanelCommand(TyperCommand):
+    """A command whose help lists the options by subject."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the arguments, then the options of each subject."""
+        params = self.get_params(ctx)
+        kinds = {
+            "Arguments": [one for one in params if one.param_type_name == "argument"],
+            **{
+                f"{panel} options" if panel else "Options": options
+                for panel, options in by_panel(
+                    [one for one in params if one.param_type_name != "argument"]
+                ).items()
+            },
+        }
+        for title, listed in kinds.items():
+            rows = [row for one in listed if (row := one.get_help_record(ctx)) is not None]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)

@@ -1,0 +1,112 @@
+"""The size of pictures that fit their content: `--size auto`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+
+from llmscope.draw import RenderOptions, natural_height
+from llmscope.draw.figures import paint
+from llmscope.draw.painting import Painting
+from llmscope.figure import Figure, Focus
+
+WIDTH, TALLEST = 100, 30
+"""Width of a figure in cells that takes any, and height of one that takes any."""
+NARROWEST, WIDEST, HIGHEST = 40, 300, 120
+"""Limits of what a figure's content may ask for."""
+MOST_CELLS = 100_000
+"""Cells of a picture beyond which its figures have the size that they have on a terminal."""
+FRAME = 4
+"""Cells of the frame beside the content."""
+BESIDE_TITLE = 26
+"""Cells that the upper border needs beside the title, with a verdict."""
+
+
+def sizes(
+    figures: Sequence[Figure], look: RenderOptions, focus: Focus | None, tokens: Figure | None
+) -> tuple[int, list[int]]:
+    """Return the width in cells of figures below each other, and the height of each.
+
+    Args:
+        figures: the figures.
+        look: the render options.
+        focus: the indices to mark.
+        tokens: figure of the lens `tokens` for the rows around a map; None leaves them out.
+    """
+    width = fitted_width(figures, look, focus, tokens)
+    heights = [fitted_height(one, width) for one in figures]
+    if width * sum(heights) > MOST_CELLS:
+        return WIDTH, [usual_height(one) for one in figures]
+    return width, heights
+
+
+def usual_height(figure: Figure) -> int:
+    """Return the height of a figure of the usual width, in cells, of at most `TALLEST`."""
+    return min(fitted_height(figure, WIDTH), TALLEST)
+
+
+def fitted_width(
+    figures: Sequence[Figure], look: RenderOptions, focus: Focus | None, tokens: Figure | None
+) -> int:
+    """Return one width for several figures, in cells, in which each shows all its columns.
+
+    Maps take what their columns need, up to `WIDEST`; all other figures take `WIDTH`.
+    """
+    return max((_width(one, look, focus, tokens) for one in figures), default=WIDTH)
+
+
+def fitted_height(figure: Figure, width: int) -> int:
+    """Return the height in cells, with the frame, in which a figure shows all its rows."""
+    natural = natural_height(figure, width - FRAME)
+    return TALLEST if natural is None else min(natural + 2, HIGHEST)
+
+
+def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Figure | None) -> int:
+    if figure.kind != "heatmap" or len(figure.axes) != 2 or not figure.values.size:
+        return WIDTH
+    if figure.verdict.status == "refused":
+        return WIDTH
+    width = WIDTH - FRAME
+
+    def painted() -> Painting:
+        height = fitted_height(figure, width + FRAME) - 2
+        return paint(figure, width, height, look, focus, tokens=tokens)
+
+    painting = painted()
+    while not _whole(painting, figure) and width < WIDEST - FRAME:
+        width = min(2 * width, WIDEST - FRAME)
+        painting = painted()
+    legend = "".join(part.text for part in painting.legend or ())
+    least = max(
+        NARROWEST,
+        min(cell_len(figure.title) + BESIDE_TITLE, WIDTH),
+        cell_len(legend) + FRAME + 2,
+    )
+    return min(max(_used(painting) + FRAME, least), width + FRAME)
+
+
+def _whole(painting: Painting, figure: Figure) -> bool:
+    """Return whether a picture of a map shows all columns; True if it has no columns."""
+    name = figure.axes[-1].name
+    shown = {index for axis, index in painting.across.values() if axis == name}
+    return not shown or len(shown) >= len(figure.axes[-1])
+
+
+def _used(painting: Painting) -> int:
+    """Return how many columns of cells hold anything; one that is marked or coloured counts."""
+    most = 0
+    for row in painting.rows:
+        end = column = 0
+        background = row[-1].style.bgcolor if row and row[-1].style else None
+        for part in row:
+            text = part.text
+            ground = part.style.bgcolor if part.style else None
+            reverse = bool(part.style and part.style.reverse)
+            if ground != background or reverse:
+                end = column + cell_len(text)
+            elif text.strip():
+                end = column + cell_len(text.rstrip())
+            column += cell_len(text)
+        most = max(most, end)
+    return most
