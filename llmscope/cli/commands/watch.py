@@ -15,8 +15,8 @@ from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
-from llmscope.distributions import need_torch
 from llmscope.cli.output.notices import tell
+from llmscope.distributions import need_torch
 from llmscope.errors import ScopeError
 from llmscope.text import display_text
 

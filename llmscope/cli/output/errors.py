@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from llmscope.distributions import left_out
 from llmscope.cli.output.notices import detail, tell_plainly, volume
+from llmscope.distributions import left_out
 from llmscope.errors import LONGEST, ScopeError
 from llmscope.text import named, one_line
 
