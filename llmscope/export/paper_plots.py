@@ -136,7 +136,7 @@ def in_blocks(figure: Figure, width: float) -> Iterator[Block]:
         some = slice(first, first + step)
         extra = dict(figure.extra)
         for name in ("ids", "marked"):
-            if np.shape(extra.get(name)) == figure.values.shape:
+            if np.shape(extra.get(name, ())) == figure.values.shape:
                 extra[name] = np.asarray(extra[name])[:, some]
         labels = axis.labels[some]
         end = axis.start + (first + len(labels)) * axis.step - 1

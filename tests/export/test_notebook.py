@@ -23,7 +23,7 @@ def drawn(svg):
 def test_it_is_the_drawing_of_the_exports(figure, tmp_path):
     shown = figure._repr_mimebundle_()
     assert set(shown) == {TEXT, SVG}
-    saved = figure.save(tmp_path / "a.svg").read_text()
+    saved = figure.save(tmp_path / "a.svg", size=None).read_text()
     assert drawn(shown[SVG]) == drawn(saved)
     assert shown[TEXT] + "\n" == render(figure, "txt")
 

@@ -150,7 +150,7 @@ def test_save_takes_the_format_from_the_suffix(figure, tmp_path, name):
         pytest.importorskip("resvg_py")
     path = tmp_path / f"a.{name}"
     assert figure.save(path) == path
-    data = render(figure, name)
+    data = render(figure, name, size="auto")
     assert path.read_bytes() == (data.encode() if isinstance(data, str) else data)
     with pytest.raises(ScopeError, match="exists"):
         save(figure, path)
