@@ -199,7 +199,7 @@ def test_without_a_condition_only_what_is_useless_goes(full):
         (("--larger-than", "1kB", "--older-than", "10d"), {"pypi:old==1.0"}),
         (("--kind", "runs", "--older-than", "10d"), set()),
     ],
-    ids=str,
+    ids=lambda one: " ".join(sorted(one)),
 )
 def test_conditions_are_met_all_together(kept, words, gone):
     kept.model()
