@@ -32,8 +32,8 @@ ALL = {
 }
 ASK = ("snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "next-token")
 REPORTS = (
-    *("bake", "compare", "config", "diff", "doctor", "examples", "fit", "lenses", "models"),
-    *("read", "report", "snapshot", "themes"),
+    *("bake", "cache", "compare", "config", "diff", "doctor", "examples", "fit", "lenses"),
+    *("models", "read", "report", "snapshot", "themes"),
 )
 
 

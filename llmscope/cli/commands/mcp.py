@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import ModelOptions, grouped
+from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
@@ -41,6 +41,7 @@ def mcp(
         typer.Option("--skill", help="Print a skill file for agents (Markdown) and end."),
     ] = False,
     loading: ModelOptions,
+    volume: VolumeOptions,
     debug: shared.Debug = False,
 ) -> None:
     """Offer llmscope to an agent: eight tools over MCP, on stdin and stdout.
