@@ -36,6 +36,14 @@ PICTURES = PAGES / "pictures"
 COMMANDS = Path(__file__).with_suffix(".toml")
 WIDTH = 96
 """Columns of a command, before it goes on in the next line."""
+INTRODUCTION = (
+    "A lens answers one question about a pass of the model, with a figure. `llmscope snapshot "
+    'MODEL --prompt TEXT --lens NAME` makes it in a script, `scope.look("NAME")` in Python, and '
+    "on the screen each pane shows one. These pages are generated from what the lenses say of "
+    "themselves; `llmscope lenses NAME` and `?` on the screen say the same. "
+    "[Questions](../questions.md) leads from what you want to know to a lens, and tells what its "
+    "answer is worth."
+)
 MANY = 2
 """Workspaces of a lens that a page lists; of more, the first."""
 NEEDS = {
@@ -154,11 +162,14 @@ def _trial(chosen: Lens) -> Iterator[str]:
 
 def folded(command: str) -> str:
     """Return a command on several lines, cut before options, where one is too long."""
-    lines = [""]
-    for part in re.split(r" (?=--)", command):
-        long = len(lines[-1]) + len(part) + 3 > WIDTH
-        lines = [*lines, f"  {part}"] if lines[-1] and long else [*lines[:-1], f"{lines[-1]} {part}"]
-    return " \\\n".join([lines[0].strip(), *lines[1:]])
+    first, *options = re.split(r" (?=--)", command)
+    lines = [first]
+    for option in options:
+        if len(lines[-1]) + len(option) + 3 > WIDTH:  # a blank before it, and " \\" after it
+            lines.append(f"  {option}")
+        else:
+            lines[-1] += f" {option}"
+    return " \\\n".join(lines)
 
 
 def _help(chosen: Lens) -> Iterator[str]:
@@ -278,20 +289,8 @@ def _index() -> str:
     rows = []
     for name in built_in():
         one = lens(name)
-        modes = ", ".join(f"`{mode}`" for mode in one.modes)
-        rows.append([f"[{name}]({name}.md)", _plain(one.question), modes])
-    return "\n\n".join(
-        [
-            "# Lenses",
-            "A lens answers one question about a pass of the model, with a figure. "
-            "`llmscope snapshot MODEL --prompt TEXT --lens NAME` makes it in a script, "
-            '`scope.look("NAME")` in Python, and on the screen each pane shows one. These pages '
-            "are generated from what the lenses say of themselves; `llmscope lenses NAME` and `?` "
-            "on the screen say the same. [Questions](../questions.md) leads from what you want to "
-            "know to a lens, and tells what its answer is worth.",
-            _table(["lens", "question", "modes"], rows),
-        ]
-    ) + "\n"
+        rows.append([f"[{name}]({name}.md)", _plain(one.question), _listed(one.modes)])
+    return f"# Lenses\n\n{INTRODUCTION}\n\n{_table(['lens', 'question', 'modes'], rows)}\n"
 
 
 def _listed(modes: Sequence[str]) -> str:
@@ -368,7 +367,9 @@ def main(arguments: Sequence[str]) -> int:
     for path, text in pages().items():
         if arguments[:1] == ["--check"]:
             if not path.is_file() or path.read_text("utf-8") != text:
-                print(f"{path.relative_to(ROOT)} differs: python -m demo.lens_pages writes it again")
+                print(
+                    f"{path.relative_to(ROOT)} differs: python -m demo.lens_pages writes it again"
+                )
                 return 1
         else:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -10,12 +10,28 @@ import random
 from pathlib import Path
 
 YOUNG = {
-    **{"cat": "kitten", "dog": "puppy", "horse": "foal", "cow": "calf", "sheep": "lamb"},
-    **{"duck": "duckling", "pig": "piglet", "goat": "kid", "hen": "chick", "lion": "cub"},
+    "cat": "kitten",
+    "dog": "puppy",
+    "horse": "foal",
+    "cow": "calf",
+    "sheep": "lamb",
+    "duck": "duckling",
+    "pig": "piglet",
+    "goat": "kid",
+    "hen": "chick",
+    "lion": "cub",
 }
 SOUND = {
-    **{"cat": "meow", "dog": "woof", "horse": "neigh", "cow": "moo", "sheep": "baa"},
-    **{"duck": "quack", "pig": "oink", "goat": "bleat", "hen": "cluck", "lion": "roar"},
+    "cat": "meow",
+    "dog": "woof",
+    "horse": "neigh",
+    "cow": "moo",
+    "sheep": "baa",
+    "duck": "quack",
+    "pig": "oink",
+    "goat": "bleat",
+    "hen": "cluck",
+    "lion": "roar",
 }
 EACH = 7
 """Pairs of a group."""
@@ -23,7 +39,7 @@ EACH = 7
 
 def pairs():
     """Yield the pairs."""
-    drawn = random.Random(5)
+    drawn = random.Random(5)  # noqa: S311 - no secret
     shown = list(itertools.permutations(YOUNG, 2))
     drawn.shuffle(shown)
     for asked in YOUNG:
