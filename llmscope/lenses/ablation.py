@@ -252,9 +252,30 @@ breaks more; the mean keeps what a part does at every token alike, and takes awa
 about this one. A part is ablated in all tokens at once. With edits in force, they stay.
 
 One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
-layers run for them, and what is there is shown.
-
-Δ = logit(target) - logit(versus), ablated less unablated; KL(p ‖ p ablated). Michel et al. 2019, \
-"Are Sixteen Heads Really Better than One?"; Wang et al. 2022, "Interpretability in the Wild", \
-for the mean.""",
+layers run for them, and what is there is shown.""",
+    shows={
+        "heads": "change of the target's logit with each head set to zero",
+        "heads-kl": "KL from the whole prediction, in nats, with each head set to zero",
+        "heads-mean": "change of the target's logit with each head set to its mean over the prompt",
+        "heads-mean-kl": "KL with each head set to its mean over the prompt",
+        "parts": "change of the target's logit with attention, MLP or all of a layer set to zero",
+        "parts-kl": "KL with attention, MLP or all of a layer set to zero",
+        "parts-mean": "change of the target's logit with each of those set to its mean",
+        "parts-mean-kl": "KL with each of those set to its mean",
+    },
+    formula="""\
+Δ = logit(target) - logit(versus), ablated less unablated
+KL(p ‖ p ablated)""",
+    sources="""\
+Michel et al. 2019, "Are Sixteen Heads Really Better than One?"; Wang et al. 2022, \
+"Interpretability in the Wild", for the mean.""",
+    establishes="""\
+by how much the prediction on this prompt changes when a head or part is switched off in all \
+tokens and the later layers run again: a causal effect of its removal.""",
+    not_established="""\
+what the part does when it is there. Zero is a state that the model has never seen, later parts \
+may make up for the loss, and of two parts that do the same each looks idle.""",
+    next_check="""\
+take the mean in place of zero (heads-mean), then carry the same head over from another prompt \
+with the lens patching.""",
 )

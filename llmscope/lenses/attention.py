@@ -204,9 +204,31 @@ The modes `mean`, `max` and `all` show the layer's heads together: a maximum's r
 1; `all` draws every head small, by its number. `rollout` follows attention from the first layer \
 to this one, as if each token were half itself and half what it looks at, on the mean of the \
 heads: where what stands here may have come from. It knows nothing of values, MLPs or what heads \
-do, and treats all heads alike. [ and ] change the head, { and } the layer, a the mode.
-
-softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation; \
-‖αᵢⱼ vⱼ W_O‖, Kobayashi et al. 2020, "Attention is Not Only a Weight"; A'ₗ … A'₁ A'₀ with A' = \
-(A + I) / 2, rows scaled to a sum of 1, Abnar & Zuidema 2020, "Quantifying Attention Flow".""",
+do, and treats all heads alike. [ and ] change the head, { and } the layer, a the mode.""",
+    shows={
+        "raw": "share of the query's attention that goes to each key, of one head",
+        "value-weighted": (
+            "each share times the length of what the head would write of that token alone"
+        ),
+        "no-sink": "the shares without the first and the special tokens, rows scaled to a sum of 1",
+        "mean": "the mean of the layer's heads",
+        "max": "the maximum over the layer's heads",
+        "all": "every head of the layer, each small",
+        "rollout": "attention followed from the first layer to this one, on the mean of the heads",
+    },
+    formula="""\
+α = softmax(q kᵀ · scale + mask), from the queries and keys of this very pass, after rotation
+value-weighted: ‖αᵢⱼ vⱼ W_O‖
+rollout: A'ₗ … A'₁ A'₀ with A' = (A + I) / 2, rows scaled to a sum of 1""",
+    sources="""\
+Kobayashi et al. 2020, "Attention is Not Only a Weight"; Abnar & Zuidema 2020, "Quantifying \
+Attention Flow", for the rollout.""",
+    establishes="""\
+from which tokens this head takes its values at each token, and in what shares, in this pass.""",
+    not_established="""\
+that the answer needs what it looks at, or what the head takes from there: a share says nothing of \
+the values, and heads rest on a token that they do not use.""",
+    next_check="""\
+`value-weighted` tells whether the head writes anything of that token; the lens ablation, or the \
+edit `zero head LAYER.HEAD`, whether the answer needs the head.""",
 )

@@ -272,9 +272,23 @@ The line below says what all parts sum to, the model's logit, and what is left u
 Modes: the largest parts; all heads as a map of layers and heads; attention and MLP of each layer; \
 the neurons of one layer's MLP. A logit alone says little, as a part may raise all tokens alike: \
 hold it against a rival. And only what is written directly is counted, not what later layers make \
-of it, so a head that feeds another may show nothing here.
-
+of it, so a head that feeds another may show nothing here. Biases are a part of their own.""",
+    shows={
+        "parts": "the parts that write most to the target's logit",
+        "heads": "what each head of each layer writes to it",
+        "layers": "what attention and the MLP of each layer write to it",
+        "neurons": "what the neurons of one layer's MLP write to it",
+    },
+    formula="""\
 part · W_U, through the final norm, whose scale is held still at this position; so is that of a \
-norm after what was written. Biases are a part of their own. Elhage et al. 2021, "A Mathematical \
-Framework for Transformer Circuits".""",
+norm after what was written""",
+    sources='Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits".',
+    establishes="""\
+a direct effect: how the target's logit, or its lead over a rival, is made up of what each part \
+writes to the residual stream, read by the final norm and the unembedding.""",
+    not_established="""\
+what happens when a part is removed. A head that feeds later parts may show nothing here, and \
+later parts may make up for one that shows much.""",
+    next_check="""\
+switch the largest parts off with the lens ablation, and hold the two against each other.""",
 )

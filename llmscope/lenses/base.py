@@ -40,6 +40,9 @@ figure, its recording and its focus may give, NaN where there is no rank, if no 
 differs by more than a bound, relative to the largest logit of its row if that is above 1. See
 `llmscope.record.derive.token_stats.rank_range`."""
 
+EVIDENCE = ("It establishes", "It does not establish", "Next check:")
+"""How the sentences begin that say what evidence a lens gives."""
+
 
 @dataclass(frozen=True)
 class Lens:
@@ -74,7 +77,13 @@ class Lens:
         ranks: the arrays of its figure that hold ranks among all tokens, each with a function that
             returns the ranks that ties up to rounding allow. A batch of prompts is one pass only
             if it gives the numbers of single passes; its ranks may differ within those.
-        help: a description, how to read the figure, formula and source, in plain paragraphs.
+        help: a description and how to read the figure, in plain paragraphs.
+        shows: what the figure of each mode shows, in a phrase; a mode may be missing.
+        formula: the formulas, one a line; empty without any.
+        sources: the literature, in one paragraph; empty without any.
+        establishes: what the figure is evidence for; it goes on after "It establishes".
+        not_established: what it is easily taken for; it goes on after "It does not establish".
+        next_check: what to look at next, to test what the figure suggests.
     """
 
     name: str
@@ -97,15 +106,27 @@ class Lens:
     of_model: tuple[str, ...] = ()
     ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
     help: str = ""
+    shows: Mapping[str, str] = field(default_factory=dict)
+    formula: str = ""
+    sources: str = ""
+    establishes: str = ""
+    not_established: str = ""
+    next_check: str = ""
 
     def __post_init__(self) -> None:
-        """Raise TypeError if an option is not a `LensOption`, or ranks have no function."""
+        """Raise TypeError if an option is not a `LensOption`, or ranks have no function.
+
+        Also if `shows` describes a mode that the lens does not have.
+        """
         for option in self.options:
             if not isinstance(option, LensOption):
                 raise TypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
         for name, tied in self.ranks.items():
             if not callable(tied):
                 raise TypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
+        for mode in self.shows:
+            if mode not in self.modes:
+                raise TypeError(f"lens {self.name}: it describes {quoted(mode)}, which is no mode")
 
     @property
     def package(self) -> Package | None:
@@ -122,6 +143,23 @@ class Lens:
     def allowed(self) -> tuple[LensOption[Any], ...]:
         """The options that may be given with it: its own, and those of many lenses."""
         return (*self.options, *COMMON, *OF_EVERY_LENS)
+
+    @property
+    def evidence(self) -> tuple[tuple[str, str], ...]:
+        """What the figure establishes, what it does not, and the next check.
+
+        Each is the beginning of a sentence and the rest of it; what the lens does not declare is
+        left out.
+        """
+        told = (self.establishes, self.not_established, self.next_check)
+        return tuple((begin, rest) for begin, rest in zip(EVIDENCE, told, strict=True) if rest)
+
+    @property
+    def explanation(self) -> str:
+        """The help, what the figure establishes, formulas and sources, in plain paragraphs."""
+        evidence = "\n".join(f"{begin} {rest}" for begin, rest in self.evidence)
+        parts = (self.help.strip(), evidence, self.formula, self.sources)
+        return "\n\n".join(part for part in parts if part)
 
     def table(self, mode: str) -> tuple[Column, ...]:
         """Return the columns of its table in a mode, without those of the prompt file."""

@@ -87,8 +87,17 @@ that judge each expert alone.
 The experts with the highest cells run, except in models that steer the choice with a bias or \
 choose among groups first; the figure's JSON names the chosen ones and the weights of their \
 outputs, as the model used them, and the load: the share of the tokens that each expert ran for. A \
-load far from even means that some experts do most of the work.
-
-softmax or sigmoid of the router's logits. Shazeer et al. 2017, "Outrageously Large Neural \
-Networks"; DeepSeek-AI 2024 for the sigmoid.""",
+load far from even means that some experts do most of the work.""",
+    formula="softmax or sigmoid of the router's logits",
+    sources="""\
+Shazeer et al. 2017, "Outrageously Large Neural Networks"; DeepSeek-AI 2024 for the sigmoid.""",
+    establishes="""\
+which experts ran for each token in this layer, with the scores and weights of the model's own \
+router.""",
+    not_established="""\
+what an expert does, or that it is a specialist: tokens that go to one expert in a prompt need not \
+have a meaning in common.""",
+    next_check="""\
+route many prompts (--prompts FILE) and group the table by the class of the token: does the choice \
+follow the text, or the place?""",
 )

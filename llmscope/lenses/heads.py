@@ -145,10 +145,29 @@ alike. A token early in the prompt has little to choose from, which lowers the m
 heads: there a column is a token.
 
 Where layers mix tokens in different ways, a letter after the layer's number says how: \
-A attention, M a state space (Mamba), C a convolution, R a recurrence. Only attention has heads.
-
-Mean over the tokens t of the second copy of α[t, t - n + 1], α[t, t - 1] and α[t, t - n], with n \
-tokens a copy; mean over all queries of Σ α over the sinks, and of −Σ α log₂ α. Olsson et al. \
-2022, "In-context Learning and Induction Heads"; the sequence is that of TransformerLens; Xiao et \
-al. 2023 for attention sinks.""",
+A attention, M a state space (Mamba), C a convolution, R a recurrence. Only attention has heads.""",
+    shows={
+        "induction": "on random tokens shown twice: attention to what followed this token at first",
+        "previous-token": "on random tokens: attention to the token before",
+        "duplicate-token": "on random tokens shown twice: attention to the same token at first",
+        "sink": "share of attention that rests on the first token, special ones or a learned sink",
+        "entropy": "how widely attention spreads, in bits, mean over this prompt",
+        "sink-by-token": "the same share at each token, mean over a layer's heads",
+        "entropy-by-token": "entropy of attention at each token, mean over a layer's heads",
+    },
+    formula="""\
+induction, previous-token, duplicate-token: mean over the tokens t of the second copy of α[t, t - \
+n + 1], α[t, t - 1] and α[t, t - n], with n tokens a copy
+sink, entropy: mean over all queries of Σ α over the sinks, and of −Σ α log₂ α""",
+    sources="""\
+Olsson et al. 2022, "In-context Learning and Induction Heads"; the sequence is that of \
+TransformerLens; Xiao et al. 2023 for attention sinks.""",
+    establishes="""\
+where each head looks: on random tokens that are shown twice, which is of the model, or on this \
+prompt (sink and entropy).""",
+    not_established="""\
+what a head does in a text. The scores are of where it looks, not of what it writes, and a head \
+may do one thing here and another there.""",
+    next_check="""\
+look at the head on your own prompt with the lens attention, and switch it off with ablation.""",
 )

@@ -556,9 +556,29 @@ last stream, what a change here does to the output on average; a tuned lens is t
 the output, also from what the model itself does not use. Both are means over text: the verdict \
 tells how well the lens reads held-out text, against the logit lens and a baseline. `llmscope fit` \
 makes and measures them. A tuned lens's params.pt is a pickle, and is read with --allow-pickle \
-alone.
-
-softmax(unembed(norm(stream))). nostalgebraist 2020, "interpreting GPT: the logit lens"; for the \
-tuned lens Belrose et al. 2023, "Eliciting Latent Predictions from Transformers"; for the Jacobian \
-lens Gurnee et al. 2026, "Verbalizable Representations Form a Global Workspace".""",
+alone.""",
+    shows={
+        "top": "the likeliest token after each layer at each token, coloured by its probability",
+        "target": "probability of one token after each layer, at each token",
+        "kl": "how far the model's own prediction is from each reading, in nats",
+        "layer": "what the model would say after one layer, at one token",
+        "lenses": "the logit lens and learned lenses side by side, at one token",
+        "slope": "what the model does, against what a learned lens says, for a step along its "
+        "direction",
+    },
+    formula="softmax(unembed(norm(stream)))",
+    sources="""\
+nostalgebraist 2020, "interpreting GPT: the logit lens"; for the tuned lens Belrose et al. 2023, \
+"Eliciting Latent Predictions from Transformers"; for the Jacobian lens Gurnee et al. 2026, \
+"Verbalizable Representations Form a Global Workspace".""",
+    establishes="""\
+from which layer on the stream, read by the model's own final norm and unembedding, gives the \
+answer.""",
+    not_established="""\
+that nothing was known before: an early layer may hold it in a basis that this reading does not \
+see. And what a tuned lens reads early can be predicted there, which is not to say that the model \
+uses it.""",
+    next_check="""\
+read it through a Jacobian lens (--translator jacobian), and test the layer with the lens \
+patching.""",
 )

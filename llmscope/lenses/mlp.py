@@ -93,6 +93,19 @@ The neurons of this layer's MLP that are most active on the token under the curs
 first: index, activation with its sign, a bar, and a strip that shows the same neuron along the \
 whole prompt. A neuron that lights up on one token only has something to say about that token.
 
-An activation is what enters the down projection: act(gate) · up in gated MLPs, act(up) in others. \
-The map's MLP view shows the L2 norm over all neurons of a layer, for every layer and token.""",
+An activation is what enters the down projection. The map's MLP view shows the L2 norm over all \
+neurons of a layer, for every layer and token.""",
+    shows={
+        "neurons": "the most active neurons of the layer at the token, each along the prompt",
+        "overview": "L2 norm over all neurons of a layer, for every layer and token",
+    },
+    formula="activation = act(gate) · up in gated MLPs, act(up) in others",
+    establishes="""\
+which neurons of this layer are most active at this token, in the model's own numbers.""",
+    not_established="""\
+what they mean, or that they matter: a strong neuron with small output weights writes little, and \
+one neuron often fires for several things.""",
+    next_check="""\
+the lens neurons tells what one promotes and where else it fires; the edit `zero neuron \
+LAYER.NEURON`, what changes without it.""",
 )

@@ -162,12 +162,25 @@ Unless a neuron is asked for it is the one that is strongest on the token under 
 
 A neuron speaks when it fires: a strong bar and a clear list together say what it does here. In \
 most models an activation may be negative; the list follows its sign on the token under the \
-cursor, so that what it promotes is what it promotes there. Many \
-neurons, above all in early layers, have lists without sense, because they talk to later layers \
-and not to the output.
-
+cursor, so that what it promotes is what it promotes there. Many neurons, above all in early \
+layers, have lists without sense, because they talk to later layers and not to the output. How \
+much of what it writes reaches the logits depends on the size of the stream.""",
+    shows={
+        "activation": "activation of the neuron on each token of the prompt",
+        "tokens": "the tokens that it promotes, and those that it suppresses",
+        "examples": "where in a corpus it fires",
+    },
+    formula="""\
 W_U · (gain ∘ W_out[n]), with the gain of the final norm, minus its mean over the vocabulary, for \
-an activation of 1 or -1; how much of that \
-reaches the logits depends on the size of the stream. Geva et al. 2022, "Transformer Feed-Forward \
-Layers Build Predictions by Promoting Concepts in the Vocabulary Space".""",
+an activation of 1 or −1""",
+    sources="""\
+Geva et al. 2022, "Transformer Feed-Forward Layers Build Predictions by Promoting Concepts in the \
+Vocabulary Space".""",
+    establishes="""\
+where on this prompt the neuron fires, and what its output weights add to the logits directly.""",
+    not_established="""\
+what the neuron is for: what later layers make of its write is not counted, and in early layers \
+the list of tokens often makes no sense.""",
+    next_check="""\
+`examples`, over a corpus; then the edit `zero neuron LAYER.NEURON`, and the next token.""",
 )

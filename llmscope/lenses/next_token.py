@@ -201,6 +201,12 @@ The last line gives the entropy of the whole distribution in bits (0: certain; 1
 thousand equally likely tokens), and the rank and probability of the target token, which is the \
 first candidate unless one is pinned.
 
-softmax(logits / temperature). A candidate that the sampler's top-k, top-p or min-p would \
-cut is drawn dim.""",
+A candidate that the sampler's top-k, top-p or min-p would cut is drawn dim.""",
+    formula="softmax(logits / temperature)",
+    establishes="what the model itself predicts after this token, over its whole vocabulary.",
+    not_established="""\
+why, or that it is right: a probability says how sure the model is. What is drawn in the end \
+depends on the sampler.""",
+    next_check="""\
+the lens attribution tells who wrote the answer, logit-lens from which layer on it is there.""",
 )

@@ -329,9 +329,25 @@ difference; it need not be needed, as others may carry it too.
 
 One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
 layers run for them, and what is there is shown. Tokens after the one that is asked about are \
-left out.
-
-(LD(patched) - LD(A)) / (LD(B) - LD(A)), LD = logit(target) - logit(versus). Meng et al. 2022, \
-"Locating and Editing Factual Associations in GPT"; Wang et al. 2022, "Interpretability in the \
-Wild"; Heimersheim and Nanda 2024, "How to Use and Interpret Activation Patching".""",
+left out.""",
+    shows={
+        "stream": "share of the difference that comes with the stream after a layer, at one token",
+        "attention": "share that comes with what attention of a layer adds, at one token",
+        "mlp": "share that comes with what the MLP of a layer adds, at one token",
+        "heads": "share that comes with one head, in all tokens at once",
+    },
+    formula="(LD(patched) - LD(A)) / (LD(B) - LD(A)), LD = logit(target) - logit(versus)",
+    sources="""\
+Meng et al. 2022, "Locating and Editing Factual Associations in GPT"; Wang et al. 2022, \
+"Interpretability in the Wild"; Heimersheim and Nanda 2024, "How to Use and Interpret Activation \
+Patching".""",
+    establishes="""\
+that a place in B's pass is enough to carry the difference, or that share of it, into A: a causal \
+effect, for A runs on from there.""",
+    not_established="""\
+that the place is needed: others may carry the difference too. And only what the prompts do not \
+share is tested.""",
+    next_check="""\
+exchange the two prompts, switch the same heads off (ablation), and take another pair with the \
+same difference.""",
 )

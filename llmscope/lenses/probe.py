@@ -211,10 +211,26 @@ Whether there is anything to read was measured when it was fitted, on texts of g
 not seen: verified if its AUC is above that of every shuffled label, interval included, and above \
 every random direction. Partial if it is not, if its test set leaks, or if it was fitted for \
 another model. Rows with ! are layers that fail. That a concept can be read does not mean that the \
-model uses it: the caption tells whether adding the direction changes what the model says.
-
-score = x · d / |d|² − offset. Rimsky et al. 2023, "Steering Llama 2 via Contrastive Activation \
-Addition"; Zou et al. 2023, "Representation Engineering"; Alain and Bengio 2016, "Understanding \
-Intermediate Layers Using Linear Classifier Probes"; Hewitt and Liang 2019, "Designing and \
-Interpreting Probes with Control Tasks", for shuffled labels.""",
+model uses it: the caption tells whether adding the direction changes what the model says.""",
+    shows={
+        "layers": "score of each token after each layer",
+        "probability": "probability of the positive class, of each token after each layer",
+        "tokens": "score of each token after the layer that the fit chose",
+        "layer": "score of each token after one layer",
+    },
+    formula="score = x · d / |d|² − offset, x the stream after the layer, d its direction",
+    sources="""\
+Rimsky et al. 2023, "Steering Llama 2 via Contrastive Activation Addition"; Zou et al. 2023, \
+"Representation Engineering"; Alain and Bengio 2016, "Understanding Intermediate Layers Using \
+Linear Classifier Probes"; Hewitt and Liang 2019, "Designing and Interpreting Probes with Control \
+Tasks", for shuffled labels.""",
+    establishes="""\
+at which tokens and after which layers the concept can be read along this direction, as far as its \
+held-out texts and controls go.""",
+    not_established="""\
+that the model uses it. What can be read need not be used, and a direction may have caught what \
+merely goes with the concept in its pairs.""",
+    next_check="""\
+steer with it, at several doses (`llmscope fit direction` measures that), and read it on texts \
+unlike its pairs.""",
 )

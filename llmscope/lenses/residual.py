@@ -146,8 +146,28 @@ what each layer's first norm multiplies the stream by, 1 / rms or 1 / std: where
 was written earlier is read faintly.
 
 Where layers mix tokens in different ways, a letter after the layer's number says how: \
-A attention, M a state space (Mamba), C a convolution, R a recurrence.
-
+A attention, M a state space (Mamba), C a convolution, R a recurrence.""",
+    shows={
+        "stream": "length of the stream after each layer, at each token",
+        "attention": "length of what attention adds",
+        "mlp": "length of what the MLP adds",
+        "cosine": "cosine of the stream with the one after the last layer",
+        "outliers": "the largest dimensions at one token, in multiples of the median magnitude",
+        "scale": "what each layer's first norm multiplies the stream by",
+    },
+    formula="""\
+‖x‖₂ of the stream, or of what is added
+cosine = x · y / (‖x‖ ‖y‖), y the stream after the last layer
+scale = 1 / rms(x), or 1 / std(x) where the norm takes off the mean""",
+    sources="""\
 Elhage et al. 2021, "A Mathematical Framework for Transformer Circuits"; for outlier dimensions \
 Kovaleva et al. 2021, "BERT Busters", and Dettmers et al. 2022, "LLM.int8()".""",
+    establishes="""\
+how long the stream and what is added to it are, layer by layer, and from which layer on its \
+direction is the final one.""",
+    not_established="""\
+what is written, or that it matters: a long write may point where nothing reads, and the first \
+token's length is often that of a resting place for attention.""",
+    next_check="""\
+the lens logit-lens reads what the stream says; attribution tells which writes reach the answer.""",
 )

@@ -162,8 +162,20 @@ says little where the model is already sure, as the slope is flat there. Integra
 the mean slope on the way from no tokens at all (embeddings of zero) to these; they sum to what \
 the log-probability gained on that way. The completeness error, below, says by how much 32 steps \
 miss it: above a twentieth the bars are rough, above a half none are shown. Models that norm their \
-embeddings before anything is added to them change so fast beside zero that this is common.
-
-e · d log p / d e, summed over the width of the embedding. Sundararajan et al. 2017, "Axiomatic \
-Attribution for Deep Networks".""",
+embeddings before anything is added to them change so fast beside zero that this is common.""",
+    shows={
+        "gradient": "gradient × input of each token",
+        "integrated": "integrated gradients, from embeddings of zero",
+    },
+    formula="e · d log p / d e, summed over the width of the embedding",
+    sources='Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks".',
+    establishes="""\
+how the log-probability of the target follows each token's embedding: its slope here, or its mean \
+slope on the way from embeddings of zero, with the error of the sum.""",
+    not_established="""\
+what the model would say without the token. A slope holds for small steps, and where the model is \
+sure it is near 0 for tokens that decide everything.""",
+    next_check="""\
+drop or change the token, and hold the two prompts against each other with the lens contrast; for \
+whole passages the lens passages does it.""",
 )

@@ -92,7 +92,17 @@ Rank is the token's place among all tokens of the vocabulary, before the model s
 was the model's first choice. Entropy, in bits, says how open the next place is after this token.
 
 A token that is only some bytes of a character says which part of it: 🙂²⁄₄. ◇ marks special \
-tokens, which control the model and are no text.
-
+tokens, which control the model and are no text.""",
+    formula="""\
+surprisal = −log₂ p(token | those before)
+entropy = −Σ p log₂ p of the prediction after the token""",
+    sources="""\
 Surprisal: Shannon 1948. It is the per-token loss of training, in bits instead of nats.""",
+    establishes="how likely the model found each token, given those before it.",
+    not_established="""\
+why. A surprise may come from the word, from how it is cut into tokens, or from the text before. \
+And a text that surprises little is not thereby true, or known by heart.""",
+    next_check="""\
+the lens next-token tells what was expected in its place; other words before it, whether the \
+surprise stays.""",
 )

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from llmscope.agents.answer import LIMIT, clipped, fitted
-from llmscope.agents.establishes import ESTABLISHES, VERDICTS
+from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
 from llmscope.agents.session import Call, LoadOptions, Session
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import ScopeError
-from llmscope.lenses import names
+from llmscope.lenses import lens, names
 from tests.agents.truth import ANIMALS, probability
 
 
@@ -44,17 +44,19 @@ def test_the_client_sees_eight_tools_and_what_they_take(agent):
 
 
 def test_every_lens_says_what_it_establishes():
-    assert set(ESTABLISHES) == set(names())
-    assert all(20 < len(one) < 220 for one in ESTABLISHES.values())
+    for name in names():
+        said = establishes(lens(name))
+        assert 60 < len(said) < 600, name
+        assert said == f"{lens(name).establishes} It does not establish {lens(name).not_established}"
     assert list(VERDICTS) == ["verified", "partial", "unverified", "refused"]
 
 
-@pytest.mark.parametrize("lens", names())
-def test_every_lens_is_looked_at_and_explained_within_the_limit(session, lens):
-    explained = answer(session, "explain", topic=lens)
-    assert explained.startswith(f"{lens}: ")
+@pytest.mark.parametrize("name", names())
+def test_every_lens_is_looked_at_and_explained_within_the_limit(session, name):
+    explained = answer(session, "explain", topic=name)
+    assert explained.startswith(f"{name}: ")
     told = answer(
-        session, "look", lens=lens, prompt=ANIMALS, versus_prompt=ANIMALS.replace("cow", "hen")
+        session, "look", lens=name, prompt=ANIMALS, versus_prompt=ANIMALS.replace("cow", "hen")
     )
     assert re.search(r"^verdict: (verified|partial|refused)", told, re.M)
     assert re.search(r"^establishes: ", told, re.M)

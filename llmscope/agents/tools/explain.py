@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmscope.agents.answer import LIMIT, size
-from llmscope.agents.establishes import VERDICTS, establishes
+from llmscope.agents.establishes import VERDICTS
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
@@ -76,13 +76,12 @@ def _of_lens(chosen: Lens) -> list[str]:
     import textwrap
 
     lines = [f"{chosen.name}: {chosen.question}"]
-    lines += textwrap.wrap(f"establishes: {establishes(chosen)}", WIDTH)
     if chosen.modes:
         lines += textwrap.wrap(f"modes, the first is the default: {', '.join(chosen.modes)}", WIDTH)
     for one in chosen.options:
         if one.help:
             lines += textwrap.wrap(f"option {one.name} ({one.kind}): {one.help}", WIDTH)
-    for part in chosen.help.strip().split("\n\n"):
+    for part in chosen.explanation.split("\n\n"):
         lines += textwrap.wrap(part, WIDTH)
     return lines
 

@@ -136,7 +136,7 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
 
 
 def _described(lens: Lens) -> str:
-    """Return the help of a lens, its modes and options, and the columns of its table."""
+    """Return what a lens says of itself, its modes and options, and the columns of its table."""
     import textwrap
 
     from llmscope.lenses import command_options
@@ -144,10 +144,19 @@ def _described(lens: Lens) -> str:
     parts = [f"{lens.name}: {lens.question}"]
     if lens.package is not None:
         parts.append(f"from {lens.package}")
-    parts += [textwrap.fill(part, WIDTH) for part in lens.help.strip().split("\n\n")]
+    for paragraph in lens.explanation.split("\n\n"):
+        lines = paragraph.splitlines()
+        parts.append("\n".join(textwrap.fill(line, WIDTH) for line in lines))
     if lens.modes:
         listed = f"--mode {' | '.join(lens.modes)}"
-        parts.append(textwrap.fill(listed, WIDTH, subsequent_indent=" " * len("--mode ")))
+        shown = [textwrap.fill(listed, WIDTH, subsequent_indent=" " * len("--mode "))]
+        width = max(map(len, lens.modes)) + 2
+        for mode in lens.modes:
+            if mode in lens.shows:
+                head = f"  {mode:{width}}"
+                row = head + lens.shows[mode]
+                shown.append(textwrap.fill(row, WIDTH, subsequent_indent=" " * len(head)))
+        parts.append("\n".join(shown))
     having = [option for option in command_options() if option in lens.options]
     heads = [f"{option.flag} {option.metavar or option.kind.upper()}" for option in having]
     room = max(map(len, heads), default=0) + 2

@@ -257,9 +257,27 @@ steps need not shrink, for every token gives the query another role.
 Mode `gain` measures instead of describing: the surprisal of the whole expected answer after the \
 query with 0, 1, 2, … examples before it, in bits. `--answer` says which answer; otherwise it is \
 the target, or the token that the model itself finds likeliest. The examples stay in their order, \
-so what the curve says of one holds after those before it.
-
-ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖², z and z₀ the MLP's input with the context and, patched, without. \
+so what the curve says of one holds after those before it.""",
+    shows={
+        "last": "size of each matrix's change that replaces the context for the last token",
+        "query": "size of each matrix's change that replaces it for every token of the query",
+        "lines": "how far each example of the context moves the update, layer by layer",
+        "tokens": "how far each token of the context moves it",
+        "gain": "surprisal of the answer after 0, 1, 2, … examples, in bits",
+    },
+    formula="""\
+ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖², z and z₀ the MLP's input with the context and, patched, without""",
+    sources="""\
 Dherin et al. 2025, "Learning without training"; Goldwaser et al. 2025 for gated MLPs, layer by \
 layer.""",
+    establishes="""\
+that this change of the weights does for this query what the context does: the two runs agree in \
+every logit up to rounding, as the proof below the picture tells. `gain` establishes what the \
+examples do for the answer, in bits.""",
+    not_established="""\
+that the model learns by gradient descent, or that the change holds for another query: a matrix \
+can always be changed to give for one input what it gave for another.""",
+    next_check="""\
+`gain` with the right answer (--answer), and the same with examples that say something else; \
+`llmscope bake` tries the change on other queries.""",
 )

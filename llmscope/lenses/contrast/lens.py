@@ -203,7 +203,8 @@ LENS = Lens(
     help="""\
 Two prompts beside each other: this one, A, and prompt B. Tokens that both have, by their text and \
 in the same order, are held against each other, wherever they stand; lengths may differ. Put one \
-word into two sentences and see what the context made of it.
+word into two sentences and see what the context made of it. Tokens are aligned by their longest \
+common subsequence.
 
 A token sees only what comes before it. In "I sat on the bank of the river" the word bank knows \
 nothing of the river: up to there both prompts are the same, and so is all that the model \
@@ -225,10 +226,30 @@ likelier next, which must part at the end.
 `attention` shows how much each head looks from the token at one that B does not have, the first \
 and special tokens left out, as heads rest there when they have nothing to say; \
 `attention-difference`, that less the same of B. Where a head looks is where it can read; what it \
-makes of it is another question: patch it.
-
-Σ p log(p / q) in nats; x · y / (‖x‖ ‖y‖) of the streams, x and y less their mean over the tokens \
-of both prompts; the baseline is the mean cosine of all pairs of different tokens. Ethayarajh \
-2019, "How Contextual are Contextualized Word Representations?"; nostalgebraist 2020 for the logit \
-lens; tokens by longest common subsequence.""",
+makes of it is another question: patch it.""",
+    shows={
+        "kl": "divergence of the predictions after each shared token, both ways, in nats",
+        "word": "cosine of one token's streams in A and in B, by layer, beside different tokens'",
+        "cosine": "the same cosine for all shared tokens, by layer",
+        "centred": "that cosine with the mean of the layer taken off",
+        "lens": "mean logit of one list of words less that of another, by layer, in A and in B",
+        "attention": "how much each head looks from the token at one that B does not have",
+        "attention-difference": "that share in A less the same in B",
+    },
+    formula="""\
+KL = Σ p log(p / q), in nats
+cosine = x · y / (‖x‖ ‖y‖) of the streams; centred: x and y less their mean over the tokens of \
+both prompts
+baseline: the mean cosine of all pairs of different tokens""",
+    sources="""\
+Ethayarajh 2019, "How Contextual are Contextualized Word Representations?"; nostalgebraist 2020 \
+for the logit lens.""",
+    establishes="""\
+after which shared tokens two prompts are continued otherwise, and from which layer on the streams \
+of a token part.""",
+    not_established="""\
+which part makes the difference, or that what parts is used: streams may differ along directions \
+that nothing reads.""",
+    next_check="""\
+carry the difference over with the lens patching, token by token and layer by layer.""",
 )

@@ -214,11 +214,37 @@ count: no special ones, and not the first, whose stream is an outlier in most mo
 reconstruction in the tensor's place, KL and loss tell what the model loses. No better than \
 chance: refused. At most half of chance in both: verified. Between: partial, with the FVU in the \
 title. A feature that fires says that its direction is there, not that the model uses it: \
-ablation and gradient tell that, to their own accuracy.
-
-features = act(x W_enc + b_enc), x̂ = features W_dec + b_dec. Bricken et al. 2023, "Towards \
-Monosemanticity"; Cunningham et al. 2023, "Sparse Autoencoders Find Highly Interpretable \
-Features"; Lieberum et al. 2024, "Gemma Scope"; Dunefsky et al. 2024, "Transcoders Find \
-Interpretable LLM Feature Circuits"; Marks et al. 2024, "Sparse Feature Circuits", for gradient × \
-activation.""",
+ablation and gradient tell that, to their own accuracy.""",
+    shows={
+        "token": "the features that are active at the token, the strongest first",
+        "direct": "those that write most to the target's logit without passing a later layer",
+        "new": "those that are like no active feature of the dictionary of an earlier layer",
+        "prompt": "one feature along the prompt",
+        "map": "the strongest features by token",
+        "tokens": "what one feature promotes and suppresses",
+        "find": "features by a part of a label, or by a token that they promote",
+        "examples": "where in a corpus one feature is active",
+        "ablation": "change of the target's logit without each of the active features",
+        "ablation-kl": "KL without each of the active features, in nats",
+        "gradient": "gradient × activation of each feature, over all tokens",
+        "fit": "share of the variance left unexplained by token, beside a random dictionary",
+        "fit-kl": "KL with the reconstruction in the tensor's place, by token",
+    },
+    formula="""\
+features = act(x W_enc + b_enc)
+x̂ = features W_dec + b_dec""",
+    sources="""\
+Bricken et al. 2023, "Towards Monosemanticity"; Cunningham et al. 2023, "Sparse Autoencoders Find \
+Highly Interpretable Features"; Lieberum et al. 2024, "Gemma Scope"; Dunefsky et al. 2024, \
+"Transcoders Find Interpretable LLM Feature Circuits"; Marks et al. 2024, "Sparse Feature \
+Circuits", for gradient × activation.""",
+    establishes="""\
+which directions of this dictionary are in the tensor at this token, and how well the dictionary \
+describes this model on this prompt, beside a random one.""",
+    not_established="""\
+that the model uses a feature, or that its label is right: an active feature may do nothing for \
+the answer, and labels come from whoever made the dictionary.""",
+    next_check="""\
+`ablation`, or the edit `zero feature LAYER/FEATURE`, tells what changes without it; `examples` \
+where else it is active.""",
 )

@@ -172,8 +172,25 @@ earlier part changed its input. Here each head and MLP of B is given what it rea
 only its own weights count: if one head was changed, one cell is lit. Heads that share keys and \
 values change together with those.
 
-Where models have different depths, layers are compared at the same share of it.
-
-KL(A ‖ B) = Σ p_A (log p_A − log p_B); ‖a − b‖ / ‖a‖; linear CKA of Kornblith et al. 2019. \
-llama.cpp's --kl-divergence reports the same KL over a text, as does llmscope compare.""",
+Where models have different depths, layers are compared at the same share of it.""",
+    shows={
+        "kl": "KL(A ‖ B) of the predictions after each token, in nats",
+        "next": "the candidates for the next token side by side",
+        "log-ratio": "log p_A − log p_B of each token of the text",
+        "lens": "how far the two logit lenses part, by layer and token",
+        "streams": "cosine and CKA of the residual streams, by layer",
+        "difference": "‖a − b‖ / ‖a‖ of the streams, by layer and token",
+        "parts": "how much otherwise each head and MLP of B writes, given what it reads in A",
+    },
+    formula="""\
+KL(A ‖ B) = Σ p_A (log p_A − log p_B)
+‖a − b‖ / ‖a‖""",
+    sources="""\
+Kornblith et al. 2019 for linear CKA. llama.cpp's --kl-divergence reports the same KL over a text, \
+as does llmscope compare.""",
+    establishes="""\
+how far two models are apart on this text: after which tokens, from which layer on, and (`parts`) \
+in which heads and MLPs their own weights make the difference.""",
+    not_established="that they are as close on other texts, or which of them is the better one.",
+    next_check="`llmscope compare` over a corpus, and the tokens that part most in it.",
 )

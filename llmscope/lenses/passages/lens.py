@@ -335,8 +335,22 @@ tokens before get little.
 ‖ΔW‖ / ‖W‖: how large the change of the MLPs' first matrices is that replaces the passage, so that \
 the prompt without it predicts what the whole prompt does; see the lens context. The replacement \
 is exact, and checked; that its size says how much the answer owes to the passage is only \
-suggestive, as a passage may move the model much and the answer little.
-
+suggestive, as a passage may move the model much and the answer little.""",
+    formula="""\
+Δ log p = log p(answer) without the passage − with it
+KL(with ‖ without) where the answer begins
+‖ΔW‖ / ‖W‖ of the update that replaces the passage""",
+    sources="""\
 Cohen-Wang et al. 2024, "ContextCite", for passages by ablation; Jain and Wallace 2019, "Attention \
 is not Explanation"; Dherin et al. 2025, "Learning without training", for the update.""",
+    establishes="""\
+by how much the answer loses when a passage is taken out of the prompt: exact for the text with \
+the gap.""",
+    not_established="""\
+that a passage without an effect was not used: of two that say the same, neither shows much. \
+Attention and the size of the update tell where the model looks and how far it moves, not what the \
+answer owes.""",
+    next_check="""\
+take out together what says the same, or change the fact in one passage, and see whether the \
+answer follows.""",
 )

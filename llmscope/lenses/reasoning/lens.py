@@ -140,8 +140,29 @@ log-probability, what p(answer) is after it, and the answer that the model itsel
 branches from a fork differ in it, the fork decided. A few samples are no distribution.
 
 All numbers are those of plain passes over the texts in question, of which the common beginning is \
-taken from the cache. H = −Σ p log₂ p; p(answer) = Π p(tokenᵢ | text, suffix, tokens before). \
+taken from the cache.""",
+    shows={
+        "settles": "probability of the answer, forced after each sentence",
+        "rests-on": "change of log p(answer) with each sentence dropped, and KL",
+        "forks": (
+            "the tokens before which the model was most uncertain, and what else it could write"
+        ),
+        "branches": "other continuations from one token, and the answer after each",
+    },
+    formula="""\
+H = −Σ p log₂ p
+p(answer) = Π p(tokenᵢ | text, suffix, tokens before)""",
+    sources="""\
 Lanham et al. 2023, "Measuring Faithfulness in Chain-of-Thought Reasoning", for forced answers; \
 Wang et al. 2025, "Beyond the 80/20 Rule", for forks; Bogdan et al. 2025, "Thought Anchors", for \
 dropped sentences.""",
+    establishes="""\
+after which sentence the answer can be read off, which sentences it loses by when they are \
+dropped, and whether the text could have gone on to another answer.""",
+    not_established="""\
+that the text is how the model came to its answer. What can be read off early may still need the \
+rest, sentences that repeat each other look idle, and a few branches are no distribution.""",
+    next_check="""\
+another --suffix, more --samples; then change a number in the sentence that it rests on, and see \
+whether the answer follows.""",
 )

@@ -208,9 +208,31 @@ holds more than embeddings: there the tokens are a hint and no proof.
 score: what a reward model thinks, with --reward MODEL. It was trained on pairs of answers to give \
 the better one a higher number; only differences mean something, so hold another answer, B, \
 against this one: above 0, the margin is in favour of this. A bar is the score if the text ended \
-there, which it was not trained to judge in the middle of a sentence.
-
-‖ΔW‖ / ‖W‖ in Frobenius norms; exp of the entropy of σ / Σσ (Roy & Vetterli 2007) with σ the \
-singular values of ΔW; KL(tuned ‖ base) = Σ p (log p − log q); Rafailov et al. \
-2023 for the reward.""",
+there, which it was not trained to judge in the middle of a sentence.""",
+    shows={
+        "weights": "size of each matrix's change beside the matrix",
+        "rank": "in how many directions each matrix was changed: the effective rank",
+        "kl": "how far the prediction after each token moved, in nats, where it was trained on",
+        "kl-all": "the same, the tokens of the prompt too",
+        "reward": "how much likelier each token became, in nats",
+        "reward-all": "the same, the tokens of the prompt too",
+        "lens": "how far the readings of the stream part, by layer and token",
+        "directions": "the strongest directions of one layer's changes, and their tokens",
+        "score": "what a reward model says of the text up to each token",
+    },
+    formula="""\
+‖ΔW‖ / ‖W‖ in Frobenius norms
+effective rank = exp of the entropy of σ / Σσ, σ the singular values of ΔW
+KL(tuned ‖ base) = Σ p (log p − log q)
+reward: log π / π_ref""",
+    sources="Roy & Vetterli 2007 for the effective rank; Rafailov et al. 2023 for the reward.",
+    establishes="""\
+which matrices the training changed, how much and in how many directions, and how far its \
+predictions on this text moved.""",
+    not_established="""\
+that a large change does much, or a small one little; or that it does the same on other texts. \
+Tokens of a direction are a hint, above all in early layers.""",
+    next_check="""\
+kl and lens on texts that it was not trained on, with answers of both kinds; `llmscope compare` \
+over a corpus.""",
 )

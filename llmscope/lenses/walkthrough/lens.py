@@ -233,9 +233,22 @@ Every number is computed again from the steps before it, with arithmetic of llms
 held against what the model computed. A step whose numbers differ by more than a hundred \
 thousandth of the row's largest is refused alone: there the model's own are shown, and the walk \
 goes on from them. What cannot be taken apart, experts or a state space, is one step, which the \
-model's own module does again.
-
+model's own module does again.""",
+    shows={
+        "steps": "every operation of the pass in order, with statistics of what comes out",
+        "values": "the numbers of one step or one weight, and how one of them came about",
+    },
+    sources="""\
 Vaswani et al. 2017, "Attention Is All You Need"; Ba et al. 2016 for layer norm, Zhang & Sennrich \
 2019 for RMSNorm; Su et al. 2021, "RoFormer", for the rotation; Shazeer 2020 for gated MLPs; \
 Elhage et al. 2021 for the stream.""",
+    establishes="""\
+that the pass is made of these operations: each is computed again from the one before, and held \
+against what the model computed.""",
+    not_established="""\
+what the numbers mean. No single one of them has a meaning of its own, and arithmetic is no \
+explanation of an answer.""",
+    next_check="""\
+the lens attribution tells which of these writes reach the answer, and ablation what changes \
+without them.""",
 )

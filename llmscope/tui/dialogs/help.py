@@ -237,7 +237,7 @@ class HelpScreen(LineScreen):
         if self._lens in names():
             assert self._lens is not None
             found = lens(self._lens)
-            question, text = found.question, found.help
+            question, text = found.question, found.explanation
         elif self._usage is not None and not self._mode.subject:
             question, text = EDITS_HELP
         if self._usage:

@@ -25,6 +25,7 @@ ANSWERS = {
         "how do I see something else?": "v turns to the next view",
         "what do up and down do?": "Up and down move by layers",
         "what do the colours stand for?": "The lower border prints what the ends of the colours",
+        "what does it not show?": "It does not establish that nothing was known before",
         "who says so?": "nostalgebraist 2020",
     },
     "next-token": {
@@ -43,6 +44,7 @@ ANSWERS = {
         "what is a sink?": "such a column is called a sink",
         "the formula": "softmax(q kᵀ · scale + mask)",
         "how do I see another head?": "[ and ] by heads",
+        "what does it not show?": "It does not establish that the answer needs what it looks at",
         "who says so?": "Vaswani et al. 2017",
     },
     "mlp": {
@@ -120,6 +122,7 @@ ANSWERS = {
         "how do I compare two?": "T holds it against the candidate that is chosen",
         "what do they sum to?": "sum",
         "what is held still?": "whose scale is held still at this position",
+        "what do I look at next?": "switch the largest parts off with the lens ablation",
         "who says so?": "Elhage et al. 2021",
     },
     "attribution-heads": {
