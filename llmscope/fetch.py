@@ -198,7 +198,7 @@ def _packed(tensors: Sequence[Tensor]) -> list[Tensor]:
     rows = [_bytes(tensors[at]) for at in order]
     near = _copied(rows[0] if len(rows) == 1 else torch.cat(rows))
     found = list(tensors)
-    for at, part in zip(order, near.split([len(row) for row in rows]), strict=True):
+    for at, part in zip(order, torch.split(near, [len(row) for row in rows]), strict=True):
         # A copy of its own, so that the pinned memory is free, and no tensor keeps all the others.
         own = part.clone() if near.is_pinned() or len(rows) > 1 else part
         found[at] = own.view(tensors[at].dtype).view(tensors[at].shape)

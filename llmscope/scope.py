@@ -1204,9 +1204,7 @@ class Scope:
             pair = paired(recording, focus.versus_prompt, passes.other)
             return prompt_difference(
                 *(chosen, pair, focus),
-                lambda held, asked: without_fetches(
-                    self._figures(chosen, held, asked, cancelled)
-                ),
+                lambda held, asked: without_fetches(self._figures(chosen, held, asked, cancelled)),
             )
         except Unpaired as finding:
             return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", str(finding))

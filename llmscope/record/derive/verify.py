@@ -149,9 +149,7 @@ def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetchin
     own = recording.rows("attention_write", layer, row)
     if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = yield from _judged(
-        recording.subject, partial(_patterns, recording, layer, row)
-    )
+    verdict = yield from _judged(recording.subject, partial(_patterns, recording, layer, row))
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
