@@ -99,16 +99,22 @@ def waits(*rounds):
     return total
 
 
-def test_computations_wait_together_round_by_round():
-    run = together([waits(1, 2, 3), waits(), waits(10, 20)])
+def steps(run):
+    """What a computation waits for, round by round, and its value."""
     asked, answer = [], None
-    with pytest.raises(StopIteration) as end:
+    try:
         while True:
             item = run.send(answer)
             asked.append([float(one) for one in item.tensors])
             answer = to_cpu(item.tensors)
+    except StopIteration as end:
+        return asked, end.value
+
+
+def test_computations_wait_together_round_by_round():
+    asked, values = steps(together([waits(1, 2, 3), waits(), waits(10, 20)]))
     assert asked == [[1, 10], [2, 20], [3]]
-    assert end.value.value == [6.0, 0.0, 30.0]
+    assert values == [6.0, 0.0, 30.0]
     assert fetched(together([])) == []
 
 
@@ -152,12 +158,8 @@ def test_items_come_without_what_they_wait_for():
 
 
 def test_what_is_checked_is_begun_while_its_check_waits():
-    run = beside(waits(1), lambda: items(7, 8))
-    item = next(run)
-    assert [float(one) for one in item.tensors] == [1, 7]
-    with pytest.raises(StopIteration) as end:
-        run.send(to_cpu(item.tensors))
-    verdict, rest = end.value.value
+    asked, (verdict, rest) = steps(beside(waits(1), lambda: items(7, 8)))
+    assert asked == [[1, 7]]
     assert verdict == 1.0
     assert list(without_fetches(rest)) == [7, 8]
 
