@@ -58,23 +58,24 @@ def together(computations: Iterable[Fetching[T]]) -> Fetching[list[T]]:
 
     They begin in order. One that waits for nothing has ended before the next one begins.
     """
-    values: dict[int, T] = {}
-    running: list[tuple[int, Fetching[T], Any]] = [
-        (at, one, None) for at, one in enumerate(computations)
-    ]
-    while running:
-        waiting: list[tuple[int, Fetching[T], Fetch]] = []
-        for at, one, answer in running:
+    values: list[Any] = []
+    waiting: list[tuple[int, Fetching[T], Fetch]] = []
+    for at, one in enumerate(computations):
+        values.append(None)
+        try:
+            waiting.append((at, one, next(one)))
+        except StopIteration as end:
+            values[at] = end.value
+    while waiting:
+        found = iter((yield Fetch(tuple(x for *_, wait in waiting for x in wait.tensors))))
+        answered = [(at, one, [next(found) for _ in wait.tensors]) for at, one, wait in waiting]
+        waiting = []
+        for at, one, answer in answered:
             try:
                 waiting.append((at, one, one.send(answer)))
             except StopIteration as end:
                 values[at] = end.value
-        running = []
-        if waiting:
-            found = iter((yield Fetch(tuple(x for *_, wait in waiting for x in wait.tensors))))
-            for at, one, wait in waiting:
-                running.append((at, one, [next(found) for _ in wait.tensors]))
-    return [values[at] for at in sorted(values)]
+    return values
 
 
 def beside(

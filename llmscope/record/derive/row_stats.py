@@ -118,17 +118,17 @@ def check_finite(recording: Recording) -> Fetching[int | None]:
     if UNFINITE in recording.memo:  # a figure needs it for each layer
         known: int | None = recording.memo[UNFINITE]
         return known
-    segments = [segment for segment, _ in recording.parts]
-    for segment in segments:
+    lacking: list[Segment] = []
+    for segment, _ in recording.parts:
         if FINITE not in segment.memo:
             segment.memo[FINITE] = torch.isfinite(segment.final).all(-1)  # [row]
-    near = yield from on_cpu(*(segment.memo[FINITE] for segment in segments))
-    for segment, finite in zip(segments, near, strict=True):
-        segment.memo[FINITE] = finite
-    every = np.concatenate(
-        [one[:count].numpy() for one, (_, count) in zip(near, recording.parts, strict=True)]
-    )
-    rows = np.flatnonzero(~every)
+        if isinstance(segment.memo[FINITE], Tensor):  # until it reaches the CPU
+            lacking.append(segment)
+    near = yield from on_cpu(*(segment.memo[FINITE] for segment in lacking))
+    for segment, finite in zip(lacking, near, strict=True):
+        segment.memo[FINITE] = finite.numpy()
+    finite_rows = np.concatenate([one.memo[FINITE][:count] for one, count in recording.parts])
+    rows = np.flatnonzero(~finite_rows)
     found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
     return found
 
