@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
 
 from llmscope.errors import ScopeError
+from llmscope.fetch import Fetching, together
 from llmscope.figure import Focus, Verdict
 from llmscope.hidden_states import HiddenStates
 from llmscope.lenses import Lens
@@ -23,9 +24,9 @@ from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import check_steady, checked_draws
-from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
+from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
 from llmscope.record.derive.row_stats import forget_row_stats
-from llmscope.record.derive.verify import Verdicts, pattern_verdict_at, verify
+from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
 from llmscope.record.features.active import applied
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
@@ -222,7 +223,9 @@ def _reading(recording: Recording) -> Iterator[None]:
             adopt(subject)
 
 
-def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) -> Verdict:
+def trust(
+    chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts
+) -> Fetching[Verdict]:
     """Return the verdict on a lens for a recording, except what its own numbers reveal."""
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
@@ -234,34 +237,54 @@ def trust(chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts) 
     verdict = _over(chosen, layers, verdicts)
     if verdict.status == "refused":
         return verdict
+    edited: Iterable[int] = ()
     if "patterns" in chosen.needs and recording.base is not None:
-        for layer in layers or ():  # for an edited pass, check the row in the focus
-            here = pattern_verdict_at(recording, layer, focus.position)
-            verdict = verdict.worst(_placed(here, layer, layers))
-    return verdict.worst(_at_the_rows(chosen, recording, focus, layers, verdicts))
+        edited = layers or ()  # for an edited pass, check the row in the focus
+    *found, at_the_rows = yield from together(
+        [
+            *(check_pattern_at(recording, layer, focus.position) for layer in edited),
+            _at_the_rows(chosen, recording, focus, layers, verdicts),
+        ]
+    )
+    for layer, here in zip(edited, found, strict=True):
+        verdict = verdict.worst(_placed(here, layer, layers))
+    return verdict.worst(at_the_rows)
 
 
 def _at_the_rows(
     chosen: Lens, recording: Recording, focus: Focus, layers: range | None, verdicts: Verdicts
-) -> Verdict:
+) -> Fetching[Verdict]:
     """Check the identities that a figure relies on, at the rows and the length that it shows."""
+    rows = range(len(recording))
+    if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
+        rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
+    checks: list[Fetching[Verdict]] = []
+    readout = "readout" in chosen.needs and (
+        recording.subject.readout_holds or not chosen.own_logits
+    )
+    if readout:
+        checks.append(check_readout(recording))
+    if "writes" in chosen.needs:
+        checks.append(check_writes(recording, verdicts))
+    placed = [
+        (capability, layer)
+        for capability in ("patterns", "activations", "experts")
+        for layer in (layers or () if capability in chosen.needs else ())
+    ]
+    checks += [check_rows(recording, capability, layer, rows) for capability, layer in placed]
+    found = iter((yield from together(checks)))
     verdict = Verdict("verified")
-    if "readout" in chosen.needs and (recording.subject.readout_holds or not chosen.own_logits):
-        here = readout_verdict(recording)
+    if readout:
+        here = next(found)
         if chosen.own_logits and here.status == "refused":  # it fails at this prompt length
             forget_row_stats(recording)
             recording.subject.readout_holds = False
         else:
             verdict = verdict.worst(here)
     if "writes" in chosen.needs:
-        verdict = verdict.worst(writes_verdict(recording, verdicts))
-    rows = range(len(recording))
-    if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
-        rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
-    for capability in ("patterns", "activations", "experts"):
-        for layer in layers or () if capability in chosen.needs else ():
-            here = rows_verdict(recording, capability, layer, rows)
-            verdict = verdict.worst(_placed(here, layer, layers))
+        verdict = verdict.worst(next(found))
+    for (_, layer), here in zip(placed, found, strict=True):
+        verdict = verdict.worst(_placed(here, layer, layers))
     return verdict
 
 

@@ -14,6 +14,16 @@ from llmscope.activation_shards import save
 from llmscope.dictionaries.catalog import Given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
+from llmscope.fetch import (
+    Fetch,
+    Fetches,
+    Fetching,
+    advance,
+    beside,
+    mapped,
+    together,
+    without_fetches,
+)
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.hidden_states import HiddenStates
@@ -42,7 +52,7 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import attached
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.record.derive.activation_cache import split_name
-from llmscope.record.derive.row_stats import first_unfinite
+from llmscope.record.derive.row_stats import check_finite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
 from llmscope.text import one_line
 
@@ -1090,10 +1100,45 @@ class Scope:
             focus: the selection.
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
         """
+        # Each fetch is a part of making a figure: the model is at rest meanwhile.
+        made = self._stepped(name, recording, focus, cancelled, alone=True)
+        return cast("Iterator[Figure]", made)
+
+    def figure_steps(
+        self,
+        name: str,
+        recording: Recording,
+        focus: Focus,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Fetches[Figure]:
+        """Yield what `figures` yields, and what it waits for, so that several can wait together."""
+        return self._stepped(name, recording, focus, cancelled, alone=False)
+
+    def _stepped(
+        self,
+        name: str,
+        recording: Recording,
+        focus: Focus,
+        cancelled: Callable[[], bool] | None,
+        *,
+        alone: bool,
+    ) -> Fetches[Figure]:
+        """Yield the figures of a recording while the model is as it was recorded.
+
+        Args:
+            name: the name of the lens.
+            recording: the recording.
+            focus: the selection.
+            cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
+            alone: fetch what they wait for at once, instead of yielding it.
+        """
         bench = self._bench_of_recording(recording)
         chosen = lens(name)
         focus = self.resolve(chosen, recording, focus)
-        made = self._made(chosen, recording, focus, cancelled)
+        steps = self._made(chosen, recording, focus, cancelled)
+        made = without_fetches(steps) if alone else steps
+        answer: Any = None
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
             with (
@@ -1105,7 +1150,7 @@ class Scope:
                 stale = self.stale(recording)
                 if below is not None and self._watching:
                     below.compare()
-                figure = None if stale else next(made, None)
+                figure = None if stale else advance(made, answer)
                 for one in (bench, below) if self._watching else ():  # else `unchanged` adopts
                     if one is not None:
                         one.adopt()
@@ -1114,7 +1159,7 @@ class Scope:
                 return
             if figure is None:
                 return
-            yield figure
+            answer = yield figure
 
     @contextmanager
     def _other_at_rest(self) -> Iterator[None]:
@@ -1134,8 +1179,8 @@ class Scope:
         recording: Recording,
         focus: Focus,
         cancelled: Callable[[], bool] | None,
-    ) -> Iterator[Figure]:
-        """Yield the figures of a recording of the unchanged model."""
+    ) -> Fetches[Figure]:
+        """Yield the figures of a recording of the unchanged model, and what they wait for."""
         of_prompts = focus.versus_prompt is not None
         if not focus.change or (recording.base is None and not of_prompts and self._other is None):
             yield from self._figures(chosen, recording, focus, cancelled)
@@ -1147,13 +1192,16 @@ class Scope:
             return
         from llmscope.lenses.edit_diff import difference, same_question
 
-        for edited in self._figures(chosen, recording, focus, cancelled):
+        base = recording.base
+
+        def change(edited: Figure) -> Figure:
             if edited.verdict.status == "refused":  # skip the unedited one, which may take long
-                yield difference(edited, edited)
-                continue
+                return difference(edited, edited)
             asked = same_question(edited, focus)
-            *_, unedited = self._figures(chosen, recording.base, asked, cancelled)
-            yield difference(edited, unedited)
+            *_, unedited = without_fetches(self._figures(chosen, base, asked, cancelled))
+            return difference(edited, unedited)
+
+        yield from mapped(self._figures(chosen, recording, focus, cancelled), change)
 
     def _apart(
         self,
@@ -1172,7 +1220,7 @@ class Scope:
             pair = paired(recording, focus.versus_prompt, passes.other)
             return prompt_difference(
                 *(chosen, pair, focus),
-                lambda held, asked: self._figures(chosen, held, asked, cancelled),
+                lambda held, asked: without_fetches(self._figures(chosen, held, asked, cancelled)),
             )
         except Unpaired as finding:
             return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", str(finding))
@@ -1194,7 +1242,7 @@ class Scope:
 
         def figures(held: Recording, asked: Focus) -> Iterator[Figure]:
             scope = other if held is theirs else self
-            return scope._figures(chosen, held, asked, cancelled)
+            return without_fetches(scope._figures(chosen, held, asked, cancelled))
 
         return model_difference(chosen, recording, theirs, focus, figures)
 
@@ -1204,29 +1252,54 @@ class Scope:
         recording: Recording,
         focus: Focus,
         cancelled: Callable[[], bool] | None,
-    ) -> Iterator[Figure]:
-        bench = self._benches[recording.subject.adapter]
-        verdict = trust(chosen, recording, focus, bench.verdicts)
+    ) -> Fetches[Figure]:
+        """Yield figures with their verdict; the first of some lenses is made beside the check."""
+        bench, subject = self._benches[recording.subject.adapter], recording.subject
+
+        def begin() -> Iterator[Fetch | Figure]:
+            origin = None if subject.adapter is None else self._bench_of(None)
+            versus: OtherModel | HiddenStates | None = self._states
+            if self._other is not None:
+                versus = self._other._bench.as_other(self._comparison, cancelled)
+            run = bench.passes(
+                chosen, recording, cancelled, origin, versus, unverified=self._unverified
+            )
+            made = chosen.compute(recording, focus, run)
+            return iter([made]) if isinstance(made, Figure) else made
+
+        holds, made = subject.readout_holds, None
+        check = self._checked(chosen, recording, focus)
+        if chosen.fetches_in(focus.mode):
+            verdict, made = yield from beside(check, begin)
+        else:
+            verdict = yield from check
+            if subject.device.type != "cpu":
+                yield Fetch()  # this may take longer than what waits already
         if verdict.status == "refused":
             # `unverified` can show wrong numbers, but not missing ones.
             if not self._unverified or verdict.discrepancy is None:
                 yield Figure.refused(chosen.name, chosen.name, verdict.reason, verdict.discrepancy)
                 return
             verdict = replace(verdict, status="unverified")
-        at = first_unfinite(recording)
+        at = yield from check_finite(recording)
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        origin = None if recording.subject.adapter is None else self._bench_of(None)
-        versus: OtherModel | HiddenStates | None = self._states
-        if self._other is not None:
-            versus = self._other._bench.as_other(self._comparison, cancelled)
-        run = bench.passes(
-            chosen, recording, cancelled, origin, versus, unverified=self._unverified
+        if made is None or subject.readout_holds != holds:  # it must not read the readout then
+            made = begin()
+        yield from mapped(
+            made, lambda figure: replace(figure, verdict=figure.verdict.worst(verdict))
         )
-        made = chosen.compute(recording, focus, run)
-        for figure in [made] if isinstance(made, Figure) else made:
-            yield replace(figure, verdict=figure.verdict.worst(verdict))
+
+    def _checked(self, chosen: Lens, recording: Recording, focus: Focus) -> Fetching[Verdict]:
+        """Return the verdict on a figure, once it is known whether the pass is finite."""
+        verdicts = self._benches[recording.subject.adapter].verdicts
+        checks: list[Fetching[Any]] = [
+            trust(chosen, recording, focus, verdicts),
+            check_finite(recording),
+        ]
+        verdict, _ = yield from together(checks)
+        return cast("Verdict", verdict)
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""

@@ -44,9 +44,11 @@ from llmscope.engine.events import (
 from llmscope.engine.layer_progress import EVERY, LayerProgress
 from llmscope.engine.model_switch import GivenUp, OpenModel
 from llmscope.engine.sampling import BranchRecordings, sampled
+from llmscope.engine.side_by_side import side_by_side
 from llmscope.engine.slot import Slot
 from llmscope.engine.token_rows import TokenRows
 from llmscope.errors import OutOfMemory, ScopeError
+from llmscope.fetch import Fetches, mapped
 from llmscope.figure import Figure, Focus
 from llmscope.text import named
 
@@ -281,16 +283,18 @@ class Engine:
         made: dict[str, Figure] = {}
         begun = posted = time.monotonic()
         sweeps: list[tuple[Want, Iterator[Figure]]] = []
-        looks = [
-            (want, self._look(scope, recording, want, request, held)) for want in request.wants
-        ]
-        for at, (want, figures) in enumerate(chain(looks, sweeps)):  # `sweeps` grows meanwhile
+
+        def report(at: int) -> None:
+            if time.monotonic() - begun >= EVERY:
+                self._post(Working(request.serial, "computing figure", at + 1, len(request.wants)))
+
+        looks = [self._look(scope, recording, want, request, held) for want in request.wants]
+        firsts = zip(request.wants, side_by_side(looks, report, self._slot.newer), strict=True)
+        for at, (want, figures) in enumerate(chain(firsts, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
             if at == len(looks) and made:  # nor do the other figures wait for the first sweep
                 self._post(replace(frame, figures=made, complete=False))
                 made, posted = {}, time.monotonic()
-            if first and time.monotonic() - begun >= EVERY:
-                self._post(Working(request.serial, "computing figure", at + 1, len(looks)))
             for figure in figures:
                 made[want.key] = figure
                 out_of_date = self._slot.newer()
@@ -460,8 +464,11 @@ class Engine:
 
     def _look(
         self, scope: Scope, recording: Recording, want: Want, request: Request, held: ComparedPrompt
-    ) -> Iterator[Figure]:
-        """Yield increasingly complete figures for a pane; a failed one states why it failed."""
+    ) -> Fetches[Figure]:
+        """Yield increasingly complete figures for a pane; a failed one states why it failed.
+
+        Also yield what they wait for.
+        """
         from llmscope.lenses import lens
         from llmscope.record.capture.hooks import Cancelled
 
@@ -483,16 +490,21 @@ class Engine:
             if key in self._figures:
                 yield self._figures[key]
                 return
-            figure = None
+            figure: Figure | None = None
 
             def report(layer: int, layers: int) -> None:
                 if figure is None:  # a sweep reports its passes in its figures
                     task = f"computing {want.lens}, layer"
                     self._post(Working(request.serial, task, layer, layers))
 
+            def remember(made: Figure) -> Figure:
+                nonlocal figure
+                figure = made
+                return made
+
             cancelled = LayerProgress(self._slot.newer, len(scope.subject.anatomy.layers), report)
-            for figure in scope.figures(want.lens, recording, focus, cancelled=cancelled):
-                yield figure
+            steps = scope.figure_steps(want.lens, recording, focus, cancelled=cancelled)
+            yield from mapped(steps, remember)
             if figure is not None:
                 self._figures[key] = figure
         except Cancelled:  # the request is out of date

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +16,7 @@ from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
 from llmscope.tables import key, number
 
 if TYPE_CHECKING:
+    from llmscope.fetch import Fetch, Fetching
     from llmscope.record.capture.recording import Recording
 
 CHUNK = 256
@@ -29,7 +32,7 @@ SINGLE = ("raw", "value-weighted", "no-sink")
 """The modes that show one head."""
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Compute softmax(q kᵀ · scale + mask) of a layer. [query, key]; NaN for future keys.
 
     Modes of one head: `raw`; `value-weighted`: ‖αᵢⱼ vⱼ W_O‖, the norm of the head's output at i
@@ -49,9 +52,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     rows, pool = _extent(focus, length, heads)
     title = _title(focus, heads)
     try:
-        values = _values(recording, focus, rows, pool)
+        values = yield from _values(recording, focus, rows, pool)
     except ValueError as finding:
-        return Figure.refused("attention", title, str(finding))
+        yield Figure.refused("attention", title, str(finding))
+        return
     labels, special = recording.prompt.labels, recording.prompt.special
     queries, keys = Axis("query", labels[rows.start : rows.stop], rows.start), Axis("key", labels)
     if pool > 1:
@@ -61,7 +65,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         keys = Axis("key", names, step=pool)
         title += f" · max of {pool}×{pool} tokens"
     several = (Axis("head", tuple(map(str, range(heads)))),) if focus.mode == "all" else ()
-    return Figure(
+    yield Figure(
         lens="attention",
         title=title,
         kind="heatmap",
@@ -103,20 +107,26 @@ def _extent(focus: Focus, length: int, heads: int) -> tuple[range, int]:
     return range(start // pool * pool, stop), pool
 
 
-def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
+def _values(
+    recording: Recording, focus: Focus, rows: range, pool: int
+) -> Fetching[NDArray[np.float32]]:
     """Return the cells of a figure. [query, key], or [head, query, key]"""
     from llmscope.record.derive.row_stats import kept_pattern
 
     length = len(recording)
     if focus.mode == "all":
         heads = range(recording.subject.anatomy.heads)
-        alone = (replace(focus, mode="raw", head=head, span=(0, length)) for head in heads)
-        return np.stack([_values(recording, one, rows, pool) for one in alone])
+        every = []
+        for head in heads:  # one by one: all at once may not fit on the device
+            alone = replace(focus, mode="raw", head=head, span=(0, length))
+            every.append((yield from _values(recording, alone, rows, pool)))
+        return np.stack(every)
     if pool > 1:
-        values = _pooled(recording, focus, rows, pool)
+        values = yield from _pooled(recording, focus, rows, pool)
     else:
         which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
-        values = kept_pattern(recording, which, rows, lambda some: _weights(recording, focus, some))
+        weigh = partial(_weights, recording, focus)
+        values = yield from kept_pattern(recording, which, rows, weigh)
     for row, first in enumerate(range(rows.start // pool + 1, values.shape[1])):
         if row == len(values):
             break
@@ -124,8 +134,9 @@ def _values(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
     return values
 
 
-def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.float32]:
+def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArray[np.float32]]:
     """Return rows of one head's pattern, or of all heads' reduced one by one. [query, key]"""
+    from llmscope.fetch import on_cpu
     from llmscope.record.derive import patterns
     from llmscope.record.derive.tensors import pattern
 
@@ -141,13 +152,16 @@ def _weights(recording: Recording, focus: Focus, rows: range) -> NDArray[np.floa
         total = pattern(recording, focus.layer, focus.head, rows)
     if focus.mode == "value-weighted":
         total = total * patterns.value_lengths(recording, focus.layer, focus.head, rows)
-    weights: NDArray[np.float32] = total.cpu().numpy().astype(np.float32)
+    (near,) = yield from on_cpu(total)
+    weights: NDArray[np.float32] = near.numpy().astype(np.float32)
     if focus.mode == "no-sink":
         weights = patterns.without(weights, patterns.sinks_of(recording))
     return weights
 
 
-def _pooled(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArray[np.float32]:
+def _pooled(
+    recording: Recording, focus: Focus, rows: range, pool: int
+) -> Fetching[NDArray[np.float32]]:
     """Return the maximum of each block of queries and keys, in chunks of queries. [query, key]"""
     length = len(recording)
     edges = np.arange(0, length, pool)
@@ -156,7 +170,8 @@ def _pooled(recording: Recording, focus: Focus, rows: range, pool: int) -> NDArr
     chunk = len(rows) if focus.mode == "rollout" else max(1, CHUNK // pool) * pool
     for start in range(rows.start, rows.stop, chunk):
         some = range(start, min(start + chunk, rows.stop))
-        by_key = np.fmax.reduceat(_weights(recording, focus, some), edges, axis=1)
+        weights = yield from _weights(recording, focus, some)
+        by_key = np.fmax.reduceat(weights, edges, axis=1)
         by_block = np.fmax.reduceat(by_key, np.arange(0, len(some), pool), axis=0)
         first = (start - rows.start) // pool
         values[first : first + len(by_block)] = by_block
@@ -167,6 +182,7 @@ LENS = Lens(
     name="attention",
     question="Where does this head look?",
     compute=compute,
+    fetches=("raw", "value-weighted", "no-sink", "mean", "max"),
     needs=("patterns",),
     options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from llmscope.fetch import Fetch
     from llmscope.figure import Figure, Focus
     from llmscope.record.capture.recording import Recording
 
     RankRange = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 Run = Callable[..., Any]
-Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Figure]"]
+Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Fetch | Figure]"]
 Ahead = Callable[["Sequence[tuple[Recording, Focus]]"], None]
 TiedRanks = Callable[["Figure", "Recording", "Focus", float], "RankRange"]
 """Returns the lowest and the highest rank of each cell that another pass over the prompt of a
@@ -51,7 +52,10 @@ class Lens:
     Attributes:
         name: the CLI word, JSON key and pane title.
         question: the short question that it answers.
-        compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones.
+        compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones. A
+            generator may also yield what it waits for before them; see `llmscope.fetch`.
+        fetches: the modes in which it does so before a first figure that costs little; an empty
+            mode stands for all. That figure is computed beside its check, so that both wait once.
         ahead: precomputes the results of `compute` for several recordings of one model in one
             batch, and stores them with the recordings; None: `compute` alone does it. Only
             affects speed.
@@ -89,6 +93,7 @@ class Lens:
     name: str
     question: str
     compute: Compute
+    fetches: tuple[str, ...] = ()
     ahead: Ahead | None = None
     needs: tuple[str, ...] = ()
     own_logits: bool = False
@@ -174,6 +179,10 @@ class Lens:
             columns = self.table(mode)
             found[columns] = (*found.get(columns, ()), mode)
         return found
+
+    def fetches_in(self, mode: str) -> bool:
+        """Return whether `compute` yields what it waits for in a mode; see `fetches`."""
+        return mode in self.fetches or "" in self.fetches
 
     def values(self, focus: Focus) -> tuple[Any, ...]:
         """Return mode, change and options of a focus: all that its figure depends on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,11 @@ from llmscope.lenses.options import LAYER
 from llmscope.tables import Column, key, number
 
 if TYPE_CHECKING:
+    from llmscope.fetch import Fetch
     from llmscope.record.capture.recording import Recording
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Show the router's score of each expert of a layer, for each token. [position, expert]
 
     softmax(router logits), a probability; or sigmoid(router logits), a score, in models that use
@@ -26,25 +28,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     weight first, and weights: the factors of their outputs [position, choice]; load: the share of
     the tokens that each expert ran for [expert], which sums to the number of choices.
     """
+    from llmscope.fetch import on_cpu
     from llmscope.record.derive.experts import routing
 
     found = routing(recording, focus.layer)
     weights, order = found.weights.sort(dim=-1, descending=True)
-    chosen = found.chosen.gather(-1, order).cpu().numpy()
-    count = found.scores.shape[1]
+    near = yield from on_cpu(found.chosen.gather(-1, order), weights, found.scores)
+    chosen, weighed, scores = (one.numpy() for one in near)
+    count = scores.shape[1]
     experts = tuple(str(expert) for expert in range(count))
-    return Figure(
+    yield Figure(
         lens="experts",
         title=f"Experts · layer {focus.layer}",
         kind="heatmap",
         axes=(Axis("position", recording.prompt.labels), Axis("expert", experts)),
-        values=found.scores.cpu().numpy(),
+        values=scores,
         unit="probability" if found.scoring == "softmax" else "score",
         extra={
             "layer": focus.layer,
             "scoring": found.scoring,
             "chosen": chosen,
-            "weights": weights.cpu().numpy(),
+            "weights": weighed,
             "load": np.bincount(chosen.ravel(), minlength=count) / len(chosen),
         },
     )
@@ -69,6 +73,7 @@ LENS = Lens(
     name="experts",
     question="Who was routed where?",
     compute=compute,
+    fetches=("",),
     needs=("experts",),
     options=(LAYER,),
     axes={"": ("position", "expert")},

@@ -20,6 +20,7 @@ from llmscope.tables.rows import named
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
+    from llmscope.fetch import Fetch
     from llmscope.learned.lens import LearnedLens
     from llmscope.lenses.base import RankRange
     from llmscope.models.loaded_model import LoadedModel
@@ -66,7 +67,7 @@ FIRST = 1
 """Columns computed for the first figure; each later figure adds twice as many."""
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Compute softmax(unembed(norm(stream))) after each layer. [layer, position], embedding first.
 
     Modes: `top`: the probability of the most probable token, given by `extra["ids"]` and "names";
@@ -109,7 +110,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         return
     reading = Reading(_target(recording, focus), focus.mode == "kl", learned)
     for columns in growing(focus, len(recording)):
-        read(recording, columns, reading)
+        yield from read(recording, columns, reading)
         figure = _figure(recording, focus, reading, readings(recording, reading))
         yield _through(figure, learned, subject, focus)
 
@@ -524,6 +525,7 @@ LENS = Lens(
     name="logit-lens",
     question="When does it know?",
     compute=compute,
+    fetches=("top", "target", "kl"),
     ahead=ahead,
     needs=("readout",),
     options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,11 @@ from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
 from llmscope.tables import key, number
 
 if TYPE_CHECKING:
+    from llmscope.fetch import Fetch
     from llmscope.record.capture.recording import Recording
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Show MLP activations, the input of the down projection.
 
     Modes: `neurons`: the top-k neurons of a layer by magnitude at the focus position, strongest
@@ -25,9 +27,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     [layer, position], with the kinds of the layers in `extra` where they are mixed.
     """
     if focus.mode == "overview":
-        return _overview(recording)
+        yield _overview(recording)
+        return
     import torch
 
+    from llmscope.fetch import on_cpu
     from llmscope.record.derive.tensors import activation_pieces
 
     at = range(focus.position, focus.position + 1)
@@ -35,14 +39,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     neurons = here.abs().topk(min(focus.top_k, len(here))).indices
     rows = columns_of(focus, len(recording))
     pieces = activation_pieces(recording, focus.layer, rows)
-    # One transfer, which the numbers of the neurons survive: they are exact up to 2²⁴.
-    seen = [neurons.float()[None], *(piece[:, neurons].float() for piece in pieces)]
-    found = torch.cat(seen).cpu().numpy()
-    chosen = found[0].astype(int).tolist()
+    seen = torch.cat([piece[:, neurons].float() for piece in pieces])
+    neurons, seen = yield from on_cpu(neurons, seen)
+    chosen = neurons.tolist()
     values = np.full((len(recording), len(chosen)), np.nan, np.float32)  # [position, neuron]
-    values[rows.start : rows.stop] = found[1:]
+    values[rows.start : rows.stop] = seen.numpy()
     names = tuple(map(str, chosen))
-    return Figure(
+    yield Figure(
         lens="mlp",
         title=f"MLP · layer {focus.layer} · strongest neurons",
         kind="heatmap",
@@ -79,6 +82,7 @@ LENS = Lens(
     name="mlp",
     question="Which neurons fire?",
     compute=compute,
+    fetches=("neurons",),
     needs=("activations",),
     options=(LAYER, POSITION, TOP_K, SPAN),
     modes=("neurons", "overview"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from llmscope.tables import count, key, label, number, text
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from llmscope.fetch import Fetch, Fetching
     from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Recording
 
@@ -27,6 +29,8 @@ SAMPLE_TOP_K = LensOption(
 )
 TOP_P = LensOption("top_p", "share", 1.0, "The sampler's top-p cut.")
 MIN_P = LensOption("min_p", "share", 0.0, "The sampler's min-p cut.")
+WHOLE = ("cpu", "mps")
+"""Devices whose logits are reduced on the CPU: numpy is faster there, and MPS has no float64."""
 SAMPLER: tuple[LensOption[Any], ...] = (TEMPERATURE, SAMPLE_TOP_K, TOP_P, MIN_P)
 
 
@@ -35,7 +39,7 @@ def sampler(focus: Focus) -> Sampler:
     return Sampler(TEMPERATURE.of(focus), SAMPLE_TOP_K.of(focus), TOP_P.of(focus), MIN_P.of(focus))
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Compute softmax(logits / temperature) after one token: the top-k, descending. [token]
 
     `extra`: ids and logits of the candidates; kept (bool): whether a sampler with these settings
@@ -45,44 +49,128 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     and unedited_target_probability; kl: KL(unedited ‖ edited) in nats; if its logits are not
     finite, these are NaN and the rank is None.
     """
+    from llmscope.fetch import on_cpu
     from llmscope.record.derive.tensors import logits_after
 
-    logits = logits_after(recording, focus.position).cpu()  # [token]
-    if not math.isfinite(float(logits.max())):  # NaN wins every maximum
-        return Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
-    scaled = _scaled(logits, TEMPERATURE.of(focus))
-    probabilities = _softmax(scaled)
-    ids = _largest(scaled, focus.top_k)
-    target = int(ids[0]) if focus.target is None else focus.target
-    if not 0 <= target < len(scaled):
-        raise ValueError(f"token {target} is out of range: the vocabulary has {len(scaled)}")
+    passes = [recording] if recording.base is None else [recording, recording.base]
+    scores = [logits_after(one, focus.position) for one in passes]  # each [token]
+    vocabulary, target = len(scores[0]), focus.target
+    if target is not None and not 0 <= target < vocabulary:
+        raise ValueError(f"token {target} is out of range: the vocabulary has {vocabulary}")
+    before: list[Tensor] = []
+    if len(passes) == 1 and not sampler(focus).cuts and scores[0].device.type not in WHOLE:
+        best = yield from _reduced(scores[0], focus)
+    else:
+        logits, *before = yield from on_cpu(*scores)
+        best = _best(logits, focus)
+    if best is None:
+        yield Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
+        return
     label = recording.subject.label
     figure = Figure(
         lens="next-token",
         title=f"Next token after ‹{recording.prompt.labels[focus.position]}›",
         kind="bars",
-        axes=(Axis("token", tuple(label(int(token)) for token in ids)),),
-        values=probabilities[ids].astype(np.float32),
+        axes=(Axis("token", tuple(label(int(token)) for token in best.ids)),),
+        values=best.probabilities.astype(np.float32),
         unit="probability",
         extra={
-            "ids": ids,
-            "logits": logits[ids.copy()].numpy(),
-            "kept": _kept(logits, focus)[ids],
-            "entropy": _entropy(probabilities),
+            "ids": best.ids,
+            "logits": best.logits,
+            "kept": best.kept,
+            "entropy": best.entropy,
             "position": focus.position,
             "after": recording.prompt.labels[focus.position],
             "temperature": TEMPERATURE.of(focus),
-            "target_id": target,
-            "target": label(target),
-            "target_rank": int((scaled > scaled[target]).sum()) + 1,
-            "target_probability": float(probabilities[target]),
+            "target_id": best.target,
+            "target": label(best.target),
+            "target_rank": best.rank,
+            "target_probability": best.target_probability,
         },
     )
-    if recording.base is None:
-        return figure
-    before = logits_after(recording.base, focus.position)
-    said = said_of(logits, before, focus, ids, figure, "unedited")
-    return replace(figure, extra={**figure.extra, **said})
+    for unedited in before:
+        said = said_of(logits, unedited, focus, best.ids, figure, "unedited")
+        figure = replace(figure, extra={**figure.extra, **said})
+    yield figure
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The most probable tokens, and what else a figure tells of the distribution.
+
+    Attributes:
+        ids: the tokens, most probable first; equal ones in order of their ids. [candidate]
+        probabilities: of them, in float64. [candidate]
+        logits: of them, as the model gave them. [candidate]
+        kept: whether a sampler could draw them. [candidate]
+        entropy: of the whole distribution, in bits.
+        target: the target token: the most probable one unless another is given.
+        rank: the rank of the target, from 1.
+        target_probability: the probability of the target.
+    """
+
+    ids: NDArray[np.intp]
+    probabilities: NDArray[np.float64]
+    logits: NDArray[np.float32]
+    kept: NDArray[np.bool_]
+    entropy: float
+    target: int
+    rank: int
+    target_probability: float
+
+
+def _best(logits: Tensor, focus: Focus) -> _Best | None:
+    """Return the most probable tokens, from logits on the CPU; None if they are not finite."""
+    if not math.isfinite(float(logits.max())):  # NaN wins every maximum
+        return None
+    scaled = _scaled(logits, TEMPERATURE.of(focus))
+    probabilities = _softmax(scaled)
+    ids = _largest(scaled, focus.top_k)
+    target = int(ids[0]) if focus.target is None else focus.target
+    return _Best(
+        ids=ids,
+        probabilities=probabilities[ids],
+        logits=logits[ids.copy()].numpy(),
+        kept=_kept(logits, focus)[ids],
+        entropy=_entropy(probabilities),
+        target=target,
+        rank=int((scaled > scaled[target]).sum()) + 1,
+        target_probability=float(probabilities[target]),
+    )
+
+
+def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
+    """Return what `_best` returns for a sampler without cuts, computed where the logits are."""
+    import torch
+
+    from llmscope.fetch import on_cpu
+
+    largest = logits.max()
+    scaled = (logits.double() - largest) / TEMPERATURE.of(focus)
+    probabilities = torch.softmax(scaled, -1)
+    # Stable: of equal scores the first token comes first, which `topk` does not promise.
+    ids = scaled.sort(descending=True, stable=True).indices[: focus.top_k]
+    aimed = ids[:1]
+    if focus.target is not None:
+        aimed = torch.arange(focus.target, focus.target + 1, device=logits.device)
+    largest, ids, chances, own, target, rank, chance, entropy = yield from on_cpu(
+        *(largest, ids, probabilities[ids], logits[ids], aimed),
+        (scaled > scaled[aimed]).sum() + 1,
+        probabilities[aimed],
+        torch.special.entr(probabilities).sum() / math.log(2),
+    )
+    if not math.isfinite(float(largest)):
+        return None
+    return _Best(
+        ids=ids.numpy(),
+        probabilities=chances.numpy(),
+        logits=own.numpy(),
+        kept=np.ones(len(ids), dtype=bool),
+        entropy=float(entropy),
+        target=int(target),
+        rank=int(rank),
+        target_probability=float(chance),
+    )
 
 
 def _scaled(logits: Tensor, temperature: float) -> NDArray[np.float64]:
@@ -169,6 +257,7 @@ LENS = Lens(
     name="next-token",
     question="What comes next?",
     compute=compute,
+    fetches=("",),
     needs=("readout",),
     own_logits=True,
     options=(POSITION, TARGET, TOP_K, *SAMPLER),

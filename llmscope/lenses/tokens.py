@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,11 +14,13 @@ from llmscope.tables import Column, count, label, number
 from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
+    from llmscope.fetch import Fetch
     from llmscope.lenses.base import RankRange
-    from llmscope.record.capture.recording import Recording
+    from llmscope.record.capture.recording import Prompt, Recording
+    from llmscope.record.derive.row_stats import RowStats
 
 
-def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
+def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
     """Yield the surprisal −log₂ p(xₜ | x₍<t₎), in bits. [position]; NaN for the first token.
 
     Figures are ever more complete, the newest rows first.
@@ -25,24 +28,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
     each token, in bits.
     """
-    from llmscope.record.derive.row_stats import row_stats
+    from llmscope.fetch import mapped
+    from llmscope.record.derive.row_stats import fetch_row_stats
 
-    prompt = recording.prompt
-    for stats in row_stats(recording):
-        yield Figure(
-            lens="tokens",
-            title="Tokens · surprisal",
-            kind="tokens",
-            axes=(Axis("position", prompt.labels),),
-            values=stats.surprisal,
-            unit="bits",
-            extra={
-                "ids": prompt.ids,
-                "special": prompt.special,
-                "ranks": stats.rank,
-                "entropy": stats.entropy,
-            },
-        )
+    return mapped(fetch_row_stats(recording), partial(_figure, recording.prompt))
+
+
+def _figure(prompt: Prompt, stats: RowStats) -> Figure:
+    return Figure(
+        lens="tokens",
+        title="Tokens · surprisal",
+        kind="tokens",
+        axes=(Axis("position", prompt.labels),),
+        values=stats.surprisal,
+        unit="bits",
+        extra={
+            "ids": prompt.ids,
+            "special": prompt.special,
+            "ranks": stats.rank,
+            "entropy": stats.entropy,
+        },
+    )
 
 
 def _classes(figure: Figure) -> list[str]:
@@ -64,6 +70,7 @@ LENS = Lens(
     name="tokens",
     question="How surprised was the model by each token?",
     compute=compute,
+    fetches=("",),
     needs=("readout",),
     own_logits=True,
     axes={"": ("position",)},

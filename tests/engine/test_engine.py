@@ -117,10 +117,10 @@ def test_moving_the_cursor_runs_no_pass_and_only_the_lenses_that_it_touches(
     screen, scope, monkeypatch
 ):
     calls = []
-    real = scope.figures
+    real = scope.figure_steps
     monkeypatch.setattr(
         scope,
-        "figures",
+        "figure_steps",
         lambda name, *rest, **named: calls.append(name) or real(name, *rest, **named),
     )
     passes = []
@@ -453,7 +453,7 @@ def test_what_is_there_does_not_wait_for_a_sweep(screen):
 
 def test_a_sweep_is_given_up_for_what_is_newer(screen, scope, monkeypatch):
     inside, go = threading.Event(), threading.Event()
-    real = scope.figures
+    real = scope.figure_steps
 
     def slow(name, *rest, cancelled):
         for figure in real(name, *rest, cancelled=cancelled):
@@ -462,7 +462,7 @@ def test_a_sweep_is_given_up_for_what_is_newer(screen, scope, monkeypatch):
                 inside.set()
                 assert go.wait(10)
 
-    monkeypatch.setattr(scope, "figures", slow)
+    monkeypatch.setattr(scope, "figure_steps", slow)
     sweep = Want("ablation", "ablation", Focus(mode="heads"))
     screen.ask(1, IDS, NEXT, sweep)
     assert inside.wait(10)

@@ -125,7 +125,7 @@ def test_only_what_is_looked_at_is_read_and_only_once(tmp_path, monkeypatch):
 
     def spy(some, *how):
         cells.extend((cell.layer, cell.column) for cell in some)
-        real(some, *how)
+        return real(some, *how)
 
     monkeypatch.setattr(logit_lens, "_read", spy)
     figure = scope.look("logit-lens", span=(2, 5), position=4)

@@ -34,7 +34,7 @@ async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smoll
 
     def spy(some, *how):
         cells.extend((cell.layer, cell.column) for cell in some)
-        real(some, *how)
+        return real(some, *how)
 
     monkeypatch.setattr(logit_lens, "_read", spy)
     user = UserState(kept=LayoutState(view=("logit-lens", "top")))

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.fetch import Fetching, fetched, on_cpu
 from llmscope.learned.lens import LearnedLens
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.kl import kl_divergence
@@ -70,7 +71,7 @@ class Reading:
         return (*TOP, *(() if self.target is None else TARGET), *(KL if self.kl else ()))
 
 
-def read(recording: Recording, columns: Sequence[int], reading: Reading) -> None:
+def read(recording: Recording, columns: Sequence[int], reading: Reading) -> Fetching[None]:
     """Read the streams of these positions at every layer, except those already read.
 
     Raises:
@@ -78,7 +79,7 @@ def read(recording: Recording, columns: Sequence[int], reading: Reading) -> None
     """
     wanted = _lacking(recording, columns, reading)
     for start in range(0, len(wanted), ROWS):
-        _read(wanted[start : start + ROWS])
+        yield from _read(wanted[start : start + ROWS])
 
 
 def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
@@ -92,7 +93,7 @@ def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> 
     """
     wanted = [cell for one in asked for cell in _lacking(*one)]
     for start in range(0, len(wanted), TOGETHER):
-        _read(wanted[start : start + TOGETHER])
+        fetched(_read(wanted[start : start + TOGETHER]))
 
 
 def readings(recording: Recording, reading: Reading) -> Readings:
@@ -166,7 +167,7 @@ def _scores(cells: Sequence[_Cell]) -> Tensor:
 
 
 @torch.no_grad()
-def _read(cells: Sequence[_Cell]) -> None:
+def _read(cells: Sequence[_Cell]) -> Fetching[None]:
     scores = _scores(cells)
     total = scores.logsumexp(-1)
     best = scores.max(-1)
@@ -178,9 +179,9 @@ def _read(cells: Sequence[_Cell]) -> None:
         read |= zip(TARGET, ((aimed[:, 0] - total).exp(), ranks), strict=True)
     if any(cell.reading.kl for cell in cells):
         read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
-    found = torch.stack([values.float() for values in read.values()]).cpu().numpy()
+    (near,) = yield from on_cpu(torch.stack([values.float() for values in read.values()]))
     places = list(read)
-    for cell, values in zip(cells, found.T, strict=True):
+    for cell, values in zip(cells, near.numpy().T, strict=True):
         wanted = set(cell.reading.wanted)
         for place, value in zip(places, values, strict=True):
             if place in wanted:

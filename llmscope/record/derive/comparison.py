@@ -40,6 +40,11 @@ class Comparison:
     errors: Tensor
     sums: Tensor
 
+    @classmethod
+    def of(cls, compared: Tensor) -> Comparison:
+        """Return what `compare` returned, brought to the CPU, by name. `[5, row]`"""
+        return cls(compared[0], compared[1:].double())
+
 
 def bound_of(dtype: torch.dtype) -> float:
     """Return the largest relative difference that rounding to a dtype explains."""
@@ -47,24 +52,18 @@ def bound_of(dtype: torch.dtype) -> float:
     return HALF_BOUND * torch.finfo(dtype).eps if half else BOUND
 
 
-def compare(found: Tensor, own: Tensor) -> Comparison:
-    """Compare derived numbers with the model's own, row by row. `[..., width]` -> `[...]`"""
+def compare(found: Tensor, own: Tensor) -> Tensor:
+    """Compare derived numbers with the model's own, row by row, on their device.
+
+    `[..., width]` -> `[5, ...]`: the numbers of a `Comparison`, the largest errors first.
+    """
     found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
     scale = own.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
     found, own = found / scale, own / scale
     apart = found - own
     products = [(found * own).sum(-1), own.square().sum(-1), apart.square().sum(-1)]
     sums = torch.stack([*products, torch.full_like(products[0], own.shape[-1])])
-    # One transfer: each waits for the device.
-    result = torch.cat([apart.abs().amax(-1)[None], sums]).cpu()
-    return Comparison(result[0], result[1:].double())
-
-
-def joined(parts: Sequence[Comparison]) -> Comparison:
-    """Join comparisons of several rows."""
-    return Comparison(
-        torch.cat([part.errors for part in parts]), torch.cat([part.sums for part in parts], dim=1)
-    )
+    return torch.cat([apart.abs().amax(-1)[None], sums])
 
 
 def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:

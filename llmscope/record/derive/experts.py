@@ -63,22 +63,23 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
     return Routing(scoring, SCORINGS[scoring](logits.float()), chosen, weights.float())
 
 
-def unexplained(found: Routing) -> float:
+def unexplained(found: Routing) -> Tensor:
     """Measure how well the chosen experts' scores explain the weights, up to one common factor.
 
     The scores are taken as they are, or with each row normalized to sum to one, whichever is
     closer.
 
     Returns:
-        The largest error of a row relative to that row's largest weight.
+        The largest error of a row relative to that row's largest weight, on the device. []
     """
     scores = found.scores.gather(-1, found.chosen)
-    errors: list[float] = []
+    errors: list[Tensor] = []
     for candidate in (scores, scores / scores.sum(-1, keepdim=True)):
         factor = (found.weights * candidate).sum() / candidate.square().sum()
         error = (found.weights - factor * candidate).abs().amax(-1)
-        errors.append(float((error / found.weights.abs().amax(-1)).max()))
-    return min(errors)
+        errors.append((error / found.weights.abs().amax(-1)).max())
+    plain, normalized = errors
+    return torch.where(normalized < plain, normalized, plain)
 
 
 def mixture_output(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
@@ -108,7 +109,7 @@ def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
         rows = torch.randn(TRIALS, subject.anatomy.width, generator=generator)
         logits, weights, chosen = layer.routed(rows.to(subject.device, subject.dtype))
         errors = {
-            name: unexplained(Routing(name, score(logits.float()), chosen, weights.float()))
+            name: float(unexplained(Routing(name, score(logits.float()), chosen, weights.float())))
             for name, score in SCORINGS.items()
         }
         best, second, *_ = sorted(errors, key=errors.__getitem__)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +20,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from llmscope.fetch import Fetching, fetched, on_cpu, together
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import Readout
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
-from llmscope.record.derive.row_stats import first_unfinite
+from llmscope.record.derive.row_stats import UNFINITE, check_finite
 from llmscope.record.derive.tensors import logits
 from llmscope.record.derive.verify import CHECKS, WRITES, NotApplicable, Verdicts
 
@@ -35,6 +38,11 @@ ROWS = 64
 """Number of rows whose writes of all layers are held at once."""
 WORDS = 256
 """Number of vocabulary tokens whose logits are compared, besides the likeliest and unlikeliest."""
+
+BEGUN = "begun readout"
+"""The memo key of the readout's comparison, until it reaches the CPU."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -66,6 +74,13 @@ class _Measured:
 def rows_verdict(
     recording: Recording, capability: str, layer: int, rows: range | None = None
 ) -> Verdict:
+    """Return the verdict on a capability in one layer, at rows of a recording; see `check_rows`."""
+    return fetched(check_rows(recording, capability, layer, rows))
+
+
+def check_rows(
+    recording: Recording, capability: str, layer: int, rows: range | None = None
+) -> Fetching[Verdict]:
     """Return the verdict on a capability in one layer, at rows of a recording.
 
     Patterns that the model itself returns are not checked: there is nothing to compare them with.
@@ -78,27 +93,42 @@ def rows_verdict(
     """
     recording = recording.base or recording
     rows = range(len(recording)) if rows is None else rows
-    unfinite = first_unfinite(recording)
-    if unfinite is not None:  # from that row on the figure is partial because of it
-        rows = rows[: max(0, unfinite - rows.start)]
     if capability == "patterns" and recording.settings[layer] is None:
         return VERIFIED
-    checked = _chosen(recording, rows) if capability == "patterns" else rows
+    # All rows are measured before it is known whether they are finite: that takes one transfer.
+    measured = partial(_measure, recording, capability, layer)
+    unfinite, flaw = yield from _with_finite(recording, measured(rows))
+    if unfinite is not None:  # from that row on the figure is partial because of it
+        rows = _finite(recording, rows)
+        flaw = yield from measured(rows)
+    checked = _checked(recording, capability, rows)
     if not len(checked):
         return VERIFIED
-    try:
-        for segment, first, some in _placed(recording, checked):
-            _measure(recording, capability, layer, segment, first, some)
-    except NotApplicable as missing:
-        return Verdict("refused", str(missing))
-    except Exception as error:  # any error of a module that was identified wrongly
-        return Verdict("refused", f"it could not be checked: {error}")
+    if flaw is not None:
+        return flaw
     verdict = judge(_found(recording, capability, layer, checked), recording.subject.dtype, checked)
     if len(checked) < len(rows) and verdict.status == "verified":
         some_of_them = f"at {len(checked)} of {len(rows)} tokens"
         within = f"{verdict.within}, {some_of_them}" if verdict.within else some_of_them
         return replace(verdict, within=within)
     return verdict
+
+
+def _with_finite(recording: Recording, check: Fetching[T]) -> Fetching[tuple[int | None, T]]:
+    """Run a check beside `check_finite`, and return the values of both."""
+    values: list[Any] = yield from together([check_finite(recording), check])
+    unfinite, value = values
+    return unfinite, value
+
+
+def _finite(recording: Recording, rows: range) -> range:
+    """Return the rows before the first that is known not to be finite."""
+    unfinite = recording.memo.get(UNFINITE)
+    return rows if unfinite is None else rows[: max(0, unfinite - rows.start)]
+
+
+def _checked(recording: Recording, capability: str, rows: range) -> Sequence[int]:
+    return _chosen(recording, rows) if capability == "patterns" else rows
 
 
 def _chosen(recording: Recording, rows: range) -> Sequence[int]:
@@ -136,24 +166,38 @@ def _measured(segment: Segment, capability: str) -> _Measured:
 
 
 def _measure(
-    recording: Recording,
-    capability: str,
-    layer: int,
-    segment: Segment,
-    first: int,
-    rows: Sequence[int],
-) -> None:
-    """Check the rows of a segment that are not checked yet."""
-    kept = _measured(segment, capability).of_layer(layer)
+    recording: Recording, capability: str, layer: int, rows: range
+) -> Fetching[Verdict | None]:
+    """Check the rows that are not checked yet; return the refusal if they cannot be."""
+    begun: list[tuple[_Measured, slice, Tensor]] = []
+    try:
+        checked = _checked(recording, capability, _finite(recording, rows))
+        for segment, first, some in _placed(recording, checked):
+            kept = _measured(segment, capability).of_layer(layer)
+            for run in _open_runs(recording, capability, kept, first, some):
+                found = CHECKS[capability](recording, layer, run)
+                begun.append((kept, slice(run.start - first, run.stop - first), found))
+        near = yield from on_cpu(*(found for *_, found in begun))
+    except NotApplicable as missing:
+        return Verdict("refused", str(missing))
+    except Exception as error:  # any error of a module that was identified wrongly
+        return Verdict("refused", f"it could not be checked: {error}")
+    for (kept, places, _), found in zip(begun, near, strict=True):
+        kept.keep(places, Comparison.of(found))
+    return None
+
+
+def _open_runs(
+    recording: Recording, capability: str, kept: _Measured, first: int, rows: Sequence[int]
+) -> Iterator[range]:
+    """Yield the rows of a segment that are not checked yet, as many as are checked at once."""
     done = kept.done[_places(rows, first)]
     if done.all():
         return
     chunk = len(rows)
     if capability == "patterns":
         chunk = max(1, CELLS // (recording.subject.anatomy.heads * len(recording)))
-    for run in _runs([rows[int(at)] for at in np.flatnonzero(~done)], chunk):
-        found = CHECKS[capability](recording, layer, run)
-        kept.keep(slice(run.start - first, run.stop - first), found)
+    yield from _runs([rows[int(at)] for at in np.flatnonzero(~done)], chunk)
 
 
 def _places(rows: Sequence[int], first: int) -> slice | NDArray[np.int64]:
@@ -184,6 +228,11 @@ def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int
 
 
 def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
+    """Return the verdict on the writes of all layers, at all rows; see `check_writes`."""
+    return fetched(check_writes(recording, verdicts))
+
+
+def check_writes(recording: Recording, verdicts: Verdicts) -> Fetching[Verdict]:
     """Return the verdict on the writes of all layers, at all rows.
 
     Layers that the probe refused stay refused.
@@ -193,13 +242,17 @@ def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
     layers = [layer for layer, one in enumerate(known) if one.status == "verified"]
     parts = recording.subject.anatomy.layers
     plain = [layer for layer in layers if post_norms(parts[layer]) is None]
-    for segment, count in recording.parts:
-        _measure_writes(segment, plain, count)
+    measured = together(_measure_writes(one, plain, count) for one, count in recording.parts)
+    yield from _with_finite(recording, measured)
+    others: list[int] = []
     for layer, error in zip(layers, _largest_errors(recording, layers), strict=True):
         if error <= BOUND:
             known[layer] = Verdict("verified", "", error or None)
         else:
-            known[layer] = rows_verdict(recording, "writes", layer)
+            others.append(layer)
+    found = yield from together(check_rows(recording, "writes", layer) for layer in others)
+    for layer, verdict in zip(others, found, strict=True):
+        known[layer] = verdict
     return Verdicts({"writes": tuple(known)}).over("writes")
 
 
@@ -220,7 +273,7 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
 
 
 @torch.no_grad()
-def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None:
+def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> Fetching[None]:
     """Check the writes of several layers at once: a typed letter adds only one row to each."""
     if segment.released:
         return  # its rows are checked when they are restored and shown
@@ -233,8 +286,9 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None
     devices = {segment.layers[layer].stream.device for layer in open_layers} | {after[-1].device}
     if len(devices) > 1:
         return  # each layer is checked alone later
-    for start in range(0, count, ROWS):
-        rows = slice(start, min(start + ROWS, count))
+    runs = [slice(start, min(start + ROWS, count)) for start in range(0, count, ROWS)]
+    compared: list[Tensor] = []  # each [5, layer, row]
+    for rows in runs:
         total = torch.stack([segment.layers[layer].stream[rows] for layer in open_layers])
         for name in WRITES:
             parts = [getattr(segment.layers[layer], name) for layer in open_layers]
@@ -243,39 +297,58 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> None
             if parts[0] is not None:
                 total = total + torch.stack([part[rows] for part in parts])
         own = torch.stack([after[layer][rows] for layer in open_layers])
-        found = compare(total, own)  # errors: [layer, row]
+        compared.append(compare(total, own))
+    near = yield from on_cpu(*compared)
+    for rows, found in zip(runs, near, strict=True):
         for at, layer in enumerate(open_layers):
-            kept.of_layer(layer).keep(rows, Comparison(found.errors[at], found.sums[:, at]))
+            kept.of_layer(layer).keep(rows, Comparison.of(found[:, at]))
 
 
-@torch.no_grad()
 def readout_verdict(recording: Recording) -> Verdict:
+    """Return the verdict on the readout after the last token; see `check_readout`."""
+    return fetched(check_readout(recording))
+
+
+def check_readout(recording: Recording) -> Fetching[Verdict]:
     """Return the verdict on the readout after the last token, if its logits were recorded."""
     recording = recording.base or recording
     own, readout = recording.logits, recording.subject.anatomy.readout
-    if own is None or readout is None or first_unfinite(recording) is not None:
+    if own is None or readout is None:
+        return VERIFIED
+    unfinite, verdict = yield from _with_finite(recording, _readout(recording, readout, own))
+    return VERIFIED if unfinite is not None else verdict
+
+
+@torch.no_grad()
+def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Verdict]:
+    if recording.memo.get(UNFINITE) is not None:
         return VERIFIED
     kept: Verdict | None = recording.memo.get("checked readout")
-    if kept is None:
-        kept = _readout(recording, readout, own)
-        recording.memo["checked readout"] = kept
+    if kept is not None:
+        return kept
+    last = len(recording) - 1
+    try:
+        # Several lenses ask for it while it is on its way.
+        if BEGUN not in recording.memo:
+            recording.memo[BEGUN] = _compared_readout(recording, readout, own)
+        (compared,) = yield from on_cpu(recording.memo[BEGUN])
+        kept = judge(Comparison.of(compared), recording.subject.dtype, (last,))
+    except Exception as error:  # any error of a module that was identified wrongly
+        kept = Verdict("refused", f"it could not be checked: {error}")
+    recording.memo.pop(BEGUN, None)
+    recording.memo["checked readout"] = kept
     return kept
 
 
-def _readout(recording: Recording, readout: Readout, own: Tensor) -> Verdict:
-    last = len(recording) - 1
-    try:
-        some = _words(own)
-        matrix = readout.matrix
-        if matrix is not None:
-            few = replace(readout, unembed=_SomeTokens(matrix, some))
-            found = few(recording.final_rows(last, last + 1))
-        else:
-            found = logits(recording, last, last + 1)[:, some]
-        compared = compare(found, own[None, some])
-    except Exception as error:  # any error of a module that was identified wrongly
-        return Verdict("refused", f"it could not be checked: {error}")
-    return judge(compared, recording.subject.dtype, (last,))
+def _compared_readout(recording: Recording, readout: Readout, own: Tensor) -> Tensor:
+    """Compare the readout after the last token with the model's logits, at some of them. [5, 1]"""
+    last, some, matrix = len(recording) - 1, _words(own), readout.matrix
+    if matrix is not None:
+        few = replace(readout, unembed=_SomeTokens(matrix, some))
+        found = few(recording.final_rows(last, last + 1))
+    else:
+        found = logits(recording, last, last + 1)[:, some]
+    return compare(found, own[None, some])
 
 
 def _words(own: Tensor) -> Tensor:

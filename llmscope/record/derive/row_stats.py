@@ -15,6 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from llmscope.fetch import Fetches, Fetching, fetched, on_cpu, without_fetches
 from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.prefetch import (
     ACTIVATIONS,
@@ -33,7 +34,7 @@ CHUNK = 64
 
 Floats = NDArray[np.float32]
 Written = Literal["stream", "attention_write", "mlp_write"]
-UNFINITE = "first unfinite"
+UNFINITE, FINITE = "first unfinite", "finite"
 PATTERN = "pattern"
 ACTIVITY, COSINES = ("activity",), ("cosines",)
 """Keys of the memos."""
@@ -58,8 +59,8 @@ def cosines(recording: Recording) -> Floats:
 
 
 def kept_pattern(
-    recording: Recording, key: object, rows: range, weigh: Callable[[range], Floats]
-) -> Floats:
+    recording: Recording, key: object, rows: range, weigh: Callable[[range], Fetching[Floats]]
+) -> Fetching[Floats]:
     """Return rows of a pattern, which are cached. [query, key]; 0 where unseen.
 
     Each segment caches its rows of the pattern viewed last: they do not change when the prompt is
@@ -89,7 +90,7 @@ def kept_pattern(
     if not lacking:
         return pattern
     first = lacking[0][1].start
-    made = weigh(range(first, lacking[-1][1].stop))
+    made = yield from weigh(range(first, lacking[-1][1].stop))
     for segment, some, own in lacking:
         found = made[some.start - first : some.stop - first, : some.stop]
         segment.memo[PATTERN] = (key, own.start, found.copy())
@@ -109,14 +110,25 @@ def _kept_rows(segment: Segment, key: object, rows: range) -> Floats | None:
 
 def first_unfinite(recording: Recording) -> int | None:
     """Return the first position with NaN or infinity in the last stream; None if all are finite."""
+    return fetched(check_finite(recording))
+
+
+def check_finite(recording: Recording) -> Fetching[int | None]:
+    """Return the first position with NaN or infinity in the last stream; None if all are finite."""
     if UNFINITE in recording.memo:  # a figure needs it for each layer
         known: int | None = recording.memo[UNFINITE]
         return known
-
-    def finite(segment: Segment) -> Floats:
-        return float_array(torch.isfinite(segment.final).all(-1))[None]
-
-    rows = np.flatnonzero(_join(recording, ("finite",), finite, of_last=True)[0] == 0)
+    lacking: list[Segment] = []
+    for segment, _ in recording.parts:
+        if FINITE not in segment.memo:
+            segment.memo[FINITE] = torch.isfinite(segment.final).all(-1)  # [row]
+        if isinstance(segment.memo[FINITE], Tensor):  # until it reaches the CPU
+            lacking.append(segment)
+    near = yield from on_cpu(*(segment.memo[FINITE] for segment in lacking))
+    for segment, finite in zip(lacking, near, strict=True):
+        segment.memo[FINITE] = finite.numpy()
+    finite_rows = np.concatenate([one.memo[FINITE][:count] for one, count in recording.parts])
+    rows = np.flatnonzero(~finite_rows)
     found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
     return found
 
@@ -137,6 +149,11 @@ class RowStats:
 
 
 def row_stats(recording: Recording) -> Iterator[RowStats]:
+    """Yield ever more complete statistics; see `fetch_row_stats`."""
+    return without_fetches(fetch_row_stats(recording))
+
+
+def fetch_row_stats(recording: Recording) -> Fetches[RowStats]:
     """Yield ever more complete statistics, newest rows first; the last one is complete.
 
     A row's logits cost as much as a good part of its forward pass, so each is computed once.
@@ -169,7 +186,8 @@ def row_stats(recording: Recording) -> Iterator[RowStats]:
         start = max(stop - CHUNK, int(rows[0]))
         start = kept if start < kept < stop else start  # rows with kept logits are not read again
         following = recording.prompt.ids[start + 1 : stop + 1]
-        surprisal, rank, entropy = predictions(_scores(recording, start, stop), following)
+        found = yield from predictions(_scores(recording, start, stop), following)
+        surprisal, rank, entropy = found
         for offset, row in enumerate(range(start, stop)):
             _keep(columns[owner[row]][2:, place[row]], entropy[offset])
             if row + 1 < length:
@@ -223,11 +241,7 @@ def _row_memo(segment: Segment) -> Floats:
 
 
 def _join(
-    recording: Recording,
-    key: tuple[str, ...],
-    derive: Callable[[Segment], Floats],
-    *,
-    of_last: bool = False,
+    recording: Recording, key: tuple[str, ...], derive: Callable[[Segment], Floats]
 ) -> Floats:
     """Return derived values of all rows, cached by segment. [layer, row]
 
@@ -235,11 +249,10 @@ def _join(
         recording: the recording.
         key: the memo's key.
         derive: derives the values of a segment.
-        of_last: they need only the stream after the last layer, which is never released.
     """
     pieces: list[Floats] = []
     for at, (segment, count) in enumerate(recording.parts):
-        if key not in segment.memo and (of_last or not segment.released):
+        if key not in segment.memo and not segment.released:
             segment.memo[key] = derive(segment)
         if key in segment.memo:
             pieces.append(segment.memo[key][:, :count])

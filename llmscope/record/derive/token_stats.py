@@ -7,6 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.fetch import Fetching, on_cpu
+
 FEW = 8
 """Number of rows reduced at once on a CPU: few enough to stay in its cache from step to step."""
 
@@ -15,7 +17,9 @@ BIT = float(np.log(2))
 
 
 @torch.no_grad()
-def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Floats, Floats]:
+def predictions(
+    scores: Tensor, following: tuple[int, ...]
+) -> Fetching[tuple[Floats, Floats, Floats]]:
     """Return surprisal in bits, rank from 1 of the following tokens, and entropy in bits.
 
     Each is [row]; NaN where logits are NaN or +∞. The token after the last row may be unknown.
@@ -34,10 +38,9 @@ def predictions(scores: Tensor, following: tuple[int, ...]) -> tuple[Floats, Flo
         some = scores[first : first + few]
         pieces.append(_reduced(some, ids[first : first + few], share, below))
     surprisal, rank, entropy = (torch.cat(found) for found in zip(*pieces, strict=True))
-    # One transfer: each waits for the device.
-    found = float_array(torch.cat([surprisal / BIT, rank, entropy / BIT]))
-    count = len(surprisal)
-    return found[:count], found[count : 2 * count], found[2 * count :]
+    found = yield from on_cpu(surprisal / BIT, rank, entropy / BIT)
+    surprisal, rank, entropy = found
+    return float_array(surprisal), float_array(rank), float_array(entropy)
 
 
 @torch.no_grad()

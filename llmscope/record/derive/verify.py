@@ -18,12 +18,13 @@ figures of single heads, is refused. Displayed figures are checked again at thei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from llmscope.fetch import Fetching, fetched, on_cpu, together
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
@@ -96,12 +97,14 @@ def verify(recorder: Recorder) -> Verdicts:
         assert after is not None
         post_norms.learn(layer, rows[index], after)
 
-    def each(check: Callable[[int], Comparison]) -> tuple[Verdict, ...]:
-        return tuple(_judge(subject, partial(check, layer)) for layer in range(count))
+    def each(check: Callable[[int], Tensor]) -> tuple[Verdict, ...]:
+        return tuple(
+            fetched(together(_judged(subject, partial(check, layer)) for layer in range(count)))
+        )
 
-    readout = _judge(subject, partial(_readout, recording, own))
+    readout = fetched(_judged(subject, partial(_readout, recording, own)))
     subject.readout_holds = readout.status != "refused"
-    patterns = tuple(pattern_verdict(recording, layer) for layer in range(count))
+    patterns = each(lambda layer: _patterns(recording, layer, None))
     return Verdicts(
         {
             "readout": (readout,),
@@ -127,10 +130,15 @@ def probe(subject: LoadedModel) -> Prompt:
 
 def pattern_verdict(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
     """Check the patterns' identity in one layer, for some rows of a recording or all if None."""
-    return _judge(recording.subject, partial(_patterns, recording, layer, rows))
+    return fetched(_judged(recording.subject, partial(_patterns, recording, layer, rows)))
 
 
 def pattern_verdict_at(recording: Recording, layer: int, position: int) -> Verdict:
+    """Check the patterns' identity again for one row; see `check_pattern_at`."""
+    return fetched(check_pattern_at(recording, layer, position))
+
+
+def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetching[Verdict]:
     """Check the patterns' identity again for one row of the prompt that the user views.
 
     This covers what the probe is too short for: a sliding window, a rotation that changes with the
@@ -141,20 +149,21 @@ def pattern_verdict_at(recording: Recording, layer: int, position: int) -> Verdi
     own = recording.rows("attention_write", layer, row)
     if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = pattern_verdict(recording, layer, row)
+    verdict = yield from _judged(recording.subject, partial(_patterns, recording, layer, row))
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
 
 
-def _judge(subject: LoadedModel, check: Callable[[], Comparison]) -> Verdict:
+def _judged(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
+    """Return the verdict on what a check compares."""
     try:
-        found = check()
+        (found,) = yield from on_cpu(check())
     except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
-    return judge(found, subject.dtype)
+    return judge(Comparison.of(found), subject.dtype)
 
 
 def discrepancy(found: Tensor, own: Tensor) -> float:
@@ -170,7 +179,7 @@ def _streams(recording: Recording) -> int:
     return recording.final_rows(0, 1).shape[-1] // anatomy.width
 
 
-def _readout(recording: Recording, own: Tensor) -> Comparison:
+def _readout(recording: Recording, own: Tensor) -> Tensor:
     if _streams(recording) > 1:
         raise NotApplicable(
             f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
@@ -179,7 +188,7 @@ def _readout(recording: Recording, own: Tensor) -> Comparison:
     return compare(logits(recording, 0, len(recording)), own)
 
 
-def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
     assert stream is not None
     assert following is not None
@@ -200,7 +209,7 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Comp
     return compare(total, following)
 
 
-def _patterns(recording: Recording, layer: int, rows: range | None) -> Comparison:
+def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
     own = recording.rows("attention_write", layer, rows)
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention is None:
@@ -223,7 +232,7 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Compariso
     return compare(attention_output(recording, layer, rows), own)
 
 
-def _activations(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+def _activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
@@ -235,7 +244,7 @@ def _activations(recording: Recording, layer: int, rows: range | None = None) ->
     return compare(mlp_output(recording, layer, rows), own)
 
 
-def _experts(recording: Recording, layer: int, rows: range | None = None) -> Comparison:
+def _experts(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compare the mixture of the recorded choice, and the weights with the displayed scores."""
     parts = recording.subject.anatomy.layers[layer]
     own = recording.rows("mlp_write", layer, rows)
@@ -245,14 +254,14 @@ def _experts(recording: Recording, layer: int, rows: range | None = None) -> Com
         raise NotApplicable("this layer has experts, but no router whose choice could be found")
     shown = unexplained(routing(recording, layer, rows))
     mixed = compare(mixture_output(recording, layer, rows), own)
-    worst = torch.maximum(mixed.errors, torch.tensor(shown))  # NaN wins, as intended
-    return replace(mixed, errors=worst)
+    worst = torch.maximum(mixed[0], shown.to(mixed.device))  # NaN wins, as intended
+    return torch.cat([worst[None], mixed[1:]])
 
 
-CHECKS: dict[str, Callable[[Recording, int, range | None], Comparison]] = {
+CHECKS: dict[str, Callable[[Recording, int, range | None], Tensor]] = {
     "writes": _writes,
     "patterns": _patterns,
     "activations": _activations,
     "experts": _experts,
 }
-"""Capability -> the check of its identity in one layer, for some rows or all if None."""
+"""Capability -> what compares its identity in one layer, for some rows or all if None."""

@@ -5,6 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
+from llmscope.fetch import fetched
 from llmscope.record.analysis.logit_lens import Reading, read, read_together, readings
 from llmscope.record.capture.padded import record_padded
 from tests.families import FAMILIES, small_model
@@ -51,7 +52,7 @@ def test_logit_lenses_read_together_are_those_read_alone(targets):
     read_together(list(zip(padded, columns, map(Reading, targets), strict=True)))
     for found, asked, target, prompt in zip(padded, columns, targets, prompts, strict=True):
         own = recorder.record(prompt, fresh=True)
-        read(own, asked, Reading(target))
+        fetched(read(own, asked, Reading(target)))
         pair = readings(found, Reading(target)), readings(own, Reading(target))
         for name in ("token", "probability", "target", "rank"):
             one, other = (getattr(side, name) for side in pair)

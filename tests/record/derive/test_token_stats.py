@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.record.derive.token_stats import FEW, predictions, rank_range
+from llmscope.fetch import fetched
+from llmscope.record.derive import token_stats
+from llmscope.record.derive.token_stats import FEW, rank_range
+
+
+def predictions(scores, following):
+    return fetched(token_stats.predictions(scores, following))
 
 
 def logits(rows, tokens=500, scale=4.0):

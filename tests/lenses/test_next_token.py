@@ -1,0 +1,54 @@
+"""The candidates of the next token, reduced where the logits are: the same as on the CPU."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmscope.fetch import fetched
+from llmscope.figure import Focus
+from llmscope.lenses.next_token import TEMPERATURE, _best, _reduced
+
+
+def logits(ties, seed, tokens=5000):
+    scores = torch.randn(tokens, generator=torch.Generator().manual_seed(seed)) * 4
+    return scores.round() if ties else scores
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("target", [None, 0, 4321])
+@pytest.mark.parametrize(("top_k", "temperature"), [(1, 1.0), (40, 0.3), (9999, 1.0)])
+def test_both_roads_give_the_same(seed, ties, target, top_k, temperature):
+    scores = logits(ties, seed)
+    focus = TEMPERATURE.set(Focus(top_k=top_k, target=target), temperature)
+    ours, own = _best(scores, focus), fetched(_reduced(scores, focus))
+    assert own.ids.tolist() == ours.ids.tolist()
+    assert own.logits.tolist() == ours.logits.tolist()
+    assert own.kept.tolist() == ours.kept.tolist()
+    assert (own.target, own.rank) == (ours.target, ours.rank)
+    np.testing.assert_allclose(own.probabilities, ours.probabilities, rtol=1e-12)
+    assert own.entropy == pytest.approx(ours.entropy, rel=1e-12)
+    assert own.target_probability == pytest.approx(ours.target_probability, rel=1e-12)
+
+
+def test_equal_scores_come_in_the_order_of_their_ids():
+    scores = torch.zeros(1000)
+    scores[[7, 600, 601]] = 2.0
+    for best in (_best(scores, Focus(top_k=6)), fetched(_reduced(scores, Focus(top_k=6)))):
+        assert best.ids.tolist() == [7, 600, 601, 0, 1, 2]
+
+
+def test_impossible_tokens_add_nothing():
+    scores = torch.full((100,), -torch.inf)
+    scores[[3, 4]] = 5.0
+    for best in (_best(scores, Focus(top_k=3)), fetched(_reduced(scores, Focus(top_k=3)))):
+        assert best.probabilities.tolist() == [0.5, 0.5, 0.0]
+        assert best.entropy == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("one", [torch.nan, torch.inf])
+def test_what_is_not_finite_has_no_candidates(one):
+    scores = logits(False, 0)
+    scores[17] = one
+    assert _best(scores, Focus()) is None
+    assert fetched(_reduced(scores, Focus())) is None
