@@ -47,7 +47,9 @@ def test_every_lens_says_what_it_establishes():
     for name in names():
         said = establishes(lens(name))
         assert 60 < len(said) < 600, name
-        assert said == f"{lens(name).establishes} It does not establish {lens(name).not_established}"
+        assert (
+            said == f"{lens(name).establishes} It does not establish {lens(name).not_established}"
+        )
     assert list(VERDICTS) == ["verified", "partial", "unverified", "refused"]
 
 
