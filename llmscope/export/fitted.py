@@ -20,7 +20,7 @@ MOST_CELLS = 100_000
 FRAME = 4
 """Cells of the frame beside the content."""
 BESIDE_TITLE = 26
-"""Cells that the upper border needs beside the title, with a verdict."""
+"""Cells that the upper border needs beside the title, with a verdict that has no reason."""
 
 
 def sizes(
@@ -80,7 +80,7 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
     legend = "".join(part.text for part in painting.legend or ())
     least = max(
         NARROWEST,
-        min(cell_len(figure.title) + BESIDE_TITLE, WIDTH),
+        min(cell_len(figure.title) + BESIDE_TITLE + cell_len(figure.verdict.reason), WIDTH),
         cell_len(legend) + FRAME + 2,
     )
     return min(max(_used(painting) + FRAME, least), width + FRAME)

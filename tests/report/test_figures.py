@@ -84,22 +84,22 @@ def test_all_figures_are_drawn_in_all_formats(found):
     for kind in ("txt", "ansi", "svg", "html", "json"):
         assert render(figures(found), kind)
     for one in plots(found):
-        assert plot(one).get_title() is not None
+        assert plot(one).get_axes()
 
 
 def test_paper_draws_error_bars_and_marks(found):
     curve = figure_of(found, "logit-lens", "bars", "p_target")
     assert curve.extra["ordered"]
-    axes = plot(curve)
+    axes = plot(curve).get_axes()[0]
     (container,) = axes.containers
     segments = container.lines[2][0].get_segments()
     assert np.allclose([one[0][1] for one in segments], curve.extra["low"])
     assert np.allclose([one[1][1] for one in segments], curve.extra["high"])
     bars = figure_of(found, "ablation", "bars")
-    segments = plot(bars).containers[0].lines[2][0].get_segments()
+    segments = plot(bars).get_axes()[0].containers[0].lines[2][0].get_segments()
     assert np.allclose([one[0][0] for one in segments], bars.extra["low"])
     assert np.allclose([one[1][0] for one in segments], bars.extra["high"])
-    dots = plot(figure_of(found, "ablation", "heatmap")).lines
+    dots = plot(figure_of(found, "ablation", "heatmap")).get_axes()[0].lines
     assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in dots] == [
         (STRONG[1] + 0.5, STRONG[0] + 0.5)
     ]
@@ -118,7 +118,7 @@ def test_the_paper_page_is_reproducible(found):
 def test_figures_of_other_lenses_have_no_error_bars():
     values = np.array([1.0, -2.0], np.float32)
     figure = Figure("x", "x", "bars", (Axis("part", ("a", "b")),), values, "logit")
-    (container,) = plot(figure).containers
+    (container,) = plot(figure).get_axes()[0].containers
     assert container.errorbar is None
 
 
