@@ -73,7 +73,7 @@ PLACES = {
     "edit": ("llmscope.record.interventions.edited.EditedRecorder.record", "edited"),
     "blame": ("llmscope.engine.engine.Engine._blame", "edited"),
     "words": ("llmscope.engine.engine.Engine._hold", "abc"),
-    "lens": ("llmscope.scope.Scope.figures", "abc"),
+    "lens": ("llmscope.scope.Scope.figure_steps", "abc"),
     "focus": ("llmscope.scope.Scope.resolve", "abc"),
     "next token": ("llmscope.engine.engine.sampled", "draw"),
     "origin": ("llmscope.engine.engine.Engine._origin", "abc"),
