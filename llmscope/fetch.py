@@ -138,14 +138,16 @@ def advance(items: Iterator[Fetch | T], answer: Any = None) -> Fetch | T | None:
 
 def mapped(items: Iterator[Fetch | T], change: Callable[[T], S]) -> Fetches[S]:
     """Yield `change(item)` of each item of a generator, and what it waits for as it is."""
-    item = advance(items)
-    while item is not None:
+    answer: Any = None
+    while True:
+        item = advance(items, answer)
+        if item is None:
+            return
         if isinstance(item, Fetch):
             answer = yield item
-            item = advance(items, answer)
         else:
+            answer = None
             yield change(item)
-            item = advance(items)
 
 
 def fetched(computation: Fetching[T]) -> T:

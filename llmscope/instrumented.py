@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property, partial
+from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.fetch import Fetching, together
@@ -25,7 +26,7 @@ from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import check_steady, checked_draws
 from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
-from llmscope.record.derive.row_stats import forget_row_stats
+from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
 from llmscope.record.features.active import applied
 from llmscope.record.interventions.edited import EditedRecorder
@@ -226,7 +227,10 @@ def _reading(recording: Recording) -> Iterator[None]:
 def trust(
     chosen: Lens, recording: Recording, focus: Focus, verdicts: Verdicts
 ) -> Fetching[Verdict]:
-    """Return the verdict on a lens for a recording, except what its own numbers reveal."""
+    """Return the verdict on a lens for a recording, except what its own numbers reveal.
+
+    Unless it is refused at once, `check_finite` of the recording is known then.
+    """
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
     if chosen.edited == "again" and any(
@@ -237,18 +241,19 @@ def trust(
     verdict = _over(chosen, layers, verdicts)
     if verdict.status == "refused":
         return verdict
-    edited: Iterable[int] = ()
-    if "patterns" in chosen.needs and recording.base is not None:
-        edited = layers or ()  # for an edited pass, check the row in the focus
-    *found, at_the_rows = yield from together(
+    at_the_rows = _at_the_rows(chosen, recording, focus, layers, verdicts)
+    if "patterns" not in chosen.needs or recording.base is None:
+        return verdict.worst((yield from at_the_rows))
+    edited = layers or ()  # for an edited pass, check the row in the focus
+    *found, here = yield from together(
         [
             *(check_pattern_at(recording, layer, focus.position) for layer in edited),
-            _at_the_rows(chosen, recording, focus, layers, verdicts),
+            at_the_rows,
         ]
     )
-    for layer, here in zip(edited, found, strict=True):
-        verdict = verdict.worst(_placed(here, layer, layers))
-    return verdict.worst(at_the_rows)
+    for layer, one in zip(edited, found, strict=True):
+        verdict = verdict.worst(_placed(one, layer, layers))
+    return verdict.worst(here)
 
 
 def _at_the_rows(
@@ -258,7 +263,7 @@ def _at_the_rows(
     rows = range(len(recording))
     if focus.span is not None and focus.pool == 1 and "span" in chosen.uses:
         rows = rows[max(focus.span[0], 0) : max(focus.span[1], 0)]
-    checks: list[Fetching[Verdict]] = []
+    checks: list[Fetching[Any]] = [check_finite(recording)]
     readout = "readout" in chosen.needs and (
         recording.subject.readout_holds or not chosen.own_logits
     )
@@ -273,6 +278,7 @@ def _at_the_rows(
     ]
     checks += [check_rows(recording, capability, layer, rows) for capability, layer in placed]
     found = iter((yield from together(checks)))
+    next(found)
     verdict = Verdict("verified")
     if readout:
         here = next(found)

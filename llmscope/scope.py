@@ -14,16 +14,7 @@ from llmscope.activation_shards import save
 from llmscope.dictionaries.catalog import Given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
-from llmscope.fetch import (
-    Fetch,
-    Fetches,
-    Fetching,
-    advance,
-    beside,
-    mapped,
-    together,
-    without_fetches,
-)
+from llmscope.fetch import Fetch, Fetches, advance, beside, mapped, without_fetches
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.hidden_states import HiddenStates
@@ -1268,13 +1259,14 @@ class Scope:
             return iter([made]) if isinstance(made, Figure) else made
 
         holds, made = subject.readout_holds, None
-        check = self._checked(chosen, recording, focus)
-        if chosen.fetches_in(focus.mode):
+        check = trust(chosen, recording, focus, bench.verdicts)
+        if subject.device.type == "cpu":
+            verdict = yield from check
+        elif chosen.fetches_in(focus.mode):
             verdict, made = yield from beside(check, begin)
         else:
             verdict = yield from check
-            if subject.device.type != "cpu":
-                yield Fetch()  # this may take longer than what waits already
+            yield Fetch()  # this may take longer than what waits already
         if verdict.status == "refused":
             # `unverified` can show wrong numbers, but not missing ones.
             if not self._unverified or verdict.discrepancy is None:
@@ -1290,16 +1282,6 @@ class Scope:
         yield from mapped(
             made, lambda figure: replace(figure, verdict=figure.verdict.worst(verdict))
         )
-
-    def _checked(self, chosen: Lens, recording: Recording, focus: Focus) -> Fetching[Verdict]:
-        """Return the verdict on a figure, once it is known whether the pass is finite."""
-        verdicts = self._benches[recording.subject.adapter].verdicts
-        checks: list[Fetching[Any]] = [
-            trust(chosen, recording, focus, verdicts),
-            check_finite(recording),
-        ]
-        verdict, _ = yield from together(checks)
-        return cast("Verdict", verdict)
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""

@@ -58,7 +58,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     if target is not None and not 0 <= target < vocabulary:
         raise ValueError(f"token {target} is out of range: the vocabulary has {vocabulary}")
     before: list[Tensor] = []
-    if len(passes) == 1 and not sampler(focus).cuts and scores[0].device.type not in WHOLE:
+    far = scores[0].device.type not in WHOLE
+    if far and len(passes) == 1 and not sampler(focus).cuts:
         best = yield from _reduced(scores[0], focus)
     else:
         logits, *before = yield from on_cpu(*scores)

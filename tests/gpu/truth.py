@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.fetch import PINNED, to_cpu
 from tests.gpu.errors import bound, by_row, largest, stated
 from tests.gpu.report import Section
 from tests.gpu.setting import DTYPES, Checkpoint, Setting
@@ -30,11 +31,28 @@ def check(setting: Setting, section: Section) -> None:
     exact = not torch.backends.cuda.matmul.allow_tf32
     exact &= torch.get_float32_matmul_precision() == "highest"
     section.true("TF32", "off" if exact else "on", exact)
+    _transfers(setting, section)
     families = FAMILIES[:QUICK] if setting.quick else FAMILIES
     for checkpoint in setting.checkpoints(section, families):
         for dtype in DTYPES:
             _compare(setting, section, checkpoint, dtype)
             setting.free()
+
+
+def _transfers(setting: Setting, section: Section) -> None:
+    """Bring tensors to the CPU together, through pinned memory and past what that takes."""
+    for name, count in (("a few numbers", 5), ("more than pinned memory takes", PINNED // 8)):
+        rows = torch.arange(count, dtype=torch.float64) / 7
+        own = [
+            *(rows, rows.float()[::2], rows.bfloat16()[:, None], rows.half()[:0]),
+            *(rows > 0, rows.long(), rows.sum()),
+        ]
+        for turn in range(2):  # the second takes the pinned memory of the first
+            found = to_cpu([one.to(setting.device) for one in own])
+            same = all(torch.equal(one, other) for one, other in zip(own, found, strict=True))
+            section.true(f"transfer {turn} of {name}", "the same" if same else "others", same)
+            pinned = any(one.is_pinned() for one in found)
+            section.true(f"left pinned by it {turn}, {name}", str(pinned), not pinned)
 
 
 def _compare(setting: Setting, section: Section, checkpoint: Checkpoint, dtype: str) -> None:

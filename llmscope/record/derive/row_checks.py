@@ -116,6 +116,8 @@ def check_rows(
 
 def _with_finite(recording: Recording, check: Fetching[T]) -> Fetching[tuple[int | None, T]]:
     """Run a check beside `check_finite`, and return the values of both."""
+    if UNFINITE in recording.memo:
+        return recording.memo[UNFINITE], (yield from check)
     values: list[Any] = yield from together([check_finite(recording), check])
     unfinite, value = values
     return unfinite, value
