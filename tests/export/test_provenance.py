@@ -147,12 +147,15 @@ def test_two_processes_write_the_same_bytes(tmp_path):
 
 
 def twice(tmp_path, code, arguments):
-    """What a program writes, which is the same in another environment with other hashes."""
+    """What a program writes, which is the same in another environment with other hashes.
+
+    NO_COLOR alone holds for files as on a terminal: tests/export/test_pictures.py.
+    """
     made = []
     for seed in ("1", "2"):
         folder = tmp_path / seed
         folder.mkdir()
-        other = {"NO_COLOR": "1", "TERM": "dumb", "LANG": "C", "LLMSCOPE_STATE": str(folder / "x")}
+        other = {"COLORTERM": "", "TERM": "dumb", "LANG": "C", "LLMSCOPE_STATE": str(folder / "x")}
         subprocess.run(
             [sys.executable, "-c", code, str(folder), *arguments],
             env=os.environ | {"PYTHONHASHSEED": seed} | (other if seed == "1" else {}),
