@@ -59,20 +59,8 @@ class LoadOptions:
         """
         from llmscope.scope import load
 
-        return load(
-            self.model,
-            device=self.device,
-            dtype=self.dtype,
-            threads=self.threads,
-            memory=self.memory,
-            spill=self.spill,
-            adapters=self.adapters,
-            reward=self.reward,
-            unverified=self.unverified,
-            trust_remote_code=self.trust_remote_code,
-            allow_pickle=self.allow_pickle,
-            progress=progress,
-        )
+        options = dict(vars(self))
+        return load(options.pop("model"), **options, progress=progress)
 
 
 def _nothing(_: str) -> None:

@@ -114,7 +114,7 @@ def _completeness(
     own, unit = found.score, " nats" if name == "log p" else ""
     if found.baseline is None:
         return (
-            f"{name} {own:.4f}{unit} · sum {total:.4f}: a slope, which need not be it",
+            f"{name} {own:.4f}{unit} · sum {total:.4f}, of slopes: it need not equal {name}",
             {},
             VERIFIED,
         )
