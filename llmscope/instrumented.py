@@ -9,7 +9,6 @@ from functools import cached_property, partial
 from typing import Any
 
 from llmscope.errors import ScopeError
-from llmscope.fetch import Fetching, together
 from llmscope.figure import Focus, Verdict
 from llmscope.hidden_states import HiddenStates
 from llmscope.lenses import Lens
@@ -29,6 +28,7 @@ from llmscope.record.derive.row_checks import check_readout, check_rows, check_w
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
 from llmscope.record.features.active import applied
+from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.text import named
 

@@ -14,7 +14,6 @@ from llmscope.activation_shards import save
 from llmscope.dictionaries.catalog import Given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
 from llmscope.errors import ScopeError
-from llmscope.fetch import Fetch, Fetches, advance, beside, mapped, without_fetches
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.hidden_states import HiddenStates
@@ -45,6 +44,7 @@ from llmscope.record.compare.same_tokens import token_difference
 from llmscope.record.derive.activation_cache import split_name
 from llmscope.record.derive.row_stats import check_finite
 from llmscope.record.derive.verify import CAPABILITIES, Verdicts
+from llmscope.record.fetch import Fetch, Fetches, advance, beside, mapped, without_fetches
 from llmscope.text import one_line
 
 if TYPE_CHECKING:

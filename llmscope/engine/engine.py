@@ -48,8 +48,8 @@ from llmscope.engine.side_by_side import side_by_side
 from llmscope.engine.slot import Slot
 from llmscope.engine.token_rows import TokenRows
 from llmscope.errors import OutOfMemory, ScopeError
-from llmscope.fetch import Fetches, mapped
 from llmscope.figure import Figure, Focus
+from llmscope.record.fetch import Fetches, mapped
 from llmscope.text import named
 
 if TYPE_CHECKING:

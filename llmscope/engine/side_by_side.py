@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llmscope.fetch import Fetch, Fetches, advance, to_cpu
 from llmscope.figure import Figure
+from llmscope.record.fetch import Fetch, Fetches, advance, to_cpu
 
 Look = Fetches[Figure]
 """The figures of a pane, and what they wait for."""

@@ -16,8 +16,8 @@ from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
 from llmscope.tables import key, number
 
 if TYPE_CHECKING:
-    from llmscope.fetch import Fetch, Fetching
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch, Fetching
 
 CHUNK = 256
 """Number of queries whose full rows are held at once during pooling."""
@@ -136,9 +136,9 @@ def _values(
 
 def _weights(recording: Recording, focus: Focus, rows: range) -> Fetching[NDArray[np.float32]]:
     """Return rows of one head's pattern, or of all heads' reduced one by one. [query, key]"""
-    from llmscope.fetch import on_cpu
     from llmscope.record.derive import patterns
     from llmscope.record.derive.tensors import pattern
+    from llmscope.record.fetch import on_cpu
 
     if focus.mode == "rollout":
         total = patterns.rollout(recording, focus.layer, rows)

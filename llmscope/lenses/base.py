@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from llmscope.fetch import Fetch
     from llmscope.figure import Figure, Focus
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch
 
     RankRange = tuple[NDArray[np.float32], NDArray[np.float32]]
 
@@ -53,7 +53,7 @@ class Lens:
         name: the CLI word, JSON key and pane title.
         question: the short question that it answers.
         compute: `(recording, focus, run) -> Figure`, or an iterator of ever more complete ones. A
-            generator may also yield what it waits for before them; see `llmscope.fetch`.
+            generator may also yield what it waits for before them; see `llmscope.record.fetch`.
         fetches: the modes in which it does so before a first figure that costs little; an empty
             mode stands for all. That figure is computed beside its check, so that both wait once.
         ahead: precomputes the results of `compute` for several recordings of one model in one

@@ -14,8 +14,8 @@ from llmscope.lenses.options import LAYER
 from llmscope.tables import Column, key, number
 
 if TYPE_CHECKING:
-    from llmscope.fetch import Fetch
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
@@ -28,8 +28,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     weight first, and weights: the factors of their outputs [position, choice]; load: the share of
     the tokens that each expert ran for [expert], which sums to the number of choices.
     """
-    from llmscope.fetch import on_cpu
     from llmscope.record.derive.experts import routing
+    from llmscope.record.fetch import on_cpu
 
     found = routing(recording, focus.layer)
     weights, order = found.weights.sort(dim=-1, descending=True)

@@ -20,13 +20,13 @@ from llmscope.tables.rows import named
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
-    from llmscope.fetch import Fetch
     from llmscope.learned.lens import LearnedLens
     from llmscope.lenses.base import RankRange
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.analysis.logit_lens import Reading, Readings
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch
 
 
 def _unreadable(lens: Any, allow_pickle: bool) -> str | None:

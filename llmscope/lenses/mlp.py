@@ -14,8 +14,8 @@ from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
 from llmscope.tables import key, number
 
 if TYPE_CHECKING:
-    from llmscope.fetch import Fetch
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
@@ -31,8 +31,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         return
     import torch
 
-    from llmscope.fetch import on_cpu
     from llmscope.record.derive.tensors import activation_pieces
+    from llmscope.record.fetch import on_cpu
 
     at = range(focus.position, focus.position + 1)
     (here,) = (piece[0].float() for piece in activation_pieces(recording, focus.layer, at))

@@ -19,9 +19,9 @@ from llmscope.tables import count, key, label, number, text
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from llmscope.fetch import Fetch, Fetching
     from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Recording
+    from llmscope.record.fetch import Fetch, Fetching
 
 TEMPERATURE = LensOption("temperature", "number", 1.0, "Divides the logits.", above=0)
 SAMPLE_TOP_K = LensOption(
@@ -49,8 +49,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     and unedited_target_probability; kl: KL(unedited ‖ edited) in nats; if its logits are not
     finite, these are NaN and the rank is None.
     """
-    from llmscope.fetch import on_cpu
     from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.fetch import on_cpu
 
     passes = [recording] if recording.base is None else [recording, recording.base]
     scores = [logits_after(one, focus.position) for one in passes]  # each [token]
@@ -144,7 +144,7 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     """Return what `_best` returns for a sampler without cuts, computed where the logits are."""
     import torch
 
-    from llmscope.fetch import on_cpu
+    from llmscope.record.fetch import on_cpu
 
     largest = logits.max()
     scaled = (logits.double() - largest) / TEMPERATURE.of(focus)

@@ -14,10 +14,10 @@ from llmscope.tables import Column, count, label, number
 from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
-    from llmscope.fetch import Fetch
     from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.record.derive.row_stats import RowStats
+    from llmscope.record.fetch import Fetch
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
@@ -28,8 +28,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
     each token, in bits.
     """
-    from llmscope.fetch import mapped
     from llmscope.record.derive.row_stats import fetch_row_stats
+    from llmscope.record.fetch import mapped
 
     return mapped(fetch_row_stats(recording), partial(_figure, recording.prompt))
 

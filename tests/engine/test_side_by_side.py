@@ -6,8 +6,8 @@ import torch
 
 from llmscope.engine import side_by_side as module
 from llmscope.engine.side_by_side import side_by_side
-from llmscope.fetch import Fetch
 from llmscope.figure import Figure
+from llmscope.record.fetch import Fetch
 
 
 def figure(name):

@@ -9,12 +9,12 @@ import torch
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Request
 from llmscope.errors import ScopeError
-from llmscope.fetch import to_cpu
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import row_checks, row_stats
+from llmscope.record.fetch import to_cpu
 from llmscope.scope import Scope
 from tests.benchmarks.contenders.screen import wants_of_the_screen
 from tests.families import small_model

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.fetch import PINNED, to_cpu
+from llmscope.record.fetch import PINNED, to_cpu
 from tests.gpu.errors import bound, by_row, largest, stated
 from tests.gpu.report import Section
 from tests.gpu.setting import DTYPES, Checkpoint, Setting

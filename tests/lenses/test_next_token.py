@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.fetch import fetched
 from llmscope.figure import Focus
 from llmscope.lenses.next_token import TEMPERATURE, _best, _reduced
+from llmscope.record.fetch import fetched
 
 
 def logits(ties, seed, tokens=5000):

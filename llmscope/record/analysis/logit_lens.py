@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.fetch import Fetching, fetched, on_cpu
 from llmscope.learned.lens import LearnedLens
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.tensors import logits
+from llmscope.record.fetch import Fetching, fetched, on_cpu
 
 ROWS = 64
 """Streams of one recording that are read in one batch."""

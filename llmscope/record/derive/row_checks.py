@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from llmscope.fetch import Fetching, fetched, on_cpu, together
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import Readout
 from llmscope.record.capture.recording import Recording, Segment
@@ -29,6 +28,7 @@ from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.row_stats import UNFINITE, check_finite
 from llmscope.record.derive.tensors import logits
 from llmscope.record.derive.verify import CHECKS, WRITES, NotApplicable, Verdicts
+from llmscope.record.fetch import Fetching, fetched, on_cpu, together
 
 CELLS = 1 << 22
 """Most cells of a layer's patterns that are held at once while they are checked: 16 MB."""

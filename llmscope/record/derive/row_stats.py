@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from llmscope.fetch import Fetches, Fetching, fetched, on_cpu, without_fetches
 from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.prefetch import (
     ACTIVATIONS,
@@ -28,6 +27,7 @@ from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.capture.row_budget import BEFORE_RELEASE
 from llmscope.record.derive.tensors import logits, logits_after
 from llmscope.record.derive.token_stats import float_array, predictions
+from llmscope.record.fetch import Fetches, Fetching, fetched, on_cpu, without_fetches
 
 CHUNK = 64
 """Number of rows whose logits are held at once: 64 MB in float32 for a vocabulary of 256,000."""

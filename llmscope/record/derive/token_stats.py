@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.fetch import Fetching, on_cpu
+from llmscope.record.fetch import Fetching, on_cpu
 
 FEW = 8
 """Number of rows reduced at once on a CPU: few enough to stay in its cache from step to step."""

@@ -24,7 +24,6 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from llmscope.fetch import Fetching, fetched, on_cpu, together
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
@@ -41,6 +40,7 @@ from llmscope.record.derive.tensors import (
     mixed_values,
     mlp_output,
 )
+from llmscope.record.fetch import Fetching, fetched, on_cpu, together
 from llmscope.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")

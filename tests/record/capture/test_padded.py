@@ -5,9 +5,9 @@ import inspect
 import numpy as np
 import pytest
 
-from llmscope.fetch import fetched
 from llmscope.record.analysis.logit_lens import Reading, read, read_together, readings
 from llmscope.record.capture.padded import record_padded
+from llmscope.record.fetch import fetched
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.fetch import fetched
 from llmscope.record.derive import token_stats
 from llmscope.record.derive.token_stats import FEW, rank_range
+from llmscope.record.fetch import fetched
 
 
 def predictions(scores, following):

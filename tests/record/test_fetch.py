@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscope import fetch
-from llmscope.fetch import (
+from llmscope.record import fetch
+from llmscope.record.fetch import (
     Fetch,
     advance,
     beside,
