@@ -227,17 +227,24 @@ class Readout:
     def __call__(self, stream: Tensor) -> Tensor:
         """Return logits in the model's dtype. `[..., width] -> [..., token]`."""
         with torch.no_grad():
-            logits = self.linear(self.norm(stream))
-            if self.softcap is not None:
-                logits = torch.tanh(logits / self.softcap) * self.softcap
+            return self.capped(self.linear(self.norm(stream)))
+
+    def capped(self, logits: Tensor) -> Tensor:
+        """Return logits after the softcap, if the model has one."""
+        if self.softcap is None:
             return logits
+        return torch.tanh(logits / self.softcap) * self.softcap
+
+    def scaled(self, scores: Tensor) -> Tensor:
+        """Return logits from the unembedding's output: scaled, and after the softcap."""
+        return self.capped(scores * self.scale if self.scale != 1.0 else scores)
 
     def linear(self, normed: Tensor) -> Tensor:
         """Return logits before any softcap, from the normed stream, with gradients.
 
         Shapes are those of `__call__`.
         """
-        logits: Tensor = self.unembed(self._projected(normed))
+        logits: Tensor = self.unembed(self.projected(normed))
         return logits * self.scale if self.scale != 1.0 else logits
 
     def linear_of(self, normed: Tensor, tokens: Sequence[int]) -> Tensor:
@@ -249,7 +256,7 @@ class Readout:
         if own is None:
             return self.linear(normed)[..., rows]
         bias = None if own.bias is None else own.bias[rows]
-        logits = nn.functional.linear(self._projected(normed), own.weight[rows], bias)
+        logits = nn.functional.linear(self.projected(normed), own.weight[rows], bias)
         return logits * self.scale if self.scale != 1.0 else logits
 
     @property
@@ -266,7 +273,7 @@ class Readout:
             return None
         return None if own.weight.is_meta else own
 
-    def _projected(self, normed: Tensor) -> Tensor:
+    def projected(self, normed: Tensor) -> Tensor:
         """Return the unembedding's input for the normed stream."""
         hidden = normed if self.project is None else self.project(normed)
         # Some state-space models keep their residual stream in float32 whatever the weights are.

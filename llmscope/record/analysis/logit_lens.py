@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.learned.lens import LearnedLens
+from llmscope.record.capture.prefetch import LENS, take_lens
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.tensors import logits
@@ -152,6 +153,8 @@ def scores_at(
 def _scores(cells: Sequence[_Cell]) -> Tensor:
     """Return the logits of each stream, in float32. [cell, token]"""
     readout, lens = cells[0].recording.subject.anatomy.require_readout(), cells[0].reading.lens
+    if (kept := _kept(cells)) is not None:
+        return readout.scaled(kept).float()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if lens is not None:
         streams = lens(streams, [cell.layer for cell in cells])
@@ -166,19 +169,38 @@ def _scores(cells: Sequence[_Cell]) -> Tensor:
     return scores
 
 
+def _kept(cells: Sequence[_Cell]) -> Tensor | None:
+    """Return what the pass has computed of all cells, before scale and softcap. [cell, token]
+
+    None if it did not, or if they are not all layers of the last token.
+    """
+    first, layers = cells[0], range(cells[0].recording.layers + 1)
+    if first.reading.lens is not None or first.recording.changes:
+        return None
+    last = len(first.recording) - 1
+    if [(cell.layer, cell.column) for cell in cells] != [(layer, last) for layer in layers]:
+        return None
+    if any(cell.recording is not first.recording for cell in cells):
+        return None
+    return take_lens(first.recording)
+
+
 @torch.no_grad()
 def _read(cells: Sequence[_Cell]) -> Fetching[None]:
     scores = _scores(cells)
-    total = scores.logsumexp(-1)
     best = scores.max(-1)
-    read = dict(zip(TOP, (best.indices, (best.values - total).exp()), strict=True))
-    if any(cell.reading.target is not None for cell in cells):
+    read: dict[int, Tensor] = {TOP[0]: best.indices}
+    if targeted := any(cell.reading.target is not None for cell in cells):
         targets = [cell.reading.target or 0 for cell in cells]
         aimed = scores.gather(1, torch.tensor(targets, device=scores.device)[:, None])  # [cell, 1]
-        ranks = (scores > aimed).sum(-1) + 1
-        read |= zip(TARGET, ((aimed[:, 0] - total).exp(), ranks), strict=True)
+        read[TARGET[1]] = (scores > aimed).sum(-1) + 1
     if any(cell.reading.kl for cell in cells):
         read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
+    # In place, last of all: on a CPU, fresh memory for so many numbers takes longer than the sum.
+    shares = scores.sub_(best.values[:, None]).exp_()  # of the best token's probability
+    read[TOP[1]] = 1 / (total := shares.sum(-1))
+    if targeted:
+        read[TARGET[0]] = (aimed[:, 0] - best.values).exp() / total
     (near,) = yield from on_cpu(torch.stack([values.float() for values in read.values()]))
     places = list(read)
     for cell, values in zip(cells, near.numpy().T, strict=True):
@@ -218,7 +240,7 @@ def _memo(segment: Segment, layers: int, reading: Reading) -> Floats:
 
     A new target clears the target's rows but not the others, which do not depend on it.
     """
-    by_lens = segment.memo.setdefault("logit lens", {})
+    by_lens = segment.memo.setdefault(LENS, {})
     kept, memo = by_lens.get(reading.lens, (None, None))
     if memo is None:
         kept = reading.target

@@ -307,6 +307,19 @@ class LayerHooks:
         finally:
             self.cancelled = before
 
+    def streams_of_one(self) -> Tensor | None:
+        """Return the stream before each layer, in a pass over one token. `[layer, width]`
+
+        None outside of a recorded pass, and in a pass of more rows.
+        """
+        if not self.whole or self.together or self._final is None:
+            return None
+        streams = [tap.kept.get("stream") for tap in self.layers]
+        if any(rows is None or len(rows) != 1 for rows in streams):
+            return None
+        rows = [rows for rows in streams if rows is not None]
+        return torch.cat(rows) if len({one.device for one in rows}) == 1 else None
+
     def overwritten(self) -> bool:
         """Return whether the model changed kept tensors in place, so the pass must run again."""
         return sum(tap.overwritten() for tap in self.layers) > 0

@@ -23,6 +23,8 @@ ROW_STATS = ("row stats",)
 ACTIVATIONS = "activations"
 LOGITS = "logits"
 LAST_LOGITS = "last logits"
+LENS = "logit lens"
+LENS_SCORES = "lens scores"
 """Keys of the memos that hold derived values."""
 
 
@@ -33,10 +35,12 @@ class Prefetch:
     Attributes:
         predictions: whether statistics of every token, which need the logits after each, are.
         activations: the layer whose MLP activations are; None: no layer's.
+        lens: whether the logit lens of the last token is; see `llmscope.record.capture.lens_rows`.
     """
 
     predictions: bool = False
     activations: int | None = None
+    lens: bool = False
 
     def logits_of(self, tokens: int) -> int:
         """Return for how many last tokens to compute the logits, if `tokens` of them run."""
@@ -52,7 +56,7 @@ def foreseen(before: Recording | None) -> Prefetch:
         return NOTHING
     memo = before.parts[-1][0].memo
     layer, _ = memo.get(ACTIVATIONS, (None, None))
-    return Prefetch(ROW_STATS in memo, layer)
+    return Prefetch(ROW_STATS in memo, layer, None in memo.get(LENS, ()))
 
 
 def keep_logits(recording: Recording, logits: Tensor) -> None:
@@ -71,3 +75,14 @@ def drop_logits(recording: Recording | None) -> None:
     """Drop the kept logits: they were reduced, or the recording is no longer the latest."""
     if recording is not None:
         recording.memo.pop(LOGITS, None)
+
+
+def keep_lens(recording: Recording, scores: Tensor | None) -> None:
+    """Keep the logit lens of the last token until it is reduced. [layer + 1, token]"""
+    if scores is not None:
+        recording.memo[LENS_SCORES] = scores
+
+
+def take_lens(recording: Recording | None) -> Tensor | None:
+    """Return the logit lens of the last token and drop it; None if not kept. [layer + 1, token]"""
+    return None if recording is None else recording.memo.pop(LENS_SCORES, None)

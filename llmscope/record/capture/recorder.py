@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_c
 from llmscope.record.capture.heap import trim, trimming
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
+from llmscope.record.capture.lens_rows import LensRows, lens_rows
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.prefetch import (
     LAST_LOGITS,
@@ -27,7 +28,9 @@ from llmscope.record.capture.prefetch import (
     Prefetch,
     drop_logits,
     foreseen,
+    keep_lens,
     keep_logits,
+    take_lens,
 )
 from llmscope.record.capture.recording import (
     BLOCK,
@@ -275,11 +278,13 @@ class Recorder:
         ids, next_look = prompt.ids[shared:], foreseen(before)
         cache, claim = self.growing(before, shared, prompt)
         try:
-            logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
+            with self._lens_of(ids, next_look) as lens:
+                logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
                 void(claim)
                 cache, claim = self.growing(before, shared, prompt)
-                logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
+                with self._lens_of(ids, next_look) as lens:
+                    logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
             keys, values = self.keys_and_values(past)
@@ -289,6 +294,7 @@ class Recorder:
         finally:
             self.taps.drop()
         drop_logits(before)
+        take_lens(before)  # not looked at
         recording = Recording(
             subject=self.subject,
             prompt=prompt,
@@ -304,7 +310,16 @@ class Recorder:
             claim=claim,
         )
         keep_logits(recording, logits)
+        keep_lens(recording, None if lens is None else lens.scores)
         return recording
+
+    def _lens_of(
+        self, ids: Sequence[int], next_look: Prefetch
+    ) -> AbstractContextManager[LensRows | None]:
+        """Return a context in which a pass over one token computes its logit lens, if wanted."""
+        if not next_look.lens or len(ids) != 1:
+            return nullcontext()
+        return lens_rows(self.taps, self.subject.anatomy.readout)
 
     def restore(
         self, recording: Recording, segment: Segment, start: int, some: range

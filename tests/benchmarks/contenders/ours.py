@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
@@ -19,6 +20,7 @@ from llmscope.figure import Focus
 from llmscope.fitting.corpus import RULES
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
 from llmscope.record.derive.row_stats import row_stats
+from llmscope.scope import Scope
 from llmscope.storage import LocalStorage
 from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
 from tests.benchmarks.texts import Prompt, prompt, prompts
@@ -29,16 +31,25 @@ WINDOW = 10
 
 class Contender:
     def __init__(self, folder: str, device: str, threads: int, dtype: str = "float32") -> None:
-        self.scope = llmscope.load(folder, device=device, dtype=dtype, threads=threads)
+        self.scope = self.opened(
+            lambda: llmscope.load(folder, device=device, dtype=dtype, threads=threads)
+        )
         torch.set_grad_enabled(False)
+
+    def opened(self, load: Callable[[], Scope]) -> Scope:
+        """Load the model in the thread that will run it, and return its scope."""
+        return load()
 
     def prompt(self, length: int) -> Prompt:
         return prompt(self.scope.tokenizer, length)
 
     def fresh(self, length: int) -> Job:
-        """A prompt that shares nothing with the one before."""
+        """A prompt that shares nothing with the one before.
+
+        Not with `fresh=True`, which also reads every weight: that is no part of a pass.
+        """
         text = self.prompt(length).text
-        return Job(lambda: self._record(text, length, fresh=True))
+        return Job(lambda: self._record(text, length), self.scope.forget)
 
     def read(self, length: int) -> Job:
         """A long prompt: all layers, the statistics of each token, the logit lens of a map."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -38,15 +38,33 @@ TYPED = 32
 
 class Contender(ours.Contender):
     def __init__(self, folder: str, device: str, threads: int, dtype: str = "float32") -> None:
+        self.events: SimpleQueue[Event] = SimpleQueue()
         super().__init__(folder, device, threads, dtype)
         self.opened_as = folder, device, threads, dtype
         self.wants = asyncio.run(wants_of_the_screen(self.scope.info()))
-        self.events: SimpleQueue[Event] = SimpleQueue()
         self.given_up = 0.0
         self._watch_passes()
-        self.engine = Engine(lambda progress: self.scope, self.events.put)
-        self.engine.start()
         self._serial = 0
+
+    def opened(self, load: Callable[[], Scope]) -> Scope:
+        """Load in the engine's thread, as the program does.
+
+        Each thread that has computed has a team of OpenMP's threads, and two teams on the same
+        cores are slower than one.
+        """
+        made: list[Scope] = []
+
+        def loaded(progress: object) -> Scope:
+            made.append(load())
+            torch.set_grad_enabled(False)
+            return made[0]
+
+        self.engine = Engine(loaded, self.events.put)
+        self.engine.start()
+        while not isinstance(event := self.events.get(), Loaded):
+            if isinstance(event, LoadFailed):
+                raise RuntimeError(str(event))
+        return made[0]
 
     def append(self, length: int) -> Job:
         """One token after the others, that came all at once."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.model_state import ModelState, StateMemo, state_of
+from llmscope.record.capture.model_state import ModelState, StateMemo, _digest, state_of
 from tests.families import small_model
 
 
@@ -177,3 +177,21 @@ def test_what_was_measured_is_known_until_the_model_changes(model):
     in_place(model.lm_head.weight)
     state_of(model).check(model)
     assert memo.get(subject) is None
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.float16, torch.int8])
+@pytest.mark.parametrize("shape", [(), (3,), (1001, 577), (64, 3, 7)])
+def test_one_changed_value_and_another_order_change_the_digest(kind, shape):
+    torch.manual_seed(0)
+    tensor = (torch.randn(shape) * 50).to(kind)
+    known = _digest(tensor)
+    assert _digest(tensor.clone()) == known
+    flat = tensor.flatten()
+    assert _digest(torch.cat([flat[:1], flat])[1:].view(shape)) == known  # wherever it lies
+    for at in {0, len(flat) // 2, len(flat) - 1}:
+        changed = flat.clone()
+        changed[at] += 8
+        assert _digest(changed.view(shape)) != known
+    if len(flat) > 1:
+        assert _digest(flat.flip(0).view(shape)) != known
+        assert _digest(flat.roll(512).view(shape)) != known

@@ -1,0 +1,96 @@
+"""The logit lens that rides in the model's own unembedding: one call, and the same numbers."""
+
+import numpy as np
+import pytest
+import torch
+
+from llmscope.record.capture.prefetch import LENS_SCORES
+from tests.families import small_model
+from tests.record.capture.test_prefetch import Counted
+from tests.record.interventions.test_edited import scope_for
+
+IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 44]
+# A softcap, a scale before the softmax, other scales, a bias, a projection before the unembedding.
+EACH = ("llama", "gemma2", "cohere", "granite", "gpt2", "gptj", "opt", "olmo2", "mixtral")
+MODES = ("top", "target", "kl")
+
+
+def looked(scope, ids, mode):
+    recording = scope.record(ids, special_tokens=False)
+    target = 3 if mode == "target" else None  # of its own, it changes with each letter
+    return recording, scope.look("logit-lens", recording=recording, mode=mode, target=target)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", EACH)
+def test_a_letter_reads_the_unembedding_once_and_gives_the_numbers_of_a_fresh_pass(family, mode):
+    scope = scope_for(small_model(family))
+    unembed = scope.subject.anatomy.readout.unembed
+    looked(scope, IDS[:8], mode)
+    for end in (9, 10, 11):
+        recording, figure = looked(scope, IDS[:end], mode)
+        assert LENS_SCORES not in recording.memo  # reduced, and the memory is free again
+        fresh = scope_for(small_model(family))
+        whole, expected = looked(fresh, IDS[:end], mode)
+        assert recording.ran == 1
+        assert whole.ran == end
+        np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
+        np.testing.assert_array_equal(figure.extra["ids"], expected.extra["ids"])
+        torch.testing.assert_close(recording.logits, whole.logits, rtol=1e-4, atol=1e-5)
+    # A hook of ours would keep the lens out: count what the matrix is multiplied with.
+    calls = []
+    real = torch.nn.functional.linear
+    given = unembed.weight.data_ptr()
+
+    def counted(rows, weight, bias=None):
+        if weight.data_ptr() == given and rows.shape[-1] == weight.shape[-1]:
+            calls.append(rows.numel() // rows.shape[-1])
+        return real(rows, weight, bias)
+
+    torch.nn.functional.linear = counted
+    try:
+        recording = scope.record(IDS, special_tokens=False)
+        assert calls == [len(scope.subject.anatomy.layers) + 1]
+        calls.clear()
+        target = 3 if mode == "target" else None
+        scope.look("logit-lens", recording=recording, mode=mode, target=target)
+        lens = [count for count in calls if count > 1]
+        assert lens == []
+    finally:
+        torch.nn.functional.linear = real
+
+
+def test_without_a_lens_looked_at_before_no_further_rows_run():
+    scope = scope_for(small_model("llama"))
+    scope.record(IDS[:8], special_tokens=False)
+    recording = scope.record(IDS[:9], special_tokens=False)
+    assert LENS_SCORES not in recording.memo
+
+
+def test_scores_that_are_not_looked_at_go_with_the_next_pass():
+    scope = scope_for(small_model("llama"))
+    looked(scope, IDS[:8], "top")
+    first = scope.record(IDS[:9], special_tokens=False)
+    assert first.memo[LENS_SCORES].shape == (4, scope.subject.anatomy.vocabulary)
+    scope.record(IDS[:10], special_tokens=False)
+    assert LENS_SCORES not in first.memo
+
+
+def test_a_hook_of_the_user_on_the_unembedding_sees_the_rows_of_the_model_alone():
+    scope = scope_for(small_model("llama"))
+    with Counted(scope.subject.anatomy.readout.unembed, lambda: looked(scope, IDS[:8], "top")) as c:
+        recording = scope.record(IDS[:9], special_tokens=False)
+        assert c == [1]
+        assert LENS_SCORES not in recording.memo
+
+
+def test_an_edited_letter_has_the_lens_of_the_edited_streams():
+    scope = scope_for(small_model("llama"))
+    edit = ["steer 0 token id:17 2"]
+    for end in (8, 9, 10):
+        recording = scope.record(IDS[:end], special_tokens=False, edits=edit)
+        figure = scope.look("logit-lens", recording=recording)
+    fresh = scope_for(small_model("llama"))
+    whole = fresh.record(IDS[:10], special_tokens=False, edits=edit)
+    expected = fresh.look("logit-lens", recording=whole)
+    np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
