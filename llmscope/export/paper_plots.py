@@ -34,6 +34,8 @@ WORD, BESIDE = 27, 110
 """Points: the width of a cell with a word in it, and what is beside the cells of such a map."""
 BROADEST = 1200
 """The width in points up to which a page grows for words in cells; longer maps are in blocks."""
+LEAST_WORD, MOST_WORD, EM = 5.0, 7.0, 0.62
+"""Points: sizes of the letters in cells; and the width of a letter as a share of its size."""
 SMALL = 6
 """Size in points of the letters of several maps."""
 
@@ -270,7 +272,8 @@ class Plots:
             axes.set_axis_off()
         for index, (axes, cells) in enumerate(zip(grid.flat, maps, strict=False)):
             # A mesh stays vector graphics; an image would put pixels into the file.
-            mesh = axes.pcolormesh(cells, cmap=colours, norm=norm)
+            # Edges in the colour of their cells: viewers of PDF draw light seams between others.
+            mesh = axes.pcolormesh(cells, cmap=colours, norm=norm, edgecolors="face", linewidth=0.2)
             axes.invert_yaxis()
             # Of several maps those at the edge have the labels for their row and column.
             if index + across >= len(maps):
@@ -286,16 +289,21 @@ class Plots:
                 named = f"{self.shown(figure.axes[0].name)} {label}"
                 axes.set_title(named if len(named) * SMALL < room else label, fontsize=SMALL, pad=2)
         if len(maps) == 1:
-            self._words(grid[0, 0], figure, norm, colours)
+            self._words(grid[0, 0], figure, norm, colours, width)
             self._marks(grid[0, 0], figure, norm, colours)
         bar = part.colorbar(mesh, ax=grid, label=self.shown(figure.unit))
         bar.solids.set(edgecolor="face", rasterized=False)  # vector graphics without seams
 
-    def _words(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
-        """Write the top token of each cell into it, if the figure has them."""
+    def _words(
+        self, axes: Any, figure: Figure, norm: Normalize, colours: Any, width: float
+    ) -> None:
+        """Write the top token of each cell into it, if the figure has them, as large as fits."""
         if not has_words(figure):
             return
         ids, names = np.asarray(figure.extra["ids"]), figure.extra["names"]
+        cell = (width - BESIDE) / figure.values.shape[1]
+        longest = max((len(one.strip()) for one in names.values()), default=1)
+        size = min(max(cell / (EM * min(max(longest, 1), LONGEST)), LEAST_WORD), MOST_WORD)
         for place, value in np.ndenumerate(figure.values):
             word = names.get(int(ids[place]))
             if word is None or not np.isfinite(value):
@@ -305,7 +313,7 @@ class Plots:
             said = self.shown(word.strip() or word)
             said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
-            axes.text(*middle, said, color=colour, fontsize=5, ha="center", va="center")
+            axes.text(*middle, said, color=colour, fontsize=size, ha="center", va="center")
 
     def _marks(self, axes: Any, figure: Figure, norm: Normalize, colours: Any) -> None:
         """Put a dot into each cell that the figure marks, such as those that differ from 0."""

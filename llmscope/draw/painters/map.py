@@ -12,7 +12,7 @@ from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import styles_for
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Axis, Figure, Focus
 
 KINDS = {
     "attention": "A",
@@ -56,9 +56,9 @@ def paint_map(
     colours = styles_for(look)
     layers, positions = figure.axes
     foot, special = None, figure.extra.get("special", ())
-    if tokens is not None and tokens.values.shape == (len(positions),):
-        special = tokens.extra.get("special", special)
-        foot = Foot("surprisal", tokens.values, plain_text(tokens.unit, look.ascii))
+    if tokens is not None and (span := _span_of(positions, tokens)) is not None:
+        special = tokens.extra.get("special", special)[span]
+        foot = Foot("surprisal", tokens.values[span], plain_text(tokens.unit, look.ascii))
     shown = prompt_texts(positions.labels, special, look.ascii)
     ids, words = figure.extra.get("ids"), figure.extra.get("names")
     cells: Sequence[Sequence[str]] = figure.extra.get("cell_marks", ())
@@ -114,3 +114,13 @@ def kind_letter(label: str, kinds: Sequence[str]) -> str:
 def kind_note(kinds: Sequence[str]) -> str:
     """Return the legend of the letters in use."""
     return ", ".join(f"{letter} {kind}" for kind, letter in KINDS.items() if kind in kinds)
+
+
+def _span_of(positions: Axis, tokens: Figure) -> slice | None:
+    """Return which tokens the columns of a map are; None if they are of another prompt."""
+    (all_tokens,) = tokens.axes
+    if len(positions) == len(all_tokens):
+        return slice(None)
+    span = slice(positions.start, positions.stop)
+    same = positions.step == 1 and all_tokens.labels[span] == positions.labels
+    return span if same else None

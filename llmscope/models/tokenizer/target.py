@@ -28,12 +28,18 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
     if tokens is None:
         raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
     encoded = tokens.encode(wanted, special_tokens=False)
-    single = encoded.ids[0] if len(encoded) == 1 else None
+    unknown = getattr(tokens.tokenizer, "unk_token_id", None)
+    single = encoded.ids[0] if len(encoded) == 1 and encoded.ids[0] != unknown else None
     if single is not None and encoded.pieces == (wanted,):
         return single
     # Some tokenizers add a space before a text: look the token up by its raw text.
     ids = range(min(vocabulary, len(tokens.tokenizer)))
     exact = next((token for token in ids if tokens.piece(token) == wanted), single)
+    if exact is None and encoded.ids == (unknown,):
+        raise ScopeError(
+            f"{display_text(wanted)!r} is not in the vocabulary: the tokenizer reads it as unknown",
+            "one token, with its leading space if it has one, or id:NUMBER",
+        )
     if exact is None:
         shown = " ".join(display_text(piece, whitespace=True) for piece in encoded.pieces)
         raise ScopeError(

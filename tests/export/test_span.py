@@ -1,0 +1,85 @@
+"""A picture of a span has the columns of that span, and nothing else changes."""
+
+import numpy as np
+import pytest
+
+import llmscope
+from llmscope.export import render
+from llmscope.export.span import in_span
+from llmscope.figure import Axis, Figure, Focus
+from tests.families import small_model
+
+IDS = [5, 17, 3, 60, 17, 42, 8, 8]
+
+
+@pytest.fixture(scope="module")
+def figure():
+    scope = llmscope.wrap(small_model("llama"))
+    scope.record(IDS)
+    return scope.look("logit-lens", span=(3, 6), position=4)
+
+
+def test_the_columns_of_the_span_stay_with_their_numbers_and_words(figure):
+    cut = in_span(figure, Focus(span=(3, 6), position=4))
+    assert (cut.axes[1].start, len(cut.axes[1])) == (3, 3)
+    assert cut.axes[1].labels == figure.axes[1].labels[3:6]
+    np.testing.assert_array_equal(cut.values, figure.values[:, 3:6])
+    np.testing.assert_array_equal(cut.extra["ids"], figure.extra["ids"][:, 3:6])
+    assert np.isfinite(cut.values).all()
+    assert cut.extra["names"] == figure.extra["names"]
+
+
+def test_the_position_of_the_focus_stays_beyond_the_span():
+    scope = llmscope.wrap(small_model("llama"))
+    scope.record(IDS)
+    figure = scope.look("logit-lens", span=(3, 5), position=7)
+    cut = in_span(figure, Focus(span=(3, 5), position=7))
+    assert (cut.axes[1].start, cut.axes[1].stop) == (3, 8)
+
+
+@pytest.mark.parametrize("focus", [None, Focus(), Focus(span=(0, 8))])
+def test_without_a_span_nothing_is_left_out(figure, focus):
+    whole = Figure(
+        "any",
+        "t",
+        "heatmap",
+        (Axis("layer", ("0",)), Axis("position", ("a", "b"))),
+        np.array([[1.0, np.nan]], np.float32),
+        "logit",
+    )
+    if focus is None or focus.span is None:
+        assert in_span(figure, focus) is figure
+        assert in_span(whole, focus) is whole
+
+
+def test_a_figure_without_positions_or_numbers_is_left_alone():
+    layers = Axis("layer", ("0", "1"))
+    for axes, values in (
+        ((layers, Axis("head", ("0", "1"))), [[np.nan, 1], [np.nan, 2]]),
+        ((layers, Axis("position", ("a", "b"))), [[np.nan, np.nan], [np.nan, np.nan]]),
+        ((Axis("position", ("a", "b")),), [np.nan, 1]),
+    ):
+        one = Figure("any", "t", "heatmap", axes, np.array(values, np.float32), "logit")
+        assert in_span(one, Focus(span=(1, 2))) is one
+
+
+def test_pictures_leave_columns_out_and_numbers_do_not(figure):
+    focus = Focus(span=(3, 6), position=4)
+    text = render(figure, "txt", focus=focus)
+    labels = [label.strip() for label in figure.axes[1].labels]
+    header = text.splitlines()[1].strip("│").replace("▸", "").split()
+    assert header == ["layer", *labels[3:6]]
+    assert '"values"' in render(figure, "json", focus=focus)
+    assert render(figure, "json", focus=focus) == render(figure, "json")
+
+
+def test_paper_plots_the_columns_of_the_span(figure):
+    pytest.importorskip("matplotlib")
+    from llmscope.export.paper import paper
+
+    focus = Focus(span=(3, 6), position=4)
+    page = paper([in_span(figure, focus)], focus=focus)
+    (axes,) = [one for one in page.get_axes() if one.get_label() != "<colorbar>"]
+    assert axes.get_xlim() == (0.0, 3.0)
+    assert len(axes.texts) == 3 * len(figure.axes[0])
+    assert {round(text.get_fontsize(), 1) for text in axes.texts} <= {7.0}
