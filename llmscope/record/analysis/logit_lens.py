@@ -196,7 +196,7 @@ def _read(cells: Sequence[_Cell]) -> Fetching[None]:
         read[TARGET[1]] = (scores > aimed).sum(-1) + 1
     if any(cell.reading.kl for cell in cells):
         read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
-    # In place, last of all: on a CPU, fresh memory for so many numbers takes longer than the sum.
+    # In place, last of all: on a CPU, fresh memory for all these numbers takes longer than the sum.
     shares = scores.sub_(best.values[:, None]).exp_()  # of the best token's probability
     read[TOP[1]] = 1 / (total := shares.sum(-1))
     if targeted:

@@ -58,7 +58,7 @@ def lens_rows(taps: LayerHooks, readout: Readout | None) -> Iterator[LensRows | 
 
     Args:
         taps: the hooks of the layers, which keep the streams.
-        readout: the model's readout; None: there is none, so nothing is computed.
+        readout: the model's readout; None: it was not found, so nothing is computed.
 
     Yields:
         What holds the scores after the pass; None where the unembedding is not a plain one.
