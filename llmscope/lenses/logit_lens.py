@@ -61,6 +61,7 @@ SECOND = LensOption[Any](
 )
 OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such ratios says little"
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
+NO_LENS = "no learned lens is known for this model: --translator FILE, or fit one with llmscope fit"
 ROUNDING = 1e-6
 """KL in nats below which two distributions are the same up to rounding."""
 FIRST = 1
@@ -255,7 +256,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
         if one in given or found.kind not in {other.kind for other in learned}:
             learned.append(found)
     if not learned:
-        return Figure.refused("logit-lens", title, "no learned lens is known for this model")
+        return Figure.refused("logit-lens", title, NO_LENS)
     layers = range(-1, recording.layers)
     columns = [scores_at(recording, layers, focus.position, one) for one in (None, *learned)]
     chances = [one.softmax(-1).max(-1) for one in columns]

@@ -49,6 +49,7 @@ def lenses(
         as_json = wants_json(json, format)
         from llmscope.lenses import lens as find
         from llmscope.lenses import names
+        from llmscope.lenses.base import suggested
 
         if schema:
             from llmscope.export import json_text, snapshot_schema
@@ -57,7 +58,8 @@ def lenses(
             put(json_text(snapshot_schema()))
             return
         if lens is not None:
-            wrong = f"no lens {display_text(lens)!r}; there are {', '.join(names())}"
+            like = suggested(lens, names())
+            wrong = f"no lens {display_text(lens)!r}{like}; there are {', '.join(names())}"
             usage(lens in names(), wrong, "LENS")
         chosen = [find(name) for name in (names() if lens is None else (lens,))]
         if as_json:

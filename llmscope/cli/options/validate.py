@@ -41,13 +41,16 @@ def check_lenses(names: tuple[str, ...], mode: str) -> None:
     from llmscope.cli.output.snapshot_build import SCREEN
     from llmscope.lenses import lens as find_lens
     from llmscope.lenses import names as known
+    from llmscope.lenses.base import suggested
 
     if SCREEN in names:
         usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
         return
     listed = ", ".join((*known(), SCREEN))
     for name in names:
-        usage(name in known(), f"no lens {display_text(name)!r}; there are {listed}", "--lens")
+        like = suggested(name, known())
+        wrong = f"no lens {display_text(name)!r}{like}; there are {listed}"
+        usage(name in known(), wrong, "--lens")
     modes = [one for name in names for one in find_lens(name).modes]
     offered = ", ".join(modes) or "none here"
     usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")

@@ -116,7 +116,7 @@ def compose(
         scope: the model.
         wanted: the content to build.
         forms: the formats and looks.
-        tell: called with notes for the user about the prompt.
+        tell: called with notes for the user about the prompt, and with why a figure was refused.
 
     Raises:
         ScopeError: the prompt is empty, too long, or has ids that the model lacks; or an edit does
@@ -133,12 +133,17 @@ def compose(
 
     screens = iter(_screens(scope, wanted, [one for one in forms if of_screen(one)]))
     others = [one for one in forms if not of_screen(one)]
-    figures = iter(_figures(scope, wanted, others) if others else ())
+    figures = iter(_figures(scope, wanted, others, tell) if others else ())
     return [next(screens if of_screen(one) else figures) for one in forms]
 
 
-def _figures(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) -> list[Content]:
-    """Return the figures of a snapshot in each form."""
+def _figures(
+    scope: Scope,
+    wanted: SnapshotRequest,
+    forms: Sequence[Rendering],
+    tell: Callable[[str], None],
+) -> list[Content]:
+    """Return the figures of a snapshot in each form; say why any was refused."""
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
     with scope.unchanged():
         recording = scope.record(
@@ -153,6 +158,9 @@ def _figures(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) 
     focus = resolved(scope, recording, wanted.focus)
     _check_count(sum(len(focuses(scope, name, focus, wanted.every)) for name in lenses), forms)
     figures = figures_of(scope, recording, lenses, focus, wanted.every)
+    refused = [one for one in figures if one.verdict.status == "refused"]
+    for said in dict.fromkeys(f"{one.lens} is refused: {one.verdict.reason}" for one in refused):
+        tell(said)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None
     if text is not None and wanted.written and scope.subject.tokens is not None:
         text += scope.subject.tokens.describe(wanted.written).text

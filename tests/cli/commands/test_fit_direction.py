@@ -63,7 +63,7 @@ def test_doses_by_two_tokens_and_a_leak_are_told(pairs, tmp_path):
     path = tmp_path / "sell.safetensors"
     result = run(
         *("fit", "direction", "builtin:town", pairs, "--out", path, *QUICK, "--split", "random"),
-        *("--measure", " bread", " milk", "--layer", "1,-1", "--method", "logistic"),
+        *("--measure", " bread", " cake", "--layer", "1,-1", "--method", "logistic"),
         *("--dose-layer", "1", "--strength", "1"),
     )
     assert result.exit_code == 0, result.stderr
@@ -71,7 +71,7 @@ def test_doses_by_two_tokens_and_a_leak_are_told(pairs, tmp_path):
     assert f"! the test set {found.sets.leak}" in result.stdout
     assert found.sets.leak.groups == found.sets.test_texts
     assert "partial: leaks: " in result.stdout
-    assert "after layer 1 in 4 held-out prompts; change of log p(‹·bread›) − log p(‹·milk›)" in (
+    assert "after layer 1 in 4 held-out prompts; change of log p(‹·bread›) − log p(‹·cake›)" in (
         result.stdout
     )
     assert found.dose.strengths[-1] == 1
