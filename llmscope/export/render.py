@@ -158,6 +158,7 @@ def content(
         edits=whatif,
         inline=inline,
         scale=scale,
+        focus=focus,
     )
     if chosen.holds == "numbers":
         return chosen.write(document)
