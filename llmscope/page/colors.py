@@ -59,14 +59,20 @@ def _in_greys(theme: Theme) -> Theme:
     """Return the theme in greys between its background and its text."""
     greys = (theme.background, theme.text)
     dim, border = (to_hex(along(_stops(greys), 5)[at]) for at in (3, 1))
+    text = theme.text
     return replace(
         theme,
         panel=theme.background,
         dim=dim,
         border=border,
-        **dict.fromkeys(("accent", "success", "warning", "error"), theme.text),
-        **dict.fromkeys(("sequential", "negative", "positive"), greys),
-        categorical=(theme.text, dim),
+        accent=text,
+        success=text,
+        warning=text,
+        error=text,
+        sequential=greys,
+        negative=greys,
+        positive=greys,
+        categorical=(text, dim),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures as the data that `page.js` draws: plain JSON, every text sanitised, every number exact."""
+"""Figures as the data that `page.js` draws: plain JSON, texts sanitised, numbers exact."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ MAPS = (("layer", "position"), ("layer", "lens"))
 """Axes of figures whose cells may hold words."""
 EVEN = (("layer", "head"), ("query", "key"))
 """Axes of figures that are drawn on a linear scale, so that small values look small."""
+NAMES = {"ids": "token id", "ranks": "rank", "logits": "logit", "top": "top probability"}
+"""By name in `extra`: what an array beside the values is called in the line of a value."""
 WIDTH = 8
 """Characters of a number beside a bar."""
 
@@ -148,7 +150,9 @@ def _message(figure: Figure, fits: bool) -> str:
 
 
 def _tokens(
-    figures: Sequence[Figure], about: Mapping[str, Any] | None, ascii: bool  # noqa: A002
+    figures: Sequence[Figure],
+    about: Mapping[str, Any] | None,
+    ascii: bool,  # noqa: A002
 ) -> list[str]:
     """Return the prompt's tokens as they are shown; empty where no figure has them as an axis."""
     axes = [axis for one in figures for axis in one.axes if axis.name in PROMPT_AXES]
@@ -196,7 +200,7 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
         if not isinstance(value, np.ndarray) or value.shape != figure.values.shape:
             continue
         if value.dtype.kind in "iuf":
-            shown = plain_text(str(name).replace("_", " "), ascii)
+            shown = plain_text(NAMES.get(name, str(name).replace("_", " ")), ascii)
             found.append({"name": shown, **packed(value, "<f8")})
     return found
 
@@ -209,7 +213,8 @@ def _scale(figure: Figure, values: NDArray[np.float32] | None = None) -> dict[st
 
 
 def _heatmap(figure: Figure, look: RenderOptions) -> dict[str, Any]:
-    names, record = tuple(axis.name for axis in figure.axes), {"scale": _scale(figure)}
+    names = tuple(axis.name for axis in figure.axes)
+    record: dict[str, Any] = {"scale": _scale(figure)}
     shown: list[str] | None = None
     note = ""
     if names in MAPS:
@@ -312,10 +317,10 @@ def _lines(figure: Figure, look: RenderOptions) -> dict[str, Any]:
 
 def _strip(figure: Figure, look: RenderOptions) -> dict[str, Any]:
     special = [bool(one) for one in figure.extra.get("special", ())]
-    return {"scale": _scale(figure), "special": special}
+    scale = Scale.of(figure.values, figure.unit, even=True, signed=is_difference(figure))
+    low = 0.0 if scale.kind == "linear" and scale.low >= 0 else scale.low
+    return {"scale": {"kind": scale.kind, "low": low, "high": scale.high}, "special": special}
 
 
 def _table(figure: Figure, look: RenderOptions) -> dict[str, Any]:
     return table_of(figure, look, _scale(figure))
-
-

@@ -7,8 +7,8 @@ const SVG = "http://www.w3.org/2000/svg";
 const SHARED = new Set(["layer", "head", "layer.head", "neuron", "expert", "training step"]);
 const LISTED = 6; // values at the cursor that are listed
 const WIDEST_LABEL = 150, TALLEST_LABEL = 110, LARGEST_CANVAS = 16384, MOST_TILES = 64;
-const HELP = "← → token, or column of a figure without tokens · Home End first, last · ↑ ↓ layer or row · [ ] head or other axis · " +
-  "Tab next figure · hover or tap for the exact value";
+const HELP = "hover or tap: the exact value · cursor on a token: ← → Home End, or click · " +
+  "↑ ↓ layer or row · [ ] head or other axis · Tab next figure";
 
 function element(tag, name, text) {
   const made = document.createElement(tag);
@@ -211,7 +211,7 @@ class View {
       parts.push(" · ", ...this.place(at, index));
     }
     const { words, beside, table, marked } = this.record;
-    if (words) parts.push(" · ", isolated(words.list[words.places[offset]], "label"));
+    if (words) parts.push(" · ", isolated(`‹${words.list[words.places[offset]]}›`, "label"));
     if (marked && marked.includes(offset)) parts.push(" · marked *");
     if (beside && beside[offset]) parts.push(" · ", isolated(beside[offset]));
     for (const { name, numbers } of this.details) {
@@ -262,9 +262,11 @@ class View {
       const axis = this.axes[other], { words } = this.record;
       for (const [rank, index] of found.slice(0, LISTED).entries()) {
         if (rank) parts.push(" · ");
-        const name = axis.quoted ? axis.labels[index] : `${axis.name} ${axis.labels[index]}`;
+        const label = axis.labels[index];
+        const name = axis.quoted ? `‹${label}›` : `${axis.name} ${label}`;
         parts.push(isolated(name, "label"), ` ${brief(this.values[at(index)])}`);
-        if (words) parts.push(" ", isolated(words.list[words.places[at(index)]], "word"));
+        const word = words ? words.list[words.places[at(index)]] : "";
+        if (word) parts.push(" ", isolated(`‹${word}›`, "word"));
       }
       if (found.length > LISTED) parts.push(` · and ${found.length - LISTED} more`);
       if (!found.length) parts.push("no value");
@@ -292,7 +294,8 @@ class View {
     if (this.token >= 0) section.append(this.cursorLine);
     const legend = this.painter.legend?.();
     if (legend) section.append(legend);
-    for (const note of [...(record.remarks ?? []), ...record.notes]) {
+    const remarks = (record.remarks ?? []).join(" · ");
+    for (const note of [remarks, ...record.notes].filter(Boolean)) {
       section.append(element("p", "note", note));
     }
     this.area.addEventListener("pointerleave", () => this.hover(null));
@@ -465,7 +468,7 @@ class Heatmap {
     } else {
       const square = view.columns >= 0 && view.rows >= 0 &&
         view.axes[view.rows].along && view.axes[view.columns].along;
-      const most = square ? px(46) : clamp(labelWidth + 12, px(46), px(110));
+      const most = clamp(labelWidth + 12, px(46), px(square ? 72 : 110));
       cw = clamp(Math.floor(room / C), 2, most);
       rh = clamp(Math.floor(tallest / R), 2, px(22));
       if (square && cw < px(36)) cw = rh = Math.min(cw, rh);
@@ -495,7 +498,7 @@ class Heatmap {
         context.translate(column * cw + cw / 2, head / 2);
         context.fillText(fitted(context, columnNames[column], cw - 4), 0, 0);
       } else {
-        context.translate(column * cw + Math.min(cw, px(12)) / 2, head - 4);
+        context.translate(column * cw + (each > 1 ? px(6) : cw / 2), head - 4);
         context.rotate(-Math.PI / 2);
         context.fillText(fitted(context, columnNames[column], head - 8), 0, 0);
       }
@@ -530,7 +533,9 @@ class Heatmap {
         context.fillStyle = pair ? pair[1] : page.colors.look.dim;
         if (wordy) {
           const star = marked.has(offset) ? "*" : "";
-          context.fillText(fitted(context, word ?? brief(value) + star, cw - 6), x, y);
+          const near = Math.abs(value) < scale.high / 2000 && value && scale.kind !== "log";
+          const number = (near ? "≈0" : brief(value)) + star;
+          context.fillText(fitted(context, word ?? number, cw - 6), x, y);
         } else if (marked.has(offset)) {
           context.fillText("*", x, y);
         } else if (dashes && value < 0) {
@@ -677,7 +682,10 @@ class Bars {
         "beside"));
       return line;
     });
+    const longest = Math.max(...axis.labels.map((label) => [...label].length));
+    this.list.style.setProperty("--name", `${clamp(longest + 2, 6, 26)}ch`);
     this.list.classList.toggle("along", axis.along);
+    this.list.classList.toggle("told", rows.some((line) => line.lastChild.textContent));
     this.list.replaceChildren(...rows);
     return count;
   }

@@ -91,10 +91,7 @@ def table_of(figure: Figure, look: RenderOptions, scale: dict[str, Any]) -> dict
         _runs(table, figure, look)
     elif len(names) == 1 and "cells" in figure.extra:
         _columns(table, figure, look)
-    elif len(names) == 1:
-        table.add(plain_text(names[0], ascii_), axis_labels(figure, 0, ascii_))
-        _add_values(table, figure, look)
-    elif len(names) == 2:
+    elif len(names) == 1 or len(names) == 2:
         table.add(plain_text(names[0], ascii_), axis_labels(figure, 0, ascii_))
         _add_values(table, figure, look)
     else:

@@ -1,4 +1,4 @@
-"""Figures as a widget of a notebook: the page's own script and data, and a cursor that is shared."""
+"""Figures as a widget of a notebook: the script and the data of the page, and a cursor."""
 
 from __future__ import annotations
 

@@ -100,9 +100,7 @@ class FileServer:
         self._status = status
         self._left.set()
 
-    async def _connected(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request. A connection that sends none in time is ended by `Connections`."""
         task = asyncio.current_task()
         assert task is not None

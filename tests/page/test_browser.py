@@ -101,7 +101,8 @@ def test_keys_move_one_cursor_through_all_figures(browser, tmp_path):
     assert tokens.cursor.startswith("at ‹·France› (3): 4 bits")
     assert pattern.cursor.startswith("at ‹·France› (3): ")
     strongest = int(np.nanargmax(figures[3].values[0, 3]))
-    assert pattern.cursor.split(": ")[1].startswith(("The", "·capital", "·of", "·France")[strongest])
+    word = ("The", "·capital", "·of", "·France")[strongest]
+    assert pattern.cursor.split(": ")[1].startswith(f"‹{word}› ")
     words.focus()
     before = words.readout
     browser.types(UP, UP, DOWN)
@@ -170,7 +171,8 @@ def test_what_is_injected_does_not_run(browser, tmp_path):
         "script.textContent = 'window.pwned = 1'; document.body.append(script);"
         "const image = document.createElement('img'); image.src = arguments[0];"
         "document.body.append(image);"
-        "const line = document.createElement('p'); line.setAttribute('onclick', 'window.pwned = 2');"
+        "const line = document.createElement('p');"
+        "line.setAttribute('onclick', 'window.pwned = 2');"
         "document.body.append(line); line.click();",
         f"http://127.0.0.1:{port}/x",
     )

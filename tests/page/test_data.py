@@ -15,7 +15,7 @@ from llmscope.draw.scale import Scale
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.page import data as module
 from llmscope.page.colors import colors_of
-from llmscope.page.data import page_data, packed
+from llmscope.page.data import packed, page_data
 from llmscope.page.document import data_text
 from tests.page.conftest import HOSTILE, TOKENS, array, attention, every_kind
 
@@ -40,7 +40,9 @@ def records(*figures, **more):
     )
 )
 def test_values_come_back_exactly(values):
-    axes = tuple(Axis(f"axis {n}", tuple(map(str, range(size)))) for n, size in enumerate(values.shape))
+    axes = tuple(
+        Axis(f"axis {n}", tuple(map(str, range(size)))) for n, size in enumerate(values.shape)
+    )
     (record,) = records(Figure("any", "Any", "heatmap", axes, values, "x"))
     found = unpacked(record["values"])
     np.testing.assert_array_equal(found.reshape(values.shape), values)
@@ -89,7 +91,7 @@ def test_words_are_those_of_the_cells():
 def test_the_other_arrays_of_a_figure_are_told_beside_its_values():
     (record,) = records(every_kind()[0])
     told = {one["name"]: unpacked(one).tolist() for one in record["details"]}
-    assert told == {"ids": [1, 2, 3, 4, 5]}
+    assert told == {"token id": [1, 2, 3, 4, 5]}
 
 
 @given(st.text(), st.integers(0, 7))
@@ -109,7 +111,9 @@ def strings(value):
     """All texts of a JSON value."""
     if isinstance(value, str):
         yield value
-    for one in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+    for one in (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    ):
         yield from strings(one)
 
 

@@ -102,7 +102,9 @@ def test_the_script_is_the_one_of_the_package():
     assert PROGRAM.startswith(script())
     assert "import " not in script()
     assert "export" not in re.sub(r"(?m)^//.*$", "", script())
-    forbidden = r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|fetch\(|XMLHttp"
+    forbidden = (
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|eval\(|Function\(|fetch\(|XMLHttp"
+    )
     assert not re.search(forbidden, PROGRAM)
     assert "</" not in PROGRAM.replace("<\\/", "")
     assert "url(" not in styles()
@@ -163,5 +165,7 @@ def test_the_attention_of_all_heads_of_a_small_model_fits_a_letter():
     tokens = tuple(map(str, range(64)))
     axes = (Axis("head", tuple("012345678")), Axis("query", tokens), Axis("key", tokens))
     figure = Figure("attention", "Attention", "heatmap", axes, values, "probability")
-    made = len(render([figure] * 3, "html", size=None)) - len(render([figure] * 2, "html", size=None))
+    made = len(render([figure] * 3, "html", size=None)) - len(
+        render([figure] * 2, "html", size=None)
+    )
     assert 30 * made < 12_000_000

@@ -62,6 +62,7 @@ def test_without_anywidget_it_says_what_to_install():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "a widget needs anywidget, which is not installed | pip install '.[notebook]' in the checkout",
+        "a widget needs anywidget, which is not installed | "
+        "pip install '.[notebook]' in the checkout",
         "False",
     ]

@@ -92,7 +92,8 @@ async def test_nothing_is_shown_without_the_token(query):
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "{own}\r\nHost: x"]
+    "host",
+    ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "", "{own}\r\nHost: x"],
 )
 async def test_a_foreign_name_is_refused(host):
     async with serving() as (server, listening):

@@ -46,6 +46,8 @@ def file_page(
             about=found.about,
         )
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise ScopeError(f"the figures of this file cannot be drawn: {told(error)}", HINT) from error
+        raise ScopeError(
+            f"the figures of this file cannot be drawn: {told(error)}", HINT
+        ) from error
     assert isinstance(page, str)
     return page

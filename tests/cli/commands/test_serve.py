@@ -94,7 +94,7 @@ def test_the_page_of_a_file_is_that_of_snapshot(snapshot, tmp_path, theme):
     words = ("snapshot", "--prompt", "CAB", "--lens", "tokens", "--theme", theme, "--out", out)
     assert run(*words).exit_code == 0
     served, written = file_page(snapshot, theme, None, None), out.read_text()
-    until = '<summary>Where it came from</summary>'
+    until = "<summary>Where it came from</summary>"
     assert served.split(until)[0] == written.split(until)[0]
     assert load_theme(theme).background in served
 
