@@ -66,7 +66,12 @@ def page_data(
     room, records = MOST_VALUES, []
     for figure in figures:
         room -= figure.values.size
-        records.append(figure_data(figure, look, focus, fits=room >= 0))
+        records.append(record := figure_data(figure, look, focus, fits=room >= 0))
+        if "seen" in figure.extra and focus.cell is not None:  # a cell of a step: its own token
+            along = [axis for axis in record.get("axes", ()) if axis["along"]]
+            place = next(
+                (one["start"] + one["at"] for one in along if one["at"] is not None), place
+            )
     return {
         "colors": colors_of(look),
         "scale": scale,
@@ -182,7 +187,7 @@ def _axes(figure: Figure, focus: Focus, ascii: bool) -> list[dict[str, Any]]:  #
             "step": axis.step,
             "along": axis.name in PROMPT_AXES,
             "quoted": axis.name in TOKEN_AXES,
-            "at": at[index],
+            "at": None if at[index] is None else int(at[index]),
         }
         for index, axis in enumerate(figure.axes)
     ]

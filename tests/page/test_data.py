@@ -123,6 +123,16 @@ def test_the_cursor_starts_at_the_focus():
     assert data["figures"][0]["axes"][0]["at"] == 1
 
 
+def test_the_cursor_starts_at_the_cell_of_a_step():
+    axes = (Axis("position", TOKENS), Axis("dimension", tuple("0123")))
+    extra = {"seen": (2, 3), "cell": {"at": (2, 3)}}
+    step = Figure("walkthrough", "Step", "heatmap", axes, array(np.zeros((5, 4))), "", extra=extra)
+    focus = Focus(position=4, cell=(2, 3))
+    data = page_data([step], LOOK, focus)
+    assert data["cursor"] == 2
+    assert [axis["at"] for axis in data["figures"][0]["axes"]] == [2, 3]
+
+
 def test_tokens_are_those_of_the_prompt_where_it_is_known():
     about = {"tokens": [{"text": text} for text in (*TOKENS, HOSTILE[2])]}
     tokens = page_data([attention()], LOOK, about=about)["tokens"]

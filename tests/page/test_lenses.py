@@ -9,6 +9,7 @@ import pytest
 
 import llmscope
 from demo.lens_pages import commands, prepared
+from llmscope.cli.output.file_page import file_page
 from llmscope.errors import ScopeError
 from llmscope.export import render
 from llmscope.export.read import read
@@ -59,7 +60,11 @@ def test_the_figure_of_its_page(browser, name, tmp_path, monkeypatch):
         result = run(*words, "--out", "page.html", "--out", "page.json")
         assert result.exit_code == 0, result.stderr
     opened(browser, (tmp_path / "page.html").as_uri())
-    check(browser, read(tmp_path / "page.json").figures)
+    figures = read(tmp_path / "page.json").figures
+    check(browser, figures)
+    # What was written and read again is on a page, too.
+    served = file_page(tmp_path / "page.json", None, None, None)
+    assert served.count('"draw"') == len(figures)
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ def file_page(
     """Return the HTML page that shows the figures of a file.
 
     Args:
-        path: the file, as `llmscope replay` takes it.
+        path: what `llmscope snapshot` wrote as json, npz or safetensors.
         theme, tier, ascii: see `picture_look`.
 
     Raises:
