@@ -187,7 +187,7 @@ def _axes(figure: Figure, focus: Focus, ascii: bool) -> list[dict[str, Any]]:  #
             "step": axis.step,
             "along": axis.name in PROMPT_AXES,
             "quoted": axis.name in TOKEN_AXES,
-            "at": None if at[index] is None else int(at[index]),
+            "at": None if (place := at[index]) is None else int(place),
         }
         for index, axis in enumerate(figure.axes)
     ]
