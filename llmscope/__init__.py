@@ -31,12 +31,14 @@ __all__ = [
     "Verdict",
     "__version__",
     "load",
+    "widget",
     "wrap",
 ]
 
 if TYPE_CHECKING:
     from llmscope.errors import ScopeError
     from llmscope.figure import Axis, Figure, Focus, Verdict
+    from llmscope.page.widget import widget
     from llmscope.record.capture.recording import Recording
     from llmscope.record.derive.activation_cache import ActivationCache
     from llmscope.scope import Scope, load, wrap
@@ -54,6 +56,7 @@ _HOMES = {
     "ScopeError": "llmscope.errors",
     "Scope": "llmscope.scope",
     "load": "llmscope.scope",
+    "widget": "llmscope.page.widget",
     "wrap": "llmscope.scope",
 }
 

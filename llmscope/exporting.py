@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from llmscope.figure import Figure
 
 
+class Widget(Protocol):
+    """A widget of a notebook that shows figures.
+
+    Attributes:
+        cursor: the position of the token at the cursor.
+    """
+
+    cursor: int
+
+    def observe(self, handler: Callable[[Any], Any], names: str) -> None:
+        """Call a function for each change of a trait, such as `cursor`."""
+
+
 class Exporter(Protocol):
     """What `llmscope.export` does for a figure."""
 
@@ -43,6 +56,9 @@ class Exporter(Protocol):
 
     def mimebundle(self, figure: Figure) -> dict[str, str]:
         """Return the figure for a notebook, by MIME type."""
+
+    def widget(self, figures: Figure, *, cursor: int) -> Widget:
+        """Return the figure as a widget for a notebook."""
 
 
 exporter: Callable[[], Exporter]

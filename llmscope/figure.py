@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Page
     from numpy.typing import DTypeLike, NDArray
 
+    from llmscope.exporting import Widget
+
 Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
 Status = Literal["verified", "partial", "unverified", "refused"]
 
@@ -364,6 +366,18 @@ class Figure:
                 map of colours.
         """
         return exporting.exporter().plot(self, ax, cmap=cmap, font=font, width=width)
+
+    def widget(self, *, cursor: int = -1) -> Widget:
+        """Return a widget for notebooks: the figure as on the html page, with a moving cursor.
+
+        Args:
+            cursor: the position of the token at the cursor at first; negative ones count from the
+                end. `widget.cursor` is where it is now, and can be set.
+
+        Raises:
+            ScopeError: anywidget is not installed.
+        """
+        return exporting.exporter().widget(self, cursor=cursor)
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None

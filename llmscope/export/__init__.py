@@ -27,6 +27,7 @@ from llmscope.export.render import (
     save,
 )
 from llmscope.export.safetensors import FilePair, pair, sidecar_path
+from llmscope.page.widget import widget
 
 __all__ = [
     "AUTO",
@@ -63,6 +64,7 @@ __all__ = [
     "snapshot_dict",
     "snapshot_schema",
     "tidy",
+    "widget",
     "write",
     "write_all",
 ]

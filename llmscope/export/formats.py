@@ -17,7 +17,7 @@ from llmscope.export.png import png_bytes
 from llmscope.export.safetensors import FilePair, pair
 from llmscope.export.svg import svg_text
 from llmscope.export.txt import txt_text
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
 from llmscope.plugins import with_plugins
 
 
@@ -34,6 +34,7 @@ class Document:
         edits: the caption of the edits and of prompt B.
         inline: whether the picture is for a page with other pictures.
         scale: the magnification of a picture.
+        focus: the indices that are marked; None: those of the default `Focus`.
     """
 
     figures: tuple[Figure, ...] = ()
@@ -44,6 +45,7 @@ class Document:
     edits: EditsCaption = PLAIN
     inline: bool = False
     scale: float = 1.0
+    focus: Focus | None = None
 
     @property
     def provenance(self) -> Mapping[str, Any] | None:
@@ -83,6 +85,18 @@ def _json(document: Document) -> str:
     return json_text(records if document.several else records[0])
 
 
+def _html(document: Document) -> str:
+    return html_text(
+        document.rows,
+        document.look,
+        document.about,
+        figures=document.figures,
+        focus=document.focus,
+        edits=document.edits.edits,
+        scale=document.scale,
+    )
+
+
 BUILT_IN = (
     Format("json", "numbers", _json),
     Format("npz", "numbers", lambda d: npz_bytes(d.figures, d.edits, d.about), binary=True),
@@ -111,7 +125,7 @@ BUILT_IN = (
     Format(
         "html",
         "picture",
-        lambda d: html_text(d.rows, d.look, d.about, scale=d.scale),
+        _html,
         scales=True,
     ),
 )

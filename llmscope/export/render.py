@@ -159,6 +159,7 @@ def content(
         edits=whatif,
         inline=inline,
         scale=scale,
+        focus=focus,
     )
     if chosen.holds == "numbers":
         return chosen.write(document)
@@ -175,7 +176,7 @@ def content(
     rows = whatif.caption(width, look)
     for figure, height in zip(several, heights, strict=True):
         rows.extend(framed(figure, width, height, look, focus, tokens=tokens))
-    return chosen.write(replace(document, rows=tuple(rows), look=look))
+    return chosen.write(replace(document, figures=tuple(several), rows=tuple(rows), look=look))
 
 
 def render_rows(

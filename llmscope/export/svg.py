@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 from xml.sax.saxutils import escape
@@ -18,6 +18,7 @@ from llmscope.draw.color.arithmetic import mix, parse_hex, to_hex, xterm
 from llmscope.export.json import json_text
 from llmscope.export.svg_glyphs import shape
 from llmscope.export.txt import harmless
+from llmscope.page.colors import page_theme
 
 FONT = 15
 CELL = (9.0, 19.0)
@@ -90,20 +91,6 @@ def svg_text(
         + "\n".join(body)
         + "\n</svg>\n"
     )
-
-
-def page_theme(look: RenderOptions) -> Theme:
-    """Return the theme of a page: of tier `none`, with greys as bright as its own two colours."""
-    if look.tier != "none":
-        return look.theme
-    text, background = (_grey(one) for one in (look.theme.text, look.theme.background))
-    return replace(look.theme, text=text, background=background)
-
-
-def _grey(colour: str) -> str:
-    red, green, blue = parse_hex(colour)
-    level = round(0.2126 * red + 0.7152 * green + 0.0722 * blue)  # Rec. 709
-    return to_hex((level, level, level))
 
 
 def _row(row: Row, y: float, theme: Theme, background: str) -> Iterable[str]:

@@ -1,4 +1,5 @@
-"""Serve the app in a browser: authentication, and a process for each page.
+"""Serve the app in a browser, with a process for each page; or a file, read only, to many.
 
-Needs the extra `serve`; without it only `llmscope.web.auth` and `llmscope.web.bind` import.
+The app needs the extra `serve`. Without it only `auth`, `bind`, `connections`, `headers` and
+`file_server` import, and a file can be served.
 """

@@ -69,6 +69,10 @@ class Auth:
         self._session = next((one for one in self._given if _same(session, one)), "")
         return bool(self._session)
 
+    def holds(self, token: str | None) -> bool:
+        """Return whether a token is the link's."""
+        return _same(token, self.token)
+
     def open(self, token: str | None) -> str | None:
         """Issue a session for the link's token; None if the token is wrong or used up."""
         if self._session or not _same(token, self.token):

@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from llmscope.text import told as told_of
 from llmscope.web.auth import Auth
 from llmscope.web.bind import Listening
 from llmscope.web.connections import Connections, Counted
+from llmscope.web.headers import HEADERS, refusal
 from llmscope.web.messages import Typed
 from llmscope.web.process import PageProcess
 
@@ -38,24 +38,12 @@ UNHEARD_OF = (
 )
 """Exceptions that an invalid message, never sent by this server's page, may raise."""
 HERE = Path(__file__).parent
-HEADERS = {
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 # The terminal of the page creates inline style elements; everything else comes from files.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; font-src 'self'; "
     "img-src 'self' data:; connect-src 'self' ws://{host}; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'"
 )
-REFUSED = """<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>llmscope: refused</title></head>
-<body><p>Refused: {reason}.</p>{more}</body></html>
-"""
 # A SameSite=Strict cookie is withheld from a request that another site's link caused.
 AGAIN = '<p>If you have just opened the link, <a href="/">go on</a>.</p>'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -272,7 +260,7 @@ def _to_the_page(request: web.Request) -> web.Response:
 
 
 def _refused(reason: str, more: str = "") -> web.Response:
-    text = REFUSED.format(reason=escape(reason), more=more)
+    text = refusal(reason, more)
     answer = web.Response(status=403, text=text, content_type="text/html")
     answer.force_close()
     return answer

@@ -1,4 +1,7 @@
-"""A page holds what it shows and nothing that acts, whatever the prompt is."""
+"""A page of a screen holds what it shows and nothing that acts, whatever the prompt is.
+
+Pages of figures, which have a script, are in tests/page.
+"""
 
 import base64
 import hashlib
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 from rich.segment import Segment
 
 from llmscope.draw import RenderOptions
-from llmscope.export import render, render_rows
+from llmscope.export import render_rows
 
 VOID = {"meta", "rect", "path"}
 
@@ -94,10 +97,11 @@ def test_a_prompt_is_there_to_read():
 
 
 @pytest.mark.parametrize("theme", ["dark", "light"])
-def test_the_policy_allows_its_two_styles_and_nothing_else(figure, theme):
+def test_the_policy_allows_its_two_styles_and_nothing_else(theme):
     from llmscope.draw.color.theme import load_theme
 
-    text = render(figure, "html", look=RenderOptions(theme=load_theme(theme)))
+    rows = [(Segment("fixed"),)]
+    text = render_rows(rows, "html", look=RenderOptions(theme=load_theme(theme)))
     rules = dict(rule.split(" ", 1) for rule in POLICY.split("; "))
     assert rules["default-src"] == "'none'"
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', text)
@@ -111,7 +115,8 @@ def test_the_policy_allows_its_two_styles_and_nothing_else(figure, theme):
     assert "unsafe" not in policy
 
 
-def test_it_asks_nobody_for_anything(figure):
-    text = render(figure, "html", about={"prompt": "x", "provenance": {"device": "cpu"}})
+def test_it_asks_nobody_for_anything():
+    about = {"prompt": "x", "provenance": {"device": "cpu"}}
+    text = render_rows([(Segment("fixed"),)], "html", about=about)
     assert set(re.findall(r"[a-z]+://[^\"'<\s]*", text)) == {"http://www.w3.org/2000/svg"}
     assert not re.search(r"<script|<link|<img|<iframe|url\(|@import", text)

@@ -8,61 +8,38 @@ import subprocess
 import sys
 import threading
 import time
-from shutil import which
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 
+from tests.browser import Browser
 from tests.web.serving import PATIENCE, Page
 
 pytestmark = pytest.mark.slow
-selenium = pytest.importorskip("selenium")
-CHROMIUM, DRIVER = which("chromium"), which("chromedriver")
-FLAGS = (
-    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--disable-dev-shm-usage", "--window-size=1400,900"),
-    # A name of somebody else's that suddenly means this machine, as in DNS rebinding.
-    "--host-resolver-rules=MAP rebound.example 127.0.0.1",
-)
 
 
-class Browser:
-    """Chromium, and what the terminal of the page in it shows by the bytes that it was sent.
+class TerminalBrowser(Browser):
+    """What the terminal of the page shows, by the bytes that it was sent.
 
     It draws on a canvas, from which no text can be read: of that there are pictures.
     """
 
     def __init__(self, profile):
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
+        super().__init__(profile)
+        self.page = Page()
 
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for flag in (*FLAGS, f"--user-data-dir={profile}"):
-            options.add_argument(flag)
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-        self.page, self.asked = Page(), []
-
-    def listen(self):
-        """Take note of what has come and gone since the last time."""
-        for entry in self.driver.get_log("performance"):
-            message = json.loads(entry["message"])["message"]
-            found = message["params"]
-            match message["method"]:
-                case "Network.requestWillBeSent":
-                    self.asked.append(found["request"]["url"])
-                case "Network.webSocketCreated":
-                    self.asked.append(found["url"])
-                    self.page = Page()
-                case "Network.webSocketFrameSent" if found["response"]["opcode"] == 1:
-                    kind, *said = json.loads(found["response"]["payloadData"])
-                    if kind == "resize":
-                        self.page.screen.resize(said[0]["height"], said[0]["width"])
-                case "Network.webSocketFrameReceived" if found["response"]["opcode"] == 2:
-                    self.page.feed(base64.b64decode(found["response"]["payloadData"]))
+    def heard(self, method, found):
+        super().heard(method, found)
+        match method:
+            case "Network.webSocketCreated":
+                self.page = Page()
+            case "Network.webSocketFrameSent" if found["response"]["opcode"] == 1:
+                kind, *said = json.loads(found["response"]["payloadData"])
+                if kind == "resize":
+                    self.page.screen.resize(said[0]["height"], said[0]["width"])
+            case "Network.webSocketFrameReceived" if found["response"]["opcode"] == 2:
+                self.page.feed(base64.b64decode(found["response"]["payloadData"]))
 
     def shows(self, *wanted):
         """Wait until the page shows all of `wanted`."""
@@ -85,32 +62,10 @@ class Browser:
             before, after = after, self.driver.find_element(By.TAG_NAME, "body").screenshot_as_png
         return after
 
-    def types(self, text):
-        """Press keys, wherever the page lets them go."""
-        from selenium.webdriver.common.action_chains import ActionChains
-
-        ActionChains(self.driver).send_keys(text).perform()
-
-    @property
-    def text(self):
-        """What the page says outside of its canvas."""
-        return self.driver.execute_script("return document.body.innerText")
-
-    @property
-    def faults(self):
-        """What the browser complains of; software WebGL is the test's, not the page's."""
-        return [
-            entry["message"]
-            for entry in self.driver.get_log("browser")
-            if entry["level"] in ("WARNING", "SEVERE") and "WebGL" not in entry["message"]
-        ]
-
 
 @pytest.fixture
 def browser(tmp_path):
-    if CHROMIUM is None or DRIVER is None:
-        pytest.skip("there are no chromium and chromedriver here")
-    one = Browser(tmp_path / "profile")
+    one = TerminalBrowser(tmp_path / "profile")
     yield one
     one.driver.quit()
 

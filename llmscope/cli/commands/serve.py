@@ -18,11 +18,14 @@ from llmscope.errors import ScopeError
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
+    from llmscope.cli.launch import LaunchOptions
     from llmscope.web.bind import Listening
 
 _OWN = ("host", "port", "max_pages")
 _LOOK = ("theme", "color", "ascii", "bandwidth", "debug")
-"""Options of the screen that shows what was recorded, too."""
+"""Options of the screen that shows a run, too."""
+_PAGE = ("host", "port", "theme", "color", "ascii", "debug")
+"""Options of the page that shows a file."""
 _SNAPSHOTS = (".json", ".npz", ".safetensors")
 
 
@@ -48,11 +51,12 @@ def serve(
 ) -> None:
     """Show the screen on a web page, on this machine alone; the link that it prints opens once.
 
-    In place of MODEL it takes the file of a snapshot or the folder of a run, and shows what
-    `llmscope replay` and `llmscope watch` show of it, without the model and torch.
+    In place of MODEL it takes the folder of a run, and shows what `llmscope watch` shows of it; or
+    the file of a snapshot, and shows its figures on the page that `llmscope snapshot --format html`
+    writes: read only, to as many viewers as have the link. Both need neither the model nor torch.
 
-    Each page that is open has a program of its own, which ends when the page is closed. From
-    another machine: ssh -L 8000:127.0.0.1:8000 HOST, and the same link there.
+    Each page of the screen has a program of its own, which ends when the page is closed; that of a
+    file has none. From another machine: ssh -L 8000:127.0.0.1:8000 HOST, and the same link there.
     """
     with reported(opening["debug"]):
         shared.usage(
@@ -64,15 +68,19 @@ def serve(
             from llmscope.draw import load_theme
 
             load_theme(first.theme)
+        if command == "page":
+            _only(ctx, (*_OWN, *_LOOK), "only for a model, and this was recorded")
+            _only(ctx, _PAGE, "only for a screen, and a file is shown on a page without one")
+            raise typer.Exit(_serve_file(host, port, Path(str(first.load.model)), first))
         if command == "open":
             need_torch("the screen of a model")
         else:
-            _check_recorded(ctx, command, str(first.load.model))
+            _check_run(ctx, str(first.load.model))
         raise typer.Exit(_serve(host, port, words(ctx, command), first.load.model, max_pages))
 
 
 def shows(named: str | None) -> str:
-    """Return the command that shows what was named: `open` for a model, `replay` or `watch`."""
+    """Return what shows what was named: the command `open` or `watch`, or `page` for a file."""
     if named is None:
         return "open"
     from llmscope.runs.format import INFO
@@ -83,29 +91,29 @@ def shows(named: str | None) -> str:
     if named.startswith(PREFIX) and named.removeprefix(PREFIX) in shipped_runs():
         return "watch"
     if named.lower().endswith(_SNAPSHOTS) and os.path.isfile(named):
-        return "replay"
+        return "page"
     return "open"
 
 
-def _check_recorded(ctx: typer.Context, command: str, named: str) -> None:
-    """Read what was recorded once, so that errors are reported here and not on each page.
+def _only(ctx: typer.Context, allowed: tuple[str, ...], why: str) -> None:
+    """Raise BadParameter if an option was given that is not allowed."""
+    others = sorted(shared.said(ctx) - {*allowed, "model"})
+    first = f"--{(others or [''])[0].replace('_', '-')}"
+    shared.usage(not others, why, first)
+
+
+def _check_run(ctx: typer.Context, named: str) -> None:
+    """Read a run once, so that errors are reported here and not on each page.
 
     Raises:
         BadParameter: an option is of a model.
         ScopeError: it cannot be read.
     """
-    others = sorted(shared.said(ctx) - {*_OWN, *_LOOK, "model"})
-    first = f"--{(others or [''])[0].replace('_', '-')}"
-    shared.usage(not others, "only for a model, and this was recorded", first)
-    if command == "replay":
-        from llmscope.replay.reader import recorded
+    from llmscope.runs.reader import RunReader
+    from llmscope.runs.shipped import run_folder
 
-        recorded(Path(named))
-    else:
-        from llmscope.runs.reader import RunReader
-        from llmscope.runs.shipped import run_folder
-
-        RunReader(run_folder(named))
+    _only(ctx, (*_OWN, *_LOOK), "only for a model, and this was recorded")
+    RunReader(run_folder(named))
 
 
 def words(ctx: typer.Context, command: str = "open") -> list[str]:
@@ -157,18 +165,57 @@ def _serve(host: str, port: int, command: list[str], model: str | None, max_page
     return asyncio.run(until_left())
 
 
-def _tell(link: str, listening: Listening) -> None:
-    """Print the link to stdout, and notes about it to stderr."""
+def _serve_file(host: str, port: int, path: Path, opening: LaunchOptions) -> int:
+    """Serve the page of a file until a signal arrives, and return the exit code.
+
+    Raises:
+        ScopeError: the file cannot be shown, or the host and port cannot be listened on.
+    """
+    import asyncio
+
+    from llmscope.cli.output.file_page import file_page
+    from llmscope.page.document import policy_of
+    from llmscope.tui.terminal.output_guard import leaving_on_signals
+    from llmscope.web.bind import listen
+    from llmscope.web.file_server import FileServer
+
+    page = file_page(path, opening.theme, opening.tier, opening.ascii)
+    listening = listen(host, port)
+    server = FileServer(page, policy_of(page), listening)
+    shown = display_text(path.name, whitespace=True)
+
+    async def until_left() -> int:
+        with leaving_on_signals(server.leave):
+            return await server.until_left(lambda: _tell(server.link, listening, shown))
+
+    return asyncio.run(until_left())
+
+
+def _tell(link: str, listening: Listening, file: str | None = None) -> None:
+    """Print the link to stdout, and notes about it to stderr.
+
+    Args:
+        link: the link.
+        listening: what is listened on.
+        file: the name of the file that is shown; None for a screen.
+    """
     at = listening.port
     if not listening.private:
+        does = "runs a program here as you" if file is None else f"sees {file}"
         typer.echo(
             "warning: other machines can reach this: what is sent is not encrypted, and whoever "
-            "has the link runs a program here as you",
+            f"has the link {does}",
             err=True,
         )
     put(f"{link}\n")
     sys.stdout.flush()
-    typer.echo("the link opens one browser, once; ctrl+c ends it", err=True)
+    if file is None:
+        typer.echo("the link opens one browser, once; ctrl+c ends it", err=True)
+    else:
+        typer.echo(
+            f"the link can be opened by anyone who has it; it only shows {file}; ctrl+c ends it",
+            err=True,
+        )
     if os.environ.get("SSH_CONNECTION") and listening.private:
         typer.echo(
             f"where you sit: ssh -L {at}:127.0.0.1:{at} to this host, then the link", err=True

@@ -50,17 +50,18 @@ def paint_next_token(
     ids = list(figure.extra.get("ids", ()))
     target = figure.extra.get("target_id")
     marked = next((row for row, item in enumerate(ids) if item == target), None)
-    changes = _changes(figure, style_set)[:shown] if edited else None
+    changes = change_texts(figure, style_set)[:shown] if edited else None
     rows = _rows(
         *(labels[:shown], numbers[:shown], values[:shown], width, style_set, marked, kept),
         changes=changes,
     )
     rows.extend([Line().row(width, style_set.base)] * (height - remarks - shown))
     if remarks > 1:
-        rows.append(_parts_row(_moved(figure), width, style_set))
+        rows.append(_parts_row(moved_parts(figure), width, style_set))
     if remarks:
         listed = marked is not None and marked < shown
-        rows.append(_remark(figure, listed, width, style_set))
+        parts = remark_parts(figure, listed, style_set.look.ascii)
+        rows.append(_parts_row(parts, width, style_set))
     down = {row: (figure.axes[0].name, row) for row in range(shown)}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
@@ -154,7 +155,7 @@ def _rows(
     return rows
 
 
-def _changes(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:
+def change_texts(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:
     """Return texts like `+12.3▴`: change in percentage points, and whether the rank went up."""
     glyphs = style_set.glyphs
     before = np.asarray(figure.extra[_from(figure)], dtype=np.float64)
@@ -180,7 +181,7 @@ def _from(figure: Figure) -> str:
     return "unedited" if "unedited" in figure.extra else "other"
 
 
-def _moved(figure: Figure) -> list[str]:
+def moved_parts(figure: Figure) -> list[str]:
     """Return remarks: KL divergence from the other distribution, and the target's rank there."""
     extra, name = figure.extra, _from(figure)
     who, was = ("the unedited pass", "was") if name == "unedited" else ("B", "in B")
@@ -191,18 +192,18 @@ def _moved(figure: Figure) -> list[str]:
     return parts
 
 
-def _remark(figure: Figure, listed: bool, width: int, style_set: Styles) -> Row:
-    """Draw `entropy 1.62 bits · target ·Paris rank 1`, and the probability if not `listed`."""
+def remark_parts(figure: Figure, listed: bool, ascii: bool) -> list[str]:  # noqa: A002
+    """Return `entropy 1.62 bits`, `target ·Paris rank 1`, and its probability if not `listed`."""
     extra = figure.extra
     parts = []
     if extra.get("entropy") is not None:
         parts.append(f"entropy {_small(float(extra['entropy']))} bits")
     if extra.get("target_rank") is not None:
-        name = token_text(str(extra.get("target", "")), style_set.look.ascii)
+        name = token_text(str(extra.get("target", "")), ascii)
         parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
     if extra.get("target_probability") is not None and not listed:
         parts.append(percent(float(extra["target_probability"]), 2))
-    return _parts_row(parts, width, style_set)
+    return parts
 
 
 def _parts_row(parts: list[str], width: int, style_set: Styles) -> Row:

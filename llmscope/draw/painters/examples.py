@@ -33,7 +33,7 @@ def paint_examples(
     figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
 ) -> Painting:
     """Paint one row an example: its kind, its activation, and its tokens, its own in ‹›."""
-    windows = _windows(figure)
+    windows = example_windows(figure)
     if windows is None:
         return paint_table(figure, width, height, style_set, focus)
     every = np.array([value for _, values, _ in windows for value in values], dtype=np.float32)
@@ -75,7 +75,7 @@ def paint_examples(
     return Painting(finish(rows, width, height, style_set.base), key, {}, down)
 
 
-def _windows(figure: Figure) -> list[ExampleWindow] | None:
+def example_windows(figure: Figure) -> list[ExampleWindow] | None:
     """Return tokens, activations and place of the own token; None if the figure lacks them."""
     extra, count = figure.extra, len(figure.axes[0])
     tokens, values, peaks = (extra.get(name, ()) for name in ("tokens", "activations", "peaks"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from llmscope.draw.cells import plain_text, token_text
 from llmscope.draw.grid.grid import Foot, Grid, paint_grid
@@ -28,6 +29,47 @@ LENS_MARKS = {
     "doubtful": ("!", "! doubtful"),
 }
 """By the name in `extra`: the mark of a row of a learned lens, and its legend."""
+
+
+@dataclass(frozen=True)
+class MapTexts:
+    """The texts of a map.
+
+    Attributes:
+        rows: the labels of the rows, with the letters of kinds and the marks of a learned lens.
+        cell: returns the word of a cell by row and column; None if the figure has no words.
+        note: what the letters and marks mean; may be empty.
+    """
+
+    rows: list[str]
+    cell: Callable[[int, int], str] | None
+    note: str
+
+
+def map_texts(figure: Figure, ascii: bool) -> MapTexts:  # noqa: A002
+    """Return the texts of a map, whose first axis are layers."""
+    ids, words = figure.extra.get("ids"), figure.extra.get("names")
+    cells: Sequence[Sequence[str]] = figure.extra.get("cell_marks", ())
+
+    def text(row: int, column: int) -> str:
+        label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
+        sign = LENS_MARKS[cells[row][column]][0] if cells and cells[row][column] else ""
+        return token_text(str(label), ascii) + sign
+
+    kinds: Sequence[str] = figure.extra.get("kinds", ())
+    marks = {
+        row: sign for name, (sign, _) in LENS_MARKS.items() for row in figure.extra.get(name, ())
+    }
+    there = {*marks.values(), *(LENS_MARKS[one][0] for row in cells for one in row if one)}
+    legend = [said for sign, said in LENS_MARKS.values() if sign in there]
+    return MapTexts(
+        [
+            plain_text(label, ascii) + kind_letter(label, kinds) + marks.get(row, "")
+            for row, label in enumerate(figure.axes[0].labels)
+        ],
+        text if words else None,
+        ", ".join(filter(None, (kind_note(kinds), *legend))),
+    )
 
 
 def paint_map(
@@ -60,26 +102,10 @@ def paint_map(
         special = tokens.extra.get("special", special)[span]
         foot = Foot("surprisal", tokens.values[span], plain_text(tokens.unit, look.ascii))
     shown = prompt_texts(positions.labels, special, look.ascii)
-    ids, words = figure.extra.get("ids"), figure.extra.get("names")
-    cells: Sequence[Sequence[str]] = figure.extra.get("cell_marks", ())
-
-    def text(row: int, column: int) -> str:
-        label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
-        sign = LENS_MARKS[cells[row][column]][0] if cells and cells[row][column] else ""
-        return token_text(str(label), look.ascii) + sign
-
-    kinds: Sequence[str] = figure.extra.get("kinds", ())
-    marks = {
-        row: sign for name, (sign, _) in LENS_MARKS.items() for row in figure.extra.get(name, ())
-    }
-    there = {*marks.values(), *(LENS_MARKS[one][0] for row in cells for one in row if one)}
-    legend = [said for sign, said in LENS_MARKS.values() if sign in there]
+    texts = map_texts(figure, look.ascii)
     grid = Grid(
         figure.values,
-        [
-            plain_text(label, look.ascii) + kind_letter(label, kinds) + marks.get(row, "")
-            for row, label in enumerate(layers.labels)
-        ],
+        texts.rows,
         shown,
         (layers.name, positions.name),
         layer_row(layers.labels, focus.layer),
@@ -87,11 +113,11 @@ def paint_map(
         unit=figure.unit,
         signed=is_difference(figure),
         corner=layers.name,
-        texts=text if words else None,
+        texts=texts.cell,
         foot=foot,
         cell=zoom,
-        narrowest=NARROWEST_TEXT if words else 1,
-        note=", ".join(filter(None, (kind_note(kinds), *legend))),
+        narrowest=NARROWEST_TEXT if texts.cell else 1,
+        note=texts.note,
     )
     return paint_grid(grid, width, height, colours).placed(layers, positions)
 

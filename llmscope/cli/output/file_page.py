@@ -1,0 +1,53 @@
+"""The page of a snapshot's file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmscope.cli.options.appearance import picture_look
+from llmscope.cli.output.destination import Output
+from llmscope.errors import ScopeError
+from llmscope.export import AUTO, EditsCaption, render
+from llmscope.replay.normalize import HINT
+from llmscope.replay.reader import recorded
+from llmscope.text import told
+
+if TYPE_CHECKING:
+    from llmscope.draw import Tier
+
+
+def file_page(
+    path: Path,
+    theme: str | None,
+    tier: Tier | None,
+    ascii: bool | None,  # noqa: A002
+) -> str:
+    """Return the HTML page that shows the figures of a file.
+
+    Args:
+        path: what `llmscope snapshot` wrote as json, npz or safetensors.
+        theme, tier, ascii: see `picture_look`.
+
+    Raises:
+        ScopeError: the file cannot be read or shown, or the theme does not exist.
+    """
+    look = picture_look(theme, tier, ascii, Output(path, "html", force=False))
+    found = recorded(path)
+    edits = EditsCaption(tuple(map(str, found.edits)), found.other, found.other is not None)
+    try:
+        page = render(
+            found.figures,
+            "html",
+            size=AUTO,
+            look=look,
+            focus=found.focus,
+            whatif=edits,
+            about=found.about,
+        )
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise ScopeError(
+            f"the figures of this file cannot be drawn: {told(error)}", HINT
+        ) from error
+    assert isinstance(page, str)
+    return page
