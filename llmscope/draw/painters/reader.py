@@ -70,9 +70,9 @@ class WrappedText:
             pieces = self.lines[at]
             index = bisect_right([piece.start for piece in pieces], start) - 1
             found = pieces[max(0, index)].position if pieces else position
-            if found != position:
+            if found != position and (self.line_of[found] - here) * step >= 0:
                 return found
-            at += step  # the line holds nothing but this token
+            at += step  # the line holds nothing but this token, or the end of one before it
         return position
 
 

@@ -67,6 +67,12 @@ def test_moving_down_and_up_ends(labels, width, data):
     assert (text.line_of[found] - text.line_of[position]) * by >= 0
 
 
+def test_down_from_the_last_line_does_not_go_to_a_token_that_began_above():
+    text = wrap_tokens([" a", " a", "x\ny", " a", ""], 3, False)
+    assert text.moved(4, 1) == 4
+    assert text.line_of[text.moved(4, -1)] < text.line_of[4]
+
+
 @pytest.mark.parametrize("tier", ["truecolor", "256", "16", "none"])
 @pytest.mark.parametrize("ascii_", [False, True])
 @pytest.mark.parametrize("size", [(78, 10), (20, 3), (5, 1)])
