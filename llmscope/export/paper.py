@@ -50,11 +50,13 @@ class PaperStyle:
         font: the family of the letters; None: DejaVu Sans.
         width: of the page in millimetres; None: two columns of a journal, or as wide as words in
             the cells of a map need.
+        grey: draw in greys, except where `cmap` names colours.
     """
 
     cmap: str | None = None
     font: str | None = None
     width: float | None = None
+    grey: bool = False
 
     def check(self) -> None:
         """Check the values, as far as that needs no matplotlib.
@@ -169,7 +171,7 @@ def paper(
 
         from llmscope.export.paper_plots import Palette, Plots, in_blocks, page_width
 
-        plots = Plots(focus or Focus(), every_glyph, Palette.of(style.cmap))
+        plots = Plots(focus or Focus(), every_glyph, Palette.of(style.cmap, grey=style.grey))
         width = size[0] * CELL[0] if size else style.points or page_width(figures, WIDTH)
         blocks = [one for figure in figures for one in in_blocks(figure, width)]
         heights = [size[1] * CELL[1] if size else plots.height(one.figure, width) for one in blocks]

@@ -36,6 +36,8 @@ BROADEST = 1200
 """The width in points up to which a page grows for words in cells; longer maps are in blocks."""
 LEAST_WORD, MOST_WORD, EM = 5.0, 7.0, 0.62
 """Points: sizes of the letters in cells; and the width of a letter as a share of its size."""
+PALEST, GREY_BARS = "#ededed", ("#b0b0b0", "#404040", "#707070")
+"""Without colours: the lightest grey of a map; bars above and below 0, and others."""
 SMALL = 6
 """Size in points of the letters of several maps."""
 
@@ -63,12 +65,13 @@ class Palette:
     bar: str
 
     @classmethod
-    def of(cls, names: str | None) -> Palette:
+    def of(cls, names: str | None, *, grey: bool = False) -> Palette:
         """Return the palette with other maps of colours.
 
         Args:
             names: a name of matplotlib's, and after a comma that of the colours with signs; None:
                 the usual ones.
+            grey: the usual ones are greys: darker for more, and with signs lighter for more.
 
         Raises:
             ScopeError: matplotlib has none of that name.
@@ -76,13 +79,16 @@ class Palette:
         theme = load_theme("light")
         plain, _, signed = (names or "").partition(",")
         steps = [*reversed(theme.negative[1:]), "#ffffff", *theme.positive[1:]]
-        own = LinearSegmentedColormap.from_list("signs", steps)
+        ends = PALEST, "#000000"  # white is a missing value
+        if grey:
+            steps = [*reversed(ends)]
+        usual = LinearSegmentedColormap.from_list("greys", ends) if grey else _colours("viridis")
+        signs = LinearSegmentedColormap.from_list("signs", steps)
+        bars = theme.positive[-2], theme.negative[-2], theme.sequential[-3]
         return cls(
-            _colours(plain or "viridis"),
-            _colours(signed.strip()) if signed else own,
-            theme.positive[-2],
-            theme.negative[-2],
-            theme.sequential[-3],
+            _colours(plain) if plain else usual,
+            _colours(signed.strip()) if signed else signs,
+            *(GREY_BARS if grey else bars),
         )
 
 

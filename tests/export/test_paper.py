@@ -305,3 +305,56 @@ def test_colours_font_and_width_of_a_page(tmp_path):
     assert "20 to 5000 mm" in failure(*paper_look, "--width", "2", code=2)
     assert "magma, the nearest" in failure(*paper_look, "--cmap", "magna")
     assert "no font 'Nowhere'" in failure(*paper_look, "--font", "Nowhere")
+
+
+def is_grey(colour):
+    return max(colour[:3]) - min(colour[:3]) < 1e-6
+
+
+def test_without_colours_maps_and_bars_are_grey_and_signs_stay_apart():
+    style = PaperStyle(grey=True)
+    signed, plain = make("heatmap", "layer", "head"), make("heatmap", "layer", "head", unit="norm")
+    plain = replace(plain, values=np.abs(plain.values))
+    for figure, rises in ((signed, 1), (plain, -1)):
+        (axes,) = drawn(figure, style=style)
+        mesh = axes.collections[0]
+        levels = mesh.cmap(np.linspace(0, 1, 9))
+        assert all(map(is_grey, levels))
+        assert (np.diff(levels[:, 0]) * rises > 0).all()  # lighter for more, or darker
+        assert levels.max(axis=0)[0] < 1  # white is a missing value
+    (axes,) = drawn(make("bars", "part"), style=style)
+    colours = {bar.get_facecolor()[:3] for bar in axes.patches}
+    assert all(map(is_grey, colours))
+    assert len(colours) == 2
+    (axes,) = drawn(signed, style=PaperStyle("magma,coolwarm", grey=True))
+    assert axes.collections[0].cmap.name == "coolwarm"
+
+
+@pytest.mark.parametrize(
+    ("words", "environment", "grey"),
+    [
+        ((), None, False),
+        (("--color", "none"), None, True),
+        (("--color", "truecolor"), "1", False),
+        ((), "1", True),
+        ((), "", False),
+    ],
+)
+def test_no_color_holds_on_paper_unless_color_says_else(words, environment, grey, monkeypatch):
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("NO_COLOR", environment)
+    look = ("--look", "paper", "--format", "svg", *words)
+    told = run("snapshot", "builtin:town", "--prompt", "a dog", "--lens", "tokens", *look).stdout
+    found = set(re.findall(r"fill: (#[0-9a-f]{6})", told))
+    assert found
+    assert all(len({one[1:3], one[3:5], one[5:7]}) == 1 for one in found) == grey
+
+
+def test_fewer_colours_are_of_the_terminal():
+    result = run(
+        *("snapshot", "builtin:town", "--prompt", "a", "--lens", "tokens"),
+        *("--look", "paper", "--color", "256"),
+    )
+    assert result.exit_code == 2
+    assert "paper has its own" in result.stderr

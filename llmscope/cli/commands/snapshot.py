@@ -114,7 +114,7 @@ def snapshot(
         focus = read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
         on_paper = check_look(ctx, picture.look, names, mode)
-        style = paper.style(on_paper, picture.size)
+        style = paper.style(on_paper, picture.size, tier)
         load = second.onto(
             loading.loader(
                 model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
@@ -11,6 +12,7 @@ import typer
 from llmscope.cli.options.shared import said, usage
 
 if TYPE_CHECKING:
+    from llmscope.draw import Tier
     from llmscope.export import PaperStyle
 
 TERMINAL, PAPER = "terminal", "paper"
@@ -44,12 +46,13 @@ class PaperOptions:
         ),
     ] = None
 
-    def style(self, on_paper: bool, size: str | None) -> PaperStyle:
-        """Return the style of the page.
+    def style(self, on_paper: bool, size: str | None, tier: Tier | None = None) -> PaperStyle:
+        """Return the style of the page: in greys without colours, unless `--cmap` names some.
 
         Args:
             on_paper: whether the picture is for paper.
             size: the value of `--size`; None: not given.
+            tier: the value of `--color`; None: in colours unless NO_COLOR is set.
 
         Raises:
             BadParameter: the picture is not for paper, or an option does not go with another.
@@ -61,7 +64,8 @@ class PaperOptions:
         from llmscope.errors import ScopeError
         from llmscope.export import PaperStyle
 
-        found = PaperStyle(self.cmap, self.font, self.width)
+        grey = tier == "none" or (tier is None and bool(os.environ.get("NO_COLOR")))
+        found = PaperStyle(self.cmap, self.font, self.width, grey and on_paper)
         try:
             found.check()
         except ScopeError as error:
@@ -79,7 +83,8 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) 
     if look == TERMINAL:
         return False
     usage("screen" not in lenses, "the screen is a terminal's", "--look")
-    for name in sorted(said(ctx) & {"theme", "color", "ascii"}):
+    own = {"theme", "ascii"} | ({"color"} if ctx.params.get("color") in ("256", "16") else set())
+    for name in sorted(said(ctx) & own):
         usage(False, "it is of the terminal's look: paper has its own", f"--{name}")
     from llmscope.lenses import lens
 
