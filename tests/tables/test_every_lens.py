@@ -58,7 +58,7 @@ def job_of(scope, name, mode, **given):
     if lens(name).versus:
         focus = Focus(mode=mode, versus_prompt=other_ids(scope, OTHER, special_tokens=True))
     if (name, mode) == ("features", "find"):
-        focus = options()["query"].set(focus, " tea")
+        focus = options()["query"].set(focus, " cake")
     if name == "patching":
         given = {"target": scope.token(" red"), "versus": scope.token(" blue"), **given}
     if name == "passages":
