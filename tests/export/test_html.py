@@ -6,7 +6,6 @@ Pages of figures, which have a script, are in tests/page.
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import example, given
@@ -15,36 +14,7 @@ from rich.segment import Segment
 
 from llmscope.draw import RenderOptions
 from llmscope.export import render_rows
-
-VOID = {"meta", "rect", "path"}
-
-
-class Page(HTMLParser):
-    """Elements with their attributes, and the text of each kind of element."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.open, self.text, self.comments = [], [], {}, []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, tuple(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, tuple(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open:
-            self.text[self.open[-1]] = self.text.get(self.open[-1], "") + data
-
-    def handle_comment(self, data):
-        self.comments.append(data)
+from tests.page.parsed import Parsed
 
 
 def page(prompt):
@@ -54,7 +24,7 @@ def page(prompt):
         "versus_prompt": prompt,
         "provenance": {"command": prompt, "verdicts": {prompt: {"reason": prompt}}},
     }
-    return Page(render_rows([(Segment("fixed"),)], "html", about=about))
+    return Parsed(render_rows([(Segment("fixed"),)], "html", about=about))
 
 
 TAGS = [tag for tag, _ in page("x").elements]
@@ -80,7 +50,7 @@ def test_no_element_or_attribute_comes_out_of_a_prompt(prompt):
 
 @given(st.text())
 def test_no_element_comes_out_of_a_cell(text):
-    found = Page(render_rows([(Segment(text),)], "html"))
+    found = Parsed(render_rows([(Segment(text),)], "html"))
     assert found.open == []
     known = {"html", "head", "meta", "title", "style", "body", "h1", "figure", "svg"}
     drawn = {"rect", "g", "text", "path"}

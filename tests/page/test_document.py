@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from html.parser import HTMLParser
 
 import pytest
 from hypothesis import example, given
@@ -14,38 +13,7 @@ from llmscope.export import EditsCaption, render
 from llmscope.figure import Axis, Figure, Verdict
 from llmscope.page.document import DATA, policy_of, script, styles
 from tests.page.conftest import HOSTILE, array, attention, every_kind
-
-VOID = {"meta", "rect", "path"}
-
-
-class Parsed(HTMLParser):
-    """Elements with their attributes, in order, and the text of each script."""
-
-    def __init__(self, text):
-        super().__init__(convert_charrefs=True)
-        self.elements, self.open, self.comments, self.scripts = [], [], [], []
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, tuple(attributes)))
-        if tag not in VOID:
-            self.open.append(tag)
-        if tag == "script":
-            self.scripts.append("")
-
-    def handle_startendtag(self, tag, attributes):
-        self.elements.append((tag, tuple(attributes)))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if self.open and self.open[-1] == "script":
-            self.scripts[-1] += data
-
-    def handle_comment(self, data):
-        self.comments.append(data)
+from tests.page.parsed import Parsed
 
 
 def page(text):
