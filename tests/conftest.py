@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from llmscope.cli.cpu_setup import set_up_cpu
+from tests.parts import Part
 from tests.waiting import short_waits
 
 # The demos are beside the package and not in it; an installed llmscope comes first.
@@ -43,8 +44,17 @@ SLOW = 900
 """Seconds after which a slow test is given up. Five minutes were too few on a busy machine."""
 
 
-def pytest_collection_modifyitems(items):
-    """Mark the fast tests, and give the slow ones more time."""
+def pytest_addoption(parser):
+    """Add `--part`, which `.ci/run` uses: all slow tests together take it longer than it may."""
+    parser.addoption(
+        "--part",
+        metavar="K/N",
+        help="run part K of N parts of the chosen tests: each test function is in one of them",
+    )
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the fast tests, give the slow ones more time, and keep the part that is asked for."""
     here = Path(__file__).parent
     fast = tuple(here / name for name in FAST)
     paths = {item.path for item in items}
@@ -54,6 +64,10 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.fast)
         if "slow" in item.keywords and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW))
+    if asked := config.getoption("--part", None):
+        part = Part.read(asked)
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid not in part])
+        items[:] = [item for item in items if item.nodeid in part]
 
 
 @pytest.hookimpl(optionalhook=True)
