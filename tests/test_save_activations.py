@@ -144,6 +144,7 @@ def ended(process):
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_two_thousand_prompts_survive_kill_9_twenty_times(tmp_path):
     numbers = random.Random(11)
     whole, folder = tmp_path / "whole", tmp_path / "killed"

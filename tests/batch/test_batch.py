@@ -362,6 +362,7 @@ def test_killed_and_started_again_it_gives_the_same_bytes(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_killed_twenty_times(tmp_path):
     assert killed(tmp_path, 20, seed=1)

@@ -27,6 +27,7 @@ from tests.models.checkpoints import edit_config
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.endurance,
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
     pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
     pytest.mark.timeout(2700),

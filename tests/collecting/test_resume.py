@@ -101,6 +101,7 @@ def test_a_broken_checkpoint_is_told(town, asked, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_a_killed_command_goes_on(tmp_path):
     """`kill -9` in the middle; the same command again gives what one run gives."""
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 8))

@@ -124,6 +124,7 @@ assert os.waitpid(start(killed), 0)[1] == 0
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 @pytest.mark.timeout(1800)
 def test_a_command_that_is_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
     """`kill -9` at any moment; the same command again gives what one run gives."""

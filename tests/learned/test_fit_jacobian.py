@@ -352,6 +352,7 @@ def test_what_does_not_count_is_told(town):
 
 
 @pytest.mark.slow
+@pytest.mark.endurance
 def test_a_killed_command_goes_on(tmp_path):
     """`kill -9` in the middle of a fit; the same command again gives what one run gives."""
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 2))

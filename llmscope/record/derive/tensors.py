@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
-from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS
+from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LENS_RODE
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
 from llmscope.record.sites import Site
@@ -249,6 +249,22 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
         return readout(stream[None])[0].float()
 
 
+def _last_logits_again(recording: Recording) -> Tensor:
+    """Compute the logits after a prompt that was cut back to its last token, in float32. [token]
+
+    Products of another number of rows round otherwise. Where the lens of the token was computed in
+    the model's own call, so it is here, and what is taken back looks as it did, to the last bit.
+    """
+    last = len(recording) - 1
+    if recording.changes or LENS_RODE not in recording.parts[-1][0].memo:
+        return logits(recording, last, last + 1)[0]
+    rows = [
+        recording.rows("stream", layer, range(last, last + 1)) for layer in range(recording.layers)
+    ]
+    streams = [*(row for row in rows if row is not None), recording.final_rows(last, last + 1)]
+    return recording.subject.anatomy.require_readout()(torch.cat(streams))[-1].float()
+
+
 def logits_after(recording: Recording, position: int) -> Tensor:
     """Return the logits after one token, in float32: the model's own if kept. [token]"""
     if recording.logits is not None and position == len(recording) - 1:
@@ -259,7 +275,7 @@ def logits_after(recording: Recording, position: int) -> Tensor:
         if position != len(recording) - 1:
             return logits(recording, position, position + 1)[0]
         if LAST_LOGITS not in recording.memo:  # the prompt was cut back to this token
-            recording.memo[LAST_LOGITS] = logits(recording, position, position + 1)[0]
+            recording.memo[LAST_LOGITS] = _last_logits_again(recording)
         last: Tensor = recording.memo[LAST_LOGITS]
         return last
     kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
