@@ -47,8 +47,7 @@ def alike(one, other, where):
 
 
 @pytest.mark.parametrize(
-    "family",
-    thinned(("llama", "gemma2", "gpt2", "mixtral"), lambda one: one in ("llama", "gemma2")),
+    "family", thinned(("llama", "gemma2", "gpt2", "mixtral"), lambda one: one == "llama")
 )
 def test_every_lens_reads_released_rows(family):
     kept, released = scope_of(family, 1 << 40), scope_of(family, 1)

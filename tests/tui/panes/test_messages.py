@@ -64,7 +64,9 @@ async def test_each_message_of_each_workspace_is_whole(
     assert count >= 5, "Compare, Stages, Models and patching lack something"
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(
+    "size", [SIZES[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SIZES[1:])]
+)
 @pytest.mark.parametrize("one", WORKSPACES, ids=lambda one: one.name)
 @pytest.mark.parametrize("drawn", [True, False], ids=["beside a figure", "alone"])
 async def test_a_refused_pane_shows_the_whole_reason(
