@@ -44,6 +44,10 @@ SLOW = 900
 """Seconds after which a slow test is given up. Five minutes were too few on a busy machine."""
 
 
+LONGEST = 100
+"""The most characters of a text in the name of a test."""
+
+
 def pytest_addoption(parser):
     """Add `--part`, which `.ci/run` uses: all slow tests together take it longer than it may."""
     parser.addoption(
@@ -51,6 +55,13 @@ def pytest_addoption(parser):
         metavar="K/N",
         help="run part K of N parts of the chosen tests: each test function is in one of them",
     )
+
+
+def pytest_make_parametrize_id(val):
+    """Cut long texts in the names of tests, which the processes of a run send one another."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST:
+        return f"{ascii(val[:LONGEST])} and {len(val) - LONGEST:,} more"
+    return None
 
 
 def pytest_collection_modifyitems(config, items):

@@ -22,7 +22,11 @@ COMMANDS |= {
     for group, whole in list(COMMANDS.items())
     for name, command in getattr(whole, "commands", {}).items()
 }
-TOOLS = [*ROOT.glob("tests/*/run.py"), *ROOT.glob("tests/*/__main__.py")]
+TOOLS = [
+    *ROOT.glob("tests/*/run.py"),
+    *ROOT.glob("tests/*/__main__.py"),
+    ROOT / "tests" / "conftest.py",
+]
 OF_ALL = {"--help", "-h", "--man", "--version", "--install-completion", "--show-completion"}
 
 
