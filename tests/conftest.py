@@ -60,7 +60,7 @@ def pytest_addoption(parser):
 def pytest_make_parametrize_id(val):
     """Cut long texts in the names of tests, which the processes of a run send one another."""
     if isinstance(val, str | bytes) and len(val) > LONGEST:
-        return f"{ascii(val[:LONGEST])} and {len(val) - LONGEST:,} more"
+        return f"{val[:LONGEST]!a} and {len(val) - LONGEST:,} more"
     return None
 
 

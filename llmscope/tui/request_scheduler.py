@@ -145,7 +145,8 @@ class RequestScheduler:
 
     def _settled(self) -> None:
         self._settling = None
-        self._screen.ask()
+        if self._pause is None:  # else the end of the pause asks
+            self._screen.ask()
 
     def _paused(self) -> None:
         self._pause = None

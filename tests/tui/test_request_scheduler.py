@@ -95,6 +95,16 @@ def test_on_a_slow_link_letters_are_asked_for_together(made: Made) -> None:
     assert screen.asked == 1
 
 
+def test_nothing_is_asked_during_a_long_pause_and_sweeps_at_its_end(made: Made) -> None:
+    scheduler, screen, clock = made
+    scheduler.typed(3 * SETTLING)
+    clock.pass_by(3 * SETTLING - 0.01)
+    assert screen.asked == 0
+    clock.pass_by(0.02)
+    assert screen.sweeps == [True]
+    assert not scheduler.unsettled
+
+
 def test_a_held_key_lets_the_running_pass_land_first(made: Made) -> None:
     scheduler, screen, _ = made
     scheduler.moved(patiently=True)
