@@ -145,7 +145,7 @@ class RequestScheduler:
 
     def _settled(self) -> None:
         self._settling = None
-        if self._pause is None:  # else the end of the pause asks
+        if self._pause is None:  # otherwise `_paused` asks for everything, sweeps too
             self._screen.ask()
 
     def _paused(self) -> None:

@@ -25,7 +25,7 @@ LOGITS = "logits"
 LAST_LOGITS = "last logits"
 LENS = "logit lens"
 LENS_SCORES = "lens scores"
-LENS_RODE = "lens rode in the pass"
+LENS_ROWS = "lens rows"
 """Keys of the memos that hold derived values."""
 
 
@@ -82,7 +82,7 @@ def keep_lens(recording: Recording, scores: Tensor | None) -> None:
     """Keep the logit lens of the last token until it is reduced. [layer + 1, token]"""
     if scores is not None:
         recording.memo[LENS_SCORES] = scores
-        recording.parts[-1][0].memo[LENS_RODE] = True
+        recording.parts[-1][0].memo[LENS_ROWS] = True
 
 
 def take_lens(recording: Recording | None) -> Tensor | None:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from llmscope.record.capture.prefetch import LENS_SCORES
+from llmscope.record.derive.tensors import logits_after
 from tests.families import small_model
 from tests.record.capture.test_prefetch import Counted
 from tests.record.interventions.test_edited import scope_for
@@ -94,3 +95,14 @@ def test_an_edited_letter_has_the_lens_of_the_edited_streams():
     whole = fresh.record(IDS[:10], special_tokens=False, edits=edit)
     expected = fresh.look("logit-lens", recording=whole)
     np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", EACH)
+def test_a_letter_taken_back_has_its_logits_to_the_last_bit(family):
+    scope = scope_for(small_model(family))
+    looked(scope, IDS[:8], "top")
+    before = {end: looked(scope, IDS[:end], "top")[0].logits.float() for end in range(9, 13)}
+    for end in (11, 10, 9):  # the logits of one token before are kept, the others computed again
+        recording = scope.record(IDS[:end], special_tokens=False)
+        assert recording.ran == 0
+        assert torch.equal(logits_after(recording, end - 1), before[end])
