@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from llmscope.errors import ScopeError
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
+from llmscope.models.unembedding import unembedded
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -227,7 +228,9 @@ class Readout:
     def __call__(self, stream: Tensor) -> Tensor:
         """Return logits in the model's dtype. `[..., width] -> [..., token]`."""
         with torch.no_grad():
-            return self.capped(self.linear(self.norm(stream)))
+            own, given = self.matrix, self.projected(self.norm(stream))
+            scores = self.unembed(given) if own is None else unembedded(own, given)
+            return self.scaled(scores)
 
     def capped(self, logits: Tensor) -> Tensor:
         """Return logits after the softcap, if the model has one."""

@@ -144,7 +144,7 @@ class SplitModule:
             return self.forward(*inputs)
         if not isinstance(self._module, nn.Linear):
             raise ScopeError(NO_GRADIENTS, "llmscope without torchrun")
-        return _Linear.apply(inputs[0], self)  # type: ignore[no-untyped-call]
+        return _Linear.apply(inputs[0], self)  # type: ignore[no-untyped-call, unused-ignore]
 
     def forward(self, *inputs: Tensor) -> Any:
         """Return the module's output, without gradients."""
@@ -197,7 +197,7 @@ class _Linear(Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        return _Transposed.apply(gradients[0], ctx.split), None  # type: ignore[no-untyped-call]
+        return _Transposed.apply(gradients[0], ctx.split), None  # type: ignore[no-untyped-call, unused-ignore]
 
 
 class _Transposed(Function):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from llmscope.models.anatomy import Readout, Until
+from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.hooks import LayerHooks
 
 
@@ -64,14 +65,16 @@ def lens_rows(taps: LayerHooks, readout: Readout | None) -> Iterator[LensRows | 
         What holds the scores after the pass; None where the unembedding is not a plain one.
     """
     # `Until` calls the unembedding itself.
-    if readout is None or readout.matrix is None or isinstance(readout.norm, Until):
+    own = None if readout is None or isinstance(readout.norm, Until) else readout.matrix
+    if readout is None or own is None:
         yield None
         return
-    rows, own = LensRows(taps, readout), readout.unembed
+    rows = LensRows(taps, readout)
     before = own.register_forward_pre_hook(rows.give)
     after = own.register_forward_hook(rows.take)
     try:
-        yield rows
+        with fast_rows(own):
+            yield rows
     finally:
         before.remove()
         after.remove()
