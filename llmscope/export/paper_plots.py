@@ -316,7 +316,7 @@ class Plots:
                 continue
             light = np.dot(colours(norm(value))[:3], (0.3, 0.59, 0.11)) > 0.5
             colour = "black" if light else "white"
-            said = self.shown(word.strip() or word)
+            said = self.shown(word.strip() or word, whitespace=not word.strip())
             said = said if len(said) <= LONGEST else f"{said[: LONGEST - 1]}…"
             middle = place[1] + 0.5, place[0] + 0.5
             axes.text(*middle, said, color=colour, fontsize=size, ha="center", va="center")

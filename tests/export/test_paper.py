@@ -102,6 +102,8 @@ def test_a_map_of_words_says_them():
     extra = {"ids": np.array([[7, 8]]), "names": {7: " understanding", 8: "$\\x\x1b$"}}
     figure = Figure("any", "Any", "heatmap", axes, values, "probability", extra=extra)
     assert words(drawn(figure)[0].texts) == ["understa…", "$\\x\\x1b$"]
+    figure.extra["names"] |= {7: " ", 8: "\n\n"}  # white space alone is shown as on the screen
+    assert words(drawn(figure)[0].texts) == ["·", "↵↵"]
 
 
 def test_a_refused_figure_and_a_doubtful_one_say_why():
