@@ -215,7 +215,9 @@ class Scope:
         if self._detached:
             raise ScopeError("the scope was detached from its model", "llmscope.wrap(model) again")
         with one_thread(self._base.model):
-            if not self._puts_back:
+            if not self._puts_back and not self._watching:  # within `unchanged`, which has done it
+                yield
+            elif not self._puts_back:
                 with default_settings(self._base.threads):
                     yield
             else:

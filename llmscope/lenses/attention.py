@@ -127,10 +127,8 @@ def _values(
         which = (focus.layer, focus.mode, focus.head if focus.mode in SINGLE else None)
         weigh = partial(_weights, recording, focus)
         values = yield from kept_pattern(recording, which, rows, weigh)
-    for row, first in enumerate(range(rows.start // pool + 1, values.shape[1])):
-        if row == len(values):
-            break
-        values[row, first:] = np.nan  # keys after the query
+    queries = rows.start // pool + np.arange(len(values))
+    values[np.arange(values.shape[1]) > queries[:, None]] = np.nan  # keys after the query
     return values
 
 

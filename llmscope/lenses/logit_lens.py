@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from os.path import basename, expanduser, isdir, isfile, join
 from typing import TYPE_CHECKING, Any, cast
 
@@ -92,7 +93,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     baseline), held_out; in the modes of one token also caption; side by side also cell_marks.
     """
     from llmscope.learned.catalog import lens_for
-    from llmscope.record.analysis.logit_lens import Reading, read, readings
+    from llmscope.record.analysis.logit_lens import Reading, lacks, read, readings
 
     subject = recording.subject
     if focus.mode == "lenses":
@@ -110,10 +111,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         yield _through(_candidates(recording, focus, learned), learned, subject, focus)
         return
     reading = Reading(_target(recording, focus), focus.mode == "kl", learned)
-    for columns in growing(focus, len(recording)):
+    groups = list(growing(focus, len(recording)))
+    for at, columns in enumerate(groups):
         yield from read(recording, columns, reading)
+        # After a typed letter, only the first group is new: the other figures would be the same.
+        whole = not lacks(recording, list(chain(*groups[at + 1 :])), reading)
         figure = _figure(recording, focus, reading, readings(recording, reading))
         yield _through(figure, learned, subject, focus)
+        if whole:
+            return
 
 
 def growing(focus: Focus, length: int) -> Iterator[list[int]]:

@@ -224,8 +224,10 @@ def said_of(
 
 def _largest(scores: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     """Return the indices of the largest scores, descending; equal scores in order of index."""
-    count = min(count, len(scores))
-    least = np.partition(scores, len(scores) - count)[len(scores) - count]
+    import torch
+
+    # Which of equal scores `topk` returns is not promised, but the least score of them is.
+    least = torch.topk(torch.from_numpy(scores), min(count, len(scores))).values[-1].item()
     candidates = np.flatnonzero(scores >= least)
     return candidates[np.argsort(-scores[candidates], kind="stable")][:count]
 

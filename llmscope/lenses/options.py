@@ -117,33 +117,7 @@ class LensOption(Generic[Value]):
         return plain
 
     def _plain(self, value: Any, vocabulary: int) -> Value:
-        def token(name: str, one: Any) -> int:
-            return _token(name, one, vocabulary)
-
-        def tokens(name: str, ids: Any) -> tuple[int, ...]:
-            return tuple(token(name, one) for one in arguments.token_ids(name, ids))
-
-        def number(name: str, one: Any) -> float:
-            return arguments.real(name, one, above=-float("inf") if low is None else low)
-
-        low = self.above
-        check: dict[str, Callable[[str, Any], Any]] = {
-            "integer": lambda name, one: arguments.integer(name, one, least=self.least),
-            "number": number,
-            "share": arguments.share,
-            "text": arguments.text,
-            "path": arguments.name_or_path,
-            "lens": arguments.lens,
-            "dictionaries": arguments.dictionaries,
-            "switch": arguments.flag,
-            "pair": lambda name, two: arguments.pair(name, two, least=self.least),
-            "token": token,
-            "tokens": tokens,
-            "word-lists": lambda name, lists: _lists(name, lists, tokens),
-            "function": arguments.function,
-        }
-        plain: Value = check[self.kind](self.name, value)
-        return plain
+        return cast(Value, CHECKS[self.kind](self, value, vocabulary))
 
     def text(self, value: Any) -> str:
         """Return a value as the command line takes it."""
@@ -193,13 +167,38 @@ def _token(name: str, value: Any, vocabulary: int) -> int:
     return number
 
 
-def _lists(
-    name: str, value: Any, tokens: Callable[[str, Any], tuple[int, ...]]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _number(option: LensOption[Any], value: Any, vocabulary: int) -> float:
+    least = -float("inf") if option.above is None else option.above
+    return arguments.real(option.name, value, above=least)
+
+
+def _tokens(name: str, ids: Any, vocabulary: int) -> tuple[int, ...]:
+    return tuple(_token(name, one, vocabulary) for one in arguments.token_ids(name, ids))
+
+
+def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise TypeError(f"{name} must be two lists of token ids, not {arguments.quoted(value)}")
-    first, second = (tokens(name, one) for one in value)
+    first, second = (_tokens(name, one, vocabulary) for one in value)
     return first, second
+
+
+CHECKS: dict[str, Callable[[LensOption[Any], Any, int], Any]] = {
+    "integer": lambda option, value, _: arguments.integer(option.name, value, least=option.least),
+    "number": _number,
+    "share": lambda option, value, _: arguments.share(option.name, value),
+    "text": lambda option, value, _: arguments.text(option.name, value),
+    "path": lambda option, value, _: arguments.name_or_path(option.name, value),
+    "lens": lambda option, value, _: arguments.lens(option.name, value),
+    "dictionaries": lambda option, value, _: arguments.dictionaries(option.name, value),
+    "switch": lambda option, value, _: arguments.flag(option.name, value),
+    "pair": lambda option, value, _: arguments.pair(option.name, value, least=option.least),
+    "token": lambda option, value, vocabulary: _token(option.name, value, vocabulary),
+    "tokens": lambda option, value, vocabulary: _tokens(option.name, value, vocabulary),
+    "word-lists": lambda option, value, vocabulary: _lists(option.name, value, vocabulary),
+    "function": lambda option, value, _: arguments.function(option.name, value),
+}
+"""Returns a value of each kind in its plain type: called with option, value and vocabulary size."""
 
 
 def _span(name: str, span: tuple[int, int] | None) -> None:
