@@ -19,10 +19,10 @@ def unembedded(matrix: nn.Linear, rows: Tensor) -> Tensor:
     PyTorch has too, 15 to 25 ms. Both sum in float32, in another order. One row stays with the
     module, so that it agrees with the model's own to the last bit.
 
-    There are no gradients.
+    Where gradients are enabled, the module's own way has them, and this one would not.
     """
     weight, bias = matrix.weight, matrix.bias
-    plain = type(rows) is Tensor and type(weight) is nn.Parameter
+    plain = type(rows) is Tensor and type(weight) is nn.Parameter and not torch.is_grad_enabled()
     kinds = {rows.dtype, weight.dtype, torch.float32 if bias is None else bias.dtype}
     several = rows.numel() > matrix.in_features
     if not (plain and several and kinds == {torch.float32} and _on_cpu(rows, weight) and _onednn()):

@@ -6,10 +6,17 @@ from torch import nn
 
 from llmscope.models import unembedding
 from llmscope.models.unembedding import fast_rows, unembedded
+from llmscope.record.capture.hooks import placed
 from tests.families import small_model
 from tests.record.interventions.test_edited import scope_for
 
 pytestmark = pytest.mark.skipif(not unembedding._onednn(), reason="this PyTorch has not both")
+
+
+@pytest.fixture(autouse=True)
+def without_gradients():
+    with torch.no_grad():
+        yield
 
 
 class Counted:
@@ -72,6 +79,15 @@ def test_everything_else_is_the_modules_own_to_the_last_bit(own, rows, monkeypat
     assert made.is_meta or torch.equal(made, expected)
 
 
+def test_gradients_are_those_of_the_module(monkeypatch):
+    own, counted, rows = matrix(), Counted(monkeypatch), torch.randn(4, 48)
+    rows.requires_grad_()
+    with torch.enable_grad(), fast_rows(own):
+        own(rows)[:, 7].sum().backward()
+    assert counted.rows == []
+    assert torch.equal(rows.grad, own.weight[7].expand(4, -1))
+
+
 @pytest.mark.parametrize("error", [RuntimeError, AttributeError, None])
 def test_an_operation_that_fails_or_computes_something_else_is_not_used(error, monkeypatch):
     def fails(rows, weight, bias):
@@ -107,3 +123,19 @@ def test_a_readout_is_that_of_the_model(family, monkeypatch):
     made = scope.subject.anatomy.readout(recording.rows("stream", recording.layers, range(6)))
     assert 6 in counted.rows
     torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_of_a_pass_with_several_are_computed_so_and_the_model_is_as_before(monkeypatch):
+    model = small_model("llama")
+    scope = scope_for(model)
+    scope.record([5, 17, 3], special_tokens=False)
+    counted = Counted(monkeypatch)
+    before = dict(vars(scope.subject.anatomy.readout.unembed))
+    ids = torch.tensor([[5, 17, 3, 60, 17, 42]])
+    expected = model(input_ids=ids).logits
+    assert counted.rows == []
+    with placed(model):
+        made = model(input_ids=ids).logits
+    assert counted.rows == [6]
+    torch.testing.assert_close(made, expected, rtol=1e-4, atol=1e-5)
+    assert vars(scope.subject.anatomy.readout.unembed) == before

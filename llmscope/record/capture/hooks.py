@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
 from llmscope.models.module_calls import hidden_input, hidden_output
+from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
@@ -238,6 +239,7 @@ class LayerHooks:
         self.layers = [LayerTap(self, layer) for layer in anatomy.layers]
         self.hooks.after(anatomy.layers[-1].module, self._leave)
         self._route = listen(model, anatomy, list(self.layers))
+        self._readout = anatomy.readout
         self._depth = 0
         self._state = RestoredBuffers(model)
         _taps[model] = ref(self)
@@ -249,10 +251,18 @@ class LayerHooks:
 
     @contextmanager
     def placed(self) -> Iterator[None]:
-        """Put the hooks and the attention function on the model within the context."""
+        """Put the hooks and the attention function on the model within the context.
+
+        Within it, the model also computes logits after several tokens or prompts the faster way.
+        """
+        own = None if self._readout is None else self._readout.matrix
         self._depth += 1
         try:
-            with self._route.taken(), self._state.restored():
+            with (
+                self._route.taken(),
+                self._state.restored(),
+                nullcontext() if own is None else fast_rows(own),
+            ):
                 if self._depth == 1:
                     self.hooks.place()
                 yield

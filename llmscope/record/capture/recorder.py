@@ -15,7 +15,6 @@ from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
 from llmscope.record.capture.heap import trim, trimming
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
@@ -417,10 +416,8 @@ class Recorder:
         # A pass without a prefix must give the same bits each time, however busy the machine is.
         few = self._threads.of_few(len(ids)) if going_on else nullcontext()
         rows = next_look.logits_of(len(ids))
-        last, readout = self._only_last(rows), self.subject.anatomy.readout
-        own = readout.matrix if readout is not None and rows > 1 else None
-        fast = nullcontext() if own is None else fast_rows(own)
-        with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few, fast:
+        last = self._only_last(rows)
+        with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
             output = self.subject.model(input_ids=batch, **caching, **last)
         logits: Tensor = output.logits[0, -rows:]
         return logits
