@@ -180,14 +180,14 @@ def _kept(cells: Sequence[_Cell]) -> Tensor | None:
     None if it did not, or if they are not all layers of the last token.
     """
     first, layers = cells[0], range(cells[0].recording.layers + 1)
-    if first.reading.lens is not None or first.recording.changes:
+    if first.recording.changes:
         return None
     last = len(first.recording) - 1
     if [(cell.layer, cell.column) for cell in cells] != [(layer, last) for layer in layers]:
         return None
     if any(cell.recording is not first.recording for cell in cells):
         return None
-    return take_lens(first.recording)
+    return take_lens(first.recording, first.reading.lens)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""The logit lens of the newest token, computed in the model's own call of its unembedding.
+"""The lenses of the newest token, computed in the model's own call of its unembedding.
 
 A letter's map reads the stream before every layer through the unembedding. Alone, that reads all
 of its weights a second time, which on a CPU takes longer than the products themselves: so the
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -18,48 +18,67 @@ from llmscope.models.anatomy import Readout, Until
 from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.hooks import LayerHooks
 
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
+
 
 class LensRows:
     """The scores of a pass over one token after each layer, before scale and softcap.
 
     Attributes:
-        scores: [layer + 1, token], the stream before each layer, then the last one; None: the
-            model's unembedding was not called in a way that takes more rows.
+        scores: by lens, None for the logit lens: [layer + 1, token], the stream before each layer,
+            then the last one; empty: the model's unembedding was not called in a way that takes
+            more rows.
+        rows: how many rows the unembedding was called with.
     """
 
-    def __init__(self, taps: LayerHooks, readout: Readout) -> None:
-        self.scores: Tensor | None = None
-        self._taps, self._readout = taps, readout
-        self._added = 0
+    def __init__(
+        self, taps: LayerHooks, readout: Readout, lenses: Sequence[LearnedLens | None]
+    ) -> None:
+        self.scores: dict[LearnedLens | None, Tensor] = {}
+        self.rows = 1
+        self._taps, self._readout, self._lenses = taps, readout, lenses
 
     def give(self, _: Any, args: Sequence[Any]) -> tuple[Tensor] | None:
         """Put the streams before the rows that the model reads. `[1, row, width]`"""
-        self._added = 0
+        self.rows = 1
         streams = self._taps.streams_of_one()
         if streams is None or len(args) != 1 or args[0].shape[:-1] != (1, 1):
             return None
-        readout = self._readout
-        rows = readout.projected(readout.norm(streams))
+        readout, at = self._readout, range(len(streams))
+        mapped = [streams if lens is None else lens(streams, at) for lens in self._lenses]
+        rows = readout.projected(readout.norm(torch.cat(mapped)))
         if rows.shape[-1] != args[0].shape[-1] or rows.dtype != args[0].dtype:
             return None
-        self._added = len(rows)
+        self.rows += len(rows)
         return (torch.cat([rows[None], args[0]], dim=1),)
 
     def take(self, _: Any, args: Any, output: Tensor) -> Tensor | None:
         """Return the model's own row, a copy: the rest is changed in place."""
-        if not self._added:
+        if self.rows == 1:
             return None
-        self.scores = output[0]
-        return output[:, self._added :].clone()
+        own = output[:, -1:].clone()
+        if len(self._lenses) == 1:
+            self.scores = {self._lenses[0]: output[0]}
+        else:
+            parts = output[0, :-1].chunk(len(self._lenses))
+            self.scores = {
+                lens: torch.cat([part, own[0]])
+                for lens, part in zip(self._lenses, parts, strict=True)
+            }
+        return own
 
 
 @contextmanager
-def lens_rows(taps: LayerHooks, readout: Readout | None) -> Iterator[LensRows | None]:
-    """Compute the lens in a pass over one token within the context.
+def lens_rows(
+    taps: LayerHooks, readout: Readout | None, lenses: Sequence[LearnedLens | None]
+) -> Iterator[LensRows | None]:
+    """Compute lenses in a pass over one token within the context.
 
     Args:
         taps: the hooks of the layers, which keep the streams.
         readout: the model's readout; None: it was not found, so nothing is computed.
+        lenses: learned lenses, and None for the logit lens.
 
     Yields:
         What holds the scores after the pass; None where the unembedding is not a plain one.
@@ -69,7 +88,13 @@ def lens_rows(taps: LayerHooks, readout: Readout | None) -> Iterator[LensRows | 
     if readout is None or own is None:
         yield None
         return
-    rows = LensRows(taps, readout)
+    # The model's own row ends the readings of each lens, so the lens must read it as it is.
+    last = len(taps.layers)
+    riding = [one for one in lenses if one is None or last not in one.maps]
+    if not riding:
+        yield None
+        return
+    rows = LensRows(taps, readout, riding)
     before = own.register_forward_pre_hook(rows.give)
     after = own.register_forward_hook(rows.take)
     try:

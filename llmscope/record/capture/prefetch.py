@@ -11,11 +11,16 @@ Passes that reuse nothing prefetch nothing, so that they give the same bits ever
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from llmscope.record.capture.recording import Recording
+
+if TYPE_CHECKING:
+    from llmscope.learned.lens import LearnedLens
 
 ROWS = 64
 """Most tokens whose logits a pass keeps: a vocabulary of 256,000 then takes 64 MB in float32."""
@@ -25,7 +30,7 @@ LOGITS = "logits"
 LAST_LOGITS = "last logits"
 LENS = "logit lens"
 LENS_SCORES = "lens scores"
-LENS_ROWS = "lens rows"
+LOGIT_ROWS = "logit rows"
 """Keys of the memos that hold derived values."""
 
 
@@ -36,12 +41,13 @@ class Prefetch:
     Attributes:
         predictions: whether statistics of every token, which need the logits after each, are.
         activations: the layer whose MLP activations are; None: no layer's.
-        lens: whether the logit lens of the last token is; see `llmscope.record.capture.lens_rows`.
+        lenses: lenses of which the readings of the last token are, None for the logit lens; see
+            `llmscope.record.capture.lens_rows`.
     """
 
     predictions: bool = False
     activations: int | None = None
-    lens: bool = False
+    lenses: tuple[LearnedLens | None, ...] = ()
 
     def logits_of(self, tokens: int) -> int:
         """Return for how many last tokens to compute the logits, if `tokens` of them run."""
@@ -57,7 +63,7 @@ def foreseen(before: Recording | None) -> Prefetch:
         return NOTHING
     memo = before.parts[-1][0].memo
     layer, _ = memo.get(ACTIVATIONS, (None, None))
-    return Prefetch(ROW_STATS in memo, layer, None in memo.get(LENS, ()))
+    return Prefetch(ROW_STATS in memo, layer, tuple(memo.get(LENS, ())))
 
 
 def keep_logits(recording: Recording, logits: Tensor) -> None:
@@ -78,13 +84,31 @@ def drop_logits(recording: Recording | None) -> None:
         recording.memo.pop(LOGITS, None)
 
 
-def keep_lens(recording: Recording, scores: Tensor | None) -> None:
-    """Keep the logit lens of the last token until it is reduced. [layer + 1, token]"""
-    if scores is not None:
-        recording.memo[LENS_SCORES] = scores
-        recording.parts[-1][0].memo[LENS_ROWS] = True
+def keep_lenses(
+    recording: Recording, scores: Mapping[LearnedLens | None, Tensor], rows: int
+) -> None:
+    """Keep the readings of the last token until they are reduced.
+
+    Args:
+        recording: the recording.
+        scores: by lens. [layer + 1, token]
+        rows: how many rows the unembedding was called with, one of which is the model's own.
+    """
+    if scores:
+        recording.memo[LENS_SCORES] = dict(scores)
+        recording.parts[-1][0].memo[LOGIT_ROWS] = rows
 
 
-def take_lens(recording: Recording | None) -> Tensor | None:
-    """Return the logit lens of the last token and drop it; None if not kept. [layer + 1, token]"""
-    return None if recording is None else recording.memo.pop(LENS_SCORES, None)
+def take_lens(recording: Recording, lens: LearnedLens | None) -> Tensor | None:
+    """Return the readings of the last token and drop them; None if not kept. [layer + 1, token]"""
+    kept = recording.memo.get(LENS_SCORES, {})
+    found: Tensor | None = kept.pop(lens, None)
+    if not kept:
+        recording.memo.pop(LENS_SCORES, None)
+    return found
+
+
+def drop_lenses(recording: Recording | None) -> None:
+    """Drop readings of the last token that were not looked at."""
+    if recording is not None:
+        recording.memo.pop(LENS_SCORES, None)

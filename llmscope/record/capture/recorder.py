@@ -26,11 +26,11 @@ from llmscope.record.capture.prefetch import (
     LOGITS,
     NOTHING,
     Prefetch,
+    drop_lenses,
     drop_logits,
     foreseen,
-    keep_lens,
+    keep_lenses,
     keep_logits,
-    take_lens,
 )
 from llmscope.record.capture.recording import (
     BLOCK,
@@ -294,7 +294,7 @@ class Recorder:
         finally:
             self.taps.drop()
         drop_logits(before)
-        take_lens(before)  # not looked at
+        drop_lenses(before)
         recording = Recording(
             subject=self.subject,
             prompt=prompt,
@@ -310,16 +310,17 @@ class Recorder:
             claim=claim,
         )
         keep_logits(recording, logits)
-        keep_lens(recording, None if lens is None else lens.scores)
+        if lens is not None:
+            keep_lenses(recording, lens.scores, lens.rows)
         return recording
 
     def _lens_of(
         self, ids: Sequence[int], next_look: Prefetch
     ) -> AbstractContextManager[LensRows | None]:
-        """Return a context in which a pass over one token computes its logit lens, if wanted."""
-        if not next_look.lens or len(ids) != 1:
+        """Return a context in which a pass over one token computes the lenses that are wanted."""
+        if not next_look.lenses or len(ids) != 1:
             return nullcontext()
-        return lens_rows(self.taps, self.subject.anatomy.readout)
+        return lens_rows(self.taps, self.subject.anatomy.readout, next_look.lenses)
 
     def restore(
         self, recording: Recording, segment: Segment, start: int, some: range

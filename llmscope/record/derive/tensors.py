@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
-from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LENS_ROWS
+from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LOGIT_ROWS
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import attached
 from llmscope.record.sites import Site
@@ -252,18 +252,14 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
 def _last_logits_again(recording: Recording) -> Tensor:
     """Compute the logits after a prompt that was cut back to its last token, in float32. [token]
 
-    A matrix product of another number of rows rounds differently. If the pass computed the logit
-    lens in the model's own call, compute as many rows here, so that both agree to the last bit.
+    A matrix product of another number of rows rounds differently. If the pass computed lenses in
+    the model's own call, compute as many rows here, so that both agree to the last bit.
     """
-    last = len(recording) - 1
-    if recording.changes or LENS_ROWS not in recording.parts[-1][0].memo:
+    last, rows = len(recording) - 1, recording.parts[-1][0].memo.get(LOGIT_ROWS)
+    if recording.changes or rows is None:
         return logits(recording, last, last + 1)[0]
-    streams = []  # each [1, width]
-    for layer in range(recording.layers + 1):
-        stream = recording.rows("stream", layer, range(last, last + 1))
-        assert stream is not None
-        streams.append(stream)
-    return recording.subject.anatomy.require_readout()(torch.cat(streams))[-1].float()
+    stream = recording.final_rows(last, last + 1)
+    return recording.subject.anatomy.require_readout()(stream.expand(rows, -1))[-1].float()
 
 
 def logits_after(recording: Recording, position: int) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.record.capture.prefetch import LENS_SCORES
 from llmscope.record.derive.tensors import logits_after
 from tests.families import small_model
@@ -78,7 +79,7 @@ def test_scores_that_are_not_looked_at_go_with_the_next_pass():
     scope = scope_for(small_model("llama"))
     looked(scope, IDS[:8], "top")
     first = scope.record(IDS[:9], special_tokens=False)
-    assert first.memo[LENS_SCORES].shape == (4, scope.subject.anatomy.vocabulary)
+    assert first.memo[LENS_SCORES][None].shape == (4, scope.subject.anatomy.vocabulary)
     scope.record(IDS[:10], special_tokens=False)
     assert LENS_SCORES not in first.memo
 
@@ -89,6 +90,58 @@ def test_a_hook_of_the_user_on_the_unembedding_sees_the_rows_of_the_model_alone(
         recording = scope.record(IDS[:9], special_tokens=False)
         assert c == [1]
         assert LENS_SCORES not in recording.memo
+
+
+def learned(scope, last=False):
+    """A lens of random matrices, of the streams between the first and the last (or with it)."""
+    anatomy, generator = scope.subject.anatomy, torch.Generator().manual_seed(0)
+    width, layers = anatomy.width, len(anatomy.layers)
+    maps = {
+        stream: AffineMap(torch.randn(width, width, generator=generator), adds=True)
+        for stream in range(1, layers + last)
+    }
+    return LearnedLens("tuned", maps, width, layers)
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("family", EACH)
+def test_learned_lenses_ride_too_also_two_at_once(family, mode):
+    scope = scope_for(small_model(family))
+    lenses = (learned(scope), None, learned(scope).shifted())
+    target = 3 if mode == "target" else None
+
+    def all_of(scope, ids):
+        recording = scope.record(ids, special_tokens=False)
+        return recording, [
+            scope.look("logit-lens", recording=recording, mode=mode, target=target, translator=one)
+            for one in lenses
+        ]
+
+    all_of(scope, IDS[:8])
+    for end in (9, 10):
+        with Products(scope.subject.anatomy.readout.unembed) as products:
+            recording, figures = all_of(scope, IDS[:end])
+        layers = len(scope.subject.anatomy.layers)
+        assert [count for count in products.rows if count > 1] == [3 * layers + 1]
+        assert LENS_SCORES not in recording.memo
+        _, expected = all_of(scope_for(small_model(family)), IDS[:end])
+        for figure, other in zip(figures, expected, strict=True):
+            np.testing.assert_allclose(figure.values, other.values, rtol=1e-4, atol=1e-5)
+
+
+def test_a_lens_that_maps_the_last_stream_does_not_ride():
+    scope = scope_for(small_model("llama"))
+    lens = learned(scope, last=True)
+
+    def figure(scope, end):
+        recording = scope.record(IDS[:end], special_tokens=False)
+        return recording, scope.look("logit-lens", recording=recording, translator=lens)
+
+    figure(scope, 8)
+    recording = scope.record(IDS[:9], special_tokens=False)
+    assert LENS_SCORES not in recording.memo
+    _, expected = figure(scope_for(small_model("llama")), 9)
+    np.testing.assert_allclose(figure(scope, 9)[1].values, expected.values, rtol=1e-4, atol=1e-5)
 
 
 def test_an_edited_letter_has_the_lens_of_the_edited_streams():
@@ -103,11 +156,20 @@ def test_an_edited_letter_has_the_lens_of_the_edited_streams():
     np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
 
 
+@pytest.mark.parametrize("lenses", [1, 2])
 @pytest.mark.parametrize("family", EACH)
-def test_a_letter_taken_back_has_its_logits_to_the_last_bit(family):
+def test_a_letter_taken_back_has_its_logits_to_the_last_bit(family, lenses):
     scope = scope_for(small_model(family))
-    looked(scope, IDS[:8], "top")
-    before = {end: looked(scope, IDS[:end], "top")[0].logits.float() for end in range(9, 13)}
+    given = (None, learned(scope))[:lenses]
+
+    def recorded(end):
+        recording = scope.record(IDS[:end], special_tokens=False)
+        for one in given:
+            scope.look("logit-lens", recording=recording, translator=one)
+        return recording
+
+    recorded(8)
+    before = {end: recorded(end).logits.float() for end in range(9, 13)}
     for end in (11, 10, 9):  # the logits of one token before are kept, the others computed again
         recording = scope.record(IDS[:end], special_tokens=False)
         assert recording.ran == 0
