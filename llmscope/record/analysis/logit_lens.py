@@ -85,7 +85,7 @@ def read(recording: Recording, columns: Sequence[int], reading: Reading) -> Fetc
 
 def lacks(recording: Recording, columns: Sequence[int], reading: Reading) -> bool:
     """Return whether `read` has anything to do for these positions."""
-    return bool(_lacking(recording, columns, reading))
+    return any(_lacking(recording, [column], reading) for column in columns)
 
 
 def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
