@@ -84,7 +84,10 @@ class Lazy:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    def __getattr__(self, function: str) -> Any:
+    def __getattribute__(self, function: str) -> Any:
+        # Not `__getattr__`: nnsight gives every object in its process a method `save`.
+        if function.startswith("_"):
+            return super().__getattribute__(function)
         return getattr(import_module(self._name), function)
 
 
