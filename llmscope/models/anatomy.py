@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
+from llmscope.models.fast_linear import linear
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
-from llmscope.models.unembedding import unembedded
 from llmscope.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
@@ -229,7 +229,7 @@ class Readout:
         """Return logits in the model's dtype. `[..., width] -> [..., token]`."""
         with torch.no_grad():
             own, given = self.matrix, self.projected(self.norm(stream))
-            scores = self.unembed(given) if own is None else unembedded(own, given)
+            scores = self.unembed(given) if own is None else linear(own, given)
             return self.scaled(scores)
 
     def capped(self, logits: Tensor) -> Tensor:

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.models.anatomy import Anatomy, Layer
+from llmscope.models.fast_linear import fast_rows
 from llmscope.models.module_calls import hidden_input, hidden_output
-from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS

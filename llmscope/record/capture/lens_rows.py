@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from llmscope.models.anatomy import Readout, Until
-from llmscope.models.unembedding import fast_rows
 from llmscope.record.capture.hooks import LayerHooks
 
 if TYPE_CHECKING:
@@ -98,8 +97,7 @@ def lens_rows(
     before = own.register_forward_pre_hook(rows.give)
     after = own.register_forward_hook(rows.take)
     try:
-        with fast_rows(own):
-            yield rows
+        yield rows
     finally:
         before.remove()
         after.remove()

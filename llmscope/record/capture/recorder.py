@@ -14,6 +14,7 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import ScopeError
+from llmscope.models.fast_linear import FastLinears
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
 from llmscope.record.capture.heap import trim, trimming
@@ -77,6 +78,7 @@ class Recorder:
         self.running = (0, 0, 0)
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
+        self._linears = FastLinears(subject.model)
         forward = inspect.signature(subject.model.forward).parameters
         self._leaves_out = "logits_to_keep" in forward
         # Custom code of a model may do anything around its body, and so may a replaced `forward`,
@@ -278,12 +280,12 @@ class Recorder:
         ids, next_look = prompt.ids[shared:], foreseen(before)
         cache, claim = self.growing(before, shared, prompt)
         try:
-            with self._lens_of(ids, next_look) as lens:
+            with self._lens_of(ids, shared, next_look) as lens:
                 logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             if self.taps.overwritten():  # known from now on, so this happens once per model
                 void(claim)
                 cache, claim = self.growing(before, shared, prompt)
-                with self._lens_of(ids, next_look) as lens:
+                with self._lens_of(ids, shared, next_look) as lens:
                     logits = self.forward(ids, cache, cancelled, next_look, going_on=shared > 0)
             segment = self._of_tokens(self.taps.segment(), len(ids), logits)
             past = _past(cache, len(self.taps.layers))
@@ -315,10 +317,10 @@ class Recorder:
         return recording
 
     def _lens_of(
-        self, ids: Sequence[int], next_look: Prefetch
+        self, ids: Sequence[int], shared: int, next_look: Prefetch
     ) -> AbstractContextManager[LensRows | None]:
         """Return a context in which a pass over one token computes the lenses that are wanted."""
-        if not next_look.lenses or len(ids) != 1:
+        if not next_look.lenses or not shared or len(ids) != 1:
             return nullcontext()
         return lens_rows(self.taps, self.subject.anatomy.readout, next_look.lenses)
 
@@ -415,10 +417,13 @@ class Recorder:
             caching = {"cache": cache, "use_cache": True}
         batch = torch.tensor([ids], device=self.subject.device)
         # A pass without a prefix must give the same bits each time, however busy the machine is.
-        few = self._threads.of_few(len(ids)) if going_on else nullcontext()
+        few: AbstractContextManager[None] = nullcontext()
+        fast: AbstractContextManager[None] = nullcontext()
+        if going_on:
+            few, fast = self._threads.of_few(len(ids)), self._linears.placed()
         rows = next_look.logits_of(len(ids))
         last = self._only_last(rows)
-        with self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
+        with fast, self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
             output = self.subject.model(input_ids=batch, **caching, **last)
         logits: Tensor = output.logits[0, -rows:]
         return logits

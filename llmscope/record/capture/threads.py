@@ -16,7 +16,9 @@ import torch
 FEW = 4
 """Most tokens of a pass that counts as one over few tokens."""
 TRIALS = 3
-"""Passes timed with each number of threads before one is chosen."""
+"""Passes timed with each number of threads before one is chosen, unless one thread is `SLOW`."""
+SLOW = 1.3
+"""Ratio of one thread's first pass to the fastest with all, above which it is not tried again."""
 AGAIN = 64
 """Passes after which the timing is repeated: other programs come and go."""
 
@@ -50,6 +52,11 @@ class Threads:
             self._took = {everyone: [], 1: []}
         self._passes += 1
         least = min(self._took, key=lambda number: len(self._took[number]))
-        if len(self._took[least]) < TRIALS:
+        if len(self._took[least]) < TRIALS and not self._one_is_slow(everyone):
             return least
         return min(self._took, key=lambda number: min(self._took[number]))
+
+    def _one_is_slow(self, everyone: int) -> bool:
+        """Return whether one thread took so long that the user should not wait for it again."""
+        both = self._took[1], self._took[everyone]
+        return all(both) and min(both[0]) > SLOW * min(both[1])

@@ -31,16 +31,25 @@ def chosen(pace, clock, costs, tokens=1):
 def test_the_faster_one_is_taken_until_the_machine_changes(monkeypatch, two, faster):
     clock = [0.0]
     monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
-    costs = {faster: 1.0, 3 - faster: 2.0}
+    costs = {faster: 1.0, 3 - faster: 1.2}
     pace = Threads(torch.device("cpu"))
     tried = [chosen(pace, clock, costs) for _ in range(2 * TRIALS)]
     assert sorted(tried) == [1] * TRIALS + [2] * TRIALS
     taken = {chosen(pace, clock, costs, tokens) for tokens in (1, 2, FEW) for _ in range(5)}
     assert taken == {faster}
-    costs = {3 - faster: 1.0, faster: 2.0}
+    costs = {3 - faster: 1.0, faster: 1.2}
     later = [chosen(pace, clock, costs) for _ in range(AGAIN + 2 * TRIALS)]
     assert later[-1] == 3 - faster
     assert torch.get_num_threads() == 2
+
+
+def test_one_thread_that_takes_far_longer_is_tried_once_each_time(monkeypatch, two):
+    clock = [0.0]
+    monkeypatch.setattr(threads.time, "perf_counter", lambda: clock[0])
+    pace = Threads(torch.device("cpu"))
+    tried = [chosen(pace, clock, {1: 1.5, 2: 1.0}) for _ in range(2 * AGAIN)]
+    assert tried.count(1) == 2
+    assert [chosen(pace, clock, {1: 1.0, 2: 2.0}) for _ in range(AGAIN)][-1] == 1
 
 
 def test_many_tokens_and_other_devices_keep_all_threads(two):
