@@ -8,15 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import typer
 
-from llmscope.cli.app import app
-from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.cli import command_table
+from llmscope.cli.app import command_named
 
 ROOT = Path(__file__).parents[1]
 ROOT_PAGES = ("README", "CONTRIBUTING", "AGENTS")
 PAGES = sorted([*ROOT.glob("docs/**/*.md"), *(ROOT / f"{name}.md" for name in ROOT_PAGES)])
-COMMANDS = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}  # type: ignore[attr-defined]
+COMMANDS = {name: command_named(name) for name in command_table.COMMANDS}
 COMMANDS |= {
     f"{group} {name}": command
     for group, whole in list(COMMANDS.items())

@@ -6,10 +6,7 @@ import gc
 import os
 import sys
 
-COMMANDS = (
-    *("open", "serve", "snapshot", "replay", "report", "watch", "diff", "lenses", "edits", "bake"),
-    *("compare", "fit", "examples", "models", "cache", "read", "mcp", "themes", "config", "doctor"),
-)
+from llmscope.cli.command_table import COMMANDS
 
 
 def main() -> None:

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from llmscope.cli.commands.bake import bake
-from llmscope.cli.commands.cache import cache
-from llmscope.cli.commands.compare import compare
-from llmscope.cli.commands.config import config
-from llmscope.cli.commands.diff import diff
-from llmscope.cli.commands.doctor import doctor
-from llmscope.cli.commands.edits import edits
-from llmscope.cli.commands.examples import examples
-from llmscope.cli.commands.fit import fit
-from llmscope.cli.commands.lenses import lenses
-from llmscope.cli.commands.mcp import mcp
-from llmscope.cli.commands.models import models
-from llmscope.cli.commands.open import open_model
-from llmscope.cli.commands.read import read
-from llmscope.cli.commands.replay import replay
-from llmscope.cli.commands.report import report
-from llmscope.cli.commands.serve import serve
-from llmscope.cli.commands.snapshot import snapshot, snapshot_command
-from llmscope.cli.commands.themes import themes
-from llmscope.cli.commands.watch import watch
-from llmscope.cli.options.groups import grouped
+from llmscope.cli.command_table import COMMANDS
 from llmscope.cli.options.panels import PanelCommand
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
@@ -43,18 +26,54 @@ _HELP = {"--help", "-h"}
 _OWN = {*_HELP, "--man", "--version", "--install-completion", "--show-completion"}
 
 
+@cache
+def command_named(name: str) -> Any:
+    """Import and return a command of `COMMANDS`, or a group of commands."""
+    module = import_module(f"llmscope.cli.commands.{name}")
+    if name == "snapshot":
+        return module.snapshot_command()  # its options are declared by lenses
+    holder = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+    holder.callback()(_no_options)  # makes it a group, also if it has one command
+    # `open` is a name of Python.
+    found = module.open_model if name == "open" else getattr(module, name)
+    if isinstance(found, typer.Typer):
+        holder.add_typer(found, name=name)
+    else:
+        holder.command(name, cls=PanelCommand)(found)
+    group: Any = typer.main.get_command(holder)
+    return group.commands[name]
+
+
+def _no_options() -> None:
+    """Take no options."""
+
+
 class OpenByDefault(TyperGroup):
     """`llmscope gpt2` means `llmscope open gpt2`: the first word is a model unless it is a command.
 
-    An optional argument of the group would swallow the names of the commands.
+    An optional argument of the group would swallow the names of the commands. A command is imported
+    when it is called or asked for help.
     """
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of the commands, in the order of the help."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return a command; None if there is no such one."""
+        return command_named(cmd_name) if cmd_name in COMMANDS else None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write what each command does."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert `open` where no command is named."""
         volume.quiet = volume.verbose = False  # of a run before, if its arguments were wrong
         if ctx.resilient_parsing and not args:
             return super().parse_args(ctx, args)  # a shell completes the first word
-        if not args or (args[0] not in self.commands and args[0].partition("=")[0] not in _OWN):
+        if not args or (args[0] not in COMMANDS and args[0].partition("=")[0] not in _OWN):
             args = ["open", *args]
         helping = ctx.resilient_parsing or bool(_HELP.intersection(args))
         if not helping and args[0] in _NEED_TORCH:
@@ -72,11 +91,9 @@ class OpenByDefault(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the words name.
 
-        The options of lenses and the sources of models are added only where they are needed, since
-        other packages may have some.
+        The sources of models are told only where they are needed, since other packages may have
+        some.
         """
-        if args and args[0] == "snapshot":
-            self.commands["snapshot"] = snapshot_command()
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and _HELP.intersection(rest):
             _name_sources(command)
@@ -84,11 +101,15 @@ class OpenByDefault(TyperGroup):
 
     def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
         """Return the commands, and what may follow `open`, since `open` can be omitted."""
-        opening = self.commands["open"]
+        opening = command_named("open")
         inner = opening.make_context("open", [], parent=ctx, resilient_parsing=True)
         model = next(one for one in opening.params if one.name == "model")
+        # Typer's own way imports every command. An option begins as no command does.
+        options = super().shell_complete(ctx, incomplete) if incomplete[:1] == "-" else []
+        named = [name for name in COMMANDS if name.startswith(incomplete)]
         return [
-            *super().shell_complete(ctx, incomplete),
+            *(SimpleNamespace(value=name, type="plain", help=COMMANDS[name]) for name in named),
+            *options,
             *opening.shell_complete(inner, incomplete),
             *model.shell_complete(inner, incomplete),
         ]
@@ -105,26 +126,6 @@ app = typer.Typer(
     epilog="llmscope open --help tells the options of the screen. `llmscope open X` opens a model "
     "whose name is also a command's.",
 )
-app.command("open", cls=PanelCommand)(open_model)
-app.command("serve", cls=PanelCommand)(serve)
-app.command("snapshot", cls=PanelCommand)(grouped(snapshot))
-app.command("read", cls=PanelCommand)(read)
-app.command("replay", cls=PanelCommand)(replay)
-app.command("report", cls=PanelCommand)(report)
-app.command("watch", cls=PanelCommand)(watch)
-app.command("diff", cls=PanelCommand)(diff)
-app.command("compare", cls=PanelCommand)(compare)
-app.command("lenses", cls=PanelCommand)(lenses)
-app.command("edits", cls=PanelCommand)(edits)
-app.command("bake", cls=PanelCommand)(bake)
-app.add_typer(fit, name="fit")
-app.command("examples", cls=PanelCommand)(examples)
-app.command("models", cls=PanelCommand)(models)
-app.add_typer(cache, name="cache")
-app.command("mcp", cls=PanelCommand)(mcp)
-app.command("themes", cls=PanelCommand)(themes)
-app.command("config", cls=PanelCommand)(config)
-app.command("doctor", cls=PanelCommand)(doctor)
 
 
 def _version(wanted: bool) -> None:
@@ -150,8 +151,8 @@ def _man(ctx: typer.Context, wanted: bool) -> None:
         from llmscope.cli.output.streams import put
 
         group: Any = ctx.command
-        group.commands["snapshot"] = snapshot_command()  # with the options of all lenses
-        _name_sources(group)
+        for name in COMMANDS:
+            _name_sources(command_named(name))
         put(man_page(group, ctx))
         raise typer.Exit
 

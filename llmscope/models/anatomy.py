@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError
-from llmscope.models.fast_linear import linear
+from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.text import told
@@ -225,11 +225,19 @@ class Readout:
     scale: float = 1.0
     softcap: float | None = None
 
-    def __call__(self, stream: Tensor) -> Tensor:
-        """Return logits in the model's dtype. `[..., width] -> [..., token]`."""
+    def __call__(self, stream: Tensor, *, fast: bool = False) -> Tensor:
+        """Return logits in the model's dtype. `[..., width] -> [..., token]`.
+
+        Args:
+            stream: the last layer's output.
+            fast: whether the unembedding is applied as in a pass on top of earlier rows, for the
+                same bits; see `llmscope.models.fast_linear`.
+        """
         with torch.no_grad():
             own, given = self.matrix, self.projected(self.norm(stream))
-            scores = self.unembed(given) if own is None else linear(own, given)
+            if own is None:
+                return self.scaled(self.unembed(given))
+            scores = linear(own, given) if fast else unembedded(own, given)
             return self.scaled(scores)
 
     def capped(self, logits: Tensor) -> Tensor:

@@ -18,6 +18,17 @@ import torch
 from torch import Tensor, nn
 
 
+def unembedded(matrix: nn.Linear, rows: Tensor) -> Tensor:
+    """Return `matrix(rows)`, several rows as `linear` does. `[..., width] -> [..., token]`
+
+    One row stays with the module, so that the logits of a pass that reuses nothing agree with the
+    model's own to the last bit.
+    """
+    if rows.numel() > matrix.in_features:
+        return linear(matrix, rows)
+    return nn.functional.linear(rows, matrix.weight, matrix.bias)
+
+
 def linear(module: nn.Linear, rows: Tensor) -> Tensor:
     """Return `module(rows)`, by oneDNN if possible. `[..., input] -> [..., output]`
 
@@ -39,19 +50,14 @@ def linear(module: nn.Linear, rows: Tensor) -> Tensor:
 
 @contextmanager
 def fast_rows(matrix: nn.Linear) -> Iterator[None]:
-    """Let calls of a module in the context compute several rows as `linear` does.
-
-    One row stays with the module, so that the logits of a pass that reuses nothing agree with the
-    model's own to the last bit.
+    """Let calls of a module in the context compute as `unembedded` does.
 
     Args:
         matrix: the unembedding, as `Readout.matrix` gives it.
     """
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
-        if input.numel() > matrix.in_features:
-            return linear(matrix, input)
-        return nn.functional.linear(input, matrix.weight, matrix.bias)
+        return unembedded(matrix, input)
 
     matrix.forward = forward  # type: ignore
     try:

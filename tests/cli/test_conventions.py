@@ -15,8 +15,8 @@ import torch
 import typer
 
 import llmscope
-from llmscope.cli.app import app
-from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.cli import command_table
+from llmscope.cli.app import app, command_named
 from llmscope.cli.output.exit_codes import EXIT_CODES
 from llmscope.dtypes import ALIASES
 from llmscope.errors import ScopeError
@@ -24,7 +24,7 @@ from tests.cli.running import failure, fresh, record, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 GROUP = typer.main.get_command(app)
-COMMANDS = {**GROUP.commands, "snapshot": snapshot_command()}  # type: ignore[attr-defined]
+COMMANDS = {name: command_named(name) for name in command_table.COMMANDS}
 ALL = {
     " ".join(filter(None, (name, inner))): one
     for name, command in COMMANDS.items()

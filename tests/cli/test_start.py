@@ -5,8 +5,9 @@ import json
 import pytest
 
 import llmscope
-from llmscope.cli import COMMANDS, is_plain
-from llmscope.cli.app import app
+from llmscope.cli import is_plain
+from llmscope.cli.app import command_named
+from llmscope.cli.command_table import COMMANDS
 from llmscope.edits import parse
 from llmscope.sampler import Sampler
 from tests.cli.running import failure, fresh, record, run
@@ -24,7 +25,7 @@ main()
 def imported_by(*arguments):
     result = fresh(*arguments, code=WITNESS)
     assert result.returncode == 0, result.stderr
-    return {name.partition(".")[0] for name in json.loads(result.stderr.splitlines()[-1])}
+    return set(json.loads(result.stderr.splitlines()[-1]))
 
 
 @pytest.mark.parametrize(
@@ -155,10 +156,24 @@ def test_wrong_usage_is_exit_code_2():
         assert "Usage: " in result.stderr
 
 
+def test_each_command_has_a_line_in_the_help_that_is_not_cut():
+    assert set(COMMANDS) == {name for name in COMMANDS if command_named(name).name == name}
+    for name, line in COMMANDS.items():
+        assert len(line) <= 62, name
+        assert f"  {name:9} {line}\n" in run("--help").stdout
+
+
+def test_help_imports_no_command_and_a_call_only_the_one_that_is_named():
+    def commands(*arguments):
+        names = (name.rpartition("llmscope.cli.commands.") for name in imported_by(*arguments))
+        return {command for _, found, command in names if found}
+
+    assert commands("--help") == set()
+    assert commands("themes") == {"themes"}
+
+
 def test_a_model_alone_is_not_parsed(monkeypatch):
     monkeypatch.delenv("_LLMSCOPE_COMPLETE", raising=False)
-    there = (*app.registered_commands, *app.registered_groups)
-    assert set(COMMANDS) == {command.name for command in there}
     for words in ([], ["gpt2"], ["./folder"], ["org/name@main"]):
         assert is_plain(words), words
     for words in (["doctor"], ["--help"], [""], ["gpt2", "--prompt"], ["snapshot", "x"]):

@@ -233,4 +233,6 @@ def test_a_letter_taken_back_and_typed_again_has_the_same_bits(family):
     again = scope.record(ids[:5], special_tokens=False)
     assert again.ran == 1
     assert torch.equal(again.logits, made[0].logits)
-    assert first.ran == 4
+    start = scope.record(ids[:4], special_tokens=False)
+    assert start.ran == 0
+    assert torch.equal(logits_after(start, 3), first.logits)

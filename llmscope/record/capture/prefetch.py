@@ -31,7 +31,11 @@ LAST_LOGITS = "last logits"
 LENS = "logit lens"
 LENS_SCORES = "lens scores"
 LOGIT_ROWS = "logit rows"
-"""Keys of the memos that hold derived values."""
+"""Keys of the memos that hold derived values.
+
+`LOGIT_ROWS` is how many rows the unembedding was called with in a pass on top of earlier rows, in
+the memo of its segment.
+"""
 
 
 @dataclass(frozen=True)
@@ -84,19 +88,10 @@ def drop_logits(recording: Recording | None) -> None:
         recording.memo.pop(LOGITS, None)
 
 
-def keep_lenses(
-    recording: Recording, scores: Mapping[LearnedLens | None, Tensor], rows: int
-) -> None:
-    """Keep the readings of the last token until they are reduced.
-
-    Args:
-        recording: the recording.
-        scores: by lens. [layer + 1, token]
-        rows: how many rows the unembedding was called with, one of which is the model's own.
-    """
+def keep_lenses(recording: Recording, scores: Mapping[LearnedLens | None, Tensor]) -> None:
+    """Keep the readings of the last token until they are reduced; by lens: [layer + 1, token]"""
     if scores:
         recording.memo[LENS_SCORES] = dict(scores)
-        recording.parts[-1][0].memo[LOGIT_ROWS] = rows
 
 
 def take_lens(recording: Recording, lens: LearnedLens | None) -> Tensor | None:

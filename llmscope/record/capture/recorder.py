@@ -24,6 +24,7 @@ from llmscope.record.capture.lens_rows import LensRows, lens_rows
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.prefetch import (
     LAST_LOGITS,
+    LOGIT_ROWS,
     LOGITS,
     NOTHING,
     Prefetch,
@@ -312,8 +313,10 @@ class Recorder:
             claim=claim,
         )
         keep_logits(recording, logits)
+        if shared:
+            segment.memo[LOGIT_ROWS] = len(logits) if lens is None else lens.rows
         if lens is not None:
-            keep_lenses(recording, lens.scores, lens.rows)
+            keep_lenses(recording, lens.scores)
         return recording
 
     def _lens_of(
@@ -600,7 +603,9 @@ class Recorder:
         if at and self._leaves_out:  # custom code of a model may take only a number
             kept = torch.tensor(at) if self._of_transformers else len(ids[0]) - at[0]
             few = {"logits_to_keep": kept}
-        with self.taps.placed(), torch.set_grad_enabled(grad):
+        earlier = cache is not None and bool(cache.layers)
+        fast = self._linears.placed() if earlier else nullcontext()
+        with fast, self.taps.placed(), torch.set_grad_enabled(grad):
             if embeddings is not None:
                 return model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)

@@ -241,25 +241,28 @@ def logits(recording: Recording, start: int, stop: int) -> Tensor:
     Returns:
         [row, token]
     """
+    return _read(recording, recording.final_rows(start, stop), start, fast=False)
+
+
+def _read(recording: Recording, stream: Tensor, start: int, *, fast: bool) -> Tensor:
+    """Return the logits of streams from a position on, in float32. [row, token]"""
     readout = recording.subject.anatomy.require_readout()
-    stream = recording.final_rows(start, stop)
     if not any(change.frozen and change.layer == recording.layers for change in recording.changes):
-        return readout(stream).float()
+        return readout(stream, fast=fast).float()
     with torch.no_grad(), attached(recording.subject.anatomy, recording.changes, start=start):
-        return readout(stream[None])[0].float()
+        return readout(stream[None], fast=fast)[0].float()
 
 
 def _last_logits_again(recording: Recording) -> Tensor:
     """Compute the logits after a prompt that was cut back to its last token, in float32. [token]
 
-    A matrix product of another number of rows rounds differently. If the pass computed lenses in
-    the model's own call, compute as many rows here, so that both agree to the last bit.
+    A product of another number of rows, or of another library, rounds differently. Compute them as
+    the pass did, so that both agree to the last bit.
     """
     last, rows = len(recording) - 1, recording.parts[-1][0].memo.get(LOGIT_ROWS)
-    if recording.changes or rows is None:
-        return logits(recording, last, last + 1)[0]
-    stream = recording.final_rows(last, last + 1)
-    return recording.subject.anatomy.require_readout()(stream.expand(rows, -1))[-1].float()
+    count = 1 if rows is None or recording.changes else rows  # a change is made at one position
+    stream = recording.final_rows(last, last + 1).expand(count, -1)
+    return _read(recording, stream, last, fast=rows is not None)[-1]
 
 
 def logits_after(recording: Recording, position: int) -> Tensor:

@@ -23,7 +23,14 @@ from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.heap import trim
 from llmscope.record.capture.hooks import Cancelled
-from llmscope.record.capture.prefetch import NOTHING, Prefetch, drop_logits, foreseen, keep_logits
+from llmscope.record.capture.prefetch import (
+    LOGIT_ROWS,
+    NOTHING,
+    Prefetch,
+    drop_logits,
+    foreseen,
+    keep_logits,
+)
 from llmscope.record.capture.recorder import (
     Cancel,
     Past,
@@ -304,6 +311,8 @@ class EditedRecorder:
             ids = base.prompt.ids[start:]
             logits = recorder.forward(ids, cache, cancelled, next_look, going_on=start > 0)
             segment = recorder.taps.segment()
+            if start and len(logits) == 1:
+                segment.memo[LOGIT_ROWS] = 1
             past = _past(base, cache, depth)
             keys, values = recorder.keys_and_values(past)
             failed.pop_all()

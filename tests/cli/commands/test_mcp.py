@@ -6,11 +6,9 @@ import shlex
 import subprocess
 import sys
 
-import typer
-
 from llmscope.agents.tools import TOOLS
-from llmscope.cli.app import app
-from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.cli.app import command_named
+from llmscope.cli.command_table import COMMANDS
 from tests.cli.running import failure, fresh, run
 
 CLIENT = {"name": "test", "version": "1"}
@@ -38,7 +36,7 @@ def test_the_skill_file_names_what_exists():
     assert [line.partition(":")[0] for line in front.splitlines()] == ["name", "description"]
     assert len(front) < 1024
     assert all(f"| `{name}` |" in body for name in TOOLS)
-    commands = {**typer.main.get_command(app).commands, "snapshot": snapshot_command()}
+    commands = {name: command_named(name) for name in COMMANDS}
     (block,) = re.findall(r"^```sh\n(.*?)^```", body, re.S | re.M)
     called = re.findall(r"^llmscope (.+)$", block, re.M)
     assert len(called) > 5
