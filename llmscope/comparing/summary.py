@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.bootstrap import Floats, Interval, bootstrap
 from llmscope.comparing.llama_cpp import figures
 from llmscope.comparing.moved import most_moved
 from llmscope.comparing.request import CorpusComparison
@@ -18,6 +17,7 @@ from llmscope.comparing.side import Reader
 from llmscope.comparing.tokens import LayerSums
 from llmscope.errors import ScopeError
 from llmscope.record.compare.stream_difference import paired_streams, rounding_bound
+from llmscope.report.bootstrap import Floats, Interval, bootstrap
 
 SCHEMA = 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscope.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
+from llmscope.report.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
 from llmscope.report.groups import LAST, cluster_of
 from llmscope.report.means import Estimate, Resampling, finite
 from llmscope.report.reader import BatchFolder, LensTable, numbers

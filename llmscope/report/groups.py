@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from llmscope.bootstrap import Floats, Ints
 from llmscope.errors import ScopeError
+from llmscope.report.bootstrap import Floats, Ints
 from llmscope.report.reader import LINE, BatchFolder, LensTable, numbers, unknown
 from llmscope.tables.arrow import FROM_END
 from llmscope.text import display_text

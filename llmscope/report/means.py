@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.bootstrap import ClusteredMeans, Draws, Floats
+from llmscope.report.bootstrap import ClusteredMeans, Draws, Floats
 from llmscope.report.groups import Grouping, Label, cluster_of
 from llmscope.report.reader import BatchFolder, numbers
 

@@ -12,8 +12,8 @@ import pyarrow
 import pyarrow.compute
 
 from llmscope.batch.shards import PROMPTS
-from llmscope.bootstrap import ClusteredMeans, Floats, Ints
 from llmscope.errors import ScopeError
+from llmscope.report.bootstrap import ClusteredMeans, Floats, Ints
 from llmscope.report.groups import Grouping, Label, cluster_of, distinct_labels
 from llmscope.report.means import Breakdown, Estimate, Resampling, estimates, finite
 from llmscope.report.reader import LINE, BatchFolder, unknown, whole

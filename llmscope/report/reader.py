@@ -18,8 +18,8 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
-from llmscope.bootstrap import Floats, Ints
 from llmscope.errors import ScopeError
+from llmscope.report.bootstrap import Floats, Ints
 from llmscope.storage import file_system, is_url
 from llmscope.text import display_text, nearest, one_line, told
 

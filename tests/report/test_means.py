@@ -6,7 +6,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from llmscope.bootstrap import Draws
+from llmscope.report.bootstrap import Draws
 from llmscope.report.first_layer import NEVER
 from llmscope.report.groups import Ranges
 from llmscope.report.means import Resampling, Reservoir

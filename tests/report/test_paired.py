@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from llmscope.bootstrap import Draws
 from llmscope.errors import ScopeError
+from llmscope.report.bootstrap import Draws
 from llmscope.report.means import Resampling
 from llmscope.report.summary import Asked, report
 from tests.report.folders import write_folder

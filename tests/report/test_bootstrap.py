@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmscope.bootstrap import BLOCK, ClusteredMeans, Draws, bootstrap
+from llmscope.report.bootstrap import BLOCK, ClusteredMeans, Draws, bootstrap
 from tests.comparing.plain import intervals
 
 COUNTS = np.array([5, 1, 9, 3, 30, 2, 7, 7])
