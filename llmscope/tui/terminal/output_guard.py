@@ -121,15 +121,17 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
 
 
 def outlive_stops(app: App[int]) -> None:
-    """Redraw the whole screen when the program continues after a stop.
+    """Leave the terminal before a stop, and redraw the whole screen when the program continues.
 
     Textual takes the terminal again but draws nothing. SIGSTOP, which no program can catch, finds
-    it unprepared: it would read every key twice from then on.
+    it unprepared: it would read every key twice from then on. And its handlers write to the
+    terminal wherever the signal comes, also while a write holds the lock that they wait for.
     """
     driver: Any = app._driver
     if driver is None or not driver.can_suspend:
         return
     app.app_resume_signal.subscribe(app, lambda _: app.refresh())
+    stop: Any = signal.getsignal(signal.SIGTSTP)
     take_again: Any = signal.getsignal(signal.SIGCONT)
 
     def go_on(number: int, frame: object) -> None:
@@ -138,7 +140,22 @@ def outlive_stops(app: App[int]) -> None:
             driver._must_signal_resume = True
         take_again(number, frame)
 
-    signal.signal(signal.SIGCONT, go_on)
+    signal.signal(signal.SIGTSTP, _in_loop(stop))
+    signal.signal(signal.SIGCONT, _in_loop(go_on))
+
+
+def _in_loop(act: Callable[[int, object], None]) -> Callable[[int, object], None]:
+    """Return a handler that lets the running loop call `act`, between two of its callbacks."""
+
+    def handle(number: int, frame: object) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            act(number, frame)
+        else:
+            loop.call_soon_threadsafe(act, number, None)
+
+    return handle
 
 
 def can_be_resumed() -> bool:
