@@ -82,6 +82,7 @@ class PaneGrid(Container):
         self._folded: frozenset[str] = frozenset()
         self._tallest: dict[tuple[object, ...], int] = {}
         self._messages: dict[str, int] = {}
+        self._keymap: Keymap | None = None
 
     @cached_property
     def panes(self) -> dict[str, FigurePane]:
@@ -114,10 +115,16 @@ class PaneGrid(Container):
             self.arrangements[one.name] = found.of_workspace(one)
 
     def fill(self, keymap: Keymap) -> None:
-        """Mount the panes; those without room are not displayed."""
-        keymap.bind("figures", *self.panes.values())
-        self.mount(*self.panes.values())
+        """Show the panes of the workspace; each of the others is mounted once it gets room."""
+        self._keymap = keymap
         self._arrange()
+
+    def set_render_options(self, look: RenderOptions) -> None:
+        """Draw panes that are mounted later with new render options."""
+        self._look = look
+        for pane in self.panes.values() if self._keymap is not None else ():
+            if pane.parent is None:
+                pane.set_render_options(look)
 
     @property
     def arrangement(self) -> Arrangement:
@@ -417,13 +424,16 @@ class PaneGrid(Container):
         return self._tallest[place, width]
 
     def _arrange(self) -> None:
-        if not self.children:
+        if self._keymap is None:
             return
         self.areas = areas(
             *(self.layout_name, self.on_screen, (self._width, self._room)),
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
             *(self.arrangement, self._folded, self._messages),
         )
+        if new := [self.panes[key] for key in self.areas if self.panes[key].parent is None]:
+            self._keymap.bind("figures", *new)
+            self.mount(*new)
         for key, pane in self.panes.items():
             area = self.areas.get(key)
             pane.display = area is not None

@@ -76,6 +76,17 @@ async def test_a_theme_is_changed_in_place(opened: Open, name: str) -> None:
         assert len(session.engine.requests) == asked
 
 
+async def test_a_pane_that_was_never_shown_takes_it_too(opened: Open) -> None:
+    async with opened() as session:
+        assert session.app.grid.panes["heads"].parent is None
+        apply_theme(session.app, "light")
+        await session.press("escape", "2")
+        dark, light = load_theme("dark"), load_theme("light")
+        after = colours(session)
+        assert {light.background, light.text, light.dim, light.border} < after
+        assert not after & {dark.background, dark.text, dark.dim, dark.border}
+
+
 async def test_from_the_terminals_own_colours_back_to_all(opened: Open) -> None:
     async with opened() as session:
         text, before = session.screen_text(), colours(session)
