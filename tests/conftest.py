@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 
 from llmscope.cli.cpu_setup import set_up_cpu
 from tests.parts import Part
+from tests.shared_styles import shared_styles
 from tests.waiting import short_waits
 
 # The demos are beside the package and not in it; an installed llmscope comes first.
@@ -20,6 +21,9 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 # What decides about a change must not depend on chance: new examples are sought while developing.
 settings.register_profile("landing", settings.get_profile("busy"), derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "busy"))
+
+# Garbage is looked for each 700 new objects by default, which took a tenth of a whole-app test.
+gc.set_threshold(50_000, 20, 20)
 
 # Read once, when huggingface_hub is imported: a port where nobody listens.
 os.environ["HF_ENDPOINT"] = "http://127.0.0.1:9"
@@ -99,10 +103,12 @@ def pytest_collection_finish():
 
 @pytest.fixture(scope="module", autouse=True)
 def frozen():
-    """Leave what the tests of a module imported out of it too."""
+    """Leave what the tests of a module imported out of it too, if it is much."""
+    before = len(sys.modules)
     yield
-    gc.collect()
-    gc.freeze()
+    if len(sys.modules) > before + 50:
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -115,6 +121,13 @@ def own_folders(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("XDG_CONFIG_HOME", "LLMSCOPE_CONFIG", "LLMSCOPE_STATE", "HF_HOME"):
             patch.setenv(name, str(home / name.lower()))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def styles():
+    """Parse stylesheets once."""
+    with shared_styles():
         yield
 
 

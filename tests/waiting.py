@@ -4,6 +4,9 @@ Textual's own wait after each key sleeps until the process has used no processor
 twice a key. Nearly all of a whole-app test was that sleep. What an app without threads will do in
 the next 20 ms can be read from its event loop instead: the callbacks that are ready, and the timers
 that are due.
+
+Its wait for the messages that widgets have queued sends each of them one more, which wakes all of
+them for every key. They have none left once no callback is ready.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from typing import Any
 
 import pytest
 from textual import _wait
+from textual.pilot import Pilot
 
 WINDOW = 0.02
 """Seconds without anything due that count as idle; the same as Textual's."""
@@ -49,7 +53,16 @@ def short_waits() -> Iterator[None]:
                 return
             await asyncio.sleep(max(0.0, due - loop.time()))
 
+    async def wait_for_messages(pilot: Pilot[Any], timeout: float = 30.0) -> bool:
+        loop: Any = asyncio.get_running_loop()
+        end = loop.time() + min(timeout, 5.0)  # an app that is never idle is not waited for
+        await asyncio.sleep(0)
+        while loop._ready and loop.time() < end:
+            await asyncio.sleep(0)
+        return not pilot.app._exception_event.is_set()
+
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Pilot, "_wait_for_screen", wait_for_messages)
         patch.setattr("textual.app.wait_for_idle", wait_for_idle)
         patch.setattr("textual.pilot.wait_for_idle", wait_for_idle)
         yield

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -146,6 +147,12 @@ def in_rows(want: Want, tokens: tuple[Token, ...]) -> Figure:
     )
 
 
+@cache
+def _weights(seed: int, count: int) -> np.ndarray:
+    """Attention weights before they are normalised. `[query, key]`"""
+    return np.random.default_rng(seed).gamma(0.4, 1, (count, count))
+
+
 def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
     labels = tuple(token.text for token in tokens)
     count = len(tokens)
@@ -202,7 +209,8 @@ def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
         )
     if want.lens == "attention":
         enough = -(-count // 128) * 128  # a longer prompt leaves the earlier rows as they were
-        values = random.gamma(0.4, 1, (enough, enough))[:count, :count].astype(np.float32)
+        seed = want.focus.layer * 17 + want.focus.head + 100
+        values = _weights(seed, enough)[:count, :count].astype(np.float32)
         values[:, 0] += 1
         values[np.triu_indices(count, 1)] = 0
         values /= values.sum(1, keepdims=True)
