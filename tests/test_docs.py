@@ -104,6 +104,7 @@ def test_the_pages_name_some() -> None:
     assert any("--lens" in words for words in calls)
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
     build = pytest.importorskip("mkdocs.commands.build")
     config = pytest.importorskip("mkdocs.config")

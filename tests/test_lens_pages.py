@@ -67,6 +67,7 @@ def test_a_picture_is_small_and_was_made_by_the_command_of_the_page(name):
     assert made.items() >= shown.items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_commands_of_a_page_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -95,6 +95,7 @@ def test_from_a_script(terminal, script):
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
 def test_from_pdb(terminal, script):
     program = terminal(script(MODEL + "breakpoint()\nprint('END', model.training)\n"))
     program.wait("(Pdb)")
@@ -110,6 +111,7 @@ def test_from_pdb(terminal, script):
     assert "END True" in program.text
 
 
+@pytest.mark.slow
 def test_from_ipython(terminal, script):
     pytest.importorskip("IPython")
     program = terminal("-m", "IPython", "--no-banner", "-i", script(MODEL))
@@ -128,6 +130,7 @@ def test_from_ipython(terminal, script):
     program.wait("Out[4]: 'awaited'")
 
 
+@pytest.mark.slow
 def test_a_signal_reaches_the_program_once_the_screen_is_closed(terminal, script):
     program = terminal(
         script(
@@ -188,6 +191,7 @@ def test_arguments_that_contradict_are_refused():
         other.show(recording)
 
 
+@pytest.mark.slow
 def test_the_session_of_the_command_line_stays(terminal, script, tmp_path):
     program = terminal("-m", "llmscope", "builtin:sort", "--prompt", "CABA")
     program.wait("after ‹A› · verified")

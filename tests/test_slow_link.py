@@ -139,6 +139,7 @@ def link(tmp_path):
     opened.close()
 
 
+@pytest.mark.slow
 def test_no_letter_is_lost_and_none_waits_for_the_terminal(link):
     link.until(lambda: "Next token after" in "\n".join(link.screen.display))
     link.until(link.shows_all)

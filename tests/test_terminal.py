@@ -134,6 +134,7 @@ def test_a_person_types_looks_resizes_and_leaves(terminal):
     assert b"Traceback" not in left
 
 
+@pytest.mark.slow
 def test_two_models_read_what_is_typed_and_the_next_start_has_both(terminal):
     program = terminal("builtin:town", "--versus-model", "builtin:town-pirate", "--prompt", "the")
     program.wait("A town · B town-sft + town-pirate", "KL <s>", "Next token")
@@ -182,6 +183,7 @@ def test_kill_9_takes_no_more_than_a_second_of_what_was_typed(terminal):
     assert again.leave("\x11") == 0
 
 
+@pytest.mark.slow
 def test_what_cannot_be_read_is_set_aside_with_a_notice(terminal, tmp_path):
     state = tmp_path / "state"
     state.mkdir()

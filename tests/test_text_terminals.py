@@ -79,6 +79,7 @@ def test_tmux_stands_at_the_end_of_each_row(tmp_path):
     assert [line for line in captured if not line.endswith("#") or "|" in line] == []
 
 
+@pytest.mark.slow
 def test_the_editor_keeps_its_border_and_its_text(tmp_path):
     pytest.importorskip("pexpect", reason="there are no pseudo-terminals here")
     from tests.test_terminal import Terminal

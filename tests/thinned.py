@@ -16,3 +16,9 @@ def thinned(cases: Iterable[Any], by_default: Callable[[Any], bool]) -> list[Any
         else pytest.param(*(one if isinstance(one, tuple) else (one,)), marks=pytest.mark.slow)
         for one in cases
     ]
+
+
+def at_sizes(sizes: Iterable[tuple[int, int]], *by_default: tuple[int, int]) -> list[Any]:
+    """Return sizes of a terminal for `parametrize`, of which those in `by_default` are not slow."""
+    slow = pytest.mark.slow
+    return [pytest.param(size, marks=() if size in by_default else slow) for size in sizes]

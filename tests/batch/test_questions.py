@@ -57,6 +57,7 @@ def told(table):
     return header, [row for row in rows if row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sql", "table"), QUESTIONS)
 def test_each_question_is_one_statement(sql, table, animals, monkeypatch):
     monkeypatch.chdir(animals)

@@ -84,6 +84,7 @@ def test_what_workers_get():
     assert workers_on(mixed, Workers(cpus=8, device="cpu"), 2) == Workers(2, 8, 0, "cpu")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 @pytest.mark.parametrize("command", ["snapshot", "import"])
 def test_no_ray_is_imported_unless_it_is_used(tmp_path, command):

@@ -34,6 +34,7 @@ def offered(*words, cwd=None):
     return done.stdout.split("\n")[:-1]
 
 
+@pytest.mark.slow
 def test_models_lenses_modes_themes_and_workspaces(tmp_path):
     assert offered("open", "builtin:s") == offered("serve", "builtin:s") == ["builtin:sort"]
     assert offered("snapshot", "--lens", "log") == ["logit-lens"]

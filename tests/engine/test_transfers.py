@@ -19,6 +19,7 @@ def run(marker):
     assert found.returncode == 0, found.stdout[-4000:]
 
 
+@pytest.mark.slow
 def test_a_letter_moves_little_between_devices():
     run("not slow")
 

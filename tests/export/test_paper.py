@@ -183,6 +183,7 @@ def test_a_snapshot_on_paper(tmp_path):
     assert "table" in failure(*table, "--look", "paper", code=2)
 
 
+@pytest.mark.slow
 def test_nothing_is_written_beside_the_picture_and_the_cache(tmp_path):
     home = tmp_path / "home"
     home.mkdir()

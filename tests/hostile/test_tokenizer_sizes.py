@@ -29,12 +29,17 @@ def chain(count, old="a", new="aaaaaaaaaa"):
 @pytest.mark.parametrize(
     "parts",
     [
-        {"normalizer": chain(12)},
-        {"normalizer": normalizers.Sequence([chain(4), chain(4), chain(4)])},
-        {"normalizer": chain(30, "", "aaa")},
-        {"decoder": decoders.Sequence([decoders.Replace("a", "a" * 100)] * 5)},
+        pytest.param({"normalizer": chain(12)}, id="chain"),
+        pytest.param(
+            {"normalizer": normalizers.Sequence([chain(4), chain(4), chain(4)])},
+            id="nested",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param({"normalizer": chain(30, "", "aaa")}, id="empty", marks=pytest.mark.slow),
+        pytest.param(
+            {"decoder": decoders.Sequence([decoders.Replace("a", "a" * 100)] * 5)}, id="decoder"
+        ),
     ],
-    ids=["chain", "nested", "empty", "decoder"],
 )
 def test_replacements_that_pass_all_memory(tmp_path, parts):
     save_model(tmp_path)

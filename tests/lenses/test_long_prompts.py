@@ -46,6 +46,7 @@ def alike(one, other, where):
     assert np.nanmax(np.abs(both[0] - both[1]), initial=0.0) <= 1e-4 * scale, where
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "family", thinned(("llama", "gemma2", "gpt2", "mixtral"), lambda one: one == "llama")
 )

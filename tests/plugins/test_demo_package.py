@@ -32,6 +32,7 @@ def run(folder: Path, *words: str, **environ: str) -> subprocess.CompletedProces
     return forked.run([*words], None, folder, given)
 
 
+@pytest.mark.slow
 def test_its_own_tests_pass(lab: Path) -> None:
     options = ("-n", "0", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(lab))
     done = subprocess.run(

@@ -21,6 +21,7 @@ def names(smollm2, tmp_path_factory):
     torch.set_grad_enabled(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS)
 def test_it_runs(task, names):
     given, folder = names

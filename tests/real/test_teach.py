@@ -101,6 +101,7 @@ def test_what_is_no_context_is_told(scope):
         scope.teach("apple: red\nsn", "ow:")
 
 
+@pytest.mark.slow
 def test_the_engine_teaches_writes_and_says_why_not(scope, taught, tmp_path):
     events: Queue[object] = Queue()
     engine = Engine(lambda _: scope, events.put)

@@ -124,6 +124,7 @@ LEAKS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leak", LEAKS)
 def test_a_walk_finds_what_leaks(leak, tmp_path, monkeypatch):
     leak(monkeypatch)

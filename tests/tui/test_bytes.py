@@ -253,8 +253,9 @@ async def test_at_rest_nothing_is_sent() -> None:
     ("spent", "view", "most"),
     [
         (HIGH, "logit lens", 12_000),
-        (LOW, "logit lens", 5_000),  # a new token moves all columns, and each cell has a word
-        (HIGH, "stream norm", 12_000),
+        # A new token moves all columns, and each cell has a word.
+        pytest.param(LOW, "logit lens", 5_000, marks=pytest.mark.slow),
+        pytest.param(HIGH, "stream norm", 12_000, marks=pytest.mark.slow),
         (LOW, "stream norm", 4_000),
     ],
 )

@@ -86,6 +86,7 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 async def test_a_monkey_breaks_nothing(opened: Open, alone: Path) -> None:
     async with opened() as session:
         assert await play(session.app, session.pilot, seed=1, count=600) > 5

@@ -271,6 +271,7 @@ def test_prompt_b_is_put_into_the_chat_template_too(tmp_path):
     assert found["versus_prompt"] == text
 
 
+@pytest.mark.slow
 def test_a_command_survives_the_shell(tmp_path):
     """As it is pasted: quotes in quotes, blanks, a name that has both."""
     path = tmp_path / 'it\'s "my" vector.safetensors'

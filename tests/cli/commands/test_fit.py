@@ -64,6 +64,7 @@ def test_a_tuned_lens_is_written(prompts, tmp_path):
     assert lens.maps[0].weight.dtype == torch.float32
 
 
+@pytest.mark.slow
 def test_shards_are_merged(prompts, tmp_path):
     paths = [str(tmp_path / f"{at}.safetensors") for at in range(2)]
     for at, path in enumerate(paths):

@@ -6,6 +6,8 @@ import shlex
 import subprocess
 import sys
 
+import pytest
+
 from llmscope.agents.tools import TOOLS
 from llmscope.cli.app import command_named
 from llmscope.cli.command_table import COMMANDS
@@ -52,6 +54,7 @@ def test_what_is_wrong_is_told_before_it_serves(tmp_path):
     assert "a/b/c" in failure("mcp", "a/b/c")
 
 
+@pytest.mark.slow
 def test_stdout_is_the_protocol_alone(tmp_path):
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": CLIENT}
     call = {"name": "open", "arguments": {"model": "builtin:sort"}}

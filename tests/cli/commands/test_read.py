@@ -64,6 +64,7 @@ def test_the_turns_are_listed_without_anything_raw(model, file):
     assert "note: the file has other transcripts: --line N" in result.stderr
 
 
+@pytest.mark.slow
 def test_the_bytes_of_a_real_process_are_safe(model, file):
     for more in ((), ("--json",), ("--turn", "2")):
         result = fresh("read", str(file), str(model), *more)

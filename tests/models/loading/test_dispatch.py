@@ -173,6 +173,7 @@ print(len(list(folder.iterdir())))
 """
 
 
+@pytest.mark.slow
 def test_what_is_put_aside_is_gone_at_the_end(tmp_path, empty_cache):
     """And so is what a program that was killed left behind."""
     small_model("qwen2_moe").save_pretrained(tmp_path / "model")  # its experts are put together

@@ -61,6 +61,7 @@ def checked(found, family):
     assert max(found.values()) <= BOUND, found
 
 
+@pytest.mark.slow
 def test_each_number_is_that_of_the_whole_model(tmp_path):
     found = against_whole(["llama", "gemma2", "mixtral"], tmp_path)
     for family, own in found.items():

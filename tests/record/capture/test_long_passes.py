@@ -98,7 +98,7 @@ def test_each_row_is_that_of_plain_transformers(family, limit):
     assert np.abs(stats.surprisal[1:] - own).max() <= 1e-4 * max(1, own.max())
 
 
-@pytest.mark.parametrize("family", [*SOME, *REST])
+@pytest.mark.parametrize("family", [*thinned(SOME, lambda one: one == "gemma2"), *REST])
 def test_released_rows_are_those_that_were_kept(family):
     kept, released = ready(family), ready(family, limit=1)
     if not kept.reuses:
@@ -121,7 +121,7 @@ def test_released_rows_are_those_that_were_kept(family):
     ("family", "spilled"),
     thinned(
         product(("llama", "gemma2", "gpt2"), (False, True)),
-        lambda one: one in (("llama", False), ("gemma2", True)),
+        lambda one: one == ("gemma2", True),
     ),
 )
 def test_random_edits_of_a_long_text_equal_fresh_passes(family, spilled, tmp_path):

@@ -51,6 +51,7 @@ def test_it_is_what_the_mlp_is_handed(family, dtype):
         )
 
 
+@pytest.mark.slow
 def test_most_families_keep_a_fifth_less():
     saved = []
     for family in FAMILIES:

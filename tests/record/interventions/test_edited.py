@@ -16,7 +16,10 @@ from tests.thinned import thinned
 EACH = ("gpt2", "llama", "gpt_neox", "gemma2", "qwen3_moe", "bloom", "falcon", "opt", "granite")
 MORE = ("olmo2", "deepseek_v3", "gemma3_text", "mistral", "mixtral")
 HYBRID = ("mamba", "jamba")
-LATER = ("bloom", "falcon", "opt", "gemma3_text", "mistral", "mixtral")
+LATER = (
+    *("bloom", "falcon", "opt", "granite", "olmo2", "deepseek_v3", "gemma3_text", "mistral"),
+    "mixtral",
+)
 """Families whose layers are laid out as those of others above, where edits are concerned."""
 ALL = slice(None)
 

@@ -89,6 +89,7 @@ class FeaturePerson(Person):
         return super().turned(edit)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES[::2])  # the others only have the long walk
 def test_a_walk_with_features_equals_fresh_runs(family, tmp_path):
     counts = walk(*pair(family), tmp_path, steps=60, person=FeaturePerson)

@@ -20,6 +20,7 @@ from llmscope.tui.state.view_state import MAP_VIEWS, ViewState
 from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.user_state import UserState
 from tests.stored import part_in, put_into, save, saved_layout, saved_prompt
+from tests.thinned import at_sizes
 from tests.tui.acting import figure_for, tokenize
 from tests.tui.conftest import Open, Session
 
@@ -108,7 +109,10 @@ async def test_details_change_places(opened: Open) -> None:
         assert regions(session) == before
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 30), (120, 50), (200, 60), (200, 30)])
+@pytest.mark.parametrize(
+    "size",
+    at_sizes([(80, 24), (120, 30), (120, 50), (200, 60), (200, 30)], (80, 24), (120, 50)),
+)
 @pytest.mark.parametrize("hidden", range(len(DETAILS) + 1))
 async def test_no_number_of_panes_leaves_a_hole(
     opened: Open, size: tuple[int, int], hidden: int

@@ -277,6 +277,7 @@ async def page(session: Session, pane: str) -> str:
     return session.app.screen.page().plain
 
 
+@pytest.mark.slow
 async def test_the_page_answers_what_a_stranger_asks(opened: Open) -> None:
     async with opened() as session:
         for pane in PANES:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from llmscope.models.tokenizer.roles import RoleSpan
 from llmscope.text_sentences import sentence_spans
 from llmscope.tui.features.text_moves import find_hits, next_of, sentence_starts, turn_starts
 from llmscope.tui.state.token_measures import MEASURES
+from tests.thinned import thinned
 from tests.tui.acting import tokenize
 from tests.tui.conftest import Open, Session
 
@@ -170,10 +172,15 @@ async def test_a_click_goes_to_the_strongest_token_of_the_block(opened: Open) ->
         assert app.state.focus.position == cell * per + int(np.argmax(block))
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 @pytest.mark.parametrize(
-    "look",
-    [RenderOptions(), RenderOptions(tier="16"), RenderOptions(tier="none", ascii=True)],
+    ("look", "size"),
+    thinned(
+        product(
+            [RenderOptions(), RenderOptions(tier="16"), RenderOptions(tier="none", ascii=True)],
+            [(80, 24), (120, 40), (200, 60)],
+        ),
+        lambda case: case[0].ascii == (case[1] == (80, 24)) and case[1] != (200, 60),
+    ),
 )
 async def test_strip_reader_and_one_query_fit_every_screen(
     opened: Open, size: tuple[int, int], look: RenderOptions

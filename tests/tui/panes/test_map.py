@@ -10,11 +10,12 @@ from llmscope.engine.events import Token
 from llmscope.tui.panes.map import visible_span
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.state.views import MAP_VIEWS
+from tests.thinned import at_sizes
 from tests.tui.acting import INFO
 from tests.tui.conftest import Open
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("size", at_sizes([(80, 24), (120, 40), (200, 60)], (80, 24)))
 async def test_a_letter_asks_once_in_each_view(opened: Open, size: tuple[int, int]) -> None:
     """What is asked for does not depend on how many columns the figure before had."""
     async with opened(*size) as session:

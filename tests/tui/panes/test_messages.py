@@ -10,6 +10,7 @@ from llmscope.figure import Figure
 from llmscope.lenses.passages.lens import NO_PASSAGES
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.workspaces import KEYS, WORKSPACES, Workspace
+from tests.thinned import at_sizes
 from tests.tui.acting import figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -48,7 +49,7 @@ def text_in(pane: FigurePane) -> str:
     return " ".join(" ".join(rows).split())
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))
 @pytest.mark.parametrize("prompt", [PROMPT, COLOURS], ids=["one line", "five lines"])
 async def test_each_message_of_each_workspace_is_whole(
     opened: Open, size: tuple[int, int], prompt: str
@@ -64,9 +65,7 @@ async def test_each_message_of_each_workspace_is_whole(
     assert count >= 5, "Compare, Stages, Models and patching lack something"
 
 
-@pytest.mark.parametrize(
-    "size", [SIZES[0], *(pytest.param(one, marks=pytest.mark.slow) for one in SIZES[1:])]
-)
+@pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))
 @pytest.mark.parametrize("one", WORKSPACES, ids=lambda one: one.name)
 @pytest.mark.parametrize("drawn", [True, False], ids=["beside a figure", "alone"])
 async def test_a_refused_pane_shows_the_whole_reason(

@@ -142,6 +142,7 @@ except KeyboardInterrupt:
     assert saved(tmp_path) == "BBB"
 
 
+@pytest.mark.slow
 def test_one_that_cannot_be_started(
     terminal: Start,  # noqa: F811
     monkeypatch: pytest.MonkeyPatch,

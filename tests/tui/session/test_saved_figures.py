@@ -16,6 +16,7 @@ from llmscope.tui.session import saved_figures as saving
 from llmscope.tui.session.saved_figures import FIGURES, save_figures
 from llmscope.tui.session.session import Session
 from llmscope.tui.user_state import UserState
+from tests.thinned import at_sizes
 from tests.tui.conftest import PROMPT, Open
 from tests.tui.conftest import Session as Opened
 
@@ -47,7 +48,7 @@ async def leave(opened: Open, *keys: str, **how: Any) -> tuple[Session, dict[str
         return Session.of(session.app), body(session)
 
 
-@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
+@pytest.mark.parametrize("size", at_sizes([(80, 24), (120, 40), (200, 60)], (120, 40)))
 @pytest.mark.parametrize(
     "keys", [(), ("escape", "left", "up"), ("escape", "x"), ("escape", "2"), ("escape", "4")]
 )

@@ -12,6 +12,7 @@ from llmscope.tui.actions.types import own_keys
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.workspaces import KEYS, PANES, WORKSPACES, workspace_of
 from llmscope.tui.user_state import UserState
+from tests.thinned import at_sizes
 from tests.tui.conftest import Open, Session
 
 COLOURS = "apple: red\nsky: blue\n"
@@ -40,7 +41,7 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
 @pytest.mark.parametrize("digit", [*KEYS.values()][1:])
 @pytest.mark.parametrize(
     "size",
-    [*SIZES[1:3], *(pytest.param(one, marks=pytest.mark.slow) for one in (SIZES[0], SIZES[3]))],
+    at_sizes(SIZES, SIZES[1]),
 )
 async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) -> None:
     async with opened(*size, prompt=COLOURS + "snow:") as session:

@@ -159,6 +159,7 @@ def test_answers_that_come_late_are_no_keys(parts: list[str], keys: str) -> None
     assert done.stdout.strip() == keys
 
 
+@pytest.mark.slow
 def test_the_program_takes_the_light_theme_on_a_light_ground(tmp_path: Path) -> None:
     """And what was typed before the screen was there is in the prompt, the answer is not."""
     from llmscope.draw import load_theme

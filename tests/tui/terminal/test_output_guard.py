@@ -12,6 +12,7 @@ import pyte
 import pytest
 
 from tests.stored import prompts_in, put_into
+from tests.thinned import thinned
 
 pexpect = pytest.importorskip("pexpect")
 
@@ -19,6 +20,7 @@ PROGRAM = """
 import ctypes, os, sys
 from llmscope.errors import ScopeError
 from llmscope.tui.run import run
+
 
 def load(progress):
     os.write(1, b"NOISE on one\\n")
@@ -105,7 +107,7 @@ def test_library_output_stays_off_the_screen_and_the_terminal_is_left_clean(
     assert prompts_in(tmp_path) == {"gpt2": "The capital of"}
 
 
-@pytest.mark.parametrize("of_0_1", [False, True])
+@pytest.mark.parametrize("of_0_1", thinned([False, True], lambda of_0_1: of_0_1))
 def test_the_saved_prompt_comes_back(tmp_path: Path, of_0_1: bool) -> None:
     if of_0_1:
         (tmp_path / "prompts.json").write_text('{"gpt2": "once upon a time"}')
@@ -119,6 +121,7 @@ def test_the_saved_prompt_comes_back(tmp_path: Path, of_0_1: bool) -> None:
     assert not (tmp_path / "prompts.json").exists()
 
 
+@pytest.mark.slow
 def test_undo_reaches_into_the_session_before(tmp_path: Path) -> None:
     def session(prompt: str, *steps: tuple[bytes, str]) -> None:
         terminal = Terminal(tmp_path, "quiet", prompt)
@@ -135,7 +138,7 @@ def test_undo_reaches_into_the_session_before(tmp_path: Path) -> None:
     session("", (b"\x1a", "type a prompt"), (b"\x19\x19\x19", "given"))
 
 
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", thinned(["SIGTERM", "SIGHUP"], lambda name: name == "SIGHUP"))
 def test_a_lost_connection_keeps_the_prompt(tmp_path: Path, name: str) -> None:
     terminal = Terminal(tmp_path, "quiet", "typed long ago")
     terminal.read_until("there are no weights")
@@ -146,7 +149,7 @@ def test_a_lost_connection_keeps_the_prompt(tmp_path: Path, name: str) -> None:
     assert prompts_in(tmp_path) == {"gpt2": "typed long ago"}
 
 
-@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("debug", thinned([False, True], lambda debug: not debug))
 def test_a_crash_is_one_line_and_with_debug_the_whole_story(tmp_path: Path, debug: bool) -> None:
     terminal = Terminal(tmp_path, "crash", "kept", *(["debug"] if debug else []))
     assert terminal.finish() == 1
