@@ -384,10 +384,12 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         A text field handles its own letters: one that arrives here while a text field has the focus
         was sent to a pane that had the focus before.
         """
-        if self.focused in (self.prompts.a, self.prompts.b, self.find) and event.is_printable:
+        field = self.focused
+        if field in (self.prompts.a, self.prompts.b, self.find) and event.is_printable:
             event.stop()
             event.prevent_default()
-            self.focused._forward_event(events.Key(event.key, event.character))
+            if event._sender is not field:  # else it had it, and refused it
+                field._forward_event(events.Key(event.key, event.character).set_sender(field))
             return
         from llmscope.tui.dialogs.base import LineScreen
 

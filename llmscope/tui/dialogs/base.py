@@ -110,12 +110,17 @@ class LineScreen(Overlay[None]):
             self._line._forward_event(key)
 
     def typed_ahead(self, event: events.Key) -> None:
-        """Forward a key pressed before the line had the focus, if the line handles that key."""
-        if not self._line.takes(event):
+        """Forward a key pressed before the line had the focus, if the line handles that key.
+
+        A key that the line got this way and refused, such as one that scrolls where nothing can be
+        scrolled, comes back here, and is not forwarded again.
+        """
+        if event._sender is self._line or not self._line.takes(event):
             return
         event.stop()
         event.prevent_default()
         key = events.Key(event.key, event.character)
+        key.set_sender(self._line)
         key.time = event.time
         if self._ahead is None:
             self._line._forward_event(key)

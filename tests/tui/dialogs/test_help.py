@@ -10,7 +10,7 @@ from llmscope.draw import RenderOptions
 from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.actions.registry import ACTIONS
-from llmscope.tui.dialogs.help import BASICS, NOTHING, HelpScreen
+from llmscope.tui.dialogs.help import BASICS, NOTHING, HelpLine, HelpScreen
 from llmscope.tui.panes import pane_classes
 from llmscope.tui.panes.titles import VERDICT_MARKS
 from llmscope.tui.state.workspaces import PANES
@@ -286,6 +286,27 @@ async def test_the_page_answers_what_a_stranger_asks(opened: Open) -> None:
                 assert answer in text, f"{pane}: {question}"
             assert re.search(r"\{[a-z]", text) is None, pane
             await session.press("escape")
+
+
+async def test_a_key_that_the_line_refuses_is_not_sent_to_it_for_ever(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page that is shorter than the screen cannot be scrolled, and says so of each key."""
+    handled: list[str] = []
+    act_on = HelpLine.act_on
+
+    async def counted(line: HelpLine, key: str) -> bool:
+        handled.append(key)
+        return await act_on(line, key)
+
+    monkeypatch.setattr(HelpLine, "act_on", counted)
+    async with opened() as session:
+        await session.press("escape", "question_mark")
+        await session.press(*"zzzz")
+        assert isinstance(session.app.screen, HelpScreen)
+        for key in ("down", "pagedown", "home"):
+            await session.press(key)
+            assert 1 <= handled.count(key) <= 2
 
 
 def test_every_pane_has_its_keys_explained() -> None:
