@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, settings
 from llmscope.cli.cpu_setup import set_up_cpu
 from tests.parts import Part
 from tests.shared_styles import shared_styles
+from tests.thinned import further_cases
 from tests.waiting import short_waits
 
 # The demos are beside the package and not in it; an installed llmscope comes first.
@@ -74,6 +75,8 @@ def pytest_collection_modifyitems(config, items):
     fast = tuple(here / name for name in FAST)
     paths = {item.path for item in items}
     quick = {path for path in paths if any(path.is_relative_to(one) for one in fast)}
+    for item in further_cases(items):
+        item.add_marker(pytest.mark.slow)
     for item in items:
         if item.path in quick and "slow" not in item.keywords:
             item.add_marker(pytest.mark.fast)

@@ -5,6 +5,7 @@ They are made at test time and cover structure only: what the numbers mean is te
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 SMALL = {
@@ -150,6 +151,10 @@ def refused(family: str, capability: str) -> tuple[int, ...]:
     return REFUSED.get(family, {}).get(capability, ())
 
 
+_models: dict[str, Any] = {}
+"""Small models by what they were made of."""
+
+
 def small_config(family: str, **changes: Any) -> Any:
     """The config of a small model of that family."""
     from transformers import AutoConfig
@@ -158,12 +163,20 @@ def small_config(family: str, **changes: Any) -> Any:
 
 
 def small_model(family: str, seed: int = 0, **changes: Any) -> Any:
-    """A small random model in eval mode, float32, with weights large enough to tell parts apart."""
+    """A small random model in eval mode, float32, with weights large enough to tell parts apart.
+
+    Each call returns a model of its own: a copy, which takes less than half as long to make.
+    """
     import torch
     from transformers import AutoModelForCausalLM
 
-    torch.manual_seed(seed)
-    return with_noise(AutoModelForCausalLM.from_config(small_config(family, **changes)), seed)
+    key = repr((family, seed, sorted(changes.items())))
+    if key not in _models:
+        torch.manual_seed(seed)
+        made = AutoModelForCausalLM.from_config(small_config(family, **changes))
+        _models[key] = with_noise(made, seed)
+    torch.manual_seed(seed)  # what a test draws next is the same whether this was a copy or not
+    return deepcopy(_models[key])
 
 
 def with_noise(model: Any, seed: int) -> Any:

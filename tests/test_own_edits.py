@@ -101,6 +101,7 @@ def test_a_function_does_what_hooks_by_hand_do(model, place, where, rows):
 
 
 @pytest.mark.parametrize("place", PLACES)
+@pytest.mark.few(5)
 def test_a_tensor_takes_its_place(model, place):
     scope = llmscope.wrap(model)
     width = {"neuron": 1, "head": scope.record(IDS).cache()["layers.1.z"].shape[-1]}.get(place)
@@ -186,6 +187,7 @@ def test_an_error_of_a_function_is_the_callers_own_and_nothing_stays_hooked():
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("sampled", [False, True])
+@pytest.mark.few(10)
 def test_generation_under_edits_is_that_under_hooks_by_hand(model, place, sampled):
     scope = llmscope.wrap(model)
     options = {"max_new_tokens": 12, "do_sample": sampled, "pad_token_id": 0, "eos_token_id": None}

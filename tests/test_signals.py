@@ -189,6 +189,7 @@ def test_a_signal_ends_the_screen_in_order(busy, name):
     running.assert_left(prompt)
 
 
+@pytest.mark.slow
 def test_leaving_does_not_wait_for_the_model(busy):
     running, prompt = busy
     shown = len(running.raw)
@@ -197,7 +198,8 @@ def test_leaving_does_not_wait_for_the_model(busy):
     running.assert_left(prompt)
 
 
-@pytest.mark.parametrize("name", ["SIGTSTP", rarely("SIGSTOP")])
+@pytest.mark.parametrize("name", ["SIGTSTP", "SIGSTOP"])
+@pytest.mark.slow
 def test_a_stopped_program_gives_the_terminal_back_and_takes_it_again(busy, name):
     running, prompt = busy
     running.send(name)
@@ -328,7 +330,7 @@ def wait_until_connected(pid):
     raise AssertionError("it asks nobody")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, rarely(signal.SIGINT)])
 def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(number):
     code = (
         "from llmscope.signals import end_on_signals; end_on_signals(); import hashlib\n"

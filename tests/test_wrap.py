@@ -310,6 +310,7 @@ def test_a_tokenizer_makes_it_take_text():
         scope.use(None)
 
 
+@pytest.mark.slow
 def test_importing_and_loading_change_nothing_of_the_process(tmp_path):
     code = (
         "import os, signal, sys, torch, transformers\n"

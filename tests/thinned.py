@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -22,3 +23,23 @@ def at_sizes(sizes: Iterable[tuple[int, int]], *by_default: tuple[int, int]) -> 
     """Return sizes of a terminal for `parametrize`, of which those in `by_default` are not slow."""
     slow = pytest.mark.slow
     return [pytest.param(size, marks=() if size in by_default else slow) for size in sizes]
+
+
+def further_cases(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Return the cases that do not run by default of the tests marked `few(count)`.
+
+    By default, `count` cases run that are spread evenly over all, from the first to the last; of
+    `few(1)` the first.
+    """
+    by_test: dict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if "few" in item.keywords and "slow" not in item.keywords:
+            by_test[item.nodeid.partition("[")[0]].append(item)
+    found: list[pytest.Item] = []
+    for cases in by_test.values():
+        few = cases[0].get_closest_marker("few")
+        assert few is not None
+        (count,) = few.args
+        kept = {round(at * (len(cases) - 1) / max(count - 1, 1)) for at in range(count)}
+        found += [case for at, case in enumerate(cases) if at not in kept]
+    return found

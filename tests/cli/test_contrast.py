@@ -29,6 +29,7 @@ def test_words_are_asked_for_by_their_text_or_number():
 
 @pytest.mark.parametrize("mode", ["kl", "word", "cosine", "centred", "lens", "attention"])
 @pytest.mark.parametrize("kind", ["txt", "svg"])
+@pytest.mark.few(3)
 def test_every_mode_is_a_picture(mode, kind):
     result = run("snapshot", *ASK, "--mode", mode, "--format", kind)
     assert result.exit_code == 0, result.stderr

@@ -48,6 +48,7 @@ def test_help_is_quick(arguments):
     assert not imported_by(*arguments) & HEAVY
 
 
+@pytest.mark.slow
 def test_a_snapshot_of_figures_needs_no_screen():
     modules = imported_by("snapshot", "--lens", "tokens", "--prompt", "CAB")
     assert "torch" in modules

@@ -46,6 +46,7 @@ def read_at(streams, position):
 @pytest.mark.parametrize(
     ("family", "stack"), [("llama", "model.layers"), ("gpt2", "transformer.h")]
 )
+@pytest.mark.few(3)
 def test_the_difference_of_means_is_that_of_plain_transformers(family, stack, position):
     model, some = small_model(family), ids_texts(first=True)
     found = fit_direction(llmscope.wrap(model), some, replace(QUICK, position=position))

@@ -100,6 +100,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
+@pytest.mark.few(4)
 def test_each_rule_is_that_of_generate(scope: llmscope.Scope, wanted: Any, case: str) -> None:
     plain = likely(scope, wanted)
     settings = CASES[case](plain)

@@ -122,6 +122,7 @@ def test_sizes_that_no_weight_of_the_adapter_has(put_on, changes):
     ],
     ids=lambda changes: f"{list(changes)[-1]}",
 )
+@pytest.mark.few(3)
 def test_patterns_that_take_for_ever(put_on, changes, monkeypatch):
     monkeypatch.setattr("llmscope.models.files.foreign_patterns.SECONDS", 0.5)
     put_on(**changes)

@@ -88,6 +88,7 @@ def test_sizes_that_no_tensor_has(copy, family, key, size):
         ("mamba", {"state_size": 10**9}),
     ],
 )
+@pytest.mark.few(3)
 def test_experts_contexts_and_states(copy, family, changes):
     folder = copy(family)
     edit_config(folder, **changes)
@@ -246,6 +247,7 @@ GGUFS = {
 
 
 @pytest.mark.parametrize("content", GGUFS.values(), ids=GGUFS)
+@pytest.mark.few(4)
 def test_heads_of_gguf(tmp_path, empty_cache, content):
     file = tmp_path / "a.gguf"
     file.write_bytes(content)
@@ -263,6 +265,7 @@ def small_gguf(tmp_path_factory):
 @pytest.mark.parametrize(
     "key", ["block_count", "embedding_length", "attention.head_count", "feed_forward_length"]
 )
+@pytest.mark.few(3)
 def test_sizes_of_gguf(small_gguf, tmp_path, empty_cache, key, count):
     file = tmp_path / "lying.gguf"
     content = small_gguf.read_bytes()

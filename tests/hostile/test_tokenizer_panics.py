@@ -117,6 +117,7 @@ def model(tmp_path_factory):
 
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("name", FAILS)
+@pytest.mark.few(3)
 def test_a_text_that_a_tokenizer_fails_on_costs_a_line(name, monkeypatch, capfd):
     monkeypatch.setattr("llmscope.models.tokenizer.worker.PATIENCE", 0.5)
     found = tokens(**FAILS[name])

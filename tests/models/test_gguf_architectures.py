@@ -25,6 +25,7 @@ def apart(subject, model):
 
 
 @pytest.mark.parametrize("family", ggufs.ARCHITECTURES)
+@pytest.mark.few(5)
 def test_its_logits_are_those_of_the_model_that_was_written(file, family):
     """With settings that are nobody's defaults: what is not taken over would show."""
     model = ggufs.made(family)

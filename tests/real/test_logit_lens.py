@@ -26,6 +26,7 @@ def test_the_answer_rises_in_the_depth(smollm2):
     assert rising[25:].min() > 10 * rising[:20].max()
 
 
+@pytest.mark.slow
 async def test_a_long_prompt_costs_the_cells_in_sight_and_layers_cost_none(smollm2, monkeypatch):
     prompt = "the boat went down the river past a mill and seven houses of stone " * 38
     assert len(smollm2.encode(prompt)) >= 512

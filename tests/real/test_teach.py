@@ -73,6 +73,7 @@ def test_how_far_it_carries_is_what_plain_transformers_says(scope, taught, plain
         assert extra["kl_taught"] > 1e-3
 
 
+@pytest.mark.slow
 def test_what_was_taught_is_what_the_lens_showed(scope, taught):
     scope.use(None)
     shown = scope.look("context", recording=scope.record(CONTEXT + QUERY, fresh=True))
@@ -88,6 +89,7 @@ def test_the_base_is_untouched(scope, taught, alone):
     assert scope.info().taught == (taught,)
 
 
+@pytest.mark.slow
 def test_a_second_one_has_a_name_of_its_own(scope, taught):
     name = scope.teach("one: two\ntwo: three\n", "three:")
     assert name == "context-2"

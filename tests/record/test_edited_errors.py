@@ -274,6 +274,7 @@ def test_a_pass_is_given_up_at_any_layer(family):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "gpt_neox", "mixtral"])
+@pytest.mark.few(3)
 def test_half_precision(family, dtype):
     scope = scope_for(small_model(family).to(dtype))
     plain = Plain(family, small_model(family).to(dtype))

@@ -234,6 +234,7 @@ def test_to_turn_a_strength_runs_the_layers_from_there(rows):
     assert rows.of(IDS, *(edit.format(0) for edit in together)) == [0, 0, 9]
 
 
+@pytest.mark.few(3)
 def test_idle_edits_run_nothing(rows):
     idle = ["scale layer 0 1", "steer embed token id:4 0", "scale head 1.1 1 @2"]
     assert rows.of(IDS, *idle) == [0, 0, 0]
@@ -242,6 +243,7 @@ def test_idle_edits_run_nothing(rows):
     assert len(rows.scope.latest.edits) == 3
 
 
+@pytest.mark.few(3)
 def test_rows_before_an_edit_are_shared_and_not_copied(rows):
     rows.of(IDS, "zero mlp 1 @6..")
     recording = rows.scope.latest
@@ -252,6 +254,7 @@ def test_rows_before_an_edit_are_shared_and_not_copied(rows):
     assert same[0].data_ptr() == same[1].data_ptr()
 
 
+@pytest.mark.few(3)
 def test_a_new_prompt_b_counts_only_where_it_is_patched_from(rows):
     rows.of(IDS, "zero mlp 1", versus_prompt=IDS[::-1])
     assert rows.of(IDS, "zero mlp 1", versus_prompt=IDS[1:]) == [0, 0, 0]

@@ -53,6 +53,7 @@ def hold(step, count=4):
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma3_text", "gpt_neox"])
+@pytest.mark.few(3)
 def test_the_terms_of_a_number_sum_to_it(family, layer):
     found = walked(family, layer, position=6)
     told = {step.name for step in found if hold(step)}

@@ -127,6 +127,7 @@ def doubled(_, args, output):
     ("module", "name"),
     [("read", "attention norm"), ("out", "output projection"), ("down", "down projection")],
 )
+@pytest.mark.few(3)
 def test_a_doubled_part_is_refused_at_that_very_step(family, module, name):
     model = small_model(family)
     recorder, recording = recorded(model)
@@ -357,6 +358,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.few(15)
 def test_any_architecture_holds_or_is_refused_step_by_step(family):
     found = walked(family, 1)
     assert {step.name for step in found if step.reason} == REFUSED.get(family, set())

@@ -134,6 +134,7 @@ def check(name, mode, figures, table):
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
+@pytest.mark.few(32)
 def test_a_table_has_a_row_for_each_cell(town, name, mode):
     figures, table = tables_of(town, job_of(town, name, mode))
     refused = [one for some in figures.values() for one in some if one.verdict.status == "refused"]

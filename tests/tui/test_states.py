@@ -100,6 +100,7 @@ async def test_a_failed_load_says_why_and_what_to_try(
     [("builtin:sort", SORTING), ("builtin:town-sft", OF_TOWN), ("gpt2", ENGLISH)],
 )
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.few(3)
 async def test_an_empty_prompt_offers_examples(
     opened: Open, spec: str, prompts: tuple[str, ...], size: tuple[int, int]
 ) -> None:

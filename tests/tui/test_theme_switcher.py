@@ -56,6 +56,7 @@ async def test_the_start_parses_its_styles_once(
 
 
 @pytest.mark.parametrize("name", [name for name in theme_names() if name != "dark"])
+@pytest.mark.few(3)
 async def test_a_theme_is_changed_in_place(opened: Open, name: str) -> None:
     async with opened() as session:
         text, before = session.screen_text(), colours(session)

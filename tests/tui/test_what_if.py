@@ -46,6 +46,7 @@ async def write(session: Session, text: str) -> None:
         ("patching", "patch stream 17 @4 from B"),
     ],
 )
+@pytest.mark.few(3)
 async def test_x_edits_what_is_under_the_cursor_and_takes_it_back(
     opened: Open, pane: str, edit: str
 ) -> None:

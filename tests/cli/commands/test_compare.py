@@ -76,6 +76,7 @@ def test_one_model_twice_with_another_dtype(prompts, tmp_path):
     assert "moved most" not in same.stdout
 
 
+@pytest.mark.slow
 def test_the_difference_is_reported_and_written(prompts, tmp_path):
     out = tmp_path / "out"
     words = ("--prompts", prompts, "--out", str(out), "--resamples", "20", "--difference")

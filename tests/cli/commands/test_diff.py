@@ -117,6 +117,7 @@ def wrong(name, value):
         (lambda found: found["figures"][0]["extra"].update(entropy=9), "entropy: 9 beyond"),
     ],
 )
+@pytest.mark.few(3)
 def test_what_else_may_differ(tmp_path, change, said):
     a = taken(tmp_path / "a.json", "next-token")
     found = told(a, changed(a, change), "--tolerance", "0.1", code=1)

@@ -90,6 +90,10 @@ def test_secrets_stay_secret(tmp_path):
     assert found["hub"]["offline"] is True
     assert found["hub"]["HF_ENDPOINT"] == found["hub"]["endpoint"] == "http://127.0.0.1:9"
     assert any("HF_HUB_OFFLINE" in entry["what"] for entry in found["missing"])
+
+
+@pytest.mark.slow
+def test_an_empty_token_counts_as_no_token():
     assert json.loads(fresh("doctor", "--json", HF_TOKEN="").stdout)["hub"]["token"] is False
 
 

@@ -73,6 +73,7 @@ def test_csv_runs_nothing_in_a_spreadsheet(batch, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "html", "txt", "ansi"])
+@pytest.mark.few(3)
 def test_pictures(told, tmp_path, suffix):
     told("--out", tmp_path / f"a.{suffix}")
     assert (tmp_path / f"a.{suffix}").stat().st_size > 1000

@@ -200,6 +200,7 @@ def changed_parts(scope: llmscope.Scope) -> list[str]:
 
 @pytest.mark.parametrize("family", CLOSELY)
 @pytest.mark.parametrize(("layer", "head"), [(0, 1), (2, 3)])
+@pytest.mark.few(4)
 def test_one_changed_head_is_found_and_no_other_part(family: str, layer: int, head: int) -> None:
     a = small_model(family)
     b = copy.deepcopy(a)

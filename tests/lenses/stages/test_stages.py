@@ -31,6 +31,7 @@ def look(scope, mode, **focus):
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
+@pytest.mark.few(4)
 def test_each_matrix_is_changed_as_peft_merges_it(shelf, family, kind):
     base, adapter = shelf(family), shelf(family, kind)
     scope = llmscope.load(str(adapter))

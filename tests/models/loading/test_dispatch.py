@@ -49,6 +49,7 @@ FAMILIES = ["llama", "gpt2", "gemma2", "gpt_oss", "qwen2_moe", "gpt_neox", "bloo
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.few(3)
 def test_what_is_shown_is_the_same_as_of_the_model_loaded_whole(tmp_path, little_memory, family):
     scope, whole = both(tmp_path / "model", family, little_memory)
     for capability in CAPABILITIES:

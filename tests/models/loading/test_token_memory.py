@@ -52,6 +52,7 @@ def of_recording(family):
         for one in FAMILIES
     ],
 )
+@pytest.mark.few(3)
 def test_the_bytes_of_a_token_are_those_of_a_recording(family):
     config, cache, rows = of_recording(family)
     told = token_bytes(config.get_text_config(), 4)

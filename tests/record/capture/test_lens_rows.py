@@ -49,6 +49,7 @@ def looked(scope, ids, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", EACH)
+@pytest.mark.few(3)
 def test_a_letter_reads_the_unembedding_once_and_gives_the_numbers_of_a_fresh_pass(family, mode):
     scope = scope_for(small_model(family))
     looked(scope, IDS[:8], mode)
@@ -109,6 +110,7 @@ def learned(scope, last=False):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("family", EACH)
+@pytest.mark.few(3)
 def test_learned_lenses_ride_too_also_two_at_once(family, mode):
     scope = scope_for(small_model(family))
     lenses = (learned(scope), None, learned(scope).shifted())

@@ -79,6 +79,7 @@ def plain(model, ids):
 
 @pytest.mark.parametrize("limit", [1 << 40, 1], ids=["kept", "released"])
 @pytest.mark.parametrize("family", [*SOME, *REST])
+@pytest.mark.few(4)
 def test_each_row_is_that_of_plain_transformers(family, limit):
     recorder = ready(family, limit)
     ids = some_ids(recorder)

@@ -35,6 +35,7 @@ REST = [pytest.param(one, marks=pytest.mark.slow) for one in FAMILIES if one not
 
 
 @pytest.mark.parametrize("family", [*TOGETHER, *REST])
+@pytest.mark.few(3)
 def test_the_figures_are_those_of_single_passes(family):
     scope = scope_for(small_model(family))
     single = [scope.record(ids, fresh=True) for ids in PROMPTS]

@@ -61,6 +61,7 @@ def test_the_direct_effect_after_the_last_layer_is_the_logits_own(family):
 
 @pytest.mark.parametrize("kind", ["attn_out", "mlp_out", "z", "mlp_act"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+@pytest.mark.few(3)
 def test_direct_effects_add_up_to_what_attribution_gives_the_part(family, kind):
     model = small_model(family)
     scope = scope_of(model)
@@ -111,6 +112,7 @@ def test_promoted_tokens_are_those_of_the_decoder_row(family):
 @pytest.mark.parametrize(
     ("family", "kind"), thinned([(one, kind) for kind in KINDS for one in HOOKS], by_default)
 )
+@pytest.mark.few(6)
 def test_taking_a_feature_away_is_a_hook_that_subtracts_what_it_writes(family, kind):
     if kind == "mlp_act" and HOOKS[family][-1] is None:
         pytest.skip("the neurons of experts are not one row")
@@ -136,6 +138,7 @@ def test_taking_a_feature_away_is_a_hook_that_subtracts_what_it_writes(family, k
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox"])
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.few(5)
 def test_gradient_times_activation_is_the_slope_of_taking_a_feature_away(family, kind):
     model = small_model(family).double()
     place = Place(1, kind)

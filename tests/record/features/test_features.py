@@ -43,6 +43,7 @@ def near(found, own, bound=1e-5):
 
 
 @pytest.mark.parametrize(("family", "kind"), cases())
+@pytest.mark.few(6)
 def test_features_and_fit_are_those_of_hooks_by_hand(family, kind):
     model = small_model(family)
     scope = llmscope.wrap(model)

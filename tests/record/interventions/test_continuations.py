@@ -39,6 +39,7 @@ def run_on(scope, ids=IDS):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.few(3)
 def test_logits_are_those_of_plain_passes(family):
     model = small_model(family)
     run, recording = run_on(scope_of(family))

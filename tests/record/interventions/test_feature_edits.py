@@ -129,6 +129,7 @@ CASES = [(family, kind) for family in (*FAST, "llama", "granite") for kind in EN
 @pytest.mark.parametrize(
     ("family", "kind"), thinned(CASES, lambda case: case[0] == "gemma2" or case[1] == "relu")
 )
+@pytest.mark.few(3)
 def test_each_kind_of_encoder(made, family, kind):
     scope, plain = made(family)
     for where in map(place, ("1.resid_post", "1.mlp_out", "1.resid_mid", "0.z", "1.mlp_normed")):
@@ -160,6 +161,7 @@ TRANSCODERS = (
 
 @pytest.mark.parametrize(("reads", "writes", "skip"), TRANSCODERS)
 @pytest.mark.parametrize("family", EVERY)
+@pytest.mark.few(5)
 def test_a_transcoder_reads_one_tensor_and_changes_another(made, family, reads, writes, skip):
     (scope, plain), reads, writes = made(family), place(reads), place(writes)
     if lacks(family, reads) or lacks(family, writes):
@@ -227,6 +229,7 @@ def test_nothing_else_changes(made, family):
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("family", EVERY)
+@pytest.mark.few(6)
 def test_jobs_of_a_batch_are_edits_alone(made, family, where):
     (scope, plain), where = made(family), place(where)
     if lacks(family, where):
@@ -269,6 +272,7 @@ def ablation():
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("family", SOME)
+@pytest.mark.few(6)
 def test_a_longer_prompt_runs_only_its_new_rows(made, family, where):
     (scope, plain), where = made(family), place(where)
     dictionary, feature = for_place(plain, where)

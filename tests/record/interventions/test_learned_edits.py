@@ -86,6 +86,7 @@ def made():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.few(3)
 def test_a_direction_of_the_lens_steers(made, family):
     scope, plain, lens = made(family)
     for layer, stream in ((0, 1), (1, 2), (-1, 3), (-2, 2)):

@@ -117,6 +117,7 @@ def test_keys_do_what_they_do_on_the_screen() -> None:
         ('ctrl+p type:"theme: light" down enter', "enter", "--theme"),
     ],
 )
+@pytest.mark.few(3)
 def test_what_reaches_out_of_the_picture_is_refused(script: str, key: str, said: str) -> None:
     with pytest.raises(ScopeError, match=said) as caught:
         pressed(script)

@@ -291,6 +291,7 @@ async def test_what_lies_over_the_screen_has_its_keys_to_itself(opened: Open) ->
 
 @pytest.mark.parametrize("key", ["pageup", "pagedown", "up", "down", "ctrl+p"])
 @pytest.mark.parametrize("size", [(1, 1), (30, 6)])
+@pytest.mark.few(3)
 async def test_a_palette_without_room_takes_keys(
     opened: Open, key: str, size: tuple[int, int]
 ) -> None:

@@ -35,6 +35,7 @@ def test_numbers_name_a_place(text, place):
 
 
 @pytest.mark.parametrize("text", ["99", "0.99", "@99", "-99", "x", "1..2", "@", "²"])
+@pytest.mark.few(3)
 async def test_a_wrong_place_stays_in_the_line_with_its_reason(opened: Open, text: str) -> None:
     async with opened() as session:
         before = session.app.state

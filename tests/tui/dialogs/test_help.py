@@ -422,6 +422,7 @@ async def test_the_search_finds_keys_marks_and_explanations(opened: Open) -> Non
 
 
 @pytest.mark.parametrize("key", ["q", "question_mark", "f1", "enter", "escape"])
+@pytest.mark.few(3)
 async def test_these_keys_close_the_help_unless_they_are_searched_for(
     opened: Open, key: str
 ) -> None:

@@ -68,6 +68,7 @@ async def test_each_message_of_each_workspace_is_whole(
 @pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))
 @pytest.mark.parametrize("one", WORKSPACES, ids=lambda one: one.name)
 @pytest.mark.parametrize("drawn", [True, False], ids=["beside a figure", "alone"])
+@pytest.mark.few(7)
 async def test_a_refused_pane_shows_the_whole_reason(
     opened: Open, size: tuple[int, int], one: Workspace, drawn: bool
 ) -> None:

@@ -47,6 +47,7 @@ def files(tmp_path: Path) -> list[Path]:
     return list((tmp_path / "files").glob("llmscope-*"))
 
 
+@pytest.mark.slow
 def test_the_prompt_goes_there_and_comes_back_as_one_step(
     terminal: Start,  # noqa: F811
     editor: Callable[[str], Path],

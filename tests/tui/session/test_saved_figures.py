@@ -52,6 +52,7 @@ async def leave(opened: Open, *keys: str, **how: Any) -> tuple[Session, dict[str
 @pytest.mark.parametrize(
     "keys", [(), ("escape", "left", "up"), ("escape", "x"), ("escape", "2"), ("escape", "4")]
 )
+@pytest.mark.few(3)
 async def test_they_are_there_before_the_model_and_live_ones_follow(
     opened: Open, state: Path, keys: tuple[str, ...], size: tuple[int, int]
 ) -> None:
@@ -150,6 +151,7 @@ async def test_leaving_before_the_model_is_there_keeps_the_file(opened: Open, st
         lambda data: data.replace(b'"layers":30', b'"layers":"30"'),
     ],
 )
+@pytest.mark.few(3)
 async def test_a_damaged_file_or_that_of_another_version_is_passed_over(
     opened: Open, state: Path, damage: Any
 ) -> None:

@@ -43,6 +43,7 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
     "size",
     at_sizes(SIZES, SIZES[1]),
 )
+@pytest.mark.few(3)
 async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) -> None:
     async with opened(*size, prompt=COLOURS + "snow:") as session:
         await session.press("escape")

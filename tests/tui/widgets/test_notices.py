@@ -62,6 +62,7 @@ def outside(session: Session) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.few(3)
 async def test_notices_lie_over_the_panes_and_nothing_else(
     opened: Open, size: tuple[int, int]
 ) -> None:
@@ -95,6 +96,7 @@ async def test_notices_lie_over_the_placeholder_while_there_are_no_figures(
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 @pytest.mark.parametrize("keys", [("X",), ("ctrl+r",), ("ctrl+p",)], ids=lambda keys: keys[0])
+@pytest.mark.few(3)
 async def test_notices_leave_the_line_of_a_dialog_free(
     opened: Open, size: tuple[int, int], keys: tuple[str, ...]
 ) -> None:

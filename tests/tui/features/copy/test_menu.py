@@ -199,6 +199,7 @@ def test_what_changes_the_numbers_is_in_the_flags() -> None:
 
 
 @pytest.mark.parametrize("key", PANE_KEYS)
+@pytest.mark.few(10)
 async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> None:
     async with opened() as session:
         state = session.app.state.move_to(layer=3, head=2, position=2)

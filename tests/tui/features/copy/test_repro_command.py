@@ -275,7 +275,7 @@ async def views(model: Model, seed: int, workspaces: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(2), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 10))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 )
 async def test_what_is_copied_makes_what_is_on_screen(llama: Model, seed: int) -> None:
     await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 1)
