@@ -1105,7 +1105,14 @@ class Scope:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> Fetches[Figure]:
-        """Yield what `figures` yields, and what it waits for, so that several can wait together."""
+        """Yield what `figures` yields, and what it waits for, so that several can wait together.
+
+        Args:
+            name: the name of the lens.
+            recording: the recording.
+            focus: the selection, as `resolve` returns it.
+            cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
+        """
         return self._stepped(name, recording, focus, cancelled, alone=False)
 
     def _stepped(
@@ -1122,13 +1129,13 @@ class Scope:
         Args:
             name: the name of the lens.
             recording: the recording.
-            focus: the selection.
+            focus: the selection, as `resolve` returns it unless `alone`.
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
             alone: fetch what they wait for at once, instead of yielding it.
         """
         bench = self._bench_of_recording(recording)
         chosen = lens(name)
-        focus = self.resolve(chosen, recording, focus)
+        focus = self.resolve(chosen, recording, focus) if alone else focus
         steps = self._made(chosen, recording, focus, cancelled)
         made = without_fetches(steps) if alone else steps
         answer: Any = None

@@ -34,18 +34,20 @@ def linear(module: nn.Linear, rows: Tensor) -> Tensor:
 
     Where gradients are enabled, the module's own way has them, and oneDNN's would not.
     """
-    weight, bias = module.weight, module.bias
+    # `module.weight` takes longer, and a letter's pass comes here for hundreds of products.
+    own = module._parameters
     if (
         type(rows) is Tensor
-        and type(weight) is nn.Parameter
+        and "bias" in own
+        and type(weight := own.get("weight")) is nn.Parameter
         and _plain(rows)
         and _plain(weight)
-        and (bias is None or _plain(bias))
+        and ((bias := own["bias"]) is None or _plain(bias))
         and not torch.is_grad_enabled()
         and _onednn()
     ):
         return _by_onednn(rows.contiguous(), weight, bias)
-    return nn.functional.linear(rows, weight, bias)
+    return nn.functional.linear(rows, module.weight, module.bias)
 
 
 @contextmanager
@@ -114,7 +116,7 @@ def _forward_of(module: ref[nn.Linear]) -> Callable[[Tensor], Tensor]:
 
 
 def _plain(tensor: Tensor) -> bool:
-    return tensor.dtype is torch.float32 and tensor.device.type == "cpu"
+    return tensor.dtype is torch.float32 and tensor.is_cpu
 
 
 @cache
@@ -141,5 +143,6 @@ def _onednn() -> bool:
 
 
 def _by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    made: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    product = torch.ops.mkldnn._linear_pointwise.default
+    made: Tensor = product(rows, weight, bias, "none", [], "")
     return made

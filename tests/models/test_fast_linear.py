@@ -5,6 +5,7 @@ from weakref import ref
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from llmscope.models import fast_linear
 from llmscope.models.fast_linear import FastLinears, fast_rows, linear
@@ -80,6 +81,22 @@ def test_everything_else_is_the_modules_own_to_the_last_bit(own, rows, monkeypat
     assert made.shape == expected.shape
     assert made.dtype == expected.dtype
     assert made.is_meta or torch.equal(made, expected)
+
+
+@pytest.mark.parametrize("name", ["weight", "bias"])
+def test_a_weight_or_bias_that_is_computed_at_each_call_counts(name):
+    own = matrix(bias=True)
+    before, rows = linear(own, torch.ones(4, 48)), torch.ones(4, 48)
+    parametrize.register_parametrization(own, name, Doubled())
+    assert torch.equal(linear(own, rows), nn.functional.linear(rows, own.weight, own.bias))
+    assert not torch.allclose(linear(own, rows), before)
+
+
+class Doubled(nn.Module):
+    """A parametrization: the tensor that the module has is twice the one it was given."""
+
+    def forward(self, own):
+        return 2 * own
 
 
 def test_gradients_are_those_of_the_module(monkeypatch):

@@ -193,20 +193,18 @@ def _kept(cells: Sequence[_Cell]) -> Tensor | None:
 @torch.no_grad()
 def _read(cells: Sequence[_Cell]) -> Fetching[None]:
     scores = _scores(cells)
-    best = scores.argmax(-1)
-    highest = scores.gather(1, best[:, None])  # [cell, 1]; `max` takes twice as long as `argmax`
-    read: dict[int, Tensor] = {TOP[0]: best}
+    best = _largest(scores)[:, None]  # [cell, 1]
+    aimed = torch.tensor([cell.reading.target or 0 for cell in cells], device=scores.device)
+    read: dict[int, Tensor] = {TOP[0]: best[:, 0]}
     if targeted := any(cell.reading.target is not None for cell in cells):
-        targets = [cell.reading.target or 0 for cell in cells]
-        aimed = scores.gather(1, torch.tensor(targets, device=scores.device)[:, None])  # [cell, 1]
-        read[TARGET[1]] = (scores > aimed).sum(-1) + 1
+        read[TARGET[1]] = (scores > scores.gather(1, aimed[:, None])).sum(-1) + 1
     if any(cell.reading.kl for cell in cells):
         read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
-    # In place, last of all: on a CPU, fresh memory for all these numbers takes longer than the sum.
-    shares = scores.sub_(highest).exp_()  # of the best token's probability
-    read[TOP[1]] = 1 / (total := shares.sum(-1))
+    # Last of all, on a CPU in place: fresh memory for all these numbers would take as long again.
+    shares = torch.softmax(scores, -1, out=scores if scores.device.type == "cpu" else None)
+    read[TOP[1]] = shares.gather(1, best)[:, 0]
     if targeted:
-        read[TARGET[0]] = (aimed - highest)[:, 0].exp() / total
+        read[TARGET[0]] = shares.gather(1, aimed[:, None])[:, 0]
     (near,) = yield from on_cpu(torch.stack([values.float() for values in read.values()]))
     places = list(read)
     for cell, values in zip(cells, near.numpy().T, strict=True):
@@ -214,6 +212,16 @@ def _read(cells: Sequence[_Cell]) -> Fetching[None]:
         for place, value in zip(places, values, strict=True):
             if place in wanted:
                 cell.memo[place] = value
+
+
+def _largest(scores: Tensor) -> Tensor:
+    """Return the token with the largest logit. `[cell, token]` -> [cell]
+
+    On a CPU numpy finds it in a third of the time.
+    """
+    if scores.device.type != "cpu":
+        return scores.argmax(-1)
+    return torch.from_numpy(scores.numpy().argmax(-1))
 
 
 def _own(cells: Sequence[_Cell]) -> Tensor:

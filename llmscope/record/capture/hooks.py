@@ -156,9 +156,11 @@ class LayerTap:
             self.keys, self.values = key, value
             if settings.first is not None:
                 self.kept["visible_from"] = settings.first
+                settings = replace(settings, first=None)
             if settings.bias is not None:
                 self.kept["key_bias"] = settings.bias
-            self.settings = replace(settings, first=None, bias=None)
+                settings = replace(settings, bias=None)
+            self.settings = settings
 
     def attention_gave(self, output: Tensor) -> Tensor:
         """Keep what `output_gate` requires of the step before the output projection."""
