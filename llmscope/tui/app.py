@@ -347,7 +347,6 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def fill(self) -> None:
         """Mount the widgets that the first paint does not show."""
-        self.mount(self.find, before=self.status)
         self.mount(self.kl_row, after=self.prompts)
         self.mount(self.strip, before=self.grid)
         self.user.keymap.bind("prompt", self.prompts.b)

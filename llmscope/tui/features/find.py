@@ -51,7 +51,12 @@ class FindLine(InOrder, Input):
 
 
 def open_find(host: Host) -> None:
-    """Show the search line in place of the status text."""
+    """Show the search line in place of the status text.
+
+    It is mounted when it is first wanted: its styles are a tenth of the work of a start.
+    """
+    if not host.find.is_attached:
+        host.screen.mount(host.find, before=host.status)
     host.status.display, host.find.display = False, True
     host.find.value = ""
     host.screen.set_focus(host.find)

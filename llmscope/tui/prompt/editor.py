@@ -40,6 +40,10 @@ LETTERS = 1000
 FRAME = "frame"
 """The parts of a text that its chat template adds around the messages."""
 HERE = "▸"
+ROLE_STYLES = frozenset(
+    f"prompt--{name}-{kind}" for name in (*ROLE_HUES, *PARTS, FRAME) for kind in ("even", "odd")
+)
+"""The component classes that only a text of a chat template is drawn with."""
 
 
 class PromptEditor(InOrder, TextArea):
@@ -56,11 +60,7 @@ class PromptEditor(InOrder, TextArea):
         "prompt--focus",
         "prompt--special",
         "prompt--written",
-        *(
-            f"prompt--{name}-{kind}"
-            for name in (*ROLE_HUES, *PARTS, FRAME)
-            for kind in ("even", "odd")
-        ),
+        *ROLE_STYLES,
     }
 
     def __init__(
@@ -99,6 +99,14 @@ class PromptEditor(InOrder, TextArea):
         """Put the text cursor at the end."""
         self.move_cursor(self.document.end)
 
+    def _get_component_classes(self) -> frozenset[str]:  # type: ignore[override]
+        """Return all, without those of roles in a plain text.
+
+        Textual matches each with all rules whenever the focus comes or goes, and at each start.
+        """
+        every = super()._get_component_classes()
+        return every if self._roles else every - ROLE_STYLES
+
     def show_tokens(self, text: str, tokens: Sequence[Token], focus: int) -> None:
         """Tint the tokens of a text; if the editor's text differs, only the shared beginning."""
         if (self._tokenized, self._tokens, self._marked) == (text, tuple(tokens), focus):
@@ -118,6 +126,7 @@ class PromptEditor(InOrder, TextArea):
         for span in self._roles:
             self._parts += [(span.start, span.role), (span.end, FRAME)]
         self.set_class(bool(roles), "-chat")
+        self.app.stylesheet.apply(self)  # the title is drawn now
         self._repaint()
 
     def show_written(self, spans: Sequence[tuple[int, int]], note: str) -> None:
