@@ -85,6 +85,7 @@ def backwards(values):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("where", "rows"), [("", slice(None)), (" @3..6", slice(3, 7))])
+@pytest.mark.few(14)
 def test_a_function_does_what_hooks_by_hand_do(model, place, where, rows):
     scope = llmscope.wrap(model)
     recording = scope.record(IDS, edits=[(words(place) + where, backwards)])

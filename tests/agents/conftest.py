@@ -84,7 +84,10 @@ class Agent:
 
 @pytest.fixture(scope="session")
 def agent(tmp_path_factory):
-    """The server, with no model open and a folder for its files."""
+    """The server, with no model open and a folder for its files.
+
+    Tests that use it are of the group `agents`: a server takes five seconds to start.
+    """
     work = tmp_path_factory.mktemp("work")
     log = (work / "log").open("w")
     server = StdioServerParameters(

@@ -8,6 +8,8 @@ from mcp import MCPError
 
 from tests.agents.truth import ANIMALS
 
+pytestmark = pytest.mark.xdist_group("agents")
+
 ESCAPES = "a\x1b[31mred\x07 \u202eback\r\n"
 
 

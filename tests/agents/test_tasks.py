@@ -20,6 +20,8 @@ from tests.agents.truth import (
     without_head,
 )
 
+pytestmark = pytest.mark.xdist_group("agents")
+
 NEAR = 1e-3
 """Relative; answers have four digits."""
 

@@ -15,6 +15,8 @@ from llmscope.errors import ScopeError
 from llmscope.lenses import lens, names
 from tests.agents.truth import ANIMALS, probability
 
+pytestmark = pytest.mark.xdist_group("agents")
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):

@@ -49,6 +49,7 @@ def close(values, table, largest):
 
 
 @pytest.mark.parametrize("mode", ["heads", "heads-mean", "parts", "parts-mean"])
+@pytest.mark.few(10)
 def test_a_cell_is_what_a_hook_does_to_the_logits(both, mode):
     model, family, scope = both
     figure = scope.look("ablation", mode=mode, position=POSITION, target=TARGET, versus=VERSUS)
@@ -58,6 +59,7 @@ def test_a_cell_is_what_a_hook_does_to_the_logits(both, mode):
 
 
 @pytest.mark.parametrize("mode", ["heads-kl", "heads-mean-kl", "parts-kl", "parts-mean-kl"])
+@pytest.mark.few(8)
 def test_a_cell_is_how_far_a_hook_moves_all_that_may_come_next(both, mode):
     model, family, scope = both
     figure = scope.look("ablation", mode=mode, position=POSITION)

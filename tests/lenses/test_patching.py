@@ -126,6 +126,7 @@ def test_all_of_the_stream_at_the_embedding_is_prompt_b(family):
 
 
 @pytest.mark.parametrize("edit", ["stream 1 @4", "attention 0 @2", "mlp 2 @5", "head 1.2"])
+@pytest.mark.few(9)
 def test_a_cell_is_the_pass_with_that_edit(both, edit):
     _, _, scope = both
     mode = {"head": "heads"}.get(edit.split()[0], edit.split()[0])

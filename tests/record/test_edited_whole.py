@@ -98,6 +98,7 @@ BY_LAYERS = ["patch stream embed from B", *(f"patch layer {layer} from B" for la
 
 @pytest.mark.parametrize("edits", [EVERYTHING, BY_PARTS, BY_LAYERS], ids=["embed", "parts", "all"])
 @pytest.mark.parametrize("family", most(*EACH, *MORE, *HYBRID))
+@pytest.mark.few(8)
 def test_with_everything_patched_it_is_the_other_prompt(family, edits):
     scope = scope_for(small_model(family))
     if family in HYBRID and edits is BY_PARTS:
@@ -333,6 +334,7 @@ ATTRIBUTED = {
 
 @pytest.mark.parametrize("name", ATTRIBUTED)
 @pytest.mark.parametrize("family", WHOLE)
+@pytest.mark.few(13)
 def test_attribution_sums_to_the_logit_of_the_edited_pass(made, family, name):
     scope, plain = made(family)
     neurons = plain.places["neurons"] is not None

@@ -21,6 +21,7 @@ def near(found, own):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.few(20)
 def test_every_family(family):
     recorder = recorder_for(small_model(family))
     padded = record_padded(recorder, [prompt_of(ids) for ids in PROMPTS])

@@ -148,6 +148,7 @@ def test_unedited_logits_go_as_well():
 
 @pytest.mark.parametrize("edit", [EDIT, LATE])
 @pytest.mark.parametrize("family", [*EACH, "phi3", "opt", "falcon"])
+@pytest.mark.few(8)
 def test_activations_of_the_layer_in_sight_are_those_that_would_be_derived(family, edit):
     scope = scope_for(small_model(family))
     for layer in (1, 2):

@@ -76,6 +76,7 @@ def test_features_and_fit_are_those_of_hooks_by_hand(family, kind):
 
 
 @pytest.mark.parametrize(("family", "kind"), cases())
+@pytest.mark.few(9)
 def test_the_cost_of_splicing_is_that_of_hooks_by_hand(family, kind):
     model = small_model(family)
     scope = llmscope.wrap(model, unverified=True)

@@ -65,6 +65,7 @@ def for_place(plain, where, **options):
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("family", EVERY)
+@pytest.mark.few(10)
 def test_an_edit_is_what_a_hook_by_hand_does(made, family, where):
     (scope, plain), where = made(family), place(where)
     if lacks(family, where):
