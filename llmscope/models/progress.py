@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol, Self
 
@@ -175,15 +175,26 @@ class _Silence:
             if self._wanted == 1:
                 self._before.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
-                for logger in map(logging.getLogger, _NOISY):
-                    self._before.callback(logger.setLevel, logger.level)
-                    logger.setLevel(logging.CRITICAL + 1)
+                loggers = [logging.getLogger(name) for name in _NOISY]
+                self._before.callback(_set_levels, loggers, [one.level for one in loggers])
+                _set_levels(loggers, [logging.CRITICAL + 1] * len(loggers))
 
     def end(self) -> None:
         with self._lock:
             self._wanted -= 1
             if self._wanted == 0:
                 self._before.close()
+
+
+def _set_levels(loggers: Sequence[logging.Logger], levels: Sequence[int]) -> None:
+    """Set the level of each logger.
+
+    `setLevel` also lets each of a thousand loggers forget what it is enabled for, which takes 0.3
+    ms: once is enough.
+    """
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.level = level
+    loggers[-1].setLevel(levels[-1])
 
 
 _SILENCE = _Silence()
