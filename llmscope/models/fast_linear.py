@@ -36,17 +36,18 @@ def linear(module: nn.Linear, rows: Tensor) -> Tensor:
     """
     # `module.weight` takes longer, and a letter's pass comes here for hundreds of products.
     own = module._parameters
-    if (
-        type(rows) is Tensor
-        and "bias" in own
-        and type(weight := own.get("weight")) is nn.Parameter
-        and _plain(rows)
-        and _plain(weight)
-        and ((bias := own["bias"]) is None or _plain(bias))
-        and not torch.is_grad_enabled()
-        and _onednn()
-    ):
-        return _by_onednn(rows.contiguous(), weight, bias)
+    if "weight" in own and "bias" in own:  # else they are computed at each call
+        weight, bias = own["weight"], own["bias"]
+        if (
+            type(rows) is Tensor
+            and type(weight) is nn.Parameter
+            and _plain(rows)
+            and _plain(weight)
+            and (bias is None or _plain(bias))
+            and not torch.is_grad_enabled()
+            and _onednn()
+        ):
+            return _by_onednn(rows.contiguous(), weight, bias)
     return nn.functional.linear(rows, module.weight, module.bias)
 
 

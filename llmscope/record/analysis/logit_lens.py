@@ -194,17 +194,18 @@ def _kept(cells: Sequence[_Cell]) -> Tensor | None:
 def _read(cells: Sequence[_Cell]) -> Fetching[None]:
     scores = _scores(cells)
     best = _largest(scores)[:, None]  # [cell, 1]
-    aimed = torch.tensor([cell.reading.target or 0 for cell in cells], device=scores.device)
     read: dict[int, Tensor] = {TOP[0]: best[:, 0]}
     if targeted := any(cell.reading.target is not None for cell in cells):
-        read[TARGET[1]] = (scores > scores.gather(1, aimed[:, None])).sum(-1) + 1
+        targets = [cell.reading.target or 0 for cell in cells]
+        aimed = torch.tensor(targets, device=scores.device)[:, None]  # [cell, 1]
+        read[TARGET[1]] = (scores > scores.gather(1, aimed)).sum(-1) + 1
     if any(cell.reading.kl for cell in cells):
         read |= zip(KL, (kl_divergence(_own(cells), scores),), strict=True)
     # Last of all, on a CPU in place: fresh memory for all these numbers would take as long again.
     shares = torch.softmax(scores, -1, out=scores if scores.device.type == "cpu" else None)
     read[TOP[1]] = shares.gather(1, best)[:, 0]
     if targeted:
-        read[TARGET[0]] = shares.gather(1, aimed[:, None])[:, 0]
+        read[TARGET[0]] = shares.gather(1, aimed)[:, 0]
     (near,) = yield from on_cpu(torch.stack([values.float() for values in read.values()]))
     places = list(read)
     for cell, values in zip(cells, near.numpy().T, strict=True):

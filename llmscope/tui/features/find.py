@@ -53,7 +53,7 @@ class FindLine(InOrder, Input):
 def open_find(host: Host) -> None:
     """Show the search line in place of the status text.
 
-    It is mounted when it is first wanted: its styles are a tenth of the work of a start.
+    It is mounted at the first search: few sessions have one, and each start would style it.
     """
     if not host.find.is_attached:
         host.screen.mount(host.find, before=host.status)
