@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
+from rich.console import RenderableType
 from rich.text import Text
 from textual import events
 from textual.app import ComposeResult
@@ -13,11 +14,13 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
+from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, Static
 
 from llmscope.text import forms
 from llmscope.tui.actions.key_order import InOrder
+from llmscope.tui.dialogs.dimmed_screen import DimmedScreen
 
 HIDDEN = "?"
 """The stand-in for a character that cannot be shown in a one-line input."""
@@ -34,6 +37,13 @@ class Overlay(ModalScreen[ScreenResultType]):
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Dismiss the screen, unless it is already dismissed."""
         return super().dismiss(result) if self.is_current else AwaitComplete()
+
+    def render(self) -> RenderableType:
+        """Return the screen below, dimmed."""
+        drawn = super().render()
+        if isinstance(drawn, BackgroundScreen):
+            return DimmedScreen(drawn.screen, drawn.color)
+        return drawn
 
 
 class Dialog(Overlay["Answer | None"], Generic[Answer]):

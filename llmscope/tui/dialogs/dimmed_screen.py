@@ -1,0 +1,39 @@
+"""The screen below a dialog, in dimmed colours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.color import Color
+from textual.renderables.background_screen import BackgroundScreen
+
+STYLES = 4096
+"""Dimmed styles that are kept: a screen of maps in full colour has about a thousand."""
+
+
+class DimmedScreen(BackgroundScreen):
+    """A screen dimmed as Textual does it, each style once.
+
+    Textual mixes the colours of every segment anew each time it draws the screen, which it does
+    three times for one dialog that opens.
+    """
+
+    @classmethod
+    def process_segments(cls, segments: Iterable[Segment], color: Color) -> Iterable[Segment]:
+        """Yield the segments in dimmed styles.
+
+        Args:
+            segments: what the screen shows.
+            color: the colour laid over it, with its opacity.
+        """
+        for text, style, control in segments:
+            yield Segment(text, style if control else _dimmed(style, color), control)
+
+
+@lru_cache(STYLES)
+def _dimmed(style: Style | None, color: Color) -> Style | None:
+    (segment,) = BackgroundScreen.process_segments([Segment("", style)], color)
+    return segment.style
