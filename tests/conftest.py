@@ -89,6 +89,16 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config):
+    """Return how many processes run the tests.
+
+    More than there are cores, since some tests wait for programs that they start. But each process
+    collects all tests, which takes longer than to run the fast ones, and slow ones take memory.
+    """
+    return {"fast": 2, "not slow": 4}.get(config.getvalue("markexpr"), 3)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Run the tests of a file together, unless they are the slow ones, which are few and long."""
     if config.getvalue("dist") != "loadgroup" or config.getvalue("markexpr") != "not slow":

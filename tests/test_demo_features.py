@@ -28,6 +28,7 @@ def batches(count):
         yield {HOOK: x, OUT: x @ directions.T[:, :6]}
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("architecture", ["topk", "jumprelu", "jumprelu_transcoder"])
 def test_the_loss_falls_and_the_folder_says_what_was_trained(tmp_path, architecture):
     site = Site(HOOK, OUT if "transcoder" in architecture else HOOK)

@@ -132,6 +132,7 @@ importlib.util.find_spec = lambda name, *more: None if name == "torch" else find
 MAIN = WITHOUT + "from llmscope.cli import main; main()"
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize(
     "words",
     [

@@ -35,6 +35,7 @@ def fail_with(scope, error, held=()):
     return scope.model.model.layers[1].register_forward_pre_hook(fail)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("error", ERRORS, ids=["device", "cpu", "python"])
 def test_a_pass_says_what_would_fit_and_a_later_one_runs(scope, error):
     own = scope.record(IDS).logits

@@ -85,7 +85,7 @@ def backwards(values):
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize(("where", "rows"), [("", slice(None)), (" @3..6", slice(3, 7))])
-@pytest.mark.few(14)
+@pytest.mark.few(7)
 def test_a_function_does_what_hooks_by_hand_do(model, place, where, rows):
     scope = llmscope.wrap(model)
     recording = scope.record(IDS, edits=[(words(place) + where, backwards)])
@@ -188,7 +188,7 @@ def test_an_error_of_a_function_is_the_callers_own_and_nothing_stays_hooked():
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("sampled", [False, True])
-@pytest.mark.few(10)
+@pytest.mark.few(4)
 def test_generation_under_edits_is_that_under_hooks_by_hand(model, place, sampled):
     scope = llmscope.wrap(model)
     options = {"max_new_tokens": 12, "do_sample": sampled, "pad_token_id": 0, "eos_token_id": None}
@@ -257,6 +257,7 @@ def test_a_function_gets_one_prompt_of_a_batch_at_a_time():
     near(both[1:], alone)
 
 
+@pytest.mark.slow
 def test_a_model_compiled_in_place_runs_the_edits():
     model = small_model("llama")
     model.compile(backend="eager")

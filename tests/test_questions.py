@@ -47,6 +47,7 @@ def test_a_question_names_a_lens_a_key_and_what_the_answer_is_worth(question):
     assert re.findall(r"^\*\*(.*?)\*\*", section, re.M) == list(EVIDENCE)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("question", SECTIONS)
 def test_its_commands_run(question, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

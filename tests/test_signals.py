@@ -330,6 +330,7 @@ def wait_until_connected(pid):
     raise AssertionError("it asks nobody")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, rarely(signal.SIGINT)])
 def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(number):
     code = (

@@ -150,6 +150,7 @@ def test_two_models_read_what_is_typed_and_the_next_start_has_both(terminal):
     assert again.leave("\x11") == 0
 
 
+@pytest.mark.slow
 def test_the_terminal_gets_its_modes_back(terminal):
     program = terminal("builtin:sort", "--prompt", "CABACB")
     program.wait("Next token", "99.98")

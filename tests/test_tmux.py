@@ -104,6 +104,7 @@ def tmux(request, tmp_path):
     server.run("kill-server")
 
 
+@pytest.mark.few(1)
 def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     server = tmux.server
     server.shows("3 layers", "surprisal", "Attention")

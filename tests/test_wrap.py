@@ -64,6 +64,7 @@ def figures(scope):
 REST = [pytest.param(one, marks=pytest.mark.slow) for one in ALL if one not in FAMILIES]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", [*FAMILIES, *REST])
 def test_it_shows_what_load_shows_of_the_same_weights_bit_for_bit(family, tmp_path):
     small_model(family).save_pretrained(tmp_path)
@@ -109,6 +110,7 @@ def test_a_model_in_training_mode_shows_what_it_shows_in_evaluation_mode():
     assert model.training
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW])
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_training_with_a_record_in_each_step_gives_the_same_parameters(family, optimizer):
@@ -189,6 +191,7 @@ def test_two_scopes_on_one_model_agree_and_one_that_is_detached_leaves_the_other
     assert "3 layers, 4 heads, width 48, float32 on cpu" in repr(other)
 
 
+@pytest.mark.slow
 def test_what_compiles_adapts_or_parallelises_a_model_is_looked_through():
     peft = pytest.importorskip("peft")
     model = small_model("llama")

@@ -91,6 +91,7 @@ def test_the_pirate_is_named_at_the_middle_layer_and_noise_does_not_name_him(tow
     assert all(one.ratio > 2 for one in pirate.at(3))
 
 
+@pytest.mark.slow
 def test_the_crier_is_named_and_said_to_be_within_noise(town, crier):
     assert {"ye", "shouts"} <= says(crier)
     assert crier.at(3)[3].top[0][0] == " ye"

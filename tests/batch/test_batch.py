@@ -120,11 +120,13 @@ def test_batches_give_the_numbers_of_single_snapshots(tmp_path):
     assert "one by one" not in result.stderr
 
 
+@pytest.mark.slow
 def test_words_too(tmp_path):
     prompts = ("cat -> kitten, cow ->", "anna lives in", "dog -> puppy, cat -> kitten, cow ->")
     assert "one by one" not in agrees_with_single(tmp_path, "builtin:town", prompts).stderr
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "mamba"])
 def test_other_architectures(tmp_path, family):
     save_model(tmp_path, family)
@@ -144,6 +146,7 @@ def test_other_architectures(tmp_path, family):
                 assert difference(*pair) == ""
 
 
+@pytest.mark.slow
 def test_lenses_of_attention_and_mlp_run_together_too(tmp_path):
     lenses = ("--lens", "attention", "--lens", "mlp", "--lens", "heads")
     result = agrees_with_single(tmp_path, "builtin:sort", PROMPTS[:3], lenses=lenses)
@@ -220,6 +223,7 @@ def test_ids_name_nothing(tmp_path):
     assert names == [*HOSTILE[:6], "\\ud800", "7"]
 
 
+@pytest.mark.slow
 def test_other_formats_give_the_same(tmp_path):
     (tmp_path / "p.txt").write_text("".join(f"{prompt}\r\n" for prompt in PROMPTS))
     rows = "".join(f'"{prompt}",x\n' for prompt in PROMPTS)
@@ -249,6 +253,7 @@ def test_wrong_usage(tmp_path):
     assert "no column prompt" in failure("snapshot", "--prompts", tmp_path / "p.csv", *ask[3:])
 
 
+@pytest.mark.slow
 def test_a_folder_goes_on_only_with_the_same(tmp_path):
     prompts, out = written(tmp_path / "p.jsonl"), tmp_path / "o"
     batch(prompts, out, "--shard-size", "3")

@@ -79,6 +79,7 @@ def test_there_are_four_questions():
     assert len(QUESTIONS) == 4
 
 
+@pytest.mark.slow
 def test_the_table_that_was_asked_for_reads_with_nothing_else_known(animals, monkeypatch):
     monkeypatch.chdir(animals)
     statement = (

@@ -10,25 +10,33 @@ from typing import Any
 from tests.benchmarks.setting import Setting
 from tests.benchmarks.workers import Refused, Worker
 
-JOBS = {
-    "bare": ("forward", "decode", "decode_lens", "suffix", "layer"),
-    "eager": ("forward",),
-    "transformer_lens": ("run",),
-    "nnsight": ("trace",),
-    "bertviz": ("html",),
-    "circuitsvis": ("html",),
-    "llmscope": ("fresh", "append", "middle", "start"),
-    "screen": (
-        "append",
-        "append_typed",
-        "append_norms",
-        "append_norms_typed",
-        "middle",
-        "start",
-        "head",
-        "layer",
-    ),
-}
+JOBS = (
+    ("eager", "forward"),
+    ("nnsight", "trace"),
+    ("bertviz", "html"),
+    ("circuitsvis", "html"),
+    ("llmscope", "start"),
+    ("screen", "start"),
+    ("bare", "forward"),
+    ("llmscope", "fresh"),
+    ("llmscope", "append"),
+    ("transformer_lens", "run"),
+    ("screen", "append"),
+    ("bare", "decode"),
+    ("screen", "append_typed"),
+    ("screen", "append_norms"),
+    ("screen", "append_norms_typed"),
+    ("bare", "decode_lens"),
+    ("screen", "middle"),
+    ("llmscope", "middle"),
+    ("bare", "suffix"),
+    ("screen", "head"),
+    ("bare", "layer"),
+    ("screen", "layer"),
+)
+"""What each contender does, in turn: jobs that a target compares run shortly after one another,
+because a machine may be half as fast a few seconds later."""
+CONTENDERS = tuple(dict.fromkeys(name for name, _ in JOBS))
 INTERRUPTED = (("bare", "layer"), ("screen", "interrupt"))
 ROUNDS_AT_LEAST = 3
 
@@ -38,10 +46,10 @@ Tell = Callable[[str], None]
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
     """Seconds of every job in every round: `{"512": {"bare.forward": {"seconds": […]}}}`."""
     with ExitStack() as stack:
-        workers, refused = opened(setting.contenders or tuple(JOBS), setting, stack, tell)
+        workers, refused = opened(setting.contenders or CONTENDERS, setting, stack, tell)
         found["refused"] = refused
         for length in setting.lengths:
-            jobs = [(name, job) for name in workers for job in JOBS[name]]
+            jobs = [(name, job) for name, job in JOBS if name in workers]
             rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
         if setting.long in (setting.chosen_lengths or (setting.long,)):
             jobs = [(name, job) for name, job in INTERRUPTED if name in workers]
@@ -88,8 +96,9 @@ def rounds(
         if number >= ROUNDS_AT_LEAST and time.monotonic() - begun > setting.patience:
             break
         tell(f"{length} tokens: round {number + 1} of {setting.rounds}")
-        first = number % max(1, len(ready))  # nobody always follows the same neighbour
-        for name, job in ready[first:] + ready[:first]:
+        first = number % max(1, len(ready))
+        turns = ready[first:] + ready[:first]
+        for name, job in reversed(turns) if number % 2 else turns:  # neighbours take turns, too
             entry = found[f"{name}.{job}"]
             try:
                 answer = workers[name].ask("run", job=job, length=length)

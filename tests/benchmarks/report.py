@@ -85,8 +85,8 @@ def block(raw: Raw) -> str:
     where = "the CPU" if machine["device"] == "cpu" else machine["device"]
     about = (
         f"{machine['processor']}, {machine['threads']} threads, on {where}; {raw['model']} in "
-        f"float32; Python {machine['python']}, {versions}. Ratios of medians, all contenders in "
-        "turn in every round; the quartiles are of the rounds' own ratios.\n"
+        f"float32; Python {machine['python']}, {versions}. All contenders in turn in every "
+        "round; a ratio is the median of the rounds' own ratios.\n"
     )
     return f"{table(raw)}\n{about}"
 

@@ -96,7 +96,7 @@ def _options() -> argparse.Namespace:
         "--contender",
         action="append",
         default=[],
-        choices=tuple(passes.JOBS),
+        choices=passes.CONTENDERS,
         help="who takes part in the passes; may be given again",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""Medians, and ratios of medians with the spread of their pairs."""
+"""Medians, and ratios of what ran in the same round."""
 
 from __future__ import annotations
 
@@ -30,10 +30,9 @@ def summary(samples: Samples) -> Measured | None:
 
 
 def ratio(above: Samples, below: Samples) -> Measured | None:
-    """Median over median; the quartiles are of the ratios of the rounds."""
-    over, under = summary(above), summary(below)
-    pairs = [a / b for a, b in zip(above, below, strict=False) if a is not None and b]
-    spread = summary(pairs)
-    if over is None or under is None or spread is None or not under.value:
-        return None
-    return Measured(over.value / under.value, spread.low, spread.high, len(pairs))
+    """Summarize the ratios of the rounds. None if no round counted for both.
+
+    Not the median over the median: a machine whose speed changes has two or three of them, and each
+    median may come from another.
+    """
+    return summary([a / b for a, b in zip(above, below, strict=False) if a is not None and b])

@@ -46,12 +46,14 @@ def test_models_lenses_modes_themes_and_workspaces(tmp_path):
     assert offered("snapshot", "--layer", "") == offered("snapshot", "--head", "a") == ["all"]
 
 
+@pytest.mark.slow
 def test_a_model_needs_no_word_before_it():
     assert offered("builtin:s") == ["builtin:sort"]
     assert offered("snap") == ["snapshot"]
     assert {"--theme", "--threads"} <= set(offered("--th"))
 
 
+@pytest.mark.slow
 def test_folders_and_gguf_files(tmp_path):
     (tmp_path / "small").mkdir()
     (tmp_path / "story.gguf").touch()
@@ -61,6 +63,7 @@ def test_folders_and_gguf_files(tmp_path):
     assert completion.models(f"{tmp_path}/sm") == [f"{tmp_path}/small/"]
 
 
+@pytest.mark.slow
 def test_learned_lenses(tmp_path):
     (tmp_path / "a.pt").touch()
     (tmp_path / "a.txt").touch()

@@ -120,6 +120,7 @@ def test_verbose_tells_each_stage_once():
     ]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("alias", "usual"), sorted(ALIASES.items()))
 def test_a_dtype_has_other_names_everywhere(alias, usual, monkeypatch):
     wanted = getattr(torch, usual)
@@ -182,6 +183,7 @@ def test_json_is_a_format_on_every_command_that_prints_a_report():
     }
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "words",
     [

@@ -21,7 +21,7 @@ def asked(tmp_path_factory):
 
 
 @pytest.mark.parametrize("mode", lens("stages").modes)
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_every_mode_is_a_picture(asked, mode):
     result = run("snapshot", *asked, "--mode", mode, "--layer", "1", "--format", "txt")
     assert result.exit_code == 0, result.stderr

@@ -28,6 +28,7 @@ def imported_by(*arguments):
     return set(json.loads(result.stderr.splitlines()[-1]))
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -72,6 +73,7 @@ def test_lenses_lists_them_all():
     assert listed == list(names())
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     "arguments", [[], ["gpt2"], ["open", "snapshot"], ["--prompt", "x"], ["./x", "--debug"]]
 )

@@ -94,7 +94,7 @@ def test_a_batch_compares_too(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["next", "log-ratio", "lens", "streams", "difference", "parts"])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_every_mode_is_a_picture(mode):
     result = run("snapshot", *PIRATE, *PROMPT, *DIFF, "--mode", mode, "--format", "txt")
     assert result.exit_code == 0, result.stderr

@@ -37,6 +37,7 @@ def stopped(lines, after):
     raise KeyboardInterrupt
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("after", [3, 16])
 def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(town, asked, tmp_path, after):
     collect(town, LINES, asked(), HOW, tmp_path / "whole")

@@ -39,6 +39,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(path, tmp_path, mon
     assert made == ["shard-00000.parquet", "shard-00001.parquet"]
 
 
+@pytest.mark.slow
 def test_a_complete_folder_is_not_measured_again(path, tmp_path, monkeypatch):
     summary = run(path, tmp_path / "out")
     before = files_of(tmp_path / "out")
@@ -47,6 +48,7 @@ def test_a_complete_folder_is_not_measured_again(path, tmp_path, monkeypatch):
     assert files_of(tmp_path / "out") == before
 
 
+@pytest.mark.slow
 def test_other_texts_options_or_models_are_told(path, tmp_path):
     out = tmp_path / "out"
     run(path, out)
@@ -73,6 +75,7 @@ def test_a_folder_with_other_files_is_left_alone(path, tmp_path):
         (out / name).unlink()
 
 
+@pytest.mark.slow
 def test_a_damaged_shard_is_told(path, tmp_path):
     run(path, tmp_path / "out")
     shard = tmp_path / "out" / "tokens" / "shard-00001.parquet"

@@ -126,6 +126,7 @@ def test_a_token_with_no_active_feature(tmp_path):
     assert dictionary.decode([], given[:0]).shape == (0, WIDTH)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [300, pytest.param(2000, marks=pytest.mark.slow)])
 def test_wide_dictionaries_stay_sparse(rows):
     """262,144 features of 2,000 tokens: dense they would take 2 GB."""

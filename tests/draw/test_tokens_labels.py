@@ -79,6 +79,7 @@ def plain(painting):
     return ["".join(segment.text for segment in row) for row in painting.rows]
 
 
+@pytest.mark.few(1)
 @given(st.lists(texts, min_size=1, max_size=6), st.integers(1, 90), st.sampled_from(LOOKS))
 @settings(max_examples=150, deadline=None)
 @pytest.mark.parametrize("lens", ["tokens", "attention", "map"])

@@ -37,6 +37,7 @@ def columns_of(figure):
     return [(axis.name, f"{axis.name}_index") for axis in figure.axes]
 
 
+@pytest.mark.few(1)
 def test_every_value_stands_beside_its_labels_and_places(figures):
     shown = [figure for figure in figures if figure.verdict.status != "refused"]
     assert {figure.kind for figure in shown} >= {"heatmap", "bars", "tokens", "table"}

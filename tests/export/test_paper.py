@@ -120,6 +120,7 @@ def test_edits_and_prompt_b_stand_above():
     assert page.get_suptitle() == "edit: zero head 1.0\nprompt B: B"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", PAPER_FORMATS)
 def test_the_same_bytes_whatever_matplotlib_is_set_to(name):
     import matplotlib
@@ -217,7 +218,7 @@ def overlaps(page):
 
 
 @pytest.mark.parametrize(("heads", "tokens"), [(3, 5), (4, 30), (12, 12), (32, 40), (64, 9)])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_the_maps_of_all_heads_do_not_print_over_one_another(heads, tokens):
     labels = tuple(f" token{at}" * (1 + at % 3) for at in range(tokens))
     axes = (Axis("head", tuple(map(str, range(heads)))), Axis("query", labels), Axis("key", labels))
@@ -243,7 +244,7 @@ def a_logit_lens(layers, tokens):
 @pytest.mark.parametrize(
     ("layers", "tokens", "width"), [(4, 5, None), (5, 90, None), (31, 20, None), (6, 20, 85.0)]
 )
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_the_words_of_a_logit_lens_of_any_size_are_kept(layers, tokens, width):
     figure = a_logit_lens(layers, tokens)
     page = paper([figure], style=PaperStyle(width=width))

@@ -209,6 +209,7 @@ def opened(data):
     return image.open(io.BytesIO(data))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("variable", "options", "grey"),
     [("1", (), True), ("", (), False), ("1", ("--color", "truecolor"), False), ("", NONE, True)],

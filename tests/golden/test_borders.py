@@ -66,6 +66,7 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int], size: tuple[int, int]) ->
     return check(app, *size)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("size", "ascii_only"),
     [

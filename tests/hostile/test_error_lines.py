@@ -69,6 +69,7 @@ def one(result):
     return errors[0] if errors else ""
 
 
+@pytest.mark.few(10)
 @pytest.mark.usefixtures("small_memory")
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_hostile_config_costs_a_line(model, name):

@@ -45,6 +45,7 @@ def opened(folder, **options):
     return load_model(str(folder), **options).name
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("count", [10**4, 10**6, 10**9, 10**30, 1e6])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma3_text", "mpt", "jamba"])
 def test_layers_that_no_weights_are_there_for(copy, family, count):
@@ -62,6 +63,7 @@ def test_layers_beyond_those_of_the_weights_are_never_filled(copy, count):
     refused(lambda: opened(folder), memory=1 << 29)
 
 
+@pytest.mark.few(15)
 @pytest.mark.parametrize("size", [5000, 10**6, 10**12])
 @pytest.mark.parametrize("key", WIDTHS)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "mixtral"])

@@ -26,6 +26,7 @@ def chain(count, old="a", new="aaaaaaaaaa"):
     return normalizers.Sequence([normalizers.Replace(old, new)] * count)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "parts",
     [

@@ -61,6 +61,7 @@ def test_an_ordinary_wheel(index, saved, empty_cache):
     assert opened() == "tiny-model"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["m/model.safetensors", "m/more.json", "m/a.gguf"])
 def test_a_bomb_is_not_unpacked(index, saved, empty_cache, name):
     files = files_of(saved) if not name.endswith("gguf") else {}

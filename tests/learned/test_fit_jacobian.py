@@ -235,6 +235,7 @@ def fit_of(town, **more):
     return fit_jacobian(town, FEW, JacobianFit(RULES, **more))
 
 
+@pytest.mark.slow
 def test_the_lens_is_the_mean_over_prompts_that_count_alike(town):
     lens = fit_of(town)
     assert lens.about["n_prompts"] == 9
@@ -247,6 +248,7 @@ class Interrupted(Exception):
     """Ends a fit."""
 
 
+@pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path, monkeypatch):
     monkeypatch.setattr("llmscope.fitting.fit_jacobian.SAVED_EVERY", 0.0)
     whole, done = fit_of(town), []
@@ -269,6 +271,7 @@ def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path,
         fit_jacobian(town, FEW, replace(fit, rules=replace(RULES, skip=3)))
 
 
+@pytest.mark.slow
 def test_shards_merge_to_the_whole(town):
     whole = fit_of(town)
     shards = [

@@ -94,6 +94,7 @@ def test_the_baseline_of_a_jacobian_lens_has_the_matrices_of_other_layers(town):
     assert found.baseline.kl[3] == pytest.approx(float(kl.mean()), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_baseline_of_a_tuned_lens_is_the_best_of_shuffled_pairs(town):
     """No lens fitted on shuffled pairs gets below the mean of the model's distributions."""
     prompts = held_out(town)
@@ -116,6 +117,7 @@ def fit_of(town, **more):
     return fit_tuned(town, TEXTS[:40], TunedFit(RULES, **more))
 
 
+@pytest.mark.slow
 def test_steps_lower_the_divergence_on_held_out_text(town):
     before, after = (fit_of(town, steps=steps).held_out for steps in (0, 60))
     for stream in range(6):

@@ -49,7 +49,7 @@ def close(values, table, largest):
 
 
 @pytest.mark.parametrize("mode", ["heads", "heads-mean", "parts", "parts-mean"])
-@pytest.mark.few(10)
+@pytest.mark.few(5)
 def test_a_cell_is_what_a_hook_does_to_the_logits(both, mode):
     model, family, scope = both
     figure = scope.look("ablation", mode=mode, position=POSITION, target=TARGET, versus=VERSUS)

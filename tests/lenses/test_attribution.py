@@ -106,7 +106,7 @@ def test_a_heads_part_is_what_the_logit_loses_without_its_write(family):
 
 
 @pytest.mark.parametrize("family", SUMMED)
-@pytest.mark.few(16)
+@pytest.mark.few(8)
 def test_the_parts_sum_to_the_models_own_logit(family):
     with torch.no_grad():
         logits = small_model(family)(input_ids=torch.tensor([IDS]), use_cache=False).logits

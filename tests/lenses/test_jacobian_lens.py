@@ -41,6 +41,7 @@ def readouts(family, own=None):
         return torch.stack([*rows, whole.logits[0]])
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2", "mixtral", "falcon_h1", "opt"])
 @pytest.mark.parametrize("mode", ["top", "target", "kl"])
 def test_the_identity_is_the_logit_lens_to_the_bit(family, mode):

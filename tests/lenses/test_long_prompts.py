@@ -76,6 +76,7 @@ def test_every_lens_reads_released_rows(family):
     assert looked > 40
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("edit", ["zero head 1.0", "zero mlp 0"])
 def test_edits_of_a_long_prompt_read_released_rows(edit):
     kept, released = scope_of("llama", 1 << 40), scope_of("llama", 1)

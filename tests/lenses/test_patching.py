@@ -82,7 +82,7 @@ def close(values, table, span, largest):
 
 
 @pytest.mark.parametrize("mode", ["stream", "attention", "mlp", "heads"])
-@pytest.mark.few(7)
+@pytest.mark.few(4)
 def test_a_cell_is_what_a_hook_carries_over(both, mode):
     model, family, scope = both
     figure = look(scope, mode)

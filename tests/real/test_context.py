@@ -136,6 +136,7 @@ def bits(plain, ids, answer):
     return -math.fsum(found) / math.log(2)
 
 
+@pytest.mark.slow
 def test_what_each_line_is_worth(smollm2, plain):
     prompt = smollm2.record(CONTEXT + QUERY, fresh=True)
     answer = smollm2.encode(" white as snow").ids

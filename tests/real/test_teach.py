@@ -83,6 +83,7 @@ def test_what_was_taught_is_what_the_lens_showed(scope, taught):
     assert figure.extra["context"] == 21
 
 
+@pytest.mark.slow
 def test_the_base_is_untouched(scope, taught, alone):
     scope.use(None)
     assert torch.equal(scope.record(QUERY, fresh=True).logits, alone)

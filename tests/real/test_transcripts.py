@@ -25,6 +25,7 @@ TALK = [
 ]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(("turn", "asked"), [(2, True), (3, False), (4, True), (5, False)])
 def test_the_ids_and_the_prediction_are_those_of_transformers(smollm2, tmp_path, turn, asked):
     path = tmp_path / "a.jsonl"

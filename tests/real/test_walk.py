@@ -9,6 +9,7 @@ from llmscope.record.capture.recorder import Recorder
 from tests.record.walk import walk
 
 
+@pytest.mark.slow
 def test_reuse_on_the_model_that_ships():
     live, reference = llmscope.load("builtin:sort"), llmscope.load("builtin:sort")
     ran, reused, cancelled = walk(live.recorder, reference.recorder, steps=200, longest=11, seed=1)

@@ -64,7 +64,7 @@ def test_a_prompt_that_was_kept_as_b_is_not_run_again():
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3_text", "bloom", "jamba", "mamba"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_numbers_are_those_of_passes_from_nothing(family):
     model = small_model(family)
     live = scope_for(model)

@@ -208,6 +208,7 @@ def near(one, other):
     assert float((one - other).abs().max()) <= 2e-5 * max(float(other.abs().max()), 1.0)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("family", "adapters"), [("llama", True), ("gpt2", False)])
 def test_each_step_of_a_short_walk_equals_a_fresh_run(family, adapters):
     walk = Walk(family, seed=3, adapters=adapters)

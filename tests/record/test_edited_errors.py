@@ -48,6 +48,7 @@ def state(scope):
     return hooks, entries, taps.active, taps.cancelled, taps._final
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize("family", ["gpt2", "llama", "gemma2"])
 @pytest.mark.parametrize(("layer", "at"), [("embed", 0), ("1", 2), ("-1", 3)])
 def test_the_difference_of_two_prompts_steers(family, layer, at):
@@ -206,6 +207,7 @@ class Interrupt(BaseException):
 EDITS = ["steer 0 token id:4 1 @3..", "freeze norm 1.mlp", "zero head 2.1", "mean mlp 1"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("error", [OutOfMemory, Interrupt])
 @pytest.mark.parametrize("family", thinned(["gpt2", "llama", "bloom"], lambda one: one == "gpt2"))
 def test_an_error_in_the_middle_of_a_pass_leaves_nothing(family, error):
@@ -247,6 +249,7 @@ def close(recording, other, edits):
     assert float((found - logits).abs().max()) <= 1e-5 * float(logits.abs().max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", thinned(["llama", "jamba"], lambda one: one == "llama"))
 def test_a_pass_is_given_up_at_any_layer(family):
     scope = scope_for(small_model(family), worded())

@@ -195,7 +195,7 @@ def rows(request, counters):
         ("steer -1 token id:4 1 @-1", [0, 0, 0]),
     ],
 )
-@pytest.mark.few(16)
+@pytest.mark.few(8)
 def test_an_edit_runs_the_layers_and_tokens_that_it_reaches(rows, edit, ran):
     rows.of(IDS, "patch stream 2 from B", versus_prompt=IDS[::-1])  # prompt B is run once
     assert rows.of(IDS, edit, versus_prompt=IDS[::-1]) == ran
@@ -203,6 +203,7 @@ def test_an_edit_runs_the_layers_and_tokens_that_it_reaches(rows, edit, ran):
     assert rows.of(IDS) == [0, 0, 0]
 
 
+@pytest.mark.few(3)
 def test_a_letter_runs_one_row_below_and_one_above(rows):
     edit = "steer 0 token id:4 1 @3.."
     rows.of(IDS, edit)
@@ -215,6 +216,7 @@ def test_a_letter_runs_one_row_below_and_one_above(rows):
     assert rows.of([*IDS[:2], 1, 2, 3, 4], edit, idle)[0] == 1
 
 
+@pytest.mark.few(3)
 def test_what_depends_on_the_whole_prompt_runs_again(rows):
     rows.of(IDS, "mean mlp 1 @4..")
     assert rows.of([*IDS, 7], "mean mlp 1 @4..") == [1, 8, 8]
@@ -224,6 +226,7 @@ def test_what_depends_on_the_whole_prompt_runs_again(rows):
     assert rows.of([*IDS, 7], "zero mlp 1 @..-3") == [1, 12, 12]
 
 
+@pytest.mark.few(3)
 def test_to_turn_a_strength_runs_the_layers_from_there(rows):
     for strength, ran in ((2, [0, 10, 10]), (2.5, [0, 10, 10]), (0, [0, 0, 0]), (-1, [0, 10, 10])):
         assert rows.of(IDS, f"steer 0 token id:4 {strength}") == ran
@@ -287,6 +290,7 @@ class Remembered(Told):
         return output + self.said[:, -output.shape[1] :]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("kind", [Told, Remembered])
 @pytest.mark.parametrize(
     ("teller", "hearer", "depths"), [(0, 2, [0, 0, 3]), (1, 2, [1, 0, 3]), (0, 1, [0, 2, 3])]

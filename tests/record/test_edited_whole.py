@@ -232,6 +232,7 @@ WHOLE = thinned(
 )
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("name", EDITED)
 @pytest.mark.parametrize("family", WHOLE)
 def test_all_that_is_recorded_is_what_a_hooked_model_shows(made, family, name):

@@ -75,6 +75,7 @@ def look_everywhere(scope, recording):
     return shown
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_neither_a_pass_nor_a_lens_leaves_anything(family):
     scope = scope_of(family)

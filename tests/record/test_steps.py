@@ -50,6 +50,7 @@ def hold(found, truth, layer, layers):
             assert source < found.index(step)
 
 
+@pytest.mark.few(6)
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("family", HEADS)
 def test_each_step_is_what_plain_transformers_gives(family, layer):
@@ -191,6 +192,7 @@ def test_a_recording_that_is_not_of_this_model_is_told_from_the_pass():
 # Numbers that are told of a step.
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.data())
 def test_at_any_focus_each_step_holds_and_tells_its_row(data):
@@ -323,6 +325,7 @@ def test_a_long_prompt_shows_the_queries_around_the_focus(monkeypatch):
     assert found[-1].value.tolist() == truth.values["next token"].tolist()
 
 
+@pytest.mark.few(4)
 @pytest.mark.parametrize(
     "family", ["mixtral", "gpt_neox", "gemma3_text", "jamba", "bamba", "bloom", "mamba", "opt"]
 )
@@ -358,7 +361,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.few(15)
+@pytest.mark.few(6)
 def test_any_architecture_holds_or_is_refused_step_by_step(family):
     found = walked(family, 1)
     assert {step.name for step in found if step.reason} == REFUSED.get(family, set())

@@ -107,6 +107,7 @@ class StillWalk(WrappedWalk):
     CHANGES = (Walk.leave_training,)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("family", ["llama", "gpt2"])
 def test_without_the_check_a_walk_fails_and_only_once_the_model_changes(family, monkeypatch):
     walk, still = WrappedWalk(family, seed=17), StillWalk(family, seed=17)

@@ -283,6 +283,7 @@ async def test_the_mouse_goes_where_the_keys_go(five):
         assert shown.app.editor.text == "CABACB"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     ("mode", "seen"),
     [

@@ -47,6 +47,7 @@ def sorted_letters(tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_every_lens_is_told_by_its_own_keys(sorted_letters):
     found = report(str(sorted_letters), Asked())
     assert found.model == "builtin:sort"

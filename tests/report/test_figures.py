@@ -105,6 +105,7 @@ def test_paper_draws_error_bars_and_marks(found):
     ]
 
 
+@pytest.mark.slow
 def test_the_paper_page_is_reproducible(found):
     from llmscope.export import PAPER
 

@@ -134,7 +134,7 @@ def check(name, mode, figures, table):
 
 
 @pytest.mark.parametrize(("name", "mode"), EVERY)
-@pytest.mark.few(32)
+@pytest.mark.few(16)
 def test_a_table_has_a_row_for_each_cell(town, name, mode):
     figures, table = tables_of(town, job_of(town, name, mode))
     refused = [one for some in figures.values() for one in some if one.verdict.status == "refused"]
@@ -207,6 +207,7 @@ def test_an_input_column_never_takes_the_name_of_a_column(town, name, mode, clas
             assert set(table[f"{clash}_input"].to_pylist()) == {"mine"}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("step", [0, 1, 5, 28, 29])
 def test_the_numbers_of_a_step_are_a_table(town, step):
     job = job_of(town, "walkthrough", "values", step=step)

@@ -25,6 +25,7 @@ def test_a_lens_tells_the_columns_of_its_table(name):
     assert max(map(len, told.splitlines())) <= 79
 
 
+@pytest.mark.slow
 def test_its_command_and_its_questions_run(tmp_path, monkeypatch):
     duckdb = pytest.importorskip("duckdb")
     monkeypatch.chdir(tmp_path)

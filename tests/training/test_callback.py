@@ -68,6 +68,7 @@ def test_the_last_step_is_recorded_and_the_first_may_be_left_out(tmp_path):
     assert [one.step for one in RunReader(tmp_path / "run").steps] == [10, 13]
 
 
+@pytest.mark.slow
 def test_a_resumed_training_continues_its_run(tmp_path):
     def callback():
         return LensCallback(PROMPTS, tmp_path / "run", every=5, lenses=LENSES)
@@ -161,6 +162,7 @@ def test_a_prompt_that_does_not_fit_the_model_only_warns(tmp_path):
         assert begun(callback, model, tokenizer) is None
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_recorded_in_the_precision_of_the_weights(tmp_path):
     callback = LensCallback(PROMPTS, tmp_path / "run", every=5, lenses=LENSES)
     plain = trained(tmp_path / "plain", [], steps=10, bf16=True)

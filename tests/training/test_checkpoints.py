@@ -57,6 +57,7 @@ def recorded(folder, found, loads, prompts=({"prompt": PROMPT, "target": TARGET}
     return recorder
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_load_and_nothing_is_recorded_twice(trained, tmp_path):
     assert is_checkpoints(trained)
     found, loads = trainer_checkpoints(trained), Loads()
@@ -113,6 +114,7 @@ def test_nothing_to_show_is_an_error(tmp_path):
         recorder.wait_for_first(lambda said: None)
 
 
+@pytest.mark.slow
 def test_revisions_of_the_hub(hub, trained, tmp_path):
     for at, name in enumerate(("step20", "step5", "step10")):
         step = name.removeprefix("step")

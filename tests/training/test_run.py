@@ -53,6 +53,7 @@ def lora(model):
     return get_peft_model(model, config)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("wrap", [lambda model: model, lora], ids=["all weights", "LoRA"])
 def test_the_numbers_of_a_step_are_those_of_its_checkpoint(tmp_path, wrap):
     def keep(step, model, tokenizer):
@@ -100,6 +101,7 @@ def by_hand(model, ids):
         return model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("wrap", [lambda model: model, lora], ids=["all weights", "LoRA"])
 def test_what_changed_since_the_start(tmp_path, wrap):
     start, _ = town()
@@ -186,6 +188,7 @@ def test_parameters_that_are_unfrozen_later_are_refused_and_not_wrong(tmp_path):
     assert [one.step for one in RunReader(tmp_path / "run").steps] == [0]
 
 
+@pytest.mark.slow
 def test_what_fails_warns_once_and_the_training_goes_on(tmp_path):
     model, tokenizer = town()
     plain = loop(model, tokenizer, 20)

@@ -104,6 +104,7 @@ def test_the_difference_makes_the_same_screen_as_the_whole(pictures: Any) -> Non
         assert mirror.changes() == "", "what is shown already is not sent"
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), by=st.integers(-13, 13), wide=st.booleans())
 def test_rows_that_move_sideways_make_the_same_screen(data: Any, by: int, wide: bool) -> None:

@@ -12,6 +12,7 @@ from llmscope.draw.render_options import Tier
 from tests.tui.conftest import Open, Session
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("tier", ["truecolor", "256", "16", "none"])
 async def test_the_pane_with_the_focus_is_told_from_the_others(opened: Open, tier: Tier) -> None:
     def frames(session: Session) -> dict[str, list[Style | None]]:

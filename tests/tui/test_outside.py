@@ -19,6 +19,7 @@ from tests.stored import prompts_in, save, save_prompt, saved_prompt
 MODULES = ["llmscope.tui", "llmscope.tui.app", "llmscope.tui.run", "llmscope.tui.screenshot"]
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("module", MODULES)
 def test_importing_it_imports_no_model_code(module: str) -> None:
     code = f"import sys, {module}; print(sorted(set(sys.modules) & {{'torch', 'transformers'}}))"
@@ -80,6 +81,7 @@ LATER = {
 """Modules of what comes after the first picture: figures, dialogs, deeds, the engine."""
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("colours", ["truecolor", ""])
 @pytest.mark.parametrize("returning", [False, True])
 def test_the_first_picture_waits_for_nothing_that_it_does_not_show(

@@ -43,6 +43,7 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
         assert app.state.focus.layer == layer - 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("reward", [False, True])
 async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool) -> None:
     scope = llmscope.load("builtin:sort", reward=str(judge(tmp_path)) if reward else None)

@@ -220,6 +220,7 @@ def unsafe(session: Session) -> list[object]:
     return found
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["terminal", "dark", "light"])
 async def test_sixteen_colours_are_safe_on_any_ground(name: str) -> None:
     from llmscope.draw import RenderOptions

@@ -143,6 +143,7 @@ async def test_without_a_second_model_the_panes_say_how_to_give_one() -> None:
         assert "A sort" not in text
 
 
+@pytest.mark.slow
 async def test_a_second_model_is_opened_live_kept_on_failure_and_left_again() -> None:
     first = llmscope.load("builtin:town")
     other = Loader("builtin:town").other
@@ -166,6 +167,7 @@ async def test_a_second_model_is_opened_live_kept_on_failure_and_left_again() ->
         assert first.other is None
 
 
+@pytest.mark.slow
 async def test_another_model_ends_the_comparison_and_says_so(scope: Scope) -> None:
     async with screen(scope, "CABACB", user=UserState(other=Loader("x").other)) as (app, pilot):
         app.models.switch(app, "builtin:town")

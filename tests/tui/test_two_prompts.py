@@ -44,6 +44,7 @@ async def compare(session: Session, b: str = B) -> None:
     await session.settle()
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("size", "beside"), [((120, 40), True), ((99, 40), False), ((80, 24), False), ((40, 10), False)]
 )
@@ -102,6 +103,7 @@ async def test_a_letter_in_either_asks_at_once(opened: Open) -> None:
         assert shown.request.versus_prompt == "Hi\n"
 
 
+@pytest.mark.slow
 async def test_b_is_there_again_after_other_workspaces_and_is_one_with_the_scene(
     opened: Open,
 ) -> None:
@@ -299,6 +301,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert not any("A − B" in str(pane.border_title) for pane in app.grid.panes.values())
 
 
+@pytest.mark.slow
 async def test_words_are_written_in_one_line(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
@@ -319,6 +322,7 @@ async def test_words_are_written_in_one_line(opened: Open) -> None:
 enter, bar = "enter", "vertical_line"
 
 
+@pytest.mark.slow
 async def test_both_boxes_are_as_high_as_the_longer_text_needs(opened: Open) -> None:
     async with opened(prompt="one") as session:
         a, b = session.app.editor, session.app.prompts.b

@@ -63,6 +63,7 @@ async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> N
         assert np.allclose(cosines(app), figure.values, atol=1e-4, equal_nan=True)
 
 
+@pytest.mark.slow
 async def test_the_same_prompt_twice_differs_in_nothing(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         await pilot.press("escape", "8", "w")
@@ -83,6 +84,7 @@ async def test_the_same_prompt_twice_differs_in_nothing(scope: Scope) -> None:
                     assert not np.nan_to_num(figure.values).any(), key
 
 
+@pytest.mark.slow
 async def test_a_b_beyond_the_context_is_told_and_the_picture_stays(scope: Scope) -> None:
     context = scope.subject.anatomy.context
     assert context is not None

@@ -82,6 +82,7 @@ async def test_without_a_chosen_neuron_it_is_the_strongest_and_then_the_mlp(open
         assert asked(session)[-1] == "zero mlp 29", "this engine does not say which neuron it is"
 
 
+@pytest.mark.slow
 async def test_in_other_views_of_a_sweep_its_own_edit_is_kept(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "6", "v", "v", "x")

@@ -143,6 +143,7 @@ def test_a_run_that_another_process_writes_is_followed(run):
     assert len(RunReader(run).steps) >= 7
 
 
+@pytest.mark.slow
 def test_the_shipped_run_opens_without_torch():
     terminal = Terminal("watch", "builtin:town-run")
     terminal.until("dpo 100")

@@ -40,6 +40,7 @@ async def test_it_opens_at_the_newest_step(run):
         assert screen.notices == []
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("keys", "step"),
     [
@@ -246,6 +247,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("entry", thinned(HOSTILE, lambda entry: entry in ("axes", "title")))
 async def test_a_hostile_run_ends_in_a_line_or_a_refusal(tmp_path, entry):
     for at, value in enumerate(HOSTILE[entry]):
@@ -330,6 +332,7 @@ async def test_every_key_of_the_run_is_free_on_this_screen(run):
         assert not {key for one in others for key in keymap.keys(one)} & set(taken)
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("width", "height", "plain"),
     [(80, 24, False), (200, 60, False), (80, 24, True), (40, 10, False), (20, 6, True)],

@@ -80,7 +80,7 @@ def test_it_opens_by_its_folder(context, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["llama", "opt", "phi", "falcon", "phi3"])
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_other_families_keep_their_bos(family, tmp_path):
     folder = with_tokenizer(tmp_path / "model", family)
     (tmp_path / "context").write_text("abcah")

@@ -203,6 +203,7 @@ def test_an_idle_edit_changes_nothing_and_is_told():
     assert idle["schema"] == plain["schema"] == 1
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("lens", ["residual", "attention", "tokens", "mlp", "next-token"])
 def test_a_change_is_edited_minus_unedited(lens):
     ask = ("--prompt", "CABACB", "--lens", lens, "--top-k", 200)
@@ -237,6 +238,7 @@ def test_arrays_and_pictures_say_what_was_edited(tmp_path):
     assert len(text) == 10
 
 
+@pytest.mark.slow
 def test_the_whole_screen_is_of_the_edited_pass():
     ask = ("snapshot", "--prompt", "CABACB", "--lens", "screen", "--size", "120x40")
     edit = edited("patch stream -1 from B", "zero mlp 0")

@@ -29,6 +29,7 @@ def fitted(*words):
     return result.stdout
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_a_jacobian_lens_is_written_with_its_held_out_figures(prompts, tmp_path, suffix):
     path = tmp_path / f"lens{suffix}"
@@ -85,6 +86,7 @@ def test_shards_are_merged(prompts, tmp_path):
         assert torch.allclose(own.weight, other.maps[stream].weight, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_check_measures_is_told_beside_the_lens_from_then_on(prompts, tmp_path, monkeypatch):
     monkeypatch.setenv("LLMSCOPE_CACHE", str(tmp_path / "cache"))
     path = tmp_path / "lens.safetensors"

@@ -66,6 +66,7 @@ def config(architecture):
     return json.dumps({"architectures": [architecture]}).encode()
 
 
+@pytest.mark.slow
 def test_without_any_cache_there_is_what_ships(listed):
     assert list(listed()) == SHIPPED
     model = listed()["builtin:sort"]
@@ -104,6 +105,7 @@ def test_the_hubs_cache(listed, home):
     }
 
 
+@pytest.mark.slow
 def test_converted_files_are_counted_where_they_came_from(listed, tmp_path, empty_cache):
     from tests.models.test_gguf import write_gguf
 

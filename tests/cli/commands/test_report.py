@@ -79,6 +79,7 @@ def test_pictures(told, tmp_path, suffix):
     assert (tmp_path / f"a.{suffix}").stat().st_size > 1000
 
 
+@pytest.mark.slow
 def test_pictures_for_print(told, tmp_path):
     told("--look", "paper", "--out", tmp_path / "a.pdf")
     assert (tmp_path / "a.pdf").read_bytes()[:4] == b"%PDF"

@@ -63,6 +63,7 @@ def gap(one, other):
     return float((one - other).abs().max())
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("family", [*SEQUENTIAL, *PARALLEL, *NORMED_AFTER])
 def test_the_patched_query_says_what_the_prompt_said(family):
     recording = recorded(family)
@@ -79,6 +80,7 @@ def test_the_patched_query_says_what_the_prompt_said(family):
         assert max(changes) > 0.01
 
 
+@pytest.mark.few(10)
 @pytest.mark.parametrize("family", [*SEQUENTIAL, *PARALLEL])
 @pytest.mark.parametrize(("rows", "keep_positions"), [(1, False), (None, True)])
 def test_weights_alone_carry_it_too(family, rows, keep_positions):

@@ -244,6 +244,7 @@ def test_a_changed_mlp_embedding_or_norm_is_found_alone() -> None:
     assert named == {"head 0.2", "head 0.3"}
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_neox"])
 def test_a_letter_runs_one_row_and_gives_the_numbers_of_a_fresh_pass(
     family: str, monkeypatch: pytest.MonkeyPatch

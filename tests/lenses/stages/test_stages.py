@@ -304,6 +304,7 @@ def plain_matrices(folder):
     return model, layer, found
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["lora", "dora", "rank-stabilised"])
 def test_directions_are_those_of_an_svd_by_hand(shelf, kind):
     base, adapter = shelf("llama"), shelf("llama", kind)

@@ -120,7 +120,7 @@ def shelf(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_on_and_off_are_those_of_peft(shelf, family, kind):
     base, adapter = shelf(family), shelf(family, kind)
     scope = llmscope.load(str(adapter))  # the base is the one that it was trained on
@@ -139,7 +139,7 @@ def test_on_and_off_are_those_of_peft(shelf, family, kind):
 
 
 @pytest.mark.parametrize(("family", "kind"), CASES)
-@pytest.mark.few(4)
+@pytest.mark.few(2)
 def test_what_is_shown_is_the_adapted_models_own(shelf, family, kind):
     base, adapter = shelf(family), shelf(family, kind)
     scope, bare = llmscope.load(str(adapter)), llmscope.load(str(base))

@@ -75,6 +75,7 @@ def test_what_is_shown_is_the_same_as_of_the_model_loaded_whole(tmp_path, little
         np.testing.assert_array_equal(ours.values, theirs.values)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("family", ["llama", "mixtral"])
 def test_each_lens_shows_the_same_or_says_that_weights_are_offloaded(
     tmp_path, little_memory, family

@@ -147,6 +147,7 @@ def test_tiny_models_get_one_thread_and_a_number_is_kept(folder):
     assert load_model(str(folder)).threads == 1
 
 
+@pytest.mark.slow
 def test_threads_are_set_while_a_model_runs_and_no_longer(folder):
     before = torch.get_num_threads()
     save_model(folder)

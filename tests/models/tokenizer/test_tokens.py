@@ -91,7 +91,7 @@ PIECES = st.lists(
 @settings(max_examples=150, deadline=None)
 @pytest.mark.parametrize("margin", [1, 8])
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 def test_a_text_after_another_is_placed_as_on_its_own(kind, margin, start, edits):
     live = Tokens(KINDS[kind])
     with pytest.MonkeyPatch.context() as patch:

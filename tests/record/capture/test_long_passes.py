@@ -99,6 +99,7 @@ def test_each_row_is_that_of_plain_transformers(family, limit):
     assert np.abs(stats.surprisal[1:] - own).max() <= 1e-4 * max(1, own.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", [*thinned(SOME, lambda one: one == "gemma2"), *REST])
 def test_released_rows_are_those_that_were_kept(family):
     kept, released = ready(family), ready(family, limit=1)
@@ -118,6 +119,7 @@ def test_released_rows_are_those_that_were_kept(family):
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "spilled"),
     thinned(

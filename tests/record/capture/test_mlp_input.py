@@ -36,7 +36,7 @@ CASES = [(family, dtype) for dtype in (torch.float32, torch.bfloat16) for family
     thinned(CASES, lambda case: case[1].itemsize == 4 or case[0] in CLOSELY),
     ids=str,
 )
-@pytest.mark.few(20)
+@pytest.mark.few(8)
 def test_it_is_what_the_mlp_is_handed(family, dtype):
     own = inputs_of(small_model(family).to(dtype))
     recorder = recorder_for(small_model(family).to(dtype))

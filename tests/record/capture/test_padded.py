@@ -21,7 +21,7 @@ def near(found, own):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.few(20)
+@pytest.mark.few(8)
 def test_every_family(family):
     recorder = recorder_for(small_model(family))
     padded = record_padded(recorder, [prompt_of(ids) for ids in PROMPTS])

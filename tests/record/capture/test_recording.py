@@ -57,7 +57,7 @@ def assert_same(found, own):
     ],
     ids=["append", "replace last", "insert", "prepend", "cut", "same"],
 )
-@pytest.mark.few(16)
+@pytest.mark.few(8)
 def test_reuse_runs_only_what_is_new_and_changes_no_number(family, edit, ran):
     model = small_model(family)
     recorder = recorder_for(model)

@@ -34,6 +34,7 @@ def compared(recording, found, path, layers=ALL, named=None):
     return hidden_states_difference(recording, states)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("theirs", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("ours", [torch.float32, torch.bfloat16])
@@ -88,6 +89,7 @@ def test_the_yardstick_is_the_model_in_the_dtype_of_the_file(family):
         np.testing.assert_allclose(found.bounds(layer), bounds, rtol=1e-3)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("layer", [0, 1, 2])
 @pytest.mark.parametrize("theirs", [torch.float32, torch.bfloat16])

@@ -179,6 +179,7 @@ def test_the_heads_of_an_edited_pass_are_edited():
     assert edited.base.cache()["layers.1.z"][:, 2].any()
 
 
+@pytest.mark.slow
 def test_threads_read_the_cache_of_an_adapter_while_another_records():
     scope = llmscope.load("builtin:town")
     scope.use(scope.teach("cat -> kitten, dog -> puppy,", " cow ->"))

@@ -85,6 +85,7 @@ def test_the_mixture_by_hand_is_what_the_mlp_wrote(family, layer):
         assert float((total - own).abs().max()) <= 1e-5 * float(own.abs().max())
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", MIXTURES)
 def test_another_layers_router_is_refused(family, dtype):
@@ -97,6 +98,7 @@ def test_another_layers_router_is_refused(family, dtype):
     assert verdict.discrepancy
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", MIXTURES)
 def test_another_score_function_is_refused(family, dtype, monkeypatch):

@@ -20,7 +20,7 @@ BREAKABLE = [capability for capability in CAPABILITIES if capability != "experts
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.few(47)
+@pytest.mark.few(24)
 def test_what_is_verified_and_what_is_refused(family, dtype):
     verdicts = verify(recorder_for(small_model(family).to(dtype)))
     for capability in CAPABILITIES:
@@ -81,7 +81,7 @@ class Reversed(nn.Module):
     ),
     ids=str,
 )
-@pytest.mark.few(66)
+@pytest.mark.few(33)
 def test_a_wrong_belief_is_refused_where_it_is_wrong(family, capability, dtype):
     right = [layer for layer in (2, 1) if layer not in refused(family, capability)]
     if not right:

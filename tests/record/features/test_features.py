@@ -185,6 +185,7 @@ def test_parallel_layers_have_no_stream_within():
             applied(own, recording)
 
 
+@pytest.mark.slow
 def test_typed_letters_cost_their_rows_alone_and_equal_a_fresh_look():
     model = small_model("llama")
     scope = llmscope.wrap(model, unverified=True)

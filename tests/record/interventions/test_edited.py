@@ -92,7 +92,7 @@ WHERES = [
 
 @pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("family", most(*EACH, *MORE))
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_what_a_part_writes_is_switched_off_averaged_scaled_and_patched(made, family, part):
     scope, plain = made(family)
     if part == "neuron" and plain.places["neurons"] is None:
@@ -140,7 +140,7 @@ def test_a_layer_is_all_that_it_writes(made, family):
 
 
 @pytest.mark.parametrize("family", most(*EACH, *MORE, *HYBRID))
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 def test_a_stream_is_patched_and_steered(made, family, tmp_path):
     scope, plain = made(family)
     width = plain.model.config.get_text_config().hidden_size
@@ -165,7 +165,7 @@ def test_a_stream_is_patched_and_steered(made, family, tmp_path):
 
 @pytest.mark.parametrize("norm", ["attention", "mlp", "final"])
 @pytest.mark.parametrize("family", most(*EACH, *MORE, "jamba"))
-@pytest.mark.few(5)
+@pytest.mark.few(2)
 def test_a_norm_keeps_the_scale_of_the_unedited_pass(made, family, norm):
     scope, plain = made(family)
     name, layer = ("final", 3) if norm == "final" else (f"1.{norm}", 1)

@@ -93,6 +93,7 @@ def test_an_edit_is_what_a_hook_by_hand_does(made, family, where):
         )
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("where", [f"1.{kind}" for kind in PLACE_KINDS])
 @pytest.mark.parametrize("family", SOME)
 def test_edits_of_one_tensor_are_made_in_their_order(made, family, where):
@@ -230,7 +231,7 @@ def test_nothing_else_changes(made, family):
 
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("family", EVERY)
-@pytest.mark.few(6)
+@pytest.mark.few(3)
 def test_jobs_of_a_batch_are_edits_alone(made, family, where):
     (scope, plain), where = made(family), place(where)
     if lacks(family, where):
@@ -299,6 +300,7 @@ def test_a_longer_prompt_runs_only_its_new_rows(made, family, where):
     assert (shorter.ran, len(shorter.changes[0].recorded)) == (0, 8)
 
 
+@pytest.mark.few(8)
 @pytest.mark.parametrize("where", PLACES)
 @pytest.mark.parametrize("family", SOME)
 def test_lenses_tell_of_the_pass_with_an_edited_feature(made, family, where):

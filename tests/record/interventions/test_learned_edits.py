@@ -96,6 +96,7 @@ def test_a_direction_of_the_lens_steers(made, family):
             holds(scope, own, f"steer {layer} jlens id:17 -2.5 {where}")
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_two_tokens_are_swapped(made, family):
     scope, plain, lens = made(family)

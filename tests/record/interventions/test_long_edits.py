@@ -52,6 +52,7 @@ def released(recording):
     return sum(count for segment, count in recording.parts if segment.released)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", thinned(SOME, lambda one: one == "llama"))
 def test_rows_of_each_edit_are_those_of_one_pass(family, monkeypatch, small_parts):
     kept, bounded = pair(family)
@@ -133,6 +134,7 @@ def test_a_letter_after_an_edit_copies_no_keys(small_parts):
     assert len(places) == 1
 
 
+@pytest.mark.slow
 def test_a_cancelled_edit_keeps_nothing_and_spoils_nothing(small_parts):
     kept, bounded = pair("llama")
     ids, calls = ids_of(kept), []

@@ -109,6 +109,7 @@ async def test_details_change_places(opened: Open) -> None:
         assert regions(session) == before
 
 
+@pytest.mark.few(5)
 @pytest.mark.parametrize(
     "size",
     at_sizes([(80, 24), (120, 30), (120, 50), (200, 60), (200, 30)], (80, 24), (120, 50)),
@@ -268,6 +269,7 @@ def test_panes_that_a_file_does_not_know_come_last() -> None:
 SIZES = [(80, 24), (120, 40), (200, 60)]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("key", ["equals_sign", "underscore"])
 async def test_a_pane_gets_rows_by_key_and_its_neighbour_gives_them(

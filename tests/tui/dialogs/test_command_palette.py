@@ -150,6 +150,7 @@ def found(listed: Sequence[PaletteEntry], query: str) -> str | None:
     return listed[order[0]].name if order else None
 
 
+@pytest.mark.slow
 async def test_words_of_the_field_and_of_editors_find_what_they_mean(opened: Open) -> None:
     assert sum(map(len, MEANT.values())) >= 120
     async with opened() as session:

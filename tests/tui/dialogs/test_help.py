@@ -327,6 +327,7 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         assert unlisted == {"tour-hide"}, "it is listed only while the tour is offered"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("key", ["f1", "ctrl+p", "f2"])
 async def test_what_lies_over_the_screen_leaves_the_footer_alone(opened: Open, key: str) -> None:
     async with opened() as session:
@@ -378,6 +379,7 @@ async def test_keys_are_grouped_by_area(opened: Open) -> None:
         assert "generate" not in group
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("first", ["", "/"])
 async def test_typing_searches_the_help_and_esc_comes_back(opened: Open, first: str) -> None:
     async with opened() as session:
@@ -408,6 +410,7 @@ FOUND = {
 }
 
 
+@pytest.mark.slow
 async def test_the_search_finds_keys_marks_and_explanations(opened: Open) -> None:
     async with opened() as session:
         for typed, told in FOUND.items():
@@ -422,7 +425,7 @@ async def test_the_search_finds_keys_marks_and_explanations(opened: Open) -> Non
 
 
 @pytest.mark.parametrize("key", ["q", "question_mark", "f1", "enter", "escape"])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 async def test_these_keys_close_the_help_unless_they_are_searched_for(
     opened: Open, key: str
 ) -> None:
@@ -434,6 +437,7 @@ async def test_these_keys_close_the_help_unless_they_are_searched_for(
         assert "quit; the prompt is kept" in session.screen_text()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(("ascii_only", "glyphs"), [(False, UNICODE), (True, ASCII)])
 async def test_the_marks_are_those_that_are_drawn(
     opened: Open, ascii_only: bool, glyphs: Glyphs

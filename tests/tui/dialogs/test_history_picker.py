@@ -51,6 +51,7 @@ def labels(session: Session, heading: str) -> list[str]:
     return [one.label for one in listed(session).found if one.heading == heading]
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize("size", [(120, 40), (80, 24), (40, 10)])
 @pytest.mark.parametrize("place", [(), ("escape",)])
 async def test_it_opens_from_anywhere(

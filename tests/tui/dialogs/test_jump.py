@@ -44,6 +44,7 @@ def test_after_the_last_letter_come_digits() -> None:
     assert LETTERS[MESSAGE] == "m", "it stands where there is no map"
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("size", "places"),
     [

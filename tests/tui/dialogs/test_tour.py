@@ -30,6 +30,7 @@ def said(session: Session) -> str:
     return " ".join(str(session.app.screen.query_one("#tour").render()).split())
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", SHOWN)
 async def test_each_card_points_at_what_is_on_screen(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
@@ -141,6 +142,7 @@ def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("size", SIZES)
 async def test_a_newcomer_sees_the_offer_and_can_just_type(
     opened: Open, stored: Path, size: tuple[int, int]

@@ -30,7 +30,7 @@ def pane_of(app, key):
         ("9", "stages-kl", "an adapter"),
     ],
 )
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 async def test_what_is_missing_is_no_failure_and_enter_gives_an_example(
     workspace: str, key: str, missing: str
 ) -> None:

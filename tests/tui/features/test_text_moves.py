@@ -74,6 +74,7 @@ def told(session: Session) -> list[str]:
     return [notice.message for notice in session.app._notifications]
 
 
+@pytest.mark.slow
 async def test_keys_go_by_sentence_and_hit(opened: Open) -> None:
     async with opened(prompt=LONG) as session:
         app = session.app
@@ -172,6 +173,7 @@ async def test_a_click_goes_to_the_strongest_token_of_the_block(opened: Open) ->
         assert app.state.focus.position == cell * per + int(np.argmax(block))
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("look", "size"),
     thinned(
@@ -246,6 +248,7 @@ async def test_the_text_is_there_before_its_numbers(opened: Open) -> None:
         assert "The capital of France is" in session.screen_text()
 
 
+@pytest.mark.slow
 async def test_the_command_of_one_query_names_it(opened: Open) -> None:
     from llmscope.tui.features.copy.repro_command import command, view
 

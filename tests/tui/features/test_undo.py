@@ -20,6 +20,7 @@ async def test_an_ablation_is_undone_and_redone(opened: Open) -> None:
         assert session.app.state.in_force == ()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("place", ["prompt", "figures"])
 async def test_text_and_edits_come_back_in_their_order(opened: Open, place: str) -> None:
     async with opened() as session:

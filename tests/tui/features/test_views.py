@@ -13,6 +13,7 @@ def several(session: Session) -> list[str]:
     return [key for key, pane in session.app.grid.panes.items() if len(pane.views) > 1]
 
 
+@pytest.mark.slow
 async def test_v_goes_on_and_capital_v_back_in_every_pane(opened: Open) -> None:
     async with opened() as session:
         app = session.app

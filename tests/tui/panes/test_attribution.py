@@ -37,6 +37,7 @@ async def test_up_and_down_choose_a_part_and_the_cursor_follows() -> None:
         assert pane.chosen(app.state) == len(listed) - 2
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("kind", ["head", "MLP"])
 async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) -> None:
     scope = llmscope.load("builtin:sort")

@@ -31,7 +31,7 @@ async def test_resting_on_a_cell_of_the_map_shows_its_token_and_value() -> None:
 
 
 @pytest.mark.parametrize("workspace", "123467")
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 async def test_any_cell_of_any_pane_has_a_harmless_text(workspace: str) -> None:
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
         await pilot.press("escape", workspace)

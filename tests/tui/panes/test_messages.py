@@ -49,6 +49,7 @@ def text_in(pane: FigurePane) -> str:
     return " ".join(" ".join(rows).split())
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))
 @pytest.mark.parametrize("prompt", [PROMPT, COLOURS], ids=["one line", "five lines"])
 async def test_each_message_of_each_workspace_is_whole(
@@ -68,7 +69,7 @@ async def test_each_message_of_each_workspace_is_whole(
 @pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))
 @pytest.mark.parametrize("one", WORKSPACES, ids=lambda one: one.name)
 @pytest.mark.parametrize("drawn", [True, False], ids=["beside a figure", "alone"])
-@pytest.mark.few(7)
+@pytest.mark.few(3)
 async def test_a_refused_pane_shows_the_whole_reason(
     opened: Open, size: tuple[int, int], one: Workspace, drawn: bool
 ) -> None:

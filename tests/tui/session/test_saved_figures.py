@@ -52,7 +52,7 @@ async def leave(opened: Open, *keys: str, **how: Any) -> tuple[Session, dict[str
 @pytest.mark.parametrize(
     "keys", [(), ("escape", "left", "up"), ("escape", "x"), ("escape", "2"), ("escape", "4")]
 )
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 async def test_they_are_there_before_the_model_and_live_ones_follow(
     opened: Open, state: Path, keys: tuple[str, ...], size: tuple[int, int]
 ) -> None:

@@ -70,7 +70,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("size", [(120, 40), pytest.param((80, 24), marks=pytest.mark.slow)])
-@pytest.mark.few(3)
+@pytest.mark.few(2)
 async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
         await session.press(*WAYS[way])

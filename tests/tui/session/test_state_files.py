@@ -62,6 +62,7 @@ def started(code: str, *words: str) -> "subprocess.Popen[str]":
     )
 
 
+@pytest.mark.slow
 def test_what_screens_keep_at_the_same_moment_is_all_there(state: Path) -> None:
     names = ("one", "two", "three")
     at = str(time.time() + 2)

@@ -99,6 +99,7 @@ def test_a_past_comes_back_as_it_was(edits: Any, undone: int) -> None:
             assert getattr(again, step)() == getattr(editor, step)()
 
 
+@pytest.mark.slow
 @given(EDITS)
 def test_all_steps_back_are_where_it_began(edits: Any) -> None:
     editor = edited(edits)

@@ -129,6 +129,7 @@ async def test_the_mark_by_key(opened: Open) -> None:
         assert any("text cursor" in message for message in told(session))
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("prompt", [MARKED, COLOURS + "snow:"])
 async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
     opened: Open, prompt: str

@@ -52,6 +52,7 @@ def told(*replies: tuple[float, bytes], **environment: str) -> tuple[list[Any], 
     return answer, shown + child.before
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("reply", "dark"),
     [
@@ -139,6 +140,7 @@ print(" ".join(keys))
 """
 
 
+@pytest.mark.few(3)
 @pytest.mark.parametrize(
     ("parts", "keys"),
     [

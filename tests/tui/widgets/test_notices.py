@@ -62,7 +62,7 @@ def outside(session: Session) -> list[str]:
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.few(3)
+@pytest.mark.few(1)
 async def test_notices_lie_over_the_panes_and_nothing_else(
     opened: Open, size: tuple[int, int]
 ) -> None:
@@ -144,6 +144,7 @@ async def test_the_log_keeps_what_went_by_with_time_and_severity(
         assert len(app.screen_stack) == 1
 
 
+@pytest.mark.slow
 async def test_the_log_is_bounded_and_opens_at_its_end(opened: Open) -> None:
     async with opened(80, 24) as session:
         for number in range(LOGGED + 5):

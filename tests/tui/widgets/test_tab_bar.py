@@ -58,6 +58,7 @@ def test_names_are_cut_short_only_where_that_brings_more_tabs(current):
     )
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
 async def test_the_tab_is_that_of_the_workspace_on_screen(
     opened: Open, size: tuple[int, int]

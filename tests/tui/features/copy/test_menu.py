@@ -52,6 +52,7 @@ def held_against(shown: Shown, made: dict[str, object]) -> None:
     assert np.allclose(values, figure.values, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
+@pytest.mark.slow
 async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
     checked = set()
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
@@ -75,6 +76,7 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
     assert len(checked) == len(views) + len(OVERVIEW) - 1
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("workspace", ["walkthrough", "compare"])
 async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace: str) -> None:
     async with screen(scope, "CABACB") as (app, pilot):
@@ -99,6 +101,7 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
         assert len(lines) == (2 if workspace == "walkthrough" else 3)
 
 
+@pytest.mark.slow
 async def test_the_command_holds_words_and_a_less_b(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
         held = app.state.against("CABBCBA").move_to(position=4)
@@ -199,7 +202,7 @@ def test_what_changes_the_numbers_is_in_the_flags() -> None:
 
 
 @pytest.mark.parametrize("key", PANE_KEYS)
-@pytest.mark.few(10)
+@pytest.mark.few(4)
 async def test_the_number_is_the_one_at_the_cursor(opened: Open, key: str) -> None:
     async with opened() as session:
         state = session.app.state.move_to(layer=3, head=2, position=2)
@@ -382,6 +385,7 @@ async def test_a_file_is_replaced_only_when_asked_twice(opened: Open, folder: Pa
         assert len(session.app.screen_stack) == 1
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -406,6 +410,7 @@ async def test_what_cannot_be_saved_is_told_in_the_line(
         assert session.app.focused is session.app.grid.panes["map"]
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [(0, 0), (6, 2), (60, 1)])
 async def test_a_pane_without_room_is_copied_as_a_whole_figure(
     opened: Open, size: tuple[int, int]

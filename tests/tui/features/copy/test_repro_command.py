@@ -274,6 +274,7 @@ async def views(model: Model, seed: int, workspaces: int) -> None:
         held_against(one.shown, record(*words, "--format", "json")["figures"][0], where)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))]
 )
@@ -287,6 +288,7 @@ async def test_what_is_copied_of_many_views_too(llama: Model, seed: int) -> None
     await views((SORT, FAMILY, STAGE, llama)[seed % 4], seed, 3)
 
 
+@pytest.mark.slow
 async def test_a_mark_of_the_context_reaches_what_training_changed() -> None:
     scope = llmscope.load("builtin:town")
     text, user = "where does Anna live?\n---\nin the barn.", UserState(source=FAMILY.source)

@@ -176,6 +176,7 @@ async def test_layers_that_are_nearest_to_a_dictionary_ask_for_nothing_new(town:
         assert app.state.feature is None, "it is another dictionary's"
 
 
+@pytest.mark.slow
 async def test_every_view_is_made_by_its_copied_command(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
         await pressed(app, pilot, "escape", "0", "down")
@@ -284,6 +285,7 @@ async def test_dictionaries_are_put_in_use_and_taken_out(town: Scope, folder: Pa
         assert FEATURES.of(shown(app).want.focus) == (one,)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["nothing-there", "/proc", "wrong"])
 async def test_what_is_no_dictionary_is_told_and_the_figures_stay(
     town: Scope, tmp_path: Path, name: str

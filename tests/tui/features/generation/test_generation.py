@@ -74,6 +74,7 @@ async def test_in_the_prompt_a_letter_is_a_letter_and_f3_writes(opened: Open) ->
         assert session.app.generation.marks == ((len(PROMPT) + 2, len(PROMPT) + 2 + len(NEXT[0])),)
 
 
+@pytest.mark.slow
 async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: Open) -> None:
     async with opened() as session:
         app = session.app
@@ -127,6 +128,7 @@ async def test_any_key_ends_a_run_and_is_taken(opened: Open, key: str) -> None:
         assert app.editor.text == app.text
 
 
+@pytest.mark.slow
 async def test_once_more_ends_a_run_and_a_step_too(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape")

@@ -135,6 +135,7 @@ async def test_files_of_this_folder_that_fit_are_listed(
         assert app.state.translator == "mine.safetensors"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("name", ["nope.pt", "org/nothing-like-a-lens", "wrong"])
 async def test_a_lens_that_cannot_be_used_leaves_the_picture(
     town: Scope, tmp_path: Path, name: str
@@ -236,6 +237,7 @@ async def test_with_an_adapter_the_lens_is_partial(town: Scope) -> None:
         assert (verdict.status, "without an adapter" in verdict.reason) == ("partial", True)
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("view", [0, 1, 2])
 async def test_the_command_makes_the_map_through_the_lens(town: Scope, view: int) -> None:
     async with screen(town, PROMPT) as (app, pilot):

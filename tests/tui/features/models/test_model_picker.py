@@ -174,6 +174,7 @@ async def test_enter_opens_what_is_found(opened: Open, user: UserState, folders:
         assert len(session.app.screen_stack) == 1
 
 
+@pytest.mark.few(2)
 @pytest.mark.parametrize("spec", ["gpt2", "./folder", "~/x.gguf", "pypi:other", "org/name@v1"])
 async def test_any_spec_is_taken_as_it_is_typed(opened: Open, user: UserState, spec: str) -> None:
     async with opened(user=user) as session:

@@ -30,6 +30,7 @@ async def saved(
     return found, labels
 
 
+@pytest.mark.slow
 async def test_three_keys_save_a_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path, _ = await saved(tmp_path, ["tab"])
@@ -37,6 +38,7 @@ async def test_three_keys_save_a_pdf(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert path.read_bytes().startswith(b"%PDF-")
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("workspace", ["1", "4"])
 async def test_an_svg_for_a_paper_has_no_cursor_and_is_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workspace: str

@@ -88,6 +88,7 @@ async def saved_panes(folder: Path, *workspaces: str) -> int:
     return len(saved)
 
 
+@pytest.mark.slow
 async def test_a_saved_json_is_that_of_the_command_that_is_copied(folder: Path) -> None:
     assert await saved_panes(folder, "what-if") == 3
 
@@ -98,6 +99,7 @@ async def test_a_saved_json_of_every_workspace_is(folder: Path) -> None:
     assert await saved_panes(folder, *names) > 20
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("adapter", ["town-pirate", "town-dpo"])
 async def test_it_tells_of_the_adapter_that_is_on(folder: Path, adapter: str) -> None:
     user = UserState(source=ModelSource("builtin:town"))
@@ -166,6 +168,7 @@ async def test_weights_that_are_not_read_yet_hold_nothing_up(
     assert told["focus"]["position"] == 5, "it is what was shown when the line was opened"
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("fails", [False, True])
 async def test_what_nobody_knows_costs_the_provenance_alone(
     folder: Path, monkeypatch: pytest.MonkeyPatch, fails: bool

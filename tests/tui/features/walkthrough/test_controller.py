@@ -83,6 +83,7 @@ async def test_v_goes_round_the_weights_that_the_step_reads(sort: Scope) -> None
         assert on.app.state.focus.weight == 0, "from the table as well"
 
 
+@pytest.mark.slow
 async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.to("scores")
@@ -201,6 +202,7 @@ async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None)
         assert [(None, "probabilities"), *await ticks(on, len(STORY) - 2)] == STORY[-2::-1]
 
 
+@pytest.mark.slow
 async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, patient: None) -> None:
     async with walk(sort, size=(60, 16)) as on:
         await on.to("position embedding")
@@ -254,6 +256,7 @@ async def test_the_other_direction_turns_it_and_a_click_stops_it(
         assert (on.place, on.app.walkthrough.plays) == (place, 0)
 
 
+@pytest.mark.slow
 async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -> None:
     async with walk(sort) as on:
         assert "This model reads 6 letters and writes them" in on.text()
@@ -297,6 +300,7 @@ async def test_what_another_layer_does_not_have_is_said_and_left(sort: Scope) ->
         assert "number 0 of the query" in on.text()
 
 
+@pytest.mark.few(1)
 @pytest.mark.parametrize("size", [(80, 24), (100, 30), (200, 60)])
 async def test_the_number_is_told_at_any_size(sort: Scope, size: tuple[int, int]) -> None:
     async with walk(sort, size=size) as on:
