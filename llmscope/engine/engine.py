@@ -68,6 +68,10 @@ CHECKING = "checking the numbers against the model"
 """The task between a load and the first pass."""
 PACE = 0.05
 """Minimum seconds between two incomplete frames of one request."""
+OVERTAKEN = "it was given up for a later request"
+"""The error of a request that is dropped and that no later request answers too."""
+NOTHING_OPEN = "no model is open"
+"""The error of a request while there is no model."""
 
 Load = Callable[[Callable[[str, float, float | None], None]], "Scope"]
 
@@ -108,8 +112,19 @@ class Engine:
         """Request figures, a chat template's text, an adapter of a context, or another model.
 
         A StopRequest only cancels what runs. An older request that has not been started is dropped.
+        The answer to a later request serves figures and models that were asked for before it too;
+        any other request that is dropped is answered with an error.
         """
-        self._slot.put(request)
+        dropped = self._slot.put(request)
+        if dropped is not None:
+            self._give_up(dropped)
+
+    def _give_up(self, request: Ask | None) -> None:
+        """Answer a request that was dropped, unless the answer to a later one serves it too."""
+        if request is None or isinstance(request, Request | OpenRequest | StopRequest):
+            return
+        with suppress(BaseException):  # the screen may be gone
+            self._post(_failure(request, OVERTAKEN))
 
     def close(self, timeout: float = 2.0) -> bool:
         """End the thread; a running pass is cancelled at the next layer.
@@ -143,9 +158,10 @@ class Engine:
             self._handle(request)
             return
         except GivenUp:
+            self._give_up(request)
             return
         except BaseException as error:
-            failure = _failure(request, error)
+            failure = _failure(request, _described(error))
         # Free memory only now: until here, the exception kept the frames of the pass alive, and
         # with them its tensors.
         with suppress(BaseException):
@@ -159,8 +175,10 @@ class Engine:
     def _handle(self, request: Ask | None) -> None:
         if request is None or isinstance(request, OpenRequest):
             self._open(request)
-        elif (scope := self._model.scope) is None or isinstance(request, StopRequest):
-            return  # nothing to do until another model is opened, or anything else is asked
+        elif isinstance(request, StopRequest):
+            return  # nothing to do until anything else is asked
+        elif (scope := self._model.scope) is None:
+            self._post(_failure(request, NOTHING_OPEN))
         elif isinstance(request, ChatRequest):
             self._post(_templated(scope, request))
         elif isinstance(request, ContextRequest):
@@ -505,7 +523,9 @@ class Engine:
             cancelled = LayerProgress(self._slot.newer, len(scope.subject.anatomy.layers), report)
             steps = scope.figure_steps(want.lens, recording, focus, cancelled=cancelled)
             yield from mapped(steps, remember)
-            if figure is not None:
+            if figure is None:  # else the pane would wait for it
+                yield Figure.refused(want.lens, want.lens, "the lens returned no figure")
+            else:
                 self._figures[key] = figure
         except Cancelled:  # the request is out of date
             return
@@ -591,9 +611,8 @@ def _described(error: BaseException) -> str:
         return "the model's code failed, and so did every way to say how"
 
 
-def _failure(request: Ask | None, error: BaseException) -> Event:
-    """Return the event that reports an unexpected failure of a request."""
-    said = _described(error)
+def _failure(request: Ask | None, said: str) -> Event:
+    """Return the event that answers a request with an error; None is the first load."""
     match request:
         case None:
             return LoadFailed(said)

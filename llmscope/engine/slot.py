@@ -15,16 +15,21 @@ class Slot:
         self._waiting: Ask | None = None
         self._closed = False
 
-    def put(self, request: Ask) -> None:
+    def put(self, request: Ask) -> Ask | None:
         """Put a request; one that was not taken yet is dropped.
 
         An OpenRequest is replaced only by another OpenRequest: other requests are dropped while one
         is waiting.
+
+        Returns:
+            The request that was dropped, which may be the new one; None if none was.
         """
         with self._changed:
-            if not self.opening or isinstance(request, OpenRequest):
-                self._waiting = request
+            if self.opening and not isinstance(request, OpenRequest):
+                return request
+            dropped, self._waiting = self._waiting, request
             self._changed.notify()
+        return dropped
 
     def take(self) -> Ask | None:
         """Wait for a request; None once the slot is closed."""

@@ -542,19 +542,23 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.generation.landed(self)
 
     def _refused(self, refused: Refused) -> None:
-        if self.figures.concerns(refused):
-            self.generation.stop(self)
-            self.work = None
-        if self.figures.concerns(refused) and refused.faults:
+        if not self.figures.concerns(refused):
+            return
+        self.generation.stop(self)
+        self.work = None
+        if not self.figures.concerns(refused):  # the end of generation asked for another text
+            return
+        if refused.faults:
             from llmscope.tui.features.edits import controller
 
-            controller.refused(self, refused)
-        elif self.figures.concerns(refused) and refused.of_b:
+            if controller.refused(self, refused):
+                return
+        if refused.of_b:
             self.comparison.refused(self, refused)
-        elif self.figures.concerns(refused):
-            hint = f" · try: {refused.hint}" if refused.hint else ""
-            self.note(f"{refused.reason}{hint}", self.text_styles.error)
-            self.rest(late=True)
+            return
+        hint = f" · try: {refused.hint}" if refused.hint else ""
+        self.note(f"{refused.reason}{hint}", self.text_styles.error)
+        self.rest(late=True)
 
     def set_state(self, state: ViewState) -> None:
         """Set the view state without drawing it, or asking for the figures that it lacks."""

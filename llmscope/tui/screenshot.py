@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from rich.segment import Segment
 from textual import on
@@ -55,8 +56,12 @@ class _AppDriver(LlmscopeApp):
     _failure: tuple[str, str] | None = None
     _pressed = False
     _answered = -1
-    _heard: asyncio.Event
     _at = 0.0
+
+    @cached_property
+    def _heard(self) -> asyncio.Event:
+        """Return the event that is set by each answer, which may come before the first wait."""
+        return asyncio.Event()
 
     @on(EngineSays)
     def _watch(self, message: EngineSays) -> None:
@@ -99,7 +104,6 @@ class _AppDriver(LlmscopeApp):
         Raises:
             ScopeError: the screenshot failed; the message says why.
         """
-        self._heard = asyncio.Event()
         handlers.leave(self)
         await self._until_whole(pilot, None)
         for press in script:

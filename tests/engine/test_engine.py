@@ -8,16 +8,25 @@ import pytest
 import torch
 
 from llmscope.engine import Engine
+from llmscope.engine.engine import NOTHING_OPEN, OVERTAKEN
 from llmscope.engine.events import (
+    ChatRequest,
+    ContextAdded,
+    ContextRequest,
+    DictionariesRead,
+    DictionaryRequest,
     Frame,
     LensRead,
     LensRequest,
     Loaded,
     LoadFailed,
     Loading,
+    Opened,
+    OpenRequest,
     Refused,
     Request,
     StopRequest,
+    Templated,
     Want,
     Working,
 )
@@ -496,11 +505,75 @@ def test_a_fetch_is_stopped_by_a_newer_request(monkeypatch):
     screen.engine.start()
     screen.wait(Loaded)
     monkeypatch.setattr("llmscope.learned.catalog.lens_for", fetching)
-    screen.engine.ask(LensRequest("org/name:a.pt"))
+    request = LensRequest("org/name:a.pt")
+    screen.engine.ask(request)
     assert began.wait(20)
     screen.ask(1, IDS, NEXT)
+    read = screen.wait(LensRead)  # else the screen would wait for it
+    assert (read.request, read.error) == (request, OVERTAKEN)
     assert set(screen.figures(1)) == {"next"}
     assert screen.engine.close()
+
+
+ASIDE = {
+    ChatRequest("hello"): Templated,
+    ContextRequest("a\nb", None): ContextAdded,
+    LensRequest("a.pt"): LensRead,
+    DictionaryRequest(("a",)): DictionariesRead,
+}
+"""A request of each kind that no later one answers, and what answers it."""
+
+
+@pytest.mark.parametrize("request_", ASIDE, ids=lambda request: type(request).__name__)
+def test_a_request_without_a_model_is_answered(request_):
+    def fail(progress):
+        raise ScopeError("no such model")
+
+    screen = Screen(fail)
+    screen.engine.start()
+    screen.wait(LoadFailed)
+    screen.engine.ask(request_)
+    answer = screen.wait(ASIDE[request_])
+    assert (answer.request, answer.error) == (request_, NOTHING_OPEN)
+    screen.ask(1, IDS, NEXT)
+    refused = screen.wait(Refused)
+    assert (refused.serial, refused.reason) == (1, NOTHING_OPEN)
+    assert screen.engine.close()
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize("request_", ASIDE, ids=lambda request: type(request).__name__)
+def test_a_request_that_another_model_takes_the_place_of_is_answered(screen, request_, order):
+    inside, go = threading.Event(), threading.Event()
+
+    def slow(progress):
+        inside.set()
+        assert go.wait(20)
+        return small_scope()
+
+    screen.engine.ask(OpenRequest("slow", slow))
+    assert inside.wait(20)
+    last = OpenRequest("last", lambda progress: small_scope())
+    requests = (request_, last) if order == "before" else (last, request_)
+    for request in requests:
+        screen.engine.ask(request)
+    answer = screen.wait(ASIDE[request_])
+    assert (answer.request, answer.error) == (request_, OVERTAKEN)
+    go.set()
+    while screen.wait(Opened).request is not last:
+        pass
+
+
+def test_a_lens_that_returns_no_figure_says_so_in_its_pane(screen, monkeypatch):
+    def nothing(recording, focus, run):
+        yield from ()
+
+    monkeypatch.setitem(vars(lens("residual")), "compute", nothing)
+    screen.ask(1, IDS, MAP, NEXT)
+    figures = screen.figures(1)
+    assert figures["map"].verdict.status == "refused"
+    assert figures["map"].verdict.reason == "the lens returned no figure"
+    assert figures["next"].verdict.status != "refused"
 
 
 def test_a_figure_through_a_lens_that_is_gone_says_what_to_try():

@@ -290,6 +290,23 @@ async def test_an_edit_that_the_model_cannot_take_is_switched_off(opened: Open) 
         assert asked(session) == ("zero head 5.3", "zero head 99.3"), "on again, to be tried again"
 
 
+async def test_a_refusal_for_an_edit_that_is_not_listed_ends_the_wait(opened: Open) -> None:
+    async with opened() as session:
+        session.engine.auto = False
+        session.app.look_at(session.app.state.with_edit(parse("zero head 5.3")))
+        await session.settle()
+        serial = session.engine.requests[-1].serial
+        session.app.requests.running = True  # it took long
+        session.app.present()
+        faults = (("zero head 5.3 @-1", "no such token"),)
+        session.engine.post(Refused(serial, "no such token", faults=faults))
+        await session.settle()
+        assert session.engine.requests[-1].serial == serial, "nothing to ask for instead"
+        assert "no such token" in session.screen_text()
+        assert not session.app.requests.running
+        assert "running" not in session.screen_text()
+
+
 async def test_the_command_has_the_edits(opened: Open) -> None:
     async with opened() as session:
         app = session.app

@@ -147,10 +147,17 @@ def change(host: Host) -> None:
     host.look_at(state)
 
 
-def refused(host: Host, said: Refused) -> None:
-    """Switch off the edits that the model refused, and go on without them."""
+def refused(host: Host, said: Refused) -> bool:
+    """Switch off the edits that the model refused, and go on without them.
+
+    Returns:
+        Whether any of them was on. If none was, nothing is asked for, and nothing would come.
+    """
     state = host.state.blamed(dict(said.faults))
+    if state.in_force == host.state.in_force:
+        return False
     for old, new in zip(host.state.edits, state.edits, strict=True):
         if old != new:
             host.tell(f"switched off: {new.edit}: {new.flaw}", "warning")
     host.look_at(state)
+    return True
