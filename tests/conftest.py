@@ -1,6 +1,7 @@
 """What holds for every test: no hub, and nothing of the person who runs them is read or written."""
 
 import gc
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -70,7 +71,7 @@ def pytest_make_parametrize_id(val):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Mark the fast tests, give the slow ones more time, and keep the part that is asked for."""
+    """Mark fast tests and those of the screen, give slow ones more time, and keep a part of all."""
     here = Path(__file__).parent
     fast = tuple(here / name for name in FAST)
     paths = {item.path for item in items}
@@ -80,6 +81,10 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path in quick and "slow" not in item.keywords:
             item.add_marker(pytest.mark.fast)
+        # An app runs in the loop of its test; those of servers run programs instead.
+        drives = inspect.iscoroutinefunction(getattr(item, "function", None))
+        if drives and not item.path.is_relative_to(here / "web"):
+            item.add_marker(pytest.mark.screen)
         if "slow" in item.keywords and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(SLOW))
     if asked := config.getoption("--part", None):

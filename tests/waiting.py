@@ -28,10 +28,23 @@ WINDOW = 0.02
 """Seconds without anything due that count as idle; the same as Textual's."""
 LIMIT = 30.0
 """Seconds after which an app that is never idle is waited for no longer."""
-WRITING = 1.0
+WRITING = 0.1
 """Seconds of processor time after which one that writes token after token is not either."""
 LASTING = ("llmscope-engine", "llmscope-autosave", "llmscope-page", "llmscope-signals")
 """Names of threads that last as long as the app; a test waits for what they do by a condition."""
+
+
+_held: list[bool] = []
+
+
+@contextmanager
+def reads_held() -> Iterator[None]:
+    """Wait for no thread of a dialog within the block: the test holds one back."""
+    _held.append(True)
+    try:
+        yield
+    finally:
+        _held.pop()
 
 
 def _due(loop: Any) -> float | None:
@@ -70,7 +83,7 @@ def _writes(app: Any) -> bool:
 
 def _reads(before: Collection[threading.Thread]) -> bool:
     """Return whether a thread that a dialog started is still at work."""
-    return any(
+    return not _held and any(
         thread.name.startswith("llmscope-") and thread.name not in LASTING
         for thread in threading.enumerate()
         if thread not in before

@@ -31,6 +31,7 @@ from tests.models.hub_cache import fill_hub
 from tests.tui.conftest import Open, Session
 from tests.tui.features.models.test_model_switch import Words
 from tests.tui.test_key_order import burst
+from tests.waiting import reads_held
 
 MANY = 200
 HUB = "in the hub's cache"
@@ -128,25 +129,26 @@ async def test_the_picker_is_there_before_its_list_is(
 
     def slow() -> Iterator[Offer]:
         yield Offer("gpt2", RECENT)
-        assert go.wait(10)
+        assert go.wait(60)
         yield Offer("org/model", HUB, 5_000_000, ("LlamaForCausalLM",))
 
     monkeypatch.setattr(model_picker, "offers", slow)
     monkeypatch.setattr(model_picker, "PACE", 0.0)
     async with opened(user=user) as session:
-        await session.press("escape", "M")
-        screen = session.app.screen
-        assert isinstance(screen, PickerScreen)
-        async with asyncio.timeout(10):
-            while not len(screen._catalogue):
-                await session.settle()
-        assert "gpt2" in session.screen_text()
-        assert "1 model · reading …" in session.screen_text()
-        await session.press("m", "o", "d")
-        assert screen._line.value == "mod"
-        assert marked(screen) == ""  # what it means is not known yet
-        await session.press("enter")
-        assert session.engine.openings == []
+        with reads_held():
+            await session.press("escape", "M")
+            screen = session.app.screen
+            assert isinstance(screen, PickerScreen)
+            async with asyncio.timeout(10):
+                while not len(screen._catalogue):
+                    await session.settle()
+            assert "gpt2" in session.screen_text()
+            assert "1 model · reading …" in session.screen_text()
+            await session.press("m", "o", "d")
+            assert screen._line.value == "mod"
+            assert marked(screen) == ""  # what it means is not known yet
+            await session.press("enter")
+            assert session.engine.openings == []
         go.set()
         async with asyncio.timeout(10):
             while not session.engine.openings:
