@@ -41,8 +41,8 @@ class Screen:
         return [notice.message for notice in self.app._notifications]
 
     async def press(self, *keys):
+        """Press keys, and wait until the screen has nothing to do (`tests.waiting`)."""
         await self.pilot.press(*keys)
-        await self.pilot.pause()
         await self.pilot.pause()
 
 
@@ -50,6 +50,5 @@ class Screen:
 async def replayed(path, width=120, height=40, tier="none"):
     app = replay_app(recorded(path), look=RenderOptions(tier=tier))
     async with app.run_test(size=(width, height), notifications=True) as pilot:
-        for _ in range(4):
-            await pilot.pause()
+        await pilot.pause()
         yield Screen(app, pilot)

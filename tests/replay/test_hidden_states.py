@@ -72,8 +72,7 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
     found = recorded_states(path, LAYERS, tokenizer)
     app = replay_app(found, look=RenderOptions(tier="none"))
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
-        for _ in range(4):
-            await pilot.pause()
+        await pilot.pause()
         shown = Screen(app, pilot)
         assert "Residual stream · norm" in shown.text
         assert "cosine to that of --layers 3" in shown.text

@@ -22,8 +22,7 @@ HOW = Resampling(resamples=100)
 async def shown(folder, width=120, height=40):
     app = report_app(report(str(folder), Asked(how=HOW)), look=RenderOptions(tier="none"))
     async with app.run_test(size=(width, height), notifications=True) as pilot:
-        for _ in range(4):
-            await pilot.pause()
+        await pilot.pause()
         yield Screen(app, pilot)
 
 

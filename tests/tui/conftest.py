@@ -33,7 +33,6 @@ class Session:
 
     async def settle(self) -> None:
         await self.pilot.pause()
-        await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)

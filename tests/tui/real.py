@@ -45,9 +45,8 @@ def command_of(app: LlmscopeApp, shown: Shown) -> str | None:
 
 async def answered(app: LlmscopeApp, pilot: Pilot[int]) -> None:
     """Wait until everything on screen is what was asked for last."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while True:
-            await pilot.pause()
             await pilot.pause()
             if app.state.tokens and not app.figures.waiting and not app.generation.writes:
                 return

@@ -229,11 +229,9 @@ async def rested(session: Session) -> None:
 
 async def until(shown: Callable[[], bool]) -> None:
     """Wait for a frame, of which a slow link gets some a second."""
-    for _ in range(200):
-        if shown():
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("it is not shown")
+    async with asyncio.timeout(120):
+        while not shown():
+            await asyncio.sleep(0.05)
 
 
 def whole(session: Session) -> list[list[tuple[object, ...]]]:

@@ -12,6 +12,7 @@ from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.widgets.status_text import clauses
 from tests.families import small_model
 from tests.models.vocabularies import byte_level
+from tests.tui.real import answered
 
 
 async def test_the_pane_follows_the_sort_of_the_layer(tmp_path) -> None:
@@ -27,21 +28,13 @@ async def test_the_pane_follows_the_sort_of_the_layer(tmp_path) -> None:
         focus=Focus(layer=0),
     )
     async with app.run_test(size=(120, 40)) as pilot:
-
-        async def settled() -> None:
-            for _ in range(200):
-                await pilot.pause(0.05)
-                if app.state.tokens and not app.figures.waiting:
-                    return
-            raise TimeoutError
-
-        await settled()
+        await answered(app, pilot)
         await pilot.press("escape")
         shown = app.figures.shown("mlp")
         assert shown is not None
         assert shown.figure.lens == "mlp"
         await pilot.press("right_curly_bracket")
-        await settled()
+        await answered(app, pilot)
         shown = app.figures.shown("mlp")
         assert shown is not None
         figure = scope.look("experts", recording=recording, layer=1)

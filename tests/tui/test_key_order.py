@@ -28,7 +28,6 @@ async def test_a_burst_is_written_in_order_in_the_prompt(opened: Open) -> None:
         await pilot.pause()
         burst(app, "ab", "backspace", "c", "left", "d", "enter", "home", "e", "delete", "f")
         await pilot.pause()
-        await pilot.pause()
         assert app.text == "ad\nef"
 
 
@@ -45,7 +44,6 @@ async def test_a_burst_is_written_in_order_in_a_line(opened: Open, pause: bool) 
             assert isinstance(app.screen, EditScreen)
         burst(app, *["backspace"] * 30, "steer 21 tokeX", "backspace", "n ' Mary' 41", "enter")
         await pilot.pause()
-        await pilot.pause()
         assert [str(one.edit) for one in app.state.edits] == [written]
         assert len(app.screen_stack) == 1
 
@@ -57,6 +55,5 @@ async def test_a_burst_finds_a_token(opened: Open) -> None:
         await pilot.press("slash")
         await pilot.pause()
         burst(app, "xy", "backspace", "backspace", "ca", "enter")
-        await pilot.pause()
         await pilot.pause()
         assert app.find.value == "ca"

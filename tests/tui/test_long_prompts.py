@@ -51,8 +51,7 @@ async def letter(app, pilot, key="x"):
 async def shown(prompt, width):
     async with screen(prompt) as (app, pilot):
         await pilot.resize_terminal(width, 30)
-        for _ in range(3):
-            await pilot.pause()
+        await pilot.pause()
         region = app.editor.region
         strips = app.screen._compositor.render_strips()
         rows = ["".join(part.text for part in strip) for strip in strips]

@@ -93,7 +93,7 @@ async def test_a_b_beyond_the_context_is_told_and_the_picture_stays(scope: Scope
         await answered(app, pilot)
         before = cosines(app)
         app.prompts.b.replace_all("AB" * context)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while not app.prompts.b.border_subtitle:
                 await pilot.pause()
         assert f"{2 * context} tokens" in str(app.prompts.b.border_subtitle)

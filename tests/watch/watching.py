@@ -27,8 +27,7 @@ class RunScreen(Screen):
         return self.app.figures.shown(key).figure
 
     async def settle(self):
-        for _ in range(4):
-            await self.pilot.pause()
+        await self.pilot.pause()
 
     async def poll(self):
         """Look at the folder now, as the timer does."""

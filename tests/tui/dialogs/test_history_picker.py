@@ -95,8 +95,7 @@ async def test_keys_of_one_burst_keep_their_order(opened: Open) -> None:
         # Not through the pilot, which waits after each: ctrl+r, a letter, down, enter.
         for key, character in (("ctrl+r", None), ("a", "a"), ("down", None), ("enter", "\r")):
             session.app.post_message(Key(key, character))
-        for _ in range(20):
-            await session.pilot.pause()
+        await session.settle()
         found = containing([*_earlier(), *shipped(SPEC)], "a")
         assert session.app.editor.text == found[1].text
 

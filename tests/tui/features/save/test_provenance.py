@@ -150,7 +150,7 @@ async def write(scope: Scope, slow: Slow, name: str, known: Any) -> None:
         assert not Path(name).exists()
         if known is not None:
             threading.Thread(target=known).start()
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(120):
                 while not Path(name).exists():
                     await asyncio.sleep(0.01)
             assert app.saves == []
