@@ -158,6 +158,7 @@ class HelpScreen(LineScreen):
         self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
         self._line.cursor_blink = False
         self._text = Static(markup=False)
+        self._page = VerticalScroll(id="help-page", can_focus=False)
 
     def compose(self) -> ComposeResult:
         """Yield the search line and the page."""
@@ -165,7 +166,7 @@ class HelpScreen(LineScreen):
             box.border_title = Content("Help")
             box.border_subtitle = Content("↑↓ scroll · esc closes")
             yield self._line
-            with VerticalScroll(id="help-page", can_focus=False):
+            with self._page:
                 yield self._text
 
     def on_mount(self) -> None:
@@ -175,7 +176,7 @@ class HelpScreen(LineScreen):
 
     def action_page(self, name: str) -> None:
         """Scroll the page."""
-        getattr(self.query_one("#help-page"), f"action_{name}")()
+        getattr(self._page, f"action_{name}")()
 
     def action_leave(self) -> None:
         """Clear the search, or close the help if nothing is searched for."""
@@ -191,7 +192,7 @@ class HelpScreen(LineScreen):
         """Show what holds all words of the line."""
         event.stop()
         self._text.update(self.page(event.value))
-        self.query_one("#help-page").scroll_home(animate=False)
+        self._page.scroll_home(animate=False)
 
     def page(self, wanted: str = "") -> Content:
         """Return the page: first keys, explanation, keys by area, and marks; or what is found."""
