@@ -28,6 +28,12 @@ HIDDEN = "?"
 """The stand-in for a character that cannot be shown in a one-line input."""
 Answer = TypeVar("Answer")
 
+LONGEST = 10_000
+"""The most characters of a line."""
+LONGEST_NAME = 4096
+"""The most characters of a line that searches for names and takes new ones, such as paths."""
+LONGEST_SEARCH = 200
+"""The most characters of a line that searches on each key."""
 OVERLAYS = Path(__file__).parents[1] / "overlays.tcss"
 
 
@@ -104,7 +110,21 @@ class Dialog(Overlay["Answer | None"], Generic[Answer]):
 
 
 class TextLine(InOrder, Input):
-    """An input line that never passes control characters in its text to the terminal."""
+    """An input line that never passes control characters in its text to the terminal.
+
+    Attributes:
+        longest: the most characters that it takes; of a longer paste it takes the beginning.
+    """
+
+    longest: int = LONGEST
+
+    def replace(self, text: str, start: int, end: int) -> None:
+        """Replace a part of the line by a text, as far as there is room for it."""
+        first, last = sorted((max(0, start), min(len(self.value), end)))
+        room = max(0, self.longest - len(self.value) + last - first)
+        if len(text) > room:
+            self.restricted()
+        super().replace(text[:room], start, end)
 
     @property
     def _value(self) -> Text:

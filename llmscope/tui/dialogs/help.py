@@ -20,7 +20,7 @@ from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.actions.types import Action, Where
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.dialogs.marks import marks
 from llmscope.tui.theme.textual_theme import text_styles
 
@@ -106,6 +106,7 @@ class HelpLine(TextLine):
     While it is empty, q and ? close the help. After /, they are text like all other letters.
     """
 
+    longest = LONGEST_SEARCH
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(key, f"screen.page('{name}')", name, show=False)

@@ -19,7 +19,7 @@ from textual.widgets.option_list import Option
 
 from llmscope.models.spec import prefixes
 from llmscope.text import display_text
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ModelsFound(Message):
 class ModelLine(TextLine):
     """The input line. Its up and down keys move the selection of the list below."""
 
+    longest = LONGEST_NAME
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.walk('cursor_up')", "model above", show=False),
         Binding("down", "screen.walk('cursor_down')", "model below", show=False),
