@@ -67,6 +67,21 @@ async def test_what_a_thread_found_for_a_closed_dialog_is_not_heard(opened: Open
         assert not picker._catalogue.complete
 
 
+@pytest.mark.parametrize("width", range(1, 9))
+async def test_the_list_of_models_opens_on_a_narrow_terminal(opened: Open, width: int) -> None:
+    from llmscope.tui.features.models.model_picker import PickerScreen
+
+    async with opened(width, 40) as session:
+        picker = PickerScreen(session.app)
+        session.app.push_screen(picker)
+        await session.settle()
+        while not picker._catalogue.complete:
+            await session.settle()
+        await session.pilot.resize_terminal(120, 40)
+        await session.settle()
+        assert "Models" in session.screen_text()
+
+
 def test_no_dialog_takes_a_widget_for_granted() -> None:
     """A dialog holds its widgets: one that is looked up by its name may not be mounted."""
     folder = Path(llmscope.tui.__file__).parent

@@ -78,6 +78,15 @@ class ModelLine(TextLine):
         self.cursor_blink = False
 
 
+class ModelList(OptionList):
+    """A list that has no lines where it has no columns, to which Textual cannot wrap them."""
+
+    def _update_lines(self) -> None:
+        padding = self.get_component_styles("option-list--option").padding
+        if self.scrollable_content_region.width > padding.width:
+            super()._update_lines()
+
+
 class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes.
 
@@ -91,7 +100,7 @@ class PickerScreen(LineScreen):
         self._host, self._line, self._second = host, ModelLine(), second
         self._box = Vertical(id="picker")
         self._catalogue = Catalogue()
-        self._list = OptionList(id="model-list", markup=False)
+        self._list = ModelList(id="model-list", markup=False)
         self._list.can_focus = False
         self._shown: list[Offer | str] = []
         self._walked = self._taken = False
