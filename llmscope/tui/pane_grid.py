@@ -272,6 +272,8 @@ class PaneGrid(Container):
     def _move_border(self, above: str, below: str, rows: int) -> None:
         """Move the border between two panes down by `rows`, as far as both stay useful."""
         upper, lower = self.areas[above], self.areas[below]
+        if upper.height + lower.height < 2 * LEAST:
+            return  # there is no place for the border at which both are useful
         rows = max(LEAST - upper.height, min(rows, lower.height - LEAST))
         room = sum(
             area.height

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Thread
+from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
@@ -175,12 +176,14 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
                 ended = app.engine.close()
                 while hosted and not ended:  # the host must not use the model beside the engine
                     ended = app.engine.close()
-        story = aside.tail() if app.return_code else ""
-    if app.return_code:
+        failed = not app.left or bool(app.return_code)
+        story = aside.tail() if failed else ""
+    if failed:
+        error = app._exception
         if debug:
             sys.stderr.write(story)
-        error = app._exception
-        reason = f": {type(error).__name__}: {error}" if error else ""
+            sys.stderr.writelines([] if error is None else format_exception(error))
+        reason = f": {type(error).__name__}: {error}" if error else ": it was closed"
         raise ScopeError(
             f"the screen failed{display_text(reason)}", "--debug, which tells the whole story"
         )

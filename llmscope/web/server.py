@@ -221,7 +221,8 @@ class PageServer(Server):
                 raise TypeError
             kind, *given = envelope
             if kind == "stdin":
-                await app_service.send_bytes(typed.bytes_of(given[0]))
+                if data := typed.bytes_of(given[0]):  # nothing while half of a pair is awaited
+                    await app_service.send_bytes(data)
             elif kind == "resize":
                 await app_service.set_terminal_size(given[0]["width"], given[0]["height"])
             elif kind == "ping":

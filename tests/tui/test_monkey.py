@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import os
 import random
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,14 +44,47 @@ def in_words(key: str) -> str | None:
     return next((c for c in map(chr, range(32, 127)) if _character_to_key(c) == key), None)
 
 
-async def play(app: LlmscopeApp, pilot: Pilot[int], *, seed: int, count: int) -> int:
-    """So many random keys, resizes and pastes; gives how many panes and screens it has seen."""
+EVENTS = int(os.environ.get("LLMSCOPE_MONKEY_EVENTS", "100000"))
+"""Events of the longest test, of which 100,000 take about an hour; fewer to try it."""
+
+
+def resident() -> float:
+    """The memory of this process in MB."""
+    gc.collect()
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def any_size(chance: random.Random) -> tuple[int, int]:
+    """A size of a terminal from 1 to 300, small ones as often as large ones."""
+    return tuple(min(300, round(300 ** chance.random())) for _ in range(2))  # type: ignore[return-value]
+
+
+async def play(
+    app: LlmscopeApp,
+    pilot: Pilot[int],
+    *,
+    seed: int,
+    count: int,
+    sizes: Callable[[random.Random], tuple[int, int]] = lambda chance: chance.choice(SIZES),
+    measured: list[float] | None = None,
+) -> int:
+    """Do random things, and return how many panes and screens were seen.
+
+    Args:
+        app: the app.
+        pilot: its pilot.
+        seed: of the random numbers.
+        count: how many keys, resizes and pastes.
+        sizes: draws a size of the terminal.
+        measured: gets the memory in MB, a hundred times; None for none.
+    """
     chance = random.Random(seed)
     seen: set[object] = set()
     for number in range(count):
         draw = chance.random()
         if draw < 0.01:
-            await pilot.resize_terminal(*chance.choice(SIZES))
+            await pilot.resize_terminal(*sizes(chance))
         elif draw < 0.03:
             app.post_message(events.Paste(chance.choice(PASTES)))
         else:
@@ -59,6 +95,8 @@ async def play(app: LlmscopeApp, pilot: Pilot[int], *, seed: int, count: int) ->
         if number % 35 == 0:  # every widget is asked whether it is idle, which takes long
             await pilot.pause()
             seen.add((type(app.screen).__name__, app.grid.pane.key, app.state.view))
+        if measured is not None and number % (count // 100) == 0:
+            measured.append(resident())
         if len(app.text) > 400:
             app.editor.replace_all("ABC")
         assert app.is_running
@@ -99,6 +137,29 @@ async def test_a_patient_monkey_breaks_nothing(opened: Open, alone: Path, seed: 
     async with opened() as session:
         seen = await play(session.app, session.pilot, seed=seed, count=5_000)
         assert seen > 20
+
+
+@pytest.mark.slow
+@pytest.mark.endurance
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("seed", [11, 12, 13])
+async def test_a_monkey_of_an_hour_takes_no_more_memory_in_its_second_half(
+    opened: Open, alone: Path, seed: int
+) -> None:
+    """At sizes of 1 to 300, a third of the events for each seed."""
+    measured: list[float] = []
+    async with opened() as session:
+        seen = await play(
+            *(session.app, session.pilot),
+            seed=seed,
+            count=max(300, EVENTS // 3),
+            sizes=any_size,
+            measured=measured,
+        )
+    assert seen > 5
+    half = len(measured) // 2
+    if EVENTS >= 30_000:  # fewer end before the caches are full
+        assert max(measured[half:]) < 1.1 * max(measured[:half]), measured
 
 
 @pytest.mark.slow

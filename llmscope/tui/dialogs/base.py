@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -14,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.geometry import Size
+from textual.message import Message
 from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, Static
@@ -26,17 +28,53 @@ HIDDEN = "?"
 """The stand-in for a character that cannot be shown in a one-line input."""
 Answer = TypeVar("Answer")
 
+LONGEST = 10_000
+"""The most characters of a line."""
+LONGEST_NAME = 4096
+"""The most characters of a line that searches for names and takes new ones, such as paths."""
+LONGEST_SEARCH = 200
+"""The most characters of a line that searches on each key."""
 OVERLAYS = Path(__file__).parents[1] / "overlays.tcss"
 
 
 class Overlay(ModalScreen[ScreenResultType]):
-    """A modal screen that ignores a second dismissal, which a key typed ahead may ask for."""
+    """A modal screen that does nothing more once it is closed.
+
+    Keys come faster than screens open and close. A second dismissal, which a key typed ahead may
+    ask for, is ignored; and so is whatever reaches the screen after the first, such as its own
+    mount or what a thread found for it: its widgets may never have been there, or be gone.
+    """
 
     CSS_PATH = OVERLAYS
+    _dismissed = False
+
+    @property
+    def gone(self) -> bool:
+        """Whether the screen was closed, perhaps before it was open."""
+        return self._dismissed or self._pruning or self._closing
 
     def dismiss(self, result: ScreenResultType | None = None) -> AwaitComplete:
         """Dismiss the screen, unless it is already dismissed."""
-        return super().dismiss(result) if self.is_current else AwaitComplete()
+        if not self.is_current:
+            return AwaitComplete()
+        self._dismissed = True
+        return super().dismiss(result)
+
+    def call_after_refresh(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Call a function after the next redraw, unless the screen is gone by then."""
+
+        def call() -> Any:
+            return None if self.gone else callback(*args, **kwargs)
+
+        return super().call_after_refresh(call)
+
+    def _get_dispatch_methods(
+        self, method_name: str, message: Message
+    ) -> Iterable[tuple[type, Callable[[Message], Awaitable[Any]]]]:
+        """Yield the handlers of a message; once the screen is gone, only those of Textual."""
+        for cls, method in super()._get_dispatch_methods(method_name, message):
+            if not self.gone or cls.__module__.startswith("textual."):
+                yield cls, method
 
     def render(self) -> RenderableType:
         """Return the screen below, dimmed."""
@@ -72,7 +110,21 @@ class Dialog(Overlay["Answer | None"], Generic[Answer]):
 
 
 class TextLine(InOrder, Input):
-    """An input line that never passes control characters in its text to the terminal."""
+    """An input line that never passes control characters in its text to the terminal.
+
+    Attributes:
+        longest: the most characters that it takes; of a longer paste it takes the beginning.
+    """
+
+    longest: int = LONGEST
+
+    def replace(self, text: str, start: int, end: int) -> None:
+        """Replace a part of the line by a text, as far as there is room for it."""
+        first, last = sorted((max(0, start), min(len(self.value), end)))
+        room = max(0, self.longest - len(self.value) + last - first)
+        if len(text) > room:
+            self.restricted()
+        super().replace(text[:room], start, end)
 
     @property
     def _value(self) -> Text:
@@ -97,7 +149,7 @@ class LineScreen(Overlay[None]):
 
     def __init__(self, words: str, value: str) -> None:
         super().__init__()
-        self._words = words
+        self._label = Static(Content(words), id="ask-words")
         self._line = TextLine(value, compact=True, id="line")
         self._line.cursor_blink = False
         self._ahead: list[events.Key] | None = []
@@ -105,7 +157,7 @@ class LineScreen(Overlay[None]):
     def compose(self) -> ComposeResult:
         """Yield the label and the input line."""
         with Vertical(id="ask"):
-            yield Static(Content(self._words), id="ask-words")
+            yield self._label
             yield self._line
 
     def on_mount(self) -> None:
@@ -162,4 +214,4 @@ class LineScreen(Overlay[None]):
 
     def say(self, words: str) -> None:
         """Replace the label by `words`."""
-        self.query_one("#ask-words", Static).update(Content(words.replace("\n", " ")))
+        self._label.update(Content(words.replace("\n", " ")))

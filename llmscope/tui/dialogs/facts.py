@@ -41,11 +41,13 @@ class FactsScreen(Overlay[None]):
             Content.assemble((f"{name:<{width}}  ", styles.dim), (display_text(said), styles.text))
             for name, said in self._facts
         ]
-        page = VerticalScroll(Static(Content("\n").join(rows), markup=False), id="help")
+        page = self._page = VerticalScroll(
+            Static(Content("\n").join(rows), markup=False), id="help"
+        )
         page.border_title = Content("Where it came from")
         page.border_subtitle = Content("↑↓ scroll · esc closes")
         yield page
 
     def on_mount(self) -> None:
         """Focus the page, so that the arrow keys scroll it."""
-        self.query_one("#help").focus()
+        self._page.focus()

@@ -11,6 +11,7 @@ from textual import on
 from textual.message import Message
 
 from llmscope.text import display_text
+from llmscope.tui.dialogs.base import LONGEST_NAME
 from llmscope.tui.dialogs.search_list import DetailListScreen, containing
 from llmscope.tui.widgets.choice_list import Choice
 
@@ -41,6 +42,7 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
 
     def __init__(self, host: Host, placeholder: str) -> None:
         super().__init__(host, placeholder)
+        self._line.longest = LONGEST_NAME
         self._all = self.list_all()
 
     @abstractmethod

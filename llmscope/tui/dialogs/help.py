@@ -20,7 +20,7 @@ from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.actions.types import Action, Where
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.dialogs.marks import marks
 from llmscope.tui.theme.textual_theme import text_styles
 
@@ -106,6 +106,7 @@ class HelpLine(TextLine):
     While it is empty, q and ? close the help. After /, they are text like all other letters.
     """
 
+    longest = LONGEST_SEARCH
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
             Binding(key, f"screen.page('{name}')", name, show=False)
@@ -158,6 +159,7 @@ class HelpScreen(LineScreen):
         self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
         self._line.cursor_blink = False
         self._text = Static(markup=False)
+        self._page = VerticalScroll(id="help-page", can_focus=False)
 
     def compose(self) -> ComposeResult:
         """Yield the search line and the page."""
@@ -165,7 +167,7 @@ class HelpScreen(LineScreen):
             box.border_title = Content("Help")
             box.border_subtitle = Content("↑↓ scroll · esc closes")
             yield self._line
-            with VerticalScroll(id="help-page", can_focus=False):
+            with self._page:
                 yield self._text
 
     def on_mount(self) -> None:
@@ -175,7 +177,7 @@ class HelpScreen(LineScreen):
 
     def action_page(self, name: str) -> None:
         """Scroll the page."""
-        getattr(self.query_one("#help-page"), f"action_{name}")()
+        getattr(self._page, f"action_{name}")()
 
     def action_leave(self) -> None:
         """Clear the search, or close the help if nothing is searched for."""
@@ -191,7 +193,7 @@ class HelpScreen(LineScreen):
         """Show what holds all words of the line."""
         event.stop()
         self._text.update(self.page(event.value))
-        self.query_one("#help-page").scroll_home(animate=False)
+        self._page.scroll_home(animate=False)
 
     def page(self, wanted: str = "") -> Content:
         """Return the page: first keys, explanation, keys by area, and marks; or what is found."""

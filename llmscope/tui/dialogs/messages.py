@@ -45,7 +45,7 @@ class MessagesScreen(Overlay[None]):
         styles = text_styles(self._theme)
         rows = [self._row(notice) for notice in self._notices]
         said = Content("\n").join(rows) if rows else Content.assemble((EMPTY, styles.dim))
-        page = VerticalScroll(Static(said, markup=False), id="help")
+        page = self._page = VerticalScroll(Static(said, markup=False), id="help")
         page.border_title = Content("Messages")
         page.border_subtitle = Content("↑↓ scroll · esc closes")
         yield page
@@ -53,9 +53,8 @@ class MessagesScreen(Overlay[None]):
     def on_mount(self) -> None:
         """Focus the list, so that the arrow keys scroll it, show its end, and nothing over it."""
         self.app.clear_notifications()
-        page = self.query_one("#help", VerticalScroll)
-        page.focus()
-        self.call_after_refresh(page.scroll_end, animate=False)
+        self._page.focus()
+        self.call_after_refresh(self._page.scroll_end, animate=False)
 
     def _row(self, notice: Notification) -> Content:
         styles = text_styles(self._theme)

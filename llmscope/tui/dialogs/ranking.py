@@ -61,8 +61,12 @@ class Searchable:
 
     def _spread(self, wanted: Words) -> float:
         everything = [word for words, _ in self.phrases for word in words]
-        likeness = [max((_alike(one, word) for word in everything), default=0.0) for one in wanted]
-        if not likeness or min(likeness) < PREFIX:
+        likeness: list[float] = []
+        for one in wanted:
+            likeness.append(max((_alike(one, word) for word in everything), default=0.0))
+            if likeness[-1] < PREFIX:  # most entries hold not even the first word
+                return 0.0
+        if not likeness:
             return 0.0
         return SPREAD + 100 * sum(likeness) / (WHOLE * len(likeness))
 

@@ -11,7 +11,7 @@ from textual.containers import Vertical
 from textual.content import Content
 from textual.widgets import Input, Static
 
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.widgets.choice_list import Choice, Choices
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 class SearchLine(TextLine):
     """The search line. It binds the selection keys itself, so that they keep their order."""
 
+    longest = LONGEST_SEARCH
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up,ctrl+p", "screen.choose(-1)", "the one above", show=False),
         Binding("down,ctrl+n,ctrl+r", "screen.choose(1)", "the one below", show=False),

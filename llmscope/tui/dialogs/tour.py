@@ -195,11 +195,13 @@ class TourScreen(Dialog[None]):
         self._host, self._stops, self._at = host, stops, 0
         self._theme: Theme = host.look.theme
         self._workspace, self._pane = host.grid.workspace, host.grid.current
+        self._pointer = Static(Content(POINTER), classes="letter", id="tour-pointer")
+        self._card = Static(id="tour")
 
     def compose(self) -> ComposeResult:
         """Yield a pointer and a box, which move from stop to stop."""
-        yield Static(Content(POINTER), classes="letter", id="tour-pointer")
-        yield Static(id="tour")
+        yield self._pointer
+        yield self._card
 
     def on_mount(self) -> None:
         """Show the first box."""
@@ -232,15 +234,19 @@ class TourScreen(Dialog[None]):
         self._place()
 
     def _place(self, *_: object) -> None:
-        """Put the box beside its place, again whenever the panes were laid out."""
+        """Put the box beside its place, again whenever the panes were laid out.
+
+        A place that is hidden meanwhile, as panes are once the prompt is empty, has no pointer.
+        """
         if not self.is_current or self._at >= len(self._stops):
             return
         stop = self._stops[self._at]
-        region = places(self._host)[stop.place].region
+        place = places(self._host).get(stop.place)
+        region = Region() if place is None else place.region
         styles, screen = text_styles(self._theme), self._size_at_first
         width = min(WIDTH, screen.width)
         lines = wrap(self._host.user.keymap.filled(stop.text), max(1, width - 4))
-        card = self.query_one("#tour", Static)
+        card = self._card
         card.border_title = Content(stop.title)
         last = self._at == len(self._stops) - 1
         back = " · ← back" * (self._at > 0)
@@ -252,7 +258,8 @@ class TourScreen(Dialog[None]):
         height = min(len(lines) + 2, screen.height)
         card.styles.width, card.styles.height = width, height
         card.styles.offset = beside(region, Size(width, height), screen)
-        self.query_one("#tour-pointer").styles.offset = region.offset
+        self._pointer.display = place is not None
+        self._pointer.styles.offset = region.offset
 
 
 def beside(place: Region, card: Size, screen: Size) -> Offset:

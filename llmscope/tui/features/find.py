@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.widgets import Input
 
 from llmscope.tui import handlers
-from llmscope.tui.actions.key_order import InOrder
+from llmscope.tui.dialogs.base import LONGEST_SEARCH, TextLine
 from llmscope.tui.features.text_moves import find_hits
 
 if TYPE_CHECKING:
@@ -27,9 +26,10 @@ def find_token(tokens: Sequence[Token], wanted: str, start: int) -> int | None:
     return next((place for place in places if place >= start), next(iter(places), None))
 
 
-class FindLine(InOrder, Input):
+class FindLine(TextLine):
     """The search line, which replaces the status text during a search."""
 
+    longest = LONGEST_SEARCH
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,tab,shift+tab", "leave", "back to the figures", show=False)
     ]

@@ -15,6 +15,7 @@ from textual.document._document import EditResult
 from textual.document._document_navigator import DocumentNavigator
 from textual.document._edit import Edit
 from textual.geometry import Offset
+from textual.strip import Strip
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
@@ -268,6 +269,10 @@ class PromptEditor(InOrder, TextArea):
         if line_index not in self._tinted:
             self._tinted[line_index] = self._tint(line_index, text, sight)
         return self._tinted[line_index].copy()
+
+    def render_line(self, y: int) -> Strip:
+        """Return a line; an empty one where there is no column, to which no text can be wrapped."""
+        return super().render_line(y) if self.content_size.width > 0 else Strip.blank(0)
 
     def _sight(self) -> tuple[int, int]:
         """Return the part of the text that is on screen, and as much again on either side.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
 import sys
 import tempfile
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 TAIL = 16_000
 """Bytes of library output that are kept for a crash report."""
+
+PATIENCE = 1.0
+"""Seconds that a signal that dumps the process waits for a terminal that is busy."""
 
 # Leave the alternate screen, show the cursor, wrap lines; mouse, paste, focus and kitty modes off.
 RESET = (
@@ -62,7 +66,8 @@ def own_terminal() -> Iterator[RedirectedOutput]:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
             sys.__stdout__ = sys.__stderr__ = terminal  # type: ignore[misc,assignment]
-            yield RedirectedOutput(file)
+            with _dumping_on_quit(screen if tty else None, saved):
+                yield RedirectedOutput(file)
         except BaseException:
             with suppress(OSError):
                 if tty:
@@ -118,6 +123,34 @@ def leaving_on_signals(leave: Callable[[int], None]) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _dumping_on_quit(screen: int | None, modes: list[Any] | None) -> Iterator[None]:
+    """Let SIGQUIT end the program at once with a dump, as it does anywhere, but not in raw mode.
+
+    Args:
+        screen: the descriptor of the terminal; None if there is no terminal.
+        modes: the terminal's modes before the screen.
+    """
+    number = getattr(signal, "SIGQUIT", None)
+    if screen is None or number is None or signal.getsignal(number) != signal.SIG_DFL:
+        yield
+        return
+
+    def dump(*_: object) -> None:
+        if select.select([], [screen], [], PATIENCE)[1]:
+            with suppress(OSError):
+                os.write(screen, RESET.encode())
+        _restore(modes, drain=False)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+
+    signal.signal(number, dump)
+    try:
+        yield
+    finally:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def outlive_stops(app: App[int]) -> None:
@@ -179,10 +212,11 @@ def _attributes() -> list[Any] | None:
     return None
 
 
-def _restore(saved: list[Any] | None) -> None:
+def _restore(saved: list[Any] | None, *, drain: bool = True) -> None:
+    """Set the terminal's modes; with `drain`, once it has taken all output."""
     if saved is None:
         return
     import termios
 
     with suppress(termios.error):
-        termios.tcsetattr(0, termios.TCSADRAIN, saved)
+        termios.tcsetattr(0, termios.TCSADRAIN if drain else termios.TCSANOW, saved)

@@ -21,6 +21,7 @@ from textual.app import App
 from textual.driver import Driver
 
 from llmscope.tui.terminal.bandwidth import LOW, Bandwidth
+from llmscope.tui.terminal.input_thread import guarded
 
 try:
     from textual._compositor import CompositorUpdate
@@ -45,6 +46,7 @@ class PacedApp(App[int]):
         self._paced = PACED and bandwidth.paced  # read by `get_driver_class`
         super().__init__()
         self.bandwidth = bandwidth
+        self._asked_to_end = False
         if self._paced:
             self.cells = TerminalCells()
         if bandwidth is LOW:
@@ -52,8 +54,31 @@ class PacedApp(App[int]):
 
     def get_driver_class(self) -> type[Driver]:
         """Return the platform's driver, extended to know when the terminal has taken its output."""
-        driver: type[Driver] = super().get_driver_class()
+        driver: type[Driver] = guarded(super().get_driver_class())
         return driver if hasattr(driver, "behind") or not self._paced else paced(driver)
+
+    @property
+    def left(self) -> bool:
+        """Whether the app was asked to end; if not, a failure ended it."""
+        return self._exit or self._asked_to_end
+
+    def on_exit_app(self) -> None:
+        """Remember that the app was asked to end, as `exit` does and the driver of a page."""
+        self._asked_to_end = True
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Close the app with an error, unless it is closing: its widgets are gone one by one."""
+        if self._exit:
+            self._close_messages_no_wait()
+        else:
+            super()._handle_exception(error)
+
+    def _fatal_error(self) -> None:
+        """Close the app, and render nothing: `stay` reports the error.
+
+        Textual renders a traceback at the width of the terminal, which may be one column.
+        """
+        self._close_messages_no_wait()
 
     def _display(self, screen: Screen[Any], renderable: RenderableType | None) -> None:
         if not self._paced or not isinstance(renderable, CompositorUpdate):

@@ -156,6 +156,9 @@ class Placeholder(Widget, can_focus=True):
 
     def render(self) -> Content:
         """Render the message, dropping the lines of highest rank if it does not fit."""
+        if not self.size:
+            self._picks = []
+            return Content("")
         if self._failed is not None:
             lines = self._failure(self._failed)
         else:

@@ -224,3 +224,24 @@ def test_whoever_was_here_once_is_no_newcomer(
     assert saved_layout() is None
     save("layout", LayoutState())
     assert saved_layout() is not None
+
+
+async def test_a_place_that_is_hidden_meanwhile_has_no_pointer(opened: Open) -> None:
+    """The prompt may become empty, which hides all panes, while the tour explains one of them."""
+    async with opened() as session:
+        app = session.app
+        app.action_act("tour")
+        await session.settle()
+        stops = [stop for stop in STOPS if stop.place in SHOWN[120, 40]]
+        app.editor.replace_all("")
+        await session.settle()
+        assert not app.grid.display
+        for stop in stops[1:]:
+            await session.press("x")
+            assert stop.title in session.screen_text()
+            pointed = stop.place not in ("map", "next-token", "attention", "mlp", PANE)
+            assert app.screen.query_one("#tour-pointer").display == pointed
+            assert app.screen.region.contains_region(app.screen.query_one("#tour").region)
+        await session.press("x")
+        assert len(app.screen_stack) == 1
+        assert app._exception is None

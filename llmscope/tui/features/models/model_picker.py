@@ -14,12 +14,12 @@ from textual.binding import Binding, BindingType
 from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
-from textual.widgets import Input, OptionList, Static
+from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from llmscope.models.spec import prefixes
 from llmscope.text import display_text
-from llmscope.tui.dialogs.base import LineScreen, TextLine
+from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ class ModelsFound(Message):
 class ModelLine(TextLine):
     """The input line. Its up and down keys move the selection of the list below."""
 
+    longest = LONGEST_NAME
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "screen.walk('cursor_up')", "model above", show=False),
         Binding("down", "screen.walk('cursor_down')", "model below", show=False),
@@ -77,6 +78,15 @@ class ModelLine(TextLine):
         self.cursor_blink = False
 
 
+class ModelList(OptionList):
+    """A list that has no lines where it has no columns, to which Textual cannot wrap them."""
+
+    def _update_lines(self) -> None:
+        padding = self.get_component_styles("option-list--option").padding
+        if self.scrollable_content_region.width > padding.width:
+            super()._update_lines()
+
+
 class PickerScreen(LineScreen):
     """An input line with the list below it: enter opens the selected model, esc closes.
 
@@ -87,19 +97,19 @@ class PickerScreen(LineScreen):
 
     def __init__(self, host: Host, *, second: bool = False) -> None:
         super().__init__(asked(second=second), "")
-        self._host, self._line = host, ModelLine()
-        self._second = second
+        self._host, self._line, self._second = host, ModelLine(), second
+        self._box = Vertical(id="picker")
         self._catalogue = Catalogue()
-        self._list = OptionList(id="model-list", markup=False)
+        self._list = ModelList(id="model-list", markup=False)
         self._list.can_focus = False
         self._shown: list[Offer | str] = []
         self._walked = self._taken = False
 
     def compose(self) -> ComposeResult:
         """Yield the label, the line, and the list."""
-        with Vertical(id="picker") as box:
-            box.border_title = Content("Models")
-            yield Static(Content(asked(second=self._second)), id="ask-words")
+        with self._box:
+            self._box.border_title = Content("Models")
+            yield self._label
             yield self._line
             yield self._list
 
@@ -129,7 +139,10 @@ class PickerScreen(LineScreen):
     @on(OptionList.OptionSelected)
     def _clicked(self, event: OptionList.OptionSelected) -> None:
         event.stop()
-        self._open(self._shown[event.option_index])
+        listed = self._list.options
+        # The list may have become another one since the click.
+        if event.option in listed:
+            self._open(self._shown[listed.index(event.option)])
 
     @on(ModelsFound)
     def _found(self, message: ModelsFound) -> None:
@@ -192,8 +205,7 @@ class PickerScreen(LineScreen):
         self._list.highlighted = None if chosen is None else places[chosen]
         number = len(self._catalogue)
         reading = "" if self._catalogue.complete else " · reading …"
-        box = self.query_one("#picker", Vertical)
-        box.border_subtitle = Content(f"{number} model{'s' * (number != 1)}{reading}")
+        self._box.border_subtitle = Content(f"{number} model{'s' * (number != 1)}{reading}")
 
     def _rows(self) -> Iterator[Option]:
         width = max(10, self._list.scrollable_content_region.width - 2)
