@@ -94,16 +94,23 @@ class RunWriter:
             ) from error
 
     def _take_folder(self) -> None:
-        """Lock the folder, and check that no other process began a run in it.
+        """Lock the folder, and check that it holds this run, or no run yet.
 
         Raises:
-            ScopeError: another process writes to it, or has written a run.
+            ScopeError: another process writes to it, or has written a run; or this run is gone.
         """
         self._lock.acquire()
         self._check_files()
-        if self._base is None and not self._replaces and (self._folder / INFO).exists():
+        if self._replaces:
+            return
+        exists = (self._folder / INFO).exists()
+        if self._base is None and exists:
             raise ScopeError(
                 f"{path_text(self._folder)} holds a run of another process", "another folder"
+            )
+        if self._base is not None and not exists:
+            raise ScopeError(
+                f"{path_text(self._folder)} has lost its {INFO}", "another folder, or its copy"
             )
 
     def _continue(self, overwrite: bool) -> None:
@@ -185,9 +192,10 @@ class RunWriter:
         """Write scalars of a step; nothing before the first recorded step exists.
 
         Raises:
-            OSError: the folder cannot be written.
+            ScopeError, OSError: the folder cannot be written.
         """
         if self._base is not None and scalars:
+            self._take_folder()
             self._append(LogLine(step=step, time=round(time, 3), scalars=finite(scalars)))
 
     def _append(self, line: StepLine | LogLine) -> None:

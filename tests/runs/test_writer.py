@@ -72,7 +72,7 @@ def test_a_second_name_of_a_foreign_file_is_not_appended_to(run, decoys):
 def test_a_link_that_comes_after_the_run_began_is_not_followed(run, decoys):
     writer = RunWriter(run, info())
     linked(run / form.INDEX, decoys / "steps.jsonl")
-    with pytest.raises(OSError, match="is a link"):
+    with pytest.raises(ScopeError, match="is a link"):
         writer.log(60, {"loss": 1.0}, time=1.0)
     with pytest.raises(ScopeError, match="is a link"):
         writer.add(figures(60), line(60), began=perf_counter())
