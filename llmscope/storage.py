@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+(://|::)")
 """A scheme has two letters or more: `C:` is a drive."""
+URL_AS_PATH = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(/+|:)")
+"""A URL also as a `Path` holds it: with one slash of two."""
 
 
 def is_url(path: str) -> bool:

@@ -106,6 +106,16 @@ def test_a_link_out_of_the_folder_is_not_followed(town, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["s3://bucket/a.svg", "s3:/bucket/a.svg", "memory::a.json"])
+def test_a_url_is_refused_by_name_and_makes_no_folder(town, name):
+    before = set(town.work.iterdir())
+    said = town.refused("export", path=name)
+    assert name in said
+    assert "is a URL" in said
+    assert not any(":" in path.name for path in town.work.rglob("*"))
+    assert set(town.work.iterdir()) <= before | {town.folder}
+
+
 def test_a_file_of_another_origin_is_not_replaced(town):
     town.folder.mkdir(exist_ok=True)
     mine = town.folder / "mine.json"

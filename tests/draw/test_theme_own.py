@@ -82,7 +82,9 @@ def test_many_mistakes_are_still_one_notice(folder):
     assert "and 5 more" in notice
 
 
-@pytest.mark.parametrize("text", ["= nonsense", 'a = "', "a = 1\na = 2", "[" * 2000, "\x00"])
+@pytest.mark.parametrize(
+    "text", ["= nonsense", 'a = "', "a = 1\na = 2", "[" * 2000, "\x00", "a." * 20_000]
+)
 def test_broken_toml_is_one_notice_and_the_default_theme(folder, text):
     theme, notices = loaded(folder, text)
     assert theme.background == load_theme("dark").background
