@@ -46,7 +46,8 @@ class OutputFolder:
             )
         try:
             found = (self.path / name).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # NUL, or a loop of links
+            found.exists()  # raises where a part of the name is too long
+        except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, or a loop of links
             raise ScopeError(
                 f"{one_line(name, LONGEST)!r} is no path", "a file name such as figure.svg"
             ) from error
