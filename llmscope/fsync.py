@@ -188,6 +188,7 @@ class FolderLock:
         self._folder, self._path, self._hint = folder, folder.absolute() / name, hint
         self._shared = shared
         self._lock: Any = None
+        self._owner = 0
 
     def acquire(self) -> None:
         """Take the lock, and make the folder if it is missing; do nothing if it is held already.
@@ -212,12 +213,12 @@ class FolderLock:
             except Timeout:
                 shown = display_text(str(self._folder)).replace("\n", " ")
                 raise ScopeError(f"another process writes to {shown}", self._hint) from None
-            self._lock = lock
+            self._lock, self._owner = lock, os.getpid()
 
     def release(self) -> None:
         """Give the lock back, and remove its file; do nothing if it is not held."""
         lock, self._lock = self._lock, None
-        if lock is None:
+        if lock is None or self._owner != os.getpid():  # a fork shares its parent's lock
             return
         if lock.lock_counter == 1:
             self._path.unlink(missing_ok=True)
