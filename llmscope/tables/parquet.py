@@ -7,9 +7,10 @@ same columns: what the child could read, this process can.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -30,6 +31,8 @@ MOST_ROWS, TABLE_BYTES = 1 << 24, 1 << 28
 """Maximum rows and bytes in memory of the columns that are read of a whole table."""
 ROWS, BATCH_BYTES = 256, 1 << 25
 """Rows that are read at once; fewer where those of the file are so large that they exceed this."""
+BLOCK_ROWS = 1 << 12
+"""Rows of small row groups that the child reads in one call."""
 MEMORY = 1280 * MIB
 """Address space of the child; it takes a quarter of it before it opens a file."""
 SECONDS = 20.0
@@ -80,11 +83,26 @@ def batches(
     Raises:
         ScopeError: a row group is damaged or over a limit.
     """
-    for group in range(file.metadata.num_row_groups):
-        size = batch_rows(file.metadata.row_group(group))
+    for block in _blocks(file.metadata):
         if isinstance(name, str):
-            _rehearse(shown, "group", _path(name), group, size, list(columns))
-        yield from file.iter_batches(size, row_groups=[group], columns=list(columns))
+            _rehearse(shown, "groups", _path(name), block, list(columns))
+        for group, size in block:
+            yield from file.iter_batches(size, row_groups=[group], columns=list(columns))
+
+
+def _blocks(metadata: pyarrow.parquet.FileMetaData) -> Iterator[list[tuple[int, int]]]:
+    """Yield the row groups that are rehearsed together, each with the rows to read at once."""
+    block: list[tuple[int, int]] = []
+    rows = 0
+    for at in range(metadata.num_row_groups):
+        group = metadata.row_group(at)
+        block.append((at, batch_rows(group)))
+        rows += max(1, group.num_rows)
+        if rows >= BLOCK_ROWS:
+            yield block
+            block, rows = [], 0
+    if block:
+        yield block
 
 
 def read_table(
@@ -218,13 +236,25 @@ def rehearse_footer(path: str) -> None:
         check_declared(file.metadata)
 
 
-def rehearse_group(path: str, group: int, size: int, columns: Sequence[str]) -> None:
-    """Read a row group as `batches` does."""
-    import pyarrow.parquet
-
-    with pyarrow.parquet.ParquetFile(path) as file:
+def rehearse_groups(path: str, block: Sequence[tuple[int, int]], columns: Sequence[str]) -> None:
+    """Read row groups as `batches` does."""
+    status = os.stat(path)
+    file = _kept_open(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    for group, size in block:
         for batch in file.iter_batches(size, row_groups=[group], columns=list(columns)):
             batch.validate(full=True)
+
+
+@lru_cache(maxsize=1)
+def _kept_open(path: str, *_: int) -> pyarrow.parquet.ParquetFile:
+    """Return a file, opened once for all of its row groups. Runs in the child.
+
+    Args:
+        path: the file; the rest tells whether it is still the same one.
+    """
+    import pyarrow.parquet
+
+    return pyarrow.parquet.ParquetFile(path)
 
 
 def rehearse_table(path: str, columns: Sequence[str], checksums: bool) -> None:
