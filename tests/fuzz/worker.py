@@ -174,14 +174,22 @@ def _tool(out: str, name: str, arguments: str) -> Any:
     from llmscope.agents.server import _answer
     from llmscope.agents.session import Call, LoadOptions, Session
 
-    session = Session(LoadOptions("builtin:sort"), OutputFolder(Path(out)))
+    session = _SESSIONS.pop() if _SESSIONS else Session(LoadOptions("builtin:sort"), None)  # type: ignore[arg-type]
+    session.folder, session.edits, session.versus_prompt = OutputFolder(Path(out)), (), None
     text, failed = _answer(session, "look", {"lens": "next-token", "prompt": "CAB"}, Call())
     assert not failed, text
     text, failed = _answer(session, name, json.loads(arguments), Call())
     if failed:
         sys.stderr.write(f"error: {text}\n")
-    session.release()
+    if name == "open":  # perhaps another model
+        session.release()
+    else:
+        _SESSIONS.append(session)
     return int(failed)
+
+
+_SESSIONS: list[Any] = []
+"""A session with a loaded model, for the next call."""
 
 
 OTHERS = {
