@@ -180,7 +180,7 @@ def _tool(out: str, name: str, arguments: str) -> Any:
     assert not failed, text
     text, failed = _answer(session, name, json.loads(arguments), Call())
     if failed:
-        sys.stderr.write(f"error: {text}\n")
+        sys.stderr.write(f"error: {text[:900]}\n")  # its length is bounded by `clipped`
     if name == "open":  # perhaps another model
         session.release()
     else:
