@@ -11,13 +11,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import replace_file
+from llmscope.fsync import FolderLock, check_plain, remove_plain, replace_file
+from llmscope.lines import TooLargeError, json_of, read_file
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
@@ -62,20 +63,37 @@ def save(
 
     Raises:
         ScopeError: the folder holds activations of other names, prompts or another model, or
-            something else; or it cannot be written.
+            something else; or it cannot be written, or another process writes to it.
         KeyError: a name matches no tensor.
     """
     asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
-    done = 0
+    lock = FolderLock(folder, ".lock", "another folder, or wait for its end")
+    lock.acquire()
+    try:
+        return _save(prompts, names, folder, record, asked, model, progress)
+    finally:
+        lock.release()
+
+
+def _save(
+    prompts: Iterable[Prompt],
+    names: Sequence[str],
+    folder: Path,
+    record: Record,
+    asked: Mapping[str, Any],
+    model: str,
+    progress: Progress | None,
+) -> int:
+    last, done = bool(asked["last"]), 0
     with _told(folder):
         known = _opened(folder, asked)
-    for number, some in enumerate(_shards(prompts, shard_size)):
+    for number, some in enumerate(_shards(prompts, asked["shard_size"])):
         path = folder / f"shard-{number:05d}.safetensors"
         digest = _digest(some)
         if not number:
             known = _identified(folder, known, asked, model, some[0], record)
         with _told(folder):
-            there = path.exists()
+            there = check_plain(path, links=True)
         if there:
             _check_shard(path, digest, len(some))
         else:
@@ -111,8 +129,6 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         ScopeError: the folder holds something else, or was made with other arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob(".shard-*"):  # of a run that was killed while it wrote
-        left.unlink()
     path = folder / MANIFEST
     shown = one_line(str(folder))
     if not path.exists():
@@ -120,13 +136,18 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
             raise ScopeError(f"{shown} holds other files", "an empty folder")
         return None
     try:
-        known = json.loads(path.read_text("utf-8"))
+        known = json_of(read_file(path, "manifest"))
         same = {key: known.get(key) for key in asked} == dict(asked)
+    except TooLargeError as error:
+        raise ScopeError(f"{MANIFEST} of {shown}: {error}", "an empty folder") from None
     except (ValueError, AttributeError):
         raise ScopeError(f"{shown} has a broken {MANIFEST}", "an empty folder") from None
     if not same:
         differs = next(key for key in asked if known.get(key) != asked[key])
         raise ScopeError(f"{shown} was made with another {differs}", "an empty folder")
+    for left in folder.glob(".shard-[0-9]*.safetensors.*"):  # of a run that was killed
+        with suppress(OSError):  # of something else
+            remove_plain(left)
     found: dict[str, Any] = known
     return found
 

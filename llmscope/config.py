@@ -24,6 +24,7 @@ from typing import Any, Literal
 
 from llmscope.dtypes import ALIASES, DTYPES
 from llmscope.errors import ScopeError
+from llmscope.lines import read_toml
 from llmscope.text import nearest, quoted_text
 
 CONFIG = "config.toml"
@@ -32,8 +33,6 @@ KEYS = "keys"
 """The section of the user's own keys, which the TUI reads: see `llmscope.tui.actions.keymap`."""
 FOLDERS = ("CONFIG", "CACHE", "STATE")
 """Environment variables that name folders, and therefore cannot be set in the config file."""
-LARGEST = 100_000
-"""Maximum bytes of the config file; a larger one is rejected."""
 
 Origin = Literal["default", "file", "environment"]
 Value = str | int | bool | None
@@ -175,15 +174,11 @@ def read_file() -> Mapping[str, Any]:
     """
     path = config_path()
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST} bytes")
-        import tomllib  # late: without a file it would cost the first frame 2 ms
-
-        return tomllib.loads(path.read_bytes().decode("utf-8"))
+        return read_toml(path)
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else str(error)) or "unreadable"
+        reason = getattr(error, "strerror", None) or str(error) or "unreadable"
         raise ScopeError(f"{CONFIG}: {reason}", f"fix {path}, or move it away") from error
 
 

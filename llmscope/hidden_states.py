@@ -142,11 +142,17 @@ class HiddenStates:
 
 
 def is_hidden_states(path: Path) -> bool:
-    """Return whether a file is one of hidden states, by the names of its tensors."""
+    """Return whether a file is one of hidden states, by the names of its tensors.
+
+    A damaged safetensors file without a sidecar counts as one too: it is no snapshot, and reading
+    it tells what is wrong with it.
+    """
     try:
         return isfile(path) and {IDS, STATES} <= safetensors_header(path, whole=False).keys()
-    except (OSError, ValueError):
+    except OSError:
         return False
+    except ValueError:
+        return path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
 
 
 def read_hidden_states(

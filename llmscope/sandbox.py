@@ -86,6 +86,7 @@ class Worker:
         self._setup = setup
         self._seconds = seconds
         self._process: Any = None
+        self._owner = 0
         self._lock = Lock()
 
     def call(self, name: str, *arguments: Any, seconds: float, largest: int = 64 * MIB) -> Any:
@@ -101,6 +102,8 @@ class Worker:
             CallError: the call gave no result.
         """
         with self._lock:
+            if self._owner != os.getpid():  # after a fork the pipes are the parent's
+                self._process = None
             try:
                 if self._process is not None and self._process.poll() is not None:
                     self._kill()  # it ended between two calls
@@ -132,6 +135,7 @@ class Worker:
             f"serve({self._module!r}, {self._memory})"
         )
         kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        self._owner = os.getpid()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, "-I", "-c", code],

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
+from llmscope.fsync import check_plain, remove_plain
+from llmscope.lines import TooLargeError, open_file, read_file, read_stream
 from llmscope.text import display_text, told
 
 if TYPE_CHECKING:
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+(://|::)")
 """A scheme has two letters or more: `C:` is a drive."""
-_LARGEST = 1 << 30
-"""Maximum bytes of a file that is read whole."""
+URL_AS_PATH = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(/+|:)")
+"""A URL also as a `Path` holds it: with one slash of two."""
 
 
 def is_url(path: str) -> bool:
@@ -57,8 +59,12 @@ class Storage(ABC):
         """Return the bytes of a file; None if there is no such file. Links are not followed."""
 
     @abstractmethod
-    def read(self, name: str) -> bytes:
-        """Return the bytes of a file, at most `_LARGEST` of them.
+    def read(self, name: str, kind: str) -> bytes:
+        """Return the bytes of a file.
+
+        Args:
+            name: the file.
+            kind: which of `llmscope.lines.LIMITS` bounds it.
 
         Raises:
             OSError: the file cannot be read.
@@ -99,7 +105,7 @@ class LocalStorage(Storage):
 
     def names(self, folder: str = "") -> list[str]:  # noqa: D102
         where = self.path / folder
-        if not where.is_dir():
+        if not where.is_dir() or (folder and self._through_link(f"{folder}/")):
             return []
         try:
             return sorted(one.name for one in where.iterdir())
@@ -108,13 +114,19 @@ class LocalStorage(Storage):
 
     def size(self, name: str) -> int | None:  # noqa: D102
         path = self.path / name
-        if path.is_symlink() or not path.is_file():
+        if self._through_link(name) or path.is_symlink() or not path.is_file():
             return None
         return path.stat().st_size
 
-    def read(self, name: str) -> bytes:  # noqa: D102
-        with (self.path / name).open("rb") as file:
-            return file.read(_LARGEST)
+    def _through_link(self, name: str) -> bool:
+        """Return whether a folder on the way to a file is a link, whose files are foreign."""
+        folders = name.split("/")[:-1]
+        return any(
+            self.path.joinpath(*folders[: depth + 1]).is_symlink() for depth in range(len(folders))
+        )
+
+    def read(self, name: str, kind: str) -> bytes:  # noqa: D102
+        return read_file(self.path / name, kind)
 
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         from llmscope.export import write_all
@@ -125,6 +137,9 @@ class LocalStorage(Storage):
                 if folder.is_symlink():  # the files would be written to its target
                     folder.unlink()
                 folder.mkdir(parents=True, exist_ok=True)
+                path = self.path / name
+                if not path.is_symlink():  # which is replaced
+                    check_plain(path, links=True)
         except OSError as error:
             raise ScopeError(
                 f"cannot write {self.shown}: {told(error)}", "another --out"
@@ -132,8 +147,13 @@ class LocalStorage(Storage):
         write_all({self.path / name: data for name, data in files.items()}, force=True)
 
     def remove(self, name: str) -> None:  # noqa: D102
-        with suppress(OSError):
-            (self.path / name).unlink()
+        path = self.path / name
+        if not self._through_link(name):
+            with suppress(OSError):
+                if path.is_symlink():
+                    path.unlink()
+                else:
+                    remove_plain(path)
 
     def remove_folder(self, name: str) -> None:  # noqa: D102
         shutil.rmtree(self.path / name, ignore_errors=True)
@@ -141,7 +161,7 @@ class LocalStorage(Storage):
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         if self.size(name) != size:
             return False
-        with (self.path / name).open("rb") as file:
+        with open_file(self.path / name) as file:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
 
 
@@ -177,14 +197,17 @@ class RemoteStorage(Storage):
             raise self._failed("read", error) from error
         return int(about["size"]) if about["type"] == "file" else None
 
-    def read(self, name: str) -> bytes:  # noqa: D102
+    def read(self, name: str, kind: str) -> bytes:  # noqa: D102
         try:
-            found: bytes = self.system.cat_file(self._at(name), start=0, end=_LARGEST)
-        except OSError:
+            size = self.size(name)
+            if size is None:
+                raise FileNotFoundError(name)
+            with self.system.open(self._at(name), "rb") as file:
+                return read_stream(file, kind, size)
+        except (OSError, TooLargeError):
             raise
         except Exception as error:
             raise OSError(told(error)) from error
-        return found
 
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         try:

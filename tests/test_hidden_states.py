@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from llmscope.errors import ScopeError
 from llmscope.hidden_states import StreamSizes, is_hidden_states, read_hidden_states
+from tests.cli.running import run
 from tests.vllm_files import write
 
 IDS = [5, 0, 9]
@@ -138,6 +139,19 @@ def test_which_files_they_are(good, tmp_path):
     (tmp_path / "a.json").write_text("{}")
     for other in ("own.safetensors", "a.json", "none", "", "a" * 5000, "nul\0"):
         assert not is_hidden_states(tmp_path / other)
+
+
+@pytest.mark.parametrize("command", ["replay", "diff"])
+def test_a_damaged_file_is_not_told_as_missing(good, tmp_path, command):
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(good.read_bytes()[:30])
+    words = (damaged,) if command == "replay" else (good, damaged)
+    ended = run(command, *words, "--layers", ",".join(map(str, LAYERS)))
+    assert ended.exit_code == (1 if command == "replay" else 2)  # as of diff(1)
+    said = ended.stderr
+    assert "damaged.safetensors is no safetensors file: its header does not fit into it" in said
+    (tmp_path / "damaged.json").write_text("{}")  # the sidecar of a snapshot
+    assert not is_hidden_states(damaged)
 
 
 def test_the_first_other_token_is_told(good):

@@ -18,7 +18,7 @@ def test_what_is_written_is_read(tmp_path, where):
     folder.write({"a/b.txt": b"abc", "c.txt": b""})
     assert folder.names() == ["a", "c.txt"]
     assert folder.names("a") == ["b.txt"]
-    assert folder.read("a/b.txt") == b"abc"
+    assert folder.read("a/b.txt", "shard") == b"abc"
     assert [folder.size(name) for name in ("a/b.txt", "c.txt", "a", "d")] == [3, 0, None, None]
     assert folder.unchanged(
         "a/b.txt", 3, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -28,7 +28,7 @@ def test_what_is_written_is_read(tmp_path, where):
     folder.remove("a/b.txt")
     assert folder.size("a/b.txt") is None
     with pytest.raises(FileNotFoundError):
-        folder.read("a/b.txt")
+        folder.read("a/b.txt", "shard")
 
 
 def test_only_a_url_is_a_url(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError
 from llmscope.export import FilePair, write_all
+from llmscope.storage import URL_AS_PATH
 from llmscope.text import one_line
 
 LONGEST = 240
@@ -35,11 +36,18 @@ class OutputFolder:
             name: a path relative to the folder, or an absolute one in it.
 
         Raises:
-            ScopeError: the path leads out of the folder, or is no path of a file.
+            ScopeError: the path leads out of the folder, is a URL, or is no path of a file.
         """
+        if URL_AS_PATH.match(name):  # it would make a folder such as `s3:`
+            raise ScopeError(
+                f"{one_line(name, LONGEST)!r} is a URL, and files go to the output folder "
+                f"{self.shown(self.path)}",
+                "a file name such as figure.svg",
+            )
         try:
             found = (self.path / name).resolve()
-        except (OSError, ValueError, RuntimeError) as error:  # NUL, or a loop of links
+            found.exists()  # raises where a part of the name is too long
+        except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, or a loop of links
             raise ScopeError(
                 f"{one_line(name, LONGEST)!r} is no path", "a file name such as figure.svg"
             ) from error

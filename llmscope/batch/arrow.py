@@ -6,13 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
-from llmscope.tables.parquet import opened_parquet, plain_value
+from llmscope.tables.parquet import batches, opened_parquet, plain_value
 
 if TYPE_CHECKING:
     import pyarrow
-
-ROWS = 256
-"""Number of rows read at once."""
 
 
 def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], float]]:
@@ -28,7 +25,7 @@ def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], f
     with opened_parquet(name, shown) as file:
         columns = _names(file.schema_arrow, shown)
         number, total = 0, file.metadata.num_rows
-        for batch in file.iter_batches(batch_size=ROWS, columns=columns):
+        for batch in batches(file, name, columns, shown):
             for index in range(len(batch)):
                 number += 1
                 row = {column: plain_value(batch[column][index]) for column in columns}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import PROMPTS, ShardRecord, Tables, read_shard
 from llmscope.errors import ScopeError
 from llmscope.export import json_text
+from llmscope.lines import TooLargeError, json_of
 from llmscope.storage import Storage
 from llmscope.text import display_text
 
@@ -91,9 +91,11 @@ class Folder:
 
     def _compare(self, name: str) -> None:
         try:
-            record = json.loads(self.storage.read(name).decode("utf-8"))
+            record = json_of(self.storage.read(name, "manifest"))
             options, own = record["options"], self._record["options"]
             schema, digest = record["schema"], record["digest"]
+        except TooLargeError as error:
+            raise ScopeError(f"{name} in {self.shown}: {error}", "another --out") from None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             raise ScopeError(f"{name} in {self.shown} cannot be read", "another --out") from None
         if schema != self._record["schema"]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from llmscope.batch.folder import JobShare
-from llmscope.errors import ScopeError
+from llmscope.fsync import FolderLock
 from llmscope.storage import LocalStorage, Storage
 
 
@@ -23,30 +23,19 @@ def exclusive(storage: Storage, part: JobShare) -> Iterator[None]:
     Raises:
         ScopeError: another process is writing this part.
     """
-    from filelock import FileLock, Timeout
-
     if not isinstance(storage, LocalStorage):
         yield
         return
-    path = storage.path
-    name = path / f".{part.name('lock')}"
-    lock, new = FileLock(name, blocking=False), not path.exists()
-    # Other problems with the folder are reported by `Folder`, once the model is loaded.
-    with suppress(OSError, ValueError, NotImplementedError):
-        path.mkdir(parents=True, exist_ok=True)
-        if name.is_symlink():  # the lock would be taken on its target
-            name.unlink()
-        try:
-            lock.acquire()
-        except Timeout:
-            hint = "wait for its end, or another --shard or --out"
-            raise ScopeError(f"another process writes to {storage.shown}", hint) from None
+    path, new = storage.path, False
+    with suppress(OSError, ValueError):  # `Folder` reports them, once the model is loaded
+        new = not path.exists()
+    hint = "wait for its end, or another --shard or --out"
+    lock = FolderLock(path, f".{part.name('lock')}", hint)
+    lock.acquire()
     try:
         yield
     finally:
-        if lock.is_locked:
-            name.unlink(missing_ok=True)
-            lock.release()
+        lock.release()
         if new:
             with suppress(OSError):
                 path.rmdir()  # fails unless nothing was written

@@ -16,7 +16,15 @@ from typing import Any, BinaryIO
 
 from llmscope.batch.arrow import parquet_rows, parquet_types
 from llmscope.errors import ScopeError
-from llmscope.lines import LONGEST, TOO_LONG, LineError, json_of, other_unicode, raw_lines
+from llmscope.lines import (
+    LONGEST,
+    TOO_LONG,
+    LineError,
+    json_of,
+    open_file,
+    other_unicode,
+    raw_lines,
+)
 from llmscope.tables.rows import plain_text
 from llmscope.text import display_text, told
 
@@ -62,8 +70,7 @@ class PromptSource:
             )
         if name != STDIN:
             try:
-                with open(name, "rb"):
-                    pass
+                open_file(name).close()
             except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
                 raise self._failed(error) from error
 
@@ -106,7 +113,7 @@ class PromptSource:
             raise self._failed(error) from error
 
     def _of_file(self) -> Iterator[PromptLine]:
-        with open(self._name, "rb") as stream:
+        with open_file(self._name) as stream:
             size = os.fstat(stream.fileno()).st_size
             found = other_unicode(stream.read(4))
             if found:
@@ -132,6 +139,8 @@ def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLi
     if not isinstance(prompt, str):
         wrong = "it has no prompt" if prompt is None else _NO_TEXT
         return PromptLine(number, None, wrong, inputs)
+    if len(prompt) > LONGEST:
+        return PromptLine(number, None, TOO_LONG, inputs)
     try:
         prompt.encode("utf-8")
     except UnicodeEncodeError:

@@ -21,10 +21,11 @@ import numpy as np
 from llmscope.batch.inputs import InputColumns
 from llmscope.batch.job import PromptJob
 from llmscope.batch.prompts import PromptLine
+from llmscope.errors import ScopeError
 from llmscope.export.split import halves
 from llmscope.figure import Figure
 from llmscope.lenses import lens
-from llmscope.storage import Storage
+from llmscope.storage import LocalStorage, Storage
 from llmscope.tables import Column
 from llmscope.tables.arrow import (
     LINE,
@@ -36,6 +37,7 @@ from llmscope.tables.arrow import (
     input_names,
     parquet_bytes,
 )
+from llmscope.tables.parquet import is_too_large, opened_parquet, read_table
 
 if TYPE_CHECKING:
     import pyarrow
@@ -51,6 +53,8 @@ PROMPT_COLUMNS = (
     Column("n_tokens", "int32", "value", "number of its tokens; null where it failed"),
     Column("error", "string", "label", "why there are no numbers; null where there are"),
 )
+READ_AGAIN = ("line", "prompt", "error")
+"""The columns that a batch needs of a finished shard."""
 VERDICT_COLUMNS = (
     LINE,
     Column("lens", "string", "key", "name of the lens"),
@@ -335,28 +339,32 @@ def read_shard(storage: Storage, name: str) -> ShardRecord | None:
     Symbolic links are not followed: a file that is a link counts as missing.
     """
     import pyarrow
-    import pyarrow.parquet
 
     path = f"{PROMPTS}/{name}.parquet"
     if storage.size(path) is None:
         return None
+    local = str(storage.path / path) if isinstance(storage, LocalStorage) else None
     try:
-        buffer = io.BytesIO(storage.read(path))
-        with pyarrow.parquet.ParquetFile(buffer, page_checksum_verification=True) as file:
-            table = file.read()
-            ours = file.metadata.created_by == _created_by()
+        data = storage.read(path, "shard")
+        with opened_parquet(local or io.BytesIO(data), path) as file:
+            names, ours = file.schema_arrow.names, file.metadata.created_by == _created_by()
+            if is_too_large(file.metadata, names):  # columns of the prompt file may be of any size
+                names, ours = list(READ_AGAIN), False
+        table = read_table(local, io.BytesIO(data), names, path, checksums=True)
         about = described_in(table.schema)
         # Damage outside of the pages' checksums: the same version writes the same bytes again.
-        if about is None or (ours and parquet_bytes(table) != buffer.getvalue()):
+        if about is None or (ours and parquet_bytes(table) != data):
             return None
         for other, held in about["files"].items():
             if not storage.unchanged(str(other), int(held["bytes"]), str(held["sha256"])):
                 return None
-        columns = [table[one].to_pylist() for one in ("line", "prompt", "error")]
+        columns = [table[one].to_pylist() for one in READ_AGAIN]
         return ShardRecord(
             list(zip(*columns, strict=True)), about["refused"], tuple(about["lenses"])
         )
     except (OSError, ValueError, LookupError, TypeError, AttributeError, pyarrow.ArrowException):
+        return None
+    except ScopeError:  # as told by the reader of Parquet
         return None
 
 

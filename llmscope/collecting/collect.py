@@ -27,9 +27,10 @@ from llmscope.examples.folder import (
     file_bytes,
     file_of,
     index_bytes,
+    is_file_of_units,
     read_index,
 )
-from llmscope.fsync import replace_file
+from llmscope.fsync import remove_plain, replace_file
 from llmscope.record.capture.padded import SIZE, grouped, record_padded
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
@@ -180,7 +181,8 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
         raise ScopeError(f"{shown} holds {what}", AGAIN if own else "another --out")
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
         for left in folder.glob(pattern):  # of a run that was killed while it wrote
-            left.unlink(missing_ok=True)
+            with suppress(OSError):  # of something else
+                remove_plain(left)
     return found
 
 
@@ -191,10 +193,11 @@ def emptied(folder: Path) -> None:
         ScopeError: they cannot be removed.
     """
     try:
+        for path in folder.glob("[0-9]*.*-[0-9]*.jsonl"):
+            if is_file_of_units(path.name):
+                remove_plain(path)
         for name in (INDEX, STATE):
-            (folder / name).unlink(missing_ok=True)
-        for one in folder.glob("[0-9]*.*-[0-9]*.jsonl"):
-            one.unlink()
+            remove_plain(folder / name)
     except OSError as error:
         raise ScopeError(
             f"cannot empty {display_text(str(folder))}: {told(error)}", "another --out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from llmscope.comparing.table import TableWriter, file_of_shard, groups, rows_of
 from llmscope.comparing.texts import digest_of, lines_of, shards_of, tokenized
 from llmscope.errors import ScopeError
 from llmscope.export import json_text, provenance, write
+from llmscope.fsync import remove_plain
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
 from llmscope.record.compare.same_tokens import token_difference
@@ -140,7 +142,8 @@ def compare(
     }
     folder.complete(shards=len(stored), prompts=summary["texts"]["count"], errors=0)
     for left in out.glob(f".{SUMMARY}.*"):  # of a run that was killed while it wrote
-        left.unlink(missing_ok=True)
+        with suppress(OSError):  # of something else
+            remove_plain(left)
     write(out / SUMMARY, json_text(summary), force=True)
     shutil.rmtree(out / STREAMS, ignore_errors=True)
     return summary

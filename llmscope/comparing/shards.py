@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 
 from llmscope.comparing.tokens import LayerSums
 from llmscope.errors import ScopeError
+from llmscope.lines import json_of
+from llmscope.tables.parquet import opened_parquet, read_table
 from llmscope.text import display_text
 
 KEY = b"llmscope"
@@ -128,14 +131,10 @@ class StoredShard:
         Raises:
             ScopeError: the file cannot be read.
         """
-        import pyarrow
-        import pyarrow.parquet
-
+        path = str(self.path)
         try:
-            table = pyarrow.parquet.read_table(
-                self.path, columns=list(NUMBERS), page_checksum_verification=True
-            )
-        except (OSError, ValueError, pyarrow.ArrowException) as error:
+            table = read_table(path, path, NUMBERS, path, checksums=True)
+        except (OSError, ScopeError) as error:
             raise _damaged(self.path) from error
         return {name: np.array(table[name].to_numpy(), np.float64) for name in NUMBERS}
 
@@ -146,13 +145,11 @@ def read_shard(path: Path) -> StoredShard | None:
     Raises:
         ScopeError: the file is damaged, or something else.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    if not path.is_file():
+    if not os.path.lexists(path):
         return None
     try:
-        about = json.loads((pyarrow.parquet.read_schema(path).metadata or {})[KEY])
+        with opened_parquet(str(path), str(path)) as file:
+            about = json_of((file.schema_arrow.metadata or {})[KEY])
         layers = about["layers"]
         return StoredShard(
             path,
@@ -162,7 +159,7 @@ def read_shard(path: Path) -> StoredShard | None:
             None if layers is None else LayerSums.from_dict(layers),
             list(about["moved"]),
         )
-    except (OSError, ValueError, LookupError, TypeError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, LookupError, TypeError, ScopeError) as error:
         raise _damaged(path) from error
 
 

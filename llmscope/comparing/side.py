@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscope.comparing.texts import Text
 from llmscope.errors import ScopeError
 from llmscope.fitting.check import check_readout
-from llmscope.fsync import replace_file
+from llmscope.fsync import make_folder, replace_file
 from llmscope.models.anatomy import Readout
 from llmscope.record.capture.padded import record_padded
 from llmscope.record.capture.prompts import prompt_from
@@ -173,6 +173,8 @@ def store(folder: Path, group: Group, streams: Sequence[Tensor]) -> None:
 
     data = save({str(at): one.cpu().contiguous() for at, one in enumerate(streams)})
     try:
+        make_folder(folder.parent)
+        make_folder(folder)
         replace_file(file_of(folder, group), data)
     except OSError as error:
         raise ScopeError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from llmscope.comparing.tokens import (
 )
 from llmscope.errors import ScopeError
 from llmscope.export import write
+from llmscope.fsync import make_folder, remove_plain
 from llmscope.record.capture.padded import SIZE, grouped
 from llmscope.text import display_text, told
 
@@ -52,9 +54,10 @@ def begin(out: Path) -> None:
         ScopeError: it cannot be made.
     """
     try:
-        (out / TOKENS).mkdir(parents=True, exist_ok=True)
-        for left in (out / TOKENS).glob(".shard-*"):
-            left.unlink(missing_ok=True)
+        make_folder(out / TOKENS)
+        for left in (out / TOKENS).glob(".shard-[0-9]*.parquet.*"):
+            with suppress(OSError):  # of something else
+                remove_plain(left)
     except OSError as error:
         raise ScopeError(
             f"cannot write {display_text(str(out))}: {told(error)}", "another --out"

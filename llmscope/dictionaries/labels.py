@@ -14,12 +14,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llmscope.lines import read_file
+
 ENDINGS = (".json", ".jsonl", ".jsonl.gz")
 CONFIGS = ("cfg.json", "config.json", "runner_cfg.json")
 MOST, LONGEST = 1 << 21, 1 << 16
 """Lines that are read, and the length beyond which one is passed over."""
-LARGEST = 1 << 26
-"""Bytes that a `.json` file may have."""
 LINES_BYTES = 1 << 29
 """Bytes that are read of JSON lines, unpacked."""
 SHOWN = 200
@@ -55,9 +55,7 @@ def read(folder: Path, features: int) -> dict[int, str]:
 
 def _records(file: Path) -> Iterator[Any]:
     if file.name.endswith(".json"):
-        if file.stat().st_size > LARGEST:
-            return
-        content = json.loads(file.read_bytes())
+        content = json.loads(read_file(file, "labels"))
         if isinstance(content, dict):
             content = content.get("explanations")
         yield from content if isinstance(content, list) else ()

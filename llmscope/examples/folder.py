@@ -15,7 +15,8 @@ from typing import Any
 
 from llmscope.errors import ScopeError
 from llmscope.examples.example import Examples, unit_of
-from llmscope.examples.unit import LARGEST, Unit, UnitKind
+from llmscope.examples.unit import LARGEST, PLACES_OF, Unit, UnitKind
+from llmscope.lines import LIMITS
 from llmscope.models.files.json_file import parse_json, read_bytes, read_json
 from llmscope.text import display_text, told
 
@@ -23,7 +24,7 @@ SCHEMA = 1
 INDEX, STATE = "index.json", "state.safetensors"
 BLOCK = 128
 """Units of a file."""
-FILE_BYTES = 1 << 28
+FILE_BYTES = LIMITS["examples"]
 """The largest file of examples."""
 LINE_BYTES = 1 << 25
 """The longest line, which holds one unit."""
@@ -195,6 +196,16 @@ def read_examples(folder: str | Path, unit: Unit) -> Examples | None:
 def file_of(place: str, index: int) -> str:
     """Return the name of the file that holds a unit of a place."""
     return f"{place}-{index // BLOCK * BLOCK:06d}.jsonl"
+
+
+def is_file_of_units(name: str) -> bool:
+    """Return whether a file has a name that `file_of` gives."""
+    place, _, block = name.removesuffix(".jsonl").rpartition("-")
+    return (
+        any(pattern.fullmatch(place) for pattern in PLACES_OF.values())
+        and block.isdecimal()
+        and name == file_of(place, int(block))
+    )
 
 
 def file_bytes(examples: Sequence[Examples]) -> bytes:

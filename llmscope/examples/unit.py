@@ -11,11 +11,12 @@ KINDS: tuple[UnitKind, ...] = ("feature", "neuron", "head")
 LARGEST = 1 << 24
 """The most units that a place may have."""
 
-_PLACES: dict[UnitKind, re.Pattern[str]] = {
+PLACES_OF: dict[UnitKind, re.Pattern[str]] = {
     "feature": re.compile(r"[0-9]{1,6}\.[a-z_]{1,16}(\.[0-9]{1,6})?", re.ASCII),
     "neuron": re.compile(r"[0-9]{1,6}\.neurons", re.ASCII),
     "head": re.compile(r"[0-9]{1,6}\.heads", re.ASCII),
 }
+"""The form of a place, by the kind of its units."""
 
 
 @dataclass(frozen=True, order=True)
@@ -34,7 +35,7 @@ class Unit:
     index: int
 
     def __post_init__(self) -> None:
-        if self.kind not in KINDS or not _PLACES[self.kind].fullmatch(self.place):
+        if self.kind not in KINDS or not PLACES_OF[self.kind].fullmatch(self.place):
             raise ValueError(f"{self.place!r} is no place of a {self.kind}")
         if not 0 <= self.index < LARGEST:
             raise ValueError(f"there is no {self.kind} {self.index}")

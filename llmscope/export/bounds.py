@@ -7,7 +7,6 @@ file below ten seconds and 1.5 GB.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from llmscope.figure import Figure
 from llmscope.gc_control import uncollected
+from llmscope.lines import json_memory
 from llmscope.models.files.json_file import nested_deeper, unique_keys
 
 MOST_FIGURES = 6_000
@@ -41,8 +41,6 @@ MOST_OBJECTS, MOST_LISTS = 500_000, 2_000_000
 MEMORY = 1 << 30
 """Bytes that parsed JSON may take, estimated before parsing."""
 
-_WIDE = re.compile(rb"[\xf0-\xff]")
-
 
 def parse_json(text: bytes | str) -> Any:
     """Parse strict JSON: finite numbers, no duplicate keys in an object.
@@ -67,19 +65,19 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def _memory(text: bytes | str) -> int:
-    """Estimate the bytes that the decoded and parsed text takes, never much too low."""
-    signs = b',[{"' if isinstance(text, bytes) else ',[{"'
-    commas, lists, objects, quotes = (text.count(signs[at : at + 1]) for at in range(4))  # type: ignore[arg-type]
+    """Return the bytes that a text takes, as estimated by `llmscope.lines.json_memory`.
+
+    Raises:
+        ValueError: it holds too many objects or lists.
+    """
+    lists, objects = (
+        (text.count(b"["), text.count(b"{"))
+        if isinstance(text, bytes)
+        else (text.count("["), text.count("{"))
+    )
     if objects > MOST_OBJECTS or lists > MOST_LISTS:
         raise ValueError("its JSON holds too many objects or lists")
-    if isinstance(text, str):
-        wide, decoded = 4 if not text.isascii() else 1, 0
-        escapes = "\\u" in text
-    else:
-        wide = 1 if text.isascii() else 4 if _WIDE.search(text) else 2
-        decoded, escapes = wide, b"\\u" in text
-    content = len(text) * (decoded + (4 if escapes else wide))
-    return content + 40 * commas + 100 * lists + 280 * objects + 32 * quotes
+    return json_memory(text)
 
 
 def _not_finite(name: str) -> None:

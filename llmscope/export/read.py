@@ -33,9 +33,10 @@ from llmscope.export.read_npz import npz_entries
 from llmscope.export.safetensors import sidecar_path
 from llmscope.export.split import VALUES
 from llmscope.figure import Axis, Figure, Verdict
+from llmscope.lines import LIMITS
 from llmscope.text import display_text
 
-LARGEST = 1 << 28
+LARGEST = LIMITS["snapshot"]
 """Maximum size of a file in bytes, or of the content of a compressed file."""
 LARGEST_TEXT = 1 << 28
 """Maximum size of JSON in bytes; see also `llmscope.export.bounds.MEMORY`."""

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 
 from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
 from llmscope.errors import ScopeError
+from llmscope.lines import TooLargeError, json_of, open_file, read_stream
 from llmscope.report.bootstrap import Floats, Ints
 from llmscope.storage import file_system, is_url
+from llmscope.tables.parquet import opened_parquet, read_table
 from llmscope.text import display_text, nearest, one_line, told
 
 SCHEMA = 2
@@ -28,7 +30,6 @@ SCHEMA = 2
 LINE = "line"
 OWN = (LINE, "prompt", "n_tokens", "error")
 """The columns of the table of prompts that do not come from the prompt file."""
-LARGEST_MANIFEST = 1 << 26
 HINT = "a folder that llmscope snapshot --prompts FILE --out FOLDER wrote"
 
 
@@ -129,11 +130,17 @@ class BatchFolder:
     def __init__(self, place: str) -> None:
         self.place = place
         self.shown = display_text(place).replace("\n", " ")
-        if is_url(place):
-            system, self._root = file_system(place)
+        self._schemas: dict[str, Any] = {}
+        system, inside = file_system(place) if is_url(place) else (None, "")
+        self._local = system is None or "file" in system.protocol
+        if not self._local:
+            self._root = inside
             self._system = pyarrow.fs.PyFileSystem(pyarrow.fs.FSSpecHandler(system))
         else:
-            self._system, self._root = pyarrow.fs.LocalFileSystem(), str(Path(place).absolute())
+            self._system, self._root = (
+                pyarrow.fs.LocalFileSystem(),
+                str(Path(inside or place).absolute()),
+            )
         found = self._names("")
         if not any(name == PROMPTS and folder for name, folder in found.items()):
             if any(name.startswith("shard-") and name.endswith(".parquet") for name in found):
@@ -330,17 +337,16 @@ class BatchFolder:
         Raises:
             ScopeError: the file is damaged, or lacks a column.
         """
+        names = self._schema(name).names
+        missing = [one for one in columns if one not in names]
+        if missing:
+            raise ScopeError(
+                f"{self._called(name)} has no column {_shown(missing[0])}", "the batch anew"
+            )
+        if len(set(names)) < len(names):
+            raise ScopeError(f"{self._called(name)} has two columns of one name", HINT)
         try:
-            with pyarrow.parquet.ParquetFile(self._open(name)) as file:
-                names = file.schema_arrow.names
-                missing = [one for one in columns if one not in names]
-                if missing:
-                    raise ScopeError(
-                        f"{self._called(name)} has no column {_shown(missing[0])}", "the batch anew"
-                    )
-                if len(set(names)) < len(names):
-                    raise ScopeError(f"{self._called(name)} has two columns of one name", HINT)
-                return file.read(columns=list(columns))
+            return read_table(self._path(name), self._open(name), columns, self._called(name))
         except (pyarrow.ArrowException, OSError) as error:
             raise self._damaged(name, error) from error
 
@@ -358,7 +364,9 @@ class BatchFolder:
     def _manifest(self, name: str) -> dict[str, Any]:
         try:
             with self._open(name) as file:
-                found = json.loads(file.read(LARGEST_MANIFEST))
+                found = json_of(read_stream(file, "manifest", file.size()))
+        except TooLargeError as error:
+            raise ScopeError(f"{self._called(name)}: {error}", HINT) from error
         except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
             raise self._damaged(name, error) from error
         if not isinstance(found, dict):
@@ -372,12 +380,23 @@ class BatchFolder:
         return found
 
     def _open(self, name: str) -> Any:
+        path = self._path(name)
+        if path is not None:
+            open_file(path).close()  # pyarrow would wait for a pipe
         return self._system.open_input_file(f"{self._root}/{name}")
 
+    def _path(self, name: str) -> str | None:
+        """Return the path of a file; None on another machine."""
+        return f"{self._root}/{name}" if self._local else None
+
     def _schema(self, name: str) -> Any:
+        if name in self._schemas:
+            return self._schemas[name]
         try:
-            with pyarrow.parquet.ParquetFile(self._open(name)) as file:
-                return file.schema_arrow
+            path = self._path(name)
+            source = self._open(name) if path is None else path
+            with opened_parquet(source, self._called(name)) as file:
+                return self._schemas.setdefault(name, file.schema_arrow)
         except (pyarrow.ArrowException, OSError) as error:
             raise self._damaged(name, error) from error
 

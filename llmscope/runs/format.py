@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import msgspec
 
 from llmscope.errors import ScopeError
+from llmscope.lines import TooLargeError, json_of, read_file
 from llmscope.text import display_text
 
 SCHEMA = "llmscope.run"
 VERSION = 1
 INFO, INDEX, BASE, SHARDS = "run.json", "steps.jsonl", "base.safetensors", "shards"
-LARGEST_INFO = 1 << 26
-"""Maximum size of `run.json` in bytes."""
 LONGEST_LINE = 1 << 22
 """Maximum length of a line of the index in bytes."""
 HINT = "a folder that llmscope.training wrote, or MODEL --revisions A,B for a model"
@@ -143,15 +139,16 @@ def read_info(folder: Path) -> RunInfo:
     """
     path, named = folder / INFO, path_text(folder)
     try:
-        with opened(path) as file:
-            data = file.read(LARGEST_INFO + 1)
-        if len(data) > LARGEST_INFO:
-            raise ScopeError(f"{named} is no run: its {INFO} is too large", HINT)
+        data = read_file(path, "run")
+    except TooLargeError as error:
+        raise ScopeError(
+            f"{named} is no run that can be read: {INFO}: {error}", "a run of fewer prompts"
+        ) from error
     except OSError as error:
         there = "there is no such folder" if not folder.is_dir() else f"it holds no {INFO}"
         raise ScopeError(f"{named} is no run: {there}", HINT) from error
     try:
-        record = json.loads(data)
+        record = json_of(data)
         if not isinstance(record, dict) or record.get("schema") != SCHEMA:
             raise ScopeError(f"{named} is no run: its {INFO} is something else", HINT)
         version = record.get("version")
@@ -165,19 +162,6 @@ def read_info(folder: Path) -> RunInfo:
         return msgspec.convert(migrated(record), RunInfo)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ScopeError(f"{named} is a damaged run: {INFO}: {error_text(error)}", HINT) from error
-
-
-def opened(path: Path) -> BinaryIO:
-    """Open a regular file for reading; a pipe or a device might never end.
-
-    Raises:
-        OSError: it cannot be read, or is no regular file.
-    """
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(f"{path.name} is no file")
-    return os.fdopen(handle, "rb")
 
 
 def migrated(record: dict[str, Any]) -> dict[str, Any]:

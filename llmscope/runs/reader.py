@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
+from llmscope.lines import LIMITS, megabytes, open_file, raw_lines
 from llmscope.runs.format import (
     BASE,
     HINT,
@@ -24,7 +26,6 @@ from llmscope.runs.format import (
     RunInfo,
     StepLine,
     error_text,
-    opened,
     path_text,
     read_info,
 )
@@ -69,6 +70,9 @@ class RunReader:
         self._took = (0, 0.0)
         self._logged: dict[str, tuple[object, tuple[NDArray[Any], NDArray[Any]]]] = {}
         self._lines = msgspec.json.Decoder(Line)
+        self._places: dict[tuple[int, str], int] = {}
+        self._checkpoints: dict[tuple[int, str], StepLine] = {}
+        self._new_logs: list[tuple[int, Mapping[str, float | None] | None]] = []
         self.base: Mapping[str, Packed] = self._first()
         self.poll()
 
@@ -97,11 +101,15 @@ class RunReader:
             self.flaws["replaced"] = REPLACED
             return False
         try:
-            with opened(path) as file:
-                end = file.seek(0, 2)
+            with open_file(path) as file:
+                end, limit = file.seek(0, 2), LIMITS["index of a run"]
                 if end < self._read:
                     self.flaws["replaced"] = REPLACED
                     return False
+                if end > limit:
+                    said = f"{INDEX} has {megabytes(end)}: what is beyond {megabytes(limit)}"
+                    self.flaws[INDEX] = f"{said} is left out (try: a new folder for the next part)"
+                    end = limit
                 file.seek(self._read)
                 while self._read < end and (data := file.read(min(CHUNK, end - self._read))):
                     self._read += len(data)
@@ -113,7 +121,26 @@ class RunReader:
                         self._flaw("a line", "it is too long")
         except OSError:
             self.flaws.setdefault(INDEX, f"{INDEX}: it cannot be read")
+        self._settle()
         return new
+
+    def _settle(self) -> None:
+        """Bring what was read into order, at once: line by line it would take quadratic time."""
+        if self._checkpoints:
+            self.steps[:] = sorted(self._checkpoints.values(), key=lambda line: line.step)
+        if not self._new_logs:
+            return
+        new: list[tuple[int, Mapping[str, float | None]]] = []
+        resumed: float = float("inf")  # the earliest step that a later line began again
+        for step, scalars in reversed(self._new_logs):
+            if scalars is None:
+                resumed = min(resumed, step)
+            elif step < resumed:
+                new.append((step, scalars))
+        self._new_logs.clear()
+        del self.logs[bisect_left(self.logs, resumed, key=lambda log: log[0]) :]
+        self.logs += reversed(new)
+        self.logs.sort(key=lambda log: log[0])
 
     def _take(self, line: bytes) -> bool:
         if not line:
@@ -124,25 +151,30 @@ class RunReader:
             self._flaw("a line", "it is damaged")
             return False
         if isinstance(found, StepLine):
-            if "/" in found.shard or "\\" in found.shard or found.shard.startswith("."):
+            if _is_elsewhere(found.shard):
                 self._flaw("a line", "its shard is elsewhere")
                 return False
-            at = bisect_left(self.steps, found.step, key=lambda one: one.step)
-            while at < len(self.steps) and self.steps[at].step == found.step:
-                if self.steps[at].stage == found.stage:
-                    break
-                at += 1  # the last step of one stage, and the start of the next
-            if self.info.source == "checkpoints":  # recorded in any order
-                same = at < len(self.steps) and self.steps[at].step == found.step
-                self.steps[at : at + same] = [found]
-            else:
-                if at < len(self.steps):  # resumed there: what came after counts no longer
-                    self.logs = [one for one in self.logs if one[0] < found.step]
-                self.steps[at:] = [found]
+            self._add_step(found)
         if found.scalars:
-            insort(self.logs, (found.step, found.scalars), key=lambda one: one[0])
+            self._new_logs.append((found.step, found.scalars))
             self._names |= dict.fromkeys(found.scalars)
         return True
+
+    def _add_step(self, line: StepLine) -> None:
+        """Add a step; one of the same stage takes its own place, and ends what came after it."""
+        key = line.step, line.stage
+        if self.info.source == "checkpoints":  # recorded in any order
+            self._checkpoints[key] = line
+            return
+        # The last step of one stage, and the first of the next, may be the same.
+        after = bisect_right(self.steps, line.step, key=lambda step: step.step)
+        at = self._places.get(key, after)
+        if at < len(self.steps):  # resumed there: what came after counts no longer
+            self._new_logs.append((line.step, None))
+            for step in self.steps[at:]:
+                del self._places[step.step, step.stage]
+        self.steps[at:] = [line]
+        self._places[key] = at
 
     def _replaced(self) -> bool:
         """Return whether another run has taken the place of this one."""
@@ -220,3 +252,22 @@ class RunReader:
             self._took = len(self.steps), sum(one.took for one in self.steps)
         whole = self.steps[-1].time - self.steps[0].time if self.steps else 0.0
         return self._took[1], whole
+
+
+def _is_elsewhere(shard: str) -> bool:
+    """Return whether the name of a shard leads out of the folder of shards, or is hidden."""
+    return "/" in shard or "\\" in shard or shard.startswith(".") or "\0" in shard
+
+
+def shard_names(folder: Path) -> list[str]:
+    """Return the shards that the index of a run names, those of steps that were redone too."""
+    lines, names = msgspec.json.Decoder(Line), dict[str, None]()
+    with suppress(OSError), open_file(folder / INDEX) as index:
+        for raw in raw_lines(index):
+            if raw is None:
+                continue
+            with suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                line = lines.decode(raw)
+                if isinstance(line, StepLine) and line.shard.endswith(".safetensors"):
+                    names |= {} if _is_elsewhere(line.shard) else {line.shard: None}
+    return list(names)

@@ -24,7 +24,7 @@ from llmscope.export.bounds import parse_json
 from llmscope.export.read import figure_from
 from llmscope.export.split import VALUES, halves
 from llmscope.figure import Figure
-from llmscope.runs.format import opened
+from llmscope.lines import open_file
 
 Arrays = dict[str, NDArray[Any]]
 LARGEST = 1 << 28
@@ -143,7 +143,7 @@ class Shard:
             ValueError: it is damaged.
             OSError: it cannot be read.
         """
-        with opened(path) as file:
+        with open_file(path) as file:
             data = file.read((LARGEST if size is None else min(size, LARGEST)) + 1)
         if size is not None and len(data) != size:
             raise ValueError(f"{len(data)} bytes in place of {size}")

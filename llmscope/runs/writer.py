@@ -6,6 +6,7 @@ import math
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -13,7 +14,15 @@ import msgspec
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
-from llmscope.fsync import new_file_mode, replace_file
+from llmscope.fsync import (
+    FolderLock,
+    append_line,
+    check_plain,
+    make_folder,
+    new_file_mode,
+    remove_plain,
+    replace_file,
+)
 from llmscope.runs.format import (
     BASE,
     INDEX,
@@ -22,10 +31,11 @@ from llmscope.runs.format import (
     LogLine,
     RunInfo,
     StepLine,
+    error_text,
     path_text,
     read_info,
 )
-from llmscope.runs.reader import RunReader
+from llmscope.runs.reader import RunReader, shard_names
 from llmscope.runs.shard import Packed, pack, shard_bytes
 
 
@@ -39,7 +49,8 @@ class RunWriter:
         overwrite: accept a run of other prompts or figures too, which the first step replaces.
 
     Raises:
-        ScopeError: the folder holds something else, or a run of other prompts or figures.
+        ScopeError: the folder holds something else, a run of other prompts or figures, or links in
+            place of files; or another process writes to it.
 
     Attributes:
         last: the last recorded step; None without one.
@@ -52,11 +63,54 @@ class RunWriter:
         self.last: int | None = None
         self.stages: dict[str, int] = {}
         self._replaces = False
+        hint = "another folder, or wait for its end"
+        self._lock = FolderLock(folder, ".lock", hint, shared=True)
+        self._check_files()
         if (folder / INFO).exists():
+            self._lock.acquire()
             self._continue(overwrite)
         elif folder.exists() and not _is_empty(folder):
             raise ScopeError(
                 f"{path_text(folder)} holds something else than a run", "another folder"
+            )
+
+    def _check_files(self) -> None:
+        """Check that what is written is in the folder itself: links lead elsewhere.
+
+        Raises:
+            ScopeError: a file is a link, a pipe or the like, or the folder of shards is a link.
+        """
+        try:
+            for name in (INFO, BASE):
+                check_plain(self._folder / name, links=True)
+            check_plain(self._folder / INDEX)
+            shards = self._folder / SHARDS
+            if shards.is_symlink() or (shards.exists() and not shards.is_dir()):
+                raise OSError(f"{SHARDS} is no folder of its own")
+        except OSError as error:
+            reason = error.strerror or error_text(error)
+            raise ScopeError(
+                f"{path_text(self._folder)} cannot be written: {reason}", "another folder"
+            ) from error
+
+    def _take_folder(self) -> None:
+        """Lock the folder, and check that it holds this run, or no run yet.
+
+        Raises:
+            ScopeError: another process writes to it, or has written a run; or this run is gone.
+        """
+        self._lock.acquire()
+        self._check_files()
+        if self._replaces:
+            return
+        exists = (self._folder / INFO).exists()
+        if self._base is None and exists:
+            raise ScopeError(
+                f"{path_text(self._folder)} holds a run of another process", "another folder"
+            )
+        if self._base is not None and not exists:
+            raise ScopeError(
+                f"{path_text(self._folder)} has lost its {INFO}", "another folder, or its copy"
             )
 
     def _continue(self, overwrite: bool) -> None:
@@ -86,14 +140,16 @@ class RunWriter:
         Raises:
             ScopeError, OSError: the folder cannot be written.
         """
-        if self._replaces:
-            self.clear()
         packed = {key: pack(figure) for key, figure in figures.items()}
         shards = self._folder / SHARDS
-        data = shard_bytes(packed, self._base or packed)
+        base = None if self._replaces else self._base
+        data = shard_bytes(packed, base or packed)
+        first = b"" if base is not None else shard_bytes(packed, {})
+        self._take_folder()
+        if self._replaces:
+            self.clear()
+        make_folder(shards)
         if self._base is None:
-            first = shard_bytes(packed, {})
-            shards.mkdir(parents=True, exist_ok=True)
             _put(self._folder / BASE, first)
             _put(self._folder / INFO, _encoded(self._info))
             self._base = packed
@@ -117,37 +173,38 @@ class RunWriter:
         self.stages[line.stage] = line.start
 
     def clear(self) -> None:
-        """Remove the run that the folder holds.
+        """Remove the run that the folder holds: the shards that its index names, and its own files.
 
         Raises:
+            ScopeError: another process writes to it, or it holds links in place of files.
             OSError: a file cannot be removed.
         """
-        for path in (self._folder / SHARDS).glob("*.safetensors"):
-            path.unlink()
+        self._lock.acquire()
+        self._check_files()
+        for name in shard_names(self._folder):
+            with suppress(OSError):  # what is no regular file was not written by a run
+                remove_plain(self._folder / SHARDS / name)
         for name in (INDEX, INFO, BASE):
-            (self._folder / name).unlink(missing_ok=True)
+            remove_plain(self._folder / name)
         self._base, self.last, self.stages, self._replaces = None, None, {}, False
 
     def log(self, step: int, scalars: Mapping[str, float], *, time: float) -> None:
         """Write scalars of a step; nothing before the first recorded step exists.
 
         Raises:
-            OSError: the folder cannot be written.
+            ScopeError, OSError: the folder cannot be written.
         """
         if self._base is not None and scalars:
+            self._take_folder()
             self._append(LogLine(step=step, time=round(time, 3), scalars=finite(scalars)))
 
     def _append(self, line: StepLine | LogLine) -> None:
-        """Append a line with one write, after whatever an interrupted write left."""
-        path = self._folder / INDEX
-        with path.open("ab") as file:
-            cut = file.tell() and not _ends_a_line(path)
-            file.write(b"\n" * bool(cut) + _encoded(line) + b"\n")
+        append_line(self._folder / INDEX, _encoded(line))
 
     def _free(self, shards: Path, step: int) -> str:
         """Return a file name that is not taken, as a step is recorded again after a resume."""
         name, again = f"{step:08d}", 1
-        while (shards / f"{name}.safetensors").exists():
+        while os.path.lexists(shards / f"{name}.safetensors"):
             again += 1
             name = f"{step:08d}-{again}"
         return f"{name}.safetensors"
@@ -174,12 +231,6 @@ def _is_empty(folder: Path) -> bool:
         return all(one.name in own or one.name.startswith(".") for one in folder.iterdir())
     except OSError:
         return False
-
-
-def _ends_a_line(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
 
 
 def _put(path: Path, data: bytes) -> None:

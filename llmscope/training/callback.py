@@ -19,7 +19,7 @@ from llmscope.training.questions import (
     read_prompts,
 )
 from llmscope.training.reward_source import RewardSource, is_reward_model
-from llmscope.training.run import StepRecorder, reason_of, warn
+from llmscope.training.run import StepRecorder, attempt, warn
 
 
 class LensCallback(TrainerCallback):  # type: ignore[misc]
@@ -75,11 +75,13 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Prepare the run, and record the model before its first step."""
         before, self.run = self.run, None
-        try:
+
+        def begin() -> None:
             if state.is_world_process_zero:
                 self._begin(state.global_step, model, others.get("processing_class"), before)
-        except Exception as error:  # the training is worth more than its record
-            warn(f"llmscope records nothing: {reason_of(error)}")
+
+        if reason := attempt(begin):  # the training is worth more than its record
+            warn(f"llmscope records nothing: {reason}")
             return
         if self.run is not None and self._at_start:
             self.run.record(state.global_step)

@@ -263,7 +263,7 @@ class CheckpointRecorder:
         def load() -> None:
             try:
                 found.append(self._load(self._left[at].spec))
-            except Exception as error:
+            except BaseException as error:  # a panic is no Exception
                 found.append(error)
 
         thread = Thread(target=load, name="llmscope-loading", daemon=True)
@@ -278,7 +278,7 @@ class CheckpointRecorder:
             source = LensSource(scope, self._prompts, self._lenses, "checkpoints")
             run = StepRecorder(self.folder, source)
             run.record_checkpoint(one.step, one.name, one.identity)
-        except Exception as error:  # the others may be fine
+        except BaseException as error:  # the others may be fine; a panic is no Exception
             self._fail(one, error)
         else:
             self._first.set()

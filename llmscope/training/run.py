@@ -116,17 +116,12 @@ class StepRecorder:
         """Warn with a reason, and record nothing from now on."""
         if not self.stopped:
             self.stopped = reason
-            with suppress(Exception):
-                self._source.forget(free=True)
+            attempt(lambda: self._source.forget(free=True))
             warn(f"llmscope records nothing more: {reason}")
 
     def _guarded(self, work: Callable[[], None]) -> None:
-        if self.stopped:
-            return
-        try:
-            work()
-        except Exception as error:  # whatever it is, the training goes on
-            self.stop(reason_of(error))
+        if not self.stopped and (reason := attempt(work)):
+            self.stop(reason)
 
     def begin(self) -> None:
         """Take the folder: continue its run, replace it, or begin a new one or a new stage.
@@ -244,17 +239,38 @@ class Run(StepRecorder):
         self.begin()
 
 
-def warn(said: str) -> None:
-    """Warn; on stderr where warnings are errors, which would end the training."""
+def attempt(work: Callable[[], object]) -> str:
+    """Do what must not end a training, and return why it failed; empty if it did not.
+
+    Libraries in other languages raise a BaseException that is no Exception, such as a panic.
+
+    Raises:
+        KeyboardInterrupt, SystemExit, GeneratorExit: the user's own end of the program.
+    """
     try:
-        warnings.warn(said, RuntimeWarning, stacklevel=3)
-    except Warning:
-        with suppress(Exception):
-            sys.stderr.write(f"warning: {said}\n")
+        work()
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        return reason_of(error)
+    return ""
+
+
+def warn(message: str) -> None:
+    """Warn; on stderr where warnings are errors, which would end the training."""
+
+    def show() -> None:
+        warnings.warn(message, RuntimeWarning, stacklevel=5)
+
+    if attempt(show):
+        attempt(lambda: sys.stderr.write(f"warning: {message}\n"))
 
 
 def reason_of(error: BaseException) -> str:
     """Return what went wrong, on one line."""
     if isinstance(error, ScopeError):
         return one_line(f"{error.message} (try: {error.hint})" if error.hint else error.message)
-    return one_line(f"{type(error).__name__}: {error}")
+    try:
+        return one_line(f"{type(error).__name__}: {error}")
+    except Exception:  # the text of a foreign error may fail too
+        return one_line(type(error).__name__)

@@ -11,17 +11,22 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from llmscope.errors import ScopeError
-from llmscope.lines import LONGEST, TOO_LONG, LineError, json_of, other_unicode, raw_lines
+from llmscope.lines import (
+    TOO_LONG,
+    LineError,
+    TooLargeError,
+    json_of,
+    open_file,
+    other_unicode,
+    raw_lines,
+    read_stream,
+)
 from llmscope.storage import file_system, is_url
 from llmscope.text import display_text, told
-from llmscope.transcripts.records import EXAMPLE, MOST_TURNS, is_message, transcript_of
+from llmscope.transcripts.records import COLUMNS, EXAMPLE, MOST_TURNS, is_message, transcript_of
 from llmscope.transcripts.transcript import Transcript
 
 STDIN = "-"
-LARGEST = 4 * LONGEST
-"""Maximum bytes of a JSON file, which is read whole."""
-ROWS = 64
-"""Rows of a Parquet file that are read at once."""
 SUFFIXES = (".jsonl", ".ndjson", ".json", ".parquet")
 
 
@@ -124,7 +129,7 @@ class TranscriptFile:
         """
         with self._opened() as stream:
             if self._suffix == ".parquet":
-                yield from self._of_parquet(stream)
+                yield from self._of_parquet(stream if is_url(self._name) else self._name)
                 return
             begin = stream.peek(4)[:4] if hasattr(stream, "peek") else b""
             if found := other_unicode(begin):
@@ -140,7 +145,7 @@ class TranscriptFile:
                 with self._remote() as stream:
                     yield stream
             else:
-                with open(self._name, "rb") as stream:
+                with open_file(self._name) as stream:
                     yield stream
         except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
             if isinstance(error, LineError):
@@ -161,11 +166,10 @@ class TranscriptFile:
             raise ScopeError(f"cannot read {self.shown}: {told(error)}", "another file") from error
 
     def _of_json(self, stream: BinaryIO) -> Iterator[Record]:
-        raw = stream.read(LARGEST + 1)
-        if len(raw) > LARGEST:
-            raise ScopeError(
-                f"{self.shown} is larger than {LARGEST >> 20} MB", "JSON lines, with one a line"
-            )
+        try:
+            raw = read_stream(stream, "transcripts")
+        except TooLargeError as error:
+            raise ScopeError(f"{self.shown}: {error}", "JSON lines, with one a line") from None
         raw = raw.removeprefix(codecs.BOM_UTF8)
         if not raw.strip():
             return
@@ -178,15 +182,15 @@ class TranscriptFile:
         else:
             yield Record(1, whole)
 
-    def _of_parquet(self, stream: BinaryIO) -> Iterator[Record]:
-        from llmscope.tables.parquet import opened_parquet, plain_value
+    def _of_parquet(self, source: str | BinaryIO) -> Iterator[Record]:
+        from llmscope.tables.parquet import batches, opened_parquet, plain_value
 
-        with opened_parquet(stream, self.shown) as file:
+        with opened_parquet(source, self.shown) as file:
             names = list(dict.fromkeys(file.schema_arrow.names))
             if len(names) < len(file.schema_arrow.names):
                 raise ScopeError(f"{self.shown} has two columns of one name", "another file")
-            number = 0
-            for batch in file.iter_batches(batch_size=ROWS):
+            number, names = 0, [name for name in names if name in COLUMNS]
+            for batch in batches(file, source, names, self.shown):
                 for index in range(len(batch)):
                     number += 1
                     row = {name: plain_value(batch[name][index]) for name in names}

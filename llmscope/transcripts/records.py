@@ -30,6 +30,15 @@ _CALLS = ("function_call", "tool_call")
 _TEXT_PARTS = ("text", "input_text", "output_text")
 _REASONING = ("reasoning_content", "reasoning", "thinking")
 """Keys of what a model thought before it answered."""
+COLUMNS = frozenset(
+    (
+        *("messages", "conversations", "prompt", "completion", "chosen", "rejected", "text"),
+        *("instruction", "input", "output", "system", "tools"),
+        *("role", "content", "from", "value", "tool_calls", "function_call", *_REASONING),
+        *("name", "tool_call_id"),
+    )
+)
+"""The keys of a record that are read."""
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 

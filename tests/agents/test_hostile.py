@@ -106,6 +106,29 @@ def test_a_link_out_of_the_folder_is_not_followed(town, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.timeout(120)
+def test_a_separator_that_takes_for_ever_is_refused_and_the_server_lives(town):
+    text = f"the cat .\n\n{'a' * 60} !\n\nwhere ?"
+    said = town.call("look", lens="passages", prompt=text, options={"separator": "(a+)+$"})
+    assert "takes too long to match" in said.text
+    assert town.call("look", lens="next-token", prompt="the cat").rows
+
+
+@pytest.mark.parametrize("name", ["s3://bucket/a.svg", "s3:/bucket/a.svg", "memory::a.json"])
+def test_a_url_is_refused_by_name_and_makes_no_folder(town, name):
+    before = set(town.work.iterdir())
+    said = town.refused("export", path=name)
+    assert name in said
+    assert "is a URL" in said
+    assert not any(":" in path.name for path in town.work.rglob("*"))
+    assert set(town.work.iterdir()) <= before | {town.folder}
+
+
+@pytest.mark.parametrize("name", ["a" * 300 + ".svg", "figure.svg" * 400_000])
+def test_a_name_that_is_too_long_is_a_line(town, name):
+    assert "is no path" in town.refused("export", path=name)
+
+
 def test_a_file_of_another_origin_is_not_replaced(town):
     town.folder.mkdir(exist_ok=True)
     mine = town.folder / "mine.json"

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llmscope.dictionaries import labels
+from llmscope.lines import LIMITS
 
 LINES = [
     {"modelId": "gpt2-small", "layer": "5-res-jb", "index": "3", "description": "names of towns"},
@@ -95,7 +96,7 @@ def test_files_that_are_large_unpacked(tmp_path, monkeypatch):
     bomb = b"x" * (4 << 20) + b"\n" + lines(LINES)
     (tmp_path / "x.jsonl.gz").write_bytes(gzip.compress(bomb))
     assert labels.read(tmp_path, 10**9) == {}
-    monkeypatch.setattr(labels, "LARGEST", 1 << 10)
+    monkeypatch.setitem(LIMITS, "labels", 1 << 10)
     (tmp_path / "x.json").write_bytes(json.dumps(LINES * 100).encode())
     assert labels.read(tmp_path, 10**9) == {}
 

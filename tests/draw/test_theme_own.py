@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
 from llmscope.draw.color.theme import theme_folder
-from llmscope.draw.color.user_themes import LARGEST, hidden_themes, own_theme_names, read_own
+from llmscope.draw.color.user_themes import hidden_themes, own_theme_names, read_own
 from llmscope.errors import ScopeError
+from llmscope.lines import LIMITS
 
 
 @pytest.fixture
@@ -81,7 +82,9 @@ def test_many_mistakes_are_still_one_notice(folder):
     assert "and 5 more" in notice
 
 
-@pytest.mark.parametrize("text", ["= nonsense", 'a = "', "a = 1\na = 2", "[" * 2000, "\x00"])
+@pytest.mark.parametrize(
+    "text", ["= nonsense", 'a = "', "a = 1\na = 2", "[" * 2000, "\x00", "a." * 20_000]
+)
 def test_broken_toml_is_one_notice_and_the_default_theme(folder, text):
     theme, notices = loaded(folder, text)
     assert theme.background == load_theme("dark").background
@@ -92,7 +95,7 @@ def test_broken_toml_is_one_notice_and_the_default_theme(folder, text):
 
 def test_bytes_that_are_no_text_and_files_that_are_no_theme(folder):
     (folder / "bytes.toml").write_bytes(b"\xff\xfe\x00")
-    (folder / "huge.toml").write_bytes(b"#" * (LARGEST + 1))
+    (folder / "huge.toml").write_bytes(b"#" * (LIMITS["settings"] + 1))
     (folder / "folder.toml").mkdir()
     (folder / "gone.toml").symlink_to(folder / "nowhere")
     assert own_theme_names() == ("bytes", "huge")

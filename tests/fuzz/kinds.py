@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.fuzz import folders
 from tests.fuzz.mutations import (
     Mutation,
     mutate_bytes,
@@ -132,5 +133,10 @@ KINDS = {
         _folder_kind("weights", "[!t]*", ("model.safetensors",), mutate_safetensors),
         Kind("adapter", _adapter),
         _folder_kind("bytes", "llama", ("config.json", "tokenizer.json"), mutate_bytes),
+        Kind("parquet", folders.parquet_prompts),
+        Kind("run", folders.run_folder),
+        Kind("batch", folders.batch_folder),
+        Kind("transcript", folders.transcripts),
+        Kind("mcp", folders.tool_calls),
     )
 }

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.fuzz.folders import decoys
 from tests.fuzz.kinds import KINDS
 
 MOST_SECONDS = 10.0
@@ -139,8 +140,12 @@ def fuzz(kind: str, seeds: Path, first: int, count: int) -> Iterator[Finding | N
             folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
             try:
                 commands = KINDS[kind].make(seeds, folder, rng)
+                before = decoys(folder)
                 answers = worker.run(commands)
-                yield _finding(kind, number, commands, answers)
+                finding = _finding(kind, number, commands, answers)
+                if finding is None and decoys(folder) != before:
+                    finding = Finding(kind, number, commands[0][0], "touched a foreign file", "")
+                yield finding
             finally:
                 shutil.rmtree(folder, ignore_errors=True)
     finally:

@@ -16,6 +16,10 @@ def make_seeds(folder: Path) -> None:
     _hidden_states(folder / "hidden")
     _models(folder / "models")
     _adapters(folder / "adapters", folder / "models" / "llama")
+    _transcripts(folder / "transcripts")
+    _parquet(folder / "parquet")
+    _run(folder / "run")
+    _batch(folder)
     _ggufs(folder / "gguf")
 
 
@@ -78,6 +82,69 @@ def _adapters(folder: Path, base: Path) -> None:
         settings = json.loads(path.read_text())
         settings["base_model_name_or_path"] = str(base)
         path.write_text(json.dumps(settings))
+
+
+def _transcripts(folder: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir(parents=True)
+    call = {"function": {"name": "find", "arguments": '{"place": "river"}'}, "id": "c1"}
+    messages = [
+        {"role": "system", "content": "be short"},
+        {"role": "user", "content": "where does anna live ?"},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "content": "forest street", "tool_call_id": "c1"},
+        {"role": "assistant", "content": "anna lives in forest street ."},
+    ]
+    records = [
+        {"messages": messages, "tools": []},
+        {"conversations": [{"from": "human", "value": "the cat"}, {"from": "gpt", "value": "a"}]},
+        {"prompt": messages[1:2], "chosen": messages[4:], "rejected": messages[4:]},
+        {"instruction": "where ?", "input": "anna", "output": "here"},
+        {"text": "the cat"},
+    ]
+    lines = "".join(json.dumps(one) + "\n" for one in records)
+    (folder / "chats.jsonl").write_text(lines)
+    (folder / "one.jsonl").write_text("".join(json.dumps(one) + "\n" for one in messages))
+    (folder / "list.json").write_text(json.dumps(records))
+    table = pyarrow.Table.from_pylist([{"messages": messages}, {"text": "the cat"}])
+    pyarrow.parquet.write_table(table, folder / "chats.parquet")
+
+
+def _parquet(folder: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    folder.mkdir(parents=True)
+    rows = [
+        {"prompt": f"prompt {at}", "id": at, "score": at / 7, "more": {"a": ["x", None] * at}}
+        for at in range(20)
+    ]
+    table = pyarrow.Table.from_pylist(rows)
+    for compression in ("zstd", "none"):
+        path = folder / f"prompts-{compression}.parquet"
+        pyarrow.parquet.write_table(table, path, compression=compression, row_group_size=7)
+
+
+def _run(folder: Path) -> None:
+    from tests.runs.making import written
+
+    written(folder)
+
+
+def _batch(folder: Path) -> None:
+    from tests.cli.running import run
+
+    prompts = folder / "prompts.jsonl"
+    texts = ("CAB", "A", "BACCAB", "AC", "CABACB")
+    lines = [json.dumps({"prompt": text, "id": at}) for at, text in enumerate(texts)]
+    prompts.write_text("\n".join(lines))
+    lenses = ("--lens", "next-token", "--lens", "logit-lens")
+    words = ["snapshot", "builtin:sort", "--prompts", str(prompts), *lenses]
+    made = run(*words, "--out", folder / "batch")
+    assert made.exit_code == 0, made.output
+    (folder / "batch.json").write_text(json.dumps(words))
 
 
 def _ggufs(folder: Path) -> None:

@@ -9,7 +9,10 @@ from tests.fuzz.kinds import KINDS
 from tests.fuzz.run import Worker, fuzz, judge
 from tests.fuzz.seeds import make_seeds
 
-COUNTS = {"json": 120, "npz": 120, "safetensors": 120, "hidden-states": 120}
+COUNTS = {
+    **dict.fromkeys(("json", "npz", "safetensors", "hidden-states"), 120),
+    **dict.fromkeys(("run", "transcript", "mcp"), 100),
+}
 """Mutations of a kind in the tests; of a kind that loads a model, fewer."""
 
 GOOD = {

@@ -66,7 +66,7 @@ def _run(words: list[str], out: Any, err: Any) -> dict[str, Any]:
     before, started = _status("VmRSS"), time.process_time()
     code: Any
     try:
-        code = _replay(words[1]) if words[0] == "replay" else _command(words)
+        code = OTHERS[words[0]](*words[1:]) if words[0] in OTHERS else _command(words)
     except BaseException:  # a panic of a library is no Exception
         code = "raised"
         traceback.print_exc()
@@ -111,6 +111,95 @@ def _replay(file: str) -> Any:
     except SystemExit as end:
         return end.code or 0
     return 0
+
+
+def _prompts(file: str) -> Any:
+    """Read a file of prompts to its end, as a batch does."""
+    from llmscope.batch.inputs import InputColumns
+    from llmscope.batch.prompts import PromptSource
+    from llmscope.cli.output.errors import reported
+
+    try:
+        with reported(debug=False):
+            source = PromptSource(file)
+            columns, _ = InputColumns.of(source)
+            for at, line in enumerate(source):
+                columns.values(line)
+                if at == 5000:  # each would be run
+                    break
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def _continue(folder: str, *, overwrite: bool = False) -> Any:
+    """Record a step into the folder of a run, as a training does."""
+    from pathlib import Path
+    from time import perf_counter
+
+    from llmscope.cli.output.errors import reported
+    from llmscope.errors import ScopeError
+    from llmscope.runs.writer import RunWriter
+    from llmscope.training.run import reason_of
+    from tests.runs.making import figures, info, line
+
+    def work() -> None:
+        writer = RunWriter(Path(folder), info(), overwrite=overwrite)
+        if overwrite:
+            writer.clear()
+        writer.add(figures(50), line(50), began=perf_counter())
+        writer.log(51, {"loss": 1.0}, time=1.0)
+
+    try:
+        with reported(debug=False):
+            try:
+                work()
+            except OSError as error:  # a training warns with it
+                raise ScopeError(reason_of(error), "another folder") from error
+    except SystemExit as end:
+        return end.code or 0
+    return 0
+
+
+def _overwrite(folder: str) -> Any:
+    """Replace the run in a folder."""
+    return _continue(folder, overwrite=True)
+
+
+def _tool(out: str, name: str, arguments: str) -> Any:
+    """Call a tool for agents, after a look; an answer that is an error is one line."""
+    from pathlib import Path
+
+    from llmscope.agents.files import OutputFolder
+    from llmscope.agents.server import _answer
+    from llmscope.agents.session import Call, LoadOptions, Session
+
+    session = _SESSIONS.pop() if _SESSIONS else Session(LoadOptions("builtin:sort"), None)  # type: ignore[arg-type]
+    session.folder, session.edits, session.versus_prompt = OutputFolder(Path(out)), (), None
+    text, failed = _answer(session, "look", {"lens": "next-token", "prompt": "CAB"}, Call())
+    assert not failed, text
+    text, failed = _answer(session, name, json.loads(arguments), Call())
+    if failed:
+        sys.stderr.write(f"error: {text[:900]}\n")  # its length is bounded by `clipped`
+    if name == "open":  # perhaps another model
+        session.release()
+    else:
+        _SESSIONS.append(session)
+    return int(failed)
+
+
+_SESSIONS: list[Any] = []
+"""A session with a loaded model, for the next call."""
+
+
+OTHERS = {
+    "replay": _replay,
+    "prompts": _prompts,
+    "continue": _continue,
+    "overwrite": _overwrite,
+    "mcp": _tool,
+}
+"""What is run without a command line."""
 
 
 if __name__ == "__main__":

@@ -155,6 +155,10 @@ def fit_jacobian(
         source = _source(prompts, out, "jacobian", force)
         rules = corpus.rules(part)
         checkpoint = out.with_name(f"{out.name}.partial")
+        from llmscope.fsync import FolderLock
+
+        lock = FolderLock(out.parent, f".{out.name}.lock", "another --out, or wait for its end")
+        lock.acquire()
         if force:
             checkpoint.unlink(missing_ok=True)
         with _loaded(hardware, model) as (scope, progress):
@@ -175,6 +179,7 @@ def fit_jacobian(
             lens = fitted(scope, _texts(source), how, told)
         _write(lens, out, float32)
         checkpoint.unlink(missing_ok=True)
+        lock.release()
         _report(lens, out, source, as_json)
 
 

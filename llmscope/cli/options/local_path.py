@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import typer
 
+from llmscope.storage import URL_AS_PATH
 from llmscope.text import display_text
-
-_URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):(/+|:)")
-"""As a `Path` holds a URL: with one slash of two."""
 
 
 def local(path: Path | None) -> Path | None:
@@ -19,7 +16,7 @@ def local(path: Path | None) -> Path | None:
     Raises:
         BadParameter: it is a URL, which would make a folder such as `s3:`.
     """
-    found = None if path is None else _URL.match(path.as_posix())
+    found = None if path is None else URL_AS_PATH.match(path.as_posix())
     if found:
         shown = display_text(f"{found[1]}://{str(path)[found.end() :]}").replace("\n", " ")
         raise typer.BadParameter(f"a path, not a URL: {shown}; copy what is written there")

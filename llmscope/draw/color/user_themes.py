@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,12 +21,11 @@ from llmscope.draw.color.theme import (
     theme_names,
 )
 from llmscope.errors import ScopeError
+from llmscope.lines import read_toml
 from llmscope.text import display_text, nearest, quoted_text
 
 READABLE = 4.5
 """Contrast ratio below which text is reported as hard to read."""
-LARGEST = 100_000
-"""Maximum size of a theme file in bytes."""
 _SETTINGS = ("description", "dark", "inherits", "native", "colours", "ramps")
 _TOLD = 4
 """Number of errors that are listed; the others are only counted."""
@@ -87,11 +85,9 @@ def read_own(path: Path) -> Read:
     else the default. Invalid content of the file never raises.
     """
     try:
-        if path.stat().st_size > LARGEST:
-            raise ValueError(f"it is larger than {LARGEST} bytes")
-        record = tomllib.loads(path.read_bytes().decode("utf-8"))
+        record = read_toml(path)
     except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
+        reason = getattr(error, "strerror", None) or str(error)
         theme = replace(load_theme(DEFAULT_THEME), name=path.stem, description="")
         flaw = f"{reason or 'it cannot be read'}; {DEFAULT_THEME} is shown"
         return Read(theme, path, _notice(path, [flaw]))

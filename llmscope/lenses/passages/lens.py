@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -36,9 +35,11 @@ NO_PASSAGES = (
 
 
 def _regex(name: str, value: str) -> None:
+    from llmscope.models.files.foreign_patterns import PatternError, check_pattern
+
     try:
-        re.compile(value)
-    except re.error as error:
+        check_pattern(value)
+    except PatternError as error:
         raise ValueError(f"{name} is no regular expression: {error}") from None
 
 
@@ -99,7 +100,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     labels = source_texts(recording.prompt)
     recording, written = _before_answer(recording, focus, labels, passes)
     labels = labels[: len(recording)]
-    found = _passages(recording, labels, SEPARATOR.of(focus))
+    try:
+        found = _passages(recording, labels, SEPARATOR.of(focus))
+    except ValueError as error:  # a separator that takes too long
+        yield Figure.refused("passages", TITLE, f"--separator: {error}")
+        return
     if not found:
         yield Figure.refused("passages", TITLE, NO_PASSAGES)
         return

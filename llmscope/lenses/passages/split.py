@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
+
+from llmscope.models.files.foreign_patterns import find_spans
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt
@@ -33,11 +35,14 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
         prompt: the prompt.
         labels: the texts of its tokens, with line breaks.
         separator: a regular expression; empty: passages are found by their form.
+
+    Raises:
+        PatternError: the separator cannot be matched in the time that it has.
     """
     text = "".join(labels)
     starts = [0, *accumulate(map(len, labels))]  # of each token, and the end
     if separator:
-        spans = list(_between(text, re.compile(separator)))
+        spans = list(_between(find_spans(separator, text)))
     else:
         spans = list(_by_form(text)) or _turns(prompt, text, starts)
     found: list[range] = []
@@ -61,7 +66,7 @@ def _by_form(text: str) -> Iterator[tuple[int, int]]:
         return iter(tagged)
     numbered = [one.start() for one in _NUMBERED.finditer(text)]
     if not numbered:
-        return _between(text.rstrip(), _BLANK)
+        return _between(match.span() for match in _BLANK.finditer(text.rstrip()))
     ends = (*numbered[1:], len(text))
 
     def spans() -> Iterator[tuple[int, int]]:
@@ -112,13 +117,13 @@ def _turns(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, 
     return turns[:-1]
 
 
-def _between(text: str, separator: re.Pattern[str]) -> Iterator[tuple[int, int]]:
-    """Yield what stands before each match of a separator that is not empty, with the match."""
+def _between(separators: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Yield what stands before each separator that is not empty, with the separator."""
     start = 0
-    for found in separator.finditer(text):
-        if found.end() > found.start():
-            yield start, found.end()
-            start = found.end()
+    for begin, end in separators:
+        if end > begin:
+            yield start, end
+            start = end
 
 
 def _after_special(prompt: Prompt, labels: Sequence[str], first: int, stop: int) -> int:

@@ -8,9 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-CONFIG_BYTES = 8 << 20
+from llmscope.lines import LIMITS
+
+CONFIG_BYTES = LIMITS["config"]
 """Largest config file in bytes; configs that list every quantized layer have about a megabyte."""
-INDEX_BYTES = 32 << 20
+INDEX_BYTES = LIMITS["index of weights"]
 """Largest index of shards in bytes; 90,000 tensors take 9 MB."""
 DEPTH = 64
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llmscope.fsync import sync_file
+from llmscope.lines import open_file
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.state_folder import locked, set_aside, state_folder, write
 
@@ -100,7 +101,7 @@ def _lines() -> list[bytes]:
     """Return the lines after the schema; a file of another schema is set aside."""
     path = state_folder() / HISTORY
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             header = file.readline(100)
             # Read only the end, where the newest are, of a file that is far too long.
             file.seek(max(len(header), file.seek(0, os.SEEK_END) - 16 * BYTES))

@@ -10,14 +10,13 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from llmscope.fsync import replace_file
+from llmscope.lines import read_file
 from llmscope.text import display_text
 
 LOCK = ".lock"
 """Held while a file is read, changed and rewritten."""
 PATIENCE = 5.0
 """Seconds to wait for the lock of another process, once; then files are written without it."""
-LARGEST = 1 << 26
-"""The most bytes of a file; a longer one was not written by llmscope."""
 
 _patience = PATIENCE
 _flaws: list[str] = []
@@ -41,11 +40,9 @@ def content(path: Path) -> bytes:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: the file is larger than `LARGEST`.
+        ValueError: the file is over its limit.
     """
-    if path.stat().st_size > LARGEST:
-        raise ValueError("too large")
-    return path.read_bytes()
+    return read_file(path, "state")
 
 
 def set_aside(path: Path, *, copy: bool = False) -> bool:

@@ -77,6 +77,10 @@ def test_the_screen_opens_as_it_was_set(home, monkeypatch):
         ("keys = 3", "keys is a section"),
         ("theme", "config.toml: "),
         ('"\\u001b[31m" = 1', "no setting"),
+        (f"{'a.' * 20_000}a = 1", "line 1 has more than 64 dotted parts"),
+        (f"[{'a.' * 20_000}a]", "line 1 has more than 64 dotted parts"),
+        (f"""{'"a".' * 15_000}a = 1""", "line 1 has more than 64 dotted parts"),
+        ("#" * 100_001, "it has 100,001 bytes, more than 100,000 bytes"),
     ],
 )
 def test_what_cannot_be_set_is_an_error_in_one_line(home, text, told):
@@ -155,3 +159,9 @@ def test_no_file_ends_in_a_traceback(tmp_path_factory, content):
         (folder / "config.toml").write_bytes(content)
         with contextlib.suppress(ScopeError):
             assert len(config.settings({})) == len(config.SETTINGS)
+
+
+def test_dots_in_quotes_and_comments_are_no_parts(home):
+    write(home, 'model = "a/' + "." * 100 + '"  # ' + "." * 100)
+    found = {one.setting.name: one.value for one in config.settings({})}
+    assert found["model"] == "a/" + "." * 100

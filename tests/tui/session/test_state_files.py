@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llmscope.lines import LIMITS
 from llmscope.tui.session import prompt_history, recent_models, state_folder
 from llmscope.tui.session.autosave import DELAY, Autosave
 from llmscope.tui.session.state_file import STATE
@@ -198,7 +199,7 @@ def test_a_file_that_is_far_too_long_is_not_read(
 ) -> None:
     save_prompt("a", "text")
     content = (state / STATE).read_bytes()
-    monkeypatch.setattr(state_folder, "LARGEST", 5)
+    monkeypatch.setitem(LIMITS, "state", 5)
     assert saved_prompt("a") == ""
     save_prompt("b", "text")
     assert (state / f"{STATE}.bad").read_bytes() == content
