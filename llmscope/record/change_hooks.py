@@ -340,7 +340,13 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     parts = anatomy.layers[layer]
     if site == "heads" and parts.heads_norm is not None:
         return parts.heads_norm
-    names = {"heads": "attention_out", "neurons": "down", "mlp_input": "mlp_input_module"}
+    names = {
+        "heads": "attention_out",
+        "attention_module": "attention_out",
+        "neurons": "down",
+        "mlp_input": "mlp_input_module",
+        "mlp_module": "mlp_input_module",
+    }
     found: nn.Module | None = getattr(parts, names.get(site, site))
     return found
 
