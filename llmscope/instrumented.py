@@ -23,7 +23,7 @@ from llmscope.record.compare.given_inputs import GivenInputs
 from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
-from llmscope.record.derive.determinism import check_steady, checked_draws
+from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
 from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
@@ -54,7 +54,7 @@ class InstrumentedModel:
         self.ran_as_other = 0
 
     @cached_property
-    def _examined(self) -> tuple[Recorder, Verdicts]:
+    def _examined(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
         serial, state = check(self.subject), state_of(self.subject.model)
         if serial != self._serial:
             follow(self.subject, anatomy=state.structure > self._serial)
@@ -75,7 +75,7 @@ class InstrumentedModel:
             ) from error
         adopt(self.subject, first=True)
         self.subject.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
-        return recorder, verdicts
+        return recorder, verdicts, DrawnNumbers(recorder)
 
     def compare(self, *, whole: bool = False) -> None:
         """Compare the model with its state when it was probed.
@@ -114,7 +114,13 @@ class InstrumentedModel:
     @cached_property
     def edited(self) -> EditedRecorder:
         """The recorder of edited passes."""
-        return EditedRecorder(*self._examined, applied)
+        recorder, verdicts, _ = self._examined
+        return EditedRecorder(recorder, verdicts, applied)
+
+    @property
+    def drawn(self) -> DrawnNumbers:
+        """Whether what the model computes depends on random numbers."""
+        return self._examined[2]
 
     @cached_property
     def given_inputs(self) -> GivenInputs:
