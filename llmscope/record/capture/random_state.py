@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -52,7 +53,8 @@ def _python_address() -> int | None:
     """Return where Python's generator keeps its state; None if it is not found there."""
     if sys.implementation.name != "cpython":
         return None
-    address = id(random.random.__self__) + object.__basicsize__
+    method: Any = random.random  # of the one generator, which it is bound to
+    address = id(method.__self__) + object.__basicsize__
     *key, place = random.getstate()[1]
     held = struct.unpack("=i624I", ctypes.string_at(address, MERSENNE_BYTES))
     return address if held == (place, *key) else None
