@@ -26,7 +26,13 @@ from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
 from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
-from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
+from llmscope.record.derive.verify import (
+    Verdicts,
+    check_pattern_at,
+    learn_rows,
+    looks_ahead,
+    verify,
+)
 from llmscope.record.features.active import applied
 from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
@@ -64,6 +70,10 @@ class InstrumentedModel:
             check_steady(recorder)
             with checked_draws(recorder):
                 verdicts = verify(recorder)
+                # Where a pass may go on from a cache, earlier tokens do not depend on later ones.
+                self.subject.looks_ahead = not recorder.reuses and looks_ahead(recorder)
+                if not recorder.reuses:
+                    learn_rows(recorder)
         except ScopeError:
             raise
         except Exception as error:  # the model's own code, such as of a damaged config

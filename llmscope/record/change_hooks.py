@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -261,6 +262,10 @@ WRITE, WITHIN, LATER = 1, 2, 3
 is changed by it, those changes, and who sees what then leaves the site."""
 
 
+unplaced: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""First layers whose rows are not the prompt's tokens in their order, and why."""
+
+
 @contextmanager
 def attached(
     anatomy: Anatomy,
@@ -283,6 +288,12 @@ def attached(
     Returns:
         The context, which gives what the features' changes in `changes` added in the latest pass.
     """
+    changes = tuple(changes)
+    reason = unplaced.get(anatomy.layers[0].module)
+    if reason is not None and (changes or any(jobs)):
+        raise ScopeError(
+            f"nothing in this model can be changed by tokens: {reason}", "another model"
+        )
     batch = max(len(jobs), 1)
     placed: dict[tuple[nn.Module, bool], list[tuple[int, slice, Step]]] = {}
     added: dict[Change, Tensor] = {}
