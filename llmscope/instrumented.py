@@ -23,10 +23,16 @@ from llmscope.record.compare.given_inputs import GivenInputs
 from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
-from llmscope.record.derive.determinism import check_steady, checked_draws
+from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
 from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
-from llmscope.record.derive.verify import Verdicts, check_pattern_at, verify
+from llmscope.record.derive.verify import (
+    Verdicts,
+    check_pattern_at,
+    learn_rows,
+    looks_ahead,
+    verify,
+)
 from llmscope.record.features.active import applied
 from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
@@ -54,7 +60,7 @@ class InstrumentedModel:
         self.ran_as_other = 0
 
     @cached_property
-    def _examined(self) -> tuple[Recorder, Verdicts]:
+    def _examined(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
         serial, state = check(self.subject), state_of(self.subject.model)
         if serial != self._serial:
             follow(self.subject, anatomy=state.structure > self._serial)
@@ -64,6 +70,10 @@ class InstrumentedModel:
             check_steady(recorder)
             with checked_draws(recorder):
                 verdicts = verify(recorder)
+                # Where a pass may go on from a cache, earlier tokens do not depend on later ones.
+                self.subject.looks_ahead = not recorder.reuses and looks_ahead(recorder)
+                if not recorder.reuses:
+                    learn_rows(recorder)
         except ScopeError:
             raise
         except Exception as error:  # the model's own code, such as of a damaged config
@@ -75,7 +85,7 @@ class InstrumentedModel:
             ) from error
         adopt(self.subject, first=True)
         self.subject.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
-        return recorder, verdicts
+        return recorder, verdicts, DrawnNumbers(recorder)
 
     def compare(self, *, whole: bool = False) -> None:
         """Compare the model with its state when it was probed.
@@ -114,7 +124,13 @@ class InstrumentedModel:
     @cached_property
     def edited(self) -> EditedRecorder:
         """The recorder of edited passes."""
-        return EditedRecorder(*self._examined, applied)
+        recorder, verdicts, _ = self._examined
+        return EditedRecorder(recorder, verdicts, applied)
+
+    @property
+    def drawn(self) -> DrawnNumbers:
+        """Whether what the model computes depends on random numbers."""
+        return self._examined[2]
 
     @cached_property
     def given_inputs(self) -> GivenInputs:

@@ -1282,15 +1282,20 @@ class Scope:
                 yield Figure.refused(chosen.name, chosen.name, verdict.reason, verdict.discrepancy)
                 return
             verdict = replace(verdict, status="unverified")
+        verdict = verdict.worst(bench.drawn.verdict(recording))
         at = yield from check_finite(recording)
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
         if made is None or subject.readout_holds != holds:  # it must not read the readout then
             made = begin()
-        yield from mapped(
-            made, lambda figure: replace(figure, verdict=figure.verdict.worst(verdict))
-        )
+
+        def judged(figure: Figure) -> Figure:
+            # Passes of the lens itself may have drawn random numbers since.
+            whole = verdict.worst(bench.drawn.uncompared(recording))
+            return replace(figure, verdict=figure.verdict.worst(whole))
+
+        yield from mapped(made, judged)
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""

@@ -3,6 +3,7 @@
 import copy
 import io
 import pickle
+import random
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.capture.random_state import seeded
 from llmscope.scope import Scope
 from tests import all_families
 from tests.families import small_model
@@ -238,6 +240,13 @@ class TestTrainingMode:
             scope.record(IDS)
 
 
+DRAWS = {
+    "torch": lambda rows: torch.nn.functional.dropout(rows, 0.2, training=True),
+    "Python": lambda rows: rows * random.uniform(0.5, 1.5),
+    "NumPy": lambda rows: rows * float(np.random.uniform(0.5, 1.5)),
+}
+
+
 class TestRandomNumbers:
     """Models whose forward draws random numbers though it is in evaluation mode."""
 
@@ -252,6 +261,62 @@ class TestRandomNumbers:
         ids = [(5 * at + 3) % 90 for at in range(48)]
         own = scope.model(input_ids=torch.tensor([ids])).logits[0, -1]
         assert torch.allclose(scope.record(ids).logits, own, atol=1e-5)
+
+    LONG = tuple((5 * at + 3) % 90 for at in range(210))
+
+    def drawing(self, draw, when):
+        """A model whose MLP draws random numbers where its input is of some form."""
+        model = small_model("llama", max_position_embeddings=512)
+        mlp = model.model.layers[1].mlp
+        own = type(mlp)
+
+        class Drawing(own):
+            def forward(self, rows):
+                written = super().forward(rows)
+                return draw(written) if when(rows) else written
+
+        mlp.__class__ = Drawing
+        return Scope(subject_of(model))
+
+    @pytest.mark.parametrize("source", DRAWS)
+    def test_numbers_drawn_in_long_prompts_alone_are_unverified(self, source):
+        scope = self.drawing(DRAWS[source], lambda rows: rows.shape[-2] > 200)
+        for lens in ("next-token", "logit-lens", "ablation", "residual"):
+            scope.record(IDS)
+            assert scope.look(lens, layer=1, target=7).verdict.status == "verified"
+            scope.record(self.LONG)
+            verdict = scope.look(lens, layer=1, target=7).verdict
+            assert verdict.status == "unverified", lens
+            assert "drew random numbers" in verdict.reason
+        scope.record(IDS, fresh=True)
+        assert scope.look("next-token").verdict.status == "verified"
+
+    @pytest.mark.parametrize("source", DRAWS)
+    def test_numbers_drawn_in_the_passes_of_a_lens_alone_were_not_compared(self, source):
+        scope = self.drawing(DRAWS[source], lambda rows: rows.dim() == 3 and len(rows) > 1)
+        scope.record(IDS)
+        verdict = scope.look("ablation", target=7).verdict
+        assert verdict.status == "unverified"
+        assert "drew random numbers" in verdict.reason
+        assert "not compared" in verdict.reason
+
+    @pytest.mark.parametrize("source", DRAWS)
+    def test_numbers_drawn_for_nothing_in_long_prompts_are_no_reason(self, source):
+        draw = DRAWS[source]
+        scope = self.drawing(lambda rows: (draw(rows), rows)[1], lambda rows: rows.shape[-2] > 200)
+        scope.record(self.LONG)
+        assert scope.look("next-token").verdict.status == "verified"
+        assert scope.look("ablation", target=7).verdict.status == "verified"
+
+    def test_the_generators_of_the_user_go_on_where_they_were(self):
+        random.seed(3), np.random.seed(3), torch.manual_seed(3)
+        own = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+        with seeded(torch.device("cpu"), 1):
+            drawn = random.random(), np.random.random(), float(torch.rand(()))
+        assert (random.getstate(), np.random.get_state()[1].tolist()) == own[:2]
+        assert torch.equal(torch.get_rng_state(), own[2])
+        with seeded(torch.device("cpu"), 1):
+            assert drawn == (random.random(), np.random.random(), float(torch.rand(())))
 
     def test_numbers_drawn_for_nothing_are_no_reason(self):
         """BigBird initializes another attention in its first short pass, then loads its weights."""

@@ -22,7 +22,8 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import head_outputs
 from llmscope.record.derive.verify import Verdicts
 from llmscope.record.features.active import Applied, Misfit, applied
-from llmscope.record.features.places import NoPlace, tensor_at
+from llmscope.record.features.places import tensor_at
+from llmscope.record.sites import NoPlace
 
 
 class Source(ABC):

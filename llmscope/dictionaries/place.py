@@ -42,6 +42,10 @@ _BY_HOOK: dict[str, PlaceKind] = {
     "mlp.hook_post": "mlp_act",
 }
 """By the name of TransformerLens behind `blocks.N.`; `hook_mlp_in` is before the norm there."""
+_OUTPUTS = {"attn.hook_out": "attn", "mlp.hook_out": "mlp"}
+"""Hooks of TransformerLens on what a module itself returns, before a norm behind it."""
+LAYER = "output"
+"""What a place names as its module that is the output of a whole layer."""
 _ATTENTION = r"self_attn|attn|attention|self_attention"
 _MLP = r"mlp|feed_forward|ffn"
 _MODULE = re.compile(
@@ -62,11 +66,15 @@ class Place:
         layer: the layer, from 0.
         kind: which tensor of the layer.
         head: the head, for the output of a single one; None: all heads in a row.
+        module: the name in the layer of the module whose input or output it is, such as
+            `self_attn.o_proj`. Its output is read before a norm or factor behind it; empty: a write
+            is what is added to the stream.
     """
 
     layer: int
     kind: PlaceKind
     head: int | None = None
+    module: str = ""
 
     def __str__(self) -> str:
         name = f"{self.layer}.{self.kind}"
@@ -103,22 +111,26 @@ class Place:
             return cls(0, "resid_pre")
         if block == "blocks" and layer.isascii() and layer.isdecimal() and hook in _BY_HOOK:
             kind = _BY_HOOK[hook]
-            return cls(int(layer[:7]), kind, head if kind == "z" else None)
+            number = head if kind == "z" else None
+            return cls(int(layer[:7]), kind, number, _OUTPUTS.get(hook, ""))
         match = _MODULE.fullmatch(name)
         if match is None:
             raise ValueError(f"it is for {one_line(name)!r}, which is no place that can be shown")
         at, entering = int(match["layer"]), match["end"] == "input"
+        groups = ("attention", "mlp", "before", "after", "z")
+        module = next((match[group] for group in groups if match[group]), "")
         if match["attention"] and not entering:
-            return cls(at, "attn_out")
+            return cls(at, "attn_out", module=module)
         if match["z"] and entering:
-            return cls(at, "z", head)
+            return cls(at, "z", head, module)
         if match["after"] and entering:
             raise ValueError(f"it is for {one_line(name)!r}, which is no place that can be shown")
         if match["z"] or match["after"]:
-            return cls(at, "attn_out" if match["z"] else "mlp_out")
+            return cls(at, "attn_out" if match["z"] else "mlp_out", module=module)
         if match["mlp"] or match["before"]:
             inside = entering if match["mlp"] else not entering
-            return cls(at, "mlp_in" if inside else "mlp_out" if match["mlp"] else "resid_mid")
+            kind = "mlp_in" if inside else "mlp_out" if match["mlp"] else "resid_mid"
+            return cls(at, kind, module=module)
         if match["attention"]:
             raise ValueError(f"it is for {one_line(name)!r}, which is no place that can be shown")
-        return cls(at, "resid_pre" if entering else "resid_post")
+        return cls(at, "resid_pre") if entering else cls(at, "resid_post", module=LAYER)

@@ -81,7 +81,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Modes: `stream`: the residual stream after a layer at one token, with the embedding as first
     row; `attention` and `mlp`: their outputs at one token [layer, position]; `heads`: the head
     output, before the output projection, in all tokens at once [layer, head]. NaN for tokens after
-    the focus position, which cannot affect it, and in layers where the part is missing or not
+    the focus position where they cannot affect it, and in layers where the part is missing or not
     verified: those cells are not run. Before the first token at which the prompts differ it is 0
     without a run. If A is edited its edits stay in force; B is the unedited pass.
 
@@ -170,10 +170,12 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
             f"the {asked.phrase} is {own:.4f} here and {others:.4f} after prompt B: "
             "there is no difference to carry over"
         )
-    # Attention is causal: before the first differing token A and B are equal, unless A is edited.
+    # Before the first differing token A and B are equal, unless A is edited or that token is read.
     both = enumerate(zip(recording.prompt.ids, ids, strict=True))
     first = next((place for place, (a, b) in both if a != b), 0)
-    return _Pair(recording, other, position, asked, 0 if recording.changes else first, own, others)
+    if recording.changes or subject.looks_ahead:
+        first = 0
+    return _Pair(recording, other, position, asked, first, own, others)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
@@ -228,12 +230,14 @@ def _plan(
             continue
         columns: Sequence[int] = range(len(axes[1]))
         if mode != "heads":
-            columns = range(pair.first, pair.position + 1)
+            ahead = pair.recording.subject.looks_ahead
+            reach = len(pair.recording) if ahead else pair.position + 1
+            columns = range(pair.first, reach)
             if mode == "stream" and row == 0 and not pair.recording.changes:
-                columns = [place for place in pair.differ if place <= pair.position]
+                columns = [place for place in pair.differ if place < reach]
             elif row == pair.recording.layers:  # no later layer reads the other tokens
                 columns = [pair.position]
-            still[row, : pair.position + 1] = True
+            still[row, :reach] = True
             still[row, list(columns)] = False
         rows.append(_row(pair, mode, row, tuple(columns)))
     return tuple(rows), still

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -261,6 +262,10 @@ WRITE, WITHIN, LATER = 1, 2, 3
 is changed by it, those changes, and who sees what then leaves the site."""
 
 
+unplaced: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
+"""First layers whose rows are not the prompt's tokens in their order, and why."""
+
+
 @contextmanager
 def attached(
     anatomy: Anatomy,
@@ -283,6 +288,12 @@ def attached(
     Returns:
         The context, which gives what the features' changes in `changes` added in the latest pass.
     """
+    changes = tuple(changes)
+    reason = unplaced.get(anatomy.layers[0].module)
+    if reason is not None and (changes or any(jobs)):
+        raise ScopeError(
+            f"nothing in this model can be changed by tokens: {reason}", "another model"
+        )
     batch = max(len(jobs), 1)
     placed: dict[tuple[nn.Module, bool], list[tuple[int, slice, Step]]] = {}
     added: dict[Change, Tensor] = {}
@@ -340,7 +351,13 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
     parts = anatomy.layers[layer]
     if site == "heads" and parts.heads_norm is not None:
         return parts.heads_norm
-    names = {"heads": "attention_out", "neurons": "down", "mlp_input": "mlp_input_module"}
+    names = {
+        "heads": "attention_out",
+        "attention_module": "attention_out",
+        "neurons": "down",
+        "mlp_input": "mlp_input_module",
+        "mlp_module": "mlp_input_module",
+    }
     found: nn.Module | None = getattr(parts, names.get(site, site))
     return found
 

@@ -5,6 +5,7 @@ from huggingface_hub import constants
 
 from llmscope.dictionaries.catalog import headers_at
 from llmscope.dictionaries.hub import fetched
+from llmscope.dictionaries.place import LAYER as OF_LAYER
 from llmscope.dictionaries.place import Place
 from llmscope.dictionaries.reader import read_dictionary
 from llmscope.errors import ScopeError
@@ -98,7 +99,7 @@ def test_gemma_scope_2(hub, tmp_path):
     put_second(tmp_path / "scope" / "resid_post/layer_5_width_16k_l0_small", told)
     hub.put("google/gemma-scope-2-270m-pt", tmp_path / "scope")
     (header,) = headers_at("google/gemma-scope-2-270m-pt:resid_post/layer_5_width_16k_l0_small")
-    assert header.reads == Place(5, "resid_post")
+    assert header.reads == Place(5, "resid_post", module=OF_LAYER)
     assert hub.fetched() == {"config.json", "params.safetensors"}
 
 

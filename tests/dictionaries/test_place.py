@@ -70,7 +70,9 @@ def test_unknown_names(name):
 
 def test_a_head_belongs_to_the_outputs_of_heads_alone():
     assert Place.parse("blocks.2.attn.hook_z", 3) == Place(2, "z", 3)
-    assert Place.parse("model.layers.2.self_attn.o_proj.input", 3) == Place(2, "z", 3)
+    assert Place.parse("model.layers.2.self_attn.o_proj.input", 3) == Place(
+        2, "z", 3, "self_attn.o_proj"
+    )
     assert Place.parse("blocks.2.hook_resid_pre", 3) == Place(2, "resid_pre")
     assert Place(2, "z", 3).title == "output of head 2.3"
 

@@ -13,10 +13,15 @@ import llmscope
 from llmscope.collecting.collect import Collection, collect
 from llmscope.collecting.request import sources_for
 from llmscope.dictionaries.catalog import headers_at, loaded
+from llmscope.dictionaries.dictionary import Dictionary, Header
 from llmscope.dictionaries.place import Place
 from llmscope.errors import ScopeError
 from llmscope.examples.request import FeatureRequest
 from llmscope.lenses import lens
+from llmscope.lenses.features.chosen import Chosen, verdict_of
+from llmscope.record.features.active import applied
+from llmscope.record.features.fit import SpliceCost, fit_of, tokens_near
+from tests.families import small_model
 
 TEXT = (
     "the cat says meow. the dog says woof. the capital of france is paris. the young of a cow is "
@@ -313,3 +318,57 @@ def test_in_a_long_prompt_the_tokens_near_the_cursor_are_measured(scope, monkeyp
         known = np.flatnonzero(np.isfinite(figure.values[0]))
         assert len(known) == 8
         assert position in known
+
+
+def test_a_dictionary_of_a_layer_far_off_is_told_with_that_layer():
+    model = small_model("llama", num_hidden_layers=20)
+    with torch.no_grad():  # each layer changes the stream a little, as in deep models
+        for name, parameter in model.named_parameters():
+            if "o_proj" in name or "down_proj" in name:
+                parameter *= 0.03
+    ids = [(7 + 37 * index) % 96 for index in range(40)]
+    streams = []
+    handle = model.model.layers[19].register_forward_hook(
+        lambda _, args, output: streams.append(output[0].detach())
+    )
+    with torch.no_grad():
+        model(torch.tensor([ids]))
+    handle.remove()
+    rows = streams[0][1:]
+    _, _, axes = torch.linalg.svd(rows - rows.mean(0), full_matrices=False)
+    both = torch.cat([axes[:24], -axes[:24]])
+    scope = llmscope.wrap(model)
+    recording = scope.record(ids)
+    verdicts = {}
+    for layer in (8, 19):
+        place = Place(layer, "resid_post")
+        own = Dictionary(
+            Header("", "", place, place, 48, 48, 48, "relu", subtracts=True),
+            encoder=both.T.contiguous(),
+            decoder=both,
+            bias=rows.mean(0),
+            encoder_bias=torch.zeros(48),
+        )
+        figure = scope.look(
+            "features", recording=recording, features=[own], layer=layer, mode="fit"
+        )
+        verdicts[layer] = figure.verdict
+        again = scope.look("features", recording=recording, features=[own], layer=layer, mode="fit")
+        assert again.verdict == figure.verdict
+    assert verdicts[19].status == "verified"
+    assert verdicts[8].status == "partial"
+    assert "it fits the stream after layer 19 better: FVU 0.06 there" in verdicts[8].reason
+
+
+@pytest.mark.parametrize(("loss", "status"), [(1.53, "partial"), (0.9, "verified")])
+def test_a_loss_that_rises_by_more_than_a_nat_is_no_verified_fit(scope, recording, loss, status):
+    way = applied(shipped(scope), recording)
+    rows = tokens_near(recording, len(recording) - 1)
+    fit = fit_of(recording, way, rows)
+    kl = np.full(len(rows), 0.3, dtype=np.float32)
+    losses = np.full(len(rows), loss, dtype=np.float32)
+    losses[-1] = np.nan
+    chosen = Chosen(way, fit, SpliceCost(kl, losses), SpliceCost(10 * kl, 10 * losses))
+    verdict = verdict_of(chosen)
+    assert verdict.status == status
+    assert ("raises the loss by 1.53 nats" in verdict.reason) == (status == "partial")

@@ -34,7 +34,7 @@ class Chosen:
         cost, chance: what its reconstruction, and that of chance, do to the predictions; None if
             that cannot be measured, or not yet.
         unmeasured: why it cannot be; empty if it can.
-        nearer: the neighbour layer's tensor that it fits better, and the FVU there; None: none.
+        nearer: the tensor of another layer that it fits better, and the FVU there; None: none.
         trust: the verdict on the tensors that it reads and predicts.
         remarks: what its config tells that differs from the model or the prompt.
     """
@@ -140,7 +140,7 @@ def measured(
     dictionary = loaded(one, recording.subject)
     rows = tokens_near(recording, focus.position)
     trust = VERIFIED
-    for capability, layer in places_changed(dictionary.header):
+    for capability, layer in places_changed(recording.subject, dictionary.header):
         if layer < recording.layers:
             trust = trust.worst(passes.verdicts(capability, layer))
     if trust.status == "refused":
@@ -287,10 +287,16 @@ def said(chosen: Chosen) -> tuple[str, ...]:
 def remarks(recording: Recording, header: Header) -> tuple[str, ...]:
     """Return what a dictionary's config tells that differs from the model or the prompt."""
     from llmscope.models.model_names import alike, names_of
+    from llmscope.record.features.places import changed_behind
 
     found = []
     if header.model and not any(alike(header.model, one) for one in names_of(recording.subject)):
         found.append(f"trained on {one_line(header.model)}, by its config")
+    for place in dict.fromkeys((header.reads, header.writes)):
+        if changed_behind(recording, place):
+            found.append(
+                f"{one_line(place.module)} as it returns, before a norm or factor behind it"
+            )
     first = header.about.get("prepend_bos")
     if isinstance(first, bool) and first != recording.prompt.special[0]:
         with_it, here = ("with", "without") if first else ("without", "with")
@@ -302,14 +308,15 @@ def verdict_of(chosen: Chosen) -> Verdict:
     """Return how far the features of a dictionary can be trusted on the prompt.
 
     Refused: its reconstruction is no better than that of chance, or than the mean. Verified: its
-    FVU and its KL are at most half of those of chance. Partial: anything between, what is not
-    measured yet, and too few different tokens, unless both measures are no better than chance.
+    FVU and its KL are at most half of those of chance, it raises the loss by at most a nat, and it
+    fits the tensor of no other layer better. Partial: anything between, what is not measured yet,
+    and too few different tokens, unless both measures are no better than chance.
     """
     return _measured_verdict(chosen).worst(chosen.trust)
 
 
 def _measured_verdict(chosen: Chosen) -> Verdict:
-    from llmscope.record.features.fit import FEWEST, FITS
+    from llmscope.record.features.fit import FEWEST, FITS, LOSS
 
     fit, cost, chance = chosen.fit, chosen.cost, chosen.chance
     told = f"FVU {fit.fvu:.2f}, a random dictionary's {fit.chance:.2f}"
@@ -342,6 +349,9 @@ def _measured_verdict(chosen: Chosen) -> Verdict:
         )
     if kl_weak or fit.fvu > FITS * min(1.0, fit.chance):
         reason = told_kl if kl_weak else told
+        return Verdict("partial", f"it fits this prompt badly: {reason}", fit.fvu)
+    if cost is not None and cost.mean_loss > LOSS:
+        reason = f"its reconstruction raises the loss by {cost.mean_loss:.2f} nats"
         return Verdict("partial", f"it fits this prompt badly: {reason}", fit.fvu)
     if chosen.cost is None:
         why = chosen.unmeasured or "being measured"

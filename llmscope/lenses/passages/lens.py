@@ -323,8 +323,9 @@ LENS = Lens(
 For a prompt that holds documents and a question after them: which of them the answer stands on, \
 by methods that often disagree, beside one another. A passage is a paragraph before the last, or \
 what begins with [1], or stands in <doc>…</doc>, or between matches of --separator, or a turn of \
-a chat before the question. The answer is the one you give, or the turn that a chat ends with, or \
-what the model itself says.
+a chat before the question. Where turns follow the user's question, as calls of tools and their \
+results do in the trace of an agent, every turn but the question is one. The answer is the one you \
+give, or the turn that a chat ends with, or what the model itself says.
 
 Δ log p: the prompt without the passage runs again; below zero, the answer lost by it. This is \
 what the passage does, in the presence of all others: if two say the same, neither shows much. KL \

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate
-from typing import TYPE_CHECKING
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.models.files.foreign_patterns import find_spans
 
@@ -19,8 +19,24 @@ _TAGGED = re.compile(
 )
 _NUMBERED = re.compile(r"^[^\S\n]*\[\d+\]", re.MULTILINE)
 _BLANK = re.compile(r"\n[^\S\n]*\n\s*")
-_ROLE = re.compile(r"\s*(system|user|assistant|human|model|tool|developer)[^\S\n]*\n+")
+_NAMES = "system|developer|user|human|assistant|model|tool|function|ipython|observation"
+_ROLE = re.compile(rf"\s*({_NAMES})[^\S\n]*\n+")
+_HEADER = re.compile(rf"\s*({_NAMES})(?:s\.[^\n]*)?\s*")
+"""A role between two special tokens, and the name of a function behind it."""
+_MARKERS = {
+    **{name: name for name in _NAMES.split("|")},
+    "inst": "user",
+    "/inst": "assistant",
+    "systemprompt": "system",
+    "toolresults": "tool",
+    "/toolresults": "assistant",
+    "tooloutputsbegin": "tool",
+}
+"""Roles by the letters of a special token that stands for one, such as <|user|> or [INST]."""
 _ANSWERS = ("assistant", "model")
+_ASKING = ("user", "human")
+_RESULT = re.compile(r"\s*<(?:tool_response|tool_result|tool_output|function_result|observation)")
+"""How the content of a turn begins that brings a tool's result under the name of the user."""
 
 
 def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tuple[range, ...]:
@@ -28,8 +44,10 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
 
     A passage is what stands between matches of the separator, before the last; without one, what
     stands in `<doc>…</doc>`, or a paragraph that begins with `[1]`, or else a paragraph before the
-    last one; in a chat without any of them, a turn before the last one that says something. Special
-    tokens, and the role after them, are no part of a passage.
+    last one; in a chat without any of them, a turn before the last one that says something. In a
+    chat with turns after the user's question, such as calls of tools and their results, every other
+    turn is one, whatever its role. Special tokens, and the role after them, are no part of a
+    passage.
 
     Args:
         prompt: the prompt.
@@ -41,18 +59,22 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
     """
     text = "".join(labels)
     starts = [0, *accumulate(map(len, labels))]  # of each token, and the end
+    roles = _roles(prompt, text, starts)
     if separator:
         spans = list(_between(find_spans(separator, text)))
     else:
-        spans = list(_by_form(text)) or _turns(prompt, text, starts)
+        turns = _turns(prompt, text, starts, roles)
+        spans = _beside_question(text, turns) or list(_by_form(text))
+        spans = spans or [turn.span for turn in turns[:-1]]
+    contents = [(_token_at(starts, role.start), _token_at(starts, role.content)) for role in roles]
     found: list[range] = []
     for start, end in spans:
         first, stop = _token_at(starts, start), _token_at(starts, end)
         # A token that begins with blanks may start before the first visible character.
         if first and starts[first] != start and not text[starts[first - 1] : start].strip():
             first -= 1
-        first = _after_special(prompt, labels, first, min(stop, len(labels)))
         stop = min(stop, len(labels))
+        first = _after_special(prompt, first, stop, contents)
         if found:
             first = max(first, found[-1].stop)
         if any(one.strip() for one in labels[first:stop]):
@@ -61,25 +83,27 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
 
 
 def _by_form(text: str) -> Iterator[tuple[int, int]]:
+    marked = _marked(text)
+    blank = (match.span() for match in _BLANK.finditer(text.rstrip()))
+    return iter(marked) if marked else _between(blank)
+
+
+def _marked(text: str) -> list[tuple[int, int]]:
+    """Return where documents in tags are, or else paragraphs that begin with [1]."""
     tagged = [one.span() for one in _TAGGED.finditer(text)]
-    if tagged:
-        return iter(tagged)
+    return tagged or list(_numbered(text))
+
+
+def _numbered(text: str) -> Iterator[tuple[int, int]]:
     numbered = [one.start() for one in _NUMBERED.finditer(text)]
-    if not numbered:
-        return _between(match.span() for match in _BLANK.finditer(text.rstrip()))
-    ends = (*numbered[1:], len(text))
-
-    def spans() -> Iterator[tuple[int, int]]:
-        for start, end in zip(numbered, ends, strict=True):
-            blank = _BLANK.search(text, start, end)
-            if blank is not None:
-                end = blank.end()
-            elif end == len(text):
-                line = text.find("\n", start)
-                end = end if line < 0 else line + 1
-            yield start, end
-
-    return spans()
+    for start, end in zip(numbered, (*numbered[1:], len(text)), strict=bool(numbered)):
+        blank = _BLANK.search(text, start, end)
+        if blank is not None:
+            end = blank.end()
+        elif end == len(text):
+            line = text.find("\n", start)
+            end = end if line < 0 else line + 1
+        yield start, end
 
 
 def written_answer(prompt: Prompt, labels: Sequence[str]) -> range | None:
@@ -91,30 +115,94 @@ def written_answer(prompt: Prompt, labels: Sequence[str]) -> range | None:
     text = "".join(labels)
     starts = [0, *accumulate(map(len, labels))]
     roles = _roles(prompt, text, starts)
-    if not roles or roles[-1][1] not in _ANSWERS:
+    if not roles or roles[-1].name not in _ANSWERS:
         return None
-    first = _token_at(starts, roles[-1][2])
+    first = _token_at(starts, roles[-1].content)
     stop = next((at for at in range(first, len(labels)) if prompt.special[at]), first)
     return range(first, stop) if text[starts[first] : starts[stop]].strip() else None
 
 
-def _roles(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, str, int]]:
-    """Return where each turn of a chat begins, its role, and where its content begins."""
-    return [
-        (start, found[1], found.end())
-        for start, end, special in zip(starts, starts[1:], prompt.special, strict=False)
-        if special and (found := _ROLE.match(text, end)) is not None
-    ]
+class _Role(NamedTuple):
+    """Where a turn of a chat begins, its role, and where its content begins, in characters."""
+
+    start: int
+    name: str
+    content: int
 
 
-def _turns(prompt: Prompt, text: str, starts: Sequence[int]) -> list[tuple[int, int]]:
-    """Return the turns of a chat, as characters, without the last one that has a content."""
-    roles = _roles(prompt, text, starts)
-    ends = [start for start, _, _ in roles[1:]] + [len(text)] * bool(roles)
-    turns = [(start, end) for (start, _, _), end in zip(roles, ends, strict=True)]
-    while turns and not text[roles[len(turns) - 1][2] : turns[-1][1]].strip():
+class _Turn(NamedTuple):
+    """A turn that says something, in characters.
+
+    Attributes:
+        span: all of it.
+        content: where its content begins.
+        asks: whether it is the user's own, and no tool's result.
+        ended: whether a special token ends it.
+    """
+
+    span: tuple[int, int]
+    content: int
+    asks: bool
+    ended: bool
+
+
+def _roles(prompt: Prompt, text: str, starts: Sequence[int]) -> list[_Role]:
+    """Return the turns of a chat by their special tokens, as chat templates write them.
+
+    A role stands behind a special token, before a line break (`<|im_start|>user`) or before another
+    special token (`<|start_header_id|>user<|end_header_id|>`), or is one itself (`<|user|>`).
+    """
+    roles: list[_Role] = []
+    special = [at for at, is_special in enumerate(prompt.special) if is_special]
+    for at, after in pairwise((*special, len(prompt.special))):
+        start, end, behind = starts[at], starts[at + 1], starts[after]
+        line = _ROLE.match(text, end)
+        header = _HEADER.fullmatch(text, end, behind) if after < len(prompt.special) else None
+        letters = "".join(one for one in text[start:end].casefold() if one.isalpha() or one == "/")
+        if line is not None:
+            roles.append(_Role(start, line[1], line.end()))
+        elif header is not None:
+            roles.append(_Role(start, header[1], starts[after + 1]))
+        elif letters in _MARKERS:
+            roles.append(_Role(start, _MARKERS[letters], end))
+    return roles
+
+
+def _turns(prompt: Prompt, text: str, starts: Sequence[int], roles: Sequence[_Role]) -> list[_Turn]:
+    """Return the turns of a chat up to the last one that has a content."""
+    turns: list[_Turn] = []
+    ends = [role.start for role in roles[1:]] + [len(text)] * bool(roles)
+    for role, end in zip(roles, ends, strict=True):
+        first, stop = _token_at(starts, role.content), bisect_left(starts, end)
+        asks = role.name in _ASKING and _RESULT.match(text, role.content) is None
+        ended = role.name not in _ANSWERS or any(prompt.special[first:stop])
+        turns.append(_Turn((role.start, end), role.content, asks, ended))
+    while turns and not text[turns[-1].content : turns[-1].span[1]].strip():
         turns.pop()  # where the model is to answer
-    return turns[:-1]
+    return turns
+
+
+def _beside_question(text: str, turns: Sequence[_Turn]) -> list[tuple[int, int]]:
+    """Return the parts of a chat that goes on after its question: all turns but the question.
+
+    Documents in tags or with numbers are parts of their own, and so are the paragraphs before the
+    question in its turn. Empty if no turn follows the question.
+    """
+    turns = turns[:-1] if turns and not turns[-1].ended else turns  # an answer that has begun
+    question = next((at for at in reversed(range(len(turns))) if turns[at].asks), None)
+    if not turns or question == len(turns) - 1:
+        return []
+    parts: list[tuple[int, int]] = []
+    for at, turn in enumerate(turns):
+        start, end = turn.span
+        if at == question:
+            within = _by_form(text[turn.content : end])
+            parts += [(turn.content + a, turn.content + b) for a, b in within]
+            continue
+        cuts = [turn.content + cut for span in _marked(text[turn.content : end]) for cut in span]
+        bounds = (start, *cuts, end)
+        parts += [(a, b) for a, b in pairwise(bounds) if a < b]
+    return parts
 
 
 def _between(separators: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -126,21 +214,26 @@ def _between(separators: Iterable[tuple[int, int]]) -> Iterator[tuple[int, int]]
             start = end
 
 
-def _after_special(prompt: Prompt, labels: Sequence[str], first: int, stop: int) -> int:
+def _after_special(
+    prompt: Prompt, first: int, stop: int, contents: Sequence[tuple[int, int]]
+) -> int:
     """Return the first token of a passage after its special tokens, and after roles behind them.
 
     A special token in the middle is a part of a passage, such as an unknown word, unless the name
     of a role follows.
+
+    Args:
+        prompt: the prompt.
+        first, stop: the tokens of the passage.
+        contents: of each turn, its first token and the first of its content.
     """
     after = first
     while after < stop and prompt.special[after]:
         after += 1
-    for at in range(first, stop):
-        role = _ROLE.match("".join(labels[at + 1 : stop])) if prompt.special[at] else None
-        if role is not None:
-            reached = list(accumulate(map(len, labels[at + 1 : stop])))
-            after = max(after, at + 1 + _token_at([0, *reached], role.end()))
-    return after
+    for start, content in contents:
+        if first <= start < stop:
+            after = max(after, content)
+    return min(after, stop)
 
 
 def _token_at(starts: Sequence[int], place: int) -> int:

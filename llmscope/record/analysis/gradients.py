@@ -139,6 +139,8 @@ def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, boo
         "mlp_out": lambda one: None if one.mlp_parallel is not None else one.mlp_write,
         "z": lambda one: None if one.heads_norm is not None else one.attention_out,
         "mlp_act": lambda one: one.down,
+        "attention_module": lambda one: one.attention_out,
+        "mlp_module": lambda one: one.mlp_input_module,
     }
     module = read[kind](here)
     taps = recording.subject.taps

@@ -98,7 +98,7 @@ class Passes:
         Args:
             depth: the first layer that runs. The stream before it may be changed. If it is the
                 number of layers, no layer runs.
-            position: the token; later tokens do not run.
+            position: the token; later tokens do not run, unless it reads them.
 
         Raises:
             Cancelled: the pass was cancelled.
@@ -109,7 +109,8 @@ class Passes:
         start = start_of(recording, jobs, position)
         # A shorter pass may treat the same tokens differently.
         alike = self._recorder.lengths.alike(position + 1, len(recording))
-        rows = range(start, position + 1 if alike else len(recording))
+        shorter = alike and not subject.looks_ahead
+        rows = range(start, position + 1 if shorter else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
         changes = [change for change in recording.changes if not within(change, depth)]

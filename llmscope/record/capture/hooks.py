@@ -21,6 +21,7 @@ from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings, listen
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.prefetch import ACTIVATIONS
+from llmscope.record.capture.random_state import random_states
 from llmscope.record.capture.recording import LayerRows, Segment
 from llmscope.record.capture.restored_buffers import RestoredBuffers
 
@@ -244,6 +245,8 @@ class LayerHooks:
         self._readout = anatomy.readout
         self._depth = 0
         self._state = RestoredBuffers(model)
+        self._device = next(model.parameters()).device
+        self.draws = 0  # how many passes drew random numbers
         _taps[model] = ref(self)
 
     @property
@@ -258,6 +261,7 @@ class LayerHooks:
         Within it, the model also computes logits after several tokens or prompts the faster way.
         """
         own = None if self._readout is None else self._readout.matrix
+        before = None if self._depth else random_states(self._device)
         self._depth += 1
         try:
             with (
@@ -272,6 +276,7 @@ class LayerHooks:
             self._depth -= 1
             if not self._depth:
                 self.hooks.remove()
+                self.draws += before != random_states(self._device)
 
     def _leave(self, _: nn.Module, args: Any, output: Any) -> None:
         if self.active:

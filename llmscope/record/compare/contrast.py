@@ -114,7 +114,8 @@ def paired(
             "the two prompts have no token in common: nothing of one can be held against the "
             "same thing in the other, such as one word in two sentences"
         )
-    same = 0 if recording.changes else shared_length(own.ids, prompt.ids)
+    apart = recording.changes or recording.subject.looks_ahead
+    same = 0 if apart else shared_length(own.ids, prompt.ids)
     # The recording may be cached from a caller that did not mark the special tokens.
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):

@@ -9,8 +9,11 @@ import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError
+from llmscope.figure import VERIFIED, Verdict
 from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.random_state import random_states, seeded
 from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.verify import discrepancy, probe
 from llmscope.record.norms import bound
@@ -48,22 +51,19 @@ def check_steady(recorder: Recorder) -> None:
 
 @contextmanager
 def checked_draws(recorder: Recorder) -> Iterator[None]:
-    """Check that the passes of a block do not depend on torch's random numbers, if they draw any.
+    """Check that the passes of a block do not depend on random numbers, if they draw any.
 
     Raises:
         ScopeError: two passes with different seeds differ, as in Reformer without a `hash_seed`.
     """
-    before = _random_state(recorder)
-    yield
-    if torch.equal(before, _random_state(recorder)):
-        return
     subject = recorder.subject
+    before = random_states(subject.device)
+    yield
+    if before == random_states(subject.device):
+        return
     context = subject.anatomy.context
     tokens = probe(subject).ids * LONG
-    first, second = (
-        _seeded(recorder, tokens[: min(LONG, context or LONG)], seed) for seed in (1, 2)
-    )
-    apart = discrepancy(first, second)
+    apart = _apart_by_seed(recorder, tokens[: min(LONG, context or LONG)])
     if apart > bound(subject.dtype, BOUND):
         raise ScopeError(
             f"two passes over one prompt differ by {apart:.1e}: the model draws random numbers",
@@ -71,19 +71,71 @@ def checked_draws(recorder: Recorder) -> Iterator[None]:
         )
 
 
-def _random_state(recorder: Recorder) -> Tensor:
-    """Return the state of the random numbers of the processor and of the model's device."""
-    device = recorder.subject.device
-    states = [torch.get_rng_state()]
-    if device.type == "cuda":
-        states.append(torch.cuda.get_rng_state(device))
-    return torch.cat(states)
+class DrawnNumbers:
+    """Whether what a model computes depends on random numbers, once one of its passes drew some.
+
+    Args:
+        recorder: runs the model's passes, which count those that drew random numbers.
+    """
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._judged = recorder.taps.draws
+        self._random = False
+        self._harmless: set[int] = set()
+
+    def verdict(self, recording: Recording) -> Verdict:
+        """Return whether a recording can be had again: unverified where two seeds differ.
+
+        Two more passes over its prompt run if a pass drew since the latest verdict, and for every
+        recording once two of them differed.
+        """
+        taps, subject = self._recorder.taps, self._recorder.subject
+        if not self._random and taps.draws == self._judged:
+            return VERIFIED
+        size = len(recording).bit_length()
+        if size in self._harmless:
+            self._judged = taps.draws
+            return VERIFIED
+        kept: Verdict | None = recording.memo.get(DRAWS)
+        if kept is not None:
+            return kept
+        before = taps.draws
+        apart = _apart_by_seed(self._recorder, recording.prompt.ids, last=1)
+        drew = taps.draws > before
+        self._judged, verdict = taps.draws, VERIFIED
+        if apart > bound(subject.dtype, BOUND):
+            self._random = True
+            reason = f"{DREW}: two passes over it with other seeds differ by {apart:.1e}"
+            verdict = Verdict("unverified", reason, apart)
+        elif drew:  # as Reformer with a seed of its own does
+            self._harmless.add(size)
+        recording.memo[DRAWS] = verdict
+        return verdict
+
+    def uncompared(self, recording: Recording) -> Verdict:
+        """Return unverified if a pass drew since the latest verdict, which nothing has compared."""
+        drew = self._recorder.taps.draws > self._judged
+        if not drew or len(recording).bit_length() in self._harmless:
+            return VERIFIED
+        return Verdict("unverified", f"{DREW}, and it was not compared with another one")
 
 
-def _seeded(recorder: Recorder, ids: tuple[int, ...], seed: int) -> Tensor:
-    """Return the logits of a pass after `torch.manual_seed(seed)`. [row, token]"""
-    device = recorder.subject.device
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        logits: Tensor = recorder.run([ids]).logits[0]
-    return logits
+DRAWS = "random numbers"
+"""The memo key of a recording's verdict."""
+DREW = "a pass of the model drew random numbers"
+
+
+def _apart_by_seed(recorder: Recorder, ids: tuple[int, ...], last: int | None = None) -> float:
+    """Return how far the logits of two passes with different seeds are apart, as `discrepancy`.
+
+    Args:
+        recorder: runs the passes.
+        ids: the prompt.
+        last: how many last positions are compared; None: all.
+    """
+    logits: list[Tensor] = []
+    for seed in (1, 2):
+        with seeded(recorder.subject.device, seed):
+            logits.append(recorder.run([ids], last=last).logits[0, -(last or 0) :])
+    return discrepancy(logits[0], logits[1])

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from llmscope.models.module_calls import hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
 from llmscope.record.capture.prefetch import ACTIVATIONS, LAST_LOGITS, LOGIT_ROWS
@@ -146,10 +147,22 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
     if parts.attention_out is None:
         raise ValueError(f"layer {layer} has no output projection that was found")
     own = (parts.attention, parts.attention_out)
-    joined = head_outputs(recording, layer, rows).flatten(1)
-    written: Tensor = parts.written(parts.attention_write, own)(parts.projected(joined))
     rows = range(len(recording)) if rows is None else rows
+    projected = projected_heads(recording, layer, rows)
+    written: Tensor = parts.written(parts.attention_write, own)(projected)
     return scaled(recording, written, "attention_write", layer, rows)
+
+
+@torch.no_grad()
+def projected_heads(recording: Recording, layer: int, rows: range) -> Tensor:
+    """Return the heads' outputs through the output projection, before a norm. [row, width]
+
+    Raises:
+        ValueError: the heads pass more than a gate or a norm before it.
+    """
+    joined = head_outputs(recording, layer, rows).flatten(1)
+    projected = recording.subject.anatomy.layers[layer].projected(joined)
+    return recording.changed(projected, "attention_module", layer, rows)
 
 
 def values_of(recording: Recording, layer: int) -> Tensor:
@@ -220,11 +233,28 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     if parts.down is None or parts.mlp_write is None:
         raise ValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
-    hidden = activations(recording, layer, rows)
     with torch.no_grad():
         own = (parts.mlp_input_module, parts.down)
-        written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
+        given = mlp_module_output(recording, layer, rows)
+        written: Tensor = parts.written(parts.mlp_write, own)(given)
     return scaled(recording, written, "mlp_write", layer, rows)
+
+
+@torch.no_grad()
+def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
+    """Return what an MLP gives, before a norm behind it, from its activations. [row, width]
+
+    Of experts, whose activations are not one row, the MLP runs again on what it read.
+    """
+    parts = recording.subject.anatomy.layers[layer]
+    if parts.down is not None and parts.experts is None:
+        given: Tensor = parts.down(activations(recording, layer, rows))
+    else:
+        entry = recording.rows("mlp_input_module", layer, rows)
+        if entry is None or parts.mlp_input_module is None:
+            raise ValueError(f"layer {layer} has no MLP that was found")
+        given = hidden_output(parts.mlp_input_module(entry[None])).reshape(len(entry), -1)
+    return recording.changed(given, "mlp_module", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:

@@ -20,18 +20,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.mixing import WITHOUT_PATTERN
+from llmscope.models.module_calls import hidden_input
 from llmscope.record.capture.mlp_input import learn
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.change_hooks import unplaced
 from llmscope.record.derive import output_gate, post_norms
-from llmscope.record.derive.comparison import Comparison, compare, judge
+from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.experts import mixture_output, routing, unexplained
 from llmscope.record.derive.tensors import (
     NOT_BY_HEAD,
@@ -41,6 +44,7 @@ from llmscope.record.derive.tensors import (
     mlp_output,
 )
 from llmscope.record.fetch import Fetching, fetched, on_cpu, together
+from llmscope.record.norms import bound
 from llmscope.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
@@ -118,6 +122,41 @@ def verify(recorder: Recorder) -> Verdicts:
             "experts": each(partial(_experts, recording)),
         }
     )
+
+
+def looks_ahead(recorder: Recorder) -> bool:
+    """Return whether another last token changes what the model computes for the tokens before."""
+    ids = probe(recorder.subject).ids
+    if len(ids) < 2:
+        return False
+    other = (*ids[:-1], (ids[-1] + 1) % recorder.subject.anatomy.vocabulary)
+    earlier = [
+        recorder.run([prompt], record=True).final_rows(0, len(ids) - 1) for prompt in (ids, other)
+    ]
+    return not discrepancy(*earlier) <= bound(recorder.subject.dtype, BOUND)
+
+
+def learn_rows(recorder: Recorder) -> None:
+    """Learn why the rows of a model's layers are not the tokens of its prompt, if they are not."""
+    ids, shapes = probe(recorder.subject).ids, list[tuple[int, ...]]()
+
+    def enter(_: nn.Module, args: Any, kwargs: Any) -> None:
+        shapes.append(tuple(hidden_input(args, kwargs).shape))
+
+    layer = recorder.subject.anatomy.layers[0].module
+    handle = layer.register_forward_pre_hook(enter, with_kwargs=True)
+    try:
+        recorder.run([ids])
+    finally:
+        handle.remove()
+    unplaced.pop(layer, None)
+    if len(shapes[0]) != 3 or shapes[0][:2] == (1, len(ids)):
+        return
+    first, second, _ = shapes[0]
+    if (first, second) == (len(ids), 1):
+        unplaced[layer] = "its layers hold tokens in the first dimension, and prompts in the second"
+    else:
+        unplaced[layer] = f"its layers hold {first * second} rows for {len(ids)} tokens"
 
 
 def probe(subject: LoadedModel) -> Prompt:

@@ -11,7 +11,8 @@ from torch import Tensor
 from llmscope.dictionaries.dictionary import Active, Dictionary
 from llmscope.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
-from llmscope.record.features.places import NoPlace, can_be_centred, tensor_at
+from llmscope.record.features.places import can_be_centred, tensor_at
+from llmscope.record.sites import NoPlace
 
 TRIED = 32
 """Tokens by which it is decided whether a dictionary takes centred tensors."""

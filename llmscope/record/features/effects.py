@@ -20,11 +20,14 @@ from llmscope.record.analysis.logit_direction import (
 )
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.recording import Recording
+from llmscope.record.change_hooks import site_of
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.tensors import activations, head_outputs
 from llmscope.record.features.active import Applied
+from llmscope.record.features.places import tensor_at
 from llmscope.record.interventions.compile import head_columns
 from llmscope.record.norms import UnknownNorm, exact, take_apart
+from llmscope.record.sites import Site, write_site
 
 NOT_WRITTEN = "what enters an MLP reaches the logits only through it"
 
@@ -61,12 +64,15 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
     if place.kind in ("mlp_in", "mlp_normed"):
         raise Unattributable(NOT_WRITTEN)
     path = logit_paths(recording, position, read)[0][place.layer]
-    if place.kind in ("resid_post", "mlp_out"):
-        return path.after if place.kind == "resid_post" else path.mlp
-    if place.kind in (*STREAMS, *WRITES):
+    if place.kind == "resid_post":
+        return path.after
+    if place.kind in STREAMS:
         return path.mlp if place.kind == "resid_mid" else path.attention
     layer, row = recording.subject.anatomy.layers[place.layer], range(position, position + 1)
     try:
+        if place.kind in WRITES:
+            added = path.mlp if place.kind == "mlp_out" else path.attention
+            return _reader_of_write(recording, place, row, added)
         if place.kind == "mlp_act":
             if layer.down is None or layer.experts is not None:
                 raise Unattributable("the layer's neurons are not one row")
@@ -90,6 +96,35 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
     if place.head is None:
         return weights
     return weights[head_columns(recording, place.layer, place.head)]
+
+
+def _reader_of_write(recording: Recording, place: Place, row: range, added: Tensor) -> Tensor:
+    """Return the direction that reads a logit from what attention or MLP gives. [width], float64
+
+    Args:
+        recording: the recording.
+        place: the write, or the output of the module that gives it.
+        row: the token.
+        added: the direction that reads what is added to the stream. [width]
+    """
+    layer = recording.subject.anatomy.layers[place.layer]
+    site, factor = write_site(layer, place)
+    if not place.module:
+        return added
+    norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
+    if site not in _BEHIND or norm is None:
+        return added * (layer.scale / factor)
+    given = tensor_at(recording, place, row)
+    with torch.no_grad():
+        parts, normed = take_apart(norm, given), norm(given)
+    return parts.before(added * layer.scale, parts.scale(given, normed))
+
+
+_BEHIND: dict[Site, Site] = {
+    "attention_module": "attention_write",
+    "mlp_module": "mlp_write",
+}
+"""The site of the norm behind a module's output."""
 
 
 def direct_effects(
@@ -125,9 +160,20 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
     rows = dictionary.rows(torch.as_tensor(ids, device=dictionary.decoder.device))
     if place.kind in ("mlp_in", "mlp_normed"):
         raise Unattributable(NOT_WRITTEN)
+    layer = recording.subject.anatomy.layers[place.layer]
+    if place.kind in WRITES and place.module:
+        site, factor = write_site(layer, place)
+        norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
+        if site not in _BEHIND or norm is None:
+            return exact(rows) * (layer.scale / factor)
+        try:
+            return take_apart(norm, rows.to(recording.subject.dtype)).linear(exact(rows)) * (
+                layer.scale
+            )
+        except UnknownNorm as unknown:
+            raise Unattributable(str(unknown)) from None
     if place.kind in (*STREAMS, *WRITES):
         return exact(rows)
-    layer = recording.subject.anatomy.layers[place.layer]
     if place.kind == "mlp_act":
         project, write = layer.down, layer.mlp_write
         own = (layer.mlp_input_module, layer.down)

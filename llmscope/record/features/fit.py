@@ -9,21 +9,27 @@ with as many active features: see `llmscope.record.features.chance`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.dictionaries.dictionary import Dictionary
 from llmscope.dictionaries.place import Place
+from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.extra_passes import Passes
+from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change
 from llmscope.record.derive.kl import exact64, kl_of
 from llmscope.record.derive.tensors import logits
 from llmscope.record.features.active import (
+    TRIED,
     Applied,
     Misfit,
     counted,
@@ -44,6 +50,8 @@ ROUNDING = 1e-10
 """The share of the size of a tensor below which its variance over the tokens is rounding."""
 FITS = 0.5
 """A dictionary fits if its FVU is at most this share of chance's."""
+LOSS = 1.0
+"""The most nats by which a dictionary that fits may raise the loss."""
 
 
 @dataclass(frozen=True)
@@ -155,7 +163,10 @@ def _kept(
 def nearer_layer(
     recording: Recording, way: Applied, rows: Sequence[int], fvu: float
 ) -> tuple[Place, float] | None:
-    """Return the neighbour layer's tensor that a dictionary fits better than its own; None if none.
+    """Return the tensor of another layer that a dictionary fits better than its own; None if none.
+
+    Both neighbours are compared on all tokens. So is the best of the layers farther off, if it is
+    better on the first few tokens of the prompt.
 
     Args:
         recording: the recording.
@@ -176,19 +187,66 @@ def nearer_layer(
 def _nearer_layer(
     recording: Recording, way: Applied, rows: Sequence[int]
 ) -> tuple[Place, float] | None:
-    """Return the neighbour layer's tensor that a dictionary fits better than the other's."""
-    found = []
-    for shift in (-1, 1):
-        other = replace(way, shift=shift)
-        try:
-            aim = rows_of(other.outputs, recording, rows)
-            errors = (aim - reconstructed(recording, other, rows)).double().square().sum()
-        except Misfit:
-            continue
-        spread = (aim - aim.mean(0)).double().square().sum()
-        reads = way.dictionary.header.reads
-        found.append((replace(reads, layer=reads.layer + shift), float(errors / spread)))
-    return min(found, key=lambda one: one[1], default=None)
+    """Return the tensor of the other layer that a dictionary fits best; None without one."""
+    shifts = (-1, 1, *_far_shift(recording, way))
+    by_shift = {shift: _fvu_at(recording, way, shift, rows) for shift in shifts}
+    known = {shift: fvu for shift, fvu in by_shift.items() if math.isfinite(fvu)}
+    if not known:
+        return None
+    best, reads = min(known, key=known.__getitem__), way.dictionary.header.reads
+    return replace(reads, layer=reads.layer + best), known[best]
+
+
+def _far_shift(recording: Recording, way: Applied) -> tuple[int, ...]:
+    """Return how far off the best layer is that is no neighbour, if it beats the dictionary's own.
+
+    It is kept with the dictionary: the first tokens of a prompt are the same at the next letter.
+    """
+    rows, reads = counted(recording)[:TRIED], way.dictionary.header.reads
+    ids = recording.prompt.ids[: rows[-1] + 1]
+    serial = state_of(recording.subject.model).serial
+    by_dictionary = _far.setdefault(recording.subject, WeakKeyDictionary())
+    by_prompt = by_dictionary.setdefault(way.dictionary, {})
+    key = (way.centred, serial, ids)
+    if key in by_prompt and not recording.edits:
+        return by_prompt[key]
+    shifts = (layer - reads.layer for layer in range(recording.layers))
+    far = [shift for shift in shifts if abs(shift) > 1]
+    errors = {shift: _fvu_at(recording, way, shift, rows) for shift in (0, *far)}
+    least = min(errors, key=lambda shift: (not math.isfinite(errors[shift]), errors[shift]))
+    better = (least,) if least and errors[least] < BETTER * errors[0] else ()
+    if not recording.edits:
+        if len(by_prompt) >= KEPT:
+            by_prompt.clear()
+        by_prompt[key] = better
+    return better
+
+
+_far: WeakKeyDictionary[
+    LoadedModel, WeakKeyDictionary[Dictionary, dict[object, tuple[int, ...]]]
+] = WeakKeyDictionary()
+KEPT = 32
+"""Prompts for which it is kept which layer farther off fits better."""
+
+
+@torch.no_grad()
+def _fvu_at(recording: Recording, way: Applied, shift: int, rows: Sequence[int]) -> float:
+    """Return the FVU of a dictionary on the tensor of another layer; NaN without one.
+
+    Args:
+        recording: the recording.
+        way: the dictionary, as it is applied.
+        shift: how many layers further on.
+        rows: the tokens.
+    """
+    other = replace(way, shift=shift)
+    try:
+        aim = rows_of(other.outputs, recording, rows)
+        errors = (aim - reconstructed(recording, other, rows)).double().square().sum()
+    except Misfit:
+        return math.nan
+    spread = (aim - aim.mean(0)).double().square().sum()
+    return float(errors / spread)
 
 
 BETTER = 0.95

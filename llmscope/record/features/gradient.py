@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llmscope.dictionaries.dictionary import Active
-from llmscope.dictionaries.place import Place
+from llmscope.dictionaries.place import WRITES, Place
 from llmscope.record.analysis.gradients import gradients
 from llmscope.record.analysis.saliency import Run
 from llmscope.record.capture.extra_passes import Passes, read
@@ -24,6 +24,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.features.active import Applied, Misfit, features_of
 from llmscope.record.features.splice import change_by
 from llmscope.record.interventions.sweep import difference
+from llmscope.record.sites import write_site
 
 _KINDS = {
     "resid_pre": "resid_pre",
@@ -145,7 +146,16 @@ def _gradient(
         return row[target] if versus is None else row[target] - row[versus]
 
     run: Run = passes
-    (found,) = gradients(recording, position, score, [(place.layer, _KINDS[place.kind])], run)
+    kind, factor = _KINDS[place.kind], 1.0
+    if place.kind in WRITES:
+        parts = recording.subject.anatomy.layers[place.layer]
+        site, factor = write_site(parts, place)
+        if site in ("attention_module", "mlp_module"):
+            kind = site
+        else:
+            factor = parts.scale / factor  # kinds of writes have the gradient by what is added
+    (found,) = gradients(recording, position, score, [(place.layer, kind)], run)
+    found = found * factor
     if place.kind == "z":
         found = found if place.head is None else found[:, place.head]
         found = found.reshape(len(found), -1)

@@ -8,19 +8,22 @@ from torch import Tensor
 from llmscope.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.recording import Recording
-from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.derive.tensors import (
+    activations,
+    head_outputs,
+    mlp_module_output,
+    projected_heads,
+)
 from llmscope.record.norms import UnknownNorm, take_apart
-
-
-class NoPlace(ValueError):  # noqa: N818 - a finding
-    """The model has no such tensor; the text says why."""
+from llmscope.record.sites import NoPlace, check_entry, named_module, write_site
 
 
 @torch.no_grad()
 def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     """Return a tensor of some tokens. [row, width]
 
-    Writes are as they are added to the stream, head outputs before the output projection.
+    Writes are as they are added to the stream, unless the place names the module that gives them;
+    head outputs are before the output projection.
 
     Args:
         recording: the recording.
@@ -33,26 +36,49 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     if not 0 <= place.layer < recording.layers:
         raise NoPlace(f"there is no layer {place.layer}: the model has {recording.layers}")
     layer, kind = place.layer, place.kind
+    parts = recording.subject.anatomy.layers[layer]
     if kind == "z":
+        check_entry(parts, place)
         return _heads(recording, place, rows)
     if kind == "mlp_act":
-        if recording.subject.anatomy.layers[layer].down is None:
+        if parts.down is None:
             raise NoPlace(f"layer {layer} has no neurons that were found")
         return activations(recording, layer, rows)
     if kind in ("mlp_in", "mlp_normed"):
+        _check_mlp_entry(recording, place)
         return _mlp_input(recording, layer, rows, normed=kind == "mlp_normed")
     if kind == "resid_mid":
+        _check_mlp_entry(recording, place)
         return _middle(recording, layer, rows)
     if kind in STREAMS:
         _check_streams(recording)
         found = recording.rows("stream", layer + (kind == "resid_post"), rows)
-    else:
-        found = recording.rows(
-            "attention_write" if kind == "attn_out" else "mlp_write", layer, rows
-        )
+        assert found is not None
+        return found
+    site, factor = write_site(parts, place)
+    found = recording.rows("attention_write" if kind == "attn_out" else "mlp_write", layer, rows)
     if found is None:
         raise NoPlace(f"layer {layer} has no {'attention' if kind == 'attn_out' else 'MLP'}")
-    return found
+    if site == "attention_module":
+        try:
+            return projected_heads(recording, layer, rows)
+        except ValueError as reason:
+            raise NoPlace(f"layer {layer}: {reason}") from None
+    if site == "mlp_module":
+        return mlp_module_output(recording, layer, rows)
+    return found if factor == parts.scale else found * (factor / parts.scale)
+
+
+def _check_mlp_entry(recording: Recording, place: Place) -> None:
+    """Raise NoPlace if the norm or MLP that a place names is not what the MLP reads by."""
+    parts = recording.subject.anatomy.layers[place.layer]
+    module = named_module(parts, place) if place.module else None
+    entry = entry_of(recording, place.layer)
+    if module is None or (entry is not None and module is entry.norm):
+        return
+    if place.kind == "resid_mid":
+        raise NoPlace(f"what {place.module} of layer {place.layer} reads was not found")
+    check_entry(parts, place)
 
 
 def _check_streams(recording: Recording) -> None:
@@ -122,12 +148,36 @@ def can_be_centred(recording: Recording, place: Place) -> bool:
     So it may in the residual stream, and in what is written to it, of a model whose final norm
     subtracts the mean. TransformerLens's `center_writing_weights` centres those alone.
     """
-    if place.kind not in (*STREAMS, *WRITES):
+    if place.kind not in (*STREAMS, *WRITES) or behind_a_norm(recording, place):
         return False
     key = "final norm subtracts the mean"
     if key not in recording.memo:
         recording.memo[key] = _final_norm_centres(recording)
     return bool(recording.memo[key])
+
+
+def behind_a_norm(recording: Recording, place: Place) -> bool:
+    """Return whether a place is a module's output that a norm changes before it is added."""
+    return _output(recording, place)[0] in ("attention_module", "mlp_module")
+
+
+def changed_behind(recording: Recording, place: Place) -> bool:
+    """Return whether a norm or factor changes a module's output before it is added."""
+    site, factor = _output(recording, place)
+    return bool(site) and (
+        site in ("attention_module", "mlp_module")
+        or factor != recording.subject.anatomy.layers[place.layer].scale
+    )
+
+
+def _output(recording: Recording, place: Place) -> tuple[str, float]:
+    """Return site and factor of a write, as `write_site`; no site for another place."""
+    if place.kind not in WRITES or not 0 <= place.layer < recording.layers:
+        return "", 1.0
+    try:
+        return write_site(recording.subject.anatomy.layers[place.layer], place)
+    except NoPlace:
+        return "", 1.0
 
 
 def _final_norm_centres(recording: Recording) -> bool:

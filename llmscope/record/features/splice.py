@@ -11,8 +11,9 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, site_of
 from llmscope.record.features.active import Misfit
+from llmscope.record.features.places import tensor_at
 from llmscope.record.interventions.compile import head_columns
-from llmscope.record.sites import Site
+from llmscope.record.sites import Site, write_site
 
 
 @torch.no_grad()
@@ -41,11 +42,12 @@ def change_by(recording: Recording, place: Place, rows: range, difference: Tenso
         write: Site = "attention_write" if parts.attention_write is not None else "mixer_write"
         return _to(recording, Change(write, layer, rows), write, layer, parts.scale, difference)
     if place.kind in ("attn_out", "mlp_out"):
-        site: Site = "attention_write" if place.kind == "attn_out" else "mlp_write"
-        return _to(recording, Change(site, layer, rows), site, layer, parts.scale, difference)
+        site, factor = write_site(parts, place)
+        if site_of(recording.subject.anatomy, site, layer) is None:
+            raise Misfit(f"layer {layer} has no part of its own that writes there")
+        values = (tensor_at(recording, place, rows).float() + difference) / factor
+        return Change(site, layer, rows, values=values)
     if place.kind in ("z", "mlp_act"):
-        from llmscope.record.features.places import tensor_at
-
         columns = whole
         if place.head is not None:
             columns = head_columns(recording, layer, place.head)

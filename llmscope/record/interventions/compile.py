@@ -111,7 +111,7 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     if edit.part == "feature":
         change = grounds.featured(edit, rows)
         assert change.feature is not None
-        for capability, layer in places_changed(change.feature.dictionary.header):
+        for capability, layer in places_changed(base.subject, change.feature.dictionary.header):
             _check(grounds.verdicts(capability, layer), layer)
         return [change]
     if edit.part == "stream":

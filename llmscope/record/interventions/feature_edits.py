@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +22,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change
 from llmscope.record.feature_change import FeatureChange, LiveNorm, LivePlace
 from llmscope.record.norms import UnknownNorm, take_apart
-from llmscope.record.sites import Site
+from llmscope.record.sites import NoPlace, Site, write_site
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ ORDER: tuple[PlaceKind, ...] = (
 )
 """The tensors of a layer in the order in which most models compute them."""
 MLP_INPUTS: tuple[PlaceKind, ...] = ("mlp_in", "mlp_normed")
+MODULES: tuple[Site, ...] = ("attention_module", "mlp_module")
+"""Sites of what a norm changes before it is added to the stream."""
 CAPABILITIES: dict[PlaceKind, str] = {
     "z": "heads",
     "mlp_act": "activations",
@@ -120,7 +123,9 @@ def direction_of(subject: LoadedModel, name: FeatureName) -> Tensor:
     """
     dictionary = dictionary_of(subject, name)
     header, width = dictionary.header, subject.anatomy.width
-    if header.writes.kind not in (*STREAMS, *WRITES):
+    parts = subject.anatomy.layers[header.writes.layer]
+    behind = header.writes.kind in WRITES and write_site(parts, header.writes)[0] in MODULES
+    if header.writes.kind not in (*STREAMS, *WRITES) or behind:
         raise ScopeError(
             f"the rows of a dictionary for the {header.writes.title} are no directions of the "
             "stream",
@@ -196,10 +201,26 @@ def feature_change(
     return Change(site, layer, rows, writes.columns, feature=made)
 
 
-def places_changed(header: Header) -> list[tuple[str, int]]:
+def places_changed(subject: LoadedModel, header: Header) -> list[tuple[str, int]]:
     """Return the capabilities, each with a layer, that must hold where features are changed."""
-    places = dict.fromkeys((header.reads, header.writes))
-    return [(CAPABILITIES[one.kind], one.layer) for one in places if one.kind in CAPABILITIES]
+    layers, needed = subject.anatomy.layers, list[tuple[str, int]]()
+    for place in dict.fromkeys((header.reads, header.writes)):
+        if place.kind in CAPABILITIES:
+            needed.append((CAPABILITIES[place.kind], place.layer))
+        if place.kind == "resid_post" and place.module:
+            # A model may norm the stream between two layers, or run its layers in loops.
+            needed.append(("writes", place.layer))
+        if place.kind not in WRITES or not 0 <= place.layer < len(layers):
+            continue
+        parts = layers[place.layer]
+        with suppress(NoPlace):  # which reading it tells
+            site, _ = write_site(parts, place)
+            if site == "attention_module":
+                needed.append(("heads", place.layer))
+            elif site == "mlp_module" and (parts.down is not None or parts.experts is not None):
+                mixture = parts.experts is not None
+                needed.append(("experts" if mixture else "activations", place.layer))
+    return needed
 
 
 def _places(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
@@ -236,13 +257,14 @@ def _live(recording: Recording, place: Place) -> LivePlace:
     layer, kind = place.layer, place.kind
     anatomy = recording.subject.anatomy
     parts = anatomy.layers[layer]
+    site, scale = write_site(parts, place) if kind in WRITES else ("attention_write", 1.0)
     sites: dict[PlaceKind, tuple[Site, int]] = {
         "resid_pre": ("stream", layer),
         "resid_post": ("stream", layer + 1),
-        "attn_out": ("attention_write", layer),
+        "attn_out": (site, layer),
         "mlp_in": ("mlp_input", layer),
         "mlp_normed": ("mlp_input", layer),
-        "mlp_out": ("mlp_write", layer),
+        "mlp_out": (site, layer),
         "z": ("heads", layer),
         "mlp_act": ("neurons", layer),
     }
@@ -258,7 +280,7 @@ def _live(recording: Recording, place: Place) -> LivePlace:
         width = inputs_of(parts.attention_out) // anatomy.heads
         columns = slice(place.head * width, (place.head + 1) * width)
         return LivePlace(place, (sites[kind],), columns)
-    return LivePlace(place, (sites[kind],), scale=parts.scale if kind in WRITES else 1.0)
+    return LivePlace(place, (sites[kind],), scale=scale)
 
 
 def _mixes(recording: Recording, place: Place) -> Site:

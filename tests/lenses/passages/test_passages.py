@@ -217,6 +217,61 @@ def test_the_answer_that_a_chat_ends_with(text, answer):
     assert (found and "".join(labels[found.start : found.stop])) == answer
 
 
+CALL = "<tool_call>capital(France)</tool_call>"
+TRACES = {
+    "ChatML": (
+        "<|im_start|>system\nUse tools.<|im_end|>\n<|im_start|>user\nQ?<|im_end|>\n"
+        f"<|im_start|>assistant\n{CALL}<|im_end|>\n<|im_start|>tool\nIt is Paris.<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        ["Use tools.<|im_end|>\n", f"{CALL}<|im_end|>\n", "It is Paris.<|im_end|>\n"],
+    ),
+    "a result in the user's name": (
+        "<|im_start|>user\nQ?<|im_end|>\n<|im_start|>assistant\nLet me see.<|im_end|>\n"
+        "<|im_start|>user\n<tool_response>\nIt is Paris.\n\nOr so.</tool_response><|im_end|>\n"
+        "<|im_start|>assistant\n",
+        [
+            "Let me see.<|im_end|>\n",
+            "<tool_response>\nIt is Paris.\n\nOr so.</tool_response><|im_end|>\n",
+        ],
+    ),
+    "roles between two special tokens": (
+        "<|begin|><|start_header_id|>user<|end_header_id|>\n\nQ?<|eot_id|>"
+        f"<|start_header_id|>assistant<|end_header_id|>\n\n{CALL}<|eom_id|>"
+        "<|start_header_id|>ipython<|end_header_id|>\n\nFrance:\n\nParis.<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        [f"{CALL}<|eom_id|>", "France:\n\nParis.<|eot_id|>"],
+    ),
+    "special tokens that are roles": (
+        "<|user|>\nQ?<|assistant|>capital<|observation|>\nParis.\n\nYes.<|assistant|>\n",
+        ["capital", "Paris.\n\nYes."],
+    ),
+    "documents in a result": (
+        "<|im_start|>user\nOne.\n\nQ?<|im_end|>\n<|im_start|>tool\nFound: <doc>A.</doc>"
+        "<doc>B.</doc>\nEnd.<|im_end|>\n<|im_start|>assistant\n",
+        ["One.\n\n", "Found: ", "<doc>A.</doc>", "<doc>B.</doc>\n", "End.<|im_end|>\n"],
+    ),
+    "no question": (
+        "<|im_start|>system\nGo.<|im_end|>\n<|im_start|>tool\nParis.<|im_end|>\n"
+        "<|im_start|>assistant\n",
+        ["Go.<|im_end|>\n", "Paris.<|im_end|>\n"],
+    ),
+    "two questions": (
+        "<|im_start|>user\nA?<|im_end|>\n<|im_start|>assistant\nB.<|im_end|>\n"
+        "<|im_start|>user\nQ?<|im_end|>\n<|im_start|>tool\nParis.<|im_end|>\n"
+        "<|im_start|>assistant\nIt",
+        ["A?<|im_end|>\n", "B.<|im_end|>\n", "Paris.<|im_end|>\n"],
+    ),
+}
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_every_turn_of_an_agent_trace_but_its_question_is_a_passage(trace):
+    text, found = TRACES[trace]
+    texts = found_in(text)
+    assert [one.strip() for one in texts] == [one.strip() for one in found]
+    assert not any(one.strip().startswith("Q?") for one in texts)
+
+
 def test_passages_between_matches_of_a_separator():
     assert found_in("One. ## Two. ## Q?", "## ") == ["One. ## ", "Two. ## "]
     assert found_in("One", "x*") == []
