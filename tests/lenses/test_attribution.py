@@ -24,6 +24,7 @@ PLACES = {
     "gemma2": (*LLAMA[:2], "model.layers.{}.post_attention_layernorm"),
     "gpt2": ("transformer.h.{}.attn.c_proj", "transformer.ln_f", None),
     "gpt_neox": ("gpt_neox.layers.{}.attention.dense", "gpt_neox.final_layer_norm", None),
+    "falcon_h1": (LLAMA[0], "model.final_layernorm", None),
 }
 
 
@@ -99,7 +100,9 @@ def test_a_heads_part_is_what_the_logit_loses_without_its_write(family):
             if after:
                 norm = model.get_submodule(after[layer])
                 write = still(norm, inputs[after[layer]], write, family)
-            write = write * (getattr(model.config, "residual_multiplier", None) or 1.0)
+            factors = ("residual_multiplier", "attention_out_multiplier")
+            for factor in factors:
+                write = write * (getattr(model.config, factor, None) or 1.0)
             lost = float(whole - logit_without(model, family, stream, write))
             assert figure.values[layer, head] == pytest.approx(lost, abs=2e-5), (layer, head)
     assert np.abs(figure.values).max() > 0.01

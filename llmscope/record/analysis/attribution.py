@@ -228,7 +228,7 @@ def _by_head(
     heads = head_outputs(recording, index, row)  # [1, head, head width]
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
-        made = layer.written(layer.attention_write, own)(layer.projected(joined))
+        made = layer.written("attention_write", own)(layer.projected(joined))
     factor = _factor(recording, "attention_write", index, row.start)
     made = made * factor
     write = recording.rows("attention_write", index, row)
@@ -238,7 +238,7 @@ def _by_head(
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = input_contributions(
         layer,
-        layer.attention_write,
+        "attention_write",
         own,
         layer.attention_out,
         joined,
@@ -285,9 +285,7 @@ def by_neuron(
     own = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = logit_paths(recording, position, read)
-    each, rest = input_contributions(
-        parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp
-    )
+    each, rest = input_contributions(parts, "mlp_write", own, parts.down, hidden, paths[layer].mlp)
     return each * factor, rest * factor
 
 

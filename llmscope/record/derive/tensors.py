@@ -147,7 +147,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
         raise ValueError(f"layer {layer} has no output projection that was found")
     own = (parts.attention, parts.attention_out)
     joined = head_outputs(recording, layer, rows).flatten(1)
-    written: Tensor = parts.written(parts.attention_write, own)(parts.projected(joined))
+    written: Tensor = parts.written("attention_write", own)(parts.projected(joined))
     rows = range(len(recording)) if rows is None else rows
     return scaled(recording, written, "attention_write", layer, rows)
 
@@ -223,13 +223,13 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     hidden = activations(recording, layer, rows)
     with torch.no_grad():
         own = (parts.mlp_input_module, parts.down)
-        written: Tensor = parts.written(parts.mlp_write, own)(parts.down(hidden))
+        written: Tensor = parts.written("mlp_write", own)(parts.down(hidden))
     return scaled(recording, written, "mlp_write", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
     """Return a write as it is added to the stream, with its changes applied. [row, width]"""
-    scale = recording.subject.anatomy.layers[layer].scale
+    scale = recording.subject.anatomy.layers[layer].scale(site)
     if scale == 1.0:
         return recording.changed(write, site, layer, rows)
     return recording.changed(write / scale, site, layer, rows) * scale

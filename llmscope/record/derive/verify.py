@@ -18,7 +18,8 @@ figures of single heads, is refused. Displayed figures are checked again at thei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -102,6 +103,7 @@ def verify(recorder: Recorder) -> Verdicts:
             fetched(together(_judged(subject, partial(check, layer)) for layer in range(count)))
         )
 
+    _fit_readout(recording, own)
     readout = fetched(_judged(subject, partial(_readout, recording, own)))
     subject.readout_holds = readout.status != "refused"
     patterns = each(lambda layer: _patterns(recording, layer, None))
@@ -186,6 +188,28 @@ def _readout(recording: Recording, own: Tensor) -> Tensor:
             "reads them out"
         )
     return compare(logits(recording, 0, len(recording)), own)
+
+
+def _fit_readout(recording: Recording, own: Tensor) -> None:
+    """Choose among the scales and softcaps of a config those that give the model's own logits.
+
+    Args:
+        recording: the recording of the probe.
+        own: the model's logits. [row, token]
+    """
+    subject = recording.subject
+    readout = subject.anatomy.readout
+    if readout is None or not (readout.scales or readout.softcaps) or _streams(recording) > 1:
+        return
+
+    def holds(logits: Tensor) -> bool:
+        verdict = judge(Comparison.of(compare(logits, own).cpu()), subject.dtype)
+        return verdict.status != "refused"
+
+    with suppress(Exception):  # any error of a wrong norm, which the check of the readout tells
+        fitted = readout.fitted(recording.final_rows(0, len(recording)), holds)
+        if fitted is not readout:
+            subject.anatomy = replace(subject.anatomy, readout=fitted)
 
 
 def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tensor:

@@ -72,13 +72,13 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
                 raise Unattributable("the layer's neurons are not one row")
             own = (layer.mlp_input_module, layer.down)
             hidden = activations(recording, place.layer, row)
-            return input_weights(layer, layer.mlp_write, own, layer.down, hidden, path.mlp)[0]
+            return input_weights(layer, "mlp_write", own, layer.down, hidden, path.mlp)[0]
         if layer.attention_out is None:
             raise Unattributable("the output projection of the heads was not found")
         joined = head_outputs(recording, place.layer, row).flatten(1)
         weights, _ = input_weights(
             layer,
-            layer.attention_write,
+            "attention_write",
             (layer.attention, layer.attention_out),
             layer.attention_out,
             joined,
@@ -129,11 +129,11 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
         return exact(rows)
     layer = recording.subject.anatomy.layers[place.layer]
     if place.kind == "mlp_act":
-        project, write = layer.down, layer.mlp_write
+        project, name = layer.down, "mlp_write"
         own = (layer.mlp_input_module, layer.down)
         given = rows
     else:
-        project, write = layer.attention_out, layer.attention_write
+        project, name = layer.attention_out, "attention_write"
         own = (layer.attention, layer.attention_out)
         if layer.heads_norm is not None:
             raise Unattributable("a norm of all heads follows")
@@ -148,12 +148,13 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
     given = given.to(recording.subject.dtype)
     projected = project(given)
     written = exact(projected) - exact(project(torch.zeros_like(given)))
+    write = getattr(layer, name)
     if write is not None and write not in own:
         try:
             written = take_apart(write, projected).linear(written)
         except UnknownNorm as unknown:
             raise Unattributable(str(unknown)) from None
-    return written * layer.scale
+    return written * layer.scale(name)
 
 
 _promoted: WeakKeyDictionary[

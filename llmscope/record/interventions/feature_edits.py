@@ -247,9 +247,8 @@ def _live(recording: Recording, place: Place) -> LivePlace:
         "mlp_act": ("neurons", layer),
     }
     if kind == "resid_mid":
-        return LivePlace(
-            place, (("stream", layer), (_mixes(recording, place), layer)), scale=parts.scale
-        )
+        mixes = _mixes(recording, place)
+        return LivePlace(place, (("stream", layer), (mixes, layer)), scale=parts.scale(mixes))
     if kind == "mlp_normed":
         norm = _norm(recording, place, parts)
         return LivePlace(place, (("norm", layer), sites[kind]), norm=norm)
@@ -258,7 +257,7 @@ def _live(recording: Recording, place: Place) -> LivePlace:
         width = inputs_of(parts.attention_out) // anatomy.heads
         columns = slice(place.head * width, (place.head + 1) * width)
         return LivePlace(place, (sites[kind],), columns)
-    return LivePlace(place, (sites[kind],), scale=parts.scale if kind in WRITES else 1.0)
+    return LivePlace(place, (sites[kind],), scale=parts.scale(sites[kind][0]))
 
 
 def _mixes(recording: Recording, place: Place) -> Site:

@@ -154,7 +154,7 @@ def test_a_wrong_belief_is_refused(wrong):
     model = small_model("bart")
     layers = list(find(model).layers)
     if wrong == "doubled":
-        layers[1] = replace(layers[1], scale=2.0)
+        layers[1] = replace(layers[1], scales={"attention_write": 2.0, "mlp_write": 2.0})
     else:
         layers[1] = replace(layers[1], mlp_write=layers[0].mlp_write)
     verdicts = verify(recorder_for(model, layers=tuple(layers)))
@@ -196,6 +196,7 @@ def gemma4_by_hand(model):
 
 @pytest.mark.parametrize("changes", [{}, {"enable_moe_block": True}])
 def test_a_layer_that_scales_its_output_is_told_with_all_that_it_writes(changes):
+    changes = {**changes, "final_logit_softcapping": None}
     scope = scope_of(small_model("gemma4_text", **changes))
     assert scope.verdicts("writes").status == "verified"
     recording = scope.record(IDS)
