@@ -156,15 +156,16 @@ def attribute(
 
 
 class LogitPath(NamedTuple):
-    """Directions that read the logit at three places of a layer. [width] each.
+    """Directions that read the logit at four places of a layer. [width] each.
 
     `after` reads the stream after the layer, `mlp` the MLP's write and later ones, `attention` the
-    attention's and mixer's writes and earlier ones.
+    attention's and mixer's writes, `before` the stream before the layer.
     """
 
     after: Tensor
     mlp: Tensor
     attention: Tensor
+    before: Tensor
 
 
 def logit_paths(
@@ -183,13 +184,13 @@ def logit_paths(
     for index, layer in reversed(list(enumerate(recording.subject.anatomy.layers))):
         norms = post_norms(layer)
         if norms is None:
-            paths.append(LogitPath(direction, direction, direction))
+            paths.append(LogitPath(direction, direction, direction, direction))
             continue
         try:
-            mlp, before, more = norms.back(recording.layer_rows(index, row), direction)
+            mlp, attention, before, more = norms.back(recording.layer_rows(index, row), direction)
         except UnknownNorm as unknown:
             raise Unattributable(f"a norm in the stream of layer {index}: {unknown}") from None
-        paths.append(LogitPath(direction, mlp, before))
+        paths.append(LogitPath(direction, mlp, attention, before))
         direction, bias = before, bias + more
     return paths[::-1], direction, bias
 

@@ -64,7 +64,7 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
     if place.kind in ("resid_post", "mlp_out"):
         return path.after if place.kind == "resid_post" else path.mlp
     if place.kind in (*STREAMS, *WRITES):
-        return path.mlp if place.kind == "resid_mid" else path.attention
+        return path.before if place.kind == "resid_pre" else path.attention
     layer, row = recording.subject.anatomy.layers[place.layer], range(position, position + 1)
     try:
         if place.kind == "mlp_act":
