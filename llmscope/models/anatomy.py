@@ -58,8 +58,8 @@ WRITE_SCALES = {
 DOWN_SCALES = ("down_multiplier",)
 # Settings that may scale the logits, as factors or as divisors, and that may softcap them. Classes
 # differ in which they use and how: `Readout.fitted` compares.
-LOGIT_SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "output_multiplier")
-LOGIT_DIVISORS = ("logits_mup_width_multiplier",)
+LOGIT_SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")
+LOGIT_DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
 SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 # Norms applied to a write before it is added: (after attention, after the MLP). The first pair that
 # a layer has is used.
@@ -583,7 +583,7 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
         norm = head if norm is None else nn.Sequential(norm, head)
     factors = _settings(config, LOGIT_SCALES)
     divisors = _settings(config, LOGIT_DIVISORS)
-    scales = (*factors, *(1 / value for value in (*factors, *divisors)))
+    scales = (*factors, *(1 / value for value in (*divisors, *factors)), *divisors)
     softcaps = _settings(config, SOFTCAPS)
     return Readout(
         norm=norm if norm is not None else nn.Identity(),
