@@ -237,7 +237,7 @@ def _off_neutral(name: str, value: Any) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, list):
-        return [factor + 0.1 * place for place in range(len(value))]
+        return [factor + 0.07 * place for place in range(len(value))]
     if value is not None and not isinstance(value, int | float):
         raise TypeError(f"{name} is {value!r}: give it a value off its neutral one, or a reason")
     if re.search("soft_?cap", name):

@@ -66,7 +66,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     left, verdict = check_sum(recording, read.logit, (part.value for part in found))
     verdict = verdict.worst(shown.verdict)
     if verdict.status == "refused":
-        return Figure.refused("attribution", title, verdict.reason, verdict.discrepancy)
+        writes = ((layer, run.verdicts("writes", layer)) for layer in range(recording.layers))
+        why = next((f": in layer {at} {one.reason}" for at, one in writes if one.reason), "")
+        return Figure.refused("attribution", title, verdict.reason + why, verdict.discrepancy)
     readout = recording.subject.anatomy.readout
     assert readout is not None
     extra: dict[str, Any] = {

@@ -225,12 +225,39 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tens
     if norms is not None:
         some = range(len(recording)) if rows is None else rows
         return compare(norms.after(recording.layer_rows(layer, some)), following)
-    parts = [recording.rows(name, layer, rows) for name in WRITES]
+    parts = {name: recording.rows(name, layer, rows) for name in WRITES}
     total = stream
-    for part in parts:
+    for part in parts.values():
         if part is not None:
             total = total + part.to(total.device)
-    return compare(total, following)
+    compared = compare(total, following)
+    attention, mixer = parts["attention_write"], parts["mixer_write"]
+    if attention is not None and mixer is not None and rows is None:
+        _check_own_write(recording, layer, compared, compare(total - attention, following))
+    return compared
+
+
+def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, others: Tensor) -> None:
+    """Check that attention beside another mixer writes to the stream itself; in Zamba it does not.
+
+    Args:
+        recording: the recording of the probe.
+        layer: the layer.
+        all_writes: the comparison of the stream with all writes, as `compare` returns it.
+        others: the same without attention's.
+
+    Raises:
+        NotApplicable: the stream holds without attention's write, and not with it.
+    """
+    dtype = recording.subject.dtype
+    with_it, without = (
+        judge(Comparison.of(one.cpu()), dtype).status for one in (all_writes, others)
+    )
+    if with_it == "refused" and without == "verified":
+        kind = recording.subject.anatomy.layers[layer].parallel_kind
+        raise NotApplicable(
+            f"this layer's attention feeds its {kind}, and adds nothing to the stream itself"
+        )
 
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
