@@ -27,7 +27,8 @@ HEAD = """\
 
 What llmscope verifies of each causal language model class that transformers {version} maps, on a \
 small model with random weights: three layers, four heads on two key heads where they can be \
-grouped, heads wider than the stream, 97 tokens. Written by `python demo/matrix.py`. A model that \
+grouped, heads wider than the stream, 97 tokens, and each multiplier, scale and softcap off its \
+neutral default. Written by `python demo/matrix.py`. A model that \
 is not in the table is examined in the same way when it loads: `llmscope doctor MODEL`.
 
 {counts}
@@ -80,7 +81,7 @@ def table(rows: Sequence[Any]) -> str:
     from llmscope.record.derive.verify import CAPABILITIES
 
     reasons: dict[str, int] = {}
-    titles = ("model_type", "layers", *CAPABILITIES)
+    titles = ("model_type", "layers", *CAPABILITIES, "saliency")
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
     closed = []
     for row in rows:

@@ -6,6 +6,7 @@ the names of its fields, so a family that a new transformers brings is built wit
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -172,6 +173,25 @@ NOT_BUILT = {
     "configuration",
 }
 
+SCALES = re.compile("multiplier|scal|soft_?cap")
+"""Names of fields that scale something: each is set off its neutral default in every family."""
+FACTORS = (0.6, 0.7, 0.8, 1.2, 1.3, 1.4)
+SOFTCAP, FLOOR, EVERY = 5.0, 4, 2
+"""Logits of up to 20 feel that cap; scales by length begin within the prompts, as does the last."""
+# Fields that keep their default, and why. A family is named where the reason is its own.
+NEUTRAL = {
+    "rope_scaling": "an older name of rope_parameters, which is a table",
+    "channel_multiplier": "a size: of pictures' channels",
+    "depthwise_multiplier": "a size: of sounds' channels",
+    "block_ffn_dim_multiplier": "a size: of the MLP, from a width that is not the small one",
+    "layer_scale_initial_scale": "of fresh weights alone",
+    "final_w_init_variance_scale": "of fresh weights alone",
+    "w_init_variance_scale": "of fresh weights alone",
+    "time_step_scale": "of fresh weights alone",
+    "rescale_prenorm_residual": "of fresh weights alone",
+    "mtp_loss_scaling_factor": "of a loss alone",
+}
+
 
 def families() -> tuple[str, ...]:
     """The model types that the installed transformers maps to a causal language model."""
@@ -189,7 +209,44 @@ def small_config(family: str, **changes: Any) -> Any:
     from transformers import CONFIG_MAPPING
 
     settings = _settings(CONFIG_MAPPING[family], family)
-    return CONFIG_MAPPING[family](**{**settings, **changes})
+    config = CONFIG_MAPPING[family](**{**settings, **changes})
+    _scale(config, family, changes)
+    return config
+
+
+def _scale(config: Any, family: str, changes: dict[str, Any]) -> None:
+    """Set each field of a config and its parts whose name is one of a scale off its default.
+
+    Args:
+        changes: fields that have the value they were given.
+    """
+    for name, value in list(vars(config).items()):
+        if hasattr(value, "to_dict"):
+            _scale(value, family, changes)
+        elif SCALES.search(name) and name not in NEUTRAL.keys() | changes.keys():
+            setattr(config, name, _off_neutral(name, value))
+
+
+def _off_neutral(name: str, value: Any) -> Any:
+    """Return a value for a scale of that name that tells it from one that was left out.
+
+    Raises:
+        TypeError: the default is of a kind that has no such value yet.
+    """
+    factor = FACTORS[sum(map(ord, name)) % len(FACTORS)]
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, list):
+        return [factor + 0.07 * place for place in range(len(value))]
+    if value is not None and not isinstance(value, int | float):
+        raise TypeError(f"{name} is {value!r}: give it a value off its neutral one, or a reason")
+    if re.search("soft_?cap", name):
+        return SOFTCAP
+    if "floor" in name:
+        return FLOOR
+    if "every" in name:
+        return EVERY
+    return type(value)(factor * value) if value else factor
 
 
 def small_model(family: str, seed: int = 0, **changes: Any) -> Any:

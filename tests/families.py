@@ -22,6 +22,18 @@ LOCAL_EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
 EXPERTS = {"moe_intermediate_size": 32, "num_experts": 4, "num_experts_per_tok": 2}
 STATES = {"mamba_d_head": 16, "mamba_n_groups": 1, "mamba_d_state": 8}
 HALF_ROTARY = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+# About as large as those of the published Falcon-H1, where each part has a factor of its own.
+MULTIPLIERS = {
+    "embedding_multiplier": 5.656854249492381,
+    "attention_in_multiplier": 0.9,
+    "attention_out_multiplier": 0.9375,
+    "key_multiplier": 0.390625,
+    "mlp_multipliers": [0.8838834764831845, 0.5859375],
+    "ssm_in_multiplier": 1.25,
+    "ssm_multipliers": [0.35355339, 0.25, 0.35355339, 0.5, 0.35355339],
+    "ssm_out_multiplier": 0.23570226039551587,
+    "lm_head_multiplier": 0.078125,
+}
 ENDS = {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
 
 # model_type -> what its config is given on top of SMALL. The first eight are looked at closest.
@@ -96,7 +108,7 @@ FAMILIES: dict[str, dict[str, Any]] = CLOSELY | {
         "mamba_dt_rank": 4,
         "use_mamba_kernels": False,
     },
-    "falcon_h1": {**GATED, **STATES, "mamba_d_ssm": 64, "mamba_n_heads": 4},
+    "falcon_h1": {**GATED, **STATES, **MULTIPLIERS, "mamba_d_ssm": 64, "mamba_n_heads": 4},
     "bamba": {**GROUPED, **STATES, "mamba_n_heads": 6, "attn_layer_indices": [1]},
     "lfm2": {
         **GROUPED,

@@ -41,7 +41,8 @@ class Row:
 
     Attributes:
         layers: a letter for the kind of each layer; empty if the model was not opened.
-        cells: capability -> in how many layers it is verified, and why not in the others.
+        cells: capability, or saliency -> in how many layers it is verified, and why not in the
+            others.
         closed: why the model was not built or not opened; empty if it was.
         numbers: how many numbers were held against a plain reference.
         worst: the largest error among them, by the largest magnitude of its tensor.
@@ -56,14 +57,18 @@ class Row:
     worst: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
-    def compare(self, what: str, found: Any, own: Any) -> None:
-        """Hold a tensor against its reference."""
+    def compare(self, what: str, found: Any, own: Any, size: float = 0.0) -> None:
+        """Hold a tensor against its reference.
+
+        Args:
+            size: what the error is relative to; 0: the largest magnitude of the reference.
+        """
         found, own = torch.as_tensor(found).double(), torch.as_tensor(own).double()
         if found.shape != own.shape:
             self.wrong.append(f"{what}: shape {tuple(found.shape)} for {tuple(own.shape)}")
             return
         self.numbers += own.numel()
-        error = float((found - own).abs().max() / own.abs().max().clamp(min=1e-30))
+        error = float((found - own).abs().max()) / (size or max(float(own.abs().max()), 1e-30))
         self.worst = max(self.worst, error)
         if not error <= BOUND:
             self.wrong.append(f"{what}: off by {error:.1e}")
@@ -120,7 +125,7 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
                     own = caught.output(getattr(layer, name))
                     if name == "mlp_write" and layer.mlp_parallel is not None:
                         own = own + caught.output(layer.mlp_parallel)
-                    row.compare(f"{here} {name}", written, own * layer.scale)
+                    row.compare(f"{here} {name}", written, own * layer.scale(name))
         if scope.verdicts("activations", index).status == "verified":
             found = tensors.activations(recording, index)
             row.compare(f"{here} activations", found, caught.input(layer.down))
@@ -129,7 +134,34 @@ def _measure(row: Row, scope: Scope, plain: Any) -> None:
             own = caught.choice(layer.router)
             row.compare(f"{here} experts", weights, own[1])
             row.compare(f"{here} chosen experts", chosen, own[2])
+    _saliency(row, scope, plain)
     _patterns(row, scope, plain)
+
+
+def _saliency(row: Row, scope: Scope, plain: Any) -> None:
+    """Gradient times embedding, beside a backward pass of the plain model."""
+    figure = scope.look("saliency")
+    verified = figure.verdict.status == "verified"
+    row.cells["saliency"] = (len(row.layers), "") if verified else (0, figure.verdict.reason)
+    if not verified:
+        return
+    leaf = torch.empty(0)
+
+    def replaced(_: Any, args: Any, looked_up: Any) -> Any:
+        nonlocal leaf
+        leaf = looked_up.detach().clone().requires_grad_()
+        return leaf.clone()
+
+    hook = plain.get_input_embeddings().register_forward_hook(replaced)
+    logits = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    hook.remove()
+    torch.log_softmax(logits, -1)[figure.extra["target_id"]].backward()
+    assert leaf.grad is not None
+    plain.zero_grad()
+    products = (leaf.grad * leaf.detach()).reshape(len(IDS), -1)
+    # A norm right after the embedding makes the sum zero: what is left of it is rounding.
+    size = float(products.abs().sum(-1).max())
+    row.compare("saliency", figure.values, products.sum(-1), size)
 
 
 def _predictions(row: Row, scope: Scope, logits: torch.Tensor) -> None:

@@ -65,6 +65,26 @@ class TestAModelThatChanges:
         assert "the model changed since the last pass (weights)" in notice
         assert scope.record(IDS).prompt.notices == ()
 
+    def test_frequencies_that_each_pass_chooses_by_its_length_are_no_change(self):
+        rope = {
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "original_max_position_embeddings": 20,
+        }
+        rope |= {"short_factor": [1.0] * 6, "long_factor": [4.0] * 6}
+        scope = scope_of("phi3", rope_parameters=rope, original_max_position_embeddings=20)
+        before = scope.record(IDS)
+        for count in (7, 30, 7):  # of both sides of the border
+            own_logits(scope, [7] * count)
+            after = scope.record(IDS)
+            assert (after.ran, after.reused, after.prompt.notices) == (0, len(IDS), ())
+            assert scope.look("next-token", recording=before).verdict.status == "verified"
+            assert torch.allclose(after.logits, own_logits(scope, IDS), atol=1e-5)
+        scope.model.model.rotary_emb.original_inv_freq.mul_(2)
+        changed = scope.record(IDS)
+        assert (changed.ran, changed.reused) == (len(IDS), 0)
+        assert torch.allclose(changed.logits, own_logits(scope, IDS), atol=1e-5)
+
     def test_the_change_is_told_though_the_verdicts_were_asked_for_first(self):
         scope = scope_of()
         scope.record(IDS)

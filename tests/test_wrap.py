@@ -264,6 +264,15 @@ class TestRefusals:
         with pytest.raises(ScopeError, match="depend on the token after it, as in an encoder"):
             llmscope.wrap(model)
 
+    @pytest.mark.parametrize("share", [0.01, 0.2])
+    def test_a_model_that_draws_random_numbers(self, share):
+        model = small_model("llama")
+        model.model.layers[1].mlp.register_forward_hook(
+            lambda _, args, output: nn.functional.dropout(output, share, training=True)
+        )
+        with pytest.raises(ScopeError, match="other logits each time for the same tokens"):
+            llmscope.wrap(model)
+
     def test_an_encoder_with_a_decoder(self):
         from transformers import T5Config, T5ForConditionalGeneration
 

@@ -201,7 +201,7 @@ class HeadSource(Source):
             )
         with torch.no_grad():
             rows = [_written_by(layer, first, one) for one in self.indices]
-        self._rows = torch.stack(rows) * layer.scale
+        self._rows = torch.stack(rows) * layer.scale("attention_write")
 
     @torch.no_grad()
     def entries(self, recording: Recording) -> Entries:

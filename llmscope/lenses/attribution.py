@@ -66,7 +66,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     left, verdict = check_sum(recording, read.logit, (part.value for part in found))
     verdict = verdict.worst(shown.verdict)
     if verdict.status == "refused":
-        return Figure.refused("attribution", title, verdict.reason, verdict.discrepancy)
+        reason = verdict.reason + _why_unexplained(recording, run)
+        return Figure.refused("attribution", title, reason, verdict.discrepancy)
     readout = recording.subject.anatomy.readout
     assert readout is not None
     extra: dict[str, Any] = {
@@ -108,6 +109,14 @@ class _Shown:
     said: tuple[str, ...] = ()
     verdict: Verdict = VERIFIED
     extra: dict[str, Any] = field(default_factory=dict)
+
+
+def _why_unexplained(recording: Recording, run: Any) -> str:
+    """Return the first reason why the writes of a layer do not add up; empty if all do."""
+    verdicts = ((layer, run.verdicts("writes", layer)) for layer in range(recording.layers))
+    return next(
+        (f": in layer {layer} {each.reason}" for layer, each in verdicts if each.reason), ""
+    )
 
 
 def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:

@@ -31,18 +31,19 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Modes: `gradient`: gradient × input: Σ over the width of e · d log p / d e, with e the token's
     input embedding; `integrated`: integrated gradients: the same with the mean gradient on the
     straight line from zero embeddings to these, at the midpoints of 32 steps. Their sum is
-    log p(input) - log p(zero embeddings) up to the completeness error. Position embeddings belong
-    to the model and are not scaled. With `metric`, a function of the logits, it is its value in
-    place of log p.
+    log p(input) - log p(zero embeddings) up to the completeness error. Position embeddings and
+    those of a layer's own belong to the model and are not scaled. With `metric`, a function of the
+    logits, it is its value in place of log p.
 
     `extra`: mode, position, target, target_id, log_probability, sum; for `integrated` also baseline
     (log p of zero embeddings), steps and completeness_error = sum - (log_probability - baseline);
     caption; progress: steps done and all steps, in partial figures, whose values are NaN.
 
-    Refused if the model does not accept embeddings, or predicts something else from them than from
-    the tokens. Integrated gradients are partial if the completeness error is above a twentieth of
-    the expected sum, and refused above a half: norms make log p change fastest near zero, where
-    few of the steps are, most of all in models that normalize their embeddings first (RMSNorm).
+    Refused if the model does not look each token up once, or predicts something else from the
+    embeddings than from the tokens. Integrated gradients are partial if the completeness error is
+    above a twentieth of the expected sum, and refused above a half: norms make log p change fastest
+    near zero, where few of the steps are, most of all in models that normalize their embeddings
+    first (RMSNorm).
     """
     from llmscope.record.analysis.saliency import (
         STEPS,

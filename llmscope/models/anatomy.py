@@ -9,9 +9,9 @@ numbers, so a wrong guess is rejected rather than shown.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -48,8 +48,19 @@ HEAD = ("generator_predictions", "lm_head", "head")
 HEADED_NORM = ("ln", "LayerNorm")
 # The dtypes used for computation; weights of any other dtype are packed.
 FLOATS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
-# The factor that scales every write before it is added to the residual stream.
+# Factors of a layer that scale every write before it is added to the residual stream.
 SCALES = ("residual_multiplier", "residual_scale")
+# Factors that scale one write: attributes of the layer, and of its MLP behind the down projection.
+WRITE_SCALES = {
+    "attention_write": ("attn_out_multiplier", "attention_out_multiplier"),
+    "mixer_write": ("ssm_out_multiplier",),
+}
+DOWN_SCALES = ("down_multiplier",)
+# Settings that may scale the logits, as factors or as divisors, and that may softcap them. Classes
+# differ in which they use and how: `Readout.fitted` compares.
+LOGIT_SCALES = ("logit_scale", "lm_head_multiplier", "output_multiplier")
+LOGIT_DIVISORS = ("logits_scaling", "logits_mup_width_multiplier")
+SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
 # Norms applied to a write before it is added: (after attention, after the MLP). The first pair that
 # a layer has is used.
 POST_NORMS = (
@@ -86,7 +97,8 @@ class Layer:
             layer to the residual stream after the MLP, such as Gemma 4's per-layer inputs.
         experts: the experts of a mixture-of-experts MLP.
         router: the module that selects experts and their weights.
-        scale: the factor that scales every write before it is added.
+        scales: the factors that scale the writes before they are added; of a write that is not
+            named, 1. Write -> factor.
     """
 
     module: nn.Module
@@ -101,7 +113,7 @@ class Layer:
     mlp_write: nn.Module | None
     experts: nn.Module | None = None
     router: nn.Module | None = None
-    scale: float = 1.0
+    scales: Mapping[str, float] = field(default_factory=dict)
     parallel_kind: str = ""
     heads_norm: nn.Module | None = None
     mlp_parallel: nn.Module | None = None
@@ -112,6 +124,10 @@ class Layer:
         """Describe the layer's parts in words; layers with the same parts have the same sort."""
         mixes = f"{self.kind} + {self.parallel_kind}" if self.parallel_kind else self.kind
         return f"{mixes}, experts" if self.experts is not None else mixes
+
+    def scale(self, write: str) -> float:
+        """Return the factor that scales a write, such as `mlp_write`, before it is added."""
+        return self.scales.get(write, 1.0)
 
     def activations(self, entry: Tensor) -> Tensor:
         """Return the down projection's input for MLP inputs. `[row, width] -> [row, neuron]`.
@@ -200,30 +216,55 @@ class Layer:
         made: Tensor = self.attention_out(joined)
         return made
 
-    def written(self, module: nn.Module | None, own: tuple[nn.Module | None, ...]) -> Any:
+    def written(self, name: str, own: tuple[nn.Module | None, ...]) -> Any:
         """Return a function from a projection's output to the write that is added to the stream.
 
         Args:
-            module: the module whose output is written, such as a norm; applied unless in `own`.
-            own: the modules whose output is written unchanged, apart from the layer's scale.
+            name: the write, such as `mlp_write`; its module is applied unless in `own`.
+            own: the modules whose output is written unchanged, apart from the write's scale.
         """
+        module: nn.Module | None = getattr(self, name)
+        scale = self.scale(name)
 
         def write(projected: Tensor) -> Tensor:
             after = projected if module is None or module in own else module(projected)
-            return after * self.scale if self.scale != 1.0 else after
+            return after * scale if scale != 1.0 else after
 
         return write
 
 
 @dataclass(frozen=True)
 class Readout:
-    """The map from the last layer's output to logits: `softcap(scale · unembed(norm(stream)))`."""
+    """The map from the last layer's output to logits: `softcap(scale · unembed(norm(stream)))`.
+
+    Attributes:
+        scales, softcaps: what the scale and the softcap may be by the model's config.
+    """
 
     norm: nn.Module
     project: nn.Module | None
     unembed: nn.Module
     scale: float = 1.0
     softcap: float | None = None
+    scales: tuple[float, ...] = ()
+    softcaps: tuple[float, ...] = ()
+
+    def fitted(self, stream: Tensor, holds: Callable[[Tensor], bool]) -> Readout:
+        """Return the readout with a scale and a softcap whose logits hold; itself without any.
+
+        Args:
+            stream: the last layer's output for a probe. [row, width]
+            holds: returns whether logits are those of the model. [row, token]
+        """
+        plain = replace(self, scale=1.0, softcap=None)
+        with torch.no_grad():
+            scores = plain(stream)
+            for softcap in dict.fromkeys((self.softcap, None, *self.softcaps)):
+                for scale in dict.fromkeys((self.scale, 1.0, *self.scales)):
+                    readout = replace(self, scale=scale, softcap=softcap)
+                    if holds(readout.scaled(scores)):
+                        return readout
+        return self
 
     def __call__(self, stream: Tensor, *, fast: bool = False) -> Tensor:
         """Return logits in the model's dtype. `[..., width] -> [..., token]`.
@@ -470,7 +511,10 @@ def _layer(module: nn.Module, config: Any) -> Layer:
     attention_write = write
     if apart or (attention is not None and _adds_residual(attention)):
         attention, attention_write = attends, out
-    mlp_write = down if mlp is None or _adds_residual(mlp) else mlp
+    scales = _scales(module, mlp, config)
+    # A factor inside of the MLP is that of the projection's write: neither lies between them.
+    scaled_down = mlp is not None and _factor(mlp, DOWN_SCALES) is not None
+    mlp_write = down if mlp is None or scaled_down or _adds_residual(mlp) else mlp
     for after_attention, after_mlp in POST_NORMS:
         if hasattr(module, after_attention) and hasattr(module, after_mlp):
             if attention is not None:
@@ -499,19 +543,31 @@ def _layer(module: nn.Module, config: Any) -> Layer:
         mlp_write=mlp_write,
         experts=experts,
         router=None if mixture is None or experts is None else child_of(mixture, ROUTER),
-        scale=next(
-            (
-                float(scale)
-                for name in SCALES
-                if isinstance(scale := getattr(module, name, None), int | float)
-            ),
-            _number(config, "residual_multiplier") or 1.0,
-        ),
+        scales=scales,
         parallel_kind=mixing.parallel_kind if mixer is not None else "",
         mlp_parallel=beside,
         heads_norm=None if attention is None else child_of(attention, HEADS_NORM),
         embedded_write=child_of(module, EMBEDDED),
     )
+
+
+def _factor(module: nn.Module, names: Iterable[str]) -> float | None:
+    """Return the first named number of a module; None if it has none of these names."""
+    values = (getattr(module, name, None) for name in names)
+    return next((float(value) for value in values if isinstance(value, int | float)), None)
+
+
+def _scales(module: nn.Module, mlp: nn.Module | None, config: Any) -> dict[str, float]:
+    """Return the factors that scale a layer's writes; those of 1 are left out."""
+    every = _factor(module, SCALES)
+    if every is None:
+        every = _number(config, "residual_multiplier") or 1.0
+    scales = dict.fromkeys(("attention_write", "mixer_write", "mlp_write", "embedded_write"), every)
+    for name, names in WRITE_SCALES.items():
+        scales[name] *= _factor(module, names) or 1.0
+    if mlp is not None:
+        scales["mlp_write"] *= _factor(mlp, DOWN_SCALES) or 1.0
+    return {name: scale for name, scale in scales.items() if scale != 1.0}
 
 
 def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) -> Readout | None:
@@ -525,15 +581,28 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
         norms = [norm, *(child_of(one, HEADED_NORM) for one in (owner, around))]
         norm = next((one for one in norms if one is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
-    scale = _number(config, "logit_scale") or 1 / (_number(config, "logits_scaling") or 1.0)
+    factors = _settings(config, LOGIT_SCALES)
+    divisors = _settings(config, LOGIT_DIVISORS)
+    scales = (*factors, *(1 / value for value in (*divisors, *factors)), *divisors)
+    softcaps = _settings(config, SOFTCAPS)
     return Readout(
         norm=norm if norm is not None else nn.Identity(),
         project=getattr(owner, "project_out", None),
         unembed=unembed,
-        scale=float(scale),
-        softcap=_number(config, "final_logit_softcapping")
-        or _number(config, "logits_soft_cap")
-        or _number(config, "output_logit_soft_cap"),
+        scale=scales[0] if scales else 1.0,
+        softcap=softcaps[0] if softcaps else None,
+        scales=scales,
+        softcaps=softcaps,
+    )
+
+
+def _settings(config: Any, names: Iterable[str]) -> tuple[float, ...]:
+    """Return the named settings of a config that are numbers other than 0."""
+    values = (getattr(config, name, None) for name in names)
+    return tuple(
+        float(value)
+        for value in values
+        if isinstance(value, int | float) and not isinstance(value, bool) and value
     )
 
 

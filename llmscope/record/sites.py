@@ -32,6 +32,10 @@ class NoPlace(ValueError):  # noqa: N818 - a finding
     """The model has no such tensor; the text says why."""
 
 
+WRITTEN: dict[str, Site] = {"attn_out": "attention_write", "mlp_out": "mlp_write"}
+"""The site of a write, by the kind of its place."""
+
+
 def write_site(parts: Layer, place: Place) -> tuple[Site, float]:
     """Return the site of what attention or MLP writes, and the factor of its tensor at the place.
 
@@ -45,10 +49,9 @@ def write_site(parts: Layer, place: Place) -> tuple[Site, float]:
     Raises:
         NoPlace: the output of the named module is not computed by itself.
     """
-    attends = place.kind == "attn_out"
-    site: Site = "attention_write" if attends else "mlp_write"
+    attends, site = place.kind == "attn_out", WRITTEN[place.kind]
     if not place.module:
-        return site, parts.scale
+        return site, parts.scale(site)
     write = parts.attention_write if attends else parts.mlp_write
     if attends:
         inner = tuple(one for one in (parts.attention, parts.attention_out) if one is not None)

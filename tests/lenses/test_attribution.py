@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+import llmscope
 from llmscope.record.analysis import attribution
+from tests.all_families import small_model as any_model
 from tests.families import FAMILIES, REFUSED, small_model
 from tests.lenses.test_experts import IDS, scope_on
 
@@ -24,6 +26,7 @@ PLACES = {
     "gemma2": (*LLAMA[:2], "model.layers.{}.post_attention_layernorm"),
     "gpt2": ("transformer.h.{}.attn.c_proj", "transformer.ln_f", None),
     "gpt_neox": ("gpt_neox.layers.{}.attention.dense", "gpt_neox.final_layer_norm", None),
+    "falcon_h1": (LLAMA[0], "model.final_layernorm", None),
 }
 
 
@@ -99,7 +102,9 @@ def test_a_heads_part_is_what_the_logit_loses_without_its_write(family):
             if after:
                 norm = model.get_submodule(after[layer])
                 write = still(norm, inputs[after[layer]], write, family)
-            write = write * (getattr(model.config, "residual_multiplier", None) or 1.0)
+            factors = ("residual_multiplier", "attention_out_multiplier")
+            for factor in factors:
+                write = write * (getattr(model.config, factor, None) or 1.0)
             lost = float(whole - logit_without(model, family, stream, write))
             assert figure.values[layer, head] == pytest.approx(lost, abs=2e-5), (layer, head)
     assert np.abs(figure.values).max() > 0.01
@@ -282,3 +287,18 @@ def test_half_precision_has_a_bound_of_its_own():
     figure = scope.look("attribution", top_k=1000)
     assert figure.verdict.status == "verified"
     assert 0 < figure.verdict.discrepancy <= 8 * torch.finfo(torch.bfloat16).eps
+
+
+@pytest.mark.parametrize(("family", "layer"), [("zamba", 1), ("zamba2", 1)])
+def test_attention_that_writes_to_another_mixer_is_said_to(family, layer):
+    """Its heads have scores and can be zeroed, and no write of their own to the stream."""
+    scope = llmscope.wrap(any_model(family))
+    recording = scope.record(IDS)
+    reason = "this layer's attention feeds its state space, and adds nothing to the stream itself"
+    assert scope.verdicts("writes", layer).reason == reason
+    assert scope.look("attribution", mode="heads").verdict.reason.endswith(reason)
+    mixed = recording.rows("mixer_write", layer)
+    after = recording.rows("stream", layer + 1)
+    assert torch.allclose(recording.rows("stream", layer) + mixed, after, atol=1e-5)
+    assert scope.verdicts("heads", layer).status == "verified"
+    assert scope.record(IDS, edits=[f"zero head {layer}.2"]).changes

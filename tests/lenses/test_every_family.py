@@ -54,14 +54,6 @@ def test_heads_are_found_behind_a_projection_in_a_wrapper():
     assert scope.record(IDS, edits=["zero head 1.2"]).changes
 
 
-def test_a_model_that_needs_the_ids_as_well_has_no_saliency():
-    scope = scope_of("gemma4")
-    scope.record(IDS)
-    verdict = scope.look("saliency").verdict
-    assert verdict.status == "refused"
-    assert "does not run on embeddings" in verdict.reason
-
-
 def test_one_of_several_streams_is_not_edited():
     with pytest.raises(ScopeError, match="4 residual streams"):
         scope_of("gemma3n_text").record(IDS, edits=["patch stream 1 from B"], versus_prompt=OTHER)

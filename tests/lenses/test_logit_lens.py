@@ -14,6 +14,7 @@ from tests.families import small_model
 IDS = [3, 41, 5, 9, 41, 5, 77, 12, 60]
 # Where each family keeps its final norm, and what it does to the logits after the unembedding.
 NORMS = {
+    "falcon_h1": lambda model: model.model.final_layernorm,
     "gpt2": lambda model: model.transformer.ln_f,
     "llama": lambda model: model.model.norm,
     "gpt_neox": lambda model: model.gpt_neox.final_layer_norm,
@@ -27,6 +28,7 @@ AFTER = {
     "gemma2": lambda model, logits: torch.tanh(logits / 30) * 30,
     "cohere": lambda model, logits: logits * model.config.logit_scale,
     "granite": lambda model, logits: logits / model.config.logits_scaling,
+    "falcon_h1": lambda model, logits: logits * model.config.lm_head_multiplier,
 }
 
 

@@ -15,6 +15,11 @@ PLACES = {
     "granite": LLAMA,
     "gemma2": LLAMA,
     "cohere": LLAMA,
+    "falcon_h1": (
+        "model.layers.{}.feed_forward.down_proj",
+        "model.layers.{}.feed_forward",
+        "model.final_layernorm",
+    ),
     "gpt2": ("transformer.h.{}.mlp.c_proj", "transformer.h.{}.mlp", "transformer.ln_f"),
     "opt": (
         "model.decoder.layers.{}.fc2",
@@ -28,10 +33,12 @@ LAYER = 1
 def weights(model, family):
     """W_out. [neuron, width]"""
     weight = model.get_submodule(PLACES[family][0].format(LAYER)).weight.detach().double()
+    if family == "falcon_h1":
+        weight = weight * model.config.mlp_multipliers[1]
     return weight if family == "gpt2" else weight.T
 
 
-@pytest.mark.parametrize("family", ["llama", "phi3", "gpt2", "opt"])
+@pytest.mark.parametrize("family", ["llama", "phi3", "gpt2", "opt", "falcon_h1"])
 def test_activations_through_the_weights_sum_to_what_the_mlp_writes(family):
     model, scope = small_model(family), scope_on(family)
     down, mlp, _ = (path.format(LAYER) for path in PLACES[family])
@@ -70,6 +77,8 @@ def test_what_it_promotes_is_the_product_of_the_weights(family):
         raised = raised * model.config.logit_scale
     if family == "granite":
         raised = raised / model.config.logits_scaling
+    if family == "falcon_h1":
+        raised = raised * model.config.lm_head_multiplier
     raised = raised.detach() - raised.detach().mean()
     scope = scope_on(family)
     fired = scope.look("neurons", layer=LAYER, neuron=neuron).values

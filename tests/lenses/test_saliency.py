@@ -4,12 +4,20 @@ import numpy as np
 import pytest
 import torch
 
+import llmscope
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.record.analysis.saliency import (
+    gradient_times_input,
+    integrated_gradients,
+    log_probability,
+)
 from llmscope.scope import Scope
+from tests.all_families import small_model as any_model
 from tests.families import small_model
 from tests.lenses.test_experts import IDS
+from tests.record.conftest import prompt_of, recorder_for
 
 TARGET, POSITION = 11, 5
 STEPS = 32
@@ -179,20 +187,70 @@ def test_the_batches_of_a_long_prompt_change_nothing(monkeypatch):
     )
 
 
-def test_a_model_that_takes_no_embeddings_is_refused(monkeypatch):
-    scope = scope_on("llama")
-    scope._watching = False  # what is patched is not to be noticed
-    real = scope.model.forward
-    monkeypatch.setattr(
-        scope.model,
-        "forward",
-        lambda input_ids=None, use_cache=None, logits_to_keep=0: real(
-            input_ids, use_cache=use_cache, logits_to_keep=logits_to_keep
-        ),
+def by_hand(family, ids, target, shares):
+    """The mean gradient of log p at shares of the embeddings, times the embeddings. [row]"""
+    model, total = any_model(family), 0
+    for share in shares:
+        kept = {}
+
+        def replaced(_, args, looked_up, share=share, kept=kept):
+            kept["start"] = looked_up.detach().clone()
+            kept["leaf"] = (share * kept["start"]).requires_grad_()
+            return kept["leaf"].clone()
+
+        hook = model.get_input_embeddings().register_forward_hook(replaced)
+        logits = model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        hook.remove()
+        torch.log_softmax(logits, -1)[target].backward()
+        total = total + (kept["leaf"].grad * kept["start"]).sum(-1).reshape(-1)
+    return total / len(shares)
+
+
+# Factors behind the table, rotations as complex numbers, a sum in place, ids that are needed as
+# well; and rows before prompts, also where there are as many of both.
+@pytest.mark.parametrize("mode", ["gradient", "integrated"])
+@pytest.mark.parametrize(
+    ("family", "count"),
+    [
+        *(("falcon_h1", 9), ("mvp", 9), ("deepseek_v2", 9), ("llama4_text", 9)),
+        *(("ctrl", 9), ("gemma4", 9), ("xlnet", 9), ("xlnet", STEPS)),
+    ],
+)
+def test_what_a_model_makes_of_its_embeddings_is_in_the_pass(family, count, mode):
+    ids = [IDS[place % len(IDS)] for place in range(count)]
+    recorder, own = recorder_for(any_model(family)), log_probability(TARGET)
+    recording = recorder.record(prompt_of(ids))
+    if mode == "gradient":
+        found = gradient_times_input(recording, count - 1, own, recorder.run)
+    else:
+        *_, (_, found) = integrated_gradients(recording, count - 1, own, recorder.run)
+    by_autograd = by_hand(family, ids, TARGET, (1.0,) if mode == "gradient" else midpoints())
+    bound = 1e-4 * float(by_autograd.abs().max())
+    assert found.values.numpy() == pytest.approx(by_autograd.numpy(), abs=bound)
+
+
+def test_a_model_that_looks_its_tokens_up_twice_is_refused():
+    model = small_model("llama")
+    table = model.get_input_embeddings()
+
+    def look_up(*_):
+        table(torch.tensor([[1]]))
+
+    model.model.register_forward_pre_hook(look_up)
+    scope = llmscope.wrap(model)
+    scope.record(IDS)
+    verdict = scope.look("saliency").verdict
+    assert verdict.status == "refused"
+    assert verdict.reason == "the model does not look up each token's embedding once, in one table"
+
+
+@pytest.mark.parametrize("family", ["axk2", "deepseek_v32"])
+def test_a_part_that_the_models_code_takes_no_gradient_of_is_named(family):
+    scope = llmscope.wrap(any_model(family))
+    scope.record(IDS)
+    assert scope.look("saliency").verdict.reason == (
+        "the model's own code takes no gradient through model.layers.0.self_attn.indexer.wq_b"
     )
-    figure = scope.look("saliency")
-    assert figure.verdict.status == "refused"
-    assert figure.verdict.reason == "the model takes no embeddings in the place of tokens"
 
 
 def test_a_model_that_says_something_else_of_embeddings_is_refused(monkeypatch):

@@ -19,8 +19,12 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "demo" / "matrix.py"))
 PAGE = SCRIPT["read"]((ROOT / "demo" / "families.md").read_text("utf-8"))
 # Run by default: an indexer, a chunked attention, two attentions a layer, several streams, a
-# recurrence, and a bidirectional class that is told to be a decoder.
-SAMPLE = ("bert", "deepseek_v32", "gemma3n_text", "llama4_text", "longcat_flash", "xlstm")
+# recurrence, and a bidirectional class that is told to be a decoder; a factor for each part, logits
+# that are multiplied where others divide, and settings of a scale and a softcap that are not used.
+SAMPLE = (
+    *("bert", "deepseek_v32", "gemma3n_text", "llama4_text", "longcat_flash", "xlstm"),
+    *("falcon_h1", "hyperclovax", "mpt", "gemma3"),
+)
 
 
 def check(family):

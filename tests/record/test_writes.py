@@ -8,7 +8,7 @@ import torch
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
-from llmscope.record.derive.verify import verify
+from llmscope.record.derive.verify import WRITES, verify
 from llmscope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import prompt_of, recorder_for
@@ -91,7 +91,7 @@ def test_writes_are_what_modules_gave_and_add_up(family):
 def test_a_write_doubled_is_refused(family):
     model = model_of(family)
     layers = list(find(model).layers)
-    layers[1] = replace(layers[1], scale=2 * layers[1].scale)
+    layers[1] = replace(layers[1], scales=dict.fromkeys(WRITES, 2.0))
     verdicts = verify(recorder_for(model, layers=tuple(layers)))
     assert verdicts("writes", 1).status == "refused"
     assert verdicts("writes", 0).status == "verified"

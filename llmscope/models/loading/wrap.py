@@ -19,6 +19,8 @@ from llmscope.text import told
 
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
 _DIGEST = re.compile("[0-9a-f]{32,}")
+RANDOM = 0.1
+"""Share of a difference from which on a second pass over the same tokens explains it."""
 NO_TOKENIZER = "no tokenizer was given: a prompt is token ids, such as 5 17 3"
 BY_RANGE = (
     "its activations are quantised by their range in the whole prompt, so that later tokens change "
@@ -149,12 +151,15 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
     """Check that a token's logits do not depend on the token after it."""
     last = anatomy.vocabulary - 1
     device = model.get_input_embeddings().weight.device
-    rows = [(last // 2, last // 3, last // 5), (last // 2, last // 3, last // 7)]
+    first = (last // 2, last // 3, last // 5)
+    rows = [first, (*first[:2], last // 7)]
+
+    def run(row: tuple[int, ...]) -> Any:
+        return model(input_ids=torch.tensor([row], device=device), use_cache=False)
+
     try:
         with torch.no_grad():
-            found = [
-                model(input_ids=torch.tensor([row], device=device), use_cache=False) for row in rows
-            ]
+            found = [run(row) for row in rows]
     except Exception as error:
         raise ScopeError(f"{_kind(model)} fails on three tokens: {told(error)}", LOADED) from error
     logits: list[Any] = [getattr(one, "logits", None) for one in found]
@@ -164,6 +169,14 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
     apart = float((one - other).abs().max())
     exact = all(weight.dtype in (torch.float32, torch.float64) for weight in model.parameters())
     if apart > (EXACT if exact else ROUNDED) * float(one.abs().max()):
+        with torch.no_grad():
+            again = run(first).logits[0, :2].float()
+        if float((one - again).abs().max()) > RANDOM * apart:
+            raise ScopeError(
+                f"{_kind(model)} gives other logits each time for the same tokens: it, or a hook "
+                "on it, draws random numbers",
+                "the model without them, such as with its dropout off",
+            )
         raise ScopeError(
             f"in {_kind(model)} a token's logits depend on the token after it, as in an encoder",
             "a causal language model",

@@ -156,15 +156,16 @@ def attribute(
 
 
 class LogitPath(NamedTuple):
-    """Directions that read the logit at three places of a layer. [width] each.
+    """Directions that read the logit at four places of a layer. [width] each.
 
     `after` reads the stream after the layer, `mlp` the MLP's write and later ones, `attention` the
-    attention's and mixer's writes and earlier ones.
+    attention's and mixer's writes, `before` the stream before the layer.
     """
 
     after: Tensor
     mlp: Tensor
     attention: Tensor
+    before: Tensor
 
 
 def logit_paths(
@@ -183,13 +184,13 @@ def logit_paths(
     for index, layer in reversed(list(enumerate(recording.subject.anatomy.layers))):
         norms = post_norms(layer)
         if norms is None:
-            paths.append(LogitPath(direction, direction, direction))
+            paths.append(LogitPath(direction, direction, direction, direction))
             continue
         try:
-            mlp, before, more = norms.back(recording.layer_rows(index, row), direction)
+            mlp, attention, before, more = norms.back(recording.layer_rows(index, row), direction)
         except UnknownNorm as unknown:
             raise Unattributable(f"a norm in the stream of layer {index}: {unknown}") from None
-        paths.append(LogitPath(direction, mlp, before))
+        paths.append(LogitPath(direction, mlp, attention, before))
         direction, bias = before, bias + more
     return paths[::-1], direction, bias
 
@@ -228,7 +229,7 @@ def _by_head(
     heads = head_outputs(recording, index, row)  # [1, head, head width]
     own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
-        made = layer.written(layer.attention_write, own)(layer.projected(joined))
+        made = layer.written("attention_write", own)(layer.projected(joined))
     factor = _factor(recording, "attention_write", index, row.start)
     made = made * factor
     write = recording.rows("attention_write", index, row)
@@ -238,7 +239,7 @@ def _by_head(
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = input_contributions(
         layer,
-        layer.attention_write,
+        "attention_write",
         own,
         layer.attention_out,
         joined,
@@ -285,9 +286,7 @@ def by_neuron(
     own = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = logit_paths(recording, position, read)
-    each, rest = input_contributions(
-        parts, parts.mlp_write, own, parts.down, hidden, paths[layer].mlp
-    )
+    each, rest = input_contributions(parts, "mlp_write", own, parts.down, hidden, paths[layer].mlp)
     return each * factor, rest * factor
 
 

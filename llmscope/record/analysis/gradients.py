@@ -88,7 +88,8 @@ def _shaped(recording: Recording, place: Place, tensor: Tensor, gradient: Tensor
     rows = whole[0].transpose(0, 1) if by_head else whole.reshape(-1, whole.shape[-1])
     anatomy = recording.subject.anatomy
     if kind in ("attn_out", "mlp_out"):
-        rows = rows / anatomy.layers[layer].scale
+        write = "attention_write" if kind == "attn_out" else "mlp_write"
+        rows = rows / anatomy.layers[layer].scale(write)
     if kind == "z":
         rows = rows.reshape(len(rows), anatomy.heads, -1)
     padded = rows.new_zeros(len(recording), *rows.shape[1:])

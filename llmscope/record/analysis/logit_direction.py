@@ -116,7 +116,7 @@ def _frozen(recording: Recording, position: int) -> Frozen | None:
 
 def input_contributions(
     layer: Layer,
-    write: nn.Module | None,
+    name: str,
     own: tuple[nn.Module | None, ...],
     project: nn.Module,
     inputs: Tensor,
@@ -126,7 +126,8 @@ def input_contributions(
     """Return what each input of a layer's projection adds to a logit, and what biases add.
 
     Args:
-        write: the module whose output is added: one of `own`, or a norm after the projection.
+        name: the write, such as `mlp_write`: that of one of `own`, or of a norm after the
+            projection.
         own: the modules whose output is the projection's, with no norm between.
         project: the projection.
         inputs: inputs of the projection at the position, or of the norm before it. [1, input]
@@ -140,14 +141,14 @@ def input_contributions(
         UnknownNorm: the module before or after the projection is not a norm whose scale can be
             frozen.
     """
-    weights, rest = input_weights(layer, write, own, project, inputs, direction, before)
+    weights, rest = input_weights(layer, name, own, project, inputs, direction, before)
     each: Doubles = (weights * exact(inputs[0])).numpy()
     return each, rest
 
 
 def input_weights(
     layer: Layer,
-    write: nn.Module | None,
+    name: str,
     own: tuple[nn.Module | None, ...],
     project: nn.Module,
     inputs: Tensor,
@@ -158,7 +159,8 @@ def input_weights(
 
     Arguments, shapes and errors are those of `input_contributions`.
     """
-    direction, rest, given = direction * layer.scale, 0.0, inputs
+    write: nn.Module | None = getattr(layer, name)
+    direction, rest, given = direction * layer.scale(name), 0.0, inputs
     if before is not None:
         with torch.no_grad():
             inputs = before(given)

@@ -30,7 +30,7 @@ def column(recording: Recording, layer: int, neuron: int) -> Tensor:
     write = parts.mlp_write
     if write is not None and write not in (parts.mlp_input_module, parts.down):
         written = take_apart(write, projected).linear(written)
-    return written[0] * parts.scale
+    return written[0] * parts.scale("mlp_write")
 
 
 @torch.no_grad()

@@ -10,7 +10,6 @@ log p(baseline), up to the discretization error of the steps.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +31,7 @@ from llmscope.text import told
 STEPS = 32
 ROWS = 1024
 """Tokens in one batch: their activations are all held for the backward pass."""
+NOT_LOOKED_UP = "the model does not look up each token's embedding once, in one table"
 BOUND, HALF_BOUND = 1e-4, 8.0
 """Largest difference between logits computed from embeddings and those recorded, relative to the
 row's largest: in float32, and in multiples of epsilon for a narrower type."""
@@ -75,8 +75,8 @@ def gradient_times_input(recording: Recording, position: int, score: Score, run:
         run: runs extra forward passes (`Passes`).
 
     Raises:
-        Insensitive: the model does not accept embeddings, gives other logits for them than for
-            tokens, or gives no gradient.
+        NoGradient: the model does not look up each token once, gives other logits for embeddings
+            than for tokens, or gives no gradient.
     """
     embeddings = input_embeddings(recording, position)
     scores, gradients = _gradients(recording, embeddings[None], score, run, position)
@@ -91,7 +91,7 @@ def integrated_gradients(
     Yields: the number of steps done, and the result: None until all steps are done.
 
     Raises:
-        Insensitive: as for `gradient_times_input`.
+        NoGradient: as for `gradient_times_input`.
     """
     embeddings = input_embeddings(recording, position)
     ends = torch.stack([embeddings, torch.zeros_like(embeddings)])
@@ -114,8 +114,6 @@ def input_embeddings(recording: Recording, position: int) -> Tensor:
     why_not = why_no_gradients(model)
     if why_not:
         raise NoGradient(why_not)
-    if "inputs_embeds" not in inspect.signature(model.forward).parameters:
-        raise NoGradient("the model takes no embeddings in the place of tokens")
     ids = torch.tensor(recording.prompt.ids[: position + 1], device=recording.subject.device)
     with torch.no_grad():
         embeddings: Tensor = model.get_input_embeddings()(ids)
@@ -165,39 +163,85 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
     Raises:
         NoGradient: the model does not run on embeddings, or a module in it stops gradients.
     """
+    model, (count, rows) = recording.subject.model, leaf.shape[:2]
+    # One prompt more than there are rows tells the two dimensions apart where a model swaps them.
+    square = count == rows > 1
+    batch = torch.cat([leaf, leaf[-1:].detach()]) if square else leaf
+    ids = [list(recording.prompt.ids[:rows])] * len(batch)
     try:
-        with _gradient_stops(recording.subject.model) as stops:
-            logits: Tensor = run(embeddings=leaf, grad=True, last=1).logits[:, -1]
-    except (Cancelled, torch.OutOfMemoryError):
+        with _gradient_stops(model) as stops, _embedded(model, batch):
+            logits: Tensor = run(ids, grad=True, last=1).logits[:count, -1]
+    except (Cancelled, torch.OutOfMemoryError, NoGradient):
         raise
-    except Exception as error:  # a model that also needs the ids may raise anything
+    except Exception as error:  # code of a model that computes with embeddings may raise anything
         raise NoGradient(
-            f"the model does not run on embeddings in the place of tokens: {told(error)}"
+            f"the model does not run on embeddings with a gradient: {told(error)}"
         ) from error
     if stops:
-        raise NoGradient(
-            f"no gradient comes back through {stops[0]}, as through some packed weights"
-        )
+        raise NoGradient(stops[0])
     return logits
 
 
 @contextmanager
+def _embedded(model: Any, batch: Tensor) -> Iterator[None]:
+    """Put embeddings in the place of those that the model looks up for its tokens, in one pass.
+
+    So what a model makes of an embedding (a factor, a norm) is in the pass, and a model that
+    needs the ids as well has them.
+
+    Args:
+        model: the model.
+        batch: the embeddings. [batch, row, width]
+
+    Raises:
+        NoGradient: the model does not look up each token once.
+    """
+    calls = 0
+
+    def exchange(_: Any, args: Any, looked_up: Any) -> Tensor:
+        nonlocal calls
+        calls += 1
+        for embeddings in (batch, batch.transpose(0, 1)):  # XLNet has the rows first
+            if getattr(looked_up, "shape", None) == embeddings.shape:
+                return embeddings.clone()  # a model may add to it in place
+        raise NoGradient(NOT_LOOKED_UP)
+
+    hook = model.get_input_embeddings().register_forward_hook(exchange)
+    try:
+        yield
+    finally:
+        hook.remove()
+    if calls != 1:
+        raise NoGradient(NOT_LOOKED_UP)
+
+
+@contextmanager
 def _gradient_stops(model: Any) -> Iterator[list[str]]:
-    """Collect the names of modules whose input has a gradient and whose output has none.
+    """Collect why gradients stop in modules whose input has a gradient and whose output has none.
 
     Some kernels for packed weights have no gradient. The residual stream carries a gradient past
-    such a module, so the result looks like a full gradient but is only a part of it.
+    such a module, so the result looks like a full gradient but is only a part of it. A module
+    whose output is the same for any input, such as a table of rotations, stops nothing.
     """
     found: list[str] = []
     hooks = []
 
-    def hook(name: str) -> Callable[[Any, Any, Any], None]:
-        def look(_: Any, given: Any, gave: Any) -> None:
+    def hook(name: str) -> Callable[[Any, Any, Any, Any], None]:
+        def look(module: Any, given: Any, named: Any, gave: Any) -> None:
             rows = next((one for one in given if isinstance(one, Tensor)), None)
             if rows is None or not (isinstance(gave, Tensor) and rows.requires_grad):
                 return
-            if gave.shape[:-1] == rows.shape[:-1] and not gave.requires_grad:
-                found.append(name)
+            if gave.shape[:-1] != rows.shape[:-1] or gave.requires_grad:
+                return
+            if not torch.is_grad_enabled():
+                found.append(f"the model's own code takes no gradient through {name}")
+                return
+            with torch.no_grad():
+                others = [one.neg() if one is rows else one for one in given]
+                if not torch.equal(module.forward(*others, **named), gave):
+                    found.append(
+                        f"no gradient comes back through {name}, as through some packed weights"
+                    )
 
         return look
 
@@ -205,7 +249,7 @@ def _gradient_stops(model: Any) -> Iterator[list[str]]:
         for name, module in model.named_modules():
             own = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
             if own and not any(True for _ in module.children()):
-                hooks.append(module.register_forward_hook(hook(name)))
+                hooks.append(module.register_forward_hook(hook(name), with_kwargs=True))
         yield found
     finally:
         for one in hooks:

@@ -60,15 +60,13 @@ class Passes:
         self._cancelled = cancelled
         self._fresh = fresh
 
-    def __call__(self, ids: Sequence[Sequence[int]] = (), **options: Any) -> Any:
+    def __call__(self, ids: Sequence[Sequence[int]], **options: Any) -> Any:
         """Call `Recorder.run` with the changes made in each prompt of the batch."""
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if self._changes:
-                given = options.get("embeddings")
-                count = len(ids) if given is None else len(given)
                 anatomy = self._recorder.subject.anatomy
-                stack.enter_context(attached(anatomy, self._changes, jobs=((),) * count))
+                stack.enter_context(attached(anatomy, self._changes, jobs=((),) * len(ids)))
             return self._recorder.run(ids, **options)
 
     def other(self, prompt: Prompt) -> Recording:

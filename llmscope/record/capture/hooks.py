@@ -82,7 +82,6 @@ class LayerTap:
         self.in_sight = False  # whether the MLP's activations are kept
         self._versions: dict[str, int] = {}
         self._copied: set[str] = set()
-        self._scale = layer.scale
         self._out = layer.attention_out
         hooks = taps.hooks
         hooks.before(layer.module, self._enter)
@@ -94,7 +93,8 @@ class LayerTap:
             (layer.embedded_write, "embedded_write"),
         ):
             if module is not None:
-                hooks.after(module, self._keeper(name))
+                scale = layer.scale("mlp_write" if name == "mlp_parallel" else name)
+                hooks.after(module, self._keeper(name, scale))
         if layer.mlp_input_module is not None:
             hooks.before(layer.mlp_input_module, self._entry)
         if layer.down is not None:
@@ -108,10 +108,10 @@ class LayerTap:
         if self.taps.active:
             self._keep("stream", hidden_input(args, kwargs))
 
-    def _keeper(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+    def _keeper(self, name: str, scale: float) -> Callable[[nn.Module, Any, Any], None]:
         def keep(_: nn.Module, args: Any, output: Any) -> None:
             if self.taps.whole:
-                self._keep(name, hidden_output(output), self._scale)
+                self._keep(name, hidden_output(output), scale)
 
         return keep
 

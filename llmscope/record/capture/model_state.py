@@ -173,7 +173,8 @@ class _Parts:
             if "_active_adapter" in own
         ]
         self._sample = _Sample(self._tensors(self._parameters))
-        self._own_sample = _Sample(self._tensors(self._buffers), VALUES_OF_BUFFER)
+        self._rotations = [own["_buffers"] for own in self._all if _is_longrope(own)]
+        self._own_sample = _Sample(self._own_tensors(), VALUES_OF_BUFFER)
         self._gather_attributes()
 
     def _gather_attributes(self) -> None:
@@ -229,7 +230,7 @@ class _Parts:
         Args:
             adopted: accept attributes that were added or removed.
         """
-        tensors = self._tensors(self._buffers)
+        tensors = self._own_tensors()
         if not _same(_Objects(tensors), _Objects(self._own_sample.tensors)):
             self._own_sample = _Sample(tensors, VALUES_OF_BUFFER)
         if adopted and self._named_otherwise():
@@ -273,9 +274,25 @@ class _Parts:
             return _Objects(self._tensors(tables))
         return _Objects(chain.from_iterable(map(dict.values, tables)))
 
+    def _own_tensors(self) -> list[Tensor]:
+        """Return the buffers, without frequencies that each pass writes by its length alone."""
+        written = {
+            id(buffer)
+            for table in self._rotations
+            for name, buffer in table.items()
+            if name.endswith("inv_freq") and not name.endswith("original_inv_freq")
+        }
+        return [one for one in self._tensors(self._buffers) if id(one) not in written]
+
     def _tensors(self, tables: Iterable[dict[str, Any]]) -> list[Tensor]:
         found = [one for one in chain.from_iterable(map(dict.values, tables)) if one is not None]
         return [one for one in found if not one.is_meta] if self._offloads else found
+
+
+def _is_longrope(own: dict[str, Any]) -> bool:
+    """Return whether a module's attributes are those of a rotation of the kind longrope."""
+    kind = own.get("rope_type")
+    return "longrope" in (kind.values() if isinstance(kind, dict) else (kind,))
 
 
 class _Objects(list[Any]):

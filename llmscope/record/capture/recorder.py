@@ -571,9 +571,8 @@ class Recorder:
 
     def run(
         self,
-        ids: Sequence[Sequence[int]] = (),
+        ids: Sequence[Sequence[int]],
         *,
-        embeddings: Tensor | None = None,
         grad: bool = False,
         last: int | None = None,
         at: Sequence[int] = (),
@@ -584,7 +583,6 @@ class Recorder:
 
         Args:
             ids: prompts of one length. [batch, position]
-            embeddings: input embeddings instead of ids. [batch, position, width]
             grad: keep what a backward pass needs.
             last: how many last positions need logits (None: all); a model that cannot skip the
                 others returns all. 0: no logits are needed, and the output may be the body's.
@@ -606,8 +604,6 @@ class Recorder:
         earlier = cache is not None and bool(cache.layers)
         fast = self._linears.placed() if earlier else nullcontext()
         with fast, self.taps.placed(), torch.set_grad_enabled(grad):
-            if embeddings is not None:
-                return model(inputs_embeds=embeddings, use_cache=False, **few)
             batch = torch.tensor(ids, device=self.subject.device)
             caching = {} if cache is None else {"cache": cache}
             return model(input_ids=batch, use_cache=cache is not None, **caching, **few)

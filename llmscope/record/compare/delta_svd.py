@@ -154,13 +154,14 @@ def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tenso
     if readout is None or any(map(post_norms, base.anatomy.layers)):
         return None
     rows = written.T  # [r, width]
-    write = parts.mlp_write if module is parts.down else parts.attention_write
+    name = "mlp_write" if module is parts.down else "attention_write"
+    write = getattr(parts, name)
     own = (module, parts.mlp_input_module, parts.attention, parts.attention_out)
     like = rows[:1].to(base.dtype).to(base.device)
     try:
         if write is not None and write not in own:
             rows = take_apart(write, like).linear(rows)
-        gained = take_apart(readout.norm, like).linear(rows * parts.scale)
+        gained = take_apart(readout.norm, like).linear(rows * parts.scale(name))
     except UnknownNorm:
         return None
     gained = torch.cat([gained, torch.zeros_like(gained[:1])]).to(like)

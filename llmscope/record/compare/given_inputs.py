@@ -111,7 +111,7 @@ def written(b: Recording, site: Site, layer: int, rows: range) -> Tensor | None:
                 return None
             pieces.append(found[own.start : own.stop])
     joined = torch.cat(pieces)
-    scale = 1.0 if site == "stream" else b.subject.anatomy.layers[layer].scale
+    scale = 1.0 if site == "stream" else b.subject.anatomy.layers[layer].scale(site)
     return joined * scale if scale != 1.0 else joined
 
 
@@ -132,7 +132,8 @@ def _changes(
         for site in BETWEEN:
             values = a.rows(site, layer, rows)
             if values is not None and getattr(parts, site) is not None:
-                put(site, layer, values / parts.scale if parts.scale != 1.0 else values)
+                scale = parts.scale(site)
+                put(site, layer, values / scale if scale != 1.0 else values)
     return made
 
 

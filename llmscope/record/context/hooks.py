@@ -28,9 +28,10 @@ class ReadHooks:
         """Register the hooks and return their handles."""
         layer = self.layer
         handles = [layer.module.register_forward_pre_hook(self._enter, with_kwargs=True)]
-        for module in (layer.attention_write, layer.mixer_write):
+        for name in ("attention_write", "mixer_write"):
+            module = getattr(layer, name)
             if module is not None:
-                handles.append(module.register_forward_hook(self._wrote))
+                handles.append(module.register_forward_hook(self._adder(layer.scale(name))))
         if layer.mlp_input_module is not None:
             handles.append(
                 layer.mlp_input_module.register_forward_pre_hook(self._entered, with_kwargs=True)
@@ -49,9 +50,12 @@ class ReadHooks:
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         self.middle = self._rows(hidden_input(args, kwargs))
 
-    def _wrote(self, _: nn.Module, args: Any, output: Any) -> None:
-        assert self.middle is not None
-        self.middle = self.middle + self._rows(hidden_output(output)) * self.layer.scale
+    def _adder(self, scale: float) -> Any:
+        def add(_: nn.Module, args: Any, output: Any) -> None:
+            assert self.middle is not None
+            self.middle = self.middle + self._rows(hidden_output(output)) * scale
+
+        return add
 
     def _entered(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         self.whole = hidden_input(args, kwargs)
@@ -139,7 +143,7 @@ class LearnHooks(_Patched):
     def _change_down(self, module: nn.Module, activations: Tensor) -> Update | None:
         if self.weights_only:
             right = inverse(activations)
-            left = (self._shift() / self.layer.scale).T.to(right)
+            left = (self._shift() / self.layer.scale("mlp_write")).T.to(right)
             self.made.down = Update("down", module, left, right)
         return self.made.down
 

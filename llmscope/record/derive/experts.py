@@ -92,7 +92,7 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
     parts = recording.subject.anatomy.layers[layer]
     with torch.no_grad():
         mixed = parts.mixture(entry, chosen, weights)
-        written: Tensor = parts.written(parts.mlp_write, (parts.mlp_input_module,))(mixed)
+        written: Tensor = parts.written("mlp_write", (parts.mlp_input_module,))(mixed)
     return written
 
 

@@ -1,9 +1,10 @@
-"""Post-norm layers, which norm the stream itself: norm(norm(stream + attention) + MLP).
+"""Layers that norm the stream itself: norm(norm(stream + attention) + MLP).
 
 The first transformers and their descendants are of this kind: GPT, BERT, BART. Each part's write is
 added to the stream as usual, and then the sum is normed. Names do not distinguish such a layer from
 one that norms its parts' inputs; which norm is where is found with the probe. So is a scalar of the
-layer that multiplies its whole output, as in Gemma 4: it takes the place of the second norm.
+layer that multiplies its whole output, as in Gemma 4: it takes the place of the second norm. BLOOM
+can norm the stream before each part is added: norm(norm(stream) + attention) + MLP.
 """
 
 from __future__ import annotations
@@ -44,46 +45,63 @@ class PostNorms:
     """The modules applied to the stream after attention's write and after all writes.
 
     Two norms; or the identity and a factor.
+
+    Attributes:
+        attention: applied with attention's write.
+        mlp: applied with the MLP's write.
+        before: whether each is applied to the stream before the write is added, and not after.
     """
 
     attention: nn.Module
     mlp: nn.Module
+    before: bool = False
 
     @torch.no_grad()
     def middle(self, rows: LayerRows) -> Tensor:
         """Return the stream between attention and MLP, normed. [row, width]"""
         assert rows.attention_write is not None
-        made: Tensor = self.attention(rows.stream + rows.attention_write)
+        made: Tensor
+        if self.before:
+            made = self.attention(rows.stream) + rows.attention_write
+        else:
+            made = self.attention(rows.stream + rows.attention_write)
         return made
 
     @torch.no_grad()
     def after(self, rows: LayerRows) -> Tensor:
         """Return the stream after the layer. [row, width]"""
-        made: Tensor = self.mlp(_with_late(self.middle(rows), rows))
+        middle = self.middle(rows)
+        if self.before:
+            return _with_late(self.mlp(middle), rows)
+        made: Tensor = self.mlp(_with_late(middle, rows))
         return made
 
     @torch.no_grad()
-    def back(self, rows: LayerRows, direction: Tensor) -> tuple[Tensor, Tensor, float]:
+    def back(self, rows: LayerRows, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
         """Pull a direction after the layer back through both norms.
 
         The norms' scales are frozen as they are in the one row that is given.
 
         Returns:
-            The direction that reads the MLP's write and all later writes, [width]; the direction
-            that reads the stream before the layer and attention's write, [width]; and the
-            contribution of the norms' biases.
+            The directions that read the MLP's write and all later writes, attention's write, and
+            the stream before the layer, [width] each; and the contribution of the norms' biases.
 
         Raises:
             UnknownNorm: a module is not a norm whose scale can be frozen.
         """
         assert rows.attention_write is not None
-        first, second = rows.stream + rows.attention_write, _with_late(self.middle(rows), rows)
+        first, second = rows.stream, self.middle(rows)
+        if not self.before:
+            first, second = first + rows.attention_write, _with_late(second, rows)
         held = take_apart(self.mlp, second)
         bias = float(direction @ held.bias)
-        of_mlp = held.before(direction, held.scale(second, self.mlp(second)))
+        of_middle = held.before(direction, held.scale(second, self.mlp(second)))
         held = take_apart(self.attention, first)
-        bias += float(of_mlp @ held.bias)
-        return of_mlp, held.before(of_mlp, held.scale(first, self.attention(first))), bias
+        bias += float(of_middle @ held.bias)
+        of_stream = held.before(of_middle, held.scale(first, self.attention(first)))
+        if self.before:
+            return direction, of_middle, of_stream, bias
+        return of_middle, of_stream, of_stream, bias
 
 
 _known: WeakKeyDictionary[nn.Module, PostNorms] = WeakKeyDictionary()
@@ -128,6 +146,7 @@ def _candidates(layer: Layer, width: int) -> Iterator[PostNorms]:
     """Yield pairs of norms, then each scalar of the layer itself that could scale its output."""
     for first, second in permutations(_norms(layer, width), 2):
         yield PostNorms(first, second)
+        yield PostNorms(first, second, before=True)
     module = layer.module
     for name, tensor in (
         *module.named_parameters(recurse=False),

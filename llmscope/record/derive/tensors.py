@@ -149,7 +149,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
     own = (parts.attention, parts.attention_out)
     rows = range(len(recording)) if rows is None else rows
     projected = projected_heads(recording, layer, rows)
-    written: Tensor = parts.written(parts.attention_write, own)(projected)
+    written: Tensor = parts.written("attention_write", own)(projected)
     return scaled(recording, written, "attention_write", layer, rows)
 
 
@@ -236,7 +236,7 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     with torch.no_grad():
         own = (parts.mlp_input_module, parts.down)
         given = mlp_module_output(recording, layer, rows)
-        written: Tensor = parts.written(parts.mlp_write, own)(given)
+        written: Tensor = parts.written("mlp_write", own)(given)
     return scaled(recording, written, "mlp_write", layer, rows)
 
 
@@ -259,7 +259,7 @@ def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
     """Return a write as it is added to the stream, with its changes applied. [row, width]"""
-    scale = recording.subject.anatomy.layers[layer].scale
+    scale = recording.subject.anatomy.layers[layer].scale(site)
     if scale == 1.0:
         return recording.changed(write, site, layer, rows)
     return recording.changed(write / scale, site, layer, rows) * scale

@@ -18,7 +18,8 @@ figures of single heads, is refused. Displayed figures are checked again at thei
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -106,6 +107,7 @@ def verify(recorder: Recorder) -> Verdicts:
             fetched(together(_judged(subject, partial(check, layer)) for layer in range(count)))
         )
 
+    _fit_readout(recording, own)
     readout = fetched(_judged(subject, partial(_readout, recording, own)))
     subject.readout_holds = readout.status != "refused"
     patterns = each(lambda layer: _patterns(recording, layer, None))
@@ -227,6 +229,28 @@ def _readout(recording: Recording, own: Tensor) -> Tensor:
     return compare(logits(recording, 0, len(recording)), own)
 
 
+def _fit_readout(recording: Recording, own: Tensor) -> None:
+    """Choose among the scales and softcaps of a config those that give the model's own logits.
+
+    Args:
+        recording: the recording of the probe.
+        own: the model's logits. [row, token]
+    """
+    subject = recording.subject
+    readout = subject.anatomy.readout
+    if readout is None or not (readout.scales or readout.softcaps) or _streams(recording) > 1:
+        return
+
+    def holds(logits: Tensor) -> bool:
+        verdict = judge(Comparison.of(compare(logits, own).cpu()), subject.dtype)
+        return verdict.status != "refused"
+
+    with suppress(Exception):  # any error of a wrong norm, which the check of the readout tells
+        fitted = readout.fitted(recording.final_rows(0, len(recording)), holds)
+        if fitted is not readout:
+            subject.anatomy = replace(subject.anatomy, readout=fitted)
+
+
 def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     stream, following = (recording.rows("stream", at, rows) for at in (layer, layer + 1))
     assert stream is not None
@@ -240,12 +264,39 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tens
     if norms is not None:
         some = range(len(recording)) if rows is None else rows
         return compare(norms.after(recording.layer_rows(layer, some)), following)
-    parts = [recording.rows(name, layer, rows) for name in WRITES]
+    parts = {name: recording.rows(name, layer, rows) for name in WRITES}
     total = stream
-    for part in parts:
+    for part in parts.values():
         if part is not None:
             total = total + part.to(total.device)
-    return compare(total, following)
+    compared = compare(total, following)
+    attention, mixer = parts["attention_write"], parts["mixer_write"]
+    if attention is not None and mixer is not None and rows is None:
+        _check_own_write(recording, layer, compared, compare(total - attention, following))
+    return compared
+
+
+def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, others: Tensor) -> None:
+    """Check that attention beside another mixer writes to the stream itself; in Zamba it does not.
+
+    Args:
+        recording: the recording of the probe.
+        layer: the layer.
+        all_writes: the comparison of the stream with all writes, as `compare` returns it.
+        others: the same without attention's.
+
+    Raises:
+        NotApplicable: the stream holds without attention's write, and not with it.
+    """
+    dtype = recording.subject.dtype
+    with_it, without = (
+        judge(Comparison.of(one.cpu()), dtype).status for one in (all_writes, others)
+    )
+    if with_it == "refused" and without == "verified":
+        kind = recording.subject.anatomy.layers[layer].parallel_kind
+        raise NotApplicable(
+            f"this layer's attention feeds its {kind}, and adds nothing to the stream itself"
+        )
 
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:

@@ -27,7 +27,7 @@ from llmscope.record.features.active import Applied
 from llmscope.record.features.places import tensor_at
 from llmscope.record.interventions.compile import head_columns
 from llmscope.record.norms import UnknownNorm, exact, take_apart
-from llmscope.record.sites import Site, write_site
+from llmscope.record.sites import WRITTEN, Site, write_site
 
 NOT_WRITTEN = "what enters an MLP reaches the logits only through it"
 
@@ -67,7 +67,7 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
     if place.kind == "resid_post":
         return path.after
     if place.kind in STREAMS:
-        return path.mlp if place.kind == "resid_mid" else path.attention
+        return path.before if place.kind == "resid_pre" else path.attention
     layer, row = recording.subject.anatomy.layers[place.layer], range(position, position + 1)
     try:
         if place.kind in WRITES:
@@ -78,13 +78,13 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
                 raise Unattributable("the layer's neurons are not one row")
             own = (layer.mlp_input_module, layer.down)
             hidden = activations(recording, place.layer, row)
-            return input_weights(layer, layer.mlp_write, own, layer.down, hidden, path.mlp)[0]
+            return input_weights(layer, "mlp_write", own, layer.down, hidden, path.mlp)[0]
         if layer.attention_out is None:
             raise Unattributable("the output projection of the heads was not found")
         joined = head_outputs(recording, place.layer, row).flatten(1)
         weights, _ = input_weights(
             layer,
-            layer.attention_write,
+            "attention_write",
             (layer.attention, layer.attention_out),
             layer.attention_out,
             joined,
@@ -113,11 +113,11 @@ def _reader_of_write(recording: Recording, place: Place, row: range, added: Tens
         return added
     norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
     if site not in _BEHIND or norm is None:
-        return added * (layer.scale / factor)
+        return added * (layer.scale(WRITTEN[place.kind]) / factor)
     given = tensor_at(recording, place, row)
     with torch.no_grad():
         parts, normed = take_apart(norm, given), norm(given)
-    return parts.before(added * layer.scale, parts.scale(given, normed))
+    return parts.before(added * layer.scale(WRITTEN[place.kind]), parts.scale(given, normed))
 
 
 _BEHIND: dict[Site, Site] = {
@@ -165,21 +165,21 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
         site, factor = write_site(layer, place)
         norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
         if site not in _BEHIND or norm is None:
-            return exact(rows) * (layer.scale / factor)
+            return exact(rows) * (layer.scale(WRITTEN[place.kind]) / factor)
         try:
             return take_apart(norm, rows.to(recording.subject.dtype)).linear(exact(rows)) * (
-                layer.scale
+                layer.scale(WRITTEN[place.kind])
             )
         except UnknownNorm as unknown:
             raise Unattributable(str(unknown)) from None
     if place.kind in (*STREAMS, *WRITES):
         return exact(rows)
     if place.kind == "mlp_act":
-        project, write = layer.down, layer.mlp_write
+        project, name = layer.down, "mlp_write"
         own = (layer.mlp_input_module, layer.down)
         given = rows
     else:
-        project, write = layer.attention_out, layer.attention_write
+        project, name = layer.attention_out, "attention_write"
         own = (layer.attention, layer.attention_out)
         if layer.heads_norm is not None:
             raise Unattributable("a norm of all heads follows")
@@ -194,12 +194,13 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
     given = given.to(recording.subject.dtype)
     projected = project(given)
     written = exact(projected) - exact(project(torch.zeros_like(given)))
+    write = getattr(layer, name)
     if write is not None and write not in own:
         try:
             written = take_apart(write, projected).linear(written)
         except UnknownNorm as unknown:
             raise Unattributable(str(unknown)) from None
-    return written * layer.scale
+    return written * layer.scale(name)
 
 
 _promoted: WeakKeyDictionary[

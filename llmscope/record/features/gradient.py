@@ -24,7 +24,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.features.active import Applied, Misfit, features_of
 from llmscope.record.features.splice import change_by
 from llmscope.record.interventions.sweep import difference
-from llmscope.record.sites import write_site
+from llmscope.record.sites import WRITTEN, write_site
 
 _KINDS = {
     "resid_pre": "resid_pre",
@@ -153,7 +153,9 @@ def _gradient(
         if site in ("attention_module", "mlp_module"):
             kind = site
         else:
-            factor = parts.scale / factor  # kinds of writes have the gradient by what is added
+            factor = (
+                parts.scale(WRITTEN[place.kind]) / factor
+            )  # kinds of writes have the gradient by what is added
     (found,) = gradients(recording, position, score, [(place.layer, kind)], run)
     found = found * factor
     if place.kind == "z":

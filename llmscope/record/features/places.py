@@ -15,7 +15,7 @@ from llmscope.record.derive.tensors import (
     projected_heads,
 )
 from llmscope.record.norms import UnknownNorm, take_apart
-from llmscope.record.sites import NoPlace, check_entry, named_module, write_site
+from llmscope.record.sites import WRITTEN, NoPlace, check_entry, named_module, write_site
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
         assert found is not None
         return found
     site, factor = write_site(parts, place)
-    found = recording.rows("attention_write" if kind == "attn_out" else "mlp_write", layer, rows)
+    found = recording.rows(WRITTEN[kind], layer, rows)
     if found is None:
         raise NoPlace(f"layer {layer} has no {'attention' if kind == 'attn_out' else 'MLP'}")
     if site == "attention_module":
@@ -66,7 +66,8 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
             raise NoPlace(f"layer {layer}: {reason}") from None
     if site == "mlp_module":
         return mlp_module_output(recording, layer, rows)
-    return found if factor == parts.scale else found * (factor / parts.scale)
+    scale = parts.scale(WRITTEN[kind])
+    return found if factor == scale else found * (factor / scale)
 
 
 def _check_mlp_entry(recording: Recording, place: Place) -> None:
@@ -166,7 +167,7 @@ def changed_behind(recording: Recording, place: Place) -> bool:
     site, factor = _output(recording, place)
     return bool(site) and (
         site in ("attention_module", "mlp_module")
-        or factor != recording.subject.anatomy.layers[place.layer].scale
+        or factor != recording.subject.anatomy.layers[place.layer].scale(WRITTEN[place.kind])
     )
 
 

@@ -40,7 +40,9 @@ def change_by(recording: Recording, place: Place, rows: range, difference: Tenso
     if place.kind == "resid_mid":
         # What is added to attention's write is added to the stream after it.
         write: Site = "attention_write" if parts.attention_write is not None else "mixer_write"
-        return _to(recording, Change(write, layer, rows), write, layer, parts.scale, difference)
+        return _to(
+            recording, Change(write, layer, rows), write, layer, parts.scale(write), difference
+        )
     if place.kind in ("attn_out", "mlp_out"):
         site, factor = write_site(parts, place)
         if site_of(recording.subject.anatomy, site, layer) is None:

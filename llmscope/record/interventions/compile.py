@@ -228,7 +228,7 @@ def written(recording: Recording, site: Site, layer: int) -> Tensor:
         return activations(recording, layer)
     rows = recording.rows(site, layer)
     assert rows is not None
-    scale = 1.0 if site == "stream" else recording.subject.anatomy.layers[layer].scale
+    scale = 1.0 if site == "stream" else recording.subject.anatomy.layers[layer].scale(site)
     return rows if scale == 1.0 else rows / scale
 
 

@@ -269,9 +269,8 @@ def _live(recording: Recording, place: Place) -> LivePlace:
         "mlp_act": ("neurons", layer),
     }
     if kind == "resid_mid":
-        return LivePlace(
-            place, (("stream", layer), (_mixes(recording, place), layer)), scale=parts.scale
-        )
+        mixes = _mixes(recording, place)
+        return LivePlace(place, (("stream", layer), (mixes, layer)), scale=parts.scale(mixes))
     if kind == "mlp_normed":
         norm = _norm(recording, place, parts)
         return LivePlace(place, (("norm", layer), sites[kind]), norm=norm)

@@ -164,11 +164,16 @@ class _Watcher:
             self._post(one.module, self._end(index, layer, len(layers)))
             if index != layer:
                 total = "earlier" if index < layer else "later"
-                for write in {
-                    *(one.attention_write, one.mixer_write),
-                    *(one.mlp_write, one.mlp_parallel, one.embedded_write),
-                } - {None}:
-                    self._post(write, self._add(total, one.scale))
+                scales = {
+                    one.attention_write: one.scale("attention_write"),
+                    one.mixer_write: one.scale("mixer_write"),
+                    one.mlp_write: one.scale("mlp_write"),
+                    one.mlp_parallel: one.scale("mlp_write"),
+                    one.embedded_write: one.scale("embedded_write"),
+                }
+                for write, scale in scales.items():
+                    if write is not None:
+                        self._post(write, self._add(total, scale))
 
     def within(self, attention: nn.Module, products: Products) -> None:
         """Trace the matrix products of an attention module."""

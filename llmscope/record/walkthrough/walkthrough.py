@@ -130,7 +130,8 @@ def _layer(
     parts = recording.subject.anatomy.layers[layer]
     block = Block(chain, seen, stream, rows)
     entered = block.known[stream]
-    writes: list[tuple[int, Tensor]] = []  # the step's index, and the model's own value
+    # The index of the step, the model's own value, and the factor with which it is added.
+    writes: list[tuple[int, Tensor, float]] = []
     chain.part = "attention"
     mixers = (
         (parts.attention, "attention"),
@@ -148,15 +149,17 @@ def _layer(
             gate = recording.rows("gate", layer, rows)
             found = Attention(block, parts, entry, gate).walk()
             own_modules = (parts.attention, parts.attention_out)
-            writes.append(_written(block, found, parts.attention_write, own_modules, kind))
+            written = _written(block, found, parts.attention_write, own_modules, kind)
+            writes.append((*written, parts.scale("attention_write")))
         else:
             found = opaque(block, module, entry, kind)
-            writes.append(_written(block, found, module, (module,), kind))
+            written = _written(block, found, module, (module,), kind)
+            writes.append((*written, parts.scale("mixer_write")))
     reader = seen.call_of(parts.mlp_input_module)
-    middle = entered + sum(own for _, own in writes) * parts.scale
+    middle = entered + sum(own * scale for _, own, scale in writes)
     between = _between(block, reader, middle, entered)
     if between is not None:
-        stream = _add(chain, block, stream, [one for one, _ in writes], parts.scale, between, None)
+        stream = _add(chain, block, stream, writes, between, None)
         block.known[stream], writes = middle, []
     chain.part = "mlp"
     if reader is not None:
@@ -167,10 +170,11 @@ def _layer(
         entry = block.entry(reader, "MLP")
         found = Mlp(block, parts, entry, reader).walk()
         own_modules = (parts.mlp_input_module, parts.down)
-        writes.append(_written(block, found, parts.mlp_write, own_modules, "MLP"))
+        written = _written(block, found, parts.mlp_write, own_modules, "MLP")
+        writes.append((*written, parts.scale("mlp_write")))
     assert seen.left is not None
     after = recording.rows("stream", layer + 1)
-    return _add(chain, block, stream, [one for one, _ in writes], parts.scale, seen.left, after)
+    return _add(chain, block, stream, writes, seen.left, after)
 
 
 def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor) -> Tensor | None:
@@ -225,8 +229,7 @@ def _add(
     chain: Chain,
     block: Block,
     stream: int,
-    writes: list[int],
-    scale: float,
+    added_writes: Sequence[tuple[int, Tensor, float]],
     own: Tensor,
     also: Tensor | None,
 ) -> int:
@@ -236,13 +239,17 @@ def _add(
         chain: the steps so far.
         block: the layer.
         stream: index of the stream's step.
-        writes: indices of the steps that are added to the stream.
-        scale: factor of the writes.
+        added_writes: what is added to the stream: the step's index, its value, and its factor.
         own: the model's own stream after the add. [row, width]
         also: the recording's; None: not recorded here.
     """
-    scaled = "" if scale == 1 else f"{scale:.4g} · "
+    writes = [step for step, _, _ in added_writes]
+    scales = [scale for _, _, scale in added_writes]
     names = ["am"[chain.part == "mlp"]] if len(writes) == 1 else ["a", "m"]
+    terms = [
+        name if scale == 1 else f"{scale:.4g} · {name}"
+        for name, scale in zip(names, scales, strict=False)  # a mixer beside an MLP is not named
+    ]
     both, said = len(writes) > 1, "the MLP" if chain.part == "mlp" else "attention"
     some = [step for step in (stream, *writes) if len(chain.at(step)) != block.whole]
     start = block.rows.start if some else 0
@@ -255,10 +262,10 @@ def _add(
         "both added" if both else f"{said.removeprefix('the ')} added",
         f"What {'attention and MLP give' if both else f'{said} gives'} is added to the stream, "
         "number by number. What was there stays in the sum: nothing is thrown away.",
-        f"x ← x + {scaled}" + f" + {scaled}".join(names),
+        f"x ← x + {' + '.join(terms)}",
         WIDE,
         (stream, *writes),
-        lambda x, *w: cut(x) + scale * sum(cut(one) for one in w),
+        lambda x, *w: cut(x) + sum(scale * cut(one) for scale, one in zip(scales, w, strict=True)),
         cut(own),
         start=start,
         also=None if also is None else cut(also),
@@ -271,7 +278,7 @@ def _add(
             ("stream before", float(x)),
             *(
                 (chain.steps[step].name, scale * float(one))
-                for step, one in zip(writes, w, strict=True)
+                for step, scale, one in zip(writes, scales, w, strict=True)
             ),
         ),
     )

@@ -124,6 +124,70 @@ def test_a_logit_is_the_sum_of_its_parts_through_the_norms(family):
         assert cell == pytest.approx(value, rel=1e-4, abs=1e-5)
 
 
+def test_norms_before_each_part_is_added_are_found_and_carried_back():
+    """BLOOM can add each part to the normed stream: norm(norm(stream) + attention) + MLP."""
+    normed = {"apply_residual_connection_post_layernorm": True}
+    plain, scope = small_model("bloom", **normed), scope_of(small_model("bloom", **normed))
+    assert scope.verdicts("writes").status == "verified"
+    recording = scope.record(IDS, fresh=True)
+    seen, hooks = [], []
+    for layer in plain.transformer.h:
+        own = {}
+        seen.append(own)
+        for name, module in (
+            ("attention", layer.self_attention.dense),
+            ("first", layer.input_layernorm),
+            ("second", layer.post_attention_layernorm),
+            ("MLP", layer.mlp.dense_4h_to_h),
+        ):
+
+            def keep(_, args, output, own=own, name=name):
+                own[name] = args[0][0], output[0]
+
+            hooks.append(module.register_forward_hook(keep))
+    with torch.no_grad():
+        logits = plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1]
+    final = recording.rows("stream", 3)[-1]
+    direction = plain.lm_head.weight[7].detach().double()
+    direction = layer_norm(plain.transformer.ln_f, final).T @ direction
+    figure = scope.look("attribution", mode="layers", target=7)
+    assert figure.verdict.status == "verified"
+    assert figure.extra["logit"] == pytest.approx(float(logits[7]), rel=1e-5)
+    columns = figure.axes[1].labels
+    for index in (2, 1, 0):
+        own, layer = seen[index], plain.transformer.h[index]
+        near(recording.rows("stream", index), own["first"][0])
+        near(recording.rows("attention_write", index), own["attention"][1])
+        near(recording.rows("mlp_write", index), own["MLP"][1])
+        near(recording.rows("stream", index + 1), own["second"][1] + own["MLP"][1])
+        near(own["first"][1] + own["attention"][1], own["second"][0])
+        cell = figure.values[index, columns.index("MLP")]
+        part = float(direction @ own["MLP"][1][-1].double())
+        assert cell == pytest.approx(part, rel=1e-4, abs=1e-5)
+        second = layer.post_attention_layernorm
+        direction = layer_norm(second, own["second"][0][-1]).T @ direction
+        cell = figure.values[index, columns.index("attention")]
+        part = float(direction @ own["attention"][1][-1].double())
+        assert cell == pytest.approx(part, rel=1e-4, abs=1e-5)
+        direction = layer_norm(layer.input_layernorm, own["first"][0][-1]).T @ direction
+    embedding = float(direction @ seen[0]["first"][0][-1].double())
+    assert figure.extra["embedding"] == pytest.approx(embedding, rel=1e-4, abs=1e-5)
+    assert scope.look("attribution", mode="heads", target=7).verdict.status == "verified"
+    assert scope.look("attribution", mode="neurons", target=7, layer=1).verdict.status == "verified"
+    edited = scope.record(IDS, edits=["zero head 1.2", "scale mlp 2 0.5"])
+
+    def without(_, args):
+        joined = args[0].clone()
+        joined[..., 24:36] = 0
+        return joined
+
+    plain.transformer.h[1].self_attention.dense.register_forward_pre_hook(without)
+    half = plain.transformer.h[2].mlp.dense_4h_to_h
+    half.register_forward_hook(lambda _, args, output: output * 0.5)
+    with torch.no_grad():
+        near(edited.logits, plain(input_ids=torch.tensor([IDS]), use_cache=False).logits[0, -1])
+
+
 @pytest.mark.parametrize("family", ["bart", "openai-gpt"])
 def test_heads_and_neurons_add_up_to_their_parts(family):
     scope = scope_of(small_model(family))
@@ -154,7 +218,7 @@ def test_a_wrong_belief_is_refused(wrong):
     model = small_model("bart")
     layers = list(find(model).layers)
     if wrong == "doubled":
-        layers[1] = replace(layers[1], scale=2.0)
+        layers[1] = replace(layers[1], scales={"attention_write": 2.0, "mlp_write": 2.0})
     else:
         layers[1] = replace(layers[1], mlp_write=layers[0].mlp_write)
     verdicts = verify(recorder_for(model, layers=tuple(layers)))
@@ -196,6 +260,7 @@ def gemma4_by_hand(model):
 
 @pytest.mark.parametrize("changes", [{}, {"enable_moe_block": True}])
 def test_a_layer_that_scales_its_output_is_told_with_all_that_it_writes(changes):
+    changes = {**changes, "final_logit_softcapping": None}
     scope = scope_of(small_model("gemma4_text", **changes))
     assert scope.verdicts("writes").status == "verified"
     recording = scope.record(IDS)

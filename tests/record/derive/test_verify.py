@@ -8,7 +8,7 @@ from torch import nn
 
 import llmscope
 from llmscope.models.anatomy import find
-from llmscope.record.derive.verify import CAPABILITIES, pattern_verdict_at, verify
+from llmscope.record.derive.verify import CAPABILITIES, WRITES, pattern_verdict_at, verify
 from tests.families import CLOSELY, FAMILIES, refused, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.thinned import thinned
@@ -48,7 +48,7 @@ def broken(model, capability, at):
             return {"readout": replace(readout, unembed=Reversed(readout.unembed))}
         return {"readout": replace(readout, norm=nn.Identity())}
     if capability == "writes":
-        wrong = {"scale": 2.0 * layer.scale}
+        wrong = {"scales": {name: 2.0 * layer.scale(name) for name in WRITES}}
     elif capability == "patterns":
         wrong = {"attention_out": Reversed(layer.attention_out)}
     else:
