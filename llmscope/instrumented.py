@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
+import torch
+
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.hidden_states import HiddenStates
@@ -16,31 +18,71 @@ from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
 from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.extra_passes import Passes
+from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.model_state import adopt, check, state_of
+from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.given_inputs import GivenInputs
 from llmscope.record.compare.other_model import OtherModel
 from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
+from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
 from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import (
     Verdicts,
     check_pattern_at,
+    discrepancy,
     learn_rows,
     looks_ahead,
+    probe,
     verify,
 )
 from llmscope.record.features.active import applied
 from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
+from llmscope.record.norms import bound
 from llmscope.text import named
 
 STALE = "the model changed since this was recorded: record it again"
+LONGER_PROBES = (0, 48, 192)
+"""Lengths of the probe that are tried where code from outside runs; 0: the usual one."""
 MEASURED = ("_examined", "edited", "given_inputs", "why_alone")
 """Attributes that hold only until the model changes."""
+
+
+def shortest_probe(recorder: Recorder) -> int:
+    """Return how many tokens a probe needs for code from outside, such as a hook on one token.
+
+    0 if a short one runs, or none does.
+    """
+    return next((tokens for tokens in LONGER_PROBES if _runs(recorder, tokens)), 0)
+
+
+def _runs(recorder: Recorder, tokens: int) -> bool:
+    """Return whether the model runs a probe of at least so many tokens."""
+    recorder.subject.probe_tokens = tokens
+    try:
+        recorder.run([probe(recorder.subject).ids], last=1)
+    except (Cancelled, torch.OutOfMemoryError):
+        raise
+    except Exception:  # anything that the user's code raises
+        return False
+    return True
+
+
+def gives_same_logits(recording: Recording) -> bool:
+    """Return whether the model gives the logits of a recording again.
+
+    For code from outside whose values cannot all be compared, or change in each pass.
+    """
+    base = recording.base or recording
+    if base.logits is None:
+        return True
+    apart = discrepancy(own_logits(base)[-1:], base.logits[None])
+    return apart <= bound(base.subject.dtype, BOUND)
 
 
 class InstrumentedModel:
@@ -66,6 +108,7 @@ class InstrumentedModel:
             follow(self.subject, anatomy=state.structure > self._serial)
         self._serial = serial
         recorder = Recorder(self.subject)
+        self.subject.probe_tokens = shortest_probe(recorder) if recorder.outside else 0
         try:
             check_steady(recorder)
             with checked_draws(recorder):
@@ -249,6 +292,9 @@ def trust(
     """
     if recording.changes and chosen.edited == "refused":
         return Verdict("refused", "it can only tell of an unedited pass: switch the edits off")
+    state = state_of(recording.subject.model)
+    if state.outside and not state.sees_all and not gives_same_logits(recording):
+        return Verdict("refused", STALE)
     if chosen.edited == "again" and any(
         edit.own is not None and callable(edit.own.value) for edit in recording.edits
     ):

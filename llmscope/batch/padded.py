@@ -85,6 +85,9 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
     from llmscope.record.derive.verify import probe
 
     scope.verdicts("readout")  # run the model's checks before recording
+    outside = scope.recorder.outside
+    if outside:
+        return f"{outside} may depend on the other prompts of a batch"
     attends = any(layer.kind == "attention" for layer in scope.subject.anatomy.layers)
     if attends and not scope.recorder.reuses:  # the probe is too short to show all that it needs
         return "its tokens depend on more than keys and values of earlier ones"

@@ -32,6 +32,8 @@ TOKENS_ELSEWHERE = 16384
 
 def batch_for(recorder: Recorder, tokens: int, width: int) -> int:
     """Return how many copies of a prompt of `tokens` go through the model together."""
+    if recorder.outside:  # it may depend on the other prompts of a batch
+        return 1
     room = TOKENS.get(recorder.subject.device.type, TOKENS_ELSEWHERE)
     return max(1, min(width, room // tokens))
 

@@ -71,6 +71,7 @@ class LoadedModel:
         readout_holds: whether the readout that was found reproduces the model's logits, as
             measured; if not, logits come from a separate forward pass of the model itself.
         looks_ahead: whether its tokens read later ones, as measured of a model without a cache.
+        probe_tokens: the length of the probe where the user's code fails on a short one; 0: any.
         taps: the recorder's hooks, which forward passes outside of recordings need as well.
         cache_of: returns the tensors of a recording by name; None until the model is probed.
         row_memory: the bound on what is kept of long prompts.
@@ -101,6 +102,7 @@ class LoadedModel:
     folders: tuple[Path, ...] = ()
     readout_holds: bool = True
     looks_ahead: bool = False
+    probe_tokens: int = 0
     taps: Any = field(default=None, init=False, repr=False)
     cache_of: Callable[[Any], Any] | None = field(default=None, init=False, repr=False)
     row_memory: RowMemory = field(default_factory=RowMemory)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
+from llmscope.models.outside_code import origin
 from llmscope.record.feature_change import FeatureChange, Seen
 from llmscope.record.norms import take_apart
 from llmscope.record.sites import Site
@@ -274,7 +275,7 @@ def attached(
     start: int = 0,
     jobs: Sequence[Job] = (),
 ) -> Iterator[dict[Change, Tensor]]:
-    """Make changes in every pass within. They run before all other hooks.
+    """Make changes in every pass within. They run before llmscope's other hooks, after the user's.
 
     Those of one tensor are made in their order. A feature's change reads what all changes before
     it in the model have left there.
@@ -327,14 +328,27 @@ def attached(
             alter = _alter([(prompts, step) for _, prompts, step in found], start, batch)
             if before:
                 hook: Any = _before(alter)
-                handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+                _move_before_ours(module._forward_pre_hooks, handle.id)
             else:
-                handle = module.register_forward_hook(_after(alter), prepend=True, with_kwargs=True)
+                handle = module.register_forward_hook(_after(alter), with_kwargs=True)
+                _move_before_ours(module._forward_hooks, handle.id)
             handles.append(handle)
         yield added
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _move_before_ours(hooks: dict[int, Any], number: int) -> None:
+    """Move a module's newest hook behind the user's, and before those that read its result.
+
+    These are llmscope's others, and transformers' for hidden states.
+    """
+    readers = ("llmscope", "transformers")
+    ours = [key for key, hook in hooks.items() if key != number and origin(hook) in readers]
+    for key in ours:
+        hooks[key] = hooks.pop(key)
 
 
 def within(change: Change, depth: int) -> bool:

@@ -74,7 +74,7 @@ def slopes(
             change = Change("stream", stream, range(position, position + 1), added=added)
             jobs.append((stream, (change,), sign / (2 * size)))
     room = TOKENS.get(subject.device.type, TOKENS_ELSEWHERE)
-    most = max(2, room // len(recording) // 2 * 2)
+    most = 1 if run.one_by_one else max(2, room // len(recording) // 2 * 2)
     for start in range(0, len(jobs), most):
         some = jobs[start : start + most]
         ends = _moved(recording, position, [job for _, job, _ in some], run)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.hooks import Cancelled
-from llmscope.record.capture.model_state import why_no_gradients
+from llmscope.record.capture.model_state import state_of, why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import logits_after
 from llmscope.record.derive.verify import discrepancy
@@ -164,6 +164,8 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
         NoGradient: the model does not run on embeddings, or a module in it stops gradients.
     """
     model, (count, rows) = recording.subject.model, leaf.shape[:2]
+    if count > 1 and state_of(model).outside:  # code that may depend on the batch
+        return torch.cat([logits_of(recording, leaf[at : at + 1], run) for at in range(count)])
     # One prompt more than there are rows tells the two dimensions apart where a model swaps them.
     square = count == rows > 1
     batch = torch.cat([leaf, leaf[-1:].detach()]) if square else leaf

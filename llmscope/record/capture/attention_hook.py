@@ -18,9 +18,11 @@ from weakref import WeakKeyDictionary, ref
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import eager_mask, sdpa_mask
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, eager_mask, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from llmscope.models.anatomy import Anatomy
+from llmscope.models.outside_code import from_outside
 from llmscope.record.capture.masks import first_visible, key_bias
 
 SDPA = "llmscope_sdpa"
@@ -251,7 +253,9 @@ def _name(model: Any, attention: nn.Module) -> str | None:
         return "eager"
     own = str(model.config._attn_implementation)
     eager = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
-    if not own.startswith(STANDARD) and own in AttentionInterface().valid_keys():
+    if own in ALL_ATTENTION_FUNCTIONS and (
+        not own.startswith(STANDARD) or from_outside(ALL_ATTENTION_FUNCTIONS[own])
+    ):
         return _registered(own)
     softcap = getattr(model.config, "attn_logit_softcapping", None)
     if model._supports_sdpa and not softcap and not (eager and own == "eager"):
@@ -261,10 +265,10 @@ def _name(model: Any, attention: nn.Module) -> str | None:
 
 def _registered(own: str) -> str:
     """Register a recorded version of the user's attention function, and return its name."""
-    name, masks = OTHER + own, AttentionMaskInterface()
-    AttentionInterface.register(name, _recorded(lambda _: AttentionInterface()[own]))
-    if own in masks.valid_keys():
-        AttentionMaskInterface.register(name, masks[own])
+    name = OTHER + own
+    AttentionInterface.register(name, _recorded(lambda _: ALL_ATTENTION_FUNCTIONS[own]))
+    if own in ALL_MASK_ATTENTION_FUNCTIONS:
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[own])
     return name
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from transformers import DynamicCache
+from transformers.utils import ModelOutput
 
 from llmscope.figure import Verdict
 from llmscope.models.module_calls import ended_at, hidden_output
@@ -61,13 +62,25 @@ class Passes:
         self._fresh = fresh
 
     def __call__(self, ids: Sequence[Sequence[int]], **options: Any) -> Any:
-        """Call `Recorder.run` with the changes made in each prompt of the batch."""
+        """Call `Recorder.run` with the changes made in each prompt of the batch.
+
+        With code from outside in the passes each prompt runs alone, and the result holds only the
+        logits of all.
+        """
+        if self.one_by_one and len(ids) > 1:
+            logits = [self([prompt], **options).logits for prompt in ids]
+            return ModelOutput(logits=torch.cat(logits))
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if self._changes:
                 anatomy = self._recorder.subject.anatomy
                 stack.enter_context(attached(anatomy, self._changes, jobs=((),) * len(ids)))
             return self._recorder.run(ids, **options)
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether each prompt needs a pass of its own, because of code from outside in it."""
+        return bool(self._recorder.outside)
 
     def other(self, prompt: Prompt) -> Recording:
         """Return an unedited recording of another prompt; it is cached."""
@@ -101,6 +114,8 @@ class Passes:
         Raises:
             Cancelled: the pass was cancelled.
         """
+        if self.one_by_one and len(jobs) > 1:
+            return torch.cat([self.sweep(recording, depth, [job], position) for job in jobs])
         if depth == recording.layers:
             return _at_the_end(recording, jobs, position)
         subject, depth = self._recorder.subject, self._edited.depth(depth)

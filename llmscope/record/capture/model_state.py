@@ -4,31 +4,49 @@
 that was recorded or measured is used again, the model is compared with its state at that time:
 
     parameters    identity, storage, version, and up to 16 values of each
-    modules       identity, `forward`, hooks (global ones too), training mode
-    settings      plain attributes of modules and configs, active adapters, attention function
+    modules       identity, class, `forward`, hooks (global ones too), training mode
+    functions     those of the modules' classes and files, and the registered attention functions
+    settings      attributes of modules and configs with lists and dicts in them, active adapters
+    code          what hooks and other code from outside of transformers read: closures, defaults,
+                  globals, attributes of objects (`outside_code`)
 
 Versions alone are not enough: a change through `.data`, as in PEFT's merge, does not bump them. So
 16 values of each tensor are compared, spread all over it: each sixteenth of its rows, and of its
 columns, holds one. A change through `.data` or NumPy that touches fewer rows or columns than that
 can be missed; `whole=True` reads every value.
+
+What a pass of ours changes in the values that outside code reads, such as a list in which a hook
+keeps activations, is not compared from then on: `sees_all` is false, and whoever uses an older
+recording has to compare numbers.
 """
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from copy import deepcopy
 from itertools import chain
 from math import gcd
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 from zlib import crc32
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.modules import module as torch_module
 
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.outside_code import (
+    GLOBAL_HOOKS,
+    HOOKS,
+    KNOWN,
+    CodeReader,
+    attention_functions,
+    code_from_outside,
+    functions_in,
+    namespaces,
+    origin,
+)
 
 VALUES, VALUES_OF_BUFFER, MOST = 16, 64, 256
 """Number of values compared of a parameter, of a buffer, and at most of stacked matrices."""
@@ -38,17 +56,17 @@ COLUMNS = 256
 """Columns of the matrix of 64-bit integers whose sums are a digest of a tensor."""
 INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """By size in bytes, the integer type that values are compared as, so that NaN equals itself."""
-GLOBAL_HOOKS = [
-    found
-    for name in ("_global_forward_pre_hooks", "_global_forward_hooks")
-    if isinstance(found := getattr(torch_module, name, None), dict)
-]
 PLAIN = (int, float, str, type(None))
 ATTENTION = "_attn_implementation_internal"
 CAPTURING = "transformers.utils.output_capturing"
 """The module whose hooks only read. They stay on a model once it was asked for hidden states."""
 CAPTURES = "_output_capturing_hooks_installed"
 STANDARD = frozenset((*vars(nn.Module()), ATTENTION, CAPTURES)) - {"training"}
+CONTAINERS = (list, tuple, dict, set, frozenset)
+CODE = "what its code reads"
+"""The part of the state that a `CodeReader` reads."""
+PLACES = 2
+"""Most places of changed values that are named."""
 ADAPTER = ("_active_adapter", "merged_adapters", "scaling", "use_dora")
 """Attributes of a PEFT layer that PEFT changes in place."""
 
@@ -73,6 +91,7 @@ class ModelState:
         self._seen: dict[str, Any] = {}
         self._digests: tuple[int, ...] | None = None
         self._restless = False  # whether every pass changes more than buffers and attributes
+        self._changing: set[str] = set()  # places that passes change, in what outside code reads
 
     def check(self, model: nn.Module, *, whole: bool = False) -> int:
         """Compare the model with its state at the latest check, and return the serial.
@@ -109,7 +128,9 @@ class ModelState:
         if self._restless:
             self._collect(model)
         elif self._parts is not None:
-            self._seen |= self._parts.read_own(adopted=True)
+            now = self._parts.read_own(adopted=True, seen=self._seen)
+            self._changing |= _changed_places(now[CODE], self._seen[CODE])
+            self._seen |= self._parts.copied(now, self._seen)
 
     def learn(self, model: nn.Module) -> None:
         """Call `adopt` after the first passes, and detect models that swap parameters in each.
@@ -132,20 +153,40 @@ class ModelState:
         return self._parts is not None and self._parts.training
 
     @property
+    def outside(self) -> str:
+        """The first piece of code from outside of known libraries in a pass, with its place.
+
+        Empty without such code; see `outside_code`.
+        """
+        return "" if self._parts is None else self._parts.outside
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether a change of any value that outside code reads would be noticed."""
+        return self._parts is None or (self._parts.reader.complete and not self._changing)
+
+    @property
     def _parts_now(self) -> _Parts:
         assert self._parts is not None
         return self._parts
 
     def _collect(self, model: nn.Module) -> None:
         self._parts = _Parts(model)
-        self._seen = self._parts.read() | self._parts.read_own()
+        self._seen = self._parts.read() | self._parts.copied(self._parts.read_own(), {})
 
     def _differences(self) -> list[str]:
         """Return in words what differs from the state seen last."""
         parts, seen = self._parts_now, self._seen
         now = parts.read() | parts.read_own()
+        places = {
+            place
+            for place in _changed_places(now.pop(CODE), seen[CODE])
+            if not any(place == of or place.endswith(f" of {of}") for of in self._changing)
+        }
         found = [name for name, value in now.items() if not _same(value, seen[name])]
         words = [name.partition(":")[0] for name in found]
+        if places and not words:  # other changes bring their own
+            words = sorted(places, key=len)[:PLACES]
         if "settings" in words:
             words[words.index("settings")] = parts.which_settings()
         return list(dict.fromkeys(words))
@@ -160,10 +201,10 @@ class _Parts:
         self._children = [one for own in self._all if (one := own["_modules"])]
         self._parameters = [one for own in self._all if (one := own["_parameters"])]
         self._buffers = [one for own in self._all if (one := own["_buffers"])]
-        self._hooks = [
-            own[name] for own in self._all for name in ("_forward_hooks", "_forward_pre_hooks")
-        ]
-        self._classes = list({type(module): None for module in modules})
+        self._hooks = [own[name] for own in self._all for name in HOOKS]
+        self._model = ref(model)
+        holders = namespaces({type(module): None for module in modules})
+        self._functions = [(_functions(holder), vars(holder)) for holder in holders]
         # A model dispatched over devices may have its weights put in place for each call.
         self._offloads = hasattr(model, "hf_device_map")
         self._configs = [vars(config) for config in _configs(modules)]
@@ -175,15 +216,36 @@ class _Parts:
         self._sample = _Sample(self._tensors(self._parameters))
         self._rotations = [own["_buffers"] for own in self._all if _is_longrope(own)]
         self._own_sample = _Sample(self._own_tensors(), VALUES_OF_BUFFER)
+        pieces = list(code_from_outside(model))
+        self.outside = pieces[0][0] if pieces else ""
+        self._code = CodeReader(pieces, model)
+        self._passing: dict[int, set[str]] = {}  # attributes that passes replace, by their table
         self._gather_attributes()
 
     def _gather_attributes(self) -> None:
         tables = (*self._all, *self._configs)
-        self._names = [set(own) - {CAPTURES} for own in tables]
+        self._names = [set(table) - {CAPTURES} for table in tables]
         self._counts = list(map(len, tables))
-        self._attributes = [(_plain(own), own) for own in tables]
-        self._training = [own["training"] for own in self._all]
-        self._forwards = _Objects(own.get("forward") for own in self._all)
+        self._attributes = [
+            (_attributes(table, self._passing.get(id(table), ())), table) for table in tables
+        ]
+        attributes = [
+            (name, value)
+            for table in tables
+            for name, value in table.items()
+            if name not in STANDARD and name not in self._passing.get(id(table), ())
+        ]
+        self._tensors_beside = [value for _, value in attributes if isinstance(value, Tensor)]
+        containers = [(name, v) for name, v in attributes if isinstance(v, CONTAINERS) and v]
+        self._containers = [value for _, value in containers if _is_plain(value)]
+        self.reader = self._code.beside(
+            [
+                *((name, value) for name, value in containers if not _is_plain(value)),
+                *((name, value) for name, value in attributes if _is_foreign(value)),
+            ]
+        )
+        self._training = [table["training"] for table in self._all]
+        self._forwards = _Objects(table.get("forward") for table in self._all)
 
     def which_settings(self) -> str:
         """Return in words which settings differ from the collected ones."""
@@ -215,8 +277,10 @@ class _Parts:
     def read(self) -> dict[str, Any]:
         """Read the state that only the user changes. A key's part before ":" is shown to users."""
         return {
-            "modules": _Objects(chain.from_iterable(map(dict.values, self._children))),
-            "forward of a class": _Objects(one.forward for one in self._classes),
+            "modules": (modules := _Objects(chain.from_iterable(map(dict.values, self._children)))),
+            "modules:classes": _Objects(map(type, (*modules, self._model()))),
+            "functions": self._functions_now(),
+            "attention function": _Objects(self._attention_functions()),
             "weights": self._objects(self._parameters),
             "weights:versions": self._sample.marks(),
             "weights:values": self._sample.values(),
@@ -224,29 +288,74 @@ class _Parts:
             "adapters": [repr([own[name] for name in names]) for own, names in self._adapters],
         }
 
-    def read_own(self, *, adopted: bool = False) -> dict[str, Any]:
-        """Read the state that a pass may change too: buffers, plain attributes and configs.
+    def _functions_now(self) -> list[Any]:
+        try:
+            return [get(table) for get, table in self._functions]
+        except KeyError:  # a function was removed
+            return []
+
+    def _attention_functions(self) -> Iterator[Any]:
+        """Yield the functions that are registered under the names of the model's attention."""
+        names = {name for table in self._configs if (name := table.get(ATTENTION)) is not None}
+        return (function for _, function in attention_functions(sorted(names)))
+
+    def read_own(
+        self, *, adopted: bool = False, seen: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Read the state that a pass may change too: buffers, attributes, configs, code's values.
 
         Args:
             adopted: accept attributes that were added or removed.
+            seen: the state before a pass of ours: attributes that it replaced by other objects are
+                not compared from now on. None: the state was not changed by a pass.
         """
-        tensors = self._own_tensors()
+        if seen is not None:
+            self._skip_replaced(seen["settings"])
+        tensors = [*self._own_tensors(), *self._tensors_beside]
         if not _same(_Objects(tensors), _Objects(self._own_sample.tensors)):
             self._own_sample = _Sample(tensors, VALUES_OF_BUFFER)
         if adopted and self._named_otherwise():
             self._gather_attributes()
-        try:
-            attributes = [get(own) for get, own in self._attributes]
-        except KeyError:  # an attribute was removed
-            attributes = []
         return {
             "buffers": _Objects(tensors),
             "buffers:versions": self._own_sample.marks(),
             "buffers:values": self._own_sample.values(),
             "attention implementation": [own.get(ATTENTION) for own in self._configs],
             "settings:names": self._named_otherwise(),
-            "settings": attributes,
+            "settings": self._attributes_now(),
+            "settings:lists": self._containers,
+            CODE: self.reader.read(),
         }
+
+    def _attributes_now(self) -> list[tuple[Any, ...]]:
+        try:
+            return [get(table) for get, table in self._attributes]
+        except KeyError:  # an attribute was removed
+            return []
+
+    def copied(self, now: dict[str, Any], seen: dict[str, Any]) -> dict[str, Any]:
+        """Return a state to be compared later, with copies of what may be changed in place."""
+        lists = "settings:lists"
+        same = lists in seen and _same(now[lists], seen[lists])
+        return now | {lists: seen[lists] if same else deepcopy(now[lists])}
+
+    def _skip_replaced(self, seen: list[Any]) -> None:
+        """Do not compare attributes any more that hold another object than before a pass.
+
+        Such as the latest activations that a module keeps.
+        """
+        replaced = False
+        if _same(self._attributes_now(), seen) or len(seen) != len(self._attributes):
+            return
+        for (get, table), before in zip(self._attributes, seen, strict=True):
+            if any(name not in table for name in get.names):  # an attribute was removed
+                continue
+            for name, old, new in zip(get.names, before, get(table), strict=True):
+                if new is not old and not isinstance(new, PLAIN):
+                    self._passing.setdefault(id(table), set()).add(name)
+                    replaced = True
+        if replaced:
+            self._gather_attributes()
 
     @property
     def unusual(self) -> bool:
@@ -398,14 +507,61 @@ def _digest_here(values: Tensor) -> int:
     return crc32(values[whole:].numpy().data, crc32(sums))
 
 
-def _plain(own: dict[str, Any]) -> Callable[[dict[str, Any]], Any]:
-    """Return a getter of the plain values among attributes."""
-    names = [
+class _Getter:
+    """Gets the values of several names from a table, as a tuple."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = tuple(names)
+        self._get: Callable[[dict[str, Any]], Any] = (
+            operator.itemgetter(*self.names) if len(self.names) > 1 else self._few
+        )
+
+    def __call__(self, table: Any) -> tuple[Any, ...]:
+        """Return the values; KeyError if one of the names is missing."""
+        values: tuple[Any, ...] = self._get(table)
+        return values
+
+    def _few(self, table: dict[str, Any]) -> tuple[Any, ...]:
+        return tuple(table[name] for name in self.names)
+
+
+def _attributes(table: dict[str, Any], passing: Iterable[str]) -> _Getter:
+    """Return a getter of the attributes that are compared."""
+    return _Getter(
         name
-        for name, value in own.items()
-        if name not in STANDARD and (isinstance(value, PLAIN) or callable(value))
-    ]
-    return operator.itemgetter(*names) if names else lambda _: None
+        for name, value in table.items()
+        if name not in STANDARD and name not in passing and not _is_foreign(value)
+    )
+
+
+def _functions(holder: Any) -> _Getter:
+    """Return a getter of the functions and classes in a class or module."""
+    return _Getter(name for name, _ in functions_in(holder))
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether a value, and all that a container holds, can be copied and compared."""
+    if isinstance(value, dict):
+        return all(map(_is_plain, value.values())) and all(map(_is_plain, value))
+    if isinstance(value, CONTAINERS):
+        return all(map(_is_plain, value))
+    return isinstance(value, (*PLAIN, torch.dtype, torch.device))
+
+
+def _is_foreign(value: Any) -> bool:
+    """Return whether a value is an object of a class from outside of known libraries."""
+    return not isinstance(value, (*PLAIN, type, nn.Module)) and origin(type(value)) not in KNOWN
+
+
+def _changed_places(now: dict[str, Any], seen: dict[str, Any]) -> set[str]:
+    """Return the places of values that differ, are new or are gone."""
+    if _same(now, seen):
+        return set()
+    return {
+        place
+        for place in now.keys() | seen.keys()
+        if place not in now or place not in seen or not _same(now[place], seen[place])
+    }
 
 
 def _configs(modules: Iterable[nn.Module]) -> Iterator[Any]:
@@ -442,6 +598,15 @@ def state_of(model: Any) -> ModelState:
     except TypeError:  # an object that cannot be referenced weakly
         state = ModelState()
     return state
+
+
+def outside_code_of(model: Any) -> str:
+    """Return the first piece of code from outside in a model's passes; see `ModelState.outside`."""
+    if not isinstance(model, nn.Module):
+        return ""
+    state = state_of(model)
+    state.check(model)
+    return state.outside
 
 
 def adopt(subject: LoadedModel, *, first: bool = False) -> None:

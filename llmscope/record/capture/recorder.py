@@ -16,12 +16,13 @@ from transformers.cache_utils import DynamicLayer
 from llmscope.errors import ScopeError
 from llmscope.models.fast_linear import FastLinears
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
 from llmscope.record.capture.heap import trim, trimming
 from llmscope.record.capture.hooks import Cancelled, LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.lens_rows import LensRows, lens_rows
-from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.model_state import outside_code_of, state_of
 from llmscope.record.capture.prefetch import (
     LAST_LOGITS,
     LOGIT_ROWS,
@@ -46,13 +47,18 @@ from llmscope.record.capture.recording import (
 from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
-from llmscope.text import shared_length
+from llmscope.text import shared_length, told
 
 Cancel = Callable[[], bool]
 Part = Callable[[Recording, int], None]
 """Called during a long pass with the recording so far, and the number of tokens of the whole."""
 CHUNK = 1024
 """Most tokens of one pass: a longer prompt runs in several, on the keys and values so far."""
+OUTSIDE = (
+    "{} may depend on where a token is in its tensors: nothing is reused, and each letter runs the "
+    "whole prompt"
+)
+"""The notice for a model with code from outside of transformers in its passes."""
 NOT_REUSED = (
     "with a KV cache this model gives other numbers than without, or fails: nothing is reused, "
     "and each letter runs the whole prompt"
@@ -68,6 +74,8 @@ class Recorder:
 
     Attributes:
         budget: the bound on the memory of rows.
+        outside: the code from outside of transformers in the model's passes, in words; empty
+            without any. Then each pass runs all layers for one whole prompt; see `outside_code`.
         running: first token and end of the part of a prompt that runs, and its number of tokens.
     """
 
@@ -80,22 +88,29 @@ class Recorder:
         self._latest: Recording | None = None
         self._threads = Threads(subject.device)
         self._linears = FastLinears(subject.model)
+        self.outside = outside_code_of(subject.model)
         forward = inspect.signature(subject.model.forward).parameters
-        self._leaves_out = "logits_to_keep" in forward
+        self._leaves_out = "logits_to_keep" in forward and not self.outside
         # Custom code of a model may do anything around its body, and so may a replaced `forward`,
         # as of a model dispatched over devices.
         own = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._of_transformers, self._standard = known, known and not own
+        self._of_transformers, self._standard = known, known and not own and not self.outside
         self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
-        may = "cache" in forward and all(
-            layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
-            for layer in subject.anatomy.layers
+        may = (
+            "cache" in forward
+            and not self.outside
+            and all(
+                layer.kind in ("attention", "feed-forward") and layer.mixer_write is None
+                for layer in subject.anatomy.layers
+            )
         )
         self.takes_positions = self._standard and "position_ids" in forward
         self.lengths = Lengths(self)
-        self.notice = ""  # added to each prompt's notices; set by `examine`
+        self.notice = (
+            OUTSIDE.format(self.outside) if self.outside else ""
+        )  # added to each prompt's notices; set by `examine`
         self._caches = may  # a first guess; see `examine`
         padding = getattr(subject.model.config.get_text_config(), "pad_token_id", None)
         self._padding = padding if isinstance(padding, int) else None
@@ -427,7 +442,17 @@ class Recorder:
         rows = next_look.logits_of(len(ids))
         last = self._only_last(rows)
         with fast, self.taps.open(cancelled, next_look.activations), torch.no_grad(), few:
-            output = self.subject.model(input_ids=batch, **caching, **last)
+            try:
+                output = self.subject.model(input_ids=batch, **caching, **last)
+            except (Cancelled, ScopeError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                if not self.outside or ran_out(error):
+                    raise
+                raise ScopeError(
+                    f"the model fails on a prompt of {len(ids)} tokens: {told(error)}",
+                    f"another prompt, or the model without what runs in its passes: {self.outside}",
+                ) from error
         logits: Tensor = output.logits[0, -rows:]
         return logits
 

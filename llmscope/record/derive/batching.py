@@ -24,6 +24,8 @@ def why_alone(recorder: Recorder) -> str:
         OutOfMemoryError: the device has too little memory for the probe.
     """
     subject, taps = recorder.subject, recorder.taps
+    if recorder.outside:
+        return f"{recorder.outside} may depend on the other prompts of a batch"
     if subject.anatomy.readout is None or not subject.readout_holds:
         return "its unembedding was not found"
     attends = any(layer.kind == "attention" for layer in subject.anatomy.layers)

@@ -22,13 +22,22 @@ from torch.nn import functional
 
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.models.anatomy import Readout
+from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.comparison import BOUND, Comparison, compare, judge
 from llmscope.record.derive.post_norms import post_norms
 from llmscope.record.derive.row_stats import UNFINITE, check_finite
 from llmscope.record.derive.tensors import logits
-from llmscope.record.derive.verify import CHECKS, WRITES, NotApplicable, Verdicts
+from llmscope.record.derive.verify import (
+    CHECKS,
+    WRITES,
+    NotApplicable,
+    Verdicts,
+    discrepancy,
+)
 from llmscope.record.fetch import Fetching, fetched, on_cpu, together
+from llmscope.record.norms import bound
 
 CELLS = 1 << 22
 """Most cells of a layer's patterns that are held at once while they are checked: 16 MB."""
@@ -334,7 +343,8 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
         if BEGUN not in recording.memo:
             recording.memo[BEGUN] = _compared_readout(recording, readout, own)
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
-        kept = judge(Comparison.of(compared), recording.subject.dtype, (last,))
+        rows = range(last + 1 - compared.shape[1], last + 1)
+        kept = judge(Comparison.of(compared), recording.subject.dtype, rows)
     except Exception as error:  # any error of a module that was identified wrongly
         kept = Verdict("refused", f"it could not be checked: {error}")
     recording.memo.pop(BEGUN, None)
@@ -343,8 +353,20 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
 
 
 def _compared_readout(recording: Recording, readout: Readout, own: Tensor) -> Tensor:
-    """Compare the readout after the last token with the model's logits, at some of them. [5, 1]"""
+    """Compare the readout after the last token with the model's logits, at some of them. [5, row]
+
+    With code from outside in the passes all rows are compared, of an extra pass.
+    """
     last, some, matrix = len(recording) - 1, _words(own), readout.matrix
+    if state_of(recording.subject.model).outside:
+        # Its code may treat any row in another way, and read other values than in the pass before.
+        every = own_logits(recording)
+        if discrepancy(every[-1:], own[None]) > bound(recording.subject.dtype, BOUND):
+            raise ValueError("the model gives other logits for this prompt now: record it again")
+        read = [
+            logits(recording, row, min(row + ROWS, last + 1)) for row in range(0, last + 1, ROWS)
+        ]
+        return compare(torch.cat(read), every)
     if matrix is not None:
         few = replace(readout, unembed=_SomeTokens(matrix, some))
         found = few(recording.final_rows(last, last + 1))

@@ -162,9 +162,13 @@ def learn_rows(recorder: Recorder) -> None:
 
 
 def probe(subject: LoadedModel) -> Prompt:
-    """Return `PROBE` ids spread over the vocabulary as a prompt; fewer in a shorter context."""
+    """Return ids spread over the vocabulary as a prompt: `PROBE`, or more for the user's code.
+
+    Fewer in a shorter context.
+    """
     vocabulary, context = subject.anatomy.vocabulary, subject.anatomy.context
-    length = min(PROBE, context or PROBE)
+    wanted = max(PROBE, subject.probe_tokens)
+    length = min(wanted, context or wanted)
     ids = tuple((7 + 1013 * index) % vocabulary for index in range(length))
     return Prompt(ids, ("",) * length, (False,) * length)
 

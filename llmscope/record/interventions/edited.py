@@ -124,9 +124,10 @@ class EditedRecorder:
         edits = tuple(edits)
         if not any(edit.action == "patch" for edit in edits):
             other = None
-        # A tensor or function of the caller's own may have changed since.
+        # A tensor or function of the caller's may have changed since, or what outside code reads.
         own = any(edit.own is not None for edit in edits)
         learned = self._learned_of(edits)
+        own = own or bool(self._recorder.outside)
         before = None if fresh or own else self._before(edits, other, learned)
         if before is not None and before.base is base:
             return before
@@ -388,6 +389,8 @@ class EditedRecorder:
 
     def _can_stand(self, depth: int) -> bool:
         """Return whether a pass over half of the probe is the same with its first layers reused."""
+        if self._recorder.outside:  # its code may keep something of an earlier layer
+            return False
         whole = self.probe
         if not depth or whole is None or whole.logits is None:
             return False
@@ -423,7 +426,7 @@ class EditedRecorder:
             prompt: the prompt.
             fresh: share no row with another pass.
         """
-        kept = self._others.get(prompt.ids)
+        kept = None if self._recorder.outside else self._others.get(prompt.ids)
         if kept is not None and not (fresh and kept.reused):
             return kept
         before = None if fresh else self._nearest(prompt)
@@ -463,7 +466,7 @@ class EditedRecorder:
         elif vector.kind == "feature":
             learned = dictionary_of(self._subject, FeatureName.parse(vector.text))
         key = (vector, at if vector.kind in ("prompts", "jlens") else None, learned)
-        if key not in self._vectors or vector.kind == "file":
+        if key not in self._vectors or vector.kind == "file" or self._recorder.outside:
             _make_room(self._vectors)
             self._vectors[key] = vector_of(self._subject, vector, at, self._record_text)
         return self._vectors[key]

@@ -112,7 +112,7 @@ class VariantRecorder:
         Raises:
             Cancelled: a pass was cancelled.
         """
-        before = None if fresh else self._kept.get(key)
+        before = None if fresh or self._recorder.outside else self._kept.get(key)
         if before is not None and before.base is base:
             return before
         if base.edits or (before is not None and before.base.edits):
@@ -169,7 +169,7 @@ class VariantRecorder:
             cut = tuple((keys[:, :, :start], values[:, :, :start]) for keys, values in before.past)
             return before.final[:, :0], cut
         held = None if before is None else before.past
-        if self._keeps_apart(depth):
+        if not self._recorder.outside and self._keeps_apart(depth):
             return self._run(base, changes, depth, start, held)
         parts = []
         for at, change in enumerate(changes):
