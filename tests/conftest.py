@@ -149,6 +149,17 @@ def styles():
         yield
 
 
+@pytest.fixture
+def hooks_watch(monkeypatch):
+    """The hooks and functions that a test puts on a model only watch, or are measured there.
+
+    Code of the tests is code from outside of known libraries: with it nothing would be reused.
+    """
+    from llmscope.models import outside_code
+
+    monkeypatch.setattr(outside_code, "KNOWN", outside_code.KNOWN | {"tests"})
+
+
 @pytest.fixture(autouse=True)
 def waits():
     """Pilots go on as soon as the app is idle."""

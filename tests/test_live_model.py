@@ -18,6 +18,8 @@ from llmscope.scope import Scope
 from tests import all_families
 from tests.families import small_model
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = (3, 4, 5, 6, 3, 4, 5)
 OTHER = (3, 9, 5, 6, 3, 9, 5)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
 from enum import Enum
 from functools import cache, partial
 from pathlib import PurePath
@@ -72,10 +73,15 @@ def origin(code: Any) -> str:
     return name.partition(".")[0] if isinstance(name, str) and name else "builtins"
 
 
+def is_known(code: Any) -> bool:
+    """Return whether a function, class or object is of a known library."""
+    return origin(code) in KNOWN
+
+
 def from_outside(code: Any) -> bool:
     """Return whether a function, or one that it wraps, is defined outside of known libraries."""
     for _ in range(100):
-        if origin(code) not in KNOWN:
+        if not is_known(code):
             return True
         if isinstance(code, MethodType | partial):
             code = code.__func__ if isinstance(code, MethodType) else code.func
@@ -120,7 +126,7 @@ def code_from_outside(model: nn.Module) -> Iterator[tuple[str, Any]]:
                 yield f"{attribute} of {place} ({name_code(value)})", value
         classes.setdefault(type(module), place)
     for cls, place in classes.items():
-        if any(origin(base) not in KNOWN for base in cls.__mro__):
+        if not all(map(is_known, cls.__mro__)):
             yield f"the class of {place} ({cls.__qualname__})", cls
     for holder in namespaces(classes):
         for name, code in functions_in(holder):
@@ -141,7 +147,7 @@ def code_from_outside(model: nn.Module) -> Iterator[tuple[str, Any]]:
 def namespaces(classes: Mapping[type, Any]) -> list[type | ModuleType]:
     """Return the library classes that define the forward of some classes, and their files."""
     bases = {base: None for cls in classes for base in cls.__mro__ if "forward" in vars(base)}
-    known = [base for base in bases if origin(base) in KNOWN]
+    known = [base for base in bases if is_known(base)]
     names = {base.__module__ for base in known if not base.__module__.startswith("torch.")}
     names |= {"torch.nn.functional", "transformers.masking_utils"}
     return [*known, *(sys.modules[name] for name in sorted(names) if name in sys.modules)]
@@ -183,11 +189,12 @@ class CodeReader:
     def __init__(self, pieces: Iterable[tuple[str, Any]], model: nn.Module) -> None:
         self._pieces = [(name, _weakly(code)) for name, code in pieces]
         self._model = ref(model)
+        self._values: dict[str, Any] = {}
         self.complete = True
 
     def beside(self, values: Iterable[tuple[str, Any]]) -> CodeReader:
         """Return a reader of the same pieces and of some values."""
-        reader = CodeReader((), self._model())
+        reader = copy(self)
         reader._pieces = [*self._pieces, *((name, _weakly(value)) for name, value in values)]
         return reader
 
@@ -276,12 +283,12 @@ class CodeReader:
         self._read([function.__defaults__, function.__kwdefaults__], f"the defaults of {place}")
         for name, attribute in vars(function).items():
             self._read(attribute, f"{name} of {place}")
-        if origin(function) in KNOWN:
+        if is_known(function):
             return
         names = set(_names(function.__code__))
         for name in sorted(names & function.__globals__.keys()):
             value = function.__globals__[name]
-            if isinstance(value, ModuleType) and origin(value) not in KNOWN:
+            if isinstance(value, ModuleType) and not is_known(value):
                 for attribute in sorted(names & vars(value).keys()):
                     self._read(vars(value)[attribute], f"{name}.{attribute}")
             else:
@@ -291,7 +298,7 @@ class CodeReader:
         """Read a class, a module or a function in C: those of libraries by their names."""
         name = getattr(value, "__qualname__", value.__name__)
         self._put(place, f"{getattr(value, '__module__', '')}.{name}")
-        if isinstance(value, type) and origin(value) not in KNOWN:
+        if isinstance(value, type) and not is_known(value):
             for attribute, item in list(vars(value).items()):
                 if attribute not in ("__dict__", "__weakref__", "__doc__", "__annotations__"):
                     self._read(item, f"{attribute} of {place}")

@@ -10,6 +10,8 @@ from llmscope.engine.events import Frame, Loaded, Refused, Request, Want
 from llmscope.figure import Focus
 from tests.engine.test_engine import Screen
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 NEXT = Want("next", "next-token", Focus())
 KL = Want("kl", "contrast", Focus(mode="kl"))
 WORD = Want("word", "contrast", Focus(mode="lens"))

@@ -38,6 +38,8 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = (5, 17, 3, 60, 17, 42)
 NEXT = Want("next", "next-token", Focus())
 MAP = Want("map", "residual", Focus(mode="stream"))

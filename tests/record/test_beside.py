@@ -7,6 +7,8 @@ from llmscope.scope import Scope
 from tests.families import small_model
 from tests.record.interventions.test_edited import scope_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 A = [3, 5, 7, 11, 13, 17]
 B = [3, 5, 8, 11, 13, 17, 19]
 KL = {"mode": "kl"}

@@ -8,6 +8,8 @@ from llmscope.record.derive.verify import verify
 from tests import all_families, families
 from tests.record.conftest import prompt_of, recorder_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]
 # Each stands for one way to say no to a DynamicCache: a ValueError, an IndexError, an error on the
 # second pass alone, a TypeError; and XLNet says that its context holds −1 tokens.

@@ -19,6 +19,8 @@ from tests.record.interventions.test_edited import ALL, holds, scope_for
 from tests.record.walk_edited import bits, same_bits
 from tests.thinned import thinned
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 
 def worded():
     """Tokens `w0` to `w95`."""

@@ -9,6 +9,8 @@ from tests.families import small_model
 from tests.record.interventions.test_edited import scope_for
 from tests.record.walk_edited import walk
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 WALKED = (
     *("gpt2", "llama", "gpt_neox", "gemma3_text", "mistral", "bloom", "opt", "jamba"),
     *("gemma2", "falcon", "granite", "mixtral", "deepseek_v3", "olmo2", "mamba"),

@@ -241,7 +241,7 @@ def test_all_that_is_recorded_is_what_a_hooked_model_shows(made, family, name):
     if name == "neuron" and not neurons:
         pytest.skip("its neurons are not one row")
     alterations = by_hand(plain, name)
-    scale = scope.subject.anatomy.layers[0].scale
+    scale = scope.subject.anatomy.layers[0].scale("mlp_write")
     seen = [("stream", layer) for layer in range(4)]
     parts = ("heads", "attention", "mlp", *(("neurons",) if neurons else ()))
     seen += [(part, layer) for layer in range(3) for part in parts]

@@ -21,6 +21,8 @@ from llmscope.scope import Scope
 from tests.all_families import small_model as any_model
 from tests.record.conftest import prompt_of, recorder_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
 HEADS = 4
 

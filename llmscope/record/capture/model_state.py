@@ -39,13 +39,12 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.outside_code import (
     GLOBAL_HOOKS,
     HOOKS,
-    KNOWN,
     CodeReader,
     attention_functions,
     code_from_outside,
     functions_in,
+    is_known,
     namespaces,
-    origin,
 )
 
 VALUES, VALUES_OF_BUFFER, MOST = 16, 64, 256
@@ -550,7 +549,7 @@ def _is_plain(value: Any) -> bool:
 
 def _is_foreign(value: Any) -> bool:
     """Return whether a value is an object of a class from outside of known libraries."""
-    return not isinstance(value, (*PLAIN, type, nn.Module)) and origin(type(value)) not in KNOWN
+    return not (isinstance(value, (*PLAIN, type, nn.Module)) or is_known(type(value)))
 
 
 def _changed_places(now: dict[str, Any], seen: dict[str, Any]) -> set[str]:

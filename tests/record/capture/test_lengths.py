@@ -23,6 +23,8 @@ from llmscope.scope import Scope
 from tests.families import FAMILIES, GROUPED, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 BORDER = 20
 IDS = [(7 * index + index * index) % 96 for index in range(44)]
 LONGROPE = {"rope_type": "longrope", "rope_theta": 10000.0}

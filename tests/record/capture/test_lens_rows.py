@@ -13,6 +13,8 @@ from tests.record.capture.test_prefetch import Counted
 from tests.record.interventions.test_edited import scope_for
 from tests.thinned import thinned
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 44]
 # A softcap, a scale before the softmax, other scales, a bias, a projection before the unembedding.
 EACH = thinned(

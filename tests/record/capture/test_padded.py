@@ -11,6 +11,8 @@ from llmscope.record.fetch import fetched
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
 PROMPTS = (IDS, IDS[3:], IDS[-2:], IDS[:9])
 

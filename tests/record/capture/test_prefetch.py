@@ -10,6 +10,8 @@ from tests.record.capture.test_recording import everything
 from tests.record.conftest import prompt_of, recorder_for
 from tests.record.interventions.test_edited import scope_for
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 44]
 # A softcap, parallel blocks, a Conv1D; a model that cannot leave logits out; post-norms; alibi.
 EACH = ("llama", "gemma2", "gpt_neox", "gpt2", "openai-gpt", "olmo2", "bloom")

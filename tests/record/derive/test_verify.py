@@ -13,6 +13,8 @@ from tests.families import CLOSELY, FAMILIES, refused, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.thinned import thinned
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 DTYPES = [torch.float32, torch.bfloat16]
 BREAKABLE = [capability for capability in CAPABILITIES if capability != "experts"]
 """Wrong beliefs about experts need another layer that has some: see `test_experts`."""

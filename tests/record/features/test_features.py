@@ -21,6 +21,8 @@ from tests.record.features.made import (
 )
 from tests.thinned import thinned
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 KINDS = ("resid_pre", "resid_post", "attn_out", "mlp_out", "z", "mlp_act")
 
 
