@@ -62,7 +62,7 @@ def shortest_probe(recorder: Recorder) -> int:
 
 
 def _runs(recorder: Recorder, tokens: int) -> bool:
-    """Return whether the model runs a probe of at least so many tokens."""
+    """Return whether the model runs a probe of at least that length."""
     recorder.subject.probe_tokens = tokens
     try:
         recorder.run([probe(recorder.subject).ids], last=1)

@@ -233,8 +233,8 @@ def test_changes_of_a_gated_head_are_columns_of_the_projection():
     change = Change("heads", 1, range(len(IDS)), columns, factor=0.0)
     caught = []
     out = recording.subject.anatomy.layers[1].attention_out
-    out.register_forward_pre_hook(lambda _, args: caught.append(args[0][0].clone()))
     with torch.no_grad(), attached(recording.subject.anatomy, [change]):
+        out.register_forward_pre_hook(lambda _, args: caught.append(args[0][0].clone()))
         recording.subject.model(input_ids=torch.tensor([IDS]), use_cache=False)
     assert not caught[0][:, 32:48].any()
     near(caught[0][:, :32], tensors.head_outputs(recording, 1).flatten(1)[:, :32])
