@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 import os
 import re
 import stat
@@ -173,6 +172,8 @@ def json_of(raw: bytes, *, strict: bool = False) -> Any:
     Raises:
         LineError: it cannot be read, or would take more memory than `MEMORY`.
     """
+    import json  # not before the first picture of the screen
+
     if len(raw) > _UNSUSPICIOUS and (needed := json_memory(raw)) > MEMORY:
         raise LineError(f"its JSON would take {needed >> 20} MB of memory, of {MEMORY >> 20}")
     hooks: dict[str, Any] = (

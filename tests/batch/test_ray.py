@@ -141,7 +141,7 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     worker = ShardPredictor(lambda: (scope, plan), plan, tables)
     rows = []
     for name in names:
-        made = worker(parquet.read_table(pyarrow.BufferReader(out.read(name))))
+        made = worker(parquet.read_table(pyarrow.BufferReader(out.read(name, "shard"))))
         rows.append(put(folder, made, 0))
         assert made.schema.equals(worker(staged("x", [], tables.inputs)).schema)  # typed if empty
     assert [row["prompts"] for row in rows] == [4, 4, 1]
@@ -151,7 +151,7 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     out.remove_folder(STAGED)
     assert STAGED not in out.names()
     local = files(tmp_path / "local")
-    assert {name: out.read(name) for name in local} == local
+    assert {name: out.read(name, "shard") for name in local} == local
 
 
 def test_workers_whose_models_differ_end_the_batch(tmp_path):

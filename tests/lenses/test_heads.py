@@ -17,6 +17,8 @@ from llmscope.record.analysis import head_scores as measured
 from llmscope.scope import Scope
 from tests.families import small_model
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]
 PER_HEAD = 64  # as many as tokens, and as positions: each has a direction of its own
 SHARP = 200.0

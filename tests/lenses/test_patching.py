@@ -14,6 +14,8 @@ from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import FAMILIES, HEADS, IDS, LAYERS, OTHER, scope_of
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 TARGET, VERSUS, POSITION = 11, 40, 5
 B = tuple(OTHER)
 DIFFER = [2, 4]

@@ -13,6 +13,8 @@ from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from tests.tui.real import answered, screen
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 
 @pytest.fixture(scope="module")
 def scope() -> Scope:

@@ -168,7 +168,9 @@ def test_what_a_model_cannot_show_is_a_refused_figure(tmp_path):
 def broken(readout):
     from dataclasses import replace
 
-    return replace(readout, softcap=None)
+    from torch import nn
+
+    return replace(readout, norm=nn.Identity())
 
 
 class TestBadInput:

@@ -15,6 +15,8 @@ from llmscope.errors import ScopeError
 from tests.families import CLOSELY, small_model
 from tests.models.vocabularies import byte_level, characters
 
+pytestmark = pytest.mark.usefixtures("hooks_watch")
+
 IDS = (3, 17, 42, 8, 90, 11, 3, 55)
 NOISE = 0.05
 
@@ -251,13 +253,6 @@ def test_a_letter_runs_one_row_and_gives_the_numbers_of_a_fresh_pass(
 ) -> None:
     a = small_model(family)
     b = noisy(a)
-    scope = compared(a, b)
-    modes = ("kl", "lens", "difference", "parts")
-    for mode in modes:
-        scope.look("model-diff", mode=mode)
-    scope.record((*IDS, 7))  # the first letter measures which lengths are alike
-    for mode in modes:
-        scope.look("model-diff", mode=mode)
     ran: list[int] = []
     words, plain_embedding = (
         [model.get_input_embeddings().weight for model in (a, b)],
@@ -269,7 +264,15 @@ def test_a_letter_runs_one_row_and_gives_the_numbers_of_a_fresh_pass(
             ran.append(ids.numel())
         return plain_embedding(ids, weight, *more, **named)
 
-    monkeypatch.setattr(nn.functional, "embedding", counted)
+    monkeypatch.setattr(nn.functional, "embedding", counted)  # before the model is first seen
+    scope = compared(a, b)
+    modes = ("kl", "lens", "difference", "parts")
+    for mode in modes:
+        scope.look("model-diff", mode=mode)
+    scope.record((*IDS, 7))  # the first letter measures which lengths are alike
+    for mode in modes:
+        scope.look("model-diff", mode=mode)
+    ran.clear()
     scope.record((*IDS, 7, 21))
     typed = {mode: scope.look("model-diff", mode=mode) for mode in modes}
     assert ran == [1, 1, 1], "A, B, and B on A's inputs"
