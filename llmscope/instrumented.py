@@ -29,7 +29,12 @@ from llmscope.record.derive.activation_cache import ActivationCache
 from llmscope.record.derive.batching import why_alone
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.determinism import DrawnNumbers, check_steady, checked_draws
-from llmscope.record.derive.row_checks import check_readout, check_rows, check_writes
+from llmscope.record.derive.row_checks import (
+    OTHER_LOGITS,
+    check_readout,
+    check_rows,
+    check_writes,
+)
 from llmscope.record.derive.row_stats import check_finite, forget_row_stats
 from llmscope.record.derive.verify import (
     Verdicts,
@@ -344,7 +349,8 @@ def _at_the_rows(
     verdict = Verdict("verified")
     if readout:
         here = next(found)
-        if chosen.own_logits and here.status == "refused":  # it fails at this prompt length
+        own_logits_stand = chosen.own_logits and here.reason != OTHER_LOGITS
+        if own_logits_stand and here.status == "refused":  # it fails at this prompt length
             forget_row_stats(recording)
             recording.subject.readout_holds = False
         else:

@@ -75,8 +75,17 @@ class Walk:
             return self.model(torch.tensor([ids]), use_cache=False).logits[0].float()
 
     def part(self):
+        """A module: an attention or MLP, or any other that runs once in a pass."""
         layer = self.random.choice(list(self.layers))
-        return getattr(layer, self.random.choice((self.attention, self.mlp)))
+        if self.random.random() < 0.6:
+            return getattr(layer, self.random.choice((self.attention, self.mlp)))
+        around = [self.model.get_input_embeddings(), self.model.get_output_embeddings(), layer]
+        inner = [one for one in layer.modules() if one is not layer and list(one.parameters())]
+        norms = [one for name, one in self.layers_parent().named_children() if "norm" in name]
+        return self.random.choice((*around, *inner, *norms))
+
+    def layers_parent(self):
+        return next(one for one in self.model.modules() if self.layers in one.children())
 
     # Changes.
 

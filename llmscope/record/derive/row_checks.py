@@ -48,6 +48,11 @@ ROWS = 64
 WORDS = 256
 """Number of vocabulary tokens whose logits are compared, besides the likeliest and unlikeliest."""
 
+OTHER_LOGITS = (
+    "the model gives other logits for this prompt now than when it was recorded: what its own code "
+    "reads changed since, or is random"
+)
+"""The reason for a recording of a model with code from outside, which is not that of the model."""
 BEGUN = "begun readout"
 """The memo key of the readout's comparison, until it reaches the CPU."""
 
@@ -345,6 +350,8 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
         rows = range(last + 1 - compared.shape[1], last + 1)
         kept = judge(Comparison.of(compared), recording.subject.dtype, rows)
+    except NotApplicable as missing:
+        kept = Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         kept = Verdict("refused", f"it could not be checked: {error}")
     recording.memo.pop(BEGUN, None)
@@ -362,7 +369,7 @@ def _compared_readout(recording: Recording, readout: Readout, own: Tensor) -> Te
         # Its code may treat any row in another way, and read other values than in the pass before.
         every = own_logits(recording)
         if discrepancy(every[-1:], own[None]) > bound(recording.subject.dtype, BOUND):
-            raise ValueError("the model gives other logits for this prompt now: record it again")
+            raise NotApplicable(OTHER_LOGITS)
         read = [
             logits(recording, row, min(row + ROWS, last + 1)) for row in range(0, last + 1, ROWS)
         ]

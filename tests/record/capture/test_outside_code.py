@@ -438,6 +438,24 @@ def test_a_value_that_cannot_be_read_is_noticed_where_numbers_would_mix():
     assert torch.allclose(scope.record(IDS).logits, plain(model, IDS)[-1], atol=1e-5)
 
 
+@pytest.mark.parametrize("lens", ["next-token", "tokens", "logit-lens", "ablation"])
+def test_a_module_that_is_random_in_long_prompts_is_not_verified(lens):
+    class Random(modeling_llama.LlamaMLP):
+        def forward(self, x):
+            out = super().forward(x)
+            return nn.functional.dropout(out) if x.shape[1] > 16 else out
+
+    model = small_model("llama")
+    model.model.layers[1].mlp.__class__ = Random
+    scope = llmscope.wrap(model)
+    scope.record(IDS[:10])
+    assert scope.look(lens).verdict.status == "verified"
+    scope.record(IDS)
+    figure = scope.look(lens)
+    assert figure.verdict.status in ("refused", "unverified")
+    assert "random" in figure.verdict.reason
+
+
 class Wide(modeling_llama.LlamaMLP):
     """Another class with the same parameters."""
 
