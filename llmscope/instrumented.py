@@ -71,9 +71,11 @@ def _runs(recorder: Recorder, tokens: int) -> bool:
     recorder.subject.probe_tokens = tokens
     try:
         recorder.run([probe(recorder.subject).ids], last=1)
-    except (Cancelled, torch.OutOfMemoryError):
+    except Cancelled:
         raise
-    except Exception:  # anything that the user's code raises
+    except Exception as error:  # anything that the user's code raises
+        if ran_out(error):
+            raise
         return False
     return True
 
