@@ -8,8 +8,6 @@ from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
-import torch
-
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus, Verdict
 from llmscope.hidden_states import HiddenStates

@@ -110,8 +110,8 @@ async def settle(app: Any, before: Collection[threading.Thread] = ()) -> None:
         if _reads(before):
             await asyncio.sleep(0.001)
         elif unpainted := _unpainted(app):
-            # As the pilot does, instead of waiting for the timer: that of a screen below a dialog may
-            # rest until the dialog closes.
+            # As the pilot does, instead of waiting for the timer: that of a screen below a dialog
+            # may rest until the dialog closes.
             unpainted[-1]._on_timer_update()
         elif (due := _due(loop)) is not None and due <= loop.time() + WINDOW:
             await asyncio.sleep(max(0.0, due - loop.time()))
