@@ -81,13 +81,14 @@ def keys_of(parser: Any, *parts: str) -> list[str]:
     ],
 )
 def test_a_sequence_that_the_parser_fails_on_is_skipped(sequence: str) -> None:
-    for plain, parser in ((True, XTermParser()), (False, steady(XTermParser)())):
-        if plain:
-            with pytest.raises((ValueError, OverflowError, ZeroDivisionError)):
-                keys_of(parser, f"a{sequence}b")
-            continue
-        keys = keys_of(parser, f"a{sequence}b", "c\x1b[A\x1b[200~pasted\x1b[201~")
-        assert [key for key in keys if key != "Resize"] == ["a", "b", "c", "up", "Paste"]
+    keys = keys_of(steady(XTermParser)(), f"a{sequence}b", "c\x1b[A\x1b[200~pasted\x1b[201~")
+    keys = [key for key in keys if key != "Resize"]
+    try:
+        keys_of(XTermParser(), f"a{sequence}b")
+    except (ValueError, OverflowError, ZeroDivisionError):
+        assert keys == ["a", "b", "c", "up", "Paste"]
+    else:  # this version of Textual reads it as a key
+        assert (keys[0], keys[-4:]) == ("a", ["b", "c", "up", "Paste"])
 
 
 @pytest.mark.fast
