@@ -39,7 +39,7 @@ from llmscope.record.capture.padded import record_together
 from llmscope.record.capture.prompts import encoded, prompt_from, text_of
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.change_hooks import attached
+from llmscope.record.change_hooks import UnplacedRowsError, attached
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.record.derive.activation_cache import split_name
 from llmscope.record.derive.row_stats import check_finite
@@ -1295,7 +1295,10 @@ class Scope:
             whole = verdict.worst(bench.drawn.uncompared(recording))
             return replace(figure, verdict=figure.verdict.worst(whole))
 
-        yield from mapped(made, judged)
+        try:
+            yield from mapped(made, judged)
+        except UnplacedRowsError as error:
+            yield Figure.refused(chosen.name, chosen.name, error.message)
 
     def resolve(self, chosen: Lens, recording: Recording, focus: Focus) -> Focus:
         """Return the focus with indices counted from 0 and the lens's default mode filled in."""

@@ -267,6 +267,10 @@ unplaced: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 """First layers whose rows are not the prompt's tokens in their order, and why."""
 
 
+class UnplacedRowsError(ScopeError):
+    """The rows of a model's layers are not the tokens of the prompt, so that none is changed."""
+
+
 @contextmanager
 def attached(
     anatomy: Anatomy,
@@ -292,7 +296,7 @@ def attached(
     changes = tuple(changes)
     reason = unplaced.get(anatomy.layers[0].module)
     if reason is not None and (changes or any(jobs)):
-        raise ScopeError(
+        raise UnplacedRowsError(
             f"nothing in this model can be changed by tokens: {reason}", "another model"
         )
     batch = max(len(jobs), 1)

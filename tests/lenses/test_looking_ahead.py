@@ -110,9 +110,9 @@ def test_layers_whose_rows_are_not_the_tokens_are_changed_by_nothing(family, rea
     recording = scope.record(A)
     logits, _ = run(scope.model, A)
     assert torch.allclose(recording.logits, logits[-1], atol=1e-4)
-    with pytest.raises(ScopeError, match=reason):
-        scope.look(
-            *("patching",), recording=recording, versus_prompt=B, target=TARGET, versus=VERSUS
-        )
+    asked = {"versus_prompt": B, "target": TARGET, "versus": VERSUS}
+    figure = scope.look("patching", recording=recording, **asked)
+    assert figure.verdict.status == "refused"
+    assert reason in figure.verdict.reason
     with pytest.raises(ScopeError):
         scope.record(A, edits=["steer 1 logit 7 2 @2"])
