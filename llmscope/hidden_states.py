@@ -102,7 +102,7 @@ class HiddenStates:
         """
         if self.layers[-1] > layers:
             raise ScopeError(
-                f"--layers names {self.layers[-1]}, and the model has {layers} layers",
+                f"--layer-ids names {self.layers[-1]}, and the model has {layers} layers",
                 f"0, the embedding, to {layers}, the stream before the final norm",
             )
         if self.width != width:
@@ -258,20 +258,22 @@ def _layers(
             return tuple(range(count))
         raise ScopeError(
             f"{shown} does not name its {few}",
-            "--layers with the ids that vLLM was given as eagle_aux_hidden_state_layer_ids",
+            "--layer-ids with the ids that vLLM was given as eagle_aux_hidden_state_layer_ids",
         )
     layers = tuple(given)
     named = ",".join(map(str, layers[:_LISTED])) + "…" * (len(layers) > _LISTED)
     if len(layers) != count:
         raise ScopeError(
-            f"--layers names {len(layers)}, and {shown} holds {few}", "one id for each of them"
+            f"--layer-ids names {len(layers)}, and {shown} holds {few}", "one id for each of them"
         )
     if any(one < 0 for one in layers):
-        raise ScopeError(f"--layers {named} has a negative id", "0 for the embedding")
+        raise ScopeError(f"--layer-ids {named} has a negative id", "0 for the embedding")
     if any(one >= other for one, other in pairwise(layers)):
         twice = len(set(layers)) < len(layers)
         raise ScopeError(
-            f"--layers {named} names a layer twice" if twice else f"--layers {named} is not sorted",
+            f"--layer-ids {named} names a layer twice"
+            if twice
+            else f"--layer-ids {named} is not sorted",
             "ascending ids: vLLM writes the layers in the order of their depth",
         )
     return layers

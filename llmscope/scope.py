@@ -1012,12 +1012,18 @@ class Scope:
                 slice, a range or "all": then the figure has an axis for the layers.
 
         Raises:
-            ValueError: a lens, layer, head, position or mode does not exist, or the figure cannot
-                be pooled.
+            ValueError: a lens, layer, head, position or mode does not exist, the lens does not have
+                an option, there is nothing to compare with, or the figure cannot be pooled.
             ScopeError: the recording is of another scope.
         """
         recording = self._recorded(recording)
         name = arguments.text("name", name)
+        compared = focus.get("versus_prompt") is not None or self._other or self._states
+        if focus.get("change") and recording.base is None and not compared:
+            raise ValueError(
+                "change: there is nothing to compare with: record edits, give versus_prompt, or "
+                "name another model by compare(other)"
+            )
         chosen = lens(name)
         layers = layers_of(focus.get("layer"), recording.layers)
         if layers is not None:
@@ -1047,6 +1053,12 @@ class Scope:
             unknown = name in given and option not in chosen.allowed
             if unknown and option.of(asked) != option.default:
                 raise ValueError(f"the lens {chosen.name} has no option {name!r}")
+        reads_b = chosen.versus or "versus_prompt" in chosen.uses
+        if asked.versus_prompt is not None and not asked.change and not reads_b:
+            raise ValueError(
+                f"versus_prompt: the lens {chosen.name} reads no prompt B; change=True shows this "
+                "prompt minus B"
+            )
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
@@ -1135,7 +1147,12 @@ class Scope:
         """
         bench = self._bench_of_recording(recording)
         chosen = lens(name)
-        focus = self.resolve(chosen, recording, focus) if alone else focus
+        if alone:
+            focus = self.resolve(chosen, recording, focus)
+            if focus.span is not None and focus.span[0] >= len(recording):
+                raise ValueError(
+                    f"span {focus.span} holds no token: the prompt has {len(recording)}"
+                )
         steps = self._made(chosen, recording, focus, cancelled)
         made = without_fetches(steps) if alone else steps
         answer: Any = None

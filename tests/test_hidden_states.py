@@ -63,11 +63,11 @@ def test_all_layers_of_a_known_model_need_no_names(tmp_path):
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        ((1, 2), "--layers names 2, and .* holds 3 layers"),
+        ((1, 2), "--layer-ids names 2, and .* holds 3 layers"),
         ((1, 1, 2), "1,1,2 names a layer twice"),
         ((3, 2, 1), "3,2,1 is not sorted"),
         ((-1, 0, 1), "has a negative id"),
-        ((0, 2, 6), "--layers names 6, and the model has 5 layers"),
+        ((0, 2, 6), "--layer-ids names 6, and the model has 5 layers"),
     ],
 )
 def test_layers_that_do_not_fit(good, layers, said):
@@ -146,7 +146,7 @@ def test_a_damaged_file_is_not_told_as_missing(good, tmp_path, command):
     damaged = tmp_path / "damaged.safetensors"
     damaged.write_bytes(good.read_bytes()[:30])
     words = (damaged,) if command == "replay" else (good, damaged)
-    ended = run(command, *words, "--layers", ",".join(map(str, LAYERS)))
+    ended = run(command, *words, "--layer-ids", ",".join(map(str, LAYERS)))
     assert ended.exit_code == (1 if command == "replay" else 2)  # as of diff(1)
     said = ended.stderr
     assert "damaged.safetensors is no safetensors file: its header does not fit into it" in said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any, cast
@@ -11,8 +11,15 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
+from llmscope.lenses.focus import (
+    reject_heads,
+    span_rows,
+    sweep_heads,
+    sweep_layers,
+    sweep_part,
+)
 from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
-from llmscope.lenses.options import POSITION, TARGET, VERSUS
+from llmscope.lenses.options import HEADS, LAYERS, POSITION, SPAN, TARGET, VERSUS
 from llmscope.lenses.own_metric import METRIC, MetricTarget
 from llmscope.tables import key, label, number, text
 
@@ -51,7 +58,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     pass, as it is for the edit.
 
     NaN in layers whose heads or writes are not verified, and where a layer lacks the part: those
-    cells are not run.
+    cells are not run. `layers` and `heads` run a part of the cells, and leave the others NaN;
+    with `span` each is ablated in those tokens alone. A mean is over all tokens.
 
     `extra`: mode, position, target, target_id, versus, versus_id; logit: the unablated logit, or
     logit difference; progress: passes done and total passes, in partial figures; kinds: one per
@@ -70,23 +78,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         target = int(own.argmax()) if focus.target is None else focus.target
         asked = LogitTarget.of(subject, target, focus.versus)
     title = _title(recording, asked, focus)
-    verdicts = tuple(
-        _verdict(recording, position, passes, layer, of_heads, means)
-        for layer in _layers(recording)
-    )
-    verdict = over(verdicts)
+    if not of_heads:
+        reject_heads(focus)
+    layers, rows = sweep_layers(focus, recording.layers), span_rows(focus, len(recording))
+    verdicts = {
+        layer: _verdict(recording, position, passes, layer, of_heads, means)
+        for layer in sorted(layers)
+    }
+    verdict = over(tuple(verdicts.values()))
     if verdict.status == "refused":
         yield Figure.refused("ablation", title, verdict.reason, verdict.discrepancy)
         return
     columns = _columns(recording, of_heads)
+    heads = sweep_heads(focus, len(columns)) if of_heads else ()
     sweep = Sweep(
         recording=recording,
         position=position,
-        key=("ablation", of_heads, means),
+        key=("ablation", of_heads, means, rows),
         # The last layers first: they have the fewest later layers to run.
         rows=tuple(
-            _row(recording, layer, columns, of_heads, means)
-            for layer in reversed(_layers(recording))
+            _row(recording, layer, columns, heads, rows, means)
+            for layer in reversed(verdicts)
             if verdicts[layer].status != "refused"
         ),
         shape=(recording.layers, len(columns)),
@@ -103,6 +115,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         said = [_said(recording, asked, before, kl)]
         if not of_heads:
             said.append(strongest(values, _numbers(recording), columns, unit))
+        said.append(sweep_part(focus, recording.prompt.labels))
         extra: dict[str, Any] = {
             "mode": focus.mode,
             "position": position,
@@ -183,14 +196,28 @@ def _sites(recording: Recording, layer: int, part: str) -> list[Site]:
 
 
 def _row(
-    recording: Recording, layer: int, columns: tuple[str, ...], of_heads: bool, means: bool
+    recording: Recording,
+    layer: int,
+    columns: tuple[str, ...],
+    heads: Collection[int],
+    rows: range,
+    means: bool,
 ) -> SweepRow:
-    """Return the sweep row with the jobs of one layer."""
+    """Return the sweep row with the jobs of one layer.
+
+    Args:
+        recording: the recording.
+        layer: the layer.
+        columns: the labels of the table's columns.
+        heads: the heads to ablate; empty: parts.
+        rows: the tokens in which they are ablated.
+        means: ablate to the mean over the prompt rather than to zero.
+    """
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, mean
     from llmscope.record.interventions.sweep import SweepRow
 
-    everywhere, whole = range(len(recording)), slice(None)
+    whole, of_heads = slice(None), bool(heads)
     own = {} if of_heads else {part: _sites(recording, layer, part) for part in columns}
 
     def jobs(chosen: Sequence[int]) -> list[Job]:
@@ -199,7 +226,7 @@ def _row(
         to = {site: mean(base, site, layer, whole) for site in sites if means}
 
         def ablated(site: Site, which: slice = whole) -> Change:
-            change = Change(site, layer, everywhere, which)
+            change = Change(site, layer, rows, which)
             return (
                 replace(change, values=to[site][:, which]) if means else replace(change, factor=0.0)
             )
@@ -208,8 +235,8 @@ def _row(
             return [(ablated("heads", head_columns(recording, layer, head)),) for head in chosen]
         return [tuple(map(ablated, own[columns[column]])) for column in chosen]
 
-    some = [column for column, part in enumerate(columns) if of_heads or own[part]]
-    return SweepRow(layer, layer, tuple(some), 0, jobs)
+    chosen = sorted(heads) or [at for at, part in enumerate(columns) if own[part]]
+    return SweepRow(layer, layer, tuple(chosen), rows.start, jobs)
 
 
 LOGIT_MODES = ("heads", "heads-mean", "parts", "parts-mean")
@@ -220,7 +247,7 @@ LENS = Lens(
     question="What breaks without it?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET, VERSUS, METRIC),
+    options=(POSITION, TARGET, VERSUS, METRIC, LAYERS, HEADS, SPAN),
     modes=tuple(mode for pair in zip(LOGIT_MODES, KL_MODES, strict=True) for mode in pair),
     axes={
         **dict.fromkeys(("heads", "heads-kl", "heads-mean", "heads-mean-kl"), ("layer", "head")),
@@ -249,7 +276,8 @@ does nothing, and the cells need not add up.
 Modes: heads, or parts: attention, MLP and the whole of each layer. They write zero, or the mean \
 of what they write over the prompt. Zero is further from anything that the model has seen, and \
 breaks more; the mean keeps what a part does at every token alike, and takes away what it says \
-about this one. A part is ablated in all tokens at once. With edits in force, they stay.
+about this one. A part is ablated in all tokens at once, or in those of a span. With edits in \
+force, they stay.
 
 One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
 layers run for them, and what is there is shown.""",

@@ -146,8 +146,8 @@ class Lens:
 
     @cached_property
     def allowed(self) -> tuple[LensOption[Any], ...]:
-        """The options that may be given with it: its own, and those of many lenses."""
-        return (*self.options, *COMMON, *OF_EVERY_LENS)
+        """The options that may be given with it: its own, and those that any lens may have."""
+        return (*self.options, *OF_EVERY_LENS)
 
     @property
     def evidence(self) -> tuple[tuple[str, str], ...]:

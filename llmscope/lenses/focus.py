@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from llmscope.figure import Focus, plain
 from llmscope.lenses.base import options, suggested
-from llmscope.lenses.options import FIELDS
+from llmscope.lenses.indices import resolved
+from llmscope.lenses.options import FIELDS, HEADS, LAYERS
 
 
 def focus_from(given: Mapping[str, Any]) -> Focus:
@@ -28,14 +29,61 @@ def focus_from(given: Mapping[str, Any]) -> Focus:
     return focus
 
 
-def columns_of(focus: Focus, length: int) -> range:
-    """Return the positions to compute; negative ends of the span count from the end."""
+def span_rows(focus: Focus, length: int) -> range:
+    """Return the tokens of a focus: those of its span, or all of `length`.
+
+    Negative ends of the span count from the end, and an end of 0 is the end. A span behind the
+    prompt, as on a screen whose prompt has become shorter, stands for the token of the focus.
+    """
     if focus.span is None:
         return range(length)
     start, stop = focus.span
     start, stop = (start + length if start < 0 else start), (stop + length if stop <= 0 else stop)
-    start = max(0, min(start, focus.position))
-    return range(start, max(min(stop, length), focus.position + 1))
+    rows = range(max(0, start), min(stop, length))
+    return rows if rows else range(focus.position, focus.position + 1)
+
+
+def sweep_layers(focus: Focus, count: int) -> Collection[int]:
+    """Return the layers that a sweep runs over: those of the option `layers`, or all of `count`.
+
+    Raises:
+        ValueError: one of them does not exist.
+    """
+    return resolved("layers", LAYERS.of(focus), count)
+
+
+def sweep_heads(focus: Focus, count: int) -> Collection[int]:
+    """Return the heads of a layer that a sweep runs over: those of `heads`, or all of `count`.
+
+    Raises:
+        ValueError: one of them does not exist.
+    """
+    return resolved("heads", HEADS.of(focus), count)
+
+
+def reject_heads(focus: Focus) -> None:
+    """Raise ValueError if a focus names heads, in a mode whose cells are no heads."""
+    if HEADS.of(focus) is not None:
+        raise ValueError(f"heads: the cells of the mode {focus.mode} are not heads")
+
+
+def sweep_part(focus: Focus, labels: Sequence[str]) -> str:
+    """Name the part of a sweep that a focus asks for, for the caption; empty for all of it.
+
+    Args:
+        focus: the focus.
+        labels: the labels of the prompt's tokens.
+    """
+    named = [
+        f"{option.name} {option.text(option.of(focus))}"
+        for option in (LAYERS, HEADS)
+        if option.of(focus) is not None
+    ]
+    if focus.span is not None:
+        rows = span_rows(focus, len(labels))
+        first, last = (f"{row} ‹{labels[row]}›" for row in (rows[0], rows[-1]))
+        named.append(f"token {first}" if len(rows) == 1 else f"tokens {first} to {last}")
+    return f"only {', '.join(named)}" if named else ""
 
 
 def checked_focus(focus: Focus, vocabulary: int) -> Focus:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
-from llmscope.lenses.focus import columns_of
+from llmscope.lenses.focus import span_rows
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
 from llmscope.tables import Column, count, key, label, number, text
@@ -116,7 +116,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         yield from read(recording, columns, reading)
         # After a typed letter, only the first group is new: the other figures would be the same.
         whole = not lacks(recording, list(chain(*groups[at + 1 :])), reading)
-        figure = _figure(recording, focus, reading, readings(recording, reading))
+        found = readings(recording, reading, span_rows(focus, len(recording)))
+        figure = _figure(recording, focus, reading, found)
         yield _through(figure, learned, subject, focus)
         if whole:
             return
@@ -124,7 +125,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
 
 def growing(focus: Focus, length: int) -> Iterator[list[int]]:
     """Yield the positions to compute, nearest to the focus first, in groups that double in size."""
-    columns = sorted(columns_of(focus, length), key=lambda column: abs(column - focus.position))
+    columns = sorted(span_rows(focus, length), key=lambda column: abs(column - focus.position))
     start, count = 0, FIRST
     while start < len(columns):
         yield columns[start : start + count]
@@ -145,7 +146,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
         [
             (
                 recording,
-                columns_of(focus, len(recording)),
+                span_rows(focus, len(recording)),
                 Reading(_target(recording, focus), focus.mode == "kl"),
             )
             for recording, focus in asked

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.lenses.focus import columns_of
+from llmscope.lenses.focus import span_rows
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
 from llmscope.tables import key, number
 
@@ -27,7 +27,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     [layer, position], with the kinds of the layers in `extra` where they are mixed.
     """
     if focus.mode == "overview":
-        yield _overview(recording)
+        yield _overview(recording, span_rows(focus, len(recording)))
         return
     import torch
 
@@ -37,7 +37,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     at = range(focus.position, focus.position + 1)
     (here,) = (piece[0].float() for piece in activation_pieces(recording, focus.layer, at))
     neurons = here.abs().topk(min(focus.top_k, len(here))).indices
-    rows = columns_of(focus, len(recording))
+    rows = span_rows(focus, len(recording))
     pieces = activation_pieces(recording, focus.layer, rows)
     seen = torch.cat([piece[:, neurons].float() for piece in pieces])
     neurons, seen = yield from on_cpu(neurons, seen)
@@ -62,10 +62,14 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     )
 
 
-def _overview(recording: Recording) -> Figure:
+def _overview(recording: Recording, rows: range) -> Figure:
     from llmscope.record.derive.row_stats import activity
 
-    values = activity(recording)
+    values = activity(recording)  # [layer, position]
+    if len(rows) < len(recording):
+        outside = np.ones(len(recording), dtype=bool)
+        outside[rows.start : rows.stop] = False
+        values = np.where(outside, np.float32(np.nan), values)
     layers = tuple(str(layer) for layer in range(len(values)))
     return Figure(
         lens="mlp",

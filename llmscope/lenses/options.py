@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from llmscope import arguments
 from llmscope.figure import Focus
+from llmscope.lenses import indices
 
 Kind = Literal[
     "integer",
@@ -23,6 +24,7 @@ Kind = Literal[
     "dictionaries",
     "switch",
     "pair",
+    "indices",
     "token",
     "tokens",
     "word-lists",
@@ -44,8 +46,8 @@ class LensOption(Generic[Value]):
     Attributes:
         name: its name in Python; `--name` on the command line, with dashes.
         kind: the type of its values: a Python int, finite float, float from 0 to 1, str, path as
-            str, learned lens or its name, dictionaries or their names, bool, two ints, or token
-            id.
+            str, learned lens or its name, dictionaries or their names, bool, two ints, ints or
+            ranges of them, or token id.
         default: the value if none is given; None is allowed only if it is the default.
         help: one sentence for `--help`.
         metavar: a placeholder of the value for `--help`; "" names the type.
@@ -123,6 +125,8 @@ class LensOption(Generic[Value]):
         """Return a value as the command line takes it."""
         if self.kind == "token":
             return f"id:{value}"
+        if self.kind == "indices":
+            return indices.written(value)
         return ",".join(map(str, value)) if self.kind == "pair" else str(value)
 
     def schema(self) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class LensOption(Generic[Value]):
             "dictionaries": _array({"type": "string"}),
             "switch": {"type": "boolean"},
             "pair": _array({"type": "integer"}, 2),
+            "indices": _array({"type": "integer"}),
             "token": {"type": "integer", "minimum": 0},
             "tokens": _array({"type": "integer", "minimum": 0}),
             "word-lists": _array(_array({"type": "integer", "minimum": 0}), 2),
@@ -193,6 +198,7 @@ CHECKS: dict[str, Callable[[LensOption[Any], Any, int], Any]] = {
     "dictionaries": lambda option, value, _: arguments.dictionaries(option.name, value),
     "switch": lambda option, value, _: arguments.flag(option.name, value),
     "pair": lambda option, value, _: arguments.pair(option.name, value, least=option.least),
+    "indices": lambda option, value, _: indices.checked(option.name, value),
     "token": lambda option, value, vocabulary: _token(option.name, value, vocabulary),
     "tokens": lambda option, value, vocabulary: _tokens(option.name, value, vocabulary),
     "word-lists": lambda option, value, vocabulary: _lists(option.name, value, vocabulary),
@@ -240,6 +246,22 @@ SPAN = LensOption[tuple[int, int] | None](
     "FIRST,END",
     check=_span,
 )
+LAYERS = LensOption[tuple[int, ...] | None](
+    "layers",
+    "indices",
+    None,
+    "Only these layers, such as 10-20 or 0,4,8-11; a negative one is from the end.",
+    "LAYERS",
+    shown="all",
+)
+HEADS = LensOption[tuple[int, ...] | None](
+    "heads",
+    "indices",
+    None,
+    "Only these heads of each layer, such as 0,3 or 4-7; a negative one is from the end.",
+    "HEADS",
+    shown="all",
+)
 TOP_K = LensOption("top_k", "integer", 10, "Number of tokens or neurons to list.", least=1)
 
 MODE = LensOption("mode", "text", "")
@@ -271,7 +293,7 @@ RESERVED = frozenset(
             "width",
         ),
         *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "help"),
-        *("versus_model", "versus_dtype", "versus_device", "versus_revision", "layers"),
+        *("versus_model", "versus_dtype", "versus_device", "versus_revision", "layer_ids"),
         *("options", "name", "recording"),
     )
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,8 +11,23 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.focus import (
+    reject_heads,
+    span_rows,
+    sweep_heads,
+    sweep_layers,
+    sweep_part,
+)
 from llmscope.lenses.logit_target import NAMED, LogitTarget, over, progress, strongest
-from llmscope.lenses.options import POSITION, TARGET, VERSUS, VERSUS_PROMPT
+from llmscope.lenses.options import (
+    HEADS,
+    LAYERS,
+    POSITION,
+    SPAN,
+    TARGET,
+    VERSUS,
+    VERSUS_PROMPT,
+)
 from llmscope.lenses.own_metric import METRIC, MetricTarget
 from llmscope.tables import label, number, text
 
@@ -51,6 +66,7 @@ class _Pair:
         position: the token after which the answer is read.
         asked: the target token and the token whose logit is subtracted, or a metric.
         first: the first token at which activations of B can differ from those of A.
+        rows: the tokens whose activations are patched.
         own, others: logit differences of A and B.
     """
 
@@ -59,6 +75,7 @@ class _Pair:
     position: int
     asked: LogitTarget | MetricTarget
     first: int
+    rows: range
     own: float
     others: float
 
@@ -83,7 +100,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     output, before the output projection, in all tokens at once [layer, head]. NaN for tokens after
     the focus position where they cannot affect it, and in layers where the part is missing or not
     verified: those cells are not run. Before the first token at which the prompts differ it is 0
-    without a run. If A is edited its edits stay in force; B is the unedited pass.
+    without a run. `layers`, `heads` and `span` run a part of the cells, and leave the others NaN;
+    with `heads`, `span` is the tokens in which a head is patched. If A is edited its edits stay in
+    force; B is the unedited pass.
 
     `extra`: mode, position, target, target_id, versus, versus_id; difference and
     versus_difference: LD of A and of B; versus_ids and versus_labels: B's tokens; differ: the
@@ -97,6 +116,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     mode, passes = focus.mode, cast("Passes", run)
     title = f"Patching · {NAMES[mode]} from prompt B"
+    if mode != "heads":
+        reject_heads(focus)
     try:
         pair = _paired(recording, focus, passes)
     except _Unpaired as finding:
@@ -105,17 +126,19 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         else:
             yield Figure.lacking("patching", title, "prompt B", str(finding))
         return
-    verdicts = [_verdict(pair, mode, layer, passes) for layer in range(recording.layers)]
-    verdict = over(verdicts)
+    layers = sweep_layers(focus, recording.layers)
+    verdicts = {layer: _verdict(pair, mode, layer, passes) for layer in sorted(layers)}
+    verdict = over(tuple(verdicts.values()))
     if verdict.status == "refused":
         yield Figure.refused("patching", title, verdict.reason, verdict.discrepancy)
         return
     axes = _axes(recording, mode)
-    rows, still = _plan(pair, mode, [one.status != "refused" for one in verdicts], axes)
+    usable = {layer for layer, one in verdicts.items() if one.status != "refused"}
+    rows, still = _plan(pair, focus, usable, axes)
     sweep = Sweep(
         recording=recording,
         position=pair.position,
-        key=("patching", mode, pair.other.prompt.ids),
+        key=("patching", mode, pair.other.prompt.ids, pair.rows if mode == "heads" else None),
         rows=rows,
         shape=still.shape,
     )
@@ -132,7 +155,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             values=values.astype(np.float32),
             unit="share",
             verdict=verdict,
-            extra=_extra(pair, mode, axes, values) | progress(done, sweep.total),
+            extra=_extra(pair, focus, axes, values) | progress(done, sweep.total),
         )
 
 
@@ -175,7 +198,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     first = next((place for place, (a, b) in both if a != b), 0)
     if recording.changes or subject.looks_ahead:
         first = 0
-    return _Pair(recording, other, position, asked, first, own, others)
+    rows = span_rows(focus, len(recording))
+    return _Pair(recording, other, position, asked, first, rows, own, others)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
@@ -220,26 +244,44 @@ def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
 
 
 def _plan(
-    pair: _Pair, mode: str, usable: Sequence[bool], axes: tuple[Axis, Axis]
+    pair: _Pair, focus: Focus, usable: Collection[int], axes: tuple[Axis, Axis]
 ) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
-    """Return the rows to run, the last layers first, and a mask of cells where B cannot differ."""
+    """Return the rows to run, the last layers first, and a mask of cells where B cannot differ.
+
+    Args:
+        pair: the two prompts.
+        focus: the mode, and the part of the sweep that is asked for.
+        usable: the layers whose cells are run.
+        axes: the axes of the table.
+    """
     rows: list[SweepRow] = []
+    mode, recording, differ = focus.mode, pair.recording, set(pair.differ)
     still = np.zeros((len(axes[0]), len(axes[1])), dtype=bool)
     for row in reversed(range(len(axes[0]))):
-        if mode != "stream" and not usable[row]:
+        if mode != "stream":
+            chosen = row in usable
+        elif row:  # the stream after the layer before
+            chosen = row - 1 in usable
+        else:  # the embedding
+            chosen = LAYERS.of(focus) is None
+        if not chosen:
             continue
-        columns: Sequence[int] = range(len(axes[1]))
+        columns: Sequence[int] = sorted(sweep_heads(focus, len(axes[1])))
         if mode != "heads":
-            ahead = pair.recording.subject.looks_ahead
-            reach = len(pair.recording) if ahead else pair.position + 1
-            columns = range(pair.first, reach)
-            if mode == "stream" and row == 0 and not pair.recording.changes:
-                columns = [place for place in pair.differ if place < reach]
-            elif row == pair.recording.layers:  # no later layer reads the other tokens
-                columns = [pair.position]
-            still[row, :reach] = True
-            still[row, list(columns)] = False
-        rows.append(_row(pair, mode, row, tuple(columns)))
+            reach = len(recording) if recording.subject.looks_ahead else pair.position + 1
+            within = [place for place in pair.rows if place < reach]
+            columns = [place for place in within if place >= pair.first]
+            if mode == "stream" and row == 0 and not recording.changes:
+                columns = [place for place in columns if place in differ]
+            elif row == recording.layers:  # no later layer reads the other tokens
+                columns = [place for place in columns if place == pair.position]
+            still[row, within] = True
+            still[row, columns] = False
+        elif not any(place >= pair.first for place in pair.rows):
+            still[row, columns] = True
+            columns = []
+        if columns:
+            rows.append(_row(pair, mode, row, tuple(columns)))
     return tuple(rows), still
 
 
@@ -254,22 +296,24 @@ def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepR
     def jobs(chosen: Sequence[int]) -> list[Job]:
         theirs = written(pair.other, site, layer)  # [row, column]
         if mode == "heads":
-            some = [head_columns(pair.recording, layer, head) for head in chosen]
-            rows, theirs = range(pair.first, len(pair.recording)), theirs[pair.first :]
-            return [(Change(site, layer, rows, own, values=theirs[:, own]),) for own in some]
+            rows = range(max(pair.first, pair.rows.start), pair.rows.stop)
+            theirs = theirs[rows.start : rows.stop]
+            columns_of = [head_columns(pair.recording, layer, head) for head in chosen]
+            return [(Change(site, layer, rows, own, values=theirs[:, own]),) for own in columns_of]
         places = [range(place, place + 1) for place in chosen]
         return [
             (Change(site, layer, place, values=theirs[place.start : place.stop]),)
             for place in places
         ]
 
-    return SweepRow(layer, layer, columns, pair.first if mode == "heads" else columns[0], jobs)
+    start = max(pair.first, pair.rows.start) if mode == "heads" else columns[0]
+    return SweepRow(layer, layer, columns, start, jobs)
 
 
 def _extra(
-    pair: _Pair, mode: str, axes: tuple[Axis, Axis], values: NDArray[np.float64]
+    pair: _Pair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
 ) -> dict[str, Any]:
-    prompt, ids = pair.recording.prompt, pair.other.prompt.ids
+    mode, prompt, ids = focus.mode, pair.recording.prompt, pair.other.prompt.ids
     labels = tuple(pair.recording.subject.label(token) for token in ids)
     told = [f"{i} ‹{prompt.labels[i]}› / ‹{labels[i]}›" for i in pair.differ[:NAMED]]
     more = len(pair.differ) - NAMED
@@ -280,6 +324,7 @@ def _extra(
     if mode in ("attention", "mlp"):
         places = [f"at {place} ‹{label}›" for place, label in enumerate(prompt.labels)]
         said.append(strongest(values, axes[0].labels, places))
+    said.append(sweep_part(focus, prompt.labels))
     return {
         "mode": mode,
         "position": pair.position,
@@ -300,7 +345,7 @@ LENS = Lens(
     question="What carries the difference?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC),
+    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC, LAYERS, HEADS, SPAN),
     modes=("stream", "attention", "mlp", "heads"),
     axes={"heads": ("layer", "head"), "": ("layer", "position")},
     columns=(
@@ -333,7 +378,7 @@ difference; it need not be needed, as others may carry it too.
 
 One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
 layers run for them, and what is there is shown. Tokens after the one that is asked about are \
-left out.""",
+left out. Layers, heads and a span of tokens run a part of the cells.""",
     shows={
         "stream": "share of the difference that comes with the stream after a layer, at one token",
         "attention": "share that comes with what attention of a layer adds, at one token",

@@ -34,7 +34,13 @@ VALUES = frozenset(
         ),
         *("--reward", "--device", "--dtype", "--threads", "--memory", "--spill"),
         *("--transcript", "--turn", "--line"),
-        *("--versus-model", "--versus-dtype", "--versus-device", "--versus-revision", "--layers"),
+        *(
+            "--versus-model",
+            "--versus-dtype",
+            "--versus-device",
+            "--versus-revision",
+            "--layer-ids",
+        ),
     }
 )
 """Options whose value is the next word, besides those that lenses declare."""

@@ -20,6 +20,7 @@ from llmscope.training.questions import (
     AskedPrompt,
     LensQuestion,
     PromptQuestion,
+    check_used,
     read_lenses,
     read_prompts,
 )
@@ -69,6 +70,7 @@ class LensSource:
         kind: str = "training",
     ) -> None:
         questions, chosen = read_prompts(prompts), read_lenses(lenses)
+        check_used(questions, chosen)
         model = scope.info()
         if any(one.lens.name == "stages" for one in chosen) and scope.subject.origin is None:
             scope = since_start(scope)

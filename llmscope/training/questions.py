@@ -89,6 +89,22 @@ def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
             )
 
 
+def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]) -> None:
+    """Check that each option of a prompt is one of a lens of the run; any prompt has a target.
+
+    Raises:
+        ValueError: none of the lenses has it.
+    """
+    used = {option.name for question in lenses for option in question.lens.allowed}
+    for at, prompt in enumerate(prompts):
+        for name in prompt.options:
+            if name not in used and name not in ("target", "answer"):
+                raise ValueError(
+                    f"prompts[{at}] has the option {arguments.quoted(name)}, which none of the "
+                    "lenses has"
+                )
+
+
 def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
     """Check the prompts of a run, as far as that needs no model.
 

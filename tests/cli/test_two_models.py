@@ -123,19 +123,19 @@ def test_a_snapshot_of_another_engines_streams_takes_the_prompt_of_the_file(tmp_
     save_file({"token_ids": torch.tensor(ids), "hidden_states": streams.contiguous()}, path)
     asked = ("builtin:town", "--versus-model", str(path), *DIFF)
     listed = ",".join(map(str, range(len(layers) + 1)))
-    found = record(*asked, "--layers", listed, "--mode", "difference")
+    found = record(*asked, "--layer-ids", listed, "--mode", "difference")
     (figure,) = found["figures"]
     assert [one["id"] for one in found["tokens"]] == list(ids)
     assert np.max(figure["values"]) < 1e-5
     assert "no layer parts by more than rounding" in figure["extra"]["caption"][0]
-    assert "holds" in failure("snapshot", *asked, "--layers", "0,2")
+    assert "holds" in failure("snapshot", *asked, "--layer-ids", "0,2")
 
 
 def test_layers_belong_to_a_file_of_streams(tmp_path):
     named = ("--versus-model", str(tmp_path / "no.safetensors"), *PROMPT, *DIFF)
     file = ("snapshot", "builtin:town", *named)
     assert "is a file of streams" in failure(*file, "--versus-dtype", "bfloat16", code=2)
-    assert "ids such as" in failure(*file, "--layers", "x", code=2)
+    assert "ids such as" in failure(*file, "--layer-ids", "x", code=2)
     assert "there is no file" in failure(*file)
-    alone = ("snapshot", "builtin:town", *PROMPT, *DIFF, "--layers", "1")
+    alone = ("snapshot", "builtin:town", *PROMPT, *DIFF, "--layer-ids", "1")
     assert "--versus-model FILE" in failure(*alone, code=2)

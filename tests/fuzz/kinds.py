@@ -96,7 +96,7 @@ def _hidden_states(seeds: Path, folder: Path, rng: random.Random) -> list[Words]
     seed = seeds / "hidden" / "states.safetensors"
     target = folder / seed.name
     target.write_bytes(mutate_safetensors(seed.read_bytes(), rng))
-    layers = ["--layers", "0,1"]
+    layers = ["--layer-ids", "0,1"]
     return [["replay", str(target), *layers], ["diff", str(seed), str(target), *layers]]
 
 

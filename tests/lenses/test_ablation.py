@@ -241,11 +241,13 @@ def test_the_oldest_sweeps_are_let_go(monkeypatch):
     for position in range(len(IDS)):
         scope.look("ablation", position=position)
     assert len(recording.memo["sweeps"]) == len(IDS)
-    streams = recording.memo["sweeps"][6, ("ablation", True, False)].streams
-    assert {tuple(one.shape) for one in streams.values()} == {(HEADS, 48)}
+    key = ("ablation", True, False, range(len(IDS)))
+    streams = recording.memo["sweeps"][6, key].streams
+    assert len(streams) == recording.layers * HEADS
+    assert {tuple(stream.shape) for stream in streams.values()} == {(48,)}
     monkeypatch.setattr(sweep, "ROOM", 1)
     scope.look("ablation", position=0)
-    assert list(recording.memo["sweeps"]) == [(0, ("ablation", True, False))]
+    assert list(recording.memo["sweeps"]) == [(0, key)]
 
 
 def test_a_change_is_held_against_the_unedited_sweep():
@@ -275,3 +277,24 @@ def test_the_caption_says_that_the_edits_stay():
     said = " ".join(scope.look("ablation").extra["caption"])
     assert "with the edits alone" in said
     assert "nothing ablated" not in said
+
+
+def test_a_part_of_the_sweep_is_the_edit_in_those_tokens():
+    scope = scope_of("llama")
+    recording = scope.record(IDS)
+    figure = scope.look(
+        *("ablation",), layers="1", heads=[0, -1], span=(1, 3), target=TARGET, position=POSITION
+    )
+    chosen = np.zeros(figure.values.shape, dtype=bool)
+    chosen[1, [0, HEADS - 1]] = True
+    assert np.isnan(figure.values[~chosen]).all()
+    for head in (0, HEADS - 1):
+        edited = scope.record(IDS, edits=[f"zero head 1.{head} @1..2"])
+        before, after = (
+            scope.look("attribution", recording=one, target=TARGET, position=POSITION)
+            for one in (recording, edited)
+        )
+        change = after.extra["logit"] - before.extra["logit"]
+        assert figure.values[1, head] == pytest.approx(change, abs=1e-4)
+    with pytest.raises(ValueError, match="the cells of the mode parts are not heads"):
+        scope.look("ablation", mode="parts", heads=[0])

@@ -8,6 +8,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses import edit_diff as module
 from llmscope.lenses.edit_diff import difference, same_question
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.record.by_hand import A, B, Plain, plus, times
 from tests.record.interventions.test_edited import ALL, scope_for
 
@@ -86,9 +87,8 @@ def test_an_unedited_pass_has_no_unedited(scope):
     scope.record(A)
     figure = scope.look("next-token")
     assert not {"kl", "unedited", "unedited_target_rank"} & set(figure.extra)
-    same = scope.look("next-token", change=True)  # there is nothing that it could be less of
-    assert np.array_equal(same.values, figure.values)
-    assert "change" not in same.extra
+    with pytest.raises(ValueError, match="change: there is nothing to compare with"):
+        scope.look("next-token", change=True)
 
 
 def test_edits_that_change_nothing_change_nothing(scope):
@@ -97,7 +97,7 @@ def test_edits_that_change_nothing_change_nothing(scope):
     assert figure.extra["kl"] == 0
     assert np.array_equal(figure.extra["unedited"], figure.values)
     for name in ("next-token", "residual", "attention", "mlp", "tokens", "attribution"):
-        change = scope.look(name, change=True, layer=1)
+        change = scope.look(name, change=True, **options_for(name, layer=1))
         values = change.values[np.isfinite(change.values)]
         assert not values.any(), name
 

@@ -50,7 +50,7 @@ def test_each_lens_gives_a_figure_or_one_line(family):
 def test_heads_are_found_behind_a_projection_in_a_wrapper():
     scope = scope_of("moshi")
     recording = scope.record(IDS)
-    assert scope.look("ablation", recording=recording, mode="heads", layer=1).values.shape[-1] == 4
+    assert scope.look("ablation", recording=recording, mode="heads").values.shape[-1] == 4
     assert scope.record(IDS, edits=["zero head 1.2"]).changes
 
 

@@ -195,7 +195,8 @@ def test_the_live_recording_stays_and_the_cursor_runs_nothing():
     assert ran == [51]
     for mode in BACK:
         for layer, head, position in ((0, 0, 0), (2, 3, 5)):
-            scope.look("heads", mode=mode, layer=layer, head=head, position=position)
+            places = {"layer": layer, "head": head, "position": position}
+            *_, _ = scope.figures("heads", live, Focus(mode=mode, **places))
     assert ran == [51]
     assert scope.latest is live
     longer = scope.record([*IDS, 33])

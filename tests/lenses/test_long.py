@@ -117,7 +117,7 @@ def test_the_engine_asks_for_what_is_near(length):
 @pytest.mark.parametrize("position", [0, 300, 1499])
 def test_a_part_is_drawn_where_the_cursor_is(scope, position):
     focus = near(lens("attention"), Focus(layer=1, head=2, position=position), LENGTH)
-    figure = scope.look("attention", layer=1, head=2, position=position, span=focus.span)
+    figure = scope.look("attention", layer=1, head=2, span=focus.span)
     painting = paint(figure, 60, 20, RenderOptions(), Focus(layer=1, head=2, position=position))
     text = ["".join(part.text for part in row) for row in painting.rows]
     assert any(f"▸{IDS[position]} " in row for row in text)

@@ -309,3 +309,65 @@ def test_it_is_drawn_as_a_map():
     assert "embed" in text
     assert "here" in text
     assert "after prompt B" in text
+
+
+@pytest.mark.parametrize("mode", ["stream", "attention", "mlp"])
+def test_a_part_of_the_sweep_is_that_part_of_the_table(both, mode):
+    _, _, scope = both
+    scope.record(IDS)
+    whole = look(scope, mode).values
+    part = scope_of(both[1])
+    part.record(IDS)
+    figure = look(part, mode, layers="1-2", span=(-3, -1))
+    rows = [2, 3] if mode == "stream" else [1, 2]  # the stream begins with the embedding
+    chosen = np.zeros(whole.shape, dtype=bool)
+    chosen[np.ix_(rows, [len(IDS) - 3, len(IDS) - 2])] = True
+    assert np.isnan(figure.values[~chosen]).all()
+    assert figure.values[chosen] == pytest.approx(whole[chosen], abs=1e-4, nan_ok=True)
+    assert np.isfinite(figure.values).any()
+    ((_, memo),) = part.latest.memo["sweeps"].items()
+    assert len(memo.streams) <= chosen.sum()  # nothing else ran
+    assert figure.extra["caption"][-1].startswith("only layers 1-2, tokens ")
+    if mode == "stream":
+        again = look(part, mode)  # it goes on with the rest
+        assert again.values == pytest.approx(whole, abs=1e-4, nan_ok=True)
+
+
+def test_heads_in_some_tokens_are_edits_of_those_tokens(both):
+    _, _, scope = both
+    scope.record(IDS)
+    figure = look(scope, "heads", layers=[-2], heads=(0, 2), span=(2, 4))
+    layer = LAYERS - 2
+    chosen = np.zeros(figure.values.shape, dtype=bool)
+    chosen[layer, [0, 2]] = True
+    assert np.isfinite(figure.values[chosen]).all()
+    assert np.isnan(figure.values[~chosen]).all()
+    for head in (0, 2):
+        edit = f"patch head {layer}.{head} @2..3 from B @2..3"
+        recording = scope.record(IDS, edits=[edit], versus_prompt=B)
+        focus = {"target": TARGET, "versus": VERSUS, "position": POSITION}
+        ends = [
+            scope.look("attribution", recording=one, **focus).extra["logit"]
+            for one in (recording.base, recording, scope.record(B))
+        ]
+        moved = (ends[1] - ends[0]) / (ends[2] - ends[0])
+        assert figure.values[layer, head] == pytest.approx(moved, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"heads": "0"}, "the cells of the mode stream are not heads"),
+        ({"layers": "1-9"}, "layers 3 is out of range"),
+        ({"layers": "2-1"}, "a range ascends"),
+        ({"layers": "all"}, "expected numbers and ranges, such as 0,4,8-11"),
+        ({"layers": ()}, "layers is empty"),
+        ({"layers": True}, "must be an integer"),
+        ({"span": (50, 60)}, "holds no token: the prompt has"),
+    ],
+)
+def test_a_part_that_does_not_exist_is_refused(options, reason):
+    scope = scope_of("llama")
+    scope.record(IDS)
+    with pytest.raises((ValueError, TypeError), match=reason):
+        look(scope, **options)

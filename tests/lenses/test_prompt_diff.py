@@ -6,6 +6,7 @@ import pytest
 from llmscope.lenses import lens, names
 from llmscope.record.compare.alignment import align
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.record.interventions.test_edited import scope_for
 
 A = (3, 5, 7, 11, 13, 17, 19)
@@ -32,7 +33,8 @@ def experts():
 
 
 def apart(scope, name, b=B, a=A, **focus):
-    return scope.look(name, recording=scope.record(a), change=True, versus_prompt=tuple(b), **focus)
+    asked = options_for(name, **focus)
+    return scope.look(name, recording=scope.record(a), change=True, versus_prompt=tuple(b), **asked)
 
 
 def of_model(name, scope, experts):
@@ -46,7 +48,8 @@ def test_the_tokens_that_both_have():
 @pytest.mark.parametrize(("name", "mode"), EVERY)
 def test_identical_prompts_differ_in_nothing(name, mode, scope, experts):
     scope = of_model(name, scope, experts)
-    own = scope.look(name, recording=scope.record(A), mode=mode, versus_prompt=A, layer=1)
+    asked = options_for(name, mode=mode, layer=1, versus_prompt=A)
+    own = scope.look(name, recording=scope.record(A), **asked)
     figure = apart(scope, name, A, mode=mode, layer=1)
     if figure.verdict.status == "refused":
         assert figure.verdict.reason
@@ -102,8 +105,9 @@ def test_values_are_those_of_the_aligned_tokens(name, mode, axes, scope, experts
     asked = {"mode": mode, "layer": 1, "head": 1, "target": 31}
     asked |= {"neuron": 5} if name == "neurons" else {}
     figure = apart(scope, name, position=6, **asked)
-    one = scope.look(name, recording=scope.record(A, fresh=True), position=6, **asked)
-    other = scope.look(name, recording=scope.record(B, fresh=True), position=6, **asked)
+    asked = options_for(name, position=6, **asked)
+    one = scope.look(name, recording=scope.record(A, fresh=True), **asked)
+    other = scope.look(name, recording=scope.record(B, fresh=True), **asked)
     wanted = np.full_like(one.values, np.nan)
     along = [[axis.name for axis in one.axes].index(axis) for axis in axes]
     held = dict(PAIRS)
@@ -130,8 +134,8 @@ def test_values_are_those_of_the_aligned_tokens(name, mode, axes, scope, experts
 def test_what_is_of_one_token_is_asked_of_its_counterpart(name, mode, scope):
     asked = {"mode": mode, "target": 31}
     figure = apart(scope, name, position=3, **asked)
-    one = scope.look(name, recording=scope.record(A), position=3, **asked)
-    other = scope.look(name, recording=scope.record(B), position=4, **asked)
+    one = scope.look(name, recording=scope.record(A), **options_for(name, position=3, **asked))
+    other = scope.look(name, recording=scope.record(B), **options_for(name, position=4, **asked))
     assert figure.values == pytest.approx(one.values - other.values, abs=1e-5, nan_ok=True)
     assert np.nanmax(np.abs(figure.values)) > 1e-4
 
@@ -140,6 +144,7 @@ def test_what_is_of_one_token_is_asked_of_its_counterpart(name, mode, scope):
 def test_what_lists_the_largest_finds_the_same_ones_in_b(name, listed, scope):
     asked = {"layer": 1, "target": 31}
     figure = apart(scope, name, position=3, top_k=4, **asked)
+    asked = options_for(name, **asked)
     one = scope.look(name, recording=scope.record(A), position=3, top_k=4, **asked)
     other = scope.look(name, recording=scope.record(B), position=4, top_k=999, **asked)
     assert figure.axes == one.axes
@@ -199,8 +204,8 @@ def test_a_token_that_b_lacks(scope):
 def test_prompts_without_a_token_in_common_and_no_prompt_b(scope):
     figure = apart(scope, "residual", (40, 41))
     assert "no token in common" in figure.verdict.reason
-    plain = scope.look("residual", recording=scope.record(A), change=True)
-    assert "change" not in plain.extra  # nothing to hold it against: it shows what is
+    with pytest.raises(ValueError, match="change: there is nothing to compare with"):
+        scope.look("residual", recording=scope.record(A), change=True)
 
 
 def test_with_edits_in_force_it_is_what_they_changed(scope):

@@ -24,7 +24,7 @@ def test_it_is_shown_and_marked(folder):
     careful, bold = llmscope.load(folder), llmscope.load(folder, unverified=True)
     careful.record(IDS)
     recording = bold.record(IDS)
-    refused, shown = careful.look("residual", layer=1), bold.look("residual", layer=1)
+    refused, shown = careful.look("residual"), bold.look("residual")
     assert (refused.verdict.status, shown.verdict.status) == ("refused", "unverified")
     assert shown.verdict.reason == refused.verdict.reason
     assert shown.verdict.discrepancy == refused.verdict.discrepancy > 1e-5

@@ -75,7 +75,7 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
         await pilot.pause()
         shown = Screen(app, pilot)
         assert "Residual stream · norm" in shown.text
-        assert "cosine to that of --layers 3" in shown.text
+        assert "cosine to that of --layer-ids 3" in shown.text
         assert ("kitten" in shown.text) == (tokenizer is not None)
         assert "0 heads" not in shown.text
         size = float(streams[3][-1].norm())  # after layer 2, where the cursor cannot be missed
@@ -90,13 +90,13 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
 def test_what_cannot_be_shown_is_one_line(town, tmp_path):
     path = town[0]
     assert "does not name its 3 layers" in failure("replay", path)
-    assert "--layers names 2" in failure("replay", path, "--layers", "1,2")
-    wrong = ("replay", path, "--layers", "0,1,9", "--tokenizer", "builtin:town")
+    assert "--layer-ids names 2" in failure("replay", path, "--layer-ids", "1,2")
+    wrong = ("replay", path, "--layer-ids", "0,1,9", "--tokenizer", "builtin:town")
     assert "names 9, and the model has 6 layers" in failure(*wrong)
-    assert "there is no file" in failure("replay", tmp_path / "none", "--layers", "1")
+    assert "there is no file" in failure("replay", tmp_path / "none", "--layer-ids", "1")
     with pytest.raises(ScopeError, match="the model's have"):
         recorded_states(path, LAYERS, "builtin:sort")
-    assert failure("replay", path, "--layers", "x", code=2)
+    assert failure("replay", path, "--layer-ids", "x", code=2)
 
 
 def test_nothing_of_a_file_acts_on_the_terminal(tmp_path):

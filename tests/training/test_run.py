@@ -79,7 +79,9 @@ def test_the_numbers_of_a_step_are_those_of_its_checkpoint(tmp_path, wrap):
                 elif figure.lens in ("next-token", "logit-lens"):
                     asked["target"] = prompt.focus["target"]
                 want = scope.look(figure.lens, recording=recording, **asked)
-                np.testing.assert_allclose(found[figure.key].values, want.values, atol=1e-5, rtol=0)
+                np.testing.assert_allclose(
+                    found[figure.key].values, want.values, atol=1e-5, rtol=1e-5
+                )
                 assert found[figure.key].verdict.status == want.verdict.status == "verified"
         first = run.figures(run.steps[0])["0/next-token"].extra["target_probability"]
         moved = max(moved, abs(found["0/next-token"].extra["target_probability"] - first))
@@ -253,7 +255,7 @@ def test_a_run_is_continued_or_replaced_if_asked_for_and_left_alone_else(tmp_pat
     with pytest.raises(ScopeError, match="different prompts"):
         Run(folder, scope, PROMPTS[:1], lenses=LENSES, resume=True)
     with pytest.raises(ScopeError, match="different prompts"):
-        Run(folder, scope, PROMPTS, lenses=[*LENSES[:3], ("heads", {"top_k": 3})], resume=True)
+        Run(folder, scope, PROMPTS, lenses=[*LENSES[:3], ("residual", {"top_k": 3})], resume=True)
     other = Run(folder, scope, PROMPTS[:1], lenses=LENSES, overwrite=True)
     other.record(0)
     assert len(RunReader(folder).info.prompts) == 1
@@ -307,9 +309,15 @@ WRONG = {
     ),
     "a layer that does not exist": (
         ([{"prompt": "the cat", "layer": 6}],),
-        {"lenses": ["residual"]},
+        {"lenses": ["attention"]},
         ValueError,
         "layer 6 is out of range",
+    ),
+    "an option that no lens of the run has": (
+        ([{"prompt": "the cat", "layer": 1}],),
+        {"lenses": ["residual"]},
+        ValueError,
+        "option 'layer', which none of the lenses has",
     ),
     "a token that does not exist": (
         ([{"prompt": "the cat", "position": 40}],),

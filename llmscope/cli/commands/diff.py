@@ -11,7 +11,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.layer_ids import LayerIds, layer_ids
+from llmscope.cli.options.layer_ids import LayerIds, read_layer_ids
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import FAILED, reported
@@ -76,7 +76,7 @@ def diff(
     with reported(debug, _TROUBLE):
         as_json = wants_json(json, format, "table")
         usage(math.isfinite(tolerance), "a number", "--tolerance")
-        ids = layer_ids(layers)
+        ids = read_layer_ids(layers)
         picture = None if out is None else _picture(out, force)
         found, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
         if picture is not None:
@@ -112,7 +112,7 @@ def _compared(
 
     hidden = [is_hidden_states(one) for one in (a, b)]
     if not any(hidden):
-        usage(layers is None, "a file of vLLM's hidden states, A or B", "--layers")
+        usage(layers is None, "a file of vLLM's hidden states, A or B", "--layer-ids")
         ours, theirs = read(a), read(b)
         return (
             compare(ours, theirs, tolerance),

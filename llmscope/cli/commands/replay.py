@@ -8,7 +8,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
-from llmscope.cli.options.layer_ids import LayerIds, layer_ids
+from llmscope.cli.options.layer_ids import LayerIds, read_layer_ids
 from llmscope.cli.output.errors import reported
 
 
@@ -47,7 +47,7 @@ def replay(
     """
     with reported(debug):
         tier = shared.tier(color)
-        ids = layer_ids(layers)
+        ids = read_layer_ids(layers)
         from llmscope.cli.launch import replay as show
 
         raise typer.Exit(

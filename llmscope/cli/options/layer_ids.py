@@ -16,7 +16,7 @@ _PART = re.compile(r"(\d{1,5})(?:\.\.(\d{1,5}))?", re.ASCII)
 LayerIds = Annotated[
     str | None,
     typer.Option(
-        "--layers",
+        "--layer-ids",
         metavar="1,2,…",
         help="Which layers a file of vLLM's hidden states holds, since it names none: 0 is the "
         "embedding, 5 the stream after 5 layers, 0..30 several.",
@@ -25,8 +25,8 @@ LayerIds = Annotated[
 ]
 
 
-def layer_ids(text: str | None) -> tuple[int, ...] | None:
-    """Return the ids that `--layers` names; None if it is not given.
+def read_layer_ids(text: str | None) -> tuple[int, ...] | None:
+    """Return the ids that `--layer-ids` names; None if it is not given.
 
     Raises:
         BadParameter: it is no list of ids.
@@ -36,10 +36,10 @@ def layer_ids(text: str | None) -> tuple[int, ...] | None:
     found: list[int] = []
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
-        usage(match is not None, "ids such as 1,2,16 or 0..30", "--layers")
+        usage(match is not None, "ids such as 1,2,16 or 0..30", "--layer-ids")
         assert match is not None
         first, last = int(match[1]), int(match[2] or match[1])
         fits = first <= last <= MOST and len(found) <= MOST
-        usage(fits, f"ids that ascend, up to {MOST}", "--layers")
+        usage(fits, f"ids that ascend, up to {MOST}", "--layer-ids")
         found += range(first, last + 1)
     return tuple(found)

@@ -51,7 +51,7 @@ def parameters() -> Iterator[inspect.Parameter]:
         )
         plain: Any = str if every else _TYPES.get(option.kind, str)
         many = option.kind == "dictionaries"
-        text = option.kind in ("pair", "token") or option.default is None or many
+        text = option.kind in ("pair", "token", "indices") or option.default is None or many
         if many:
             plain = list[str]
         yield inspect.Parameter(
@@ -130,7 +130,8 @@ def check_options(
     found = [lens(name) for name in lenses if name in names()]
     for option in command_options():
         value = given[option.name] or option.default
-        if value != option.default and found:
+        default = str(option.default) if option in EVERY else option.default
+        if value != default and found:
             allowed = option.name in of_edits or any(option in one.allowed for one in found)
             usage(allowed, "none of these lenses has it", option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None

@@ -34,8 +34,8 @@ class StreamsFile:
 
     @property
     def options(self) -> dict[str, str | int | bool]:
-        """The layers as `--layers` takes them."""
-        return {} if self.layers is None else {"layers": ",".join(map(str, self.layers))}
+        """The layers as `--layer-ids` takes them."""
+        return {} if self.layers is None else {"layer_ids": ",".join(map(str, self.layers))}
 
     def read(self) -> HiddenStates:
         """Read the file.

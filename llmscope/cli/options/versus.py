@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from llmscope.cli import completion
-from llmscope.cli.options.layer_ids import LayerIds, layer_ids
+from llmscope.cli.options.layer_ids import LayerIds, read_layer_ids
 from llmscope.cli.options.loading import Loader, StreamsFile
 from llmscope.cli.options.shared import usage
 from llmscope.dtypes import dtype_name
@@ -69,23 +69,27 @@ class VersusModelOptions(VersusOptions):
             autocompletion=completion.models,
         ),
     ] = None
-    layers: LayerIds = None
+    layer_ids: LayerIds = None
 
     def onto(self, loader: Loader) -> Loader:
         """Return what loads the first model, and the second where one of the options is given.
 
         Raises:
-            BadParameter: `--layers` is no list of ids, or names those of no file of streams.
+            BadParameter: `--layer-ids` is no list of ids, or names those of no file of streams.
             ScopeError: a spec cannot be parsed, or its source has no revisions.
         """
         if not (self.given or self.versus_model is not None):
-            usage(self.layers is None, "they are those of --versus-model FILE", "--layers")
+            usage(self.layer_ids is None, "they are those of --versus-model FILE", "--layer-ids")
             return loader
         named = self.versus_model
         if named is not None and named.endswith(".safetensors"):
             usage(not self.given, f"{display_text(named)} is a file of streams", "--versus-dtype")
-            return replace(loader, versus=StreamsFile(named, layer_ids(self.layers)))
-        usage(self.layers is None, "they are those of --versus-model FILE.safetensors", "--layers")
+            return replace(loader, versus=StreamsFile(named, read_layer_ids(self.layer_ids)))
+        usage(
+            self.layer_ids is None,
+            "they are those of --versus-model FILE.safetensors",
+            "--layer-ids",
+        )
         return replace(loader, versus=versus_loader(loader, self.versus_model, self))
 
 

@@ -23,7 +23,7 @@ from llmscope.lenses.features.token import (
     strongest,
     strongest_of,
 )
-from llmscope.lenses.focus import columns_of
+from llmscope.lenses.focus import span_rows
 from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def along_prompt(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     feature = one_feature(recording, focus, chosen)
     if feature is None:
         return _none(recording, focus, chosen)
-    columns = columns_of(focus, len(recording))
+    columns = span_rows(focus, len(recording))
     active = features_of(chosen.way, recording, columns)
     values = np.full(len(recording), np.nan, dtype=np.float32)
     values[columns.start : columns.stop] = [one.of(feature) for one in active]
@@ -167,7 +167,7 @@ def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
     """
     from llmscope.record.features.active import features_of
 
-    columns = columns_of(focus, len(recording))
+    columns = span_rows(focus, len(recording))
     active = features_of(chosen.way, recording, columns)
     ids, _ = strongest(active[focus.position - columns.start], focus.top_k)
     values = np.full((len(recording), len(ids)), np.nan, dtype=np.float32)

@@ -60,7 +60,7 @@ def described(spec: str) -> DescribedModel:
         except Exception as error:  # an unusual config can raise anything
             raise ScopeError(
                 f"the config of {display_text(spec)} tells no sizes: {told(error)}",
-                "the same without --tokenizer, and with --layers",
+                "the same without --tokenizer, and with --layer-ids",
             ) from error
     return DescribedModel(parsed.text, tokens, *sizes)
 

@@ -102,13 +102,22 @@ def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> 
         fetched(_read(wanted[start : start + TOGETHER]))
 
 
-def readings(recording: Recording, reading: Reading) -> Readings:
-    """Return all predictions read so far with this target through this lens."""
+def readings(recording: Recording, reading: Reading, rows: range) -> Readings:
+    """Return the predictions of some rows, as far as they were read, and NaN elsewhere.
+
+    Args:
+        recording: the recording.
+        reading: the target and the lens of the predictions.
+        rows: positions in the prompt.
+    """
     parts = [
         _memo(segment, recording.layers, reading)[:, :, :count]
         for segment, count in recording.parts
     ]
-    return Readings(*np.concatenate(parts, axis=2))
+    found = np.concatenate(parts, axis=2)  # [number, layer + 1, row], a copy
+    found[:, :, : rows.start] = np.nan
+    found[:, :, rows.stop :] = np.nan
+    return Readings(*found)
 
 
 @dataclass(frozen=True)

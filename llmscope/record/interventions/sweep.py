@@ -62,12 +62,12 @@ class SweepMemo:
     """The cached results of a sweep.
 
     Attributes:
-        streams: the last streams, by the row and the first column of a batch. [job, width]
-        answers: by question, the table of measured numbers, and the batches that it contains.
+        streams: the last stream of each job, by its row and column. [width]
+        answers: by question, the measured number of each job.
     """
 
     streams: dict[tuple[int, int], Tensor] = field(default_factory=dict)
-    answers: dict[Hashable, tuple[Doubles, set[tuple[int, int]]]] = field(default_factory=dict)
+    answers: dict[Hashable, dict[tuple[int, int], float]] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -114,51 +114,52 @@ class Sweep:
         Raises:
             Cancelled: the sweep was cancelled. Finished batches are kept.
         """
-        kept = self._kept()
-        batches = list(self._batches())
-        nothing: tuple[Doubles, set[tuple[int, int]]] = (np.full(self.shape, np.nan), set())
-        values, told = nothing if question is None else kept.answers.setdefault(question, nothing)
+        memo = self._memo()
+        answers = {} if question is None else memo.answers.setdefault(question, {})
+        values = np.full(self.shape, np.nan)
 
-        def tell(row: SweepRow, columns: Sequence[int]) -> None:
-            place = row.row, columns[0]
-            if place not in told:
-                chunks = torch.split(kept.streams[place], CHUNK)
-                found = torch.cat([measure(chunk) for chunk in chunks])
-                values[row.row, list(columns)] = found.numpy()
-                told.add(place)
+        def fill(cells: Sequence[tuple[int, int]]) -> None:
+            unknown = [cell for cell in cells if cell not in answers]
+            for first in range(0, len(unknown), CHUNK):
+                chunk = unknown[first : first + CHUNK]
+                numbers = measure(torch.stack([memo.streams[cell] for cell in chunk]))
+                answers.update(zip(chunk, numbers.tolist(), strict=True))
+            for cell in cells:
+                values[cell] = answers[cell]
 
-        done = 0
-        for row, columns in batches:
-            if (row.row, columns[0]) in kept.streams:
-                tell(row, columns)
-                done += len(columns)
+        cells = [(row.row, column) for row in self.rows for column in row.columns]
+        known = [cell for cell in cells if cell in memo.streams]
+        fill(known)
+        done = len(known)
         yield values.copy(), done
-        for row, columns in batches:
-            place = row.row, columns[0]
-            if place not in kept.streams:
-                jobs = row.jobs(columns)
-                kept.streams[place] = run.sweep(self.recording, row.depth, jobs, self.position)
-                tell(row, columns)
-                done += len(columns)
-                yield values.copy(), done
+        for row, columns in self._batches(memo):
+            jobs = row.jobs(columns)
+            streams = run.sweep(self.recording, row.depth, jobs, self.position)
+            batch = [(row.row, column) for column in columns]
+            memo.streams.update(zip(batch, streams, strict=True))
+            fill(batch)
+            done += len(columns)
+            yield values.copy(), done
 
-    def _batches(self) -> Iterator[tuple[SweepRow, tuple[int, ...]]]:
+    def _batches(self, memo: SweepMemo) -> Iterator[tuple[SweepRow, tuple[int, ...]]]:
+        """Yield the columns of each row that have not run, as many as one batch holds."""
         device = self.recording.subject.device.type
         room, length = TOKENS.get(device, TOKENS_ELSEWHERE), self.position + 1
         for row in self.rows:
             start = 0 if self.recording.past is None else row.start
             most = max(1, min(room // (length - start), WITH_CACHE * room // length))
-            for first in range(0, len(row.columns), most):
-                yield row, row.columns[first : first + most]
+            left = tuple(c for c in row.columns if (row.row, c) not in memo.streams)
+            for first in range(0, len(left), most):
+                yield row, left[first : first + most]
 
-    def _kept(self) -> SweepMemo:
+    def _memo(self) -> SweepMemo:
         """Return the memo that is kept with the recording, and mark it as the newest there."""
         sweeps: dict[Hashable, SweepMemo] = self.recording.memo.setdefault("sweeps", {})
         key = (self.position, self.key)
-        sweeps[key] = kept = sweeps.pop(key, None) or SweepMemo()
-        while len(sweeps) > 1 and sum(one.bytes for one in sweeps.values()) > ROOM:
+        sweeps[key] = newest = sweeps.pop(key, None) or SweepMemo()
+        while len(sweeps) > 1 and sum(memo.bytes for memo in sweeps.values()) > ROOM:
             del sweeps[next(iter(sweeps))]
-        return kept
+        return newest
 
 
 def difference(logits: Tensor, target: int, versus: int | None) -> Tensor:

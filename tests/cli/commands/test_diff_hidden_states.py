@@ -10,7 +10,7 @@ from tests.cli.running import failure, run
 from tests.vllm_files import write
 
 IDS = [1, 2, 0]
-LAYERS = ("--layers", "0,2,3")
+LAYERS = ("--layer-ids", "0,2,3")
 
 
 def numbers(seed=0, dtype=torch.float32):
@@ -38,7 +38,11 @@ def pair(tmp_path):
 
 def test_the_layer_that_differs(pair):
     found = told(*pair, *LAYERS, code=1)
-    assert [one["lens"] for one in found["figures"]] == ["--layers 0", "--layers 2", "--layers 3"]
+    assert [one["lens"] for one in found["figures"]] == [
+        "--layer-ids 0",
+        "--layer-ids 2",
+        "--layer-ids 3",
+    ]
     assert [one["same"] for one in found["figures"]] == [True, False, True]
     one = found["figures"][1]
     assert one["largest"] == pytest.approx(0.25, abs=1e-6)
@@ -94,18 +98,18 @@ def test_against_a_snapshot_of_the_model(snapshot, tmp_path):
     last = len(streams) - 1
     path = write(tmp_path / "a.safetensors", ids, streams, [0, last])
     for files in ((path, own), (own, path)):
-        found = told(*files, "--layers", f"0,{last}", code=0)
+        found = told(*files, "--layer-ids", f"0,{last}", code=0)
         assert [one["lens"] for one in found["figures"]] == ["residual"]
         assert found["faults"] == found["notes"] == []
     streams = [one.clone() for one in streams]
     streams[last][3] *= 1.5
     path = write(tmp_path / "b.safetensors", ids, streams, [0, last])
-    found = told(own, path, "--layers", f"0,{last}", code=1)
+    found = told(own, path, "--layer-ids", f"0,{last}", code=1)
     where = found["figures"][0]["where"]
     assert [place["label"] for place in where] == [str(last - 1), "A"]
     size = float(streams[last][3].norm())
     assert found["figures"][0]["largest"] == pytest.approx(size / 3, rel=1e-4)
-    assert run("diff", own, path, "--layers", f"0,{last}", "--out", tmp_path / "x.txt").exit_code
+    assert run("diff", own, path, "--layer-ids", f"0,{last}", "--out", tmp_path / "x.txt").exit_code
     drawn = (tmp_path / "x.txt").read_text()
     assert f"{size / 3:.3f}" in drawn
     assert "B − A · unverified" in drawn
@@ -114,7 +118,7 @@ def test_against_a_snapshot_of_the_model(snapshot, tmp_path):
 def test_a_snapshot_of_another_prompt(snapshot, tmp_path):
     own, ids, streams = snapshot
     path = write(tmp_path / "a.safetensors", [*ids[:2], 2, *ids[3:]], streams, [0, 1])
-    found = told(own, path, "--layers", "0,1", code=1)
+    found = told(own, path, "--layer-ids", "0,1", code=1)
     assert found["faults"] == ["token 2: 'B' (id 1) / '2' (id 2)"]
 
 
@@ -127,24 +131,24 @@ def test_what_cannot_be_compared_is_one_line(pair, snapshot, tmp_path):
     deep = write(tmp_path / "deep.safetensors", ids, streams[:2])
     for words, said in (
         ((a, b), "does not name its 3 layers"),
-        ((a, b, "--layers", "1,2"), "--layers names 2, and"),
-        ((a, b, "--layers", "3,2,1"), "is not sorted"),
+        ((a, b, "--layer-ids", "1,2"), "--layer-ids names 2, and"),
+        ((a, b, "--layer-ids", "3,2,1"), "is not sorted"),
         ((a, wide, *LAYERS), "width 8, and wide.safetensors of 16"),
         ((a, other, *LAYERS), "the snapshot holds no norms of the stream"),
-        ((deep, own, "--layers", "0,99"), "the snapshot has no layer 98"),
+        ((deep, own, "--layer-ids", "0,99"), "the snapshot has no layer 98"),
         ((a, tmp_path / "none", *LAYERS), "cannot read"),
     ):
         result = run("diff", *words)
         assert result.exit_code == 2
         assert said in result.stderr
         assert result.stderr.count("\n") == 1
-    assert failure("diff", own, own, "--layers", "1", code=2)
+    assert failure("diff", own, own, "--layer-ids", "1", code=2)
     for wrong in ("x", "", "1,", "2..1", "1;2", "99999"):
-        result = run("diff", a, b, "--layers", wrong)
+        result = run("diff", a, b, "--layer-ids", wrong)
         assert result.exit_code == 2
-        assert "--layers" in result.stderr
+        assert "--layer-ids" in result.stderr
 
 
 def test_a_range_of_layers(pair):
-    assert run("diff", pair[0], pair[0], "--layers", "0..2").exit_code == 0
-    assert run("diff", pair[0], pair[0], "--layers", "0,4..5").exit_code == 0
+    assert run("diff", pair[0], pair[0], "--layer-ids", "0..2").exit_code == 0
+    assert run("diff", pair[0], pair[0], "--layer-ids", "0,4..5").exit_code == 0

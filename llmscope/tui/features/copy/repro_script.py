@@ -47,7 +47,7 @@ def script(view: View) -> str:
     ]
     second = source.versus
     if second is not None and second.of_streams:
-        layers = [int(one) for one in str(second.options.get("layers", "")).split(",") if one]
+        layers = [int(one) for one in str(second.options.get("layer_ids", "")).split(",") if one]
         read = called("read_hidden_states", [Code(f"Path({second.spec!r})"), layers or None], {})
         lines += [
             "from pathlib import Path",

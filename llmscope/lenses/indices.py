@@ -1,0 +1,78 @@
+"""Several layers or heads by their numbers: `0,4,8-11`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from llmscope.arguments import checked_index, integer, quoted, several
+
+MOST = 10_000
+"""Most indices; no model has as many layers or heads."""
+_PART = re.compile(r"(?P<first>-?\d{1,5})(?:-(?P<last>\d{1,5}))?", re.ASCII)
+WANTED = "numbers and ranges, such as 0,4,8-11"
+
+
+def checked(name: str, value: Any) -> tuple[int, ...]:
+    """Return indices from a text such as `0,4,8-11`, one integer, a range, or several integers.
+
+    Args:
+        name: the argument, for errors.
+        value: what the caller gave; negative indices count from the end.
+
+    Raises:
+        TypeError, ValueError: it names none, too many, or something else.
+    """
+    if isinstance(value, str):
+        numbers = _parsed(name, value)
+    elif hasattr(value, "tolist"):
+        return checked(name, value.tolist())
+    elif isinstance(value, range | list | tuple | set | frozenset):
+        if len(value) > MOST:
+            raise ValueError(f"{name} has {len(value)} entries, and may have {MOST}")
+        items = several(name, value)
+        numbers = [integer(f"{name}[{at}]", item) for at, item in enumerate(items)]
+    else:
+        numbers = [integer(name, value)]
+    if not numbers:
+        raise ValueError(f"{name} is empty: {WANTED}")
+    return tuple(dict.fromkeys(numbers))
+
+
+def _parsed(name: str, text: str) -> list[int]:
+    numbers: list[int] = []
+    for part in text.split(","):
+        match = _PART.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(f"{name} {quoted(text)}: expected {WANTED}")
+        first = int(match["first"])
+        last = first if match["last"] is None else int(match["last"])
+        if first > last or (match["last"] is not None and match["first"].startswith("-")):
+            raise ValueError(f"{name} {quoted(text)}: a range ascends, and starts at 0 or above")
+        if last - first + len(numbers) >= MOST:
+            raise ValueError(f"{name} {quoted(text)} has more than {MOST} entries")
+        numbers += range(first, last + 1)
+    return numbers
+
+
+def written(values: Sequence[int]) -> str:
+    """Return indices as the command line takes them: `0,4,8-11`."""
+    runs: list[list[int]] = []
+    for value in values:
+        if runs and value >= 0 and value == runs[-1][-1] + 1 and runs[-1][0] >= 0:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def resolved(name: str, values: Sequence[int] | None, count: int) -> Collection[int]:
+    """Return indices counted from 0; None stands for all of `count`.
+
+    Raises:
+        ValueError: one of them does not exist.
+    """
+    if values is None:
+        return range(count)
+    return {checked_index(name, value, count) for value in values}
