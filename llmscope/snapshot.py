@@ -18,6 +18,15 @@ EVERY = ("layer", "head")
 """Options that may take all their values in turn."""
 
 
+def name_and_mode(entry: str) -> tuple[str, str]:
+    """Return the name and the mode of a lens as it is asked for: `name` or `name:mode`.
+
+    The mode is empty where none is named.
+    """
+    name, _, mode = entry.partition(":")
+    return name, mode
+
+
 def figures_of(
     scope: Scope,
     recording: Recording,
@@ -30,15 +39,16 @@ def figures_of(
     Args:
         scope: the model.
         recording: of the prompt.
-        lenses: their names.
+        lenses: their names, each with `:mode` where it has one of its own.
         focus: where to look, as returned by `resolved`.
         every: as of `focuses`; a lens has one figure without.
     """
     return [
         figure
-        for name in lenses
+        for name, mode in map(name_and_mode, lenses)
         for figure in distinct(
-            figure_of(scope, recording, name, one) for one in focuses(scope, name, focus, every)
+            figure_of(scope, recording, name, one)
+            for one in focuses(scope, name, focus, every, mode)
         )
     ]
 

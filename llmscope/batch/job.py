@@ -27,6 +27,7 @@ class PromptJob:
         system: the system message, with `chat`.
         every: which of `layer` and `head` take all their values in turn, in the figures of one
             layer or head.
+        modes: the lenses with a mode of their own, each with it.
     """
 
     lenses: tuple[str, ...]
@@ -36,6 +37,7 @@ class PromptJob:
     chat: bool = False
     system: str | None = None
     every: tuple[str, ...] = ()
+    modes: tuple[tuple[str, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON types."""
@@ -47,6 +49,7 @@ class PromptJob:
             "chat": self.chat,
             "system": self.system,
             "every": list(self.every),
+            **({"modes": dict(self.modes)} if self.modes else {}),
         }
 
     @property
@@ -56,7 +59,9 @@ class PromptJob:
 
     def mode(self, name: str) -> str:
         """Return the mode of a lens's table."""
-        chosen = lens(name)
+        chosen, own = lens(name), dict(self.modes)
+        if name in own:
+            return own[name]
         if self.focus.mode in chosen.modes:
             return self.focus.mode
         return chosen.table_mode or next(iter(chosen.modes), "")

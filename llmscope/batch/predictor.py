@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from llmscope.arguments import quoted
 from llmscope.batch.inputs import InputColumns
 from llmscope.batch.job import PromptJob
 from llmscope.batch.padded import BOUND, Together, why_single
@@ -17,7 +18,7 @@ from llmscope.edits.parse import parse
 from llmscope.errors import ScopeError
 from llmscope.lenses import focus_from
 from llmscope.lenses import lens as lens_called
-from llmscope.snapshot import EVERY
+from llmscope.snapshot import EVERY, name_and_mode
 from llmscope.tables import Column
 from llmscope.tables.nested import nested, numbered
 
@@ -74,7 +75,12 @@ class Predictor:
 
         if (lens is None) == (not lenses):
             raise ValueError("either lens or lenses, such as lens='tokens'")
-        names = tuple(lens_called(name).name for name in lenses or (lens or "",))
+        asked = [name_and_mode(entry) for entry in lenses or (lens or "",)]
+        names, modes = tuple(lens_called(name).name for name, _ in asked), []
+        for name, mode in asked:
+            if mode and mode not in lens_called(name).modes:
+                raise ValueError(f"{name} has no mode {quoted(mode)}")
+            modes += [(name, mode)] if mode else []
         device = {} if ray.get_gpu_ids() else {"device": "cpu"}
         scope = load_scope(model, **{**device, **(load or {})})
         every = tuple(name for name in EVERY if options.get(name) == "all")
@@ -82,11 +88,12 @@ class Predictor:
         special = special_tokens and not chat
         focus = focus_from(scope.ids_for(Prompt((), (), (special,)), given))
         looking = PromptJob(
-            *(names, focus, tuple(map(parse, edits)), special_tokens, chat, system, every)
+            *(names, focus, tuple(map(parse, edits)), special_tokens, chat, system, every),
+            modes=tuple(modes),
         )
         single = batch_size == 1 or why_single(scope, looking, tolerance)
         self._begin(scope, looking, None if single else Together.of(batch_size, names))
-        self._flat = lens
+        self._flat = None if lens is None else names[0]
 
     def _begin(self, scope: Scope, looking: PromptJob, together: Together | None) -> None:
         self._scope, self._looking, self._together = scope, looking, together

@@ -259,6 +259,8 @@ LENS = Lens(
         number("effect", "KL(p ‖ p ablated)", unit="nats", modes=KL_MODES),
         text("target", "the target token", "target"),
         label("target_id", "id of the target", "target_id"),
+        text("versus", "the token that the target is held against; null without one", "versus"),
+        label("versus_id", "id of that token", "versus_id"),
     ),
     edited="again",
     help="""\

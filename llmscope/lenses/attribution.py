@@ -270,6 +270,14 @@ LENS = Lens(
         number("contribution", "what it adds to the target's logit", unit="logit"),
         text("target", "the target token", "target"),
         label("target_id", "id of the target", "target_id"),
+        text("versus", "the token that the target is held against; null without one", "versus"),
+        label("versus_id", "id of that token", "versus_id"),
+        number(
+            "sum",
+            "what all parts sum to: the target's logit, or its difference to that of versus",
+            "sum",
+            "logit",
+        ),
     ),
     help="""\
 Everything that writes to the residual stream writes a part of the answer: the embedding, each \

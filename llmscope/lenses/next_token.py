@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
-from llmscope.lenses.options import POSITION, TARGET, TOP_K, LensOption
+from llmscope.lenses.options import POSITION, TARGET, TOP_K, VERSUS, LensOption
 from llmscope.sampler import Sampler, left
 from llmscope.tables import count, key, label, number, text
 
@@ -29,6 +29,7 @@ SAMPLE_TOP_K = LensOption(
 )
 TOP_P = LensOption("top_p", "share", 1.0, "The sampler's top-p cut.")
 MIN_P = LensOption("min_p", "share", 0.0, "The sampler's min-p cut.")
+DIFFERENCE = "logit of the target minus that of versus"
 WHOLE = ("cpu", "mps")
 """Devices whose logits are reduced on the CPU: numpy is faster there, and MPS has no float64."""
 SAMPLER: tuple[LensOption[Any], ...] = (TEMPERATURE, SAMPLE_TOP_K, TOP_P, MIN_P)
@@ -44,10 +45,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
 
     `extra`: ids and logits of the candidates; kept (bool): whether a sampler with these settings
     could draw them (see `llmscope.sampler`); entropy of the whole distribution, in bits;
-    target_id, target_rank (from 1) and target_probability; position. For an edited pass also,
-    of the unedited one: unedited: the probabilities of the same candidates; unedited_target_rank
-    and unedited_target_probability; kl: KL(unedited ‖ edited) in nats; if its logits are not
-    finite, these are NaN and the rank is None.
+    target_id, target_rank (from 1), target_probability and target_logit; position. With versus
+    also versus, versus_id, versus_logit, and difference: logit(target) - logit(versus). Logits are
+    the model's, before the temperature. For an edited pass also, of the unedited one: unedited: the
+    probabilities of the same candidates; unedited_target_rank, unedited_target_probability,
+    unedited_target_logit and unedited_difference; kl: KL(unedited ‖ edited) in nats; if its logits
+    are not finite, these are NaN and the rank is None.
     """
     from llmscope.record.derive.tensors import logits_after
     from llmscope.record.fetch import on_cpu
@@ -55,8 +58,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     passes = [recording] if recording.base is None else [recording, recording.base]
     scores = [logits_after(one, focus.position) for one in passes]  # each [token]
     vocabulary, target = len(scores[0]), focus.target
-    if target is not None and not 0 <= target < vocabulary:
-        raise ValueError(f"token {target} is out of range: the vocabulary has {vocabulary}")
+    for token in (target, focus.versus):
+        if token is not None and not 0 <= token < vocabulary:
+            raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
     before: list[Tensor] = []
     far = scores[0].device.type not in WHOLE
     if far and len(passes) == 1 and not sampler(focus).cuts:
@@ -68,6 +72,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
         yield Figure.refused("next-token", "Next token", "the logits hold NaN or infinity")
         return
     label = recording.subject.label
+    versus: dict[str, Any] = {}
+    if focus.versus is not None:
+        assert best.versus_logit is not None
+        versus = {
+            "versus_id": focus.versus,
+            "versus": label(focus.versus),
+            "versus_logit": best.versus_logit,
+            "difference": best.target_logit - best.versus_logit,
+        }
     figure = Figure(
         lens="next-token",
         title=f"Next token after ‹{recording.prompt.labels[focus.position]}›",
@@ -87,6 +100,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
             "target": label(best.target),
             "target_rank": best.rank,
             "target_probability": best.target_probability,
+            "target_logit": best.target_logit,
+            **versus,
         },
     )
     for unedited in before:
@@ -108,6 +123,8 @@ class _Best:
         target: the target token: the most probable one unless another is given.
         rank: the rank of the target, from 1.
         target_probability: the probability of the target.
+        target_logit: the logit of the target.
+        versus_logit: that of the token that it is held against; None without one.
     """
 
     ids: NDArray[np.intp]
@@ -118,6 +135,8 @@ class _Best:
     target: int
     rank: int
     target_probability: float
+    target_logit: float
+    versus_logit: float | None
 
 
 def _best(logits: Tensor, focus: Focus) -> _Best | None:
@@ -137,6 +156,8 @@ def _best(logits: Tensor, focus: Focus) -> _Best | None:
         target=target,
         rank=int((scaled > scaled[target]).sum()) + 1,
         target_probability=float(probabilities[target]),
+        target_logit=float(logits[target]),
+        versus_logit=None if focus.versus is None else float(logits[focus.versus]),
     )
 
 
@@ -154,8 +175,10 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
     aimed = ids[:1]
     if focus.target is not None:
         aimed = torch.arange(focus.target, focus.target + 1, device=logits.device)
-    largest, ids, chances, own, target, rank, chance, entropy = yield from on_cpu(
-        *(largest, ids, probabilities[ids], logits[ids], aimed),
+    versus = 0 if focus.versus is None else focus.versus
+    largest, ids, chances, own, pair, target, rank, chance, entropy = yield from on_cpu(
+        *(largest, ids, probabilities[ids], logits[ids]),
+        *(torch.cat([logits[aimed], logits[versus : versus + 1]]), aimed),
         (scaled > scaled[aimed]).sum() + 1,
         probabilities[aimed],
         torch.special.entr(probabilities).sum() / math.log(2),
@@ -171,6 +194,8 @@ def _reduced(logits: Tensor, focus: Focus) -> Fetching[_Best | None]:
         target=int(target),
         rank=int(rank),
         target_probability=float(chance),
+        target_logit=float(pair[0]),
+        versus_logit=None if focus.versus is None else float(pair[1]),
     )
 
 
@@ -208,16 +233,23 @@ def said_of(
             name: np.full(len(ids), np.nan, dtype=np.float32),
             f"{name}_target_rank": None,
             f"{name}_target_probability": math.nan,
+            f"{name}_target_logit": math.nan,
+            **({} if focus.versus is None else {f"{name}_difference": math.nan}),
             "kl": math.nan,
         }
     probabilities, before = _softmax(now), _softmax(scaled)
     seen = before > 0
+    logit, difference = float(other[target]), {}
+    if focus.versus is not None:
+        difference = {f"{name}_difference": logit - float(other[focus.versus])}
     with np.errstate(divide="ignore"):
         apart = np.log(before[seen]) - np.log(probabilities[seen])
     return {
         name: before[ids].astype(np.float32),
         f"{name}_target_rank": int((scaled > scaled[target]).sum()) + 1,
         f"{name}_target_probability": float(before[target]),
+        f"{name}_target_logit": logit,
+        **difference,
         "kl": max(0.0, float((before[seen] * apart).sum())),
     }
 
@@ -263,7 +295,7 @@ LENS = Lens(
     fetches=("",),
     needs=("readout",),
     own_logits=True,
-    options=(POSITION, TARGET, TOP_K, *SAMPLER),
+    options=(POSITION, TARGET, VERSUS, TOP_K, *SAMPLER),
     axes={"": ("token",)},
     columns=(
         key("position", "token of the prompt after which it comes, from 0", "position"),
@@ -275,6 +307,23 @@ LENS = Lens(
         label("target_id", "id of the target", "target_id"),
         number("p_target", "probability of the target", "target_probability", "probability"),
         count("rank_target", "rank of the target among all tokens, from 1", "target_rank"),
+        number("logit_target", "logit of the target", "target_logit", "logit"),
+        text("versus", "the token that the target is held against; null without one", "versus"),
+        label("versus_id", "id of that token", "versus_id"),
+        number("logit_versus", "logit of that token", "versus_logit", "logit"),
+        number("logit_difference", f"{DIFFERENCE}; null without versus", "difference", "logit"),
+        number(
+            "logit_difference_unedited",
+            "the same without the edits; null without any",
+            "unedited_difference",
+            "logit",
+        ),
+        number(
+            "logit_difference_b",
+            "the same after prompt B, or of model B, with change; null without",
+            "other_difference",
+            "logit",
+        ),
         number(
             "p_unedited",
             "probability without the edits; null without any",
@@ -291,7 +340,8 @@ model expected there before it read on.
 
 The last line gives the entropy of the whole distribution in bits (0: certain; 10: as open as a \
 thousand equally likely tokens), and the rank and probability of the target token, which is the \
-first candidate unless one is pinned.
+first candidate unless one is pinned. With a second token (versus) the table has the logits of \
+both and their difference.
 
 A candidate that the sampler's top-k, top-p or min-p would cut is drawn dim.""",
     formula="softmax(logits / temperature)",

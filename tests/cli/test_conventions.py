@@ -322,7 +322,7 @@ def test_the_exit_codes_are_those_of_the_page(tmp_path):
             ),
         },
         1: {
-            "failed, with one line `error: …` on stderr": lambda: code(*ASK, "--layer", "99"),
+            "failed, with one line `error: …` on stderr": lambda: code(*ASK, "--position", "99"),
             "diff: they differ": lambda: code("diff", one, other),
             "compare: a limit is exceeded": lambda: code(
                 *compare, "-o", tmp_path / "y", "--max-kl", "0"

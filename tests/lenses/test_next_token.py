@@ -7,6 +7,8 @@ import torch
 from llmscope.figure import Focus
 from llmscope.lenses.next_token import TEMPERATURE, _best, _reduced
 from llmscope.record.fetch import fetched
+from tests.families import small_model
+from tests.record.interventions.test_edited import scope_for
 
 
 def logits(ties, seed, tokens=5000):
@@ -52,3 +54,26 @@ def test_what_is_not_finite_has_no_candidates(one):
     scores[17] = one
     assert _best(scores, Focus()) is None
     assert fetched(_reduced(scores, Focus())) is None
+
+
+def test_the_difference_of_two_logits_here_without_the_edits_and_after_b():
+    scope = scope_for(small_model("llama"))
+    prompt, other = (3, 5, 7, 11), (3, 5, 8, 11)
+    plain = {
+        ids: scope.model(torch.tensor([ids])).logits[0, -1].detach() for ids in (prompt, other)
+    }
+    wanted = {ids: float(logits[11] - logits[40]) for ids, logits in plain.items()}
+    asked = {"target": 11, "versus": 40}
+    figure = scope.look("next-token", recording=scope.record(prompt), **asked)
+    assert figure.extra["target_logit"] == pytest.approx(float(plain[prompt][11]), abs=1e-5)
+    assert figure.extra["versus_logit"] == pytest.approx(float(plain[prompt][40]), abs=1e-5)
+    assert figure.extra["difference"] == pytest.approx(wanted[prompt], abs=1e-5)
+    apart = scope.look("next-token", change=True, versus_prompt=other, **asked)
+    assert apart.extra["difference"] == pytest.approx(wanted[prompt], abs=1e-5)
+    assert apart.extra["other_difference"] == pytest.approx(wanted[other], abs=1e-5)
+    edited = scope.record(prompt, edits=["patch stream 0 from B"], versus_prompt=other)
+    figure = scope.look("next-token", recording=edited, **asked)
+    assert figure.extra["difference"] == pytest.approx(wanted[other], abs=1e-5)
+    assert figure.extra["unedited_difference"] == pytest.approx(wanted[prompt], abs=1e-5)
+    with pytest.raises(ValueError, match="token 96 is out of range"):
+        scope.look("next-token", versus=96)

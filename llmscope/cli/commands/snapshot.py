@@ -57,7 +57,7 @@ def snapshot(
     lens: Annotated[
         list[str],
         typer.Option(
-            help="What to look at, or screen. Repeat for several.",
+            help="What to look at, or screen. Repeat for several; LENS:MODE is one in a mode.",
             autocompletion=completion.lenses,
         ),
     ],
@@ -87,8 +87,8 @@ def snapshot(
     """Look at one prompt, or at many, through lenses, and write what they show."""
     with reported(debug):
         # Check everything that needs no model first: loading one may take minutes.
-        names = tuple(lens)
-        check_lenses(names, mode)
+        lenses = check_lenses(tuple(lens), mode)
+        names = tuple(name for name, _ in lenses)
         outs = picture.out or []
         paths = [
             *(("--out", one) for one in outs),
@@ -98,7 +98,7 @@ def snapshot(
         for option, path in paths:
             usage(path is None or "\0" not in path, "no path holds a NUL character", option)
         prompts = batch.check_batch(ctx, many, outs)
-        _check_answer(texts, names, mode)
+        _check_answer(texts, lenses)
         check_transcript(texts, part)
         check_screen(picture.workspace, picture.keys, names)
         from llmscope.cli.options.edit_options import check_whatif, check_words, read_edits
@@ -113,7 +113,7 @@ def snapshot(
         read_cells(picture.size)
         focus = read_focus(declared, mode, change)
         tier = shared.tier(picture.color)
-        on_paper = check_look(ctx, picture.look, names, mode)
+        on_paper = check_look(ctx, picture.look, lenses)
         style = paper.style(on_paper, picture.size, tier)
         load = second.onto(
             loading.loader(
@@ -128,7 +128,7 @@ def snapshot(
             two_models=two_models,
             many=prompts is not None,
         )
-        check_words((texts.words_a, texts.words_b), names, mode)
+        check_words((texts.words_a, texts.words_b), lenses)
         other = read_other(texts.versus_prompt, texts.ids)
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
@@ -140,7 +140,9 @@ def snapshot(
 
             special = not texts.no_special_tokens
             every = every_of(declared)
-            job = PromptJob(names, focus, edits, special, texts.chat, texts.system, every)
+            usage(len(set(names)) == len(names), "one table a lens: each once", "--lens")
+            modes = tuple(pair for pair, entry in zip(lenses, lens, strict=True) if ":" in entry)
+            job = PromptJob(names, focus, edits, special, texts.chat, texts.system, every, modes)
             asked = BatchRequest(
                 *(job, prompts.size, prompts.bound, token_texts(declared), texts.versus_prompt)
             )
@@ -217,7 +219,7 @@ def snapshot(
             spans = scope.encode(text, special_tokens=texts.special_tokens).spans
             focus = replace(focus, context=tokens_before(spans, end))
         wanted = SnapshotRequest(
-            *(text, texts.special_tokens, names, focus, cells, picture.workspace, edits),
+            *(text, texts.special_tokens, tuple(lens), focus, cells, picture.workspace, edits),
             other=other,
             words=texts.words,
             written=written,
@@ -307,10 +309,10 @@ def _declared() -> Iterator[inspect.Parameter]:
     )
 
 
-def _check_answer(texts: PromptOptions, names: Sequence[str], mode: str) -> None:
+def _check_answer(texts: PromptOptions, lenses: Sequence[tuple[str, str]]) -> None:
     """Raise BadParameter unless the options about the answer go together."""
     given = texts.answer is not None
-    fits = mode == "gain" or not {"reasoning", "passages"}.isdisjoint(names)
+    fits = any(mode == "gain" or name in ("reasoning", "passages") for name, mode in lenses)
     usage(
         not given or fits, "it takes --lens context --mode gain, reasoning or passages", "--answer"
     )

@@ -85,11 +85,11 @@ def check_whatif(
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
 
 
-def check_words(words: tuple[str | None, str | None], lenses: Sequence[str], mode: str) -> None:
+def check_words(words: tuple[str | None, str | None], lenses: Sequence[tuple[str, str]]) -> None:
     """Raise BadParameter unless neither word list is given, or both with a lens that uses them."""
     given = [text is not None for text in words]
     usage(given[0] == given[1], "two lists of words, please", "--words-a / --words-b")
-    shown = ("contrast" in lenses and mode == "lens") or "screen" in lenses
+    shown = ("contrast", "lens") in lenses or "screen" in dict(lenses)
     usage(shown or not any(given), "they take --lens contrast --mode lens", "--words-a / --words-b")
 
 

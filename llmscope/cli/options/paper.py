@@ -73,8 +73,13 @@ class PaperOptions:
         return found
 
 
-def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) -> bool:
+def check_look(ctx: typer.Context, look: str, lenses: Sequence[tuple[str, str]]) -> bool:
     """Return whether `--look` asks for a picture on paper.
+
+    Args:
+        ctx: the command line.
+        look: the look.
+        lenses: names, each with its mode; empty: the default one.
 
     Raises:
         BadParameter: the look does not exist, or another option or a lens does not go with it.
@@ -82,14 +87,15 @@ def check_look(ctx: typer.Context, look: str, lenses: Sequence[str], mode: str) 
     usage(look in (TERMINAL, PAPER), "terminal or paper", "--look")
     if look == TERMINAL:
         return False
-    usage("screen" not in lenses, "the screen is a terminal's", "--look")
+    usage("screen" not in dict(lenses), "the screen is a terminal's", "--look")
     own = {"theme", "ascii"} | ({"color"} if ctx.params.get("color") in ("256", "16") else set())
     for name in sorted(said(ctx) & own):
         usage(False, "it is of the terminal's look: paper has its own", f"--{name}")
     from llmscope.lenses import lens
 
-    for chosen in map(lens, lenses):
-        shown = mode if mode in chosen.modes else next(iter(chosen.modes), "")
+    for name, mode in lenses:
+        chosen = lens(name)
+        shown = mode or next(iter(chosen.modes), "")
         reason = f"{chosen.name} is a table there, which has no axes to plot: another --mode"
         usage(shown not in chosen.tables, reason, "--look")
     return True

@@ -32,28 +32,46 @@ def check_models(model: str | None, reward: str | None) -> None:
         parse(reward)
 
 
-def check_lenses(names: tuple[str, ...], mode: str) -> None:
-    """Check that the lenses exist, and that one of them has the mode.
+def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], ...]:
+    """Return the name and the mode of each lens, after checking that they exist.
+
+    The mode is empty for a lens's default.
+
+    Args:
+        entries: the values of `--lens`: `name`, or `name:mode`.
+        mode: the mode of those without one of their own; empty: their defaults.
 
     Raises:
-        BadParameter: a lens does not exist, or no lens has the mode.
+        BadParameter: a lens does not exist, or does not have its mode.
     """
     from llmscope.cli.output.snapshot_build import SCREEN
     from llmscope.lenses import lens as find_lens
     from llmscope.lenses import names as known
     from llmscope.lenses.base import suggested
+    from llmscope.snapshot import name_and_mode
 
+    asked = [name_and_mode(entry) for entry in entries]
+    names = [name for name, _ in asked]
     if SCREEN in names:
         usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
-        return
+        usage(not asked[0][1], "the screen has no modes of its own: --mode", "--lens")
+        every = {one for name in known() for one in find_lens(name).modes}
+        usage(not mode or mode in every, f"no lens has a mode {quoted(mode)}", "--mode")
+        return ((SCREEN, mode),)
     listed = ", ".join((*known(), SCREEN))
     for name in names:
         like = suggested(name, known())
         wrong = f"no lens {display_text(name)!r}{like}; there are {listed}"
         usage(name in known(), wrong, "--lens")
-    modes = [one for name in names for one in find_lens(name).modes]
-    offered = ", ".join(modes) or "none here"
-    usage(not mode or mode in modes, f"no mode {quoted(mode)}: {offered}", "--mode")
+    for name, own in asked:
+        modes = find_lens(name).modes
+        wanted, option = (own, "--lens") if own else (mode, "--mode")
+        offered = ", ".join(modes) or "it has none"
+        having = [one for one, _ in asked if wanted in find_lens(one).modes]
+        apart = f"; give it to the lens that has it: {having[0]}:{wanted}" if having else ""
+        fits = not wanted or wanted in modes
+        usage(fits, f"{name} has no mode {quoted(wanted)}: {offered}{apart}", option)
+    return tuple((name, own or mode) for name, own in asked)
 
 
 def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:

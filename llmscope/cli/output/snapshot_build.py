@@ -25,7 +25,7 @@ from llmscope.export import (
 )
 from llmscope.export.bounds import MOST_FIGURES
 from llmscope.figure import Focus
-from llmscope.snapshot import figure_of, figures_of, focuses, resolved
+from llmscope.snapshot import figure_of, figures_of, focuses, name_and_mode, resolved
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -68,7 +68,7 @@ class SnapshotRequest:
     Attributes:
         prompt: text or token ids.
         special_tokens: add the tokenizer's special tokens.
-        lenses: names, in order; or `SCREEN` alone.
+        lenses: names in order, each with `:mode` where it has one of its own; or `SCREEN` alone.
         focus: where to look, not yet resolved against the model.
         size: of each figure, or of the screen, in cells; None or `auto`: see `content`.
         workspace: of the screen; None takes the first.
@@ -156,7 +156,11 @@ def _figures(
         )
     info = scope.info()
     focus = resolved(scope, recording, wanted.focus)
-    _check_count(sum(len(focuses(scope, name, focus, wanted.every)) for name in lenses), forms)
+    counts = (
+        len(focuses(scope, name, focus, wanted.every, mode))
+        for name, mode in map(name_and_mode, lenses)
+    )
+    _check_count(sum(counts), forms)
     figures = figures_of(scope, recording, lenses, focus, wanted.every)
     refused = [one for one in figures if one.verdict.status == "refused"]
     for said in dict.fromkeys(f"{one.lens} is refused: {one.verdict.reason}" for one in refused):

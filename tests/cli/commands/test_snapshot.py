@@ -5,6 +5,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pyarrow import parquet
 
 from llmscope.lenses import names
 from tests.cli.running import failure, fresh, record, run
@@ -42,13 +43,14 @@ def test_two_snapshots_are_the_same_bytes():
 
 def test_the_focus_reaches_the_lens():
     found = record(
-        *("--prompt", "CABACB", "--lens", "attention", "--lens", "next-token"),
+        *("--prompt", "CABACB", "--lens", "attention:mean", "--lens", "next-token"),
         *("--layer", "-3", "--head", "1", "--position", "2", "--top-k", "2"),
-        *("--mode", "mean", "--temperature", "2", "--target", "id:1"),
+        *("--temperature", "2", "--target", "id:1"),
     )
     focus = found["focus"]
     assert (focus["layer"], focus["head"], focus["position"]) == (0, 1, 2)
-    assert (focus["target"], focus["mode"]) == (1, "mean")
+    assert focus["target"] == 1
+    assert found["figures"][0]["extra"]["mode"] == "mean"
     assert len(found["figures"][1]["values"]) == 2
     assert found["figures"][1]["extra"]["temperature"] == 2
 
@@ -91,7 +93,9 @@ def test_a_checkpoint_without_tokenizer_takes_ids(tmp_path):
     assert found["prompt"] is None
     assert [token["id"] for token in found["tokens"]] == [5, 6, 7]
     assert "--ids" in failure("snapshot", folder, "--prompt", "x", "--lens", "tokens")
-    assert "id:" in failure("snapshot", folder, "--ids", "5", "--lens", "tokens", "--target", "x")
+    assert "id:" in failure(
+        "snapshot", folder, "--ids", "5", "--lens", "next-token", "--target", "x"
+    )
     assert "96" in failure("snapshot", folder, "--ids", "5,96", "--lens", "tokens")
 
 
@@ -222,6 +226,7 @@ class TestBadInput:
     @pytest.mark.parametrize("option", ["--layer", "--head", "--position"])
     @pytest.mark.parametrize("lens", ["attention", "screen"])
     def test_an_index_out_of_range(self, option, lens):
+        lens = "next-token" if (lens, option) == ("attention", "--position") else lens
         for value in ("9", "-9"):
             assert f"{option[2:]} {value} is out of range" in failure(*ASK, lens, option, value)
 
@@ -284,3 +289,39 @@ def test_a_pool_needs_a_lens_that_has_one():
     tokens, blocks = record(*ask, "--lens", "attention")["figures"]
     assert len(tokens["values"]) == 6
     assert len(blocks["values"]) == 3
+
+
+def test_each_lens_in_a_mode_of_its_own(tmp_path):
+    found = record(
+        *ASK[1:], "attribution:heads", "--lens", "attribution:layers", "--lens", "tokens"
+    )
+    assert [figure["extra"].get("mode") for figure in found["figures"]] == ["heads", "layers", None]
+    alone = record(*ASK[1:], "attribution", "--mode", "layers")["figures"][0]
+    assert found["figures"][1]["values"] == alone["values"]
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"prompt": "CAB"}\n')
+    ask = ("--prompts", prompts, "--out", tmp_path / "out", "--lens", "attribution:heads")
+    run("snapshot", *ask, "--lens", "residual:cosine")
+    path = tmp_path / "out" / "attribution" / "shard-00000.parquet"
+    columns = set(parquet.read_table(path).column_names)
+    assert {"layer", "head", "contribution", "sum"} <= columns
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (("attribution:heds",), "attribution has no mode 'heds': parts, heads, layers, neurons"),
+        (("tokens:heads",), "tokens has no mode 'heads': it has none"),
+        (
+            ("attribution", "--lens", "tokens", "--mode", "heads"),
+            "tokens has no mode 'heads': it has none; give it to the lens that has it: "
+            "attribution:heads",
+        ),
+        (("tokens", "--top-k", "3"), "none of these lenses has it"),
+        (("next-token", "--layer", "1"), "none of these lenses has it"),
+        (("patching", "--layers", "3-1"), "a range ascends"),
+    ],
+)
+def test_a_mode_or_an_option_that_does_not_fit_is_refused(arguments, reason):
+    said = " ".join(failure(*ASK, *arguments, code=2).split())
+    assert reason in said

@@ -56,7 +56,7 @@ def test_logit_lenses_read_together_are_those_read_alone(targets):
     for found, asked, target, prompt in zip(padded, columns, targets, prompts, strict=True):
         own = recorder.record(prompt, fresh=True)
         fetched(read(own, asked, Reading(target)))
-        pair = (readings(one, Reading(target), range(len(one))) for one in (found, own))
+        pair = [readings(one, Reading(target), range(len(one))) for one in (found, own)]
         for name in ("token", "probability", "target", "rank"):
             one, other = (getattr(side, name) for side in pair)
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
