@@ -1032,7 +1032,13 @@ class Scope:
                 for layer in layers
             ]
             return stacked(found, layers)
-        *_, figure = self.figures(name, recording, self.focus_of(chosen, recording.prompt, focus))
+        asked = self.focus_of(chosen, recording.prompt, focus)
+        if asked.versus_prompt is not None and not asked.change and not chosen.reads_prompt_b:
+            raise ValueError(
+                f"versus_prompt: the lens {name} reads no prompt B; change=True shows this prompt "
+                "minus B"
+            )
+        *_, figure = self.figures(name, recording, asked)
         return figure
 
     def focus_of(self, chosen: Lens, prompt: Prompt, given: dict[str, Any]) -> Focus:
@@ -1053,12 +1059,6 @@ class Scope:
             unknown = name in given and option not in chosen.allowed
             if unknown and option.of(asked) != option.default:
                 raise ValueError(f"the lens {chosen.name} has no option {name!r}")
-        reads_b = chosen.versus or "versus_prompt" in chosen.uses
-        if asked.versus_prompt is not None and not asked.change and not reads_b:
-            raise ValueError(
-                f"versus_prompt: the lens {chosen.name} reads no prompt B; change=True shows this "
-                "prompt minus B"
-            )
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:

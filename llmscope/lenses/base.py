@@ -150,6 +150,11 @@ class Lens:
         return (*self.options, *OF_EVERY_LENS)
 
     @property
+    def reads_prompt_b(self) -> bool:
+        """Whether its figure depends on a prompt B by itself, without a difference A − B."""
+        return self.versus or "versus_prompt" in self.uses
+
+    @property
     def evidence(self) -> tuple[tuple[str, str], ...]:
         """What the figure establishes, what it does not, and the next check.
 

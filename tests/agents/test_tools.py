@@ -59,9 +59,12 @@ def test_every_lens_says_what_it_establishes():
 def test_every_lens_is_looked_at_and_explained_within_the_limit(session, name):
     explained = answer(session, "explain", topic=name)
     assert explained.startswith(f"{name}: ")
-    told = answer(
-        session, "look", lens=name, prompt=ANIMALS, versus_prompt=ANIMALS.replace("cow", "hen")
-    )
+    reads_b = lens(name).reads_prompt_b
+    other = {"versus_prompt": ANIMALS.replace("cow", "hen")}
+    told = answer(session, "look", lens=name, prompt=ANIMALS, **(other if reads_b else {}))
+    if not reads_b:
+        with pytest.raises(ScopeError, match="neither the lens nor an edit in force reads"):
+            answer(session, "look", lens=name, prompt=ANIMALS, **other)
     assert re.search(r"^verdict: (verified|partial|refused)", told, re.M)
     assert re.search(r"^establishes: ", told, re.M)
 

@@ -29,12 +29,14 @@ def test_the_columns_of_the_span_stay_with_their_numbers_and_words(figure):
     assert cut.extra["names"] == figure.extra["names"]
 
 
-def test_the_position_of_the_focus_stays_beyond_the_span():
+def test_the_span_is_what_it_says_where_the_focus_is_beyond_it():
     scope = llmscope.wrap(small_model("llama"))
     scope.record(IDS)
     figure = scope.look("logit-lens", span=(3, 5), position=7)
     cut = in_span(figure, Focus(span=(3, 5), position=7))
-    assert (cut.axes[1].start, cut.axes[1].stop) == (3, 8)
+    assert (cut.axes[1].start, cut.axes[1].stop) == (3, 5)
+    assert np.isfinite(figure.values[:, 3:5]).all()
+    assert np.isnan(np.delete(figure.values, (3, 4), axis=1)).all()
 
 
 @pytest.mark.parametrize("focus", [None, Focus(), Focus(span=(0, 8))])

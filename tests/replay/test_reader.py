@@ -14,6 +14,7 @@ from llmscope.figure import Axis, Figure
 from llmscope.replay.reader import recorded
 from llmscope.replay.screen import facts
 from tests.cli.running import failure, run
+from tests.lenses.asked import options_for
 from tests.replay.replaying import replayed, taken
 
 
@@ -61,7 +62,8 @@ def test_figures_are_as_a_lens_gave_them(five, suffix):
     scope = llmscope.load("builtin:sort")
     recording = scope.record("CABACB", fresh=True)
     for figure in recorded(five[suffix]).figures:
-        live = scope.look(figure.lens, recording=recording, layer=1, head=2)
+        places = options_for(figure.lens, layer=1, head=2)
+        live = scope.look(figure.lens, recording=recording, **places)
         np.testing.assert_array_equal(figure.values, live.values)
         assert (figure.axes, figure.title, figure.verdict.status) == (
             *(live.axes, live.title),

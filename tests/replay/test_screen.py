@@ -43,12 +43,16 @@ async def pictures(path, keys, *, tier="none"):
 
 
 def printed(lens, rows, *options):
-    """The same figure as `snapshot --format txt` draws it in as many cells."""
+    """The same figure as `snapshot --format txt` draws it in as many cells.
+
+    It follows another that is of one layer and head, as the cursor is drawn in all of them.
+    """
     size = f"{cell_len(rows[0])}x{len(rows)}"
-    asked = ("snapshot", "builtin:sort", "--prompt", "CABACB", "--lens", lens, *options)
+    lenses = ("--lens", "attention", "--lens", lens)
+    asked = ("snapshot", "builtin:sort", "--prompt", "CABACB", *lenses, *options)
     result = run(*asked, "--format", "txt", "--size", size)
     assert result.exit_code == 0, result.output
-    return [line.rstrip() for line in result.stdout.splitlines()]
+    return [line.rstrip() for line in result.stdout.splitlines()][-len(rows) :]
 
 
 @pytest.mark.parametrize(

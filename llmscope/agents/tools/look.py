@@ -15,6 +15,7 @@ from llmscope.agents.tools.shared import (
     PROMPT,
     VERSUS_PROMPT,
     lens_options,
+    passes_prompt_b,
     state_lines,
     verdict_line,
 )
@@ -42,7 +43,7 @@ def look(session: Session, given: Mapping[str, Any], call: Call) -> str:
         asked["change"] = True
     other = given.get("versus_prompt", session.versus_prompt if chosen.versus else None)
     recording = session.record(text, call, versus_prompt=given.get("versus_prompt"))
-    if other is not None:
+    if other is not None and passes_prompt_b(session, chosen, given):
         asked["versus_prompt"] = session.rendered(other, call)
     focus = scope.focus_of(chosen, recording.prompt, asked)
     figure = session.figure(chosen, recording, focus, call)

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any
 from llmscope.agents.answer import fitted, line
 from llmscope.agents.establishes import establishes
 from llmscope.agents.parameters import Parameter, Tool
-from llmscope.agents.tools.shared import CHAT, LENS_PARAMETERS, VERSUS_PROMPT, lens_options
+from llmscope.agents.tools.shared import (
+    CHAT,
+    LENS_PARAMETERS,
+    VERSUS_PROMPT,
+    lens_options,
+    passes_prompt_b,
+)
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 
@@ -46,6 +52,7 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
     name = session.folder.free("many")
     source = PromptSource(str(_source(session, given, name)))
     chat = given.get("chat", False)
+    passes_prompt_b(session, chosen, given)  # it checks; a patching edit has B from the focus too
     other = given.get("versus_prompt", session.versus_prompt)
     if other is not None:
         asked["versus_prompt"] = scope.prompt(

@@ -35,6 +35,22 @@ LENS_PARAMETERS = (
 _NAMED = tuple(one.name for one in LENS_PARAMETERS if one.name != "options")
 
 
+def passes_prompt_b(session: Session, chosen: Lens, given: Mapping[str, Any]) -> bool:
+    """Return whether the figure of a lens is given prompt B: it reads it, or is a difference A − B.
+
+    Raises:
+        ScopeError: the call names prompt B, and neither the lens nor an edit reads it.
+    """
+    reads = chosen.reads_prompt_b or bool(given.get("change"))
+    patches = any(edit.action == "patch" for edit in session.edits)
+    if "versus_prompt" in given and not reads and not patches:
+        raise ScopeError(
+            "versus_prompt: neither the lens nor an edit in force reads prompt B",
+            "change=true for this prompt minus B",
+        )
+    return reads
+
+
 def lens_options(given: Mapping[str, Any], chosen: Lens, *, allow_pickle: bool) -> dict[str, Any]:
     """Return the options of a lens from the arguments of a tool.
 
