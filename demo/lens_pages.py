@@ -78,6 +78,7 @@ TAKES = {
     "dictionaries": "a folder; may be repeated",
     "switch": "nothing",
     "pair": "two whole numbers",
+    "indices": "whole numbers and ranges of them",
     "token": "a token",
     "tokens": "a text",
     "word-lists": "two texts",

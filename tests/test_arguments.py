@@ -15,6 +15,7 @@ from llmscope.arguments import LONGEST, MOST_THREADS, quoted
 from llmscope.errors import ScopeError
 from llmscope.lenses import lens, names, options
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 BUILTIN = "builtin:sort"
 REFUSALS = (ScopeError, ValueError, TypeError)
@@ -294,6 +295,7 @@ NEAR = {
     **dict.fromkeys(("step", "weight", "top_k", "sample_top_k", "pool"), small),
     **dict.fromkeys(("temperature", "top_p", "min_p"), st.floats(0, 2)),
     **dict.fromkeys(("span", "cell"), st.tuples(small, small)),
+    **dict.fromkeys(("layers", "heads"), few | st.sampled_from(["0-1", "0,-1", "1-0", "", "a"])),
     **dict.fromkeys(("answer", "versus_prompt"), few),
     "words": st.tuples(few, few),
     **dict.fromkeys(("translator", "second_translator"), lenses),
@@ -325,8 +327,10 @@ focuses = st.fixed_dictionaries({}, optional=NEAR) | st.dictionaries(
 def test_whatever_a_focus_holds_look_shows_or_refuses(scope, asked, focus):
     name, mode = asked
     recording = scope.record([0, 1, 2, 1])
-    figure = survives(lambda: scope.look(name, recording=recording, **{"mode": mode, **focus}))
-    assert figure is None or isinstance(figure, llmscope.Figure)
+    for options_of in (focus, options_for(name, **focus)):  # those that it lacks are refused
+        given = {"mode": mode, **options_of}
+        figure = survives(lambda given=given: scope.look(name, recording=recording, **given))
+        assert figure is None or isinstance(figure, llmscope.Figure)
 
 
 RECORD = ("prompt", "fresh", "special_tokens", "edits", "versus_prompt", "written", "aside")

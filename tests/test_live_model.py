@@ -17,6 +17,7 @@ from llmscope.record.capture.random_state import seeded
 from llmscope.scope import Scope
 from tests import all_families
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 pytestmark = pytest.mark.usefixtures("hooks_watch")
 
@@ -206,7 +207,7 @@ class TestTwoScopes:
         kept = str(recording.memo)
         for name in ("ablation", "patching", "contrast", "stages", "next-token"):
             with pytest.raises(ScopeError, match="another scope"):
-                two.look(name, recording=recording, versus_prompt=OTHER)
+                two.look(name, recording=recording, **options_for(name, versus_prompt=OTHER))
         with pytest.raises(ScopeError, match="another scope"):
             two.look("next-token", recording=recording, versus_prompt=OTHER, change=True)
         with pytest.raises(ScopeError, match="another scope"):
@@ -305,9 +306,12 @@ class TestRandomNumbers:
         scope = self.drawing(DRAWS[source], lambda rows: rows.shape[-2] > 200)
         for lens in ("next-token", "logit-lens", "ablation", "residual"):
             scope.record(IDS)
-            assert scope.look(lens, layer=1, target=7).verdict.status == "verified"
+            assert (
+                scope.look(lens, **options_for(lens, layer=1, target=7)).verdict.status
+                == "verified"
+            )
             scope.record(self.LONG)
-            verdict = scope.look(lens, layer=1, target=7).verdict
+            verdict = scope.look(lens, **options_for(lens, layer=1, target=7)).verdict
             assert verdict.status == "unverified", lens
             assert "drew random numbers" in verdict.reason
         scope.record(IDS, fresh=True)
@@ -358,14 +362,17 @@ class TestInferenceMode:
         within = Scope(subject_of(copy.deepcopy(outside.model)))
         with torch.inference_mode():
             recording = within.record(IDS)
-            figures = {name: within.look(name, layer=1, target=7) for name in self.LENSES}
+            figures = {
+                name: within.look(name, **options_for(name, layer=1, target=7))
+                for name in self.LENSES
+            }
             edited = within.record(IDS, edits=["zero head 1.1"])
             going_on = within.record((*IDS, 8))
         assert not recording.logits.is_inference()
         assert torch.equal(recording.logits, outside.record(IDS, fresh=True).logits)
         for name, figure in figures.items():
             outside.record(IDS, fresh=True)
-            other = outside.look(name, layer=1, target=7)
+            other = outside.look(name, **options_for(name, layer=1, target=7))
             assert figure.verdict.status == other.verdict.status, name
             assert np.allclose(figure.values, other.values, atol=1e-6, equal_nan=True), name
         again = outside.record(IDS, edits=["zero head 1.1"])
