@@ -149,6 +149,16 @@ class Lens:
         """The options that may be given with it: its own, and those that any lens may have."""
         return (*self.options, *OF_EVERY_LENS)
 
+    @cached_property
+    def marked(self) -> frozenset[str]:
+        """The options that place the cursor in its pictures, whether or not it uses them.
+
+        A picture with an axis of layers, heads or tokens marks the one of the focus.
+        """
+        axes = {name for names in self.axes.values() for name in names}
+        places = {"layer": {"layer"}, "head": {"head"}, "position": {"position", "query", "key"}}
+        return frozenset(option for option, named in places.items() if named & axes)
+
     @property
     def reads_prompt_b(self) -> bool:
         """Whether its figure depends on a prompt B by itself, without a difference A − B."""

@@ -132,7 +132,9 @@ def check_options(
         value = given[option.name] or option.default
         default = str(option.default) if option in EVERY else option.default
         if value != default and found:
-            allowed = option.name in of_edits or any(option in one.allowed for one in found)
+            allowed = option.name in of_edits or any(
+                option in one.allowed or option.name in one.marked for one in found
+            )
             usage(allowed, "none of these lenses has it", option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None
         usage(wrong is None, wrong or "", option.flag)

@@ -249,9 +249,10 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         return None
     import shlex
 
-    from llmscope.lenses import command_options, options
+    from llmscope.lenses import command_options, lens, options
 
-    known = options()
+    known, chosen = options(), lens(view.lens)
+    places = chosen.uses | chosen.marked
     layer, position = view.cursor
     given: dict[str, Any] = {
         **view.source.options,
@@ -267,8 +268,8 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         },
         "translator": view.focus.get("translator", view.translator),
         "features": view.focus.get("features", view.features),
-        "layer": layer,
-        "position": position,
+        "layer": layer if "layer" in places else None,
+        "position": position if "position" in places else None,
         "edit": view.edits,
         "versus_prompt": view.other,
         **dict(zip(("words_a", "words_b"), view.words or (), strict=False)),
