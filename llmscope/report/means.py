@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,8 @@ from llmscope.report.bootstrap import ClusteredMeans, Draws, Floats
 from llmscope.report.groups import Grouping, Label, cluster_of
 from llmscope.report.reader import BatchFolder, numbers
 
+PLACES = ("layer", "head", "position")
+"""Keys of which a prompt may have several, and that a mean over all rows is over."""
 SAMPLE = 1_000_000
 """Values whose quantiles are exact; of more, those of a random sample of this size are told."""
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -106,6 +108,8 @@ class Distribution:
         quantiles: those of `QUANTILES`.
         missing: rows without a value, or with an infinite one.
         sampled: the number of values that the quantiles are of; None if they are of all.
+        over: how many layers, heads and positions of a prompt the mean is over; only those of
+            which there are several.
     """
 
     lens: str
@@ -115,6 +119,7 @@ class Distribution:
     quantiles: tuple[float, ...]
     missing: int
     sampled: int | None
+    over: Mapping[str, int] = field(default_factory=dict)
 
 
 class Reservoir:
@@ -185,10 +190,15 @@ def measured(
         value: _Column([ClusteredMeans(draws, studentized=corrected) for _ in groupings])
         for value in values
     }
-    columns = tuple({*values, *(name for one in groupings for name in one.columns)})
+    places = [name for name in PLACES if name in folder.table(lens).columns]
+    seen: dict[str, set[Any]] = {name: set() for name in places}
+    columns = tuple({*values, *places, *(name for one in groupings for name in one.columns)})
     for line, table in folder.tables(lens, columns):
         cluster = cluster_of(line, clusters, folder.shown)
         codes = [one.codes(line, table) for one in groupings]
+        for name in places:
+            counted_places = numbers(table.column(name))[codes[0] >= 0]
+            seen[name].update(np.unique(counted_places).tolist())
         for value, column in found.items():
             numbered = finite(table.column(value))
             counted = codes[0] >= 0
@@ -197,6 +207,7 @@ def measured(
             for means, code in zip(column.means, codes, strict=True):
                 means.add(cluster, code, numbered)
     units = {name: one.unit for name, one in folder.table(lens).columns.items()}
+    over = {name: len(distinct) for name, distinct in seen.items() if len(distinct) > 1}
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
     for value, column in found.items():
         every = estimates(column.means[0], groupings[0], how)
@@ -206,7 +217,7 @@ def measured(
             sampled = SAMPLE if sample.count > SAMPLE else None
             missing = column.rows - sample.count
             distributions.append(
-                Distribution(lens, value, units[value], every[0], quantiles, missing, sampled)
+                Distribution(lens, value, units[value], every[0], quantiles, missing, sampled, over)
             )
         for means, grouping in list(zip(column.means, groupings, strict=True))[1:]:
             told = estimates(means, grouping, how, corrected=corrected)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from llmscope.cli.output.table import table
 from llmscope.draw.numbers import number
@@ -92,7 +92,22 @@ def _distributions(distributions: Sequence[Distribution]) -> str:
                 f"{one.missing:,}",
             )
         )
-    return table(rows, frozenset({1, 3, 5, 6}))
+    text = table(rows, frozenset({1, 3, 5, 6}))
+    over = distributions[0].over
+    if over:
+        counts = [_count(count, name) for name, count in over.items()]
+        listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
+        most = "up to " if "position" in over else ""
+        text += f"the mean is over {most}{listed} of each prompt{_narrower(distributions, over)}\n"
+    return text
+
+
+def _narrower(distributions: Sequence[Distribution], over: Mapping[str, int]) -> str:
+    """Return what gives one number for each prompt; empty if nothing is known."""
+    ways = ["--last is the last token alone"] if "position" in over else []
+    if any(one.value == "p_target" for one in distributions) and "layer" in over:
+        ways.append("the model's own p_target is that of --lens next-token")
+    return f": {'; '.join(ways)}" if ways else ""
 
 
 def _first(first: FirstLayer) -> str:
