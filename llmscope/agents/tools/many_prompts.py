@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from llmscope.report.summary import LensReport, Report
     from llmscope.scope import Scope
 
+TARGET = "p_target"
+"""The column that a question about a target is answered by."""
 MOST = 10_000
 """Maximum number of prompts in a call; the command line takes any number."""
 ROWS = 16
@@ -86,7 +88,7 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
 
     most = given.get("rows", ROWS)
     return fitted(
-        [*head, _verdicts(told), _intervals(found), _HEADER],
+        [*head, _verdicts(told), _intervals(found, told), _HEADER],
         rows[:most],
         file=file,
         left=max(0, len(rows) - most),
@@ -200,15 +202,21 @@ def _verdicts(told: LensReport) -> str:
     return line(f"verdicts by prompt: {counts}{why}")
 
 
-def _intervals(found: Report) -> str:
-    return f"intervals: bootstrap over prompts, {found.how.resamples:,} resamples"
+def _intervals(found: Report, told: LensReport) -> str:
+    from llmscope.report.figures import FEW, FEW_REMARK
+
+    few = f"; note: {FEW_REMARK}" if told.prompts < FEW else ""
+    return f"intervals: bootstrap over prompts, {found.how.resamples:,} resamples{few}"
 
 
 def _rows(told: LensReport) -> Iterator[str]:
-    """Yield a row for each column of numbers, and one for each group of its means."""
-    for one in told.distributions:
+    """Yield a row for each column of numbers, and one for each group of its means.
+
+    The probability of the target comes first, where there is one.
+    """
+    for one in sorted(told.distributions, key=lambda one: one.value != TARGET):
         yield _distribution(one)
-    for each in told.breakdowns:
+    for each in sorted(told.breakdowns, key=lambda each: each.value != TARGET):
         ordered = all(each.ordered) and not each.difference
         for estimate in each.estimates if ordered else each.ranked:
             labels = ", ".join(
