@@ -22,6 +22,8 @@ from llmscope.lines import TooLargeError, json_of, read_file
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.record.capture.recording import Prompt, Recording
 
 SCHEMA = 1
@@ -30,6 +32,8 @@ COMPARED = 5
 """Number of logits of the first prompt that identify the model."""
 SAME = 1e-2
 """Largest difference of those logits, as a share of the largest, between two runs of one model."""
+SAME_TENSORS = {4: 1e-3, 8: 1e-3}
+"""The same of stored tensors, by the bytes of a number; `SAME` for narrower ones."""
 
 Record = Callable[[Sequence["Prompt"]], "Sequence[Recording]"]
 Progress = Callable[[int], None]
@@ -96,6 +100,7 @@ def _save(
             there = check_plain(path, links=True)
         if there:
             _check_shard(path, digest, len(some))
+            _check_longest(path, some, names, record, last, done)
         else:
             data = _bytes(some, names, record, last, done, digest)
             with _told(folder):
@@ -214,6 +219,63 @@ def _check_shard(path: Path, digest: str, count: int) -> None:
         raise ScopeError(f"{one_line(path.name)} holds other prompts", "an empty folder")
 
 
+def _check_longest(
+    path: Path, prompts: Sequence[Prompt], names: Sequence[str], record: Record, last: bool, at: int
+) -> None:
+    """Run the longest prompt of a finished shard again, and compare its tensors.
+
+    The first prompt's logits alone do not tell apart two states of one model: a hook may change
+    one token of long prompts only.
+
+    Raises:
+        ScopeError: the model gives other tensors.
+    """
+    from safetensors import safe_open
+
+    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
+    (recording,) = record([prompts[longest]])
+    now = _tensors(recording, names, last, at + longest)
+    with safe_open(path, framework="pt") as file:
+        for name, tensor in now.items():
+            stored = file.get_tensor(name)
+            if not _alike(tensor.cpu(), stored):
+                raise ScopeError(
+                    f"{one_line(path.name)} holds activations of the model in another state",
+                    "an empty folder",
+                )
+
+
+def _alike(tensor: Tensor, stored: Tensor) -> bool:
+    """Return whether a tensor is a stored one, up to what two runs of one model differ by."""
+    import torch
+
+    if tensor.shape != stored.shape:
+        return False
+    values = tensor.float()
+    largest = float(values.nan_to_num(0.0, 0.0, 0.0).abs().max()) if values.numel() else 0.0
+    bound = largest * SAME_TENSORS.get(tensor.element_size(), SAME)
+    return torch.allclose(values, stored.float(), rtol=0.0, atol=bound, equal_nan=True)
+
+
+def _tensors(
+    recording: Recording, names: Sequence[str], last: bool, index: int
+) -> dict[str, Tensor]:
+    """Return the tensors of a prompt by their names in a shard.
+
+    Args:
+        recording: the prompt's recording.
+        names: names or patterns.
+        last: return only the row of the last token.
+        index: the number of the prompt.
+    """
+    cache = recording.cache()
+    return {
+        f"{index}/{name}": _last_row(name, tensor) if last else tensor
+        for pattern in names
+        for name, tensor in cache.select(pattern).items()
+    }
+
+
 def _bytes(
     prompts: Sequence[Prompt],
     names: Sequence[str],
@@ -224,13 +286,11 @@ def _bytes(
 ) -> bytes:
     from safetensors.torch import save as serialized
 
-    tensors = {}
-    for at, recording in enumerate(record(prompts), start):
-        cache = recording.cache()
-        for pattern in names:
-            for name, tensor in cache.select(pattern).items():
-                kept = _last_row(name, tensor) if last else tensor
-                tensors[f"{at}/{name}"] = kept.cpu().contiguous()
+    tensors = {
+        name: tensor.cpu().contiguous()
+        for at, recording in enumerate(record(prompts), start)
+        for name, tensor in _tensors(recording, names, last, at).items()
+    }
     facts = {"prompts": str(len(prompts)), "first": str(start), "digest": digest}
     data: bytes = serialized(tensors, metadata=facts)
     return data

@@ -208,3 +208,33 @@ def test_last_rows_hold_no_more_than_themselves(scope):
     tensor = scope.record([1, 2, 3]).cache()["logits"]
     row = activation_shards._last_row("logits", tensor)
     assert row.untyped_storage().nbytes() == row.numel() * row.element_size()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_folder_of_the_model_in_another_state_is_not_continued(tmp_path, last):
+    """The first prompt is too short for the hook: its logits stay what they were."""
+    model, sizes = small_model("llama"), [0.0]
+
+    def hook(_module, _args, output):
+        if output.shape[1] > 20:
+            output[:, 20] += sizes[0]
+
+    model.model.layers[1].mlp.register_forward_hook(hook)
+    scope = llmscope.wrap(model)
+    some = [list(range(5, 5 + count)) for count in (8, 24, 26)]
+
+    def save(few):
+        return scope.save_activations(
+            some[:few], ["layers.*.resid_post"], tmp_path, last=last, shard_size=1
+        )
+
+    save(2)
+    assert save(3) == 3
+    (tmp_path / "shard-00002.safetensors").unlink()
+    sizes[0] = 3.0
+    with pytest.raises(
+        ScopeError, match=r"shard-00001\.safetensors holds activations of the model"
+    ):
+        save(3)
+    sizes[0] = 0.0
+    assert save(3) == 3

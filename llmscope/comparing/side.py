@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmscope.comparing.texts import Text
 from llmscope.errors import ScopeError
-from llmscope.fitting.check import check_readout
+from llmscope.fitting.check import check_prompt, check_readout
 from llmscope.fsync import make_folder, replace_file
 from llmscope.models.anatomy import Readout
 from llmscope.record.capture.padded import record_padded
@@ -101,7 +101,8 @@ class RunningSide:
         """Return the streams of some rows of each text. `[stream, row, width]`, or of one stream
 
         Raises:
-            ScopeError: an id is not in the vocabulary.
+            ScopeError: an id is not in the vocabulary, or the model's logits are not those of its
+                streams.
         """
         prompts = []
         for text in texts:
@@ -113,6 +114,8 @@ class RunningSide:
             recorder = self._scope.recorder
             if self._alone:
                 made = [recorder.go_on(None, one) for one in prompts]
+                for recording in made:
+                    check_prompt(recording, recorder.outside)
             else:
                 made = record_padded(recorder, prompts)
             return [self._of(one, some) for one, some in zip(made, rows, strict=True)]

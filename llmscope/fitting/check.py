@@ -16,6 +16,7 @@ from llmscope.learned.lens import LearnedLens
 from llmscope.models.anatomy import NO_READOUT, Readout
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Recording
+from llmscope.record.derive.row_checks import readout_verdict
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -40,9 +41,35 @@ def check_readout(scope: Scope) -> None:
         )
 
 
+def check_prompt(recording: Recording, outside: str) -> None:
+    """Check that a prompt's logits are those of its streams, where code of the user's runs.
+
+    Elsewhere `check_readout` says it for all prompts: it is measured on a short one.
+
+    Args:
+        recording: the prompt's recording.
+        outside: that code, in words; see `Recorder.outside`.
+
+    Raises:
+        ScopeError: they are not.
+    """
+    verdict = readout_verdict(recording) if outside else None
+    if verdict is not None and verdict.status == "refused":
+        raise ScopeError(
+            f"the streams of a prompt of {len(recording)} tokens cannot be read, with {outside}: "
+            f"{verdict.reason}",
+            "the model without it, or shorter prompts",
+        )
+
+
 def streams_of(recorder: Recorder, ids: Sequence[int], places: range) -> Tensor:
-    """Return the streams of the tokens of a prompt that count. [stream, row, width]"""
+    """Return the streams of the tokens of a prompt that count. [stream, row, width]
+
+    Raises:
+        ScopeError: the prompt's logits are not those of its streams.
+    """
     recording: Recording = recorder.run([list(ids)], record=True)
+    check_prompt(recording, recorder.outside)
     rows = [recording.rows("stream", stream, places) for stream in range(recording.layers + 1)]
     return torch.stack([one.to(recorder.subject.device) for one in rows if one is not None])
 

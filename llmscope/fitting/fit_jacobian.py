@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +23,14 @@ from llmscope.fitting.corpus import (
 )
 from llmscope.fitting.estimators import ESTIMATORS, Estimator
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
-from llmscope.fitting.running_mean import RunningMean
+from llmscope.fitting.running_mean import RunningMean, norms_of
 from llmscope.learned.lens import RAW, AffineMap, LearnedLens
 from llmscope.models.model_names import names_of
 from llmscope.record.capture.model_state import state_of
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope import Scope
 
@@ -35,6 +38,9 @@ COMMIT = 40
 """The length of a commit of the hub in hexadecimal; digests of files are longer."""
 SAVED_EVERY = 30.0
 """Seconds between two checkpoints."""
+SAME, SAME_IN_HALF = 1e-3, 2e-2
+"""Largest difference of the norm of a Jacobian, relative to it, between two runs of one model, and
+between two in half precision."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,15 @@ def fit_jacobian(
         running = RunningMean.load(fit.checkpoint, about)
     held: list[CorpusPrompt] = []
     seen = sha256()
+
+    def estimates(prompt: CorpusPrompt, turn: int) -> dict[int, Tensor]:
+        """Return the estimate of a prompt's Jacobian for each stream. [row, width]"""
+        batch = fit.batch or batch_for(recorder, len(prompt.ids), backwards)
+        cotangents = estimator.cotangents(turn, width)
+        places = rules.places(prompt.ids)
+        products = jacobian_rows(recorder, prompt.ids, places, streams, cotangents, batch)
+        return {stream: estimator.estimate(turn, one) for stream, one in products.items()}
+
     with scope.unchanged():
         recorder, saved = scope.recorder, time.monotonic()
         for prompt in corpus(scope, texts, rules):
@@ -130,21 +145,19 @@ def fit_jacobian(
                 held.append(prompt)
                 continue
             if prompt.number < running.next:
-                if prompt.number == running.next - 1 and seen.hexdigest() != running.digest:
+                if prompt.number < running.next - 1:
+                    continue
+                if seen.hexdigest() != running.digest:
                     raise ScopeError(
                         "the prompts are not those that the checkpoint was made of",
                         "the same prompts, another --out, or --force to begin anew",
                     )
+                _check_model(running, partial(estimates, prompt, running.prompts - 1), subject)
                 continue
             if _done(running, fit):
                 break
             begun, turn = time.monotonic(), running.prompts
-            places = rules.places(prompt.ids)
-            products = jacobian_rows(
-                *(recorder, prompt.ids, places, streams, estimator.cotangents(turn, width)),
-                fit.batch or batch_for(recorder, len(prompt.ids), backwards),
-            )
-            found = {stream: estimator.estimate(turn, one) for stream, one in products.items()}
+            found = estimates(prompt, turn)
             running.add(found, estimator.rows(turn, width), prompt.number, seen.hexdigest())
             now = time.monotonic()
             if fit.checkpoint is not None and now - saved > SAVED_EVERY:
@@ -175,6 +188,30 @@ def _done(running: RunningMean, fit: JacobianFit) -> bool:
     if fit.prompts is not None and running.prompts >= fit.prompts:
         return True
     return fit.error is not None and max(running.errors.values()) <= fit.error
+
+
+def _check_model(
+    running: RunningMean, estimates: Callable[[], dict[int, Tensor]], subject: LoadedModel
+) -> None:
+    """Check that the model gives again what the latest prompt of a checkpoint gave.
+
+    Args:
+        running: the sums of the checkpoint.
+        estimates: returns the estimates of that prompt.
+        subject: the model.
+
+    Raises:
+        ScopeError: it gives something else: it is in another state.
+    """
+    if not running.latest:
+        return
+    norms, bound = norms_of(estimates()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
+    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in running.latest.items()):
+        raise ScopeError(
+            "the checkpoint was made with the model in another state: its last prompt gives "
+            "another Jacobian now",
+            "another --out, or --force to begin anew",
+        )
 
 
 def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, Any]:

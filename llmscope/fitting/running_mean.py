@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,8 @@ class RunningMean:
         prompts: the number of prompts.
         next: the number of the first prompt that is not in it.
         digest: of the tokens of all prompts before that one, held-out ones too.
+        latest: the norm of the estimate of the latest prompt, by stream: a model in another state
+            than that of the checkpoint gives other ones. Empty in checkpoints of earlier versions.
     """
 
     sums: dict[int, Tensor]
@@ -47,6 +49,7 @@ class RunningMean:
     prompts: int = 0
     next: int = 0
     digest: str = ""
+    latest: dict[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, streams: Sequence[int], width: int) -> RunningMean:
@@ -73,6 +76,7 @@ class RunningMean:
         self.counts.index_add_(0, rows, torch.ones_like(rows))
         self.prompts += 1
         self.next, self.digest = number + 1, digest
+        self.latest = norms_of(found)
 
     def mean(self, stream: int) -> Tensor:
         """Return the mean matrix of a stream. [width, width]"""
@@ -106,7 +110,7 @@ class RunningMean:
             tensors[f"{stream}.sum"] = self.sums[stream]
             tensors[f"{stream}.squares"] = self.squares[stream]
         header = {"about": dict(about), "prompts": self.prompts, "next": self.next}
-        header["digest"] = self.digest
+        header |= {"digest": self.digest, "latest": self.latest}
         try:
             replace_file(path, save(tensors, metadata={HEADER: json.dumps(header)}))
         except OSError as error:
@@ -134,6 +138,7 @@ class RunningMean:
                 {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
                 {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
                 *(counts, int(header["prompts"]), int(header["next"]), str(header["digest"])),
+                {int(stream): float(norm) for stream, norm in header.get("latest", {}).items()},
             )
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
@@ -147,3 +152,8 @@ class RunningMean:
                 "the same options, another --out, or --force to begin anew",
             )
         return made
+
+
+def norms_of(estimates: Mapping[int, Tensor]) -> dict[int, float]:
+    """Return the norm of each stream's estimate. [row, width]"""
+    return {stream: float(estimate.double().norm()) for stream, estimate in estimates.items()}

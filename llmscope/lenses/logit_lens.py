@@ -437,6 +437,8 @@ def _trust(learned: LearnedLens, subject: LoadedModel, focus: Focus) -> tuple[Ve
         reason = f"fitted and measured on the model {on}"
     elif state_of(subject.model).serial != learned.state:
         reason = "the model has changed since the lens was fitted or loaded"
+    elif learned.source and (outside := state_of(subject.model).outside):
+        reason = f"it may have been fitted and measured without {outside}"
     if reason:
         return Verdict("partial", reason), [f"{learned.title}: {reason}"]
     here = focus.layer + 1

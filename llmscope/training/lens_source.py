@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope import arguments
 from llmscope.errors import ScopeError
-from llmscope.figure import plain
-from llmscope.lenses import focus_dict, focus_from
+from llmscope.figure import Figure, plain
+from llmscope.lenses import focus_dict, focus_from, lens
 from llmscope.lenses.stacked import layers_of
 from llmscope.models.info import ModelInfo
 from llmscope.models.loading.frozen_copy import unfrozen
@@ -24,15 +24,15 @@ from llmscope.training.questions import (
     read_lenses,
     read_prompts,
 )
-from llmscope.training.since_start import since_start
+from llmscope.training.since_start import StartCopy
 from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
-    from llmscope.figure import Figure
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.scope import Scope
 
 PLACES = ("layer", "head", "position")
+STAGES = "stages"
 OF_MODEL = "model"
 """What keys of figures begin with that are the same for every prompt."""
 
@@ -72,8 +72,10 @@ class LensSource:
         questions, chosen = read_prompts(prompts), read_lenses(lenses)
         check_used(questions, chosen)
         model = scope.info()
-        if any(one.lens.name == "stages" for one in chosen) and scope.subject.origin is None:
-            scope = since_start(scope)
+        self._start: StartCopy | None = None
+        if any(one.lens.name == STAGES for one in chosen) and scope.subject.origin is None:
+            self._start = StartCopy(scope)
+            scope = self._start.scope
         self._scope = scope
         self._prompts: list[Prompt] = []
         self._asked: list[_Asked] = []
@@ -85,6 +87,8 @@ class LensSource:
             for one in chosen:
                 self._ask(at, one, resolved)
         self.info = run_info(model, told, [one.figure for one in self._asked], kind)
+        if self._start is not None:
+            self._start.begin(self._prompts)
 
     def _read(self, at: int, question: PromptQuestion) -> tuple[Prompt, PromptQuestion]:
         """Return the tokens of a prompt, and its options with texts replaced by ids."""
@@ -145,16 +149,18 @@ class LensSource:
                 "no copy of them",
                 "a run without stages, or one that begins after they are unfrozen",
             )
+        flaw = "" if self._start is None else self._start.why_not(self._prompts)
         with scope.unchanged():
             # Fresh: measuring whether a prompt may reuse another's pass takes longer than a pass.
             recordings: list[Recording] = [
                 scope.record(prompt.ids, fresh=True) for prompt in self._prompts
             ]
             for asked in self._asked:
-                recording = recordings[asked.at]
-                found[asked.figure.key] = scope.look(
-                    asked.figure.lens, recording=recording, **asked.options
-                )
+                recording, name = recordings[asked.at], asked.figure.lens
+                if flaw and name == STAGES and asked.figure.mode not in lens(name).of_model:
+                    found[asked.figure.key] = Figure.refused(name, name, flaw)
+                else:
+                    found[asked.figure.key] = scope.look(name, recording=recording, **asked.options)
         return found
 
     def forget(self, *, free: bool) -> None:

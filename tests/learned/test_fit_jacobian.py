@@ -27,6 +27,7 @@ from tests.families import small_model
 from tests.family_matrix import scope_of
 from tests.learned.texts import TEXTS
 from tests.lenses.test_experts import IDS, scope_on
+from tests.training.small import town as loaded_town
 
 RULES = CorpusRules(skip=2, length=20, held_out=0)
 pytestmark = pytest.mark.xdist_group("fits")
@@ -413,3 +414,46 @@ def test_a_batch_fits_the_room():
     recorder = scope_on("llama").recorder
     assert batch_for(recorder, 10_000, 48) == 1
     assert batch_for(recorder, 1, 48) == 48
+
+
+def test_a_checkpoint_of_the_model_in_another_state_is_refused(tmp_path):
+    model, tokenizer = loaded_town()
+    factors = [1.0]
+    model.model.layers[1].mlp.register_forward_hook(lambda _m, _a, out: out * factors[0])
+    scope = llmscope.wrap(model, tokenizer)
+    fit = JacobianFit(RULES, "rademacher", 4, checkpoint=tmp_path / "sums")
+    whole = fit_jacobian(scope, FEW[:5], replace(fit, checkpoint=None))
+    fit_jacobian(scope, FEW[:3], fit)
+    factors[0] = 2.0
+    with pytest.raises(ScopeError, match="with the model in another state"):
+        fit_jacobian(scope, FEW[:5], fit)
+    factors[0] = 1.0
+    again = fit_jacobian(scope, FEW[:5], fit)
+    for stream, own in whole.maps.items():
+        assert torch.equal(again.maps[stream].weight, own.weight)
+
+
+@pytest.mark.parametrize("kind", ["jacobian", "tuned"])
+def test_streams_that_are_not_read_as_the_model_reads_them_are_refused(kind):
+    """A hook on the final norm of long prompts: the probe is too short to show it."""
+    model, tokenizer = loaded_town()
+
+    def hook(_module, _args, output):
+        return output * 1.5 if output.dim() == 3 and output.shape[1] > 14 else None
+
+    model.model.norm.register_forward_hook(hook)
+    scope = llmscope.wrap(model, tokenizer)
+    with pytest.raises(ScopeError, match=r"of 20 tokens cannot be read, with a hook on model.norm"):
+        scope.fit_lens([TEXTS[0] * 4] * 4, kind, skip=2, length=20, held_out=2)
+
+
+def test_a_lens_of_a_file_is_not_verified_on_a_model_with_a_hook(town, tmp_path):
+    path = tmp_path / "lens.safetensors"
+    write_lens(fit_jacobian(town, FEW, JacobianFit(replace(RULES, held_out=2))), path)
+    model, tokenizer = loaded_town()
+    model.model.layers[1].register_forward_hook(lambda _m, _a, out: out * 1.5)
+    scope = llmscope.wrap(model, tokenizer)
+    scope.record(TEXTS[0])
+    verdict = scope.look("logit-lens", translator=str(path)).verdict
+    assert verdict.status == "partial"
+    assert "measured without a hook on model.layers.1" in verdict.reason

@@ -353,3 +353,71 @@ def test_the_package_is_imported_without_torch():
 
     code = "import sys, llmscope.training; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def hooked(kind, sizes):
+    """A model with code of the user's in its passes, which reads what changes in the training."""
+    model, tokenizer = town()
+    mlp = model.model.layers[1].mlp
+    if kind == "hook":
+        mlp.register_forward_hook(lambda _module, _args, out: out * sizes[0])
+    elif kind == "forward":
+        inner = mlp.forward
+        mlp.forward = lambda hidden: inner(hidden) * sizes[0]
+    elif kind == "class":
+
+        class Scaled(type(mlp)):
+            def forward(self, hidden):
+                return super().forward(hidden) * sizes[0]
+
+        mlp.__class__ = Scaled
+    return model, tokenizer
+
+
+@pytest.mark.parametrize("kind", ["hook", "forward", "class"])
+@pytest.mark.parametrize(("before", "after"), [(1.0, 1.0), (1.0, 0.6), (0.5, 0.5)])
+def test_the_start_of_a_model_with_code_of_the_users(tmp_path, kind, before, after):
+    """What differs from the start is that of plain forwards, or it is refused: never a mixture."""
+    sizes = [before]
+    model, tokenizer = hooked(kind, sizes)
+    lenses = ("tokens", "stages:kl-all", "stages:weights")
+    run = Run(tmp_path / "run", llmscope.wrap(model, tokenizer), PROMPTS[1:2], lenses=lenses)
+
+    def figures(step):
+        run.record(step)
+        reader = RunReader(tmp_path / "run")
+        return reader.info.prompts[0].ids, reader.figures(reader.steps[-1])
+
+    ids, found = figures(0)
+    start = by_hand(model, ids)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(1.3)
+    sizes[0] = after
+    ids, found = figures(1)
+    now = by_hand(model, ids)
+    figure = found["0/stages:kl-all"]
+    if figure.verdict.status == "verified":
+        want = (now.exp() * (now - start)).sum(-1).numpy()
+        np.testing.assert_allclose(figure.values, want, atol=1e-5)
+    else:
+        assert figure.verdict.status == "refused"
+        assert "the copy of the start" in figure.verdict.reason
+    changes_in_copy = kind == "class" and before != after
+    refused = changes_in_copy or (kind != "class" and before != 1.0)
+    assert (figure.verdict.status == "refused") == refused
+    assert found["0/tokens"].verdict.status == "verified"
+    assert np.nanmax(found["model/stages:weights"].values) > 0.1
+
+
+def test_a_function_patched_after_the_start_is_in_the_copy_too(tmp_path, monkeypatch):
+    model, tokenizer = town()
+    scope = llmscope.wrap(model, tokenizer)
+    run = Run(tmp_path / "run", scope, PROMPTS[1:2], lenses=("stages:kl-all",))
+    run.record(0)
+    silu = torch.nn.functional.silu
+    monkeypatch.setattr(torch.nn.functional, "silu", lambda *args, **more: silu(*args, **more) * 2)
+    run.record(1)
+    reader = RunReader(tmp_path / "run")
+    verdicts = [reader.figures(step)["0/stages:kl-all"].verdict for step in reader.steps]
+    assert [verdict.status for verdict in verdicts] == ["verified", "refused"]
+    assert "functions" in verdicts[1].reason

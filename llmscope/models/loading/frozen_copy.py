@@ -11,6 +11,7 @@ from torch import nn
 
 from llmscope.models.anatomy import FLOATS, find
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.outside_code import code_from_outside
 from llmscope.models.variants import Variants
 
 HOOKS = (
@@ -45,7 +46,8 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
     Buffers keep theirs, as they do where a model is loaded in that dtype.
 
     Raises:
-        ValueError: its weights are packed, or not in the memory of its device.
+        ValueError: its weights are packed, or not in the memory of its device; or code of the
+            user's runs in its passes, such as a hook, which the copy does not have.
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
     given = list(subject.model.parameters())
@@ -53,6 +55,8 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
         raise ValueError("its weights are packed, or spread over memory and disk")
     memo = {id(one): nn.Parameter(one.detach().to(dtype), requires_grad=False) for one in given}
     model = _copied(subject, memo)
+    if place := missing_code(subject.model, model):
+        raise ValueError(f"a copy of the model runs without {place}")
     return replace(
         subject, model=model, anatomy=find(model), dtype=dtype, origin=None, adapted=Variants()
     )
@@ -71,6 +75,15 @@ def _copied(subject: LoadedModel, memo: dict[int, Any]) -> Any:
             getattr(module, name, {}).clear()
         vars(module).pop("forward", None)
     return model.eval()
+
+
+def missing_code(model: nn.Module, copied: nn.Module) -> str:
+    """Return the first piece of the user's code in a model's passes that a copy runs without.
+
+    It is named with its place, in words; empty if there is none. See `outside_code`.
+    """
+    in_copy = {place for place, _ in code_from_outside(copied)}
+    return next((place for place, _ in code_from_outside(model) if place not in in_copy), "")
 
 
 def unfrozen(subject: LoadedModel, copied: LoadedModel) -> bool:

@@ -13,6 +13,7 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.rounding import Doubles, Rounding, rounding, stream
 from llmscope.record.compare.stream_difference import cosine, relative_difference
 from llmscope.record.derive.kl import kl_divergence
+from llmscope.record.derive.row_checks import readout_verdict
 
 if TYPE_CHECKING:
     from llmscope.hidden_states import HiddenStates
@@ -128,7 +129,8 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
     states.check(layers=recording.layers, width=anatomy.width, vocabulary=anatomy.vocabulary)
     states.check_ids(recording.prompt.ids)
     own = rounding(recording, getattr(torch, states.dtype))
-    readout = anatomy.readout if recording.subject.readout_holds else None
+    reads = recording.subject.readout_holds and readout_verdict(recording).status != "refused"
+    readout = anatomy.readout if reads else None
     parts, cosines, divergences = [], [], []
     for index, layer in enumerate(states.layers):
         ours, theirs = stream(recording, layer), _written(states, index)

@@ -50,7 +50,8 @@ class GivenInputs:
         check_alike(a, recorder)
         of = (a.subject, a.state)
         prompt, before = a.prompt, self._latest if self._of == of else None
-        if before is not None and before.prompt.ids == prompt.ids:
+        same = before is not None and before.prompt.ids == prompt.ids
+        if before is not None and same and not recorder.outside:
             return before
         shared = recorder.reusable(before, prompt)
         before = before if shared else None

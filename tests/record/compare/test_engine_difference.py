@@ -176,3 +176,31 @@ def test_the_model_is_left_as_it_was():
     after = model.state_dict()
     assert all(torch.equal(one, after[name]) for name, one in before.items())
     assert all(one.dtype == after[name].dtype for name, one in before.items())
+
+
+@pytest.mark.parametrize("kind", ["hook", "forward"])
+def test_rounding_is_not_measured_on_a_copy_without_the_users_code(tmp_path, kind):
+    """The copy in another dtype would run without it, and its effect would pass for rounding."""
+    model = small_model("llama")
+    mlp = model.model.layers[1].mlp
+    if kind == "hook":
+        mlp.register_forward_hook(lambda _module, _args, out: out + 1.0)
+    else:
+        inner = mlp.forward
+        mlp.forward = lambda hidden: inner(hidden) + 1.0
+    recording = recorder_for(model).record(prompt_of(IDS), fresh=True)
+    found = compared(recording, streams(small_model("llama"), IDS), tmp_path)
+    assert found.rounding is None
+    assert "a copy of the model runs without" in found.reason
+    assert found.relative[:2].max() < 1e-6 < found.relative[2].max()
+
+
+def test_what_a_readout_with_the_users_code_misreads_has_no_kl(tmp_path):
+    model = small_model("llama")
+
+    def hook(_module, _args, output):
+        return output * 1.5 if output.dim() == 3 and output.shape[1] > 6 else None
+
+    model.model.norm.register_forward_hook(hook)
+    recording = recorder_for(model).record(prompt_of(IDS), fresh=True)
+    assert compared(recording, streams(small_model("llama"), IDS), tmp_path).kl is None
