@@ -96,19 +96,24 @@ class InstrumentedModel:
     The model is probed on first use, since loading takes long enough; and always before it is
     recorded, since the recorder learns from the probe what it does not need to keep.
 
+    Args:
+        subject: the model.
+        rows: compare a value of each row and column of the weights, since the user may change them.
+
     Attributes:
         ran_as_other: how many tokens of prompts it ran so far as the second model of a comparison.
     """
 
-    def __init__(self, subject: LoadedModel) -> None:
+    def __init__(self, subject: LoadedModel, *, rows: bool = False) -> None:
         self.subject = subject
-        self._serial = check(subject)
+        self._by_row = rows
+        self._serial = check(subject, rows=rows)
         self._untold = ""
         self.ran_as_other = 0
 
     @cached_property
     def _examined(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
-        serial, state = check(self.subject), state_of(self.subject.model)
+        serial, state = check(self.subject, rows=self._by_row), state_of(self.subject.model)
         if serial != self._serial:
             follow(self.subject, anatomy=state.structure > self._serial)
         self._serial = serial
@@ -135,16 +140,19 @@ class InstrumentedModel:
         self.subject.cache_of = partial(ActivationCache, verdicts=verdicts, reading=_reading)
         return recorder, verdicts, DrawnNumbers(recorder)
 
-    def compare(self, *, whole: bool = False) -> None:
+    def compare(self, *, rows: bool = True, whole: bool = False) -> None:
         """Compare the model with its state when it was probed.
 
         If it changed, nothing that was recorded or measured on it is used again, and the next use
         probes it anew.
 
         Args:
+            rows: read a value of each row and column, if the user may change the weights.
             whole: read every value of the weights.
         """
-        serial = check(self.subject, whole=whole) if whole or "_examined" in vars(self) else 0
+        rows = rows and self._by_row
+        examined = "_examined" in vars(self)
+        serial = check(self.subject, rows=rows, whole=whole) if whole or examined else 0
         if "_examined" in vars(self) and serial != self._serial:
             self._untold = state_of(self.subject.model).change
             self.forget()  # free recordings now, not when the recorder is garbage-collected

@@ -149,8 +149,8 @@ class Scope:
     attention function. Each call compares the model with its previous state; after a change,
     nothing that was recorded or measured before is used again, `look` refuses older recordings, and
     the next recording's notices say so. Changes of weights through `.data` or NumPy are detected
-    from 16 values per tensor, spread over it: an edit of less than a sixteenth of the rows or
-    columns of a matrix can be missed. `record(fresh=True)` reads every value.
+    from a value of each row and of each column of a wrapped model, and of each sixteenth of them of
+    a loaded one: an edit of less can be missed. `record(fresh=True)` reads every value.
 
     Attributes:
         latest: the latest recording.
@@ -242,7 +242,7 @@ class Scope:
                 there = arguments.quoted(", ".join(adapted) or "none")
                 raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
             self._benches[adapter] = InstrumentedModel(
-                self._base if adapter is None else adapted[adapter]
+                self._base if adapter is None else adapted[adapter], rows=self._puts_back
             )
         return self._benches[adapter]
 
@@ -555,11 +555,17 @@ class Scope:
         return found
 
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Compare the model once and not again in the block, which must not change the model."""
-        with self._at_rest(), nullcontext() if self._other is None else self._other.unchanged():
+    def unchanged(self, *, rows: bool = True) -> Iterator[None]:
+        """Compare the model once and not again in the block, which must not change the model.
+
+        Args:
+            rows: read a value of each row and column of the weights of a wrapped model. The screen,
+                while which nothing else uses the model, does so once and not for each letter.
+        """
+        other = nullcontext() if self._other is None else self._other.unchanged(rows=rows)
+        with self._at_rest(), other:
             for bench in self._benches.values():
-                bench.compare()
+                bench.compare(rows=rows)
             before, self._watching = self._watching, False
             try:
                 yield

@@ -188,7 +188,8 @@ class Engine:
         elif isinstance(request, DictionaryRequest):
             self._post(self._read_dictionaries(scope, request))
         else:
-            with scope.unchanged():  # only this thread changes the model: check it once per request
+            # Only this thread changes the model: check it once per request, and then in short.
+            with scope.unchanged(rows=False):
                 self._answer(scope, request)
                 self._prepare(scope)
 

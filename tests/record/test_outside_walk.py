@@ -139,7 +139,9 @@ class Walk:
 
     def change_weight(self):
         weight = self.random.choice([one for one in self.model.parameters() if one.dim() == 2])
-        weight.data.mul_(self.random.choice((0.9, 1.1)))
+        row, column = map(self.random.randrange, weight.shape)
+        part = self.random.choice((weight.data, weight.data[row], weight.data[:, column]))
+        part.mul_(self.random.choice((0.5, 1.1)))
 
     def change_class(self):
         layer = self.random.choice(list(self.layers))
@@ -291,7 +293,7 @@ class Walk:
     def step(self):
         changes = (
             *((self.add_hook, 4), (self.remove_hook, 3), (self.change_value, 6)),
-            *((self.change_weight, 1), (self.change_class, 1), (self.change_forward, 1)),
+            *((self.change_weight, 2), (self.change_class, 1), (self.change_forward, 1)),
             *((self.change_module, 1), (self.change_functional, 1), (self.change_number, 1)),
             *((self.undo_one, 5), (self.close, 1), (lambda: None, 6)),
         )

@@ -13,7 +13,7 @@ that was recorded or measured is used again, the model is compared with its stat
 Versions alone are not enough: a change through `.data`, as in PEFT's merge, does not bump them. So
 16 values of each tensor are compared, spread all over it: each sixteenth of its rows, and of its
 columns, holds one. A change through `.data` or NumPy that touches fewer rows or columns than that
-can be missed; `whole=True` reads every value.
+can be missed; `rows=True` reads a value of each row and of each column, `whole=True` every value.
 
 What a pass of ours changes in the values that outside code reads, such as a list in which a hook
 keeps activations, is not compared from then on: `sees_all` is false, and whoever uses an older
@@ -89,14 +89,17 @@ class ModelState:
         self._parts: _Parts | None = None
         self._seen: dict[str, Any] = {}
         self._digests: tuple[int, ...] | None = None
+        self._rows: bytes | None = None  # a value of each row and column; None: not read
         self._restless = False  # whether every pass changes more than buffers and attributes
         self._changing: set[str] = set()  # places that passes change, in what outside code reads
 
-    def check(self, model: nn.Module, *, whole: bool = False) -> int:
+    def check(self, model: nn.Module, *, rows: bool = False, whole: bool = False) -> int:
         """Compare the model with its state at the latest check, and return the serial.
 
         Args:
             model: the model.
+            rows: read a value of each row and of each column. The first time, and after a change
+                that another check found, this only records them.
             whole: read every value. The first time, this only records the state of large weights.
         """
         first = self._parts is None
@@ -110,12 +113,18 @@ class ModelState:
             changed = ["weights"]
         if digests is not None or changed:
             self._digests = digests
+        values = self._parts_now.values_of_rows() if rows and not changed else None
+        if values is not None and self._rows not in (None, values):
+            changed = ["weights"]
         if changed:
             self.serial += 1
             self.change = ", ".join(changed)
             if "modules" in changed:
                 self.structure = self.serial
             self._collect(model)
+            values = self._parts_now.values_of_rows() if rows else None
+        if values is not None or changed:
+            self._rows = None if self._restless else values
         return self.serial
 
     def adopt(self, model: nn.Module) -> None:
@@ -213,6 +222,7 @@ class _Parts:
             if "_active_adapter" in own
         ]
         self._sample = _Sample(self._tensors(self._parameters))
+        self._by_row: _Sample | None = None
         self._rotations = [own["_buffers"] for own in self._all if _is_longrope(own)]
         self._own_sample = _Sample(self._own_tensors(), VALUES_OF_BUFFER)
         pieces = list(code_from_outside(model))
@@ -374,8 +384,17 @@ class _Parts:
 
     def digests(self) -> tuple[int, ...]:
         """Return a digest of all values of each parameter."""
+        return tuple(map(_digest, self._distinct_parameters()))
+
+    def values_of_rows(self) -> bytes:
+        """Return a value of each row and of each column of the parameters."""
+        if self._by_row is None:
+            self._by_row = _Sample(self._distinct_parameters(), view=_each_row)
+        return self._by_row.values()
+
+    def _distinct_parameters(self) -> list[Tensor]:
         known = {id(tensor): tensor for tensor in self._tensors(self._parameters)}
-        return tuple(map(_digest, known.values()))
+        return list(known.values())
 
     def _objects(self, tables: Iterable[dict[str, Any]]) -> _Objects:
         if self._offloads:
@@ -408,22 +427,33 @@ class _Objects(list[Any]):
 
 
 class _Sample:
-    """A few values of each of several tensors, read together."""
+    """A few values of each of several tensors, read together.
 
-    def __init__(self, tensors: list[Tensor], values: int = VALUES) -> None:
+    Args:
+        tensors: the tensors.
+        values: how many values of each.
+        view: in place of `values`: returns the view of a tensor's values.
+    """
+
+    def __init__(
+        self,
+        tensors: list[Tensor],
+        values: int = VALUES,
+        view: Callable[[Tensor], Tensor | None] | None = None,
+    ) -> None:
         self.tensors = tensors
         self._versioned = [one for one in tensors if not one.is_inference()]
         self._arrays: dict[int, list[Any]] = {}  # by the bytes of a value
         elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in tensors:
-            view = _spread(tensor, values)
-            if view is None:
+            sampled = _spread(tensor, values) if view is None else view(tensor)
+            if sampled is None:
                 continue
-            if view.device.type == "cpu":
-                array = view.numpy()
+            if sampled.device.type == "cpu":
+                array = sampled.numpy()
                 self._arrays.setdefault(array.dtype.itemsize, []).append(array)
             else:
-                elsewhere.setdefault((view.device, view.dtype), []).append(view)
+                elsewhere.setdefault((sampled.device, sampled.dtype), []).append(sampled)
         self._elsewhere = list(elsewhere.values())
 
     def marks(self) -> list[Any]:
@@ -444,22 +474,42 @@ class _Sample:
         return b"".join(found)
 
 
-def _spread(tensor: Tensor, values: int) -> Tensor | None:
-    """Return a view of values spread over a tensor; None if they cannot be viewed.
+def _dense_dims(tensor: Tensor) -> list[tuple[int, int]] | None:
+    """Return the strides and lengths of a tensor's dimensions, the smallest stride first.
 
-    `[..., row, column]` -> [value]. If there are enough rows and columns, and either is divided
-    into `values` parts, each part holds one value.
+    None if its values do not lie side by side, or cannot be viewed.
     """
     plain = type(tensor) in (Tensor, nn.Parameter, nn.Buffer)
     if not plain or tensor.is_meta or not tensor.numel() or tensor.layout != torch.strided:
         return None
-    size, tensor = tensor.numel(), tensor.detach()
     dims = sorted(zip(tensor.stride(), tensor.shape, strict=True))
     dense = 1
     for stride, length in dims:
         if length > 1 and stride != dense:
             return None
         dense *= length
+    return dims
+
+
+def _values_at(tensor: Tensor, count: int, step: int) -> Tensor | None:
+    """Return a view of each `step`th value, as integers: [value]; None for a packed tensor."""
+    try:
+        view = tensor.detach().as_strided((count,), (step,), tensor.storage_offset())
+        return view.view(INTEGERS[view.element_size()])
+    except (RuntimeError, KeyError):  # packed in some way
+        return None
+
+
+def _spread(tensor: Tensor, values: int) -> Tensor | None:
+    """Return a view of values spread over a tensor; None if they cannot be viewed.
+
+    `[..., row, column]` -> [value]. If there are enough rows and columns, and either is divided
+    into `values` parts, each part holds one value.
+    """
+    dims = _dense_dims(tensor)
+    if dims is None:
+        return None
+    size = tensor.numel()
     columns = next((length for stride, length in dims if stride == 1 and length > 1), 1)
     if tensor.dim() > 2:  # stacked matrices, such as experts: each holds at least one value
         values = max(values, min(tensor.shape[0], MOST))
@@ -469,11 +519,25 @@ def _spread(tensor: Tensor, values: int) -> Tensor | None:
     if rows >= 2 * count:
         across = next(k for k in range(int(0.618 * count), count + 1) if gcd(k, count) == 1)
         step = (rows - across - 1) // (count - 1) * columns + across * columns // count
-    try:
-        view = tensor.as_strided((count,), (step,), tensor.storage_offset())
-        return view.view(INTEGERS[view.element_size()])
-    except (RuntimeError, KeyError):  # packed in some way
+    return _values_at(tensor, count, step)
+
+
+def _each_row(tensor: Tensor) -> Tensor | None:
+    """Return a view that holds a value of each row and column; None if they cannot be viewed.
+
+    `[..., row, column]` -> [value]. Of a vector all values. The step is at most a row, so that each
+    row holds a value; at most as many values as there are rows, and prime to the columns, so that
+    `columns` values in turn, which lie in one matrix, are in different columns.
+    """
+    dims = _dense_dims(tensor)
+    if dims is None:
         return None
+    lengths = [length for _, length in dims if length > 1]
+    if len(lengths) < 2:
+        return _values_at(tensor, tensor.numel(), 1)
+    columns, rows = lengths[:2]
+    step = next(k for k in range(min(rows, columns), 0, -1) if gcd(k, columns) == 1)
+    return _values_at(tensor, (tensor.numel() - 1) // step + 1, step)
 
 
 def _digest(tensor: Tensor) -> int:
@@ -620,12 +684,12 @@ def adopt(subject: LoadedModel, *, first: bool = False) -> None:
         (state.learn if first else state.adopt)(subject.model)
 
 
-def check(subject: LoadedModel, *, whole: bool = False) -> int:
-    """Compare a model with its last seen state, and return the serial."""
+def check(subject: LoadedModel, *, rows: bool = False, whole: bool = False) -> int:
+    """Compare a model with its last seen state, and return the serial; see `ModelState.check`."""
     model = subject.model
     if not isinstance(model, nn.Module):
         return 0
-    return state_of(model).check(model, whole=whole)
+    return state_of(model).check(model, rows=rows, whole=whole)
 
 
 class StateMemo(Generic[V]):

@@ -132,6 +132,40 @@ def test_one_value_by_data_is_read_where_every_value_is(model):
     assert noticed(model, lambda: weight.data[1, 1].add_(1), whole=True) == "weights"
 
 
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3_moe", "gemma3_text", "mamba", "bloom"])
+def test_each_row_and_each_column_of_each_weight_is_read(family):
+    """Through `.data`, which leaves no version: a neuron, a token's embedding, a norm's gain."""
+    model, state = small_model(family), ModelState()
+    state.check(model, rows=True)
+    assert state.check(model, rows=True) == 0
+    generator, serial = torch.Generator().manual_seed(2), 0
+    for name, weight in model.named_parameters():
+        for dim, length in enumerate(weight.shape):
+            if length == 1:
+                continue
+            if weight.dim() > 2 and dim >= weight.dim() - 2:  # of one of the stacked matrices
+                matrix = weight.data[int(torch.randint(len(weight), (), generator=generator))]
+                part = matrix.select(dim - 1, int(torch.randint(length, (), generator=generator)))
+            else:
+                at = int(torch.randint(length, (), generator=generator))
+                part = weight.data.select(dim, at)
+            part += 1.0
+            serial += 1
+            assert state.check(model, rows=True) == serial, (name, dim)
+            assert state.check(model, rows=True) == serial, "it is told twice"
+
+
+def test_rows_are_read_anew_after_a_change_that_another_check_found(model):
+    state = ModelState()
+    state.check(model, rows=True)
+    in_place(model.transformer.h[0].mlp.c_fc.weight)
+    assert state.check(model) == 1
+    assert state.check(model, rows=True) == 1
+    model.transformer.h[1].mlp.c_fc.weight.data[:, 7] = 0.0
+    assert state.check(model) == 1
+    assert state.check(model, rows=True) == 2
+
+
 def test_what_a_pass_changes_of_the_model_itself_is_no_change(model):
     state = ModelState()
     model.register_buffer("seen", torch.zeros(3))

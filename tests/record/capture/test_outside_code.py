@@ -603,3 +603,39 @@ def test_a_prompt_that_a_hook_cannot_take_is_refused_and_the_next_is_not():
     with pytest.raises(ScopeError, match="index 15"):
         scope.record(IDS[:9])
     assert torch.allclose(scope.record(IDS).logits, plain(model, IDS)[-1], atol=1e-5)
+
+
+def scale_neuron(model):
+    model.model.layers[1].mlp.down_proj.weight.data[:, 17] *= 9.0
+
+
+def scale_neuron_inputs(model):
+    model.model.layers[0].mlp.up_proj.weight.data[17] *= 9.0
+
+
+def embed_otherwise(model):
+    model.get_input_embeddings().weight.data[IDS[3]] += 1.0
+
+
+def favour_a_token(model):
+    model.lm_head.weight.data[7] += 1.0
+
+
+@pytest.mark.parametrize(
+    "change", [scale_neuron, scale_neuron_inputs, embed_otherwise, favour_a_token]
+)
+@pytest.mark.parametrize("between", ["nothing", "a run of a training"])
+def test_one_row_changed_by_data_is_noticed(change, between):
+    model = small_model("llama", tie_word_embeddings=False)
+    scope = llmscope.wrap(model)
+    before = scope.record(IDS)
+    if between != "nothing":
+        with scope.unchanged():
+            scope.record(IDS, fresh=True)
+    change(model)
+    assert scope.look("tokens", recording=before).verdict.status == "refused"
+    longer = (*IDS, 8)
+    after = scope.record(longer)
+    assert any("changed since the last pass (weights)" in one for one in after.prompt.notices)
+    assert torch.allclose(after.logits, plain(model, longer)[-1], atol=1e-5)
+    assert scope.record((*longer, 9)).reused == len(longer)
