@@ -247,3 +247,40 @@ def test_a_walk_through_the_other_doors_shows_no_wrong_number(family, steps, mon
     finally:
         walk.end()
     assert walk.counts["verified"] > steps / 3, walk.counts
+
+
+def from_the_end(_module, _args, output):
+    if output.shape[1] > 12:
+        output[:, -5] += 3.0
+
+
+def mean_of_long(_module, _args, output):
+    return output + output.mean(1, keepdim=True) if output.shape[1] > 12 else None
+
+
+@pytest.mark.parametrize("hook", [from_the_end, mean_of_long])
+@pytest.mark.parametrize("mode", ["kl", "lens", "streams", "difference"])
+def test_rows_that_only_one_of_two_models_reuses_are_compared_anew(hook, mode):
+    """The plain model reuses a prefix; the other's rows of it depend on what follows."""
+    models = [small_model("llama"), small_model("llama", seed=1)]
+    models[1].model.layers[1].mlp.register_forward_hook(hook)
+    ids = [(7 * at + 3) % 90 for at in range(20)]
+    scope = llmscope.wrap(models[0])
+    scope.compare(llmscope.wrap(models[1]))
+    for length in range(14, 17):
+        recording = scope.record(ids[:length])
+        assert recording.reused == (length - 1 if length > 14 else 0)
+        figure = scope.look("model-diff", mode=mode)
+        assert figure.verdict.status == "verified"
+        alone = llmscope.wrap(models[0])
+        alone.compare(llmscope.wrap(models[1]))
+        alone.record(ids[:length], fresh=True)
+        expected = alone.look("model-diff", mode=mode)
+        np.testing.assert_allclose(figure.values, expected.values, atol=1e-5)
+        if mode == "kl":
+            with torch.no_grad():
+                a, b = (
+                    torch.log_softmax(model(torch.tensor([ids[:length]])).logits[0].double(), -1)
+                    for model in models
+                )
+            np.testing.assert_allclose(figure.values, (a.exp() * (a - b)).sum(-1), atol=1e-5)

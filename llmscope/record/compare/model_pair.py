@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import count as count_up
 
 import numpy as np
 import torch
@@ -31,6 +32,9 @@ from llmscope.record.derive.tensors import logits, logits_after
 Floats = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 PREDICTIONS, DEPTHS, STREAMS = "predictions", "logit lenses", "streams"
+NUMBER = "number of its pass"
+"""What a segment's memo has its number under, by which model pairs tell its rows from others."""
+_numbers = count_up()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,16 +64,44 @@ class ModelPair:
         """Whether streams of both models have the same number of dimensions."""
         return self.a.subject.anatomy.width == self.b.subject.anatomy.width
 
+    @cached_property
+    def _numbers_in_b(self) -> NDArray[np.int64]:
+        """The number of B's segment that each row of the prompt is in. [row]
+
+        A number is of one pass of B: rows that B does not reuse have another in each recording.
+        """
+        parts = self.b.parts
+        numbers = [segment.memo.setdefault(NUMBER, next(_numbers)) for segment, _ in parts]
+        return np.repeat(np.array(numbers), [count for _, count in parts])
+
+    @cached_property
+    def _compared(self) -> set[tuple[int, str]]:
+        """The segments, by id, and the names of the values that are known to be of B's rows."""
+        return set()
+
     def memo(self, segment: Segment, what: str, *shape: int) -> Floats:
-        """Return the values kept with a segment of A, NaN where unknown. [*shape, row]"""
+        """Return the values kept with a segment of A, NaN where unknown. [*shape, row]
+
+        A value is known only while B's row is the one that it was computed from: A may reuse the
+        rows of a prefix where B runs the whole prompt.
+        """
         held = segment.memo.setdefault("model difference", {})
         key = (self.key, self.b.state, what)
         if key not in held:
             for old in [one for one in held if one[:2] != key[:2]]:
                 del held[old]  # of a model that is not compared with any more
-            held[key] = np.full((*shape, len(segment)), np.nan, dtype=np.float32)
-        found: Floats = held[key]
-        return found
+            unknown = np.full((*shape, len(segment)), np.nan, dtype=np.float32)
+            held[key] = unknown, np.full(len(segment), -1)
+        values: Floats
+        values, numbers = held[key]
+        if (id(segment), what) not in self._compared:
+            self._compared.add((id(segment), what))
+            place = next(at for at, (part, _) in enumerate(self.a.parts) if part is segment)
+            start, count = sum(n for _, n in self.a.parts[:place]), self.a.parts[place][1]
+            now = self._numbers_in_b[start : start + count]
+            values[..., :count][..., numbers[:count] != now] = np.nan
+            numbers[:count] = now
+        return values
 
     def by_row(
         self,
