@@ -27,12 +27,15 @@ class FirstTokens:
 
     Attributes:
         ids: its tokens, up to the last one that counts.
+        whole: all tokens of the text, up to the context's length: what runs where code of the
+            user's may treat a token by what follows it.
         start: the first position that counts. Special tokens at the beginning are the same in all
             texts, and the stream of the very first token is tens of times as long as others in most
             models: neither counts.
     """
 
     ids: tuple[int, ...]
+    whole: tuple[int, ...]
     start: int
 
 
@@ -52,7 +55,8 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
         read = encoded(subject, text)
         start = max(1, next((at for at, one in enumerate(read.special) if not one), len(read)))
         if len(read) >= start + count:
-            found.append(FirstTokens(read.ids[: start + count], start))
+            whole = tuple(read.ids[: subject.anatomy.context])
+            found.append(FirstTokens(read.ids[: start + count], whole, start))
     if len(found) < LEAST:
         raise ScopeError(
             f"{len(found)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
@@ -69,8 +73,10 @@ def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: in
     Raises:
         ScopeError: an id is not in the model's vocabulary.
     """
-    prompts = [prompt_from(bench.subject, one.ids) for one in texts]
     recorder, found = bench.recorder, []
+    prompts = [
+        prompt_from(bench.subject, one.whole if recorder.outside else one.ids) for one in texts
+    ]
     for first in range(0, len(prompts), SIZE):
         some = prompts[first : first + SIZE]
         if bench.why_alone:

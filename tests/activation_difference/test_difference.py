@@ -1,5 +1,6 @@
 """What the difference names, against plain transformers, and what steering with it does."""
 
+import copy
 import json
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.activation_difference.first_tokens import first_tokens
+from llmscope.activation_difference.first_tokens import first_tokens, streams_at
 from llmscope.activation_difference.measure import read, verdict_on
 from llmscope.activation_difference.texts import default_texts
 from llmscope.errors import ScopeError
@@ -238,3 +239,36 @@ def test_neither_special_tokens_nor_the_first_one_count(town):
     assert (first.start, first.ids) == (1, (9, 10, 11, 12))
     with pytest.raises(ScopeError, match="0 texts have 4 tokens that count"):
         first_tokens(bare, ["9 10 11 12"] * 4, 4)
+
+
+def test_a_hook_on_a_token_from_the_end_sees_the_whole_texts(town):
+    """Run alone, the first tokens would end where the hook's token is."""
+    model = copy.deepcopy(town.model)
+
+    def hook(_module, _args, output):
+        output[:, -1] += 1.0
+
+    model.model.layers[1].mlp.register_forward_hook(hook)
+    scope = llmscope.wrap(model, town.tokenizer)
+    texts = [f"anna lives in the {word} house . tom likes milk" for word in ("red", "blue") * 2]
+    with scope.unchanged():
+        found = streams_at(scope._bench, first_tokens(scope.subject, texts, 5), 5)
+    for at, text in enumerate(texts):
+        whole = torch.stack(streams_of(model, scope, text))
+        assert torch.allclose(found[at], whole[:, :5], atol=1e-5)
+
+
+def streams_of(model, scope, text):
+    """Return the streams after each layer at all tokens after `<s>`. [row, width] each"""
+    seen = []
+    handles = [
+        layer.register_forward_hook(
+            lambda _, __, out: seen.append((out[0] if isinstance(out, tuple) else out)[0, 1:])
+        )
+        for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(torch.tensor([scope.encode(text).ids]), use_cache=False)
+    for handle in handles:
+        handle.remove()
+    return seen

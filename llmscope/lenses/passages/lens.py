@@ -90,6 +90,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     lens `context`), starts, stops; missing_update: why there is no update; most: the passage with
     the most of each; progress; caption.
     """
+    from llmscope.lenses.passages.split import has_unread_roles
     from llmscope.record.context.low_rank import Unpatchable
     from llmscope.record.context.passage_effects import attention_from, update_of
     from llmscope.record.derive.sentences import source_texts
@@ -127,7 +128,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     texts = [Continuation(len(recording)), *(without(recording, found[at]) for at in order)]
     told = forced(passes, recording, texts, (), answer)
     whole = next(told)
-    about = _About(recording, found, labels, answer, source, whole.total, sink, verdict)
+    about = _About(
+        *(recording, found, labels, answer, source, whole.total, sink, verdict),
+        float(weights[found[-1].stop :].sum())
+        if SEPARATOR.of(focus) or has_unread_roles(recording.prompt, labels)
+        else None,
+    )
     for done, (at, one) in enumerate(zip(order, told, strict=True), 1):
         columns.change[at], columns.kl[at] = one.total - whole.total, whole.kl(one)
         yield about.figure(columns, done, 2 * count)
@@ -146,7 +152,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 @dataclass(frozen=True)
 class _About:
-    """All that the figures of one prompt share."""
+    """All that the figures of one prompt share.
+
+    Attributes:
+        rest: the attention to what follows the last passage, which is never removed. None where
+            that is the question by the form of the prompt: no separator is given, and no role of a
+            chat was left unread.
+    """
 
     recording: Recording
     passages: tuple[range, ...]
@@ -156,6 +168,7 @@ class _About:
     log_p: float
     sink: float
     verdict: Verdict
+    rest: float | None
 
     def figure(self, columns: _Columns, done: int, total: int, missing: str = "") -> Figure:
         """Return the figure with what is known by now."""
@@ -212,11 +225,18 @@ class _About:
         if most:
             by = (f"{WORDS[key]} {at + 1}" for key, at in most.items())
             lines.append(f"most: {', '.join(by)}")
+        if self.rest is not None:
+            tail = "".join(self.labels[self.passages[-1].stop :]).strip()
+            tail = display_text(tail if len(tail) <= TAIL else f"{tail[:TAIL]}…", whitespace=True)
+            much = "" if np.isnan(self.rest) else f", attention {self.rest:.2g}"
+            lines.append(f"never removed: ‹{tail}› after the last passage{much}")
         if missing:
             lines.append(f"no update: {missing}")
         return tuple(lines)
 
 
+TAIL = 32
+"""Most characters that a caption shows of what follows the last passage."""
 LEAST = 1e-3
 """A smaller probability of the answer is told as its logarithm."""
 SOURCES = {

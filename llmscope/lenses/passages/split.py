@@ -82,6 +82,23 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
     return tuple(found)
 
 
+def has_unread_roles(prompt: Prompt, labels: Sequence[str]) -> bool:
+    """Return whether a prompt has special tokens behind its first text, and no role that is known.
+
+    Args:
+        prompt: the prompt.
+        labels: the texts of its tokens, with line breaks.
+    """
+    text = "".join(labels)
+    starts = [0, *accumulate(map(len, labels))]  # of each token, and the end
+    first = next((at for at, special in enumerate(prompt.special) if not special), 0)
+    marked = any(  # a token that stands for an unknown word is special too, and not in the text
+        prompt.special[at] and labels[at].strip() == prompt.labels[at].strip()
+        for at in range(first, len(labels))
+    )
+    return marked and not _roles(prompt, text, starts)
+
+
 def _by_form(text: str) -> Iterator[tuple[int, int]]:
     marked = _marked(text)
     blank = (match.span() for match in _BLANK.finditer(text.rstrip()))

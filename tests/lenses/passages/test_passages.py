@@ -10,7 +10,7 @@ import torch
 import llmscope
 from llmscope.draw import RenderOptions
 from llmscope.export import render
-from llmscope.lenses.passages.split import passages, written_answer
+from llmscope.lenses.passages.split import has_unread_roles, passages, written_answer
 from llmscope.record.capture.recording import Prompt
 from llmscope.record.context.passage_effects import attention_from, relative, update_of
 from llmscope.record.derive.sentences import source_texts
@@ -275,6 +275,34 @@ def test_every_turn_of_an_agent_trace_but_its_question_is_a_passage(trace):
 def test_passages_between_matches_of_a_separator():
     assert found_in("One. ## Two. ## Q?", "## ") == ["One. ## ", "Two. ## "]
     assert found_in("One", "x*") == []
+
+
+def test_what_follows_the_last_separator_is_told_as_never_removed(town, eager):
+    """The answer may stand on it: no passage that is removed shows that."""
+    recording = town.record("cat dax, sun wug, hat fep, cat")
+    figure = town.look("passages", separator=", ", answer=" dax")
+    (line,) = [one for one in figure.extra["caption"] if one.startswith("never removed")]
+    patterns = plain(eager, list(recording.prompt.ids), output_attentions=True).attentions
+    weights = torch.stack(patterns)[:, 0, :, -1].mean((0, 1))
+    stop = figure.extra["stops"][-1]
+    assert recording.prompt.labels[stop].strip() == "cat"
+    rest = f"{float(weights[stop:].sum()):.2g}"
+    assert line == f"never removed: ‹cat› after the last passage, attention {rest}"
+    town.record(TEXT)
+    figure = town.look("passages", answer=" tom")
+    assert not any("never removed" in one for one in figure.extra["caption"])
+
+
+@pytest.mark.parametrize(
+    ("text", "unread"),
+    [
+        ("<|begin|>One.\n\nQ?", False),
+        ("<|begin|>One.<|turn|>Two.<|turn|>Q?", True),
+        ("<|user|>One.\n\nQ?<|assistant|>", False),
+    ],
+)
+def test_a_chat_whose_roles_are_not_known_is_told_apart(text, unread):
+    assert has_unread_roles(*tokens_of(text)) == unread
 
 
 def test_without_passages_it_says_how_to_mark_them(town):
