@@ -80,7 +80,7 @@ def _copied(subject: LoadedModel, memo: dict[int, Any]) -> Any:
 def missing_code(model: nn.Module, copied: nn.Module) -> str:
     """Return the first piece of the user's code in a model's passes that a copy runs without.
 
-    It is named with its place, in words; empty if there is none. See `outside_code`.
+    It is named with its place, in words; empty without such code. See `outside_code`.
     """
     in_copy = {place for place, _ in code_from_outside(copied)}
     return next((place for place, _ in code_from_outside(model) if place not in in_copy), "")

@@ -113,7 +113,7 @@ class ModelState:
             changed = ["weights"]
         if digests is not None or changed:
             self._digests = digests
-        values = self._parts_now.values_of_rows() if rows and not changed else None
+        values = self._parts_now.by_row.values() if rows and not changed else None
         if values is not None and self._rows not in (None, values):
             changed = ["weights"]
         if changed:
@@ -122,7 +122,7 @@ class ModelState:
             if "modules" in changed:
                 self.structure = self.serial
             self._collect(model)
-            values = self._parts_now.values_of_rows() if rows else None
+            values = self._parts_now.by_row.values() if rows else None
         if values is not None or changed:
             self._rows = None if self._restless else values
         return self.serial
@@ -386,11 +386,12 @@ class _Parts:
         """Return a digest of all values of each parameter."""
         return tuple(map(_digest, self._distinct_parameters()))
 
-    def values_of_rows(self) -> bytes:
-        """Return a value of each row and of each column of the parameters."""
+    @property
+    def by_row(self) -> _Sample:
+        """A value of each row and of each column of the parameters."""
         if self._by_row is None:
             self._by_row = _Sample(self._distinct_parameters(), view=_each_row)
-        return self._by_row.values()
+        return self._by_row
 
     def _distinct_parameters(self) -> list[Tensor]:
         known = {id(tensor): tensor for tensor in self._tensors(self._parameters)}
