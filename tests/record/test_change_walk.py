@@ -17,6 +17,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 LENSES = ("logit-lens", "attention", "ablation", "attribution", "saliency", "next-token")
 EDITS = ([], [], ["zero head 1.1"], ["scale mlp 1 0.5", "zero attention 2"])
@@ -189,7 +190,7 @@ class Walk:
         for lens in LENSES:
             focus = {"layer": 1, "target": 7}
             one, other = (
-                scope.look(lens, recording=made, **focus)
+                scope.look(lens, recording=made, **options_for(lens, **focus))
                 for scope, made in ((self.scope, ours), (fresh, theirs))
             )
             assert one.verdict.status == other.verdict.status, lens

@@ -14,6 +14,7 @@ from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.derive import tensors
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.record.by_hand import A, B, Plain, plus
 from tests.record.interventions.test_edited import ALL, holds, scope_for
 from tests.record.walk_edited import bits, same_bits
@@ -304,7 +305,7 @@ def test_half_precision(family, dtype):
     assert torch.isfinite(tensors.logits(recording, 0, len(A))).all()
     for layer in range(3):
         for lens in ("attention", "residual", "next-token", "logit-lens", "attribution"):
-            figure = scope.look(lens, layer=layer)
+            figure = scope.look(lens, **options_for(lens, layer=layer))
             assert figure.verdict.status != "refused", (lens, figure.verdict)
     theirs = scope.record(B, fresh=True)
     everything = scope.record(A, edits=["patch stream embed from B"], versus_prompt=B, fresh=True)

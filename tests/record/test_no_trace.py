@@ -14,6 +14,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.hooks import Cancelled
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 IDS = (3, 4, 5, 6, 3, 4, 5)
 OTHER = (3, 9, 5, 6, 3, 9, 5)
@@ -69,7 +70,7 @@ def look_everywhere(scope, recording):
             focus = {"layer": 1, "head": 1, "mode": mode, "versus_prompt": None}
             if "versus_prompt" in lens(name).uses:
                 focus["versus_prompt"] = OTHER
-            figure = scope.look(name, recording=recording, target=7, **focus)
+            figure = scope.look(name, recording=recording, **options_for(name, target=7, **focus))
             shown += figure.verdict.status != "refused"
             assert not differs(before, trace(scope.model)), (name, mode)
     return shown
@@ -127,7 +128,8 @@ def test_a_pass_that_fails_leaves_nothing(family):
         scope.record(OTHER)
     for name in ("saliency", "ablation", "walkthrough", "patching", "context"):
         with suppress(RuntimeError):
-            scope.look(name, recording=recording, target=7, versus_prompt=OTHER)
+            asked = options_for(name, target=7, versus_prompt=OTHER)
+            scope.look(name, recording=recording, **asked)
     assert not differs(before, trace(scope.model))
     handle.remove()
 

@@ -13,6 +13,7 @@ import torch
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.record.capture import model_state
+from tests.lenses.asked import options_for
 from tests.record.test_change_walk import EDITS, LENSES, Walk, near
 
 ARCHITECTURES = (
@@ -79,8 +80,8 @@ class WrappedWalk(Walk):
             theirs = fresh.record(self.ids, edits=edits)
             for lens in LENSES:
                 focus = {"layer": 1, "target": 7}
-                one = self.scope.look(lens, recording=ours, **focus)
-                other = fresh.look(lens, recording=theirs, **focus)
+                one = self.scope.look(lens, recording=ours, **options_for(lens, **focus))
+                other = fresh.look(lens, recording=theirs, **options_for(lens, **focus))
                 assert one.verdict.status == other.verdict.status, lens
                 if one.verdict.status != "refused":
                     near(torch.as_tensor(one.values), torch.as_tensor(other.values))

@@ -15,6 +15,7 @@ from llmscope.record.derive import row_checks
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict, writes_verdict
 from llmscope.record.derive.verify import verify
 from tests.families import small_model
+from tests.lenses.asked import figure_at
 from tests.record.capture.test_lengths import chunked_model
 from tests.record.conftest import prompt_of, recorder_for
 
@@ -55,10 +56,13 @@ def test_a_pattern_that_is_wrong_in_any_row_is_refused_wherever_the_cursor_is(
     misread, mode, position
 ):
     assert misread.verdicts("patterns").status == "verified"
-    verdict = misread.look("attention", layer=0, mode=mode, position=position).verdict
+    recording = misread.latest
+    focus = {"layer": 0, "mode": mode, "position": position}
+    verdict = figure_at(misread, "attention", recording, **focus).verdict
     assert verdict.status == "refused"
     assert "at token" in verdict.reason
-    assert misread.look("attention", layer=1, position=position).verdict.status == "verified"
+    focus = {"layer": 1, "position": position}
+    assert figure_at(misread, "attention", recording, **focus).verdict.status == "verified"
 
 
 def test_scores_means_and_patches_stand_on_no_row_that_is_wrong(misread):
@@ -87,7 +91,8 @@ def test_tensors_are_refused_by_name_where_the_lens_is(misread):
 
 def test_a_span_is_checked_where_it_is(misread):
     def status(*span):
-        return misread.look("attention", layer=0, span=span, position=3).verdict.status
+        focus = {"layer": 0, "span": span, "position": 3}
+        return figure_at(misread, "attention", misread.latest, **focus).verdict.status
 
     assert (status(0, CHUNK), status(CHUNK, CHUNK + 1)) == ("verified", "refused")
 

@@ -10,6 +10,7 @@ import llmscope
 from llmscope.models.anatomy import find
 from llmscope.record.derive.verify import CAPABILITIES, WRITES, pattern_verdict_at, verify
 from tests.families import CLOSELY, FAMILIES, refused, small_model
+from tests.lenses.asked import figure_at
 from tests.record.conftest import prompt_of, recorder_for
 from tests.thinned import thinned
 
@@ -160,6 +161,6 @@ def test_what_a_person_looks_at_is_checked_where_they_look(tmp_path):
     assert scope.look("attention", layer=1).verdict.status == "verified"
     other = believed(recording, window=30)
     for focus in ({"span": (0, 20), "position": 10}, {}, {"position": 10}):
-        figure = scope.look("attention", recording=other, layer=1, **focus)
+        figure = figure_at(scope, "attention", other, layer=1, **focus)
         assert figure.verdict.status == ("verified" if "span" in focus else "refused")
         assert bool(figure.axes) == ("span" in focus)
