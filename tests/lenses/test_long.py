@@ -15,6 +15,7 @@ from llmscope.lenses import lens
 from llmscope.lenses.attention import MOST
 from llmscope.record.analysis.head_scores import ROOM
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 LENGTH = 1500
 IDS = [(7 * i * i + i) % 96 for i in range(LENGTH)]
@@ -150,7 +151,8 @@ def test_eight_thousand_tokens_take_no_more_than_is_linear(folder):
 def largest(scope, recording, lens, settings):
     """The largest thing, in bytes, that a look allocates."""
     with torch.profiler.profile(profile_memory=True) as profile:
-        scope.look(lens, recording=recording, layer=1, head=2, **settings)
+        places = options_for(lens, layer=1, head=2)
+        scope.look(lens, recording=recording, **places, **settings)
     return max(abs(event.cpu_memory_usage) for event in profile.events())
 
 
