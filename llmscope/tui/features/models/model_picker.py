@@ -23,6 +23,8 @@ from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 
 if TYPE_CHECKING:
+    from textual._widget_navigation import Direction
+
     from llmscope.tui.host import Host
 
 PACE = 0.05
@@ -85,6 +87,14 @@ class ModelList(OptionList):
         padding = self.get_component_styles("option-list--option").padding
         if self.scrollable_content_region.width > padding.width:
             super()._update_lines()
+
+    def _move_page(self, direction: Direction) -> None:
+        if self.scrollable_content_region and (self.highlighted or 0) in self._index_to_line:
+            super()._move_page(direction)
+        elif direction < 0:  # without rows or lines, a page is one model
+            self.action_cursor_up()
+        else:
+            self.action_cursor_down()
 
 
 class PickerScreen(LineScreen):
@@ -157,8 +167,6 @@ class PickerScreen(LineScreen):
     def action_walk(self, way: str) -> None:
         """Move the selection in direction `way`."""
         self._walked = True
-        if not self._list.scrollable_content_region:  # not laid out yet: a page has no rows
-            way = way.replace("page", "cursor")
         getattr(self._list, f"action_{way}")()
 
     def _read(self) -> None:

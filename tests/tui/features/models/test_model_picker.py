@@ -196,14 +196,17 @@ async def test_esc_opens_nothing(opened: Open, user: UserState) -> None:
         assert len(session.app.screen_stack) == 1
 
 
+@pytest.mark.parametrize("width", [120, 3])
 async def test_a_page_of_a_list_without_room_is_a_row(
-    opened: Open, user: UserState, folders: Path
+    opened: Open, user: UserState, folders: Path, width: int
 ) -> None:
-    async with opened(user=user) as session:
+    """Without rows, or with rows of no columns, which have no lines."""
+    async with opened(width, 10, user=user) as session:
         await session.press("escape", "M")
         screen = await listed(session)
-        screen._list.display = False
+        screen._list.display = width == 3
         await session.settle()
+        assert width == 120 or not screen._list._lines
         places = []
         for key in ("down", "down", "pageup", "pagedown"):
             await session.press(key)
