@@ -402,7 +402,9 @@ class ActingEngine:
         assert request.draw is not None
         ids = () if request.written is None else request.written.ids
         token = (len(ids) + 3 * request.draw.branch) % len(NEXT)
-        said = "".join(NEXT[one] for one in (*ids, token))
+        # A branch that stood in the prompt before has the prompt's own tokens.
+        texts = {token.id: token.text for token in tokenize(request.text)} | dict(enumerate(NEXT))
+        said = "".join(texts[id_] for id_ in (*ids, token))
         return Sampled(request, token, NEXT[token], said)
 
     def answer(

@@ -468,5 +468,11 @@ async def test_the_text_goes_on_in_other_ways_from_a_token(
         assert app.text == app.editor.text == texts[-1]
         await session.press("right_parenthesis")
         assert app.text == PROMPT
-        await session.press("g", "asterisk")
+        prompt_ids = tuple(token.id for token in tokenize(PROMPT)[at:])
+        await session.press("E")  # after tokens of the prompt, which the model did not write
+        assert app.text.startswith(PROMPT + " ")
+        written = session.engine.requests[-1].written
+        assert written is not None
+        assert written.ids[:-1] == prompt_ids
+        await session.press("u", "g", "asterisk")
         assert told(session) == "there is nothing before this token to go on from"
