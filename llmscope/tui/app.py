@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.color import ColorSystem
 from textual import events, on
 from textual.actions import SkipAction
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import BindingType
 from textual.content import Content
 from textual.filter import LineFilter
@@ -160,6 +161,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self.work: Working | None = None
+        self._calls: list[Callable[[], Any]] = []  # those that wait for a redraw
         self._saved_pass: object = None  # while figures of an earlier session are shown
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
@@ -289,7 +291,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def _begin(self) -> None:
         """Mount what the first paint does not show, and start the engine, which is slow."""
-        if self._exit or not self.screen_stack or not self.screen.is_attached:
+        if self._exit or not self.screen_stack:
             return  # left while a long prompt was still being laid out
         self.fill()
         self.editor.show_roles(self.chat.roles)
@@ -346,9 +348,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         return (count > width and height >= LOWEST) if chosen is None else chosen
 
     def fill(self) -> None:
-        """Mount the widgets that the first paint does not show."""
-        self.mount(self.kl_row, after=self.prompts)
-        self.mount(self.strip, before=self.grid)
+        """Mount the widgets that the first paint does not show, below a dialog that is open."""
+        screen = self.screen_stack[0]
+        screen.mount(self.kl_row, after=self.prompts)
+        screen.mount(self.strip, before=self.grid)
         self.user.keymap.bind("prompt", self.prompts.b)
         self.prompts.fill()
         self.grid.fill(self.user.keymap)
@@ -791,6 +794,29 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
         return f"{said} · {keys} stops" if keys else said
 
+    def call_after_refresh(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
+        """Call a function after the next redraw, of whichever screen is on top by then.
+
+        Textual leaves the call to the screen on top, and forgets it with a dialog that is closed
+        before it was drawn: the engine was never started, and panes waited for ever.
+        """
+        call = partial(callback, *args, **kwargs)
+        self._calls.append(call)
+        return super().call_after_refresh(self._call_once, call)
+
+    def _call_once(self, call: Callable[[], Any]) -> Any:
+        if any(call is waiting for waiting in self._calls):
+            self._calls = [waiting for waiting in self._calls if waiting is not call]
+            return call()
+        return None
+
+    def pop_screen(self) -> AwaitComplete:
+        """Remove the screen on top, and leave the calls that wait for a redraw to the one below."""
+        closing = super().pop_screen()
+        for call in self._calls:
+            super().call_after_refresh(self._call_once, call)
+        return closing
+
     def note(self, text: str, style: Style) -> None:
         """Show a note about the prompt on the editor's border."""
         shown = display_text(text).replace("\n", " ")
@@ -856,7 +882,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.figures.overtaken()
 
     def _show_placeholder(self, shown: bool) -> None:
-        inside = self.focused is not None and not self.in_prompt
+        focused = self.screen_stack[0].focused  # a dialog on top has a focus of its own
+        inside = focused is not None and focused not in (self.prompts.a, self.prompts.b)
         if not shown:
             # The panes get the placeholder's area: fitted now, they need no second layout.
             self.grid.fit(*self.size, self.placeholder.outer_size.height)

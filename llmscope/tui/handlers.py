@@ -89,7 +89,8 @@ def go_to_step(host: Host, step: int) -> None:
 
 def leave(host: Host) -> None:
     """Go from the prompt to the figures, or to the placeholder in their place."""
-    host.screen.set_focus(host.placeholder if host.placeholder.display else host.grid.pane)
+    widget = host.placeholder if host.placeholder.display else host.grid.pane
+    host.grid.screen.set_focus(widget)  # also below a dialog, which keeps its own focus
 
 
 def edit_prompt(host: Host) -> None:

@@ -433,7 +433,8 @@ class PaneGrid(Container):
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
             *(self.arrangement, self._folded, self._messages),
         )
-        if new := [self.panes[key] for key in self.areas if self.panes[key].parent is None]:
+        new = [self.panes[key] for key in self.areas if self.panes[key].parent is None]
+        if new and self.is_attached:  # the app may be closing
             self._keymap.bind("figures", *new)
             self.mount(*new)
         for key, pane in self.panes.items():

@@ -148,7 +148,7 @@ class Session(Struct, frozen=True):
             host.grid.maximize()
         if self.pane in host.grid.workspace.panes:
             host.grid.point(self.pane)
-            host.screen.set_focus(host.placeholder)  # until there are figures
+            host.placeholder.screen.set_focus(host.placeholder)  # until there are figures
 
 
 def left_last() -> tuple[Session | None, str]:
