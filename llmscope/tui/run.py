@@ -151,7 +151,7 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
 
     Args:
         leave: called when the app has ended, for whatever reason.
-        debug: print the full output of a crash.
+        debug: print the full output of a crash, and an error while the app was closing.
         hosted: whether the process is another program's: then it goes on, once the engine's thread
             has ended, and has the event loop that it had.
 
@@ -176,7 +176,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
                 ended = app.engine.close()
                 while hosted and not ended:  # the host must not use the model beside the engine
                     ended = app.engine.close()
-        failed = not app.left or bool(app.return_code)
+        # An error before the user left: the code of leaving would hide it.
+        failed = not app.left or app._exception is not None or bool(app.return_code)
         story = aside.tail() if failed else ""
     if failed:
         error = app._exception
@@ -187,6 +188,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
         raise ScopeError(
             f"the screen failed{display_text(reason)}", "--debug, which tells the whole story"
         )
+    if debug and app.late_error is not None:
+        sys.stderr.writelines(format_exception(app.late_error))
     if not ended:
         # The engine's thread is deep inside a library. Python would wait for it, or tear the
         # library down under it; the terminal is restored and all is saved, so nothing is lost.

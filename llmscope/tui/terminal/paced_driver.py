@@ -40,13 +40,18 @@ SYNC = ("\x1b[?2026h", "\x1b[?2026l")
 
 
 class PacedApp(App[int]):
-    """An app that sends the terminal only changes, at the rate at which they are taken."""
+    """An app that sends the terminal only changes, at the rate at which they are taken.
+
+    Attributes:
+        late_error: the first error after the app was asked to end; None if there was none.
+    """
 
     def __init__(self, bandwidth: Bandwidth) -> None:
         self._paced = PACED and bandwidth.paced  # read by `get_driver_class`
         super().__init__()
         self.bandwidth = bandwidth
         self._asked_to_end = False
+        self.late_error: Exception | None = None
         if self._paced:
             self.cells = TerminalCells()
         if bandwidth is LOW:
@@ -69,6 +74,7 @@ class PacedApp(App[int]):
     def _handle_exception(self, error: Exception) -> None:
         """Close the app with an error, unless it is closing: its widgets are gone one by one."""
         if self._exit:
+            self.late_error = self.late_error or error
             self._close_messages_no_wait()
         else:
             super()._handle_exception(error)

@@ -145,6 +145,13 @@ def ready(app):
         app.call_later(app._close_messages_no_wait)
     elif befall == "narrow":
         app.call_later(fail)
+    elif befall == "failed, then left":
+        app.call_later(app._handle_exception, OSError("the card is broken"))
+        app.call_later(app.exit, 0)
+        app._close_messages_no_wait = lambda: None  # the key is there before the end
+    elif befall == "left, then failed":
+        app.call_later(app.exit, 0)
+        app.call_later(fail)
 
 begin = LlmscopeApp._begin
 def begin_then(app):
@@ -174,6 +181,24 @@ def test_no_end_is_silent(befallen: Any, befall: str, debug: bool) -> None:
     after = program.output[program.output.rfind(b"\x1b[?1049l") :]
     assert b"error: the screen failed: " in after
     assert (b"Traceback" in after) == (debug and befall == "reading")
+
+
+def test_leaving_does_not_hide_an_error_before_it(befallen: Any) -> None:
+    program = befallen("failed, then left", "kept")
+    assert program.finish() == 1
+    after = program.output[program.output.rfind(b"\x1b[?1049l") :]
+    assert b"error: the screen failed: OSError: the card is broken" in after
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_an_error_while_the_app_closes_is_told_with_debug(befallen: Any, debug: bool) -> None:
+    """Its widgets are gone one by one; the user has left, and the exit code says so."""
+    program = befallen("left, then failed", "kept", *(["debug"] if debug else []))
+    assert program.finish() == 0
+    program.assert_clean()
+    after = program.output[program.output.rfind(b"\x1b[?1049l") :]
+    assert b"error: " not in after
+    assert (b"OSError: the card is broken" in after) == debug
 
 
 @pytest.mark.parametrize("columns", [1, 20])
