@@ -239,6 +239,15 @@ def _figure(want: Want, tokens: tuple[Token, ...]) -> Figure:
             "activation",
             extra={"layer": layer, "position": position, "mode": "neurons"},
         )
+    if want.lens == "logit-lens" and want.focus.mode == "slope":
+        layers = Axis("layer", tuple(map(str, range(LAYERS))))
+        extra = {"mode": "slope", "position": position, "target_id": 0, "target": NEXT[0]}
+        ratios = np.linspace(-0.5, 1.5, LAYERS).astype(np.float32)
+        return Figure(
+            *("logit-lens", "Learned lens against the model", "bars", (layers,), ratios),
+            *("model ÷ lens",),
+            extra=extra,
+        )
     if want.lens == "logit-lens":
         depth = LAYERS + 1
         # A longer prompt leaves the columns of earlier tokens as they were.

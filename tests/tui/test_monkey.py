@@ -45,7 +45,9 @@ def in_words(key: str) -> str | None:
 
 
 EVENTS = int(os.environ.get("LLMSCOPE_MONKEY_EVENTS", "100000"))
-"""Events of the longest test, of which 100,000 take about an hour; fewer to try it."""
+"""Events of the longest test, of which 100,000 take 25 to 60 minutes; fewer to try it."""
+MEASURED = (80, 24)
+"""The size at which memory is measured: a picture of 300 × 300 takes 25 MB while it is shown."""
 
 
 def resident() -> float:
@@ -77,7 +79,7 @@ async def play(
         seed: of the random numbers.
         count: how many keys, resizes and pastes.
         sizes: draws a size of the terminal.
-        measured: gets the memory in MB, a hundred times; None for none.
+        measured: gets the memory in MB, a hundred times, at one size; None for none.
     """
     chance = random.Random(seed)
     seen: set[object] = set()
@@ -96,6 +98,8 @@ async def play(
             await pilot.pause()
             seen.add((type(app.screen).__name__, app.grid.pane.key, app.state.view))
         if measured is not None and number % (count // 100) == 0:
+            await pilot.resize_terminal(*MEASURED)
+            await pilot.pause()
             measured.append(resident())
         if len(app.text) > 400:
             app.editor.replace_all("ABC")

@@ -64,6 +64,14 @@ def test_reads_the_logit_lens_as_words() -> None:
     assert said(SCENE.move_to(layer=3), "top") == "layer 3, ‹·is›"  # not read yet
 
 
+def test_reads_the_check_of_a_lens_as_words() -> None:
+    want = Want("next-token", "logit-lens", Focus(mode="slope"))
+    figure = figure_for(want, TOKENS)
+    read = clauses(SCENE, {"next-token": Shown(figure, want, TOKENS, ASKED)}.get)
+    ratio = number(float(figure.values[17]))
+    assert read[1:] == [f"along ‹·Paris› the model does {ratio} times what the lens says"]
+
+
 def test_reads_the_chosen_neuron_and_candidate() -> None:
     label = SHOWN["mlp"].figure.axes[1].labels[2]
     ids = SHOWN["next-token"].figure.extra["ids"]
