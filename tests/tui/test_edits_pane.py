@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from rich.cells import cell_len
 
 from llmscope.draw import RenderOptions
 from llmscope.edits import parse
+from llmscope.tui.features.undo import Edits
 from llmscope.tui.panes.edits import EXAMPLES, NO_B, paint_edits
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
@@ -91,3 +94,40 @@ def test_a_long_edit_is_cut_and_its_strength_is_not() -> None:
     (row,) = drawn(state, 30, 1)
     assert row.startswith("▸1 ✓ steer 6 'a very")
     assert row.rstrip().endswith("… 2.5")
+
+
+def change(state: ViewState, past: list[Edits], chance: random.Random) -> ViewState:
+    """Return the view state after something that a key, undo or the engine does to the list."""
+    edit = parse(chance.choice((*EXAMPLES, "zero mlp 2", "scale head 1.1 2")))
+    changes: list[Callable[[], ViewState]] = [
+        lambda: state.with_edit(edit),
+        lambda: state.with_edit_in_place(edit),
+        lambda: state.flipped(edit),
+        lambda: state.blamed({str(edit): "no"}),
+        lambda: state.choosing(chance.randrange(-3, 4)),
+        lambda: chance.choice(past).onto(state),
+        state.all_switched,
+    ]
+    if state.edits:
+        changes += [
+            lambda: state.without_edit(chance.randrange(len(state.edits))),
+            lambda: state.without_edit(state.chosen),
+            state.toggled,
+            state.moved_edit,
+        ]
+        if state.edits[state.chosen].edit.turnable:
+            changes.append(lambda: state.turned_edit(chance.choice((-1, 1))))
+    return chance.choice(changes)()
+
+
+def test_an_edit_of_the_list_is_chosen_whatever_happened_to_it() -> None:
+    """And drawn at every height of the pane."""
+    chance = random.Random(4)
+    for _ in range(300):
+        state = ViewState().loaded(INFO)
+        past = [Edits.of(state, 0)]
+        for _ in range(30):
+            state = change(state, past, chance)
+            past.append(Edits.of(state, 0))
+            assert (state.chosen_edit is None) == (not state.edits)
+            drawn(state, 20, chance.randrange(0, 6))
