@@ -123,7 +123,7 @@ def change(state: ViewState, past: list[Edits], chance: random.Random) -> ViewSt
 def test_an_edit_of_the_list_is_chosen_whatever_happened_to_it() -> None:
     """And drawn at every height of the pane."""
     chance = random.Random(4)
-    for _ in range(300):
+    for _ in range(60):
         state = ViewState().loaded(INFO)
         past = [Edits.of(state, 0)]
         for _ in range(30):
