@@ -811,8 +811,15 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         return None
 
     def pop_screen(self) -> AwaitComplete:
-        """Remove the screen on top, and leave the calls that wait for a redraw to the one below."""
+        """Remove the screen on top, and leave the calls that wait for a redraw to the one below.
+
+        Its painted lines go at once: a cache of Textual's over a method (`get_inner_outer`) keeps
+        those of 1,024 removed widgets alive.
+        """
+        widgets = (self.screen, *self.screen.walk_children(Widget))
         closing = super().pop_screen()
+        for widget in widgets:
+            widget._styles_cache.clear()
         for call in self._calls:
             super().call_after_refresh(self._call_once, call)
         return closing

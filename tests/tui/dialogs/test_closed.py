@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from textual.screen import ModalScreen
+from textual.widget import Widget
 
 import llmscope.tui
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
@@ -152,6 +153,18 @@ async def test_a_dialog_opened_during_the_start_does_not_stop_it(
             assert session.app.screen._line.value == "qu"
             await session.press("escape")
         assert "Map" in session.screen_text()
+
+
+async def test_a_closed_dialog_keeps_no_painted_line(opened: Open) -> None:
+    """Textual has a cache over a method of what holds them, which keeps 1,024 of these alive."""
+    async with opened(200, 60) as session:
+        BY_NAME["palette"].run(session.app)
+        await session.settle()
+        widgets = [session.app.screen, *session.app.screen.walk_children(Widget)]
+        assert any(widget._styles_cache._cache for widget in widgets)
+        await session.press("escape")
+        assert len(session.app.screen_stack) == 1
+        assert not any(widget._styles_cache._cache for widget in widgets)
 
 
 async def test_a_dialog_keeps_the_keys_when_the_figures_come(opened: Open) -> None:
