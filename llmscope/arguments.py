@@ -19,6 +19,9 @@ LONGEST = 60
 """Maximum characters of a value that an error quotes."""
 MOST_IDS = 2**24
 """Maximum number of token ids; no prompt has as many."""
+LONGEST_TEXT = 1_000_000
+"""Maximum characters of a prompt, checked before it is tokenized, which takes up to 500 bytes of
+memory a character. A model whose context may hold a longer text takes a longer one."""
 LARGEST = 2**63 - 1
 """The largest integer that torch and numpy accept."""
 # Each torch thread takes a stack and an entry in the process table; tens of thousands of them

@@ -21,6 +21,7 @@ LIMITS = {
     "index of a run": 1 << 27,
     "manifest": 1 << 24,
     "transcripts": 1 << 25,
+    "prompt": 1 << 25,
     "labels": 1 << 26,
     "state": 1 << 26,
     "examples": 1 << 28,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.arguments import LONGEST_TEXT
 from llmscope.collecting import checkpoint
 from llmscope.collecting.checkpoint import AGAIN, Progress, differences
 from llmscope.collecting.collector import Collector, Sizes
@@ -243,7 +244,7 @@ class _Run:
 
     def prompt(self, text: str) -> Prompt:
         """Return the tokens of a text, cut to the length."""
-        found, most = self.scope.encode(text), self.length
+        found, most = self.scope.encode(text[:LONGEST_TEXT]), self.length
         return Prompt(found.ids[:most], found.pieces[:most], found.special[:most])
 
     def counted(self, prompt: Prompt) -> NDArray[np.bool_]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmscope.arguments import LONGEST_TEXT
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def corpus(scope: Scope, texts: Iterable[str], rules: CorpusRules) -> Iterator[C
     for text in texts:
         if not text:
             continue
-        ids = tuple(scope.encode(text).ids[: rules.length])
+        ids = tuple(scope.encode(text[:LONGEST_TEXT]).ids[: rules.length])
         if not len(rules.places(ids)):
             continue
         held = rules.holds_out(number)

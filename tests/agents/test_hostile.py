@@ -58,6 +58,12 @@ def lives(town):
         ("many_prompts", {"lens": "next-token"}, ["prompts or file"]),
         ("many_prompts", {"lens": "next-token", "prompts": []}, ["prompts"]),
         ("many_prompts", {"lens": "next-token", "prompts": [3]}, ["list of texts"]),
+        (
+            "many_prompts",
+            {"lens": "next-token", "prompts": ["a" * 4_000_000]},
+            ["characters, more than"],
+        ),
+        ("look", {"lens": "next-token", "prompt": "a" * 4_000_000}, ["characters, more than"]),
         ("many_prompts", {"lens": "next-token", "prompts": ["the cat " * 300]}, ["all 1 prompts"]),
         ("many_prompts", {"lens": "next-token", "file": "/etc/passwd"}, ["working folder"]),
         ("many_prompts", {"lens": "next-token", "file": "../../x.txt"}, ["working folder"]),

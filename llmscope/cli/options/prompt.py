@@ -14,6 +14,7 @@ from llmscope.cli.options import shared
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.errors import ScopeError
+from llmscope.lines import read_stream
 from llmscope.text import display_text
 
 
@@ -152,9 +153,14 @@ def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
 def _read(name: str) -> str:
     shown = "stdin" if name == "-" else display_text(name)
     try:
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-    except OSError as error:
-        raise ScopeError(f"cannot read {shown}: {error.strerror}", "another file") from error
+        if name == "-":
+            content = read_stream(sys.stdin.buffer, "prompt")
+        else:
+            with Path(name).open("rb") as file:  # which may be the pipe of another program
+                content = read_stream(file, "prompt")
+    except (OSError, ValueError) as error:  # ValueError: a name with NUL in it, or too large
+        reason = display_text(getattr(error, "strerror", None) or str(error))
+        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:

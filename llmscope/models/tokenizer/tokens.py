@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from llmscope.arguments import LONGEST_TEXT
+from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
 from llmscope.models.tokenizer.token_text import Pieces
@@ -21,6 +23,28 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 _LISTED = 8  # most characters or words that a notice names
 _BROKEN = "the text is not valid Unicode; what is broken became �"
 _OWN = "--no-special-tokens leaves it out"
+
+
+_PER_TOKEN = 16
+"""Characters for each token of a context: more than in any text but one of very long words."""
+
+
+def check_length(text: str, context: int | None = None) -> None:
+    """Check that a text is short enough to be tokenized.
+
+    Args:
+        text: the text.
+        context: maximum tokens of the model; None if it is unlimited or not known.
+
+    Raises:
+        ScopeError: it is longer than both `LONGEST_TEXT` and what a context may hold.
+    """
+    most = max(LONGEST_TEXT, _PER_TOKEN * (context or 0))
+    if len(text) > most:
+        holds = f", and the model's context holds {context} tokens" if context else ""
+        raise ScopeError(
+            f"the text has {len(text):,} characters, more than {most:,}{holds}", "a shorter prompt"
+        )
 
 
 @dataclass(frozen=True)
@@ -76,16 +100,18 @@ class Tokens:
         """Return the tokenizer's chat template."""
         return Chat(self.tokenizer)
 
-    def encode(self, text: str, special_tokens: bool = True) -> Encoded:
+    def encode(self, text: str, special_tokens: bool = True, context: int | None = None) -> Encoded:
         """Encode a text into exactly the tokenizer's own tokens.
 
         Args:
             text: the text.
             special_tokens: add the special tokens that the tokenizer would add itself.
+            context: maximum tokens of the model, which may allow a longer text; see `check_length`.
 
         Raises:
-            ScopeError: the tokenizer fails on the text.
+            ScopeError: the tokenizer fails on the text, or it is too long.
         """
+        check_length(text, context)
         # Arguments and files may contain lone surrogates, which no tokenizer accepts.
         clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         fast = bool(self.tokenizer.is_fast)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from llmscope.errors import ScopeError
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.models.tokenizer.tokens import Encoded
+from llmscope.models.tokenizer.tokens import Encoded, check_length
 from llmscope.record.capture.recording import Prompt
 
 _NUMBER = re.compile(r"(?<![^\s,])[0-9]{1,9}(?![^\s,])")
@@ -17,11 +17,14 @@ def encoded(subject: LoadedModel, text: str, *, special_tokens: bool = True) -> 
     """Tokenize a text, with the tokens' offsets in it. Without a tokenizer it holds token ids.
 
     Raises:
-        ScopeError: the checkpoint has no tokenizer, and the text is not a list of ids.
+        ScopeError: the text is too long, the tokenizer fails on it, or the checkpoint has no
+            tokenizer and the text is not a list of ids.
     """
+    context = subject.anatomy.context
     if subject.tokens is None:
+        check_length(text, context)
         return _numbers(text)
-    return subject.tokens.encode(text, special_tokens=special_tokens)
+    return subject.tokens.encode(text, special_tokens=special_tokens, context=context)
 
 
 def prompt_from(
@@ -63,7 +66,7 @@ def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
         return " ".join(map(str, prompt.ids)), True
     for text in (prompt.text, subject.tokens.decode(prompt.ids)):
         for special in (True, False):
-            if subject.tokens.encode(text, special_tokens=special).ids == prompt.ids:
+            if encoded(subject, text, special_tokens=special).ids == prompt.ids:
                 return text, special
     raise ScopeError(
         "the tokenizer reads the text of these tokens as other tokens",

@@ -19,6 +19,7 @@ from textual.strip import Strip
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
+from llmscope.arguments import LONGEST_TEXT
 from llmscope.text import shared_length
 from llmscope.tui.actions.key_order import InOrder
 from llmscope.tui.prompt.long_line import LongLine, PromptWrap
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
 
 LONG = 2000
 """Characters of a line from which on only its visible rows are built."""
-LONGEST_TEXT, LONGEST_LINE = 1_000_000, 250_000
-"""Characters of a prompt, and of a line of it, that a paste may reach: more than any model's
-context, and few enough that each letter after it shows at once."""
+LONGEST_LINE = 250_000
+"""Characters of a line that a paste may reach: few enough that each letter after it shows at once.
+A whole prompt may reach `LONGEST_TEXT`."""
 LETTERS = 1000
 """Characters that may always be pasted, as a terminal may send typed letters together."""
 FRAME = "frame"
