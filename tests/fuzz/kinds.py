@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.fuzz import folders
+from tests.fuzz import folders, pastes
 from tests.fuzz.mutations import (
     Mutation,
     mutate_bytes,
@@ -138,5 +138,6 @@ KINDS = {
         Kind("batch", folders.batch_folder),
         Kind("transcript", folders.transcripts),
         Kind("mcp", folders.tool_calls),
+        Kind("paste", pastes.terminal_bytes),
     )
 }

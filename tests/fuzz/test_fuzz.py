@@ -11,7 +11,7 @@ from tests.fuzz.seeds import make_seeds
 
 COUNTS = {
     **dict.fromkeys(("json", "npz", "safetensors", "hidden-states"), 120),
-    **dict.fromkeys(("run", "transcript", "mcp"), 100),
+    **dict.fromkeys(("run", "transcript", "mcp", "paste"), 100),
 }
 """Mutations of a kind in the tests; of a kind that loads a model, fewer."""
 

@@ -192,12 +192,21 @@ _SESSIONS: list[Any] = []
 """A session with a loaded model, for the next call."""
 
 
+def _paste(file: str) -> Any:
+    """Read what a terminal sends, as the screen does."""
+    os.environ.setdefault("ESCDELAY", "20")  # milliseconds; before Textual is imported
+    from tests.fuzz.pastes import read_packets
+
+    return read_packets(file)
+
+
 OTHERS = {
     "replay": _replay,
     "prompts": _prompts,
     "continue": _continue,
     "overwrite": _overwrite,
     "mcp": _tool,
+    "paste": _paste,
 }
 """What is run without a command line."""
 

@@ -15,6 +15,7 @@ import pytest
 from textual import events
 from textual._xterm_parser import XTermParser
 
+from llmscope.tui.terminal import input_thread
 from llmscope.tui.terminal.input_thread import TerminalDecoder, steady
 from tests.test_terminal import Terminal, terminal  # noqa: F401
 from tests.tui.terminal import test_output_guard as guard
@@ -102,6 +103,93 @@ def test_no_random_sequence_ends_the_parser() -> None:
         for _ in parser.tick():
             pass
         assert keys_of(parser, "\x1b[201~", "z")[-1:] == ["z"]
+
+
+PASTED = "one\r\n\ttwo\x1b[31mred\x1b[48;9;9;90;90t\x1b[A\x1b1\x00\x11\x1b[200~\x0c\x85 漢字\x1b[20"
+READ_PASTE = "".join("\ufffd" if char in "\x1b\x00\x11\x85" else char for char in PASTED)
+
+
+def events_of(*parts: str) -> list[str]:
+    """Return the keys, and the pastes in brackets, that parts of the input are read as."""
+    parser = steady(XTermParser)()
+    messages = [event for part in parts for event in parser.feed(part)]
+    return [
+        message.key
+        if isinstance(message, events.Key)
+        else f"<{message.text}>"
+        if isinstance(message, events.Paste)
+        else type(message).__name__
+        for message in messages
+    ]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("size", [1, 2, 5, 1000])
+def test_what_is_in_a_paste_is_text(size: int) -> None:
+    data = f"a\x1b[200~{PASTED}\x1b[201~b\x1b[200~\x1b[201~\x1b[A"
+    parts = [data[start : start + size] for start in range(0, len(data), size)]
+    assert events_of(*parts) == ["a", f"<{READ_PASTE}>", "b", "<>", "up"]
+
+
+@pytest.mark.fast
+def test_the_end_of_the_input_ends_a_paste() -> None:
+    assert events_of("\x1b[200~half\x1b[20", "") == ["<half\ufffd[20>"]
+
+
+@pytest.mark.fast
+def test_a_paste_whose_end_never_comes_is_over_after_a_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parser = steady(XTermParser)()
+    assert not [*parser.feed("\x1b[200~half")]
+    assert not [*parser.tick()]
+    monkeypatch.setattr(input_thread, "PAUSE", -1.0)
+    (paste,) = parser.tick()
+    assert paste.text == "half"
+    assert keys_of(parser, "q\x1b[A") == ["q", "up"]
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("parts", "keys"),
+    [
+        (("\x1b1",), ["escape", "1"]),
+        (("\x1b", "2"), ["escape", "2"]),
+        (("\x1b\x1b3",), ["escape", "escape", "3"]),
+        (("\x1b", "\x1b", "-x"), ["escape", "escape", "minus", "x"]),
+        (("\x1b[A\x1b9\x1b[B",), ["up", "escape", "9", "down"]),
+        (("\x1b[1", "5~1"), ["f5", "1"]),
+        (("\x1b\x1b[200~1\x1b[201~1",), ["escape", "<1>", "1"]),
+    ],
+)
+def test_escape_and_a_digit_in_one_packet_are_two_keys(
+    parts: tuple[str, ...], keys: list[str]
+) -> None:
+    assert events_of(*parts) == keys
+
+
+@pytest.mark.fast
+def test_a_digit_after_an_escape_that_was_read_alone_is_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parser = steady(XTermParser)()
+    assert not keys_of(parser, "\x1b")
+    monkeypatch.setattr("textual._parser.get_time", lambda: float("inf"))
+    assert [event.key for event in parser.tick()] == ["escape"]
+    assert keys_of(parser, "1[200~") == ["1", "left_square_bracket", "2", "0", "0", "tilde"]
+
+
+def test_a_paste_neither_resizes_the_screen_nor_presses_keys(
+    terminal: Callable[..., Terminal],  # noqa: F811
+) -> None:
+    program = terminal("builtin:sort", "--prompt", "CAB")
+    program.wait("Next token", "CAB")
+    program.child.send("\x1b[200~<\x1b[48;5;20;50;200t\x11>\x1b[201~")
+    program.wait("CAB<\ufffd[48;5;20;50;200t\ufffd>", "Next token")
+    program.child.send("\x1b1")  # leaves the prompt, and asks for the first workspace
+    program.child.send("\x1b[200~!\x1b[201~")
+    assert "¡" not in program.wait("CAB<", "Next token")
+    assert program.leave("\x11") == 0
 
 
 def test_any_bytes_can_be_pasted(terminal: Callable[..., Terminal]) -> None:  # noqa: F811
