@@ -16,7 +16,6 @@ from llmscope.models.loaded_model import LoadedModel, follow
 from llmscope.models.loading.at_rest import at_rest, default_settings, one_thread
 from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.extra_passes import Passes
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.model_state import adopt, check, state_of
 from llmscope.record.capture.observed_attention import own_logits
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -47,6 +46,7 @@ from llmscope.record.features.active import applied
 from llmscope.record.fetch import Fetching, together
 from llmscope.record.interventions.edited import EditedRecorder
 from llmscope.record.norms import bound
+from llmscope.sandbox import Cancelled
 from llmscope.text import named
 
 STALE = "the model changed since this was recorded: record it again"

@@ -18,6 +18,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from threading import Event, Lock, Thread
 from typing import IO, Any
 
@@ -27,10 +28,27 @@ MARGIN = 2.0
 """Seconds after the deadline at which the child ends itself, in case its parent is gone."""
 LONGEST_REASON = 1000
 """Maximum characters of an error message that the child returns."""
+POLL = 0.05
+"""Seconds between checks whether an interruptible call was given up."""
 MIB = 1 << 20
 
 _LENGTH = struct.Struct(">Q")
 _KEPT = ("PATH", "TZ", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
+
+
+class Cancelled(Exception):  # noqa: N818 - not an error: the user changed their mind
+    """Work was abandoned because its result is no longer wanted."""
+
+
+_GIVEN_UP: ContextVar[Callable[[], bool] | None] = ContextVar("given up", default=None)
+
+
+def give_up_when(cancelled: Callable[[], bool]) -> None:
+    """Let interruptible calls of this thread end with `Cancelled` once `cancelled` returns true.
+
+    It is called in another thread.
+    """
+    _GIVEN_UP.set(cancelled)
 
 
 class CallError(Exception):
@@ -89,7 +107,14 @@ class Worker:
         self._owner = 0
         self._lock = Lock()
 
-    def call(self, name: str, *arguments: Any, seconds: float, largest: int = 64 * MIB) -> Any:
+    def call(
+        self,
+        name: str,
+        *arguments: Any,
+        seconds: float,
+        largest: int = 64 * MIB,
+        interruptible: bool = False,
+    ) -> Any:
         """Call a function of the module in the child and return its result.
 
         Args:
@@ -97,10 +122,13 @@ class Worker:
             arguments: its arguments; they and the result are sent as JSON.
             seconds: the deadline of this call, without the start of the child.
             largest: maximum bytes of JSON of the result.
+            interruptible: whether `give_up_when` may end the call.
 
         Raises:
             CallError: the call gave no result.
+            Cancelled: it was given up.
         """
+        cancelled = _GIVEN_UP.get() if interruptible else None
         with self._lock:
             if self._owner != os.getpid():  # after a fork the pipes are the parent's
                 self._process = None
@@ -109,7 +137,7 @@ class Worker:
                     self._kill()  # it ended between two calls
                 if self._process is None:
                     self._start()
-                return self._ask([name, *arguments], seconds, largest)
+                return self._ask([name, *arguments], seconds, largest, cancelled)
             except FunctionError:
                 raise  # the child is still usable
             except BaseException:
@@ -151,7 +179,13 @@ class Worker:
         if self._setup is not None:
             self._ask(list(self._setup), self._seconds, MIB)
 
-    def _ask(self, request: list[Any], seconds: float, largest: int) -> Any:
+    def _ask(
+        self,
+        request: list[Any],
+        seconds: float,
+        largest: int,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> Any:
         data = json.dumps([seconds, largest, *request]).encode()
 
         def asked() -> Any:
@@ -160,7 +194,7 @@ class Worker:
                 self._process.stdin.flush()
             return self._reply(largest)
 
-        status, value = self._within(seconds, asked)
+        status, value = self._within(seconds, asked, cancelled)
         if status == "ok":
             return value
         if status == "large":
@@ -170,17 +204,22 @@ class Worker:
             raise MemoryLimitError(self._hungry())
         raise FunctionError(kind, message)
 
-    def _within(self, seconds: float, read: Callable[[], Any]) -> Any:
-        """Return the result of `read`; kill the child if that takes longer than `seconds`."""
+    def _within(
+        self, seconds: float, read: Callable[[], Any], cancelled: Callable[[], bool] | None = None
+    ) -> Any:
+        """Return the result of `read`; kill the child after `seconds`, or once it is cancelled."""
         process, done, reasons = self._process, Event(), list[str]()
+        pause = self._pause if cancelled is None else POLL
 
         def watch() -> None:
             import time
 
             end = time.monotonic() + seconds
-            while not done.wait(max(0.0, min(end - time.monotonic(), self._pause))):
+            while not done.wait(max(0.0, min(end - time.monotonic(), pause))):
                 if time.monotonic() >= end:
                     reasons.append("time")
+                elif cancelled is not None and cancelled():
+                    reasons.append("cancelled")
                 elif self._pause < seconds and _resident(process.pid) > self._memory:
                     reasons.append("memory")
                 if reasons:
@@ -197,6 +236,8 @@ class Worker:
             return reply
         watcher.join()
         status = process.wait()
+        if reasons == ["cancelled"]:
+            raise Cancelled
         if reasons == ["time"] or status == -getattr(signal, "SIGALRM", 0):
             raise TimeLimitError(f"it did not end within {round(seconds, 1):g} s")
         if reasons:

@@ -1,5 +1,6 @@
 """Calls in a child process end: with a result, or with a reason, and the next one works."""
 
+import contextvars
 import os
 import subprocess
 import sys
@@ -10,11 +11,13 @@ import pytest
 from llmscope.sandbox import (
     MIB,
     CallError,
+    Cancelled,
     FunctionError,
     MemoryLimitError,
     SizeLimitError,
     TimeLimitError,
     Worker,
+    give_up_when,
 )
 
 HERE = "tests.sandboxed"
@@ -57,6 +60,16 @@ def test_what_gives_no_result_gives_a_reason(worker, name, kind, said):
     assert type(caught.value) is kind
     assert len(str(caught.value)) <= 1000
     assert worker.call("echo", 1, 2, seconds=10) == [1, 2]
+
+
+def test_an_interruptible_call_ends_once_it_is_given_up(worker):
+    def work():
+        give_up_when(lambda: True)
+        with pytest.raises(Cancelled):
+            worker.call("forever", seconds=1000, interruptible=True)
+        return worker.call("echo", 1, 2, seconds=10)  # another call goes on
+
+    assert contextvars.copy_context().run(work) == [1, 2]
 
 
 def test_a_result_is_bounded(worker):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from threading import Event
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ from llmscope.agents.answer import clipped
 from llmscope.agents.session import Call, Session
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import LONGEST, ScopeError
+from llmscope.sandbox import give_up_when
 from llmscope.text import named, one_line
 from llmscope.version import __version__
 
@@ -55,9 +57,9 @@ def server_of(session: Session) -> Server[Any]:
     async def call_tool(
         context: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> CallToolResult:
-        async with alone:
+        async with alone, _noticed() as given_up:
             text, failed = await to_thread.run_sync(
-                _answer, session, params.name, params.arguments, _call(context)
+                _answer, session, params.name, params.arguments, _call(context, given_up.is_set)
             )
         # If the client gave the call up, the checkpoint in here ends it without an answer.
         await anyio.lowlevel.checkpoint()
@@ -92,21 +94,39 @@ def _listed(name: str) -> Listed:
     )
 
 
-def _call(context: ServerRequestContext[Any, Any]) -> Call:
-    """Return the call that a tool's thread sees: whether it was given up, and its reports."""
+@asynccontextmanager
+async def _noticed() -> AsyncIterator[Event]:
+    """Give an event that is set once the client gives the call up.
+
+    Any thread may read it, and the tool's thread is waited for only after that.
+    """
+    given_up = Event()
+
+    async def wait() -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            given_up.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(wait)
+        yield given_up
+        tasks.cancel_scope.cancel()
+
+
+def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]) -> Call:
+    """Return the call that a tool's thread sees.
+
+    Args:
+        context: the request, to which it reports how far it is.
+        cancelled: returns whether the client gave it up.
+    """
     steps = 0
 
     def report(words: str) -> None:
         nonlocal steps
         steps += 1  # reports must increase, and the tool may run several passes
         from_thread.run(context.session.report_progress, steps, None, words)
-
-    def cancelled() -> bool:
-        try:
-            from_thread.check_cancelled()
-        except asyncio.CancelledError:
-            return True
-        return False
 
     return Call(cancelled, _unless_cancelled(cancelled, report))
 
@@ -125,6 +145,7 @@ def _answer(
     session: Session, name: str, given: dict[str, Any] | None, call: Call
 ) -> tuple[str, bool]:
     """Return the answer of a tool and whether it is an error: one line, and what to try."""
+    give_up_when(call.cancelled)
     try:
         return run(session, name, given, call), False
     except ScopeError as error:

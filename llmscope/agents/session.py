@@ -97,7 +97,7 @@ class Call:
             Cancelled: it did.
         """
         if self.cancelled():
-            from llmscope.record.capture.hooks import Cancelled
+            from llmscope.sandbox import Cancelled
 
             raise Cancelled
 

@@ -50,6 +50,7 @@ from llmscope.engine.token_rows import TokenRows
 from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Figure, Focus
 from llmscope.record.fetch import Fetches, mapped
+from llmscope.sandbox import give_up_when
 from llmscope.text import named
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ class Engine:
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        give_up_when(self._slot.newer)
         self._serve(None)
         while (request := self._slot.take()) is not None:
             self._serve(request)
@@ -240,7 +242,7 @@ class Engine:
         self._aside.forget()
 
     def _answer(self, scope: Scope, request: Request) -> None:
-        from llmscope.record.capture.hooks import Cancelled
+        from llmscope.sandbox import Cancelled
 
         trouble = None
         try:
@@ -489,7 +491,7 @@ class Engine:
         Also yield what they wait for.
         """
         from llmscope.lenses import lens
-        from llmscope.record.capture.hooks import Cancelled
+        from llmscope.sandbox import Cancelled
 
         try:
             chosen = lens(want.lens)

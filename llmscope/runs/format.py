@@ -159,7 +159,13 @@ def read_info(folder: Path) -> RunInfo:
                 f"and this one reads up to {VERSION}",
                 "a newer llmscope",
             )
-        return msgspec.convert(migrated(record), RunInfo)
+        info = msgspec.convert(migrated(record), RunInfo)
+        for figure in info.figures:
+            if figure.prompt is not None and figure.prompt >= len(info.prompts):
+                raise ValueError(
+                    f"a figure is of prompt {figure.prompt}, and it has {len(info.prompts)} prompts"
+                )
+        return info
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ScopeError(f"{named} is a damaged run: {INFO}: {error_text(error)}", HINT) from error
 

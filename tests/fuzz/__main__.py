@@ -28,6 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz")
     parser.add_argument("--kind", action="append", choices=[*KINDS], help="all, unless named")
     parser.add_argument("--count", type=int, default=10_000, help="mutations of each kind")
+    parser.add_argument("--minutes", type=float, help="stop a kind after this time")
     parser.add_argument("--first", type=int, default=0, help="number of the first one")
     parser.add_argument("--seeds", type=Path, help="folder for the good files, used again if full")
     parser.add_argument("--keep", type=Path, help="write the mutated files there; run nothing")
@@ -45,7 +46,7 @@ def main() -> int:
                 rng = random.Random(f"{kind} {number}")
                 print(KINDS[kind].make(seeds, folder, rng))
             continue
-        began, mine = time.monotonic(), []
+        began, mine, done = time.monotonic(), [], 0
         for done, finding in enumerate(fuzz(kind, seeds, options.first, options.count), 1):
             if finding is not None:
                 mine.append(finding)
@@ -56,11 +57,11 @@ def main() -> int:
                         file.write(json.dumps(asdict(finding)) + "\n")
             if done % 1000 == 0:
                 print(f"{kind}: {done} done, {len(mine)} found", flush=True)
+            if options.minutes and time.monotonic() - began > 60 * options.minutes:
+                break
         seconds = time.monotonic() - began
         reasons = Counter(one.reason.split(" ")[0] for one in mine)
-        print(
-            f"{kind}: {options.count} mutations, {len(mine)} found, {seconds:.0f} s {dict(reasons)}"
-        )
+        print(f"{kind}: {done} mutations, {len(mine)} found, {seconds:.0f} s {dict(reasons)}")
         found += mine
     return 1 if found else 0
 

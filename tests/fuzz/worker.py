@@ -94,17 +94,18 @@ def _command(words: list[str]) -> Any:
     return 0
 
 
-def _replay(file: str) -> Any:
+def _replay(file: str, _: str = "", layers: str | None = None) -> Any:
     """Read a snapshot as `replay` does, and draw every figure at two sizes, without a terminal."""
     from pathlib import Path
 
+    from llmscope.cli.launch import _replayed
+    from llmscope.cli.options.layer_ids import layer_ids
     from llmscope.cli.output.errors import reported
     from llmscope.draw import RenderOptions, paint
-    from llmscope.replay.reader import recorded
 
     try:
         with reported(debug=False):
-            snapshot = recorded(Path(file))
+            snapshot = _replayed(Path(file), layer_ids(layers), None)
         for figure in snapshot.figures:
             for width, height in ((118, 30), (40, 8)):
                 paint(figure, width, height, RenderOptions(), snapshot.focus)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
+from llmscope.hidden_states import read_hidden_states
 from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import folder_headers
 from llmscope.models.loading.load import load_model
@@ -135,6 +136,13 @@ def test_what_other_threads_build_is_not_counted(shelf):
         with pytest.raises(ScopeError, match="more parameters"):
             torch.nn.Linear(10**6, 10**6, device="meta")
     torch.nn.Linear(10**6, 10**6, device="meta")
+
+
+def test_a_tensor_of_millions_of_dimensions_is_refused_before_they_are_multiplied(tmp_path):
+    header = b'{"a":{"dtype":"F32","shape":[' + b"3," * 5_000_000 + b'3],"data_offsets":[0,4]}}'
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    refused(lambda: read_hidden_states(file, (0,)), "x.safetensors")
 
 
 HEADERS = {

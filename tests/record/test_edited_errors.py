@@ -11,8 +11,8 @@ from transformers import PreTrainedTokenizerFast
 import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.derive import tensors
+from llmscope.sandbox import Cancelled
 from tests.families import small_model
 from tests.lenses.asked import options_for
 from tests.record.by_hand import A, B, Plain, plus

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import llmscope
 from llmscope.figure import Focus
-from llmscope.record.capture.hooks import Cancelled
+from llmscope.sandbox import Cancelled
 
 LETTERS = st.text("ABC", min_size=1, max_size=4)
 TOLERANCE = 1e-5

@@ -11,7 +11,7 @@ import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.hooks import Cancelled
+from llmscope.sandbox import Cancelled
 from llmscope.scope import Scope
 from tests.families import small_model
 from tests.lenses.asked import options_for

@@ -5,8 +5,8 @@ import random
 import numpy as np
 import torch
 
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.derive import row_stats, tensors
+from llmscope.sandbox import Cancelled
 from tests.record.conftest import prompt_of
 
 

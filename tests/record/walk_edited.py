@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
 from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.derive import row_stats, tensors
+from llmscope.sandbox import Cancelled
 from tests.record.walk import edited
 
 FACTORS = ("-1", "0", "0.5", "1", "2")

@@ -225,6 +225,10 @@ BAD = {
     "no prompts": (lambda run: changed(run, prompts=None), "damaged run: run.json"),
     "an empty list of prompts": (lambda run: changed(run, prompts=[]), "damaged run: run.json"),
     "wrong types": (lambda run: changed(run, figures=[{"key": 1}]), "damaged run: run.json"),
+    "a prompt that is not there": (
+        lambda run: changed(run, figures=[{"key": "a", "lens": "tokens", "prompt": 1 << 32}]),
+        "damaged run: run.json: a figure is of prompt 4294967296, and it has",
+    ),
     "the first step is missing": (
         lambda run: (run / form.BASE).unlink(),
         "is a damaged run: base.safetensors: it is missing",

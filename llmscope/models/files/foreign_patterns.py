@@ -47,12 +47,13 @@ def find_spans(pattern: str, text: str) -> list[tuple[int, int]]:
 
     Raises:
         PatternError: it is no pattern, takes too long, or matches too often.
+        Cancelled: it was given up; see `llmscope.sandbox.give_up_when`.
     """
     check_pattern(pattern)
     if _LITERAL.fullmatch(pattern):
         return spans_of(pattern, text)
     try:
-        found = _worker().call("spans_of", pattern, text, seconds=SECONDS)
+        found = _worker().call("spans_of", pattern, text, seconds=SECONDS, interruptible=True)
     except TimeLimitError as error:
         raise PatternError(f"{pattern[:40]!r} takes too long to match") from error
     except CallError as error:

@@ -19,6 +19,8 @@ from llmscope.models.files.json_file import parse_json
 
 HEADER_BYTES = 32 << 20
 """Largest header of a safetensors file in bytes; a shard with 10,000 tensors has a megabyte."""
+MOST_DIMENSIONS = 64
+"""Maximum dimensions of a tensor, as in torch."""
 _BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6, "BOOL": 8, "C64": 64}
 
 
@@ -169,12 +171,14 @@ def _is_tensor(tensor: Any, room: int) -> bool:
     shape, offsets = tensor.get("shape"), tensor.get("data_offsets")
     if not isinstance(shape, list) or not isinstance(offsets, list) or len(offsets) != 2:
         return False
+    if len(shape) > MOST_DIMENSIONS:  # before they are multiplied
+        return False
     if not all(type(one) is int and one >= 0 for one in (*shape, *offsets)):
         return False
     begin, end = offsets
     bits = _bits(str(tensor.get("dtype")))
     filled = bits is None or math.prod(shape) * bits == (end - begin) * 8
-    return begin <= end <= room and len(shape) <= 64 and filled
+    return begin <= end <= room and filled
 
 
 def _bits(dtype: str) -> int | None:

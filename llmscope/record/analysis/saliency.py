@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from llmscope.models.loading.memory import ran_out
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.model_state import state_of, why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import logits_after
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
+from llmscope.sandbox import Cancelled
 from llmscope.text import told
 
 STEPS = 32

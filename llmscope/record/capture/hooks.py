@@ -24,13 +24,10 @@ from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.random_state import random_states
 from llmscope.record.capture.recording import LayerRows, Segment
 from llmscope.record.capture.restored_buffers import RestoredBuffers
+from llmscope.sandbox import Cancelled
 
 if TYPE_CHECKING:
     from llmscope.record.derive.output_gate import OutputGate
-
-
-class Cancelled(Exception):  # noqa: N818 - not an error: the user changed their mind
-    """A pass was abandoned because its result is no longer wanted."""
 
 
 class Hooks:

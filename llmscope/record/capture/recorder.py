@@ -19,7 +19,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.memory import ran_out
 from llmscope.record.capture.growing_cache import Claim, GrowingLayer, growing_cache
 from llmscope.record.capture.heap import trim, trimming
-from llmscope.record.capture.hooks import Cancelled, LayerHooks
+from llmscope.record.capture.hooks import LayerHooks
 from llmscope.record.capture.lengths import ROW, Lengths, same_row
 from llmscope.record.capture.lens_rows import LensRows, lens_rows
 from llmscope.record.capture.model_state import outside_code_of, state_of
@@ -47,6 +47,7 @@ from llmscope.record.capture.recording import (
 from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
+from llmscope.sandbox import Cancelled
 from llmscope.text import shared_length, told
 
 Cancel = Callable[[], bool]

@@ -22,7 +22,6 @@ from llmscope.edits import EVERYWHERE, Edit, FeatureName, Vector
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.heap import trim
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.prefetch import (
     LOGIT_ROWS,
     NOTHING,
@@ -52,6 +51,7 @@ from llmscope.record.interventions.layer_reuse import Forms
 from llmscope.record.interventions.variants import VariantRecorder
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
+from llmscope.sandbox import Cancelled
 from llmscope.text import shared_length
 
 if TYPE_CHECKING:

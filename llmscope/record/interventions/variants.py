@@ -16,7 +16,6 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llmscope.models.module_calls import ended_at, hidden_output
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.capture.threads import Threads
@@ -25,6 +24,7 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
+from llmscope.sandbox import Cancelled
 from llmscope.text import shared_length
 
 if TYPE_CHECKING:

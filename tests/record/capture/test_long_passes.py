@@ -12,10 +12,10 @@ from llmscope.errors import ScopeError
 from llmscope.record.capture import recorder as recorder_module
 from llmscope.record.capture import recording as recording_module
 from llmscope.record.capture import row_budget
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.recording import LayerRows
 from llmscope.record.derive import row_stats
 from llmscope.record.derive.verify import verify
+from llmscope.sandbox import Cancelled
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.record.walk import walk
