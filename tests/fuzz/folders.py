@@ -106,6 +106,8 @@ def mutate_folder(seed: Path, folder: Path, rng: random.Random) -> Path:
     for path in rng.sample(entries, rng.choice((1, 1, 2))):
         if not path.exists() or path.is_symlink():  # below one that was replaced
             continue
+        if path.is_file() and path.stat().st_nlink > 1:  # it is a decoy
+            continue
         if rng.random() < 0.35 or not path.is_file():
             replace_entry(path, folder / ELSEWHERE, rng)
         elif path.suffix in OF_SUFFIX:

@@ -218,7 +218,10 @@ def mutate_safetensors(data: bytes, rng: random.Random) -> bytes:
     if rng.random() < 0.25:
         return mutate_bytes(data, rng, most=rng.choice((16, 2000, None)))
     (length,) = struct.unpack("<Q", data[:8])
-    header = json_bytes(mutate_value(json.loads(data[8 : 8 + length]), rng))
+    try:
+        header = json_bytes(mutate_value(json.loads(data[8 : 8 + length]), rng))
+    except ValueError:  # an earlier mutation put another file in its place
+        return mutate_bytes(data, rng)
     said = len(header) if rng.random() < 0.9 else rng.choice(SIZES) & (2**64 - 1)
     return struct.pack("<Q", said) + header + data[8 + length :]
 
