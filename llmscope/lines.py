@@ -95,6 +95,15 @@ def read_file(path: str | Path, kind: str) -> bytes:
         return read_stream(file, kind, os.fstat(file.fileno()).st_size)
 
 
+def regular_size(stream: BinaryIO) -> int | None:
+    """Return the bytes of a stream that is a regular file of this machine; None for another."""
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, AttributeError):
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
+
+
 def read_stream(stream: BinaryIO, kind: str, size: int | None = None) -> bytes:
     """Return the rest of a stream.
 

@@ -20,6 +20,7 @@ from llmscope.lines import (
     other_unicode,
     raw_lines,
     read_stream,
+    regular_size,
 )
 from llmscope.storage import file_system, is_url
 from llmscope.text import display_text, told
@@ -167,7 +168,7 @@ class TranscriptFile:
 
     def _of_json(self, stream: BinaryIO) -> Iterator[Record]:
         try:
-            raw = read_stream(stream, "transcripts")
+            raw = read_stream(stream, "transcripts", regular_size(stream))
         except TooLargeError as error:
             raise ScopeError(f"{self.shown}: {error}", "JSON lines, with one a line") from None
         raw = raw.removeprefix(codecs.BOM_UTF8)
