@@ -98,19 +98,23 @@ def _listed(name: str) -> Listed:
 async def _noticed() -> AsyncIterator[Event]:
     """Give an event that is set once the client gives the call up.
 
-    Any thread may read it, and the tool's thread is waited for only after that.
+    Any thread may read it, and the tool's thread is waited for only after that. It stays unset
+    where the call ends by itself: what the call left behind, such as what loads an adapter when it
+    is first used, may ask it later.
     """
-    given_up = Event()
+    given_up, ended = Event(), False
 
     async def wait() -> None:
         try:
             await anyio.sleep_forever()
         finally:
-            given_up.set()
+            if not ended:
+                given_up.set()
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(wait)
         yield given_up
+        ended = True
         tasks.cancel_scope.cancel()
 
 
