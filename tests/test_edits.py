@@ -21,12 +21,14 @@ from llmscope.edits import (
     WHOLE,
     Edit,
     FeatureName,
+    Receiver,
     Vector,
     Where,
     parse,
+    parse_receiver,
 )
 from llmscope.edits.files import tensor_name
-from llmscope.edits.parse import split
+from llmscope.edits.parse import SENDERS, split
 from llmscope.errors import ScopeError
 
 WORDS = [
@@ -73,6 +75,11 @@ VECTORS = st.one_of(
     st.builds(lambda name: Vector("feature", str(name)), FEATURES),
     st.builds(lambda one, other: Vector("prompts", one, other), TEXTS, TEXTS),
 )
+RECEIVERS = st.one_of(
+    st.just(Receiver("logits")),
+    st.builds(Receiver, st.sampled_from(["attention", "mlp"]), LAYERS),
+    st.builds(Receiver, st.just("head"), LAYERS, LAYERS, st.sampled_from(["", "q", "k", "v"])),
+)
 
 
 @st.composite
@@ -103,7 +110,9 @@ def edits(draw):
     index = draw(LAYERS) if part in INSIDE else None
     factor = draw(NUMBERS) if action == "scale" else 0.0
     source = draw(st.none() | wheres().filter(EVERYWHERE.__ne__)) if action == "patch" else None
-    return Edit(action, part, layer, index, factor=factor, where=where, source=source)
+    edge = action in ("zero", "mean", "patch") and part in SENDERS
+    into = draw(st.none() | RECEIVERS) if edge else None
+    return Edit(action, part, layer, index, factor=factor, where=where, source=source, into=into)
 
 
 @settings(max_examples=600)
@@ -135,6 +144,20 @@ def test_what_is_written_reads_as_the_same_edit(edit):
     [
         ("zero head 5.3", Edit("zero", "head", 5, 3)),
         ("mean neuron -1.120 @-1", Edit("mean", "neuron", -1, 120, where=Where(-1, -1))),
+        ("zero head 3.0 into mlp 5", Edit("zero", "head", 3, 0, into=Receiver("mlp", 5))),
+        (
+            "mean mlp 4 into logits @-1",
+            Edit("mean", "mlp", 4, into=Receiver("logits"), where=Where(-1, -1)),
+        ),
+        (
+            "patch attention 3 into head -1.2.q @4 from B @5",
+            Edit(
+                *("patch", "attention", 3),
+                into=Receiver("head", -1, 2, "q"),
+                where=Where(4, 4),
+                source=Where(5, 5),
+            ),
+        ),
         ("zero layer 4 @3..7", Edit("zero", "layer", 4, where=Where(3, 7))),
         ("scale mlp 7 0.5 @3..", Edit("scale", "mlp", 7, factor=0.5, where=Where(3))),
         (
@@ -253,11 +276,11 @@ def test_what_a_person_writes(text, edit):
             "no edit is called 'remove'",
             "zero, mean, scale, set, patch, steer, swap, freeze",
         ),
-        ("zero", "what is changed (head, neuron", "zero PART [@WHERE]"),
+        ("zero", "what is changed (head, neuron", "zero PART [into RECEIVER] [@WHERE]"),
         ("zero haed 5.3", "called 'haed'", "head 5.3, neuron 5.120"),
         ("zero stream 5", "patched or steered", "layer 5"),
         ("patch haed 5.3 from B", "called 'haed'", "or stream 5"),
-        ("zero head", "which head is missing", "zero PART [@WHERE]"),
+        ("zero head", "which head is missing", "zero PART [into RECEIVER] [@WHERE]"),
         ("zero head 5", "'5' is no head", "LAYER.HEAD, such as head 5.3"),
         ("zero neuron 5,3", "'5,3' is no neuron", "LAYER.NEURON"),
         ("zero head x.3", "the layer is 'x', no whole number", "head 5.3"),
@@ -317,6 +340,16 @@ def test_what_a_person_writes(text, edit):
         ("set", "only a feature can be set", "set feature LAYER/FEATURE to NUMBER"),
         ("set head 5.3 to 1", "only a feature can be set", "set feature LAYER/FEATURE"),
         ("set feature", "which feature is missing", "to NUMBER"),
+        ("zero layer 3 into mlp 5", "cannot be read by one part alone", "mlp 5 into head 7.2"),
+        ("patch stream 3 into mlp 5 from B", "what a stream writes cannot be", "logits"),
+        ("zero feature 3/4 into mlp 5", "what a feature writes cannot be", "logits"),
+        ("zero head 3.0 into", "what reads it", "into RECEIVER"),
+        ("zero head 3.0 into layer 5", "nothing that reads the stream", "head 7.2.q"),
+        ("zero head 3.0 into head 5", "'5' is no head", "head 7.2.q"),
+        ("zero head 3.0 into head 5.1.x", "'5.1.x' is no head", "head 7.2.q"),
+        ("zero head 3.0 into mlp x", "the layer is 'x'", "a layer from 0"),
+        ("zero head 3.0 @2 into mlp 5", "'into' is more than belongs there", "[into RECEIVER]"),
+        ("scale head 3.0 2 into mlp 5", "'into' is more than belongs there", "scale PART"),
         ("set feature 5/3 8", "it does not say to what", "to NUMBER"),
         ("set feature 5/3 to", "the activation is missing", "to NUMBER"),
         ("set feature 5/3 to much", "the activation is 'much'", "0.5"),
@@ -467,3 +500,15 @@ def test_a_feature_that_is_named_is_told():
         ("steer 6 feature 5/12 0", True, True),
     ):
         assert (parse(text).turnable, parse(text).idle) == (turnable, idle)
+
+
+@given(RECEIVERS)
+def test_a_receiver_reads_as_it_is_written(receiver):
+    assert parse_receiver(str(receiver)) == receiver
+
+
+@pytest.mark.parametrize("text", ["", "head", "head 5", "mlp 5 6", "mlp", "stream 3", "head 5.1.Q"])
+def test_what_is_no_receiver_says_which_there_are(text):
+    with pytest.raises(ScopeError) as caught:
+        parse_receiver(text)
+    assert "logits" in caught.value.hint or "a layer" in caught.value.hint

@@ -10,13 +10,14 @@ from llmscope.edits.edit import (
     FeatureName,
     Own,
     Part,
+    Receiver,
     Vector,
     Where,
     number,
 )
 from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
 from llmscope.edits.own import own_edit
-from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse
+from llmscope.edits.parse import ABLATIONS, INSIDE, NORMS, WHOLE, parse, parse_receiver
 from llmscope.edits.place_kinds import PLACE_KINDS, PlaceKind
 
 __all__ = [
@@ -35,9 +36,11 @@ __all__ = [
     "Own",
     "Part",
     "PlaceKind",
+    "Receiver",
     "Vector",
     "Where",
     "number",
     "own_edit",
     "parse",
+    "parse_receiver",
 ]

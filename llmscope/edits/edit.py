@@ -14,6 +14,7 @@ from llmscope.errors import ScopeError
 
 Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "own"]
 Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature"]
+Reader = Literal["head", "attention", "mlp", "logits"]
 
 FILE = ".safetensors"
 LONGEST_SHOWN = 80
@@ -136,6 +137,30 @@ class FeatureName:
         return int(head) if head else None
 
 
+@dataclass(frozen=True)
+class Receiver:
+    """The part at the end of an edge: the one part that reads what the edit changes.
+
+    Attributes:
+        part: `head`, `attention`, `mlp`, or `logits`, which stands for the final norm and the
+            unembedding.
+        layer: its layer; None for `logits`, until it is the number of all layers.
+        index: the head; None for other parts.
+        reads: `q`, `k` or `v`, what the head computes from the stream; empty: all three.
+    """
+
+    part: Reader
+    layer: int | None = None
+    index: int | None = None
+    reads: Literal["", "q", "k", "v"] = ""
+
+    def __str__(self) -> str:
+        if self.part == "logits":
+            return "logits"
+        names = [self.layer, self.index, self.reads or None]
+        return f"{self.part} {'.'.join(str(name) for name in names if name is not None)}"
+
+
 def _quoted(word: str) -> str:
     return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
 
@@ -197,6 +222,7 @@ class Edit:
         own: what an edit of the caller's own puts in place; only the action `own` has it, which
             no text describes: see `llmscope.edits.own`.
         place: the place of the feature's dictionary; see `FeatureName`.
+        into: the only part that reads the change; None: all later parts do.
     """
 
     action: Action
@@ -211,6 +237,7 @@ class Edit:
     source: Where | None = None
     own: Own | None = None
     place: str = ""
+    into: Receiver | None = None
 
     def __str__(self) -> str:
         """Return the edit in its grammar; parsing the result gives the same, unless it is `own`."""
@@ -230,6 +257,8 @@ class Edit:
             ]
         if self.action in ("scale", "set"):
             words += [*(["to"] if self.action == "set" else []), number(self.factor)]
+        if self.into is not None:
+            words += ["into", str(self.into)]
         words.append(str(self.where))
         if self.own is not None:
             words += ["by", self.own.name]

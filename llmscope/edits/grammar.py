@@ -12,11 +12,20 @@ set feature FEATURE to NUMBER [@WHERE]  it becomes NUMBER
 patch PART [@WHERE] from B [@WHERE]     it writes what it writes in prompt B
 patch stream LAYER [@WHERE] from B [@WHERE]
                                         the stream becomes that of prompt B
+zero|mean SENDER into RECEIVER [@WHERE]
+patch SENDER into RECEIVER [@WHERE] from B [@WHERE]
+                                        the same, where one part alone reads it: an edge
 steer LAYER VECTOR STRENGTH [@WHERE]    STRENGTH times a vector is added to the stream
 swap LAYER TOKEN TOKEN [@WHERE]         two tokens change places in the stream
 freeze norm NORM [@WHERE]               a norm keeps the scale of the unedited pass
 
 PART    head LAYER.HEAD, neuron LAYER.NEURON, attention LAYER, mlp LAYER or layer LAYER
+SENDER  head LAYER.HEAD, attention LAYER or mlp LAYER
+RECEIVER
+        head LAYER.HEAD.q, .k or .v: the queries, keys or values of a head; head LAYER.HEAD, all
+        three; attention LAYER, mlp LAYER, or logits. It reads the stream with what the edit changes
+        in what the sender writes; all else reads the stream without that, so that several edges
+        add up. Keys and values that heads share change for the named head alone.
 LAYER   from 0; negative from the end, as heads and neurons. A stream is the one after that layer,
         as on the map; `embed` is the one before the first.
 WHERE   tokens: 12, -1 (the last), 3..7 (7 included), 3.. and ..7; all of them if it is left out.
@@ -47,6 +56,7 @@ EXAMPLES = (
     "scale feature 5/1234 2",
     "set feature 5.mlp_out/1234 to 8 @-1",
     "patch stream 9 @12 from B",
+    "patch head 3.0 into head 7.2.q from B",
     'steer 6 token " Paris" 4',
     "steer 6 vectors.safetensors:joy -1.5 @3..",
     'steer 6 jlens " Rome" 4',
@@ -57,11 +67,11 @@ EXAMPLES = (
 )
 
 PATTERNS = {
-    "zero": "zero PART [@WHERE]",
-    "mean": "mean PART [@WHERE]",
+    "zero": "zero PART [into RECEIVER] [@WHERE]",
+    "mean": "mean PART [into RECEIVER] [@WHERE]",
     "scale": "scale PART FACTOR [@WHERE]",
     "set": "set feature LAYER/FEATURE to NUMBER [@WHERE]",
-    "patch": "patch PART|stream LAYER [@WHERE] from B [@WHERE]",
+    "patch": "patch PART|stream LAYER [into RECEIVER] [@WHERE] from B [@WHERE]",
     "steer": "steer LAYER VECTOR STRENGTH [@WHERE]",
     "swap": "swap LAYER TOKEN TOKEN [@WHERE]",
     "freeze": "freeze norm LAYER.attention|LAYER.mlp|final [@WHERE]",
@@ -69,6 +79,8 @@ PATTERNS = {
 """The grammar of each edit on one line, by its first word."""
 
 PARTS = "head 5.3, neuron 5.120, attention 5, mlp 5 or layer 5"
+SENDERS = "head 5.3, attention 5 or mlp 5"
+RECEIVERS = "head 7.2, head 7.2.q (or k, v), attention 7, mlp 7 or logits"
 LAYERS = "a layer from 0, or from the end: -1 is the last"
 STREAMS = f"{LAYERS}; embed is before the first"
 TOKENS = "@12, @-1, @3..7, @3.. or @..7"

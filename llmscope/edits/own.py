@@ -29,5 +29,7 @@ def own_edit(place: str, value: Any) -> Edit:
         raise ScopeError(f"{one_line(repr(place))} is no place of a pass", PLACES) from None
     if edit.part == "layer":
         raise ScopeError("a layer has several writes", "attention, mlp or stream")
+    if edit.into is not None:
+        raise ScopeError("a tensor of your own is read by all later parts", "a place without into")
     kind = getattr(value, "__name__", type(value).__name__)
     return replace(edit, action="own", own=Own(value, display_text(str(kind))))

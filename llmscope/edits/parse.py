@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Literal, cast
 
 from llmscope.edits import grammar
 from llmscope.edits.edit import (
@@ -16,6 +17,7 @@ from llmscope.edits.edit import (
     Edit,
     FeatureName,
     Part,
+    Receiver,
     Vector,
     Where,
 )
@@ -27,8 +29,11 @@ INSIDE: tuple[Part, ...] = ("head", "neuron")
 """Parts inside attention or MLP, which have an index."""
 WHOLE: tuple[Part, ...] = ("attention", "mlp", "layer")
 NORMS = ("attention", "mlp", "final")
+SENDERS: tuple[Part, ...] = ("head", "attention", "mlp")
+"""Parts whose write one receiver alone may read."""
 FEATURE_ACTIONS: tuple[Action, ...] = ("zero", "scale", "set")
 
+_RECEIVING_HEAD = re.compile(r"(-?[0-9]{1,9})\.(-?[0-9]{1,9})(?:\.([qkv]))?", re.ASCII)
 _PIECE = re.compile(
     r"""(?P<blank>[ \t\r\n]++)
       | (?P<plain>[^ \t\r\n'"\\]++)
@@ -60,6 +65,21 @@ def parse(text: str) -> Edit:
     except _Unfit as unfit:
         raise ScopeError(unfit.message, unfit.hint or PATTERNS[action]) from None
     return edit
+
+
+def parse_receiver(text: str) -> Receiver:
+    """Parse the end of an edge: `head 7.2`, `head 7.2.q`, `attention 7`, `mlp 5` or `logits`.
+
+    Raises:
+        ScopeError: the text names no receiver.
+    """
+    words = _Words(split(text))
+    try:
+        receiver = _receiver(words)
+        words.end()
+    except _Unfit as unfit:
+        raise ScopeError(unfit.message, unfit.hint or grammar.RECEIVERS) from None
+    return receiver
 
 
 def split(text: str) -> list[str]:
@@ -187,8 +207,39 @@ def _part(words: _Words, action: Action) -> Edit:
     raise _Unfit(f"nothing that can be changed is called {_shown(name)}", hint)
 
 
+def _into(words: _Words, edit: Edit) -> Edit:
+    """Return the edit with the receiver and the tokens that the next words name, if they do."""
+    if words.take("into"):
+        if edit.part not in SENDERS:
+            raise _Unfit(
+                f"what a {edit.part} writes cannot be read by one part alone",
+                f"{grammar.SENDERS} into {grammar.RECEIVERS}",
+            )
+        edit = replace(edit, into=_receiver(words))
+    return replace(edit, where=words.where())
+
+
+def _receiver(words: _Words) -> Receiver:
+    name = words.next("what reads it (head, attention, mlp, logits)")
+    if name == "logits":
+        return Receiver("logits")
+    if name == "head":
+        word = words.next("which head")
+        match = _RECEIVING_HEAD.fullmatch(word)
+        if match is None:
+            raise _Unfit(
+                f"{_shown(word)} is no head, nor its queries, keys or values", grammar.RECEIVERS
+            )
+        reads = cast(Literal["", "q", "k", "v"], match[3] or "")
+        return Receiver("head", int(match[1]), int(match[2]), reads)
+    if name in ("attention", "mlp"):
+        layer = _integer(words.next("the layer"), "the layer")
+        return Receiver(cast(Literal["attention", "mlp"], name), layer)
+    raise _Unfit(f"nothing that reads the stream is called {_shown(name)}", grammar.RECEIVERS)
+
+
 def _ablation(words: _Words, action: Action) -> Edit:
-    return replace(_part(words, action), where=words.where())
+    return _into(words, _part(words, action))
 
 
 def _scale(words: _Words, action: Action) -> Edit:
@@ -217,7 +268,7 @@ def _set(words: _Words, action: Action) -> Edit:
 def _patch(words: _Words, action: Action) -> Edit:
     stream = words.take("stream")
     edit = Edit(action, "stream", _stream(words)) if stream else _part(words, action)
-    edit = replace(edit, where=words.where())
+    edit = _into(words, edit)
     if not words.take("from", "B"):
         raise _Unfit("it does not say from where")
     source = words.where()

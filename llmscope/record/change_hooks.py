@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from llmscope.arguments import quoted
+from llmscope.edits import Receiver
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
+from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.models.outside_code import origin
+from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
 from llmscope.record.feature_change import FeatureChange, Seen
 from llmscope.record.norms import take_apart
 from llmscope.record.sites import Site
@@ -144,7 +148,7 @@ class Swap:
 class Change:
     """A change of some rows and columns of one tensor of the pass.
 
-    Exactly one of factor, values, added, swap, frozen, function and feature is set.
+    Exactly one of factor, values, added, swap, frozen, function, feature and edge is set.
 
     Attributes:
         site: which tensor.
@@ -159,8 +163,10 @@ class Change:
         frozen: the norm that keeps its scale.
         function: returns the values from those in their place. [row, column]
         feature: the change of a feature's activation.
-        recorded: what the feature's change added in the pass of a recording, before rounding.
-            [row, column]
+        edge: the end of an edge, whose layer is the sender's.
+        sender: the change of what the sender of the edge writes; None if Δ is known.
+        recorded: what the feature's change, or the edge, added in the pass of a recording, before
+            rounding. [row, column]
     """
 
     site: Site
@@ -174,7 +180,32 @@ class Change:
     frozen: Frozen | None = None
     function: OwnFunction | None = None
     feature: FeatureChange | None = None
+    edge: Edge | None = None
+    sender: Change | None = None
     recorded: Tensor | None = None
+
+    @classmethod
+    def known(cls, into: Receiver, rows: range, delta: Tensor) -> Change:
+        """Return the change of what one part reads by a known Δ. [row, width]"""
+        assert into.layer is not None
+        if into.part == "logits":  # no other part reads the stream after the last layer
+            return cls("stream", into.layer, rows, added=delta)
+        return cls("edge", into.layer, rows, edge=Edge(into, delta))
+
+    def after(self, depth: int) -> Change | None:
+        """Return what is left to be made where the layers before `depth` do not run.
+
+        None if the stream before layer `depth` already contains the change. What an edge carries
+        from an earlier layer is what it carried in the recorded pass.
+        """
+        if self.edge is None:
+            return None if within(self, depth) else self
+        if self.edge.layer < depth:
+            return None
+        if self.sender is None or self.layer >= depth:
+            return self
+        assert self.recorded is not None
+        return Change.known(self.edge.into, self.rows, self.recorded)
 
     @property
     def made(self) -> Change:
@@ -294,19 +325,23 @@ def attached(
         The context, which gives what the features' changes in `changes` added in the latest pass.
     """
     changes = tuple(changes)
+    edges: list[tuple[slice, Change]] = []
     reason = unplaced.get(anatomy.layers[0].module)
     if reason is not None and (changes or any(jobs)):
         raise UnplacedRowsError(
             f"nothing in this model can be changed by tokens: {reason}", "another model"
         )
     batch = max(len(jobs), 1)
-    placed: dict[tuple[nn.Module, bool], list[tuple[int, slice, Step]]] = {}
+    placed: Placed = {}
     added: dict[Change, Tensor] = {}
 
     def put(at: tuple[nn.Module, bool], rank: int, prompts: slice, step: Step) -> None:
         placed.setdefault(at, []).append((rank, prompts, step))
 
     def place(change: Change, prompts: slice, taken_up: dict[Change, Tensor] | None) -> None:
+        if change.edge is not None:
+            edges.append((prompts, change))
+            return
         step: Step = change.apply
         if change.feature is not None:
             seen: dict[Site, Seen] = {}
@@ -325,23 +360,174 @@ def attached(
     for index, job in enumerate(jobs):
         for change in job:
             place(change, slice(index, index + 1), None)
-    handles = []
-    try:
+    with ExitStack() as stack:
+        receivers: list[LayerEdges] = []
+        if edges:
+            senders = _EdgeSenders(anatomy, edges, placed, start, batch, added)
+            receivers = senders.receivers
+            for receiver in receivers:
+                stack.enter_context(receiver.placed(_register))
+            senders.place(stack, put)
         for (module, before), found in placed.items():
             found.sort(key=lambda one: one[0])
             alter = _alter([(prompts, step) for _, prompts, step in found], start, batch)
-            if before:
-                hook: Any = _before(alter)
-                handle = module.register_forward_pre_hook(hook, with_kwargs=True)
-                _move_before_ours(module._forward_pre_hooks, handle.id)
-            else:
-                handle = module.register_forward_hook(_after(alter), with_kwargs=True)
-                _move_before_ours(module._forward_hooks, handle.id)
-            handles.append(handle)
+            hook: Any = _before(alter) if before else _after(alter)
+            stack.callback(_register(module, hook, before).remove)
+        for receiver in receivers:  # before the changes of what it reads
+            for module, hook in receiver.first_hooks():
+                stack.callback(_register(module, hook, True).remove)
         yield added
-    finally:
-        for handle in handles:
-            handle.remove()
+
+
+def _register(module: nn.Module, hook: Any, before: bool) -> Any:
+    """Put a hook before or after a module, behind the user's and before llmscope's others."""
+    if before:
+        handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+        _move_before_ours(module._forward_pre_hooks, handle.id)
+    else:
+        handle = module.register_forward_hook(hook, with_kwargs=True)
+        _move_before_ours(module._forward_hooks, handle.id)
+    return handle
+
+
+Placed = dict[tuple[nn.Module, bool], list[tuple[int, slice, "Step"]]]
+"""The changes of modules' inputs (True) and outputs, each with its turn and its prompts."""
+
+
+class _EdgeSenders:
+    """Compute Δ of the edges of a pass where their senders write.
+
+    Args:
+        anatomy: the parts of the model.
+        edges: the edges, each with its prompts of the batch.
+        placed: the other changes of the pass.
+        start: the position of the pass's first row.
+        batch: number of prompts with changes of their own.
+        added: takes up Δ of edges that are made in the only prompt.
+    """
+
+    def __init__(
+        self,
+        anatomy: Anatomy,
+        edges: Sequence[tuple[slice, Change]],
+        placed: Placed,
+        start: int,
+        batch: int,
+        added: dict[Change, Tensor],
+    ) -> None:
+        self._anatomy, self._edges, self._placed = anatomy, edges, placed
+        self._start, self._batch, self._added = start, batch, added
+        ends = [(prompts, change.edge) for prompts, change in edges if change.edge is not None]
+        self._pass = EdgePass(ends, batch)
+        self._receivers = {
+            layer: LayerEdges(anatomy.layers[layer], self._pass, self._pass.readers(layer))
+            for layer in self._pass.layers
+        }
+
+    @property
+    def receivers(self) -> list[LayerEdges]:
+        """The layers with receivers."""
+        return list(self._receivers.values())
+
+    def place(
+        self, stack: ExitStack, put: Callable[[tuple[nn.Module, bool], int, slice, Step], None]
+    ) -> None:
+        """Place the hooks of the senders, and add Δ of edges into the logits to the changes.
+
+        Args:
+            stack: removes the hooks.
+            put: adds a change of a module's input or output.
+        """
+        first: defaultdict[nn.Module, list[int]] = defaultdict(list)
+        for number, (prompts, change) in enumerate(self._edges):
+            edge, sender = change.edge, change.sender
+            assert edge is not None
+            if edge.into.part == "logits":
+                assert sender is not None  # a known Δ is a change of the stream
+                put((self._anatomy.layers[-1].module, False), LATER, prompts, self._adds(number))
+            if sender is None:
+                first[self._anatomy.layers[edge.layer].module].append(number)
+                continue
+            place, before = _at(self._anatomy, sender.site, sender.layer)
+            stack.callback(_register(place, self._sends(number, sender, before), before).remove)
+            beside = _beside(self._anatomy, sender)
+            if beside is not None:
+                place, other = beside
+                stack.callback(_register(place, self._sends(number, other, False), False).remove)
+        for module, numbers in first.items():
+            stack.callback(_register(module, self._knows(numbers), True).remove)
+
+    def _sends(self, number: int, sender: Change, before: bool) -> Any:
+        prompts, change = self._edges[number]
+        receiver = self._receivers.get(sender.layer)
+        parts = self._anatomy.layers[sender.layer]
+
+        def send(module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+            if receiver is not None and receiver.again:
+                return
+            tensor = hidden_input(args, kwargs) if before else hidden_output(output)
+            written = self._pass.by_prompt(tensor)[prompts]
+            altered = sender.apply(written, self._start)
+            if before:
+                alter = self._alters(sender.layer, prompts)
+                delta = head_write(parts, altered, alter) - head_write(parts, written, alter)
+            else:
+                wide = torch.promote_types(written.dtype, torch.float32)
+                delta = (altered.to(wide) - written.to(wide)) * parts.scale(sender.site)
+            self._pass.send(number, module, delta)
+            if prompts == slice(None) and len(delta) == 1:
+                whole = self._pass.delta(number)[0].detach()
+                rows = change.rows
+                self._added[change] = whole[
+                    max(rows.start - self._start, 0) : max(rows.stop - self._start, 0)
+                ]
+
+        return send
+
+    def _alters(self, layer: int, prompts: slice) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return the other changes of what attention writes, by their site, for some prompts."""
+        alters: dict[str, Callable[[Tensor], Tensor]] = {}
+        sites: tuple[Site, ...] = ("attention_module", "attention_write")
+        parts = self._anatomy.layers[layer]
+        # One place may be both.
+        for site in sites[: 1 if parts.attention_write is parts.attention_out else 2]:
+            if site_of(self._anatomy, site, layer) is None:
+                continue
+            turns = self._placed.get(_at(self._anatomy, site, layer), [])
+            if prompts == slice(None):
+                steps = [(some, step) for _, some, step in turns]
+                alter = _alter(steps, self._start, self._batch)
+            else:
+                steps = [
+                    (slice(None), step) for _, some, step in turns if some in (slice(None), prompts)
+                ]
+                alter = _alter(steps, self._start, 1)
+            alters[site] = alter
+        return alters
+
+    def _adds(self, number: int) -> Step:
+        def add(tensor: Tensor, start: int, inputs: Tensor | None = None) -> Tensor:
+            delta = self._pass.delta(number)
+            wide = torch.promote_types(tensor.dtype, delta.dtype)
+            return (tensor.to(wide) + delta.to(tensor.device, wide)).to(tensor.dtype)
+
+        return add
+
+    def _knows(self, numbers: Sequence[int]) -> Any:
+        """Return a hook that places known Δ in the rows of the pass."""
+
+        def place(module: nn.Module, args: Any, kwargs: Any) -> None:
+            stream = self._pass.by_prompt(hidden_input(args, kwargs))
+            for number in numbers:
+                change = self._edges[number][1]
+                assert change.edge is not None
+                assert change.edge.delta is not None
+                delta = change.edge.delta
+                nothing = torch.zeros_like(stream[:1], dtype=delta.dtype)
+                put = Change("stream", change.layer, change.rows, added=delta)
+                self._pass.send(number, None, put.apply(nothing, self._start))
+
+        return place
 
 
 def _move_before_ours(hooks: dict[int, Any], number: int) -> None:
@@ -356,10 +542,16 @@ def _move_before_ours(hooks: dict[int, Any], number: int) -> None:
 
 
 def within(change: Change, depth: int) -> bool:
-    """Return whether the stream before layer `depth` already contains a change."""
+    """Return whether the stream before layer `depth` contains a change, which is no edge."""
     return depth > 0 and (
         change.layer < depth or (change.site == "stream" and change.layer == depth)
     )
+
+
+def remaining(changes: Iterable[Change], depth: int) -> list[Change]:
+    """Return the changes that are left to be made where the layers before `depth` do not run."""
+    left = (change.after(depth) for change in changes)
+    return [change for change in left if change is not None]
 
 
 def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
@@ -443,7 +635,13 @@ def _look(
 
 ENTERING: tuple[Site, ...] = ("heads", "neurons", "mlp_input")
 """Sites that are the input of their module."""
-Alter = Callable[[Tensor, "Tensor | None"], Tensor]
+
+
+class Alter(Protocol):
+    """Returns a changed tensor, from it and from a norm's inputs if it is the norm's output."""
+
+    def __call__(self, tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
+        """Return the tensor, changed."""
 
 
 def _alter(found: Sequence[tuple[slice, Step]], start: int, batch: int) -> Alter:

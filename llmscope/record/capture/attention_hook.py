@@ -24,6 +24,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from llmscope.models.anatomy import Anatomy
 from llmscope.models.outside_code import from_outside
 from llmscope.record.capture.masks import first_visible, key_bias
+from llmscope.record.edge_hooks import edges_at
 
 SDPA = "llmscope_sdpa"
 EAGER = "llmscope_eager"
@@ -116,7 +117,11 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
         scaling: float | None = None,
         **options: Any,
     ) -> Any:
-        listener = _listeners.get(module)
+        listener, edges = _listeners.get(module), edges_at(module)
+        if edges is not None:
+            edges.reached(query, key, value)
+            if edges.again:
+                listener = edges = None
         if listener is not None:
             first = first_visible(attention_mask)
             biased = key_bias(attention_mask) if first is None else None
@@ -128,9 +133,18 @@ def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..
                 bias=None if biased is None else biased[0][:, -query.shape[2] :].T,
                 first=first if biased is None else first_visible(biased[1]),
             )
-            listener.attention_called(query, key, value, settings)
+            inputs = (query, key, value)
+            if edges is not None:
+                inputs = edges.read(query, key, value)
+            listener.attention_called(*inputs, settings)
         run = forward(module)
-        output, *others = run(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+        def call(query: Tensor, key: Tensor, value: Tensor) -> Any:
+            return run(module, query, key, value, attention_mask, scaling=scaling, **options)
+
+        output, *others = call(query, key, value)
+        if edges is not None:
+            output = edges.attended(output, query, key, value, lambda *inputs: call(*inputs)[0])
         if listener is not None:
             output = listener.attention_gave(output)
         return (output, *others)

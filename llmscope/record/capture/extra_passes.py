@@ -15,7 +15,7 @@ from llmscope.figure import Verdict
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.change_hooks import Change, Job, attached, within
+from llmscope.record.change_hooks import Change, Job, attached, remaining
 
 if TYPE_CHECKING:
     from llmscope.hidden_states import HiddenStates
@@ -126,7 +126,7 @@ class Passes:
         rows = range(start, position + 1 if shorter else len(recording))
         stream = recording.rows("stream", depth, rows)
         assert stream is not None
-        changes = [change for change in recording.changes if not within(change, depth)]
+        changes = remaining(recording.changes, depth)
         with ExitStack() as stack:
             stack.enter_context(self._recorder.taps.interruptible(self._cancelled))
             if depth:
@@ -154,7 +154,8 @@ class Passes:
 
 def start_of(recording: Recording, jobs: Sequence[Job], position: int) -> int:
     """Return the first token that has to run for jobs whose result is read at `position`."""
-    if recording.past is None:
+    # The keys of earlier tokens that an edge ends in are in no cache.
+    if recording.past is None or any(change.edge for job in jobs for change in job):
         return 0
     return min(position, *(change.rows.start for job in jobs for change in job))
 

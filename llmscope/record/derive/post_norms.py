@@ -56,6 +56,16 @@ class PostNorms:
     mlp: nn.Module
     before: bool = False
 
+    @property
+    def scales(self) -> bool:
+        """Whether nothing but a factor of the layer's whole output stands in the stream."""
+        return isinstance(self.attention, nn.Identity) and isinstance(self.mlp, Factor)
+
+    @property
+    def factor(self) -> float:
+        """The factor, if `scales`."""
+        return float(self.mlp(torch.ones(())))
+
     @torch.no_grad()
     def middle(self, rows: LayerRows) -> Tensor:
         """Return the stream between attention and MLP, normed. [row, width]"""

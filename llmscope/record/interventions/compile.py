@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from llmscope.arguments import quoted
-from llmscope.edits import Edit
+from llmscope.edits import Edit, Receiver
 from llmscope.errors import ScopeError
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import inputs_of
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, OwnFunction, Swap, site_of
+from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.tensors import activations, head_outputs
+from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.sites import Site
 
@@ -44,6 +46,8 @@ class EditContext:
         frozen: returns the change that freezes the scale of an edit's norm.
         featured: returns the change of an edit's feature.
         verdicts: how far to trust a capability in a layer.
+        received: raises ScopeError if a receiver, whose layer exists, cannot be given a stream of
+            its own, or if the MLP of that layer does not read what its attention writes (True).
     """
 
     base: Recording
@@ -53,6 +57,7 @@ class EditContext:
     frozen: Callable[[Edit, range], Change]
     featured: Callable[[Edit, range], Change]
     verdicts: Callable[[str, int], Verdict]
+    received: Callable[[Receiver, bool], None]
 
 
 def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...]:
@@ -63,8 +68,11 @@ def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...
             to be what its name says.
     """
     made: list[Change] = []
+    ends = {edit.into for edit in edits if edit.into is not None}
     for edit in edits:
         try:
+            if ends and edit.uses_features:
+                raise ScopeError("an edit of a feature and an edge are not made in one pass", "one")
             found = _changes(edit, grounds)
         except ScopeError as error:
             raise ScopeError(f"{edit}: {error.message}", error.hint) from None
@@ -132,6 +140,8 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
         return [replace(whole, values=_from_b(edit, rows, grounds, "stream", at))]
     assert edit.layer is not None
     layer = edit.layer
+    if edit.into is not None:
+        return [edge_of(edit, grounds)]
     sites = [s for s in SITES[edit.part] if site_of(base.subject.anatomy, s, layer) is not None]
     if not sites:
         raise ScopeError(f"layer {layer} has no {edit.part} that was found", "another layer")
@@ -194,6 +204,81 @@ def _own(edit: Edit, change: Change, base: Recording) -> Change:
             f"a tensor of ({width},) or ({len(change.rows)}, {width}), or a function",
         )
     return replace(change, values=values)
+
+
+def edge_of(edit: Edit, grounds: EditContext) -> Change:
+    """Return the change that a receiver alone reads.
+
+    Args:
+        edit: an edit with a receiver, and with a layer and an index that exist.
+        grounds: what it is compiled from.
+
+    Raises:
+        ScopeError: nothing flows from the sender to the receiver, or what flows is not known.
+    """
+    assert edit.into is not None
+    assert edit.layer is not None
+    base, rows = grounds.base, edit.where.rows(len(grounds.base))
+    site = SITES[edit.part][0]
+    if site_of(base.subject.anatomy, site, edit.layer) is None:
+        raise ScopeError(f"layer {edit.layer} has no {edit.part} that was found", "another layer")
+    into = receiver_of(edit.into, base)
+    carried = check_edge(edit.part, edit.layer, into, grounds)
+    sender = _change(replace(edit, into=None), Change(site, edit.layer, rows), grounds)
+    return Change("edge", edit.layer, rows, edge=Edge(into, carried=carried), sender=sender)
+
+
+def receiver_of(into: Receiver, recording: Recording) -> Receiver:
+    """Return a receiver with layer and head from 0; the layer of `logits` is that after the last.
+
+    Raises:
+        ScopeError: the layer or the head does not exist.
+    """
+    anatomy = recording.subject.anatomy
+    if into.layer is None:
+        return replace(into, layer=len(anatomy.layers))
+    layer = _index(into.layer, len(anatomy.layers), "layer")
+    if into.index is None:
+        return replace(into, layer=layer)
+    return replace(into, layer=layer, index=_index(into.index, anatomy.heads, "head"))
+
+
+def check_edge(part: str, layer: int, into: Receiver, grounds: EditContext) -> float:
+    """Check that what a part writes reaches a receiver through the stream alone.
+
+    Args:
+        part: the sender: head, attention or mlp.
+        layer: its layer.
+        into: the receiver, as `receiver_of` returns it.
+        grounds: what an edit is compiled from.
+
+    Returns:
+        The factor by which the layers in between multiply the stream.
+
+    Raises:
+        ScopeError: nothing flows between them, or what flows is not known.
+    """
+    base, end = grounds.base, into.layer
+    assert end is not None
+    anatomy = base.subject.anatomy
+    within = end == layer and into.part == "mlp" and part != "mlp"
+    if end < layer or (end == layer and not within):
+        raise ScopeError(
+            f"nothing flows from {part} {layer} to {into}, which is not behind it", "a later part"
+        )
+    if base.final_rows(0, 1).shape[-1] != anatomy.width:
+        raise ScopeError("the model keeps several residual streams", "another model")
+    carried = 1.0
+    for between in range(layer, end + (into.part == "mlp")):
+        _check(grounds.verdicts("writes", between), between)
+        norms = post_norms(anatomy.layers[between])
+        if norms is None:
+            continue
+        if not norms.scales:
+            raise ScopeError(f"layer {between}: {IN_THE_STREAM}", "another model")
+        carried *= norms.factor if between < end else 1.0
+    grounds.received(into, within)
+    return carried
 
 
 def columns_of(edit: Edit, recording: Recording) -> slice:

@@ -48,6 +48,7 @@ from llmscope.record.interventions.compile import EditContext, anchored, changes
 from llmscope.record.interventions.feature_edits import dictionary_of, feature_edit
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
+from llmscope.record.interventions.receivers import Receivers
 from llmscope.record.interventions.variants import VariantRecorder
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
@@ -96,6 +97,7 @@ class EditedRecorder:
         self._others: dict[tuple[int, ...], Recording] = {}
         self._vectors: dict[object, Tensor] = {}
         self._stands: dict[int, bool] = {}
+        self._received = Receivers(recorder, verdicts)
         self.variants = VariantRecorder(recorder, self)
         self.ran = 0
 
@@ -128,6 +130,8 @@ class EditedRecorder:
         own = any(edit.own is not None for edit in edits)
         learned = self._learned_of(edits)
         own = own or bool(self._recorder.outside)
+        # Keys that an edge ends in are kept in no cache.
+        own = own or any(edit.into is not None for edit in edits)
         before = None if fresh or own else self._before(edits, other, learned)
         if before is not None and before.base is base:
             return before
@@ -156,6 +160,11 @@ class EditedRecorder:
                     f"{edit}: it depends on the prompt",
                     "record(prompt, edits=[…]); or zero, scale, set, steer, swap or your own, of "
                     "all tokens",
+                )
+            if edit.into is not None:
+                raise ScopeError(
+                    f"{edit}: an edge is made in the whole pass of a prompt",
+                    "record(prompt, edits=[…])",
                 )
         base = self._recorder.run([probe(self._subject).ids], record=True)
         changes = changes_of(edits, self._grounds(base, None, fresh=True))
@@ -225,7 +234,8 @@ class EditedRecorder:
             changes = _with_added(changes, {}, below, start)
             return replace(cut(below, base.prompt), changes=changes, depth=depth, memo={})
         # NaN reaches earlier tokens as well, through weights of 0: an edit may repair them all.
-        if fresh or base.past is None or first_unfinite(base) is not None:
+        edges = any(change.edge for change in changes)
+        if edges or fresh or base.past is None or first_unfinite(base) is not None:
             below, start = base, 0
         next_look = NOTHING if fresh else foreseen(self._latest or base)
         return self._run_in_parts(base, below, start, depth, changes, cancelled, next_look)
@@ -245,8 +255,9 @@ class EditedRecorder:
         Released rows of layers that are the same without the changes run again with the others.
         """
         recorder, prompt, first = self._recorder, base.prompt, start
-        # A function of the caller's own is given all rows of its edit at once.
-        own = any(change.function is not None for change in changes)
+        # A function of the caller's own is given all rows of its edit at once, and an edge needs
+        # the keys of all.
+        own = any(change.function is not None or change.edge is not None for change in changes)
         stops = () if own else recorder.stops(start, prompt)
         for stop in (*stops, len(prompt)):
             recorder.budget.make_room(stop - start)
@@ -300,7 +311,9 @@ class EditedRecorder:
             next_look = replace(next_look, activations=None)  # cached ones are without changes
         stream = base.rows("stream", depth, rows)
         assert stream is not None
-        cache, claim = recorder.growing(below if start else None, start, base.prompt)
+        cache, claim = None, None
+        if not any(change.edge for change in changes):
+            cache, claim = recorder.growing(below if start else None, start, base.prompt)
         with ExitStack() as stack:
             stack.callback(recorder.taps.drop)
             failed = stack.enter_context(ExitStack())
@@ -351,6 +364,8 @@ class EditedRecorder:
             if (change.frozen is not None or change.site == "mlp_input")
             and change.layer < len(self._recorder.taps.layers)
         ]
+        ends = [change.edge for change in changes if change.edge is not None]
+        taps += [self._recorder.taps.layers[end.layer] for end in ends if end.into.part == "mlp"]
         entries = [tap.entry for tap in taps]
         try:
             for tap in taps:
@@ -414,6 +429,7 @@ class EditedRecorder:
             frozen=lambda edit, rows: frozen(base, edit, rows),
             featured=lambda edit, rows: feature_edit(edit, base, rows, self._apply),
             verdicts=self._verdicts,
+            received=self._received.check,
         )
 
     def other(self, prompt: Prompt, *, fresh: bool = False) -> Recording:
@@ -519,7 +535,7 @@ def _with_added(
     """
     found: list[Change] = []
     for at, change in enumerate(changes):
-        if change.feature is not None:
+        if change.feature is not None or change in added:
             rows = change.rows
             reused = min(start, rows.stop) - rows.start
             pieces = [added[change]] if change in added else []

@@ -19,7 +19,7 @@ from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.capture.threads import Threads
-from llmscope.record.change_hooks import Change, attached, within
+from llmscope.record.change_hooks import Change, attached, remaining
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import discrepancy
@@ -194,7 +194,7 @@ class VariantRecorder:
         cache = recorder.cache(base if start else None, start)
         if cache is not None and start:
             _fill(cache, count, depth, start, held)
-        earlier = [one for one in base.changes if not within(one, depth)]
+        earlier = remaining(base.changes, depth)
         anatomy = recorder.subject.anatomy
         few = self._passes.setdefault(depth, Threads(recorder.subject.device))
         with ExitStack() as stack:

@@ -1,0 +1,257 @@
+"""Edges from one part to another against a forward made by hand, in many families.
+
+By hand an edge is made as path patching is in papers, by other passes than llmscope's: in the first
+the sender is changed and every other part writes what it writes without the change, so that what
+the receiver reads or writes there is caught; in the second only that is put in its place.
+"""
+
+import pytest
+
+from llmscope.errors import ScopeError
+from llmscope.record.derive import tensors
+from tests.families import small_model
+from tests.record.by_hand import HEADS, LLAMA, PLACES, A, B, Plain, becomes
+from tests.record.interventions.test_edited import ALL, near, scope_for
+from tests.thinned import thinned
+
+PHI = {
+    **LLAMA,
+    "heads": "self_attn.dense",
+    "final": "model.final_layernorm",
+}
+GPTJ = {
+    "layers": "transformer.h",
+    "attention": "attn",
+    "heads": "attn.out_proj",
+    "mlp": "mlp",
+    "final": "transformer.ln_f",
+    "unembed": "lm_head",
+}
+FAMILIES = (
+    *("llama", "gpt2", "gpt_neox", "gemma2", "granite", "olmo2", "qwen3", "qwen3_moe", "opt"),
+    *("phi", "gptj", "mistral", "deepseek_v3", "bloom", "falcon"),
+)
+FEW = ("llama", "gpt2", "gpt_neox", "gemma2", "granite", "olmo2", "qwen3_moe", "opt", "bloom")
+PARALLEL = ("gpt_neox", "phi", "gptj", "falcon")
+"""Families whose MLP reads the stream before the layer, as attention does."""
+WITHOUT_HEADS = ("bloom", "falcon")
+"""Families that compute attention inside its module."""
+CHANGES = {"granite": {"embedding_multiplier": 3.0, "attention_multiplier": 0.2}}
+"""What stands at its neutral value in the small models otherwise."""
+
+
+class Hand(Plain):
+    """A plain model on which edges are made by hand."""
+
+    def __init__(self, family):
+        self.family = family
+        self.model = small_model(family, **CHANGES.get(family, {}))
+        self.places = {"phi": PHI, "gptj": GPTJ, "qwen3": LLAMA, **PLACES}[family]
+        self.layers = self.model.get_submodule(self.places["layers"])
+
+    def place(self, site, layer):
+        """The module of a site, which may be a projection."""
+        if site.endswith(" module"):
+            return self.layers[layer].get_submodule(site.removesuffix(" module")), False
+        return super().place(site, layer)
+
+    def projections(self, letter, head):
+        """The modules that compute queries, keys or values, and a head's columns, by site."""
+        config, which = self.model.config, "qkv".index(letter)
+        if self.family == "gpt2":
+            start = 48 * which + 12 * head
+            return {"attn.c_attn module": slice(start, start + 12)}
+        if self.family == "gpt_neox":
+            start = 36 * head + 12 * which
+            return {"attention.query_key_value module": slice(start, start + 12)}
+        if self.family == "deepseek_v3":
+            if letter == "q":
+                return {"self_attn.q_b_proj module": slice(16 * head, 16 * head + 16)}
+            start = 24 * head + (8 if letter == "v" else 0)
+            sites = {"self_attn.kv_b_proj module": slice(start, start + 16)}
+            if letter == "k":  # of keys, a part that is rotated is shared by all heads
+                sites = {"self_attn.kv_b_proj module": slice(start, start + 8)}
+                sites["self_attn.kv_a_proj_with_mqa module"] = slice(16, 24)
+            return sites
+        width = getattr(config, "head_dim", None) or config.hidden_size // HEADS
+        shared = HEADS // (getattr(config, "num_key_value_heads", None) or HEADS)
+        at = head if letter == "q" else head // shared
+        name = {"gptj": "attn"}.get(self.family, "self_attn")
+        # Before OLMo 2's norm over all heads, one head's columns would change those of all.
+        kind = "norm" if self.family == "olmo2" and letter != "v" else "proj"
+        return {f"{name}.{letter}_{kind} module": slice(at * width, at * width + width)}
+
+    def edge(self, ids, sender, altered, receiver, *others):
+        """Logits with an edge. [row, token]
+
+        Args:
+            sender: its part and layer.
+            altered: the alterations of what it writes.
+            receiver: its part, layer, head and what it reads.
+            others: alterations that are in force beside it.
+        """
+        part, first = sender
+        kind, last, head, letters = receiver
+        sites = [(site, layer) for layer in range(3) for site in ("attention", "mlp")]
+        _, plain = self.run(ids, *others, seen=sites)
+        free = {("attention" if part == "head" else part, first), (kind, last)}
+        frozen = [(*place, becomes(ALL, ALL, plain[place])) for place in sites if place not in free]
+        counterfactual = (*others, *altered, *frozen)
+        if kind == "logits":
+            return self.run(ids, *counterfactual)
+        if kind != "head":
+            write = self.seen(ids, kind, last, *counterfactual)
+            return self.run(ids, *others, (kind, last, becomes(ALL, ALL, write)))
+        inputs = []
+        for letter in letters:
+            for site, columns in self.projections(letter, head).items():
+                read = self.seen(ids, site, last, *counterfactual)
+                inputs.append((site, last, becomes(ALL, columns, read[:, columns])))
+        output = self.seen(ids, "heads", last, *others, *inputs)
+        columns = self.head(head)
+        return self.run(ids, *others, ("heads", last, becomes(ALL, columns, output[:, columns])))
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """A scope and a plain model of a family, made once."""
+    kept = {}
+
+    def of(family):
+        if family not in kept:
+            model = small_model(family, **CHANGES.get(family, {}))
+            kept[family] = scope_for(model), Hand(family)
+        return kept[family]
+
+    return of
+
+
+def families(names=FAMILIES):
+    return pytest.mark.parametrize("family", thinned(names, FEW.__contains__))
+
+
+def logits_of(scope, *edits, ids=A, versus=B):
+    return tensors.logits(scope.record(ids, edits=edits, versus_prompt=versus), 0, len(ids))
+
+
+def makes(scope, edits, expected, bound=1e-5):
+    """Edits give these logits, which are not those of the unedited pass."""
+    found = logits_of(scope, *edits)
+    near(found, expected, bound)
+    plain = logits_of(scope)
+    assert float((plain - expected).abs().max()) > 1e-4 * float(expected.abs().max())
+
+
+@families()
+def test_an_edge_to_a_head_is_that_made_by_hand(pairs, family):
+    scope, hand = pairs(family)
+    if family in WITHOUT_HEADS:
+        with pytest.raises(ScopeError, match="computed inside its module") as caught:
+            logits_of(scope, "zero head 0.1 into head 2.3.q")
+        assert caught.value.hint == "attention 2"
+        return
+    columns = hand.head(1)
+    theirs = hand.seen(B, "heads", 0)[:, columns]
+    patched = [("heads", 0, becomes(ALL, columns, theirs))]
+    for letters in ("q", "k", "v", "qkv"):
+        reads = f".{letters}" if len(letters) == 1 else ""
+        own = hand.edge(A, ("head", 0), patched, ("head", 2, 3, letters))
+        makes(scope, [f"patch head 0.1 into head 2.3{reads} from B"], own)
+    later = [("mlp", 0, becomes(slice(4, 9), ALL, 0.0))]
+    own = hand.edge(A, ("mlp", 0), later, ("head", 1, 2, "k"))
+    makes(scope, ["zero mlp 0 into head 1.2.k @4..8"], own)
+
+
+@families()
+def test_an_edge_to_attention_mlp_and_logits_is_that_made_by_hand(pairs, family):
+    scope, hand = pairs(family)
+    columns = hand.head(2)
+    if family not in WITHOUT_HEADS:
+        off = [("heads", 0, becomes(ALL, columns, 0.0))]
+        makes(
+            scope,
+            ["zero head 0.2 into mlp 2"],
+            hand.edge(A, ("head", 0), off, ("mlp", 2, None, "")),
+        )
+    mean = hand.seen(A, "attention", 0).mean(0)
+    mean = [("attention", 0, becomes(ALL, ALL, mean))]
+    if family not in PARALLEL:
+        own = hand.edge(A, ("attention", 0), mean, ("mlp", 0, None, ""))
+        makes(scope, ["mean attention 0 into mlp 0"], own)
+    own = hand.edge(A, ("attention", 0), mean, ("attention", 1, None, ""))
+    makes(scope, ["mean attention 0 into attention 1"], own)
+    theirs = [("mlp", 1, becomes(ALL, ALL, hand.seen(B, "mlp", 1)))]
+    own = hand.edge(A, ("mlp", 1), theirs, ("logits", None, None, ""))
+    makes(scope, ["patch mlp 1 into logits from B"], own)
+    own = hand.edge(A, ("mlp", 1), theirs, ("mlp", 2, None, ""))
+    makes(scope, ["patch mlp 1 into mlp 2 from B"], own)
+
+
+def edges(sender, layer, family, *, heads):
+    """All edges that leave a sender."""
+    _, _, part = sender.partition(" ")
+    after = [] if part.startswith("mlp") or family in PARALLEL else [f"mlp {layer}"]
+    for later in range(layer + 1, 3):
+        after.append(f"mlp {later}")
+        if heads:
+            after += [f"head {later}.{head}.{letter}" for head in range(HEADS) for letter in "qkv"]
+        else:
+            after.append(f"attention {later}")
+    verb, _, source = sender.partition(" from")
+    return [f"{verb} into {end}{' from' + source if source else ''}" for end in (*after, "logits")]
+
+
+@families()
+def test_with_all_edges_cut_it_is_an_ablation(pairs, family):
+    scope, _ = pairs(family)
+    senders = ["zero attention 0", "mean mlp 1", "patch attention 1 from B"]
+    if family not in WITHOUT_HEADS:
+        senders += ["zero head 0.1", "mean head 1.3", "patch head 0.0 from B"]
+    for sender in senders:
+        layer = int(sender.split()[2].split(".")[0])
+        for heads in {False, family not in WITHOUT_HEADS}:
+            makes(scope, edges(sender, layer, family, heads=heads), logits_of(scope, sender))
+
+
+@families(("llama", "gpt2", "gpt_neox", "gemma2"))
+def test_edges_into_queries_keys_and_values_are_those_into_the_head(pairs, family):
+    scope, _ = pairs(family)
+    apart = [f"patch head 0.1 into head 2.3.{letter} from B" for letter in "qkv"]
+    makes(scope, apart, logits_of(scope, "patch head 0.1 into head 2.3 from B"))
+    every = [f"zero mlp 0 into head 1.{head}" for head in range(HEADS)]
+    makes(scope, every, logits_of(scope, "zero mlp 0 into attention 1"))
+
+
+@families(("llama", "gpt2", "qwen3_moe"))
+def test_an_edge_from_the_same_prompt_changes_nothing(pairs, family):
+    scope, _ = pairs(family)
+    for end in ("head 2.3.k", "attention 1", "mlp 2", "logits"):
+        edit = f"patch head 0.1 into {end} from B"
+        near(logits_of(scope, edit, versus=A), logits_of(scope, versus=A), 1e-6)
+
+
+@families(("llama", "gpt_neox", "gemma2"))
+def test_edges_add_up_at_their_receiver_and_beside_other_edits(pairs, family):
+    scope, hand = pairs(family)
+    columns = hand.head(1)
+    off = [("heads", 0, becomes(ALL, columns, 0.0))]
+    dark = ("mlp", 0, becomes(ALL, ALL, 0.0))
+    both = hand.edge(A, ("head", 0), [*off, dark], ("head", 2, 0, "k"))
+    # By hand the MLP is frozen after it is altered: it is one of the parts that are held.
+    single = hand.edge(A, ("head", 0), off, ("head", 2, 0, "k"))
+    near(both, single)
+    beside = hand.edge(A, ("head", 0), off, ("head", 2, 0, "k"), ("mlp", 1, becomes(ALL, ALL, 0.0)))
+    makes(scope, ["zero head 0.1 into head 2.0.k", "zero mlp 1"], beside)
+    whole = ["zero head 0.1 into mlp 2", "zero attention 1 into mlp 2", "zero mlp 0 into mlp 2"]
+    stream = hand.seen(A, "stream", 2)
+    heads = hand.seen(A, "heads", 0).clone()
+    heads[:, columns] = 0.0
+    _, plain = hand.run(A, seen=[("attention", 0), ("attention", 1), ("mlp", 0), ("attention", 2)])
+    # The stream that the MLP reads without the three: attention of its layer stays as it was.
+    zero = becomes(ALL, ALL, heads)
+    less = plain["attention", 0] - hand.seen(A, "attention", 0, ("heads", 0, zero))
+    less = less + plain["attention", 1] + plain["mlp", 0]
+    held = ("attention", 2, becomes(ALL, ALL, plain["attention", 2]))
+    read = ("stream", 2, becomes(ALL, ALL, stream - less))
+    write = hand.seen(A, "mlp", 2, read, held)
+    makes(scope, whole, hand.run(A, ("mlp", 2, becomes(ALL, ALL, write))))
