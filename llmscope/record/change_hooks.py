@@ -208,6 +208,13 @@ class Change:
         return Change.known(self.edge.into, self.rows, self.recorded)
 
     @property
+    def stream_layer(self) -> int | None:
+        """The number of layers before the stream that it changes for all later parts, or None."""
+        if self.edge is not None:
+            return self.edge.layer if self.edge.into.part == "logits" else None
+        return self.layer if self.site == "stream" else None
+
+    @property
     def made(self) -> Change:
         """The change with the values that its function returned last; itself without a function."""
         if self.function is None:

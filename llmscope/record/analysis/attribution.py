@@ -202,8 +202,8 @@ def _edits(recording: Recording, position: int, paths: Sequence[LogitPath]) -> d
     """
     row, found = range(position, position + 1), {}
     for change in recording.changes:
-        if change.site == "stream" and change.layer and position in change.rows:
-            layer = change.layer - 1
+        if change.stream_layer and position in change.rows:
+            layer = change.stream_layer - 1
             after, before = (recording.rows("stream", at, row) for at in (layer + 1, layer))
             assert after is not None
             assert before is not None

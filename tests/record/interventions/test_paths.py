@@ -255,3 +255,45 @@ def test_edges_add_up_at_their_receiver_and_beside_other_edits(pairs, family):
     read = ("stream", 2, becomes(ALL, ALL, stream - less))
     write = hand.seen(A, "mlp", 2, read, held)
     makes(scope, whole, hand.run(A, ("mlp", 2, becomes(ALL, ALL, write))))
+
+
+@families(("llama", "gpt2", "gemma2", "qwen3_moe", "olmo2"))
+def test_what_is_derived_of_the_receiver_is_what_it_read(pairs, family):
+    scope, _ = pairs(family)
+    into = ["head 2.3.q", "head 2.0.k", "head 2.1.v", "head 2.2", "mlp 2"]
+    recording = scope.record(A, edits=[f"zero mlp 0 into {end}" for end in into])
+    near(tensors.attention_output(recording, 2), recording.rows("attention_write", 2), 2e-5)
+    entry = recording.rows("mlp_input_module", 2)
+    module = recording.subject.anatomy.layers[2].mlp_input_module
+    post_normed = family in ("gemma2", "olmo2")
+    write = module(entry[None])
+    write = (write[0] if isinstance(write, tuple) else write).reshape(len(A), -1)
+    write = recording.subject.anatomy.layers[2].mlp_write(write) if post_normed else write
+    near(write.detach(), recording.rows("mlp_write", 2), 2e-5)
+    for head in range(HEADS):  # keys and values that heads share changed for the one alone
+        alone = scope.record(
+            A, edits=[f"zero mlp 0 into {end}" for end in into if f".{head}" in end]
+        )
+        near(tensors.pattern(alone, 2, head), tensors.pattern(recording, 2, head), 1e-6)
+        other = (head + 1) % HEADS
+        plain = tensors.pattern(recording.base, 2, other)
+        near(tensors.pattern(alone, 2, other), plain, 1e-6)
+
+
+@families(("llama", "gpt2", "gpt_neox"))
+def test_lenses_that_run_again_keep_an_edge(pairs, family):
+    scope, _ = pairs(family)
+    for edge in (
+        "zero mlp 0 into head 2.3.k",
+        "zero head 0.1 into mlp 1",
+        "zero mlp 0 into logits",
+    ):
+        recording = scope.record(A, edits=[edge])
+        figure = scope.look("ablation", mode="parts", target=7, recording=recording)
+        before = float(tensors.logits_after(recording, len(A) - 1)[7])
+        for row, part in ((1, "attention"), (1, "mlp"), (2, "mlp"), (2, "attention")):
+            both = logits_of(scope, edge, f"zero {part} {row}")[-1, 7]
+            column = figure.axes[1].labels.index({"mlp": "MLP"}.get(part, part))
+            assert figure.values[row, column] == pytest.approx(float(both) - before, abs=2e-5)
+        figure = scope.look("attribution", target=7, recording=recording)
+        assert abs(figure.extra["unexplained"]) < 1e-4
