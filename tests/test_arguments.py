@@ -306,6 +306,7 @@ NEAR = {
     **dict.fromkeys(("tokens", "sentences", "samples", "seed"), small),
     "fork_quantile": st.floats(-0.5, 1.5),
     "feature": small,
+    "receiver": st.sampled_from(["logits", "head 0.0.k", "mlp 0", "attention 9", "head", ""]),
     "examples": st.none() | lenses,
     "change": st.booleans(),
 }

@@ -29,6 +29,7 @@ from llmscope.lenses.options import (
     VERSUS_PROMPT,
 )
 from llmscope.lenses.own_metric import METRIC, MetricTarget
+from llmscope.lenses.paths import RECEIVER, Paths
 from llmscope.tables import label, number, text
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from llmscope.record.interventions.sweep import SweepRow
     from llmscope.record.sites import Site
 
+PATHS = "paths"
 NAMES = {"stream": "stream", "attention": "attention writes", "mlp": "MLP writes", "heads": "heads"}
 SITES: dict[str, Site] = {
     "stream": "stream",
@@ -58,7 +60,7 @@ class _Unpaired(Exception):  # noqa: N818 - it is a finding
 
 
 @dataclass(frozen=True, eq=False)
-class _Pair:
+class Pair:
     """The two prompts and their answers.
 
     Attributes:
@@ -97,11 +99,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     Modes: `stream`: the residual stream after a layer at one token, with the embedding as first
     row; `attention` and `mlp`: their outputs at one token [layer, position]; `heads`: the head
-    output, before the output projection, in all tokens at once [layer, head]. NaN for tokens after
+    output, before the output projection, in all tokens at once [layer, head]; `paths`: the edge
+    from each head and each MLP to the option `receiver`, in all tokens at once [layer, part]: the
+    receiver alone reads what the sender writes with B's values. NaN for tokens after
     the focus position where they cannot affect it, and in layers where the part is missing or not
     verified: those cells are not run. Before the first token at which the prompts differ it is 0
     without a run. `layers`, `heads` and `span` run a part of the cells, and leave the others NaN;
-    with `heads`, `span` is the tokens in which a head is patched. If A is edited its edits stay in
+    with `heads` and `paths`, `span` is the tokens in which a head is patched. If A is edited its edits stay in
     force; B is the unedited pass.
 
     `extra`: mode, position, target, target_id, versus, versus_id; difference and
@@ -115,8 +119,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     from llmscope.record.interventions.sweep import Sweep, measured
 
     mode, passes = focus.mode, cast("Passes", run)
-    title = f"Patching · {NAMES[mode]} from prompt B"
-    if mode != "heads":
+    into = RECEIVER.of(focus)
+    if mode != PATHS and into != RECEIVER.default:
+        raise ValueError(f"receiver is for the mode {PATHS} alone, not for {mode}")
+    named = f"paths into {into}" if mode == PATHS else NAMES[mode]
+    title = f"Patching · {named} from prompt B"
+    if mode not in ("heads", PATHS):
         reject_heads(focus)
     try:
         pair = _paired(recording, focus, passes)
@@ -127,18 +135,27 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield Figure.lacking("patching", title, "prompt B", str(finding))
         return
     layers = sweep_layers(focus, recording.layers)
-    verdicts = {layer: _verdict(pair, mode, layer, passes) for layer in sorted(layers)}
-    verdict = over(tuple(verdicts.values()))
+    paths = Paths.of(pair, focus, layers, passes) if mode == PATHS else None
+    if paths is None:
+        verdicts = {layer: _verdict(pair, mode, layer, passes) for layer in sorted(layers)}
+        verdict = over(tuple(verdicts.values()))
+    else:
+        verdict = paths.verdict
     if verdict.status == "refused":
         yield Figure.refused("patching", title, verdict.reason, verdict.discrepancy)
         return
-    axes = _axes(recording, mode)
-    usable = {layer for layer, one in verdicts.items() if one.status != "refused"}
-    rows, still = _plan(pair, focus, usable, axes)
+    if paths is None:
+        axes, kind = _axes(recording, mode), mode
+        usable = {layer for layer, one in verdicts.items() if one.status != "refused"}
+        rows, still = _plan(pair, focus, usable, axes)
+    else:
+        axes, kind = paths.axes, f"paths into {paths.into}"
+        rows, still = paths.plan()
+    whole = mode in ("heads", PATHS)
     sweep = Sweep(
         recording=recording,
         position=pair.position,
-        key=("patching", mode, pair.other.prompt.ids, pair.rows if mode == "heads" else None),
+        key=("patching", kind, pair.other.prompt.ids, pair.rows if whole else None),
         rows=rows,
         shape=still.shape,
     )
@@ -159,7 +176,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         )
 
 
-def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
+def _paired(recording: Recording, focus: Focus, run: Passes) -> Pair:
     """Run prompt B and pair it with a recording.
 
     Raises:
@@ -199,7 +216,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> _Pair:
     if recording.changes or subject.looks_ahead:
         first = 0
     rows = span_rows(focus, len(recording))
-    return _Pair(recording, other, position, asked, first, rows, own, others)
+    return Pair(recording, other, position, asked, first, rows, own, others)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
@@ -221,7 +238,7 @@ def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> Lo
     return LogitTarget.of(subject, target, versus)
 
 
-def _verdict(pair: _Pair, mode: str, layer: int, run: Passes) -> Verdict:
+def _verdict(pair: Pair, mode: str, layer: int, run: Passes) -> Verdict:
     """Return the verdict on the patched part of a layer."""
     from llmscope.record.change_hooks import site_of
     from llmscope.record.derive.row_checks import rows_verdict
@@ -244,7 +261,7 @@ def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
 
 
 def _plan(
-    pair: _Pair, focus: Focus, usable: Collection[int], axes: tuple[Axis, Axis]
+    pair: Pair, focus: Focus, usable: Collection[int], axes: tuple[Axis, Axis]
 ) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
     """Return the rows to run, the last layers first, and a mask of cells where B cannot differ.
 
@@ -285,7 +302,7 @@ def _plan(
     return tuple(rows), still
 
 
-def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
+def _row(pair: Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
     """Return the jobs of one row. For the stream, `layer` means the stream before that layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, written
@@ -311,7 +328,7 @@ def _row(pair: _Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepR
 
 
 def _extra(
-    pair: _Pair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
+    pair: Pair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
 ) -> dict[str, Any]:
     mode, prompt, ids = focus.mode, pair.recording.prompt, pair.other.prompt.ids
     labels = tuple(pair.recording.subject.label(token) for token in ids)
@@ -324,6 +341,8 @@ def _extra(
     if mode in ("attention", "mlp"):
         places = [f"at {place} ‹{label}›" for place, label in enumerate(prompt.labels)]
         said.append(strongest(values, axes[0].labels, places))
+    if mode == PATHS:
+        said.append(strongest(values, axes[0].labels, axes[1].labels))
     said.append(sweep_part(focus, prompt.labels))
     return {
         "mode": mode,
@@ -345,9 +364,9 @@ LENS = Lens(
     question="What carries the difference?",
     compute=compute,
     needs=("readout",),
-    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC, LAYERS, HEADS, SPAN),
-    modes=("stream", "attention", "mlp", "heads"),
-    axes={"heads": ("layer", "head"), "": ("layer", "position")},
+    options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC, LAYERS, HEADS, SPAN, RECEIVER),
+    modes=("stream", "attention", "mlp", "heads", PATHS),
+    axes={"heads": ("layer", "head"), PATHS: ("layer", "part"), "": ("layer", "position")},
     columns=(
         number(
             "effect",
@@ -384,6 +403,12 @@ attention and what the MLP of a layer adds at one token: these are where somethi
 looked up. Heads: one head, in all tokens at once. A large cell is enough to carry the \
 difference; it need not be needed, as others may carry it too.
 
+Paths: what one head or MLP writes, read by one later part alone, the receiver: the queries, keys \
+or values of a head, attention, an MLP, or the logits. Everything else reads the stream as it is \
+here. So a cell is the direct edge between the two: not what reaches the receiver through parts in \
+between. Start at the logits, take the heads that speak to them as receivers, and go on backwards. \
+The edit `patch head 3.0 into head 7.2.q from B` makes one such edge, and edges add up.
+
 One pass for each cell, from the layer of the cell on: the last layers come first, as the fewest \
 layers run for them, and what is there is shown. Tokens after the one that is asked about are \
 left out. Layers, heads and a span of tokens run a part of the cells.""",
@@ -392,11 +417,13 @@ left out. Layers, heads and a span of tokens run a part of the cells.""",
         "attention": "share that comes with what attention of a layer adds, at one token",
         "mlp": "share that comes with what the MLP of a layer adds, at one token",
         "heads": "share that comes with one head, in all tokens at once",
+        PATHS: "share that comes with the edge from a head or an MLP to the receiver",
     },
     formula="(LD(patched) - LD(A)) / (LD(B) - LD(A)), LD = logit(target) - logit(versus)",
     sources="""\
 Meng et al. 2022, "Locating and Editing Factual Associations in GPT"; Wang et al. 2022, \
-"Interpretability in the Wild"; Heimersheim and Nanda 2024, "How to Use and Interpret Activation \
+"Interpretability in the Wild", and for paths; Goldowsky-Dill et al. 2023, "Localizing Model \
+Behavior with Path Patching"; Heimersheim and Nanda 2024, "How to Use and Interpret Activation \
 Patching".""",
     establishes="""\
 that a place in B's pass is enough to carry the difference, or that share of it, into A: a causal \

@@ -44,6 +44,8 @@ def patching(want: Want, tokens: tuple[Token, ...], versus: str | None) -> Figur
     mode = want.focus.mode
     labels = tuple(token.text for token in tokens)
     across = _HEADS if mode == "heads" else Axis("position", labels)
+    if mode == "paths":
+        across = Axis("part", (*(f"head {head}" for head in range(HEADS)), "MLP"))
     values = np.random.default_rng(len(mode)).beta(0.3, 2, (LAYERS, len(across))) - 0.1
     axes = (_LAYERS, across)
     return Figure(

@@ -96,6 +96,8 @@ async def test_in_other_views_of_a_sweep_its_own_edit_is_kept(opened: Open) -> N
         await session.press("v", "x", "v", "v", "x", "right", "up")
         assert asked(session)[-2:] == ("patch attention 29 @4 from B", "patch head 29.0 from B")
         assert (app.state.focus.layer, app.state.focus.head) == (28, 1)
+        await session.press("v", "right", "x")
+        assert asked(session)[-1] == "patch head 28.2 into logits from B"
 
 
 async def test_where_nothing_can_be_zeroed_that_is_told(opened: Open) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.utils import ModelOutput
 
+from llmscope.edits import Receiver
 from llmscope.figure import Verdict
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -98,6 +99,15 @@ class Passes:
         return self._edited.variants.record(
             recording, key, changes, fresh=self._fresh, cancelled=self._cancelled
         )
+
+    def carried(self, recording: Recording, part: str, layer: int, into: Receiver) -> float:
+        """Return the factor of what an edge from a part carries into a receiver.
+
+        Raises:
+            ScopeError: nothing flows between them, or what flows is not known.
+        """
+        with self._recorder.taps.interruptible(self._cancelled):
+            return self._edited.carried(recording.base or recording, part, layer, into)
 
     def sweep(self, recording: Recording, depth: int, jobs: Sequence[Job], position: int) -> Tensor:
         """Return the stream after the last layer at a token, for each of several jobs. [job, width]

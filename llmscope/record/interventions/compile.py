@@ -223,7 +223,7 @@ def edge_of(edit: Edit, grounds: EditContext) -> Change:
     if site_of(base.subject.anatomy, site, edit.layer) is None:
         raise ScopeError(f"layer {edit.layer} has no {edit.part} that was found", "another layer")
     into = receiver_of(edit.into, base)
-    carried = check_edge(edit.part, edit.layer, into, grounds)
+    carried = check_edge(base, edit.part, edit.layer, into, grounds.verdicts, grounds.received)
     sender = _change(replace(edit, into=None), Change(site, edit.layer, rows), grounds)
     return Change("edge", edit.layer, rows, edge=Edge(into, carried=carried), sender=sender)
 
@@ -243,14 +243,22 @@ def receiver_of(into: Receiver, recording: Recording) -> Receiver:
     return replace(into, layer=layer, index=_index(into.index, anatomy.heads, "head"))
 
 
-def check_edge(part: str, layer: int, into: Receiver, grounds: EditContext) -> float:
+def check_edge(
+    base: Recording,
+    part: str,
+    layer: int,
+    into: Receiver,
+    verdicts: Callable[[str, int], Verdict],
+    received: Callable[[Receiver, bool], None],
+) -> float:
     """Check that what a part writes reaches a receiver through the stream alone.
 
     Args:
+        base: the unedited pass.
         part: the sender: head, attention or mlp.
         layer: its layer.
         into: the receiver, as `receiver_of` returns it.
-        grounds: what an edit is compiled from.
+        verdicts, received: as those of an `EditContext`.
 
     Returns:
         The factor by which the layers in between multiply the stream.
@@ -258,7 +266,7 @@ def check_edge(part: str, layer: int, into: Receiver, grounds: EditContext) -> f
     Raises:
         ScopeError: nothing flows between them, or what flows is not known.
     """
-    base, end = grounds.base, into.layer
+    end = into.layer
     assert end is not None
     anatomy = base.subject.anatomy
     within = end == layer and into.part == "mlp" and part != "mlp"
@@ -270,14 +278,14 @@ def check_edge(part: str, layer: int, into: Receiver, grounds: EditContext) -> f
         raise ScopeError("the model keeps several residual streams", "another model")
     carried = 1.0
     for between in range(layer, end + (into.part == "mlp")):
-        _check(grounds.verdicts("writes", between), between)
+        _check(verdicts("writes", between), between)
         norms = post_norms(anatomy.layers[between])
         if norms is None:
             continue
         if not norms.scales:
             raise ScopeError(f"layer {between}: {IN_THE_STREAM}", "another model")
         carried *= norms.factor if between < end else 1.0
-    grounds.received(into, within)
+    received(into, within)
     return carried
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.edits import EVERYWHERE, Edit, FeatureName, Vector
+from llmscope.edits import EVERYWHERE, Edit, FeatureName, Receiver, Vector
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.heap import trim
@@ -44,7 +44,7 @@ from llmscope.record.change_hooks import Change, Swap, attached
 from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
-from llmscope.record.interventions.compile import EditContext, anchored, changes_of
+from llmscope.record.interventions.compile import EditContext, anchored, changes_of, check_edge
 from llmscope.record.interventions.feature_edits import dictionary_of, feature_edit
 from llmscope.record.interventions.frozen_norm import frozen
 from llmscope.record.interventions.layer_reuse import Forms
@@ -431,6 +431,14 @@ class EditedRecorder:
             verdicts=self._verdicts,
             received=self._received.check,
         )
+
+    def carried(self, base: Recording, part: str, layer: int, into: Receiver) -> float:
+        """Return the factor of what an edge from a part carries; see `check_edge`.
+
+        Raises:
+            ScopeError: nothing flows between them, or what flows is not known.
+        """
+        return check_edge(base, part, layer, into, self._verdicts, self._received.check)
 
     def other(self, prompt: Prompt, *, fresh: bool = False) -> Recording:
         """Return an unedited recording of another prompt, such as prompt B; it is cached.

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import ClassVar
 
-from llmscope.edits import Edit, Where
+from llmscope.edits import Edit, Receiver, Where
 from llmscope.tui.panes.lens import HeadsPane, LensPane
 from llmscope.tui.state.view_state import ViewState
 
 HEADS = "heads"
 """The mode of both lenses in which columns are heads."""
+PATHS = "paths"
+"""The mode of patching in which columns are heads and the MLP, each with an edge to the logits."""
 
 
 class AblationPane(HeadsPane):
@@ -66,18 +68,20 @@ class PatchingPane(LensPane):
     usage: ClassVar[str] = """\
 {keep-b} keeps the present prompt as B, {write-b} writes one; then make this prompt the other one. \
 Up and down move by layers, left and right by tokens or heads, and {edit-zero} keeps the patch of \
-that cell as an edit. {map-view} goes round the stream, attention, MLP and heads. The title says \
-how many cells are there."""
+that cell as an edit. {map-view} goes round the stream, attention, MLP, heads, and paths: what one \
+head or MLP writes, read by the logits alone; {edit-write} writes that edit with another reader. \
+The title says how many cells are there."""
     row: ClassVar[str] = "layer"
     changes: ClassVar[bool] = False
     slow: ClassVar[bool] = True
     lens: ClassVar[str] = "patching"
-    views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS)
+    views: ClassVar[tuple[str, ...]] = ("stream", "attention", "mlp", HEADS, PATHS)
     view_words: ClassVar[Mapping[str, str]] = {
         "stream": "stream, patch the residual stream, resid_pre",
         "attention": "attention output, patch attention",
         "mlp": "MLP output, patch the MLP",
         HEADS: "heads, patch heads, head outputs",
+        PATHS: "paths, path patching, edges, direct effect, direct path to the logits",
     }
     asks: ClassVar[tuple[str, ...]] = ("position", "target", "versus")
 
@@ -87,21 +91,24 @@ how many cells are there."""
 
     def side(self, state: ViewState, by: int) -> ViewState:
         """Move by `by` heads where columns are heads, otherwise by `by` tokens."""
-        heads = state.view_of(self.key, self.views) == HEADS
+        heads = state.view_of(self.key, self.views) in (HEADS, PATHS)
         return state.move(head=by) if heads else state.move(position=by)
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
         """Move the cursor to the cell's layer and its token or head."""
-        layer = self.layer_at(hit.get("layer"))
-        return state.move_to(layer=layer, position=hit.get("position"), head=hit.get("head"))
+        layer, head = self.layer_at(hit.get("layer")), hit.get("head", hit.get("part"))
+        if head is not None and (state.info is None or head >= state.info.heads):
+            head = None  # the column of the MLP
+        return state.move_to(layer=layer, position=hit.get("position"), head=head)
 
     def edit_here(self, state: ViewState) -> Edit | None:
         """Return the cell's patch as an edit."""
         if state.info is None:
             return None
         mode, here = state.view_of(self.key, self.views), state.focus
-        if mode == HEADS:
+        if mode in (HEADS, PATHS):
             head = state.zero_head
-            return None if head is None else replace(head, action="patch")
+            into = Receiver("logits") if mode == PATHS else None
+            return None if head is None else replace(head, action="patch", into=into)
         where = Where(here.position, here.position)
         return Edit("patch", mode, here.layer, where=where)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ the sender is changed and every other part writes what it writes without the cha
 the receiver reads or writes there is caught; in the second only that is put in its place.
 """
 
+import numpy as np
 import pytest
 
 from llmscope.errors import ScopeError
@@ -297,3 +298,41 @@ def test_lenses_that_run_again_keep_an_edge(pairs, family):
             assert figure.values[row, column] == pytest.approx(float(both) - before, abs=2e-5)
         figure = scope.look("attribution", target=7, recording=recording)
         assert abs(figure.extra["unexplained"]) < 1e-4
+
+
+@families(("llama", "gpt2", "gpt_neox", "gemma2", "granite", "bloom", "falcon"))
+def test_a_cell_of_the_lens_is_an_edge(pairs, family):
+    scope, _ = pairs(family)
+    ends = ["logits", "attention 2", "mlp 1", "mlp 2"]
+    ends += [] if family in WITHOUT_HEADS else ["head 2.1.q", "head 2.3.v", "head 2.0"]
+    for end in ends:
+        last = 3 if end == "logits" else int(end.split()[1].split(".")[0])
+        within = end.startswith("mlp") and family not in PARALLEL
+        for edits in ((), ("zero attention 1", "scale attention 0 0.5")):
+            scope.record(A, edits=edits)
+            figure = scope.look(
+                "patching", mode="paths", receiver=end, target=7, versus=9, versus_prompt=B
+            )
+            heads = [f"head {head}" for head in range(HEADS)]
+            assert figure.axes[1].labels == (*heads, "MLP")
+            assert figure.verdict.status == "verified"
+            for layer in range(3):
+                part = [f"head {layer}.{head}" for head in range(HEADS)] + [f"mlp {layer}"]
+                for column, sender in enumerate(part):
+                    reaches = layer < last or (layer == last and within and column < HEADS)
+                    value = figure.values[layer, column]
+                    assert np.isfinite(value) == reaches
+                    if reaches and column % 2 == 0:
+                        edge = f"patch {sender} into {end} from B"
+                        assert value == pytest.approx(share(scope, edits, edge), abs=2e-5)
+
+
+def share(scope, edits, edge):
+    """The share that an edge carries over in a pass with edits."""
+
+    def difference(recording):
+        return float(recording.logits[7] - recording.logits[9])
+
+    ours, theirs = difference(scope.record(A, edits=edits)), difference(scope.record(B))
+    moved = difference(scope.record(A, edits=[*edits, edge], versus_prompt=B))
+    return (moved - ours) / (theirs - ours)

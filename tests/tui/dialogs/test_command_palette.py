@@ -119,6 +119,7 @@ MEANT = {
     "pane-attribution-heads": ("name mover",),
     "pane-saliency": ("saliency", "Which tokens mattered?"),
     "pane-patching": ("patching", "activation patching", "causal tracing"),
+    "view-patching-paths": ("path patching", "direct effect"),
     "pane-ablation": ("ablation", "What breaks without it?"),
     "pane-contrast-kl": ("KL divergence",),
     "pane-contrast-word": ("word sense",),

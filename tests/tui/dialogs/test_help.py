@@ -207,7 +207,7 @@ ANSWERS = {
     "patching": {
         "where is B from?": "w keeps the present prompt as B, W writes one",
         "how do I keep one?": "x keeps the patch of that cell as an edit",
-        "what else is there?": "v goes round the stream, attention, MLP and heads",
+        "what else is there?": "v goes round the stream, attention, MLP, heads, and paths",
     },
     "walkthrough": {
         "where do I begin?": "Begin at the top and press down",
