@@ -7,6 +7,7 @@ the receiver reads or writes there is caught; in the second only that is put in 
 
 import numpy as np
 import pytest
+import torch
 
 from llmscope.errors import ScopeError
 from llmscope.record.derive import tensors
@@ -336,3 +337,82 @@ def share(scope, edits, edge):
     ours, theirs = difference(scope.record(A, edits=edits)), difference(scope.record(B))
     moved = difference(scope.record(A, edits=[*edits, edge], versus_prompt=B))
     return (moved - ours) / (theirs - ours)
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ("zero head 2.0 into head 1.0.q", "nothing flows from head 2 to head 1.0.q"),
+        ("zero head 1.0 into head 1.1.k", "nothing flows from head 1 to head 1.1.k"),
+        ("zero mlp 1 into mlp 1", "nothing flows from mlp 1 to mlp 1"),
+        ("zero mlp 1 into attention -2", "nothing flows from mlp 1 to attention 1"),
+        ("zero head 0.0 into head 3.0.q", "there is no layer 3"),
+        ("zero head 0.0 into head 2.4.q", "there is no head 4"),
+        ("zero head 0.9 into logits", "there is no head 9 in layer 0"),
+        ("patch head 0.0 into logits from B", "there is no prompt B"),
+    ],
+)
+def test_an_edge_that_is_none_is_refused_by_name(pairs, edit, message):
+    scope, _ = pairs("llama")
+    with pytest.raises(ScopeError) as caught:
+        scope.record(A, edits=[edit])
+    assert message in caught.value.message
+    assert caught.value.message.startswith(edit)
+    assert caught.value.hint
+
+
+def test_side_by_side_the_mlp_does_not_read_its_attention(pairs):
+    scope, _ = pairs("gpt_neox")
+    with pytest.raises(ScopeError, match="both read the stream before the layer"):
+        logits_of(scope, "zero head 1.0 into mlp 1")
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        ("openai-gpt", "norms or factors stand in the stream"),
+        ("mamba", "layer 0 has no attention"),
+        ("rwkv", "cannot be trusted"),
+    ],
+)
+def test_a_model_whose_edges_are_not_known_says_why(family, message):
+    scope = scope_for(small_model(family))
+    sender = "zero mlp 0" if family != "mamba" else "zero attention 0"
+    with pytest.raises(ScopeError) as caught:
+        scope.record(A, edits=[f"{sender} into attention 2"])
+    assert message in caught.value.message
+
+
+def test_an_edge_is_refused_where_other_code_runs_in_the_passes():
+    scope = scope_for(small_model("llama"))
+    scope.model.model.layers[1].mlp.register_forward_hook(lambda *_: None)
+    with pytest.raises(ScopeError, match="an edge calls layers twice"):
+        scope.record(A, edits=["zero mlp 0 into logits"])
+
+
+def test_an_edge_lasts_for_no_pass_but_that_of_its_prompt(pairs):
+    scope, _ = pairs("llama")
+    with (
+        pytest.raises(ScopeError, match="made in the whole pass of a prompt"),
+        scope.editing(["zero mlp 0 into logits"]),
+    ):
+        pass
+    with pytest.raises(ScopeError, match="read by all later parts"):
+        scope.record(A, edits=[("mlp 0 into logits", torch.zeros(48))])
+
+
+def test_the_receiver_of_the_lens_is_refused_where_it_would_be_ignored(pairs):
+    scope, _ = pairs("llama")
+    scope.record(A)
+    for mode, receiver, message in (
+        ("heads", "mlp 2", "for the mode paths alone"),
+        ("paths", "mlp 9", "there is no layer 9"),
+        ("paths", "layer 1", "nothing that reads the stream"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            scope.look("patching", mode=mode, receiver=receiver, versus_prompt=B)
+    figure = scope.look("patching", mode="paths", receiver="head 0.0", versus_prompt=B)
+    assert (figure.verdict.status, figure.verdict.reason) == (
+        "refused",
+        "no sender is before head 0.0",
+    )
