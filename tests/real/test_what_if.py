@@ -113,3 +113,69 @@ def test_a_patch_of_a_stream_is_that_of_a_hook(smollm2, plain, recording, names)
 
         share = (run(recording.prompt.ids, put)[0] - own) / (there - own)
         assert figure.values[21, place] == pytest.approx(share, abs=1e-4)
+
+
+def path_by_hand(plain, ids, other, sender, receiver):
+    """Logits with the edge from a head to another's queries, by three passes with hooks."""
+    layers, (first, head), (last, reader) = plain.model.layers, sender, receiver
+
+    def run(ids, changes=(), seen=()):
+        caught, handles = {}, []
+        for module, change in changes:
+            handles.append(module.register_forward_hook(change))
+        for module in seen:
+            keep = lambda one, args, output: caught.__setitem__(one, (args, output))  # noqa: E731
+            handles.append(module.register_forward_hook(keep))
+        with torch.no_grad():
+            logits = plain(input_ids=torch.tensor([ids])).logits[0, -1].double()
+        for handle in handles:
+            handle.remove()
+        return logits, caught
+
+    project = layers[first].self_attn.o_proj
+    _, theirs = run(other, seen=[project])
+    parts = [part for layer in layers for part in (layer.self_attn, layer.mlp)]
+    _, ours = run(ids, seen=[*parts, project])
+    joined = ours[project][0][0].clone()
+    some = slice(64 * head, 64 * head + 64)
+    joined[..., some] = theirs[project][0][0][..., some]
+    written = torch.nn.functional.linear(joined, project.weight)
+    frozen = [(part, lambda one, *_: ours[one][1]) for part in parts[: 2 * last]]
+    frozen = [(part, change) for part, change in frozen if part is not layers[first].self_attn]
+    queries = layers[last].self_attn.q_proj
+    _, read = run(ids, [(project, lambda *_: written), *frozen], [queries])
+
+    def put(_, args, output):
+        output = output.clone()
+        some = slice(64 * reader, 64 * reader + 64)
+        output[..., some] = read[queries][1][..., some]
+        return output
+
+    return run(ids, [(queries, put)])[0]
+
+
+@pytest.mark.slow
+def test_the_edge_to_the_queries_of_a_head_is_that_of_hooks(smollm2, plain, names):
+    recording = smollm2.record(A, fresh=True)
+    ids, other = recording.prompt.ids, smollm2.encode(B).ids
+
+    def difference(logits):
+        return float(logits[names["target"]] - logits[names["versus"]])
+
+    with torch.no_grad():
+        ours, theirs = (
+            difference(plain(input_ids=torch.tensor([one])).logits[0, -1].double())
+            for one in (list(ids), list(other))
+        )
+    asked = {"receiver": "head 23.3.q", "versus_prompt": other, **names}
+    figure = smollm2.look("patching", recording=recording, mode="paths", **asked)
+    values = np.nan_to_num(figure.values)
+    assert np.isnan(figure.values[23:]).all()
+    largest = np.argsort(-np.abs(values[:, :9]), axis=None)[:3]
+    for layer, column in (divmod(int(place), 9) for place in largest):
+        logits = path_by_hand(plain, list(ids), list(other), (layer, column), (23, 3))
+        share = (difference(logits) - ours) / (theirs - ours)
+        assert values[layer, column] == pytest.approx(share, abs=1e-4)
+        edit = f"patch head {layer}.{column} into head 23.3.q from B"
+        moved = smollm2.record(A, edits=[edit], versus_prompt=B)
+        assert difference(moved.logits) == pytest.approx(difference(logits), abs=1e-3)
