@@ -105,8 +105,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     the focus position where they cannot affect it, and in layers where the part is missing or not
     verified: those cells are not run. Before the first token at which the prompts differ it is 0
     without a run. `layers`, `heads` and `span` run a part of the cells, and leave the others NaN;
-    with `heads` and `paths`, `span` is the tokens in which a head is patched. If A is edited its edits stay in
-    force; B is the unedited pass.
+    with `heads` and `paths`, `span` is the tokens in which a head is patched. If A is edited its
+    edits stay in force; B is the unedited pass.
 
     `extra`: mode, position, target, target_id, versus, versus_id; difference and
     versus_difference: LD of A and of B; versus_ids and versus_labels: B's tokens; differ: the

@@ -118,20 +118,29 @@ class Paths:
         names = (*(f"head {head}" for head in heads), MLP)
         return layer_axis(self.pair.recording), Axis("part", names)
 
+    @property
+    def _rows(self) -> range:
+        """The tokens in which the senders are patched."""
+        return range(max(self.pair.first, self.pair.rows.start), self.pair.rows.stop)
+
     def plan(self) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
-        """Return the rows of the sweep, and an empty mask: no cell is known without its pass."""
+        """Return the rows of the sweep, and a mask of cells where B cannot differ."""
         from llmscope.record.interventions.sweep import SweepRow
 
         depth = self.into.layer
         assert depth is not None
         rows: list[SweepRow] = []
+        still = np.zeros(tuple(map(len, self.axes)), dtype=bool)
         for layer in reversed(range(self.pair.recording.layers)):
             columns = tuple(column for at, column in self.carried if at == layer)
-            if columns:
+            if not self._rows:
+                still[layer, list(columns)] = True
+            elif columns:
                 # An edge needs the keys of all tokens.
                 start = self.pair.position if depth == self.pair.recording.layers else 0
-                rows.append(SweepRow(layer, depth, columns, start, partial(self._jobs, layer)))
-        return tuple(rows), np.zeros(tuple(map(len, self.axes)), dtype=bool)
+                jobs = partial(self._jobs, layer)
+                rows.append(SweepRow(layer, depth, columns, start, jobs))
+        return tuple(rows), still
 
     def _jobs(self, layer: int, columns: Sequence[int]) -> list[Job]:
         """Return the jobs of some senders of a layer."""
@@ -139,7 +148,7 @@ class Paths:
 
         from llmscope.record.change_hooks import Change
 
-        rows = range(max(self.pair.first, self.pair.rows.start), self.pair.rows.stop)
+        rows = self._rows
         with torch.no_grad():
             deltas = list(self._deltas(layer, columns))
         jobs: list[Job] = []

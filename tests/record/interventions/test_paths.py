@@ -416,3 +416,22 @@ def test_the_receiver_of_the_lens_is_refused_where_it_would_be_ignored(pairs):
         "refused",
         "no sender is before head 0.0",
     )
+
+
+def test_a_part_of_the_edges_is_run_alone(pairs):
+    scope, _ = pairs("llama")
+    scope.record(A)
+    asked = {
+        "mode": "paths",
+        "receiver": "head 2.1.k",
+        "versus_prompt": B,
+        "target": 7,
+        "versus": 9,
+    }
+    every = scope.look("patching", **asked).values
+    few = scope.look("patching", **asked, layers=(1,), heads=(0, 3)).values
+    assert np.isfinite(few).sum() == 2
+    assert few[1, [0, 3]] == pytest.approx(every[1, [0, 3]], abs=1e-6)
+    early = scope.look("patching", **asked, span=(4, 9), heads=(1,)).values
+    edge = "patch head 0.1 into head 2.1.k @4..8 from B"
+    assert early[0, 1] == pytest.approx(share(scope, (), edge), abs=2e-5)
