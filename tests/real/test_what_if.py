@@ -175,7 +175,24 @@ def test_the_edge_to_the_queries_of_a_head_is_that_of_hooks(smollm2, plain, name
     for layer, column in (divmod(int(place), 9) for place in largest):
         logits = path_by_hand(plain, list(ids), list(other), (layer, column), (23, 3))
         share = (difference(logits) - ours) / (theirs - ours)
-        assert values[layer, column] == pytest.approx(share, abs=1e-4)
+        assert values[layer, column] == pytest.approx(share, abs=3e-5)
         edit = f"patch head {layer}.{column} into head 23.3.q from B"
         moved = smollm2.record(A, edits=[edit], versus_prompt=B)
         assert difference(moved.logits) == pytest.approx(difference(logits), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_what_the_documentation_says_of_paths(smollm2, names):
+    recording = smollm2.record(A, fresh=True)
+    asked = {"mode": "paths", "versus_prompt": smollm2.encode(B).ids, **names}
+    straight = smollm2.look("patching", recording=recording, **asked).values
+    told = [straight[23, 3], straight[29, 1], straight[29, 0], straight[24, 4]]
+    assert told == pytest.approx([0.53, 0.26, -0.20, -0.17], abs=0.005)
+    values, queries, keys = (
+        smollm2.look(
+            "patching", recording=recording, receiver=f"head 23.3.{letter}", **asked
+        ).values
+        for letter in "vqk"
+    )
+    assert [values[0, 9], values[21, 9]] == pytest.approx([0.31, 0.10], abs=0.006)
+    assert max(np.nanmax(np.abs(queries)), np.nanmax(np.abs(keys))) < 0.05
