@@ -15,7 +15,6 @@ from torch import Tensor
 from llmscope.edits import Receiver
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Layer
-from llmscope.record.capture.hooks import Cancelled
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, attached
@@ -23,6 +22,7 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
 from llmscope.record.norms import bound
 from llmscope.record.sites import Site
+from llmscope.sandbox import Cancelled
 from llmscope.text import told
 
 PARALLEL = "its MLP does not read what its attention writes: both read the stream before the layer"
