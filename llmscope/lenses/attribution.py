@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +11,9 @@ from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
+from llmscope.lenses.focus import reject_heads, sweep_heads, sweep_layers, sweep_part
 from llmscope.lenses.logit_target import LogitTarget
-from llmscope.lenses.options import LAYER, POSITION, TARGET, TOP_K, VERSUS
+from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
 from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     Modes: `parts`: the top_k largest by magnitude, descending, and the sum of the rest [part];
     `heads` [layer, head], NaN where a layer has no heads; `layers`: whole attention and MLP
     [layer, part]; `neurons`: those of the layer's MLP, the top_k largest and the sum of the rest
-    [part]; with the MLP's bias they sum to its contribution.
+    [part]; with the MLP's bias they sum to its contribution. `layers` and `heads` leave all others
+    out: `parts` lists none of them, and adds them to the rest; `heads` and `layers` are NaN there.
 
     `extra`: mode, position, target, target_id, versus, versus_id; logit, sum (of all parts),
     unexplained = logit - sum, and parts, the number of parts; embedding and bias, two of them;
@@ -56,6 +59,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         raise ValueError(f"token {target} cannot be held against itself")
     title = f"Attribution · logit of {asked}"
     by_head = focus.mode in ("parts", "heads")
+    if not by_head:
+        reject_heads(focus)
+    if focus.mode == "neurons" and LAYERS.of(focus) is not None:
+        raise ValueError("layers: the mode neurons is of one layer")
     try:
         read = logit_direction_of(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)
@@ -86,7 +93,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     }
     capped = "" if readout.softcap is None else f", before its softcap of {readout.softcap:g}"
     total = f"{len(found)} parts sum to {read.logit - left:.4f} · logit {read.logit:.4f}{capped}"
-    said = (f"{total} · unexplained {left:.1e}", *shown.said)
+    part = sweep_part(focus, recording.prompt.labels)
+    said = (f"{total} · unexplained {left:.1e}", *shown.said, *((part,) if part else ()))
     return Figure(
         lens="attribution",
         title=title + shown.title,
@@ -121,7 +129,17 @@ def _why_unexplained(recording: Recording, run: Any) -> str:
 
 def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     found = list(parts.all())
-    order, values, rest = _largest(np.array([part.value for part in found]), focus.top_k)
+    layers = None if LAYERS.of(focus) is None else sweep_layers(focus, recording.layers)
+    heads = None
+    if HEADS.of(focus) is not None:
+        heads = sweep_heads(focus, recording.subject.anatomy.heads)
+    listed = [
+        at
+        for at, part in enumerate(found)
+        if (layers is None or part.layer in layers) and (heads is None or part.head in heads)
+    ]
+    every = np.array([part.value for part in found])
+    order, values, rest = _largest(every, focus.top_k, listed)
     largest = [found[index] for index in order]
     names = [_name(recording, part) for part in largest]
     return _Shown(
@@ -151,9 +169,12 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
         "bias": parts.read.bias,
         **_edits(parts),
     }
+    layers = sorted(sweep_layers(focus, recording.layers))
+    chosen = np.zeros(parts.heads.shape, dtype=bool)
+    chosen[np.ix_(layers, sorted(sweep_heads(focus, len(heads))))] = True
     return _Shown(
         axes=(layer_axis(recording), Axis("head", heads)),
-        values=parts.heads,
+        values=np.where(chosen, parts.heads, np.nan),
         title=" · by head",
         said=(_told({"heads": np.nansum(parts.heads), **others}),),
         verdict=_by_head(parts),
@@ -170,9 +191,12 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     }
     # Omit parts that no layer has; if the whole pass is NaN, show all.
     columns = {name: some for name, some in every.items() if not np.isnan(some).all()} or every
+    values = np.stack(list(columns.values()), axis=1)
+    left_out = sorted({*range(recording.layers)} - {*sweep_layers(focus, recording.layers)})
+    values[left_out] = np.nan
     return _Shown(
         axes=(layer_axis(recording), Axis("part", tuple(columns))),
-        values=np.stack(list(columns.values()), axis=1),
+        values=values,
         title=" · by layer",
         said=(_told({"embedding": parts.embedding, "bias": parts.read.bias, **_edits(parts)}),),
         extra=layer_kinds(recording),
@@ -210,16 +234,23 @@ SHOWN = {"parts": _parts, "heads": _heads, "layers": _layers, "neurons": _neuron
 
 
 def _largest(
-    values: NDArray[np.float64], count: int
+    values: NDArray[np.float64], count: int, listed: Sequence[int] | None = None
 ) -> tuple[list[int], NDArray[np.float64], tuple[str, ...]]:
     """Return the largest values by magnitude, descending, and the sum of the others.
+
+    Args:
+        values: the values.
+        count: how many are listed, at most.
+        listed: the indices of those that may be; None: all.
 
     Returns:
         The indices; the values, with the sum of the others last; the label of that sum, or empty if
         no others exist.
     """
     order = np.argsort(-np.abs(values), kind="stable")
-    first, others = order[:count], order[count:]
+    may = order if listed is None else order[np.isin(order, listed)]
+    first = may[:count]
+    others = order[~np.isin(order, first)]
     if not len(others):
         return first.tolist(), values[first], ()
     rest = np.append(values[first], values[others].sum())
@@ -256,7 +287,7 @@ LENS = Lens(
     question="Who wrote the answer?",
     compute=compute,
     needs=("readout", "writes"),
-    options=(LAYER, POSITION, TARGET, VERSUS, TOP_K),
+    options=(LAYER, POSITION, TARGET, VERSUS, TOP_K, LAYERS, HEADS),
     modes=("parts", "heads", "layers", "neurons"),
     axes={
         "parts": ("part",),

@@ -302,3 +302,39 @@ def test_attention_that_writes_to_another_mixer_is_said_to(family, layer):
     assert torch.allclose(recording.rows("stream", layer) + mixed, after, atol=1e-5)
     assert scope.verdicts("heads", layer).status == "verified"
     assert scope.record(IDS, edits=[f"zero head {layer}.2"]).changes
+
+
+def test_a_part_of_the_parts_is_listed_and_the_rest_holds_all_others():
+    scope = scope_on("llama")
+    scope.record(IDS)
+    whole = scope.look("attribution", top_k=1000)
+    figure = scope.look("attribution", layers=[1], top_k=1000)
+    known = dict(zip(whole.axes[0].labels, whole.values.tolist(), strict=True))
+    listed = {name for name in known if name.startswith("L1 ")}
+    *names, rest = figure.axes[0].labels
+    assert set(names) == listed
+    assert rest == f"the rest ({len(known) - len(listed)})"
+    assert figure.values[:-1] == pytest.approx([known[name] for name in names], abs=1e-6)
+    assert figure.values.sum() == pytest.approx(whole.values.sum(), abs=1e-5)
+    assert figure.extra["sum"] == whole.extra["sum"]
+    assert figure.extra["caption"][-1] == "only layers 1"
+    heads = scope.look("attribution", heads="0,2", top_k=1000)
+    wanted = {name for name in known if name.endswith((" head 0", " head 2"))}
+    assert set(heads.axes[0].labels[:-1]) == wanted
+
+
+@pytest.mark.parametrize("mode", ["heads", "layers"])
+def test_what_is_left_out_of_a_map_is_missing(mode):
+    scope = scope_on("llama")
+    scope.record(IDS)
+    whole = scope.look("attribution", mode=mode).values
+    options = {"layers": "1-2", **({"heads": [-1]} if mode == "heads" else {})}
+    part = scope.look("attribution", mode=mode, **options).values
+    chosen = np.zeros(whole.shape, dtype=bool)
+    chosen[1:3, -1 if mode == "heads" else slice(None)] = True
+    np.testing.assert_array_equal(part[chosen], whole[chosen])
+    assert np.isnan(part[~chosen]).all()
+    with pytest.raises(ValueError, match="heads: the cells of the mode layers are not heads"):
+        scope.look("attribution", mode="layers", heads=[0])
+    with pytest.raises(ValueError, match="layers: the mode neurons is of one layer"):
+        scope.look("attribution", mode="neurons", layers=[0])
