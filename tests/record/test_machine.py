@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 import llmscope
 from llmscope.figure import Focus
 from llmscope.sandbox import Cancelled
+from tests.lenses.asked import figure_at
 
 LETTERS = st.text("ABC", min_size=1, max_size=4)
 TOLERANCE = 1e-5
@@ -120,7 +121,7 @@ class Person(RuleBasedStateMachine):
         place = {"layer": self.focus.layer, "head": self.focus.head, "position": position}
         for name in ("next-token", "attention", "mlp"):
             one, other = (
-                scope.look(name, recording=recording, top_k=self.rows, **place)
+                figure_at(scope, name, recording, top_k=self.rows, **place)
                 for scope, recording in ((self.live, self.recording), (self.reference, fresh))
             )
             assert one.values.shape == other.values.shape

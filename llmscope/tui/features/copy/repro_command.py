@@ -163,7 +163,7 @@ class View:
         words: the two word lists that the lens reads, as typed.
         focus: the fields of `Focus` that the lens uses and that are not the default. A span or a
             pool is included if the figure covers only that part of a long prompt.
-        cursor: layer and position, for a picture that marks them.
+        cursor: layer and position, as far as the lens uses them or a picture of it marks them.
         translator: the learned lens that edits name; None if no edit does, or it is the model's.
         features: the dictionaries that edits name; empty if no edit does, or they are the model's.
     """
@@ -180,7 +180,7 @@ class View:
     lens: str
     words: tuple[str, str] | None
     focus: Mapping[str, Any]
-    cursor: tuple[int, int]
+    cursor: Mapping[str, int]
     translator: str | None = None
     features: tuple[str, ...] = ()
 
@@ -211,7 +211,9 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
     # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
     reads = "words" in uses and want.mode == "lens"
-    cursor = [getattr(focus if name in uses else state.focus, name) for name in PLACE[:2]]
+    layer, position = (getattr(focus if name in uses else state.focus, name) for name in PLACE[:2])
+    cursor = {"layer": layer, "position": _place(shown, position)}
+    places = uses | chosen.marked
     return View(
         source,
         adapters,
@@ -229,7 +231,7 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
             **_said(focus, {*uses, "mode", "change"} - {"span", "pool"}),
             **_part(shown, chosen, focus),
         },
-        cursor=(cursor[0], _place(shown, cursor[1])),
+        cursor={name: place for name, place in cursor.items() if name in places},
         translator=request.translator if request.learned else None,
         features=state.requested_features if request.featured else (),
     )
@@ -249,11 +251,9 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         return None
     import shlex
 
-    from llmscope.lenses import command_options, lens, options
+    from llmscope.lenses import command_options, options
 
-    known, chosen = options(), lens(view.lens)
-    places = chosen.uses | chosen.marked
-    layer, position = view.cursor
+    known = options()
     given: dict[str, Any] = {
         **view.source.options,
         **view.source.versus_options,
@@ -268,8 +268,7 @@ def command(view: View, format: str = "txt") -> str | None:  # noqa: A002
         },
         "translator": view.focus.get("translator", view.translator),
         "features": view.focus.get("features", view.features),
-        "layer": layer if "layer" in places else None,
-        "position": position if "position" in places else None,
+        **view.cursor,
         "edit": view.edits,
         "versus_prompt": view.other,
         **dict(zip(("words_a", "words_b"), view.words or (), strict=False)),

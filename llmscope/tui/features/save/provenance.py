@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Token
     from llmscope.export import EditsCaption
     from llmscope.figure import Focus
+    from llmscope.models.info import ModelInfo
     from llmscope.models.provenance import Origin
     from llmscope.tui.features.copy.repro_command import ModelSource, View
     from llmscope.tui.state.figure_store import Shown
@@ -62,18 +63,18 @@ def about(
         info if shown.origin is None else shown.origin.info,
         shown.text,
         shown.tokens,
-        state.focus if made is None else _focus(made, shown),
+        state.focus if made is None else _focus(made, shown, info),
         _whatif(made, shown),
         provenance,
     )
 
 
-def _focus(made: View, shown: Shown) -> Focus:
-    """Return the focus that the command requests, counted from 0."""
+def _focus(made: View, shown: Shown, info: ModelInfo) -> Focus:
+    """Return the focus that the command requests, counted from 0; its default places are last."""
     from llmscope.lenses import focus_from
 
-    layer, position = made.cursor
-    focus = focus_from({"layer": layer, "position": position, **made.focus})
+    last = {"layer": info.layers - 1, "position": len(shown.tokens) - 1}
+    focus = focus_from({**last, **made.cursor, **made.focus})
     if made.other is not None and shown.prompt_b is not None:
         focus = replace(focus, versus_prompt=_ids(shown.prompt_b.tokens))
     if made.words is not None:
