@@ -5,11 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from threading import Thread, Timer
 from typing import Any
 
 GRACE = 2.0
 """Maximum seconds to clean up. A library that waits for its own threads would take minutes."""
+
+
+_WAKES: list[Callable[[], object]] = []
+
+
+def wake_on_signals(wake: Callable[[], object]) -> None:
+    """Call a function in another thread whenever a signal comes, in place of that of before.
+
+    A signal that comes just before a loop goes to sleep does not end its sleep, and the handler
+    runs only after that.
+
+    Args:
+        wake: wakes the loop of the main thread; it may fail once the loop is closed.
+    """
+    _WAKES[:] = [wake]
 
 
 def endings() -> list[int]:
@@ -73,6 +90,9 @@ def _end_anyway(end: Any) -> None:
     def listen() -> None:
         while True:
             for number in os.read(heard, 1):
+                for wake in _WAKES:
+                    with suppress(RuntimeError):  # the loop is closed
+                        wake()
                 if signal.getsignal(number) is end:
                     time.sleep(GRACE)
                     os._exit(status_of(number))

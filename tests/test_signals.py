@@ -349,3 +349,31 @@ def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(nu
         process.kill()
         process.stdout.close()
         process.wait()
+
+
+SLEEPING = """
+import asyncio, os, signal, sys, threading, time
+from llmscope.signals import end_on_signals, wake_on_signals
+
+end_on_signals()
+begun = time.monotonic()
+signal.signal(signal.SIGQUIT, lambda *_: os._exit(7 if time.monotonic() - begun < 15 else 8))
+
+def interrupt_another_thread():
+    signal.pthread_kill(threading.get_ident(), signal.SIGQUIT)
+
+async def sleep():
+    loop = asyncio.get_running_loop()
+    wake_on_signals(lambda: loop.call_soon_threadsafe(bool))
+    threading.Timer(0.3, interrupt_another_thread).start()
+    await asyncio.sleep(30)
+
+asyncio.run(sleep())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="threads get no signals here")
+def test_a_signal_that_does_not_interrupt_a_sleeping_loop_wakes_it():
+    """As one that comes just before the loop goes to sleep."""
+    ended_program = subprocess.run([sys.executable, "-c", SLEEPING], timeout=60, check=False)
+    assert ended_program.returncode == 7

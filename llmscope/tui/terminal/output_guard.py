@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from llmscope.signals import endings, status_of
+from llmscope.signals import endings, status_of, wake_on_signals
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -156,10 +156,14 @@ def _dumping_on_quit(screen: int | None, modes: list[Any] | None) -> Iterator[No
 def outlive_stops(app: App[int]) -> None:
     """Leave the terminal before a stop, and redraw the whole screen when the program continues.
 
+    Any signal wakes the app's loop from here on.
+
     Textual takes the terminal again but draws nothing. SIGSTOP, which no program can catch, finds
     it unprepared: it would read every key twice from then on. And its handlers write to the
     terminal wherever the signal comes, also while a write holds the lock that they wait for.
     """
+    loop = asyncio.get_running_loop()
+    wake_on_signals(lambda: loop.call_soon_threadsafe(bool))
     driver: Any = app._driver
     if driver is None or not driver.can_suspend:
         return

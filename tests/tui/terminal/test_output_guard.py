@@ -19,8 +19,10 @@ pexpect = pytest.importorskip("pexpect")
 PROGRAM = """
 import ctypes, os, sys
 from llmscope.errors import ScopeError
+from llmscope.signals import end_on_signals
 from llmscope.tui.run import run
 
+end_on_signals()  # as the command does
 
 def load(progress):
     os.write(1, b"NOISE on one\\n")
@@ -46,6 +48,12 @@ sys.exit(code)
 """
 
 
+def _listen() -> None:
+    """Let SIGQUIT end the program, also where a shell runs the tests in the background."""
+    if hasattr(signal, "SIGQUIT"):
+        signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+
+
 class Terminal:
     def __init__(self, state: Path, *arguments: str) -> None:
         environ = {
@@ -58,7 +66,11 @@ class Terminal:
             environ.pop(name, None)
         arguments = ("-c", PROGRAM, *arguments)
         self.child = pexpect.spawn(
-            sys.executable, list(arguments), dimensions=(24, 80), env=environ, timeout=30
+            *(sys.executable, list(arguments)),
+            dimensions=(24, 80),
+            env=environ,
+            timeout=30,
+            preexec_fn=_listen,
         )
         self.before = termios.tcgetattr(self.child.child_fd)
         self.screen = pyte.Screen(80, 24)
