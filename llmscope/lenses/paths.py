@@ -115,7 +115,7 @@ class Paths:
     def axes(self) -> tuple[Axis, Axis]:
         """Layers and senders."""
         heads = range(self.pair.recording.subject.anatomy.heads)
-        names = (*(f"head {head}" for head in heads), MLP)
+        names = (*(f"h{head}" for head in heads), MLP)
         return layer_axis(self.pair.recording), Axis("part", names)
 
     @property

@@ -314,7 +314,7 @@ def test_a_cell_of_the_lens_is_an_edge(pairs, family):
             figure = scope.look(
                 "patching", mode="paths", receiver=end, target=7, versus=9, versus_prompt=B
             )
-            heads = [f"head {head}" for head in range(HEADS)]
+            heads = [f"h{head}" for head in range(HEADS)]
             assert figure.axes[1].labels == (*heads, "MLP")
             assert figure.verdict.status == "verified"
             for layer in range(3):
