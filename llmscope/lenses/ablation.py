@@ -18,10 +18,10 @@ from llmscope.lenses.focus import (
     sweep_layers,
     sweep_part,
 )
-from llmscope.lenses.logit_target import LogitTarget, over, progress, strongest
+from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget, over, progress, strongest
 from llmscope.lenses.options import HEADS, LAYERS, POSITION, SPAN, TARGET, VERSUS
 from llmscope.lenses.own_metric import METRIC, MetricTarget
-from llmscope.tables import key, label, number, text
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -257,10 +257,7 @@ LENS = Lens(
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
         number("effect", "change of the target's logit", unit="logit", modes=LOGIT_MODES),
         number("effect", "KL(p ‖ p ablated)", unit="nats", modes=KL_MODES),
-        text("target", "the target token", "target"),
-        label("target_id", "id of the target", "target_id"),
-        text("versus", "the token that the target is held against; null without one", "versus"),
-        label("versus_id", "id of that token", "versus_id"),
+        *TARGET_COLUMNS,
     ),
     edited="again",
     help="""\

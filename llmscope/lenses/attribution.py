@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import reject_heads, sweep_heads, sweep_layers, sweep_part
-from llmscope.lenses.logit_target import LogitTarget
+from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
-from llmscope.tables import key, label, number, text
+from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.attribution import Part, Parts
@@ -299,10 +299,7 @@ LENS = Lens(
         key("layer", "layer, from 0", "layer", ("neurons",)),
         key("position", "token of the prompt whose prediction it is, from 0", "position"),
         number("contribution", "what it adds to the target's logit", unit="logit"),
-        text("target", "the target token", "target"),
-        label("target_id", "id of the target", "target_id"),
-        text("versus", "the token that the target is held against; null without one", "versus"),
-        label("versus_id", "id of that token", "versus_id"),
+        *TARGET_COLUMNS,
         number(
             "sum",
             "what all parts sum to: the target's logit, or its difference to that of versus",

@@ -10,12 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Verdict
+from llmscope.tables import label, text
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from llmscope.models.loaded_model import LoadedModel
 
+TARGET_COLUMNS = (
+    text("target", "the target token", "target"),
+    label("target_id", "id of the target", "target_id"),
+    text("versus", "the token that the target is held against; null without one", "versus"),
+    label("versus_id", "id of that token", "versus_id"),
+)
+"""The columns that say which logits a table is of."""
 NAMED = 3
 """Number of cells that the caption names."""
 

@@ -18,7 +18,14 @@ from llmscope.lenses.focus import (
     sweep_layers,
     sweep_part,
 )
-from llmscope.lenses.logit_target import NAMED, LogitTarget, over, progress, strongest
+from llmscope.lenses.logit_target import (
+    NAMED,
+    TARGET_COLUMNS,
+    LogitTarget,
+    over,
+    progress,
+    strongest,
+)
 from llmscope.lenses.options import (
     HEADS,
     LAYERS,
@@ -30,7 +37,7 @@ from llmscope.lenses.options import (
 )
 from llmscope.lenses.own_metric import METRIC, MetricTarget
 from llmscope.lenses.paths import RECEIVER, Paths
-from llmscope.tables import label, number, text
+from llmscope.tables import number
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -373,10 +380,7 @@ LENS = Lens(
             "share of the difference between the prompts that it carries over",
             unit="share",
         ),
-        text("target", "the target token", "target"),
-        label("target_id", "id of the target", "target_id"),
-        text("versus", "the token that the target is held against; null without one", "versus"),
-        label("versus_id", "id of that token", "versus_id"),
+        *TARGET_COLUMNS,
         number(
             "difference",
             "logit of the target minus that of versus, or the metric, in this prompt",
