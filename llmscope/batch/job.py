@@ -59,9 +59,9 @@ class PromptJob:
 
     def mode(self, name: str) -> str:
         """Return the mode of a lens's table."""
-        chosen, own = lens(name), dict(self.modes)
-        if name in own:
-            return own[name]
+        chosen, own_modes = lens(name), dict(self.modes)
+        if name in own_modes:
+            return own_modes[name]
         if self.focus.mode in chosen.modes:
             return self.focus.mode
         return chosen.table_mode or next(iter(chosen.modes), "")

@@ -323,7 +323,10 @@ def _row(pair: Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRo
             rows = range(max(pair.first, pair.rows.start), pair.rows.stop)
             theirs = theirs[rows.start : rows.stop]
             columns_of = [head_columns(pair.recording, layer, head) for head in chosen]
-            return [(Change(site, layer, rows, own, values=theirs[:, own]),) for own in columns_of]
+            return [
+                (Change(site, layer, rows, columns, values=theirs[:, columns]),)
+                for columns in columns_of
+            ]
         places = [range(place, place + 1) for place in chosen]
         return [
             (Change(site, layer, place, values=theirs[place.start : place.stop]),)

@@ -50,11 +50,11 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
     from llmscope.lenses.base import suggested
     from llmscope.snapshot import name_and_mode
 
-    asked = [name_and_mode(entry) for entry in entries]
-    names = [name for name, _ in asked]
+    pairs = [name_and_mode(entry) for entry in entries]
+    names = [name for name, _ in pairs]
     if SCREEN in names:
         usage(len(names) == 1, "the screen cannot be combined with other lenses", "--lens")
-        usage(not asked[0][1], "the screen has no modes of its own: --mode", "--lens")
+        usage(not pairs[0][1], "the screen has no modes of its own: --mode", "--lens")
         every = {one for name in known() for one in find_lens(name).modes}
         usage(not mode or mode in every, f"no lens has a mode {quoted(mode)}", "--mode")
         return ((SCREEN, mode),)
@@ -63,15 +63,15 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
         like = suggested(name, known())
         wrong = f"no lens {display_text(name)!r}{like}; there are {listed}"
         usage(name in known(), wrong, "--lens")
-    for name, own in asked:
+    for name, own_mode in pairs:
         modes = find_lens(name).modes
-        wanted, option = (own, "--lens") if own else (mode, "--mode")
+        wanted, option = (own_mode, "--lens") if own_mode else (mode, "--mode")
         offered = ", ".join(modes) or "it has none"
-        having = [one for one, _ in asked if wanted in find_lens(one).modes]
+        having = [other for other, _ in pairs if wanted in find_lens(other).modes]
         apart = f"; give it to the lens that has it: {having[0]}:{wanted}" if having else ""
         fits = not wanted or wanted in modes
         usage(fits, f"{name} has no mode {quoted(wanted)}: {offered}{apart}", option)
-    return tuple((name, own or mode) for name, own in asked)
+    return tuple((name, own_mode or mode) for name, own_mode in pairs)
 
 
 def check_screen(workspace: str | None, keys: str | None, lenses: tuple[str, ...]) -> None:
