@@ -4,9 +4,11 @@ No code of llmscope takes part: where the parts of each family are is written do
 """
 
 from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
 
 import torch
 
+from llmscope.record.interventions import sweep
 from tests.families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8]
@@ -140,7 +142,8 @@ def count_forwards(scope):
     """How many passes each layer of the model has run from now on, by the layer, as it goes on."""
     latest = scope.latest
     scope.record([1, 2])
-    scope.look("ablation")  # whether layers can stand is measured once
+    with patch.dict(sweep.FIXED, cpu=0):  # a pass from each layer on
+        scope.look("ablation")  # whether layers can stand is measured once
     scope.latest = latest
     counts = [0] * LAYERS
     for index, layer in enumerate(scope.subject.anatomy.layers):

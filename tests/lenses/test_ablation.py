@@ -166,6 +166,7 @@ def test_the_edits_in_force_stay():
         assert shown.values[cell] == pytest.approx(moved, abs=1e-4)
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_partial_figures_are_parts_of_the_whole():
     scope = scope_of("llama")
     recording = scope.record(IDS)
@@ -179,6 +180,7 @@ def test_partial_figures_are_parts_of_the_whole():
         np.testing.assert_array_equal(one.values[there], whole.values[there])
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_a_sweep_that_was_dropped_goes_on_and_other_questions_run_nothing():
     scope = scope_of("llama")
     recording = scope.record(IDS)
@@ -202,6 +204,7 @@ def test_a_sweep_that_was_dropped_goes_on_and_other_questions_run_nothing():
     assert counts == [2, 4, 6]
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_it_is_given_up_within_a_layer_and_keeps_what_it_found():
     scope = scope_of("llama")
     recording = scope.record(IDS)
@@ -221,6 +224,42 @@ def test_it_is_given_up_within_a_layer_and_keeps_what_it_found():
     np.testing.assert_array_equal(figure.values, fresh.look("ablation").values)
 
 
+@pytest.mark.parametrize("mode", ["heads", "parts-mean"])
+def test_rows_that_share_a_batch_have_the_numbers_of_single_passes(monkeypatch, mode):
+    together, alone = scope_of("qwen3"), scope_of("qwen3")
+    recording = together.record(IDS)
+    counts = hooks.count_forwards(together)
+    figures = list(together.figures("ablation", recording, Focus(mode=mode, target=TARGET)))
+    assert counts == [1, 1, 1]
+    monkeypatch.setitem(sweep.TOKENS, "cpu", 1)
+    recording = alone.record(IDS)
+    counts = hooks.count_forwards(alone)
+    single = list(alone.figures("ablation", recording, Focus(mode=mode, target=TARGET)))
+    jobs = np.isfinite(single[-1].values).sum(-1).tolist()
+    assert counts == np.cumsum(jobs).tolist()
+    np.testing.assert_allclose(figures[-1].values, single[-1].values, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "passes"),
+    [
+        (13, [1, 2, 3]),  # 6 layers, 6 (13 + 28) = 246, and 4 · 13 + 196 for the next
+        (15, [1, 1, 2]),  # 1 (15 + 28) + 3 (15 + 56) = 256, and 6 (15 + 28) = 258
+        (55, [1, 1, 2]),
+        (57, [1, 1, 1]),  # 3 (57 + 84) = 423, and 4 · 57 + 196 = 424
+    ],
+)
+def test_rows_share_a_batch_where_that_costs_least(monkeypatch, fixed, passes):
+    """Three layers of four heads in seven tokens: 28 tokens a row."""
+    scope = scope_of("llama")
+    recording = scope.record(IDS)
+    counts = hooks.count_forwards(scope)
+    monkeypatch.setitem(sweep.FIXED, "cpu", fixed)
+    scope.look("ablation", recording=recording)
+    assert counts == passes
+
+
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_small_batches_say_the_same(monkeypatch):
     one, many = scope_of("qwen3"), scope_of("qwen3")
     ids = IDS * 4

@@ -218,6 +218,7 @@ def test_the_edits_of_this_prompt_stay():
         close(known, table, span, float(recording.logits.abs().max()))
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_partial_figures_and_going_on():
     scope = scope_of("llama")
     recording = scope.record(IDS)
@@ -244,6 +245,7 @@ def test_partial_figures_and_going_on():
     assert counts == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_it_is_given_up_within_a_layer():
     scope = scope_of("llama")
     recording = scope.record(IDS)
@@ -262,6 +264,7 @@ def test_it_is_given_up_within_a_layer():
     np.testing.assert_array_equal(figure.values, look(fresh).values)
 
 
+@pytest.mark.usefixtures("a_batch_for_each_row")
 def test_tokens_before_the_first_difference_do_not_run():
     scope = scope_of("llama")
     shapes = []
