@@ -116,7 +116,7 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
                     name: partial(tied, other, both[1], focus, BOUND)
                     for name, tied in lens(other.lens).ranks.items()
                 }
-                apart = difference(one, other, bound, ties)
+                apart = difference(one, other, bound, ties, lens(other.lens).residues)
                 if apart:
                     return f"{one.lens} would differ from single runs: {apart}"
     except Exception as error:  # models without batch support raise anything
@@ -135,6 +135,7 @@ def difference(
     other: Figure,
     bound: float = BOUND,
     ties: Mapping[str, Callable[[], RankRange]] | None = None,
+    residues: Mapping[str, str] | None = None,
 ) -> str:
     """Return how two figures differ beyond a bound; empty if they do not.
 
@@ -146,6 +147,8 @@ def difference(
             tokens with close scores may change places.
         ties: for each array of ranks, a function that returns the ranks that ties allow; it is
             called if they differ. The ranks of other arrays must be equal.
+        residues: for each number that rounding leaves of a larger one, the name of that one; its
+            size counts in place of the residue's.
     """
     (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
@@ -156,13 +159,16 @@ def difference(
         if tied is not None and a.shape == b.shape and not np.array_equal(a, b, equal_nan=True):
             low, high = tied()
             b = np.where((low <= a) & (a <= high), a, b)
-        found = _apart(a, b, bound)
+        whole = (residues or {}).get(name)
+        size = np.nanmax(np.abs(theirs[name if whole is None else whole]), initial=1.0)
+        found = _apart(a, b, bound, float(size))
         if found:
             return f"{name} {found}"
     return ""
 
 
-def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], bound: float) -> str:
+def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], bound: float, size: float) -> str:
+    """Say how an array differs from another. `size`: of the number that the bound is a share of."""
     if a.shape != b.shape:
         return "of another shape"
     if a.dtype.kind != "f":
@@ -174,4 +180,4 @@ def _apart(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any], bound: float) -> st
         return ""
     far = float(np.abs(a[~holes].astype(np.float64) - b[~holes]).max())
     # The scale of logits depends on the model, so the bound is relative for large numbers.
-    return "" if far <= bound * max(1.0, float(np.nanmax(np.abs(b)))) else f"by {far:.1e}"
+    return "" if far <= bound * size else f"by {far:.1e}"

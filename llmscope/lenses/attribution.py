@@ -289,6 +289,7 @@ LENS = Lens(
     needs=("readout", "writes"),
     options=(LAYER, POSITION, TARGET, VERSUS, TOP_K, LAYERS, HEADS),
     modes=("parts", "heads", "layers", "neurons"),
+    residues={"unexplained": "logit", "mlp_unexplained": "mlp"},
     axes={
         "parts": ("part",),
         "heads": ("layer", "head"),

@@ -81,6 +81,8 @@ class Lens:
         ranks: the arrays of its figure that hold ranks among all tokens, each with a function that
             returns the ranks that ties up to rounding allow. A batch of prompts is one pass only
             if it gives the numbers of single passes; its ranks may differ within those.
+        residues: the numbers of its figure that are what rounding leaves of a larger one, each with
+            the name of that one, whose size their differences are measured by.
         help: a description and how to read the figure, in plain paragraphs.
         shows: what the figure of each mode shows, in a phrase; a mode may be missing.
         formula: the formulas, one a line; empty without any.
@@ -110,6 +112,7 @@ class Lens:
     unpaired: Mapping[str, str] = field(default_factory=dict)
     of_model: tuple[str, ...] = ()
     ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
+    residues: Mapping[str, str] = field(default_factory=dict)
     help: str = ""
     shows: Mapping[str, str] = field(default_factory=dict)
     formula: str = ""

@@ -185,6 +185,27 @@ def test_a_difference_is_noticed():
     assert "values" in difference(figure(1), figure(1.001))
 
 
+def test_what_rounding_leaves_is_compared_on_the_scale_of_what_it_is_left_of():
+    def figure(unexplained, logit=12.0):
+        extra = {"unexplained": unexplained, "logit": logit}
+        axes = (Axis("token", ("a",)),)
+        values = np.ones(1, dtype=np.float32)
+        return Figure("attribution", "", "bars", axes, values, "logit", extra=extra)
+
+    residues = {"unexplained": "logit"}
+    assert "unexplained by 1.1e-05" in difference(figure(0.0), figure(1.1e-5))
+    assert difference(figure(0.0), figure(1.1e-5), residues=residues) == ""
+    assert "unexplained by 1.3e-04" in difference(figure(0.0), figure(1.3e-4), residues=residues)
+    assert "logit" in difference(figure(0.0), figure(0.0, 12.001), residues=residues)
+
+
+@pytest.mark.parametrize("mode", lens("attribution").modes)
+def test_every_mode_of_attribution_runs_in_padded_batches(mode):
+    scope = load("builtin:sort")
+    looking = PromptJob(("attribution",), Focus(mode=mode, target=0, versus=1))
+    assert why_single(scope, looking) == ""
+
+
 def test_jobs_together_are_the_whole(tmp_path):
     prompts = written(tmp_path / "p.jsonl")
     one_by_one = ("--batch-size", "1")

@@ -206,6 +206,19 @@ TARGETS = (
         1.3,
         _what_if("32", "llmscope.sweep", "bare.sweep"),
     ),
+    Target(
+        "patching",
+        "patching of 10 pairs, the stream in every layer and token after the first that differs ÷ "
+        "bare forwards of the same cells from their layer on, in batches of all pairs",
+        1.25,
+        _what_if("10 pairs", "llmscope.patched", "bare.patched"),
+    ),
+    Target(
+        "attribution",
+        "attribution of all heads for 50 prompts ÷ hooks by hand, in padded batches of 16",
+        1.25,
+        _what_if("50 pairs", "llmscope.attributed", "bare.attributed"),
+    ),
     *(
         Target(
             f"turn-{where}",

@@ -7,6 +7,7 @@ programs that take ids run the same.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -48,6 +49,38 @@ def prompt(tokenizer: Any, length: int) -> Prompt:
         if middle and start:
             return Prompt(tuple(ids), text, before, middle, start)
     raise ValueError(f"the licence has no stretch of {length} tokens")
+
+
+NAMES = ("Mary", "John", "Tom", "James", "Anna", "Paul", "Mark", "Sarah", "David", "Kate")
+PLACES = ("store", "park", "office", "school", "house")
+THINGS = ("drink", "book", "ring", "ball", "letter")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two prompts with two answers, as in studies of indirect objects.
+
+    Attributes:
+        text, other: the prompts: their fourth name differs, and with it the answer.
+        target, versus: the answer to the first, and to the other.
+    """
+
+    text: str
+    other: str
+    target: str
+    versus: str
+
+
+def pairs(count: int) -> list[Pair]:
+    """So many pairs of the same shape: names, a place and a thing differ."""
+    found: list[Pair] = []
+    for first, second, place, thing in product(NAMES, NAMES, PLACES, THINGS):
+        if first != second:
+            start = f"When {first} and {second} went to the {place}"
+            end = f"gave a {thing} to"
+            texts = (f"{start}, {name} {end}" for name in (second, first))
+            found.append(Pair(*texts, f" {first}", f" {second}"))
+    return Random(0).sample(found, count)
 
 
 SHORTEST, LONGEST = 8, 64

@@ -1,4 +1,4 @@
-"""What edits cost: a sweep over all heads, and an edit whose strength is turned."""
+"""What edits cost: sweeps over heads and pairs of prompts, and an edit whose strength is turned."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ JOBS = {
     },
 }
 """By the length of the prompt."""
+STUDY = {10: "patched", 50: "attributed"}
+"""The parts of a study of pairs of prompts, by the number of pairs."""
 
 
 def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
@@ -30,3 +32,8 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
             found.setdefault("refused", {}).update(refused)
             jobs = [(name, job) for name in workers for job in contenders[name]]
             rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
+    with ExitStack() as stack:
+        workers, refused = opened(("bare", "llmscope"), setting, stack, tell)
+        for count, job in STUDY.items():
+            jobs = [(name, job) for name in workers]
+            rounds(workers, jobs, count, setting, tell, found.setdefault(f"{count} pairs", {}))

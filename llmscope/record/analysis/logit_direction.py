@@ -10,6 +10,7 @@ and `P` the projection before the unembedding, if any. In float64, whatever the 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 import torch
@@ -164,19 +165,58 @@ def input_weights(
     if before is not None:
         with torch.no_grad():
             inputs = before(given)
-    with torch.enable_grad():
-        leaf = inputs.detach().requires_grad_()
-        projected = project(leaf)
-    apart = projected.requires_grad
-    if write is not None and write not in own:
+    through_norm = write is not None and write not in own
+    linear = project if _is_plain_linear(project) else None
+    if through_norm or linear is None:
+        with torch.enable_grad():
+            leaf = inputs.detach().requires_grad_()
+            projected = project(leaf)
+    if through_norm:
+        assert write is not None
         with torch.no_grad():
             norm, normed = take_apart(write, projected), write(projected)
         rest = float(direction @ norm.bias)
         direction = norm.before(direction, norm.scale(projected, normed))
+    if linear is not None:
+        weights = exact(direction.to(linear.weight) @ linear.weight.detach())
+        if linear.bias is not None:
+            rest += float(direction @ exact(linear.bias))
+    else:
+        weights, constant = _linear_weights(project, leaf, projected, direction)
+        rest += constant
+    if before is not None:
+        held = take_apart(before, given)
+        rest += float(weights @ held.bias)
+        weights = held.before(weights, held.scale(given, inputs))
+    return weights, rest
+
+
+def _is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
+    """Return whether a module is PyTorch's linear layer, with nothing added to what it computes."""
+    return (
+        type(module) is nn.Linear
+        and "forward" not in vars(module)
+        and type(module.weight) is nn.Parameter
+        and not (module._forward_hooks or module._forward_pre_hooks or module._backward_hooks)
+        and not (module._backward_pre_hooks or module._parameters.keys() - {"weight", "bias"})
+    )
+
+
+def _linear_weights(
+    project: nn.Module, leaf: Tensor, projected: Tensor, direction: Tensor
+) -> tuple[Tensor, float]:
+    """Return the weight of each input of any projection, in float64, and what its biases add.
+
+    Args:
+        project: the projection.
+        leaf: its inputs. [1, input]
+        projected: its outputs for them, with a gradient if the projection has any. [1, width]
+        direction: the direction that reads its outputs. [width]
+    """
+    inputs, apart = leaf.detach(), projected.requires_grad
     toward = direction[None].to(projected.dtype).to(projected.device)
     with torch.no_grad():
         nothing = exact(project(torch.zeros_like(inputs))[0])
-    rest += float(direction @ nothing)
     try:
         if not apart:
             raise RuntimeError
@@ -185,11 +225,7 @@ def input_weights(
         row = exact(inputs[0])
         alone = torch.from_numpy(_one_by_one(project, inputs, direction, nothing))
         weights = torch.where(row == 0, 0.0, alone / row)
-    if before is not None:
-        held = take_apart(before, given)
-        rest += float(weights @ held.bias)
-        weights = held.before(weights, held.scale(given, inputs))
-    return weights, rest
+    return weights, float(direction @ nothing)
 
 
 @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
 from tests.benchmarks.jobs import BACKWARDS, Job
-from tests.benchmarks.texts import Prompt, by_length, prompt, prompts
+from tests.benchmarks.texts import Prompt, by_length, pairs, prompt, prompts
 from tests.benchmarks.worker import synchronize
 
 CHUNK = 1024
@@ -150,6 +150,102 @@ class Contender:
                 self._from(first, seen)
 
         return Job(run)
+
+    def patched(self, count: int) -> Job:
+        """So many pairs: the stream of B in each layer, at each token from the first that differs.
+
+        The cells of a layer run in batches of all pairs, from that layer on, on a cache with the
+        tokens before the first that differs.
+        """
+        found = pairs(count)
+        first, second = (
+            torch.tensor([self.tokenizer(text)["input_ids"] for text in texts], device=self.device)
+            for texts in ([pair.text for pair in found], [pair.other for pair in found])
+        )
+        start = int((first != second).any(0).nonzero()[0])
+        return Job(lambda: self._patched(first, second, start))
+
+    def _patched(self, first: torch.Tensor, second: torch.Tensor, start: int) -> None:
+        inner, (count, length) = self.model.model, first.shape
+        asked = {"output_hidden_states": True, "use_cache": True}
+        mine, theirs = (self.model(input_ids=ids, **asked) for ids in (first, second))
+        (caches,) = (value for value in mine.values() if isinstance(value, DynamicCache))
+        rows = torch.arange(start, length, device=self.device)[None]
+        rotation = inner.rotary_emb(mine.hidden_states[0], rows)
+        mask = torch.ones(length - start, length, dtype=torch.bool, device=self.device).tril(start)
+        cells = [(pair, place) for pair in range(count) for place in range(length - start)]
+        size = CHUNK // (length - start)
+        for layer in reversed(range(len(inner.layers))):
+            for some in (cells[at : at + size] for at in range(0, len(cells), size)):
+                of = torch.tensor([pair for pair, _ in some], device=self.device)
+                stream = mine.hidden_states[layer][of, start:].clone()
+                for job, (pair, place) in enumerate(some):
+                    stream[job, place] = theirs.hidden_states[layer][pair, start + place]
+                cache = DynamicCache()
+                for index, kept in enumerate(caches.layers):
+                    before = (kept.keys[of, :, :start], kept.values[of, :, :start])
+                    cache.update(*before, index)
+                for one in inner.layers[layer:]:
+                    stream = one(
+                        stream,
+                        attention_mask=mask[None, None],
+                        position_ids=rows,
+                        cache=cache,
+                        use_cache=True,
+                        position_embeddings=rotation,
+                    )
+                self.model.lm_head(inner.norm(stream[:, -1])).cpu()
+
+    def attributed(self, count: int) -> Job:
+        """So many prompts in padded batches: what each head and MLP adds to a difference of logits.
+
+        From what the output projections read and the MLPs write at the last token.
+        """
+        texts, (target, versus) = [pair.text for pair in pairs(count)], self._answers()
+
+        def run() -> None:
+            for ids, mask in self._padded(texts):
+                self._attributed(ids, mask, target, versus)
+
+        return Job(run)
+
+    def _answers(self) -> tuple[int, int]:
+        """The two tokens whose logits are subtracted."""
+        ids = [self.tokenizer(text)["input_ids"] for text in (" Mary", " John")]
+        return ids[0][0], ids[1][0]
+
+    def _attributed(
+        self, ids: torch.Tensor, mask: torch.Tensor, target: int, versus: int
+    ) -> torch.Tensor:
+        inner, heads = self.model.model, self.model.config.num_attention_heads
+        joined: list[torch.Tensor] = []
+        written: list[torch.Tensor] = []
+        final: list[torch.Tensor] = []
+        hooks = [inner.norm.register_forward_pre_hook(lambda _, args: final.append(args[0][:, -1]))]
+        for layer in inner.layers:
+            project, mlp = layer.self_attn.o_proj, layer.mlp
+            hooks += [
+                project.register_forward_pre_hook(lambda _, args: joined.append(args[0][:, -1])),
+                mlp.register_forward_hook(lambda *args: written.append(args[2][:, -1])),
+            ]
+        logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, -1]
+        for hook in hooks:
+            hook.remove()
+        (stream,) = final
+        unembedding = self.model.lm_head.weight
+        scale = (stream.square().mean(-1, keepdim=True) + inner.norm.variance_epsilon).rsqrt()
+        direction = (unembedding[target] - unembedding[versus]) * inner.norm.weight * scale
+        by_head = [
+            (one * (direction @ layer.self_attn.o_proj.weight)).view(len(ids), heads, -1).sum(-1)
+            for one, layer in zip(joined, inner.layers, strict=True)
+        ]
+        by_mlp = [(one * direction).sum(-1) for one in written]
+        whole = torch.cat([*by_head, *(one[:, None] for one in by_mlp)], dim=1).sum(1)
+        embedding = (inner.embed_tokens(ids[:, -1]) * direction).sum(-1)
+        left = logits[:, target] - logits[:, versus] - whole - embedding
+        if float(left.abs().max()) > 1e-2:
+            raise RuntimeError(f"the parts leave {float(left.abs().max())} unexplained")
+        return torch.stack(by_head, dim=1).cpu()
 
     def loop(self, length: int) -> Job:
         """Set every head to zero in turn, a pass each; of many heads run some, and scale it."""

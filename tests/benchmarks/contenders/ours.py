@@ -15,6 +15,8 @@ from llmscope.batch import BatchFolder, JobShare, PromptJob, PromptSource
 from llmscope.batch import run as batch
 from llmscope.batch.inputs import InputColumns
 from llmscope.batch.padded import Together, why_single
+from llmscope.batch.prompts import PromptLine
+from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import Tables
 from llmscope.figure import Focus
 from llmscope.fitting.corpus import RULES
@@ -23,7 +25,7 @@ from llmscope.record.derive.row_stats import row_stats
 from llmscope.scope import Scope
 from llmscope.storage import LocalStorage
 from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
-from tests.benchmarks.texts import Prompt, prompt, prompts
+from tests.benchmarks.texts import Prompt, pairs, prompt, prompts
 
 WINDOW = 10
 """Tokens that the map shows of a long prompt at 120 columns."""
@@ -90,6 +92,39 @@ class Contender:
             lambda: list(self.scope.figures("ablation", recording, Focus())),
             recording.memo.clear,
         )
+
+    def patched(self, count: int) -> Job:
+        """So many pairs, one after another: the lens `patching`, each recorded anew."""
+        scope = self.scope
+        found = [(pair, scope.encode(pair.other).ids) for pair in pairs(count)]
+        if len({len(ids) for _, ids in found}) > 1:
+            raise NotRun("the prompts have different numbers of tokens")
+
+        def run() -> None:
+            for pair, other in found:
+                recording = scope.record(pair.text, fresh=True)
+                names = {"target": scope.token(pair.target), "versus": scope.token(pair.versus)}
+                scope.look("patching", recording=recording, versus_prompt=other, **names)
+
+        return Job(run, scope.forget)
+
+    def attributed(self, count: int) -> Job:
+        """So many prompts as in `llmscope snapshot --prompts`: attribution of all heads."""
+        scope = self.scope
+        answers = {"target": scope.token(" Mary"), "versus": scope.token(" John")}
+        looking = PromptJob(("attribution",), Focus(mode="heads", position=-1, **answers))
+        reason = why_single(scope, looking)
+        if reason:
+            raise NotRun(reason)
+        lines = [PromptLine(number, pair.text) for number, pair in enumerate(pairs(count))]
+
+        def run() -> None:
+            rows = rows_of(scope, lines, looking, Together.of(16, looking.lenses))
+            errors = [row.error for row in rows if row.error]
+            if errors:
+                raise RuntimeError(errors[0])
+
+        return Job(run, scope.forget)
 
     def export(self, count: int) -> Job:
         """As `llmscope snapshot --prompts` once the model is loaded: from the file to shards."""
