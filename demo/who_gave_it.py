@@ -1,14 +1,19 @@
 """Write the prompts of docs/report.md: 200 lines in which one of two names was not the giver.
 
     python -m demo.who_gave_it > ioi.jsonl
+    python -m demo.who_gave_it --pairs 50 > pairs.jsonl
 
 "When Emil and Tom went to the kitchen, Tom gave the hat to" is followed by Emil (indirect object
 identification, Wang et al. 2022). `order` says which name came first (A is the right one), two
 lines in a row have the same `pair` and the two orders.
+
+With --pairs, each line has a second prompt as well, in which the other name gives (versus_prompt),
+and the name that follows there (versus), as docs/study.md needs them.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import random
 
@@ -43,6 +48,22 @@ def lines() -> list[dict[str, object]]:
     return found
 
 
+def pairs(count: int) -> list[dict[str, object]]:
+    """Return the first prompts, each with a prompt B that differs in the giver alone."""
+    found: list[dict[str, object]] = []
+    for line in lines()[:count]:
+        prompt, right, giver = str(line["prompt"]), str(line["target"]), line["repeated"]
+        other = prompt.replace(f", {giver} gave", f",{right} gave")
+        found.append(
+            {"prompt": prompt, "id": line["id"], "order": line["order"], "target": right}
+            | {"versus": f" {giver}", "versus_prompt": other}
+        )
+    return found
+
+
 if __name__ == "__main__":
-    for line in lines():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--pairs", type=int, metavar="COUNT")
+    count = parser.parse_args().pairs
+    for line in lines() if count is None else pairs(count):
         print(json.dumps(line, ensure_ascii=False))

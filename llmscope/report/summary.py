@@ -249,6 +249,13 @@ def _lens_report(
     first = None
     if has_ranks(table) and not asked.by and (not asked.values or "rank_target" in asked.values):
         first = first_layer(folder, lens, how)
+    named = asked.values if asked.lenses else ()
+    empty = [value for value in named if value not in {one.value for one in distributions}]
+    if empty:
+        raise ScopeError(
+            f"{', '.join(map(display_text, empty))} of {display_text(lens)} holds no value",
+            ", ".join(map(display_text, [one.value for one in distributions])) or "another --value",
+        )
     if asked.lenses and not distributions:
         raise ScopeError(f"the table of {display_text(lens)} holds no value", "another --lens")
     return replace(

@@ -1,6 +1,7 @@
 """Folders that are no batch, damaged ones, and foreign names."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -97,6 +98,18 @@ def test_names_that_do_not_exist_are_refused_with_the_nearest(batch):
     assert refused(folder, lenses=("tokens",), values=("token",))[0] == (
         "token of tokens holds no numbers"
     )
+
+
+def test_a_column_without_values_is_named_and_not_left_out(batch, tmp_path):
+    _, prompts, _ = batch
+    rows = [{"line": 1, "p": 0.5, "effect": math.nan}, {"line": 2, "p": 0.25, "effect": math.nan}]
+    folder = write_folder(tmp_path / "out", prompts, {"words": rows})
+    asked = {"lenses": ("words",)}
+    assert refused(folder, values=("p", "effect"), **asked) == (
+        "effect of words holds no value",
+        "p",
+    )
+    assert refused(folder, values=("effect",), **asked)[0] == "effect of words holds no value"
 
 
 def test_by_a_column_that_some_lenses_have_takes_those(batch):
