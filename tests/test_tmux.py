@@ -1,5 +1,6 @@
 """The real program inside of tmux, as most people meet it on a machine far away."""
 
+import base64
 import os
 import re
 import shlex
@@ -143,6 +144,28 @@ def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     assert "Traceback" not in server.capture()
     server.run("detach-client", "-s", "s")
     client.expect(pexpect.EOF)
+
+
+@pytest.mark.parametrize("tmux", ["tmux-256color"], indirect=True)
+def test_a_copy_is_in_the_buffer_of_tmux_and_the_clipboard_around_it(tmux):
+    """By default tmux drops the sequence with which programs copy: `set-clipboard external`."""
+    server = tmux.server
+    server.shows("3 layers", "surprisal", "Attention")
+    assert "external" in server.run("show-options", "-s", "-v", "set-clipboard")
+    client = server.attach(120, 40)
+    client.expect_exact("Attention")
+    server.run("send-keys", "-t", "s", "Escape")
+    server.shows("e edit")
+    server.run("send-keys", "-t", "s", "y")
+    server.shows("Copy", "the number at the cursor")
+    server.run("send-keys", "-t", "s", "n")
+    server.shows("copied")
+    until = time.monotonic() + PATIENCE
+    while not (copied := server.run("show-buffer")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert copied == "0.9998056"
+    wanted = base64.b64encode(copied.encode()).decode()
+    client.expect_exact(f";{wanted}")  # OSC 52, to the terminal that tmux is in
 
 
 def width(text):

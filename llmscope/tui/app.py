@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,6 +43,7 @@ from llmscope.tui.request_scheduler import RequestScheduler
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.layout import layout_for
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.terminal.clipboard import hand_to_tmux, inside_tmux
 from llmscope.tui.terminal.output_filter import filters
 from llmscope.tui.terminal.output_guard import outlive_stops
 from llmscope.tui.terminal.paced_driver import PacedApp
@@ -793,6 +795,21 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if self.requests.dim if self.work is None else self.work.serial:
             keys = self.user.keymap.keys_from(self.key_line.in_prompt, "cancel")
         return f"{said} · {keys} stops" if keys else said
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Copy a text to the terminal's clipboard: by tmux where the terminal is a pane of it."""
+        if not inside_tmux():
+            super().copy_to_clipboard(text)
+            return
+        self._clipboard = text
+        plain = super().copy_to_clipboard
+
+        def hand_over() -> None:
+            if not hand_to_tmux(text):
+                with suppress(RuntimeError):  # the program has ended
+                    self.call_from_thread(plain, text)
+
+        self.run_worker(hand_over, thread=True, group="clipboard")
 
     def call_after_refresh(self, callback: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
         """Call a function after the next redraw, of whichever screen is on top by then.
