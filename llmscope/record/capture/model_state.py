@@ -135,6 +135,7 @@ class ModelState:
         """
         if self._restless:
             self._collect(model)
+            self._rows = None
         elif self._parts is not None:
             now = self._parts.read_own(adopted=True, seen=self._seen)
             self._changing |= _changed_places(now[CODE], self._seen[CODE])
@@ -149,6 +150,7 @@ class ModelState:
         if self._parts is not None and self._differences():
             self._restless = True
             self._collect(model)
+            self._rows = None
 
     @property
     def unusual(self) -> bool:
