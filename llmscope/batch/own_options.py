@@ -69,6 +69,10 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
         focus = replace(focus, versus_prompt=_prompt_b(scope, own["versus_prompt"], looking))
     if any(edit.action == "patch" for edit in edits) and focus.versus_prompt is None:
         raise ScopeError("an edit patches from prompt B, and there is no versus_prompt")
+    if focus.change and not edits and focus.versus_prompt is None:
+        raise ScopeError(
+            "change: there is nothing to hold this against, neither edits nor a prompt B"
+        )
     text, before = line.prompt, 0
     if isinstance(own.get("context"), str):
         context = own["context"]

@@ -302,6 +302,7 @@ LENS = Lens(
         label("token_id", "id of the candidate", "ids"),
         number("p", "probability of the candidate", unit="probability"),
         number("logit", "logit of the candidate", "logits", "logit"),
+        label("kept", "1 if the sampler's cuts keep the candidate, else 0", "kept"),
         number("entropy", "of the whole distribution", "entropy", "bits"),
         text("target", "the target token; the first candidate unless one is given", "target"),
         label("target_id", "id of the target", "target_id"),

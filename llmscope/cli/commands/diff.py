@@ -78,6 +78,7 @@ def diff(
         usage(math.isfinite(tolerance), "a number", "--tolerance")
         ids = read_layer_ids(layers)
         picture = None if out is None else _picture(out, force)
+        usage(theme is None or picture is not None, "it is of the picture: --out", "--theme")
         found, figures, tokens = _compared(Path(a), Path(b), ids, tolerance)
         if picture is not None:
             picture.put(_drawn(figures, tokens, picture, theme))

@@ -33,6 +33,7 @@ from llmscope.cli.options.transcript import TranscriptOptions, rendered
 from llmscope.cli.options.validate import (
     check_lenses,
     check_models,
+    check_picture_options,
     check_scale,
     check_screen,
     read_cells,
@@ -150,18 +151,28 @@ def snapshot(
                 write_batch(prompts, load, asked, ctx, progress, tell)
             return
         from llmscope.cli.options.appearance import picture_look
-        from llmscope.cli.options.lens_options import every_of, token_texts, with_tokens
+        from llmscope.cli.options.lens_options import (
+            check_screen_options,
+            every_of,
+            token_texts,
+            with_tokens,
+        )
         from llmscope.cli.output.destination import choose_outputs, put_all
         from llmscope.cli.output.progress import progress_line
-        from llmscope.cli.output.snapshot_build import SCREEN, SnapshotRequest, compose
-        from llmscope.export import PAPER, PAPER_FORMATS
+        from llmscope.cli.output.snapshot_build import OVERVIEW, SCREEN, SnapshotRequest, compose
+        from llmscope.export import PAPER, PAPER_FORMATS, formats
 
         named = with_json(declared["json"], declared["format"])
         usual = "txt" if SCREEN in names else "svg" if on_paper else "json"
         outputs = choose_outputs(outs, named, usual, picture.force, paper=on_paper)
         cells = read_cells(picture.size, outputs)
         scripts = [read_keys(picture.keys, output.format) for output in outputs]
-        check_scale(picture.scale, [output.format for output in outputs], on_paper)
+        if SCREEN in names:
+            numbers = any(formats()[output.format].holds == "numbers" for output in outputs)
+            check_screen_options(declared, mode, OVERVIEW if numbers else ())
+        written = [output.format for output in outputs]
+        check_scale(picture.scale, written, on_paper)
+        check_picture_options(shared.said(ctx), written)
         every = every_of(declared)
         for one in every:
             usage(SCREEN not in names, f"the screen is of one {one}", f"--{one}")
@@ -190,7 +201,7 @@ def snapshot(
             )
         before, after = read_prompt(texts.prompt, texts.prompt_file, texts.context_file, texts.ids)
         typed = before + after if isinstance(after, str) else after
-        written = _written(texts, SCREEN in names)
+        answer = _written(texts, SCREEN in names)
         usage(
             SCREEN not in names or isinstance(typed, str),
             "--lens screen needs a text: --prompt",
@@ -222,7 +233,7 @@ def snapshot(
             *(text, texts.special_tokens, tuple(lens), focus, cells, picture.workspace, edits),
             other=other,
             words=texts.words,
-            written=written,
+            written=answer,
             script=scripts[0],
             scale=picture.scale,
             every=every,

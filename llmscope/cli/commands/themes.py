@@ -53,6 +53,7 @@ def themes(
             put(_json(found, notices, config_folder() / "themes"))
             return
         shown = tier or (None if sys.stdout.isatty() else "none")
+        shared.usage(ascii is None or shown != "none", "it is of the ramps: --color 256", "--ascii")
         if shown == "none":
             put(_listed(found))
         else:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
+OF_TWO_MODELS = ("model-diff",)
+"""Lenses of two models; those of one show the difference with `--change`."""
+
+
 def read_edits(
     texts: Sequence[str] | None, versus_prompt: str | None, *, many: bool = False
 ) -> tuple[Edit, ...]:
@@ -79,10 +83,25 @@ def check_whatif(
         "there is nothing to hold this against without --edit, --versus-prompt or --versus-model",
         "--change",
     )
-    for name in (one for one in lenses if one in known()):
-        alone = not lens(name).versus
-        usage(there or alone, "it takes --versus-prompt TEXT", f"--lens {name}")
+    found = [lens(name) for name in lenses if name in known()]
+    for one in found:
+        usage(there or not one.versus, "it takes --versus-prompt TEXT", f"--lens {one.name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
+    if change or len(found) < len(lenses):  # the screen holds all of it
+        return
+    reads = any(edit.action == "patch" for edit in edits) or any(
+        one.reads_prompt_b for one in found
+    )
+    usage(
+        versus_prompt is None or reads or not found,
+        "no lens here reads it; --change shows A − B",
+        "--versus-prompt",
+    )
+    usage(
+        not two_models or not found or any(one.name in OF_TWO_MODELS for one in found),
+        "no lens here reads a second model; --change shows A − B, and so does --lens model-diff",
+        "--versus-model, --versus-dtype, --versus-device, --versus-revision",
+    )
 
 
 def check_words(words: tuple[str | None, str | None], lenses: Sequence[tuple[str, str]]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -25,6 +26,11 @@ _TYPES: dict[str, type] = {"integer": int, "number": float, "share": float, "swi
 """The Python type of a kind of option on the command line; str for all others."""
 
 
+OF_SCREEN = (
+    *("layer", "head", "position", "target", "versus", "context", "neuron", "step", "weight"),
+    *("cell", "translator", "features", "direction"),
+)
+"""The options with which the screen opens."""
 EVERY: tuple[LensOption[Any], ...] = (LAYER, HEAD)
 """Options that take `all`, for a figure of each layer or head."""
 ALL = "all"
@@ -129,15 +135,42 @@ def check_options(
     """
     found = [lens(name) for name in lenses if name in names()]
     for option in command_options():
-        value = given[option.name] or option.default
-        default = str(option.default) if option in EVERY else option.default
-        if value != default and found:
+        value = option.default if given[option.name] in (None, [], "") else given[option.name]
+        if is_given(option, value) and found:
             allowed = option.name in of_edits or any(
                 option in one.allowed or option.name in one.marked for one in found
             )
             usage(allowed, "none of these lenses has it", option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None
         usage(wrong is None, wrong or "", option.flag)
+
+
+def is_given(option: LensOption[Any], value: object) -> bool:
+    """Return whether a value of the command line is another than the option's default."""
+    return value != (str(option.default) if option in EVERY else option.default)
+
+
+def check_screen_options(given: Mapping[str, Any], mode: str, numbers: Sequence[str]) -> None:
+    """Check that the screen, or a lens whose numbers are written, uses each option that was given.
+
+    Args:
+        given: the values of the lenses' options, by name.
+        mode: the mode; empty for the defaults.
+        numbers: the lenses whose numbers are written too; empty where only pictures are.
+
+    Raises:
+        BadParameter: an option belongs to other lenses.
+    """
+    lenses = [lens(name) for name in numbers]
+    known = set(chain.from_iterable(one.modes for one in lenses))
+    from llmscope.tui.state.views import ATTENTION_MODES, MAP_VIEWS
+
+    known |= {*ATTENTION_MODES, *(view.mode for view in MAP_VIEWS)}
+    usage(mode in known or not mode, "the screen opens in no such view", "--mode")
+    for option in command_options():
+        value = option.default if given[option.name] in (None, [], "") else given[option.name]
+        uses = option.name in OF_SCREEN or any(option in one.allowed for one in lenses)
+        usage(uses or not is_given(option, value), "the screen opens without it", option.flag)
 
 
 def token_texts(given: Mapping[str, Any]) -> dict[str, str]:

@@ -146,7 +146,8 @@ def read_ids(text: str, option: str = "--ids") -> tuple[int, ...]:
     words = text.replace(",", " ").split()
     # No vocabulary has longer ids, and Python does not parse numbers of thousands of digits.
     fine = all(word.isdecimal() and len(word) <= DIGITS for word in words)
-    usage(fine, "whole numbers such as 464,3139", option)
+    beside = "" if option == "--ids" else "beside --ids "
+    usage(fine, f"{beside}whole numbers such as 464,3139", option)
     return tuple(map(int, words))
 
 

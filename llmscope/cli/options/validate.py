@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.arguments import quoted
@@ -149,3 +149,31 @@ def check_scale(scale: float, written: Sequence[str], on_paper: bool) -> None:
     listed = "a png on paper" if on_paper else f"{', '.join(scaling[:-1])} and {scaling[-1]}"
     fits = scale == 1 or any(one in scaling for one in written)
     usage(fits, f"of {listed}, not of {', '.join(written)}", "--scale")
+
+
+OF_PICTURES = ("size", "theme", "color", "ascii")
+OF_COLOURS = ("theme", "color")
+
+
+def check_picture_options(options: Collection[str], written: Sequence[str]) -> None:
+    """Check that what is said about pictures, or about colours, is of a format that is written.
+
+    Args:
+        options: the names of the options that were given on the command line.
+        written: the formats that are written.
+
+    Raises:
+        BadParameter: an option is of no format among them.
+    """
+    from llmscope.export import formats
+
+    known = [formats()[name] for name in written if name in formats()]
+    if len(known) < len(written):  # pdf, which paper alone has
+        return
+    listed = " and ".join(dict.fromkeys(written))
+    drawn = any(one.holds == "picture" for one in known)
+    for name in (one for one in OF_PICTURES if one in options):
+        usage(drawn, f"it is of pictures, and {listed} holds numbers", f"--{name}")
+    coloured = any(one.holds == "picture" and one.name != "txt" for one in known)
+    for name in (one for one in OF_COLOURS if one in options):
+        usage(coloured, f"it is of colours, and {listed} has none", f"--{name}")

@@ -193,7 +193,8 @@ def _chosen(
     paper: bool,
 ) -> Output:
     """Return an output as `choose_output` does, of one of the formats `among`."""
-    usage(format is None or format in among, f"one of {', '.join(among)}", "--format")
+    listed = f"{'with --look paper ' if paper else ''}one of {', '.join(among)}"
+    usage(format is None or format in among, listed, "--format")
     place = None if out in (None, "-") else file_at(out or "")
     path = place if isinstance(place, Path) else None
     remote = place if isinstance(place, RemoteFile) else None

@@ -201,6 +201,9 @@ def remark_parts(figure: Figure, listed: bool, ascii: bool) -> list[str]:  # noq
     if extra.get("target_rank") is not None:
         name = token_text(str(extra.get("target", "")), ascii)
         parts.append(" ".join(filter(None, ("target", name, f"rank {int(extra['target_rank'])}"))))
+    if extra.get("difference") is not None:
+        other = token_text(str(extra.get("versus", "")), ascii)
+        parts.append(f"{float(extra['difference']):.4g} logits above {other}")
     if extra.get("target_probability") is not None and not listed:
         parts.append(percent(float(extra["target_probability"]), 2))
     return parts
