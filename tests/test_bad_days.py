@@ -137,7 +137,8 @@ class TestNumbersThatAreNone:
             for name in names():
                 for mode in lens(name).modes or ("",):
                     turned = ("--mode", mode) if mode else ()
-                    chosen = ("--lens", name, *turned, "--versus-prompt", "ABBAB")
+                    other = ("--versus-prompt", "ABBAB") if lens(name).reads_prompt_b else ()
+                    chosen = ("--lens", name, *turned, *other)
                     assert run(*ask, *chosen, "--format", "txt").exit_code == 0
                     result = run(*ask, *chosen, "--format", "json")
                     record = json.loads(result.stdout, parse_constant=pytest.fail)

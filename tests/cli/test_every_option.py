@@ -151,6 +151,28 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--resamples": ("100",),
     "--level": ("0.5",),
     "--tolerance": ("100",),
+    "--max-kl": ("0.001",),
+    "--min-same-top": ("1",),
+    "--length": ("6",),
+    "--skip": ("3",),
+    "--moved": ("1",),
+    "--difference-texts": ("{}/words.jsonl",),
+    "--difference-layer": ("1",),
+    "--strength": ("2",),
+    "--top": ("1",),
+    "--random": ("1",),
+    "--bottom": ("1",),
+    "--window": ("1,1",),
+    "--max-prompts": ("3",),
+    "--held-out": ("3",),
+    "--target-error": ("0.9",),
+    "--estimator": ("last",),
+    "--backwards": ("2",),
+    "--batch": ("1",),
+    "--steps": ("3",),
+    "--rate": ("0.1",),
+    "--continuation": (" puppy",),
+    "--generate": ("2",),
 }
 LOOK = ("builtin:sort", "--prompt", "CAB", "--lens")
 CASES = {
@@ -187,16 +209,59 @@ CASES = {
         },
     ),
     "a report": Case("report", ("{}/batch", "--lens", "next-token", "--format", "json")),
-    "a difference": Case("diff", ("{}/one.json", "{}/two.json"), values={"--format": ("json",)}),
-    "lenses": Case("lenses", (), values={"--format": ("json",)}),
-    "themes": Case("themes", (), values={"--format": ("json",)}),
-    "models": Case("models", (), values={"--format": ("json",)}),
+    "a difference": Case("diff", ("{}/one.json", "{}/two.json")),
+    "a comparison": Case(
+        "compare",
+        ("builtin:town", "builtin:town-sft", "--prompts", "{}/words.jsonl", "--out", "{}/out"),
+    ),
+    "examples": Case(
+        "examples",
+        ("builtin:town", "--prompts", "{}/words.jsonl", "--neuron", "2.3", "--out", "{}/out"),
+    ),
+    "a Jacobian lens": Case(
+        "fit jacobian",
+        (
+            "builtin:town",
+            "--prompts",
+            "{}/words.jsonl",
+            "--out",
+            "{}/lens.safetensors",
+            "--skip",
+            "2",
+        ),
+        "lens.safetensors",
+    ),
+    "a tuned lens": Case(
+        "fit tuned",
+        (
+            "builtin:town",
+            "--prompts",
+            "{}/words.jsonl",
+            "--out",
+            "{}/lens.safetensors",
+            "--skip",
+            "2",
+        ),
+        "lens.safetensors",
+    ),
+    "a baked context": Case(
+        "bake",
+        ("builtin:town", "--context-file", "{}/words.txt", "--prompt", "cow ->", "--out", "{}/out"),
+    ),
+    "a doctor": Case("doctor", ("builtin:sort",)),
+    "the cache": Case("cache list", ()),
+    "settings": Case("config", ()),
+    "lenses": Case("lenses", ()),
+    "themes": Case("themes", ()),
+    "models": Case("models", ()),
 }
 
 
 def options_of(case: Case) -> list[Any]:
     """Return the options that a case tries: all but those that it has."""
-    command = command_named(case.command)
+    first, _, second = case.command.partition(" ")
+    command: Any = command_named(first)
+    command = command.commands[second] if second else command
     return [
         option
         for option in command.params
@@ -211,6 +276,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "text.txt").write_text("ABC\n")
     lines = [{"prompt": prompt, "pair": at % 2} for at, prompt in enumerate(PROMPTS)]
     (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = ["cat -> kitten, dog -> puppy, cow ->", "dog -> puppy, cat -> kitten, cow ->"] * 3
+    lines = [{"prompt": prompt} for prompt in words]
+    (folder / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "words.txt").write_text("cat -> kitten, dog -> puppy,\n")
     (folder / "chat.json").write_text(json.dumps([{"role": "user", "content": "hi"}]))
     for name, prompt in (("one", "CAB"), ("two", "BAB")):
         run(
@@ -244,7 +313,7 @@ def outcome(files: Path, case: Case, more: tuple[str, ...] = ()) -> tuple[int, s
     shutil.rmtree(written) if written.is_dir() else written.unlink(missing_ok=True)
     (files / "other.svg").unlink(missing_ok=True)
     words = [word.replace("{}", str(files)) for word in (*case.words, *more)]
-    result = run(case.command, *words)
+    result = run(*case.command.split(), *words)
     shown = result.stdout
     if case.command == "snapshot" and shown.startswith("{"):
         shown = json.dumps(json.loads(shown)["figures"])  # beside them stands the command itself
@@ -281,8 +350,11 @@ def test_it_is_used_or_refused_by_name(files: Path, name: str, option: Any) -> N
     pytest.importorskip("pyarrow")
     pytest.importorskip("matplotlib")
     case, flag = CASES[name], max(option.opts, key=len)
-    values = case.values | {} if flag in case.values else {}
-    value = () if option.is_flag else (values.get(flag) or VALUES[flag])
+    value = () if option.is_flag else case.values.get(flag, VALUES.get(flag, ()))
+    if flag == "--format" and case.command != "snapshot":
+        value = ("json",)
+    if option.secondary_opts and option.default:
+        (flag,) = option.secondary_opts
     before = outcome(files, case)
     assert before[0] == (1 if case.command == "diff" else 0), before[1]
     code, said, after = outcome(files, case, (flag, *value))

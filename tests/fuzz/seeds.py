@@ -34,7 +34,7 @@ def _snapshots(folder: Path) -> None:
         made = run("snapshot", "builtin:sort", "--prompt", "CABACB", *words, "--out", out)
         assert made.exit_code == 0, made.output
     edited = folder / "edited.json"
-    edits = ("--edit", "zero head 1.1", "--versus-prompt", "BACBAC")
+    edits = ("--edit", "patch stream 1 from B", "--versus-prompt", "BACBAC")
     made = run("snapshot", "builtin:sort", "--prompt", "CABACB", *words, *edits, "--out", edited)
     assert made.exit_code == 0, made.output
 

@@ -9,15 +9,17 @@ import sys
 import numpy as np
 import pytest
 
-from llmscope.lenses import names
+from llmscope.lenses import lens, names
 from tests.cli.running import failure, fresh, run
 from tests.cli.test_start import HEAVY, WITNESS
 
-ASK = ("snapshot", "builtin:sort", "--versus-prompt", "BACABC")
+ASK = ("snapshot", "builtin:sort")
+OF_TWO = {name for name in names() if lens(name).reads_prompt_b}
 
 
 def taken(path, *lenses, prompt="CABACB", options=()):
     words = [word for lens in lenses for word in ("--lens", lens)]
+    words += ["--versus-prompt", "BACABC"] if OF_TWO & {*lenses} else []
     result = run(*ASK, "--prompt", prompt, *words, *options, "--out", path)
     assert result.exit_code == 0, result.output
     return path

@@ -175,9 +175,10 @@ def test_ids_have_a_prompt_b_of_ids(tmp_path):
     assert logits(found) == pytest.approx(logits(there), rel=1e-5)
     assert found["versus_prompt"] is None
     assert found["focus"]["versus_prompt"] == [8, 9]
-    said = failure("snapshot", *ask, "--versus-prompt", "text", code=2)
-    assert "--versus-prompt: whole numbers" in said
-    assert "prompt B: token id 96" in failure("snapshot", *ask, "--versus-prompt", "96")
+    said = failure("snapshot", *ask, "--change", "--versus-prompt", "text", code=2)
+    assert "--versus-prompt: beside --ids whole numbers" in said
+    change = ("--versus-prompt", "96", "--change")
+    assert "prompt B: token id 96" in failure("snapshot", *ask, *change)
 
 
 def test_edits_are_made_and_told_in_their_order():
@@ -337,8 +338,8 @@ class TestWrong:
         ],
     )
     def test_what_does_not_fit_names_the_edit(self, text, said):
-        ask = ("snapshot", *ASK, "--versus-prompt", "AAC")
-        assert said in failure(*ask, *edited("zero mlp 0", text))
+        other = ("--versus-prompt", "AAC") if text.startswith("patch") else ()
+        assert said in failure("snapshot", *ASK, *other, *edited("zero mlp 0", text))
 
     def test_a_vector_of_another_width(self, tmp_path):
         save_file({"v": torch.ones(47)}, tmp_path / "v.safetensors")
@@ -346,7 +347,7 @@ class TestWrong:
         assert "47 numbers (try: 48" in told
 
     def test_a_prompt_b_that_cannot_be_run(self):
-        ask = ("snapshot", *ASK, "--versus-prompt")
+        ask = ("snapshot", *ASK, "--change", "--versus-prompt")
         assert "prompt B: the prompt is empty" in failure(*ask, "xyz")
         assert "prompt B: the prompt has 12 tokens" in failure(*ask, "ABC" * 4)
         noted = run(*ask, "AxB")
