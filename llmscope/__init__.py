@@ -23,6 +23,7 @@ from llmscope.version import __version__
 __all__ = [
     "ActivationCache",
     "Axis",
+    "Error",
     "Figure",
     "Focus",
     "Recording",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from llmscope.errors import ScopeError
+    from llmscope.errors import Error, ScopeError
     from llmscope.figure import Axis, Figure, Focus, Verdict
     from llmscope.page.widget import widget
     from llmscope.record.capture.recording import Recording
@@ -53,6 +54,7 @@ _HOMES = {
     "Figure": "llmscope.figure",
     "Focus": "llmscope.figure",
     "Verdict": "llmscope.figure",
+    "Error": "llmscope.errors",
     "ScopeError": "llmscope.errors",
     "Scope": "llmscope.scope",
     "load": "llmscope.scope",

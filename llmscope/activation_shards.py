@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscope.arguments import differences
 from llmscope.errors import ScopeError
 from llmscope.fsync import FolderLock, check_plain, remove_plain, replace_file
 from llmscope.lines import TooLargeError, json_of, read_file
@@ -148,8 +149,10 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     except (ValueError, AttributeError):
         raise ScopeError(f"{shown} has a broken {MANIFEST}", "an empty folder") from None
     if not same:
-        differs = next(key for key in asked if known.get(key) != asked[key])
-        raise ScopeError(f"{shown} was made with another {differs}", "an empty folder")
+        stored = {key: known[key] for key in asked if key in known}
+        raise ScopeError(
+            f"{shown} was made with other options{differences(stored, asked)}", "an empty folder"
+        )
     for left in folder.glob(".shard-[0-9]*.safetensors.*"):  # of a run that was killed
         with suppress(OSError):  # of something else
             remove_plain(left)

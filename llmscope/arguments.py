@@ -6,13 +6,15 @@ line of bounded length that names the argument.
 
 from __future__ import annotations
 
+import json
 import math
 import operator
 import os
 import reprlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.text import display_text
 
 LONGEST = 60
@@ -48,6 +50,46 @@ def quoted(value: object) -> str:
     return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
 
 
+def differences(stored: object, ours: Mapping[str, Any], most: int = 3) -> str:
+    """Return in brackets which options differ from stored ones, each with both values.
+
+    Such as ` (length: 64 there, 128 here)`; empty if none differs. Options within options are named
+    by both, with a dot between.
+
+    Args:
+        stored: the options that a file holds, as JSON data.
+        ours: the options of this job.
+        most: how many are named; of further ones the number.
+    """
+    lines = [
+        f"{display_text(name)}: {_here(theirs)} there, {_here(own)} here"
+        for name, theirs, own in _differing(stored, json.loads(json.dumps(dict(ours))))
+    ]
+    more = f"; {len(lines) - most} more" if len(lines) > most else ""
+    return f" ({'; '.join(lines[:most])}{more})" if lines else ""
+
+
+_NOTHING = object()
+
+
+def _here(value: object) -> str:
+    return "nothing" if value is _NOTHING else quoted(value)
+
+
+def _differing(
+    stored: object, ours: object, name: str = ""
+) -> Iterator[tuple[str, object, object]]:
+    if stored == ours:
+        return
+    if not isinstance(ours, dict) or (name and not isinstance(stored, dict)):
+        yield name, stored, ours
+        return
+    stored = stored if isinstance(stored, dict) else {}
+    for key in dict.fromkeys((*ours, *stored)):
+        inner = f"{name}.{key}" if name else str(key)
+        yield from _differing(stored.get(key, _NOTHING), ours.get(key, _NOTHING), inner)
+
+
 def integer(name: str, value: Any, *, least: int | None = None, most: int = LARGEST) -> int:
     """Return an int from a Python, numpy or torch integer from `least` (None: any) to `most`."""
     boolean = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
@@ -56,13 +98,13 @@ def integer(name: str, value: Any, *, least: int | None = None, most: int = LARG
     except Exception:  # a tensor of several numbers, or of fractions
         number = None
     if number is None:
-        raise TypeError(f"{name} must be an integer, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be an integer, not {quoted(value)}")
     if (least is not None and number < least) or not -LARGEST <= number <= most:
         if least is not None and number < least:
             wanted = f"{least} or more"
         else:
             wanted = "an integer of 63 bits" if most == LARGEST else f"at most {most}"
-        raise ValueError(f"{name} {quoted(number)} is out of range: it must be {wanted}")
+        raise WrongValueError(f"{name} {quoted(number)} is out of range: it must be {wanted}")
     return number
 
 
@@ -73,24 +115,26 @@ def checked_index(name: str, value: int, count: int) -> int:
         ValueError: there is no such thing.
     """
     if not -count <= value < count:
-        raise ValueError(f"{name} {value} is out of range: there are {count} (0 to {count - 1})")
+        raise WrongValueError(
+            f"{name} {value} is out of range: there are {count} (0 to {count - 1})"
+        )
     return value % count
 
 
 def real(name: str, value: Any, *, above: float = -math.inf) -> float:
     """Return a finite number that is greater than `above`."""
     if isinstance(value, str | bytes | bool | None) or not hasattr(type(value), "__float__"):
-        raise TypeError(f"{name} must be a number, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a number, not {quoted(value)}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     except Exception:
-        raise TypeError(f"{name} must be a number, not {quoted(value)}") from None
+        raise WrongTypeError(f"{name} must be a number, not {quoted(value)}") from None
     if not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, not {quoted(value)}")
+        raise WrongValueError(f"{name} must be a finite number, not {quoted(value)}")
     if number <= above:
-        raise ValueError(f"{name} {quoted(value)} must be above {above:g}")
+        raise WrongValueError(f"{name} {quoted(value)} must be above {above:g}")
     return number
 
 
@@ -98,7 +142,7 @@ def share(name: str, value: Any) -> float:
     """Return a number from 0 to 1."""
     number = real(name, value)
     if not 0 <= number <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, not {quoted(value)}")
+        raise WrongValueError(f"{name} must be from 0 to 1, not {quoted(value)}")
     return number
 
 
@@ -108,18 +152,18 @@ def flag(name: str, value: Any) -> bool:
         return value
     if str(getattr(value, "dtype", "")).endswith("bool") and getattr(value, "ndim", 1) == 0:
         return bool(value)
-    raise TypeError(f"{name} must be True or False, not {quoted(value)}")
+    raise WrongTypeError(f"{name} must be True or False, not {quoted(value)}")
 
 
 def text(name: str, value: Any) -> str:
     """Return a string; reject lone surrogates, which no tokenizer or file accepts."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a string, not {quoted(value)}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(
+            raise WrongValueError(
                 f"{name} holds half a character at {error.start} ({quoted(value[error.start])}): "
                 "it is no Unicode text"
             ) from None
@@ -131,7 +175,7 @@ def name_or_path(name: str, value: Any) -> str:
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a string or a path, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a string or a path, not {quoted(value)}")
     return text(name, value)
 
 
@@ -161,19 +205,21 @@ def token_ids(name: str, value: Any) -> tuple[int, ...]:
         try:
             value = value.tolist()
         except Exception:
-            raise TypeError(f"{wanted}, not {quoted(value)}") from None
+            raise WrongTypeError(f"{wanted}, not {quoted(value)}") from None
     if isinstance(value, str | bytes | bytearray) or not isinstance(value, Sequence):
-        raise TypeError(f"{wanted}, not {quoted(value)}")
+        raise WrongTypeError(f"{wanted}, not {quoted(value)}")
     try:
         count = len(value)
     except OverflowError:
         count = LARGEST
     if count > MOST_IDS:
-        raise ValueError(f"{name} has {count} ids, more than any model reads")
+        raise WrongValueError(f"{name} has {count} ids, more than any model reads")
     if all(type(one) is int for one in value) and max(value, key=abs, default=0) <= LARGEST:
         return tuple(value)
     if any(isinstance(one, list | tuple) for one in value):
-        raise TypeError(f"{name} must be one row of token ids, without a dimension for batches")
+        raise WrongTypeError(
+            f"{name} must be one row of token ids, without a dimension for batches"
+        )
     return tuple(integer(f"{name}[{at}]", one) for at, one in enumerate(value))
 
 
@@ -182,7 +228,7 @@ def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TypeError(f"{name} must be two integers, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be two integers, not {quoted(value)}")
     first, second = (integer(name, one, least=least) for one in value)
     return first, second
 
@@ -190,14 +236,14 @@ def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
 def several(name: str, value: Any) -> tuple[Any, ...]:
     """Return the items of an iterable as a tuple; reject strings and mappings."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise TypeError(f"{name} must be a list, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a list, not {quoted(value)}")
     return tuple(value)
 
 
 def function(name: str, value: Any) -> Callable[..., Any] | None:
     """Return a function, or None."""
     if value is not None and not callable(value):
-        raise TypeError(f"{name} must be a function or None, not {quoted(value)}")
+        raise WrongTypeError(f"{name} must be a function or None, not {quoted(value)}")
     return value  # type: ignore[no-any-return]
 
 

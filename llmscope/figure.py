@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from llmscope import exporting
 from llmscope.arguments import checked_index
+from llmscope.errors import WrongValueError
 from llmscope.text import one_line
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Focus:
             first = max(0, first + positions) if first < 0 else first
             end = end + positions if end <= 0 else end
             if first >= end:
-                raise ValueError(f"span {span} is empty in a prompt of {positions} tokens")
+                raise WrongValueError(f"span {span} is empty in a prompt of {positions} tokens")
             span = first, end
         return replace(
             self,
@@ -220,7 +221,7 @@ class Figure:
 
     def __post_init__(self) -> None:
         if self.values.shape != tuple(len(axis) for axis in self.axes):
-            raise ValueError(
+            raise WrongValueError(
                 f"{self.lens}: values {self.values.shape} do not fit axes "
                 f"{[(axis.name, len(axis)) for axis in self.axes]}"
             )
@@ -388,7 +389,7 @@ class Figure:
             ValueError: the figure is refused, or a copy is needed and `copy` is False.
         """
         if self.verdict.status == "refused":
-            raise ValueError(f"{self.lens} is refused: {self.verdict.reason}")
+            raise WrongValueError(f"{self.lens} is refused: {self.verdict.reason}")
         import numpy as np
 
         return np.array(self.values, dtype=dtype, copy=copy)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.weight_headers import safetensors_header
 from llmscope.text import one_line, told
 
@@ -102,7 +102,7 @@ class HiddenStates:
         """
         if self.layers[-1] > layers:
             raise ScopeError(
-                f"--layer-ids names {self.layers[-1]}, and the model has {layers} layers",
+                f"layer id {self.layers[-1]}, and the model has {layers} layers",
                 f"0, the embedding, to {layers}, the stream before the final norm",
             )
         if self.width != width:
@@ -126,7 +126,7 @@ class HiddenStates:
         """
         pairs = enumerate(zip(self.ids, ids, strict=False))
         other = next((at for at, (ours, asked) in pairs if ours != asked), None)
-        hint = f"the prompt of the file: --ids with its {len(self.ids)} ids"
+        hint = f"the prompt of the file: {option('ids')} with its {len(self.ids)} ids"
         if other is not None:
             raise ScopeError(
                 f"{self.name} is of another prompt: its token {other} has the id "
@@ -258,22 +258,23 @@ def _layers(
             return tuple(range(count))
         raise ScopeError(
             f"{shown} does not name its {few}",
-            "--layer-ids with the ids that vLLM was given as eagle_aux_hidden_state_layer_ids",
+            f"{option('layer-ids')} with vLLM's eagle_aux_hidden_state_layer_ids",
         )
     layers = tuple(given)
     named = ",".join(map(str, layers[:_LISTED])) + "…" * (len(layers) > _LISTED)
     if len(layers) != count:
         raise ScopeError(
-            f"--layer-ids names {len(layers)}, and {shown} holds {few}", "one id for each of them"
+            f"layer ids: {len(layers)} are named, and {shown} holds {few}",
+            "one id for each of them",
         )
     if any(one < 0 for one in layers):
-        raise ScopeError(f"--layer-ids {named} has a negative id", "0 for the embedding")
+        raise ScopeError(f"layer ids {named}: one is negative", "0 for the embedding")
     if any(one >= other for one, other in pairwise(layers)):
         twice = len(set(layers)) < len(layers)
         raise ScopeError(
-            f"--layer-ids {named} names a layer twice"
+            f"layer ids {named}: one is there twice"
             if twice
-            else f"--layer-ids {named} is not sorted",
+            else f"layer ids {named} are not sorted",
             "ascending ids: vLLM writes the layers in the order of their depth",
         )
     return layers

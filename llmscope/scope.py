@@ -13,7 +13,7 @@ from llmscope import arguments, showing
 from llmscope.activation_shards import save
 from llmscope.dictionaries.catalog import Given, known_dictionaries
 from llmscope.edits import Edit, own_edit, parse
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongTypeError, WrongUseError, WrongValueError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
 from llmscope.hidden_states import HiddenStates
@@ -174,7 +174,7 @@ class Scope:
         self.direction = ""
 
     def __reduce_ex__(self, _: Any) -> Any:
-        raise TypeError(
+        raise WrongTypeError(
             "a Scope holds a live model and cannot be pickled or copied: load it again, save "
             "figures with figure.save(path), or the model with scope.model.save_pretrained(folder)"
         )
@@ -240,7 +240,7 @@ class Scope:
             adapted = self._base.adapted
             if adapter is not None and adapter not in adapted:
                 there = arguments.quoted(", ".join(adapted) or "none")
-                raise ValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
+                raise WrongValueError(f"no adapter {arguments.quoted(adapter)}; there are {there}")
             self._benches[adapter] = InstrumentedModel(
                 self._base if adapter is None else adapted[adapter], rows=self._puts_back
             )
@@ -274,7 +274,7 @@ class Scope:
             ValueError: the other is this scope.
         """
         if other is self:
-            raise ValueError("a scope cannot be compared with itself: load the model again")
+            raise WrongValueError("a scope cannot be compared with itself: load the model again")
         if isinstance(other, HiddenStates):
             anatomy = self._base.anatomy
             other.check(
@@ -284,7 +284,7 @@ class Scope:
             return
         if other is not None:
             if not isinstance(other, Scope):
-                raise TypeError(
+                raise WrongTypeError(
                     f"other must be a Scope or HiddenStates, not {arguments.quoted(other)}"
                 )
             reason = token_difference(self._base, other._base)
@@ -507,7 +507,7 @@ class Scope:
         ]
         batch = is_batch(prompt)
         if batch and len(arguments.token_ids("written", written)):
-            raise ValueError("written follows one prompt, not a list of them")
+            raise WrongValueError("written follows one prompt, not a list of them")
         with self._at_rest(), enough_memory(self.subject.device, partial(self.forget, free=False)):
             self._compare(whole=fresh)
             change = self._bench.take_change()
@@ -551,7 +551,7 @@ class Scope:
             try:
                 found.append(self._prompt(f"prompt[{at}]", one, special))
             except ScopeError as error:
-                raise ScopeError(f"prompt[{at}]: {error.message}", error.hint) from error
+                raise error.at(f"prompt[{at}]") from error
         return found
 
     @contextmanager
@@ -599,7 +599,7 @@ class Scope:
         """
         bench = self._benches.get(recording.subject.adapter)
         if bench is None or bench.subject is not recording.subject:
-            raise ScopeError(
+            raise WrongUseError(
                 f"this recording is of another scope: its model is {recording.subject.name}",
                 "use the scope that recorded it",
             )
@@ -719,16 +719,20 @@ class Scope:
         bench, adapter = self._bench, self.adapter
         if recording is not None:
             if prompt:
-                raise ValueError("prompt is that of the recording: give one of them")
+                raise WrongValueError("prompt is that of the recording: give one of them")
             bench = self._bench_of_recording(_recording("recording", recording))
             prompt, special_tokens = text_of(bench.subject, recording.prompt)
             edits = recording.edits
             if any(edit.own is not None for edit in edits):
-                raise ValueError("the screen cannot show edits of your own: tensors or functions")
+                raise WrongValueError(
+                    "the screen cannot show edits of your own: tensors or functions"
+                )
             if versus_prompt is None and any(edit.action == "patch" for edit in edits):
-                raise ValueError("an edit patches from prompt B: give versus_prompt")
+                raise WrongValueError("an edit patches from prompt B: give versus_prompt")
         if not self._watching:
-            raise ScopeError("the screen cannot be opened within unchanged()", "it after the block")
+            raise WrongUseError(
+                "the screen cannot be opened within unchanged()", "it after the block"
+            )
         with self._at_rest():
             self._compare()
         try:
@@ -774,14 +778,14 @@ class Scope:
             "position", arguments.integer("position", position), len(recording)
         )
         if arguments.function("metric", metric) is None:
-            raise TypeError("metric must be a function, not None")
+            raise WrongTypeError("metric must be a function, not None")
         if recording.changes:
-            raise ScopeError("the recording is edited", "gradients of its base")
+            raise WrongUseError("the recording is edited", "gradients of its base")
         patterns = (names,) if isinstance(names, str) else arguments.several("names", names)
         cache = recording.cache()
         chosen = list(dict.fromkeys(one for some in patterns for one in cache.matching(some)))
         if not chosen:
-            raise ValueError("names is empty: give names of tensors")
+            raise WrongValueError("names is empty: give names of tensors")
         with self._at_rest():
             self._compare()
             run = bench.passes(lens("saliency"), recording)
@@ -832,9 +836,11 @@ class Scope:
             for at, name in enumerate(arguments.several("names", names))
         ]
         if not names:
-            raise ValueError("names is empty: give names of tensors")
+            raise WrongValueError("names is empty: give names of tensors")
         if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
-            raise TypeError(f"prompts must be a list of prompts, not {arguments.quoted(prompts)}")
+            raise WrongTypeError(
+                f"prompts must be a list of prompts, not {arguments.quoted(prompts)}"
+            )
         special = arguments.flag("special_tokens", special_tokens)
         arguments.function("progress", progress)
         return save(
@@ -885,7 +891,9 @@ class Scope:
         from llmscope.fitting.fit_tuned import TunedFit, fit_tuned
 
         if isinstance(prompts, str | bytes | Mapping) or not isinstance(prompts, Iterable):
-            raise TypeError(f"prompts must be a list of texts, not {arguments.quoted(prompts)}")
+            raise WrongTypeError(
+                f"prompts must be a list of texts, not {arguments.quoted(prompts)}"
+            )
         rules = CorpusRules(
             arguments.integer("skip", skip, least=0),
             arguments.integer("length", length, least=2),
@@ -906,7 +914,7 @@ class Scope:
             return fit_jacobian(self, texts, JacobianFit(rules, prompts=max_prompts, **more), told)
         if kind == "tuned":
             return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), told)
-        raise ValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
+        raise WrongValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
 
     def activation_difference(
         self,
@@ -951,9 +959,9 @@ class Scope:
         from llmscope.activation_difference.texts import default_texts
 
         if isinstance(texts, str | bytes | Mapping):
-            raise TypeError(f"texts must be a list of texts, not {arguments.quoted(texts)}")
+            raise WrongTypeError(f"texts must be a list of texts, not {arguments.quoted(texts)}")
         if not isinstance(other, str | Scope):
-            raise TypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
+            raise WrongTypeError(f"other must be a Scope or a name, not {arguments.quoted(other)}")
         if layer is not None:
             layer = arguments.checked_index(
                 "layer", arguments.integer("layer", layer), len(self.subject.anatomy.layers)
@@ -1004,7 +1012,7 @@ class Scope:
         """
         found = self.latest if recording is None else _recording("recording", recording)
         if found is None:
-            raise ValueError("nothing was recorded yet: call record() first")
+            raise WrongValueError("nothing was recorded yet: call record() first")
         return found
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
@@ -1026,7 +1034,7 @@ class Scope:
         name = arguments.text("name", name)
         compared = focus.get("versus_prompt") is not None or self._other or self._states
         if focus.get("change") and recording.base is None and not compared:
-            raise ValueError(
+            raise WrongValueError(
                 "change: there is nothing to compare with: record edits, give versus_prompt, or "
                 "name another model by compare(other)"
             )
@@ -1040,7 +1048,7 @@ class Scope:
             return stacked(found, layers)
         asked = self.focus_of(chosen, recording.prompt, focus)
         if asked.versus_prompt is not None and not asked.change and not chosen.reads_prompt_b:
-            raise ValueError(
+            raise WrongValueError(
                 f"versus_prompt: the lens {name} reads no prompt B; change=True shows this prompt "
                 "minus B"
             )
@@ -1064,7 +1072,7 @@ class Scope:
         for name, option in options().items():
             unknown = name in given and option not in chosen.allowed
             if unknown and option.of(asked) != option.default:
-                raise ValueError(f"the lens {chosen.name} has no option {name!r}")
+                raise WrongValueError(f"the lens {chosen.name} has no option {name!r}")
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
@@ -1092,7 +1100,7 @@ class Scope:
                         self.words(one).ids if isinstance(one, str) else one for one in value
                     )
             except ScopeError as error:
-                raise ScopeError(f"{name}: {error.message}", error.hint) from error
+                raise error.at(name) from error
         return found
 
     def figures(
@@ -1156,7 +1164,7 @@ class Scope:
         if alone:
             focus = self.resolve(chosen, recording, focus)
             if focus.span is not None and focus.span[0] >= len(recording):
-                raise ValueError(
+                raise WrongValueError(
                     f"span {focus.span} holds no token: the prompt has {len(recording)}"
                 )
         steps = self._made(chosen, recording, focus, cancelled)
@@ -1316,7 +1324,10 @@ class Scope:
         def judged(figure: Figure) -> Figure:
             # Passes of the lens itself may have drawn random numbers since.
             whole = verdict.worst(bench.drawn.uncompared(recording))
-            return replace(figure, verdict=figure.verdict.worst(whole))
+            extra = figure.extra
+            if focus.mode and "mode" not in extra and figure.verdict.status != "refused":
+                extra = {**extra, "mode": focus.mode}  # what its table is called by
+            return replace(figure, verdict=figure.verdict.worst(whole), extra=extra)
 
         try:
             yield from mapped(made, judged)
@@ -1331,7 +1342,7 @@ class Scope:
         if mode and mode not in chosen.modes:
             there = ", ".join(chosen.modes) or "none"
             close = suggested(mode, chosen.modes)
-            raise ValueError(
+            raise WrongValueError(
                 f"{chosen.name} has no mode {arguments.quoted(mode)}{close}; it has {there}"
             )
         resolved = focus.resolve(
@@ -1360,7 +1371,7 @@ class Scope:
 
 def _recording(name: str, value: Recording) -> Recording:
     if not isinstance(value, Recording):
-        raise TypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
+        raise WrongTypeError(f"{name} must be a recording, not {arguments.quoted(value)}")
     return value
 
 
@@ -1383,7 +1394,7 @@ def _edits(edits: Sequence[OneEdit]) -> list[Edit]:
             try:
                 found.append(own_edit(place, edit[1]))
             except ScopeError as error:
-                raise ScopeError(f"{name}: {error.message}", error.hint) from None
+                raise error.at(name) from None
         else:
             found.append(parse(arguments.text(name, edit)))
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.loading.memory import beside
 from llmscope.models.loading.share_weights import share_weights
 
@@ -42,9 +42,10 @@ def compare_with(
         with beside():
             other = load(report)
     except ScopeError as error:
-        hint = error.hint.replace("--dtype", "--versus-dtype")
-        hint = hint.replace("--device", "--versus-device")
-        raise ScopeError(f"{NAME}: {error.message}", hint) from error
+        hint = error.hint
+        for name in ("dtype", "device"):
+            hint = hint.replace(option(name), option(f"versus-{name}"))
+        raise ScopeError(error.at(NAME).message, hint) from error
     scope.compare(other)
     shared = share_weights(scope.base.model, other.base.model)
     notices = [f"{NAME}: {notice}" for notice in other.subject.notices]

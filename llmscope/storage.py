@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import check_plain, remove_plain
 from llmscope.lines import TooLargeError, open_file, read_file, read_stream
 from llmscope.text import display_text, told
@@ -110,7 +110,9 @@ class LocalStorage(Storage):
         try:
             return sorted(one.name for one in where.iterdir())
         except OSError as error:
-            raise ScopeError(f"cannot read {self.shown}: {told(error)}", "another --out") from error
+            raise ScopeError(
+                f"cannot read {self.shown}: {told(error)}", f"another {option('out')}"
+            ) from error
 
     def size(self, name: str) -> int | None:  # noqa: D102
         path = self.path / name
@@ -142,7 +144,7 @@ class LocalStorage(Storage):
                     check_plain(path, links=True)
         except OSError as error:
             raise ScopeError(
-                f"cannot write {self.shown}: {told(error)}", "another --out"
+                f"cannot write {self.shown}: {told(error)}", f"another {option('out')}"
             ) from error
         write_all({self.path / name: data for name, data in files.items()}, force=True)
 
@@ -229,7 +231,7 @@ class RemoteStorage(Storage):
         return self.size(name) == size
 
     def _failed(self, what: str, error: Exception) -> ScopeError:
-        return ScopeError(f"cannot {what} {self.shown}: {told(error)}", "another --out")
+        return ScopeError(f"cannot {what} {self.shown}: {told(error)}", f"another {option('out')}")
 
 
 def storage(path: str) -> Storage:
@@ -283,7 +285,7 @@ def file_at(path: str) -> Path | RemoteFile:
         return Path(inside)
     shown, (folder, _, name) = display_text(path).replace("\n", " "), inside.rpartition("/")
     if not name or path.endswith("/"):
-        raise ScopeError(f"{shown} is a folder", "--out with a file name")
+        raise ScopeError(f"{shown} is a folder", f"{option('out')} with a file name")
     return RemoteFile(RemoteStorage(system, folder, path.rpartition("/")[0]), name, shown)
 
 
@@ -302,11 +304,13 @@ def file_system(url: str) -> tuple[Any, str]:
     except ImportError as error:
         package = str(known_implementations.get(protocol, {}).get("class", "")).split(".")[0]
         if package in ("", "fsspec"):  # its error names what is missing
-            raise ScopeError(f"{shown}: {told(error)}", "another --out") from error
+            raise ScopeError(f"{shown}: {told(error)}", f"another {option('out')}") from error
         raise ScopeError(f"{shown} needs {package}", f"pip install {package}") from error
     except ValueError as error:
         known = "s3://, gs://, hf:// or another file system of fsspec"
         raise ScopeError(f"{shown}: {told(error)}", known) from error
     except Exception as error:  # such as missing credentials
-        raise ScopeError(f"cannot open {shown}: {told(error)}", "another --out") from error
+        raise ScopeError(
+            f"cannot open {shown}: {told(error)}", f"another {option('out')}"
+        ) from error
     return system, path

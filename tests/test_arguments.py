@@ -11,14 +11,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.arguments import LONGEST, MOST_THREADS, quoted
-from llmscope.errors import ScopeError
+from llmscope.arguments import LONGEST, MOST_THREADS, differences, quoted
 from llmscope.lenses import lens, names, options
 from tests.families import small_model
 from tests.lenses.asked import options_for
 
 BUILTIN = "builtin:sort"
-REFUSALS = (ScopeError, ValueError, TypeError)
+REFUSALS = llmscope.Error
 LONGEST_LINE = 400
 EXAMPLES = int(os.environ.get("LLMSCOPE_EXAMPLES", "50"))
 """Of each property; more are a matter of patience."""
@@ -370,3 +369,15 @@ def test_whatever_load_is_given(name, value):
     assume(not (name in ("threads", "spec") and value is None))
     assume(not (name == "adapters" and isinstance(value, list | tuple) and value))
     survives(lambda: llmscope.load(**{"spec": "./nowhere", "device": "cpu", name: value}))
+
+
+def test_differing_options_are_named_with_both_values():
+    stored = {"length": 64, "focus": {"layer": 1, "head": 0}, "gone": "x", "same": [1]}
+    ours = {"length": 128, "focus": {"layer": 2, "head": 0}, "new": "y", "same": (1,)}
+    assert differences(stored, ours) == (
+        " (length: 64 there, 128 here; focus.layer: 1 there, 2 here; new: nothing there, 'y' here; "
+        "1 more)"
+    )
+    assert differences(ours | {"same": [1]}, ours) == ""
+    assert differences(None, {"a": 1}) == " (a: nothing there, 1 here)"
+    assert "\n" not in differences({"a": "x\x1b[31m\n" * 99}, {"a": 1})

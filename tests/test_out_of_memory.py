@@ -43,7 +43,7 @@ def test_a_pass_says_what_would_fit_and_a_later_one_runs(scope, error):
     handle = fail_with(scope, error, [held.append])
     with pytest.raises(OutOfMemory, match="out of memory on cpu") as told:
         scope.record(OTHER)
-    assert told.value.hint == "a shorter prompt, or a smaller --dtype"
+    assert told.value.hint == "a shorter prompt, or a smaller dtype"
     assert "\n" not in told.value.message
     gc.collect()
     assert [one() for one in held] == [None]

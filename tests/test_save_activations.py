@@ -99,9 +99,9 @@ def test_another_call_is_refused(scope, tmp_path):
     some = prompts(12)
     scope.save_activations(some, NAMES, tmp_path, shard_size=5)
     for change, said in (
-        ({"names": NAMES[:1]}, "another names"),
-        ({"shard_size": 4}, "another shard_size"),
-        ({"last": True}, "another last"),
+        ({"names": NAMES[:1]}, r"\(names: .* there, .* here\)"),
+        ({"shard_size": 4}, r"\(shard_size: 5 there, 4 here\)"),
+        ({"last": True}, r"\(last: False there, True here\)"),
         ({"prompts": some[::-1]}, "begins with another prompt"),
         ({"prompts": [*some[:6], *some[5:]]}, "holds other prompts"),
     ):

@@ -7,7 +7,7 @@ from llmscope.lenses import Lens
 VERDICTS = {
     "verified": "the identity that the lens relies on holds on this model, within rounding",
     "partial": "it holds for some layers, tokens or readings only; the reason says which",
-    "unverified": "it failed its check, and is shown because --unverified was given",
+    "unverified": "it failed its check, and is shown because unverified figures were asked for",
     "refused": "it failed its check or the model has no such part: there are no numbers",
 }
 """What each verdict means."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.export import FilePair, write_all
 from llmscope.storage import URL_AS_PATH
 from llmscope.text import one_line
@@ -106,5 +106,5 @@ class OutputFolder:
         except OSError as error:
             reason = one_line(error.strerror or str(error))
             raise ScopeError(
-                f"cannot make the folder {self.shown(path)}: {reason}", "another --out"
+                f"cannot make the folder {self.shown(path)}: {reason}", f"another {option('out')}"
             ) from error

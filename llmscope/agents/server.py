@@ -25,7 +25,7 @@ from mcp.types import Tool as Listed
 from llmscope.agents.answer import clipped
 from llmscope.agents.session import Call, Session
 from llmscope.agents.tools import TOOLS, run
-from llmscope.errors import LONGEST, ScopeError
+from llmscope.errors import LONGEST, Error
 from llmscope.sandbox import give_up_when
 from llmscope.text import named, one_line
 from llmscope.version import __version__
@@ -152,9 +152,8 @@ def _answer(
     give_up_when(call.cancelled)
     try:
         return run(session, name, given, call), False
-    except ScopeError as error:
-        hint = f" (try: {error.hint})" if error.hint else ""
-        return clipped(one_line(f"{error.message}{hint}", LONGEST)), True
+    except Error as error:
+        return clipped(one_line(error.line, LONGEST)), True
     except Exception as error:  # no failure of a library may end the server
         if call.cancelled():
             return "given up", True  # no client waits for it

@@ -316,5 +316,5 @@ def parsed(texts: list[str]) -> tuple[Edit, ...]:
         try:
             found.append(parse(text))
         except ScopeError as error:
-            raise ScopeError(f"{line(text, 100)}: {error.message}", error.hint) from None
+            raise error.at(line(text, 100)) from None
     return tuple(found)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from llmscope.batch.folder import JobShare
+from llmscope.errors import option
 from llmscope.fsync import FolderLock
 from llmscope.storage import LocalStorage, Storage
 
@@ -29,7 +30,7 @@ def exclusive(storage: Storage, part: JobShare) -> Iterator[None]:
     path, new = storage.path, False
     with suppress(OSError, ValueError):  # `Folder` reports them, once the model is loaded
         new = not path.exists()
-    hint = "wait for its end, or another --shard or --out"
+    hint = f"wait for its end, or another {option('shard')} or {option('out')}"
     lock = FolderLock(path, f".{part.name('lock')}", hint)
     lock.acquire()
     try:

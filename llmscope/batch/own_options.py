@@ -138,4 +138,4 @@ def _prompt_b(scope: Scope, value: Any, looking: PromptJob) -> tuple[int, ...]:
     try:
         return tuple(scope.prompt(text, special_tokens=looking.adds_special).ids)
     except ScopeError as error:
-        raise ScopeError(f"prompt B: {error.message}", error.hint) from None
+        raise error.at("prompt B") from None

@@ -15,7 +15,7 @@ from llmscope.batch.rows import rows_of
 from llmscope.batch.shards import TENSORS, Row, Tables, tensors_of
 from llmscope.batch.staged import unstaged
 from llmscope.edits.parse import parse
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongValueError
 from llmscope.lenses import focus_from
 from llmscope.lenses import lens as lens_called
 from llmscope.snapshot import EVERY, name_and_mode
@@ -74,12 +74,12 @@ class Predictor:
         from llmscope.scope import load as load_scope
 
         if (lens is None) == (not lenses):
-            raise ValueError("either lens or lenses, such as lens='tokens'")
+            raise WrongValueError("either lens or lenses, such as lens='tokens'")
         asked = [name_and_mode(entry) for entry in lenses or (lens or "",)]
         names, modes = tuple(lens_called(name).name for name, _ in asked), []
         for name, mode in asked:
             if mode and mode not in lens_called(name).modes:
-                raise ValueError(f"{name} has no mode {quoted(mode)}")
+                raise WrongValueError(f"{name} has no mode {quoted(mode)}")
             modes += [(name, mode)] if mode else []
         device = {} if ray.get_gpu_ids() else {"device": "cpu"}
         scope = load_scope(model, **{**device, **(load or {})})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def workers_on(machines: Sequence[dict[str, float]], asked: Workers, threads: in
         what = f"CPUs: {cpus}" + (f", GPUs: {gpus:g}" if gpus else "")
         raise ScopeError(
             f"no machine of the Ray cluster has room for a worker ({what})",
-            "other --threads or --gpus-per-worker",
+            f"other {option('threads')} or {option('gpus-per-worker')}",
         )
     usual = sum(fits) if gpus else sum(map(bool, fits))
     return replace(asked, count=asked.count or usual, cpus=cpus, gpus=gpus)

@@ -16,6 +16,7 @@ from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import volume
 from llmscope.distributions import need_torch
+from llmscope.errors import read_in
 from llmscope.version import __version__
 
 _SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "mcp", "doctor")
@@ -54,6 +55,11 @@ class OpenByDefault(TyperGroup):
     An optional argument of the group would swallow the names of the commands. A command is imported
     when it is called or asked for help.
     """
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run the command that the arguments name; hints spell options for a shell."""
+        with read_in("shell"):
+            return super().main(*args, **settings)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Return the names of the commands, in the order of the help."""

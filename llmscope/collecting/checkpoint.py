@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmscope.arguments import differences
 from llmscope.collecting.collector import Collector
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import replace_file
 from llmscope.text import display_text, told
 
 HEADER = "llmscope_examples"
-AGAIN = "the same options, another --out, or --force to begin anew"
 
 
 @dataclass
@@ -51,7 +51,7 @@ def save(
         replace_file(path, serialized(arrays, metadata={HEADER: json.dumps(header)}))
     except OSError as error:
         raise ScopeError(
-            f"cannot write {display_text(str(path))}: {told(error)}", "another --out"
+            f"cannot write {display_text(str(path))}: {told(error)}", f"another {option('out')}"
         ) from error
 
 
@@ -82,14 +82,12 @@ def load(path: Path, collectors: Sequence[Collector], about: Mapping[str, Any]) 
                 return Progress(int(header["prompts"]), str(header["digest"]))
     except Exception as error:  # a file of another kind may raise anything
         raise ScopeError(
-            f"the checkpoint {shown} cannot be read: {told(error)}", "--force to begin anew"
+            f"the checkpoint {shown} cannot be read: {told(error)}",
+            f"{option('force')} to begin anew",
         ) from error
-    raise ScopeError(f"{shown} was begun with other options{differences(theirs, about)}", AGAIN)
+    raise ScopeError(f"{shown} was begun with other options{differences(theirs, about)}", again())
 
 
-def differences(theirs: Any, about: Mapping[str, Any]) -> str:
-    """Return in brackets the options in which a job differs from one on the disk."""
-    other = theirs if isinstance(theirs, dict) else {}
-    own = json.loads(json.dumps(dict(about)))
-    names = ", ".join(key for key in own if other.get(key) != own[key])
-    return f" ({names})" if names else ""
+def again() -> str:
+    """Return what to try where a folder or a checkpoint is of another job."""
+    return f"the same options, another {option('out')}, or {option('force')} to begin anew"

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.arguments import LONGEST_TEXT
+from llmscope.arguments import LONGEST_TEXT, differences
 from llmscope.collecting import checkpoint
-from llmscope.collecting.checkpoint import AGAIN, Progress, differences
+from llmscope.collecting.checkpoint import Progress, again
 from llmscope.collecting.collector import Collector, Sizes
 from llmscope.collecting.sources import Source, check_places
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.examples.folder import (
     BLOCK,
     INDEX,
@@ -129,7 +129,9 @@ def collect(
     found = opened(folder, about)
     if found is not None:
         if found.about.get(PROMPTS) != _digest(_some(lines, how)):
-            raise ScopeError(f"{display_text(str(folder))} holds examples of other prompts", AGAIN)
+            raise ScopeError(
+                f"{display_text(str(folder))} holds examples of other prompts", again()
+            )
         return found
     collectors = [
         Collector(one.kind, one.place, one.indices, how.sizes_for(one)) for one in sources
@@ -141,7 +143,9 @@ def collect(
         run = _Run(scope, sources, collectors, how)
         _stream(run, lines, done, state, about, report)
         if not any(one.statistics.tokens for one in collectors):
-            raise ScopeError("no token of any prompt counts", "longer prompts, or --every-token")
+            raise ScopeError(
+                "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
+            )
         report(CollectState(done.prompts, run.tokens, "writing"))
         index = Index(
             model=scope.subject.spec,
@@ -168,18 +172,20 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise ScopeError(f"cannot read {shown}: {told(error)}", "another --out") from error
+        raise ScopeError(
+            f"cannot read {shown}: {told(error)}", f"another {option('out')}"
+        ) from error
     found = read_index(folder)
     if found is not None:
         made = {name: one for name, one in found.about.items() if name != PROMPTS}
         if made != about:
             raise ScopeError(
-                f"{shown} was made with other options{differences(made, about)}", AGAIN
+                f"{shown} was made with other options{differences(made, about)}", again()
             )
     if found is None and names and STATE not in names:
         own = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
         what = "examples that are not complete" if own else "other files"
-        raise ScopeError(f"{shown} holds {what}", AGAIN if own else "another --out")
+        raise ScopeError(f"{shown} holds {what}", again() if own else f"another {option('out')}")
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
         for left in folder.glob(pattern):  # of a run that was killed while it wrote
             with suppress(OSError):  # of something else
@@ -201,7 +207,7 @@ def emptied(folder: Path) -> None:
             remove_plain(folder / name)
     except OSError as error:
         raise ScopeError(
-            f"cannot empty {display_text(str(folder))}: {told(error)}", "another --out"
+            f"cannot empty {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
         ) from error
 
 
@@ -294,7 +300,8 @@ class _Run:
             entries = source.entries(recording)
             if not np.isfinite(entries.values).all():
                 raise ScopeError(
-                    f"line {line}: an activation is NaN or infinite", "--dtype float32"
+                    f"line {line}: an activation is NaN or infinite",
+                    option("dtype", "float32"),
                 )
             collector.add(line, recording.prompt.ids, counted, entries)
 
@@ -316,7 +323,7 @@ def _stream(
         read += len(chunk)
         if read <= done.prompts:
             if read == done.prompts and seen.hexdigest() != done.digest:
-                raise ScopeError("the prompts are not those that the checkpoint is of", AGAIN)
+                raise ScopeError("the prompts are not those that the checkpoint is of", again())
             if not run.checked:
                 run.check(chunk)
             continue
@@ -329,7 +336,7 @@ def _stream(
             saved = time.monotonic()
             pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
     if read < done.prompts:
-        raise ScopeError("there are fewer prompts than the checkpoint is of", AGAIN)
+        raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
 
 def _some(lines: Iterable[Line], how: Collection) -> Iterator[Line]:
@@ -381,5 +388,5 @@ def _write(
             (folder / STATE).unlink(missing_ok=True)
     except OSError as error:
         raise ScopeError(
-            f"cannot write {display_text(str(folder))}: {told(error)}", "another --out"
+            f"cannot write {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
         ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmscope.collecting.sources import FeatureSource, HeadSource, NeuronSource, Source
 from llmscope.dictionaries.catalog import Given, header_of, headers_of, loaded
 from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.examples.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def _by_dictionary(
 ) -> list[tuple[Header | Dictionary, tuple[int, ...] | None]]:
     """Return the features of each dictionary, ascending; None: all."""
     if not headers:
-        raise ScopeError("no dictionary is known for the model", "--features FOLDER")
+        raise ScopeError("no dictionary is known for the model", option("features", "FOLDER"))
     asked: dict[int, set[int | None]] = {}
     for request in features:
         fitting = [at for at, one in enumerate(headers) if request.names(str(header_of(one).reads))]

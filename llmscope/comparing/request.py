@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 
 LENGTH = 512
 """Tokens after which texts are cut if nothing else is asked for: llama.cpp's window."""
@@ -47,12 +47,12 @@ class CorpusComparison:
         if room is not None and length > room:
             raise ScopeError(
                 f"texts of {length} tokens are longer than the context of a model, {room}",
-                f"--length {room}",
+                option("length", room),
             )
         if self.skip + 2 > length:
             raise ScopeError(
                 f"of texts of {length} tokens, skipping the first {self.skip} leaves no prediction",
-                "a smaller --skip",
+                f"a smaller {option('skip')}",
             )
         return replace(self, length=length)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llmscope.comparing.texts import Text
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fitting.check import check_prompt, check_readout
 from llmscope.fsync import make_folder, replace_file
 from llmscope.models.anatomy import Readout
@@ -109,7 +109,7 @@ class RunningSide:
             try:
                 prompts.append(prompt_from(self._scope.subject, text.ids))
             except ScopeError as error:
-                raise ScopeError(f"line {text.line}: {error.message}", error.hint) from error
+                raise error.at(f"line {text.line}") from error
         with self._scope.unchanged():  # torch's settings of this model
             recorder = self._scope.recorder
             if self._alone:
@@ -157,7 +157,8 @@ class StoredSide:
             return [found[str(at)] for at in range(len(texts))]
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
-                f"{display_text(str(path))} cannot be read: {told(error)}", "another --out"
+                f"{display_text(str(path))} cannot be read: {told(error)}",
+                f"another {option('out')}",
             ) from error
 
 
@@ -182,5 +183,6 @@ def store(folder: Path, group: Group, streams: Sequence[Tensor]) -> None:
     except OSError as error:
         raise ScopeError(
             f"cannot keep the first model's streams: {told(error)}",
-            "another --out with more room, or --no-layers, which keeps the last stream alone",
+            f"another {option('out')} with more room, or {option('no-layers')}, which keeps "
+            "the last stream alone",
         ) from error

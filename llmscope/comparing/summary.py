@@ -15,7 +15,7 @@ from llmscope.comparing.request import CorpusComparison
 from llmscope.comparing.shards import StoredShard, texts_digest
 from llmscope.comparing.side import Reader
 from llmscope.comparing.tokens import LayerSums
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.record.compare.stream_difference import paired_streams, rounding_bound
 from llmscope.report.bootstrap import Floats, Interval, bootstrap
 
@@ -37,7 +37,7 @@ def summarized(
     if not len(counts):
         raise ScopeError(
             f"no text is long enough: each needs {how.skip + 2} tokens or more",
-            "longer texts, or a smaller --skip" if how.skip else "longer texts",
+            f"longer texts, or a smaller {option('skip')}" if how.skip else "longer texts",
         )
     parts = [shard.numbers() for shard in shards]
     kl, log_p_a, log_p_b, same = (

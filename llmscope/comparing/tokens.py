@@ -13,7 +13,7 @@ from torch import Tensor
 
 from llmscope.comparing.side import Reader
 from llmscope.comparing.texts import Text
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.record.compare.same_tokens import shared_logits
 from llmscope.record.compare.stream_difference import (
     cosine,
@@ -180,5 +180,6 @@ def check_finite(text: Text, found: Predictions) -> None:
     """
     if not all(np.isfinite(one).all() for one in (found.kl, found.log_p_a, found.log_p_b)):
         raise ScopeError(
-            f"line {text.line}: a logit is NaN or infinite", "--dtype or --versus-dtype float32"
+            f"line {text.line}: a logit is NaN or infinite",
+            f"{option('dtype')} or {option('versus-dtype', 'float32')}",
         )

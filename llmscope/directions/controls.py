@@ -12,7 +12,7 @@ from llmscope.directions.estimators import Line, along, fitted, platt, sigmoid
 from llmscope.directions.pairs import Example
 from llmscope.directions.split import Flags, dealt, labels_of
 from llmscope.directions.streams import Floats
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.learned.directions import (
     Bin,
     Calibration,
@@ -126,7 +126,7 @@ def out_of_fold(method: str, x: Floats, examples: Sequence[Example], seed: int) 
         if folds < 2 or len(np.unique(labels[~own])) < 2:
             raise ScopeError(
                 f"the training set has too few groups of both labels: {len(order)}",
-                "more groups, or a smaller --test-share",
+                f"more groups, or a smaller {option('test-share')}",
             )
         found[own] = fitted(method, x[~own], labels[~own]).score(x[own])
     return found

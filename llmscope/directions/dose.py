@@ -12,7 +12,7 @@ from torch import Tensor
 from llmscope.directions.controls import DRAWS, LEVEL
 from llmscope.directions.pairs import Example
 from llmscope.directions.streams import Floats, PromptRunner, Report, places_of, vector_at
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.learned.directions import Dose, Estimate, Probe, Spread
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.padded import SIZE
@@ -140,7 +140,9 @@ def dose_response(
         changes[row] = np.insert(moved, STEPS, 0, axis=1)  # no dose, no change
         report("giving doses", (row + 1) / len(order))
     if not np.isfinite(changes).all():
-        raise ScopeError("a dose makes the model's numbers infinite", "a smaller --strength")
+        raise ScopeError(
+            "a dose makes the model's numbers infinite", f"a smaller {option('strength')}"
+        )
     groups = [examples[at].group for at in order]
     return summary(changes, groups, rule.strengths, layer, measure.words, seed)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from llmscope.directions.split import Flags
 from llmscope.directions.streams import Floats
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.learned.directions import METHOD_NAMES
 
 STEPS = 50
@@ -43,7 +43,7 @@ def check_method(method: str) -> None:
     if method != "mean" and not has_sklearn():
         raise ScopeError(
             f"{METHOD_NAMES[method]} needs scikit-learn",
-            "pip install scikit-learn, or --method mean",
+            f"pip install scikit-learn, or {option('method', 'mean')}",
         )
 
 
@@ -92,7 +92,8 @@ def _scaled(weight: Floats, x: Floats, labels: Flags, decides: float | None = No
     gap = abs(ends[1] - ends[0])
     if not gap > 0:
         raise ScopeError(
-            "the streams of both classes are the same", "another --position, or a later --layer"
+            "the streams of both classes are the same",
+            f"another {option('position')}, or a later {option('layer')}",
         )
     middle = sum(ends) / 2 if decides is None else decides
     return Line(unit * gap, middle / gap)

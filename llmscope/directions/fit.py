@@ -25,7 +25,7 @@ from llmscope.directions.estimators import Line, check_method, fitted, has_sklea
 from llmscope.directions.pairs import Example
 from llmscope.directions.split import Flags, choose_test, labels_of, leak
 from llmscope.directions.streams import Floats, PromptRunner, Report, check_position, streams
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fitting.fit_jacobian import about_model
 from llmscope.learned.directions import METHODS, Directions, Probe, ProbeFigures, Sets
 
@@ -101,12 +101,14 @@ def fit_direction(
             try:
                 probes[layer] = _probe(found[row].astype(np.float64), examples, test, fit)
             except ScopeError as error:
-                raise ScopeError(f"after layer {layer}: {error.message}", error.hint) from None
+                raise error.at(f"after layer {layer}") from None
             report("measuring layers", (row + 1) / len(layers))
         best = min(probes, key=lambda layer: probes[layer].figures.log_loss)
         dosed = best if fit.dose_layer is None else _layers((fit.dose_layer,), count)[0]
         if dosed not in probes:
-            raise ScopeError(f"no direction was fitted after layer {dosed}", "a layer of --layer")
+            raise ScopeError(
+                f"no direction was fitted after layer {dosed}", f"a layer of {option('layer')}"
+            )
         dose = None
         if fit.dose is not None:
             measure = measure_for(runner, fit.dose, probes, dosed, fit.position)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.directions.pairs import Example
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.learned.directions import Leak
 
 SPLITS = ("group", "random", "file")
@@ -36,7 +36,7 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
     """
     if split == "file":
         if not examples[0].part:
-            raise ScopeError("the pairs have no column split", "--split group")
+            raise ScopeError("the pairs have no column split", option("split", "group"))
         chosen = np.array([one.part == "test" for one in examples])
     else:
         names = [one.group if split == "group" else str(at) for at, one in enumerate(examples)]
@@ -48,7 +48,7 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
         if len(np.unique(labels_of(examples)[part])) < 2:
             raise ScopeError(
                 f"the {name} set has no texts of both labels",
-                "more groups, or another --test-share or --seed",
+                f"more groups, or another {option('test-share')} or {option('seed')}",
             )
     return chosen
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.directions.pairs import Example
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.memory import GIB, available
 from llmscope.record.capture.padded import SIZE, grouped, record_padded
@@ -109,19 +109,19 @@ def streams(
         raise ScopeError(
             f"the streams of {len(examples)} texts take {needed / GIB:.1f} GiB, and "
             f"{free / GIB:.1f} GiB are free",
-            "fewer layers: --layer",
+            f"fewer layers: {option('layer')}",
         )
     prompts, places = [], []
     for one in examples:
         try:
             prompt = prompt_from(runner.subject, one.text)
         except ScopeError as error:
-            raise ScopeError(f"line {one.line}: {error.message}", error.hint) from None
+            raise error.at(f"line {one.line}") from None
         there = places_of(prompt, position)
         if not there:
             raise ScopeError(
                 f"line {one.line}: the text has {len(prompt)} tokens, and none at {position}",
-                "--position last",
+                option("position", "last"),
             )
         prompts.append(prompt)
         places.append(there)
@@ -137,5 +137,7 @@ def streams(
     bad = ~np.isfinite(found).all((0, 2))
     if bad.any():
         line = examples[int(bad.argmax())].line
-        raise ScopeError(f"line {line}: the stream holds NaN or infinity", "--dtype float32")
+        raise ScopeError(
+            f"line {line}: the stream holds NaN or infinity", option("dtype", "float32")
+        )
     return found

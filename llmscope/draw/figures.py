@@ -26,6 +26,7 @@ from llmscope.draw.painters.walkthrough.walk import paint_walk
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import Styles, styles_for
+from llmscope.errors import WrongValueError
 from llmscope.figure import Figure, Focus
 
 Painter = Callable[[Figure, int, int, Styles, Focus], Painting]
@@ -78,7 +79,7 @@ def paint(
         ValueError: `width` or `height` is below 1.
     """
     if width < 1 or height < 1:
-        raise ValueError(f"cannot draw in {width} × {height} cells")
+        raise WrongValueError(f"cannot draw in {width} × {height} cells")
     focus = focus or Focus()
     rows = _picture_height(figure)
     free = 0 if rows is None else height - rows

@@ -13,6 +13,7 @@ from llmscope.draw.color import arithmetic
 from llmscope.draw.color.arithmetic import RGB
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions, Tier
+from llmscope.errors import WrongValueError
 
 if TYPE_CHECKING:
     from llmscope.draw.glyphs import Glyphs
@@ -137,7 +138,7 @@ def _rgb(shown: Color) -> RGB:
     if shown.number is not None:
         return arithmetic.xterm(shown.number)
     if shown.triplet is None:
-        raise ValueError("the terminal's default colour has no known value")
+        raise WrongValueError("the terminal's default colour has no known value")
     return (shown.triplet.red, shown.triplet.green, shown.triplet.blue)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from llmscope.edits.grammar import FEATURES, TOKENS
 from llmscope.edits.place_kinds import PLACE_KINDS
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError
 
 Action = Literal["zero", "mean", "scale", "set", "patch", "steer", "swap", "freeze", "own"]
 Part = Literal["head", "neuron", "attention", "mlp", "layer", "stream", "norm", "feature"]
@@ -53,7 +53,7 @@ class Where:
         """Parse `@12`, `@-1`, `@3..7`, `@3..` or `@..7`."""
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
-            raise ScopeError(f"{_quoted(word)} names no tokens", TOKENS)
+            raise WrongUseError(f"{_quoted(word)} names no tokens", TOKENS)
         one, first, last = (None if end is None else int(end) for end in match.groups())
         return cls(first, last) if one is None else cls(one, one)
 
@@ -71,7 +71,7 @@ class Where:
         """
         for end in (self.first, self.last):
             if end is not None and not -count <= end < count:
-                raise ScopeError(
+                raise WrongUseError(
                     f"there is no token {end}: the prompt has {count}", f"0 to {count - 1}"
                 )
         first = 0 if self.first is None else self.first % count
@@ -82,7 +82,7 @@ class Where:
 
 
 def _backwards(where: Where) -> ScopeError:
-    return ScopeError(f"{where} names no tokens: it ends before it begins", TOKENS)
+    return WrongUseError(f"{where} names no tokens: it ends before it begins", TOKENS)
 
 
 EVERYWHERE = Where()
@@ -112,11 +112,11 @@ class FeatureName:
         """
         match = _FEATURE.fullmatch(word)
         if match is None:
-            raise ScopeError(f"{_quoted(word)} names no feature", FEATURES)
+            raise WrongUseError(f"{_quoted(word)} names no feature", FEATURES)
         kind, head = match["kind"] or "", match["head"]
         if kind and (kind not in PLACE_KINDS or (head is not None and kind != "z")):
             named = kind if head is None else f"{kind}.{head}"
-            raise ScopeError(
+            raise WrongUseError(
                 f"no dictionary is for a place called {_quoted(named)}", ", ".join(PLACE_KINDS)
             )
         place = kind if head is None else f"{kind}.{int(head)}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from llmscope.edits.edit import Edit, Own
 from llmscope.edits.parse import parse
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError
 from llmscope.text import display_text, one_line
 
 PLACES = "head 5.3, neuron 2.77, attention 4, mlp 3 or stream 12, and @tokens if not all"
@@ -26,10 +26,12 @@ def own_edit(place: str, value: Any) -> Edit:
     try:
         edit = parse(f"patch {place} from B")
     except ScopeError:
-        raise ScopeError(f"{one_line(repr(place))} is no place of a pass", PLACES) from None
+        raise WrongUseError(f"{one_line(repr(place))} is no place of a pass", PLACES) from None
     if edit.part == "layer":
-        raise ScopeError("a layer has several writes", "attention, mlp or stream")
+        raise WrongUseError("a layer has several writes", "attention, mlp or stream")
     if edit.into is not None:
-        raise ScopeError("a tensor of your own is read by all later parts", "a place without into")
+        raise WrongUseError(
+            "a tensor of your own is read by all later parts", "a place without into"
+        )
     kind = getattr(value, "__name__", type(value).__name__)
     return replace(edit, action="own", own=Own(value, display_text(str(kind))))

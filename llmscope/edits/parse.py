@@ -22,7 +22,7 @@ from llmscope.edits.edit import (
     Where,
 )
 from llmscope.edits.grammar import PATTERNS
-from llmscope.errors import ScopeError
+from llmscope.errors import WrongUseError
 
 ABLATIONS: tuple[Action, ...] = ("zero", "mean")
 INSIDE: tuple[Part, ...] = ("head", "neuron")
@@ -54,16 +54,16 @@ def parse(text: str) -> Edit:
     """
     words = split(text)
     if not words:
-        raise ScopeError("an edit is empty", "zero head 5.3")
+        raise WrongUseError("an edit is empty", "zero head 5.3")
     action = next((one for one in _PARSERS if one == words[0]), None)
     if action is None:
-        raise ScopeError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
+        raise WrongUseError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
     rest = _Words(words[1:])
     try:
         edit = _PARSERS[action](rest, action)
         rest.end()
     except _Unfit as unfit:
-        raise ScopeError(unfit.message, unfit.hint or PATTERNS[action]) from None
+        raise WrongUseError(unfit.message, unfit.hint or PATTERNS[action]) from None
     return edit
 
 
@@ -78,7 +78,7 @@ def parse_receiver(text: str) -> Receiver:
         receiver = _receiver(words)
         words.end()
     except _Unfit as unfit:
-        raise ScopeError(unfit.message, unfit.hint or grammar.RECEIVERS) from None
+        raise WrongUseError(unfit.message, unfit.hint or grammar.RECEIVERS) from None
     return receiver
 
 
@@ -96,7 +96,7 @@ def split(text: str) -> list[str]:
     while at < len(text):
         piece = _PIECE.match(text, at)
         if piece is None:
-            raise ScopeError("a quotation is not closed", 'token " Paris"')
+            raise WrongUseError("a quotation is not closed", 'token " Paris"')
         at = piece.end()
         if piece.lastgroup == "blank":
             if inside:

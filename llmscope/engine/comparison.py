@@ -43,7 +43,7 @@ class ComparedPrompt:
             try:
                 self._read_words(scope, *request.words)
             except ScopeError as error:
-                self.flaw = f"{error.message} (try: {error.hint})"
+                self.flaw = error.line
 
     def focus(self, chosen: Lens, focus: Focus) -> Focus:
         """Return the focus with prompt B and the word lists added, where the lens uses them."""

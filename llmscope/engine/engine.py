@@ -47,7 +47,7 @@ from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.side_by_side import side_by_side
 from llmscope.engine.slot import Slot
 from llmscope.engine.token_rows import TokenRows
-from llmscope.errors import OutOfMemory, ScopeError
+from llmscope.errors import OutOfMemory, ScopeError, option
 from llmscope.figure import Figure, Focus
 from llmscope.record.fetch import Fetches, mapped
 from llmscope.sandbox import give_up_when
@@ -569,8 +569,8 @@ def _memory(scope: Scope, recording: Recording) -> tuple[str, ...]:
         return ()
     limit = scope.recorder.budget.limit / (1 << 30)
     return (
-        f"all but keys and values of {count:,} tokens went to stay within --memory {limit:g}GB: "
-        "it is computed again where you look",
+        f"all but keys and values of {count:,} tokens went to stay within "
+        f"{option('memory', f'{limit:g}GB')}: it is computed again where you look",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmscope.errors import WrongValueError
 from llmscope.examples.text import PARTS, facts
 from llmscope.figure import Axis, Figure
 from llmscope.text import one_line
@@ -71,7 +72,7 @@ def examples_figure(
 
 def _part(examples: Examples, part: str) -> tuple[Example, ...]:
     if part not in PARTS:
-        raise ValueError(f"parts are {', '.join(PARTS)}, not {part!r}")
+        raise WrongValueError(f"parts are {', '.join(PARTS)}, not {part!r}")
     found: tuple[Example, ...] = getattr(examples, part)
     return found
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from llmscope.errors import WrongValueError
+
 _FEATURE = re.compile(
     r"(?:(?P<place>[0-9]{1,6}(?:\.[a-z_]{1,16}(?:\.[0-9]{1,6})?)?)/)?(?P<index>[0-9]{1,8}|all)",
     re.ASCII,
@@ -35,7 +37,7 @@ class FeatureRequest:
         """
         match = _FEATURE.fullmatch(text)
         if match is None:
-            raise ValueError(FEATURE_FORMS)
+            raise WrongValueError(FEATURE_FORMS)
         index = match["index"]
         return cls(match["place"] or "", None if index == "all" else int(index))
 
@@ -58,6 +60,6 @@ def by_layer(texts: Iterable[str]) -> dict[int, tuple[int, ...]]:
     for text in texts:
         match = _OF_LAYER.fullmatch(text)
         if match is None:
-            raise ValueError("LAYER.NUMBER, such as 5.120")
+            raise WrongValueError("LAYER.NUMBER, such as 5.120")
         found.setdefault(int(match[1]), set()).add(int(match[2]))
     return {layer: tuple(sorted(some)) for layer, some in sorted(found.items())}

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import new_file_mode, sync_folders, write_beside
 from llmscope.text import display_text
 
@@ -55,7 +55,9 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
         sync_folders(path.parent for path, _ in replaced)
     except OSError as error:
         reason = display_text(error.strerror or str(error)).replace("\n", " ")
-        raise ScopeError(f"cannot write {_shown(path)}: {reason}", "another --out") from error
+        raise ScopeError(
+            f"cannot write {_shown(path)}: {reason}", f"another {option('out')}"
+        ) from error
     finally:
         for made in ready.values():
             made.unlink(missing_ok=True)
@@ -80,9 +82,9 @@ def _mode(path: Path, force: bool) -> int | None:
         if mode != there and _stands_for_open(path):
             return stat.S_IFCHR
     if stat.S_ISDIR(mode):
-        raise ScopeError(f"{_shown(path)} is a folder", "--out with a file name")
+        raise ScopeError(f"{_shown(path)} is a folder", f"{option('out')} with a file name")
     if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not force:
-        raise ScopeError(f"{_shown(path)} exists", "--force to replace it")
+        raise ScopeError(f"{_shown(path)} exists", f"{option('force')} to replace it")
     if stat.S_ISLNK(there) and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         return None  # a new file replaces the link
     return mode

@@ -89,7 +89,7 @@ def diff_with_snapshot(
     rows = [given.axes[0].labels.index(one) for one in wanted if one in given.axes[0].labels]
     if len(rows) < len(wanted):
         other = next(one for one in wanted if one not in given.axes[0].labels)
-        raise ScopeError(f"the snapshot has no layer {other}", "the --layer-ids of the file")
+        raise ScopeError(f"the snapshot has no layer {other}", "a layer id of the file")
     theirs = replace(
         given,
         axes=(Axis("layer", wanted), given.axes[1]),
@@ -132,7 +132,7 @@ def _layer(
             f"{share.max():.3g} at most; cosine {np.nanmin(cosine):.6g} at least"
         )
     title = f"stream after {layer} layers" if layer else "embedding"
-    return FigureDiff(f"--layer-ids {layer}", title, largest, where, tuple(faults))
+    return FigureDiff(f"layer id {layer}", title, largest, where, tuple(faults))
 
 
 def _is_norms(figure: Figure, length: int) -> bool:

@@ -62,7 +62,7 @@ def cosines(states: HiddenStates, labels: Sequence[str]) -> Figure:
             found.append(product / (np.linalg.norm(streams, axis=-1) * size))
     return Figure(
         lens=LENS,
-        title=f"Residual stream · cosine to that of --layer-ids {states.layers[-1]}",
+        title=f"Residual stream · cosine to that of layer id {states.layers[-1]}",
         kind="heatmap",
         axes=(Axis("layer", layer_labels(states.layers)), Axis("position", tuple(labels))),
         values=np.stack(found).astype(np.float32),

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.json import json_text
 from llmscope.figure import Figure, Focus
@@ -65,7 +65,7 @@ class PaperStyle:
             ScopeError: the width is out of range.
         """
         if self.width is not None and not NARROWEST <= self.width <= WIDEST:
-            raise ScopeError(
+            raise WrongUseError(
                 f"a page {self.width:g} mm wide", f"{NARROWEST:g} to {WIDEST:g} mm, such as 85"
             )
 
@@ -113,7 +113,10 @@ def paper_bytes(
             large.
     """
     if format not in PAPER_FORMATS:
-        raise ScopeError(f"--look paper writes {', '.join(PAPER_FORMATS)}", "--format pdf")
+        raise WrongUseError(
+            f"{option('look', 'paper')} writes {', '.join(PAPER_FORMATS)}",
+            option("format", "pdf"),
+        )
     said = (about or {}).get("provenance")
     origin = "" if said is None else json_text(dict(said)).strip()
     metadata: dict[str, dict[str, Any]] = {
@@ -134,8 +137,8 @@ def paper_bytes(
             style=style,
         )
         if format == "png" and max(page.get_size_inches()) * DOTS * scale > MOST_PIXELS:
-            raise ScopeError(
-                "the png would be too large for matplotlib", "svg, pdf or less --scale"
+            raise WrongUseError(
+                "the png would be too large for matplotlib", f"svg, pdf or less {option('scale')}"
             )
         dots = {"dpi": DOTS * scale} if format == "png" else {}
         page.savefig(stream, format=format, metadata=metadata[format], **dots)
@@ -211,7 +214,7 @@ def plot(figure: Figure, ax: Axes | None = None, **style: Any) -> Axes | Page:
 
         return paper([figure], style=PaperStyle(**style), make=pyplot.figure)
     if PaperStyle(**style) != PLAIN_STYLE:
-        raise ScopeError("axes of yours have their own style", "plot() without axes")
+        raise WrongUseError("axes of yours have their own style", "plot() without axes")
     if figure.kind == "heatmap" and len(figure.axes) > 2:
         raise ScopeError(
             f"{figure.title} is {len(figure.axes[0])} maps, which one pair of axes cannot hold",
@@ -269,7 +272,7 @@ def _settings(style: PaperStyle) -> Iterator[None]:
             try:
                 findfont(FontProperties(family=style.font), fallback_to_default=False)
             except ValueError:
-                raise ScopeError(
+                raise WrongUseError(
                     f"matplotlib finds no font {display_text(style.font)!r}",
                     "the family of one that is installed, or serif, sans-serif or monospace",
                 ) from None

@@ -17,7 +17,7 @@ from llmscope.draw.color.theme import load_theme
 from llmscope.draw.grid.labels import TOKEN_AXES
 from llmscope.draw.painters.generic import reduced
 from llmscope.draw.scale import Scale, is_difference
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.text import display_text, nearest
@@ -96,7 +96,7 @@ def _colours(name: str) -> Colormap:
     name = name.strip()
     if name not in colormaps:
         near = nearest(name, list(colormaps))
-        raise ScopeError(
+        raise WrongUseError(
             f"matplotlib has no colours {display_text(name)!r}",
             f"{near}, the nearest" if near else "viridis, magma, gray or another of its colormaps",
         )
@@ -231,7 +231,7 @@ class Plots:
         if figure.kind == "table":
             raise ScopeError(
                 f"{figure.lens} is a table here, which has no axes to plot",
-                "another --mode, or the look of the terminal",
+                f"another {option('mode')}, or the look of the terminal",
             )
         kept = {"heatmap": 3, "lines": 2}.get(figure.kind, 1)
         figure = reduced(figure, kept, self.focus)

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from llmscope.draw import RenderOptions, Row
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.export.json import json_text
 from llmscope.export.svg import FONTS, extent, svg_text
 
@@ -46,14 +46,18 @@ def png_bytes(
     try:
         import resvg_py
     except ImportError:
-        raise ScopeError("png needs resvg-py", "pip install resvg-py, or --format svg") from None
+        raise ScopeError(
+            "png needs resvg-py", f"pip install resvg-py, or {option('format', 'svg')}"
+        ) from None
     if not _has_font(resvg_py):
-        raise ScopeError("no monospace font is installed to draw a png with", "--format svg")
+        raise ScopeError(
+            "no monospace font is installed to draw a png with", option("format", "svg")
+        )
     width, height = (side * scale * ZOOM for side in extent(rows))
     if width * height > MOST:
         raise ScopeError(
             f"the png would have {width:,.0f} x {height:,.0f} pixels",
-            "a smaller --scale or --size, or fewer figures",
+            f"a smaller {option('scale')} or {option('size')}, or fewer figures",
         )
     drawing = svg_text(rows, look, scale=scale * ZOOM)
     data = bytes(resvg_py.svg_to_bytes(svg_string=drawing))

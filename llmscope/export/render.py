@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from llmscope.draw import RenderOptions, Row, framed
-from llmscope.errors import ScopeError
+from llmscope.errors import WrongUseError, option
 from llmscope.export.atomic_write import write, write_all
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.fitted import WIDTH, sizes, usual_height
@@ -40,10 +40,10 @@ def format_of(path: Path, among: Sequence[str] | None = None) -> str:
     suffix = path.suffix.removeprefix(".").lower()
     if suffix not in among:
         shown = _shown(path.name)
-        hint = f"--format {_either(among)}"
+        hint = f"{option('format')} {_either(among)}"
         if suffix in PAPER_FORMATS:
-            hint = f"--look paper for {suffix}, or {hint}"
-        raise ScopeError(f"the suffix of {shown} names no format", hint)
+            hint = f"{option('look', 'paper')} for {suffix}, or {hint}"
+        raise WrongUseError(f"the suffix of {shown} names no format", hint)
     return suffix
 
 
@@ -93,9 +93,9 @@ def render(
     """
     made = content(figures, format, **options)
     if isinstance(made, FilePair):
-        raise ScopeError(
+        raise WrongUseError(
             f"{format} are two files, arrays and a sidecar",
-            f"llmscope snapshot --out FILE.{format}, or Figure.save in a script",
+            f"Figure.save, or {option('out')} with the suffix .{format}",
         )
     return made
 
@@ -151,7 +151,9 @@ def content(
         )
     chosen = formats().get(format)
     if chosen is None:
-        raise ScopeError(f"no format {_shown(format)!r}", f"--format {_either(tuple(formats()))}")
+        raise WrongUseError(
+            f"no format {_shown(format)!r}", f"{option('format')} {_either(tuple(formats()))}"
+        )
     document = Document(
         tuple(several),
         several=not isinstance(figures, Figure),
@@ -195,7 +197,9 @@ def render_rows(
     """
     chosen = formats().get(format)
     if chosen is None or chosen.holds != "picture":
-        raise ScopeError(f"no picture format {_shown(format)!r}", f"--format {_either(pictures())}")
+        raise WrongUseError(
+            f"no picture format {_shown(format)!r}", f"{option('format')} {_either(pictures())}"
+        )
     document = Document(
         rows=tuple(rows), look=look or RenderOptions(), about=about, inline=inline, scale=scale
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fitting.corpus import CorpusPrompt, CorpusRules, nothing_counts
 from llmscope.learned.held_out import HeldOut, Readings
 from llmscope.learned.lens import LearnedLens
@@ -37,7 +37,7 @@ def check_readout(scope: Scope) -> None:
     if verdict.status == "refused" or scope.subject.anatomy.readout is None:
         raise ScopeError(
             f"streams of the model cannot be read: {verdict.reason or NO_READOUT}",
-            "another model; a Jacobian lens can be fitted with --held-out 0",
+            f"another model; a Jacobian lens can be fitted with {option('held-out', 0)}",
         )
 
 

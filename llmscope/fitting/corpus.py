@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmscope.arguments import LONGEST_TEXT
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -97,7 +97,7 @@ def check_rules(rules: CorpusRules) -> None:
         raise ScopeError(
             f"of prompts of {rules.length} tokens, leaving out the first {rules.skip} and the last "
             "leaves nothing",
-            "a smaller --skip",
+            f"a smaller {option('skip')}",
         )
 
 
@@ -107,9 +107,13 @@ NOTHING = "no prompt is long enough: each needs more than {} tokens"
 
 def nothing_counts(rules: CorpusRules) -> ScopeError:
     """Return the error for a corpus without a prompt that counts."""
-    return ScopeError(NOTHING.format(rules.skip + 1), "longer prompts, or a smaller --skip")
+    return ScopeError(
+        NOTHING.format(rules.skip + 1), f"longer prompts, or a smaller {option('skip')}"
+    )
 
 
 def every_one_is_held_out() -> ScopeError:
     """Return the error for a corpus or shard whose prompts are all held out."""
-    return ScopeError("every prompt that counts is held out", "more prompts, or --held-out 0")
+    return ScopeError(
+        "every prompt that counts is held out", f"more prompts, or {option('held-out', 0)}"
+    )

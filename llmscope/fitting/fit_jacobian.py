@@ -10,7 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fitting.check import check_readout, measure
 from llmscope.fitting.corpus import (
     RULES,
@@ -150,7 +150,8 @@ def fit_jacobian(
                 if seen.hexdigest() != running.digest:
                     raise ScopeError(
                         "the prompts are not those that the checkpoint was made of",
-                        "the same prompts, another --out, or --force to begin anew",
+                        f"the same prompts, another {option('out')}, or {option('force')} to "
+                        "begin anew",
                     )
                 _check_model(running, partial(estimates, prompt, running.prompts - 1), subject)
                 continue
@@ -169,7 +170,7 @@ def fit_jacobian(
         if int(running.counts.min()) == 0:
             raise ScopeError(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
-                "more prompts or --backwards",
+                f"more prompts or {option('backwards')}",
             )
         if fit.checkpoint is not None:
             running.save(fit.checkpoint, about)
@@ -210,7 +211,7 @@ def _check_model(
         raise ScopeError(
             "the checkpoint was made with the model in another state: its last prompt gives "
             "another Jacobian now",
-            "another --out, or --force to begin anew",
+            f"another {option('out')}, or {option('force')} to begin anew",
         )
 
 

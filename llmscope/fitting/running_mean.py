@@ -21,7 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError
+from llmscope.arguments import differences
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import replace_file
 from llmscope.text import display_text, told
 
@@ -115,7 +116,7 @@ class RunningMean:
             replace_file(path, save(tensors, metadata={HEADER: json.dumps(header)}))
         except OSError as error:
             raise ScopeError(
-                f"cannot write {display_text(str(path))}: {told(error)}", "another --out"
+                f"cannot write {display_text(str(path))}: {told(error)}", f"another {option('out')}"
             ) from error
 
     @classmethod
@@ -142,14 +143,14 @@ class RunningMean:
             )
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
-                f"the checkpoint {shown} cannot be read: {told(error)}", "--force to begin anew"
+                f"the checkpoint {shown} cannot be read: {told(error)}",
+                f"{option('force')} to begin anew",
             ) from error
         theirs = header.get("about")
         if theirs != json.loads(json.dumps(dict(about))):
-            differs = [key for key in about if (theirs or {}).get(key) != about[key]]
             raise ScopeError(
-                f"{shown} was begun with another {', '.join(differs) or 'fit'}",
-                "the same options, another --out, or --force to begin anew",
+                f"{shown} was begun with other options{differences(theirs, about)}",
+                f"the same options, another {option('out')}, or {option('force')} to begin anew",
             )
         return made
 

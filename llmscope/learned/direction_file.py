@@ -18,7 +18,7 @@ import msgspec
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import new_file_mode, replace_file
 from llmscope.learned.directions import METHODS, Directions, Dose, Probe, ProbeFigures, Sets
 from llmscope.models.files.digest import file_digest
@@ -98,7 +98,7 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
     except OSError as error:
         raise ScopeError(
             f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
-            "another --out",
+            f"another {option('out')}",
         ) from error
     return left
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.learned.held_out import HeldOut
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.pickled import PLAIN, read_pickled, tensor_bytes
@@ -73,7 +73,7 @@ def lens_file(path: Path, *, allow_pickle: bool) -> Path:
         if not allow_pickle:
             raise ScopeError(
                 f"the translators in {shown} are pickled, and loading those can run any code",
-                f"--allow-pickle, if you trust whoever made them, or the same as {SAFE}",
+                f"{option('allow-pickle')}, if you trust whoever made them, or the same as {SAFE}",
             )
         return path / PARAMETERS
     if not isfile(path):

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import new_file_mode, replace_file
 from llmscope.learned.lens import LearnedLens
 from llmscope.learned.reader import HEADER, OF_A_FILE
@@ -52,7 +52,7 @@ def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
     except OSError as error:
         raise ScopeError(
             f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
-            "another --out",
+            f"another {option('out')}",
         ) from error
 
 
@@ -61,7 +61,7 @@ def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     narrow = tensor.detach().cpu().to(dtype, copy=True, memory_format=torch.contiguous_format)
     if not bool(narrow.isfinite().all()):
         name = str(dtype).removeprefix("torch.")
-        raise ScopeError(f"a matrix of the lens does not fit in {name}", "--float32")
+        raise ScopeError(f"a matrix of the lens does not fit in {name}", option("float32"))
     return narrow
 
 

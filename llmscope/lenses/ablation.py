@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import (
@@ -73,7 +74,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     of_heads, means, kl = (word in focus.mode.split("-") for word in ("heads", "mean", "kl"))
     asked: LogitTarget | MetricTarget | None = MetricTarget.of(focus)
     if asked is not None and kl:
-        raise ValueError(f"metric stands in place of KL: take the mode {focus.mode[:-3]}")
+        raise WrongValueError(f"metric stands in place of KL: take the mode {focus.mode[:-3]}")
     if asked is None:
         target = int(own.argmax()) if focus.target is None else focus.target
         asked = LogitTarget.of(subject, target, focus.versus)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import reject_heads, sweep_heads, sweep_layers, sweep_part
@@ -56,13 +57,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         target = int(logits_after(recording, focus.position).argmax())
     asked = LogitTarget.of(recording.subject, target, versus)
     if target == versus:
-        raise ValueError(f"token {target} cannot be held against itself")
+        raise WrongValueError(f"token {target} cannot be held against itself")
     title = f"Attribution · logit of {asked}"
     by_head = focus.mode in ("parts", "heads")
     if not by_head:
         reject_heads(focus)
     if focus.mode == "neurons" and LAYERS.of(focus) is not None:
-        raise ValueError("layers: the mode neurons is of one layer")
+        raise WrongValueError("layers: the mode neurons is of one layer")
     try:
         read = logit_direction_of(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.arguments import quoted
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Axis
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
@@ -128,13 +129,15 @@ class Lens:
         """
         for option in self.options:
             if not isinstance(option, LensOption):
-                raise TypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
+                raise WrongTypeError(f"lens {self.name}: {quoted(option)} is no LensOption")
         for name, tied in self.ranks.items():
             if not callable(tied):
-                raise TypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
+                raise WrongTypeError(f"lens {self.name}: ranks {quoted(name)} have no function")
         for mode in self.shows:
             if mode not in self.modes:
-                raise TypeError(f"lens {self.name}: it describes {quoted(mode)}, which is no mode")
+                raise WrongTypeError(
+                    f"lens {self.name}: it describes {quoted(mode)}, which is no mode"
+                )
 
     @property
     def package(self) -> Package | None:
@@ -279,7 +282,7 @@ def lens(name: str) -> Lens:
     try:
         return _lenses()[name]
     except KeyError:
-        raise ValueError(
+        raise WrongValueError(
             f"no lens {quoted(name)}{suggested(name, names())}; there are {', '.join(names())}"
         ) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Focus, plain
 from llmscope.lenses.base import options, suggested
 from llmscope.lenses.indices import resolved
@@ -21,7 +22,9 @@ def focus_from(given: Mapping[str, Any]) -> Focus:
     known = options()
     for name in given:
         if name not in known and name not in FIELDS:
-            raise TypeError(f"no lens has an option {name!r}{suggested(name, (*known, *FIELDS))}")
+            raise WrongTypeError(
+                f"no lens has an option {name!r}{suggested(name, (*known, *FIELDS))}"
+            )
     focus = Focus(**{name: value for name, value in given.items() if name not in known})
     for name, value in given.items():
         if name in known:
@@ -64,7 +67,7 @@ def sweep_heads(focus: Focus, count: int) -> Collection[int]:
 def reject_heads(focus: Focus) -> None:
     """Raise ValueError if a focus names heads, in a mode whose cells are no heads."""
     if HEADS.of(focus) is not None:
-        raise ValueError(f"heads: the cells of the mode {focus.mode} are not heads")
+        raise WrongValueError(f"heads: the cells of the mode {focus.mode} are not heads")
 
 
 def sweep_part(focus: Focus, labels: Sequence[str]) -> str:

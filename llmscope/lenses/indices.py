@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from llmscope.arguments import checked_index, integer, quoted, several
+from llmscope.errors import WrongValueError
 
 MOST = 10_000
 """Most indices; no model has as many layers or heads."""
@@ -30,13 +31,13 @@ def checked(name: str, value: Any) -> tuple[int, ...]:
         return checked(name, value.tolist())
     elif isinstance(value, range | list | tuple | set | frozenset):
         if len(value) > MOST:
-            raise ValueError(f"{name} has {len(value)} entries, and may have {MOST}")
+            raise WrongValueError(f"{name} has {len(value)} entries, and may have {MOST}")
         items = several(name, value)
         numbers = [integer(f"{name}[{at}]", item) for at, item in enumerate(items)]
     else:
         numbers = [integer(name, value)]
     if not numbers:
-        raise ValueError(f"{name} is empty: {WANTED}")
+        raise WrongValueError(f"{name} is empty: {WANTED}")
     return tuple(dict.fromkeys(numbers))
 
 
@@ -45,13 +46,15 @@ def _parsed(name: str, text: str) -> list[int]:
     for part in text.split(","):
         match = _PART.fullmatch(part.strip())
         if match is None:
-            raise ValueError(f"{name} {quoted(text)}: expected {WANTED}")
+            raise WrongValueError(f"{name} {quoted(text)}: expected {WANTED}")
         first = int(match["first"])
         last = first if match["last"] is None else int(match["last"])
         if first > last or (match["last"] is not None and match["first"].startswith("-")):
-            raise ValueError(f"{name} {quoted(text)}: a range ascends, and starts at 0 or above")
+            raise WrongValueError(
+                f"{name} {quoted(text)}: a range ascends, and starts at 0 or above"
+            )
         if last - first + len(numbers) >= MOST:
-            raise ValueError(f"{name} {quoted(text)} has more than {MOST} entries")
+            raise WrongValueError(f"{name} {quoted(text)} has more than {MOST} entries")
         numbers += range(first, last + 1)
     return numbers
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import span_rows
@@ -42,7 +43,11 @@ def _unreadable(lens: Any, allow_pickle: bool) -> str | None:
         return None
     if not isfile(join(lens, "params.pt")):
         return "a folder with config.json and params.pt"
-    return None if allow_pickle else "params.pt is a pickle: --allow-pickle, if you trust it"
+    return (
+        None
+        if allow_pickle
+        else f"params.pt is a pickle: {option('allow-pickle')}, if you trust it"
+    )
 
 
 SUFFIXES = (".pt", ".safetensors")
@@ -62,7 +67,6 @@ SECOND = LensOption[Any](
 )
 OF_ONE_PROMPT = "it runs one prompt with small steps, and a difference of such ratios says little"
 OTHERS = "B may have other tokens on top: turn to the probability of the target"
-NO_LENS = "no learned lens is known for this model: --translator FILE, or fit one with llmscope fit"
 ROUNDING = 1e-6
 """KL in nats below which two distributions are the same up to rounding."""
 FIRST = 1
@@ -263,7 +267,12 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
         if one in given or found.kind not in {other.kind for other in learned}:
             learned.append(found)
     if not learned:
-        return Figure.refused("logit-lens", title, NO_LENS)
+        return Figure.refused(
+            "logit-lens",
+            title,
+            f"no learned lens is known for this model: {option('translator', 'FILE')}, or fit "
+            "one with llmscope fit",
+        )
     layers = range(-1, recording.layers)
     columns = [scores_at(recording, layers, focus.position, one) for one in (None, *learned)]
     chances = [one.softmax(-1).max(-1) for one in columns]
@@ -317,7 +326,9 @@ def _slope(
     subject, position = recording.subject, focus.position
     title = f"Learned lens against the model at ‹{recording.prompt.labels[position]}›"
     if learned is None:
-        yield Figure.refused("logit-lens", title, "it is about a learned lens: --translator LENS")
+        yield Figure.refused(
+            "logit-lens", title, f"it is about a learned lens: {option('translator', 'LENS')}"
+        )
         return
     if recording.changes:
         yield Figure.refused("logit-lens", title, "it can only tell of an unedited pass")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import POSITION, TARGET, TOP_K, VERSUS, LensOption
@@ -60,7 +61,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     vocabulary, target = len(scores[0]), focus.target
     for token in (target, focus.versus):
         if token is not None and not 0 <= token < vocabulary:
-            raise ValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
+            raise WrongValueError(f"token {token} is out of range: the vocabulary has {vocabulary}")
     before: list[Tensor] = []
     far = scores[0].device.type not in WHOLE
     if far and len(passes) == 1 and not sampler(focus).cuts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
 from llmscope import arguments
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Focus
 from llmscope.lenses import indices
 
@@ -74,12 +75,12 @@ class LensOption(Generic[Value]):
     def __post_init__(self) -> None:
         """Raise ValueError for an unknown kind, or a name that is no identifier."""
         if self.kind not in KINDS:
-            raise ValueError(
+            raise WrongValueError(
                 f"option {arguments.quoted(self.name)}: no type {arguments.quoted(self.kind)}; "
                 f"there are {', '.join(KINDS)}"
             )
         if not (isinstance(self.name, str) and self.name.isidentifier() and self.name.isascii()):
-            raise ValueError(f"an option's name must be an identifier, not {self.name!r}")
+            raise WrongValueError(f"an option's name must be an identifier, not {self.name!r}")
 
     @property
     def flag(self) -> str:
@@ -165,7 +166,7 @@ def _array(items: dict[str, Any], count: int | None = None) -> dict[str, Any]:
 def _token(name: str, value: Any, vocabulary: int) -> int:
     number = arguments.integer(name, value)
     if not 0 <= number < vocabulary:
-        raise ValueError(
+        raise WrongValueError(
             f"{name}: token {arguments.quoted(number)} is out of range: the vocabulary has "
             f"{vocabulary} tokens (0 to {vocabulary - 1})"
         )
@@ -183,7 +184,9 @@ def _tokens(name: str, ids: Any, vocabulary: int) -> tuple[int, ...]:
 
 def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     if not isinstance(value, list | tuple) or len(value) != 2:
-        raise TypeError(f"{name} must be two lists of token ids, not {arguments.quoted(value)}")
+        raise WrongTypeError(
+            f"{name} must be two lists of token ids, not {arguments.quoted(value)}"
+        )
     first, second = (_tokens(name, one, vocabulary) for one in value)
     return first, second
 
@@ -217,7 +220,7 @@ def _span(name: str, span: tuple[int, int] | None) -> None:
         return
     first, end = span
     if first >= end and not (end <= 0 <= first or first < 0 == end):
-        raise ValueError(f"{name} {(first, end)} is empty: the first token, and one after it")
+        raise WrongValueError(f"{name} {(first, end)} is empty: the first token, and one after it")
 
 
 LAYER = LensOption("layer", "integer", -1, "Layer, from 0; negative from the end.")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from llmscope.arguments import quoted
+from llmscope.errors import WrongValueError
 from llmscope.lenses.options import LensOption
 from llmscope.text import display_text
 
@@ -41,7 +42,7 @@ class MetricTarget:
         if function is None:
             return None
         if focus.target is not None or focus.versus is not None:
-            raise ValueError("metric stands in place of target and versus: give one of them")
+            raise WrongValueError("metric stands in place of target and versus: give one of them")
         return cls(function)
 
     def __str__(self) -> str:
@@ -71,6 +72,6 @@ class MetricTarget:
             number = self.function(row)
             number = number if isinstance(number, torch.Tensor) else torch.as_tensor(number)
             if number.numel() != 1 or number.is_complex():
-                raise ValueError(f"metric must return one number, not {quoted(number)}")
+                raise WrongValueError(f"metric must return one number, not {quoted(number)}")
             found.append(number.reshape(()))
         return torch.stack(found).view(logits.shape[:-1])

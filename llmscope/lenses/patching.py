@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import WrongValueError, option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import (
@@ -128,7 +129,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     mode, passes = focus.mode, cast("Passes", run)
     into = RECEIVER.of(focus)
     if mode != PATHS and into != RECEIVER.default:
-        raise ValueError(f"receiver is for the mode {PATHS} alone, not for {mode}")
+        raise WrongValueError(f"receiver is for the mode {PATHS} alone, not for {mode}")
     named = f"paths into {into}" if mode == PATHS else NAMES[mode]
     title = f"Patching · {named} from prompt B"
     if mode not in ("heads", PATHS):
@@ -196,7 +197,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> Pair:
     subject, position, ids = recording.subject, focus.position, focus.versus_prompt
     if not ids:
         raise _Unpaired(
-            "there is no prompt B to patch from: give one by --versus-prompt, or w on the screen"
+            f"there is no prompt B to patch from: give one by {option('versus-prompt')}, or "
+            "w on the screen"
         )
     if len(ids) != len(recording):
         raise _Unpaired(
@@ -240,7 +242,7 @@ def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> Lo
     if target == versus:
         raise _Unpaired(
             f"target and versus are both ‹{subject.label(target)}›: name two answers "
-            "that the prompts differ in (--target, --versus)"
+            "that the prompts differ in"
         )
     return LogitTarget.of(subject, target, versus)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.edits import Receiver, parse_receiver
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongValueError
 from llmscope.figure import VERIFIED, Axis, Focus, Verdict
 from llmscope.lenses.base import layer_axis
 from llmscope.lenses.focus import sweep_heads
@@ -35,7 +35,7 @@ def _problem(text: str, _: bool = False) -> str | None:
     try:
         parse_receiver(text)
     except ScopeError as error:
-        return f"{error.message}; try {error.hint}"
+        return error.line
     return None
 
 
@@ -43,7 +43,7 @@ def _check(name: str, text: str) -> None:
     """Raise ValueError for a text that names no receiver."""
     problem = _problem(text)
     if problem is not None:
-        raise ValueError(f"{name}: {problem}")
+        raise WrongValueError(f"{name}: {problem}")
 
 
 RECEIVER = LensOption(
@@ -88,7 +88,7 @@ class Paths:
         try:
             into = receiver_of(parse_receiver(RECEIVER.of(focus)), recording)
         except ScopeError as error:
-            raise ValueError(f"receiver: {error.message}; try {error.hint}") from None
+            raise error.at("receiver") from None
         assert into.layer is not None
         carried: dict[tuple[int, int], float] = {}
         reasons: dict[int, Verdict] = {}

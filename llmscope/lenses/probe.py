@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import option
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import LAYER, LensOption
@@ -36,9 +37,6 @@ DIRECTION = LensOption(
     "FILE",
     shown="none",
     problem=_unreadable,
-)
-NO_DIRECTION = (
-    "there is no direction to read with: --direction FILE, which llmscope fit direction makes"
 )
 TITLES = {
     "layers": "Probe · score after each layer",
@@ -70,7 +68,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 
     given = DIRECTION.of(focus)
     if not given:
-        return Figure.lacking("probe", TITLES[focus.mode], "direction", NO_DIRECTION)
+        reason = (
+            f"there is no direction to read with: {option('direction', 'FILE')}, which "
+            "llmscope fit direction makes"
+        )
+        return Figure.lacking("probe", TITLES[focus.mode], "direction", reason)
     found = directions_for(given, recording.subject)
     if isinstance(found, str):
         return Figure.refused("probe", TITLES[focus.mode], found)

@@ -9,6 +9,7 @@ from functools import reduce
 import numpy as np
 
 from llmscope.arguments import checked_index
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Verdict
 
 ALL = "all"
@@ -27,7 +28,7 @@ def layers_of(given: object, count: int) -> Sequence[int] | None:
     """
     if isinstance(given, str):
         if given != ALL:
-            raise ValueError(f'layer must be a number, a slice or "{ALL}", not {given!r}')
+            raise WrongValueError(f'layer must be a number, a slice or "{ALL}", not {given!r}')
         return range(count)
     if not isinstance(given, slice | range):
         return None
@@ -36,7 +37,7 @@ def layers_of(given: object, count: int) -> Sequence[int] | None:
     else:
         found = [checked_index("layer", layer, count) for layer in given[: count + 1]]
     if not found:
-        raise ValueError(f"layer {given} holds no layer: there are {count} (0 to {count - 1})")
+        raise WrongValueError(f"layer {given} holds no layer: there are {count} (0 to {count - 1})")
     return found
 
 
@@ -58,7 +59,7 @@ def stacked(figures: Sequence[Figure], layers: Sequence[int]) -> Figure:
         return figures[0]
     first = shown[0]
     if any(figure.axes != first.axes for figure in shown):
-        raise ValueError(f"{first.lens} has other axes in each layer: look at one at a time")
+        raise WrongValueError(f"{first.lens} has other axes in each layer: look at one at a time")
     missing = np.full(first.values.shape, np.nan, dtype=np.float32)
     values = [missing if one.verdict.status == "refused" else one.values for one in figures]
     verdict = reduce(Verdict.worst, (one.verdict for one in shown))

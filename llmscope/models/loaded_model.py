@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscope.errors import WrongTypeError
 from llmscope.models.variants import Variants
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class LoadedModel:
     features: tuple[Any, ...] = ()
 
     def __reduce_ex__(self, _: Any) -> Any:
-        raise TypeError(
+        raise WrongTypeError(
             "a model under the scope cannot be pickled or copied: save the model itself with "
             "scope.model.save_pretrained(folder), and figures with figure.save(path)"
         )

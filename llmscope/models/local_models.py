@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from llmscope.errors import option
 from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.files.json_file import read_json
 from llmscope.models.sources import builtin
@@ -195,7 +196,7 @@ def _doubts(files: Iterable[str], architecture: str) -> Iterator[str]:
     if any(name.endswith(".safetensors") for name in top):
         return
     pickled = any(name.endswith(".bin") for name in top)
-    yield "pickled: --allow-pickle" if pickled else "its weights are not here"
+    yield f"pickled: {option('allow-pickle')}" if pickled else "its weights are not here"
 
 
 def _pypi(home: Path, converted: _Converted) -> Iterator[Stored]:

@@ -10,7 +10,7 @@ from os.path import expanduser, isdir, isfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, WrongValueError
 from llmscope.plugins import with_plugins
 from llmscope.text import display_text
 
@@ -156,7 +156,7 @@ def with_revision(text: str | None, revision: str | None) -> str | None:
         return text
     spec = parse(text)
     if spec.revision not in (None, revision):
-        raise ValueError(f"{display_text(spec.text)} names another revision")
+        raise WrongValueError(f"{display_text(spec.text)} names another revision")
     return at_revision(spec.text, revision)
 
 
@@ -181,7 +181,7 @@ def _built_in(text: str) -> Spec:
 def _package(text: str) -> Spec:
     match = _PACKAGE.fullmatch(text.removeprefix("pypi:"))
     if match is None:
-        raise ScopeError(
+        raise WrongUseError(
             f"{display_text(text)} names no package", "pypi:NAME or pypi:NAME==VERSION"
         )
     return Spec(text, "pypi", match[1], match[2])
@@ -202,7 +202,7 @@ def _hub(text: str) -> Spec:
     name, at, revision = rest.partition("@")
     well_formed = _HUB_ID.fullmatch(name) and (not at or is_revision(revision))
     if not well_formed or (":" in text and not file.lower().endswith(".gguf")):
-        raise ScopeError(f"{display_text(text)!r} is no model that llmscope can name", forms())
+        raise WrongUseError(f"{display_text(text)!r} is no model that llmscope can name", forms())
     return Spec(text, "hub", name, revision or None, file or None)
 
 

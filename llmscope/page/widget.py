@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from llmscope import arguments
 from llmscope.draw import RenderOptions
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongTypeError, WrongUseError
 from llmscope.figure import Figure, Focus
 from llmscope.page.data import page_data
 
@@ -34,9 +35,14 @@ def widget(
     Raises:
         ScopeError: anywidget is not installed, or there is no figure.
     """
-    several = [figures] if isinstance(figures, Figure) else list(figures)
+    several = (
+        [figures] if isinstance(figures, Figure) else list(arguments.several("figures", figures))
+    )
     if not several:
-        raise ScopeError("there is no figure to show", "llmscope.widget([figure])")
+        raise WrongUseError("there is no figure to show", "llmscope.widget([figure])")
+    for at, figure in enumerate(several):
+        if not isinstance(figure, Figure):
+            raise WrongTypeError(f"figures[{at}] must be a figure, not {arguments.quoted(figure)}")
     try:
         from llmscope.page.notebook import FigureWidget
     except ModuleNotFoundError as error:

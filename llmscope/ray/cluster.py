@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from llmscope.batch.workers import Workers, workers_on
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.text import display_text
 
 _WAIT = 10  # seconds for a cluster to answer
@@ -20,7 +20,7 @@ _WAIT = 10  # seconds for a cluster to answer
 def needed() -> None:
     """Raise ScopeError unless Ray Data is installed; not imported, it reads settings on import."""
     if find_spec("ray") is None or find_spec("pyarrow") is None:
-        raise ScopeError("--engine ray needs Ray Data", "pip install 'ray[data]'")
+        raise ScopeError(f"{option('engine')} ray needs Ray Data", "pip install 'ray[data]'")
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def cluster(asked: Workers, threads: int) -> Iterator[Workers]:
     except (RuntimeError, ValueError, OSError) as error:
         what = "start Ray" if own else f"reach Ray at {display_text(address)[:100]}"
         reason = display_text(str(error).strip().partition("\n")[0])[:200]
-        hint = "--engine local" if own else "another RAY_ADDRESS"
+        hint = option("engine", "local") if own else "another RAY_ADDRESS"
         raise ScopeError(f"cannot {what}: {reason}", hint) from error
     try:
         machines = [one["Resources"] for one in ray.nodes() if one["Alive"]]

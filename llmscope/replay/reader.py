@@ -89,7 +89,7 @@ def recorded_of(path: Path, found: Snapshot) -> Recorded:
     try:
         return _recorded(path, found)
     except ScopeError as error:
-        raise ScopeError(f"{named} cannot be replayed: {error.message}", error.hint) from error
+        raise error.at(f"{named} cannot be replayed") from error
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
         reason = display_text(" ".join(str(error).split()))[:200]
         raise ScopeError(f"{named} cannot be replayed: {reason}", HINT) from error

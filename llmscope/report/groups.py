@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow
 from numpy.typing import NDArray
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.report.bootstrap import Floats, Ints
 from llmscope.report.reader import LINE, BatchFolder, LensTable, numbers, unknown
 from llmscope.tables.arrow import FROM_END
@@ -166,7 +166,7 @@ class Grouping:
         if len(self._known) > MOST_GROUPS:
             raise ScopeError(
                 f"by {_listed(self.by)} there are more than {MOST_GROUPS:,} groups",
-                "fewer columns for --by",
+                f"fewer columns for {option('by')}",
             )
         return np.array(codes, np.int64)[inverse.reshape(-1)]
 
@@ -231,7 +231,7 @@ class Grouping:
         if len(known) + len(labels) > 2 * MOST_GROUPS:
             raise ScopeError(
                 f"{display_text(name)} has more than {MOST_GROUPS:,} values",
-                "another column for --by",
+                f"another column for {option('by')}",
             )
         codes = [known.setdefault(label, len(known)) for label in labels]
         return np.array(codes, np.int64)[inverse]
@@ -260,7 +260,7 @@ def distinct_labels(name: str, column: Any) -> tuple[list[Label], NDArray[np.int
     except (pyarrow.ArrowException, AttributeError) as error:
         raise ScopeError(
             f"{display_text(name)} holds values that rows cannot be grouped by",
-            "another column for --by",
+            f"another column for {option('by')}",
         ) from error
     return [_label(value) for value in values], codes
 

@@ -12,7 +12,7 @@ import pyarrow
 import pyarrow.compute
 
 from llmscope.batch.shards import PROMPTS
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.report.bootstrap import ClusteredMeans, Floats, Ints
 from llmscope.report.groups import Grouping, Label, cluster_of, distinct_labels
 from llmscope.report.means import Breakdown, Estimate, Resampling, estimates, finite
@@ -220,7 +220,7 @@ def of_paired_prompts(
     total = group == -1
     if not total.any():
         raise ScopeError(
-            f"no two prompts are paired by {display_text(pair_by)}", "another --pair-by"
+            f"no two prompts are paired by {display_text(pair_by)}", f"another {option('pair-by')}"
         )
     used, pair = np.unique(pair[total]), pair
     draws = how.draws(len(used))
@@ -309,7 +309,7 @@ def _prompt_pairs(
     if len(known) != 2:
         raise ScopeError(
             f"{display_text(column)} has {len(known)} values: pairs need two",
-            "another --versus-column",
+            f"another {option('versus-column')}",
         )
     other_lines, shared = folder.prompt_column(pair_by)
     names, code = distinct_labels(pair_by, shared)
@@ -360,7 +360,7 @@ def _matched(ours: Any, theirs: Any, keys: Sequence[str], where: str) -> tuple[I
         if len(np.unique(side)) < len(side):
             raise ScopeError(
                 f"rows of {where} are not told apart by {', '.join(map(display_text, keys))}",
-                "--versus-column, which needs no keys",
+                f"{option('versus-column')}, which needs no keys",
             )
     _, at, partner = np.intersect1d(mine, other, assume_unique=True, return_indices=True)
     order = np.argsort(at)

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.lines import TooLargeError, json_of, open_file, read_stream
 from llmscope.report.bootstrap import Floats, Ints
 from llmscope.storage import file_system, is_url
@@ -146,7 +146,7 @@ class BatchFolder:
             if any(name.startswith("shard-") and name.endswith(".parquet") for name in found):
                 raise ScopeError(
                     f"{self.shown} was made by an earlier version of llmscope, without tables",
-                    "the same snapshot command again, with another --out",
+                    f"the same snapshot command again, with another {option('out')}",
                 )
             raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
         self._folders = [name for name, folder in found.items() if folder]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.figure import plain
 from llmscope.report.first_layer import FirstLayer, first_layer, has_ranks
 from llmscope.report.groups import POSITION, Grouping, groups_by
@@ -150,7 +150,10 @@ def report(place: str, asked: Asked) -> Report:
             refusals = folder.refusals(lens)
             lenses.append(LensReport(lens, "", 0, dict(refusals.statuses), refusals.reason))
     if not any(one.prompts for one in lenses):
-        raise ScopeError(f"{folder.shown} has no column of numbers", "--lens NAME --value COLUMN")
+        raise ScopeError(
+            f"{folder.shown} has no column of numbers",
+            f"{option('lens', 'NAME')} {option('value', 'COLUMN')}",
+        )
     return Report(
         *(folder.shown, folder.model, folder.complete),
         *(len(prompts.lines), prompts.failed, prompts.error),
@@ -202,7 +205,7 @@ def _having(
         if not numeric:
             raise ScopeError(
                 f"{display_text(name)} of {display_text(among[0].lens)} holds no numbers",
-                ", ".join(map(display_text, among[0].values)) or "another --value",
+                ", ".join(map(display_text, among[0].values)) or f"another {option('value')}",
             )
         tables = numeric
     if not named:
@@ -224,7 +227,9 @@ def _lens_report(
     values = asked.values or table.values
     if not values:
         if asked.lenses:
-            raise ScopeError(f"the table of {lens} has no column of numbers", "another --lens")
+            raise ScopeError(
+                f"the table of {lens} has no column of numbers", f"another {option('lens')}"
+            )
         return None
     refusals = folder.refusals(lens)
     about = LensReport(
@@ -254,10 +259,13 @@ def _lens_report(
     if empty:
         raise ScopeError(
             f"{', '.join(map(display_text, empty))} of {display_text(lens)} holds no value",
-            ", ".join(map(display_text, [one.value for one in distributions])) or "another --value",
+            ", ".join(map(display_text, [one.value for one in distributions]))
+            or f"another {option('value')}",
         )
     if asked.lenses and not distributions:
-        raise ScopeError(f"the table of {display_text(lens)} holds no value", "another --lens")
+        raise ScopeError(
+            f"the table of {display_text(lens)} holds no value", f"another {option('lens')}"
+        )
     return replace(
         about, distributions=tuple(distributions), breakdowns=tuple(breakdowns), first=first
     )
@@ -284,7 +292,7 @@ def _comparison(
         raise ScopeError(
             f"{quoted_text(column)} holds no numbers: its values can be compared as groups of "
             "paired prompts",
-            "--pair-by COLUMN",
+            option("pair-by", "COLUMN"),
         )
     rows = of_columns(folder, lens, value, column, grouping.columns)
     names = lens, value, value, column

@@ -11,7 +11,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.cache import cache_folder
 from llmscope.runs.format import INFO, path_text
 from llmscope.runs.reader import RunReader
@@ -84,7 +84,9 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
     """
     known = [name.strip() for name in names if name.strip()]
     if not known or len(set(known)) < len(known):
-        raise ScopeError("no revision is named, or one is named twice", "--revisions A,B,C")
+        raise ScopeError(
+            "no revision is named, or one is named twice", option("revisions", "A,B,C")
+        )
     made = [
         Checkpoint(name, f"{model}@{name}", step, f"{model}@{name}")
         for name, step in zip(known, _numbered(known), strict=True)

@@ -100,7 +100,7 @@ class LensSource:
                 given["target"] = answer[0]
             focus_from(given)
         except ScopeError as error:
-            raise ScopeError(f"prompts[{at}]: {error.message}", error.hint) from error
+            raise error.at(f"prompts[{at}]") from error
         return prompt, PromptQuestion(question.prompt, given)
 
     def _ask(self, at: int, one: LensQuestion, question: PromptQuestion) -> None:

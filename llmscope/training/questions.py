@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmscope import arguments
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.lenses import Lens, lens, options, suggested
 from llmscope.lenses.stacked import ALL
 from llmscope.models.tokenizer.prompt_inputs import OnePrompt
@@ -55,7 +56,7 @@ def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
         TypeError, ValueError: a lens, a mode or an option does not exist, or no lens is given.
     """
     if isinstance(asked, str):
-        raise TypeError(f"lenses must be a list, such as [{asked!r}]")
+        raise WrongTypeError(f"lenses must be a list, such as [{asked!r}]")
     found: list[LensQuestion] = []
     for at, one in enumerate(arguments.several("lenses", asked)):
         name: Any = one
@@ -69,7 +70,7 @@ def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
         _check_options(chosen, given)
         found.append(LensQuestion(chosen, given))
     if not found:
-        raise ValueError("lenses is empty: give at least one")
+        raise WrongValueError("lenses is empty: give at least one")
     return tuple(found)
 
 
@@ -79,11 +80,11 @@ def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
         if name == "mode":
             if value not in chosen.modes:
                 there = ", ".join(chosen.modes) or "it has none"
-                raise ValueError(
+                raise WrongValueError(
                     f"the lens {chosen.name} has no mode {arguments.quoted(value)}: {there}"
                 )
         elif name not in allowed:
-            raise ValueError(
+            raise WrongValueError(
                 f"the lens {chosen.name} has no option {arguments.quoted(name)}"
                 f"{suggested(str(name), allowed)}"
             )
@@ -99,7 +100,7 @@ def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]
     for at, prompt in enumerate(prompts):
         for name in prompt.options:
             if name not in used and name not in ("target", "answer"):
-                raise ValueError(
+                raise WrongValueError(
                     f"prompts[{at}] has the option {arguments.quoted(name)}, which none of the "
                     "lenses has"
                 )
@@ -112,7 +113,7 @@ def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
         TypeError, ValueError: an option does not exist, or there is no prompt.
     """
     if isinstance(asked, str | bytes | Mapping):
-        raise TypeError(f"prompts must be a list of prompts, not {arguments.quoted(asked)}")
+        raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(asked)}")
     known = options()
     found: list[PromptQuestion] = []
     for at, one in enumerate(arguments.several("prompts", asked)):
@@ -122,11 +123,11 @@ def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
         given = {name: value for name, value in one.items() if name != "prompt"}
         for name in given:
             if name not in known or name == "mode":
-                raise ValueError(
+                raise WrongValueError(
                     f"prompts[{at}] has an option {arguments.quoted(name)}, which no lens has"
                     f"{suggested(str(name), known)}"
                 )
         found.append(PromptQuestion(one["prompt"], given))
     if not found:
-        raise ValueError("prompts is empty: give at least one")
+        raise WrongValueError("prompts is empty: give at least one")
     return tuple(found)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from llmscope import arguments
-from llmscope.errors import ScopeError
+from llmscope.errors import Error, ScopeError, WrongTypeError
 from llmscope.runs.format import RunInfo, StepLine
 from llmscope.runs.writer import RunWriter
 from llmscope.scope import Scope
@@ -231,7 +231,7 @@ class Run(StepRecorder):
         stage: str = "",
     ) -> None:
         if not isinstance(scope, Scope):
-            raise TypeError(
+            raise WrongTypeError(
                 f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
             )
         source = LensSource(scope, prompts, lenses)
@@ -268,8 +268,8 @@ def warn(message: str) -> None:
 
 def reason_of(error: BaseException) -> str:
     """Return what went wrong, on one line."""
-    if isinstance(error, ScopeError):
-        return one_line(f"{error.message} (try: {error.hint})" if error.hint else error.message)
+    if isinstance(error, Error):
+        return one_line(error.line)
     try:
         return one_line(f"{type(error).__name__}: {error}")
     except Exception:  # the text of a foreign error may fail too

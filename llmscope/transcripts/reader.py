@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.lines import (
     TOO_LONG,
     LineError,
@@ -87,7 +87,9 @@ class TranscriptFile:
             records.close()
         if line is None:
             raise ScopeError(f"{self.shown} is empty", f"a line such as {EXAMPLE}")
-        raise ScopeError(f"{self.shown} has no transcript on {self._unit} {line}", "another --line")
+        raise ScopeError(
+            f"{self.shown} has no transcript on {self._unit} {line}", f"another {option('line')}"
+        )
 
     def _transcript(
         self, record: Record, others: Iterator[Record], line: int | None, rejected: bool
@@ -97,7 +99,7 @@ class TranscriptFile:
             if is_message(value):
                 raise ScopeError(
                     f"{self._where(record)}: it is one message: the file is one transcript",
-                    "the same without --line",
+                    f"the same without {option('line')}",
                 )
             found = transcript_of(value, self._where(record), record.number, rejected=rejected)
             return found, next(others, None) is not None
@@ -159,8 +161,7 @@ class TranscriptFile:
             system, inside = file_system(self._name)
             return system.open(inside, "rb")
         except ScopeError as error:
-            hint = error.hint.replace("another --out", "another file")
-            raise ScopeError(error.message, hint) from error
+            raise ScopeError(error.message, "another file") from error
         except OSError:
             raise
         except Exception as error:  # each file system raises its own

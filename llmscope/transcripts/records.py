@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.lines import LineError, json_of
 from llmscope.text import quoted_text
 from llmscope.transcripts.transcript import ToolCall, Transcript, Turn
@@ -80,7 +80,7 @@ class _Record:
         given = {name: one for name, one in value.items() if one is not None}
         answer = "rejected" if self._rejected else "chosen"
         if self._rejected and answer not in given:
-            raise self._wrong("it has no rejected answer", "the same without --rejected")
+            raise self._wrong("it has no rejected answer", f"the same without {option('rejected')}")
         turns: tuple[Turn, ...]
         if "messages" in given or "conversations" in given:
             turns = self._turns(given.get("messages", given.get("conversations")))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 
 PLAIN_ROLES = ("text", "prompt", "completion")
 """The roles of a text that is no chat, and so is read without a chat template."""
@@ -119,7 +119,8 @@ class Transcript:
         last = count if turn is None else turn
         if not 1 <= last <= count:
             raise ScopeError(
-                f"{self.where}: there is no turn {turn}: it has {count}", f"--turn 1 to {count}"
+                f"{self.where}: there is no turn {turn}: it has {count}",
+                f"{option('turn', 1)} to {count}",
             )
         speaks = self.turns[last].role if last < count else "assistant"
         asked = speaks == "assistant" and self.turns[last - 1].role != "assistant"

@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.text import quoted_text
 
 LOOPBACK = "127.0.0.1"
@@ -75,7 +75,7 @@ def listen(host: str, port: int) -> Listening:
     except (OSError, UnicodeError):
         found = []
     if not host or not found:
-        raise ScopeError(f"there is no host {quoted_text(host)}", f"--host {LOOPBACK}")
+        raise ScopeError(f"there is no host {quoted_text(host)}", option("host", LOOPBACK))
     sockets: list[socket.socket] = []
     try:
         for family, _, _, _, where in dict.fromkeys(found):
@@ -99,14 +99,18 @@ def listen(host: str, port: int) -> Listening:
 
 def _failure(error: OSError, host: str, port: int) -> ScopeError:
     if error.errno == errno.EADDRINUSE:
-        return ScopeError(f"port {port} is taken", f"--port {port + 1 if port < 65535 else 8000}")
+        return ScopeError(
+            f"port {port} is taken", option("port", port + 1 if port < 65535 else 8000)
+        )
     if error.errno == errno.EACCES:
-        return ScopeError(f"this user may not listen on port {port}", "--port 8000")
+        return ScopeError(f"this user may not listen on port {port}", option("port", 8000))
     shown = quoted_text(host)
     if error.errno == errno.EADDRNOTAVAIL:
-        return ScopeError(f"{shown} is no address of this machine", f"--host {LOOPBACK}")
+        return ScopeError(f"{shown} is no address of this machine", option("host", LOOPBACK))
     reason = error.strerror or "it failed"
-    return ScopeError(f"cannot listen on {shown}, port {port}: {reason}", "another --port")
+    return ScopeError(
+        f"cannot listen on {shown}, port {port}: {reason}", f"another {option('port')}"
+    )
 
 
 def _own_addresses(version: int) -> list[str]:

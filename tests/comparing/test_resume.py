@@ -52,9 +52,11 @@ def test_a_complete_folder_is_not_measured_again(path, tmp_path, monkeypatch):
 def test_other_texts_options_or_models_are_told(path, tmp_path):
     out = tmp_path / "out"
     run(path, out)
-    with pytest.raises(ScopeError, match=r"made with other options \(length\)"):
+    with pytest.raises(ScopeError, match=r"made with other options \(length: 64 there, 30 here\)"):
         run(path, out, replace(HOW, length=30))
-    with pytest.raises(ScopeError, match=r"made with other options \(b\)"):
+    with pytest.raises(
+        ScopeError, match=r"made with other options \(b\S*: .+ there, .*builtin:town.* here\)"
+    ):
         run(path, out, b="builtin:town")
     write_texts(path, [*TEXTS[:6], *TEXTS[20:26]])
     with pytest.raises(ScopeError, match="was made of other texts"):

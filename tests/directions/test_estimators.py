@@ -112,4 +112,4 @@ def test_what_needs_scikit_learn_is_refused_without_it(monkeypatch):
     estimators.check_method("mean")
     with pytest.raises(ScopeError, match="LDA needs scikit-learn") as caught:
         estimators.check_method("lda")
-    assert caught.value.hint == "pip install scikit-learn, or --method mean"
+    assert caught.value.hint == 'pip install scikit-learn, or method="mean"'

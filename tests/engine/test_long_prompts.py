@@ -131,4 +131,4 @@ def test_released_rows_are_told_with_the_bound(screen, scope):
     scope.recorder.budget.limit = 1 << 14
     events = events_of(screen, 2, NEXT, ids=IDS[::-1])
     assert "keys and values" in events[-1].notices[-1]
-    assert "--memory" in events[-1].notices[-1]
+    assert "memory=" in events[-1].notices[-1]

@@ -28,7 +28,7 @@ def test_what_exists_is_replaced_only_by_force(tmp_path):
     path.chmod(0o600)
     with pytest.raises(ScopeError, match="exists") as caught:
         write(path, "new")
-    assert "--force" in caught.value.hint
+    assert caught.value.hint == "force=True to replace it"
     assert path.read_text() == "old"
     write(path, "new", force=True)
     assert path.read_text() == "new"

@@ -268,7 +268,10 @@ def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path,
     for stream, own in whole.maps.items():
         assert torch.equal(again.maps[stream].weight, own.weight)
     assert again.about == whole.about
-    with pytest.raises(ScopeError, match="was begun with another skip_first_positions"):
+    with pytest.raises(
+        ScopeError,
+        match=r"was begun with other options \(skip_first_positions: \d+ there, \d+ here",
+    ):
         fit_jacobian(town, FEW, replace(fit, rules=replace(RULES, skip=3)))
 
 

@@ -211,7 +211,7 @@ def test_without_a_dictionary_the_figure_says_how_to_give_one():
         figure = scope.look("features", recording=scope.record("CABACB"), mode=mode)
         assert figure.verdict.status == "refused"
         assert figure.missing == "dictionary of features"
-        assert "--features" in figure.verdict.reason
+        assert "scope.features = [FOLDER|ORG/NAME:PATH]" in figure.verdict.reason
 
 
 def test_in_an_edited_pass_the_features_are_those_of_the_edited_stream(scope):

@@ -171,7 +171,7 @@ def test_it_says_what_is_missing():
         assert (figure.verdict.status, figure.axes) == ("refused", ())
         return figure.verdict.reason
 
-    assert "--versus-prompt, or w on the screen" in reason()
+    assert "versus_prompt, or w on the screen" in reason()
     assert "this prompt has 7 tokens and prompt B 3" in reason(versus_prompt=(5, 6, 7))
     assert "target and versus are both ‹11›" in reason(versus_prompt=B, target=11, versus=11)
     assert "target and versus are both" in reason(versus_prompt=tuple(IDS))

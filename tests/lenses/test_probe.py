@@ -121,4 +121,4 @@ def test_without_a_direction_it_says_how_to_give_one(scope):
     scope.record(IDS)
     figure = scope.look("probe")
     assert figure.missing == "direction"
-    assert "--direction FILE" in figure.verdict.reason
+    assert "direction=FILE" in figure.verdict.reason

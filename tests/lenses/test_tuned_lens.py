@@ -129,7 +129,7 @@ def test_pickled_translators_are_read_where_that_was_allowed(tmp_path):
     scope = scope_on("llama")
     with pytest.raises(ScopeError, match="are pickled") as caught:
         scope.look("logit-lens", translator=str(tmp_path))
-    assert "--allow-pickle" in caught.value.hint
+    assert "allow_pickle=True" in caught.value.hint
     save_file(state, tmp_path / "params.safetensors")
     safe = scope.look("logit-lens", translator=str(tmp_path))
     (tmp_path / "params.safetensors").unlink()

@@ -127,7 +127,7 @@ def test_an_encoder_is_refused_before_its_weights_arrive(hub, saved):
 def test_remote_code_is_not_even_fetched(hub, saved):
     edit_config(saved, auto_map={"AutoModelForCausalLM": "own.Own"})
     hub.put("org/name", saved, a="own.py")
-    assert "--trust-remote-code" in refusal("org/name").hint
+    assert "trust_remote_code=True" in refusal("org/name").hint
     assert hub.fetched() == {"config.json"}
 
 
@@ -138,7 +138,7 @@ def test_pickles_are_fetched_only_when_allowed(hub, saved):
     (saved / "model.safetensors").unlink()
     torch.save(state, saved / "pytorch_model.bin")
     hub.put("org/name", saved)
-    assert "--allow-pickle" in refusal("org/name").hint
+    assert "allow_pickle=True" in refusal("org/name").hint
     assert "pytorch_model.bin" not in hub.fetched()
     assert load_model("org/name", allow_pickle=True).revision == COMMIT
 

@@ -332,7 +332,7 @@ class TestAdapters:
         hub.put("org/lora", adapter)
         with pytest.raises(ScopeError) as caught:
             self.names(hub)
-        assert "--allow-pickle" in caught.value.hint
+        assert "allow_pickle=True" in caught.value.hint
         assert hub.fetched() == {"adapter_config.json"}
         wanted = {"adapter_config.json", "adapter_model.bin", "tokenizer.json"}
         assert self.names(hub, allow_pickle=True) == wanted

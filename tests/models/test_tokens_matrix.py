@@ -149,7 +149,7 @@ def test_a_bos_that_the_text_begins_with_already_is_told():
     assert encoded.spans[:2] == ((0, 0), (0, 3))
     (notice,) = encoded.notices
     assert notice.startswith("<s> twice")
-    assert "--no-special-tokens" in notice
+    assert "special_tokens=False" in notice
     plain = tokens.encode("<s>a", special_tokens=False)
     assert plain.ids[:2] != (1, 1)
     assert plain.notices == ()
@@ -160,7 +160,7 @@ def test_an_eos_that_the_tokenizer_appends_is_told():
     assert encoded.ids[-1] == 2
     (notice,) = encoded.notices
     assert "</s> after the prompt" in notice
-    assert "--no-special-tokens" in notice
+    assert "special_tokens=False" in notice
     assert llama(add_bos_token=True).encode("a</s>").notices == ()
 
 

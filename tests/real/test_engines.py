@@ -70,4 +70,4 @@ def test_layers_that_are_off_by_one_are_told(smollm2, plain, tmp_path):
     )
     found = hidden_states_difference(recording, read_hidden_states(path, [1, 2, 15, 29]))
     assert found.parting == 0
-    assert found.caption[-1] == "the streams fit --layer-ids 2,3,16,30"
+    assert found.caption[-1] == "the streams fit layer ids 2,3,16,30"

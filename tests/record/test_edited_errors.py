@@ -123,7 +123,7 @@ def test_there_is_no_prompt_b(speaking):
     for edit in ("patch mlp 1 from B", "patch stream embed @2 from B @1"):
         with pytest.raises(ScopeError, match="there is no prompt B to patch from") as caught:
             speaking.record(A, edits=[edit])
-        assert "--versus-prompt" in caught.value.hint
+        assert "versus_prompt" in caught.value.hint
 
 
 def test_vectors_that_do_not_fit(speaking, tmp_path):

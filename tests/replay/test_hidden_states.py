@@ -75,7 +75,7 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
         await pilot.pause()
         shown = Screen(app, pilot)
         assert "Residual stream · norm" in shown.text
-        assert "cosine to that of --layer-ids 3" in shown.text
+        assert "cosine to that of layer id 3" in shown.text
         assert ("kitten" in shown.text) == (tokenizer is not None)
         assert "0 heads" not in shown.text
         size = float(streams[3][-1].norm())  # after layer 2, where the cursor cannot be missed

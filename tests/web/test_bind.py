@@ -81,7 +81,7 @@ def test_on_the_port_of_http_browsers_name_none(listening):
 def test_a_host_that_cannot_be(host, told):
     with pytest.raises(ScopeError, match=told) as failed:
         listen(host, 0)
-    assert failed.value.hint == "--host 127.0.0.1"
+    assert failed.value.hint == 'host="127.0.0.1"'
     assert "\x1b" not in str(failed.value)
 
 
@@ -90,4 +90,4 @@ def test_a_port_that_is_taken():
         port = other.getsockname()[1]
         with pytest.raises(ScopeError, match=f"port {port} is taken") as failed:
             listen("127.0.0.1", port)
-    assert failed.value.hint.startswith("--port ")
+    assert failed.value.hint.startswith("port=")

@@ -48,7 +48,7 @@ def read_edits(
             try:
                 tensor_name(edit.vector)
             except ScopeError as error:
-                raise ScopeError(f"{edit}: {error.message}", error.hint) from None
+                raise error.at(str(edit)) from None
     return edits
 
 
@@ -123,4 +123,4 @@ def other_ids(
     try:
         return tuple(scope.prompt(prompt, special_tokens=special_tokens).ids)
     except ScopeError as error:
-        raise ScopeError(f"prompt B: {error.message}", error.hint) from None
+        raise error.at("prompt B") from None

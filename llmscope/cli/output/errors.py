@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 from llmscope.cli.output.notices import detail, tell_plainly, volume
 from llmscope.distributions import left_out
-from llmscope.errors import LONGEST, ScopeError
+from llmscope.errors import LONGEST, Error, read_in
 from llmscope.text import named, one_line
 
 FAILED = 1
@@ -28,7 +28,8 @@ def reported(debug: bool, failed: int = FAILED) -> Iterator[None]:
     """
     begun = time.perf_counter()
     try:
-        yield
+        with read_in("shell"):
+            yield
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -67,7 +68,7 @@ def _is_typers(error: BaseException) -> bool:
 def describe(error: BaseException) -> str:
     """Return the error line for an exception, of bounded length."""
     error = left_out(error) or error
-    if isinstance(error, ScopeError):
+    if isinstance(error, Error):
         message, hint = error.message, error.hint
     elif isinstance(error, ValueError) and str(error):
         message, hint = str(error), ""

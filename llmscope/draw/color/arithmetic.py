@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from functools import cache, lru_cache
 
+from llmscope.errors import WrongValueError
+
 RGB = tuple[int, int, int]
 Lab = tuple[float, float, float]
 
@@ -34,7 +36,7 @@ def parse_hex(text: str) -> RGB:
         ValueError: `text` is not of that form.
     """
     if not _HEX.fullmatch(text):
-        raise ValueError(f"{text!r} is not a colour like #1a2b3c")
+        raise WrongValueError(f"{text!r} is not a colour like #1a2b3c")
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 

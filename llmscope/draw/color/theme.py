@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscope.draw.color.arithmetic import parse_colour
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongValueError, option
 from llmscope.package_data import shipped_folder
 from llmscope.text import display_text
 
@@ -119,7 +119,7 @@ def read_theme(path: Path) -> Theme:
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = display_text(str(error)).replace("\n", " ")
         raise ScopeError(
-            f"theme {display_text(path.name)} is broken: {reason}", "another --theme"
+            f"theme {display_text(path.name)} is broken: {reason}", f"another {option('theme')}"
         ) from error
 
 
@@ -130,7 +130,7 @@ def one_colour(value: object) -> str:
         ValueError: `value` is not a colour.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no colour like #1a2b3c")
+        raise WrongValueError(f"{value!r} is no colour like #1a2b3c")
     return parse_colour(value)
 
 
@@ -141,5 +141,5 @@ def ramp(value: object) -> tuple[str, ...]:
         ValueError: `value` is not such a list.
     """
     if not isinstance(value, list) or len(value) < 2:
-        raise ValueError(f"{value!r} is no list of two colours or more")
+        raise WrongValueError(f"{value!r} is no list of two colours or more")
     return tuple(map(one_colour, value))

@@ -20,7 +20,7 @@ from llmscope.draw.color.theme import (
     ramp,
     theme_names,
 )
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError
 from llmscope.lines import read_toml
 from llmscope.text import display_text, nearest, quoted_text
 
@@ -75,7 +75,7 @@ def unknown_theme(name: str) -> ScopeError:
     near = nearest(name, known)
     hint = f"{display_text(near, whitespace=True)}; all: " if near else "one of "
     listed = ", ".join(display_text(one, whitespace=True) for one in known)
-    return ScopeError(f"no theme {quoted_text(name)}", hint + listed)
+    return WrongUseError(f"no theme {quoted_text(name)}", hint + listed)
 
 
 def read_own(path: Path) -> Read:

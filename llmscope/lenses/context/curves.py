@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Run, layer_kinds
 from llmscope.text import display_text
@@ -148,9 +149,9 @@ def _answer(recording: Recording, query: Query, focus: Focus) -> tuple[int, ...]
         answer = (int(prompted_logits(recording, query)[-1].argmax()),)
     vocabulary = recording.subject.anatomy.vocabulary
     if not answer:
-        raise ValueError("the answer is empty")
+        raise WrongValueError("the answer is empty")
     if not all(0 <= token < vocabulary for token in answer):
-        raise ValueError(f"the answer has ids outside of 0 to {vocabulary - 1}")
+        raise WrongValueError(f"the answer has ids outside of 0 to {vocabulary - 1}")
     return answer
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about
@@ -77,7 +78,7 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
     there, subject = pair.counterpart(focus.position), pair.recording.subject
     words = focus.words or _chosen(pair, focus.position, there)
     if not all(words):
-        raise ValueError("a list of words is empty")
+        raise WrongValueError("a list of words is empty")
     subject.anatomy.check_tokens(chain(*words))
     values = word_logits(pair, focus.position, there, words)
     labels = tuple(tuple(map(subject.label, ids)) for ids in words)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.figure import VERIFIED, Figure, Focus, Verdict
 from llmscope.lenses.features.options import FEATURES, PLACE
 from llmscope.lenses.logit_target import progress
@@ -72,7 +72,8 @@ def lacking(recording: Recording) -> Figure:
     name = one_line(recording.subject.name)
     return Figure.lacking(
         *(NAME, "Features", "dictionary of features"),
-        f"no dictionary of features is given for {name}: --features FOLDER|ORG/NAME:PATH",
+        f"no dictionary of features is given for {name}: "
+        f"{option('features', 'FOLDER|ORG/NAME:PATH')}",
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from llmscope.errors import option
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.features import prompt, sweeps, token
@@ -41,7 +42,7 @@ _DRAWN = {
     "fit-kl": prompt.kl_by_token,
 }
 """The figures that need no more than the recording, by mode."""
-OTHER_FEATURES = "other features may be the strongest in B: ask for one with --feature"
+OTHER_FEATURES = "other features may be the strongest in B: ask for one feature by its number"
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -94,7 +95,7 @@ def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]
     before = previous(found, one)
     if before is None:
         layer = header_of(one).reads.layer
-        reason = f"no dictionary of a layer before {layer} is given: --features once more"
+        reason = f"no dictionary of a layer before {layer} is given: {option('features')} once more"
         yield Figure.refused(NAME, "New features", reason)
         return
     earlier = loaded(before, recording.subject)

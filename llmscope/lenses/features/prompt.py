@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.arguments import checked_index
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, QUERY
@@ -274,7 +274,9 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
 
     query, subject = QUERY.of(focus), recording.subject
     if not query:
-        reason = 'there is nothing to find: --query "animals", or --query " cat"'
+        reason = (
+            f"there is nothing to find: {option('query', 'animals')}, or {option('query', ' cat')}"
+        )
         return Figure.refused(NAME, "Features found", reason)
     dictionary = chosen.way.dictionary
     folded = query.strip().casefold()

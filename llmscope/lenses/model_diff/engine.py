@@ -40,7 +40,7 @@ def figure(recording: Recording, states: HiddenStates, focus: Focus) -> Figure:
     try:
         found = hidden_states_difference(recording, states)
     except ScopeError as error:
-        return Figure.refused("model-diff", title, f"{error.message} (try: {error.hint})")
+        return Figure.refused("model-diff", title, error.line)
     if focus.mode in ("kl", "lens") and found.kl is None:
         return Figure.refused("model-diff", title, NO_READOUT)
     if focus.mode == "kl" and found.layers[-1] != recording.layers:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
+from llmscope.errors import opened_with, option
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.hidden_states import HiddenStates
 from llmscope.lenses.base import Lens, Run
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from llmscope.record.compare.model_pair import ModelPair
 
 TITLES = {**tokens.TITLES, **depth.TITLES, **parts.TITLES}
-NO_MODEL = (
-    "there is no second model to compare this one with: llmscope MODEL --versus-model OTHER, or "
-    "--versus-dtype bfloat16 for the same model twice"
-)
 READ = ("kl", "log-ratio", "next", "lens")
 """The modes that read predictions off both models."""
 
@@ -69,7 +66,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     passes = cast("Passes", run)
     other = passes.versus
     if other is None:
-        yield Figure.lacking("model-diff", TITLES[focus.mode], "second model", NO_MODEL)
+        yield Figure.lacking("model-diff", TITLES[focus.mode], "second model", _no_model())
         return
     if isinstance(other, HiddenStates):
         yield engine.figure(recording, other, focus)
@@ -194,3 +191,11 @@ in which heads and MLPs their own weights make the difference.""",
     not_established="that they are as close on other texts, or which of them is the better one.",
     next_check="`llmscope compare` over a corpus, and the tokens that part most in it.",
 )
+
+
+def _no_model() -> str:
+    return (
+        "there is no second model to compare this one with: "
+        f"{opened_with('versus-model', 'OTHER')}, or {option('versus-dtype', 'bfloat16')} for the "
+        "same model twice"
+    )

@@ -32,7 +32,7 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
     try:
         found = part_changes(recording, other, passes.verdicts)
     except ScopeError as error:
-        return Figure.refused("model-diff", TITLES["parts"], f"{error.message} (try: {error.hint})")
+        return Figure.refused("model-diff", TITLES["parts"], error.line)
     verdict = Verdict("verified")
     if found.whole:
         layer, reason = next(iter(found.whole.items()))

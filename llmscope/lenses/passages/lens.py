@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
+from llmscope.errors import WrongValueError, option
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.context.lens import ANSWER
@@ -28,10 +29,6 @@ OWN = 6
 """Most tokens of an answer that the model itself gives."""
 WRITTEN = 64
 """Most tokens of an answer that is in the prompt."""
-NO_PASSAGES = (
-    "the prompt has no passages before its question: paragraphs with a blank line between them, "
-    "[1] …, <doc>…</doc>, turns of a chat, or --separator REGEX"
-)
 
 
 def _regex(name: str, value: str) -> None:
@@ -40,7 +37,7 @@ def _regex(name: str, value: str) -> None:
     try:
         check_pattern(value)
     except PatternError as error:
-        raise ValueError(f"{name} is no regular expression: {error}") from None
+        raise WrongValueError(f"{name} is no regular expression: {error}") from None
 
 
 def _unreadable(value: str, _: bool) -> str | None:
@@ -71,6 +68,14 @@ class _Columns:
     change: NDArray[np.float32]
     kl: NDArray[np.float32]
     update: NDArray[np.float32]
+
+
+def no_passages() -> str:
+    """Return why a prompt without passages is refused, and how to mark some."""
+    return (
+        "the prompt has no passages before its question: paragraphs with a blank line between "
+        f"them, [1] …, <doc>…</doc>, turns of a chat, or {option('separator', 'REGEX')}"
+    )
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
@@ -104,15 +109,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     try:
         found = _passages(recording, labels, SEPARATOR.of(focus))
     except ValueError as error:  # a separator that takes too long
-        yield Figure.refused("passages", TITLE, f"--separator: {error}")
+        yield Figure.refused("passages", TITLE, f"{option('separator')}: {error}")
         return
     if not found:
-        yield Figure.refused("passages", TITLE, NO_PASSAGES)
+        yield Figure.refused("passages", TITLE, no_passages())
         return
     answer, source = (written, "prompt") if written else _answer(recording, focus, passes)
     length, context = len(recording) + len(answer) - 1, recording.subject.anatomy.context
     if not answer or (context is not None and length > context):
-        reason = "the model gives no answer after the prompt: --answer TEXT gives one"
+        reason = f"the model gives no answer after the prompt: {option('answer', 'TEXT')} gives one"
         if answer:
             reason = f"with the answer the prompt has {length} tokens, and the context {context}"
         yield Figure.refused("passages", TITLE, reason)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.errors import option
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.reasoning.options import SENTENCES, SUFFIX
@@ -146,5 +147,7 @@ def partly(trace: Trace, chosen: Sequence[int]) -> Verdict:
     count = len(trace.sentences)
     if len(chosen) == count:
         return Verdict("verified")
-    reason = f"{len(chosen)} of {count} sentences are measured: --sentences {count} takes all"
+    reason = (
+        f"{len(chosen)} of {count} sentences are measured: {option('sentences', count)} takes all"
+    )
     return Verdict("partial", reason)

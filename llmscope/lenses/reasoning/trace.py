@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
+from llmscope.errors import option
+
 if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.record.capture.extra_passes import Passes
@@ -158,7 +160,9 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
         answer = own_answer(run, recording, end, forced, most=OWN, ends=ends)
         source = "model"
     if not answer:
-        raise NoTrace("the model gives no answer after the trace: --answer TEXT gives one")
+        raise NoTrace(
+            f"the model gives no answer after the trace: {option('answer', 'TEXT')} gives one"
+        )
     _check_room(recording, trace.stop + len(forced) + len(answer) - 1)
     return Asked(forced, answer, tokens.describe(answer).text, source)
 

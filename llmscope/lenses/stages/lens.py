@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
+from llmscope.errors import opened_with
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import CONTEXT, LAYER, POSITION, SPAN, TOP_K, VERSUS_PROMPT
@@ -23,11 +24,6 @@ TITLES = {
     **directions.TITLES,
     **score.TITLES,
 }
-NO_ADAPTER = (
-    "no adapter is on, so there is nothing to hold the model against: llmscope MODEL --adapter "
-    "ADAPTER, and b on the screen"
-)
-
 OF_WEIGHTS = (*weights.TITLES, *directions.TITLES)
 ELSEWHERE = (
     "weights that are offloaded or split over processes cannot be compared here: kl and lens show "
@@ -92,7 +88,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         yield score.score(recording, focus)
     elif recording.subject.origin is None or passes.origin is None:
         title = TITLES[focus.mode.removesuffix(tokens.ALL)]
-        yield Figure.lacking("stages", title, "adapter", NO_ADAPTER)
+        reason = (
+            "no adapter is on, so there is nothing to hold the model against: "
+            f"{opened_with('adapter', 'ADAPTER')}, and b on the screen"
+        )
+        yield Figure.lacking("stages", title, "adapter", reason)
     elif focus.mode in OF_WEIGHTS and _elsewhere(recording.subject):
         yield Figure.refused("stages", TITLES[focus.mode], ELSEWHERE)
     elif focus.mode.startswith("reward"):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from llmscope.errors import opened_with
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.contrast.captions import in_lines
 
@@ -14,14 +15,18 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
 
 TITLES = {"score": "Stages · score of the reward model after each token"}
-NO_REWARD = "no reward model is there: llmscope MODEL --reward REWARD_MODEL loads one"
 
 
 def score(recording: Recording, focus: Focus) -> Figure:
     """Return the score of the reward model after each token. [position]"""
     model = recording.subject.reward
     if model is None:
-        return Figure.lacking("stages", TITLES[focus.mode], "reward model", NO_REWARD)
+        return Figure.lacking(
+            "stages",
+            TITLES[focus.mode],
+            "reward model",
+            f"no reward model is loaded: {opened_with('reward', 'REWARD_MODEL')}",
+        )
     return score_figure(model, recording.prompt, focus, adapter=recording.subject.adapter)
 
 

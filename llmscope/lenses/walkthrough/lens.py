@@ -31,7 +31,7 @@ CELL = LensOption[tuple[int, int] | None](
     "cell",
     "pair",
     None,
-    "A number of the step or the weight in --mode values, from 0.",
+    "A number of the step or the weight in the mode values, from 0.",
     "ROW,COLUMN",
     least=0,
 )

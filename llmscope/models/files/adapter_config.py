@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.foreign_patterns import PatternError, is_plain, matches
 from llmscope.models.files.json_file import read_json
 from llmscope.models.files.sizes import LEAST
@@ -96,7 +96,7 @@ def check_adapter(
     if kind in _ELSEWHERE:
         raise ScopeError(
             f"{said} is an adapter of kind {kind}, which loads other models that it names",
-            "each of those adapters by itself: --adapter ADAPTER",
+            f"each of those adapters by itself: {option('adapter', 'ADAPTER')}",
         )
     if config.get("megatron_config"):
         raise ScopeError(f"{said} asks for Megatron's own layers", "an adapter without them")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, opened_with, option
 from llmscope.models.files.json_file import INDEX_BYTES, read_json
 from llmscope.models.files.model_files import check_files
 from llmscope.models.files.quantized import check_quantised, check_skipped
@@ -84,7 +84,7 @@ def _check_class(config: dict[str, Any], named: str, trust_remote_code: bool) ->
         if not trust_remote_code:
             raise ScopeError(
                 f"{named} needs Python code that comes with it ({display_text(remote[:80])})",
-                "--trust-remote-code, if you have read that code",
+                f"{option('trust-remote-code')}, if you have read that code",
             )
         return
     kind = display_text(str(config.get("model_type", ""))[:80])
@@ -133,7 +133,7 @@ def _check_references(folder: Path, config: dict[str, Any], named: str) -> None:
     if (folder / "adapter_config.json").is_file():
         raise ScopeError(
             f"{named} holds a model and an adapter in one folder",
-            "each in a folder of its own: llmscope MODEL --adapter ADAPTER",
+            f"each in a folder of its own: {opened_with('adapter', 'ADAPTER')}",
         )
     for key, value in _entries(config):
         if key == "transformers_weights" and value is not None:
@@ -185,11 +185,11 @@ def check_weights(folder: Path, named: str, *, allow_pickle: bool = False) -> No
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")) or any(folder.glob("*.pth")):
         raise ScopeError(
             f"{named} has only pickled weights, and loading those can run any code",
-            "--allow-pickle, if you trust whoever made them",
+            f"{option('allow-pickle')}, if you trust whoever made them",
         )
     raise ScopeError(
         f"{named} has no weights (*.safetensors)",
-        "org/name:FILE.gguf for GGUF weights, --allow-pickle for pickled ones",
+        f"org/name:FILE.gguf for GGUF weights, {option('allow-pickle')} for pickled ones",
     )
 
 

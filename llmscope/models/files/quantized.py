@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.foreign_patterns import PatternError, matches
 from llmscope.models.files.weight_headers import TensorHeaders
 from llmscope.models.progress import silenced
@@ -163,7 +163,7 @@ def check_numbers(model: Any, dtype: torch.dtype | None, named: str) -> None:
     if others & {torch.float32, torch.bfloat16, torch.float16}:
         raise ScopeError(
             f"the quantised weights of {display_text(named)} do not run in {_short(dtype)}",
-            "--dtype auto",
+            option("dtype", "auto"),
         )
 
 

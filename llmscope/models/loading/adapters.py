@@ -14,7 +14,7 @@ from os.path import isdir
 from pathlib import Path
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, opened_with, option
 from llmscope.models.files.adapter_config import (
     CONFIG,
     PICKLED,
@@ -96,7 +96,7 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
     if hasattr(base, "hf_device_map"):
         raise ScopeError(
             f"{said} cannot be applied to a model that is spread over devices or processes",
-            "--device cpu, or a device that holds the whole model, without torchrun",
+            f"{option('device', 'cpu')}, or a device that holds the whole model, without torchrun",
         )
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
@@ -175,7 +175,7 @@ def _base_of(folder: Path, named: str) -> Spec:
     if not isinstance(base, str) or not base.strip():
         raise ScopeError(
             f"the adapter {display_text(named)} does not say which model it belongs to",
-            "llmscope BASE --adapter ADAPTER",
+            opened_with("adapter", "ADAPTER", "BASE"),
         )
     beside = folder / base
     if not isdir(base) and isdir(beside):  # unlike a Path, they take names of any length
@@ -185,7 +185,7 @@ def _base_of(folder: Path, named: str) -> Spec:
     except ScopeError as error:
         raise ScopeError(
             f"the adapter {display_text(named)} belongs to {display_text(base)}, which is not here",
-            "llmscope BASE --adapter ADAPTER, with BASE where that model is now",
+            f"{opened_with('adapter', 'ADAPTER', 'BASE')}, with BASE where that model is now",
         ) from error
     revision = said.get("revision")
     if not isinstance(revision, str) or not revision:
@@ -194,7 +194,7 @@ def _base_of(folder: Path, named: str) -> Spec:
         raise ScopeError(
             f"the adapter {display_text(named)} names no revision of its model: "
             f"{display_text(revision[:40])}",
-            "llmscope BASE --adapter ADAPTER",
+            opened_with("adapter", "ADAPTER", "BASE"),
         )
     return replace(spec, revision=spec.revision or revision)
 
@@ -207,5 +207,5 @@ def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
     if not allow_pickle:
         raise ScopeError(
             f"{said} has only pickled weights, and loading those can run any code",
-            "--allow-pickle, if you trust whoever made them",
+            f"{option('allow-pickle')}, if you trust whoever made them",
         )

@@ -10,7 +10,7 @@ import torch
 
 from llmscope import arguments
 from llmscope.dtypes import dtype_name
-from llmscope.errors import ScopeError
+from llmscope.errors import WrongTypeError, WrongUseError, WrongValueError, option
 from llmscope.models.loaded_model import RowMemory
 
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)i?B?", re.IGNORECASE)
@@ -54,7 +54,7 @@ def checked_load(
 
 def _model(name: str, value: Any, *, needed: bool = False) -> str | None:
     if isinstance(value, torch.nn.Module):
-        raise ScopeError(
+        raise WrongTypeError(
             f"{name} must be the name or the folder of a model, not a model that is loaded "
             f"({type(value).__name__})",
             "model.save_pretrained(FOLDER), tokenizer.save_pretrained(FOLDER), then load(FOLDER)",
@@ -63,7 +63,7 @@ def _model(name: str, value: Any, *, needed: bool = False) -> str | None:
         return None
     found = arguments.name_or_path(name, value)
     if "\0" in found:
-        raise ValueError(f"{name} {arguments.quoted(found)} holds a NUL character")
+        raise WrongValueError(f"{name} {arguments.quoted(found)} holds a NUL character")
     return found
 
 
@@ -105,8 +105,9 @@ def row_memory(memory: Any, spill: Any) -> RowMemory:
         return RowMemory(limit)
     folder = Path(arguments.name_or_path("spill", spill))
     if not folder.is_dir():
-        raise ScopeError(
-            f"--spill: {arguments.quoted(str(folder))} is no folder", "a folder that exists"
+        raise WrongUseError(
+            f"{option('spill')}: {arguments.quoted(str(folder))} is no folder",
+            "a folder that exists",
         )
     return RowMemory(limit, folder)
 
@@ -114,7 +115,8 @@ def row_memory(memory: Any, spill: Any) -> RowMemory:
 def _size(text: str) -> int:
     found = SIZE.fullmatch(text.strip())
     if found is None:
-        raise ScopeError(
-            f"--memory: {arguments.quoted(text)} is no size", "a size such as 8GB or 500MB"
+        raise WrongUseError(
+            f"{option('memory')}: {arguments.quoted(text)} is no size",
+            "a size such as 8GB or 500MB",
         )
     return int(float(found[1]) * UNITS[found[2].upper()])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.checkpoint import check_model
 from llmscope.models.loading.adapters import fetched
 from llmscope.models.loading.load import load_tokenizer_of, own_tokenizer
@@ -60,7 +60,7 @@ def described(spec: str) -> DescribedModel:
         except Exception as error:  # an unusual config can raise anything
             raise ScopeError(
                 f"the config of {display_text(spec)} tells no sizes: {told(error)}",
-                "the same without --tokenizer, and with --layer-ids",
+                f"the same without {option('tokenizer')}, and with {option('layer-ids')}",
             ) from error
     return DescribedModel(parsed.text, tokens, *sizes)
 

@@ -6,7 +6,7 @@ import torch
 
 from llmscope.arguments import MOST_THREADS, quoted
 from llmscope.dtypes import WAYS, dtype_name
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.text import display_text
 
 DTYPES = {
@@ -59,7 +59,7 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
         return torch.float32 if device.type == "cpu" else None
     found = DTYPES.get(dtype_name(name))
     if found is None:
-        raise ScopeError(f"there is no dtype {display_text(name)!r}", WAYS)
+        raise WrongUseError(f"there is no dtype {display_text(name)!r}", WAYS)
     return found
 
 
@@ -91,11 +91,13 @@ def check_threads(threads: int | None) -> None:
     if threads is None:
         return
     if threads < 1:
-        raise ScopeError(f"{quoted(threads)} threads cannot run anything", "--threads 1 or more")
+        raise WrongUseError(
+            f"{quoted(threads)} threads cannot run anything", f"{option('threads', 1)} or more"
+        )
     if threads > MOST_THREADS:
-        raise ScopeError(
+        raise WrongUseError(
             f"{quoted(threads)} threads are more than this machine can use",
-            f"--threads {MOST_THREADS} or fewer; without it, as many as it has cores",
+            f"{option('threads', MOST_THREADS)} or fewer; without it, as many as it has cores",
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import torch
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.anatomy import FLOATS
 from llmscope.models.files.cache import cache_folder
 from llmscope.models.files.quantized import describe, device_map_for, settings
@@ -152,8 +152,8 @@ def _split(
         raise ScopeError(
             f"{said} is split over {processes.count} processes of torchrun, each with a "
             f"{processes.device.type.replace('cuda', 'GPU').replace('cpu', 'CPU')} of its own, "
-            f"which leaves --device {device} nothing to choose",
-            "--device auto, or llmscope without torchrun",
+            f"which leaves {option('device', device)} nothing to choose",
+            f"{option('device', 'auto')}, or llmscope without torchrun",
         )
     if quantised:
         raise ScopeError(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from llmscope.errors import WrongValueError
 from llmscope.models.anatomy import FLOATS, find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.outside_code import code_from_outside
@@ -52,11 +53,11 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
     """
     given = list(subject.model.parameters())
     if any(one.dtype not in FLOATS or one.is_meta for one in given):
-        raise ValueError("its weights are packed, or spread over memory and disk")
+        raise WrongValueError("its weights are packed, or spread over memory and disk")
     memo = {id(one): nn.Parameter(one.detach().to(dtype), requires_grad=False) for one in given}
     model = _copied(subject, memo)
     if place := missing_code(subject.model, model):
-        raise ValueError(f"a copy of the model runs without {place}")
+        raise WrongValueError(f"a copy of the model runs without {place}")
     return replace(
         subject, model=model, anatomy=find(model), dtype=dtype, origin=None, adapted=Variants()
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.anatomy import Anatomy, find
 from llmscope.models.files.checkpoint import check_model, read_config
 from llmscope.models.files.model_files import check_tokenizer_paths
@@ -349,7 +349,9 @@ def _unloadable(named: str, error: Exception) -> ScopeError:
         return ScopeError(
             f"the weights of {named} are damaged: {told(error)}", "another copy of the model"
         )
-    return ScopeError(f"{named} cannot be loaded: {told(error)}", "--debug, which tells more")
+    return ScopeError(
+        f"{named} cannot be loaded: {told(error)}", f"{option('debug')}, which tells more"
+    )
 
 
 def _of_report(error: Exception) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import torch
 
-from llmscope.errors import OutOfMemory, ScopeError
+from llmscope.errors import OutOfMemory, ScopeError, option
 from llmscope.models.files.weight_headers import TensorHeaders, safetensors_headers
 from llmscope.models.loading.container_memory import allowance
 from llmscope.text import display_text
@@ -53,13 +53,13 @@ def does_not_fit(
         return ScopeError(message, "a smaller model")
     message += f": its weights take {_gib(count * size)}, and {_gib(free)} are free"
     if size > 2 and count * 2 <= room(free):
-        return ScopeError(message, f"--dtype bfloat16, which takes {_gib(count * 2)}")
+        return ScopeError(message, f"{option('dtype', 'bfloat16')}, which takes {_gib(count * 2)}")
     if device.type != "cpu" and count * size <= room(available(torch.device("cpu"))):
-        return ScopeError(message, "--device cpu")
+        return ScopeError(message, option("device", "cpu"))
     largest = most_parameters(free, BITS["bfloat16"])
     return ScopeError(
         message,
-        f"--device spread, slow but with room on disk, "
+        f"{option('device', 'spread')}, slow but with room on disk, "
         f"or a model of at most {largest / 1e9:.1f} billion parameters",
     )
 
@@ -100,7 +100,9 @@ def enough_memory(
 
 def out_of_memory(device: torch.device) -> OutOfMemory:
     """Return the error for a pass that does not fit on a device."""
-    return OutOfMemory(f"out of memory on {device}", "a shorter prompt, or a smaller --dtype")
+    return OutOfMemory(
+        f"out of memory on {device}", f"a shorter prompt, or a smaller {option('dtype')}"
+    )
 
 
 def check_room(named: str, folder: Path, dtype: torch.dtype | None) -> None:
@@ -187,7 +189,7 @@ def make_room(named: str, folder: Path, dtype: torch.dtype | None, device: torch
         raise ScopeError(
             does_not_fit(named, folder, dtype, device).message,
             "llmscope compare A B --prompts FILE, which runs one after the other, or a smaller "
-            "--versus-dtype, or another --versus-device",
+            f"{option('versus-dtype')}, or another {option('versus-device')}",
         )
 
 

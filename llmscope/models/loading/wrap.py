@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from llmscope import arguments
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongTypeError
 from llmscope.models.anatomy import FLOATS, Anatomy, find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.at_rest import at_rest
@@ -84,7 +84,9 @@ def unwrapped(model: Any) -> Any:
     if not isinstance(model, nn.Module):
         inside = isinstance(getattr(model, "model", None), nn.Module)
         hint = ": pass its .model" if inside else ""
-        raise TypeError(f"model must be a torch.nn.Module, not {arguments.quoted(model)}{hint}")
+        raise WrongTypeError(
+            f"model must be a torch.nn.Module, not {arguments.quoted(model)}{hint}"
+        )
     inner: Any = model
     while True:
         _check_whole(inner)
@@ -131,7 +133,7 @@ def tokens_of(tokenizer: Any) -> Tokens | None:
     if not hasattr(tokenizer, "added_tokens_decoder"):
         inner = getattr(tokenizer, "tokenizer", None)  # a processor of text and images
         if inner is None or not hasattr(inner, "added_tokens_decoder"):
-            raise TypeError(
+            raise WrongTypeError(
                 f"tokenizer must be a tokenizer of transformers, not {arguments.quoted(tokenizer)}"
             )
         tokenizer = inner

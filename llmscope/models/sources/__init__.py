@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec, sources
 from llmscope.text import display_text, told
@@ -31,5 +31,5 @@ def fetch(spec: Spec, options: Options) -> Weights:
     except Exception as error:  # the code of another package may raise anything
         raise ScopeError(
             f"the source {spec.source} failed for {display_text(spec.text)}: {told(error)}",
-            "--debug, which tells more",
+            f"{option('debug')}, which tells more",
         ) from error

@@ -11,7 +11,7 @@ from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.files.adapter_config import CONFIG as ADAPTER
 from llmscope.models.files.adapter_config import PICKLED, SAFE
 from llmscope.models.files.checkpoint import SAFETENSORS, check_config, is_whole, read_config
@@ -120,7 +120,7 @@ def _of_adapter(spec: Spec, options: Options, paths: list[str]) -> list[str]:
     elif not options.allow_pickle:
         raise ScopeError(
             f"{_named(spec)} has only pickled weights, and loading those can run any code",
-            "--allow-pickle, if you trust whoever made them",
+            f"{option('allow-pickle')}, if you trust whoever made them",
         )
     else:
         weights = PICKLED

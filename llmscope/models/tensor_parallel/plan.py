@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.text import display_text
 
 COLUMNS, ROWS = "colwise_gather_output", "rowwise_split_input"
@@ -48,7 +48,7 @@ def split_plan(model: Any, named: str) -> dict[str, str]:
         raise ScopeError(
             f"{display_text(named)} cannot be split over processes: transformers has no "
             f"tensor-parallel plan for the layers of {display_text(model.config.model_type)}",
-            "llmscope without torchrun, with --device spread if it fits on no GPU",
+            f"llmscope without torchrun, with {option('device', 'spread')} if it fits on no GPU",
         )
     return plan
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.roles import ChatMarks, RoleSpan, learn
 from llmscope.sandbox import CallError, FunctionError, TimeLimitError, Worker
 from llmscope.text import one_line
@@ -24,8 +24,6 @@ LONGEST = 1_000_000
 SEEN = 4096
 """Characters at the start of a text that are searched for words of a template."""
 
-WITHOUT = "the prompt without --chat"
-WITHOUT_SYSTEM = "the prompt without --system"
 TUNED = "a model that was tuned for chat"
 
 Message = tuple[str, str]
@@ -61,12 +59,14 @@ class Chat:
         """
         system = any(role == "system" for role, _ in messages)
         text = self.render(
-            _listed(messages), add_generation_prompt, refused=WITHOUT_SYSTEM if system else WITHOUT
+            _listed(messages),
+            add_generation_prompt,
+            refused=_without("system" if system else "chat"),
         )
         for role, content in messages:
             # Some templates silently skip messages that they do not expect.
             if role == "system" and content.strip() not in text:
-                raise ScopeError("the chat template drops the system message", WITHOUT_SYSTEM)
+                raise ScopeError("the chat template drops the system message", _without("system"))
         return text
 
     def render(
@@ -75,8 +75,8 @@ class Chat:
         add_generation_prompt: bool = False,
         tools: Sequence[Mapping[str, Any]] = (),
         *,
-        hint: str = WITHOUT,
-        refused: str = WITHOUT,
+        hint: str = "",
+        refused: str = "",
     ) -> str:
         """Render the template for whole messages, as transformers does.
 
@@ -96,14 +96,15 @@ class Chat:
             return self._render(messages, add_generation_prompt, tools)
         except TimeLimitError:
             raise ScopeError(
-                f"the chat template did not end within {self._patience:g} s", hint
+                f"the chat template did not end within {self._patience:g} s",
+                hint or _without("chat"),
             ) from None
         except Exception as error:  # any error of the template, or a killed child
             refuses = isinstance(error, FunctionError) or not isinstance(error, CallError)
             reason = one_line(str(error) or type(error).__name__)
             raise ScopeError(
                 f"the chat template {'refuses this' if refuses else 'was given up'}: {reason}",
-                refused if refuses else hint,
+                (refused if refuses else hint) or _without("chat"),
             ) from error
 
     def prompt(self, text: str, system: str | None = None) -> str:
@@ -163,13 +164,13 @@ class Chat:
         """Return the role spans of a text that follows the template; empty for any other."""
         return self.marks.roles(text) if self.may_follow(text) else ()
 
-    def _check(self, hint: str = WITHOUT) -> None:
+    def _check(self, hint: str = "") -> None:
         if self._tokenizer is None:
-            raise ScopeError("this checkpoint has no tokenizer, so no chat template", "--ids")
+            raise ScopeError("this checkpoint has no tokenizer, so no chat template", option("ids"))
         if not getattr(self._tokenizer, "chat_template", None):
             raise ScopeError(
                 "this model's tokenizer has no chat template",
-                f"{WITHOUT}, or {TUNED}" if hint == WITHOUT else hint,
+                hint or f"{_without('chat')}, or {TUNED}",
             )
 
     def _render(
@@ -210,3 +211,7 @@ def may_follow(text: str, words: frozenset[str]) -> bool:
     """Return whether a text may follow a chat template with these `Chat.words`."""
     beginning = text[:SEEN]
     return any(word in beginning for word in words)
+
+
+def _without(name: str) -> str:
+    return f"the prompt without {option(name)}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import groupby, repeat
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.chat import TUNED, Chat
 from llmscope.models.tokenizer.roles import RoleSpan
 
@@ -26,7 +26,6 @@ _MARKS = re.compile("[\U000f0000-\U0010ffff]")
 _THOUGHT = re.compile(r"(</?(?:think|thinking|thought|reasoning)>)")
 _REST_OF_CALL = re.compile(r"[^<\n]*[}\])]")
 """What follows the last text of a call on its line: numbers, and brackets that close."""
-_HINT = "a model whose template takes it, or another --turn"
 _SHOWN = {"developer": "system"}
 _WHAT = {
     "system": "the system message",
@@ -107,7 +106,13 @@ def render(
             template.
     """
     try:
-        text = chat.render(messages, add_generation_prompt, tools, hint=TUNED, refused=_HINT)
+        text = chat.render(
+            messages,
+            add_generation_prompt,
+            tools,
+            hint=TUNED,
+            refused=f"a model whose template takes it, or another {option('turn')}",
+        )
     except ScopeError as error:
         at = _rejected(chat, messages, tools, error.message)
         raise ScopeError(f"{f'turn {at}: ' if at else ''}{error.message}", error.hint) from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from llmscope import arguments
+from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.models.tokenizer.chat import Message
 
 
@@ -79,15 +80,15 @@ def prompt_input(name: str, value: Any, render: Render) -> PromptInput:
 
 def _of_encoding(name: str, encoding: Mapping[str, Any]) -> tuple[int, ...]:
     if ROLE in encoding:
-        raise TypeError(f"{name} is one message: a chat is a list of them")
+        raise WrongTypeError(f"{name} is one message: a chat is a list of them")
     if "input_ids" not in encoding:
-        raise TypeError(f"{name} has no input_ids: it is no encoding of a tokenizer")
+        raise WrongTypeError(f"{name} has no input_ids: it is no encoding of a tokenizer")
     ids = _row(f"{name}['input_ids']", encoding["input_ids"])
     if encoding.get("attention_mask") is None:
         return ids
     mask = _row(f"{name}['attention_mask']", encoding["attention_mask"])
     if len(mask) != len(ids):
-        raise ValueError(f"{name} has {len(ids)} input_ids, and a mask of {len(mask)}")
+        raise WrongValueError(f"{name} has {len(ids)} input_ids, and a mask of {len(mask)}")
     return tuple(token for token, seen in zip(ids, mask, strict=True) if seen)
 
 
@@ -98,18 +99,18 @@ def _row(name: str, value: Any) -> tuple[int, ...]:
         rows = 1 + isinstance(value[0], list | tuple)
     if rows == 2:
         if len(value) != 1:
-            raise ValueError(f"{name} holds {len(value)} prompts: give a list, one for each")
+            raise WrongValueError(f"{name} holds {len(value)} prompts: give a list, one for each")
         value = value[0]
     return arguments.token_ids(name, value)
 
 
 def _message(name: str, value: Any) -> Message:
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a message, not {arguments.quoted(value)}")
+        raise WrongTypeError(f"{name} must be a message, not {arguments.quoted(value)}")
     others = sorted(map(str, set(value) - {ROLE, CONTENT}))
     if others or ROLE not in value or CONTENT not in value:
         there = f", not {arguments.quoted(', '.join(others))}" if others else ""
-        raise TypeError(f"{name} must have role and content{there}")
+        raise WrongTypeError(f"{name} must have role and content{there}")
     return arguments.text(f"{name}['role']", value[ROLE]), arguments.text(
         f"{name}['content']", value[CONTENT]
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llmscope.arguments import LONGEST
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.text import display_text
 
@@ -20,7 +20,7 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
         number = wanted.removeprefix("id:")
         short = number.isdecimal() and len(number) <= len(str(vocabulary))
         if not short or int(number) >= vocabulary:
-            raise ScopeError(
+            raise WrongUseError(
                 f"{display_text(number[:LONGEST])} is no id of the vocabulary",
                 f"id:0 to id:{vocabulary - 1}",
             )
@@ -36,13 +36,13 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
     ids = range(min(vocabulary, len(tokens.tokenizer)))
     exact = next((token for token in ids if tokens.piece(token) == wanted), single)
     if exact is None and encoded.ids == (unknown,):
-        raise ScopeError(
+        raise WrongUseError(
             f"{display_text(wanted)!r} is not in the vocabulary: the tokenizer reads it as unknown",
             "one token, with its leading space if it has one, or id:NUMBER",
         )
     if exact is None:
         shown = " ".join(display_text(piece, whitespace=True) for piece in encoded.pieces)
-        raise ScopeError(
+        raise WrongUseError(
             f"{display_text(wanted)!r} is not one token but {len(encoded)}: {shown}".rstrip(": "),
             "one token, with its leading space if it has one, or id:NUMBER",
         )
@@ -88,11 +88,11 @@ def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
             ((token, text) for one in said for token, text in one if not text.isspace()), None
         )
         if first is None:
-            raise ScopeError(f"{display_text(word)!r} has no token in this model", "other words")
+            raise WrongUseError(f"{display_text(word)!r} has no token in this model", "other words")
         if first[1].strip() != word:
             piece = display_text(first[1], whitespace=True)
             notes.append(f"{display_text(word)} has no token of its own: ‹{piece}› stands for it")
         found[first[0]] = None
     if not found:
-        raise ScopeError("there are no words", "words with blanks between: river shore water")
+        raise WrongUseError("there are no words", "words with blanks between: river shore water")
     return WordList(tuple(found), tuple(notes))

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from llmscope.arguments import LONGEST_TEXT
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
 from llmscope.models.tokenizer.token_text import Pieces
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LISTED = 8  # most characters or words that a notice names
 _BROKEN = "the text is not valid Unicode; what is broken became �"
-_OWN = "--no-special-tokens leaves it out"
 
 
 _PER_TOKEN = 16
@@ -281,12 +280,12 @@ class Tokens:
         if before and list(ids[before : before + 1]) == [ids[before - 1]]:
             notices.append(
                 f"{self._named(ids[before])} twice: the text begins with it and the tokenizer "
-                f"adds its own; {_OWN}"
+                f"adds its own; {option('no-special-tokens')} leaves it out"
             )
         if after:
             notices.append(
                 f"the tokenizer adds {self._named(ids[-after])} after the prompt: what comes "
-                f"next, comes after that; {_OWN}"
+                f"next, comes after that; {option('no-special-tokens')} leaves it out"
             )
         return notices
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.parts import LONGEST, plain, plain_file, short
 from llmscope.models.tokenizer.token_offsets import Span
 from llmscope.sandbox import MIB, CallError, FunctionError, Worker
@@ -26,7 +26,6 @@ LARGEST_ID = 5_000_000
 """Largest id of a token; the largest vocabularies have some 260,000."""
 LOADING = 10.0
 """Seconds that a tokenizer may take to load, plus one for each MiB of its file."""
-INSTEAD = "token ids instead of text: --ids"
 
 
 def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
@@ -141,4 +140,7 @@ def worker_for(tokenizer: Any) -> TokenizerWorker | None:
 
 def failed(error: BaseException) -> ScopeError:
     """Return the error for a tokenizer that fails on a text."""
-    return ScopeError(f"the tokenizer fails on this text: {told(error)}", INSTEAD)
+    return ScopeError(
+        f"the tokenizer fails on this text: {told(error)}",
+        f"token ids instead of text: {option('ids')}",
+    )

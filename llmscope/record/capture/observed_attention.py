@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llmscope.errors import WrongValueError
 from llmscope.models.mixing import WITHOUT_PATTERN
 from llmscope.models.module_calls import ended_at
 from llmscope.record.capture.hooks import placed
@@ -33,12 +34,12 @@ def observed_pattern(recording: Recording, layer: int) -> Tensor:
     attention, length = _attention(recording, layer), len(recording)
     caught = _run_until(recording, attention)
     if not caught:
-        raise ValueError("the attention of this layer that was found is not called")
+        raise WrongValueError("the attention of this layer that was found is not called")
     extra = caught[0][1:] if isinstance(caught[0], tuple | list) else ()
     for part in (part for one in extra for part in (one if isinstance(one, list) else [one])):
         if isinstance(part, Tensor) and part.dim() == 4 and part.shape[2:] == (length, length):
             return part[0]
-    raise ValueError("this layer's attention does not give its pattern")
+    raise WrongValueError("this layer's attention does not give its pattern")
 
 
 def observed_values(recording: Recording, layer: int) -> Tensor:
@@ -51,7 +52,7 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
     children = dict(attention.named_children())
     name = next((name for name in (*FUSED, *VALUES) if name in children), None)
     if name is None:
-        raise ValueError("this layer's values cannot be seen")
+        raise WrongValueError("this layer's values cannot be seen")
     caught: Tensor = _run_until(recording, children[name])[0][0]
     values = caught.chunk(3, dim=-1)[2] if name in FUSED else caught
     return values.reshape(len(recording), heads, -1).transpose(0, 1)
@@ -73,7 +74,7 @@ def own_logits(recording: Recording) -> Tensor:
 def _attention(recording: Recording, layer: int) -> nn.Module:
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention is None:
-        raise ValueError(WITHOUT_PATTERN[parts.kind])
+        raise WrongValueError(WITHOUT_PATTERN[parts.kind])
     return parts.attention
 
 

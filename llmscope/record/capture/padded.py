@@ -13,6 +13,7 @@ from dataclasses import fields
 import torch
 from torch import Tensor
 
+from llmscope.errors import WrongValueError
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.lengths import ROW, same_row
 from llmscope.record.capture.recorder import Cancel, Recorder
@@ -220,9 +221,9 @@ def _check_apart(segment: Segment, count: int, longest: int) -> None:
         tensors += [one for one in flat if one is not None]
         for name in BY_PROMPT:
             if named[name] is not None and len(named[name]) != count:
-                raise ValueError("the model does not keep the prompts of a batch apart")
+                raise WrongValueError("the model does not keep the prompts of a batch apart")
     if any(len(tensor) != count * longest for tensor in tensors):
-        raise ValueError("the model does not keep the prompts of a batch apart")
+        raise WrongValueError("the model does not keep the prompts of a batch apart")
 
 
 def _of_prompt(segment: Segment, index: int, longest: int, length: int) -> Segment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.tokens import Encoded, check_length
 from llmscope.record.capture.recording import Prompt
@@ -90,7 +90,8 @@ def _numbers(text: str) -> Encoded:
     found = list(_NUMBER.finditer(text))
     if _NUMBER.sub("", text).strip(" \t\n,"):
         raise ScopeError(
-            "this checkpoint has no tokenizer", "a text of token ids, such as 5 17 3, or --ids"
+            "this checkpoint has no tokenizer",
+            f"a text of token ids, such as 5 17 3, or {option('ids')}",
         )
     return Encoded(
         text=text,
@@ -119,12 +120,12 @@ def _check(subject: LoadedModel, prompt: Prompt) -> None:
     context, vocabulary = subject.anatomy.context, subject.anatomy.vocabulary
     foreign = next((token for token in prompt.ids if not 0 <= token < vocabulary), None)
     if foreign is not None:
-        raise ScopeError(
+        raise WrongUseError(
             f"token id {foreign} is not in the model's vocabulary",
             f"ids from 0 to {vocabulary - 1}, or the tokenizer that belongs to the model",
         )
     if not len(prompt):
-        raise ScopeError("the prompt is empty", "some text, such as: The capital of France is")
+        raise WrongUseError("the prompt is empty", "some text, such as: The capital of France is")
     if context is not None and len(prompt) > context:
         raise ScopeError(
             f"the prompt has {len(prompt)} tokens, and the model's context holds {context}",

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.models.fast_linear import FastLinears
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.memory import ran_out
@@ -365,7 +365,7 @@ class Recorder:
         if state_of(self.subject.model).serial != recording.state:
             raise ScopeError(
                 "the model has changed, and rows of this recording were released to save memory",
-                "record the prompt again, or more --memory",
+                f"record the prompt again, or more {option('memory')}",
             )
         if not self.lengths.alike(start + some.stop, len(recording)):  # run the same pass again
             some = range(next(count for one, count in recording.parts if one is segment))

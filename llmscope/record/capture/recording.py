@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from llmscope.edits import Edit
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongTypeError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.growing_cache import Claim
@@ -202,7 +202,7 @@ class Recording:
             object.__setattr__(self, "state", state_of(self.subject.model).serial)
 
     def __reduce_ex__(self, _: Any) -> Any:
-        raise TypeError(
+        raise WrongTypeError(
             "a Recording belongs to a live model and cannot be pickled or copied: save what you "
             "look at with figure.save(path), or keep recording.prompt.ids and record them again"
         )

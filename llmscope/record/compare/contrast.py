@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.errors import option
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recording import Prompt, Recording, Segment
 from llmscope.record.compare.alignment import Aligned, align
@@ -104,8 +105,8 @@ def paired(
     """
     if not ids:
         raise Unpaired(
-            "there is no prompt B to compare this prompt with: give one by --versus-prompt, or w "
-            "on the screen"
+            f"there is no prompt B to compare this prompt with: give one by "
+            f"{option('versus-prompt')}, or w on the screen"
         )
     prompt, own = prompt_of(recording.subject, ids), recording.prompt
     aligned = align(own.labels, prompt.labels)

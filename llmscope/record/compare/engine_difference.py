@@ -88,9 +88,9 @@ class EngineDifference:
                 "the last stream is the one after the final norm; vLLM writes the one before it"
             )
         if self.fitting and None not in self.fitting:
-            lines.append(f"the streams fit --layer-ids {','.join(map(str, self.fitting))}")
+            lines.append(f"the streams fit layer ids {','.join(map(str, self.fitting))}")
         elif self.fitting:
-            lines.append(f"that stream fits --layer-ids {self.fitting[at]}")
+            lines.append(f"that stream fits layer id {self.fitting[at]}")
         return tuple(lines)
 
     def _apart(self, at: int) -> str:
@@ -98,7 +98,7 @@ class EngineDifference:
         median, largest = float(np.median(self.relative[at])), float(self.relative[at].max())
         typical, single = (float(one) for one in self.rounding[at])
         return (
-            f"--layer-ids {self.layers[at]} ({named(self.layers[at])}): off by {median:.2g} in the "
+            f"layer id {self.layers[at]} ({named(self.layers[at])}): off by {median:.2g} in the "
             f"median, by {largest:.2g} at most, where rounding explains {typical:.2g} and "
             f"{single:.2g}"
         )

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.errors import WrongValueError
 from llmscope.record.analysis.logit_lens import ROWS, stream_after
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.compare.same_tokens import shared_logits
@@ -282,7 +283,7 @@ def streams(pair: ModelPair) -> Streams:
     """
     if not pair.same_width:
         widths = [one.subject.anatomy.width for one in (pair.a, pair.b)]
-        raise ValueError(f"their streams have {widths[0]} and {widths[1]} dimensions")
+        raise WrongValueError(f"their streams have {widths[0]} and {widths[1]} dimensions")
     count = pair.a.layers + 1
 
     def compute(first: int, stop: int) -> Tensor:

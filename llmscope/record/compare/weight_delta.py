@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from llmscope.errors import WrongValueError
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.model_state import StateMemo
 
@@ -89,7 +90,7 @@ def base_of(tuned: LoadedModel) -> LoadedModel:
         ValueError: the model has no adapter enabled.
     """
     if tuned.origin is None:
-        raise ValueError("no adapter is on")
+        raise WrongValueError("no adapter is on")
     return tuned.origin
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import accumulate, takewhile
 from typing import TYPE_CHECKING
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongValueError, option
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt
@@ -62,13 +62,13 @@ def query_of(
         ValueError: the context or the query is empty.
     """
     if before >= len(prompt):
-        raise ValueError("there is no query after the context")
+        raise WrongValueError("there is no query after the context")
     if kept is None:
         own = prompt.ids[before]
         start = zip(prompt.ids[: max(before, 0)], prompt.special, strict=False)
         kept = sum(1 for _ in takewhile(lambda token: token[1] and token[0] != own, start))
     if before <= kept:
-        raise ValueError("there is no context before the query")
+        raise WrongValueError("there is no context before the query")
     places = (*range(kept), *range(before, len(prompt)))
     return Query(
         ids=tuple(prompt.ids[place] for place in places),
@@ -161,6 +161,6 @@ def end_of_context(text: str, written: str, context: int) -> int:
     if at < 0:
         raise ScopeError(
             "the chat template changes the prompt, so that its context cannot be told from it",
-            "the same without --chat",
+            f"the same without {option('chat')}",
         )
     return at + context - (len(written) - len(written.lstrip()))

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.fsync import sync_file, sync_folders
 from llmscope.models.files.adapter_config import CONFIG, SAFE
 from llmscope.models.loaded_model import LoadedModel
@@ -79,7 +79,7 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
     if verdict.status == "refused":
         raise ScopeError(
             f"this context cannot be written as an adapter: {verdict.reason}",
-            "fewer places (a shorter continuation), or --dtype float32",
+            f"fewer places (a shorter continuation), or {option('dtype', 'float32')}",
         )
     updates = [
         update for layer in learnt.layers for update in (*layer.firsts, layer.down) if update
@@ -87,7 +87,9 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
     try:
         size = _write(recording.subject, updates, query.rows, folder)
     except OSError as error:
-        raise ScopeError(f"cannot write the adapter: {error.strerror}", "another --out") from error
+        raise ScopeError(
+            f"cannot write the adapter: {error.strerror}", f"another {option('out')}"
+        ) from error
     with silenced():
         model = adapted(recording.subject.model, folder, folder.name)
     batch = torch.tensor([query.ids], device=recording.subject.device)

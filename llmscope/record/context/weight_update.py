@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from llmscope.errors import WrongValueError
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import NO_READOUT, Layer
 from llmscope.record.capture.hooks import placed
@@ -81,7 +82,7 @@ def learn(
         ValueError: several rows without `weights_only`.
     """
     if query.rows > 1 and not weights_only:
-        raise ValueError("a bias is the same for every row: several rows take weights_only")
+        raise WrongValueError("a bias is the same for every row: several rows take weights_only")
     hooks: list[ReadHooks] = []
     for index, layer in enumerate(_layers(recording)):
         _check(index, layer, weights_only)

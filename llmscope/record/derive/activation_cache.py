@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from llmscope import arguments
-from llmscope.errors import ScopeError
+from llmscope.errors import Error, ScopeError, WrongValueError
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict
 from llmscope.record.derive.tensors import (
     activations,
@@ -49,11 +49,11 @@ CHECKED = {
 LAYER = re.compile(r"layers\.(\d{1,9})\.(\w+)", re.ASCII)
 
 
-class UnknownActivation(KeyError):  # noqa: N818 - a KeyError whose text is not quoted
+class UnknownActivation(Error, KeyError):  # noqa: N818 - it is the name of a tensor
     """No tensor has that name."""
 
     def __str__(self) -> str:
-        return str(self.args[0])
+        return self.message  # a KeyError would quote it
 
 
 class ActivationCache(Mapping[str, Tensor]):
@@ -275,7 +275,7 @@ class ActivationCache(Mapping[str, Tensor]):
         if ("heads", layer) not in sites:
             return heads
         if recording.rows("gate", layer) is not None:
-            raise ValueError("a head is edited after the gate that its output passes")
+            raise WrongValueError("a head is edited after the gate that its output passes")
         rows = range(len(recording))
         return recording.changed(heads.flatten(1), "heads", layer, rows).view_as(heads)
 

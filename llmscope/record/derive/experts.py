@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
+from llmscope.errors import WrongValueError
 from llmscope.models.anatomy import Layer
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.recording import Recording
@@ -58,7 +59,7 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
     )
     parts = recording.subject.anatomy.layers[layer]
     if parts.router is None or logits is None or weights is None or chosen is None:
-        raise ValueError(f"layer {layer} has no router that was found")
+        raise WrongValueError(f"layer {layer} has no router that was found")
     scoring = _scoring(parts, parts.router, recording.subject)
     return Routing(scoring, SCORINGS[scoring](logits.float()), chosen, weights.float())
 
@@ -88,7 +89,7 @@ def mixture_output(recording: Recording, layer: int, rows: range | None = None) 
         recording.rows(name, layer, rows) for name in ("mlp_input_module", "routed", "chosen")
     )
     if entry is None or weights is None or chosen is None:
-        raise ValueError(f"layer {layer} has no experts whose router was found")
+        raise WrongValueError(f"layer {layer} has no experts whose router was found")
     parts = recording.subject.anatomy.layers[layer]
     with torch.no_grad():
         mixed = parts.mixture(entry, chosen, weights)
@@ -114,6 +115,6 @@ def _scoring(layer: Layer, router: nn.Module, subject: LoadedModel) -> str:
         }
         best, second, *_ = sorted(errors, key=errors.__getitem__)
         if errors[second] <= 2 * errors[best]:  # rounding does not settle it
-            raise ValueError("its router's weights do not tell its scores")
+            raise WrongValueError("its router's weights do not tell its scores")
         _known[router] = best
     return _known[router]

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.errors import WrongValueError
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import check_heads, pattern, values_of
 
@@ -51,7 +52,7 @@ def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> T
             write depends on the other heads.
     """
     if recording.subject.anatomy.layers[layer].heads_norm is not None:
-        raise ValueError(
+        raise WrongValueError(
             "all heads of this layer pass one norm before the output projection, so that what a "
             "value writes depends on them all"
         )
@@ -101,7 +102,7 @@ def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tenso
     """
     project = recording.subject.anatomy.layers[layer].attention_out
     if project is None:
-        raise ValueError(f"layer {layer} has no output projection that was found")
+        raise WrongValueError(f"layer {layer} has no output projection that was found")
     width = values.shape[1]
     asked = values.new_zeros(width + 1, width * recording.subject.anatomy.heads)
     asked[:width, head * width : (head + 1) * width] = torch.eye(width, device=values.device)
@@ -123,7 +124,7 @@ def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
     """
     length = rows.stop
     if len(recording) > LONGEST_ROLLOUT:
-        raise ValueError(
+        raise WrongValueError(
             f"a rollout needs the patterns of all tokens in all layers: it is made of prompts of "
             f"up to {LONGEST_ROLLOUT} tokens, and this one has {len(recording)}"
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from llmscope.errors import WrongValueError
 from llmscope.models.module_calls import hidden_output
 from llmscope.record.capture.attention_hook import AttentionSettings
 from llmscope.record.capture.observed_attention import observed_pattern, observed_values, own_logits
@@ -80,7 +81,7 @@ def _attention_inputs(
     query = recording.rows("query", layer, rows)
     keys, settings = recording.keys[layer], recording.settings[layer]
     if query is None or keys is None or settings is None:
-        raise ValueError(f"layer {layer} has no recorded attention")
+        raise WrongValueError(f"layer {layer} has no recorded attention")
     return query, keys, settings
 
 
@@ -127,7 +128,7 @@ def head_outputs(recording: Recording, layer: int, rows: range | None = None) ->
 def check_heads(recording: Recording, layer: int) -> None:
     """Raise ValueError with the reason if no head of the layer has a write of its own."""
     if recording.parts[-1][0].layers[layer].mixed is not None:
-        raise ValueError(NOT_BY_HEAD)
+        raise WrongValueError(NOT_BY_HEAD)
 
 
 @torch.no_grad()
@@ -145,7 +146,7 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
     """Compute the heads' write from pattern, values and the output projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention_out is None:
-        raise ValueError(f"layer {layer} has no output projection that was found")
+        raise WrongValueError(f"layer {layer} has no output projection that was found")
     own = (parts.attention, parts.attention_out)
     rows = range(len(recording)) if rows is None else rows
     projected = projected_heads(recording, layer, rows)
@@ -223,7 +224,7 @@ def activation_pieces(
 
 def _activations(recording: Recording, layer: int, entry: Tensor | None) -> Tensor:
     if entry is None:
-        raise ValueError(f"layer {layer} has no MLP that was found")
+        raise WrongValueError(f"layer {layer} has no MLP that was found")
     return recording.subject.anatomy.layers[layer].activations(entry)
 
 
@@ -231,7 +232,7 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
     """Compute the MLP's write from its activations and the down projection. [row, width]"""
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is None or parts.mlp_write is None:
-        raise ValueError(f"layer {layer} has no down projection that was found")
+        raise WrongValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
     with torch.no_grad():
         own = (parts.mlp_input_module, parts.down)
@@ -252,7 +253,7 @@ def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
     else:
         entry = recording.rows("mlp_input_module", layer, rows)
         if entry is None or parts.mlp_input_module is None:
-            raise ValueError(f"layer {layer} has no MLP that was found")
+            raise WrongValueError(f"layer {layer} has no MLP that was found")
         given = hidden_output(parts.mlp_input_module(entry[None])).reshape(len(entry), -1)
     return recording.changed(given, "mlp_module", layer, rows)
 

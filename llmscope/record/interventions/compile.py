@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llmscope.arguments import quoted
 from llmscope.edits import Edit, Receiver
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Verdict
 from llmscope.models.anatomy import inputs_of
 from llmscope.record.capture.recording import Recording
@@ -75,7 +75,7 @@ def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...
                 raise ScopeError("an edit of a feature and an edge are not made in one pass", "one")
             found = _changes(edit, grounds)
         except ScopeError as error:
-            raise ScopeError(f"{edit}: {error.message}", error.hint) from None
+            raise error.at(str(edit)) from None
         made += () if edit.idle else found
     return tuple(made)
 
@@ -103,7 +103,7 @@ def placed(edit: Edit, recording: Recording) -> Edit:
 def _index(value: int, count: int, name: str, where: str = "") -> int:
     if not -count <= value < count:
         said = f"there is no {name} {value} {where}".rstrip()
-        raise ScopeError(said, f"0 to {count - 1}" if count else "another layer")
+        raise WrongUseError(said, f"0 to {count - 1}" if count else "another layer")
     return value % count
 
 
@@ -199,7 +199,7 @@ def _own(edit: Edit, change: Change, base: Recording) -> Change:
     except (TypeError, ValueError, RuntimeError):
         values = None
     if values is None or given.ndim > 2 or len(values) not in (1, len(change.rows)):
-        raise ScopeError(
+        raise WrongUseError(
             f"it is {quoted(getattr(value, 'shape', value))}, which does not fit",
             f"a tensor of ({width},) or ({len(change.rows)}, {width}), or a function",
         )
@@ -271,7 +271,7 @@ def check_edge(
     anatomy = base.subject.anatomy
     within = end == layer and into.part == "mlp" and part != "mlp"
     if end < layer or (end == layer and not within):
-        raise ScopeError(
+        raise WrongUseError(
             f"nothing flows from {part} {layer} to {into}, which is not behind it", "a later part"
         )
     if base.final_rows(0, 1).shape[-1] != anatomy.width:
@@ -329,19 +329,19 @@ def _from_b(edit: Edit, rows: range, grounds: EditContext, site: Site, layer: in
     """Return prompt B's tensor at a site, for the rows that replace `rows`. [row, column]"""
     other, count = grounds.other, len(grounds.base)
     if other is None:
-        raise ScopeError(
-            "there is no prompt B to patch from", "--versus-prompt, or w on the screen"
+        raise WrongUseError(
+            "there is no prompt B to patch from", f"{option('versus-prompt')}, or w on the screen"
         )
     source = edit.where if edit.source is None else edit.source
     whole = (edit.where.first is None or edit.where.last is None) and len(other) != count
     if whole and edit.source is None:
-        raise ScopeError(
+        raise WrongUseError(
             f"the prompt has {count} tokens and prompt B {len(other)}",
             "tokens of both, such as @-1",
         )
     there = source.rows(len(other))
     if len(there) not in (1, len(rows)):
-        raise ScopeError(f"it patches {len(rows)} tokens from {len(there)}", "as many, or one")
+        raise WrongUseError(f"it patches {len(rows)} tokens from {len(there)}", "as many, or one")
     return written(other, site, layer)[there.start : there.stop]
 
 

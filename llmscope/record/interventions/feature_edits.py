@@ -14,7 +14,7 @@ from llmscope.dictionaries.dictionary import Dictionary, Header
 from llmscope.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.dictionaries.reader import FORMS
 from llmscope.edits import Edit, FeatureName, PlaceKind
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, WrongValueError, option
 from llmscope.models.anatomy import Layer, inputs_of
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.mlp_input import MlpInput
@@ -28,7 +28,6 @@ from llmscope.text import display_text
 if TYPE_CHECKING:
     from llmscope.record.features.active import Applied
 
-CHOICE = "--features, or scope.features in Python"
 LISTED = 8
 """Most layers or places that an error lists."""
 ORDER: tuple[PlaceKind, ...] = (
@@ -65,18 +64,19 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
     if not given:  # an edit fetches nothing
         raise ScopeError(
             f"no dictionary of features comes with {display_text(subject.name)}",
-            f"{CHOICE}: {FORMS}",
+            f"{option('features')}: {FORMS}",
         )
     layers = len(subject.anatomy.layers)
     if not -layers <= name.layer < layers:
-        raise ScopeError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
+        raise WrongUseError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
     layer = name.layer % layers
     known = headers_of(given, subject.origin or subject)
     there = [one for one in known if header_of(one).reads.layer == layer]
     if not there:
         others = sorted({header_of(one).reads.layer for one in known})
         raise ScopeError(
-            f"there is no dictionary at layer {layer}", f"layer {_listed(others)}; or {CHOICE}"
+            f"there is no dictionary at layer {layer}",
+            f"layer {_listed(others)}; or {option('features')}",
         )
     found = [one for one in there if not name.place or _at(name, header_of(one).reads)]
     found = found or [one for one in there if _at(name, header_of(one).writes)]
@@ -87,14 +87,14 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
         )
     if len(found) > 1:
         names = {str(header_of(one).reads) for one in found}
-        hint = "one of them with " + CHOICE
+        hint = f"one of them with {option('features')}"
         if len(names) == len(found):
             hint = _named(map(header_of, found), name.feature)
         raise ScopeError(f"there are {len(found)} dictionaries at layer {layer}", hint)
     dictionary = loaded(found[0], subject)
     count = dictionary.header.features
     if name.feature >= count:
-        raise ScopeError(
+        raise WrongUseError(
             f"there is no feature {name.feature} in the dictionary at layer {layer}: it has "
             f"{count}",
             f"0 to {count - 1}",
@@ -160,7 +160,9 @@ def feature_edit(
     try:
         way = apply(dictionary, base)
     except ValueError as reason:
-        raise ScopeError(f"the dictionary does not fit: {reason}", CHOICE) from None
+        raise ScopeError(
+            f"the dictionary does not fit: {reason}", option("features", "FOLDER")
+        ) from None
     options = {"value": edit.factor} if edit.action == "set" else {"factor": edit.factor}
     return feature_change(base, way, edit.feature.feature, rows, **options)
 
@@ -191,10 +193,12 @@ def feature_change(
         ValueError: there is no such feature, or not exactly one of factor and value is given.
     """
     if (factor is None) == (value is None):
-        raise ValueError("exactly one of factor and value is needed")
+        raise WrongValueError("exactly one of factor and value is needed")
     header = way.dictionary.header
     if not 0 <= feature < header.features:
-        raise ValueError(f"there is no feature {feature}: the dictionary has {header.features}")
+        raise WrongValueError(
+            f"there is no feature {feature}: the dictionary has {header.features}"
+        )
     reads, writes = _places(recording, header)
     site, layer = writes.sites[-1]
     made = FeatureChange(way.dictionary, feature, reads, writes, way.centred, factor, value)

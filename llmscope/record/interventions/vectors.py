@@ -16,7 +16,7 @@ from torch import Tensor
 
 from llmscope.edits import FeatureName, Vector
 from llmscope.edits.files import tensor_name
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.models.anatomy import NO_READOUT
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.tokenizer.target import target_id
@@ -76,7 +76,7 @@ def swap_of(subject: LoadedModel, tokens: tuple[str, str], directions: list[Tens
         target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in tokens
     )
     if first == second:
-        raise ScopeError("it swaps a token with itself", "two tokens")
+        raise WrongUseError("it swaps a token with itself", "two tokens")
     swap = Swap.of(*directions)
     if not swap.condition <= CONDITION:
         raise ScopeError(
@@ -98,7 +98,7 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     given = subject.translator
     if given is None and subject.origin is not None:
         given = subject.origin.translator
-    choice = "--translator, or scope.translator in Python"
+    choice = option("translator")
     if given is None and "jacobian" not in known_lenses(subject):  # an edit fetches nothing
         raise ScopeError(
             f"no Jacobian lens of {display_text(subject.name)} comes with it",
@@ -159,7 +159,7 @@ def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
             f"{shown} cannot be read: {display_text(str(error))}", "another file"
         ) from None
     if tensor.numel() != width:
-        raise ScopeError(
+        raise WrongUseError(
             f"the vector in {shown} has {tensor.numel()} numbers", f"{width}, the model's width"
         )
     found = tensor.reshape(-1).float()

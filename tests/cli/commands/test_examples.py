@@ -77,7 +77,7 @@ def test_all_features_are_written_and_not_printed(prompts, dictionary, tmp_path)
     assert all(read_examples(out, feature("2.resid_post", at)) for at in range(FEATURES))
     assert sorted(one.name for one in out.iterdir()) == ["2.resid_post-000000.jsonl", "index.json"]
     refused = failure("examples", "builtin:town", *words)
-    assert "was made with other options (max_prompts)" in refused
+    assert "was made with other options (max_prompts: " in refused
     made(*words, "--force")
     assert read_index(out).prompts == 12
 

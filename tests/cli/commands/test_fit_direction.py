@@ -98,7 +98,7 @@ def test_wrong_use(pairs, tmp_path, words, reason):
 def test_what_is_refused_costs_a_line(pairs, tmp_path, monkeypatch):
     ask = ("fit", "direction", "builtin:town")
     out = tmp_path / "x.safetensors"
-    assert "there is no file" in failure(*ask, tmp_path / "none.jsonl", "--out", out)
+    assert "No such file" in failure(*ask, tmp_path / "none.jsonl", "--out", out)
     assert "there is no layer 40" in failure(*ask, pairs, "--out", out, "--layer", "40")
     assert "there is no position" in failure(*ask, pairs, "--out", out, "--position", "end")
     assert "no column split" in failure(*ask, pairs, "--out", out, "--split", "file")

@@ -61,5 +61,5 @@ def test_what_a_file_does_not_hold_is_refused(
         assert "turn to difference" in scope.look("model-diff", mode=mode).verdict.reason
     scope.record((*IDS[:4], 1))
     assert "another prompt" in scope.look("model-diff").verdict.reason
-    with pytest.raises(ScopeError, match="--layer-ids names 4"):
+    with pytest.raises(ScopeError, match="layer id 4"):
         scope.compare(read_hidden_states(path, (0, 1, 2, 4)))

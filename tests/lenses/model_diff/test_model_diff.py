@@ -373,7 +373,7 @@ def test_without_a_second_model_it_says_how_to_give_one() -> None:
     scope.record(IDS)
     figure = scope.look("model-diff")
     assert figure.missing == "second model"
-    assert "--versus-model" in figure.verdict.reason
+    assert "scope.compare(llmscope.load(OTHER))" in figure.verdict.reason
     with pytest.raises(ValueError, match="cannot be compared with itself"):
         scope.compare(scope)
     with pytest.raises(TypeError, match="must be a Scope"):

@@ -308,7 +308,7 @@ def test_a_chat_whose_roles_are_not_known_is_told_apart(text, unread):
 def test_without_passages_it_says_how_to_mark_them(town):
     town.record("Who lives in the red house?")
     verdict = town.look("passages").verdict
-    assert (verdict.status, "--separator REGEX" in verdict.reason) == ("refused", True)
+    assert (verdict.status, "separator=REGEX" in verdict.reason) == ("refused", True)
     with pytest.raises(ValueError, match="separator is no regular expression"):
         town.look("passages", separator="(")
 

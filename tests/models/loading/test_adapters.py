@@ -291,9 +291,9 @@ def test_what_is_wrong_with_an_adapter_is_said(tmp_path, shelf):
     other = make_base(tmp_path / "other", "gpt2")
     assert "is no checkpoint of" in refusal(base, adapters=[str(other)])
     config.write_text(json.dumps(said | {"base_model_name_or_path": "/nowhere/at/all"}))
-    assert "which is not here / llmscope BASE --adapter" in refusal(adapter)
+    assert "which is not here / llmscope.load(BASE, adapters=[ADAPTER])" in refusal(adapter)
     config.write_text(json.dumps(said | {"base_model_name_or_path": f"/{'x' * 5000}"}))
-    assert "which is not here / llmscope BASE --adapter" in refusal(adapter)
+    assert "which is not here / llmscope.load(BASE, adapters=[ADAPTER])" in refusal(adapter)
     assert llmscope.load(str(base), adapters=[str(adapter)]).adapter == "poet"
     config.write_text(json.dumps(said | {"base_model_name_or_path": None}))
     assert "does not say which model" in refusal(adapter)
@@ -314,7 +314,7 @@ def test_what_is_wrong_with_an_adapter_is_said(tmp_path, shelf):
     weights.unlink()
     assert "has no adapter_model.safetensors" in refusal(adapter)
     torch.save(tensors, adapter / "adapter_model.bin")
-    assert "--allow-pickle" in refusal(adapter)
+    assert "allow_pickle=True" in refusal(adapter)
     assert llmscope.load(str(adapter), allow_pickle=True).adapter == "poet"
 
 

@@ -235,7 +235,7 @@ def test_code_of_a_model_never_runs_unasked(folder, tmp_path):
     marker = tmp_path / "ran"
     (folder / "own.py").write_text(f"open({str(marker)!r}, 'w').close()\nclass Own: pass\n")
     edit_config(folder, auto_map={"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.Own"})
-    assert "--trust-remote-code" in refusal(folder).hint
+    assert "trust_remote_code=True" in refusal(folder).hint
     assert not marker.exists()
 
 
@@ -252,7 +252,7 @@ def test_pickled_weights_are_loaded_only_when_allowed(folder):
     model = save_model(folder)
     (folder / "model.safetensors").unlink()
     torch.save(model.state_dict(), folder / "pytorch_model.bin")
-    assert "--allow-pickle" in refusal(folder).hint
+    assert "allow_pickle=True" in refusal(folder).hint
     loaded = load_model(str(folder), allow_pickle=True).model
     assert torch.equal(loaded.lm_head.weight, model.lm_head.weight)
 

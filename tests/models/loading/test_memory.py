@@ -41,7 +41,7 @@ def test_a_model_that_does_not_fit_says_what_would(folder, monkeypatch, error):
     with pytest.raises(ScopeError) as told:
         load_model(str(folder))
     assert f"take {4 * count}.0 GiB, and {3 * count}.0 GiB are free" in told.value.message
-    assert told.value.hint == f"--dtype bfloat16, which takes {2 * count}.0 GiB"
+    assert told.value.hint == f'dtype="bfloat16", which takes {2 * count}.0 GiB'
 
 
 def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
@@ -50,7 +50,7 @@ def test_where_half_the_numbers_do_not_fit_either(folder, monkeypatch):
     monkeypatch.setattr(memory, "_parameters", lambda folder: (70_000_000_000, 2))
     with pytest.raises(ScopeError) as told:
         load_model(str(folder), dtype="bfloat16")
-    assert told.value.hint.startswith("--device spread")
+    assert told.value.hint.startswith('device="spread"')
     assert told.value.hint.endswith("a model of at most 4.5 billion parameters")
 
 
@@ -70,7 +70,7 @@ def test_what_would_be_killed_is_not_begun(folder, monkeypatch):
     with pytest.raises(ScopeError) as told:
         load_model(str(folder), dtype="float32")
     assert f"take {4 * count}.0 GiB" in told.value.message
-    assert told.value.hint.startswith("--dtype bfloat16")
+    assert told.value.hint.startswith('dtype="bfloat16"')
     monkeypatch.undo()
     assert load_model(str(folder), dtype="float32").dtype == torch.float32
 
@@ -99,4 +99,4 @@ def test_what_had_arrived_on_the_device_leaves_it(folder, monkeypatch):
     assert moves == ["cuda:0", "cpu"]
     assert freed == [moves]
     assert "memory of cuda:0" in told.value.message
-    assert told.value.hint == "--device cpu"
+    assert told.value.hint == 'device="cpu"'

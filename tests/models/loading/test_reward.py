@@ -89,7 +89,7 @@ def test_adapters_are_judged_by_it_as_well(tmp_path):
 def test_without_one_it_says_how_to_have_one(tmp_path):
     figure = look(llmscope.load(str(make_base(tmp_path / "base"))))
     assert figure.verdict.status == "refused"
-    assert "--reward" in figure.verdict.reason
+    assert "llmscope.load(MODEL, reward=REWARD_MODEL)" in figure.verdict.reason
 
 
 def refusal(base, reward):

@@ -143,10 +143,10 @@ def test_without_a_template_it_says_so(tokenizer):
 def test_what_a_template_refuses_is_one_line():
     with pytest.raises(ScopeError, match="System role not supported") as caught:
         chat("gemma").prompt("Hi", system="x")
-    assert caught.value.hint == "the prompt without --system"
+    assert caught.value.hint == "the prompt without system"
     with pytest.raises(ScopeError, match="must alternate") as caught:
         chat("llama2").apply([("user", "a"), ("user", "b")])
-    assert caught.value.hint == "the prompt without --chat"
+    assert caught.value.hint == "the prompt without chat=True"
     with pytest.raises(ScopeError) as caught:
         chat("{{ raise_exception('a\nb\x1b[31m') }}").prompt("Hi")
     assert "a b\\x1b[31m" in caught.value.message

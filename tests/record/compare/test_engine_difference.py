@@ -106,7 +106,7 @@ def test_the_first_changed_layer_is_the_first_to_part(tmp_path, family, layer, t
     beyond = np.median(found.relative, axis=1) > found.rounding[:, 0]
     assert beyond.tolist() == [at > layer for at in range(4)]  # all later ones part as well
     assert found.fitting == ()
-    assert f"--layer-ids {layer + 1} (after layer {layer})" in found.caption[0]
+    assert f"layer id {layer + 1} (after layer {layer})" in found.caption[0]
 
 
 def test_a_single_token_that_parts_is_found(tmp_path):
@@ -126,7 +126,7 @@ def test_layers_that_are_off_by_one_are_told(tmp_path, family, theirs):
     for one, fitting in ((late, (1, 2, 3)), (early, (0, 1, 2))):
         assert one.parting == 0
         assert one.fitting == fitting
-        assert one.caption[-1] == f"the streams fit --layer-ids {','.join(map(str, fitting))}"
+        assert one.caption[-1] == f"the streams fit layer ids {','.join(map(str, fitting))}"
         assert not one.normed
 
 
@@ -153,7 +153,7 @@ def test_a_file_of_another_prompt_or_model_is_refused(tmp_path):
     with pytest.raises(ScopeError, match="it has 13 tokens, and the prompt 12"):
         hidden_states_difference(recorder.record(prompt_of(IDS[:12]), fresh=True), states)
     narrow = recorder_for(small_model("llama", num_hidden_layers=2))
-    with pytest.raises(ScopeError, match="--layer-ids names 3, and the model has 2 layers"):
+    with pytest.raises(ScopeError, match="layer id 3, and the model has 2 layers"):
         hidden_states_difference(narrow.record(prompt_of(IDS), fresh=True), states)
     wide = recorder_for(small_model("llama", hidden_size=64))
     with pytest.raises(ScopeError, match="width 48, and the model's have 64"):

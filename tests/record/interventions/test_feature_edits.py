@@ -442,7 +442,7 @@ def test_no_dictionary_or_none_there_is_told():
     for edit in ("zero feature 1/3", "steer 1 feature 1/3 1"):
         with pytest.raises(ScopeError, match="no dictionary of features comes with test") as caught:
             scope.record(A, edits=[edit])
-        assert "--features" in caught.value.hint
+        assert "scope.features" in caught.value.hint
     scope.features = [for_place(plain, place(one))[0] for one in ("0.mlp_out", "2.resid_post")]
     with pytest.raises(ScopeError, match="there is no dictionary at layer 1") as caught:
         scope.record(A, edits=["zero feature 1/3"])

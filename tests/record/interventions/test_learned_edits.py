@@ -190,7 +190,7 @@ def test_other_lenses_are_used_from_the_next_recording_on(tmp_path):
     for edit in ("steer 1 jlens id:17 2", "swap 1 id:17 id:5"):
         with pytest.raises(ScopeError, match="no Jacobian lens of test comes with it") as caught:
             scope.record(A, edits=[edit])
-        assert "--translator" in caught.value.hint
+        assert "scope.translator" in caught.value.hint
     scope.translator = lenses[0]
     check(lenses[0])
 

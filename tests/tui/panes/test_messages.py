@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmscope.figure import Figure
-from llmscope.lenses.passages.lens import NO_PASSAGES
+from llmscope.lenses.passages.lens import no_passages
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.workspaces import KEYS, WORKSPACES, Workspace
 from tests.thinned import at_sizes
@@ -27,7 +27,7 @@ def refuse(session: Session, *drawn: str) -> None:
         figures = {want.key: figure_for(want, tokens) for want in request.wants}
         for want in request.wants:
             if want.lens not in ("tokens", *drawn):
-                figures[want.key] = Figure.refused(want.lens, "Refused", NO_PASSAGES)
+                figures[want.key] = Figure.refused(want.lens, "Refused", no_passages())
         answer(request, only=figures, **more)
 
     session.engine.answer = answering  # type: ignore[method-assign]
