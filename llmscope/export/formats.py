@@ -16,6 +16,7 @@ from llmscope.export.npz import npz_bytes
 from llmscope.export.png import png_bytes
 from llmscope.export.safetensors import FilePair, pair
 from llmscope.export.svg import svg_text
+from llmscope.export.table import csv_text, table_bytes
 from llmscope.export.txt import txt_text
 from llmscope.figure import Figure, Focus
 from llmscope.plugins import with_plugins
@@ -105,6 +106,13 @@ BUILT_IN = (
         "numbers",
         lambda d: pair(d.figures, d.about),
         sidecar=True,
+        binary=True,
+    ),
+    Format("csv", "numbers", lambda d: csv_text(d.figures, d.focus), provenance=False),
+    Format(
+        "parquet",
+        "numbers",
+        lambda d: table_bytes(d.figures, d.focus, d.about),
         binary=True,
     ),
     Format("txt", "picture", lambda d: txt_text(d.rows), provenance=False, colors=False),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from llmscope.engine.events import Token
+from llmscope.export.table import mode_of
 from llmscope.figure import Figure, Focus
-from llmscope.lenses import lens, names
 from llmscope.text import display_text
 from llmscope.tui.pane_grid import ELSEWHERE
 from llmscope.tui.panes import pane_classes
@@ -79,15 +79,6 @@ def _said(place: dict[str, int], tokens: Sequence[Token]) -> str:
         else:
             words.append(f"token {at}")
     return ", ".join(words)
-
-
-def mode_of(figure: Figure, focus: Focus) -> str:
-    """Return the lens mode of a figure."""
-    own = figure.extra.get("mode")
-    if isinstance(own, str):
-        return own
-    modes = lens(figure.lens).modes if figure.lens in names() else ()
-    return focus.mode if focus.mode in modes else next(iter(modes), "")
 
 
 def kinds_of(figure: Figure, mode: str) -> tuple[str, ...]:

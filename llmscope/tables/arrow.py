@@ -39,7 +39,7 @@ def needed() -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
-        raise ScopeError("batches need pyarrow", "pip install pyarrow") from None
+        raise ScopeError("tables need pyarrow", "pip install pyarrow") from None
 
 
 def arrow_type(name: str) -> pyarrow.DataType:
@@ -143,13 +143,13 @@ class TableWriter:
         self._held: list[tuple[dict[str, Any], int, int, str, Mapping[str, Any]]] = []
         self._count = 0
 
-    def add(self, figure: Figure, line: int, length: int, inputs: Mapping[str, Any]) -> None:
+    def add(self, figure: Figure, line: int, length: int | None, inputs: Mapping[str, Any]) -> None:
         """Add the rows of a figure of a prompt.
 
         Args:
             figure: the figure, which is not refused.
             line: the line of the prompt.
-            length: number of its tokens.
+            length: number of its tokens; None if it is not known.
             inputs: the prompt's input columns, by their names in the table.
         """
         if not self._columns:
@@ -160,7 +160,9 @@ class TableWriter:
         found = rows(figure, self._own)
         count = len(next(iter(found.values()))) if found else 0
         if "position" in found:
-            found[FROM_END.name] = np.asarray(found["position"]) - length
+            found[FROM_END.name] = (
+                [None] * count if length is None else np.asarray(found["position"]) - length
+            )
         self._held.append((found, count, line, figure.verdict.status, inputs))
         self._count += count
         if self._count >= FLUSH:

@@ -98,8 +98,8 @@ def _bytes(path: Path) -> str:
 EXPORT = Tool(
     "export",
     "Write the figure of the latest look to a file in the output folder. The suffix names the "
-    "format: json, npz, safetensors (numbers), svg, png, html, txt or ansi (pictures). Files of "
-    "numbers, svg, png and html carry where the numbers come from.",
+    "format: json, npz, safetensors, csv, parquet (numbers), svg, png, html, txt or ansi "
+    "(pictures). Files of numbers but csv, svg, png and html carry where the numbers come from.",
     (
         Parameter("path", "text", "A file name such as figure.svg.", required=True),
         Parameter("width", "integer", "Width of a picture in cells.", least=20, most=LARGEST),
