@@ -12,18 +12,21 @@ if TYPE_CHECKING:
     import pyarrow
 
 
-def parquet_rows(name: str, shown: str) -> Iterator[tuple[int, dict[str, Any], float]]:
+def parquet_rows(
+    name: str, shown: str, column: str | None = "prompt"
+) -> Iterator[tuple[int, dict[str, Any], float]]:
     """Yield each row's number from 1, its values by column, and the fraction of rows read so far.
 
     Args:
         name: path of the file.
         shown: the path as error messages print it.
+        column: the column that it must have; None needs none.
 
     Raises:
-        ScopeError: the file is not a Parquet file, or has no column `prompt`.
+        ScopeError: the file is not a Parquet file, or lacks that column.
     """
     with opened_parquet(name, shown) as file:
-        columns = _names(file.schema_arrow, shown)
+        columns = _names(file.schema_arrow, shown, column)
         number, total = 0, file.metadata.num_rows
         for batch in batches(file, name, columns, shown):
             for index in range(len(batch)):
@@ -48,9 +51,9 @@ def parquet_types(name: str, shown: str) -> tuple[dict[str, pyarrow.DataType], i
     return {one: _plain(schema.field(one).type) for one in names}, rows
 
 
-def _names(schema: pyarrow.Schema, shown: str) -> list[str]:
-    if "prompt" not in schema.names:
-        raise ScopeError(f"{shown} has no column prompt", "a file with one")
+def _names(schema: pyarrow.Schema, shown: str, column: str | None = "prompt") -> list[str]:
+    if column is not None and column not in schema.names:
+        raise ScopeError(f"{shown} has no column {column}", "a file with one")
     names = list(dict.fromkeys(schema.names))
     if len(names) < len(schema.names):
         raise ScopeError(f"{shown} has two columns of one name", "another file")

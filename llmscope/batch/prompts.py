@@ -1,4 +1,4 @@
-"""Prompts as a stream, from JSON lines, CSV, Parquet or plain text, with the line of each.
+"""Prompts as a stream, from JSON lines, CSV, TSV, Parquet or plain text, with the line of each.
 
 A line that cannot be read as a prompt is reported, and reading continues. At most one line is held
 in memory at a time.
@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -54,11 +55,17 @@ class PromptLine:
 class PromptSource:
     """A file of prompts, or stdin with JSON lines.
 
+    Args:
+        name: the path, or `STDIN`.
+        column: the column with the prompts; None for records of another kind, whose columns are
+            all in `inputs`. A line of plain text is the column `text` of its record.
+
     Raises:
         ScopeError: the file cannot be read, or its suffix is not that of a known format.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, column: str | None = "prompt") -> None:
+        self._column = column
         self.shown = "stdin" if name == STDIN else display_text(name).replace("\n", " ")
         self._name = name
         self._read = 0.0
@@ -66,7 +73,8 @@ class PromptSource:
         self.format = suffix.removeprefix(".")
         if self.format not in (*_FORMATS, "parquet"):
             raise ScopeError(
-                f"{self.shown} is no file of prompts", "a .jsonl, .csv, .parquet or .txt file"
+                f"{self.shown} is no file of prompts",
+                "a .jsonl, .csv, .tsv, .parquet or .txt file",
             )
         if name != STDIN:
             try:
@@ -102,11 +110,11 @@ class PromptSource:
         """
         try:
             if self.format == "parquet":
-                for number, row, read in parquet_rows(self._name, self.shown):
+                for number, row, read in parquet_rows(self._name, self.shown, self._column):
                     self._read = read
-                    yield prompt_line(number, row.pop("prompt"), row)
+                    yield _line_of(number, row, self._column)
             elif self._name == STDIN:
-                yield from _FORMATS[self.format](sys.stdin.buffer, self.shown)
+                yield from _FORMATS[self.format](sys.stdin.buffer, self.shown, self._column)
             else:
                 yield from self._of_file()
         except OSError as error:
@@ -119,7 +127,7 @@ class PromptSource:
             if found:
                 raise ScopeError(f"{self.shown} is {found}", "the same file saved as UTF-8")
             stream.seek(0)
-            for line in _FORMATS[self.format](stream, self.shown):
+            for line in _FORMATS[self.format](stream, self.shown, self._column):
                 self._read = min(1.0, stream.tell() / size) if size else 1.0
                 yield line
 
@@ -148,50 +156,60 @@ def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLi
     return PromptLine(number, prompt, inputs=inputs)
 
 
-def _txt(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
+def _line_of(number: int, record: dict[str, Any], column: str | None) -> PromptLine:
+    """Return the prompt of a record; without a column the record itself, with an empty prompt."""
+    if column is None:
+        return PromptLine(number, "", inputs=record)
+    return prompt_line(number, record.pop(column, None), record)
+
+
+def _txt(stream: BinaryIO, _: str, column: str | None) -> Iterator[PromptLine]:
     for number, raw in enumerate(raw_lines(stream), 1):
         if raw is None:
             yield PromptLine(number, None, error=TOO_LONG)
         elif raw.strip():
             try:
-                yield PromptLine(number, raw.decode("utf-8"))
+                text = raw.decode("utf-8")
+                yield _line_of(number, {column or "text": text}, column)
             except UnicodeDecodeError as error:
                 yield PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
 
 
-def _jsonl(stream: BinaryIO, _: str) -> Iterator[PromptLine]:
+def _jsonl(stream: BinaryIO, _: str, column: str | None) -> Iterator[PromptLine]:
     for number, raw in enumerate(raw_lines(stream), 1):
         if raw is None:
             yield PromptLine(number, None, error=TOO_LONG)
         elif raw.strip():
-            yield _of_json(number, raw)
+            yield _of_json(number, raw, column)
 
 
-def _of_json(number: int, raw: bytes) -> PromptLine:
+def _of_json(number: int, raw: bytes, column: str | None) -> PromptLine:
     try:
         record = json_of(raw)
     except LineError as error:
         return PromptLine(number, None, error=str(error))
     if not isinstance(record, dict):
-        return PromptLine(number, None, error='it is no object such as {"prompt": "…"}')
-    return prompt_line(number, record.pop("prompt", None), _named(record))
+        example = ' such as {"prompt": "…"}' if column else ""
+        return PromptLine(number, None, error=f"it is no object{example}")
+    named = {plain_text(name): value for name, value in record.items()}
+    return _line_of(number, named, column)
 
 
-def _named(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {plain_text(name): value for name, value in record.items()}
-
-
-def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
+def _csv(
+    stream: BinaryIO, shown: str, column: str | None, delimiter: str = ","
+) -> Iterator[PromptLine]:
     csv.field_size_limit(LONGEST)
     # Bytes that are not UTF-8 become lone surrogates, so that only their own row fails.
     texts = (
         "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
         for raw in raw_lines(stream)
     )
-    reader = csv.reader(texts)
-    header = _header(reader, shown)
-    place = header.index("prompt")
-    others = [(plain_text(name), at) for at, name in enumerate(header) if name and name != "prompt"]
+    reader = csv.reader(texts, delimiter=delimiter)
+    header = _header(reader, shown, column, delimiter)
+    places: dict[str, int] = {}
+    for at, name in enumerate(header):
+        if name != column or name not in places:
+            places |= {plain_text(name): at} if name else {}
     while True:
         number = reader.line_num + 1
         try:
@@ -202,22 +220,26 @@ def _csv(stream: BinaryIO, shown: str) -> Iterator[PromptLine]:
             yield PromptLine(number, None, error=f"it is not CSV: {told(error)}")
             continue
         if row:
-            inputs = {name: row[at] if at < len(row) else None for name, at in others}
-            yield prompt_line(number, row[place] if place < len(row) else None, inputs)
+            record = {name: row[at] if at < len(row) else None for name, at in places.items()}
+            yield _line_of(number, record, column)
 
 
-def _header(reader: Iterator[list[str]], shown: str) -> list[str]:
+def _header(
+    reader: Iterator[list[str]], shown: str, column: str | None, delimiter: str
+) -> list[str]:
     try:
         header = next(reader, [])
     except csv.Error:
         header = []
-    if "prompt" not in header:
-        raise ScopeError(f"{shown} has no column prompt", "a first line such as id,prompt")
+    if column is not None and column not in header:
+        example = delimiter.join(("id", column)) if delimiter == "," else f"id, a tab, {column}"
+        raise ScopeError(f"{shown} has no column {column}", f"a first line such as {example}")
     return header
 
 
-_FORMATS: dict[str, Callable[[BinaryIO, str], Iterator[PromptLine]]] = {
+_FORMATS: dict[str, Callable[[BinaryIO, str, str | None], Iterator[PromptLine]]] = {
     "jsonl": _jsonl,
     "csv": _csv,
+    "tsv": partial(_csv, delimiter="\t"),
     "txt": _txt,
 }

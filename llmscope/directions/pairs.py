@@ -3,20 +3,18 @@
     {"positive": "I love it", "negative": "I hate it", "group": "love"}
     {"text": "I love it", "label": true, "group": "love"}
 
-`group` is optional: without one, each line is a group of its own. So is `split`, `train` or `test`.
+CSV, TSV and Parquet have these names as columns. `group` is optional: without one, each line is a
+group of its own. So is `split`, `train` or `test`.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from os.path import isfile
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text, one_line, told
+from llmscope.text import one_line
 
 FORM = '{"positive": "…", "negative": "…"} or {"text": "…", "label": true}, with "group" if known'
 PARTS = ("train", "test")
@@ -43,32 +41,61 @@ class Example:
     part: str = ""
 
 
-def read_examples(path: Path) -> list[Example]:
+class Line(Protocol):
+    """A line of a file of records: its number, why it could not be read, or its columns."""
+
+    @property
+    def number(self) -> int:
+        """The number of the line, from 1."""
+
+    @property
+    def error(self) -> str:
+        """What is wrong with the line; empty if it could be read."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The columns by name."""
+
+
+class Records(Protocol):
+    """A file of records, such as `llmscope.batch.PromptSource(name, None)`.
+
+    Attributes:
+        shown: the path as error messages print it.
+    """
+
+    shown: str
+
+    def __iter__(self) -> Iterator[Line]:
+        """Yield the lines."""
+
+
+def read_examples(source: Records) -> list[Example]:
     """Return the texts of a file, in its order.
+
+    Args:
+        source: the file.
 
     Raises:
         ScopeError: the file or a line cannot be read, only some lines have a `split`, or all texts
             have the same label.
     """
-    shown = display_text(str(path))
-    if not isfile(path):  # Path.is_file raises for a name that is too long
-        raise ScopeError(f"there is no file {shown}", f"a .jsonl file of lines such as {FORM}")
     found: list[Example] = []
     try:
-        with path.open(encoding="utf-8") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    found += _examples(line, number)
+        for line in source:
+            if line.error:
+                raise _BadLineError(line.number, line.error)
+            found += _examples(line.inputs, line.number)
     except _BadLineError as error:
-        raise ScopeError(f"{shown}, line {error.line}: {error}", FORM) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ScopeError(f"{shown} cannot be read: {told(error)}", "a .jsonl file") from None
+        raise ScopeError(f"{source.shown}, line {error.line}: {error}", FORM) from None
     told_parts = [one for one in found if one.part]
     if told_parts and len(told_parts) < len(found):
         at = next(one.line for one in found if not one.part)
-        raise ScopeError(f"{shown}, line {at}: it has no split, as others have", "one for each")
+        raise ScopeError(
+            f"{source.shown}, line {at}: it has no split, as others have", "one for each"
+        )
     if len({one.positive for one in found}) < 2:
-        raise ScopeError(f"{shown} has no texts of two labels", FORM)
+        raise ScopeError(f"{source.shown} has no texts of two labels", FORM)
     return found
 
 
@@ -78,17 +105,11 @@ class _BadLineError(ValueError):
         self.line = line
 
 
-def _examples(text: str, line: int) -> Iterator[Example]:
-    try:
-        record = json.loads(text)
-    except (ValueError, RecursionError):
-        raise _BadLineError(line, "it is no JSON") from None
-    if not isinstance(record, dict):
-        raise _BadLineError(line, "it is no JSON object")
+def _examples(record: Mapping[str, Any], line: int) -> Iterator[Example]:
     part = str(record.get("split") or "").casefold()
     if part not in ("", *PARTS):
         raise _BadLineError(line, f"its split is {one_line(part)}, not train or test")
-    group = f"line {line}" if record.get("group") is None else str(record["group"])
+    group = f"line {line}" if record.get("group") in (None, "") else str(record["group"])
     if {"positive", "negative"} <= record.keys():
         for name in ("positive", "negative"):
             yield Example(_text(record, name, line), name == "positive", group, line, part)
@@ -98,7 +119,7 @@ def _examples(text: str, line: int) -> Iterator[Example]:
         raise _BadLineError(line, "it has neither positive and negative, nor text and label")
 
 
-def _text(record: dict[str, Any], name: str, line: int) -> str:
+def _text(record: Mapping[str, Any], name: str, line: int) -> str:
     text = record[name]
     if not isinstance(text, str) or not text:
         raise _BadLineError(line, f"its {name} is no text")

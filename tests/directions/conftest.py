@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.batch import PromptSource
 from llmscope.directions.pairs import Example, read_examples
 from tests.families import small_model
 
@@ -55,4 +56,4 @@ def planted():
 
 @pytest.fixture(scope="session")
 def sentiment():
-    return read_examples(SENTIMENT)
+    return read_examples(PromptSource(str(SENTIMENT), None))

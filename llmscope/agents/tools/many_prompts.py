@@ -266,7 +266,7 @@ MANY_PROMPTS = Tool(
         Parameter(
             "file",
             "text",
-            "A .jsonl, .csv, .parquet (column prompt) or .txt file (a prompt a line), in the "
+            "A .jsonl, .csv, .tsv, .parquet (column prompt) or .txt file (a prompt a line), in the "
             "working folder of the server or its output folder.",
         ),
         CHAT,

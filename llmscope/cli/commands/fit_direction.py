@@ -103,8 +103,8 @@ def fit_direction(
         Path,
         typer.Argument(
             metavar="PAIRS",
-            help="A .jsonl file of lines with positive and negative, or with text and label; group "
-            "keeps texts that are alike on one side of the split.",
+            help="A .jsonl, .csv, .tsv or .parquet file of positive and negative, or of text and "
+            "label; group keeps texts that are alike on one side of the split.",
         ),
     ],
     out: Annotated[
@@ -149,6 +149,7 @@ def fit_direction(
         usage(method in _METHODS, f"one of {', '.join(_METHODS)}", "--method")
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
+        from llmscope.batch import PromptSource
         from llmscope.cli.output.direction_report import report
         from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.directions.pairs import read_examples
@@ -156,7 +157,7 @@ def fit_direction(
 
         parse(model)
         _check_out(out, force)
-        examples = read_examples(pairs)
+        examples = read_examples(PromptSource(str(pairs), None))
         with progress_line(every=EVERY) as progress:
             scope = hardware.loader(model)(progress)
             from llmscope.directions.fit import DirectionFit

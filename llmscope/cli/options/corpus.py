@@ -17,8 +17,8 @@ Prompts = Annotated[
     str,
     typer.Option(
         metavar="FILE",
-        help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a line, or "
-        "- for JSON lines on stdin.",
+        help="Text: a .jsonl, .csv, .tsv or .parquet file with `prompt`, a .txt file with one a "
+        "line, or - for JSON lines on stdin.",
     ),
 ]
 MaxPrompts = Annotated[
