@@ -7,15 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmscope.arguments import differences
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import PROMPTS, ShardRecord, Tables, read_shard
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.export import json_text
 from llmscope.lines import TooLargeError, json_of
 from llmscope.storage import Storage
-from llmscope.text import display_text
 
-_ANOTHER = "another --out, or the command that its manifest names"
 EARLIER, TABLES = 1, 2
 """Schemas of a manifest: of a folder with one table, and of one with a table for each lens."""
 
@@ -51,6 +50,7 @@ class Folder:
         options: everything that the numbers depend on, as JSON types.
         about: further entries of the manifest.
         schema: what the manifest says of the folder's layout.
+        force: remove what earlier jobs wrote, in place of going on from it.
 
     Raises:
         ScopeError: the folder holds other files, was made with other options or by an earlier
@@ -65,6 +65,7 @@ class Folder:
         about: Mapping[str, Any],
         *,
         schema: int = EARLIER,
+        force: bool = False,
     ) -> None:
         self.storage, self.part, self.shown = storage, part, storage.shown
         self._manifest = f"{part.name('manifest')}.json"
@@ -78,13 +79,27 @@ class Folder:
         try:
             held = [one for one in storage.names() if not one.startswith(".")]
         except ValueError as error:
-            raise ScopeError("--out is no name of a folder", "another --out") from error
+            raise ScopeError(
+                f"{option('out')} is no name of a folder", f"another {option('out')}"
+            ) from error
         manifests = [one for one in held if one.startswith("manifest") and one.endswith(".json")]
         if held and not manifests:
-            raise ScopeError(f"{self.shown} holds other files", "another --out")
-        for name in manifests:
-            self._compare(name)
+            raise ScopeError(f"{self.shown} holds other files", f"another {option('out')}")
+        if force and manifests:
+            self._remove_jobs(held, manifests)
+        else:
+            for name in manifests:
+                self._compare(name)
         self._write(self._record)
+
+    def _remove_jobs(self, names: Sequence[str], manifests: Sequence[str]) -> None:
+        """Remove the manifests of earlier jobs, and the files in the folders named after shards."""
+        for name in names:
+            for inner in self.storage.names(name):
+                if inner.startswith("shard-"):
+                    self.storage.remove(f"{name}/{inner}")
+        for name in manifests:
+            self.storage.remove(name)
 
     def _write(self, record: Mapping[str, Any]) -> None:
         self.storage.write({self._manifest: json_text(record).encode()})
@@ -95,19 +110,22 @@ class Folder:
             options, own = record["options"], self._record["options"]
             schema, digest = record["schema"], record["digest"]
         except TooLargeError as error:
-            raise ScopeError(f"{name} in {self.shown}: {error}", "another --out") from None
+            raise ScopeError(
+                f"{name} in {self.shown}: {error}", f"another {option('out')}"
+            ) from None
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
-            raise ScopeError(f"{name} in {self.shown} cannot be read", "another --out") from None
+            raise ScopeError(
+                f"{name} in {self.shown} cannot be read", f"another {option('out')}"
+            ) from None
         if schema != self._record["schema"]:
             raise ScopeError(
-                f"{self.shown} was written by another version of llmscope", "another --out"
+                f"{self.shown} was written by another version of llmscope",
+                f"another {option('out')}",
             )
         if digest == self._record["digest"]:
             return
-        keys = sorted(own.keys() | dict(options))
-        other = ", ".join(key for key in keys if own.get(key) != options.get(key))
         raise ScopeError(
-            f"{self.shown} was made with other options ({display_text(other)[:100]})", _ANOTHER
+            f"{self.shown} was made with other options{differences(options, own)}", _another()
         )
 
     def complete(self, **about: int) -> None:
@@ -123,7 +141,7 @@ class BatchFolder(Folder):
     """The output folder of a batch, with one table for each lens.
 
     Args:
-        storage, part, options, about: as of `Folder`.
+        storage, part, options, about, force: as of `Folder`.
         tables: what its tables look like.
 
     Raises:
@@ -137,9 +155,11 @@ class BatchFolder(Folder):
         options: Mapping[str, Any],
         about: Mapping[str, Any],
         tables: Tables,
+        *,
+        force: bool = False,
     ) -> None:
         options = {**options, **tables.to_dict()}
-        super().__init__(storage, part, options, about, schema=TABLES)
+        super().__init__(storage, part, options, about, schema=TABLES, force=force)
         self.tables = tables
         for folder in storage.names():
             for name in storage.names(folder):
@@ -165,7 +185,7 @@ class BatchFolder(Folder):
             return None
         own = [(line.number, line.prompt) for line in lines]
         if own[: len(found.prompts)] != [(line, prompt) for line, prompt, _ in found.prompts]:
-            raise ScopeError(f"{self.shown} was made of other prompts", _ANOTHER)
+            raise ScopeError(f"{self.shown} was made of other prompts", _another())
         if len(found.prompts) < len(own):  # the prompt file has grown since
             return None
         return found
@@ -189,5 +209,12 @@ class BatchFolder(Folder):
                 prompts.
         """
         if self.storage.size(f"{PROMPTS}/{self.name(shards)}.parquet") is not None:
-            raise ScopeError(f"{self.shown} was made of more prompts", _ANOTHER)
+            raise ScopeError(f"{self.shown} was made of more prompts", _another())
         self.complete(shards=shards, prompts=prompts, errors=errors)
+
+
+def _another() -> str:
+    return (
+        f"another {option('out')}, the command that its manifest names, or {option('force')} to "
+        "begin anew"
+    )

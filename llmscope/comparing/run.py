@@ -27,7 +27,7 @@ from llmscope.comparing.side import (
 from llmscope.comparing.summary import summarized
 from llmscope.comparing.table import TableWriter, file_of_shard, groups, rows_of
 from llmscope.comparing.texts import digest_of, lines_of, shards_of, tokenized
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.export import json_text, provenance, write
 from llmscope.fsync import remove_plain
 from llmscope.models.loading.memory import reserve
@@ -70,6 +70,7 @@ def compare(
     *,
     name: str,
     command: str | None = None,
+    force: bool = False,
     tell: Tell,
     progress: Tell | None = None,
     beside: Callable[[Scope, Scope], Mapping[str, Any]] | None = None,
@@ -86,6 +87,7 @@ def compare(
         out: a new folder, or one that the same call began.
         name: the name of the corpus, for the summary.
         command: the command line, for the summary.
+        force: remove what an earlier comparison wrote to the folder, in place of going on from it.
         tell: called with a note in one line.
         progress: called with the progress as text.
         beside: measures more of both models, for the summary; None: nothing more.
@@ -109,8 +111,8 @@ def compare(
         more = {} if beside is None else beside(scope_a, scope_b)
     elif beside is not None:
         raise ScopeError(
-            "B does not fit into memory beside A, and --difference needs both",
-            "--dtype bfloat16, or a machine with more memory",
+            f"B does not fit into memory beside A, and {option('difference')} needs both",
+            f"{option('dtype', 'bfloat16')}, or a machine with more memory",
         )
     else:
         more = {}
@@ -129,6 +131,7 @@ def compare(
     folder = Folder(
         *(LocalStorage(out), JobShare(size=how.shard_size)),
         *({**about, **{key: _stable(one) for key, one in origins.items()}}, {"command": command}),
+        force=force,
     )
     writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out)
     stored = list(writer.shards(source, Pace(progress)))

@@ -27,7 +27,7 @@ from llmscope.comparing.tokens import (
     predictions,
     stream_differences,
 )
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.export import write
 from llmscope.fsync import make_folder, remove_plain
 from llmscope.record.capture.padded import SIZE, grouped
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 
 TOKENS = "tokens"
 """The folder of the table."""
-AGAIN = "the same texts and options, or another --out"
 
 
 def file_of_shard(out: Path, shard: int) -> Path:
@@ -60,7 +59,7 @@ def begin(out: Path) -> None:
                 remove_plain(left)
     except OSError as error:
         raise ScopeError(
-            f"cannot write {display_text(str(out))}: {told(error)}", "another --out"
+            f"cannot write {display_text(str(out))}: {told(error)}", f"another {option('out')}"
         ) from error
 
 
@@ -120,10 +119,10 @@ class TableWriter:
             else:
                 pace.skipped(len(lines), 0)
             if found is None or found.digest != digest:
-                raise ScopeError(f"{shown} was made of other texts", AGAIN)
+                raise ScopeError(f"{shown} was made of other texts", _again())
             yield found
         if file_of_shard(out, number + 1).exists():
-            raise ScopeError(f"{shown} was made of more texts", AGAIN)
+            raise ScopeError(f"{shown} was made of more texts", _again())
 
     def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
         texts = tokenized(self._subject, lines, self._how)
@@ -212,3 +211,9 @@ class _Result:
 def _after(pair: int) -> int | None:
     """Return the layer of A after which streams part, -1 for the embedding; None: they do not."""
     return None if pair < 0 else pair - 1
+
+
+def _again() -> str:
+    return (
+        f"the same texts and options, another {option('out')}, or {option('force')} to begin anew"
+    )

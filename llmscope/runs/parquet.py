@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.errors import ScopeError
+from llmscope.errors import ScopeError, option
 from llmscope.figure import Axis, Figure
 from llmscope.runs.format import RunFigure, StepLine, path_text
 from llmscope.runs.reader import RunReader
@@ -19,7 +19,7 @@ COLUMNS = ("step", "prompt", "value", "unit", "status", "reason")
 """Columns of every table of a lens: an axis of such a name becomes `axis_NAME`."""
 
 
-def export(run: RunReader, folder: Path) -> list[Path]:
+def export(run: RunReader, folder: Path, *, force: bool = False) -> list[Path]:
     """Write a run as Parquet files with typed columns.
 
     - `steps.parquet`: step (int64), name, stage, time (UTC), took (seconds), shard.
@@ -31,6 +31,11 @@ def export(run: RunReader, folder: Path) -> list[Path]:
       status and reason of the verdict.
 
     A step whose shard is damaged has no rows in the tables of lenses.
+
+    Args:
+        run: the run.
+        folder: where the files go.
+        force: replace files of these names; other files in the folder stay.
 
     Returns:
         The files.
@@ -44,8 +49,11 @@ def export(run: RunReader, folder: Path) -> list[Path]:
         raise ScopeError("Parquet needs pyarrow", "pip install pyarrow") from None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise ScopeError(f"{path_text(folder)} is not empty", "another folder")
+        if not force and any(folder.iterdir()):
+            raise ScopeError(
+                f"{path_text(folder)} is not empty",
+                f"another folder, or {option('force')} to replace the tables in it",
+            )
         written = [_steps(run, folder), _scalars(run, folder), _prompts(run, folder)]
         groups: dict[tuple[str, str], list[RunFigure]] = {}
         for one in run.info.figures:

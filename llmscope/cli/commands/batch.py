@@ -32,7 +32,7 @@ class BatchOptions:
         str | None,
         typer.Option(
             metavar="FILE",
-            help="Many prompts: a .jsonl, .csv or .parquet file with `prompt` and any other "
+            help="Many prompts: a .jsonl, .csv, .tsv or .parquet file with `prompt` and any other "
             "columns, a .txt file with one a line, or - for JSON lines on stdin. --out is a folder "
             "or a URL such as s3://…, with Parquet tables; the same command again goes on where "
             "it stopped.",
@@ -107,7 +107,7 @@ _FOR_ONE = frozenset(
         *names(TranscriptOptions),
         *("words_a", "words_b", "format", "json", *names(PictureOptions), *names(PaperOptions)),
     )
-) - {"out"}
+) - {"out", "force"}
 _OF_RAY = frozenset(("workers", "gpus_per_worker", "max_errored_blocks"))
 
 
@@ -122,6 +122,7 @@ class Batch:
         part: this job's share of the prompts.
         size: maximum number of prompts in one pass.
         bound: how far batched numbers may differ from those of single runs.
+        force: remove what an earlier job wrote to the folder.
         ray: the workers of `--engine ray`; None runs in this process.
     """
 
@@ -131,6 +132,7 @@ class Batch:
     size: int
     bound: float
     tensors: bool = False
+    force: bool = False
     ray: Workers | None = None
 
 
@@ -158,6 +160,8 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
     found = _PART.fullmatch(given.shard or "0/1")
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    force = bool(ctx.params["force"])
+    usage(not force or count == 1, "not with --shard, whose other jobs write there too", "--force")
     ray = _ray(ctx, given)
     from llmscope.batch import JobShare, PromptSource
     from llmscope.storage import LocalStorage, storage
@@ -178,6 +182,7 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
         given.batch_size,
         given.batch_tolerance,
         given.tensors,
+        force,
         ray,
     )
 

@@ -240,4 +240,6 @@ def _folder(batch: Batch, plan: BatchPlan, tables: Tables, command: str) -> Batc
         "shard_size": batch.part.size,
         "shards": batch.part.count,
     }
-    return BatchFolder(batch.out, batch.part, options, {"provenance": origin}, tables)
+    return BatchFolder(
+        batch.out, batch.part, options, {"provenance": origin}, tables, force=batch.force
+    )

@@ -199,8 +199,8 @@ def compare(
         str,
         typer.Option(
             metavar="FILE",
-            help="Text: a .jsonl, .csv or .parquet file with `prompt`, a .txt file with one a "
-            "line, or - for JSON lines on stdin.",
+            help="Text: a .jsonl, .csv, .tsv or .parquet file with `prompt`, a .txt file with one "
+            "a line, or - for JSON lines on stdin.",
         ),
     ],
     out: Annotated[
@@ -212,6 +212,9 @@ def compare(
     limits: LimitOptions,
     comparison: ComparisonOptions,
     difference: DifferenceOptions,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a comparison there, and begin anew.")
+    ] = False,
     json: report_format.Json = False,
     format: report_format.Format = None,  # noqa: A002
     versus: VersusOptions,
@@ -288,6 +291,7 @@ def compare(
                 out,
                 name="stdin" if prompts == "-" else Path(prompts).name,
                 command=command_line(ctx, **named),
+                force=force,
                 tell=tell,
                 progress=None if progress is None else stage,
                 beside=beside if difference.difference else None,

@@ -80,6 +80,9 @@ def watch(
             callback=local,
         ),
     ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --export: replace tables of a run there.")
+    ] = False,
     hardware: DeviceOptions,
     volume: VolumeOptions,
     theme: shared.ScreenTheme = None,
@@ -106,6 +109,7 @@ def watch(
                 name,
             )
         usage(len(target or ()) <= len(prompt or ()), "each target needs a --prompt", "--target")
+        usage(export is not None or not force, "it takes --export FOLDER", "--force")
         look: dict[str, Any] = {"theme": theme, "tier": tier, "ascii": ascii}
         recorder = None
         folders = tuple(runs)
@@ -120,7 +124,7 @@ def watch(
                 recorder.wait()
                 for failure in recorder.failures:
                     _note(failure)
-            _export(folders, export)
+            _export(folders, export, force)
             return
         raise typer.Exit(_show(folders, recorder, debug=debug, bandwidth=bandwidth, **look))
 
@@ -180,7 +184,7 @@ def _recorder(
     )
 
 
-def _export(folders: tuple[str, ...], out: Path) -> None:
+def _export(folders: tuple[str, ...], out: Path, force: bool) -> None:
     from llmscope.runs.parquet import export
     from llmscope.runs.reader import RunReader
     from llmscope.runs.shipped import run_folder
@@ -188,7 +192,7 @@ def _export(folders: tuple[str, ...], out: Path) -> None:
     if len(folders) > 1:
         raise ScopeError("--export takes one run", "one after the other")
     run = RunReader(run_folder(folders[0]))
-    for path in export(run, out):
+    for path in export(run, out, force=force):
         typer.echo(display_text(str(path)))
     for said in run.flaws.values():
         _note(said)
