@@ -11,8 +11,9 @@ from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import PROMPTS, ShardRecord, Tables, read_shard
 from llmscope.errors import ScopeError
 from llmscope.export import json_text
+from llmscope.fsync import Journal
 from llmscope.lines import TooLargeError, json_of
-from llmscope.storage import Storage
+from llmscope.storage import LocalStorage, Storage
 from llmscope.text import display_text
 
 _ANOTHER = "another --out, or the command that its manifest names"
@@ -109,6 +110,13 @@ class Folder:
         raise ScopeError(
             f"{self.shown} was made with other options ({display_text(other)[:100]})", _ANOTHER
         )
+
+    def journal(self) -> Journal | None:
+        """Return the journal of what this job has finished of a shard; None on a remote folder."""
+        if not isinstance(self.storage, LocalStorage):
+            return None
+        path = self.storage.path / f".{self.part.name('finished')}"
+        return Journal(path, str(self._record["digest"]))
 
     def complete(self, **about: int) -> None:
         """Mark the folder as complete in the manifest, with numbers about it.
