@@ -175,6 +175,7 @@ def sync_folders(folders: Iterable[Path]) -> None:
 Arrays = dict[str, "NDArray[Any]"]
 _RECORD = struct.Struct("<QI")
 """Before each record of a journal: its length in bytes, and its checksum."""
+_LONGEST_BEGIN = 1 << 20
 _KINDS = frozenset("biufU")
 """Kinds of numpy's dtypes that a journal holds: numbers and texts."""
 
@@ -188,12 +189,13 @@ class Journal:
 
     Args:
         path: the file, which the first record makes.
-        job: a digest of everything that the records depend on.
+        about: everything that the records depend on, as JSON types by name.
     """
 
-    def __init__(self, path: Path, job: str) -> None:
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._path = path
-        self._begin = f"llmscope journal 1 {job}\n".encode()
+        self._about = json.loads(json.dumps(dict(about)))
+        self._begin = json.dumps({"llmscope_journal": 1, "about": self._about}).encode() + b"\n"
         self._handle: int | None = None
         self._end: int | None = None  # of the last whole record; None until the file is read
 
@@ -212,7 +214,7 @@ class Journal:
         try:
             if check_plain(self._path):
                 with self._path.open("rb") as file:
-                    end = self._checked_begin(file.readline(1 << 10))
+                    end = self._checked_begin(file.readline(_LONGEST_BEGIN))
                     size = os.fstat(file.fileno()).st_size
                     while end and (data := _next_record(file, size - end)) is not None:
                         end += _RECORD.size + len(data)
@@ -232,8 +234,15 @@ class Journal:
         if self._begin.startswith(line):
             return 0
         shown = display_text(str(self._path)).replace("\n", " ")
-        hint = "the same options, another --out, or --force to begin anew"
-        raise ScopeError(f"{shown} was begun with other options", hint)
+        try:
+            other = dict(json.loads(line)["about"])
+        except (ValueError, LookupError, TypeError, RecursionError):
+            raise ScopeError(f"{shown} is no journal of llmscope", "another --out") from None
+        names = [key for key in self._about if other.get(key) != self._about[key]]
+        raise ScopeError(
+            f"{shown} was begun with another {', '.join(names) or 'job'}",
+            "the same options, another --out, or --force to begin anew",
+        )
 
     def append(self, note: Any, arrays: Mapping[str, NDArray[Any]] | None = None) -> None:
         """Append a record; what is behind the last whole one is cut off before the first.
@@ -245,8 +254,11 @@ class Journal:
         Raises:
             ScopeError: the file cannot be written.
         """
-        data = _packed(note, arrays or {})
-        head = _RECORD.pack(len(data), zlib.crc32(data))
+        parts = _packed(note, arrays or {})
+        checksum = 0
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+        length = sum(map(len, parts))
         if self._end is None:
             for _ in self.records():
                 pass
@@ -256,8 +268,10 @@ class Journal:
                 self._handle = _opened_to_append(self._path, 0o666)
                 os.ftruncate(self._handle, self._end or 0)
             begin = b"" if self._end else self._begin
-            _write_whole(self._handle, begin + head + data)
-            self._end = (self._end or 0) + len(begin) + len(head) + len(data)
+            _write_whole(self._handle, begin + _RECORD.pack(length, checksum) + parts[0])
+            for part in parts[1:]:
+                _write_whole(self._handle, part)
+            self._end = (self._end or 0) + len(begin) + _RECORD.size + length
         except OSError as error:
             raise self._failed(error) from error
 
@@ -320,21 +334,25 @@ def _opened_to_append(path: Path, mode: int) -> int:
     return handle
 
 
-def _write_whole(handle: int, data: bytes) -> None:
+def _write_whole(handle: int, data: bytes | memoryview) -> None:
     """Write all of some bytes: one write takes 2 GB at most, and a signal may end it early."""
     view = memoryview(data)
     while view:
         view = view[os.write(handle, view[: 1 << 30]) :]
 
 
-def _packed(note: Any, arrays: Mapping[str, NDArray[Any]]) -> bytes:
+def _packed(note: Any, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
+    """Return the parts of a record: its header, and the bytes of each array, which are not copied.
+
+    The header is JSON behind its length.
+    """
     import numpy as np  # late: starting the screen does not need it
 
-    whole = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    about = {name: [array.dtype.str, array.shape] for name, array in whole.items()}
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    about = {name: [array.dtype.str, np.shape(arrays[name])] for name, array in whole.items()}
     header = json.dumps([note, about], separators=(",", ":")).encode()
-    parts = [len(header).to_bytes(8, "little"), header]
-    return b"".join((*parts, *(array.tobytes() for array in whole.values())))
+    parts: list[bytes | memoryview] = [len(header).to_bytes(8, "little") + header]
+    return parts + [array.reshape(-1).view(np.uint8).data for array in whole.values()]
 
 
 def _unpacked(data: bytes) -> tuple[Any, Arrays]:

@@ -50,12 +50,12 @@ ARRAYS = {
 
 def test_a_journal_gives_back_what_was_appended(tmp_path: Path) -> None:
     path = tmp_path / "new" / ".finished"
-    journal = Journal(path, "job")
+    journal = Journal(path, {"job": 1})
     assert list(journal.records()) == []
     notes = [{"a": [1, None, 0.1]}, {"b": float("inf")}, "last"]
     for note in notes:
         journal.append(note, ARRAYS)
-    found = list(Journal(path, "job").records())
+    found = list(Journal(path, {"job": 1}).records())
     assert [note for note, _ in found] == notes
     for _, arrays in found:
         assert arrays.keys() == ARRAYS.keys()
@@ -63,9 +63,9 @@ def test_a_journal_gives_back_what_was_appended(tmp_path: Path) -> None:
             assert arrays[name].dtype == array.dtype
             np.testing.assert_array_equal(arrays[name], array)
     journal.clear()
-    assert list(Journal(path, "job").records()) == []
+    assert list(Journal(path, {"job": 1}).records()) == []
     journal.append("anew")
-    assert [note for note, _ in Journal(path, "job").records()] == ["anew"]
+    assert [note for note, _ in Journal(path, {"job": 1}).records()] == ["anew"]
     journal.remove()
     assert not path.exists()
 
@@ -74,7 +74,7 @@ def test_a_journal_that_is_cut_off_anywhere_goes_on_behind_its_last_whole_record
     tmp_path: Path,
 ) -> None:
     path = tmp_path / ".finished"
-    journal, ends = Journal(path, "job"), []
+    journal, ends = Journal(path, {"job": 1}), []
     for number in range(3):
         journal.append(number, {"x": np.arange(number)})
         ends.append(path.stat().st_size)
@@ -82,15 +82,15 @@ def test_a_journal_that_is_cut_off_anywhere_goes_on_behind_its_last_whole_record
     for length in range(len(whole)):
         path.write_bytes(whole[:length])
         expected = [number for number, end in enumerate(ends) if end <= length]
-        again = Journal(path, "job")
+        again = Journal(path, {"job": 1})
         assert [note for note, _ in again.records()] == expected
         again.append("more")
-        assert [note for note, _ in Journal(path, "job").records()] == [*expected, "more"]
+        assert [note for note, _ in Journal(path, {"job": 1}).records()] == [*expected, "more"]
 
 
 def test_a_journal_ends_before_a_damaged_record(tmp_path: Path) -> None:
     path = tmp_path / ".finished"
-    journal = Journal(path, "job")
+    journal = Journal(path, {"job": 1})
     journal.append(1)
     end = path.stat().st_size
     journal.append(2)
@@ -98,17 +98,17 @@ def test_a_journal_ends_before_a_damaged_record(tmp_path: Path) -> None:
     for place in range(end, len(data)):
         damaged = bytes((*data[:place], data[place] ^ 1, *data[place + 1 :]))
         path.write_bytes(damaged)
-        assert [note for note, _ in Journal(path, "job").records()] == [1]
+        assert [note for note, _ in Journal(path, {"job": 1}).records()] == [1]
 
 
 def test_a_journal_of_another_job_or_through_a_link_is_refused(tmp_path: Path) -> None:
     path = tmp_path / ".finished"
-    Journal(path, "job").append(1)
+    Journal(path, {"job": 1}).append(1)
     before = path.read_bytes()
-    with pytest.raises(ScopeError, match="was begun with other options"):
-        Journal(path, "another").append(2)
+    with pytest.raises(ScopeError, match="was begun with another job"):
+        Journal(path, {"job": 2}).append(2)
     assert path.read_bytes() == before
     (tmp_path / "link").symlink_to(path)
     with pytest.raises(ScopeError, match="is a link"):
-        Journal(tmp_path / "link", "job").append(2)
+        Journal(tmp_path / "link", {"job": 1}).append(2)
     assert path.read_bytes() == before

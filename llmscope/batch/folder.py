@@ -116,7 +116,7 @@ class Folder:
         if not isinstance(self.storage, LocalStorage):
             return None
         path = self.storage.path / f".{self.part.name('finished')}"
-        return Journal(path, str(self._record["digest"]))
+        return Journal(path, {"digest": self._record["digest"]})
 
     def complete(self, **about: int) -> None:
         """Mark the folder as complete in the manifest, with numbers about it.

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TextIO
 
-from llmscope.cli.output.notices import detail, volume
+from llmscope.cli.output.notices import detail, tell, volume
 from llmscope.models.loaded_model import Progress
 from llmscope.text import display_text
 
@@ -53,6 +53,21 @@ def progress_line(
     finally:
         stream.write(_START)
         stream.flush()
+
+
+def noted(progress: Progress | None) -> Callable[[str], None]:
+    """Return a function that writes a note to stderr, on a line of its own.
+
+    Args:
+        progress: the callback of `progress_line`.
+    """
+
+    def note(line: str) -> None:
+        if progress is not None:
+            progress("", 0, None)
+        tell(line)
+
+    return note
 
 
 class _Line:
