@@ -806,8 +806,8 @@ class Scope:
     ) -> int:
         """Record many prompts and write named tensors to a folder, shard by shard.
 
-        Memory holds one shard at a time. The same call again, on the same model, resumes where an
-        interrupted one stopped. See `llmscope.activation_shards` for the files.
+        Memory holds one shard at a time. The same call again, on the same model, resumes behind the
+        last pass that an interrupted one finished. See `llmscope.activation_shards` for the files.
 
         Args:
             prompts: the prompts, such as a generator's.
@@ -843,6 +843,7 @@ class Scope:
             Path(arguments.name_or_path("folder", folder)),
             lambda some: self.record([prompt.ids for prompt in some]),
             model=self.subject.name,
+            together=not self._bench.why_alone,
             last=arguments.flag("last", last),
             shard_size=arguments.integer("shard_size", shard_size, least=1),
             progress=progress,
