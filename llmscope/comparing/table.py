@@ -150,7 +150,13 @@ class TableWriter:
         results: dict[int, _Result] = {}
         stored = self._stored(number, digest)
         pace.going_on(sum(len(note["pass"]) for note, _ in stored), self._shown, self._tell)
-        for at, group in groups(texts):
+        alone = all(side.alone for side in self._sides)
+        passes = (
+            (at, part)
+            for at, group in groups(texts)
+            for part in ([[index] for index in group] if alone else [group])
+        )
+        for at, group in passes:
             if stored:
                 note, arrays = stored.pop(0)
                 some_results = unpacked(note["results"], arrays)

@@ -19,7 +19,7 @@ HEADER = "llmscope_fit"
 SAVED_EVERY = 30.0
 """Seconds between two checkpoints."""
 LONG = 4
-"""A journal of so many times the bytes of a checkpoint makes a new checkpoint due."""
+"""How many times longer than a checkpoint a journal may be before the next one is due."""
 Note = Callable[[str], None]
 
 
@@ -41,7 +41,7 @@ class Unfinished:
         self._saved = time.monotonic()
 
     def begun(self) -> Path | None:
-        """Return the checkpoint of an earlier run; None if there is none."""
+        """Return the checkpoint of an earlier run; None without one."""
         path = self.checkpoint
         return path if path is not None and path.is_file() else None
 
@@ -85,7 +85,7 @@ class Unfinished:
         return late or self._journal.size > LONG * size
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """Return the tensors and the header of the checkpoint; None if there is none.
+        """Return the tensors and the header of the checkpoint; None without one.
 
         Raises:
             ScopeError: it is of another fit, or cannot be read.
