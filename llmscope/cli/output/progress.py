@@ -19,6 +19,8 @@ from llmscope.text import display_text
 
 EVERY = 30.0
 """Seconds between the lines of a long command without a terminal."""
+LONG = 10.0
+"""Seconds from which on it is told what a lens takes."""
 _START = "\r\x1b[K"
 _NUMBERS = re.compile(r"[\d,.]+")
 
@@ -68,6 +70,36 @@ def noted(progress: Progress | None) -> Callable[[str], None]:
         tell(line)
 
     return note
+
+
+class StepsLine:
+    """Tells how far a lens of many passes is, and once, early, what it takes if that is long.
+
+    Args:
+        progress: the callback of `progress_line`.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._note = progress, noted(progress)
+        self._lens = ""
+        self._told = False
+
+    def __call__(self, lens: str, done: int, total: int) -> None:
+        """Tell that some steps of a lens are done."""
+        from llmscope.batch.progress import Clock, duration
+
+        if lens != self._lens:
+            self._lens, self._told, self._clock = lens, False, Clock()
+        self._clock.lap(done)
+        words, rate = f"{lens} · step {done:,} of {total:,}", self._clock.rate
+        if rate > 0:
+            seconds = (total - done) / rate
+            words += f" · {duration(seconds)} left"
+            if seconds > LONG and not self._told:
+                self._note(f"{lens} takes {total:,} steps, about {duration(seconds)}")
+            self._told = True
+        if self._progress is not None:
+            self._progress(words, 0.0, None)
 
 
 class _Line:
