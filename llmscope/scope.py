@@ -874,8 +874,9 @@ class Scope:
             held_out: one of this many prompts is held out; 0: none, and nothing is measured.
             max_prompts: stop after this many; None: at the end.
             progress: called after each prompt.
-            more: estimator, backwards, error, batch and checkpoint of a Jacobian lens, steps and
-                rate of a tuned one; see `JacobianFit` and `TunedFit` in `llmscope.fitting`.
+            more: estimator, backwards, error and batch of a Jacobian lens, steps and rate of a
+                tuned one, checkpoint of both; see `JacobianFit` and `TunedFit` in
+                `llmscope.fitting`.
 
         Raises:
             ScopeError: no prompt counts, or the model gives no gradients.

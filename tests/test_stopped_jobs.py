@@ -97,11 +97,11 @@ JOBS = {
     "examples": ("examples builtin:town --neuron 1.5 --head 3.1", 150, 1),
     "compare": ("compare builtin:town builtin:town-pirate --resamples 50", 150, 0),
     "jacobian": ("fit jacobian builtin:town --skip 2 --length 30 --float32", 14, 1),
-    "tuned": ("fit tuned builtin:town --skip 2 --length 30 --float32 --steps 12", 14, 0),
+    "tuned": ("fit tuned builtin:town --skip 2 --length 30 --float32 --steps 12", 14, 1),
     "activations": ("activations", 150, 2),
 }
 """Command of each job, its prompts, and the passes that check the model again where it goes on."""
-BEHIND = re.compile(r"going on behind (\d+) finished prompts")
+BEHIND = re.compile(r"going on behind (\d+) finished prompt")
 
 
 def stopped(tmp_path, name, stops, seed=0):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from llmscope.numbers import amount
+
 Tell = Callable[[str], None]
 
 
@@ -81,7 +83,7 @@ class Pace:
             return
         self._resumed = True
         if self.kept + prompts:
-            note(f"going on behind {self.kept + prompts:,} finished prompts in {shown}")
+            note(f"going on behind {amount(self.kept + prompts, 'finished prompt')} in {shown}")
 
     def done(self, prompts: int, errors: int) -> None:
         """Count a pass of `prompts` prompts, of which `errors` failed."""
@@ -158,7 +160,7 @@ def kept_if_stopped(kept: Callable[[], str], note: Tell) -> Iterator[None]:
     """Note in a line what a job keeps if it is stopped, by a signal or an error.
 
     Args:
-        kept: returns what is finished and where, such as `3 of 9 prompts are kept in out`; empty
+        kept: returns what is finished and where, such as `kept 3 of 9 prompts in out`; empty
             if nothing is.
         note: called with the line.
     """

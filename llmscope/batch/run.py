@@ -58,7 +58,7 @@ def run(
     def kept() -> str:
         of = "" if share is None else f" of {share:,}"
         count = stored + finished.prompts
-        return f"{count:,}{of} prompts are kept in {folder.shown}" if count else ""
+        return f"kept {count:,}{of} prompts in {folder.shown}" if count else ""
 
     with kept_if_stopped(kept, note):
         for number, window in enumerate(windows(source, folder.part)):

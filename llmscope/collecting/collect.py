@@ -33,6 +33,7 @@ from llmscope.examples.folder import (
     read_index,
 )
 from llmscope.fsync import Arrays, Journal, remove_plain, replace_file
+from llmscope.numbers import amount
 from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padded
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
@@ -151,7 +152,7 @@ def collect(
         run.read_passes(done.prompts)
         resumed = done.prompts + run.stored_prompts
         if resumed:
-            note(f"going on behind {resumed:,} finished prompts")
+            note(f"going on behind {amount(resumed, 'finished prompt')}")
         _stream(run, lines, done, state, about, report)
         if not any(one.statistics.tokens for one in collectors):
             raise ScopeError("no token of any prompt counts", "longer prompts, or --every-token")

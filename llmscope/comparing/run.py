@@ -32,6 +32,7 @@ from llmscope.export import json_text, provenance, write
 from llmscope.fsync import remove_plain
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
+from llmscope.numbers import amount
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.storage import LocalStorage
 
@@ -157,7 +158,7 @@ def compare(
 
 def _words(pace: Pace) -> str:
     """Return what is kept of the first model where it runs alone; empty if there is nothing."""
-    return f"{pace.prompts:,} texts of A are kept" if pace.prompts else ""
+    return f"kept {amount(pace.prompts, 'text')} of A" if pace.prompts else ""
 
 
 def _refuse() -> None:

@@ -31,6 +31,7 @@ from llmscope.comparing.tokens import (
 from llmscope.errors import ScopeError
 from llmscope.export import write
 from llmscope.fsync import Arrays, Journal, make_folder, remove_plain
+from llmscope.numbers import amount
 from llmscope.record.capture.padded import SIZE, balanced, grouped
 from llmscope.text import display_text, told
 
@@ -109,7 +110,7 @@ class TableWriter:
 
     def kept(self) -> str:
         """Return what is kept of a comparison that is stopped; empty if there is nothing."""
-        return f"{self._kept:,} texts are kept in {self._shown}" if self._kept else ""
+        return f"kept {amount(self._kept, 'text')} in {self._shown}" if self._kept else ""
 
     @property
     def _shown(self) -> str:

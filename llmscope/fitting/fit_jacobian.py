@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -29,6 +29,7 @@ from llmscope.fitting.running_mean import RunningMean, norms_of
 from llmscope.fitting.unfinished import MeasuredPrompts, Note, Unfinished, ignore, other_prompts
 from llmscope.learned.lens import RAW, AffineMap, LearnedLens
 from llmscope.models.model_names import names_of
+from llmscope.numbers import amount
 from llmscope.record.capture.model_state import state_of
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def fit_jacobian(
             rows = estimator.rows(running.prompts, width)
             running.add(found, rows, entry["prompt"], entry["digest"])
     if running.prompts:
-        note(f"going on behind {running.prompts:,} finished prompts")
+        note(f"going on behind {amount(running.prompts, 'finished prompt')}")
     held: list[CorpusPrompt] = []
     seen = sha256()
 
@@ -165,7 +166,9 @@ def fit_jacobian(
                     continue
                 if seen.hexdigest() != running.digest:
                     raise other_prompts()
-                _check_model(running, partial(estimates, prompt, running.prompts - 1), subject)
+                check_model(
+                    running.latest, partial(estimates, prompt, running.prompts - 1), subject
+                )
                 continue
             if _done(running, fit):
                 break
@@ -207,26 +210,26 @@ def _done(running: RunningMean, fit: JacobianFit) -> bool:
     return fit.error is not None and max(running.errors.values()) <= fit.error
 
 
-def _check_model(
-    running: RunningMean, estimates: Callable[[], dict[int, Tensor]], subject: LoadedModel
+def check_model(
+    latest: Mapping[int, float], results: Callable[[], Mapping[int, Tensor]], subject: LoadedModel
 ) -> None:
     """Check that the model gives again what the latest prompt of a checkpoint gave.
 
     Args:
-        running: the sums of the checkpoint.
-        estimates: returns the estimates of that prompt.
+        latest: the norms of its results, by stream; empty in checkpoints of earlier versions.
+        results: returns the results of that prompt.
         subject: the model.
 
     Raises:
         ScopeError: it gives something else: it is in another state.
     """
-    if not running.latest:
+    if not latest:
         return
-    norms, bound = norms_of(estimates()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
-    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in running.latest.items()):
+    norms, bound = norms_of(results()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
+    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in latest.items()):
         raise ScopeError(
             "the checkpoint was made with the model in another state: its last prompt gives "
-            "another Jacobian now",
+            "other numbers now",
             "another --out, or --force to begin anew",
         )
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,9 @@ from llmscope.fitting.corpus import (
     every_one_is_held_out,
     nothing_counts,
 )
-from llmscope.fitting.fit_jacobian import FitState, about_model
+from llmscope.fitting.fit_jacobian import FitState, about_model, check_model
 from llmscope.fitting.fit_jacobian import Report as FitReport
+from llmscope.fitting.running_mean import norms_of
 from llmscope.fitting.unfinished import (
     MeasuredPrompts,
     Note,
@@ -44,6 +46,7 @@ from llmscope.fitting.unfinished import (
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.models.anatomy import Readout
 from llmscope.models.loading.memory import GIB, available
+from llmscope.numbers import amount
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.recorder import Recorder
 
@@ -114,9 +117,17 @@ def fit_tuned(
     unfinished = Unfinished(fit.checkpoint, {**about, "rate": fit.rate})
     sums, steps = _resumed(unfinished, layers, width)
     if sums.prompts:
-        more = f" and {steps.done:,} steps" if steps.done else ""
-        note(f"going on behind {sums.prompts:,} finished prompts{more}")
+        more = f" and {amount(steps.done, 'step')}" if steps.done else ""
+        note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
     seen, resumed, count = sha256(), sums.prompts, 0
+
+    def by_stream(ids: tuple[int, ...]) -> dict[int, Tensor]:
+        """Return the streams of a prompt's tokens that count, on the CPU. `[row, width]` each"""
+        streams = streams_of(recorder, ids, rules.places(ids)).cpu()
+        if streams.dtype == torch.bfloat16:  # which numpy does not have
+            streams = streams.float()
+        return dict(enumerate(streams))
+
     with scope.unchanged():
         recorder = scope.recorder
         for prompt in corpus(scope, texts, rules):
@@ -130,13 +141,13 @@ def fit_tuned(
             if len(kept) < max(fit.steps, 1):
                 kept.append(prompt)
             if count <= resumed:
-                if count == resumed and seen.hexdigest() != sums.digest:
-                    raise other_prompts()
+                if count == resumed:
+                    if seen.hexdigest() != sums.digest:
+                        raise other_prompts()
+                    check_model(sums.latest, partial(by_stream, prompt.ids), subject)
                 continue
             begun, digest = time.monotonic(), seen.hexdigest()
-            streams = streams_of(recorder, prompt.ids, rules.places(prompt.ids)).cpu()
-            if streams.dtype == torch.bfloat16:  # which numpy does not have
-                streams = streams.float()
+            streams = torch.stack(list(by_stream(prompt.ids).values()))
             unfinished.append(REGRESSION, {"streams": streams}, prompt=count, digest=digest)
             sums.add(streams, digest)
             if unfinished.is_due(sums.bytes):
@@ -193,12 +204,14 @@ class _Regression:
     Attributes:
         prompts, tokens: how many are in the sums.
         digest: of the tokens of all prompts up to the last one, held-out ones too.
+        latest: the norms of the streams of the last one.
         tensors: the sums by name.
     """
 
     def __init__(self, layers: int, width: int) -> None:
         self.prompts = self.tokens = 0
         self.digest = ""
+        self.latest: dict[int, float] = {}
         shape = (layers, width)
         self._squares = torch.zeros(*shape, width, dtype=torch.float64)  # Σ x xᵀ
         self._products = torch.zeros(*shape, width, dtype=torch.float64)  # Σ x yᵀ
@@ -216,7 +229,8 @@ class _Regression:
     @property
     def facts(self) -> dict[str, Any]:
         """What a checkpoint holds besides the sums, as JSON types."""
-        return {"prompts": self.prompts, "tokens": self.tokens, "digest": self.digest}
+        names = ("prompts", "tokens", "digest", "latest")
+        return {name: getattr(self, name) for name in names}
 
     def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Go on from a checkpoint.
@@ -228,6 +242,7 @@ class _Regression:
             tensor.copy_(tensors[name])
         self.prompts, self.tokens = int(facts["prompts"]), int(facts["tokens"])
         self.digest = str(facts["digest"])
+        self.latest = {int(stream): float(norm) for stream, norm in facts["latest"].items()}
 
     def add(self, streams: Tensor, digest: str = "") -> None:
         """Add a prompt.
@@ -236,7 +251,7 @@ class _Regression:
             streams: its streams, on the CPU. `[layer + 1, row, width]`
             digest: of the tokens of all prompts up to this one.
         """
-        self.digest = digest
+        self.digest, self.latest = digest, norms_of(dict(enumerate(streams)))
         exact = streams.double()
         x, y = exact[:-1], exact[-1:] - exact[:-1]
         self._squares += x.mT @ x

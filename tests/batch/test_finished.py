@@ -9,6 +9,7 @@ from llmscope.batch.padded import Together
 from llmscope.batch.progress import Pace
 from llmscope.batch.shards import Tables
 from llmscope.figure import Focus
+from llmscope.numbers import amount
 from llmscope.scope import load
 from llmscope.storage import LocalStorage
 from tests.batch.test_batch import files, written
@@ -73,13 +74,12 @@ def test_a_stopped_batch_goes_on_behind_its_last_pass(
     finished = sum(map(len, before.ran))
     shown = LocalStorage(tmp_path / "parts").shown
     assert notes == [
-        f"stopped: {finished} of 10 prompts are kept in {shown}; "
-        "the same command goes on from there"
+        f"stopped: kept {finished} of 10 prompts in {shown}; the same command goes on from there"
     ]
     with monkeypatch.context() as patched:
         after = Passes(patched, None, error)
         notes = start(sort, source, tmp_path / "parts", together)
-    assert notes == [f"going on behind {finished} finished prompts in {shown}"]
+    assert notes == [f"going on behind {amount(finished, 'finished prompt')} in {shown}"]
     assert before.ran + after.ran == whole.ran
     assert files(tmp_path / "parts") == files(tmp_path / "whole")
 

@@ -21,6 +21,7 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.numbers import amount
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -317,7 +318,7 @@ class _CollectProgress:
 
     def kept(self) -> str:
         """Return what is kept of a collection that is stopped; empty if there is nothing."""
-        return f"{self._prompts:,} prompts are kept" if self._prompts else ""
+        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
 
     def __call__(self, state: CollectState) -> None:
         self._prompts = state.prompts

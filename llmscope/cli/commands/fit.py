@@ -25,6 +25,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.numbers import amount
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -418,7 +419,7 @@ class _FitProgress:
 
     def kept(self) -> str:
         """Return what is kept of a fit that is stopped; empty if there is nothing."""
-        return f"{self._prompts:,} prompts are kept" if self._prompts else ""
+        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
 
     def __call__(self, state: FitState) -> None:
         self._prompts = state.prompts
