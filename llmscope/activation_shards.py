@@ -4,6 +4,7 @@
     shard-00000.safetensors      the tensors of its prompts, named `INDEX/NAME`, INDEX from 0
 
 A shard appears whole or not at all. Its metadata hold the number and the digest of its prompts.
+Until then each of its passes is in a journal, `.finished`, as soon as it has run.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.arguments import differences
 from llmscope.errors import ScopeError
-from llmscope.fsync import FolderLock, check_plain, remove_plain, replace_file
+from llmscope.fsync import FolderLock, Journal, check_plain, remove_plain, replace_file
 from llmscope.lines import TooLargeError, json_of, read_file
 from llmscope.text import one_line
 
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt, Recording
 
 SCHEMA = 1
-MANIFEST = "manifest.json"
+MANIFEST, JOURNAL = "manifest.json", ".finished"
 COMPARED = 5
 """Number of logits of the first prompt that identify the model."""
 SAME = 1e-2
@@ -47,6 +49,7 @@ def save(
     record: Record,
     *,
     model: str,
+    together: bool = True,
     last: bool = False,
     shard_size: int = 100,
     progress: Progress | None = None,
@@ -57,8 +60,9 @@ def save(
         prompts: the prompts; read one shard at a time.
         names: names of tensors or patterns; see `ActivationCache.select`.
         folder: the folder; created if it does not exist.
-        record: records the prompts of a shard.
+        record: records the prompts of a pass.
         model: the model's name, for the manifest.
+        together: whether several prompts go through the model in one pass.
         last: keep only the row of the last token; of patterns and heads too.
         shard_size: number of prompts in a shard.
         progress: called with the number of prompts done, after each shard.
@@ -75,7 +79,7 @@ def save(
     lock = FolderLock(folder, ".lock", "another folder, or wait for its end")
     lock.acquire()
     try:
-        return _save(prompts, names, folder, record, asked, model, progress)
+        return _save(prompts, names, folder, record, asked, model, together, progress)
     finally:
         lock.release()
 
@@ -87,9 +91,10 @@ def _save(
     record: Record,
     asked: Mapping[str, Any],
     model: str,
+    together: bool,
     progress: Progress | None,
 ) -> int:
-    last, done = bool(asked["last"]), 0
+    last, done, journal = bool(asked["last"]), 0, Journal(folder / JOURNAL, asked)
     with _told(folder):
         known = _opened(folder, asked)
     for number, some in enumerate(_shards(prompts, asked["shard_size"])):
@@ -103,12 +108,15 @@ def _save(
             _check_shard(path, digest, len(some))
             _check_longest(path, some, names, record, last, done)
         else:
-            data = _bytes(some, names, record, last, done, digest)
+            shard = _Shard(path.name, digest, done, some, names, last)
+            data = _bytes(shard, record, journal, together)
             with _told(folder):
                 replace_file(path, data)
+            journal.clear()
         done += len(some)
         if progress is not None:
             progress(done)
+    journal.remove()
     return done
 
 
@@ -239,13 +247,21 @@ def _check_longest(
     (recording,) = record([prompts[longest]])
     now = _tensors(recording, names, last, at + longest)
     with safe_open(path, framework="pt") as file:
-        for name, tensor in now.items():
-            stored = file.get_tensor(name)
-            if not _alike(tensor.cpu(), stored):
-                raise ScopeError(
-                    f"{one_line(path.name)} holds activations of the model in another state",
-                    "an empty folder",
-                )
+        _compare(path.name, now, {name: file.get_tensor(name) for name in now})
+
+
+def _compare(shown: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Compare the tensors of a prompt with those that are stored.
+
+    Raises:
+        ScopeError: the model gives other tensors.
+    """
+    for name, tensor in tensors.items():
+        if not _alike(tensor.cpu(), stored[name]):
+            raise ScopeError(
+                f"{one_line(shown)} holds activations of the model in another state",
+                "an empty folder",
+            )
 
 
 def _alike(tensor: Tensor, stored: Tensor) -> bool:
@@ -279,22 +295,74 @@ def _tensors(
     }
 
 
-def _bytes(
-    prompts: Sequence[Prompt],
-    names: Sequence[str],
-    record: Record,
-    last: bool,
-    start: int,
-    digest: str,
-) -> bytes:
+@dataclass(frozen=True)
+class _Shard:
+    """A shard that is not written yet.
+
+    Attributes:
+        name: that of its file.
+        digest: of its prompts.
+        first: the number of the first prompt.
+        prompts: its prompts.
+        names: names of tensors, or patterns.
+        last: whether only the row of the last token is kept.
+    """
+
+    name: str
+    digest: str
+    first: int
+    prompts: Sequence[Prompt]
+    names: Sequence[str]
+    last: bool
+
+    def tensors(self, index: int, recording: Recording) -> dict[str, Tensor]:
+        """Return the tensors of a prompt, on the CPU, by their names in the shard."""
+        found = _tensors(recording, self.names, self.last, self.first + index)
+        return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+
+def _bytes(shard: _Shard, record: Record, journal: Journal, together: bool) -> bytes:
+    """Return a shard as a file, after running the passes that no earlier run finished.
+
+    Args:
+        shard: the shard.
+        record: records the prompts of a pass.
+        journal: keeps each pass.
+        together: whether several prompts go through the model in one pass.
+
+    Raises:
+        ScopeError: a pass cannot be kept, or the model is in another state than in an earlier run.
+    """
+    import numpy as np
+    from safetensors.torch import load
     from safetensors.torch import save as serialized
 
-    tensors = {
-        name: tensor.cpu().contiguous()
-        for at, recording in enumerate(record(prompts), start)
-        for name, tensor in _tensors(recording, names, last, at).items()
+    from llmscope.record.capture.padded import SIZE, grouped
+
+    prompts = shard.prompts
+    stored = {
+        tuple(note["pass"]): arrays["tensors"].tobytes()
+        for note, arrays in journal.records()
+        if (note["shard"], note["prompts"]) == (shard.name, shard.digest)
     }
-    facts = {"prompts": str(len(prompts)), "first": str(start), "digest": digest}
+    tensors: dict[str, Tensor] = {}
+    for serial in stored.values():
+        tensors |= load(serial)
+    if stored:
+        longest = max((at for group in stored for at in group), key=lambda at: len(prompts[at]))
+        (recording,) = record([prompts[longest]])
+        _compare(shard.name, shard.tensors(longest, recording), tensors)
+    lengths = [len(prompt) for prompt in prompts]
+    for group in grouped(lengths, SIZE) if together else [[at] for at in range(len(prompts))]:
+        if tuple(group) in stored:
+            continue
+        found: dict[str, Tensor] = {}
+        for at, recording in zip(group, record([prompts[at] for at in group]), strict=True):
+            found |= shard.tensors(at, recording)
+        note = {"shard": shard.name, "prompts": shard.digest, "pass": group}
+        journal.append(note, {"tensors": np.frombuffer(serialized(found), np.uint8)})
+        tensors |= found
+    facts = {"prompts": str(len(prompts)), "first": str(shard.first), "digest": shard.digest}
     data: bytes = serialized(tensors, metadata=facts)
     return data
 

@@ -28,3 +28,8 @@ def percent(probability: float, places: int | None = None) -> str:
 def share(probability: float) -> str:
     """Format a probability as a share: `.90`, or `<.01` below 0.005."""
     return "<.01" if probability < 0.005 else f"{probability:.2f}".removeprefix("0")
+
+
+def amount(count: int, noun: str) -> str:
+    """Return a number with its noun, such as `1 prompt` or `1,200 prompts`."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"

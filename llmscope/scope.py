@@ -810,8 +810,8 @@ class Scope:
     ) -> int:
         """Record many prompts and write named tensors to a folder, shard by shard.
 
-        Memory holds one shard at a time. The same call again, on the same model, resumes where an
-        interrupted one stopped. See `llmscope.activation_shards` for the files.
+        Memory holds one shard at a time. The same call again, on the same model, resumes behind the
+        last pass that an interrupted one finished. See `llmscope.activation_shards` for the files.
 
         Args:
             prompts: the prompts, such as a generator's.
@@ -849,6 +849,7 @@ class Scope:
             Path(arguments.name_or_path("folder", folder)),
             lambda some: self.record([prompt.ids for prompt in some]),
             model=self.subject.name,
+            together=not self._bench.why_alone,
             last=arguments.flag("last", last),
             shard_size=arguments.integer("shard_size", shard_size, least=1),
             progress=progress,
@@ -879,8 +880,9 @@ class Scope:
             held_out: one of this many prompts is held out; 0: none, and nothing is measured.
             max_prompts: stop after this many; None: at the end.
             progress: called after each prompt.
-            more: estimator, backwards, error, batch and checkpoint of a Jacobian lens, steps and
-                rate of a tuned one; see `JacobianFit` and `TunedFit` in `llmscope.fitting`.
+            more: estimator, backwards, error and batch of a Jacobian lens, steps and rate of a
+                tuned one, checkpoint of both; see `JacobianFit` and `TunedFit` in
+                `llmscope.fitting`.
 
         Raises:
             ScopeError: no prompt counts, or the model gives no gradients.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
+Report = Callable[[str, int, int], None]
 EVERY = ("layer", "head")
 """Options that may take all their values in turn."""
 
@@ -33,6 +34,7 @@ def figures_of(
     lenses: Sequence[str],
     focus: Focus,
     every: Collection[str] = (),
+    report: Report | None = None,
 ) -> list[Figure]:
     """Return the figures of lenses, at a focus whose indices count from 0.
 
@@ -42,12 +44,13 @@ def figures_of(
         lenses: their names, each with `:mode` where it has one of its own.
         focus: where to look, as returned by `resolved`.
         every: as of `focuses`; a lens has one figure without.
+        report: as of `figure_of`.
     """
     return [
         figure
         for name, mode in map(name_and_mode, lenses)
         for figure in distinct(
-            figure_of(scope, recording, name, one)
+            figure_of(scope, recording, name, one, report)
             for one in focuses(scope, name, focus, every, mode)
         )
     ]
@@ -94,10 +97,27 @@ def focuses(
     return found
 
 
-def figure_of(scope: Scope, recording: Recording, name: str, focus: Focus) -> Figure:
-    """Return a lens's figure, ignoring a mode or pool of the focus that this lens does not have."""
-    *_, figure = scope.figures(name, recording, for_lens(name, focus))
-    return figure
+def figure_of(
+    scope: Scope, recording: Recording, name: str, focus: Focus, report: Report | None = None
+) -> Figure:
+    """Return a lens's figure, ignoring a mode or pool of the focus that this lens does not have.
+
+    Args:
+        scope: the model.
+        recording: of the prompt.
+        name: the lens.
+        focus: where to look.
+        report: called with the lens, the steps that are done, and how many there are, after each
+            step of a lens of many passes; None: not called.
+    """
+    partial = None
+    for figure in scope.figures(name, recording, for_lens(name, focus)):
+        steps = figure.extra.get("progress")
+        if report is not None and steps is not None:
+            report(name, *steps)
+        partial = figure
+    assert partial is not None
+    return partial
 
 
 def for_lens(name: str, focus: Focus) -> Focus:

@@ -12,8 +12,9 @@ from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import PROMPTS, ShardRecord, Tables, read_shard
 from llmscope.errors import ScopeError, option
 from llmscope.export import json_text
+from llmscope.fsync import Journal
 from llmscope.lines import TooLargeError, json_of
-from llmscope.storage import Storage
+from llmscope.storage import LocalStorage, Storage
 
 EARLIER, TABLES = 1, 2
 """Schemas of a manifest: of a folder with one table, and of one with a table for each lens."""
@@ -127,6 +128,13 @@ class Folder:
         raise ScopeError(
             f"{self.shown} was made with other options{differences(options, own)}", _another()
         )
+
+    def journal(self) -> Journal | None:
+        """Return the journal of what this job has finished of a shard; None on a remote folder."""
+        if not isinstance(self.storage, LocalStorage):
+            return None
+        path = self.storage.path / f".{self.part.name('finished')}"
+        return Journal(path, {"digest": self._record["digest"]})
 
     def complete(self, **about: int) -> None:
         """Mark the folder as complete in the manifest, with numbers about it.

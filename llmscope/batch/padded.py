@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -46,13 +46,13 @@ class Together:
     size: int
     whole: bool = False
 
-    def batches(self, prompts: Mapping[int, Prompt]) -> Iterator[list[int]]:
-        """Yield the indices of the prompts of each pass: those of similar length, longest first."""
-        from llmscope.record.capture.padded import grouped
+    def batches(self, prompts: Mapping[int, Prompt]) -> list[list[int]]:
+        """Return the indices of the prompts of each pass: those of similar length."""
+        from llmscope.record.capture.padded import balanced, grouped
 
         indices = sorted(prompts)
-        for group in grouped([len(prompts[index]) for index in indices], self.size):
-            yield [indices[at] for at in group]
+        groups = list(grouped([len(prompts[index]) for index in indices], self.size))
+        return [[indices[at] for at in group] for group in balanced(groups)]
 
     def record(self, scope: Scope, prompts: Sequence[Prompt]) -> list[Recording]:
         """Return one recording per prompt, all from one padded pass."""

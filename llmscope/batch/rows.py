@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from llmscope.batch.finished import FinishedPasses
 from llmscope.batch.job import PromptJob, look_ahead
 from llmscope.batch.own_options import Asked, asked_of
 from llmscope.batch.padded import Together
@@ -32,6 +33,7 @@ def rows_of(
     looking: PromptJob,
     together: Together | None,
     done: Done = nobody,
+    finished: FinishedPasses | None = None,
 ) -> list[Row]:
     """Return one row per prompt of a window, in order.
 
@@ -40,32 +42,53 @@ def rows_of(
         window: the prompts.
         looking: the lenses and options for each prompt.
         together: padded batching; None runs prompts one by one.
-        done: called with how many more prompts are finished, and how many of them failed.
+        done: called after each pass with how many more prompts are finished, and how many of them
+            failed.
+        finished: keeps each pass as soon as it is finished, and has those of an earlier run, which
+            are not run again; None keeps nothing.
+
+    Raises:
+        ScopeError: a pass cannot be kept.
     """
     rows: dict[int, Row] = {}
     asked: dict[int, Asked] = {}
     for index, line in enumerate(window):
-        with _Caught(rows, index, line) as caught:
+        with _Caught(rows, index, line):
             asked[index] = asked_of(scope, line, looking)
-        done(int(caught.failed), int(caught.failed))
+    done(len(rows), len(rows))
+    prompts = {at: one.prompt for at, one in asked.items() if not one.alone}
+    padded = [] if together is None else together.batches(prompts)
+    batched = {index for batch in padded for index in batch}
     with scope.unchanged():  # only this batch uses the model
-        batched: set[int] = set()
-        if together is not None:
-            prompts = {at: one.prompt for at, one in asked.items() if not one.alone}
-            for batch in together.batches(prompts):
-                _batch(
-                    scope, window, {at: asked[at] for at in batch}, looking, together, rows, done
-                )
-            batched = prompts.keys() | batched
-        for index, one in asked.items():
-            if index in batched:
+        for batch in (*padded, *([index] for index in asked if index not in batched)):
+            stored = None if finished is None else finished.rows(batch)
+            if stored is not None:
+                rows.update(zip(batch, stored, strict=True))
                 continue
-            with _Caught(rows, index, window[index]) as caught:
-                recording = _recorded(scope, one, looking)
-                focus = resolved(scope, recording, one.focus)
-                rows[index] = _row(scope, window[index], recording, focus, looking)
-            done(1, int(caught.failed))
+            if together is not None and batch[0] in batched:
+                some = {at: asked[at] for at in batch}
+                _batch(scope, window, some, looking, together, rows)
+            else:
+                _single(scope, window, batch[0], asked[batch[0]], looking, rows)
+            if finished is not None:
+                finished.add(batch, [rows[index] for index in batch])
+            done(len(batch), sum(bool(rows[index].error) for index in batch))
     return [rows[index] for index in range(len(window))]
+
+
+def _single(
+    scope: Scope,
+    window: Sequence[PromptLine],
+    index: int,
+    asked: Asked,
+    looking: PromptJob,
+    rows: dict[int, Row],
+) -> None:
+    """Fill in the row of a prompt that runs alone."""
+    with _Caught(rows, index, window[index]):
+        recording = _recorded(scope, asked, looking)
+        focus = resolved(scope, recording, asked.focus)
+        rows[index] = _row(scope, window[index], recording, focus, looking)
 
 
 def _batch(
@@ -75,7 +98,6 @@ def _batch(
     looking: PromptJob,
     together: Together,
     rows: dict[int, Row],
-    done: Done,
 ) -> None:
     """Fill in `rows`, by index, for prompts that run in one padded pass."""
     found: dict[int, Recording] = {}
@@ -84,16 +106,14 @@ def _batch(
         found |= zip(asked, together.record(scope, prompts), strict=True)
     placed: dict[int, tuple[Recording, Focus]] = {}
     for index, one in asked.items():
-        with _Caught(rows, index, window[index]) as caught:
+        with _Caught(rows, index, window[index]):
             recording = found.get(index) or together.record(scope, [one.prompt])[0]
             placed[index] = recording, resolved(scope, recording, one.focus)
-        done(int(caught.failed), int(caught.failed))
     with _enough_memory():
         look_ahead(scope, list(placed.values()), looking)
     for index, (recording, focus) in placed.items():
-        with _Caught(rows, index, window[index]) as caught:
+        with _Caught(rows, index, window[index]):
             rows[index] = _row(scope, window[index], recording, focus, looking)
-        done(1, int(caught.failed))
 
 
 def _recorded(scope: Scope, asked: Asked, looking: PromptJob) -> Recording:
@@ -133,10 +153,9 @@ class _Caught:
 
     def __init__(self, rows: dict[int, Row], index: int, line: PromptLine) -> None:
         self._rows, self._index, self._line = rows, index, line
-        self.failed = False
 
-    def __enter__(self) -> _Caught:
-        return self
+    def __enter__(self) -> None:
+        pass
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         # After any other failure the model may keep failing, so it ends the batch: no wrong numbers
@@ -150,5 +169,4 @@ class _Caught:
         else:
             return False
         self._rows[self._index] = Row(self._line, error=said)
-        self.failed = True
         return True

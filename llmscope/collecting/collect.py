@@ -18,6 +18,7 @@ from llmscope.arguments import LONGEST_TEXT, differences
 from llmscope.collecting import checkpoint
 from llmscope.collecting.checkpoint import Progress, again
 from llmscope.collecting.collector import Collector, Sizes
+from llmscope.collecting.entries import Entries
 from llmscope.collecting.sources import Source, check_places
 from llmscope.errors import ScopeError, option
 from llmscope.examples.folder import (
@@ -31,8 +32,9 @@ from llmscope.examples.folder import (
     is_file_of_units,
     read_index,
 )
-from llmscope.fsync import remove_plain, replace_file
-from llmscope.record.capture.padded import SIZE, grouped, record_padded
+from llmscope.fsync import Arrays, Journal, remove_plain, replace_file
+from llmscope.numbers import amount
+from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padded
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.batching import why_alone
@@ -44,8 +46,12 @@ if TYPE_CHECKING:
 CHUNK = 64
 """Prompts between two places where a run may go on: passes never span two chunks, so that a run
 that goes on has the same passes."""
+JOURNAL = ".finished"
+"""The file of the passes that are not in the checkpoint yet."""
 SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
 """Seconds between two checkpoints; and how many times longer than writing one that is at least."""
+STORED = ("tokens", "units", "values")
+"""The arrays of `Entries`."""
 EACH, ALL = Sizes(), Sizes(top=5, bottom=2, random=3)
 """What a unit gets that is named, and where all features of a dictionary are asked for."""
 
@@ -92,6 +98,7 @@ class CollectState:
 
 
 Report = Callable[[CollectState], None]
+Note = Callable[[str], None]
 Line = tuple[int, str]
 """A prompt: the line where it begins, from 1, and its text."""
 
@@ -107,6 +114,7 @@ def collect(
     how: Collection,
     folder: Path,
     report: Report = lambda _: None,
+    note: Note = lambda _: None,
 ) -> Index:
     """Write the examples of units over a corpus to a folder, and return its index.
 
@@ -119,6 +127,7 @@ def collect(
         how: what is collected.
         folder: a new folder, or one that the same call began.
         report: told of the progress.
+        note: called with a line on where a collection goes on that was stopped.
 
     Raises:
         ScopeError: the model lacks a unit, no token of the corpus counts, or the folder holds
@@ -139,8 +148,13 @@ def collect(
     state, done = folder / STATE, Progress()
     if state.is_file():
         done = checkpoint.load(state, collectors, about)
+    journal = Journal(folder / JOURNAL, about)
     with scope.unchanged():
-        run = _Run(scope, sources, collectors, how)
+        run = _Run(scope, sources, collectors, how, journal)
+        run.read_passes(done.prompts)
+        resumed = done.prompts + run.stored_prompts
+        if resumed:
+            note(f"going on behind {amount(resumed, 'finished prompt')}")
         _stream(run, lines, done, state, about, report)
         if not any(one.statistics.tokens for one in collectors):
             raise ScopeError(
@@ -157,6 +171,7 @@ def collect(
             about={**about, PROMPTS: done.digest},
         )
         _write(folder, collectors, sources, scope.subject.label, index)
+        journal.remove()
     return index
 
 
@@ -203,7 +218,7 @@ def emptied(folder: Path) -> None:
         for path in folder.glob("[0-9]*.*-[0-9]*.jsonl"):
             if is_file_of_units(path.name):
                 remove_plain(path)
-        for name in (INDEX, STATE):
+        for name in (INDEX, STATE, JOURNAL):
             remove_plain(folder / name)
     except OSError as error:
         raise ScopeError(
@@ -238,8 +253,11 @@ class _Run:
         sources: Sequence[Source],
         collectors: Sequence[Collector],
         how: Collection,
+        journal: Journal,
     ) -> None:
         self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
+        self.journal = journal
+        self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
         self.recorder: Recorder = scope.recorder
         self.alone = bool(why_alone(self.recorder))
         self.whole = any(one.whole for one in sources)
@@ -261,32 +279,101 @@ class _Run:
         mask[:1] = False
         return mask
 
-    def add(self, chunk: Sequence[Line]) -> Iterator[int]:
-        """Run the prompts of a chunk; yield the number of those that are done, pass by pass."""
+    def read_passes(self, prompts: int) -> None:
+        """Read the passes that an earlier run finished after its checkpoint.
+
+        Args:
+            prompts: the prompts that are in the checkpoint.
+        """
+        for note, arrays in self.journal.records():
+            if note["before"] >= prompts:
+                place = note["before"], note["prompts"]
+                self._stored.setdefault(place, []).append((note["pass"], arrays))
+
+    @property
+    def stored_prompts(self) -> int:
+        """The prompts of these passes that have yet to be added."""
+        return sum(len(group) for passes in self._stored.values() for group, _ in passes)
+
+    def add(self, chunk: Sequence[Line], before: int) -> Iterator[int]:
+        """Run the prompts of a chunk; yield the number of those that are done, pass by pass.
+
+        Passes that an earlier run finished are added, and not run again.
+
+        Args:
+            chunk: the prompts.
+            before: how many come before them.
+
+        Raises:
+            ScopeError: the earlier run had other prompts, or a pass cannot be kept.
+        """
         prompts = [(line, self.prompt(text)) for line, text in chunk]
         some = [(line, one) for line, one in prompts if self.counted(one).any()]
-        done = len(prompts) - len(some)
-        for group in grouped([len(one) for _, one in some], 1 if self.alone else SIZE):
-            recordings = self._recorded([some[at][1] for at in group])
-            if not self.checked:
-                for source in self.sources:
-                    source.check(recordings[0], self.scope.verdicts)
-                self.checked = True
-            for at, recording in zip(group, recordings, strict=True):
-                self._add(some[at][0], recording)
+        done, place = len(prompts) - len(some), (before, _digest(chunk))
+        stored = self._stored.pop(place, [])
+        if any(at == before for at, _ in self._stored):
+            raise _other_prompts()
+        for group in self._passes([one for _, one in some]):
+            there = stored.pop(0) if stored else None
+            if there is not None and there[0] == group:
+                self._add_stored([some[at] for at in group], there[1])
+            else:
+                self._run(group, some, place)
             done += len(group)
             yield done
+
+    def _passes(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Return the indices of the prompts of each pass."""
+        lengths = [len(prompt) for prompt in prompts]
+        return balanced(list(grouped(lengths, 1 if self.alone else SIZE)))
+
+    def _run(
+        self, group: list[int], some: Sequence[tuple[int, Prompt]], place: tuple[int, str]
+    ) -> None:
+        """Run a pass, keep it, and add what its units do.
+
+        Args:
+            group: its prompts, by their places in the chunk.
+            some: the prompts of the chunk, with their lines.
+            place: of the chunk: how many prompts come before, and the digest of its prompts.
+        """
+        recordings = self._recorded([some[at][1] for at in group])
+        if not self.checked:
+            for source in self.sources:
+                source.check(recordings[0], self.scope.verdicts)
+            self.checked = True
+        entries = [
+            self._entries(some[at][0], recording)
+            for at, recording in zip(group, recordings, strict=True)
+        ]
+        arrays = {
+            f"{at}.{source}.{name}": getattr(one, name)
+            for at, sources in enumerate(entries)
+            for source, one in enumerate(sources)
+            for name in STORED
+        }
+        self.journal.append({"before": place[0], "prompts": place[1], "pass": group}, arrays)
+        for at, sources in zip(group, entries, strict=True):
+            self._collect(*some[at], sources)
+
+    def _add_stored(self, prompts: Sequence[tuple[int, Prompt]], arrays: Arrays) -> None:
+        """Add a pass that an earlier run finished."""
+        for at, (line, prompt) in enumerate(prompts):
+            entries = []
+            for source, collector in enumerate(self.collectors):
+                tokens, units, values = (arrays[f"{at}.{source}.{name}"] for name in STORED)
+                entries.append(Entries(tokens, units, values, len(collector.indices)))
+            self._collect(line, prompt, entries)
 
     def check(self, chunk: Sequence[Line]) -> None:
         """Check the sources on the recording that they were first checked on."""
         prompts = [self.prompt(text) for _, text in chunk]
         some = [one for one in prompts if self.counted(one).any()]
-        for group in grouped([len(one) for one in some], 1 if self.alone else SIZE):
+        for group in self._passes(some)[:1]:
             first = self._recorded([some[at] for at in group])[0]
             for source in self.sources:
                 source.check(first, self.scope.verdicts)
             self.checked = True
-            return
 
     def _recorded(self, prompts: Sequence[Prompt]) -> list[Recording]:
         self.tokens += sum(map(len, prompts))
@@ -294,16 +381,27 @@ class _Run:
             return [self.recorder.go_on(None, one) for one in prompts]
         return record_padded(self.recorder, prompts, whole=self.whole)
 
-    def _add(self, line: int, recording: Recording) -> None:
-        counted = self.counted(recording.prompt)
-        for source, collector in zip(self.sources, self.collectors, strict=True):
-            entries = source.entries(recording)
-            if not np.isfinite(entries.values).all():
-                raise ScopeError(
-                    f"line {line}: an activation is NaN or infinite",
-                    option("dtype", "float32"),
-                )
-            collector.add(line, recording.prompt.ids, counted, entries)
+    def _entries(self, line: int, recording: Recording) -> list[Entries]:
+        """Return what the units of each source do.
+
+        Raises:
+            ScopeError: an activation is no number.
+        """
+        found = [source.entries(recording) for source in self.sources]
+        if not all(np.isfinite(entries.values).all() for entries in found):
+            raise ScopeError(
+                f"line {line}: an activation is NaN or infinite", option("dtype", "float32")
+            )
+        return found
+
+    def _collect(self, line: int, prompt: Prompt, entries: Sequence[Entries]) -> None:
+        counted = self.counted(prompt)
+        for collector, some in zip(self.collectors, entries, strict=True):
+            collector.add(line, prompt.ids, counted, some)
+
+
+def _other_prompts() -> ScopeError:
+    return ScopeError("the prompts are not those that the checkpoint is of", again())
 
 
 def _stream(
@@ -323,19 +421,22 @@ def _stream(
         read += len(chunk)
         if read <= done.prompts:
             if read == done.prompts and seen.hexdigest() != done.digest:
-                raise ScopeError("the prompts are not those that the checkpoint is of", again())
+                raise _other_prompts()
             if not run.checked:
                 run.check(chunk)
             continue
-        for share in run.add(chunk):
+        if not run.checked and run.stored_prompts:
+            run.check(chunk)
+        for share in run.add(chunk, read - len(chunk)):
             report(CollectState(read - len(chunk) + share, run.tokens))
         done.prompts, done.digest = read, seen.hexdigest()
         begun = time.monotonic()
         if len(chunk) == CHUNK and begun - saved > pause:
             checkpoint.save(state, run.collectors, done, about)
+            run.journal.clear()
             saved = time.monotonic()
             pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
-    if read < done.prompts:
+    if read < done.prompts or run.stored_prompts:
         raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
 

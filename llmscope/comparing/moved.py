@@ -17,6 +17,12 @@ from llmscope.record.compare.stream_difference import paired_streams
 from llmscope.record.derive.kl import kl_of
 
 Item = TypeVar("Item")
+DTYPES = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,28 @@ class MostMoved:
             self._kept.sort(key=lambda one: one.key)
             self._kept = _once(self._kept, lambda one: one.about)[: self.count]
 
+    def to_list(self) -> list[Any]:
+        """Return the tokens as numbers, texts, arrays and lists of these."""
+        return [
+            [token.key, dict(token.about), *(_stored(stream) for stream in token.streams)]
+            for token in self._kept
+        ]
+
+    def load(self, values: Sequence[Any], readers: tuple[Reader, Reader]) -> None:
+        """Go on with the tokens that `to_list` returned.
+
+        Args:
+            values: what it returned.
+            readers: the two models.
+        """
+        self._kept = []
+        for key, about, *streams in values:
+            a, b = (
+                torch.from_numpy(bits).view(DTYPES[name]).to(_device(reader))
+                for (name, bits), reader in zip(streams, readers, strict=True)
+            )
+            self._kept.append(_Token(key, about, (a, b)))
+
     def records(
         self, readers: tuple[Reader, Reader], layers: bool, label: Callable[[int], str]
     ) -> list[dict[str, Any]]:
@@ -89,6 +117,19 @@ class MostMoved:
         for record in made:
             record["lenses_part_after"] = lenses_part_after(record["layers"])
         return made
+
+
+def _stored(stream: Tensor) -> list[Any]:
+    """Return the name of a stream's dtype, and its bits as integers: numpy has no bfloat16."""
+    whole = {2: torch.int16, 4: torch.int32, 8: torch.int64}[stream.element_size()]
+    name = next(name for name, dtype in DTYPES.items() if dtype == stream.dtype)
+    return [name, stream.cpu().contiguous().view(whole).numpy()]
+
+
+def _device(reader: Reader) -> torch.device:
+    """Return the device that a model's streams are on."""
+    weights = next(reader.readout.unembed.parameters(), None)
+    return torch.device("cpu") if weights is None else weights.device
 
 
 def lenses_part_after(layers: Sequence[Mapping[str, Any]]) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.batch.folder import Folder, JobShare
-from llmscope.batch.progress import Pace, Tell
+from llmscope.batch.progress import Pace, Tell, kept_if_stopped
 from llmscope.batch.prompts import PromptSource
 from llmscope.comparing.request import CorpusComparison
 from llmscope.comparing.side import (
@@ -32,6 +32,7 @@ from llmscope.export import json_text, provenance, write
 from llmscope.fsync import remove_plain
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
+from llmscope.numbers import amount
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.storage import LocalStorage
 
@@ -118,7 +119,9 @@ def compare(
         more = {}
         tell("B does not fit into memory beside A: they run one after the other")
         how = how.within(first.subject.anatomy.context)
-        ours = _stored(scope_a, first, source, how, out, Pace(progress))
+        pace = Pace(progress)
+        with kept_if_stopped(lambda: _words(pace), tell):
+            ours = _stored(scope_a, first, source, how, out, pace)
         scope_a.detach()
         del scope_a  # its memory is the second model's
         scope_b = load_b()
@@ -133,8 +136,10 @@ def compare(
         *({**about, **{key: _stable(one) for key, one in origins.items()}}, {"command": command}),
         force=force,
     )
-    writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out)
-    stored = list(writer.shards(source, Pace(progress)))
+    journal = folder.journal()
+    writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out, journal, tell)
+    with kept_if_stopped(writer.kept, tell):
+        stored = list(writer.shards(source, Pace(progress)))
     summary = {
         **summarized(stored, (first.reader, theirs.reader), how),
         **more,
@@ -143,6 +148,8 @@ def compare(
         "arguments": about,
         "command": command,
     }
+    if journal is not None:
+        journal.remove()
     folder.complete(shards=len(stored), prompts=summary["texts"]["count"], errors=0)
     for left in out.glob(f".{SUMMARY}.*"):  # of a run that was killed while it wrote
         with suppress(OSError):  # of something else
@@ -150,6 +157,11 @@ def compare(
     write(out / SUMMARY, json_text(summary), force=True)
     shutil.rmtree(out / STREAMS, ignore_errors=True)
     return summary
+
+
+def _words(pace: Pace) -> str:
+    """Return what is kept of the first model where it runs alone; empty if there is nothing."""
+    return f"kept {amount(pace.prompts, 'text')} of A" if pace.prompts else ""
 
 
 def _refuse() -> None:
@@ -206,10 +218,13 @@ def _stored(
         pace.read = source.read
         digest, done = digest_of(lines)[:16], file_of_shard(out, number)
         texts = [] if done.exists() else tokenized(first.subject, lines, how)
+        pace.resumed(len(lines) - len(texts), 0)
         for at, group in groups(texts):
             key = Group(number, at, digest)
-            if not file_of(folder, key).exists():
-                some = [texts[index] for index in group]
-                store(folder, key, side.streams(key, some, [rows_of(one, how) for one in some]))
-        pace.done(len(lines), 0)
+            if file_of(folder, key).exists():
+                pace.resumed(len(group), 0)
+                continue
+            some = [texts[index] for index in group]
+            store(folder, key, side.streams(key, some, [rows_of(one, how) for one in some]))
+            pace.done(len(group), 0)
     return StoredSide(first.reader, folder)

@@ -64,9 +64,15 @@ def reader_of(scope: Scope) -> Reader:
 
 
 class Side(Protocol):
-    """A model that gives the streams of texts."""
+    """A model that gives the streams of texts.
+
+    Attributes:
+        reader: reads its streams.
+        alone: whether each text runs alone, so that any of a group may be asked for.
+    """
 
     reader: Reader
+    alone: bool
 
     def streams(
         self, group: Group, texts: Sequence[Text], rows: Sequence[range]
@@ -90,10 +96,10 @@ class RunningSide:
         self.reader = reader_of(scope)
         self._scope, self._layers = scope, layers
         # In half precision a padded pass rounds otherwise, which the comparison would show.
-        self._alone = scope.subject.dtype in (torch.float16, torch.bfloat16)
-        if not self._alone:
+        self.alone = scope.subject.dtype in (torch.float16, torch.bfloat16)
+        if not self.alone:
             with scope.unchanged():
-                self._alone = bool(why_alone(scope.recorder))
+                self.alone = bool(why_alone(scope.recorder))
 
     def streams(
         self, group: Group, texts: Sequence[Text], rows: Sequence[range]
@@ -112,7 +118,7 @@ class RunningSide:
                 raise error.at(f"line {text.line}") from error
         with self._scope.unchanged():  # torch's settings of this model
             recorder = self._scope.recorder
-            if self._alone:
+            if self.alone:
                 made = [recorder.go_on(None, one) for one in prompts]
                 for recording in made:
                     check_prompt(recording, recorder.outside)
@@ -140,6 +146,7 @@ class StoredSide:
 
     def __init__(self, reader: Reader, folder: Path) -> None:
         self.reader, self._folder = reader, folder
+        self.alone = False
 
     def streams(
         self, group: Group, texts: Sequence[Text], rows: Sequence[range]

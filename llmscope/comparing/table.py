@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from llmscope.batch.finished import packed, unpacked
 from llmscope.batch.folder import JobShare
-from llmscope.batch.progress import Pace
+from llmscope.batch.progress import Pace, Tell, ignore
 from llmscope.batch.prompts import PromptSource
 from llmscope.comparing.moved import MostMoved
 from llmscope.comparing.request import CorpusComparison
@@ -29,8 +30,9 @@ from llmscope.comparing.tokens import (
 )
 from llmscope.errors import ScopeError, option
 from llmscope.export import write
-from llmscope.fsync import make_folder, remove_plain
-from llmscope.record.capture.padded import SIZE, grouped
+from llmscope.fsync import Arrays, Journal, make_folder, remove_plain
+from llmscope.numbers import amount
+from llmscope.record.capture.padded import SIZE, balanced, grouped
 from llmscope.text import display_text, told
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
 
     Texts of two shards never run together, so that a run that goes on has the same passes.
     """
-    yield from enumerate(grouped([len(one.ids) for one in texts], SIZE))
+    yield from balanced(list(enumerate(grouped([len(one.ids) for one in texts], SIZE))))
 
 
 def rows_of(text: Text, how: CorpusComparison) -> range:
@@ -85,6 +87,8 @@ class TableWriter:
         scope_b: the second model.
         how: what is measured.
         out: the folder where the shards go.
+        journal: keeps each pass until its shard is written; None keeps nothing.
+        tell: called with a line on where a comparison goes on that was stopped.
     """
 
     def __init__(
@@ -94,10 +98,22 @@ class TableWriter:
         scope_b: Scope,
         how: CorpusComparison,
         out: Path,
+        journal: Journal | None = None,
+        tell: Tell = ignore,
     ) -> None:
+        self._journal, self._tell = journal, tell
+        self._kept = 0
         self._subject, self._sides, self._how, self._out = subject, sides, how, out
         self._readers = (sides[0].reader, sides[1].reader)
         self._scope_b = scope_b
+
+    def kept(self) -> str:
+        """Return what is kept of a comparison that is stopped; empty if there is nothing."""
+        return f"kept {amount(self._kept, 'text')} in {self._shown}" if self._kept else ""
+
+    @property
+    def _shown(self) -> str:
+        return display_text(str(self._out)).replace("\n", " ")
 
     def shards(self, source: PromptSource, pace: Pace) -> Iterator[StoredShard]:
         """Yield the shards of all texts, after making those that are missing.
@@ -105,8 +121,7 @@ class TableWriter:
         Raises:
             ScopeError: a shard is of other texts, or cannot be written.
         """
-        out, size, number = self._out, self._how.shard_size, -1
-        shown = display_text(str(out)).replace("\n", " ")
+        out, size, number, shown = self._out, self._how.shard_size, -1, self._shown
         begin(out)
         for number, lines in enumerate(shards_of(lines_of(source), size)):
             pace.seen += len(lines)
@@ -116,8 +131,11 @@ class TableWriter:
             if found is None:
                 write(path, shard_bytes(self._made(number, lines, digest, pace)), force=True)
                 found = read_shard(path)
+                if self._journal is not None:
+                    self._journal.clear()
             else:
                 pace.skipped(len(lines), 0)
+            self._kept = pace.prompts
             if found is None or found.digest != digest:
                 raise ScopeError(f"{shown} was made of other texts", _again())
             yield found
@@ -130,20 +148,72 @@ class TableWriter:
         shard = Shard(digest, [one.number for one in lines if one.number not in lengths])
         moved = MostMoved(self._how.moved)
         results: dict[int, _Result] = {}
-        for at, group in groups(texts):
+        stored = self._stored(number, digest)
+        pace.going_on(sum(len(note["pass"]) for note, _ in stored), self._shown, self._tell)
+        alone = all(side.alone for side in self._sides)
+        passes = (
+            (at, part)
+            for at, group in groups(texts)
+            for part in ([[index] for index in group] if alone else [group])
+        )
+        for at, group in passes:
+            if stored:
+                note, arrays = stored.pop(0)
+                some_results = unpacked(note["results"], arrays)
+                results.update(zip(group, map(_Result.from_list, some_results), strict=True))
+                moved.load(unpacked(note["moved"], arrays), self._readers)
+                pace.resumed(len(group), 0)
+                self._kept += len(group)
+                continue
             some = [texts[index] for index in group]
             rows, key = [rows_of(one, self._how) for one in some], Group(number, at, digest[:16])
             ours, theirs = (side.streams(key, some, rows) for side in self._sides)
             with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
                 for index, text, a, b in zip(group, some, ours, theirs, strict=True):
                     results[index] = self._measured(text, (a, b), moved)
+            self._keep(number, digest, group, [results[index] for index in group], moved)
             pace.done(len(group), 0)
-        pace.done(len(shard.skipped), 0)
+        pace.resumed(len(shard.skipped), 0)
         for index, text in enumerate(texts):
             self._add(shard, text, results[index])
         with self._scope_b.unchanged():
             shard.moved = moved.records(self._readers, self._how.layers, self._subject.label)
         return shard
+
+    def _stored(self, shard: int, digest: str) -> list[tuple[Any, Arrays]]:
+        """Return the passes of a shard that an earlier run finished, in order."""
+        records = () if self._journal is None else self._journal.records()
+        return [
+            (note, arrays)
+            for note, arrays in records
+            if (note["shard"], note["texts"]) == (shard, digest)
+        ]
+
+    def _keep(
+        self,
+        shard: int,
+        digest: str,
+        group: Sequence[int],
+        results: Sequence[_Result],
+        moved: MostMoved,
+    ) -> None:
+        """Keep a pass.
+
+        Raises:
+            ScopeError: the journal cannot be written.
+        """
+        if self._journal is None:
+            return
+        arrays: Arrays = {}
+        note = {
+            "shard": shard,
+            "texts": digest,
+            "pass": list(group),
+            "results": packed([result.to_list() for result in results], arrays),
+            "moved": packed(moved.to_list(), arrays),
+        }
+        self._journal.append(note, arrays)
+        self._kept += len(group)
 
     def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
         begin = self._how.skip + 1
@@ -206,6 +276,22 @@ class TableWriter:
 class _Result:
     found: Predictions
     apart: StreamDifferences | None
+
+    def to_list(self) -> list[Any]:
+        """Return the result as arrays, numbers and mappings of these."""
+        apart = self.apart
+        if apart is None:
+            return [vars(self.found), None]
+        return [vars(self.found), [apart.parts, apart.text_parts, vars(apart.sums)]]
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> _Result:
+        """Return the result that `to_list` returned."""
+        found, apart = values
+        if apart is None:
+            return cls(Predictions(**found), None)
+        parts, text_parts, sums = apart
+        return cls(Predictions(**found), StreamDifferences(parts, text_parts, LayerSums(**sums)))
 
 
 def _after(pair: int) -> int | None:

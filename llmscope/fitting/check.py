@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from llmscope.errors import ScopeError, option
 from llmscope.fitting.corpus import CorpusPrompt, CorpusRules, nothing_counts
+from llmscope.fitting.unfinished import MeasuredPrompts, Unfinished
 from llmscope.learned.held_out import HeldOut, Readings
 from llmscope.learned.lens import LearnedLens
 from llmscope.models.anatomy import NO_READOUT, Readout
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 ROWS = 64
 """Streams whose logits are held at once."""
+WAYS = ("the lens", "the logit lens", "the baseline")
 Report = Callable[[str, float], None]
 """Called with what is being done, and the share that is done, from 0 to 1."""
 
@@ -111,14 +114,6 @@ class _Sums:
         )
 
 
-@dataclass
-class _Ways:
-    lens: _Sums
-    logit: _Sums
-    baseline: _Sums
-    counts: list[int] = field(default_factory=list)
-
-
 @torch.no_grad()
 def measure(
     lens: LearnedLens,
@@ -126,6 +121,7 @@ def measure(
     prompts: Iterable[CorpusPrompt],
     rules: CorpusRules,
     report: Report = lambda *_: None,
+    finished: MeasuredPrompts | None = None,
 ) -> HeldOut:
     """Return how a lens, the logit lens and the lens's baseline read prompts.
 
@@ -139,25 +135,28 @@ def measure(
         prompts: the prompts; none that the lens was fitted on.
         rules: which tokens count.
         report: told of the progress.
+        finished: keeps the numbers of each prompt, and has those of an earlier run; None: nothing
+            is kept.
 
     Raises:
         ScopeError: no token of any prompt counts.
     """
+    finished = finished or MeasuredPrompts(Unfinished(None, {}), "")
     prompts = list(prompts)
     if not prompts:
         raise nothing_counts(rules)
     readout = recorder.subject.anatomy.require_readout()
     streams = len(recorder.subject.anatomy.layers) + 1
-    ways = _Ways(_Sums.of(streams), _Sums.of(streams), _Sums.of(streams))
+    ways = [_Sums.of(streams) for _ in WAYS]
     tuned = lens.kind == "tuned"
-    constant = _mean_prediction(recorder, prompts, rules) if tuned else None
+    constant = _mean_prediction(recorder, prompts, rules, finished) if tuned else None
     shifted = lens.shifted()
-    for index, prompt in enumerate(prompts):
-        report("measuring on held-out prompts", index / len(prompts))
+
+    def numbers_of(prompt: CorpusPrompt) -> Tensor:
+        """Return top-1, KL and what KL is worse than the lens's, summed. [way, number, stream]"""
         own = streams_of(recorder, prompt.ids, rules.places(prompt.ids))
         target = _log_probabilities(readout, own[-1])
-        for sums in (ways.lens, ways.logit, ways.baseline):
-            sums.worse.append(torch.zeros(streams, dtype=torch.float64))
+        numbers = torch.zeros(len(WAYS), 3, streams, dtype=torch.float64)
         for stream in range(streams):
             at = [stream] * own.shape[1]
             plain = _read(readout, own[stream], target)
@@ -169,32 +168,45 @@ def measure(
                 other = _against(target, constant.expand_as(target))
             else:
                 other = _read(readout, shifted(own[stream], at), target)
-            pairs = ((ways.lens, learned), (ways.logit, plain), (ways.baseline, other))
-            for sums, (kl, top1) in pairs:
-                worse = kl - learned[0]
-                sums.top1[stream] += float(top1.sum())
-                sums.kl[stream] += float(kl.sum())
-                sums.worse[-1][stream] += float(worse.sum())
-        ways.counts.append(own.shape[1])
-    through, logits, others = (
-        sums.readings(ways.counts) for sums in (ways.lens, ways.logit, ways.baseline)
-    )
+            for way, (kl, top1) in enumerate((learned, plain, other)):
+                sums = (top1.sum(), kl.sum(), (kl - learned[0]).sum())
+                numbers[way, :, stream] = torch.tensor(
+                    [float(one) for one in sums], dtype=torch.float64
+                )
+        return numbers
+
+    for index, prompt in enumerate(prompts):
+        report("measuring on held-out prompts", index / len(prompts))
+        numbers = finished.numbers("ways", prompt.ids, partial(numbers_of, prompt))
+        for sums, (top1, kl, worse) in zip(ways, numbers, strict=True):
+            sums.top1 += top1
+            sums.kl += kl
+            sums.worse.append(worse)
+    counts = [len(rules.places(prompt.ids)) for prompt in prompts]
+    through, logits, others = (sums.readings(counts) for sums in ways)
     named = "a lens fitted on shuffled pairs" if tuned else "the matrices of other layers"
-    return HeldOut(sum(ways.counts), len(ways.counts), through, logits, others, named)
+    return HeldOut(sum(counts), len(counts), through, logits, others, named)
 
 
 def _mean_prediction(
-    recorder: Recorder, prompts: Sequence[CorpusPrompt], rules: CorpusRules
+    recorder: Recorder,
+    prompts: Sequence[CorpusPrompt],
+    rules: CorpusRules,
+    finished: MeasuredPrompts,
 ) -> Tensor:
     """Return the logarithm of the mean of the model's distributions. [token]"""
-    readout, total, count = recorder.subject.anatomy.require_readout(), None, 0
-    for prompt in prompts:
+    readout, device = recorder.subject.anatomy.require_readout(), recorder.subject.device
+
+    def distribution(prompt: CorpusPrompt) -> Tensor:
         last = streams_of(recorder, prompt.ids, rules.places(prompt.ids))[-1]
-        some = _log_probabilities(readout, last).exp().sum(0).double()
-        total = some if total is None else total + some
-        count += len(last)
-    assert total is not None
-    return (total / count).clamp_min(1e-300).log().float()
+        return _log_probabilities(readout, last).exp().sum(0).double().cpu()
+
+    total = sum(
+        finished.numbers("mean", prompt.ids, partial(distribution, prompt)) for prompt in prompts
+    )
+    assert isinstance(total, Tensor)
+    count = sum(len(rules.places(prompt.ids)) for prompt in prompts)
+    return (total / count).clamp_min(1e-300).log().float().to(device)
 
 
 def _chunks(rows: Tensor) -> Iterator[Tensor]:

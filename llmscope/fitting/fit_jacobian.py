@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from llmscope.errors import ScopeError, option
 from llmscope.fitting.check import check_readout, measure
@@ -24,8 +26,10 @@ from llmscope.fitting.corpus import (
 from llmscope.fitting.estimators import ESTIMATORS, Estimator
 from llmscope.fitting.jacobian import batch_for, jacobian_rows
 from llmscope.fitting.running_mean import RunningMean, norms_of
+from llmscope.fitting.unfinished import MeasuredPrompts, Note, Unfinished, ignore, other_prompts
 from llmscope.learned.lens import RAW, AffineMap, LearnedLens
 from llmscope.models.model_names import names_of
+from llmscope.numbers import amount
 from llmscope.record.capture.model_state import state_of
 
 if TYPE_CHECKING:
@@ -34,10 +38,10 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.scope import Scope
 
+FITTING = "fitting"
+"""The stage of a prompt's Jacobian in a journal."""
 COMMIT = 40
 """The length of a commit of the hub in hexadecimal; digests of files are longer."""
-SAVED_EVERY = 30.0
-"""Seconds between two checkpoints."""
 SAME, SAME_IN_HALF = 1e-3, 2e-2
 """Largest difference of the norm of a Jacobian, relative to it, between two runs of one model, and
 between two in half precision."""
@@ -56,7 +60,8 @@ class JacobianFit:
             None: at the end of the corpus.
         batch: copies of a prompt in one pass; None: by its length and the device.
         name: the name of the corpus, kept with the lens.
-        checkpoint: the file of the running sums, from which a fit goes on; None keeps none.
+        checkpoint: the file of the running sums, from which a fit goes on. Beside it is a journal
+            of the prompts that came after. None keeps nothing.
     """
 
     rules: CorpusRules = RULES
@@ -92,7 +97,11 @@ Report = Callable[[FitState], None]
 
 
 def fit_jacobian(
-    scope: Scope, texts: Iterable[str], fit: JacobianFit, report: Report = lambda _: None
+    scope: Scope,
+    texts: Iterable[str],
+    fit: JacobianFit,
+    report: Report = lambda _: None,
+    note: Note = ignore,
 ) -> LearnedLens:
     """Return the Jacobian lens of a model for a corpus, with its held-out figures.
 
@@ -101,6 +110,7 @@ def fit_jacobian(
         texts: the prompts.
         fit: how it is fitted.
         report: told of the progress after each prompt.
+        note: called with a line on where a fit goes on that was stopped.
 
     Raises:
         ScopeError: no prompt counts, the model gives no gradients, or a checkpoint is of another
@@ -123,9 +133,16 @@ def fit_jacobian(
     estimator = Estimator(fit.estimator, backwards, seed=rules.shard)
     about = _about(subject, fit, backwards)
     streams = range(1, layers)
-    running = RunningMean.of(streams, width)
-    if fit.checkpoint is not None and fit.checkpoint.is_file():
-        running = RunningMean.load(fit.checkpoint, about)
+    unfinished = Unfinished(fit.checkpoint, about)
+    begun = unfinished.begun()
+    running = RunningMean.of(streams, width) if begun is None else RunningMean.load(begun, about)
+    for entry, arrays in unfinished.records(FITTING):
+        if entry["prompt"] >= running.next:
+            found = {int(name): torch.from_numpy(array) for name, array in arrays.items()}
+            rows = estimator.rows(running.prompts, width)
+            running.add(found, rows, entry["prompt"], entry["digest"])
+    if running.prompts:
+        note(f"going on behind {amount(running.prompts, 'finished prompt')}")
     held: list[CorpusPrompt] = []
     seen = sha256()
 
@@ -138,7 +155,7 @@ def fit_jacobian(
         return {stream: estimator.estimate(turn, one) for stream, one in products.items()}
 
     with scope.unchanged():
-        recorder, saved = scope.recorder, time.monotonic()
+        recorder = scope.recorder
         for prompt in corpus(scope, texts, rules):
             seen.update(repr(prompt.ids).encode())
             if prompt.held_out:
@@ -148,23 +165,26 @@ def fit_jacobian(
                 if prompt.number < running.next - 1:
                     continue
                 if seen.hexdigest() != running.digest:
-                    raise ScopeError(
-                        "the prompts are not those that the checkpoint was made of",
-                        f"the same prompts, another {option('out')}, or {option('force')} to "
-                        "begin anew",
-                    )
-                _check_model(running, partial(estimates, prompt, running.prompts - 1), subject)
+                    raise other_prompts()
+                check_model(
+                    running.latest, partial(estimates, prompt, running.prompts - 1), subject
+                )
                 continue
             if _done(running, fit):
                 break
-            begun, turn = time.monotonic(), running.prompts
+            start, turn, digest = time.monotonic(), running.prompts, seen.hexdigest()
             found = estimates(prompt, turn)
-            running.add(found, estimator.rows(turn, width), prompt.number, seen.hexdigest())
-            now = time.monotonic()
-            if fit.checkpoint is not None and now - saved > SAVED_EVERY:
+            unfinished.append(
+                *(FITTING, {str(stream): estimate for stream, estimate in found.items()}),
+                prompt=prompt.number,
+                digest=digest,
+            )
+            running.add(found, estimator.rows(turn, width), prompt.number, digest)
+            seconds = time.monotonic() - start
+            if fit.checkpoint is not None and unfinished.is_due(running.bytes):
                 running.save(fit.checkpoint, about)
-                saved = now
-            report(FitState(running.prompts, max(running.errors.values()), now - begun))
+                unfinished.saved()
+            report(FitState(running.prompts, max(running.errors.values()), seconds))
         if not running.prompts:
             raise every_one_is_held_out() if held else nothing_counts(rules)
         if int(running.counts.min()) == 0:
@@ -172,8 +192,6 @@ def fit_jacobian(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
                 f"more prompts or {option('backwards')}",
             )
-        if fit.checkpoint is not None:
-            running.save(fit.checkpoint, about)
         lens = _lens(running, subject, about)
         if not held:
             return lens
@@ -182,7 +200,8 @@ def fit_jacobian(
         def told(stage: str, share: float) -> None:
             report(replace(state, stage=stage, share=share))
 
-        return replace(lens, held_out=measure(lens, recorder, held, rules, told))
+        finished = MeasuredPrompts(unfinished, running.digest)
+        return replace(lens, held_out=measure(lens, recorder, held, rules, told, finished))
 
 
 def _done(running: RunningMean, fit: JacobianFit) -> bool:
@@ -191,26 +210,26 @@ def _done(running: RunningMean, fit: JacobianFit) -> bool:
     return fit.error is not None and max(running.errors.values()) <= fit.error
 
 
-def _check_model(
-    running: RunningMean, estimates: Callable[[], dict[int, Tensor]], subject: LoadedModel
+def check_model(
+    latest: Mapping[int, float], results: Callable[[], Mapping[int, Tensor]], subject: LoadedModel
 ) -> None:
     """Check that the model gives again what the latest prompt of a checkpoint gave.
 
     Args:
-        running: the sums of the checkpoint.
-        estimates: returns the estimates of that prompt.
+        latest: the norms of its results, by stream; empty in checkpoints of earlier versions.
+        results: returns the results of that prompt.
         subject: the model.
 
     Raises:
         ScopeError: it gives something else: it is in another state.
     """
-    if not running.latest:
+    if not latest:
         return
-    norms, bound = norms_of(estimates()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
-    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in running.latest.items()):
+    norms, bound = norms_of(results()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
+    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in latest.items()):
         raise ScopeError(
             "the checkpoint was made with the model in another state: its last prompt gives "
-            "another Jacobian now",
+            "other numbers now",
             f"another {option('out')}, or {option('force')} to begin anew",
         )
 

@@ -11,7 +11,6 @@ the error of the probes is in it. It is told relative to the norm of the mean ma
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,12 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from llmscope.arguments import differences
-from llmscope.errors import ScopeError, option
-from llmscope.fsync import replace_file
-from llmscope.text import display_text, told
-
-HEADER = "llmscope_fit"
+from llmscope.fitting.unfinished import read_checkpoint, unreadable, write_checkpoint
 
 
 @dataclass
@@ -94,6 +88,12 @@ class RunningMean:
         return math.sqrt(float(spread.sum()) / total) if total else 0.0
 
     @property
+    def bytes(self) -> int:
+        """The bytes of all sums."""
+        tensors = (*self.sums.values(), *self.squares.values(), self.counts)
+        return sum(tensor.nbytes for tensor in tensors)
+
+    @property
     def errors(self) -> dict[int, float]:
         """The relative standard error of each mean matrix."""
         return {stream: self.error(stream) for stream in self.sums}
@@ -104,20 +104,13 @@ class RunningMean:
         Raises:
             ScopeError: it cannot be written.
         """
-        from safetensors.torch import save
-
         tensors = {"counts": self.counts}
         for stream in self.sums:
             tensors[f"{stream}.sum"] = self.sums[stream]
             tensors[f"{stream}.squares"] = self.squares[stream]
         header = {"about": dict(about), "prompts": self.prompts, "next": self.next}
         header |= {"digest": self.digest, "latest": self.latest}
-        try:
-            replace_file(path, save(tensors, metadata={HEADER: json.dumps(header)}))
-        except OSError as error:
-            raise ScopeError(
-                f"cannot write {display_text(str(path))}: {told(error)}", f"another {option('out')}"
-            ) from error
+        write_checkpoint(path, tensors, header)
 
     @classmethod
     def load(cls, path: Path, about: Mapping[str, Any]) -> RunningMean:
@@ -126,33 +119,18 @@ class RunningMean:
         Raises:
             ScopeError: it cannot be read, or is of another fit than `about` tells.
         """
-        from safetensors import safe_open
-
-        shown = display_text(str(path))
+        tensors, header = read_checkpoint(path, about)
         try:
-            with safe_open(path, framework="pt") as file:
-                header = json.loads((file.metadata() or {})[HEADER])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             counts = tensors.pop("counts")
             streams = [int(name.partition(".")[0]) for name in tensors if name.endswith(".sum")]
-            made = cls(
+            return cls(
                 {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
                 {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
                 *(counts, int(header["prompts"]), int(header["next"]), str(header["digest"])),
                 {int(stream): float(norm) for stream, norm in header.get("latest", {}).items()},
             )
         except Exception as error:  # a file of another kind may raise anything
-            raise ScopeError(
-                f"the checkpoint {shown} cannot be read: {told(error)}",
-                f"{option('force')} to begin anew",
-            ) from error
-        theirs = header.get("about")
-        if theirs != json.loads(json.dumps(dict(about))):
-            raise ScopeError(
-                f"{shown} was begun with other options{differences(theirs, about)}",
-                f"the same options, another {option('out')}, or {option('force')} to begin anew",
-            )
-        return made
+            raise unreadable(path, error) from error
 
 
 def norms_of(estimates: Mapping[int, Tensor]) -> dict[int, float]:

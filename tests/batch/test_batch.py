@@ -135,7 +135,7 @@ def test_other_architectures(tmp_path, family):
     assert why_single(scope, looking) == ""
     prompts = {at: scope.prompt(range(3, 3 + at)) for at in (2, 20, 7, 1)}
     together = Together(3)
-    assert list(together.batches(prompts)) == [[20, 7, 2], [1]]
+    assert together.batches(prompts) == [[1], [20, 7, 2]]
     for batch in together.batches(prompts):
         chosen = [prompts[at] for at in batch]
         for prompt, padded in zip(chosen, together.record(scope, chosen), strict=True):

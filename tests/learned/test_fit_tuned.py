@@ -1,5 +1,7 @@
 """Fitted tuned lenses, and the measurement on held-out text, against sums by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -192,3 +194,35 @@ def test_what_was_measured_holds_until_the_model_changes(town):
         scope.record("anna has a cat")
         figure = scope.look("logit-lens", mode="layer", layer=4, translator=lens)
         assert "changed" not in figure.verdict.reason
+
+
+def test_a_stopped_fit_goes_on_behind_its_prompts_and_steps(town, tmp_path):
+    fit = TunedFit(RULES, prompts=5, steps=4, checkpoint=tmp_path / "sums")
+    whole, notes = fit_tuned(town, TEXTS[:8], replace(fit, checkpoint=None)), []
+    for stop in (3, "divergence", "measuring"):
+
+        def interrupt(state, stop=stop):
+            there = state.prompts == stop or (isinstance(stop, str) and stop in state.stage)
+            if there and (state.share or not state.stage):
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            fit_tuned(town, TEXTS[:8], fit, interrupt, notes.append)
+    again = fit_tuned(town, TEXTS[:8], fit, note=notes.append)
+    assert notes == [
+        "going on behind 3 finished prompts",
+        "going on behind 5 finished prompts and 1 step",
+        "going on behind 5 finished prompts and 4 steps",
+    ]
+    assert (again.about, again.held_out) == (whole.about, whole.held_out)
+    for stream, own in whole.maps.items():
+        assert torch.equal(again.maps[stream].weight, own.weight)
+        assert torch.equal(again.maps[stream].bias, own.bias)
+    with pytest.raises(ScopeError, match="was begun with another rate"):
+        fit_tuned(town, TEXTS[:8], replace(fit, rate=0.5))
+    with pytest.raises(ScopeError, match="not those that the checkpoint was made of"):
+        fit_tuned(town, TEXTS[1:9], fit)
+    hook = town.model.model.layers[1].mlp.register_forward_hook(lambda *given: given[-1] * 1.5)
+    with pytest.raises(ScopeError, match="with the model in another state"):
+        fit_tuned(town, TEXTS[:8], fit)
+    hook.remove()

@@ -3,6 +3,7 @@
 import io
 import json
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,6 +11,7 @@ import pytest
 
 import llmscope
 from llmscope.batch import PromptJob
+from llmscope.batch.finished import packed, unpacked
 from llmscope.batch.inputs import InputColumns
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.rows import rows_of
@@ -74,11 +76,20 @@ def tables_of(scope, job):
     rows = rows_of(scope, lines, job, None)
     assert [row.error for row in rows] == ["", ""]
     inputs = InputColumns({"id": arrow_type("string")})
-    shard = Tables(job, inputs).shard("shard-00000", rows)
+    shard = Tables(job, inputs, tensors=True).shard("shard-00000", rows)
+    again = [replace(row, figures=stored(row.figures)) for row in rows]
+    assert Tables(job, inputs, tensors=True).shard("shard-00000", again) == shard
     (name,) = job.lenses
     data = shard.files.get(f"{name}/shard-00000.parquet")
     table = None if data is None else pq.read_table(io.BytesIO(data))
     return {row.line.number: row.figures for row in rows}, table
+
+
+def stored(figures):
+    """The figures as they come back from the journal of a batch that was stopped."""
+    arrays = {}
+    note = json.loads(json.dumps(packed(figures, arrays)))
+    return unpacked(note, {name: array.copy() for name, array in arrays.items()})
 
 
 def check(name, mode, figures, table):

@@ -172,6 +172,7 @@ def write_batch(
                 together=plan.together,
                 total=total,
                 tell=fail,
+                note=note,
                 progress=say,
             )
         else:

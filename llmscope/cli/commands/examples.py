@@ -21,6 +21,7 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.numbers import amount
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ def examples(
         collection.check()
         from llmscope.batch import JobShare, PromptSource
         from llmscope.batch.lock import exclusive
-        from llmscope.cli.output.progress import EVERY, progress_line
+        from llmscope.batch.progress import kept_if_stopped
+        from llmscope.cli.output.progress import EVERY, noted, progress_line
         from llmscope.models.spec import parse
         from llmscope.storage import LocalStorage
 
@@ -246,7 +248,9 @@ def examples(
                 emptied(out)
             told = _CollectProgress(progress, source, collection.max_prompts)
             how = collection.collection(prompts)
-            index = collect(scope, corpus.numbered(source), sources, how, out, told)
+            note = noted(progress)
+            with kept_if_stopped(told.kept, note):
+                index = collect(scope, corpus.numbered(source), sources, how, out, told, note)
         between = " " if scope.subject.tokens is None else ""
         put(_json(index, out) if as_json else _text(index, out, between))
 
@@ -309,12 +313,19 @@ class _CollectProgress:
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._progress, self._source, self._most = progress, source, most
         self._begun = time.monotonic()
+        self._prompts = self._tokens = 0
         self._before: int | None = None  # prompts of an earlier run
 
+    def kept(self) -> str:
+        """Return what is kept of a collection that is stopped; empty if there is nothing."""
+        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
+
     def __call__(self, state: CollectState) -> None:
+        self._prompts = state.prompts
         now = time.monotonic()
-        if self._before is None:
+        if self._before is None or state.tokens == self._tokens:  # an earlier run did this pass
             self._before, self._begun = state.prompts, now
+        self._tokens = state.tokens
         words = f"collecting · {state.prompts:,} prompt{'s' * (state.prompts != 1)}"
         if state.stage:
             words += f" · {state.stage}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -24,6 +25,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.numbers import amount
 from llmscope.text import display_text
 
 if TYPE_CHECKING:
@@ -154,14 +156,7 @@ def fit_jacobian(
         )
         source = _source(prompts, out, "jacobian", force)
         rules = corpus.rules(part)
-        checkpoint = out.with_name(f"{out.name}.partial")
-        from llmscope.fsync import FolderLock
-
-        lock = FolderLock(out.parent, f".{out.name}.lock", "another --out, or wait for its end")
-        lock.acquire()
-        if force:
-            checkpoint.unlink(missing_ok=True)
-        with _loaded(hardware, model) as (scope, progress):
+        with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
             from llmscope.fitting.fit_jacobian import JacobianFit
             from llmscope.fitting.fit_jacobian import fit_jacobian as fitted
 
@@ -175,11 +170,8 @@ def fit_jacobian(
                 name=corpus_name(prompts),
                 checkpoint=checkpoint,
             )
-            told = _FitProgress(progress, source, corpus.max_prompts)
-            lens = fitted(scope, _texts(source), how, told)
-        _write(lens, out, float32)
-        checkpoint.unlink(missing_ok=True)
-        lock.release()
+            lens = _fitted(partial(fitted, scope, _texts(source), how), progress, source, corpus)
+            _write(lens, out, float32)
         _report(lens, out, source, as_json)
 
 
@@ -211,14 +203,14 @@ def fit_tuned(
         as_json = wants_json(json, format)
         source = _source(prompts, out, "tuned", force)
         rules = corpus.rules()
-        with _loaded(hardware, model) as (scope, progress):
+        with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
             from llmscope.fitting.fit_tuned import TunedFit
             from llmscope.fitting.fit_tuned import fit_tuned as fitted
 
-            how = TunedFit(rules, corpus.max_prompts, steps, rate, corpus_name(prompts))
-            told = _FitProgress(progress, source, corpus.max_prompts)
-            lens = fitted(scope, _texts(source), how, told)
-        _write(lens, out, float32)
+            name = corpus_name(prompts)
+            how = TunedFit(rules, corpus.max_prompts, steps, rate, name, checkpoint)
+            lens = _fitted(partial(fitted, scope, _texts(source), how), progress, source, corpus)
+            _write(lens, out, float32)
         _report(lens, out, source, as_json)
 
 
@@ -358,6 +350,60 @@ def _loaded(
         yield hardware.loader(model)(progress), progress
 
 
+@contextmanager
+def _unfinished(out: Path, force: bool) -> Iterator[Path]:
+    """Yield the checkpoint of a fit, which is locked, and removed with its journal at the end.
+
+    Args:
+        out: the file of the lens.
+        force: begin anew.
+
+    Raises:
+        ScopeError: another process fits this lens.
+    """
+    from llmscope.fsync import FolderLock
+
+    checkpoint = out.with_name(f"{out.name}.partial")
+
+    def remove() -> None:
+        from llmscope.fitting.unfinished import journal_of
+
+        for path in (checkpoint, journal_of(checkpoint)):
+            path.unlink(missing_ok=True)
+
+    lock = FolderLock(out.parent, f".{out.name}.lock", "another --out, or wait for its end")
+    lock.acquire()
+    try:
+        if force:
+            remove()
+        yield checkpoint
+        remove()
+    finally:
+        lock.release()
+
+
+def _fitted(
+    fit: Callable[[Callable[[FitState], None], Callable[[str], None]], LearnedLens],
+    progress: Progress | None,
+    source: PromptSource,
+    corpus: CorpusOptions,
+) -> LearnedLens:
+    """Return a lens; say what is kept where an earlier run was stopped, and where this one is.
+
+    Args:
+        fit: fits it, with what is told of its progress and a note.
+        progress: called with the progress; None without a terminal.
+        source: the prompts.
+        corpus: which of them count.
+    """
+    from llmscope.batch.progress import kept_if_stopped
+    from llmscope.cli.output.progress import noted
+
+    note, told = noted(progress), _FitProgress(progress, source, corpus.max_prompts)
+    with kept_if_stopped(told.kept, note):
+        return fit(told, note)
+
+
 def _texts(source: PromptSource) -> Iterator[str]:
     return (prompt for _, prompt in numbered(source))
 
@@ -368,9 +414,15 @@ class _FitProgress:
     def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
         self._tell, self._source, self._most = StageLine(progress), source, most
         self._begun = time.monotonic()
+        self._prompts = 0
         self._before: float | None = None  # the share that was done when the first report came
 
+    def kept(self) -> str:
+        """Return what is kept of a fit that is stopped; empty if there is nothing."""
+        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
+
     def __call__(self, state: FitState) -> None:
+        self._prompts = state.prompts
         if state.stage:
             self.stage(f"{state.prompts:,} prompts · {state.stage}", state.share)
             return

@@ -158,7 +158,7 @@ def snapshot(
             with_tokens,
         )
         from llmscope.cli.output.destination import choose_outputs, put_all
-        from llmscope.cli.output.progress import progress_line
+        from llmscope.cli.output.progress import EVERY, StepsLine, noted, progress_line
         from llmscope.cli.output.snapshot_build import OVERVIEW, SCREEN, SnapshotRequest, compose
         from llmscope.export import PAPER, PAPER_FORMATS, formats
 
@@ -247,7 +247,10 @@ def snapshot(
                 tell(f"it generates by its generation_config: {rule}")
             for rule in rules.ignored:
                 tell(f"of its generation_config is not applied: {rule}")
-        put_all(list(zip(outputs, compose(scope, wanted, forms, tell), strict=True)))
+        with progress_line(every=EVERY) as progress:
+            report = StepsLine(progress)
+            contents = compose(scope, wanted, forms, noted(progress), report)
+        put_all(list(zip(outputs, contents, strict=True)))
 
 
 def _forms(

@@ -8,17 +8,19 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from shutil import get_terminal_size
 from typing import TextIO
 
-from llmscope.cli.output.notices import detail, volume
+from llmscope.cli.output.notices import detail, tell, volume
 from llmscope.models.loaded_model import Progress
 from llmscope.text import display_text
 
 EVERY = 30.0
 """Seconds between the lines of a long command without a terminal."""
+LONG = 10.0
+"""Seconds from which on it is told what a lens takes."""
 _START = "\r\x1b[K"
 _NUMBERS = re.compile(r"[\d,.]+")
 
@@ -53,6 +55,51 @@ def progress_line(
     finally:
         stream.write(_START)
         stream.flush()
+
+
+def noted(progress: Progress | None) -> Callable[[str], None]:
+    """Return a function that writes a note to stderr, on a line of its own.
+
+    Args:
+        progress: the callback of `progress_line`.
+    """
+
+    def note(line: str) -> None:
+        if progress is not None:
+            progress("", 0, None)
+        tell(line)
+
+    return note
+
+
+class StepsLine:
+    """Tells how far a lens of many passes is, and once, early, what it takes if that is long.
+
+    Args:
+        progress: the callback of `progress_line`.
+    """
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress, self._note = progress, noted(progress)
+        self._lens = ""
+        self._told = False
+
+    def __call__(self, lens: str, done: int, total: int) -> None:
+        """Tell that some steps of a lens are done."""
+        from llmscope.batch.progress import Clock, duration
+
+        if lens != self._lens:
+            self._lens, self._told, self._clock = lens, False, Clock()
+        self._clock.lap(done)
+        words, rate = f"{lens} · step {done:,} of {total:,}", self._clock.rate
+        if rate > 0:
+            seconds = (total - done) / rate
+            words += f" · {duration(seconds)} left"
+            if seconds > LONG and not self._told:
+                self._note(f"{lens} takes {total:,} steps, about {duration(seconds)}")
+            self._told = True
+        if self._progress is not None:
+            self._progress(words, 0.0, None)
 
 
 class _Line:

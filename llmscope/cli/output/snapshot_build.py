@@ -25,7 +25,7 @@ from llmscope.export import (
 )
 from llmscope.export.bounds import MOST_FIGURES
 from llmscope.figure import Focus
-from llmscope.snapshot import figure_of, figures_of, focuses, name_and_mode, resolved
+from llmscope.snapshot import Report, figure_of, figures_of, focuses, name_and_mode, resolved
 
 if TYPE_CHECKING:
     from llmscope.scope import Scope
@@ -109,6 +109,7 @@ def compose(
     wanted: SnapshotRequest,
     forms: Sequence[Rendering],
     tell: Callable[[str], None],
+    report: Report | None = None,
 ) -> list[Content]:
     """Return the content of a snapshot in each form, all from the same fresh pass.
 
@@ -117,6 +118,7 @@ def compose(
         wanted: the content to build.
         forms: the formats and looks.
         tell: called with notes for the user about the prompt, and with why a figure was refused.
+        report: told of the steps of slow lenses; None: not called.
 
     Raises:
         ScopeError: the prompt is empty, too long, or has ids that the model lacks; or an edit does
@@ -133,7 +135,7 @@ def compose(
 
     screens = iter(_screens(scope, wanted, [one for one in forms if of_screen(one)]))
     others = [one for one in forms if not of_screen(one)]
-    figures = iter(_figures(scope, wanted, others, tell) if others else ())
+    figures = iter(_figures(scope, wanted, others, tell, report) if others else ())
     return [next(screens if of_screen(one) else figures) for one in forms]
 
 
@@ -142,6 +144,7 @@ def _figures(
     wanted: SnapshotRequest,
     forms: Sequence[Rendering],
     tell: Callable[[str], None],
+    report: Report | None,
 ) -> list[Content]:
     """Return the figures of a snapshot in each form; say why any was refused."""
     lenses = OVERVIEW if wanted.lenses == (SCREEN,) else wanted.lenses
@@ -161,7 +164,7 @@ def _figures(
         for name, mode in map(name_and_mode, lenses)
     )
     _check_count(sum(counts), forms)
-    figures = figures_of(scope, recording, lenses, focus, wanted.every)
+    figures = figures_of(scope, recording, lenses, focus, wanted.every, report)
     refused = [one for one in figures if one.verdict.status == "refused"]
     for said in dict.fromkeys(f"{one.lens} is refused: {one.verdict.reason}" for one in refused):
         tell(said)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from llmscope.record.capture.recorder import Cancel, Recorder
 from llmscope.record.capture.recording import LayerRows, Prompt, Recording, Segment
 from llmscope.record.norms import bound
 
+Entry = TypeVar("Entry")
 PAD = 0
 """The padding id. Any id would do: this one is in every vocabulary, and no token sees it."""
 TOKENS = 2048
@@ -48,6 +50,19 @@ def grouped(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         group.append(index)
     if group:
         yield group
+
+
+def balanced(passes: Sequence[Entry]) -> list[Entry]:
+    """Return passes that are sorted by length in an order in which long and short ones alternate.
+
+    The one in the middle is first, then those at the quarters, at the eighths and so on, each once.
+    Those that are done are like those that are left at any time, so the rate tells the time left.
+    """
+    order, parts = dict[int, None](), 2
+    while len(order) < len(passes):
+        order |= dict.fromkeys(len(passes) * odd // parts for odd in range(1, parts, 2))
+        parts *= 2
+    return [passes[place] for place in order]
 
 
 def record_together(
