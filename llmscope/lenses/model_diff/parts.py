@@ -67,7 +67,7 @@ def _said(found: PartChanges) -> list[str]:
     more = len(ranked) - NAMED
     said = [
         f"changed by more than rounding, {found.bound:.1g}: {listed}"
-        + (f" and {more} more" if more > 0 else "")
+        + (f" and {more} smaller ones" if more > 0 else "")
         if ranked
         else f"no part changed by more than rounding, {found.bound:.1g}"
     ]
