@@ -180,6 +180,7 @@ LENS = Lens(
     compute=compute,
     options=(LAYER, DIRECTION),
     modes=("layers", "probability", "tokens", "layer"),
+    only_in={"layer": ("layer",)},
     axes={
         **dict.fromkeys(("layers", "probability"), ("layer", "position")),
         "": ("position",),

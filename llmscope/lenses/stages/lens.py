@@ -136,6 +136,13 @@ LENS = Lens(
         "directions",
         "score",
     ),
+    only_in={
+        "layer": ("lens", "directions"),
+        "position": ("kl", "kl-all", "lens"),
+        "top_k": ("kl", "kl-all", "directions"),
+        "span": ("lens",),
+        "context": ("kl", "reward"),
+    },
     axes={
         **dict.fromkeys(_WEIGHTS, ("layer", "matrix")),
         "lens": ("layer", "position"),
