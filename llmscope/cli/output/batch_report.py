@@ -49,8 +49,8 @@ def report_text(report: Report, size: Size = AUTO) -> str:
     words = [f"{_count(report.prompts, 'prompt')}{of}"]
     if report.failed:
         words.append(f"{report.failed:,} failed, most often: {one_line(report.error, 100)}")
-    if not report.complete:
-        words.append("the batch has not come to its end")
+    if report.stopped:
+        words.append(report.stopped)
     text = f"{report.folder}: {display_text('; '.join(words))}\n"
     if report.other:
         text += f"compared with {report.other}\n"

@@ -139,7 +139,7 @@ def test_kl_is_that_of_a_loop_on_plain_models(shelf):
 def test_the_context_is_left_out(shelf, mode):
     """But for the prediction after its last token, which is the answer's first."""
     scope = llmscope.load(str(shelf("llama", "lora")))
-    every = look(scope, f"{mode}-all", context=6)
+    every = look(scope, f"{mode}-all")
     some = look(scope, mode, context=6)
     first = {"kl": 5, "reward": 6}[mode]
     assert np.isnan(some.values[:first]).all()
