@@ -47,4 +47,6 @@ def widget(
             "pip install '.[notebook]' in the checkout",
         ) from error
     data = page_data(several, look or RenderOptions(), Focus(position=cursor))
-    return FigureWidget(data)
+    from llmscope.export.notebook import mimebundle
+
+    return FigureWidget(data, lambda: mimebundle(several, Focus(position=cursor)))
