@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from llmscope import exporting
 from llmscope.draw import RenderOptions
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure, Focus
@@ -47,6 +48,5 @@ def widget(
             "pip install '.[notebook]' in the checkout",
         ) from error
     data = page_data(several, look or RenderOptions(), Focus(position=cursor))
-    from llmscope.export.notebook import mimebundle
-
-    return FigureWidget(data, lambda: mimebundle(several, Focus(position=cursor)))
+    focus = Focus(position=cursor)
+    return FigureWidget(data, lambda: exporting.exporter().mimebundle(several, focus))

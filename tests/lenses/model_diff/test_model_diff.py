@@ -175,7 +175,9 @@ def test_the_parts_are_those_of_a_layer_at_a_time_by_hand() -> None:
         assert found.extra["readout"] == pytest.approx(float(expected), rel=1e-3)
 
 
-def attention_by_hand(model: Any, layer: int, stream: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def attention_by_hand(
+    model: Any, layer: int, stream: torch.Tensor, ids: tuple[int, ...] = IDS
+) -> tuple[torch.Tensor, ...]:
     """Return what a layer's attention writes for a stream, and the projection's input."""
     seen: dict[str, torch.Tensor] = {}
     module = model.model.layers[layer]
@@ -191,7 +193,7 @@ def attention_by_hand(model: Any, layer: int, stream: torch.Tensor) -> tuple[tor
         ),
     ]
     with torch.no_grad():
-        model(torch.tensor([IDS]))
+        model(torch.tensor([ids]))
     for handle in handles:
         handle.remove()
     return seen["write"].double(), seen["z"].double()
