@@ -13,6 +13,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import patterns
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
 COUNT = len(IDS)
@@ -241,7 +242,8 @@ def test_one_query_is_one_row_of_each_head(both, mode, monkeypatch):
 
     monkeypatch.setattr(patterns, "pattern", watched)
     monkeypatch.setattr(tensors, "pattern", watched)
-    figure = scope.look("attention", mode=mode, layer=2, head=1, span=(9, 10))
+    asked_for = options_for("attention", mode=mode, layer=2, head=1, span=(9, 10))
+    figure = scope.look("attention", **asked_for)
     assert set(asked) == {range(9, 10)}, "never the whole pattern"
     rows = plain.attentions[2][:, 9].numpy()
     wanted = {"all": rows[:, None], "mean": rows.mean(0)[None], "raw": rows[1:2]}[mode]
