@@ -1062,13 +1062,13 @@ class Scope:
         """
         asked = focus_from(self.ids_for(prompt, given))
         for name, option in options().items():
-            if name not in given or option.of(asked) == option.default:
+            if name not in given:
                 continue
+            unread = f"{name}: {why}" if (why := chosen.unread(name, asked.mode)) else ""
             if option not in chosen.allowed:
-                raise ValueError(f"the lens {chosen.name} has no option {name!r}")
-            unread = chosen.unread(name, asked.mode)
-            if unread:
-                raise ValueError(f"{name}: {unread}")
+                unread = f"the lens {chosen.name} has no option {name!r}"
+            if unread and option.of(asked) != option.default:
+                raise ValueError(unread)
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:

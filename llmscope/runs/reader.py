@@ -62,10 +62,16 @@ def wait_for_run(folder: Path, tell: Callable[[str], None]) -> None:
 
 
 def _is_awaited(folder: Path) -> bool:
-    """Return whether a run may still begin in a folder: it is missing, or holds nothing else."""
+    """Return whether a run may still begin in a folder: it is missing, or has no `run.json` yet.
+
+    That is written last. A folder that holds something else is not awaited.
+    """
     try:
         with os.scandir(folder) as entries:
-            return all(entry.name == BASE or entry.name.startswith(".") for entry in entries)
+            return all(
+                entry.name in (BASE, SHARDS, INDEX) or entry.name.startswith(".")
+                for entry in entries
+            )
     except FileNotFoundError:
         return not os.path.lexists(folder)
     except OSError:
