@@ -5,7 +5,7 @@ The package sets `exporter`, so that `Figure.save` and its like import nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Page
 
-    from llmscope.figure import Figure
+    from llmscope.figure import Figure, Focus
 
 
 class Widget(Protocol):
@@ -54,8 +54,10 @@ class Exporter(Protocol):
     def plot(self, figure: Figure, ax: Axes | None, **style: Any) -> Axes | Page:
         """Plot the figure with matplotlib, on axes or on a page of its own."""
 
-    def mimebundle(self, figure: Figure) -> dict[str, str]:
-        """Return the figure for a notebook, by MIME type."""
+    def mimebundle(
+        self, figures: Figure | Sequence[Figure], focus: Focus | None = None
+    ) -> dict[str, str]:
+        """Return figures for a notebook, by MIME type."""
 
     def widget(self, figures: Figure, *, cursor: int) -> Widget:
         """Return the figure as a widget for a notebook."""

@@ -248,7 +248,7 @@ class InstrumentedModel:
         return Passes(
             *(self.recorder, self.edited),
             verdicts=self.verdicts,
-            origin=None if origin is None else partial(origin.recorder.record, cancelled=cancelled),
+            origin=None if origin is None else origin.as_other(origin.subject, cancelled),
             versus=versus,
             changes=changes,
             cancelled=cancelled,

@@ -1066,15 +1066,19 @@ class Scope:
             given: the options by name; tokens and prompts are ids or text.
 
         Raises:
-            ValueError: the lens does not have an option.
+            ValueError: the lens does not have an option, or its mode does not read one.
             TypeError: no lens has an option.
             ScopeError: a text is not a single token where one is asked for.
         """
         asked = focus_from(self.ids_for(prompt, given))
         for name, option in options().items():
-            unknown = name in given and option not in chosen.allowed
-            if unknown and option.of(asked) != option.default:
-                raise WrongValueError(f"the lens {chosen.name} has no option {name!r}")
+            if name not in given:
+                continue
+            unread = f"{name}: {why}" if (why := chosen.unread(name, asked.mode)) else ""
+            if option not in chosen.allowed:
+                unread = f"the lens {chosen.name} has no option {name!r}"
+            if unread and option.of(asked) != option.default:
+                raise WrongValueError(unread)
         return asked
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:

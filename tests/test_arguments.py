@@ -327,7 +327,10 @@ focuses = st.fixed_dictionaries({}, optional=NEAR) | st.dictionaries(
 def test_whatever_a_focus_holds_look_shows_or_refuses(scope, asked, focus):
     name, mode = asked
     recording = scope.record([0, 1, 2, 1])
-    for options_of in (focus, options_for(name, **focus)):  # those that it lacks are refused
+    for options_of in (
+        focus,
+        options_for(name, mode=mode, **focus),
+    ):  # those that it lacks are refused
         given = {"mode": mode, **options_of}
         figure = survives(lambda given=given: scope.look(name, recording=recording, **given))
         assert figure is None or isinstance(figure, llmscope.Figure)

@@ -235,11 +235,15 @@ def watch(
     look, spent, _ = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope watch RUN --export FOLDER"
     )
-    from llmscope.runs.reader import RunReader
+    from llmscope.cli.output.notices import tell_plainly
+    from llmscope.runs.reader import RunReader, wait_for_run
     from llmscope.runs.shipped import run_folder
     from llmscope.watch.run import run
 
-    runs = [RunReader(run_folder(folder)) for folder in folders]
+    places = [run_folder(folder) for folder in folders]
+    for place in places:
+        wait_for_run(place, tell_plainly)
+    runs = [RunReader(place) for place in places]
     return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from rich.cells import cell_len
@@ -17,6 +18,8 @@ NARROWEST, WIDEST, HIGHEST = 40, 300, 120
 """Limits of what a figure's content may ask for."""
 MOST_CELLS = 100_000
 """Cells of a picture beyond which its figures have the size that they have on a terminal."""
+STARRED = 7
+"""Width of a column in which a number of five cells has room for a star."""
 FRAME = 4
 """Cells of the frame beside the content."""
 BESIDE_TITLE = 26
@@ -51,7 +54,8 @@ def fitted_width(
 ) -> int:
     """Return one width for several figures, in cells, in which each shows all its columns.
 
-    Maps take what their columns need, up to `WIDEST`; all other figures take `WIDTH`.
+    Maps and tables take what their columns need, up to `WIDEST`, where numbers with stars need
+    `STARRED` cells; all other figures take `WIDTH`.
     """
     return max((_width(one, look, focus, tokens) for one in figures), default=WIDTH)
 
@@ -63,7 +67,7 @@ def fitted_height(figure: Figure, width: int) -> int:
 
 
 def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Figure | None) -> int:
-    if figure.kind != "heatmap" or len(figure.axes) != 2 or not figure.values.size:
+    if figure.kind not in ("heatmap", "table") or len(figure.axes) != 2 or not figure.values.size:
         return WIDTH
     if figure.verdict.status == "refused":
         return WIDTH
@@ -74,6 +78,8 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
         return paint(figure, width, height, look, focus, tokens=tokens)
 
     painting = painted()
+    if figure.kind == "table" and _whole(painting, figure):
+        return WIDTH
     while not _whole(painting, figure) and width < WIDEST - FRAME:
         width = min(2 * width, WIDEST - FRAME)
         painting = painted()
@@ -87,15 +93,18 @@ def _width(figure: Figure, look: RenderOptions, focus: Focus | None, tokens: Fig
 
 
 def _whole(painting: Painting, figure: Figure) -> bool:
-    """Return whether a picture of a map shows all columns; True if it has no columns."""
+    """Return whether a picture shows all columns, and its stars; True if it has no columns."""
     name = figure.axes[-1].name
-    shown = {index for axis, index in painting.across.values() if axis == name}
-    return not shown or len(shown) >= len(figure.axes[-1])
+    cells = Counter(index for axis, index in painting.across.values() if axis == name)
+    starred = "marked" in figure.extra
+    return not cells or (
+        len(cells) >= len(figure.axes[-1]) and (not starred or min(cells.values()) >= STARRED)
+    )
 
 
 def _used(painting: Painting) -> int:
     """Return how many columns of cells hold anything; one that is marked or coloured counts."""
-    most = 0
+    most = max(painting.across, default=-1) + 1  # a column ends in a blank
     for row in painting.rows:
         end = column = 0
         background = row[-1].style.bgcolor if row and row[-1].style else None

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from llmscope.config import effective
 from llmscope.draw import RenderOptions, load_theme
 from llmscope.errors import ScopeError
 from llmscope.export.render import render
-from llmscope.figure import Figure
+from llmscope.figure import Figure, Focus
 
 SVG = "image/svg+xml"
 TEXT = "text/plain"
 
 
-def mimebundle(figure: Figure) -> dict[str, str]:
-    """Return the figure by MIME type, in the configured theme. A refused one shows its reason.
+def mimebundle(figures: Figure | Sequence[Figure], focus: Focus | None = None) -> dict[str, str]:
+    """Return figures by MIME type, in the configured theme. A refused one shows its reason.
 
     `text/html` is left out: notebooks would prefer it to the SVG, and remove pictures from it in a
     file that they do not trust.
+
+    Args:
+        figures: one figure or several, which are below each other.
+        focus: the indices to mark; None marks none.
     """
-    text = render(figure, "txt")
-    svg = render(figure, "svg", look=_look(), inline=True)
+    text = render(figures, "txt", focus=focus)
+    svg = render(figures, "svg", look=_look(), inline=True, focus=focus)
     assert isinstance(text, str)
     assert isinstance(svg, str)
     return {TEXT: text.rstrip("\n"), SVG: svg}

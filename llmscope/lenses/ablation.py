@@ -250,6 +250,10 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, METRIC, LAYERS, HEADS, SPAN),
     modes=tuple(mode for pair in zip(LOGIT_MODES, KL_MODES, strict=True) for mode in pair),
+    only_in={
+        "heads": ("heads", "heads-kl", "heads-mean", "heads-mean-kl"),
+        "metric": LOGIT_MODES,
+    },
     axes={
         **dict.fromkeys(("heads", "heads-kl", "heads-mean", "heads-mean-kl"), ("layer", "head")),
         "": ("layer", "part"),

@@ -184,6 +184,7 @@ LENS = Lens(
     needs=("patterns",),
     options=(LAYER, HEAD, SPAN, POOL),
     modes=("raw", "value-weighted", "no-sink", "mean", "max", "all", "rollout"),
+    only_in={"head": SINGLE},
     axes={"all": ("head", "query", "key"), "": ("query", "key")},
     columns=(
         key("layer", "layer, from 0", "layer"),

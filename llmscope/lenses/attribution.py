@@ -291,6 +291,12 @@ LENS = Lens(
     options=(LAYER, POSITION, TARGET, VERSUS, TOP_K, LAYERS, HEADS),
     modes=("parts", "heads", "layers", "neurons"),
     residues={"unexplained": "logit", "mlp_unexplained": "mlp"},
+    only_in={
+        "layer": ("neurons",),
+        "layers": ("parts", "heads", "layers"),
+        "heads": ("parts", "heads"),
+        "top_k": ("parts", "neurons"),
+    },
     axes={
         "parts": ("part",),
         "heads": ("layer", "head"),

@@ -65,6 +65,7 @@ class Lens:
         own_logits: whether the model's own logits replace the readout's where that is refused.
         options: the options that change its figure, besides the mode.
         modes: values that `Focus.mode` may take, the default first.
+        only_in: the options that not every mode reads, each with the modes that read it.
         through: the modes that depend on every layer up to the one in the focus.
         edited: its behavior on an edited pass: `recorded`: it reads the edited recording, and its
             extra passes are of another prompt; `again`: it runs the same prompt again, with the
@@ -102,6 +103,7 @@ class Lens:
     own_logits: bool = False
     options: tuple[LensOption[Any], ...] = ()
     modes: tuple[str, ...] = ()
+    only_in: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     through: tuple[str, ...] = ()
     edited: Literal["recorded", "again", "refused"] = "recorded"
     history: bool = True
@@ -125,7 +127,7 @@ class Lens:
     def __post_init__(self) -> None:
         """Raise TypeError if an option is not a `LensOption`, or ranks have no function.
 
-        Also if `shows` describes a mode that the lens does not have.
+        Also if `shows` or `only_in` names a mode or an option that the lens does not have.
         """
         for option in self.options:
             if not isinstance(option, LensOption):
@@ -138,6 +140,14 @@ class Lens:
                 raise WrongTypeError(
                     f"lens {self.name}: it describes {quoted(mode)}, which is no mode"
                 )
+        for name, modes in self.only_in.items():
+            if name not in self.uses:
+                raise WrongTypeError(
+                    f"lens {self.name}: only_in names {quoted(name)}, no option of it"
+                )
+            for mode in modes:
+                if mode not in self.modes:
+                    raise WrongTypeError(f"lens {self.name}: {quoted(mode)} of only_in is no mode")
 
     @property
     def package(self) -> Package | None:
@@ -155,15 +165,41 @@ class Lens:
         """The options that may be given with it: its own, and those that any lens may have."""
         return (*self.options, *OF_EVERY_LENS)
 
-    @cached_property
-    def marked(self) -> frozenset[str]:
-        """The options that place the cursor in its pictures, whether or not it uses them.
+    def uses_in(self, mode: str) -> frozenset[str]:
+        """Return the names of the options that change its figure in a mode; "" is the default."""
+        mode = mode or next(iter(self.modes), "")
+        return frozenset(name for name in self.uses if mode in self.only_in.get(name, (mode,)))
 
-        A picture with an axis of layers, heads or tokens marks the one of the focus.
+    def marked_in(self, mode: str) -> frozenset[str]:
+        """Return the options that place the cursor in its pictures, whether or not it uses them.
+
+        A picture with an axis of layers, heads, tokens or steps marks the one of the focus. A mode
+        without declared axes may have any that the lens has.
+
+        Args:
+            mode: the mode; empty: the default.
         """
+        declared = self.axes.get(mode or next(iter(self.modes), ""), self.axes.get(""))
         axes = {name for names in self.axes.values() for name in names}
-        places = {"layer": {"layer"}, "head": {"head"}, "position": {"position", "query", "key"}}
+        axes = axes if declared is None else set(declared)
+        places = {
+            "layer": {"layer"},
+            "head": {"head"},
+            "position": {"position", "query", "key"},
+            "step": {"step"},
+        }
         return frozenset(option for option, named in places.items() if named & axes)
+
+    def unread(self, option: str, mode: str) -> str:
+        """Return why an option of the lens says nothing in a mode; empty if it says something."""
+        if option not in self.only_in or option in self.uses_in(mode) | self.marked_in(mode):
+            return ""
+        reading = self.only_in[option]
+        listed = " and ".join(part for part in (", ".join(reading[:-1]), reading[-1]) if part)
+        return (
+            f"{self.name} reads {option} in the mode{'s' * (len(reading) > 1)} {listed}, not in "
+            f"{mode or self.modes[0]}"
+        )
 
     @property
     def reads_prompt_b(self) -> bool:

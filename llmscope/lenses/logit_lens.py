@@ -551,6 +551,14 @@ LENS = Lens(
     needs=("readout",),
     options=(SPAN, LAYER, POSITION, TARGET, TRANSLATOR, SECOND, TOP_K),
     modes=("top", "target", "kl", "layer", "lenses", "slope"),
+    only_in={
+        "span": ("top", "target", "kl"),
+        "layer": ("layer",),
+        "position": ("target", "layer", "lenses", "slope"),
+        "target": ("target", "layer", "slope"),
+        "second_translator": ("lenses",),
+        "top_k": ("layer",),
+    },
     axes={
         "layer": ("token",),
         "lenses": ("layer", "lens"),

@@ -90,6 +90,7 @@ LENS = Lens(
     needs=("activations",),
     options=(LAYER, POSITION, TOP_K, SPAN),
     modes=("neurons", "overview"),
+    only_in=dict.fromkeys(("layer", "position", "top_k"), ("neurons",)),
     axes={"neurons": ("position", "neuron"), "overview": ("layer", "position")},
     columns=(
         key("layer", "layer, from 0", "layer", ("neurons",)),

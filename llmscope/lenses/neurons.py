@@ -136,6 +136,7 @@ LENS = Lens(
     needs=("activations", "readout"),
     options=(LAYER, POSITION, NEURON, TOP_K, EXAMPLES),
     modes=("activation", "tokens", "examples"),
+    only_in={"examples": ("examples",)},
     axes={"activation": ("position",), "tokens": ("token",), "examples": ("example",)},
     columns=(
         key("layer", "layer, from 0", "layer"),

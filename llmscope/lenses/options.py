@@ -296,7 +296,14 @@ RESERVED = frozenset(
             "width",
         ),
         *("unverified", "device", "dtype", "threads", "trust_remote_code", "allow_pickle", "help"),
-        *("versus_model", "versus_dtype", "versus_device", "versus_revision", "layer_ids"),
+        *(
+            "versus_model",
+            "versus_adapter",
+            "versus_dtype",
+            "versus_device",
+            "versus_revision",
+            "layer_ids",
+        ),
         *("options", "name", "recording"),
     )
 )

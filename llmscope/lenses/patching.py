@@ -378,6 +378,7 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, TARGET, VERSUS, VERSUS_PROMPT, METRIC, LAYERS, HEADS, SPAN, RECEIVER),
     modes=("stream", "attention", "mlp", "heads", PATHS),
+    only_in={"heads": ("heads", PATHS), "receiver": (PATHS,)},
     axes={"heads": ("layer", "head"), PATHS: ("layer", "part"), "": ("layer", "position")},
     columns=(
         number(

@@ -182,6 +182,7 @@ LENS = Lens(
     compute=compute,
     options=(LAYER, DIRECTION),
     modes=("layers", "probability", "tokens", "layer"),
+    only_in={"layer": ("layer",)},
     axes={
         **dict.fromkeys(("layers", "probability"), ("layer", "position")),
         "": ("position",),

@@ -120,6 +120,7 @@ LENS = Lens(
     needs=("writes",),
     options=(POSITION, TOP_K),
     modes=("stream", "attention", "mlp", "cosine", "outliers", "scale"),
+    only_in=dict.fromkeys(("position", "top_k"), ("outliers",)),
     axes={"outliers": ("layer", "dimension"), "": ("layer", "position")},
     columns=(
         key("position", "token of the prompt, from 0", "position", ("outliers",)),

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Lens, Run
+from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
+from llmscope.lenses.next_token import DIFFERENCE
+from llmscope.lenses.options import TARGET, VERSUS
 from llmscope.tables import Column, count, label, number
 from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
     from llmscope.lenses.base import RankRange
     from llmscope.record.capture.recording import Prompt, Recording
-    from llmscope.record.derive.row_stats import RowStats
-    from llmscope.record.fetch import Fetch
+    from llmscope.record.derive.row_stats import Floats, RowStats
+    from llmscope.record.fetch import Fetch, Fetching
 
 
 def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Figure]:
@@ -26,18 +30,67 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     Figures are ever more complete, the newest rows first.
 
     `extra`: ids, special, ranks (from 1; NaN for the first), entropy of the prediction after
-    each token, in bits.
+    each token, in bits. With a target or versus also target, target_id and target_logit [position]:
+    the logit of the target in the prediction after each token. With versus also versus, versus_id,
+    versus_logit and difference: logit(target) - logit(versus) [position]; the target is the
+    likeliest next token after the prompt unless another is given.
+
+    Raises:
+        ValueError: target or versus is outside of the vocabulary.
     """
     from llmscope.record.derive.row_stats import fetch_row_stats
     from llmscope.record.fetch import mapped
 
-    return mapped(fetch_row_stats(recording), partial(_figure, recording.prompt))
+    target = (
+        None
+        if (focus.target, focus.versus) == (None, None)
+        else (yield from _target(recording, focus))
+    )
+    yield from mapped(fetch_row_stats(recording), partial(_figure, recording.prompt, target))
 
 
-def _figure(prompt: Prompt, stats: RowStats) -> Figure:
+@dataclass(frozen=True)
+class _TargetLogits:
+    """The logits of a target and of what it is held against, after each token. [position]"""
+
+    target: LogitTarget
+    own: Floats
+    versus: Floats | None
+
+    @property
+    def extra(self) -> dict[str, Any]:
+        """The entries of the figure's `extra`."""
+        if self.versus is None:
+            return {**self.target.extra, "target_logit": self.own}
+        difference = self.own.astype(np.float64) - self.versus
+        return {
+            **self.target.extra,
+            "target_logit": self.own,
+            "versus_logit": self.versus,
+            "difference": difference.astype(np.float32),
+        }
+
+
+def _target(recording: Recording, focus: Focus) -> Fetching[_TargetLogits]:
+    """Return the logits of the target of a focus, and of its versus."""
+    from llmscope.record.derive.row_stats import fetch_token_logits
+    from llmscope.record.derive.tensors import logits_after
+    from llmscope.record.fetch import on_cpu
+
+    token = focus.target
+    if token is None:
+        (best,) = yield from on_cpu(logits_after(recording, len(recording) - 1).argmax())
+        token = int(best)
+    target = LogitTarget.of(recording.subject, token, focus.versus)
+    tokens = (token,) if focus.versus is None else (token, focus.versus)
+    rows = yield from fetch_token_logits(recording, tokens)
+    return _TargetLogits(target, rows[0], None if focus.versus is None else rows[1])
+
+
+def _figure(prompt: Prompt, target: _TargetLogits | None, stats: RowStats) -> Figure:
     return Figure(
         lens="tokens",
-        title="Tokens · surprisal",
+        title="Tokens · surprisal" + ("" if target is None else f"; {target.target.phrase}"),
         kind="tokens",
         axes=(Axis("position", prompt.labels),),
         values=stats.surprisal,
@@ -47,6 +100,7 @@ def _figure(prompt: Prompt, stats: RowStats) -> Figure:
             "special": prompt.special,
             "ranks": stats.rank,
             "entropy": stats.entropy,
+            **({} if target is None else target.extra),
         },
     )
 
@@ -73,6 +127,7 @@ LENS = Lens(
     fetches=("",),
     needs=("readout",),
     own_logits=True,
+    options=(TARGET, VERSUS),
     axes={"": ("position",)},
     columns=(
         label("token_id", "id of the token", "ids"),
@@ -88,12 +143,19 @@ LENS = Lens(
         number("surprisal", "−log₂ p(token | those before); null for the first", unit="bits"),
         count("rank", "its rank before the model saw it, from 1; null for the first", "ranks"),
         number("entropy", "of the prediction after the token", "entropy", "bits"),
+        *TARGET_COLUMNS,
+        number("logit_target", "logit of the target after the token", "target_logit", "logit"),
+        number("logit_versus", "logit of versus after the token", "versus_logit", "logit"),
+        number("logit_difference", f"{DIFFERENCE}; null without versus", "difference", "logit"),
     ),
     ranks={"ranks": _tied_ranks},
     help="""\
 Each row is one token of the prompt, as the tokenizer cut it. Its surprisal is −log₂ of the \
 probability that the model gave it from the tokens before: 0 bits is "of course", 1 bit a coin \
 toss, 10 bits one chance in a thousand. The first token has none: nothing came before it.
+
+With a target, its logit in the prediction after each token is in the table, and with versus that \
+of another token and their difference: where along the text the model decides between the two.
 
 Rank is the token's place among all tokens of the vocabulary, before the model saw it; 1 means it \
 was the model's first choice. Entropy, in bits, says how open the next place is after this token.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anywidget
@@ -33,8 +33,11 @@ export default { render };
 class FigureWidget(anywidget.AnyWidget):
     """Figures in a notebook, drawn by the script of the html page; see `llmscope.widget`.
 
+    Without a running kernel, as in a notebook on a web page, its svg is shown instead.
+
     Args:
         data: what the script draws, as `llmscope.page.data.page_data` returns it.
+        still: the same figures as svg and text, by MIME type.
 
     Attributes:
         cursor: the position of the token at the cursor, from 0.
@@ -45,9 +48,16 @@ class FigureWidget(anywidget.AnyWidget):
     data = traitlets.Unicode().tag(sync=True)
     cursor = traitlets.Int().tag(sync=True)
 
-    def __init__(self, data: Mapping[str, Any]) -> None:
-        self._count = len(data["tokens"])
+    def __init__(self, data: Mapping[str, Any], still: Callable[[], dict[str, str]]) -> None:
+        self._count, self._still = len(data["tokens"]), still
         super().__init__(data=data_text(data), cursor=data["cursor"])
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Return the widget by MIME type, with the svg and the text of the same figures."""
+        shown = super()._repr_mimebundle_(**kwargs)
+        bundle, *metadata = shown if isinstance(shown, tuple) else (shown,)
+        whole = {**(bundle or {}), **self._still()}
+        return (whole, *metadata) if metadata else whole
 
     @traitlets.validate("cursor")
     def _inside(self, proposal: Mapping[str, Any]) -> int:

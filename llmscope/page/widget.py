@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from llmscope import arguments
+from llmscope import arguments, exporting
 from llmscope.draw import RenderOptions
 from llmscope.errors import ScopeError, WrongTypeError, WrongUseError
 from llmscope.figure import Figure, Focus
@@ -53,4 +53,5 @@ def widget(
             "pip install '.[notebook]' in the checkout",
         ) from error
     data = page_data(several, look or RenderOptions(), Focus(position=cursor))
-    return FigureWidget(data)
+    focus = Focus(position=cursor)
+    return FigureWidget(data, lambda: exporting.exporter().mimebundle(several, focus))

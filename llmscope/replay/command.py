@@ -36,6 +36,7 @@ VALUES = frozenset(
         *("--transcript", "--turn", "--line"),
         *(
             "--versus-model",
+            "--versus-adapter",
             "--versus-dtype",
             "--versus-device",
             "--versus-revision",

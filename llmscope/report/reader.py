@@ -148,18 +148,43 @@ class BatchFolder:
                     f"{self.shown} was made by an earlier version of llmscope, without tables",
                     f"the same snapshot command again, with another {option('out')}",
                 )
-            raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
+            if not any(_is_manifest(name) for name in found):
+                raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
         self._folders = [name for name, folder in found.items() if folder]
         self.shards = [name for name in self._names(PROMPTS) if name.endswith(".parquet")]
+        self.manifests = [self._manifest(name) for name in found if _is_manifest(name)]
         if not self.shards:
-            raise ScopeError(f"{self.shown} holds no finished shard yet", "the batch to its end")
-        manifests = [name for name in found if name.startswith("manifest")]
-        self.manifests = [self._manifest(name) for name in manifests if name.endswith(".json")]
+            if not any(one.get("schema") == SCHEMA for one in self.manifests):
+                raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
+            raise ScopeError(
+                f"the batch in {self.shown} was stopped, or has just begun: none of its shards "
+                f"of {self.shard_size:,} prompts is written yet",
+                "the same snapshot command again, which goes on, or a smaller --shard-size",
+            )
 
     @property
     def complete(self) -> bool:
         """Whether the batch came to its end, with all of its jobs."""
         return bool(self.manifests) and all(one.get("complete") for one in self.manifests)
+
+    @property
+    def shard_size(self) -> int:
+        """How many prompts a shard has; 0 if no manifest tells it."""
+        shards = (one.get("shard") for one in self.manifests)
+        sizes = (one.get("prompts") for one in shards if isinstance(one, dict))
+        return next((size for size in sizes if type(size) is int), 0)
+
+    @property
+    def stopped(self) -> str:
+        """How much of a batch is there that was stopped or goes on; empty if all is."""
+        if self.complete:
+            return ""
+        count = len(self.shards)
+        size = f" of {self.shard_size:,}" if self.shard_size else ""
+        return (
+            "the batch was stopped, or goes on: this is of the prompts that are there, in "
+            f"{count:,} shard{'s' * (count != 1)}{size}"
+        )
 
     @property
     def model(self) -> str:
@@ -414,6 +439,10 @@ class BatchFolder:
 
     def _damaged(self, name: str, error: BaseException) -> ScopeError:
         return ScopeError(f"cannot read {self._called(name)}: {told(error)}", "the batch anew")
+
+
+def _is_manifest(name: str) -> bool:
+    return name.startswith("manifest") and name.endswith(".json")
 
 
 def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:

@@ -89,6 +89,7 @@ class Report:
         folder: its name, safe to print.
         model: the model's name; empty if it is not known.
         complete: whether the batch came to its end.
+        stopped: how much is there of a batch that did not; empty if it did.
         prompts, failed: how many there are.
         error: the most frequent error of those that failed; empty if none failed.
         how: how intervals were made.
@@ -105,6 +106,7 @@ class Report:
     how: Resampling
     lenses: tuple[LensReport, ...]
     other: str = ""
+    stopped: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers as JSON types."""
@@ -160,6 +162,7 @@ def report(place: str, asked: Asked) -> Report:
         asked.how,
         tuple(lenses),
         "" if other is None else other.shown,
+        folder.stopped,
     )
 
 

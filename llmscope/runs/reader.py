@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import time
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,41 @@ BROKEN = (
 REPLACED = "the run in this folder was replaced by another one: open it again"
 CHUNK = 1 << 22
 """Bytes of the index that are read at once."""
+WAIT = 0.25
+"""Seconds between two looks at a folder that a run is awaited in."""
+
+
+def wait_for_run(folder: Path, tell: Callable[[str], None]) -> None:
+    """Return once a run is in a folder, or something else: a training may begin after its reader.
+
+    Args:
+        folder: the folder; it may be missing or empty.
+        tell: called once with what is waited for, if the run is not there yet.
+    """
+    waited = False
+    while _is_awaited(folder):
+        if not waited:
+            what = "is empty" if folder.is_dir() else "is not there yet"
+            tell(f"{path_text(folder)} {what}: waiting for a run to begin in it; ctrl+c ends this")
+            waited = True
+        time.sleep(WAIT)
+
+
+def _is_awaited(folder: Path) -> bool:
+    """Return whether a run may still begin in a folder: it is missing, or has no `run.json` yet.
+
+    That is written last. A folder that holds something else is not awaited.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            return all(
+                entry.name in (BASE, SHARDS, INDEX) or entry.name.startswith(".")
+                for entry in entries
+            )
+    except FileNotFoundError:
+        return not os.path.lexists(folder)
+    except OSError:
+        return False
 
 
 class RunReader:

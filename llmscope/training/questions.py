@@ -30,12 +30,21 @@ class LensQuestion:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def for_prompt(self, prompt: PromptQuestion) -> dict[str, Any]:
-        """Return the options for one prompt: its own where the lens has them, then the lens's."""
+        """Return the options for one prompt: its own where the lens reads them, then the lens's."""
         allowed = {option.name for option in self.lens.allowed}
-        own = {name: value for name, value in prompt.options.items() if name in allowed}
         mode = {}
-        if "target" in self.lens.modes and "mode" not in self.options and "target" in own:
+        if (
+            "target" in self.lens.modes
+            and "mode" not in self.options
+            and "target" in prompt.options
+        ):
             mode = {"mode": "target"}
+        shown = str({**mode, **self.options}.get("mode", ""))
+        own = {
+            name: value
+            for name, value in prompt.options.items()
+            if name in allowed and not self.lens.unread(name, shown)
+        }
         given = {**mode, **own, **self.options}
         whole = {} if "head" in given else WHOLE.get(self.lens.name, {})
         return {**whole, **given}
@@ -88,6 +97,8 @@ def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
                 f"the lens {chosen.name} has no option {arguments.quoted(name)}"
                 f"{suggested(str(name), allowed)}"
             )
+        elif unread := chosen.unread(name, str(given.get("mode", ""))):
+            raise ValueError(unread)
 
 
 def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]) -> None:

@@ -5,9 +5,12 @@ import json
 import numpy as np
 import pytest
 import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
 
 from llmscope.models.loading import memory
 from tests.cli.running import failure, record, run
+from tests.models.loading.test_adapters import LLAMA, make_adapter, make_base
 
 PIRATE = ("builtin:town", "--versus-model", "builtin:town-pirate")
 PROMPT = ("--prompt", "the baker sells bread")
@@ -81,6 +84,35 @@ def test_without_a_second_model_it_is_said_how_to_give_one():
     assert "--versus-model OTHER" in figure["verdict"]["reason"]
     said = failure("snapshot", "builtin:town", *PROMPT, "--lens", "tokens", "--change", code=2)
     assert "--versus-model" in said
+
+
+def test_an_adapter_is_compared_with_the_base_and_with_another(tmp_path):
+    base = str(make_base(tmp_path / "base"))
+    poet = str(make_adapter(tmp_path / "poet", base, LLAMA["lora"]))
+    other = str(make_adapter(tmp_path / "other", base, LLAMA["lora"], seed=1))
+    ids = "3,17,42,8"
+
+    def row(*words):
+        figure = record(base, "--ids", ids, "--lens", "model-diff", "--mode", "kl", *words)
+        return np.array(figure["figures"][0]["values"], dtype=np.float64)
+
+    def probabilities(adapter):
+        model = AutoModelForCausalLM.from_pretrained(base)
+        model = model if adapter is None else PeftModel.from_pretrained(model, adapter)
+        with torch.no_grad():
+            return model.eval()(torch.tensor([[3, 17, 42, 8]])).logits[0].double().log_softmax(-1)
+
+    p = probabilities(poet)
+    on = ("--adapter", poet, "--versus-adapter")
+    for name, q in (("base", probabilities(None)), (other, probabilities(other))):
+        expected = (p.exp() * (p - q)).sum(-1).numpy()
+        assert row(*on, name) == pytest.approx(expected, rel=1e-3, abs=1e-6), name
+    assert row(*on, "poet") == pytest.approx(0, abs=1e-9)
+    asked = ("snapshot", base, "--ids", ids, *DIFF)
+    assert "no adapter is on" in failure(*asked, "--versus-adapter", "base")
+    assert "no adapter 'prose'; there are 'poet'" in failure(
+        *asked, "--adapter", poet, "--versus-adapter", "prose"
+    )
 
 
 def test_a_batch_compares_too(tmp_path):

@@ -9,8 +9,9 @@ from llmscope.scope import Scope
 
 
 def options_for(name: str, **options: Any) -> dict[str, Any]:
-    """Return the options that a lens has, out of those that all are asked with."""
-    return {option: value for option, value in options.items() if option in lens(name).uses}
+    """Return the options that a lens reads in its mode, out of those that all are asked with."""
+    read = lens(name).uses_in(options.get("mode", ""))
+    return {option: value for option, value in options.items() if option in read}
 
 
 def figure_at(scope: Scope, name: str, recording: Recording, **focus: Any) -> Figure:

@@ -335,5 +335,5 @@ def test_a_part_of_the_sweep_is_the_edit_in_those_tokens():
         )
         change = after.extra["logit"] - before.extra["logit"]
         assert figure.values[1, head] == pytest.approx(change, abs=1e-4)
-    with pytest.raises(ValueError, match="the cells of the mode parts are not heads"):
+    with pytest.raises(ValueError, match="ablation reads heads in the modes heads"):
         scope.look("ablation", mode="parts", heads=[0])

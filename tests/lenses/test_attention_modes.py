@@ -13,6 +13,7 @@ from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import patterns
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 2, 77, 54]  # longer than the windows of 6
 COUNT = len(IDS)
@@ -142,7 +143,7 @@ def test_rollout_is_the_product_of_mixed_means(both, layer, monkeypatch):
     for one in plain.attentions[: layer + 1]:
         mixed = (one.numpy().mean(0) + np.eye(COUNT)) / 2
         product = (mixed / mixed.sum(1, keepdims=True)) @ product
-    figure = scope.look("attention", mode="rollout", layer=layer, head=3)
+    figure = scope.look("attention", mode="rollout", layer=layer)
     near(figure, product)
     assert f"layers 0 to {layer}" in figure.title
     np.testing.assert_allclose(np.nansum(figure.values, axis=1), 1, atol=1e-5)
@@ -209,7 +210,7 @@ MODES = ("value-weighted", "no-sink", "rollout", "all")
 @pytest.mark.parametrize("mode", MODES)
 def test_a_span_is_rows_of_the_whole_and_blocks_are_maxima(mode):
     scope = scope_of(small_model("llama"))
-    look = {"mode": mode, "layer": 2, "head": 3}
+    look = options_for("attention", mode=mode, layer=2, head=3)
     whole = scope.look("attention", **look)
     part = scope.look("attention", span=(4, 9), **look)
     np.testing.assert_allclose(part.values, whole.values[..., 4:9, :], atol=1e-6)
@@ -241,7 +242,8 @@ def test_one_query_is_one_row_of_each_head(both, mode, monkeypatch):
 
     monkeypatch.setattr(patterns, "pattern", watched)
     monkeypatch.setattr(tensors, "pattern", watched)
-    figure = scope.look("attention", mode=mode, layer=2, head=1, span=(9, 10))
+    asked_for = options_for("attention", mode=mode, layer=2, head=1, span=(9, 10))
+    figure = scope.look("attention", **asked_for)
     assert set(asked) == {range(9, 10)}, "never the whole pattern"
     rows = plain.attentions[2][:, 9].numpy()
     wanted = {"all": rows[:, None], "mean": rows.mean(0)[None], "raw": rows[1:2]}[mode]

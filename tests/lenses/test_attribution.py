@@ -334,7 +334,7 @@ def test_what_is_left_out_of_a_map_is_missing(mode):
     chosen[1:3, -1 if mode == "heads" else slice(None)] = True
     np.testing.assert_array_equal(part[chosen], whole[chosen])
     assert np.isnan(part[~chosen]).all()
-    with pytest.raises(ValueError, match="heads: the cells of the mode layers are not heads"):
+    with pytest.raises(ValueError, match="heads: attribution reads heads in the modes parts"):
         scope.look("attribution", mode="layers", heads=[0])
-    with pytest.raises(ValueError, match="layers: the mode neurons is of one layer"):
+    with pytest.raises(ValueError, match="layers: attribution reads layers in the modes parts"):
         scope.look("attribution", mode="neurons", layers=[0])

@@ -185,12 +185,12 @@ def test_outlier_dimensions_are_found_again(scope, plain, recording):
 
 @pytest.mark.parametrize("mode", ["layers", "heads", "parts", "neurons"])
 def test_attribution_is_of_the_same_token(scope, recording, mode):
-    edited = scope.look("attribution", mode=mode, layer=1, top_k=6)
+    asked = options_for("attribution", mode=mode, layer=1, top_k=6)
+    edited = scope.look("attribution", **asked)
     target = edited.extra["target_id"]
-    base = scope.look(
-        "attribution", recording=recording.base, layer=1, mode=mode, target=target, top_k=1000
-    )
-    change = scope.look("attribution", mode=mode, layer=1, top_k=6, change=True)
+    all_of = options_for("attribution", mode=mode, layer=1, target=target, top_k=1000)
+    base = scope.look("attribution", recording=recording.base, **all_of)
+    change = scope.look("attribution", **asked, change=True)
     assert change.axes == edited.axes
     assert change.extra["target_id"] == target
     if mode in ("layers", "heads"):

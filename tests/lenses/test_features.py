@@ -22,6 +22,7 @@ from llmscope.lenses.features.chosen import Chosen, verdict_of
 from llmscope.record.features.active import applied
 from llmscope.record.features.fit import SpliceCost, fit_of, tokens_near
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 TEXT = (
     "the cat says meow. the dog says woof. the capital of france is paris. the young of a cow is "
@@ -61,7 +62,7 @@ def test_the_built_in_model_comes_with_a_verified_dictionary_of_each_layer(scope
 
 @pytest.mark.parametrize("mode", [one for one in MODES if one not in ("find", "examples")])
 def test_each_mode_gives_a_figure_that_json_can_hold(scope, recording, mode):
-    figure = look(scope, recording, mode=mode, top_k=5)
+    figure = look(scope, recording, **options_for("features", mode=mode, top_k=5))
     assert figure.verdict.status == "verified"
     record = json.loads(json.dumps(figure.to_dict(), allow_nan=False))
     assert record["extra"]["place"] == "2.resid_post"

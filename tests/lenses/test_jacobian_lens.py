@@ -12,6 +12,7 @@ from llmscope.learned.held_out import HeldOut, Readings
 from llmscope.learned.lens import AffineMap, LearnedLens
 from llmscope.learned.writer import write_lens
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.lenses.test_experts import IDS, scope_on
 
 STREAMS = 4
@@ -47,8 +48,9 @@ def readouts(family, own=None):
 def test_the_identity_is_the_logit_lens_to_the_bit(family, mode):
     scope = scope_on(family)
     same = lens_of(torch.eye(48), torch.eye(48))
-    plain = scope.look("logit-lens", mode=mode, target=7)
-    through = scope.look("logit-lens", mode=mode, target=7, translator=same)
+    asked = options_for("logit-lens", mode=mode, target=7)
+    plain = scope.look("logit-lens", **asked)
+    through = scope.look("logit-lens", **asked, translator=same)
     np.testing.assert_array_equal(plain.values, through.values)
     np.testing.assert_array_equal(plain.extra["ids"], through.extra["ids"])
 

@@ -5,11 +5,14 @@ import re
 import numpy as np
 import pytest
 
+import llmscope
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
 from llmscope.lenses import lens, names, options
 from llmscope.lenses.options import FIELDS
+from tests.cli.running import failure, run
 from tests.families import small_model
+from tests.lenses.model_diff.test_model_diff import noisy
 from tests.record.interventions.test_edited import scope_for
 
 IDS = (3, 5, 7, 11, 3, 5, 7, 11, 19)
@@ -45,6 +48,14 @@ VALUES = {
 """A value of each option that is not its default and needs no file."""
 BESIDE = {"weight": {"step": 1}, "cell": {"step": 3}, "span": {"position": 3}}
 """Options that say something only beside others."""
+WITHOUT_EFFECT = {
+    *(("reasoning", option) for option in ("sentences", "answer", "tokens", "context", "top_k")),
+    *((name, "span") for name in ("model-diff", "stages")),
+}
+"""Options that say the same as the default on nine tokens, or whose columns are known by then."""
+ALWAYS_SHOWN = {"ablation", "attention", "attribution", "contrast", "features", "logit-lens", "mlp"}
+ALWAYS_SHOWN |= {"model-diff", "patching", "residual", "saliency", "stages", "tokens"}
+"""Lenses of which at least one option must have been seen to change the figure."""
 
 
 def look(scope, name, mode, **focus):
@@ -94,6 +105,86 @@ def test_an_option_that_a_lens_does_not_have_is_refused_by_name(name, scopes):
             continue
         with pytest.raises(ValueError, match=re.escape(f"has no option '{option}'")):
             scope.look(name, **{option: VALUES[option]})
+
+
+@pytest.fixture(scope="module")
+def town():
+    return llmscope.load("builtin:town")
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    return llmscope.load("builtin:town-pirate", reward="builtin:town-reward")
+
+
+@pytest.fixture(scope="module")
+def two():
+    model = small_model("llama")
+    scope = llmscope.wrap(model)
+    scope.compare(llmscope.wrap(noisy(model)))
+    return scope
+
+
+@pytest.mark.parametrize("name", names())
+def test_an_option_changes_what_a_mode_shows_or_is_refused_by_name(name, scopes, town, tuned, two):
+    """Each option, in each mode: used, a mark in the picture, or refused before anything runs."""
+    scope = {
+        "experts": scopes["mixtral"],
+        "model-diff": two,
+        "stages": tuned,
+        **dict.fromkeys(("features", "context", "reasoning"), town),
+    }.get(name, scopes["llama"])
+    chosen = lens(name)
+    beside = {"context": {"context": 4}, "patching": {}}.get(name, {})
+    shown = 0
+    for mode in chosen.modes or ("",):
+        plain = look(scope, name, mode, **beside)
+        for option in sorted(chosen.uses & set(VALUES)):
+            if (name, option) in WITHOUT_EFFECT:
+                continue
+            value = {option: VALUES[option]}
+            if chosen.unread(option, mode):
+                assert option not in chosen.uses_in(mode)
+                refused = look(scope, name, mode, **value)
+                assert isinstance(refused, str), f"{name}:{mode} accepts {option}"
+                assert refused.startswith(f"{option}: {name} reads {option} in the mode"), refused
+                continue
+            if plain is None or isinstance(plain, str) or option in chosen.marked_in(mode):
+                continue  # it needs what a small model does not have, or a picture shows it
+            more = {**beside, **BESIDE.get(option, {})} if option in BESIDE else beside
+            more = {key: one for key, one in more.items() if key in chosen.uses and key != option}
+            if any(chosen.unread(key, mode) for key in more):
+                continue
+            before = plain if more == beside else look(scope, name, mode, **more)
+            after = look(scope, name, mode, **more, **value)
+            assert not same(after, before, option), f"{name}:{mode} ignores {option}"
+            shown += 1
+    assert shown or name not in ALWAYS_SHOWN
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("attention:mean", "--head", "2"), "attention reads head in the modes raw"),
+        (("logit-lens", "--target", " a"), "logit-lens reads target in the modes target"),
+        (("residual", "--top-k", "3"), "residual reads top_k in the mode outliers, not in stream"),
+        (
+            ("patching:heads", "--receiver", "mlp 1", "--versus-prompt", "b"),
+            "patching reads receiver in the mode paths, not in heads",
+        ),
+        (("ablation:parts", "--heads", "1"), "ablation reads heads in the modes heads"),
+    ],
+)
+def test_the_command_line_refuses_it_before_a_model_is_loaded(words, said, monkeypatch):
+    monkeypatch.setattr(llmscope.scope, "load_model", lambda **_: pytest.fail("loaded"))
+    message = failure("snapshot", "builtin:town", "--prompt", "a", "--lens", *words, code=2)
+    assert said in " ".join(message.replace("│", "").split())
+
+
+def test_an_option_goes_to_the_lens_whose_mode_reads_it():
+    words = ("--lens", "logit-lens", "--lens", "next-token", "--target", " lives")
+    result = run("snapshot", "builtin:town", "--prompt", "anna", *words)
+    assert result.exit_code == 0, result.stderr
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in ("reasoning",)])

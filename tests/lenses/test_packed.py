@@ -12,6 +12,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.scope import Scope
 from tests.families import small_model
+from tests.lenses.asked import options_for
 
 IDS = [5, 17, 3, 4, 17, 42]
 
@@ -69,8 +70,8 @@ def test_attribution_is_that_of_what_the_weights_mean(gradient):
     packed.record(IDS)
     plain.record(IDS)
     for mode in lens("attribution").modes:
-        ours = packed.look("attribution", mode=mode, layer=1)
-        theirs = plain.look("attribution", mode=mode, layer=1)
+        asked = options_for("attribution", mode=mode, layer=1)
+        ours, theirs = (scope.look("attribution", **asked) for scope in (packed, plain))
         assert ours.verdict.status == theirs.verdict.status == "verified", ours.verdict
         assert ours.axes == theirs.axes
         assert np.allclose(ours.values, theirs.values, atol=1e-5, equal_nan=True)

@@ -360,7 +360,7 @@ def test_heads_in_some_tokens_are_edits_of_those_tokens(both):
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"heads": "0"}, "the cells of the mode stream are not heads"),
+        ({"heads": "0"}, "patching reads heads in the modes heads and paths, not in stream"),
         ({"layers": "1-9"}, "layers 3 is out of range"),
         ({"layers": "2-1"}, "a range ascends"),
         ({"layers": "all"}, "expected numbers and ranges, such as 0,4,8-11"),

@@ -3,11 +3,15 @@
 import json
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
 import llmscope
+from llmscope.draw import RenderOptions
 from llmscope.errors import ScopeError
+from llmscope.export import render
+from llmscope.figure import Focus
 from llmscope.page.document import script, styles
 from tests.page.conftest import attention, every_kind
 
@@ -40,9 +44,25 @@ def test_several_figures_are_one_widget_with_one_cursor():
     assert widget.cursor == 4, "the last token"
 
 
+def bundle_of(widget):
+    shown = widget._repr_mimebundle_()
+    return shown[0] if isinstance(shown, tuple) else shown
+
+
+def test_without_a_kernel_its_svg_is_shown():
+    figure = attention()
+    bundle = bundle_of(figure.widget(cursor=2))
+    assert ElementTree.fromstring(bundle["image/svg+xml"]).tag.endswith("svg")
+    assert bundle["image/svg+xml"] == render(
+        figure, "svg", look=RenderOptions(), inline=True, focus=Focus(position=2)
+    )
+    assert bundle["text/plain"] == render(figure, "txt", focus=Focus(position=2)).rstrip("\n")
+    several = bundle_of(llmscope.widget(every_kind()))
+    assert all(figure.title.split(" · ")[0] in several["text/plain"] for figure in every_kind()[:3])
+
+
 def test_a_notebook_shows_it_and_keeps_the_figure_as_it_was():
-    shown = attention().widget()._repr_mimebundle_()
-    bundle = shown[0] if isinstance(shown, tuple) else shown
+    bundle = bundle_of(attention().widget())
     assert "application/vnd.jupyter.widget-view+json" in bundle
     assert set(attention()._repr_mimebundle_()) == {"text/plain", "image/svg+xml"}
 

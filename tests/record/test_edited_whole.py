@@ -345,7 +345,8 @@ def test_attribution_sums_to_the_logit_of_the_edited_pass(made, family, name):
     for position in (12, 7):
         own = tensors.logits(recording, position, position + 1)[0]
         for mode in ("parts", "heads", "layers", *(("neurons",) if neurons else ())):
-            figure = scope.look("attribution", position=position, target=31, mode=mode, layer=1)
+            inside = {"layer": 1} if mode == "neurons" else {}
+            figure = scope.look("attribution", position=position, target=31, mode=mode, **inside)
             assert figure.verdict.status in ("verified", "partial"), (mode, figure.verdict)
             if figure.verdict.status == "partial":  # an attention that was replaced is one part
                 assert "an edit replaces" in figure.verdict.reason

@@ -61,7 +61,7 @@ async def test_a_pane_is_the_picture_that_a_snapshot_prints(five, suffix):
     found = await pictures(five[suffix], keys)
     assert [*keys.values()] == [*FIVE]
     for key, lens_name in keys.items():
-        places = lens(lens_name).uses | lens(lens_name).marked
+        places = lens(lens_name).uses_in("") | lens(lens_name).marked_in("")
         given = {"layer": 1, "head": 2}.items()
         options = [word for name, at in given if name in places for word in (f"--{name}", at)]
         wanted = printed(lens_name, found[key], *options)

@@ -1,6 +1,7 @@
 """The figures of a report, and how pictures for print draw their intervals."""
 
 import io
+import json
 
 import numpy as np
 import pytest
@@ -144,3 +145,88 @@ def test_few_prompts_are_told(batch, tmp_path):
     figure = figure_of(found, "ablation", "heatmap")
     assert figure.extra["caption"][1].startswith("fewer than 20 prompts")
     assert "note: fewer than 20 prompts" in report_text(found)
+
+
+def folder_of_heads(folder, layers, heads, scale=1.0):
+    """Write a batch whose ablation has effects of every head in layer 1."""
+    random = np.random.default_rng(3)
+    prompts = [{"line": line, "prompt": "", "n_tokens": 5, "error": None} for line in range(1, 31)]
+    rows = [
+        {
+            "line": one["line"],
+            "layer": layer,
+            "head": head,
+            "effect": scale * float(random.normal() / 10 - 12.345 * (layer == 1)),
+        }
+        for one in prompts
+        for layer in range(layers)
+        for head in range(heads)
+    ]
+    return write_folder(folder, prompts, {"ablation": rows})
+
+
+def map_lines(text):
+    """Return the lines of the first picture in a text."""
+    lines = text.splitlines()
+    start = next(at for at, line in enumerate(lines) if line.startswith("╭"))
+    stop = next(at for at, line in enumerate(lines) if at > start and line.startswith("╰"))
+    return lines[start : stop + 1]
+
+
+@pytest.mark.parametrize(("layers", "heads", "scale"), [(40, 12, 1), (34, 32, 1e-3), (3, 25, 100)])
+def test_the_text_shows_every_row_and_star_of_a_map(tmp_path, layers, heads, scale):
+    made = report(str(folder_of_heads(tmp_path / "out", layers, heads, scale)), Asked(how=HOW))
+    marked = made.lenses[0].breakdowns[0]
+    starred = sum(bool(one.corrected) for one in marked.estimates)
+    assert starred >= heads
+    for text in (report_text(made), render(figures(made), "txt", size="auto")):
+        lines = map_lines(text)
+        shown = [line.split()[1].lstrip("▸") for line in lines[2 : 2 + layers]]
+        assert shown == [str(layer) for layer in range(layers)]
+        assert sum(line.count("*") for line in lines[2 : 2 + layers]) == starred
+        assert "…" not in "".join(lines[:-4])
+        row = next(line for line in lines if line.split()[1].lstrip("▸") == "1")
+        assert row.count("-") == heads  # the numbers are there with their stars
+
+
+def test_a_narrow_map_shows_stars_in_place_of_numbers(tmp_path):
+    made = report(str(folder_of_heads(tmp_path / "out", 34, 32)), Asked(how=HOW))
+    starred = sum(bool(one.corrected) for one in made.lenses[0].breakdowns[0].estimates)
+    terminal = map_lines(report_text(made, None))
+    assert {len(line) for line in terminal} == {100}
+    rows = terminal[2 : 2 + 34]
+    assert [line.split()[1].lstrip("▸") for line in rows] == [str(layer) for layer in range(34)]
+    # The cell of the cursor shows the cursor.
+    assert sum(line.count("*") for line in rows) == starred - 1
+    assert len(map_lines(report_text(made, (60, 20)))) == 20
+
+
+@pytest.mark.parametrize("width", [100, 60, 44, 34])
+def test_bars_keep_their_stars_in_any_width(found, width):
+    figure = figure_of(found, "ablation", "bars")
+    for beside, row in zip(
+        figure.extra["beside"],
+        render(figure, "txt", size=(width, len(figure.axes[0]) + 2)).splitlines()[1:],
+        strict=False,
+    ):
+        stars = len(beside) - len(beside.rstrip("*"))
+        assert row.count("*") == stars
+
+
+def test_a_table_of_many_columns_shows_all(tmp_path):
+    prompts = [{"line": line, "prompt": "", "n_tokens": 5, "error": None} for line in (1, 2)]
+    names = [f"value_{at}" for at in range(20)]
+    rows = [{"line": line, **dict.fromkeys(names, float(line))} for line in (1, 2)]
+    folder = write_folder(tmp_path / "out", prompts, {"heads": rows})
+    file = folder / "heads" / "shard-00000.parquet"
+    import pyarrow.parquet
+
+    table = pyarrow.parquet.read_table(file)
+    about = json.loads(table.schema.metadata[b"llmscope"])
+    for name in names:
+        about["columns"][name]["role"] = "value"
+    table = table.replace_schema_metadata({"llmscope": json.dumps(about)})
+    pyarrow.parquet.write_table(table, file)
+    figure = figure_of(report(str(folder), Asked(how=HOW)), "heads", "table")
+    text = render(figure, "txt", size="auto")
+    assert all(name in text for name in names)

@@ -3,6 +3,7 @@
 import json
 import math
 import shutil
+from importlib import import_module
 
 import numpy as np
 import pyarrow
@@ -13,6 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.report.means import Resampling
 from llmscope.report.reader import BatchFolder
 from llmscope.report.summary import Asked, report
+from tests.cli.running import run
 from tests.report.folders import write_folder, write_table
 
 HOW = Resampling(resamples=100)
@@ -236,3 +238,46 @@ def test_floats_are_grouped_as_numbers_and_decimals_too(batch, tmp_path):
     labels = [one.labels for one in found.lenses[0].breakdowns[0].estimates]
     assert labels == [(0.5, 1), (2, 1), (None, 2)]
     assert np.isclose(found.lenses[0].distributions[0].all.mean, 2)
+
+
+@pytest.mark.parametrize("shards", [0, 2])
+def test_a_batch_that_was_stopped_is_reported_as_far_as_it_is(tmp_path, monkeypatch, shards):
+    batch = import_module("llmscope.batch.run")  # the package has a function of that name
+    prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
+    prompts.write_text("".join(f"anna lives in {place}\n" for place in ("a", "b", "c", "d", "e")))
+    rows_of, windows = batch.rows_of, []
+
+    def stopped(*given):
+        windows.append(given)
+        if len(windows) > shards:
+            raise KeyboardInterrupt
+        return rows_of(*given)
+
+    monkeypatch.setattr(batch, "rows_of", stopped)
+    words = ("--prompts", prompts, "--out", out, "--lens", "tokens", "--shard-size", "2")
+    assert run("snapshot", "builtin:town", *words).exit_code == 130
+    assert (out / "manifest.json").exists()
+    if not shards:
+        message, hint = refused(out)
+        assert message == (
+            f"the batch in {out} was stopped, or has just begun: none of its shards of 2 prompts "
+            "is written yet"
+        )
+        assert hint.startswith("the same snapshot command again")
+        return
+    text = run("report", out).stdout
+    assert text.startswith(
+        f"{out}: 4 prompts of builtin:town; the batch was stopped, or goes on: this is of the "
+        "prompts that are there, in 2 shards of 2\n"
+    )
+    summary = json.loads(run("report", out, "--json").stdout)
+    assert not summary["complete"]
+    assert summary["stopped"].endswith("in 2 shards of 2")
+    monkeypatch.undo()
+    assert run("snapshot", "builtin:town", *words).exit_code == 0
+    assert "the batch was stopped" not in run("report", out).stdout
+
+
+def test_the_folder_of_another_job_is_no_folder_of_a_batch(tmp_path):
+    (tmp_path / "manifest.json").write_text('{"schema": 1, "options": {}}')
+    assert refused(tmp_path)[0] == f"{tmp_path} is no folder of a batch"

@@ -377,3 +377,18 @@ def test_killed_at_twenty_moments_it_holds_all_steps_but_the_last(tmp_path):
                 found["1/tokens"].values, figures(one.step)["1/tokens"].values
             )
     assert len(RunReader(folder).steps) > 20
+
+
+def test_a_run_whose_files_are_being_written_is_awaited(tmp_path, monkeypatch):
+    from llmscope.runs import reader
+
+    run, lines = written(tmp_path / "run"), []
+    info = (run / form.INFO).read_bytes()
+    (run / form.INFO).unlink()
+    monkeypatch.setattr(reader.time, "sleep", lambda _: (run / form.INFO).write_bytes(info))
+    reader.wait_for_run(run, lines.append)
+    assert len(lines) == 1
+    assert "waiting for a run to begin in it" in lines[0]
+    assert RunReader(run).steps
+    reader.wait_for_run(run, lines.append)
+    assert len(lines) == 1

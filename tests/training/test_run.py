@@ -255,7 +255,13 @@ def test_a_run_is_continued_or_replaced_if_asked_for_and_left_alone_else(tmp_pat
     with pytest.raises(ScopeError, match="different prompts"):
         Run(folder, scope, PROMPTS[:1], lenses=LENSES, resume=True)
     with pytest.raises(ScopeError, match="different prompts"):
-        Run(folder, scope, PROMPTS, lenses=[*LENSES[:3], ("residual", {"top_k": 3})], resume=True)
+        Run(
+            folder,
+            scope,
+            PROMPTS,
+            lenses=[*LENSES[:3], ("residual:outliers", {"top_k": 3})],
+            resume=True,
+        )
     other = Run(folder, scope, PROMPTS[:1], lenses=LENSES, overwrite=True)
     other.record(0)
     assert len(RunReader(folder).info.prompts) == 1

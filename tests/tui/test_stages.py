@@ -53,7 +53,7 @@ async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool
         await pilot.press("escape", "9", "b")
         await answered(app, pilot)
         for key, wanted in (
-            ("stages", ("weights", "rank", "directions", "lens", "weights")),
+            ("stages", ("weights", "rank", "directions", "lens", "heads", "weights")),
             ("stages-kl", of_tokens),
         ):
             seen = []

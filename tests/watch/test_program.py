@@ -143,6 +143,36 @@ def test_a_run_that_another_process_writes_is_followed(run):
     assert len(RunReader(run).steps) >= 7
 
 
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_run_that_has_not_begun_is_awaited(tmp_path, empty):
+    folder = tmp_path / "later"
+    if empty:
+        folder.mkdir()
+    terminal = Terminal("watch", folder)
+    terminal.until("is empty: waiting" if empty else "is not there yet: waiting")
+    written(folder)
+    terminal.until("step 40 of 40")
+    terminal.child.send("q")
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 0
+
+
+def test_waiting_for_a_run_ends_with_ctrl_c_and_not_at_a_folder_of_something_else(tmp_path):
+    terminal = Terminal("watch", tmp_path / "never")
+    terminal.until("waiting for a run")
+    terminal.child.sendintr()
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 130
+    (tmp_path / "notes.txt").touch()
+    terminal = Terminal("watch", tmp_path)
+    terminal.until("it holds no run.json")
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 1
+
+
 @pytest.mark.slow
 def test_the_shipped_run_opens_without_torch():
     terminal = Terminal("watch", "builtin:town-run")

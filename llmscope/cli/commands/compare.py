@@ -104,18 +104,23 @@ class LimitOptions:
         ),
     ] = None
 
-    def exceeded(self, summary: dict[str, Any]) -> list[str]:
-        """Return a line on each limit that is exceeded."""
-        found = []
+    def exceeded(self, summary: dict[str, Any]) -> tuple[list[str], list[str]]:
+        """Return a line on each limit that is exceeded, and one on each that is not."""
+        exceeded, within = list[str](), list[str]()
         kl, share = summary["kl"]["mean"], summary["same_top"]["share"]
-        if self.max_kl is not None and kl > self.max_kl:
-            found.append(f"the mean KL is {kl:.6g}, above {self.max_kl:g}")
-        if self.min_same_top is not None and share < self.min_same_top:
-            found.append(
-                f"the same token is likeliest in {share:.6g} of the cases, below "
-                f"{self.min_same_top:g}"
-            )
-        return found
+        if self.max_kl is not None:
+            line = f"the mean KL is {kl:.6g}"
+            if kl > self.max_kl:
+                exceeded.append(f"{line}, above {self.max_kl:g}")
+            else:
+                within.append(f"{line}, at most {self.max_kl:g}")
+        if self.min_same_top is not None:
+            line = f"the same token is likeliest in {share:.6g} of the cases"
+            if share < self.min_same_top:
+                exceeded.append(f"{line}, below {self.min_same_top:g}")
+            else:
+                within.append(f"{line}, at least {self.min_same_top:g}")
+        return exceeded, within
 
 
 @dataclass(frozen=True)
@@ -302,8 +307,11 @@ def compare(
         from llmscope.export import json_text
 
         put(json_text(summary) if as_json else report(summary, out))
-        beyond = limits.exceeded(summary)
+        beyond, within = limits.exceeded(summary)
         for line in beyond:  # why the exit code is not 0, so --quiet does not hold it back
             typer.echo(display_text(line), err=True)
         if beyond:
             raise typer.Exit(FAILED)
+        if within:
+            count = "the limit is" if len(within) == 1 else f"all {len(within)} limits are"
+            tell_plainly(f"{count} kept: {'; '.join(within)}")

@@ -53,8 +53,8 @@ def read(
     """Open a chat or an agent trace on the screen, in the model's own chat template.
 
     The text is the one that the model reads, with roles, tool calls and reasoning in colour; the
-    key ' lists the turns. What the template leaves out or refuses is told with its line. Without a
-    terminal the turns are listed.
+    key {turns} lists the turns. What the template leaves out or refuses is told with its line.
+    Without a terminal the turns are listed.
     """
     with reported(debug):
         as_json = wants_json(json, format)

@@ -199,8 +199,11 @@ def report(
         from llmscope.cli.options.validate import read_cells
         from llmscope.report.summary import report as summarized
 
+        drawn = size is None or output.format not in ("json", "csv")
+        usage(drawn, f"of a picture or text, not of {output.format}", "--size")
+        cells = read_cells(size, [output])
         found = summarized(folder, asked)
-        output.put(_content(found, output, read_cells(size, [output]), look, theme, style))
+        output.put(_content(found, output, cells, look, theme, style))
 
 
 def _output(out: str | None, format: str | None, look: str, force: bool) -> Output:  # noqa: A002
@@ -248,7 +251,7 @@ def _content(
             raise ScopeError("the report has nothing to plot", "--by COLUMN, or --look terminal")
         return render(drawn, output.format, size=size, look=PAPER, style=style)
     if output.format == "txt":
-        return report_text(found)
+        return report_text(found, size)
     if output.format == "csv":
         return report_csv(found)
     if output.format == "json":

@@ -110,7 +110,7 @@ def snapshot(
             *(("translator",) if any(one.uses_lens for one in edits) else ()),
             *(("features",) if any(one.uses_features for one in edits) else ()),
         ]
-        check_options(declared, names, loading.allow_pickle, of_edits)
+        check_options(declared, lenses, loading.allow_pickle, of_edits, tables=prompts is not None)
         read_cells(picture.size)
         focus = read_focus(declared, mode, change)
         tier = shared.tier(picture.color)

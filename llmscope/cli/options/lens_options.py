@@ -118,29 +118,42 @@ def _whole(word: str, option: LensOption[Any]) -> int:
 
 def check_options(
     given: Mapping[str, Any],
-    lenses: Sequence[str],
+    lenses: Sequence[tuple[str, str]],
     allow_pickle: bool,
     of_edits: Collection[str] = (),
+    *,
+    tables: bool = False,
 ) -> None:
     """Check values before a model is loaded, and that a lens or edit uses each that was given.
 
     Args:
         given: the values of the lenses' options, by name.
-        lenses: the names of the lenses, or "screen".
+        lenses: the name and the mode of each lens, or "screen".
         allow_pickle: whether pickles may be read.
         of_edits: the names of the options that edits use.
+        tables: whether the lenses write tables of many prompts, which may have another usual mode.
 
     Raises:
-        BadParameter: a value cannot work, or an option belongs to other lenses.
+        BadParameter: a value cannot work, or an option belongs to other lenses or modes.
     """
-    found = [lens(name) for name in lenses if name in names()]
+    found = [
+        (lens(name), mode or (lens(name).table_mode if tables else ""))
+        for name, mode in lenses
+        if name in names()
+    ]
     for option in command_options():
         value = option.default if given[option.name] in (None, [], "") else given[option.name]
         if is_given(option, value) and found:
-            allowed = option.name in of_edits or any(
-                option in one.allowed or option.name in one.marked for one in found
-            )
-            usage(allowed, "none of these lenses has it", option.flag)
+            having = [
+                (chosen, mode)
+                for chosen, mode in found
+                if option in chosen.allowed or option.name in chosen.marked_in(mode)
+            ]
+            of_edit = option.name in of_edits
+            usage(bool(having) or of_edit, "none of these lenses has it", option.flag)
+            unread = [chosen.unread(option.name, mode) for chosen, mode in having]
+            of_each = option in EVERY and value == ALL  # figures that come out the same are one
+            usage(of_edit or of_each or not all(unread), next(iter(unread), ""), option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None
         usage(wrong is None, wrong or "", option.flag)
 

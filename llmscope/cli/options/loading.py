@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from llmscope.scope import Scope
 
 
+BASE = "base"
+"""What the model without any adapter is called."""
+
+
 @dataclass(frozen=True)
 class StreamsFile:
     """The streams of one text that another engine wrote, in place of a second model.
@@ -31,6 +35,7 @@ class StreamsFile:
 
     adapters: ClassVar[tuple[str, ...]] = ()
     versus: ClassVar[None] = None
+    versus_adapter: ClassVar[None] = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -58,6 +63,10 @@ class Loader:
         direction: the file of the direction that the screen reads with; None: no direction.
         versus: loads the second model that it is compared with, or the streams of another engine;
             None without one.
+        versus_adapter: the adapter of that second model where it is the same one, `base` for none;
+            None: it is not named by its adapter.
+        switched_to: the name of the adapter that is on, `base` for none; None: as loading leaves
+            it.
     """
 
     model: str | None
@@ -75,6 +84,8 @@ class Loader:
     features: tuple[str, ...] = ()
     direction: str | None = None
     versus: Loader | StreamsFile | None = None
+    versus_adapter: str | None = None
+    switched_to: str | None = None
 
     @property
     def options(self) -> dict[str, str | int | bool]:
@@ -96,7 +107,7 @@ class Loader:
         from llmscope.models.spec import DEFAULT
 
         if model == (self.model or DEFAULT):
-            return replace(self, versus=None)
+            return replace(self, versus=None, versus_adapter=None)
         return replace(
             self,
             model=model,
@@ -106,6 +117,7 @@ class Loader:
             features=(),
             direction=None,
             versus=None,
+            versus_adapter=None,
             trust_remote_code=False,
             allow_pickle=False,
         )
@@ -115,8 +127,8 @@ class Loader:
 
         Raises:
             ScopeError: the model cannot be loaded, its lens cannot be read or does not fit, a
-                dictionary cannot be read, or the second model cannot be loaded, does not fit beside
-                the first, or does not read the same tokens.
+                dictionary cannot be read, an adapter is not there, or the second model cannot be
+                loaded, does not fit beside the first, or does not read the same tokens.
         """
         from llmscope.gc_control import freeze_for_good, uncollected
 
@@ -159,6 +171,8 @@ class Loader:
             ScopeError: the lens cannot be read, or does not fit the model; a dictionary cannot be
                 read; or the second model cannot be compared with it.
         """
+        if self.switched_to is not None:
+            _switch(scope, self.switched_to)
         self._set_learned(scope, progress)
         if isinstance(self.versus, StreamsFile):
             scope.compare(self.versus.read())
@@ -194,6 +208,22 @@ class Loader:
             if isinstance(wrong, str):
                 raise ScopeError(wrong, "another --direction, or none")
             scope.direction = self.direction
+
+
+def _switch(scope: Scope, adapter: str) -> None:
+    """Switch to an adapter of a scope, or to the model without any: `base`.
+
+    Raises:
+        ScopeError: there is no such adapter, or none is on that `base` would be without.
+    """
+    if adapter == BASE and scope.adapter is None:
+        raise ScopeError(
+            "no adapter is on, so that base is the model itself", "--adapter ADAPTER too"
+        )
+    try:
+        scope.use(None if adapter == BASE else adapter)
+    except ValueError as error:
+        raise ScopeError(str(error), "one of them, base, or its folder or hub id") from None
 
 
 def _told(scope: Scope, begun: float) -> Scope:

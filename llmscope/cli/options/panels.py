@@ -54,7 +54,25 @@ def by_panel(options: list[Any]) -> dict[str, list[Any]]:
 
 
 class PanelCommand(TyperCommand):
-    """A command whose help lists the options by subject."""
+    """A command whose help lists the options by subject, and names the keys of the screen.
+
+    A key stands as `{action}` in the help, and is the user's own; it is filled in where the help is
+    read, since that imports the screen.
+    """
+
+    @property
+    def help(self) -> str | None:
+        """The help of the command, with the keys of its actions."""
+        text: str | None = self.__dict__.get("help")
+        if text is None or "{" not in text:
+            return text
+        from llmscope.tui.actions.keymap import read_keymap
+
+        return read_keymap().filled(text)
+
+    @help.setter  # noqa: A003
+    def help(self, text: str | None) -> None:
+        self.__dict__["help"] = text
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, then the options of each subject."""

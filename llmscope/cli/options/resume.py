@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 LOADS = ("device", "dtype", "threads", "memory", "spill", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
-SECOND = ("versus_model", "versus_dtype", "versus_device", "layers")
+SECOND = ("versus_model", "versus_adapter", "versus_dtype", "versus_device", "layers")
 """Options of the second model, which are restored too."""
+NAMED = {"versus_model", "versus_adapter"}
+"""Those that say which it is."""
 FREE = {
     *(*LOADS, "resume", "theme", "color", "ascii", "bandwidth", "debug"),
     *("trust_remote_code", "allow_pickle", "host", "port"),
@@ -108,7 +110,7 @@ def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> Laun
     second = {name: kept[name] for name in SECOND if name in kept}
     return replace(
         given,
-        load=_with_second(load, second) if "versus_model" in second else load,
+        load=_with_second(load, second) if NAMED & second.keys() else load,
         special_tokens=session.special_tokens,
         session=session,
     )
@@ -142,7 +144,7 @@ def _kept(session: Session) -> dict[str, Any]:
             kept[name] = dtype_name(kept[name])
         if kept.get(name, "auto") not in ("auto", *DTYPES):
             del kept[name]
-    for name in ("reward", "versus_model"):
+    for name in ("reward", *NAMED):
         if name in kept:
             kept[name] = _found(kept[name], session.folder)
     return kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import typer
@@ -69,15 +70,37 @@ class VersusModelOptions(VersusOptions):
             autocompletion=completion.models,
         ),
     ] = None
+    versus_adapter: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADAPTER",
+            help="The same model with another adapter, to compare with: the name of one that is "
+            "loaded, its folder or hub id, or base for none.",
+            autocompletion=completion.models,
+        ),
+    ] = None
     layer_ids: LayerIds = None
 
     def onto(self, loader: Loader) -> Loader:
         """Return what loads the first model, and the second where one of the options is given.
 
         Raises:
-            BadParameter: `--layer-ids` is no list of ids, or names those of no file of streams.
+            BadParameter: `--layer-ids` is no list of ids, or names those of no file of streams; or
+                the second model is named twice.
             ScopeError: a spec cannot be parsed, or its source has no revisions.
         """
+        if self.versus_adapter is not None:
+            usage(self.layer_ids is None, "they are those of --versus-model FILE", "--layer-ids")
+            usage(
+                self.versus_model is None,
+                "it is of the same model: --versus-model or --versus-adapter",
+                "--versus-adapter",
+            )
+            return replace(
+                loader,
+                versus=_with_adapter(versus_loader(loader, None, self), self.versus_adapter),
+                versus_adapter=self.versus_adapter,
+            )
         if not (self.given or self.versus_model is not None):
             usage(self.layer_ids is None, "they are those of --versus-model FILE", "--layer-ids")
             return loader
@@ -91,6 +114,20 @@ class VersusModelOptions(VersusOptions):
             "--layer-ids",
         )
         return replace(loader, versus=versus_loader(loader, self.versus_model, self))
+
+
+def _with_adapter(loader: Loader, adapter: str) -> Loader:
+    """Return a loader of the same model with another adapter on.
+
+    Args:
+        loader: loads the model with the adapters that were named for it.
+        adapter: a folder, a spec or a hub id, which is loaded; or the name of one of its adapters,
+            or `base`, to which it switches.
+    """
+    named = ":" in adapter or "/" in adapter or Path(adapter).is_dir()
+    if named and adapter not in loader.adapters:
+        return replace(loader, adapters=(adapter,))
+    return replace(loader, switched_to=Path(adapter).name if named else adapter)
 
 
 def versus_loader(loader: Loader, model: str | None, options: VersusOptions) -> Loader:

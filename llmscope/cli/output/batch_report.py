@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 
 from llmscope.cli.output.table import table
 from llmscope.draw.numbers import number
+from llmscope.export import AUTO, Size, render
+from llmscope.export.fitted import WIDTH, fitted_height
 from llmscope.numbers import percent
 from llmscope.report.figures import (
     AT_LAST,
@@ -34,15 +36,21 @@ BESIDE = 3
 """Columns of values beside each other."""
 
 
-def report_text(report: Report) -> str:
-    """Return a report as text for a terminal."""
+def report_text(report: Report, size: Size = AUTO) -> str:
+    """Return a report as text.
+
+    Args:
+        report: the report.
+        size: of each map in cells; `auto` fits it to its columns and rows; None fits it to its
+            rows, as wide as pictures on a terminal are.
+    """
     how = report.how
     of = f" of {report.model}" if report.model else ""
     words = [f"{_count(report.prompts, 'prompt')}{of}"]
     if report.failed:
         words.append(f"{report.failed:,} failed, most often: {one_line(report.error, 100)}")
-    if not report.complete:
-        words.append("the batch has not come to its end")
+    if report.stopped:
+        words.append(report.stopped)
     text = f"{report.folder}: {display_text('; '.join(words))}\n"
     if report.other:
         text += f"compared with {report.other}\n"
@@ -50,10 +58,10 @@ def report_text(report: Report) -> str:
         f"intervals: {100 * how.level:g} %, bootstrap over prompts, {how.resamples:,} resamples, "
         f"seed {how.seed}\n"
     )
-    return text + "".join(f"\n{_lens(one, report)}" for one in report.lenses)
+    return text + "".join(f"\n{_lens(one, report, size)}" for one in report.lenses)
 
 
-def _lens(lens: LensReport, report: Report) -> str:
+def _lens(lens: LensReport, report: Report, size: Size) -> str:
     words = [_count(lens.prompts, "prompt")]
     if 0 < lens.prompts < FEW:
         words.append(f"note: {FEW_REMARK}")
@@ -69,7 +77,7 @@ def _lens(lens: LensReport, report: Report) -> str:
         text += _first(lens.first)
     for same in _alike(lens.breakdowns):
         if len(same) == 1 and len(same[0].by) == 2:
-            text += _map(same[0], report)
+            text += _map(same[0], report, size)
         else:
             text += _breakdown(same[0]) if len(same) == 1 else _together(same)
     for comparison in lens.comparisons:
@@ -182,12 +190,11 @@ def _breakdown(one: Breakdown, what: str = "") -> str:
     return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
-def _map(one: Breakdown, report: Report) -> str:
+def _map(one: Breakdown, report: Report, size: Size) -> str:
     """Return the map of two columns as drawn, and its largest cells."""
-    from llmscope.export import render
-
     picture = breakdown_figures(one, report.how)[0]
-    drawn = render(picture, "txt", focus=strongest([picture]))
+    cells = (WIDTH, fitted_height(picture, WIDTH)) if size is None else size
+    drawn = render(picture, "txt", size=cells, focus=strongest([picture]))
     assert isinstance(drawn, str)
     listed = one.ranked[:RANKED]
     rows = [_row(each) for each in listed]

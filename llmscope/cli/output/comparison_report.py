@@ -12,7 +12,7 @@ from llmscope.cli.output.table import table
 from llmscope.text import display_text
 
 MOVED = 10
-"""Tokens that moved most which are listed; the summary has more."""
+"""Pairs of predictions that are listed, with the token that moved most of each."""
 LAYERS = 12
 """Layers that are listed."""
 CONTEXT = 28
@@ -118,24 +118,42 @@ def _streams(streams: Mapping[str, Any] | None) -> str:
 
 
 def _moved(moved: Sequence[Mapping[str, Any]]) -> str:
-    """Return the tokens that moved most, in their context; empty if nothing moved."""
+    """Return the tokens that moved most, in their context; empty if nothing moved.
+
+    Tokens with the same two predictions moved for one cause, and get the line of the first one.
+    """
     if not moved or not moved[0]["kl"] > 0:
         return ""
+    causes: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for token in moved:
+        causes.setdefault((token["top_a"], token["top_b"]), []).append(token)
+    listed = list(causes.values())[:MOVED]
+    folded = any(len(tokens) > 1 for tokens in listed)
     rows = [
         ("KL", "line", "the tokens that moved most", "A", "B", "A says", "B says", "parts after")
+        + ("times",) * folded
     ]
     rows += [
         (
-            f"{one['kl']:.4f}",
-            str(one["line"]),
-            f"{one['context'][-CONTEXT:]}‹{one['token']}›",
-            f"{math.exp(one['log_p_a']):.3f}",
-            f"{math.exp(one['log_p_b']):.3f}",
-            f"{one['top_a']} {one['p_top_a']:.3f}",
-            f"{one['top_b']} {one['p_top_b']:.3f}",
-            _after(one.get("lenses_part_after")),
+            f"{first['kl']:.4f}",
+            str(first["line"]),
+            f"{first['context'][-CONTEXT:]}‹{first['token']}›",
+            f"{math.exp(first['log_p_a']):.3f}",
+            f"{math.exp(first['log_p_b']):.3f}",
+            f"{first['top_a']} {first['p_top_a']:.3f}",
+            f"{first['top_b']} {first['p_top_b']:.3f}",
+            _after(first.get("lenses_part_after")),
+            *((f"{len(tokens)}",) * folded),
         )
-        for one in moved[:MOVED]
+        for tokens in listed
+        for first in tokens[:1]
     ]
-    told = "parts after: the logit lenses differ by half of the KL or more from there on\n"
-    return table(rows, frozenset({0, 1, 3, 4})) + (told if "layers" in moved[0] else "")
+    remarks = ""
+    if "layers" in moved[0]:
+        remarks = "parts after: the logit lenses differ by half of the KL or more from there on\n"
+    if folded:
+        remarks += (
+            f"times: how many of the {len(moved)} tokens that moved most have the two predictions "
+            "of the line; it shows the one that moved most\n"
+        )
+    return table(rows, frozenset({0, 1, 3, 4, 8})) + remarks

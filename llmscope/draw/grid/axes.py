@@ -42,7 +42,7 @@ def head_row(grid: Grid, layout: Layout, width: int, style_set: Styles) -> Row:
         for index in layout.columns.indices():
             focused = index == grid.column
             style = style_set.accent if focused else style_set.dim
-            if grid.texts is None and cell >= WORDS:
+            if grid.texts is None and grid.marked is None and cell >= WORDS:
                 # Right-align the label as the numbers below it are.
                 name = brief(grid.columns[index], cell - 1 - focused, style_set)
                 line.add(fit((mark if focused else "") + name, cell - 1, align="right"), style)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +15,15 @@ from llmscope.draw.grid.axes import foot_row, head_row, row_label
 from llmscope.draw.grid.layout import STEPS, WORDS, Layout, lay_out
 from llmscope.draw.grid.window import edge_row
 from llmscope.draw.numbers import column as column_of_numbers
-from llmscope.draw.numbers import telling
+from llmscope.draw.numbers import number, telling
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import Scale, legend
 from llmscope.draw.styles import Ramp, Styles
+
+STAR = "*"
+"""The mark of a number that differs from 0 beyond chance."""
+WIDEST_STARRED = 5
+"""Maximum width of a number that may have a star, in cells."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Grid:
         even: never use a logarithmic scale, so that small values look small.
         corner: text above the row labels.
         texts: returns the text of a cell by row and column, already sanitized; None shows numbers.
+        marked: whether each cell has a star, behind its number or where columns are too narrow for
+            one; None for no stars.
         foot: a row below the grid, or None.
         cell: width of the columns; None fits it to the available width.
         narrowest, widest: limits of that width if `cell` is None.
@@ -65,6 +73,7 @@ class Grid:
     even: bool = False
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
+    marked: NDArray[np.bool_] | None = None
     foot: Foot | None = None
     cell: int | None = None
     narrowest: int = 1
@@ -118,7 +127,7 @@ def _body(
     sight = grid.values[window.start : window.stop, columns.start : columns.stop]
     steps = scale.steps(sight, len(ramp))
     wordy = layout.cell >= WORDS and (
-        grid.texts is not None or telling(grid.values, layout.cell - 2)
+        grid.texts is not None or grid.marked is not None or telling(grid.values, layout.cell - 2)
     )
     words = _words(grid, layout, style_set) if wordy else None
     down: dict[int, tuple[str, int]] = {}
@@ -138,7 +147,10 @@ def _body(
                 texts = words[index - window.start] if middle else None
                 _wide(line, here, texts, cursor, layout.cell, ramp, style_set)
             else:
-                _narrow(line, here, cursor, layout.cell, ramp, style_set)
+                stars = None
+                if grid.marked is not None:
+                    stars = grid.marked[index, columns.start : columns.stop]
+                _narrow(line, here, cursor, layout.cell, ramp, style_set, stars)
             down[len(rows)] = (grid.axes[0], index)
             if layout.side:
                 line.pad(width - 1, style_set.base)
@@ -160,6 +172,14 @@ def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
             [f" {fit(texts(row, col), cell - 1, ellipsis)}" for col in layout.columns.indices()]
             for row in window.indices()
         ]
+    if grid.marked is not None:
+        return [
+            [
+                fit(f" {_starred(grid, row, col, cell - 2)}", cell)
+                for col in layout.columns.indices()
+            ]
+            for row in window.indices()
+        ]
     # On a signed scale small values count as zero and need no digits of their own.
     scale = Scale.of(grid.values, grid.unit, signed=grid.signed)
     if scale.kind == "signed" and scale.high >= 0.1:
@@ -174,6 +194,14 @@ def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
         for col in layout.columns.indices()
     ]
     return [[f" {text} " for text in row] for row in zip(*columns, strict=True)]
+
+
+def _starred(grid: Grid, row: int, column: int, room: int) -> str:
+    """Return the number of a cell in at most `room` cells, and its star if it has one."""
+    value = float(grid.values[row, column])
+    if math.isnan(value) or grid.marked is None:
+        return ""
+    return number(value, min(room, WIDEST_STARRED)) + STAR * bool(grid.marked[row, column])
 
 
 def _wide(
@@ -200,7 +228,13 @@ def _wide(
 
 
 def _narrow(
-    line: Line, steps: NDArray[np.int64], cursor: int, cell: int, ramp: Ramp, style_set: Styles
+    line: Line,
+    steps: NDArray[np.int64],
+    cursor: int,
+    cell: int,
+    ramp: Ramp,
+    style_set: Styles,
+    stars: NDArray[np.bool_] | None,
 ) -> None:
     styles, glyphs = ramp.styles, ramp.glyphs
     if not steps.size:
@@ -208,11 +242,15 @@ def _narrow(
     edges = [0, *(np.flatnonzero(np.diff(steps)) + 1).tolist(), steps.size]
     if 0 <= cursor < steps.size:
         edges = sorted({*edges, cursor, cursor + 1})
+    starred = [] if stars is None else np.flatnonzero(stars).tolist()
+    edges = sorted({*edges, *starred, *(place + 1 for place in starred)}) if starred else edges
     runs = steps[edges[:-1]].tolist()
     for start, stop, step in zip(edges, edges[1:], runs, strict=False):
         length = (stop - start) * cell
         if start == cursor:
             mark = style_set.glyphs.cursor + " " * (length - 1)
             line.add(mark, style_set.cursor, length)
+        elif start in starred:
+            line.add(STAR + glyphs[step] * (length - 1), styles[step], length)
         else:
             line.add(glyphs[step] * length, styles[step], length)

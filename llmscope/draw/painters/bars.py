@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.grid.grid import STAR
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
@@ -123,7 +124,10 @@ def _rows(
     named = max(1, min(most, WIDEST_LABEL, max(width // 3, width - wide - more - 3 - 12)))
     room = rest = width - named - wide - more - 3
     if words:  # more informative than the bar, so they get more of the width
+        longest = max(cell_len(text) for text in words)
         room = max(NARROWEST_BAR, min(rest // 4, WIDEST_BESIDE))
+        if rest - room <= longest < rest:
+            room = rest - longest - 1
     bars = signed_bar_texts(shares, room, style_set) if room >= NARROWEST_BAR else None
     signed = any(share < 0 for share in shares)
     glyphs = style_set.glyphs
@@ -147,12 +151,21 @@ def _rows(
             )
             line.add(bars[row], colour if inside else style_set.dim, room)
         if words and rest > room + 1:
-            said = fit(
+            said = _fit_before_stars(
                 quoting_text(words[row], style_set.look.ascii), rest - room - 1, glyphs.ellipsis
             )
             line.add(f" {said}", style_set.base)
         rows.append(line.row(width, style_set.base))
     return rows
+
+
+def _fit_before_stars(text: str, width: int, ellipsis: str) -> str:
+    """Fit a text into `width` cells; stars at its end, which tell significance, are not cut."""
+    words = text.rstrip(STAR)
+    stars = text[len(words) :]
+    if not stars or cell_len(text) <= width or len(stars) >= width:
+        return fit(text, width, ellipsis)
+    return fit(words.rstrip(), width - len(stars), ellipsis) + stars
 
 
 def change_texts(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:

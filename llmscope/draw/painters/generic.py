@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from string import ascii_lowercase
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.style import Style
 
@@ -225,25 +226,17 @@ def heatmap_grid(figure: Figure, style_set: Styles, focus: Focus) -> Grid:
         unit=figure.unit,
         signed=is_difference(figure),
         corner=plain_text(rows.name, style_set.look.ascii),
-        texts=_marked_numbers(figure),
+        marked=_marked(figure),
         note=_note(figure, style_set),
     )
 
 
-def _marked_numbers(figure: Figure) -> Callable[[int, int], str] | None:
-    """Return a function for the text of a cell, with * where `extra["marked"]` is true.
-
-    None without marks.
-    """
+def _marked(figure: Figure) -> NDArray[np.bool_] | None:
+    """Return which cells `extra["marked"]` marks; None if the figure marks none."""
     marked = figure.extra.get("marked")
     if marked is None or np.shape(marked) != figure.values.shape:
         return None
-
-    def say(row: int, column: int) -> str:
-        value = float(figure.values[row, column])
-        return "" if math.isnan(value) else number(value, 5) + "*" * bool(marked[row][column])
-
-    return say
+    return np.asarray(marked, dtype=np.bool_)
 
 
 def _note(figure: Figure, style_set: Styles) -> str:

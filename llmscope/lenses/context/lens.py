@@ -201,6 +201,7 @@ LENS = Lens(
     needs=("readout", "writes"),
     options=(CONTEXT, ANSWER, TARGET),
     modes=("last", "query", "lines", "tokens", "gain"),
+    only_in=dict.fromkeys(("answer", "target"), ("gain",)),
     axes={
         **dict.fromkeys(("lines", "tokens"), ("layer", "prefix")),
         "gain": ("examples",),

@@ -172,6 +172,7 @@ LENS = Lens(
     needs=("readout",),
     options=(POSITION, VERSUS_PROMPT, WORDS, TOP_K),
     modes=("kl", "word", "cosine", "centred", "lens", "attention", "attention-difference"),
+    only_in={"words": ("lens",), "top_k": ("kl",)},
     axes={
         "kl": ("position", "divergence"),
         "word": ("what", "layer"),

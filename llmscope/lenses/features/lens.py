@@ -148,6 +148,14 @@ LENS = Lens(
         *("token", "direct", "new", "prompt", "map", "tokens", "find", "examples"),
         *("ablation", "ablation-kl", "gradient", "fit", "fit-kl"),
     ),
+    only_in={
+        **dict.fromkeys(("target", "versus"), _OF_TOKEN),
+        "span": ("prompt", "map"),
+        "top_k": (*_OF_TOKEN, "map", "tokens", "examples"),
+        "feature": ("token", "direct", "new", "find", "prompt", "tokens", "examples"),
+        "query": ("find",),
+        "examples": ("examples",),
+    },
     axes={
         "prompt": ("position",),
         "map": ("position", "feature"),

@@ -169,7 +169,8 @@ def map_of_tokens(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
 
     columns = span_rows(focus, len(recording))
     active = features_of(chosen.way, recording, columns)
-    ids, _ = strongest(active[focus.position - columns.start], focus.top_k)
+    (here,) = features_of(chosen.way, recording, [focus.position])  # it may be outside of the span
+    ids, _ = strongest(here, focus.top_k)
     values = np.full((len(recording), len(ids)), np.nan, dtype=np.float32)
     values[columns.start : columns.stop] = [
         [one.of(int(feature)) for feature in ids] for one in active

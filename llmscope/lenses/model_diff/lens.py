@@ -111,6 +111,12 @@ LENS = Lens(
     needs=("readout",),
     options=(LAYER, POSITION, TOP_K, SPAN),
     modes=("kl", "next", "log-ratio", "lens", "streams", "difference", "parts"),
+    only_in={
+        "layer": ("lens",),
+        "position": ("kl", "next", "lens", "streams"),
+        "top_k": ("kl", "next"),
+        "span": ("lens",),
+    },
     axes={
         **dict.fromkeys(("kl", "log-ratio"), ("position",)),
         "next": ("token", "model"),

@@ -54,20 +54,21 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
             "embedding": found.embedding,
             "readout": found.readout,
             "bound": found.bound,
-            "caption": in_lines(*_said(found)),
+            "caption": in_lines(*changed_parts(found)),
             **layer_kinds(recording),
         },
     )
 
 
-def _said(found: PartChanges) -> list[str]:
+def changed_parts(found: PartChanges) -> list[str]:
+    """Return caption lines: the parts that changed most, and the embedding and the readout."""
     ranked = [(value, name) for name, value in found.named() if value > found.bound]
     ranked.sort(key=lambda one: -one[0])
     listed = ", ".join(f"{name} {value:.2g}" for value, name in ranked[:NAMED])
     more = len(ranked) - NAMED
     said = [
         f"changed by more than rounding, {found.bound:.1g}: {listed}"
-        + (f" and {more} more" if more > 0 else "")
+        + (f" and {more} smaller ones" if more > 0 else "")
         if ranked
         else f"no part changed by more than rounding, {found.bound:.1g}"
     ]

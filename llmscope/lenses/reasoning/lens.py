@@ -88,6 +88,14 @@ LENS = Lens(
         *(SAMPLES, TOKENS, SEED, *SAMPLER),
     ),
     modes=("settles", "rests-on", "forks", "branches"),
+    only_in={
+        **dict.fromkeys(("answer", "suffix"), (*_BY_SENTENCE, "branches")),
+        "sentences": _BY_SENTENCE,
+        **dict.fromkeys(("fork_quantile", "top_k"), ("forks",)),
+        **dict.fromkeys(
+            (option.name for option in (POSITION, SAMPLES, TOKENS, SEED, *SAMPLER)), ("branches",)
+        ),
+    },
     axes={"forks": ("fork",), "branches": ("branch",), "": ("sentence",)},
     columns=(
         key("position", "token of the prompt, from 0", "positions", ("forks",)),

@@ -9,7 +9,7 @@ from llmscope.errors import opened_with
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import CONTEXT, LAYER, POSITION, SPAN, TOP_K, VERSUS_PROMPT
-from llmscope.lenses.stages import depth, directions, score, tokens, weights
+from llmscope.lenses.stages import depth, directions, heads, score, tokens, weights
 from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ TITLES = {
     **weights.TITLES,
     **tokens.TITLES,
     **depth.TITLES,
+    **heads.TITLES,
     **directions.TITLES,
     **score.TITLES,
 }
@@ -50,6 +51,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     final norm and unembedding [layer + 1, position], the embedding first. The column of the focus
     comes first; NaN for cells not computed yet, or outside of the span.
 
+    `heads`: how much otherwise each head writes, when the base's part is given what the tuned
+    model's reads: ‖base − tuned‖ / ‖write‖, averaged over tokens, with the write of the tuned
+    model's whole attention at the token [layer, head]. NaN where a layer is not split by heads.
+
     `directions`: σ of the four largest singular directions of each changed matrix of the focus's
     layer [direction], ΔW = Σ σ u vᵀ. Directions are interpreted as tokens for matrices that write
     to the stream, by unembed(gain ∘ σ u), and for those that read it through a norm, by
@@ -73,7 +78,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     with a prompt B: versus_total: the total of B's answer, and margin: total − versus_total: above
     0, training moved the model towards this prompt's answer rather than B's. Of `lens`, for each
     cell: ids: the token whose probability differs most (-1 for cells not computed), names of those
-    ids, and its probability in both, tuned and base; kinds. Of `directions`: layer, and for each
+    ids, and its probability in both, tuned and base; kinds.
+    Of `heads`: attention and mlp, the same of what each layer's whole attention and MLP writes
+    [layer]; embedding, readout; bound: what rounding explains. Of `directions`: layer, and for each
     direction modules (the matrix), share (σ² of its Σσ²), sides (`writes`, `reads`, or empty),
     tokens: the top_k of its interpretation, token_ids, token_scores, and beside: the same in words.
 
@@ -98,9 +105,11 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     elif focus.mode.startswith("reward"):
         yield tokens.rewards(recording, passes, focus)
     elif focus.mode.startswith("kl"):
-        yield tokens.divergence(recording, passes.origin(recording.prompt), focus)
+        yield tokens.divergence(recording, passes.origin.record(recording.prompt), focus)
     elif focus.mode == "lens":
-        yield from depth.lens(recording, passes.origin(recording.prompt), focus)
+        yield from depth.lens(recording, passes.origin.record(recording.prompt), focus)
+    elif focus.mode == "heads":
+        yield heads.heads(recording, passes, passes.origin, focus)
     elif focus.mode == "directions":
         yield from directions.directions(recording, focus)
     else:
@@ -133,12 +142,21 @@ LENS = Lens(
         "reward",
         "reward-all",
         "lens",
+        "heads",
         "directions",
         "score",
     ),
+    only_in={
+        "layer": ("lens", "directions"),
+        "position": ("kl", "kl-all", "lens"),
+        "top_k": ("kl", "kl-all", "directions"),
+        "span": ("lens",),
+        "context": ("kl", "reward"),
+    },
     axes={
         **dict.fromkeys(_WEIGHTS, ("layer", "matrix")),
         "lens": ("layer", "position"),
+        "heads": ("layer", "head"),
         "directions": ("direction",),
         "": ("position",),
     },
@@ -162,6 +180,7 @@ LENS = Lens(
         number("p_base", "its probability in the base", "base", "probability", ("lens",)),
         text("module", "the matrix", "modules", ("directions",)),
         text("side", "whether it writes to the stream or reads it", "sides", ("directions",)),
+        number("change", "‖base − tuned‖ / ‖write‖ of the head", unit="relative", modes=("heads",)),
         number("size", "σ of the direction", unit="norm", modes=("directions",)),
         number("share", "σ² of its Σσ²", "share", "share", ("directions",)),
         number("score", "score of the text up to there", unit="reward", modes=("score",)),
@@ -205,6 +224,11 @@ or those whose embedding it answers to most, where it reads the stream. In early
 written is mostly read by later layers and not by the unembedding, and in late layers the stream \
 holds more than embeddings: there the tokens are a hint and no proof.
 
+heads: where attention changed. Each head of the base is given what the same head reads in the \
+tuned model, so that a cell is lit where its own weights changed, and not where an earlier change \
+reached it. The number is the change of what it writes beside all that its attention writes, \
+averaged over tokens.
+
 score: what a reward model thinks, with --reward MODEL. It was trained on pairs of answers to give \
 the better one a higher number; only differences mean something, so hold another answer, B, \
 against this one: above 0, the margin is in favour of this. A bar is the score if the text ended \
@@ -217,6 +241,7 @@ there, which it was not trained to judge in the middle of a sentence.""",
         "reward": "how much likelier each token became, in nats",
         "reward-all": "the same, the tokens of the prompt too",
         "lens": "how far the readings of the stream part, by layer and token",
+        "heads": "how much otherwise each head writes than in the base, given what it reads",
         "directions": "the strongest directions of one layer's changes, and their tokens",
         "score": "what a reward model says of the text up to each token",
     },

@@ -58,11 +58,11 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     ids, more = _other(recording, focus), dict[str, Any]()
     if ids:  # B first, so that the last recording of the base is of this prompt
         rejected = prompt_of(recording.subject, ids)
-        base = passes.origin(rejected)
+        base = passes.origin.record(rejected)
         theirs = log_ratios(ModelPair(passes.other(rejected), base, base.subject))
         theirs[~_answer(recording, rejected, focus).tokens] = np.nan
         more["versus_total"] = float(np.nansum(theirs))
-    base = passes.origin(recording.prompt)
+    base = passes.origin.record(recording.prompt)
     values = log_ratios(ModelPair(recording, base, base.subject))
     values[~answer.tokens] = np.nan
     total, count = float(np.nansum(values)), np.isfinite(values).sum()

@@ -188,6 +188,7 @@ LENS = Lens(
     options=(LAYER, HEAD, POSITION, STEP, WEIGHT, CELL),
     modes=("steps", "values"),
     tables=("steps",),
+    only_in={"weight": ("values",), "cell": ("values",)},
     axes={"steps": ("step", "statistic")},
     columns=(
         key("layer", "layer that is shown from inside, from 0", "layer", ("steps",)),

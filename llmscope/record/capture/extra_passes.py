@@ -30,7 +30,7 @@ class Passes:
 
     Args:
         verdicts: how far to trust a capability in a layer, as measured on the model.
-        origin: records a prompt on the model without its adapter; None if no adapter is active.
+        origin: the model without its adapter; None if no adapter is active.
         versus: the model that this one is compared with, or another engine's streams; None:
             nothing.
         changes: made in every pass over the same prompt.
@@ -45,7 +45,7 @@ class Passes:
         edited: EditedRecorder,
         *,
         verdicts: Callable[[str, int], Verdict],
-        origin: Callable[[Prompt], Recording] | None = None,
+        origin: OtherModel | None = None,
         versus: OtherModel | HiddenStates | None = None,
         changes: Sequence[Change] = (),
         cancelled: Cancel | None = None,

@@ -54,13 +54,17 @@ class PartChanges:
     bound: float
 
     def named(self) -> Iterator[tuple[str, float]]:
-        """Yield each part with its change; attention as a whole only where it has no heads."""
+        """Yield each part with its change.
+
+        Attention as a whole is a part where it changed more than each of its heads, as it does
+        where many heads write a little otherwise, and where it has none.
+        """
         yield "embedding", self.embedding
         for layer, heads in enumerate(self.heads):
             for head, value in enumerate(heads.tolist()):
                 if not np.isnan(value):
                     yield f"head {layer}.{head}", value
-            if np.isnan(heads).all() and not np.isnan(self.attention[layer]):
+            if self.attention[layer] > np.nanmax(heads, initial=0.0):
                 yield f"attention {layer}", float(self.attention[layer])
             if not np.isnan(self.mlp[layer]):
                 yield f"MLP {layer}", float(self.mlp[layer])

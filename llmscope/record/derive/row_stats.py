@@ -37,6 +37,7 @@ Written = Literal["stream", "attention_write", "mlp_write"]
 UNFINITE, FINITE = "first unfinite", "finite"
 PATTERN = "pattern"
 ACTIVITY, COSINES = ("activity",), ("cosines",)
+SOME_LOGITS = "some logits"
 """Keys of the memos."""
 
 
@@ -197,6 +198,41 @@ def fetch_row_stats(recording: Recording) -> Fetches[RowStats]:
         if stop <= max(kept, rows[0]):
             drop_logits(recording)
         yield gather()
+
+
+def fetch_token_logits(recording: Recording, tokens: tuple[int, ...]) -> Fetching[Floats]:
+    """Return the logits of some tokens after each token of the prompt. [token, row]
+
+    Each segment keeps those of the tokens that were asked for last: they do not change when the
+    prompt is extended, so a typed letter costs one row.
+    """
+    pieces: list[Floats] = []
+    for segment, count in recording.parts:
+        known: tuple[tuple[int, ...], Floats] | None = segment.memo.get(SOME_LOGITS)
+        if known is None or known[0] != tokens:
+            known = (tokens, np.full((len(tokens), len(segment)), np.nan, dtype=np.float32))
+            segment.memo[SOME_LOGITS] = known
+        pieces.append(known[1][:, :count])
+    found = np.concatenate(pieces, axis=1)
+    rows = np.flatnonzero(np.isnan(found).any(axis=0))
+    if len(rows) and not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
+        keep_logits(recording, own_logits(recording))
+    first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+    kept = _first_kept(recording)
+    for start in range(first, end, CHUNK):
+        stop = min(start + CHUNK, end)
+        scores = [
+            _scores(recording, *part)[:, list(tokens)]  # rows with kept logits are not read again
+            for part in ((start, min(kept, stop)), (max(kept, start), stop))
+            if part[0] < part[1]
+        ]
+        near = yield from on_cpu(*scores)
+        found[:, start:stop] = np.concatenate([float_array(one) for one in near]).T
+    start = 0
+    for (_, count), piece in zip(recording.parts, pieces, strict=True):
+        np.copyto(piece, found[:, start : start + count], where=np.isnan(piece))
+        start += count
+    return found
 
 
 def forget_row_stats(recording: Recording) -> None:

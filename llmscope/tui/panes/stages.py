@@ -40,15 +40,17 @@ class StagesPane(AdapterPane):
     usage: ClassVar[str] = """\
 The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
 {map-view} changes between how much of each matrix was changed, in how many directions, what the \
-largest of them say in the layer under the cursor, and at which depth the change shows along the \
-prompt. Up and down move by layers. A matrix with 0 was left as it was."""
+largest of them say in the layer under the cursor, at which depth the change shows along the \
+prompt, and how much otherwise each head writes on the same input. Up and down move by \
+layers. A matrix with 0 was left as it was."""
     row: ClassVar[str] = "layer"
-    views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens")
+    views: ClassVar[tuple[str, ...]] = ("weights", "rank", "directions", "lens", "heads")
     view_words: ClassVar[Mapping[str, str]] = {
         "weights": "size of the change, weight change, delta of the weights, Frobenius norm",
         "rank": "effective rank, rank, low rank, stable rank",
         "directions": "largest directions, singular vectors, SVD, singular value decomposition",
         "lens": "depth of the change, KL by layer",
+        "heads": "changed heads, change of attention by head",
     }
 
     def want(self, state: ViewState) -> Want:
@@ -67,8 +69,12 @@ prompt. Up and down move by layers. A matrix with 0 was left as it was."""
         return state.move(layer=by)
 
     def point(self, state: ViewState, hit: dict[str, int]) -> ViewState:
-        """Move the cursor to the row's layer, and to the column's token if columns are tokens."""
-        return state.move_to(layer=self.layer_at(hit.get("layer")), position=hit.get("position"))
+        """Move the cursor to the row's layer, and to the column's token or head."""
+        return state.move_to(
+            layer=self.layer_at(hit.get("layer")),
+            position=hit.get("position"),
+            head=hit.get("head"),
+        )
 
 
 class StagesKlPane(AdapterPane):

@@ -1,6 +1,8 @@
 """`llmscope compare`: what it prints, its exit codes, and what it refuses."""
 
 import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -60,7 +62,33 @@ def test_limits_decide_about_the_exit_code(report, prompts, out):
     assert kl.startswith("the mean KL is 0.")
     assert kl.endswith(", above 0.01")
     assert share.endswith(" of the cases, below 0.999")
-    assert again(prompts, out, "--max-kl", "5", "--min-same-top", "0.1").exit_code == 0
+    within = again(prompts, out, "--max-kl", "5", "--min-same-top", "0.1")
+    assert within.exit_code == 0
+    assert within.stdout == report
+    summary = json.loads(again(prompts, out, "--format", "json").stdout)
+    assert within.stderr == (
+        f"all 2 limits are kept: the mean KL is {summary['kl']['mean']:.6g}, at most 5; the same "
+        f"token is likeliest in {summary['same_top']['share']:.6g} of the cases, at least 0.1\n"
+    )
+    assert again(prompts, out, "--max-kl", "5").stderr.startswith("the limit is kept: the mean KL")
+    assert again(prompts, out, "--max-kl", "5", "--quiet").stderr == ""
+    assert again(prompts, out).stderr == ""
+
+
+def test_one_cause_is_listed_once_with_its_count(prompts, out):
+    many = str(Path(out).with_name("many"))
+    words = ("--prompts", prompts, "--out", many, "--resamples", "20", "--moved", "200")
+    report = run("compare", *MODELS, *words).stdout
+    moved = json.loads((Path(many) / "summary.json").read_text())["moved"]
+    counts = Counter((one["top_a"], one["top_b"]) for one in moved)
+    assert max(counts.values()) > 1
+    table = report[report.index("the tokens that moved most") :].splitlines()
+    rows = table[1:11]
+    assert [int(row.split()[-1]) for row in rows] == list(counts.values())[:10]
+    first = {(one["top_a"], one["top_b"]): one for one in reversed(moved)}
+    for row, cause in zip(rows, counts, strict=False):
+        assert row.split()[0] == f"{first[cause]['kl']:.4f}"
+    assert f"times: how many of the {len(moved)} tokens" in table[12]
 
 
 def test_one_model_twice_with_another_dtype(prompts, tmp_path):

@@ -173,3 +173,16 @@ def test_a_real_terminal_gets_nothing_raw(model, file, tmp_path):
     terminal.child.expect_exact(__import__("pexpect").EOF)
     terminal.child.close()
     assert terminal.child.exitstatus == 0
+
+
+def test_the_help_names_the_key_that_the_screen_has(monkeypatch):
+    from llmscope.tui.actions import keymap
+
+    def told():
+        return " ".join(run("read", "--help").stdout.split())
+
+    usual = keymap.Keymap().first("turns")
+    assert f"the key {usual} lists the turns" in told()
+    own = keymap.Keymap({"turns": ("f9",)})
+    monkeypatch.setattr(keymap, "read_keymap", lambda: own)
+    assert "the key F9 lists the turns" in told() or "the key f9 lists the turns" in told()

@@ -43,14 +43,14 @@ def test_two_snapshots_are_the_same_bytes():
 
 def test_the_focus_reaches_the_lens():
     found = record(
-        *("--prompt", "CABACB", "--lens", "attention:mean", "--lens", "next-token"),
+        *("--prompt", "CABACB", "--lens", "attention:no-sink", "--lens", "next-token"),
         *("--layer", "-3", "--head", "1", "--position", "2", "--top-k", "2"),
         *("--temperature", "2", "--target", "id:1"),
     )
     focus = found["focus"]
     assert (focus["layer"], focus["head"], focus["position"]) == (0, 1, 2)
     assert focus["target"] == 1
-    assert found["figures"][0]["extra"]["mode"] == "mean"
+    assert found["figures"][0]["extra"]["mode"] == "no-sink"
     assert len(found["figures"][1]["values"]) == 2
     assert found["figures"][1]["extra"]["temperature"] == 2
 
@@ -189,7 +189,7 @@ class TestBadInput:
             (("--lens", "tokens", "--mode", "mean"), "--mode"),
             (("--lens", "tokens", "--format", "pdf"), "svg"),
             (("--lens", "tokens", "--size", "12"), "120x40"),
-            (("--lens", "walkthrough", "--cell", "5"), "ROW,COLUMN"),
+            (("--lens", "walkthrough:values", "--cell", "5"), "ROW,COLUMN"),
             (("--lens", "attention", "--span", "5"), "FIRST,END"),
             (("--lens", "attention", "--span", "5,5"), "one after it"),
             (("--lens", "tokens", "--size", "0x4"), "120x40"),

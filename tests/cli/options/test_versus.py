@@ -3,6 +3,7 @@
 from unittest.mock import Mock
 
 import pytest
+from typer import BadParameter
 
 from llmscope.cli.launch import LaunchOptions
 from llmscope.cli.options.loading import Loader
@@ -64,3 +65,23 @@ def test_the_copied_command_names_the_second_model_and_a_session_opens_it_again(
     )
     second = _onto(LaunchOptions(Loader(None)), session, ()).load.versus
     assert (second.model, second.dtype, second.device) == ("pypi:two", "bfloat16", "cpu")
+
+
+def test_an_adapter_names_the_same_model_with_another_adapter():
+    bare = VersusModelOptions(versus_adapter="base").onto(FIRST).versus
+    assert (bare.model, bare.adapters, bare.switched_to) == ("pypi:one", ("a",), "base")
+    named = VersusModelOptions(versus_adapter="a").onto(FIRST).versus
+    assert (named.adapters, named.switched_to) == (("a",), "a")
+    folder = VersusModelOptions(versus_adapter="./b").onto(FIRST).versus
+    assert (folder.adapters, folder.switched_to) == (("./b",), None)
+    given = VersusModelOptions(versus_adapter="base", versus_dtype="bfloat16")
+    assert given.onto(FIRST).versus.dtype == "bfloat16"
+    source = ModelSource.of("pypi:one", given.onto(FIRST))
+    assert source.versus_options == {"versus_adapter": "base", "versus_dtype": "bfloat16"}
+    session = Mock(
+        model="pypi:one", folder="", adapters=("a",), flags=source.flags, special_tokens=True
+    )
+    opened = _onto(LaunchOptions(Loader(None)), session, ()).load
+    assert (opened.versus.adapters, opened.versus.switched_to) == (("a",), "base")
+    with pytest.raises(BadParameter, match="--versus-model or --versus-adapter"):
+        VersusModelOptions(versus_adapter="base", versus_model="pypi:two").onto(FIRST)

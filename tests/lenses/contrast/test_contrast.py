@@ -223,7 +223,8 @@ def test_swapped_prompts_swap_what_is_told_of_them(llama):
 
     def told(mode, ids, other, position):
         llama.record(ids)
-        return look(llama, mode, position=position, ids=other, words=WORDS)
+        words = {"words": WORDS} if mode == "lens" else {}
+        return look(llama, mode, position=position, ids=other, **words)
 
     one, other = told("kl", A, B, 6), told("kl", B, A, 7)
     assert one.values[here] == pytest.approx(other.values[there][:, ::-1], rel=1e-4, abs=1e-7)

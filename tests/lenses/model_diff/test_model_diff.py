@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import nn
 
 import llmscope
 from llmscope.errors import ScopeError
+from llmscope.lenses.model_diff.parts import NAMED
 from tests.families import CLOSELY, small_model
+from tests.models.loading.test_adapters import LLAMA, make_adapter, make_base
 from tests.models.vocabularies import byte_level, characters
 
 pytestmark = pytest.mark.usefixtures("hooks_watch")
@@ -172,7 +175,9 @@ def test_the_parts_are_those_of_a_layer_at_a_time_by_hand() -> None:
         assert found.extra["readout"] == pytest.approx(float(expected), rel=1e-3)
 
 
-def attention_by_hand(model: Any, layer: int, stream: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def attention_by_hand(
+    model: Any, layer: int, stream: torch.Tensor, ids: tuple[int, ...] = IDS
+) -> tuple[torch.Tensor, ...]:
     """Return what a layer's attention writes for a stream, and the projection's input."""
     seen: dict[str, torch.Tensor] = {}
     module = model.model.layers[layer]
@@ -188,7 +193,7 @@ def attention_by_hand(model: Any, layer: int, stream: torch.Tensor) -> tuple[tor
         ),
     ]
     with torch.no_grad():
-        model(torch.tensor([IDS]))
+        model(torch.tensor([ids]))
     for handle in handles:
         handle.remove()
     return seen["write"].double(), seen["z"].double()
@@ -238,12 +243,37 @@ def test_a_changed_mlp_embedding_or_norm_is_found_alone() -> None:
             change(b)
         (found,) = changed_parts(compared(a, b))
         assert found.rpartition(" ")[0] == name
-    # Two heads share the keys of one key head.
+    # Two heads share the keys of one key head, and together change more than each.
     b = copy.deepcopy(a)
     with torch.no_grad():
         b.model.layers[0].self_attn.k_proj.weight[16:].mul_(1.5)
     named = {one.rpartition(" ")[0] for one in changed_parts(compared(a, b))}
-    assert named == {"head 0.2", "head 0.3"}
+    assert named == {"attention 0", "head 0.2", "head 0.3"}
+
+
+def test_the_summary_of_an_adapter_begins_with_the_parts_that_changed_most(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    adapter = make_adapter(tmp_path / "poet", base, LLAMA["lora"])
+    scope = llmscope.load(str(base))
+    scope.compare(llmscope.load(str(adapter)))
+    scope.record(IDS)
+    figure = scope.look("model-diff", mode="parts")
+    parts = {"embedding": figure.extra["embedding"], "readout": figure.extra["readout"]}
+    for layer, changes in enumerate(figure.values.tolist()):
+        names = [f"head {layer}.{head}" for head in range(len(changes) - 2)]
+        parts |= dict(zip([*names, f"attention {layer}", f"MLP {layer}"], changes, strict=True))
+    ranked = sorted(parts, key=parts.__getitem__, reverse=True)
+    assert ranked[0].startswith("attention ")
+    assert max(figure.values[:, :-2].max(axis=1) / figure.values[:, -2]) < 1
+    summary, _ = figure.extra["caption"]
+    words = [word.strip() for word in summary.partition(": ")[2].partition(" and ")[0].split(",")]
+    assert [word.rpartition(" ")[0] for word in words] == ranked[:NAMED]
+    for word in words:
+        assert float(word.rpartition(" ")[2]) == pytest.approx(
+            parts[word.rpartition(" ")[0]], rel=0.05
+        )
+    changed = sum(change > figure.extra["bound"] for change in parts.values())
+    assert summary.endswith(f" and {changed - NAMED} smaller ones")
 
 
 @pytest.mark.few(2)

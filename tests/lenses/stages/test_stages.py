@@ -10,6 +10,7 @@ import llmscope
 from llmscope.record.compare import model_pair
 from llmscope.record.compare.weight_delta import WeightDelta, changes
 from tests.families import small_model
+from tests.lenses.model_diff.test_model_diff import attention_by_hand
 from tests.models.chats import CHATML
 from tests.models.loading.test_adapters import CASES, IDS, make_adapter, make_base, plain, shelf
 from tests.models.vocabularies import byte_level
@@ -139,7 +140,7 @@ def test_kl_is_that_of_a_loop_on_plain_models(shelf):
 def test_the_context_is_left_out(shelf, mode):
     """But for the prediction after its last token, which is the answer's first."""
     scope = llmscope.load(str(shelf("llama", "lora")))
-    every = look(scope, f"{mode}-all", context=6)
+    every = look(scope, f"{mode}-all")
     some = look(scope, mode, context=6)
     first = {"kl": 5, "reward": 6}[mode]
     assert np.isnan(some.values[:first]).all()
@@ -559,3 +560,55 @@ def test_what_is_no_matrix_is_named_when_it_changed(tmp_path, family, name):
     assert list(figure.extra["others"]) == changed
     assert changed[0] in figure.extra["caption"][0]
     assert look(scope, "kl").values.max() > 0
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_heads_are_those_of_the_base_on_the_tuned_models_input_by_hand(shelf, kind):
+    base, adapter = shelf("llama"), shelf("llama", kind)
+    figure = look(llmscope.load(str(adapter)), "heads")
+    tuned = plain(base, adapter).merge_and_unload()
+    bare = AutoModelForCausalLM.from_pretrained(base, attn_implementation="eager")
+    assert [axis.name for axis in figure.axes] == ["layer", "head"]
+    streams = inputs_of_layers(tuned)
+    for layer, stream in enumerate(streams):
+        writes = []
+        for model in (tuned, bare):
+            attention, heads = attention_by_hand(model, layer, stream, IDS)
+            weight = model.model.layers[layer].self_attn.o_proj.weight.detach().double()
+            count, width = figure.values.shape[1], weight.shape[0]
+            inputs, columns = heads.view(len(IDS), count, -1), weight.view(width, count, -1)
+            by_head = torch.stack(
+                [inputs[:, head] @ columns[:, head].T for head in range(count)], 1
+            )
+            writes.append((attention, by_head))
+        (whole, ours), (other, theirs) = writes
+        size = whole.norm(dim=-1)
+        change = ((theirs - ours).norm(dim=-1) / size[:, None]).mean(0)
+        assert figure.values[layer] == pytest.approx(change.numpy(), rel=1e-3, abs=1e-6)
+        change = ((other - whole).norm(dim=-1) / size).mean()
+        assert figure.extra["attention"][layer] == pytest.approx(float(change), rel=1e-3, abs=1e-6)
+    assert figure.values.max() > figure.extra["bound"]
+    assert figure.extra["caption"][0].startswith("changed by more than rounding")
+
+
+def inputs_of_layers(model):
+    """Return what each layer reads, in float64. [row, width] a layer"""
+    caught = []
+    handles = [
+        layer.register_forward_pre_hook(
+            lambda _, args, kwargs: caught.append(args[0] if args else kwargs["hidden_states"]),
+            with_kwargs=True,
+        )
+        for layer in model.model.layers
+    ]
+    with torch.no_grad():
+        model(torch.tensor([IDS]))
+    for handle in handles:
+        handle.remove()
+    return [stream[0].double() for stream in caught]
+
+
+def test_heads_without_an_adapter_are_refused(shelf):
+    figure = look(llmscope.load(str(shelf("llama"))), "heads")
+    assert figure.verdict.status == "refused"
+    assert "no adapter is on" in figure.verdict.reason

@@ -354,7 +354,8 @@ def test_lenses_tell_of_the_pass_with_a_swap(made, family, edit):
     recording = scope.record(A, edits=[edit])
     own = tensors.logits(recording, 12, 13)[0]
     for mode in ("parts", "heads", "layers", "neurons"):
-        figure = scope.look("attribution", target=31, mode=mode, layer=1)
+        inside = {"layer": 1} if mode == "neurons" else {}
+        figure = scope.look("attribution", target=31, mode=mode, **inside)
         assert figure.verdict.status == "verified", figure.verdict
         assert figure.extra["sum"] == pytest.approx(figure.extra["logit"], rel=1e-4, abs=1e-4)
     figure = scope.look("attribution", target=31, top_k=99)

@@ -31,7 +31,7 @@ BEFORE = (
     *("edit", "change", "mode"),
 )
 AFTER = (
-    *("format", "versus_dtype", "versus_device", "versus_model"),
+    *("format", "versus_dtype", "versus_device", "versus_model", "versus_adapter"),
     *(
         "device",
         "dtype",
@@ -67,6 +67,10 @@ class SourceLike(Protocol):
     def versus(self) -> SourceLike | None:
         """The second model, or the streams of another engine; None without either."""
 
+    @property
+    def versus_adapter(self) -> str | None:
+        """The adapter that names the second model; None if none does."""
+
 
 class LoaderLike(SourceLike, Protocol):
     """A callable that loads a model."""
@@ -84,19 +88,22 @@ class ModelSource:
         options: keyword arguments of `llmscope.load` that change what is loaded, such as `dtype`.
         adapters: the specs of the adapters that were loaded onto it.
         versus: how the second model was opened; None without one.
+        versus_adapter: the adapter that names the second model, where it is the same one; None: the
+            second model is not named so.
     """
 
     spec: str
     options: Mapping[str, str | int | bool] = field(default_factory=dict)
     adapters: tuple[str, ...] = ()
     versus: ModelSource | None = None
+    versus_adapter: str | None = None
 
     @classmethod
     def of(cls, spec: str, loader: SourceLike) -> ModelSource:
         """Return how `loader` opens the model that the user called `spec`."""
         second = loader.versus
         versus = None if second is None else cls.of(second.model or DEFAULT, second)
-        return cls(spec, loader.options, loader.adapters, versus)
+        return cls(spec, loader.options, loader.adapters, versus, loader.versus_adapter)
 
     @property
     def of_streams(self) -> bool:
@@ -121,6 +128,8 @@ class ModelSource:
         if second is None:
             return {}
         given: dict[str, str | int | bool] = {"versus_model": second.spec}
+        if self.versus_adapter is not None:
+            given = {"versus_adapter": self.versus_adapter}
         if second.of_streams:
             return given | dict(second.options)
         for name in ("dtype", "device"):
@@ -207,13 +216,13 @@ def view(source: ModelSource, shown: Shown, state: ViewState) -> View | None:
         return None
     if request.two_models and source.versus is None:  # one that a program gave the scope
         return None
-    uses, written, focus = chosen.uses, request.written, _focus(shown, state)
+    uses, written, focus = chosen.uses_in(want.mode), request.written, _focus(shown, state)
     # With edits, a change is the difference by edits, whatever B is.
     contrasts = "versus_prompt" in uses or (want.change and not request.edits)
     reads = "words" in uses and want.mode == "lens"
     layer, position = (getattr(focus if name in uses else state.focus, name) for name in PLACE[:2])
     cursor = {"layer": layer, "position": _place(shown, position)}
-    places = uses | chosen.marked
+    places = uses | chosen.marked_in(want.mode)
     return View(
         source,
         adapters,
