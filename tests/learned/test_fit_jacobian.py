@@ -251,7 +251,7 @@ class Interrupted(Exception):
 
 @pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmscope.fitting.fit_jacobian.SAVED_EVERY", 0.0)
+    monkeypatch.setattr("llmscope.fitting.unfinished.SAVED_EVERY", 0.0)
     whole, done = fit_of(town), []
 
     def stop(state):
@@ -365,7 +365,7 @@ def test_a_killed_command_goes_on(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 2))
     words = [
         *(sys.executable, "-c"),
-        "import sys, llmscope.fitting.fit_jacobian as fit; fit.SAVED_EVERY = 0.0;"
+        "import sys, llmscope.fitting.unfinished as fit; fit.SAVED_EVERY = 0.0;"
         "from llmscope.cli.app import app; app(sys.argv[1:])",
         *("fit", "jacobian", "builtin:town", "--prompts", str(tmp_path / "texts.txt")),
         *("--skip", "2", "--held-out", "0", "--float32", "--out"),
