@@ -219,6 +219,7 @@ def examples(
         requests = units.requests()
         neurons, heads = units.by_layer("neuron"), units.by_layer("head")
         usage(bool(requests or neurons or heads), "name a feature, neuron or head", "--feature")
+        usage(not units.features or bool(requests), "it takes --feature", "--features")
         collection.check()
         from llmscope.batch import JobShare, PromptSource
         from llmscope.batch.lock import exclusive
