@@ -6,7 +6,6 @@ line of bounded length that names the argument.
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import os
@@ -61,6 +60,8 @@ def differences(stored: object, ours: Mapping[str, Any], most: int = 3) -> str:
         ours: the options of this job.
         most: how many are named; of further ones the number.
     """
+    import json
+
     lines = [
         f"{display_text(name)}: {_here(theirs)} there, {_here(own)} here"
         for name, theirs, own in _differing(stored, json.loads(json.dumps(dict(ours))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,6 +109,8 @@ def option(name: str, value: object = None) -> str:
     template = PYTHON.get(name, f"{name.replace('-', '_')}={{}}")
     if value is None:
         return _UNNAMED.sub("", template)
+    import json
+
     text = str(value)
     literal = _LITERAL.fullmatch(text) is not None
     return template.format(text if literal else json.dumps(text, ensure_ascii=False))

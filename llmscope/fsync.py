@@ -7,7 +7,6 @@ processes apart. `Journal` holds what a long job has finished since its last fil
 from __future__ import annotations
 
 import errno
-import json
 import os
 import stat
 import struct
@@ -195,6 +194,8 @@ class Journal:
 
     def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
         self._path = path
+        import json  # this module is imported before the first picture
+
         self._about = json.loads(json.dumps(dict(about)))
         self._begin = json.dumps({"llmscope_journal": 1, "about": self._about}).encode() + b"\n"
         self._handle: int | None = None
@@ -234,6 +235,8 @@ class Journal:
             return len(line)
         if self._begin.startswith(line):
             return 0
+        import json
+
         shown = display_text(str(self._path)).replace("\n", " ")
         try:
             other = dict(json.loads(line)["about"])
@@ -347,7 +350,9 @@ def _packed(note: Any, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memor
 
     The header is JSON behind its length.
     """
-    import numpy as np  # late: starting the screen does not need it
+    import json  # late, as numpy: starting the screen does not need them
+
+    import numpy as np
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     about = {name: [array.dtype.str, np.shape(arrays[name])] for name, array in whole.items()}
@@ -362,6 +367,8 @@ def _unpacked(data: bytes) -> tuple[Any, Arrays]:
     Raises:
         ScopeError: another program wrote it.
     """
+    import json
+
     import numpy as np
 
     try:

@@ -102,7 +102,7 @@ class HiddenStates:
         """
         if self.layers[-1] > layers:
             raise ScopeError(
-                f"layer id {self.layers[-1]}, and the model has {layers} layers",
+                f"layer id {self.layers[-1]} is named, and the model has {layers} layers",
                 f"0, the embedding, to {layers}, the stream before the final norm",
             )
         if self.width != width:

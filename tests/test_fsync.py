@@ -105,7 +105,7 @@ def test_a_journal_of_another_job_or_through_a_link_is_refused(tmp_path: Path) -
     path = tmp_path / ".finished"
     Journal(path, {"job": 1}).append(1)
     before = path.read_bytes()
-    with pytest.raises(ScopeError, match="was begun with another job"):
+    with pytest.raises(ScopeError, match=r"was begun with other options .job: 1 there, 2 here"):
         Journal(path, {"job": 2}).append(2)
     assert path.read_bytes() == before
     (tmp_path / "link").symlink_to(path)

@@ -63,11 +63,11 @@ def test_all_layers_of_a_known_model_need_no_names(tmp_path):
 @pytest.mark.parametrize(
     ("layers", "said"),
     [
-        ((1, 2), "--layer-ids names 2, and .* holds 3 layers"),
-        ((1, 1, 2), "1,1,2 names a layer twice"),
-        ((3, 2, 1), "3,2,1 is not sorted"),
-        ((-1, 0, 1), "has a negative id"),
-        ((0, 2, 6), "--layer-ids names 6, and the model has 5 layers"),
+        ((1, 2), "2 are named, and .* holds 3 layers"),
+        ((1, 1, 2), "1,1,2: one is there twice"),
+        ((3, 2, 1), "3,2,1 are not sorted"),
+        ((-1, 0, 1), "one is negative"),
+        ((0, 2, 6), "6 is named, and the model has 5 layers"),
     ],
 )
 def test_layers_that_do_not_fit(good, layers, said):

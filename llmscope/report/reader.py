@@ -159,7 +159,8 @@ class BatchFolder:
             raise ScopeError(
                 f"the batch in {self.shown} was stopped, or has just begun: none of its shards "
                 f"of {self.shard_size:,} prompts is written yet",
-                "the same snapshot command again, which goes on, or a smaller --shard-size",
+                "the same snapshot command again, which goes on, or a smaller "
+                f"{option('shard-size')}",
             )
 
     @property

@@ -218,7 +218,7 @@ def test_a_stopped_fit_goes_on_behind_its_prompts_and_steps(town, tmp_path):
     for stream, own in whole.maps.items():
         assert torch.equal(again.maps[stream].weight, own.weight)
         assert torch.equal(again.maps[stream].bias, own.bias)
-    with pytest.raises(ScopeError, match="was begun with another rate"):
+    with pytest.raises(ScopeError, match=r"other options .rate: 0[.]001 there, 0[.]5 here"):
         fit_tuned(town, TEXTS[:8], replace(fit, rate=0.5))
     with pytest.raises(ScopeError, match="not those that the checkpoint was made of"):
         fit_tuned(town, TEXTS[1:9], fit)

@@ -22,7 +22,7 @@ def write(document: Document) -> str:
     return "\\n".join(lines) + "\\n"
 
 
-CSV = Format("csv", "numbers", write, provenance=False)
+LINES = Format("lines", "numbers", write, provenance=False)
 '''
 LENS = '''
 """A lens in one module: how many tokens the prompt has before each one, with an option."""

@@ -111,10 +111,10 @@ def test_a_package_of_another_interface_is_not_imported(
     tmp_path: Path, version: str, told: str
 ) -> None:
     module = f"{FORMAT}\nprint('imported')\n"
-    folder = install(tmp_path / "site", "theirs", module, formats="csv = CSV")
+    folder = install(tmp_path / "site", "theirs", module, formats="lines = LINES")
     entries = folder / "theirs-1.0.dist-info" / "entry_points.txt"
     entries.write_text(
-        f"{entries.read_text()}[llmscope.lenses]\nx = theirs:CSV\n"
+        f"{entries.read_text()}[llmscope.lenses]\nx = theirs:LINES\n"
         f"[llmscope.interface]\n{version} = theirs\n"
     )
     words = ("snapshot", "builtin:sort", "--prompt", "CAB", "--lens", "tokens", "--format", "txt")

@@ -39,16 +39,16 @@ def _run(folder: Path, words: list[str], code: str | None) -> subprocess.Complet
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    install(tmp_path / "site", "their_format", FORMAT, formats="csv = CSV")
+    install(tmp_path / "site", "their_format", FORMAT, formats="lines = LINES")
     install(tmp_path / "site", "their_pane", PANE, panes="place = PlacePane")
     return install(tmp_path / "site", "their_lens", LENS, lenses="place = LENS")
 
 
 def test_a_format_is_written_by_name_and_by_suffix(folder: Path, tmp_path: Path) -> None:
-    done = run(folder, *LOOK, "--lens", "place", "--format", "csv")
+    done = run(folder, *LOOK, "--lens", "place", "--format", "lines")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "# place\n0,1,2\n"
-    file = tmp_path / "a.csv"
+    file = tmp_path / "a.lines"
     assert run(folder, *LOOK, "--lens", "place", "--out", file).returncode == 0
     assert file.read_text() == done.stdout
 
@@ -56,11 +56,11 @@ def test_a_format_is_written_by_name_and_by_suffix(folder: Path, tmp_path: Path)
 def test_a_format_is_named_where_another_is_wrong(folder: Path) -> None:
     done = run(folder, *LOOK, "--lens", "tokens", "--format", "cvs")
     assert done.returncode == 2
-    assert "html, csv" in " ".join(done.stderr.split())
+    assert "html, lines" in " ".join(done.stderr.split())
 
 
 def test_a_format_takes_a_list_and_refuses_keys(folder: Path) -> None:
-    done = run(folder, *LOOK, "--lens", "tokens", "--lens", "place", "--format", "csv")
+    done = run(folder, *LOOK, "--lens", "tokens", "--lens", "place", "--format", "lines")
     assert done.stdout.startswith("# tokens\nnan,")
     assert done.stdout.endswith("# place\n0,1,2\n")
 
@@ -249,7 +249,10 @@ def test_an_option_of_a_lens_is_a_keyword_in_python(folder: Path) -> None:
     )
     done = python(folder, code)
     assert done.stdout == "[4.0, 5.0, 6.0]\n"
-    assert done.stderr.splitlines()[-1] == "TypeError: first must be an integer, not 'x'"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "llmscope.errors.WrongTypeError: first must be an integer, not 'x'"
+    )
 
 
 @pytest.mark.parametrize(
@@ -286,11 +289,15 @@ def test_no_lens_may_take_the_name_of_another_option() -> None:
 @pytest.mark.parametrize(
     ("module", "entry", "told"),
     first_here(
-        ("raise ImportError('no such thing')", "csv = CSV", "cannot be loaded: ImportError: no"),
-        ("raise SystemExit(3)", "csv = CSV", "cannot be loaded: SystemExit 3"),
-        ("CSV = 7", "csv = CSV", "is left out: it is no Format"),
-        ("x = 1", "csv = CSV", "cannot be loaded: AttributeError"),
-        (FORMAT.replace('"csv"', '"svg"'), "svg = CSV", "is left out: the name svg is taken"),
+        (
+            "raise ImportError('no')",
+            "lines = LINES",
+            "cannot be loaded: ImportError: no",
+        ),
+        ("raise SystemExit(3)", "lines = LINES", "cannot be loaded: SystemExit 3"),
+        ("LINES = 7", "lines = LINES", "is left out: it is no Format"),
+        ("x = 1", "lines = LINES", "cannot be loaded: AttributeError"),
+        (FORMAT.replace('"lines"', '"svg"'), "svg = LINES", "is left out: the name svg is taken"),
     ),
 )
 def test_a_bad_package_costs_a_note_that_names_it(

@@ -90,9 +90,9 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
 def test_what_cannot_be_shown_is_one_line(town, tmp_path):
     path = town[0]
     assert "does not name its 3 layers" in failure("replay", path)
-    assert "--layer-ids names 2" in failure("replay", path, "--layer-ids", "1,2")
+    assert "2 are named" in failure("replay", path, "--layer-ids", "1,2")
     wrong = ("replay", path, "--layer-ids", "0,1,9", "--tokenizer", "builtin:town")
-    assert "names 9, and the model has 6 layers" in failure(*wrong)
+    assert "9 is named, and the model has 6 layers" in failure(*wrong)
     assert "there is no file" in failure("replay", tmp_path / "none", "--layer-ids", "1")
     with pytest.raises(ScopeError, match="the model's have"):
         recorded_states(path, LAYERS, "builtin:sort")

@@ -147,7 +147,7 @@ def test_what_cannot_be_compared_is_refused(batch, tmp_path):
     message, hint = refused(folder, lenses=("tokens",), versus_column="label")
     assert (message, hint) == (
         "'label' holds no numbers: its values can be compared as groups of paired prompts",
-        "--pair-by COLUMN",
+        "pair_by=COLUMN",
     )
     assert refused(folder, lenses=("tokens",), versus_column="ranc")[1] == "rank"
     pairs = {"lenses": ("tokens",), "values": ("surprisal",)}

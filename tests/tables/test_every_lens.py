@@ -27,6 +27,7 @@ from llmscope.lenses.base import options
 from llmscope.tables.arrow import TableWriter, arrow_type, described_in
 from tests.cli.running import run
 from tests.directions.conftest import ids_texts, planted_model
+from tests.lenses.asked import options_for
 from tests.lenses.test_experts import scope_on
 from tests.lenses.test_jacobian_lens import lens_of, matrices
 from tests.lenses.test_probe import IDS, SOME
@@ -253,7 +254,7 @@ def test_a_probe_is_a_table(tmp_path, mode):
     write_directions(fit_direction(scope, ids_texts(), SOME), tmp_path / "direction.safetensors")
     scope.record(IDS)
     file = str(tmp_path / "direction.safetensors")
-    figure = scope.look("probe", mode=mode, layer=2, direction=file)
+    figure = scope.look("probe", direction=file, **options_for("probe", mode=mode, layer=2))
     table = written(figure, mode)
     check("probe", mode, {1: [figure]}, table)
     assert set(table["layer"].to_pylist()) <= {0, 2}

@@ -193,9 +193,8 @@ def report(
         asked = statistics.asked()
         output = _output(out, with_json(json, format), look, force)
         usage("bins" not in said(ctx) or bool(asked.by), "it takes --by COLUMN", "--bins")
-        for name in sorted({"size", "theme"} & said(ctx)):
-            drawn = output.format not in OWN
-            usage(drawn, f"it is of pictures, not of {output.format}", f"--{name}")
+        coloured = "theme" not in said(ctx) or output.format not in OWN
+        usage(coloured, f"it is of pictures, not of {output.format}", "--theme")
         from llmscope.cli.options.validate import read_cells
         from llmscope.report.summary import report as summarized
 

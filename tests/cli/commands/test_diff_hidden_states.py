@@ -39,9 +39,9 @@ def pair(tmp_path):
 def test_the_layer_that_differs(pair):
     found = told(*pair, *LAYERS, code=1)
     assert [one["lens"] for one in found["figures"]] == [
-        "--layer-ids 0",
-        "--layer-ids 2",
-        "--layer-ids 3",
+        "layer id 0",
+        "layer id 2",
+        "layer id 3",
     ]
     assert [one["same"] for one in found["figures"]] == [True, False, True]
     one = found["figures"][1]
@@ -131,8 +131,8 @@ def test_what_cannot_be_compared_is_one_line(pair, snapshot, tmp_path):
     deep = write(tmp_path / "deep.safetensors", ids, streams[:2])
     for words, said in (
         ((a, b), "does not name its 3 layers"),
-        ((a, b, "--layer-ids", "1,2"), "--layer-ids names 2, and"),
-        ((a, b, "--layer-ids", "3,2,1"), "is not sorted"),
+        ((a, b, "--layer-ids", "1,2"), "2 are named, and"),
+        ((a, b, "--layer-ids", "3,2,1"), "are not sorted"),
         ((a, wide, *LAYERS), "width 8, and wide.safetensors of 16"),
         ((a, other, *LAYERS), "the snapshot holds no norms of the stream"),
         ((deep, own, "--layer-ids", "0,99"), "the snapshot has no layer 98"),

@@ -48,7 +48,7 @@ def two(monkeypatch):
 @pytest.mark.parametrize(
     ("device", "config", "why"),
     [
-        ("spread", {}, "--device spread"),
+        ("spread", {}, 'device="spread"'),
         ("cpu", {"quantization_config": {"quant_method": "gptq"}}, "quantized"),
     ],
 )

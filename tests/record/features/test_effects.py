@@ -9,6 +9,7 @@ from llmscope.dictionaries.place import Place
 from llmscope.record.features.active import applied, features_of
 from llmscope.record.features.effects import effects_on_token
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.record.features.made import HOOKS, IDS, by_default, dictionary, plain, run
 from tests.thinned import thinned
 
@@ -32,9 +33,7 @@ def look(scope, own, mode, **more):
         recording=scope.record(IDS),
         features=[own],
         layer=own.header.reads.layer,
-        mode=mode,
-        target=TARGET,
-        versus=VERSUS,
+        **options_for("features", mode=mode, target=TARGET, versus=VERSUS),
         **more,
     )
 

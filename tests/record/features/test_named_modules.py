@@ -19,6 +19,7 @@ from llmscope.record.features.places import tensor_at
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.sites import NoPlace
 from tests import all_families, families
+from tests.lenses.asked import options_for
 from tests.record.features.made import IDS, between, complete, dictionary, first, plain
 
 TARGET, VERSUS = 7, 30
@@ -76,9 +77,7 @@ def look(scope, own, mode, **more):
         recording=scope.record(IDS),
         features=[own],
         layer=1,
-        mode=mode,
-        target=TARGET,
-        versus=VERSUS,
+        **options_for("features", mode=mode, target=TARGET, versus=VERSUS),
         **more,
     )
 

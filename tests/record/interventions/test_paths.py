@@ -405,7 +405,7 @@ def test_the_receiver_of_the_lens_is_refused_where_it_would_be_ignored(pairs):
     scope, _ = pairs("llama")
     scope.record(A)
     for mode, receiver, message in (
-        ("heads", "mlp 2", "for the mode paths alone"),
+        ("heads", "mlp 2", "reads receiver in the mode paths"),
         ("paths", "mlp 9", "there is no layer 9"),
         ("paths", "layer 1", "nothing that reads the stream"),
     ):

@@ -34,6 +34,7 @@ class Words:
     options: Mapping[str, Any] = field(default_factory=lambda: {"dtype": "float32"})
     adapters: tuple[str, ...] = ()
     versus: None = None
+    versus_adapter: None = None
 
     @property
     def model(self) -> str:
