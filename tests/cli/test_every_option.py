@@ -230,6 +230,7 @@ CASES = {
             "2",
         ),
         "lens.safetensors",
+        same={"--batch": "the numbers are the same"},
     ),
     "a tuned lens": Case(
         "fit tuned",
