@@ -9,6 +9,7 @@ from llmscope.figure import Figure
 from llmscope.lenses import lens, names
 from tests.all_families import NOT_BUILT, families
 from tests.family_matrix import IDS, scope_of
+from tests.lenses.asked import options_for
 
 OTHER = (9, 33, 71, 4, 12, 42, 60, 1, 88, 25, 7, 13, 66)
 EDITS = ("zero head 1.2", "mean head 0.1", "zero mlp 1", "zero neuron 1.3", "patch stream 1 from B")
@@ -27,10 +28,10 @@ def look_at_all(family, modes):
         recording = scope.record(IDS)
         for name in names():
             found = lens(name)
-            place = {field: 1 for field in ("layer", "head") if field in found.uses}
             other = {"versus_prompt": OTHER} if found.versus else {}
             for mode in (found.modes if modes else found.modes[:1]) or ("",):
-                figure = scope.look(name, recording=recording, mode=mode, **place, **other)
+                place = options_for(name, mode=mode, layer=1, head=1)
+                figure = scope.look(name, recording=recording, **place, **other)
                 assert isinstance(figure, Figure)
                 assert figure.verdict.status != "refused" or figure.verdict.reason
         for edit in EDITS:

@@ -8,6 +8,7 @@ from llmscope.lenses import lens, names
 from llmscope.record.capture import recorder as recorder_module
 from llmscope.record.capture import recording as recording_module
 from tests.families import small_model
+from tests.lenses.asked import options_for
 from tests.thinned import thinned
 
 IDS = [(7 * at * at + 3 * at + 5) % 90 + 3 for at in range(40)]
@@ -61,11 +62,7 @@ def test_every_lens_reads_released_rows(family):
                 continue  # compares learned lenses
             for position in (5, len(IDS) - 1):
                 focus = {"mode": mode, "layer": 1, "position": position, **FURTHER.get(name, {})}
-                focus = {
-                    key: value
-                    for key, value in focus.items()
-                    if key == "mode" or key in lens(name).uses
-                }
+                focus = options_for(name, **focus)
                 released.forget()
                 recording = released.record(IDS)
                 expected = kept.look(name, recording=whole, **focus)

@@ -242,7 +242,7 @@ def test_arrays_and_pictures_say_what_was_edited(tmp_path):
 
 @pytest.mark.slow
 def test_the_whole_screen_is_of_the_edited_pass():
-    ask = ("snapshot", "--prompt", "CABACB", "--lens", "screen", "--size", "120x40")
+    ask = ("snapshot", "--prompt", "CABACB", "--lens", "screen")
     edit = edited("patch stream -1 from B", "zero mlp 0")
     other = ("--versus-prompt", "AACCBB")
     picture = run(*ask, *edit, *other)
