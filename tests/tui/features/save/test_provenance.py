@@ -16,6 +16,7 @@ from textual.pilot import Pilot
 
 import llmscope
 from llmscope.cli.commands.snapshot import snapshot_command
+from llmscope.errors import read_in
 from llmscope.lenses import command_options
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
@@ -90,13 +91,15 @@ async def saved_panes(folder: Path, *workspaces: str) -> int:
 
 @pytest.mark.slow
 async def test_a_saved_json_is_that_of_the_command_that_is_copied(folder: Path) -> None:
-    assert await saved_panes(folder, "what-if") == 3
+    with read_in("shell"):  # as where the program was started
+        assert await saved_panes(folder, "what-if") == 3
 
 
 @pytest.mark.slow
 async def test_a_saved_json_of_every_workspace_is(folder: Path) -> None:
     names = [name for name in BY_NAME if name != "what-if"]
-    assert await saved_panes(folder, *names) > 20
+    with read_in("shell"):
+        assert await saved_panes(folder, *names) > 20
 
 
 @pytest.mark.few(1)
