@@ -155,8 +155,8 @@ def begin_of(passes, whole, earliest, checks):
         earliest: where they begin at the earliest.
         checks: how many check the model at most.
     """
-    for begin in (earliest + 1, max(earliest, 0)):
-        for first in range(checks + 1):
+    for first in range(checks + 1):  # a pass that begins anew is no check of the one before it
+        for begin in (earliest + 1, max(earliest, 0)):
             if passes[first:] == whole[begin : begin + len(passes) - first]:
                 return begin, begin + len(passes) - first
     raise AssertionError(f"{passes} is not {whole[earliest:]}")
