@@ -153,7 +153,7 @@ def test_a_file_of_another_prompt_or_model_is_refused(tmp_path):
     with pytest.raises(ScopeError, match="it has 13 tokens, and the prompt 12"):
         hidden_states_difference(recorder.record(prompt_of(IDS[:12]), fresh=True), states)
     narrow = recorder_for(small_model("llama", num_hidden_layers=2))
-    with pytest.raises(ScopeError, match="layer id 3, and the model has 2 layers"):
+    with pytest.raises(ScopeError, match="layer id 3 is named, and the model has 2 layers"):
         hidden_states_difference(narrow.record(prompt_of(IDS), fresh=True), states)
     wide = recorder_for(small_model("llama", hidden_size=64))
     with pytest.raises(ScopeError, match="width 48, and the model's have 64"):
