@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from llmscope.report.bootstrap import ClusteredMeans, Draws, Floats
 from llmscope.report.groups import Grouping, Label, cluster_of
@@ -191,14 +192,15 @@ def measured(
         for value in values
     }
     places = [name for name in PLACES if name in folder.table(lens).columns]
-    seen: dict[str, set[Any]] = {name: set() for name in places}
+    most = dict.fromkeys(places, 0)
     columns = tuple({*values, *places, *(name for one in groupings for name in one.columns)})
     for line, table in folder.tables(lens, columns):
         cluster = cluster_of(line, clusters, folder.shown)
         codes = [one.codes(line, table) for one in groupings]
         for name in places:
-            counted_places = numbers(table.column(name))[codes[0] >= 0]
-            seen[name].update(np.unique(counted_places).tolist())
+            counted_rows = codes[0] >= 0
+            of_prompts = numbers(table.column(name))[counted_rows]
+            most[name] = max(most[name], _most_distinct(line[counted_rows], of_prompts))
         for value, column in found.items():
             numbered = finite(table.column(value))
             counted = codes[0] >= 0
@@ -207,7 +209,7 @@ def measured(
             for means, code in zip(column.means, codes, strict=True):
                 means.add(cluster, code, numbered)
     units = {name: one.unit for name, one in folder.table(lens).columns.items()}
-    over = {name: len(distinct) for name, distinct in seen.items() if len(distinct) > 1}
+    over = {name: count for name, count in most.items() if count > 1}
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
     for value, column in found.items():
         every = estimates(column.means[0], groupings[0], how)
@@ -225,6 +227,20 @@ def measured(
                 about = (lens, value, units[value], grouping.by, grouping.ordered)
                 breakdowns.append(Breakdown(*about, tuple(told), corrected, grouping.last))
     return distributions, breakdowns
+
+
+def _most_distinct(lines: NDArray[Any], values: NDArray[Any]) -> int:
+    """Return how many distinct values a prompt has at most.
+
+    Args:
+        lines: the line of the prompt of each row; all rows of a prompt are there. [row]
+        values: of a key such as the layer. [row]
+    """
+    if not len(lines):
+        return 0
+    distinct, codes = np.unique(values, return_inverse=True)
+    pairs = np.unique(lines * len(distinct) + codes)
+    return int(np.unique(pairs // len(distinct), return_counts=True)[1].max())
 
 
 def finite(column: Any) -> Floats:
