@@ -142,7 +142,7 @@ def check_options(
         if name in names()
     ]
     for option in command_options():
-        value = option.default if given[option.name] in (None, [], "") else given[option.name]
+        value = _value_of(option, given)
         if is_given(option, value) and found:
             having = [
                 (chosen, mode)
@@ -156,6 +156,12 @@ def check_options(
             usage(of_edit or of_each or not all(unread), next(iter(unread), ""), option.flag)
         wrong = option.problem(value, allow_pickle) if option.problem else None
         usage(wrong is None, wrong or "", option.flag)
+
+
+def _value_of(option: LensOption[Any], given: Mapping[str, Any]) -> Any:
+    """Return the value that the command line gives an option; its default where it gives none."""
+    value = given[option.name]
+    return option.default if value in (None, [], "") else value
 
 
 def is_given(option: LensOption[Any], value: object) -> bool:
@@ -181,7 +187,7 @@ def check_screen_options(given: Mapping[str, Any], mode: str, numbers: Sequence[
     known |= {*ATTENTION_MODES, *(view.mode for view in MAP_VIEWS)}
     usage(mode in known or not mode, "the screen opens in no such view", "--mode")
     for option in command_options():
-        value = option.default if given[option.name] in (None, [], "") else given[option.name]
+        value = _value_of(option, given)
         uses = option.name in OF_SCREEN or any(option in one.allowed for one in lenses)
         usage(uses or not is_given(option, value), "the screen opens without it", option.flag)
 

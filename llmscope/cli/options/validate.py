@@ -174,6 +174,6 @@ def check_picture_options(options: Collection[str], written: Sequence[str]) -> N
     drawn = any(one.holds == "picture" for one in known)
     for name in (one for one in OF_PICTURES if one in options):
         usage(drawn, f"it is of pictures, and {listed} holds numbers", f"--{name}")
-    coloured = any(one.holds == "picture" and one.name != "txt" for one in known)
+    coloured = any(one.holds == "picture" and one.colors for one in known)
     for name in (one for one in OF_COLOURS if one in options):
         usage(coloured, f"it is of colours, and {listed} has none", f"--{name}")
