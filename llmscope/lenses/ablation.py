@@ -13,7 +13,6 @@ from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import (
-    reject_heads,
     span_rows,
     sweep_heads,
     sweep_layers,
@@ -79,8 +78,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         target = int(own.argmax()) if focus.target is None else focus.target
         asked = LogitTarget.of(subject, target, focus.versus)
     title = _title(recording, asked, focus)
-    if not of_heads:
-        reject_heads(focus)
     layers, rows = sweep_layers(focus, recording.layers), span_rows(focus, len(recording))
     verdicts = {
         layer: _verdict(recording, position, passes, layer, of_heads, means)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
-from llmscope.lenses.focus import reject_heads, sweep_heads, sweep_layers, sweep_part
+from llmscope.lenses.focus import sweep_heads, sweep_layers, sweep_part
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
 from llmscope.tables import key, number
@@ -60,10 +60,6 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
         raise WrongValueError(f"token {target} cannot be held against itself")
     title = f"Attribution · logit of {asked}"
     by_head = focus.mode in ("parts", "heads")
-    if not by_head:
-        reject_heads(focus)
-    if focus.mode == "neurons" and LAYERS.of(focus) is not None:
-        raise WrongValueError("layers: the mode neurons is of one layer")
     try:
         read = logit_direction_of(recording, focus.position, target, versus)
         parts = attribute(recording, focus.position, read, by_head=by_head)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmscope.errors import WrongTypeError, WrongValueError
+from llmscope.errors import WrongTypeError
 from llmscope.figure import Focus, plain
 from llmscope.lenses.base import options, suggested
 from llmscope.lenses.indices import resolved
@@ -62,12 +62,6 @@ def sweep_heads(focus: Focus, count: int) -> Collection[int]:
         ValueError: one of them does not exist.
     """
     return resolved("heads", HEADS.of(focus), count)
-
-
-def reject_heads(focus: Focus) -> None:
-    """Raise ValueError if a focus names heads, in a mode whose cells are no heads."""
-    if HEADS.of(focus) is not None:
-        raise WrongValueError(f"heads: the cells of the mode {focus.mode} are not heads")
 
 
 def sweep_part(focus: Focus, labels: Sequence[str]) -> str:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.errors import WrongValueError, option
+from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import (
-    reject_heads,
     span_rows,
     sweep_heads,
     sweep_layers,
@@ -128,12 +127,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     mode, passes = focus.mode, cast("Passes", run)
     into = RECEIVER.of(focus)
-    if mode != PATHS and into != RECEIVER.default:
-        raise WrongValueError(f"receiver is for the mode {PATHS} alone, not for {mode}")
     named = f"paths into {into}" if mode == PATHS else NAMES[mode]
     title = f"Patching · {named} from prompt B"
-    if mode not in ("heads", PATHS):
-        reject_heads(focus)
     try:
         pair = _paired(recording, focus, passes)
     except _Unpaired as finding:
