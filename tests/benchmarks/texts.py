@@ -73,14 +73,14 @@ class Pair:
 
 def pairs(count: int) -> list[Pair]:
     """So many pairs of the same shape: names, a place and a thing differ."""
-    found: list[Pair] = []
+    candidates: list[Pair] = []
     for first, second, place, thing in product(NAMES, NAMES, PLACES, THINGS):
         if first != second:
             start = f"When {first} and {second} went to the {place}"
             end = f"gave a {thing} to"
             texts = (f"{start}, {name} {end}" for name in (second, first))
-            found.append(Pair(*texts, f" {first}", f" {second}"))
-    return Random(0).sample(found, count)
+            candidates.append(Pair(*texts, f" {first}", f" {second}"))
+    return Random(0).sample(candidates, count)
 
 
 SHORTEST, LONGEST = 8, 64

@@ -83,22 +83,23 @@ def check_whatif(
         "there is nothing to hold this against without --edit, --versus-prompt or --versus-model",
         "--change",
     )
-    found = [lens(name) for name in lenses if name in known()]
-    for one in found:
-        usage(there or not one.versus, "it takes --versus-prompt TEXT", f"--lens {one.name}")
+    chosen = [lens(name) for name in lenses if name in known()]
+    for reader in chosen:
+        paired = there or not reader.versus
+        usage(paired, "it takes --versus-prompt TEXT", f"--lens {reader.name}")
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
-    if change or len(found) < len(lenses):  # the screen holds all of it
+    if change or len(chosen) < len(lenses):  # the screen holds all of it
         return
     reads = any(edit.action == "patch" for edit in edits) or any(
-        one.reads_prompt_b for one in found
+        one.reads_prompt_b for one in chosen
     )
     usage(
-        versus_prompt is None or reads or not found,
+        versus_prompt is None or reads or not chosen,
         "no lens here reads it; --change shows A − B",
         "--versus-prompt",
     )
     usage(
-        not two_models or not found or any(one.name in OF_TWO_MODELS for one in found),
+        not two_models or not chosen or any(reader.name in OF_TWO_MODELS for reader in chosen),
         "no lens here reads a second model; --change shows A − B, and so does --lens model-diff",
         "--versus-model, --versus-dtype, --versus-device, --versus-revision",
     )

@@ -171,9 +171,9 @@ def check_picture_options(options: Collection[str], written: Sequence[str]) -> N
     if len(known) < len(written):  # pdf, which paper alone has
         return
     listed = " and ".join(dict.fromkeys(written))
-    drawn = any(one.holds == "picture" for one in known)
-    for name in (one for one in OF_PICTURES if one in options):
+    drawn = any(kind.holds == "picture" for kind in known)
+    for name in (option for option in OF_PICTURES if option in options):
         usage(drawn, f"it is of pictures, and {listed} holds numbers", f"--{name}")
-    coloured = any(one.holds == "picture" and one.colors for one in known)
-    for name in (one for one in OF_COLOURS if one in options):
+    coloured = any(kind.holds == "picture" and kind.colors for kind in known)
+    for name in (option for option in OF_COLOURS if option in options):
         usage(coloured, f"it is of colours, and {listed} has none", f"--{name}")

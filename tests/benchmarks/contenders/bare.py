@@ -157,10 +157,10 @@ class Contender:
         The cells of a layer run in batches of all pairs, from that layer on, on a cache with the
         tokens before the first that differs.
         """
-        found = pairs(count)
+        chosen = pairs(count)
         first, second = (
             torch.tensor([self.tokenizer(text)["input_ids"] for text in texts], device=self.device)
-            for texts in ([pair.text for pair in found], [pair.other for pair in found])
+            for texts in ([pair.text for pair in chosen], [pair.other for pair in chosen])
         )
         start = int((first != second).any(0).nonzero()[0])
         return Job(lambda: self._patched(first, second, start))
@@ -176,17 +176,17 @@ class Contender:
         cells = [(pair, place) for pair in range(count) for place in range(length - start)]
         size = CHUNK // (length - start)
         for layer in reversed(range(len(inner.layers))):
-            for some in (cells[at : at + size] for at in range(0, len(cells), size)):
-                of = torch.tensor([pair for pair, _ in some], device=self.device)
+            for chunk in (cells[at : at + size] for at in range(0, len(cells), size)):
+                of = torch.tensor([pair for pair, _ in chunk], device=self.device)
                 stream = mine.hidden_states[layer][of, start:].clone()
-                for job, (pair, place) in enumerate(some):
+                for job, (pair, place) in enumerate(chunk):
                     stream[job, place] = theirs.hidden_states[layer][pair, start + place]
                 cache = DynamicCache()
-                for index, kept in enumerate(caches.layers):
-                    before = (kept.keys[of, :, :start], kept.values[of, :, :start])
+                for index, cached in enumerate(caches.layers):
+                    before = (cached.keys[of, :, :start], cached.values[of, :, :start])
                     cache.update(*before, index)
-                for one in inner.layers[layer:]:
-                    stream = one(
+                for later in inner.layers[layer:]:
+                    stream = later(
                         stream,
                         attention_mask=mask[None, None],
                         position_ids=rows,
@@ -236,11 +236,11 @@ class Contender:
         scale = (stream.square().mean(-1, keepdim=True) + inner.norm.variance_epsilon).rsqrt()
         direction = (unembedding[target] - unembedding[versus]) * inner.norm.weight * scale
         by_head = [
-            (one * (direction @ layer.self_attn.o_proj.weight)).view(len(ids), heads, -1).sum(-1)
-            for one, layer in zip(joined, inner.layers, strict=True)
+            (inputs * (direction @ layer.self_attn.o_proj.weight)).view(len(ids), heads, -1).sum(-1)
+            for inputs, layer in zip(joined, inner.layers, strict=True)
         ]
-        by_mlp = [(one * direction).sum(-1) for one in written]
-        whole = torch.cat([*by_head, *(one[:, None] for one in by_mlp)], dim=1).sum(1)
+        by_mlp = [(write * direction).sum(-1) for write in written]
+        whole = torch.cat([*by_head, *(share[:, None] for share in by_mlp)], dim=1).sum(1)
         embedding = (inner.embed_tokens(ids[:, -1]) * direction).sum(-1)
         left = logits[:, target] - logits[:, versus] - whole - embedding
         if float(left.abs().max()) > 1e-2:
