@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
@@ -47,6 +47,7 @@ class Asked:
     token: str | None
     host: str
     sent: int = 0
+    ended: threading.Event = field(default_factory=threading.Event)
 
     @property
     def file(self):
@@ -92,8 +93,15 @@ class Hub:
         return {ask.file for ask in self.asked if ask.method == "GET" and "/resolve/" in ask.path}
 
     def sent(self, suffix):
-        """(range asked for, bytes sent) of each GET that gave bytes of a file."""
-        return [(a.range, a.sent) for a in self.asked if a.sent and a.file.endswith(suffix)]
+        """(range asked for, bytes sent) of each GET that gave bytes of a file.
+
+        A client may have read the last byte before the server's thread has counted it: waits
+        for the answers' ends.
+        """
+        answers = [ask for ask in self.asked if ask.file.endswith(suffix)]
+        for answer in answers:
+            assert answer.ended.wait(20), f"{answer.path} is still being sent"
+        return [(answer.range, answer.sent) for answer in answers if answer.sent]
 
     def fault(self, path):
         """What shall go wrong with this answer."""
@@ -167,6 +175,12 @@ class Handler(BaseHTTPRequestHandler):
         hub, begin, token = self.server.hub, self.headers["Range"], self.headers["Authorization"]
         asked = Asked(self.command, self.path, begin, token, self.headers["Host"])
         hub.asked.append(asked)
+        try:
+            self._answer(hub, asked, begin)
+        finally:
+            asked.ended.set()
+
+    def _answer(self, hub, asked, begin):
         hub.port = self.server.server_port
         status, headers, body = hub.answer(self.path)
         fault = hub.fault(self.path) if self.command == "GET" and status == 200 else Fault("")
