@@ -176,7 +176,7 @@ class Paths:
         for column in columns:
             if column == heads:
                 after, before = (one.rows("mlp_write", layer) for one in (other, recording))
-                assert after is not None
+                assert after is not None  # else `_senders` has left the column out
                 assert before is not None
                 yield after.float() - before.float()
                 continue
@@ -200,6 +200,8 @@ def _senders(
     reached: dict[int, float] = {}
     reasons: list[Verdict] = [VERIFIED]
     for part, columns in (("head", range(heads)), ("mlp", range(heads, heads + 1))):
+        if part == "mlp" and recording.subject.anatomy.layers[layer].mlp_write is None:
+            continue
         verdict = run.verdicts("heads" if part == "head" else "writes", layer)
         if part == "head" and verdict.status != "refused":
             verdict = verdict.worst(rows_verdict(pair.other, "patterns", layer))

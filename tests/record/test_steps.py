@@ -357,6 +357,8 @@ REFUSED = {
     "openai-gpt": {"layer 0", "layer 2", "residual add"},  # its norms stand in the stream
     "deepseek_v3": {"query", "key", "value"},
     "rwkv": {"layer 0"},
+    # Its multipliers scale what the attention reads, its keys and its gate.
+    "falcon_h1": {"attention input", "key", "activations"},
 }
 
 

@@ -7,10 +7,13 @@ returns beside its output is kept. The first layers cost a part of a pass, the l
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from llmscope.errors import WrongValueError
 from llmscope.models.mixing import WITHOUT_PATTERN
@@ -52,10 +55,40 @@ def observed_values(recording: Recording, layer: int) -> Tensor:
     children = dict(attention.named_children())
     name = next((name for name in (*FUSED, *VALUES) if name in children), None)
     if name is None:
-        raise WrongValueError("this layer's values cannot be seen")
+        cached = _cached_values(recording, layer)
+        if cached is None:
+            raise WrongValueError("this layer's values cannot be seen")
+        return cached
     caught: Tensor = _run_until(recording, children[name])[0][0]
     values = caught.chunk(3, dim=-1)[2] if name in FUSED else caught
     return values.reshape(len(recording), heads, -1).transpose(0, 1)
+
+
+def _cached_values(recording: Recording, layer: int) -> Tensor | None:
+    """Return the values that a whole pass puts into a cache. [key head, row, head width]
+
+    The model may make queries, keys and values in one projection of an order of its own. None: the
+    model takes no cache, or keeps something else there.
+    """
+    subject = recording.subject
+    if "cache" not in inspect.signature(subject.model.forward).parameters:
+        return None
+    ids = torch.tensor([recording.prompt.ids], device=subject.device)
+    cache = DynamicCache()
+    changed = attached(subject.anatomy, recording.changes)
+    with torch.no_grad(), changed, placed(subject.model):
+        try:
+            subject.model(input_ids=ids, cache=cache, use_cache=True)
+        except (TypeError, ValueError, AttributeError):  # the model has a cache of its own class
+            return None
+    layers = cache.layers
+    values = (
+        layers[layer].values
+        if layer < len(layers) and isinstance(layers[layer], DynamicLayer)
+        else None
+    )
+    fits = isinstance(values, Tensor) and values.dim() == 4 and values.shape[2] == len(recording)
+    return values[0] if fits and values is not None else None
 
 
 @torch.no_grad()

@@ -169,6 +169,13 @@ LOGIT_BOUND = 5e-4
 """Half of the bound of the lens itself, 1e-4 of the largest logit, for logits of 10."""
 
 
+OPTION = re.compile(
+    r"separator=|--separator |scope\.features = \[?|--features |"
+    r"(?<=: )(scope\.compare\(|llmscope MODEL --versus-model).*"
+)
+"""An option as a reason ends with it, spelled for a shell, or for Python."""
+
+
 def alike(found: Any, expected: Any, where: str) -> None:
     """Equal, but for the rounding of a pass that reused what prompts share."""
     if isinstance(expected, dict):
@@ -185,6 +192,7 @@ def alike(found: Any, expected: Any, where: str) -> None:
     elif isinstance(expected, float):
         assert found == pytest.approx(expected, rel=1e-4, abs=1e-5), where
     elif isinstance(expected, str):
+        found, expected = (OPTION.sub("OPTION ", text).rstrip("]") for text in (found, expected))
         assert NUMBER.sub("", found) == NUMBER.sub("", expected), where
         for one, other in zip(NUMBER.findall(found), NUMBER.findall(expected), strict=True):
             assert float(one) == pytest.approx(float(other), rel=0.02, abs=1e-5), where
