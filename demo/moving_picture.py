@@ -28,12 +28,12 @@ STEPS: tuple[tuple[str, int], ...] = (
     ("escape", 600),
     ("up", 500),
     ("up", 900),
-    ("4", 1800),
-    ("6", 1600),
+    ("3", 1800),
+    ("4", 1600),
     ("up", 400),
     ("up", 500),
     ("x", 2500),
-    ("O", 1200),
+    ("X a", 1200),
 )
 """Keys that are pressed one after the other, each with the milliseconds that its frame is shown."""
 LONGEST = 15_000

@@ -63,7 +63,7 @@ SHOTS: dict[str, tuple[str, str, list[str]]] = {
         [*FETCHED, "--edit", "zero head 29.1", *ANSWER],
     ),
     "patching": (MODEL, PROMPT, ["--lens", "patching", "--size", "110x40", *ANSWER]),
-    "long-text": (MODEL, "", [*READ, "--transcript", CHAT.name, "--keys", "escape # # `"]),
+    "long-text": (MODEL, "", [*READ, "--transcript", CHAT.name, "--keys", "escape d c d c g m"]),
     "walkthrough": (
         *("builtin:sort", "CABACB"),
         ["--size", "120x40", "--workspace", "walkthrough", "--layer", "1", "--step", "9"],
@@ -81,7 +81,7 @@ SHOTS: dict[str, tuple[str, str, list[str]]] = {
     "sort": ("builtin:sort", "CABACB", ["--size", "100x30", "--layer", "1"]),
     "keys": (
         *("builtin:town", LEARNT),
-        ["--size", "120x40", "--keys", 'e type:" calf, hen ->" escape 4 down v ?'],
+        ["--size", "120x40", "--keys", 'e type:" calf, hen ->" escape 3 down d d ?'],
     ),
     "features": (
         *("builtin:town", SPACED),

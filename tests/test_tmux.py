@@ -113,7 +113,7 @@ def test_it_is_readable_survives_detaching_and_leaves_in_order(tmux):
     server.shows("99.98", "6 tokens", "▸B", "probability 0")
     server.run("send-keys", "-t", "s", "Escape")
     server.shows("e edit")
-    server.run("send-keys", "-t", "s", "v", "v", "v", "e")  # the norm of the stream is the fourth
+    server.run("send-keys", "-t", "s", "d", "4", "e")  # the norm of the stream
     server.shows("norm 0.559", "esc leave prompt")
     server.until(is_whole)
     assert server.flags().split()[0] == "1"

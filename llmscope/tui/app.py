@@ -42,6 +42,7 @@ from llmscope.tui.prompt.prompt_box import Prompts
 from llmscope.tui.request_scheduler import RequestScheduler
 from llmscope.tui.state.context_marker import marked
 from llmscope.tui.state.layout import layout_for
+from llmscope.tui.state.workspaces import with_subject
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
 from llmscope.tui.terminal.clipboard import hand_to_tmux, inside_tmux
 from llmscope.tui.terminal.output_filter import filters
@@ -164,6 +165,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.cost: PassInfo | None = None
         self.work: Working | None = None
         self._calls: list[Callable[[], Any]] = []  # those that wait for a redraw
+        self._told_tabs: set[str] = set()
+        self._tabs_of: str | None = None  # the model that the tabs were shown of before
         self._saved_pass: object = None  # while figures of an earlier session are shown
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
@@ -265,7 +268,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.user.keymap.bind("anywhere", self)
         self.user.keymap.bind("prompt", self.editor)
         self.user.keymap.bind("figures", self.placeholder, only=PLACEHOLDER_ACTIONS)
-        self.tabs = TabBar(theme, self.user.keymap, self.mode, self.grid.workspace.name)
+        self.tabs = TabBar(
+            *(theme, self.user.keymap, self.grid.tabs, self.grid.workspace.name),
+            more=self.grid.has_more_tabs,
+        )
         self.grid.display = False
         yield self.header
         yield self.prompts
@@ -383,11 +389,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         await super().on_event(event)
 
     def on_key(self, event: events.Key) -> None:
-        """Forward a letter that was typed just before a change of focus to the focused text field.
+        """Hand a key to the open menu, or to the text field that has got the focus since.
 
-        A text field handles its own letters: one that arrives here while a text field has the focus
+        All keys of a menu come by here, in the order in which they were pressed: those that were
+        sent to a pane before the menu opened, and those that were sent to the menu. A text field
+        handles its own letters: one that arrives here while a text field has the focus
         was sent to a pane that had the focus before.
         """
+        from llmscope.tui.dialogs.menu import MenuScreen
+
+        if isinstance(self.screen, MenuScreen):
+            event.stop()
+            event.prevent_default()
+            self.screen.press(event.key, event.character)
+            return
         field = self.focused
         if field in (self.prompts.a, self.prompts.b, self.find) and event.is_printable:
             event.stop()
@@ -501,19 +516,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             with self.batch_update():
                 self._present_work()
 
-    def stop_work(self) -> None:
+    def stop_work(self) -> bool:
         """Stop the work on the figures, and keep what is shown; the next change asks again.
 
         Work that the header does not show yet goes on: the key may have been meant for the prompt.
+        Return whether any was stopped.
         """
         for read in (self.lenses, self.dictionaries):
             if read.waiting:
                 read.stop(self)
-                return
+                return True
         waits = self.models.pending is not None or self.chat.waiting or self.context.waiting
         shown = self.requests.running or (self.work is not None and self.work.serial)
         if waits or not shown:
-            return
+            return False
         from llmscope.engine.events import StopRequest
 
         self.generation.stop(self)
@@ -522,6 +538,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.work = None
         self.engine.ask(StopRequest())
         self.rest(late=True)
+        return True
 
     def _land(self, frame: Frame) -> None:
         # A part of a text without the cursor's token would move the cursor.
@@ -709,6 +726,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         with self.batch_update():
             self._present_work()
             self.mode.present(self)
+            self._present_tabs()
             self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))
@@ -726,6 +744,20 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+
+    def _present_tabs(self) -> None:
+        """Give a tab to each workspace whose subject is there now, and say so once."""
+        info, chat = self.state.info, bool(self.chat.roles)
+        names = with_subject(self.state, context=marked(self.text).cut is not None, chat=chat)
+        added = [one for one in self.grid.offer(names) if one.name not in self._told_tabs]
+        if info is not None:
+            # What comes with a model is no news.
+            for workspace in added if self._tabs_of == info.spec else ():
+                at = self.grid.tabs.index(workspace) + 1
+                self.tell(f"{workspace.title} is tab {at} now")
+            self._told_tabs |= {one.name for one in self.grid.tabs}
+            self._tabs_of = info.spec
+        self.tabs.show(self.grid.tabs, self.grid.workspace.name)
 
     @property
     def strip_want(self) -> Want:
@@ -956,7 +988,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def on_figure_pane_title_clicked(self) -> None:
         """Open the menu of the views of the pane, which the click has focused."""
-        BY_NAME["views"].run(self)
+        BY_NAME["menu-view"].run(self)
 
     def on_figure_pane_zoomed(self) -> None:
         """Maximize or restore a pane on a double click."""
@@ -964,7 +996,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     @on(PaneGrid.Rearranged)
     def _rearranged(self) -> None:
-        self.tabs.show(self.grid.workspace.name)
+        self.tabs.show(self.grid.tabs, self.grid.workspace.name)
         self._show_keys()
         self.on_figure_pane_sized()
 

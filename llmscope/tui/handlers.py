@@ -6,11 +6,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmscope.text import quoted_token
+from llmscope.tui.state.workspaces import FIRST
 from llmscope.tui.terminal.output_guard import can_be_resumed
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.types import Where
     from llmscope.tui.host import Host
+
+WALKTHROUGH = "walkthrough"
+"""The workspace whose steps play, and where one goes to the inputs of a step and back."""
 
 
 def up(host: Host) -> None:
@@ -47,10 +51,33 @@ def show_workspace(host: Host, at: int) -> None:
         host.grid.open(workspace)
 
 
+def show_tab(host: Host, at: int) -> None:
+    """Show the workspace of a tab, by its place in the tab bar."""
+    tabs = host.grid.tabs
+    if at >= len(tabs):
+        host.tell(host.user.keymap.filled(f"there are {len(tabs)} tabs: {{menu-tabs}} lists all"))
+    else:
+        show_workspace(host, host.grid.workspaces.index(tabs[at]))
+
+
 def next_workspace(host: Host, by: int) -> None:
-    """Show the next workspace, or the previous one for a negative `by`."""
-    names = [one.name for one in host.grid.workspaces]
-    show_workspace(host, (names.index(host.grid.workspace.name) + by) % len(names))
+    """Show the workspace of the next tab, or of the previous one for a negative `by`."""
+    tabs = host.grid.tabs
+    names = [one.name for one in tabs]
+    show_tab(host, (names.index(host.grid.workspace.name) + by) % len(tabs))
+
+
+def close_tab(host: Host) -> None:
+    """Close the tab on screen, unless it is always there or its subject is."""
+    grid, name = host.grid, host.grid.workspace.name
+    title = grid.workspace.title
+    if name in FIRST:
+        host.tell(f"{title} is always there")
+        return
+    grid.close(name)
+    show_tab(host, 0)
+    if name in [one.name for one in grid.tabs]:
+        host.tell(f"{title} is there as long as its subject is")
 
 
 def go_to(host: Host) -> None:
@@ -168,6 +195,7 @@ def show_help(host: Host) -> None:
     from llmscope.tui.actions.types import listed
     from llmscope.tui.dialogs.help import HelpScreen
 
+    _hide_offer(host)
     inside = not host.in_prompt
     pane = host.grid.pane if inside and host.grid.display else None
     want = None if pane is None else pane.want(host.state)
@@ -177,6 +205,7 @@ def show_help(host: Host) -> None:
             *(host.look, None if want is None else want.lens, place, host.user.keymap),
             *(host.mode.usage(pane), host.mode),
             [action for action in host.user.keymap.actions if listed(host, action)],
+            lambda: tour(host),
         )
     )
 
@@ -209,7 +238,7 @@ def tour(host: Host) -> None:
 def hide_tour_offer(host: Host) -> None:
     """Hide the line that offers the tour, for good."""
     if not _hide_offer(host):
-        host.tell(host.user.keymap.filled("nothing to hide: {tour} takes the tour at any time"))
+        host.tell(host.user.keymap.filled("nothing to hide: the tour is in the help, {help}"))
 
 
 def _hide_offer(host: Host) -> bool:
@@ -232,14 +261,32 @@ def show_palette(host: Host) -> None:
         host.push_screen(CommandPaletteScreen(host))
 
 
-def cancel(host: Host) -> None:
-    """Leave a search for features; else stop the running work, and keep the figures on screen."""
+def go_out(host: Host) -> None:
+    """Leave what was entered last: a search, the running work, a pane with all the room, a step.
+
+    Stopping the work keeps the figures on screen.
+    """
     if host.state.query:
         from llmscope.tui.features.dictionaries import search
 
         search.leave(host)
+    elif host.stop_work():
+        return
+    elif host.grid.maximized:
+        host.grid.maximize()
+    elif host.walkthrough.trail and host.grid.workspace.name == WALKTHROUGH:
+        host.walkthrough.back(host)
+
+
+def toggle(host: Host) -> None:
+    """Play the walkthrough, or stop it; elsewhere switch the chosen edit off or on."""
+    from llmscope.tui.features.edits import controller as edits
+    from llmscope.tui.features.walkthrough import controller as walkthrough
+
+    if host.grid.workspace.name == WALKTHROUGH:
+        walkthrough.play(host, 1)
     else:
-        host.stop_work()
+        edits.toggle(host)
 
 
 def stop(host: Host) -> None:

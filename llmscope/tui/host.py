@@ -199,6 +199,9 @@ class Host(Protocol):
     def set_render_options(self, look: RenderOptions) -> None:
         """Apply another theme, other colours or characters."""
 
+    def action_act(self, name: str) -> None:
+        """Run an action of the registry, unless the mode has none of that name."""
+
     def look_at(self, state: ViewState, *, patiently: bool = False) -> None:
         """Show another view state, and ask for the figures that it lacks."""
 
@@ -211,8 +214,8 @@ class Host(Protocol):
     def replace_model(self, source: ModelSource, text: str, state: ViewState) -> None:
         """Discard all that belongs to the open model, for another one."""
 
-    def stop_work(self) -> None:
-        """Stop the work on the figures; the next change asks for them again."""
+    def stop_work(self) -> bool:
+        """Stop the work on the figures, and keep what is shown; return whether there was any."""
 
     def fail(self, failed: LoadFailed) -> None:
         """Show why the model cannot be loaded or run, in place of the figures."""

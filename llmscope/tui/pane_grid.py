@@ -22,7 +22,14 @@ from llmscope.tui.state.layout import (
     reachable_panes,
     visible,
 )
-from llmscope.tui.state.workspaces import PANES, WORKSPACES, Workspace, workspace_of
+from llmscope.tui.state.workspaces import (
+    FIRST,
+    PANES,
+    WORKSPACES,
+    Workspace,
+    tabs_of,
+    workspace_of,
+)
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Want, Working
@@ -60,6 +67,7 @@ class PaneGrid(Container):
         fades: bool = True,
         workspace: str = "",
         arrangements: Mapping[str, Arrangement] | None = None,
+        tabs: Collection[str] = (),
         workspaces: Sequence[Workspace] = WORKSPACES,
         make: Callable[[RenderOptions], dict[str, FigurePane]] | None = None,
     ) -> None:
@@ -68,6 +76,7 @@ class PaneGrid(Container):
         self._fades = fades
         self.layout_name = layout_for(80, 24)
         self.workspaces, self._make = workspaces, make
+        self.kept_tabs, self._with_subject = set(tabs), set[str]()
         self._remembered = arrangements or {}
         self._remember(self._remembered)
         self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
@@ -106,6 +115,27 @@ class PaneGrid(Container):
         if added:
             self.workspace = next(one for one in self.workspaces if one.name == self.workspace.name)
             self._remember(self._remembered)
+
+    @property
+    def tabs(self) -> list[Workspace]:
+        """Return the workspaces that have a tab, in the order of their digits."""
+        if self._make is not None:  # the pages of a file
+            return list(self.workspaces)
+        return tabs_of(self.workspaces, self.kept_tabs | self._with_subject, self.workspace.name)
+
+    @property
+    def has_more_tabs(self) -> bool:
+        """Return whether there may be workspaces without a tab: not among the pages of a file."""
+        return self._make is None
+
+    def offer(self, names: set[str]) -> list[Workspace]:
+        """Give a tab to the workspaces whose subject is there; return those that had none."""
+        before, self._with_subject = self.tabs, set(names)
+        return [one for one in self.tabs if one not in before]
+
+    def close(self, name: str) -> None:
+        """Take back the tab of a workspace that was opened."""
+        self.kept_tabs.discard(name)
 
     def _remember(self, arrangements: Mapping[str, Arrangement]) -> None:
         """Arrange the panes of each workspace as given, and by default where nothing is."""
@@ -191,6 +221,8 @@ class PaneGrid(Container):
         """Show another workspace, its main figure as the current pane."""
         if workspace != self.workspace:
             self.workspace, self._maximized = workspace, None
+            if workspace.name not in FIRST:
+                self.kept_tabs.add(workspace.name)
             self.current = workspace.spine
             self._detail = next(iter(workspace.details), "")
             self._arrange()

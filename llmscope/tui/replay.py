@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 
 from llmscope.text import display_text
+from llmscope.tui.actions.menus import entry_names
 from llmscope.tui.actions.types import Action
 from llmscope.tui.mode import LiveMode
 
@@ -33,6 +34,7 @@ WITHOUT_MODEL = frozenset(
         *("workspace-next", "workspace-previous", "figures", "onward", "edit"),
         *("help", "help-anywhere", "messages", "palette", "theme-next"),
         *("stop", "quit", "quit-anywhere", "provenance"),
+        *(f"tab-{digit}" for digit in range(1, 10)),
     }
 )
 """The actions that need no model."""
@@ -72,6 +74,9 @@ class Replay(LiveMode):
 
     def offers(self, action: str) -> bool:
         """Return whether an action can run without a model."""
+        entries = entry_names(action)
+        if entries:
+            return any(map(self.offers, entries))
         if action == "copy-command":
             return self.command is not None
         kind, _, name = action.partition("-")

@@ -197,7 +197,7 @@ def capture(
 
 
 def _left_in(workspace: str, focus: Focus | None) -> LayoutState:
-    return LayoutState.of(BY_NAME[workspace], {}, ViewState.opening(focus))
+    return LayoutState.of(BY_NAME[workspace], {}, ViewState.opening(focus), ())
 
 
 async def _sit(app: _AppDriver, script: Sequence[Press], width: int, height: int) -> list[Row]:

@@ -95,7 +95,7 @@ for name in formats:
     words = [word for lens in lenses for word in ("--lens", lens)]
     app([*ask, *words, "--out", f"{folder}/{name}.{name}"], standalone_mode=False)
 screen = [*ask, "--lens", "screen", "--size", "80x24", "--workspace", "heads"]
-app([*screen, "--keys", "right v", "--out", f"{folder}/screen.svg"], standalone_mode=False)
+app([*screen, "--keys", "right d d", "--out", f"{folder}/screen.svg"], standalone_mode=False)
 """
 
 

@@ -160,7 +160,7 @@ def scenes() -> dict[str, Scene]:
     )
     lines = "apple: red\nsky: blue\ngrass: green\n---\nsnow:"
     places = {
-        one.name: Scene(MIDDLE, prompt=lines, keys=("escape", KEYS[one.name]))
+        one.name: Scene(MIDDLE, prompt=lines, keys=("escape", *KEYS[one.name].split()))
         for one in WORKSPACES[1:]
         if one.name != "features"  # their figures need a dictionary
     }

@@ -83,7 +83,7 @@ async def test_they_are_shown_as_any_snapshot(town, tokenizer):
             await shown.press("escape", "up")
         named = found.tokens[-1].text.replace(" ", "·")
         assert f"layer 2, ‹{named}›: stream norm {size:.3g}" in shown.text
-        await shown.press("P")
+        await shown.press("d", "p")
         assert "states.safetensors" in shown.text
 
 

@@ -10,8 +10,7 @@ import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
 from llmscope.tui import mode
-from llmscope.tui.actions.keymap import keymap_from
-from llmscope.tui.actions.registry import ACTIONS, BY_NAME, REPLAY_ACTIONS
+from llmscope.tui.actions.registry import BY_NAME, EVERY, REPLAY_ACTIONS
 from llmscope.tui.panes import pane_classes
 from llmscope.tui.replay import WITHOUT_MODEL
 from llmscope.tui.user_state import UserState
@@ -163,7 +162,7 @@ async def test_the_prompt_is_read_only(five):
 async def test_what_needs_a_model_is_refused(five):
     async with replayed(five[".safetensors"]) as shown:
         before = shown.app.state
-        for key in ("x", "E", "M", "a", "c", "b", "T", "W", "9", "ctrl+r"):
+        for key in ("x", "w", "M", "X", "c", "b", "t", "space", "9", "ctrl+r"):
             shown.app.clear_notifications()
             await shown.pilot.press(key)
             assert shown.app.state == before
@@ -188,7 +187,7 @@ async def test_palette_and_help_offer_what_works(five):
 
 async def test_it_tells_where_it_came_from(five):
     async with replayed(five[".safetensors"]) as shown:
-        await shown.press("P")
+        await shown.press("d", "p")
         origin = json.loads(five[".safetensors"].with_suffix(".json").read_text())["provenance"]
         for text in (*origin["model"]["weights"], "float32", "sdpa", origin["torch"]):
             assert text in shown.text
@@ -199,7 +198,7 @@ async def test_it_tells_where_it_came_from(five):
 async def test_a_live_screen_has_no_provenance_of_a_file():
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CAB") as (app, pilot):
-        await pilot.press("escape", "P")
+        await pilot.press("escape", "d", "p")
         await pilot.pause()
         assert len(app.screen_stack) == 1
         assert not UserState().mode.offers("provenance")
@@ -218,7 +217,7 @@ async def test_what_is_saved_is_of_the_model_that_made_it(five, tmp_path, monkey
         saved = json.loads((tmp_path / "one.json").read_text())
         assert saved.pop("figures") == [record["figures"][FIVE.index("attention")]]
         assert saved == {key: value for key, value in record.items() if key != "figures"}
-        await shown.press("left_curly_bracket", "s")
+        await shown.press("g", "k", "s")
         assert "nothing to save: not in this snapshot" in shown.notices[-1]
         copied = []
         monkeypatch.setattr(shown.app, "copy_to_clipboard", copied.append)
@@ -263,12 +262,10 @@ def test_each_mode_that_a_pane_shows_is_one_of_its_lens():
 
 
 def test_the_keys_of_a_replay_are_no_other_actions():
-    taken = {key for action in ACTIONS for key in action.keys.split(",")}
-    assert not taken & {key for action in REPLAY_ACTIONS for key in action.keys.split(",")}
+    places = [(action.menu, action.letter) for action in EVERY if action.menu]
+    assert len(places) == len(set(places))
     assert {*BY_NAME} >= WITHOUT_MODEL
     assert {action.name for action in REPLAY_ACTIONS} == mode.REPLAY_ACTIONS
-    chosen = keymap_from({"keys": {"copy": "P"}})
-    assert "P is copy now, and no longer provenance" in chosen.notice
 
 
 async def test_the_mouse_goes_where_the_keys_go(five):
@@ -306,5 +303,5 @@ async def test_figures_of_learned_lenses(tmp_path, mode, seen):
     async with replayed(path) as screen:
         for words in seen:
             assert words in screen.text
-        await screen.press("J", "v", "down")
+        await screen.press("d", "l", "d", "d", "down")
         assert seen[0] in screen.text

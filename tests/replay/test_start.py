@@ -25,8 +25,8 @@ async def walk():
     app = replay_app(recorded(Path(sys.argv[1])))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        keys = "left up right tab down m y y P escape question_mark escape 1 slash A enter s escape"
-        for key in [*keys.split(), "ctrl+p", *"quit", "escape"]:
+        keys = "left up right tab down p m y y d p escape question_mark escape 1 slash A enter"
+        for key in [*keys.split(), "s", "escape", "ctrl+p", *"quit", "escape"]:
             await pilot.press(key)
         assert app.state.tokens
     return app.return_code

@@ -52,7 +52,7 @@ async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best
 
 async def test_the_prompt_is_read_only_and_the_facts_tell_the_batch(batch):
     async with shown(batch[0]) as screen:
-        await screen.press("P")
+        await screen.press("d", "p")
         assert "most frequent error  too long" in screen.text
         assert "1 refused, 58 verified" in screen.text
         await screen.press("escape", "e", "x")
@@ -71,7 +71,7 @@ async def test_many_lenses_fit_nine_pages(batch, tmp_path):
     names = {f"lens-{at:02d}": lenses["tokens"] for at in range(12)}
     folder = write_folder(tmp_path / "out", prompts, names)
     async with shown(folder) as screen:
-        await screen.press("9")
+        await screen.press("0", "s")
         assert "▸9" in screen.text
 
 

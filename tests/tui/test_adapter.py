@@ -26,7 +26,7 @@ async def test_the_key_goes_round_adapters_and_base(opened: Open) -> None:
         assert "SmolLM2-135M-Instruct + poet" in session.screen_text()
         await session.press("escape")
         for name, title in (("lawyer", "+ lawyer"), (None, "· base model"), ("poet", "+ poet")):
-            await session.press("b")
+            await session.press("c", "a")
             assert asked_of(session) == name
             assert session.engine.requests[-1].text == PROMPT
             assert f"SmolLM2-135M-Instruct {title}" in session.screen_text()
@@ -39,7 +39,7 @@ async def test_the_old_picture_is_stale_until_the_other_model_answers(opened: Op
         await session.press("escape")
         session.engine.auto = False
         before = session.engine.requests[-1]
-        await session.press("b")
+        await session.press("c", "a")
         assert session.app.figures.stale("next-token")
         session.engine.answer(before)  # too late: it is of the adapter that was on
         await session.settle()
@@ -51,7 +51,7 @@ async def test_the_old_picture_is_stale_until_the_other_model_answers(opened: Op
 
 async def test_without_adapters_the_key_says_so(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "b")
+        await session.press("escape", "c", "a")
         (notice,) = session.app._notifications
         assert "no adapter was loaded" in notice.message
         assert session.app.state.adapter is None
@@ -63,7 +63,7 @@ async def test_the_map_never_wears_the_surprisal_of_another_model(opened: Open) 
         await session.settle()
         await session.press("escape")
         session.engine.auto = False
-        await session.press("b")
+        await session.press("c", "a")
         pane = session.app.grid.panes["map"]
         assert pane._tokens is not None
         request = session.engine.requests[-1]
@@ -82,7 +82,7 @@ async def test_what_is_saved_names_the_adapter_that_is_shown(opened: Open) -> No
     async with opened() as session:
         session.engine.load(ADAPTED)
         await session.settle()
-        await session.press("escape", "b", "b")
+        await session.press("escape", "c", "a", "c", "a")
         shown = session.app.figures.shown("map")
         assert shown is not None
         state = session.app.state

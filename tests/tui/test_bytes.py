@@ -387,9 +387,9 @@ async def test_a_step_of_a_walk_that_goes_by_itself_costs_few_bytes(
     )  # the test takes the steps
     async with recorded(spent, "The capital of France is") as (session, driver):
         app = session.app
-        await session.press("escape", "7")
+        await session.press("escape", "0", "k")
         await rested(session)
-        await session.press("n")
+        await session.press("g", ">")
         await rested(session)
         app.clear_notifications()  # of what is said at first
         await rested(session)

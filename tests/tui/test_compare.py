@@ -17,18 +17,18 @@ def wants(session: Session) -> dict[str, Want]:
 
 
 async def begin(session: Session) -> None:
-    await session.press("escape", "8")
+    await session.press("escape", "0", "b")
     session.app.look_at(replace(session.app.state, versus_prompt="A capital of Spain is"))
     await session.settle()
 
 
 async def test_without_b_each_pane_says_how_to_give_one(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "8")
-        said = "w keeps this prompt as B, W writes it, enter takes an example"
+        await session.press("escape", "0", "b")
+        said = "b k keeps this prompt as B, b b writes it, enter takes an example"
         assert session.screen_text().count(said) == len(PANES) - 1
-        assert "W writes prompt B, w keeps this one as B" in session.screen_text()
-        await session.press("w")
+        assert "b b writes prompt B, b k keeps this one as B" in session.screen_text()
+        await session.press("b", "k")
         assert session.engine.requests[-1].versus_prompt == session.app.text
         assert "needs a prompt B" not in session.screen_text()
 
@@ -43,9 +43,9 @@ async def test_views_and_the_cursor_are_those_of_the_main_figure(opened: Open) -
         modes = []
         for _ in range(4):
             modes.append(wants(session)["contrast"].focus.mode)
-            await session.press("v")
+            await session.press("d", "d")
         assert modes == ["cosine", "centred", "attention", "attention-difference"]
-        await session.press("v", "v", "right")
+        await session.press("d", "d", "d", "d", "right")
         assert (session.app.state.focus.position, session.app.state.focus.head) == (3, 1)
 
 
@@ -56,7 +56,7 @@ async def test_the_line_in_words_reads_the_cosine_or_that_there_is_none(opened: 
         assert shown is not None
         value = shown.figure.values[-1, -1]
         assert f"cosine of A and B {value:.3f}" in session.app.status.text
-        await session.press("g", "right")
+        await session.press("home", "right")
         assert np.isnan(shown.figure.values[-1, 1])
         assert "only A has this token" in session.app.status.text
         await session.press("1")
@@ -67,6 +67,6 @@ async def test_titles_say_where_the_cue_comes_later(opened: Open) -> None:
     async with opened() as session:
         await begin(session)
         assert "the cue comes later" not in session.screen_text()
-        await session.press("g")
+        await session.press("home")
         titles = [row for row in session.screen_text().split("\n") if "the cue comes later" in row]
         assert sum(row.count("the cue comes later") for row in titles) == len(PANES)

@@ -47,7 +47,7 @@ async def test_hostile_edits_are_shown_harmlessly(opened: Open, size: tuple[int,
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
-        await session.press("escape", "6")
+        await session.press("escape", "4")
         app = session.app
         if size == (40, 12):
             assert app.grid.on_screen == ("edits",)

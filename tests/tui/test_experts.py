@@ -33,7 +33,7 @@ async def test_the_pane_follows_the_sort_of_the_layer(tmp_path) -> None:
         shown = app.figures.shown("mlp")
         assert shown is not None
         assert shown.figure.lens == "mlp"
-        await pilot.press("right_curly_bracket")
+        await pilot.press("g", "j")
         await answered(app, pilot)
         shown = app.figures.shown("mlp")
         assert shown is not None

@@ -70,7 +70,7 @@ async def test_a_run_writes_what_generate_writes_and_ends_where_it_ends(llama: S
 
 async def test_the_model_that_sorts_writes_five_letters(sort: Scope) -> None:
     async with screen(sort, "CABACB") as (app, pilot):
-        await pilot.press("escape", "R")
+        await pilot.press("escape", "w", "r")
         await written_on(app, pilot)
         assert app.text == "CABACBAABBC"
 
@@ -81,11 +81,11 @@ async def test_taken_back_and_forked_it_is_the_picture_before_without_a_pass(lla
         await press(app, pilot, "escape")
         seen = [(app.text, app.state.tokens, pictures(app))]
         for _ in range(4):
-            await press(app, pilot, "E")
+            await press(app, pilot, "w", "w")
             seen.append((app.text, app.state.tokens, pictures(app)))
-        for keys, at in ((["u"], 3), (["u", "u"], 1), (["E", "E", "E"], 4), (["A"], 0)):
+        for keys, at in (("u", 3), ("uu", 1), ("www", 4), ("f", 0)):
             for key in keys:
-                await press(app, pilot, key)
+                await press(app, pilot, "w", key)
                 assert app.cost is not None
                 assert app.cost.ran == 0, key
             text, tokens, figures = seen[at]
@@ -93,7 +93,7 @@ async def test_taken_back_and_forked_it_is_the_picture_before_without_a_pass(lla
             assert len(figures) >= 4
             for name, figure in pictures(app).items():
                 assert same(figure, figures[name]), (name, at)
-        await press(app, pilot, "E", "E", "left_parenthesis")
+        await press(app, pilot, "w", "w", "w", "w", "w", "p")
         assert (app.text, app.state.tokens) == seen[4][:2]
         assert app.cost is not None
         assert app.cost.ran == 0
@@ -115,7 +115,7 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
 async def test_the_command_shows_what_was_written_and_how_it_is_drawn(sort: Scope) -> None:
     async with screen(sort, "CABACB") as (app, pilot):
         app.look_at(app.state.with_sampler(Sampler(0.7, 3, 0.9, 0.05, seed=4)))
-        await press(app, pilot, "escape", "E", "E", "E")
+        await press(app, pilot, "escape", "w", "w", "w", "w", "w", "w")
         for key in app.grid.on_screen:
             shown = app.figures.shown(key)
             assert shown is not None

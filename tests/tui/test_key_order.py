@@ -36,9 +36,9 @@ async def test_a_burst_is_written_in_order_in_a_line(opened: Open, pause: bool) 
     written = "steer 21 token ' Mary' 41"
     async with opened() as session:
         app, pilot = session.app, session.pilot
-        await pilot.press("escape", "6")
+        await pilot.press("escape", "4")
         await pilot.pause()
-        burst(app, "X")
+        burst(app, "XX")
         if pause:
             await pilot.pause()
             assert isinstance(app.screen, EditScreen)

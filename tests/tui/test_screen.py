@@ -6,6 +6,7 @@ import pytest
 from textual.events import Key
 
 from llmscope.engine.events import Frame, Loaded, PassInfo
+from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.engine_client import EngineSays
 from tests.tui.acting import INFO, tokenize
 from tests.tui.conftest import PROMPT, Open
@@ -49,7 +50,7 @@ async def test_the_focused_pane_is_asked_first(opened: Open) -> None:
     async with opened() as session:
         session.app.grid.enter("mlp")
         await session.settle()
-        await session.press("left_curly_bracket")
+        await session.press("g", "k")
         assert session.wanted()[0] == "mlp"
 
 
@@ -82,14 +83,14 @@ async def test_a_small_screen_shows_one_detail_and_tab_changes_it(opened: Open) 
 
 async def test_maximizing_asks_for_one_pane_and_comes_back(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "tab", "m")
+        await session.press("escape", "tab", "p", "m")
         assert session.app.grid.on_screen == ("next-token",)
         assert sorted(session.wanted()) == ["next-token", "tokens"]
         pane = session.app.grid.panes["next-token"]
         assert pane.outer_size.width == 120
         await session.press("tab")
         assert session.app.grid.on_screen == ("attention",)
-        await session.press("m")
+        await session.press("p", "m")
         assert list(session.app.grid.on_screen) == SIZES[120, 40]
 
 
@@ -109,7 +110,7 @@ async def test_the_cursor_is_one_for_all_panes(opened: Open) -> None:
 
 async def test_moving_does_not_ask_for_a_view_of_all_tokens_anew(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "v", "v", "v")
+        await session.press("escape", "d", "d", "d", "d", "d", "d")
         before = next(want for want in session.engine.requests[-1].wants if want.key == "map")
         assert before.focus.mode == "stream"
         await session.press("up", "left")
@@ -122,11 +123,11 @@ async def test_the_map_turns_and_attention_changes_its_mode(opened: Open) -> Non
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "top")
         assert "Map · logit lens" in session.screen_text()
-        await session.press("escape", "v")
+        await session.press("escape", "d", "d")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert (wants["map"].lens, wants["map"].focus.mode) == ("logit-lens", "target")
         assert "Map · probability of ‹" in session.screen_text()
-        await session.press("a")
+        await session.press("d", "a")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attention"].focus.mode == "mean"
         assert "mean of 9 heads" in session.screen_text()
@@ -145,7 +146,7 @@ async def test_typing_is_asked_letter_by_letter_and_followed(opened: Open) -> No
 
 async def test_a_put_cursor_stays_while_one_types(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "g", "e", "space", "P")
+        await session.press("escape", "home", "e", "space", "P")
         assert session.app.state.focus.position == 0
         assert "‹The›" in session.app.status.text
 
@@ -172,11 +173,11 @@ async def test_candidates_are_chosen_and_pinned(opened: Open) -> None:
         await session.press("escape", "tab", "down", "down")
         assert session.app.state.target == 27
         assert "‹·London› is number 3" in session.app.status.text
-        await session.press("t", "left")
+        await session.press("t", "t", "left")
         assert session.app.state.target == 27
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["next-token"].focus.target == 27
-        await session.press("t")
+        await session.press("t", "t")
         assert session.app.state.target is None
 
 
@@ -255,8 +256,10 @@ async def test_a_click_on_a_key_does_what_the_key_does(opened: Open) -> None:
     async with opened(200, 60) as session:
         await session.press("escape")
         row = session.screen_text().split("\n")[-1]
-        await session.pilot.click(session.app.key_line, offset=(row.index("map view"), 0))
+        await session.pilot.click(session.app.key_line, offset=(row.index("d view"), 0))
         await session.settle()
+        assert isinstance(session.app.screen, MenuScreen)
+        await session.press("2")
         assert session.app.state.view == 1
 
 

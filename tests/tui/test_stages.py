@@ -16,12 +16,12 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
     scope = llmscope.load("builtin:sort")
     scope.teach("CAB", "ACB")
     async with screen(scope, "ACB") as (app, pilot):
-        await pilot.press("escape", "9")
+        await pilot.press("escape", "0", "s")
         await answered(app, pilot)
         shown = app.figures.shown("stages")
         assert shown is not None
         assert shown.figure.verdict.status == "refused", "the base is on"
-        await pilot.press("b")
+        await pilot.press("c", "a")
         await answered(app, pilot)
         weights, kl = app.figures.shown("stages"), app.figures.shown("stages-kl")
         assert weights is not None
@@ -33,7 +33,7 @@ async def test_an_adapter_is_held_against_the_base_and_switched_live() -> None:
         assert (weights.figure.values[:, 2:] > 0).all()
         assert len(kl.figure.values) == 3
         assert kl.figure.values[-1] > 0
-        await pilot.press("v")
+        await pilot.press("d", "d")
         await answered(app, pilot)
         ranks = app.figures.shown("stages")
         assert ranks is not None
@@ -50,7 +50,7 @@ async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool
     scope.teach("CAB", "ACB")
     of_tokens = ("kl", "reward", "kl-all", "reward-all", *(("score",) if reward else ()), "kl")
     async with screen(scope, "ACB") as (app, pilot):
-        await pilot.press("escape", "9", "b")
+        await pilot.press("escape", "0", "s", "c", "a")
         await answered(app, pilot)
         for key, wanted in (
             ("stages", ("weights", "rank", "directions", "lens", "heads", "weights")),
@@ -62,7 +62,7 @@ async def test_each_pane_goes_round_all_that_it_has(tmp_path: Path, reward: bool
                 assert shown is not None
                 assert shown.figure.verdict.status == "verified"
                 seen.append(shown.figure.extra["mode"])
-                await pilot.press("v")
+                await pilot.press("d", "d")
                 await answered(app, pilot)
             assert tuple(seen) == wanted
             await pilot.press("tab")
@@ -86,7 +86,7 @@ async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
     scope = llmscope.load("builtin:sort")
     scope.teach("CAB", "ACB")
     async with screen(scope, "ACB") as (app, pilot):
-        await pilot.press("escape", "9", "b", "v", "v")
+        await pilot.press("escape", "0", "s", "c", "a", "d", "d", "d", "d")
         await answered(app, pilot)
         shown = app.figures.shown("stages")
         assert shown is not None
@@ -98,7 +98,7 @@ async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
         above = app.figures.shown("stages")
         assert above is not None
         assert above.figure.extra["layer"] == layer - 1
-        await pilot.press("v", "left")
+        await pilot.press("d", "d", "left")
         await answered(app, pilot)
         lens = app.figures.shown("stages")
         assert lens is not None
@@ -109,7 +109,7 @@ async def test_directions_follow_the_layer_and_the_lens_the_token() -> None:
 
 async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "9")
+        await session.press("escape", "0", "s")
         text = " ".join(session.screen_text().split())
         assert "needs an adapter" in text
         assert "llmscope MODEL --adapter ADAPTER loads one" in text

@@ -11,7 +11,7 @@ from tests.tui.conftest import Open
 
 async def test_a_sweep_never_holds_the_other_panes_up_and_tells_how_far_it_is(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "6")
+        await session.press("escape", "4")
         assert session.wanted()[:2] == ["next-token", "tokens"]
         assert set(session.wanted()[2:]) == {"ablation", "patching"}
         request = session.engine.requests[-1]
@@ -30,7 +30,7 @@ async def test_a_sweep_waits_until_nothing_changes_and_leaves_no_hole(
     monkeypatch.setattr("llmscope.tui.request_scheduler.SETTLING", 600)  # the test says when
     async with opened() as session:
         app = session.app
-        await session.press("escape", "6")
+        await session.press("escape", "4")
         app.look_at(app.state.with_edit(parse("scale mlp 2 1")))
         await session.settle()
         before = app.figures.shown("ablation")

@@ -76,7 +76,7 @@ async def test_a_letter_shows_in_both_models_and_asks_once(scope: Scope) -> None
 
 async def test_the_workspace_finds_the_head_that_was_changed(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        await pilot.press("escape", "U")
+        await pilot.press("escape", "0", "m")
         await answered(app, pilot)
         for key in PANES:
             shown = app.figures.shown(key)
@@ -86,7 +86,7 @@ async def test_the_workspace_finds_the_head_that_was_changed(scope: Scope) -> No
         assert parts is not None
         lit = np.argwhere(parts.figure.values[:, :3] > parts.figure.extra["bound"])
         assert lit.tolist() == [[1, 1]]
-        await pilot.press("v")
+        await pilot.press("d", "d")
         await answered(app, pilot)
         shown = app.figures.shown("models")
         assert shown is not None
@@ -96,7 +96,7 @@ async def test_the_workspace_finds_the_head_that_was_changed(scope: Scope) -> No
 
 async def test_one_key_shows_a_minus_b_of_every_lens(scope: Scope) -> None:
     async with screen(scope, "CABACB") as (app, pilot):
-        await pilot.press("escape", "v", "D")
+        await pilot.press("escape", "d", "d", "X", "c")
         await answered(app, pilot)
         assert app.state.apart
         shown, messages = app.figures.shown("mlp"), [one.message for one in app.messages]
@@ -115,7 +115,7 @@ async def test_one_key_shows_a_minus_b_of_every_lens(scope: Scope) -> None:
         assert 'model_b = llmscope.load("./changed", dtype="bfloat16")' in text
         assert "scope.compare(model_b)" in text
         assert view(replace(source, versus=None), shown, app.state) is None
-        await pilot.press("D")
+        await pilot.press("X", "c")
         await answered(app, pilot)
         shown = app.figures.shown("mlp")
         assert shown is not None
@@ -135,7 +135,7 @@ async def test_edits_leave_the_row_without_numbers(scope: Scope) -> None:
 async def test_without_a_second_model_the_panes_say_how_to_give_one() -> None:
     async with screen(llmscope.load("builtin:sort"), "CABACB") as (app, pilot):
         assert not app.kl_row.display
-        await pilot.press("escape", "U")
+        await pilot.press("escape", "0", "m")
         await answered(app, pilot)
         text = "\n".join(lines(app))
         assert "needs a second model" in text

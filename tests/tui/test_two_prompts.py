@@ -39,7 +39,7 @@ def marked_in_b(session: Session) -> str:
 
 
 async def compare(session: Session, b: str = B) -> None:
-    await session.press("escape", "8")
+    await session.press("escape", "0", "b")
     session.app.look_at(session.app.state.against(b))
     await session.settle()
 
@@ -54,7 +54,7 @@ async def test_b_has_an_editor_in_compare_alone(
     async with opened(*size, prompt=A) as session:
         editor, a = session.app.prompts.b, session.app.editor
         assert not editor.display
-        await session.press("escape", "8")
+        await session.press("escape", "0", "b")
         assert editor.display
         assert (editor.region.y == a.region.y) == beside
         assert editor.region.bottom <= session.app.grid.region.y
@@ -70,7 +70,7 @@ async def test_b_has_an_editor_in_compare_alone(
 async def test_keys_go_between_the_two_and_the_figures(opened: Open) -> None:
     async with opened(prompt=A) as session:
         app = session.app
-        await session.press("escape", "8", "e")
+        await session.press("escape", "0", "b", "e")
         assert app.focused is app.editor
         assert "tab to B" in session.screen_text()
         await session.press("tab")
@@ -79,11 +79,11 @@ async def test_keys_go_between_the_two_and_the_figures(opened: Open) -> None:
         assert app.focused is app.editor
         await session.press("tab", "tab")
         assert app.focused is app.grid.pane
-        await session.press("W")
+        await session.press("b", "b")
         assert app.focused is app.prompts.b
         await session.press("escape")
         assert app.focused is app.grid.pane
-        await session.press("semicolon", LETTERS[PROMPT_B])
+        await session.press("p", "p", LETTERS[PROMPT_B])
         assert app.focused is app.prompts.b
         await session.press("escape", "1", "e", "tab")
         assert app.focused is app.grid.pane  # there is no B to go to
@@ -91,7 +91,7 @@ async def test_keys_go_between_the_two_and_the_figures(opened: Open) -> None:
 
 async def test_a_letter_in_either_asks_at_once(opened: Open) -> None:
     async with opened(prompt=A) as session:
-        await session.press("escape", "W", "escape", "W", "H", "i")
+        await session.press("escape", "b", "b", "escape", "b", "b", "H", "i")
         assert asked(session) == (A, "Hi")
         assert not session.app.figures.waiting
         await session.press("escape", "e", "!")
@@ -109,15 +109,15 @@ async def test_b_is_there_again_after_other_workspaces_and_is_one_with_the_scene
 ) -> None:
     async with opened(prompt=A) as session:
         app = session.app
-        await session.press("escape", "6", "w")
+        await session.press("escape", "4", "b", "k")
         assert app.prompts.b.text == A
-        await session.press("W", "ctrl+u", *"one", "escape", "1", "3", "8")
+        await session.press("b", "b", "ctrl+u", *"one", "escape", "1", "0", "n", "0", "b")
         assert (app.prompts.b.text, app.state.versus_prompt) == ("one", "one")
-        await session.press("w")
+        await session.press("b", "k")
         assert (app.prompts.b.text, app.state.versus_prompt) == (A, A)
-        await session.press("w")
+        await session.press("b", "k")
         assert (app.prompts.b.text, app.state.versus_prompt) == ("", None)
-        await session.press("W", "ctrl+z")
+        await session.press("b", "b", "ctrl+z")
         assert app.state.versus_prompt == A  # nothing that was typed is lost
 
 
@@ -125,7 +125,7 @@ async def test_b_can_be_emptied_while_figures_show(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
         assert "needs a prompt B" not in session.screen_text()
-        await session.press("W", "ctrl+u")
+        await session.press("b", "b", "ctrl+u")
         assert asked(session) == (A, None)
         assert "needs a prompt B" in session.screen_text()
         await session.press("x")
@@ -138,9 +138,9 @@ async def test_b_is_tinted_and_marks_the_token_of_the_cursor(opened: Open) -> No
         assert word(session) == marked_in_b(session) == " bank"
         await session.press("left")
         assert (word(session), marked_in_b(session)) == (" the", " the")
-        await session.press("g")
+        await session.press("home")
         assert (word(session), marked_in_b(session)) == ("The", "")
-        await session.press("W", "home")
+        await session.press("b", "b", "home")
         await session.press(*["right"] * 14, "left", "right")
         assert word(session) == "The"  # ‹ loan› is in B alone
         await session.press("end")
@@ -155,19 +155,19 @@ async def test_the_cursor_leaves_a_token_that_only_a_has(opened: Open) -> None:
         assert "the last token that both have" in session.app.status.text
         await session.press("left")
         assert "the last token that both have" not in session.app.status.text
-        await session.press("G")  # who wants to see it sees it
+        await session.press("end")  # who wants to see it sees it
         assert word(session) == " waiting"
-        await session.press("v")
+        await session.press("d", "d")
         assert word(session) == " waiting"
 
 
 async def test_it_follows_what_is_typed_in_b_until_somebody_moves_it(opened: Open) -> None:
     async with opened(prompt="The river bank there") as session:
-        await session.press("escape", "W", *"The", "space", *"river")
+        await session.press("escape", "b", "b", *"The", "space", *"river")
         assert word(session) == " river"
         await session.press("space", *"bank")
         assert word(session) == " bank"
-        await session.press("escape", "left", "W", "space", *"is")
+        await session.press("escape", "left", "b", "b", "space", *"is")
         assert word(session) == " river"
 
 
@@ -193,14 +193,14 @@ async def test_other_scripts_have_nothing_in_common(opened: Open, b: str) -> Non
         assert marked_in_b(session) == ""
         assert "the last token that both have" not in session.app.status.text
         assert not any(bad in session.screen_text() for bad in "\x1b\u202e")
-        await session.press("W", "end", "x")
+        await session.press("b", "b", "end", "x")
         assert asked(session)[1] != b
 
 
 async def test_bursts_in_both_are_written_in_order(opened: Open) -> None:
     async with opened(prompt="one") as session:
         app = session.app
-        await session.press("escape", "8", "e")
+        await session.press("escape", "0", "b", "e")
         burst(app, "ctrl+u", "ab", "backspace", "c", "left", "d")
         await session.settle()
         await session.press("tab")
@@ -215,7 +215,7 @@ async def test_a_b_that_cannot_be_run_says_so_and_the_picture_stays(opened: Open
         await compare(session)
         before = session.app.figures.shown("contrast")
         session.engine.auto = False
-        await session.press("W", "x")
+        await session.press("b", "b", "x")
         serial = session.engine.requests[-1].serial
         session.engine.post(Refused(serial, "the prompt has 9000 tokens", "less", of_b=True))
         await session.settle()
@@ -249,13 +249,13 @@ async def test_the_chat_template_takes_both(opened: Open) -> None:
     async with opened(prompt="one") as session:
         app = session.app
         await compare(session, "two")
-        await session.press("c")
+        await session.press("c", "c")
         assert asked(session) == ("[user] one [assistant]", "[user] two [assistant]")
         assert not session.engine.requests[-1].special_tokens
         assert not app.prompts.b.border_subtitle
-        await session.press("c")
+        await session.press("c", "c")
         assert asked(session) == ("one", "two")
-        await session.press("c", "W", "ctrl+u", *"two", "escape")
+        await session.press("c", "c", "b", "b", "ctrl+u", *"two", "escape")
         assert "one of A and B is in the chat template" in str(app.prompts.b.border_subtitle)
 
 
@@ -263,10 +263,10 @@ async def test_a_b_that_is_typed_on_is_not_put_back(opened: Open) -> None:
     async with opened(prompt="one") as session:
         await compare(session, "two")
         session.engine.auto = False
-        await session.press("c")
+        await session.press("c", "c")
         (request,) = session.engine.messages
         assert request.text == "two"
-        await session.press("W", "!")
+        await session.press("b", "b", "!")
         session.engine.auto = True
         session.engine.post(Templated(request, "[user] two [assistant]"))
         await session.settle()
@@ -279,7 +279,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
     async with opened(prompt=A) as session:
         app = session.app
         await compare(session)
-        await session.press("D")
+        await session.press("X", "c")
         assert "panes show A − B, at the tokens that both have" in told(session)
         changes = {want.key: want.focus.change for want in session.engine.requests[-1].wants}
         assert changes["next-token"]
@@ -296,7 +296,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
         assert changes["map"]
         assert not changes["next-token"]  # it tells of edits always
         assert " · change" in session.screen_text()
-        await session.press("x", "D")
+        await session.press("x", "X", "c")
         assert "panes show the values again" in told(session)
         assert not any("A − B" in str(pane.border_title) for pane in app.grid.panes.values())
 
@@ -305,7 +305,7 @@ async def test_d_shows_a_less_b(opened: Open) -> None:
 async def test_words_are_written_in_one_line(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
-        await session.press("L", *"river, shore", enter)
+        await session.press("b", "w", *"river, shore", enter)
         assert session.engine.requests[-1].words is None
         assert "two lists of words, such as" in session.screen_text()
         await session.press("space", bar, *" money", enter)
@@ -313,9 +313,9 @@ async def test_words_are_written_in_one_line(opened: Open) -> None:
         assert request.words == ("river shore", "money")
         wanted = {want.key: want.focus.mode for want in request.wants}
         assert wanted["contrast-word"] == "lens"
-        await session.press("L", "ctrl+u", *"quay", bar, *"loan", enter)
+        await session.press("b", "w", "ctrl+u", *"quay", bar, *"loan", enter)
         assert "quay has no token of its own" in told(session)
-        await session.press("L", "ctrl+u", bar, enter)
+        await session.press("b", "w", "ctrl+u", bar, enter)
         assert session.engine.requests[-1].words is None
 
 
@@ -326,7 +326,7 @@ enter, bar = "enter", "vertical_line"
 async def test_both_boxes_are_as_high_as_the_longer_text_needs(opened: Open) -> None:
     async with opened(prompt="one") as session:
         a, b = session.app.editor, session.app.prompts.b
-        await session.press("escape", "W")
+        await session.press("escape", "b", "b")
         for rows in (3, 4, 5, 5, 5):
             assert (a.region.height, b.region.height) == (rows, rows)
             await session.press("enter", "x")

@@ -37,7 +37,7 @@ async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> N
         with_kwargs=True,
     )
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        await pilot.press("escape", "8", "W", *"BBAC")
+        await pilot.press("escape", "0", "b", "b", "b", *"BBAC")
         await answered(app, pilot)
         rows.clear()
         try:
@@ -68,13 +68,13 @@ async def test_a_letter_in_b_runs_one_token_and_shows_at_once(scope: Scope) -> N
 @pytest.mark.slow
 async def test_the_same_prompt_twice_differs_in_nothing(scope: Scope) -> None:
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        await pilot.press("escape", "8", "w")
+        await pilot.press("escape", "0", "b", "b", "k")
         await answered(app, pilot)
         assert np.allclose(cosines(app), 1)
         kl = app.figures.shown("contrast-kl")
         assert kl is not None
         assert not kl.figure.values.any()
-        await pilot.press("D")
+        await pilot.press("X", "c")
         for digit in "1234":
             await pilot.press(digit)
             await answered(app, pilot)
@@ -91,7 +91,7 @@ async def test_a_b_beyond_the_context_is_told_and_the_picture_stays(scope: Scope
     context = scope.subject.anatomy.context
     assert context is not None
     async with screen(scope, "CABACB") as (app, pilot):
-        await pilot.press("escape", "8", "W", *"CABBCB")
+        await pilot.press("escape", "0", "b", "b", "b", *"CABBCB")
         await answered(app, pilot)
         before = cosines(app)
         app.prompts.b.replace_all("AB" * context)

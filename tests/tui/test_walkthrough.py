@@ -35,7 +35,7 @@ def marked(session: Session) -> str:
 
 async def test_up_and_down_choose_a_step_and_the_panes_beside_follow(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "7")
+        await session.press("escape", "0", "k")
         table = wants(session)["walkthrough"]
         assert session.app.state.step == 0
         await session.press("down", "down", "down", "down")
@@ -62,7 +62,7 @@ async def test_up_and_down_choose_a_step_and_the_panes_beside_follow(opened: Ope
 
 async def test_the_token_the_layer_and_the_head_are_the_cursors(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "7", "left", "left_curly_bracket", "right_square_bracket")
+        await session.press("escape", "0", "k", "left", "g", "k", "right_square_bracket")
         focus = wants(session)["walk-values"].focus
         assert (focus.position, focus.layer, focus.head) == (3, 28, 1)
         assert wants(session)["walkthrough"].focus.layer == 28
@@ -70,17 +70,17 @@ async def test_the_token_the_layer_and_the_head_are_the_cursors(opened: Open) ->
 
 async def test_one_goes_where_a_step_is_from(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "f")
+        await session.press("escape", "g", "i")
         assert told(session) == ["steps are in 7 Walkthrough"]
-        await session.press("7", "down", "f")
+        await session.press("0", "k", "down", "g", "i")
         assert session.app.state.step == 0
-        await session.press("f")
+        await session.press("g", "i")
         assert told(session)[-1] == "this is where it begins"
 
 
 async def test_a_refused_step_says_why(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "7")
+        await session.press("escape", "0", "k")
         at = [name for name, *_ in walk(29)].index(FAILED)
         await session.press(*["down"] * at)
         shown = session.screen_text()
@@ -91,12 +91,12 @@ async def test_a_refused_step_says_why(opened: Open) -> None:
 
 async def test_of_an_edited_pass_the_panes_say_how_to_walk_again(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "x", "7")
+        await session.press("escape", "x", "0", "k")
         shown = session.screen_text()
-        assert shown.count("only an unedited pass can be walked through: O switches") == 3
-        await session.press("down", "f")
+        assert shown.count("only an unedited pass can be walked through: X a switches") == 3
+        await session.press("down", "g", "i")
         assert session.app.state.step == 0
-        await session.press("O", "down")
+        await session.press("X", "a", "down")
         assert session.app.state.step == 1
 
 
@@ -141,7 +141,7 @@ def test_a_scene_without_a_step_begins_at_the_first() -> None:
 
 async def test_on_a_real_model_a_step_is_kept_and_a_click_takes_one() -> None:
     async with screen(llmscope.load("builtin:sort"), "CABACB") as (app, pilot):
-        await pilot.press("escape", "7")
+        await pilot.press("escape", "0", "k")
         await answered(app, pilot)
         await pilot.click(app.grid.panes["walkthrough"], offset=(6, 12))
         await answered(app, pilot)

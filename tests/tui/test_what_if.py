@@ -9,7 +9,7 @@ import pytest
 
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
-from llmscope.tui.features.copy.menu import CopyScreen
+from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.edits.controller import EditScreen
 from llmscope.tui.panes.edits import EXAMPLES
 from tests.tui.conftest import PROMPT, Open, Session
@@ -85,18 +85,18 @@ async def test_without_a_chosen_neuron_it_is_the_strongest_and_then_the_mlp(open
 @pytest.mark.slow
 async def test_in_other_views_of_a_sweep_its_own_edit_is_kept(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "6", "v", "v", "x")
+        await session.press("escape", "4", "d", "d", "d", "d", "x")
         assert asked(session) == ("mean head 29.0",)
-        await session.press("v", "v", "x")
+        await session.press("d", "d", "d", "d", "x")
         assert asked(session)[-1] == "zero layer 29"
         app = session.app
         app.look_at(replace(app.state, versus_prompt="B"))
         app.grid.enter("patching")
         await session.settle()
-        await session.press("v", "x", "v", "v", "x", "right", "up")
+        await session.press("d", "d", "x", "d", "d", "d", "d", "x", "right", "up")
         assert asked(session)[-2:] == ("patch attention 29 @4 from B", "patch head 29.0 from B")
         assert (app.state.focus.layer, app.state.focus.head) == (28, 1)
-        await session.press("v", "right", "x")
+        await session.press("d", "d", "right", "x")
         assert asked(session)[-1] == "patch head 28.2 into logits from B"
 
 
@@ -115,7 +115,7 @@ async def test_where_nothing_can_be_zeroed_that_is_told(opened: Open) -> None:
 async def test_an_edit_is_written_and_a_wrong_one_stays_in_the_line(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "X")
+        await session.press("escape", "X", "X")
         assert isinstance(app.screen, EditScreen)
         line = app.screen.query_one("#line")
         assert line.value == "zero layer 29"  # type: ignore[attr-defined]
@@ -128,14 +128,14 @@ async def test_an_edit_is_written_and_a_wrong_one_stays_in_the_line(opened: Open
         await write(session, "zero head 5.3")
         assert len(app.screen_stack) == 1
         assert asked(session) == ("zero head 5.3",)
-        await session.press("X", "escape")
+        await session.press("X", "X", "escape")
         assert asked(session) == ("zero head 5.3",)
 
 
 async def test_in_the_list_the_chosen_one_is_written_anew(opened: Open) -> None:
     async with opened() as session:
         await begin(session, "zero head 5.3", "zero mlp 2")
-        await session.press("up", "X")
+        await session.press("up", "X", "X")
         assert session.app.screen.query_one("#line").value == "zero head 5.3"  # type: ignore[attr-defined]
         await write(session, "zero head 6.1")
         assert asked(session) == ("zero head 6.1", "zero mlp 2")
@@ -148,16 +148,16 @@ async def test_edits_are_toggled_moved_removed_and_all_off(opened: Open) -> None
         await session.press("space")
         assert asked(session) == ("zero head 5.3", "zero mlp 2")
         assert "▸3 · mean layer 1" in session.screen_text()
-        await session.press("enter", "o", "o")
+        await session.press("space", "X", "o", "X", "o")
         assert asked(session) == ("mean layer 1", "zero head 5.3", "zero mlp 2")
-        await session.press("o")
+        await session.press("X", "o")
         assert asked(session)[-1] == "mean layer 1", "the first one goes last"
-        await session.press("O")
+        await session.press("X", "a")
         assert asked(session) == ()
         assert "all off" in session.screen_text()
-        await session.press("O", "up", "delete")
+        await session.press("X", "a", "up", "x")
         assert asked(session) == ("zero head 5.3", "mean layer 1")
-        await session.press("x", "backspace")
+        await session.press("x", "X", "d")
         assert asked(session) == ()
         assert EXAMPLES[0] in session.screen_text()
 
@@ -200,23 +200,23 @@ async def test_a_key_that_is_held_lets_a_pass_land_and_asks_for_the_newest(
 async def test_prompt_b_is_kept_written_and_given_up(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "6", "w")
+        await session.press("escape", "4", "b", "k")
         assert any(text == f"B is: {PROMPT}" for text in told(session))
         assert session.engine.requests[-1].versus_prompt == PROMPT
         app.editor.replace_all("The capital of Italy is")
         await session.settle()
         assert session.engine.requests[-1].versus_prompt == PROMPT
         assert f" B {PROMPT}" in session.screen_text()
-        await session.press("W")
+        await session.press("b", "b")
         assert (app.grid.workspace.name, app.focused) == ("compare", app.prompts.b)
         assert app.prompts.b.text == PROMPT
-        await session.press("ctrl+u", *"one", "enter", *"two", "escape", "6")
+        await session.press("ctrl+u", *"one", "enter", *"two", "escape", "4")
         assert session.engine.requests[-1].versus_prompt == "one\ntwo"
         app.grid.enter("edits")
         await session.settle()
         assert " B one↵two" in session.screen_text()
         app.editor.replace_all("one\ntwo")
-        await session.press("w")
+        await session.press("b", "k")
         assert session.engine.requests[-1].versus_prompt is None
 
 
@@ -225,14 +225,14 @@ async def test_a_patch_waits_for_a_prompt_b(opened: Open) -> None:
         await begin(session, "patch stream 9 @1 from B")
         assert asked(session) == ()
         assert "waits for a prompt B" in session.screen_text()
-        await session.press("w")
+        await session.press("b", "k")
         assert asked(session) == ("patch stream 9 @1 from B",)
         assert "waits for" not in session.screen_text()
 
 
 async def test_panes_show_the_change_where_they_can(opened: Open) -> None:
     async with opened(200, 60) as session:
-        await session.press("escape", "v", "v", "v", "D")
+        await session.press("escape", "d", "d", "d", "d", "d", "d", "X", "c")
         assert any("once there are some" in text for text in told(session))
         assert not any(changes(session).values())
         await session.press("x")
@@ -241,7 +241,7 @@ async def test_panes_show_the_change_where_they_can(opened: Open) -> None:
         assert "Map · change · stream norm" in session.screen_text()
         assert "stream norm +" in session.app.status.text or "norm -" in session.app.status.text
         assert "looks most" not in session.app.status.text
-        await session.press("D")
+        await session.press("X", "c")
         assert not any(changes(session).values())
         assert "change ·" not in session.screen_text()
 
@@ -266,7 +266,7 @@ async def test_the_words_are_of_the_edits_in_force_alone(opened: Open) -> None:
         session.engine.answer(session.engine.requests[-1])
         await session.settle()
         assert "next" in session.app.status.text
-        await session.press("O")
+        await session.press("X", "a")
         assert session.app.status.text == "layer 29, ‹·is›"
 
 
@@ -326,7 +326,7 @@ async def test_the_command_has_the_edits(opened: Open) -> None:
         assert [parse(edit) for edit in given] == [parse(edit) for edit in edits]
         assert "--versus-prompt=The capital of Italy is" in words
         assert "--change" in words
-        await session.press("D", "O")
+        await session.press("X", "c", "X", "a")
         shown = app.figures.shown("map")
         assert shown is not None
         line = command_of(app, shown)
@@ -349,6 +349,6 @@ async def test_the_list_is_copied(opened: Open) -> None:
     async with opened() as session:
         await begin(session, "zero head 5.3", "zero mlp 2")
         await session.press("y")
-        assert isinstance(session.app.screen, CopyScreen)
+        assert isinstance(session.app.screen, MenuScreen)
         await session.press("e")
         assert session.app.clipboard == "zero head 5.3\nzero mlp 2"

@@ -87,7 +87,7 @@ async def test_work_on_an_older_request_is_not_told(opened: Open) -> None:
 
 async def test_a_sweep_is_told_in_the_header(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "6")
+        await session.press("escape", "4")
         request = session.engine.requests[-1]
         want = next(want for want in request.wants if want.key == "ablation")
         session.engine.answer(request, only={"ablation": ablation(want, (42, 270))}, complete=False)
@@ -168,7 +168,7 @@ async def test_stopping_cancels_what_was_about_to_be_asked(
 ) -> None:
     monkeypatch.setattr("llmscope.tui.request_scheduler.SETTLING", 600)
     async with opened() as session:
-        await session.press("escape", "6")
+        await session.press("escape", "4")
         session.engine.auto = False
         session.app.editor.replace_all("The capital of Spain is")
         await session.settle()

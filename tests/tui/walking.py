@@ -61,7 +61,7 @@ async def walk(
 ) -> AsyncIterator[Walk]:
     async with screen(scope, prompt, size) as (app, pilot):
         found = Walk(app, pilot)
-        await found.press("escape", "7")
+        await found.press("escape", "0", "k")
         yield found
 
 

@@ -194,7 +194,7 @@ async def test_what_is_damaged_is_told_once_and_the_rest_is_shown(run):
         np.testing.assert_array_equal(screen.shown("next-token").values, want)
         await screen.press("2")
         assert np.isnan(screen.shown("time-A-logit-lens-0").values[:, 2]).all()
-        await screen.press("P")
+        await screen.press("d", "p")
         assert "checksum" in screen.text
 
 
@@ -269,7 +269,7 @@ async def test_a_hostile_run_ends_in_a_line_or_a_refusal(tmp_path, entry):
                 (run / form.INDEX).write_text("\n".join([*lines[:-1], json.dumps(record), ""]))
             with suppress(ScopeError):  # one line, which other tests hold to
                 async with watched(run) as screen:
-                    await screen.press("comma", "full_stop", "2", "left", "up", "n", "P")
+                    await screen.press("comma", "full_stop", "2", "left", "up", "n", "d", "p")
                     assert screen.app.is_running
 
 
@@ -352,7 +352,7 @@ async def test_the_shipped_run():
     async with watched(run_folder("builtin:town-run")) as screen:
         assert "dpo 100" in screen.bar
         for _ in range(3):
-            await screen.press("f6", "n", "comma")
+            await screen.press("p", "t", "n", "comma")
         assert screen.notices == []
     with pytest.raises(ScopeError, match=r"there is no builtin:town-rum"):
         run_folder("builtin:town-rum")
@@ -381,7 +381,7 @@ async def test_foreign_text_is_never_markup(tmp_path):
     )
     writer.add(figures(0, prompts=1), line(0, name=evil, scalars={evil: 1.0}), began=perf_counter())
     async with watched(folder) as screen:
-        await screen.press("2", "P", "escape", "s", "escape")
+        await screen.press("2", "d", "p", "escape", "s", "escape")
         assert "\x1b" not in screen.text
         assert "‮" not in screen.text
 

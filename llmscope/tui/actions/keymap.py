@@ -38,8 +38,11 @@ from llmscope.tui.actions.types import (
     key_name,
     own_keys,
 )
+from llmscope.tui.state.workspaces import FIRST
 
 _NAME = re.compile(r"\{([a-z-]+)\}")
+TAB_OF = {f"workspace-{name}": f"tab-{at}" for at, name in enumerate(FIRST, 1)}
+"""The tabs that always show the same workspace, by the action that shows it."""
 NEEDED = ("figures", "edit", "quit-anywhere")
 """Without a key for these, the user could not leave the prompt, enter it, or quit."""
 TOLD = 4
@@ -76,12 +79,29 @@ class Keymap:
         return self.chosen.get(action.name, own_keys(action))
 
     def shown(self, action: Action, place: Place | None = None) -> tuple[str, ...]:
-        """Return an action's keys as displayed; only those that work in `place`, if given."""
-        return tuple(
+        """Return an action's keys as displayed; only those that work in `place`, if given.
+
+        Of an action in a menu, the keys of both are one: `w r`.
+        """
+        # A workspace whose tab is always there is shown by the digit of its tab too.
+        tab = BY_NAME.get(TAB_OF.get(action.name, ""))
+        single = tuple(
             key_name(key)
-            for key in self.keys(action)
-            if place is None or place in places(action, key)
+            for one in (action, *([tab] if tab is not None else []))
+            for key in self.keys(one)
+            if place is None or place in places(one, key)
         )
+        in_menu = () if place == "prompt" else self._strokes(action)
+        # A key that the user chose comes before the menu's, and that before one for the prompt.
+        chosen = action.name in self.chosen or action.where == "figures"
+        return (*single, *in_menu) if chosen else (*in_menu, *single)
+
+    def _strokes(self, action: Action) -> tuple[str, ...]:
+        """Return the keys that choose an action in its menu, the menu's own before."""
+        if not action.menu:
+            return ()
+        opening = self.keys(BY_NAME[f"menu-{action.menu}"])
+        return tuple(f"{key_name(key)} {action.letter}" for key in opening[:1])
 
     def first(self, name: str) -> str:
         """Return an action's first key in the figures, else in the prompt; empty without a key."""

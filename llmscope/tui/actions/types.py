@@ -104,6 +104,8 @@ class Action:
         where: whether its keys work in the prompt, in the figures, or in both.
         words: what else users may type to find it: words and phrases, separated by commas.
         run_keys: the keys that it has on the screen of a run, where other actions lose them.
+        menu: the menu that lists it; empty if none does.
+        letter: the key that chooses it there.
     """
 
     name: str
@@ -114,6 +116,8 @@ class Action:
     where: Where = "figures"
     words: str = ""
     run_keys: str = ""
+    menu: str = ""
+    letter: str = ""
 
     @property
     def full_title(self) -> str:

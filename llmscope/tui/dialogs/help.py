@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -19,6 +19,7 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
+from llmscope.tui.actions.menus import MENU_BY_NAME
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.dialogs.marks import marks
@@ -33,17 +34,18 @@ Whatever you type is read by the model at once, and every pane follows. The toke
 place: each has its own shade, and the one under the cursor is marked. The cursor stays on the \
 last token while you type, unless you put it on another one.
 
-For a model that was tuned for chat, c in the figures puts the text into the model's own chat \
+For a model that was tuned for chat, {chat} in the figures puts the text into the model's own chat \
 template, special tokens included, and takes it out again; undo does so too. Everything stays \
 yours to edit. The title names who speaks and marks the one whose words the cursor is in; what the \
 template writes itself is dim. While there is a template, no special tokens are added to the text.
 
-The model can write on here: F3 writes a token, F4 one after the other until any key, the end \
-that the model sets, or that of its context. What it wrote is underlined, and the title counts it; \
-undo takes a token back, or a whole run, with its very picture. In the figures E and R do the \
-same, u takes a token back, A begins another branch from the token under the cursor and keeps this \
-one, ( and ) go through the branches, and S sets how a token is drawn: temperature, top-k, top-p, \
-min-p, and a seed with which the same text comes again.
+The model can write on here: F4 writes one token after the other until any key, the end that the \
+model sets, or that of its context. What it wrote is underlined, and the title counts it; undo \
+takes a token back, or a whole run, with its very picture. In the figures {write-token} writes one \
+token, {write-on} goes on until a key, {write-back} takes a token back, {fork} begins another \
+branch from the token under the cursor and keeps this one, {branch-previous} and {branch-next} go \
+through the branches, and {sampler} sets how a token is drawn: temperature, top-k, top-p, min-p, \
+and a seed with which the same text comes again.
 
 In the workspace Compare there are two prompts, A and B; tab goes from one to the other.
 
@@ -70,13 +72,14 @@ COLUMN, TWO_COLUMNS = 33, 80
 TO = "–"
 """Between the first and the last key of a range."""
 BASICS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("figures",), "leave the prompt"),
+    (("figures",), "leave the prompt; go out"),
     (("edit",), "edit the prompt"),
     (("token-left", "token-right", "up", "down"), "move the cursor"),
-    (("workspace-overview", TO, "workspace-stages"), "workspaces"),
+    (("workspace-overview", TO, "workspace-stages"), "tabs"),
     (("pane-next",), "next pane"),
-    (("map-view",), "next view"),
-    (("write-token", "write-on"), "generate"),
+    (("take",), "go in"),
+    (("menu-view",), "choose a view"),
+    (("menu-write",), "generate"),
     (("edit-zero",), "ablate / restore"),
     (("models",), "open a model"),
     (("save", "copy"), "save, copy"),
@@ -132,11 +135,16 @@ class HelpLine(TextLine):
         event.prevent_default()
 
 
+def _group(action: Action) -> str:
+    """Return what an action is listed under: its menu, or its area."""
+    return f"menu {MENU_BY_NAME[action.menu].title}" if action.menu else action.area
+
+
 class HelpScreen(LineScreen):
     """A modal help page that follows what is searched for, until a key closes it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1", "dismiss", "close", show=False, priority=True)
+        Binding("f1", "tour", "take the tour", show=False, priority=True)
     ]
 
     def __init__(
@@ -148,6 +156,7 @@ class HelpScreen(LineScreen):
         usage: str | None,
         mode: LiveMode,
         actions: Iterable[Action],
+        take_tour: Callable[[], object],
     ) -> None:
         super().__init__("", "")
         self._usage, self._look = usage, look
@@ -155,7 +164,8 @@ class HelpScreen(LineScreen):
         self._lens = lens_name
         self._where: Where = where
         self._keymap, self._mode = keymap, mode
-        self._actions = [action for action in actions if keymap.keys(action)]
+        self._actions = [action for action in actions if keymap.shown(action)]
+        self._take_tour = take_tour
         self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
         self._line.cursor_blink = False
         self._text = Static(markup=False)
@@ -165,7 +175,7 @@ class HelpScreen(LineScreen):
         """Yield the search line and the page."""
         with Vertical(id="help-box") as box:
             box.border_title = Content("Help")
-            box.border_subtitle = Content("↑↓ scroll · esc closes")
+            box.border_subtitle = Content("↑↓ scroll · F1 takes the tour · esc closes")
             yield self._line
             with self._page:
                 yield self._text
@@ -174,6 +184,11 @@ class HelpScreen(LineScreen):
         """Show the whole page."""
         super().on_mount()
         self._text.update(self.page())
+
+    def action_tour(self) -> None:
+        """Close the help, and take the tour."""
+        self.dismiss(None)
+        self._take_tour()
 
     def action_page(self, name: str) -> None:
         """Scroll the page."""
@@ -233,7 +248,7 @@ class HelpScreen(LineScreen):
 
     def _explanation(self) -> tuple[str, str]:
         """Return the question of the pane, and its explanation."""
-        question, text = "The prompt", PROMPT_HELP
+        question, text = "The prompt", self._keymap.filled(PROMPT_HELP)
         if self._mode.subject:
             question, text = self._mode.subject, ""
         if self._lens in names():
@@ -271,15 +286,17 @@ class HelpScreen(LineScreen):
         return ("" if TO in keys else " ").join(filter(None, keys))
 
     def _by_area(self, title: str, actions: Sequence[Action]) -> Iterator[tuple[str, list[Row]]]:
-        for area in dict.fromkeys(action.area for action in actions):
+        groups = [_group(action) for action in actions]
+        for area in dict.fromkeys(groups):
             rows = []
-            for action in actions:
-                if action.area == area:
+            for action, group in zip(actions, groups, strict=True):
+                if group == area:
                     keys = " ".join(self._keymap.shown(action))
                     name = action.name if self.app.size.width >= ROOMY else ""
                     full = self._mode.title_of(action)
                     also = f"{full} {action.words} {action.name}"
-                    rows.append(self._row(keys, full.removeprefix(f"{area}: "), name, also=also))
+                    said = full.removeprefix(f"{action.area}: ")
+                    rows.append(self._row(keys, said, name, also=also))
             yield f"{title} · {area}", rows
             title = title.partition(",")[0]
 

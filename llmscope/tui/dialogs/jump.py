@@ -15,7 +15,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from llmscope.tui.dialogs.base import Dialog
-from llmscope.tui.state.workspaces import KEYS, TITLES, WORKSPACES
+from llmscope.tui.state.workspaces import TITLES, WORKSPACES
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -88,10 +88,10 @@ def targets(host: Host) -> dict[str, Target]:
     }
     left = host.tabs.content_region.offset
     for start, _, action in host.tabs.spans:
-        name = action.removeprefix("workspace-")
-        at = [one.name for one in WORKSPACES].index(name)
-        go = partial(grid.open, grid.workspaces[at])
-        found.setdefault(KEYS[name], Target(left + Offset(start - 1, 0), go))
+        digit = action.removeprefix("tab-")
+        if digit.isdigit():
+            go = partial(grid.open, grid.tabs[int(digit) - 1])
+            found.setdefault(digit, Target(left + Offset(start - 1, 0), go))
     return found
 
 

@@ -62,7 +62,7 @@ STOPS = (
         "map",
         "The map",
         "Tokens from left to right, layers from top to bottom: a cell is one token after one "
-        "layer. The arrows move the cursor, which all panes share. {map-view} shows another view, "
+        "layer. The arrows move the cursor, which all panes share. {menu-view} lists other views, "
         "such as the word that each layer would say.",
     ),
     Stop(
@@ -90,9 +90,9 @@ STOPS = (
     ),
     Stop(
         PANE,
-        "Workspace 2 of 11: heads",
-        "Each workspace asks another question, and has a key. {workspace-heads} shows what each "
-        "head is for: {map-view} goes from induction to previous token, duplicate token and sinks.",
+        "Tab 2: heads",
+        "Each tab asks another question, and has a digit. {workspace-heads} shows what each "
+        "head is for: {menu-view} lists induction, previous token, duplicate token and sinks.",
         "heads",
     ),
     Stop(
@@ -112,14 +112,10 @@ STOPS = (
     ),
     Stop(
         "tabs",
-        "The other workspaces",
-        "{workspace-neurons}: neurons. {workspace-context}: what a context teaches. "
-        "{workspace-walkthrough}: every step of the pass, with its numbers. {workspace-compare}: "
-        "two prompts. {workspace-stages}: what fine-tuning changed. {workspace-features}: features "
-        "of sparse dictionaries. {workspace-models}: two models on one prompt. "
-        "{workspace-reader}: a long text as it reads. "
-        "{workspace-reasoning}: chains of thought, and passages. {workspace-overview} comes back "
-        "here, {workspace-next} shows the next one, also while you type.",
+        "More tabs",
+        "Tabs come with their subject: a prompt B, an adapter, a second model, a dictionary, a "
+        "chat. {menu-tabs} lists all, with others beside: neurons, what a context teaches, every "
+        "step of the pass with its numbers.",
     ),
     Stop(
         "model",

@@ -1,4 +1,4 @@
-"""What enter does in the figures."""
+"""Enter goes in: to what the cursor is on, else into the pane itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def enter(host: Host) -> None:
-    """Take the selected pair or an example, go to the chosen part, or switch an edit off or on."""
+    """Go to what the cursor is on: a pair, an example, a part, an edit, an input of a step.
+
+    Where it is on none of these, the pane gets all the room, until esc.
+    """
     from llmscope.tui.panes.contrast import ContrastPane
 
     pane = host.grid.pane
@@ -32,5 +35,11 @@ def enter(host: Host) -> None:
         workspace, key = place
         host.grid.show(BY_NAME[workspace])
         host.grid.enter(key)
-    else:
-        edits.toggle(host)
+    elif host.grid.workspace.name == "walkthrough":
+        from llmscope.tui.features.walkthrough import sources
+
+        sources.source(host)
+    elif pane.key == edits.PANE and host.state.edits:
+        edits.write(host)
+    elif not host.grid.maximized:
+        host.grid.maximize()

@@ -1,16 +1,20 @@
-"""The views of the focused pane: the next one, the one before, and a menu of all."""
+"""The views of the focused pane: the next one, the one before, and the entries of their menu."""
 
 from __future__ import annotations
 
-from string import ascii_lowercase, digits
+from collections.abc import Callable
+from functools import partial
+from string import ascii_uppercase, digits
 from typing import TYPE_CHECKING
 
-from llmscope.tui.features.copy.menu import Copy, CopyScreen
+from llmscope.tui.dialogs.menu import Entry
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
+    from llmscope.tui.panes import FigurePane
 
-LETTERS = digits[1:] + ascii_lowercase
+LETTERS = digits[1:] + ascii_uppercase
+"""The letters of the views: small ones are those of the other entries of the menu."""
 HERE = "on screen"
 
 
@@ -23,28 +27,21 @@ def turn(host: Host, by: int) -> None:
         host.look_at(turned)
 
 
-def choose(host: Host) -> None:
-    """Open the menu of the pane's views, and show the one that is chosen."""
+def view_entries(host: Host) -> list[tuple[Entry, Callable[[], object]]]:
+    """Return an entry for each view of the focused pane, and what shows it."""
     pane, state = host.grid.pane, host.state
     offered = pane.offered_views(state)
     if len(offered) < 2:
-        host.tell(pane.one_view, "warning")
-        return
-    found = dict(zip(LETTERS, offered, strict=False))
+        return []
     here = pane.view_index(state)
-    rows = [
-        Copy(letter, pane.view_name(index), HERE if index == here else "")
-        for letter, index in found.items()
+    return [
+        (
+            Entry(letter, pane.view_name(index), HERE if index == here else ""),
+            partial(_show, host, pane, index),
+        )
+        for letter, index in zip(LETTERS, offered, strict=False)
     ]
 
-    def show(letter: str | None) -> None:
-        if letter is not None:
-            host.look_at(pane.show_view(host.state, found[letter]))
 
-    host.push_screen(ViewsScreen(rows, host.look.theme, host.size), show)
-
-
-class ViewsScreen(CopyScreen):
-    """The menu of views. The answer is the letter of one; None on any other key."""
-
-    heading = "Views"
+def _show(host: Host, pane: FigurePane, index: int) -> None:
+    host.look_at(pane.show_view(host.state, index))

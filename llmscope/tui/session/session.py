@@ -104,7 +104,7 @@ class Session(Struct, frozen=True):
             prompt=host.editor.text,
             cursor=host.editor.cursor_location,
             pane="" if host.key_line.in_prompt else panes.current,
-            kept=LayoutState.of(panes.workspace, panes.arrangements, state),
+            kept=LayoutState.of(panes.workspace, panes.arrangements, state, panes.kept_tabs),
             place=StoredFocus(
                 *(getattr(state.focus, name) for name in StoredFocus.__struct_fields__)
             ),

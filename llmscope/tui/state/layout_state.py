@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -25,25 +25,38 @@ class LayoutState(Struct, frozen=True, rename={"arrangements": "panes"}):
             the panes that are missing, once those of other packages are known.
         view: lens and mode of the map's view.
         attention: the mode of the attention pane.
+        tabs: the workspaces that have a tab beside those that are always there.
     """
 
     workspace: str = WORKSPACES[0].name
     arrangements: Mapping[str, Arrangement] = {}
     view: tuple[str, str] = (MAP_VIEWS[0].lens, MAP_VIEWS[0].mode)
     attention: str = ATTENTION_VIEWS[0]
+    tabs: tuple[str, ...] = ()
 
     @classmethod
     def of(
-        cls, workspace: Workspace, arrangements: Mapping[str, Arrangement], state: ViewState
+        cls,
+        workspace: Workspace,
+        arrangements: Mapping[str, Arrangement],
+        state: ViewState,
+        tabs: Collection[str],
     ) -> LayoutState:
         """Return the layout to store."""
         view = state.map_view
-        return cls(workspace.name, dict(arrangements), (view.lens, view.mode), state.attention_mode)
+        return cls(
+            *(workspace.name, dict(arrangements), (view.lens, view.mode), state.attention_mode),
+            tabs=tuple(sorted(tabs)),
+        )
 
     @property
     def panes(self) -> dict[str, Any]:
         """Return the arguments that `PaneGrid` is created with."""
-        return {"workspace": self.workspace, "arrangements": self.arrangements}
+        return {
+            "workspace": self.workspace,
+            "arrangements": self.arrangements,
+            "tabs": self.tabs,
+        }
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left; an unknown view or mode changes nothing."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from llmscope.tui.state.view_state import ViewState
 
 
 class PaneEntry(NamedTuple):
@@ -78,7 +81,7 @@ class Workspace:
         spare: the detail that a medium screen omits; empty if it omits none.
         abbreviation: a beginning of the title that can be read as it, for where room is short;
             empty for the whole title.
-        key: the key that shows it; empty for the digit of its place among the first ten.
+        letter: the letter that shows it in the menu of all tabs.
         words: what else users may type to find it, separated by commas.
     """
 
@@ -90,7 +93,7 @@ class Workspace:
     spare: str = ""
     words: str = ""
     abbreviation: str = ""
-    key: str = ""
+    letter: str = ""
 
     @property
     def short(self) -> str:
@@ -107,6 +110,7 @@ WORKSPACES = (
     # The map shows the tokens and their surprisal already.
     Workspace(
         *("overview", "Overview", "map", ("next-token", "attention", "mlp", "tokens")),
+        letter="o",
         least="next-token",
         spare="tokens",
         abbreviation="Over",
@@ -114,17 +118,20 @@ WORKSPACES = (
     ),
     Workspace(
         *("heads", "Heads", "heads", ("heads-all", "attention", "next-token")),
+        letter="h",
         least="attention",
         words="heads, attention heads, head types, circuits",
     ),
     Workspace(
         *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
+        letter="n",
         least="neuron-tokens",
         abbreviation="Neuron",
         words="neurons, neuron",
     ),
     Workspace(
         *("answer", "Answer", "attribution", ("attribution-heads", "saliency", "next-token")),
+        letter="a",
         least="attribution-heads",
         words="answer, why this answer, explain the answer, explanation, who wrote it",
     ),
@@ -132,6 +139,7 @@ WORKSPACES = (
     Workspace(
         *("context", "Context", "context"),
         ("context-proof", "context-steps", "context-gain", "next-token"),
+        letter="c",
         least="context-proof",
         spare="next-token",
         words="context, in-context learning, ICL, few-shot, few shot, examples in the prompt, "
@@ -139,12 +147,14 @@ WORKSPACES = (
     ),
     Workspace(
         *("what-if", "What if", "ablation", ("edits", "patching", "next-token")),
+        letter="w",
         least="edits",
         words="what if, interventions, causal, causality, experiment",
     ),
     Workspace(
         *("walkthrough", "Walkthrough", "walkthrough"),
         ("walk-values", "walk-said", "next-token"),
+        letter="k",
         least="walk-said",
         abbreviation="Walk",
         words="walkthrough, step by step, steps, forward pass, how it works, transformer, "
@@ -153,11 +163,13 @@ WORKSPACES = (
     ),
     Workspace(
         *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
+        letter="b",
         least="contrast-kl",
         words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
     ),
     Workspace(
         *("stages", "Stages", "stages", ("stages-kl", "next-token")),
+        letter="s",
         least="stages-kl",
         words="stages, fine-tuning, fine-tune, finetuning, training, training stages, "
         "post-training, RLHF, DPO, SFT, instruction tuning, base and tuned, before and "
@@ -166,6 +178,7 @@ WORKSPACES = (
     Workspace(
         *("features", "Features", "features"),
         ("feature-tokens", "feature-prompt", "feature-fit", "next-token"),
+        letter="f",
         least="feature-tokens",
         spare="feature-fit",
         abbreviation="Feat",
@@ -175,30 +188,35 @@ WORKSPACES = (
     Workspace(
         *("models", "Models", "models"),
         ("models-kl", "models-next", "models-parts", "models-streams"),
+        letter="m",
         least="models-kl",
         spare="models-streams",
-        key="U",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
         "quantized, quantised, GGUF and full, int8, bf16, distilled, merged, revisions, A and B",
     ),
     Workspace(
         *("reader", "Text", "reader", ("attention", "next-token", "tokens")),
+        letter="t",
         least="tokens",
         spare="tokens",
-        key="H",
         words="reader, read, long text, long context, the text itself, document",
     ),
     Workspace(
         *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
+        letter="r",
         least="forks",
         spare="next-token",
         abbreviation="Reason",
-        key="I",
         words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
 )
-KEYS = {one.name: one.key or str((at + 1) % 10) for at, one in enumerate(WORKSPACES)}
-"""The key that shows each workspace."""
+FIRST = ("overview", "heads", "answer", "what-if", "reader")
+"""The tabs that are always there, with the digits from 1 on."""
+KEYS = {
+    one.name: str(FIRST.index(one.name) + 1) if one.name in FIRST else f"0 {one.letter}"
+    for one in WORKSPACES
+}
+"""The keys that show each workspace by default."""
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
 
 
@@ -207,3 +225,43 @@ def workspace_of(
 ) -> Workspace:
     """Return the workspace in which to show a pane: the current one if it has the pane."""
     return current if pane in current.panes else next(w for w in among if pane in w.panes)
+
+
+def with_subject(state: ViewState, *, context: bool, chat: bool) -> set[str]:
+    """Return the workspaces whose subject is there, by their names.
+
+    Args:
+        state: the view state.
+        context: whether the prompt has a context that is marked off.
+        chat: whether the prompt is a chat.
+    """
+    info = state.info
+    shipped = () if info is None else info.family
+    adapters = [] if info is None else [one for one in info.adapters if one not in shipped]
+    found = {
+        "context": context or bool(info is not None and info.taught),
+        "compare": state.versus_prompt is not None,
+        "stages": bool(adapters) or state.adapter is not None,
+        "features": bool(state.dictionaries),
+        "models": state.two_models,
+        "reasoning": chat,
+    }
+    return {name for name, there in found.items() if there}
+
+
+def tabs_of(
+    workspaces: Sequence[Workspace], open_tabs: Collection[str], current: str
+) -> list[Workspace]:
+    """Return the workspaces that have a tab: the first ones, those that are open, and the current.
+
+    Those that are always there come first, so that their digits never change.
+    """
+    first = [one for name in FIRST for one in workspaces if one.name == name]
+    return [
+        *first,
+        *(
+            one
+            for one in workspaces
+            if one not in first and (one.name in open_tabs or one.name == current)
+        ),
+    ]

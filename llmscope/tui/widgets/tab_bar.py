@@ -1,10 +1,9 @@
-"""The tab bar: the names of all workspaces, the one on screen marked."""
+"""The tab bar: the names of the workspaces that have a tab, the one on screen marked."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual import events
@@ -16,15 +15,14 @@ from textual.widget import Widget
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.actions.keymap import Keymap
-from llmscope.tui.actions.registry import BY_NAME
-from llmscope.tui.state.workspaces import WORKSPACES, Workspace
+from llmscope.tui.actions.registry import BY_NAME, TABS
+from llmscope.tui.state.workspaces import Workspace
 from llmscope.tui.theme.textual_theme import text_styles
-
-if TYPE_CHECKING:
-    from llmscope.tui.mode import LiveMode
 
 HERE = "▸"
 MORE = "…"
+MENU = "menu-tabs"
+"""The action that lists all workspaces."""
 GAPS = (3, 2, 1)
 """Cells between two tabs, from the widest terminal to the narrowest."""
 
@@ -45,7 +43,10 @@ class Tab:
 
 
 class TabBar(Widget):
-    """One line with the names of the workspaces. A click on one shows it, and one on … the next."""
+    """One line with the names of the workspaces that have a tab. A click on one shows it.
+
+    Where there are more workspaces, … with the key of the menu that lists all stands at the end.
+    """
 
     class Chosen(Message):
         """Posted when a tab is clicked, with the name of its action."""
@@ -54,11 +55,19 @@ class TabBar(Widget):
             super().__init__()
             self.action = action
 
-    def __init__(self, theme: Theme, keymap: Keymap, mode: LiveMode, current: str) -> None:
+    def __init__(
+        self,
+        theme: Theme,
+        keymap: Keymap,
+        tabs: Sequence[Workspace],
+        current: str,
+        *,
+        more: bool,
+    ) -> None:
         super().__init__(id="tabs")
         self._text_styles = text_styles(theme)
-        self._keymap, self._mode = keymap, mode
-        self._current = current
+        self._keymap, self._tabs = keymap, tuple(tabs)
+        self._current, self._has_more = current, more
         self._hovered: str | None = None
         self._spans: list[tuple[int, int, str]] = []
         self._marks: list[tuple[int, int, str]] = []
@@ -67,10 +76,10 @@ class TabBar(Widget):
         """Apply the theme of new render options."""
         self._text_styles = text_styles(look.theme)
 
-    def show(self, workspace: str) -> None:
-        """Mark the workspace with this name."""
-        if workspace != self._current:
-            self._current = workspace
+    def show(self, tabs: Sequence[Workspace], workspace: str) -> None:
+        """Show these tabs, the one of the workspace with this name marked."""
+        if (workspace, tuple(tabs)) != (self._current, self._tabs):
+            self._current, self._tabs = workspace, tuple(tabs)
             self.refresh()
 
     @property
@@ -80,8 +89,10 @@ class TabBar(Widget):
 
     def render(self) -> Content:
         """Render the tabs that fit."""
-        every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._workspaces)]
-        tabs, gap, (before, after) = fit_tabs(every, self._current, self.size.width)
+        every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._tabs)]
+        menu = f" {self._menu_key()} {MORE}" if self._has_more else ""
+        room = self.size.width - cell_len(menu)
+        tabs, gap, (before, after) = fit_tabs(every, self._current, room)
         actions = [action for _, action, _ in every]
         first = actions.index(tabs[0].action)
         self._spans, self._marks = [], []
@@ -103,18 +114,21 @@ class TabBar(Widget):
         if after:
             stop = first + len(tabs)
             self._marks.append((*put(f" {MORE}", self._more_style(stop)), actions[stop]))
+        if menu:
+            lit = self._text_styles.text if self._hovered == MENU else self._text_styles.dim
+            self._marks.append((*put(menu, lit), MENU))
         return Content.assemble(*parts)
 
-    @property
-    def _workspaces(self) -> Sequence[Workspace]:
-        return self._mode.workspaces[: len(WORKSPACES)]
-
     def _action(self, at: int) -> str:
-        """Return the action of the workspace at an index: the actions are named after our own."""
-        return f"workspace-{WORKSPACES[at].name}"
+        """Return the action of the tab at an index."""
+        return f"tab-{at + 1}" if at < TABS else MENU
+
+    def _menu_key(self) -> str:
+        return next(iter(self._keymap.shown(BY_NAME[MENU], "figures")), "")
 
     def _key(self, at: int) -> str:
-        return next(iter(self._keymap.shown(BY_NAME[self._action(at)], "figures")), "")
+        keys = self._keymap.shown(BY_NAME[self._action(at)], "figures") if at < TABS else ()
+        return next(iter(keys), "")
 
     def _style(self, tab: Tab) -> Style:
         if tab.here:
@@ -175,8 +189,8 @@ def fit_tabs(
     def made() -> list[Tab]:
         return [
             Tab(
-                f"{HERE if one.name == current else ''}"
-                f"{key} {one.short if one.name in short else one.title}".strip(),
+                (HERE if one.name == current else "")
+                + f"{key} {one.short if one.name in short else one.title}".strip(),
                 action,
                 one.name == current,
             )

@@ -8,10 +8,13 @@ from textual.content import Content
 from textual.widget import Widget
 
 from llmscope.tui.actions.keymap import Keymap
+from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.widgets.status_bar import KeyLine
 
+HELP = "help-anywhere"
 TAKE, HIDE = "tour", "tour-hide"
 """The actions that it offers: it takes no key of its own, so that typing goes to the prompt."""
+PALETTE = "the palette"
 FORMS = (
     (
         "New to llmscope? Just type. ",
@@ -30,7 +33,9 @@ class TourOffer(Widget):
 
     def __init__(self, keymap: Keymap) -> None:
         super().__init__(id="tour-offer")
-        self._keys = [keymap.filled(f"{{{action}}}") for action in (TAKE, HIDE)]
+        key = keymap.shown(BY_NAME[HELP], "prompt")
+        # The help takes the tour by its own key, and has this line hidden.
+        self._keys = [f"{key[0]} {key[0]}", f"{key[0]} esc"] if key else [PALETTE, PALETTE]
         self._middle = 0
 
     def render(self) -> Content:

@@ -35,7 +35,7 @@ def test_the_key_that_may_not_be_pressed_is_named():
 
 
 def test_a_picture_holds_the_keys_that_make_it_again(tmp_path):
-    path, keys = tmp_path / "a.svg", 'x e type:"A" escape 6 right'
+    path, keys = tmp_path / "a.svg", 'x e type:"A" escape 4 right'
     assert run(*SCREEN, "--keys", keys, "--out", path).exit_code == 0
     text = path.read_text(encoding="utf-8")
     about = json.loads(text.split("<metadata>")[1].split("</metadata>")[0].replace("&amp;", "&"))

@@ -62,7 +62,7 @@ def test_a_chosen_key_takes_the_place_of_the_registrys() -> None:
         ("cpoy", "y", "no action 'cpoy', nearest is copy"),
         ("copy", "ecsape", "no key 'ecsape' for copy, nearest is escape"),
         ("copy", 3, 'the keys of copy are text: "key,key"'),
-        ("copy", "m", "m is copy now, and no longer maximize"),
+        ("copy", "x", "x is copy now, and no longer edit-zero"),
         ("figures", "x", "x is text in the prompt, so it cannot be figures"),
         ("edit", "", "edit needs a key"),
         ("copy", "ctrl+q", "quit-anywhere needs ctrl+q: give it another"),
@@ -88,9 +88,9 @@ def test_of_two_chosen_actions_the_first_has_the_key() -> None:
 
 
 def test_actions_may_swap_their_keys_without_a_notice() -> None:
-    keymap = chosen(copy="t", pin_target="y")
+    keymap = chosen(copy="t", menu_target="y")
     assert keymap.notice == ""
-    assert keymap.keys(BY_NAME["pin-target"]) == ("y",)
+    assert keymap.keys(BY_NAME["menu-target"]) == ("y",)
 
 
 def test_one_key_may_do_one_thing_in_the_prompt_and_another_in_the_figures() -> None:
@@ -148,12 +148,10 @@ async def test_the_screen_obeys_and_shows_the_chosen_keys(opened: Open) -> None:
         assert app.state.view == 1
         footer = session.screen_text().split("\n")[-1]
         assert footer.startswith(" f12 f10 token")
-        assert "f5 map view" in footer
         await session.press("question_mark")
         assert isinstance(app.screen, HelpScreen)
         rows = app.screen.page().plain.split("\n")
-        assert any(row.split()[:4] == ["f5", "show", "its", "next"] for row in rows)
-        assert not any(row.split()[:4] == ["v", "show", "its", "next"] for row in rows)
+        assert any(row.split()[:4] == ["f5", "d", "d", "next"] for row in rows)
         await session.press("escape", "percent_sign")
         assert app.focused is app.grid.panes["mlp"]
         await session.press("ctrl+e")

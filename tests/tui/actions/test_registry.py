@@ -6,14 +6,16 @@ import re
 import pytest
 
 from llmscope.tui.actions import registry
+from llmscope.tui.actions.menus import MENU_BY_NAME
 from llmscope.tui.actions.registry import ACTIONS, BY_NAME
-from llmscope.tui.actions.types import Lazy, binds_at
+from llmscope.tui.actions.types import Lazy, binds_at, own_keys
 from llmscope.tui.dialogs.command_palette import commands
 from llmscope.tui.dialogs.help import HelpScreen
+from llmscope.tui.state.workspaces import WORKSPACES
 from llmscope.tui.widgets.footer import FOOTER
 from tests.tui.conftest import Open, Session
 
-KEYED = [action for action in ACTIONS if action.keys]
+KEYED = [action for action in ACTIONS if action.keys or action.menu]
 
 
 def state(session: Session) -> tuple[object, ...]:
@@ -37,8 +39,13 @@ async def prepare(session: Session, name: str) -> None:
     if BY_NAME[name].where == "prompt":
         return
     await session.press("escape")
-    if name == "workspace-overview":
-        await session.press("5")
+    session.app.grid.kept_tabs |= {one.name for one in WORKSPACES}
+    if name in ("workspace-overview", "tab-1"):
+        await session.press("0", "c")
+    elif name.startswith(("workspace-", "tab-")):
+        await session.press("1")
+    if name == "pane-sizes":
+        await session.press("tab", "p", "+")
     session.engine.auto = name != "cancel"
     session.app.look_at(session.app.state.move_to(layer=3, head=3, position=2))
     if name == "cancel":
@@ -49,10 +56,13 @@ async def prepare(session: Session, name: str) -> None:
 @pytest.mark.parametrize("area", sorted({action.area for action in KEYED}))
 async def test_every_key_does_its_action(opened: Open, area: str) -> None:
     keys = [
-        (action.name, key)
+        (action.name, key.split())
         for action in KEYED
         if action.area == area
-        for key in action.keys.split(",")
+        for key in (
+            *own_keys(action),
+            *([f"{MENU_BY_NAME[action.menu].key} {action.letter}"] if action.menu else ()),
+        )
     ]
     while keys:
         async with opened() as session:
@@ -60,7 +70,7 @@ async def test_every_key_does_its_action(opened: Open, area: str) -> None:
                 name, key = keys.pop(0)
                 await prepare(session, name)
                 before = state(session)
-                await session.press(key)
+                await session.press(*key)
                 assert state(session) != before, (name, key)
 
 
@@ -99,7 +109,8 @@ def test_no_key_means_two_things_in_one_place() -> None:
     for place in ("prompt", "figures"):
         keys = [
             key
-            for action in KEYED
+            for action in ACTIONS
+            if action.keys
             for key in action.keys.split(",")
             if binds_at(action, key) in (place, "anywhere")
         ]
@@ -146,7 +157,7 @@ async def test_help_explains_the_pane(opened: Open, pane: str) -> None:
         }
         assert questions[pane] in shown
         for action in KEYED:
-            assert action.name == "tour-hide" or f"  {action.title}" in shown
+            assert f"  {action.title}" in shown
         await session.press("escape")
         assert session.app.focused is session.app.grid.panes[pane]
 

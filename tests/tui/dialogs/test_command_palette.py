@@ -262,7 +262,7 @@ async def test_what_has_no_key_of_its_own_is_done_by_the_keys_of_the_palette(
         if action.name == "pane-map":
             await session.press("tab")
         if action.name == "pane-sizes":
-            await session.press("ctrl+right")
+            await session.press("p", "w")
         before = (*state(session), session.app.look.theme)
         await choose(session, action.full_title)
         assert (*state(session), session.app.look.theme) != before
@@ -283,11 +283,11 @@ async def test_undo_and_redo_are_commands(opened: Open) -> None:
 
 async def test_what_lies_over_the_screen_has_its_keys_to_itself(opened: Open) -> None:
     async with opened() as session:
-        await session.press("f1", "f2")
+        await session.press("f1", "f4")
         assert [type(screen).__name__ for screen in session.app.screen_stack][1:] == ["HelpScreen"]
-        await session.press("f1")
+        await session.press("escape")
         assert len(session.app.screen_stack) == 1
-        await session.press("f2", "ctrl+p")
+        await session.press("escape", "p", "p", "ctrl+p")
         assert len(session.app.screen_stack) == 1
 
 

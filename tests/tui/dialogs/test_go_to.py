@@ -39,7 +39,7 @@ def test_numbers_name_a_place(text, place):
 async def test_a_wrong_place_stays_in_the_line_with_its_reason(opened: Open, text: str) -> None:
     async with opened() as session:
         before = session.app.state
-        await session.press("f7")
+        await session.press("escape", "g", "colon")
         await session.press(*[{"@": "at", ".": "full_stop", "-": "minus"}.get(c, c) for c in text])
         await session.press("enter")
         assert isinstance(session.app.screen, GoToScreen)
@@ -58,17 +58,16 @@ def test_any_text_is_a_place_or_a_reason(text):
 async def test_from_the_prompt_four_keys_show_what_it_knows_at_a_layer() -> None:
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CAB") as (app, pilot):
-        await pilot.press("f7", "1", "enter")
+        await pilot.press("escape", "g", "colon", "1", "enter")
         await answered(app, pilot)
         shown = app.grid.panes["next-token"].shown
-        assert app.focused is app.editor, "typing goes on"
         scope.record("CAB")
         own = scope.look("logit-lens", mode="layer", layer=1, top_k=shown.want.focus.top_k)
         assert shown.figure.axes[0].labels == own.axes[0].labels
         assert shown.figure.values == pytest.approx(own.values)
-        await pilot.press("escape", "v")
+        await pilot.press("escape", "d", "d")
         assert app.state.map_view.mode != "layer"
         app.grid.enter("next-token")
-        await pilot.press("v")
+        await pilot.press("d", "d")
         await answered(app, pilot)
         assert app.grid.panes["next-token"].shown.want.lens == "next-token"

@@ -161,7 +161,7 @@ async def test_nothing_found_takes_nothing(opened: Open) -> None:
 
 async def test_prompt_b_takes_it_where_b_has_the_keys(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "W", "ctrl+r", "enter")
+        await session.press("escape", "b", "b", "ctrl+r", "enter")
         assert session.app.prompts.b.text == "A cat sat"
         assert session.app.editor.text == PROMPT
         assert session.app.focused is session.app.prompts.b

@@ -73,7 +73,7 @@ async def test_letters_stand_on_the_borders_and_lead_there(
     async with opened(*size) as session:
         app = session.app
         for key, label in places.items():
-            await session.press("f2")
+            await session.press("escape", "p", "p")
             assert shown_at(session) == places
             await session.press(label.strip())
             wanted = app.editor if key == "prompt" else app.grid.panes[key]
@@ -84,11 +84,11 @@ async def test_letters_stand_on_the_borders_and_lead_there(
 async def test_any_other_key_leaves_everything_as_it_was(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "semicolon", "q")
+        await session.press("escape", "p", "p", "q")
         assert app.is_running
         assert len(app.screen_stack) == 1
         assert app.focused is app.grid.panes["map"]
-        await session.press("semicolon", "escape")
+        await session.press("p", "p", "escape")
         assert app.focused is app.grid.panes["map"]
         assert " m " not in shown_at(session).values()
 
@@ -102,7 +102,7 @@ async def test_a_semicolon_is_text_in_the_prompt(opened: Open) -> None:
 
 async def test_another_size_takes_the_letters_away(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "semicolon")
+        await session.press("escape", "p", "p")
         assert isinstance(session.app.screen, JumpScreen)
         await session.pilot.resize_terminal(80, 24)
         await session.settle()
@@ -111,6 +111,7 @@ async def test_another_size_takes_the_letters_away(opened: Open) -> None:
 
 async def test_an_empty_prompt_has_the_message_to_go_to(opened: Open) -> None:
     async with opened(prompt="") as session:
-        await session.press("f2")
+        session.app.action_act("jump")
+        await session.settle()
         await session.press(LETTERS[MESSAGE])
         assert session.app.focused is session.app.placeholder

@@ -47,7 +47,7 @@ async def started(width: int = 120, height: int = 40) -> AsyncIterator[Session]:
 async def test_enter_moves_the_cursor_to_the_turn() -> None:
     text, spans = conversation()
     async with started() as session:
-        await session.press("escape", "at")
+        await session.press("escape", "g", "l")
         assert isinstance(session.app.screen, TurnsScreen)
         await session.press("R", "o", "m", "e", "down", "enter")
         position = session.app.state.focus.position
@@ -55,7 +55,7 @@ async def test_enter_moves_the_cursor_to_the_turn() -> None:
         assert token.start <= spans[2].start < token.end
         editor = session.app.editor
         assert editor.document.get_index_from_location(editor.cursor_location) == spans[2].start
-        await session.press("at")
+        await session.press("g", "l")
         assert session.app.screen.choices.at == 2  # type: ignore[attr-defined]
         await session.press("escape")
         assert len(session.app.screen_stack) == 1
@@ -65,7 +65,7 @@ async def test_before_the_first_pass_the_text_goes_to_the_turn() -> None:
     _, spans = conversation()
     async with started() as session:
         session.app.set_state(replace(session.app.state, tokens=()))
-        await session.press("escape", "at", "up", "enter")
+        await session.press("escape", "g", "l", "up", "enter")
         editor = session.app.editor
         assert editor.document.get_index_from_location(editor.cursor_location) == spans[-2].start
 
@@ -73,7 +73,7 @@ async def test_before_the_first_pass_the_text_goes_to_the_turn() -> None:
 async def test_it_shows_turns_roles_and_tokens() -> None:
     for size in ((120, 40), (80, 24), (40, 10)):
         async with started(*size) as session:
-            await session.press("escape", "at")
+            await session.press("escape", "g", "l")
             shown = session.screen_text()
             rows = session.app.screen.choices.found  # type: ignore[attr-defined]
             assert [one.label.split()[:2] for one in rows] == [
@@ -86,7 +86,7 @@ async def test_nothing_foreign_reaches_the_screen_raw() -> None:
     async with started() as session:
         await session.press("escape")
         before = session.screen_text()
-        await session.press("at", "up", "up")
+        await session.press("g", "l", "up", "up")
         shown = before + session.screen_text()
         assert "[@click=app.quit]" in shown  # as text
         assert not any(char in shown for char in "\x1b\x07\x9b\u202e\x00")
@@ -110,13 +110,13 @@ async def test_turns_follow_an_edit_and_go_with_the_template() -> None:
         roles = session.app.chat.roles
         assert [session.app.text[one.start : one.end] for one in roles][1] == PARTS[1][1]
         session.app.editor.replace_all("plain")
-        await session.press("escape", "at")
+        await session.press("escape", "g", "l")
         assert session.app.chat.roles == ()
         assert "no turns here" in session.screen_text()
 
 
 async def test_a_plain_prompt_has_no_turns(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "at")
+        await session.press("escape", "g", "l")
         assert len(session.app.screen_stack) == 1
         assert "no turns here" in session.screen_text()

@@ -17,7 +17,7 @@ def pane_of(app: object) -> AttributionPane:
 
 async def test_up_and_down_choose_a_part_and_the_cursor_follows() -> None:
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
-        await pilot.press("escape", "4")
+        await pilot.press("escape", "3")
         await answered(app, pilot)
         pane = pane_of(app)
         assert pane.chosen(app.state) is None
@@ -44,7 +44,7 @@ async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) ->
     scope.record("CAB")
     plain = scope.look("attribution").extra["logit"]
     async with screen(scope, "CAB") as (app, pilot):
-        await pilot.press("escape", "4")
+        await pilot.press("escape", "3")
         await answered(app, pilot)
         pane = pane_of(app)
         row = next(at for at, one in enumerate(pane.listed()) if one[0] == kind)
@@ -69,7 +69,7 @@ async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) ->
 )
 async def test_enter_goes_to_the_chosen_part(kind: str, workspace: str, key: str) -> None:
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
-        await pilot.press("escape", "4")
+        await pilot.press("escape", "3")
         await answered(app, pilot)
         row = next(at for at, one in enumerate(pane_of(app).listed()) if one[0] == kind)
         _, layer, head = pane_of(app).listed()[row]
@@ -83,14 +83,14 @@ async def test_enter_goes_to_the_chosen_part(kind: str, workspace: str, key: str
 
 async def test_neurons_are_walked_too_and_the_list_of_the_layer_marks_the_one() -> None:
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
-        await pilot.press("escape", "4", "v")
+        await pilot.press("escape", "3", "d", "d")
         await answered(app, pilot)
         await pilot.press("down", "down", "x")
         await answered(app, pilot)
         neuron = app.state.focus.neuron
         layer = app.state.focus.layer
         assert app.state.in_force == (f"zero neuron {layer}.{neuron}",)
-        await pilot.press("enter", "3")
+        await pilot.press("enter", "0", "n")
         await answered(app, pilot)
         mlp = app.grid.panes["mlp"]
         marked = [

@@ -33,12 +33,12 @@ async def test_a_letter_asks_once_in_each_view(opened: Open, size: tuple[int, in
                 if want.focus.span is not None:  # as many as fit, and one for the next letter
                     columns = session.app.grid.panes["map"].size.width
                     assert -columns - 1 <= want.focus.span[0] < 0
-            await session.press("v")
+            await session.press("d", "d")
 
 
 async def test_in_the_middle_of_a_prompt_as_many_columns_are_asked_for(opened: Open) -> None:
     async with opened(prompt=" ".join("abcdefghijklmnopqrstuvwxyz" * 8)) as session:
-        await session.press("escape", "v")
+        await session.press("escape", "d", "d")
         session.app.look_at(session.app.state.move_to(position=100))
         await session.settle()
         want = next(want for want in session.engine.requests[-1].wants if want.key == "map")

@@ -59,7 +59,7 @@ async def test_each_message_of_each_workspace_is_whole(
     async with opened(*size, prompt=prompt) as session:
         await session.press("escape")
         for one in reversed(WORKSPACES):
-            await session.press(KEYS[one.name])
+            await session.press(*KEYS[one.name].split())
             for key, message in messages(session).items():
                 assert message in text_in(session.app.grid.panes[key]), (one.name, key)
                 count += 1
@@ -79,7 +79,7 @@ async def test_a_refused_pane_shows_the_whole_reason(
         refuse(session, *([want.lens] if drawn and want is not None else []))
         # A layer that has not been looked at: for the one before, panes keep their rows.
         session.app.look_at(session.app.state.move_to(layer=3))
-        await session.press(KEYS[one.name])
+        await session.press(*KEYS[one.name].split())
         for key, message in messages(session).items():
             assert message in text_in(session.app.grid.panes[key]), key
         room = session.app.grid.region.area
@@ -92,7 +92,7 @@ async def test_nothing_moves_while_one_types_below_a_refused_main_figure(opened:
         await session.press("escape")
         refuse(session)
         session.app.look_at(session.app.state.move_to(layer=3))
-        await session.press("I")
+        await session.press("0", "r")
         grid = session.app.grid
         before = {key: grid.panes[key].region for key in grid.on_screen}
         assert len(before) == 2

@@ -88,7 +88,7 @@ def test_any_title_fits_or_is_its_first_part(parts, status, width):
 
 async def test_the_map_names_its_target(opened: Open) -> None:
     async with opened(120, 40) as session:
-        await session.press("escape", "v")
+        await session.press("escape", "d", "d")
         assert session.app.state.map_view.mode == "target"
         await session.settle()
         assert "Map · probability of ‹" in session.screen_text()

@@ -75,11 +75,11 @@ def told(session: Session) -> list[str]:
 async def test_c_puts_the_text_into_the_template_and_takes_it_out() -> None:
     async with started() as session:
         assert session.engine.requests[-1].special_tokens
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         assert session.app.text == session.app.editor.text == TEMPLATED
         last = session.engine.requests[-1]
         assert (last.text, last.special_tokens) == (TEMPLATED, False)
-        await session.press("c")
+        await session.press("c", "c")
         assert session.app.text == PROMPT
         last = session.engine.requests[-1]
         assert (last.text, last.special_tokens) == (PROMPT, True)
@@ -87,7 +87,7 @@ async def test_c_puts_the_text_into_the_template_and_takes_it_out() -> None:
 
 async def test_one_undo_brings_the_plain_text_back_and_one_redo_the_template() -> None:
     async with started() as session:
-        await session.press("!", "escape", "c", "e", "ctrl+z")
+        await session.press("!", "escape", "c", "c", "e", "ctrl+z")
         assert session.app.text == f"{PROMPT}!"
         assert session.engine.requests[-1].special_tokens
         await session.press("ctrl+y")
@@ -99,7 +99,7 @@ async def test_of_an_edited_template_the_users_last_words_remain() -> None:
     text = f"{BEFORE}one{AFTER}two</end><user>three\nlines{AFTER}"
     async with started(prompt=text) as session:
         assert not session.engine.requests[-1].special_tokens
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         assert session.app.text == "three\nlines"
         assert session.engine.messages == []
         await session.press("e", "ctrl+z")
@@ -108,7 +108,7 @@ async def test_of_an_edited_template_the_users_last_words_remain() -> None:
 
 async def test_special_tokens_come_back_when_the_template_is_edited_away() -> None:
     async with started() as session:
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         session.app.editor.replace_all("just words")
         await session.settle()
         last = session.engine.requests[-1]
@@ -118,11 +118,11 @@ async def test_special_tokens_come_back_when_the_template_is_edited_away() -> No
 async def test_a_template_without_marks_is_known_by_its_text() -> None:
     async with started() as session:
         session.engine.load(INFO)
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         assert session.app.text == TEMPLATED
         assert session.app.chat.roles == ()
         assert not session.engine.requests[-1].special_tokens
-        await session.press("c")
+        await session.press("c", "c")
         assert session.app.text == PROMPT
 
 
@@ -160,7 +160,7 @@ async def test_a_prompt_of_last_time_in_the_template_is_known_before_its_first_p
     async with started(engine=LazyEngine, prompt=TEMPLATED) as session:
         assert [request.special_tokens for request in session.engine.requests] == [False]
         assert session.app.text == TEMPLATED
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         assert session.app.text == PROMPT
 
 
@@ -168,7 +168,7 @@ async def test_what_is_typed_while_the_marks_are_learned_is_asked_for_after_them
     async with started(engine=LazyEngine) as session:
         session.engine.auto = False
         session.app.editor.replace_all(TEMPLATED)
-        await session.press("!")
+        await session.press("g", "exclamation_mark")
         first, *_, last = session.engine.messages
         assert first.marks_only
         assert last.text == session.app.text
@@ -193,7 +193,7 @@ async def test_a_template_that_fails_is_asked_for_no_marks_again() -> None:
 
 async def test_no_special_tokens_stays_no_special_tokens() -> None:
     async with started(special_tokens=False) as session:
-        await session.press("escape", "c", "c")
+        await session.press("escape", "c", "c", "c", "c")
         assert not any(request.special_tokens for request in session.engine.requests)
 
 
@@ -211,7 +211,7 @@ async def test_it_starts_in_the_template_when_asked_to() -> None:
 async def test_a_refusal_is_told_and_the_picture_stays(opened: Open) -> None:
     async with opened() as session:
         session.engine.auto = False
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         asked = len(session.engine.requests)
         session.engine.post(Templated(session.engine.messages[-1], error="no [/b] template"))
         await session.settle()
@@ -225,7 +225,7 @@ async def test_a_refusal_is_told_and_the_picture_stays(opened: Open) -> None:
 async def test_what_is_typed_meanwhile_is_never_replaced() -> None:
     async with started() as session:
         session.engine.auto = False
-        await session.press("escape", "c", "e", "!")
+        await session.press("escape", "c", "c", "e", "!")
         assert session.engine.requests[-1].text == f"{PROMPT}!"
         session.engine.template(session.engine.messages[-1])
         await session.settle()
@@ -236,7 +236,7 @@ async def test_moving_the_cursor_meanwhile_does_not_displace_the_template() -> N
     async with started() as session:
         session.engine.auto = False
         before = len(session.engine.requests)
-        await session.press("escape", "c", "up", "left")
+        await session.press("escape", "c", "c", "up", "left")
         assert len(session.engine.requests) == before
         session.engine.template(session.engine.messages[-1])
         await session.settle()
@@ -284,13 +284,13 @@ async def test_each_role_has_grounds_of_its_own_and_the_title_names_it() -> None
 
 async def test_the_title_marks_whose_words_the_cursor_is_in() -> None:
     async with started() as session:
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         tokens = session.app.state.tokens
         wanted = next(token.position for token in tokens if token.text == " France")
         session.app.look_at(session.app.state.move_to(position=wanted))
         await session.settle()
         assert "Prompt · system · ▸user · assistant" in session.screen_text()
-        await session.press("c")
+        await session.press("c", "c")
         assert session.app.editor._border_title.plain == "Prompt"
 
 

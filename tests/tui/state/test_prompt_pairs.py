@@ -11,6 +11,7 @@ from llmscope import package_data
 from llmscope.draw import RenderOptions
 from llmscope.package_data import SORT, TOWN
 from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.features.edits.controller import EditScreen
 from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.state.prompt_pairs import pair_folder, pairs, pairs_for
 from tests.tui.conftest import Open, Session
@@ -64,7 +65,7 @@ def test_the_chosen_one_is_in_sight_however_low_the_pane_is() -> None:
 @pytest.mark.parametrize("size", [(120, 40), (80, 24)])
 async def test_compare_offers_them_where_there_is_no_b(opened: Open, size: tuple[int, int]) -> None:
     async with opened(*size) as session:
-        await session.press("escape", "8")
+        await session.press("escape", "0", "b")
         text = session.screen_text()
         assert all(title in text for title in TITLES)
         assert f"▸ {TITLES[0]}" in text
@@ -81,7 +82,7 @@ async def test_compare_offers_them_where_there_is_no_b(opened: Open, size: tuple
 
 async def test_a_click_chooses_one(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "8")
+        await session.press("escape", "0", "b")
         pane = session.app.grid.panes["contrast"]
         rows = session.screen_text().split("\n")
         row = next(y for y, text in enumerate(rows) if TITLES[2] in text)
@@ -110,7 +111,7 @@ async def test_the_palette_has_them_from_anywhere(opened: Open) -> None:
 
 async def test_the_sorter_gets_letters(opened: Open) -> None:
     async with opened(prompt="ABC", spec=SORT) as session:
-        await session.press("escape", "8")
+        await session.press("escape", "0", "b")
         assert "six letters" in session.screen_text()
         BY_NAME["pair-bank"].run(session.app)
         await session.settle()
@@ -121,11 +122,13 @@ async def test_the_sorter_gets_letters(opened: Open) -> None:
         assert asked(session)[:2] == ("CABACB", "CABBCB")
 
 
-async def test_enter_switches_an_edit_where_edits_are_listed(opened: Open) -> None:
+async def test_enter_goes_into_an_edit_and_space_switches_it(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "x", "6")
+        await session.press("escape", "x", "4")
         session.app.grid.enter("edits")
-        await session.press("enter")
+        await session.press("space")
         assert session.engine.requests[-1].edits == ()
-        await session.press("enter")
+        await session.press("space")
         assert len(session.engine.requests[-1].edits) == 1
+        await session.press("enter")
+        assert isinstance(session.app.screen, EditScreen)

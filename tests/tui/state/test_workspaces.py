@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from llmscope.engine.events import ContextAdded
+from llmscope.tui.actions.keymap import Keymap
 from llmscope.tui.actions.registry import BY_NAME as ACTION
-from llmscope.tui.actions.types import own_keys
 from llmscope.tui.state.layout_state import LayoutState
-from llmscope.tui.state.workspaces import KEYS, PANES, WORKSPACES, workspace_of
+from llmscope.tui.state.workspaces import FIRST, KEYS, PANES, WORKSPACES, workspace_of
 from llmscope.tui.user_state import UserState
 from tests.thinned import at_sizes
 from tests.tui.conftest import Open, Session
@@ -31,26 +31,27 @@ def told(session: Session) -> set[str]:
 
 def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
     assert {pane for one in WORKSPACES for pane in one.panes} == set(PANES)
-    assert [*KEYS.values()] == [*"1234567890UHI"]
+    assert [KEYS[name] for name in FIRST] == [*"12345"]
+    assert len({*KEYS.values()}) == len(WORKSPACES)
     for one in WORKSPACES:
-        assert own_keys(ACTION[f"workspace-{one.name}"]) == (KEYS[one.name],)
+        assert Keymap().shown(ACTION[f"workspace-{one.name}"]) == (f"0 {one.letter}",)
         assert {one.least, one.spare} - {""} <= set(one.details)
         assert all(workspace_of(pane, one) is one for pane in one.panes)
 
 
-@pytest.mark.parametrize("digit", [*KEYS.values()][1:])
+@pytest.mark.parametrize("keys", [*KEYS.values()][1:])
 @pytest.mark.parametrize(
     "size",
     at_sizes(SIZES, SIZES[1]),
 )
 @pytest.mark.few(3)
-async def test_digits_switch(opened: Open, size: tuple[int, int], digit: str) -> None:
+async def test_digits_switch(opened: Open, size: tuple[int, int], keys: str) -> None:
     async with opened(*size, prompt=COLOURS + "snow:") as session:
         await session.press("escape")
         _, before = held(session)
-        await session.press(digit)
+        await session.press(*keys.split())
         name, shown = held(session)
-        workspace = WORKSPACES[[*KEYS.values()].index(digit)]
+        workspace = WORKSPACES[[*KEYS.values()].index(keys)]
         assert name == workspace.name
         assert set(shown) <= set(workspace.panes)
         assert session.app.focused is session.app.grid.panes[shown[0]]
@@ -74,7 +75,7 @@ async def test_a_pane_of_another_workspace_brings_it(opened: Open) -> None:
         session.app.action_act("hide-context-gain")
         await session.settle()
         assert "context-gain" not in held(session)[1]
-        await session.press("1", "5")
+        await session.press("1", "0", "c")
         assert "context-gain" not in held(session)[1], "each is arranged for itself"
 
 
@@ -119,12 +120,12 @@ async def test_a_mark_that_moves_asks_again_and_runs_nothing_new(opened: Open) -
 async def test_the_mark_by_key(opened: Open) -> None:
     async with opened(prompt=COLOURS + "snow:") as session:
         session.app.editor.move_cursor((1, 3))
-        await session.press("escape", "C")
+        await session.press("escape", "c", "m")
         assert session.app.text == MARKED
-        await session.press("C")
+        await session.press("c", "m")
         assert session.app.text == COLOURS + "snow:"
         session.app.editor.move_cursor((2, 1))
-        await session.press("C")
+        await session.press("c", "m")
         assert session.app.text == COLOURS + "snow:"
         assert any("text cursor" in message for message in told(session))
 
@@ -135,7 +136,7 @@ async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
     opened: Open, prompt: str
 ) -> None:
     async with opened(prompt=prompt) as session:
-        await session.press("escape", "p")
+        await session.press("escape", "c", "t")
         (lesson,) = session.engine.context
         assert lesson.text == COLOURS + "snow:"
         assert lesson.context == (len(COLOURS) if prompt == MARKED else None)
@@ -144,9 +145,9 @@ async def test_teaching_leaves_the_query_and_undo_brings_the_context_back(
         request = session.engine.requests[-1]
         assert (request.text, request.adapter) == ("snow:", "context")
         assert "+ context" in session.screen_text().split("\n")[0]
-        await session.press("p")
+        await session.press("c", "t")
         assert session.engine.requests[-1].adapter is None
-        await session.press("p")
+        await session.press("c", "t")
         assert session.engine.requests[-1].adapter == "context"
         assert len(session.engine.context) == 1, "on again, not taught again"
         await session.press("e", "ctrl+z")
@@ -157,7 +158,7 @@ async def test_what_is_typed_meanwhile_stays(opened: Open) -> None:
     async with opened(prompt=MARKED, auto=False) as session:
         session.engine.load()
         await session.settle()
-        await session.press("escape", "p")
+        await session.press("escape", "c", "t")
         (lesson,) = session.engine.context
         asked = len(session.engine.requests)
         await session.press("e", "x")
@@ -175,7 +176,7 @@ async def test_what_cannot_be_taught_is_told_and_the_picture_stays(opened: Open)
     async with opened(prompt="snow:", auto=False) as session:
         session.engine.load()
         await session.settle()
-        await session.press("escape", "p")
+        await session.press("escape", "c", "t")
         (lesson,) = session.engine.context
         session.engine.post(ContextAdded(lesson, error="there is no [/context] before the query"))
         await session.settle()
@@ -191,7 +192,7 @@ async def test_baking_asks_for_a_folder_and_replaces_none(
     (tmp_path / "context-adapter").mkdir()
     (tmp_path / "context-adapter" / "thing").write_text("kept")
     async with opened(prompt=MARKED) as session:
-        await session.press("escape", "B")
+        await session.press("escape", "c", "w")
         line = session.app.screen.query_one("#line")
         assert line.value == "context-adapter-2"  # type: ignore[attr-defined]
         line.value = "context-adapter"  # type: ignore[attr-defined]
@@ -208,7 +209,7 @@ async def test_baking_asks_for_a_folder_and_replaces_none(
 
 async def test_the_proof_is_a_table_and_read_aloud(opened: Open) -> None:
     async with opened(prompt=COLOURS + "snow:") as session:
-        await session.press("escape", "5")
+        await session.press("escape", "0", "c")
         shown = session.screen_text()
         for word in ("patched", "query alone", "4.8e-12", "9.23", "·white"):
             assert word in shown
@@ -223,7 +224,7 @@ async def test_growth_by_lines_and_by_tokens(opened: Open) -> None:
         for _ in range(3):
             want = next(w for w in session.engine.requests[-1].wants if w.key == "context-steps")
             modes.append(want.focus.mode)
-            await session.press("v")
+            await session.press("d", "d")
         assert modes == ["lines", "tokens", "lines"]
 
 
@@ -247,16 +248,16 @@ async def test_on_the_grid_of_heads_one_walks_to_a_head(opened: Open) -> None:
 
 async def test_views_are_each_panes_own(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "2", "v", "v")
+        await session.press("escape", "2", "d", "d", "d", "d")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["heads"].focus.mode == "duplicate-token"
-        await session.press("4", "v")
+        await session.press("3", "d", "d")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attribution"].focus.mode == "neurons"
         await session.press("2")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["heads"].focus.mode == "duplicate-token"
-        await session.press("1", "v")
+        await session.press("1", "d", "d")
         assert session.app.state.view == 1
 
 
@@ -264,21 +265,21 @@ async def test_an_answer_is_held_against_another(opened: Open) -> None:
     async with opened() as session:
         app = session.app
         app.action_act("pane-next-token")
-        await session.press("T")
+        await session.press("t", "v")
         assert app.state.versus is None, "none was chosen"
-        await session.press("down", "T", "4")
+        await session.press("down", "t", "v", "3")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         ids = app.figures.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
         assert wants["attribution"].focus.versus == ids[1]
         assert wants["attribution"].focus.target is None
-        await session.press("T")
+        await session.press("t", "v")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attribution"].focus.versus is None
 
 
 async def test_a_neuron_is_chosen_in_the_main_figure(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "3", "down", "down")
+        await session.press("escape", "0", "n", "down", "down")
         chosen = session.app.state.focus.neuron
         assert chosen is not None
         wants = {want.key: want for want in session.engine.requests[-1].wants}

@@ -39,7 +39,7 @@ async def test_a_notice_whose_time_ended_on_its_way_does_not_hold_the_screen_up(
             app.post_message(Notify(late))
             await session.settle()
         await session.pilot.pause(4 * SHORTEST)
-        await session.press("escape", "v")
+        await session.press("escape", "d", "d")
         assert app.is_running
         assert "too late" not in session.screen_text()
 
@@ -95,7 +95,7 @@ async def test_notices_lie_over_the_placeholder_while_there_are_no_figures(
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 60)])
-@pytest.mark.parametrize("keys", [("X",), ("ctrl+r",), ("ctrl+p",)], ids=lambda keys: keys[0])
+@pytest.mark.parametrize("keys", [("X", "X"), ("ctrl+r",), ("ctrl+p",)], ids=lambda keys: keys[0])
 @pytest.mark.few(3)
 async def test_notices_leave_the_line_of_a_dialog_free(
     opened: Open, size: tuple[int, int], keys: tuple[str, ...]
@@ -123,7 +123,7 @@ async def test_the_log_keeps_what_went_by_with_time_and_severity(
 ) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "exclamation_mark")
+        await session.press("escape", "g", "exclamation_mark")
         assert EMPTY in session.screen_text()
         await session.press("escape")
         app.tell("all is well")
@@ -134,13 +134,13 @@ async def test_the_log_keeps_what_went_by_with_time_and_severity(
         for notice, at in zip(app.messages, (0, 60, 3723), strict=True):
             notice.raised_at = at
         monkeypatch.setattr("llmscope.tui.dialogs.messages.time.localtime", time.gmtime)
-        await session.press("exclamation_mark")
+        await session.press("g", "exclamation_mark")
         assert isinstance(app.screen, MessagesScreen)
         text = session.screen_text()
         assert "00:00:00  note     all is well" in text
         assert "00:01:00  warning  beware\\x1b[31m" in text
         assert "01:02:03  error    it broke" in text
-        await session.press("exclamation_mark")
+        await session.press("g", "exclamation_mark")
         assert len(app.screen_stack) == 1
 
 

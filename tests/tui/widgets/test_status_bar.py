@@ -29,8 +29,8 @@ async def test_the_keys_are_those_of_the_workspace_on_screen_though_the_pane_sta
         session.app.grid.enter("mlp")  # a pane of both workspaces
         await session.settle()
         footer = session.screen_text().split("\n")[-1]
-        assert "map view" in footer
-        await session.press("3")
+        assert "[ ] head" in footer
+        await session.press("0", "n")
         assert session.app.focused is session.app.grid.panes["mlp"]
         footer = session.screen_text().split("\n")[-1]
-        assert "map view" not in footer
+        assert "[ ] head" not in footer

@@ -7,11 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from llmscope.tui.state.workspaces import KEYS, WORKSPACES
+from llmscope.tui.dialogs.menu import MenuScreen
+from llmscope.tui.state.workspaces import FIRST, KEYS, WORKSPACES
 from llmscope.tui.widgets.tab_bar import MORE, fit_tabs
 from tests.tui.conftest import Open, Session
 
-KEYED = [(one, f"workspace-{one.name}", KEYS[one.name]) for one in WORKSPACES]
+KEYED = [
+    (one, f"workspace-{one.name}", key)
+    for one, key in zip(WORKSPACES, "1234567890UHI", strict=True)
+]
 
 
 def bar(session: Session) -> str:
@@ -67,28 +71,30 @@ async def test_the_tab_is_that_of_the_workspace_on_screen(
         assert "▸1 Overview" in bar(session), "while the prompt has the focus"
         await session.press("escape")
         for one in WORKSPACES:
-            await session.press(KEYS[one.name])
+            await session.press(*KEYS[one.name].split())
             assert bar(session).count("▸") == 1
-            assert f"▸{KEYS[one.name]} {one.title}" in bar(session)
+            at = [tab.name for tab in session.app.grid.tabs].index(one.name) + 1
+            assert f"▸{at if at < 10 else ''} {one.title}".replace("▸ ", "▸") in bar(session)
 
 
 async def test_a_key_in_the_prompt_shows_the_next_workspace_and_typing_goes_on(
     opened: Open,
 ) -> None:
     async with opened(80, 24) as session:
-        await session.press("f6", "!")
+        await session.press("escape", "p", "t", "e", "!")
         assert session.app.grid.workspace.name == "heads"
         assert session.app.focused is session.app.editor
         assert session.app.text.endswith("!")
-        await session.press(*["f6"] * (len(WORKSPACES) - 1))
+        await session.press("escape", *["p", "t"] * (len(session.app.grid.tabs) - 1))
         assert session.app.grid.workspace.name == "overview"
 
 
 async def test_jump_leads_from_the_prompt_to_a_tab(opened: Open) -> None:
     async with opened(80, 24) as session:
-        await session.press("f2")
+        session.app.action_act("jump")
+        await session.settle()
         assert " 4 " in bar(session)
-        await session.press("4")
+        await session.press("3")
         assert session.app.grid.workspace.name == "answer"
         assert session.app.focused is session.app.grid.panes["attribution"]
 
@@ -99,24 +105,48 @@ async def test_a_click_shows_the_workspace(opened: Open, size: tuple[int, int]) 
         start, _, action = session.app.tabs.spans[2]
         await session.pilot.click("#tabs", offset=(start + 2, 0))
         await session.settle()
-        assert action == "workspace-neurons"
-        assert session.app.grid.workspace.name == "neurons"
+        assert action == "tab-3"
+        assert session.app.grid.workspace.name == "answer"
         assert session.app.focused is session.app.editor, "a prompt that has the focus keeps it"
-        assert "▸3 Neurons" in bar(session)
+        assert "▸3 Answer" in bar(session)
 
 
-async def test_a_click_on_the_mark_shows_the_next_workspace_without_room(opened: Open) -> None:
+async def test_a_click_on_the_mark_lists_all_workspaces(opened: Open) -> None:
     async with opened(80, 24) as session:
         row = bar(session)
         assert "Stages" not in row
         await session.pilot.click("#tabs", offset=(row.rindex(MORE), 0))
         await session.settle()
+        assert isinstance(session.app.screen, MenuScreen)
+        await session.press("s")
         assert session.app.grid.workspace.name == "stages"
-        row = bar(session)
-        assert "▸9 Stages" in row
-        await session.pilot.click("#tabs", offset=(row.index(MORE), 0))
-        await session.settle()
+        assert "▸6 Stages" in bar(session)
+
+
+async def test_a_tab_comes_with_its_subject_and_goes_with_it_unless_it_was_opened(
+    opened: Open,
+) -> None:
+    async with opened(120, 40) as session:
+        assert [tab.name for tab in session.app.grid.tabs] == [*FIRST]
+        await session.press("escape", "b", "k")
+        assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "compare"]
+        said = [notice.message for notice in session.app._notifications]
+        assert "Compare is tab 6 now" in said
+        await session.press("b", "k")
+        assert [tab.name for tab in session.app.grid.tabs] == [*FIRST]
+        await session.press("0", "n")
+        assert "▸6 Neurons" in bar(session)
+        await session.press("b", "k", "1")
+        assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "neurons", "compare"]
+        said = [notice.message for notice in session.app._notifications]
+        assert sum("Compare is tab" in message for message in said) == 1
+        await session.press("6", "0", "x")
+        assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "compare"]
         assert session.app.grid.workspace.name == "overview"
+        await session.press("9")
+        assert "there are 6 tabs: 0 lists all" in [
+            notice.message for notice in session.app._notifications
+        ]
 
 
 async def test_a_very_low_terminal_gives_the_line_to_the_panes(opened: Open) -> None:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
-from textual import events
-from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.content import Content
-from textual.geometry import Size
-from textual.widgets import Static
-
-from llmscope.draw.color.theme import Theme
 from llmscope.errors import ScopeError
-from llmscope.text import display_text, without_controls
-from llmscope.tui.dialogs.base import Dialog
+from llmscope.text import without_controls
+from llmscope.tui.dialogs.menu import Entry, show_menu
 from llmscope.tui.features.copy.cursor_value import number, picture
-from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -93,11 +83,10 @@ def ask(host: Host) -> None:
         host.tell(NOTHING, "warning")
         return
 
-    def take(letter: str | None) -> None:
-        if letter is not None:
-            _put(host, found[letter])
-
-    host.push_screen(CopyScreen(list(found.values()), host.look.theme, host.size), take)
+    entries = [
+        Entry(copy.letter, copy.what, copy.text.strip().split("\n")[0]) for copy in found.values()
+    ]
+    show_menu(host, "copy", entries, lambda letter: _put(host, found[letter]))
 
 
 def put(host: Host, letter: str) -> None:
@@ -114,51 +103,3 @@ def _put(host: Host, copy: Copy) -> None:
     text = without_controls(BROKEN.sub("\N{REPLACEMENT CHARACTER}", copy.text))
     host.copy_to_clipboard(text)
     host.tell(f"copied {copy.what}")
-
-
-class CopyScreen(Dialog[str]):
-    """The menu. The answer is the letter of an entry; None on any other key or a click outside."""
-
-    heading: ClassVar[str] = "Copy"
-
-    def __init__(self, found: Sequence[Copy], theme: Theme, size: Size) -> None:
-        super().__init__(size)
-        self._rows = tuple(found)
-        self._found = {copy.letter: copy for copy in found}
-        self._theme = theme
-
-    def compose(self) -> ComposeResult:
-        """Yield a row for each entry, with the beginning of its text."""
-        styles = text_styles(self._theme)
-        menu = Vertical(id="copy")
-        menu.border_title = Content(self.heading)
-        menu.border_subtitle = Content("any other key leaves")
-        width = max(len(copy.what) for copy in self._rows)
-        with menu:
-            for copy in self._rows:
-                letter = copy.letter
-                start = display_text(copy.text.strip().split("\n")[0])[: self.app.size.width]
-                yield Static(
-                    Content.assemble(
-                        (f"{letter}  ", styles.strong),
-                        (f"{copy.what:<{width}}  ", styles.text),
-                        (start, styles.dim),
-                    ),
-                    id=f"copy-{letter}",
-                )
-
-    def answer(self, key: str, character: str | None) -> str | None:
-        """Return the letter of the entry that a key chooses; None if it chooses no entry."""
-        return character if character in self._found else None
-
-    def on_key(self, event: events.Key) -> None:
-        """Close with the answer of the key."""
-        event.stop()
-        event.prevent_default()
-        self.leave(self.answer(event.key, event.character))
-
-    def on_click(self, event: events.Click) -> None:
-        """Close with the letter of the row under the mouse, or None."""
-        row = (event.widget.id or "") if event.widget is not None else ""
-        letter = row.removeprefix("copy-")
-        self.leave(letter if letter in self._found else None)

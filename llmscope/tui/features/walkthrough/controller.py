@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 WORKSPACE = "walkthrough"
-PLAYING = ("walk-on", "walk-back")
+PLAYING = ("walk-on", "walk-back", "edit-toggle")
 """The actions that start and stop autoplay themselves, so their keys need not stop it first."""
 PACE = 2.5
 """Seconds that each step is shown in autoplay."""
@@ -42,6 +42,11 @@ class WalkthroughPlayer:
     def plays(self) -> int:
         """1 while autoplay goes forwards, -1 while it goes backwards, otherwise 0."""
         return self._by
+
+    @property
+    def trail(self) -> bool:
+        """Whether there is a place to go back to."""
+        return bool(self._before)
 
     def go(self, host: Host, state: ViewState) -> None:
         """Push the present place onto the history and go to `state`."""

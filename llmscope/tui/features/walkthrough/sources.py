@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.draw.painters.walkthrough.value import source_said, weight_said
 from llmscope.figure import Figure
-from llmscope.tui.features.copy.menu import Copy, CopyScreen
+from llmscope.tui.dialogs.menu import Entry, show_menu
 from llmscope.tui.features.walkthrough.controller import BEGINS, here, numbers, table
 from llmscope.tui.state.view_state import ViewState
 
@@ -38,31 +38,12 @@ def source(host: Host) -> None:
     elif len(found) == 1:
         host.walkthrough.go(host, found[0].state)
     else:
-        rows = [Copy(str(at), one.said, " ") for at, one in enumerate(found, 1)]
+        entries = [Entry(str(at), source.said) for at, source in enumerate(found, 1)]
 
-        def go(letter: str | None) -> None:
-            if letter is not None:
-                host.walkthrough.go(host, found[int(letter) - 1].state)
+        def go(letter: str) -> None:
+            host.walkthrough.go(host, found[int(letter) - 1].state)
 
-        keymap = host.user.keymap
-        keys = {key for key in keymap.shown(keymap.action("step-from")) if len(key) == 1}
-        host.push_screen(SourceScreen(rows, host, keys), go)
-
-
-class SourceScreen(CopyScreen):
-    """The menu of inputs: a digit goes to one, enter or the key that opened it to the first."""
-
-    heading = "It is made of"
-
-    def __init__(self, rows: Sequence[Copy], host: Host, first: set[str]) -> None:
-        super().__init__(rows, host.look.theme, host.size)
-        self._first = first
-
-    def answer(self, key: str, character: str | None) -> str | None:
-        """Return the chosen digit; enter and the key that opened the menu choose the first."""
-        if key == "enter" or character in self._first:
-            return self._rows[0].letter
-        return super().answer(key, character)
+        show_menu(host, "it is made of", entries, go, first=("enter",))
 
 
 def sources(host: Host) -> list[StepSource]:

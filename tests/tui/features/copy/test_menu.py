@@ -16,9 +16,10 @@ from llmscope.cli.options.loading import Loader
 from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus, plain
 from llmscope.scope import Scope
+from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.cursor_value import ENOUGH, number, picture
-from llmscope.tui.features.copy.menu import CopyScreen, copies
+from llmscope.tui.features.copy.menu import copies
 from llmscope.tui.features.copy.repro_command import ModelSource, command, view
 from llmscope.tui.features.save.dialog import SaveScreen, free_name
 from llmscope.tui.state.figure_store import Shown
@@ -56,7 +57,7 @@ def held_against(shown: Shown, made: dict[str, object]) -> None:
 async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
     checked = set()
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        await pilot.press("escape", "left", "up", "right_square_bracket", "a")
+        await pilot.press("escape", "left", "up", "right_square_bracket", "d", "a")
         views = app.grid.panes["map"].offered_views(app.state)
         for _ in views:
             await answered(app, pilot)
@@ -72,7 +73,7 @@ async def test_the_command_makes_what_is_on_screen(scope: Scope) -> None:
                 checked.add(line)
                 made = record(*words[1:], "--format", "json")["figures"][0]
                 held_against(shown, made)
-            await pilot.press("v")
+            await pilot.press("d", "d")
     assert len(checked) == len(views) + len(OVERVIEW) - 1
 
 
@@ -83,7 +84,7 @@ async def test_the_command_makes_steps_and_prompt_b_too(scope: Scope, workspace:
         app.look_at(replace(app.state.walk_to(9, None), versus_prompt="CABBCA"))
         app.grid.open(BY_NAME[workspace])
         await answered(app, pilot)
-        await pilot.press("v", "g", "right", "right", "right")
+        await pilot.press("d", "d", "home", "right", "right", "right")
         await answered(app, pilot)
         lines = set()
         for key in BY_NAME[workspace].panes[:3]:
@@ -131,10 +132,9 @@ async def test_the_command_shows_the_same_number_and_weight(scope: Scope) -> Non
         await answered(app, pilot)
         await pilot.press("tab")
         lines = []
-        for keys in (["right", "up"], ["v"], ["right", "down", "down"]):
-            for key in keys:
-                await pilot.press(key)
-                await answered(app, pilot)
+        for keys in (["right", "up"], ["d", "d"], ["right", "down", "down"]):
+            await pilot.press(*keys)
+            await answered(app, pilot)
             shown = app.figures.shown("walk-values")
             assert shown is not None
             lines.append(command_of(app, shown) or "")
@@ -282,7 +282,7 @@ async def test_the_menu_copies(opened: Open, letter: str, begins: str) -> None:
         session.app.grid.enter("mlp")
         await session.settle()
         await session.press("y")
-        assert isinstance(session.app.screen, CopyScreen)
+        assert isinstance(session.app.screen, MenuScreen)
         shown = session.screen_text()
         for what in (
             "line in words",
@@ -312,7 +312,7 @@ async def test_the_menu_copies_the_number_and_leaves_with_any_other_key(opened: 
 async def test_a_row_of_the_menu_is_clicked(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "y")
-        await session.pilot.click("#copy-y")
+        await session.pilot.click("#entry-0")
         await session.settle()
         assert session.app.clipboard == session.app.status.text
 

@@ -421,7 +421,7 @@ async def test_the_palette_copies_too_and_says_where_nothing_makes_the_figure(op
         assert session.app.clipboard.startswith("import llmscope")
         BY_NAME["copy-command"].run(session.app)
         assert session.app.clipboard.startswith("llmscope snapshot")
-        await session.press("escape", "8")
+        await session.press("escape", "0", "b")
         BY_NAME["copy-python"].run(session.app)
         await session.settle()
         assert session.app.clipboard.startswith("llmscope snapshot")

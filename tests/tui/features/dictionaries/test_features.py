@@ -119,7 +119,7 @@ async def pressed(app: LlmscopeApp, pilot: Pilot[int], *keys: str) -> None:
 
 async def test_the_list_is_walked_and_all_panes_are_about_the_chosen_feature(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0")
+        await pressed(app, pilot, "escape", "0", "f")
         assert app.grid.on_screen == PANES
         assert "stream after layer 3" in title(app)
         assert re.search(r"FVU 0\.0\d · verified$", title(app))
@@ -150,7 +150,7 @@ async def test_a_feature_stays_chosen_where_it_is_listed_and_else_the_strongest_
     town: Scope,
 ) -> None:
     async with screen(town, PROMPT, (120, 16)) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "down")
+        await pressed(app, pilot, "escape", "0", "f", "down")
         for _ in range(6):
             before = app.state.feature
             await pressed(app, pilot, "left")
@@ -163,15 +163,15 @@ async def test_a_feature_stays_chosen_where_it_is_listed_and_else_the_strongest_
 
 async def test_layers_that_are_nearest_to_a_dictionary_ask_for_nothing_new(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "down")
+        await pressed(app, pilot, "escape", "0", "f", "down")
         chosen, figure = app.state.feature, shown(app).figure
         assert chosen is not None
         assert app.state.focus.layer == 5
-        await pressed(app, pilot, "{", "{")
+        await pressed(app, pilot, "g", "k", "g", "k")
         assert app.state.focus.layer == 3
         assert shown(app).figure is figure
         assert app.state.feature == chosen
-        await pressed(app, pilot, "{", "{")
+        await pressed(app, pilot, "g", "k", "g", "k")
         assert "layer 1" in title(app)
         assert app.state.feature is None, "it is another dictionary's"
 
@@ -179,7 +179,7 @@ async def test_layers_that_are_nearest_to_a_dictionary_ask_for_nothing_new(town:
 @pytest.mark.slow
 async def test_every_view_is_made_by_its_copied_command(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "down")
+        await pressed(app, pilot, "escape", "0", "f", "down")
         pane = app.grid.panes["features"]
         seen = set()
         for _ in pane.views:
@@ -189,7 +189,7 @@ async def test_every_view_is_made_by_its_copied_command(town: Scope) -> None:
             assert line is not None
             if figure.extra["mode"] in ("token", "ablation"):
                 assert same_as(line, figure.values)
-            await pressed(app, pilot, "v")
+            await pressed(app, pilot, "d", "d")
             while app.figures.shown("features") is None or app.requests.sweeps is False:
                 await pilot.pause(0.05)
             await answered(app, pilot)
@@ -208,7 +208,7 @@ def same_as(line: str, values: object) -> bool:
 
 async def test_the_chosen_feature_is_taken_away_and_given_back(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0")
+        await pressed(app, pilot, "escape", "0", "f")
         first = ids(app)[0]
         before = shown(app, "next-token").figure
         await pressed(app, pilot, "x")
@@ -231,15 +231,15 @@ async def test_without_a_dictionary_the_panes_say_how_to_give_one(
     monkeypatch.chdir(folder.parent)
     async with screen(town, PROMPT) as (app, pilot):
         shipped = app.state.features
-        await pressed(app, pilot, "escape", "0")
+        await pressed(app, pilot, "escape", "0", "f")
         for name in shipped:
             app.dictionaries.toggle(app, name)
             await answered(app, pilot)
         assert app.state.dictionaries == ()
         assert "needs a dictionary of features" in title(app)
-        assert "r or enter chooses one" in painted(app)
-        await pressed(app, pilot, "Q")
-        assert "r chooses one" in told(app)[-1]
+        assert "d f or enter chooses one" in painted(app)
+        await pressed(app, pilot, "g", "f")
+        assert "d f chooses one" in told(app)[-1]
         await pilot.press("enter")
         picker = app.screen
         assert isinstance(picker, DictionaryScreen)
@@ -257,7 +257,7 @@ async def test_dictionaries_are_put_in_use_and_taken_out(town: Scope, folder: Pa
     one, other = str(folder / "l1"), str(folder / "l3")
     town.features = (one,)
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "{", "{", "{", "{", "r")
+        await pressed(app, pilot, "escape", "g", "k", "g", "k", "g", "k", "g", "k", "d", "f")
         picker = app.screen
         assert isinstance(picker, DictionaryScreen)
         assert picker.choices.chosen is not None
@@ -268,7 +268,7 @@ async def test_dictionaries_are_put_in_use_and_taken_out(town: Scope, folder: Pa
         assert set(app.state.features) == {one, other}
         assert app.state.focus.layer == 3, "what was chosen is shown"
         assert "layer 3" in title(app)
-        await pressed(app, pilot, "r")
+        await pressed(app, pilot, "d", "f")
         assert isinstance(app.screen, DictionaryScreen)
         rows = [(row.heading, row.text) for row in app.screen.choices.found]
         assert rows[:4] == [(SHOW, one), (SHOW, other), (USED, one), (USED, other)]
@@ -276,7 +276,7 @@ async def test_dictionaries_are_put_in_use_and_taken_out(town: Scope, folder: Pa
         await pressed(app, pilot, "enter")
         assert "layer 1" in title(app)
         assert app.state.focus.layer == 1
-        await pressed(app, pilot, "r")
+        await pressed(app, pilot, "d", "f")
         app.screen.choices.move(3)
         await pressed(app, pilot, "enter")
         assert app.state.features == (one,)
@@ -295,9 +295,9 @@ async def test_what_is_no_dictionary_is_told_and_the_figures_stay(
         (tmp_path / "cfg.json").write_text("[]")
         (tmp_path / "sae_weights.safetensors").write_bytes(b"\x00" * 64)
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0")
+        await pressed(app, pilot, "escape", "0", "f")
         before, features = shown(app).figure, app.state.features
-        await pressed(app, pilot, "r")
+        await pressed(app, pilot, "d", "f")
         app.screen.query_one(Input).value = name
         await pressed(app, pilot, "enter")
         assert len(told(app)) == 1
@@ -309,9 +309,9 @@ async def test_what_is_no_dictionary_is_told_and_the_figures_stay(
 
 async def test_a_search_is_walked_and_what_is_chosen_stays_at_every_token(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "down")
+        await pressed(app, pilot, "escape", "0", "f", "down")
         before = app.state.feature
-        await pilot.press("Q")
+        await pilot.press("g", "f")
         app.screen.query_one(Input).value = " dog"
         await pressed(app, pilot, "enter")
         assert len(app.screen_stack) == 1
@@ -323,7 +323,7 @@ async def test_a_search_is_walked_and_what_is_chosen_stays_at_every_token(town: 
         assert shown(app, "feature-tokens").figure.extra["feature"] == found[1]
         await pressed(app, pilot, "escape")
         assert (app.state.query, app.state.feature) == ("", before)
-        await pilot.press("Q")
+        await pilot.press("g", "f")
         app.screen.query_one(Input).value = "SEVEN"
         await pressed(app, pilot, "enter")
         assert ids(app) == [7]
@@ -338,7 +338,7 @@ async def test_a_search_is_walked_and_what_is_chosen_stays_at_every_token(town: 
 
 async def test_a_search_that_finds_nothing_keeps_what_was_typed(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "Q")
+        await pressed(app, pilot, "escape", "0", "f", "g", "f")
         line = app.screen
         assert isinstance(line, FindFeatureScreen)
         line.query_one(Input).value = "neither label nor token"
@@ -355,7 +355,7 @@ async def test_a_search_that_finds_nothing_keeps_what_was_typed(town: Scope) -> 
 
 async def test_a_letter_asks_once_and_the_title_keeps_its_shape(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "e")
+        await pressed(app, pilot, "escape", "0", "f", "e")
         titles: list[str] = []
         pane = app.grid.panes["features"]
         said = pane._title
@@ -378,7 +378,7 @@ async def test_a_letter_asks_once_and_the_title_keeps_its_shape(town: Scope) -> 
 
 async def test_another_model_has_its_own_dictionaries(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pressed(app, pilot, "escape", "0", "down")
+        await pressed(app, pilot, "escape", "0", "f", "down")
         info = app.state.info
         assert info is not None
         state = app.state.loaded(replace(info, spec="another", dictionaries=()))

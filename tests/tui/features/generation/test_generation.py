@@ -32,7 +32,7 @@ def title(session: Session) -> str:
 async def test_a_token_at_a_time_and_back(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         assert app.text == app.editor.text == PROMPT + NEXT[0]
         asked = session.engine.requests[-1]
         assert asked.written is not None
@@ -40,36 +40,36 @@ async def test_a_token_at_a_time_and_back(opened: Open) -> None:
         assert asked.draw is None
         assert app.state.tokens[-1].text == NEXT[0]
         assert "1 written" in title(session)
-        await session.press("E", "f3")
+        await session.press("w", "w", "w", "w")
         assert app.text == PROMPT + "".join(NEXT[:3])
         assert "3 written" in title(session)
-        await session.press("u", "u")
+        await session.press("w", "u", "w", "u")
         assert app.text == PROMPT + NEXT[0]
-        await session.press("u", "u")
+        await session.press("w", "u", "w", "u")
         assert app.text == PROMPT
         assert session.engine.requests[-1].written is None
         assert "written" not in title(session)
-        assert told(session).startswith("nothing was generated here: E generates a token")
+        assert told(session).startswith("nothing was generated here: w w generates a token")
 
 
 async def test_keys_in_quick_succession_write_a_token_each(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape")
-        await session.pilot.press("E", "E", "E")
+        await session.pilot.press("w", "w", "w", "w", "w", "w")
         for _ in range(6):
             await session.settle()
         assert session.app.text == PROMPT + "".join(NEXT[:3])
 
 
-async def test_in_the_prompt_a_letter_is_a_letter_and_f3_writes(opened: Open) -> None:
+async def test_in_the_prompt_letters_are_text(opened: Open) -> None:
     async with opened() as session:
-        await session.press("E", "R")
-        assert session.app.text == PROMPT + "ER"
+        await session.press("w", "r")
+        assert session.app.text == PROMPT + "wr"
         assert all(request.draw is None for request in session.engine.requests)
-        await session.press("f3")
-        assert session.app.text == PROMPT + "ER" + NEXT[0]
+        await session.press("escape", "w", "w", "e")
+        assert session.app.text == PROMPT + "wr" + NEXT[0]
         await session.press("x")
-        assert session.app.text == PROMPT + "ER" + NEXT[0] + "x"
+        assert session.app.text == PROMPT + "wr" + NEXT[0] + "x"
         assert session.engine.requests[-1].written is None, "it is cut into tokens as it stands"
         assert session.app.generation.marks == ((len(PROMPT) + 2, len(PROMPT) + 2 + len(NEXT[0])),)
 
@@ -78,7 +78,7 @@ async def test_in_the_prompt_a_letter_is_a_letter_and_f3_writes(opened: Open) ->
 async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("f3", "f3")
+        await session.press("w", "w", "w", "w")
         two = PROMPT + NEXT[0] + NEXT[1]
         await run_to(session, 8)
         await session.press("left")  # any key ends it
@@ -133,7 +133,7 @@ async def test_once_more_ends_a_run_and_a_step_too(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape")
         for key in ("R", "E"):
-            await session.pilot.press("R")
+            await session.pilot.press("w", "r")
             await session.pilot.pause(0.05)
             assert session.app.generation.runs
             await session.press(key)
@@ -149,7 +149,8 @@ async def test_a_letter_that_comes_with_the_token_has_the_word(opened: Open) -> 
         await session.settle()
         engine.answer(engine.requests[-1])
         await session.settle()
-        await session.press("f3")
+        app.action_act("write-token")
+        await session.settle()
         drawn = engine.drawn(engine.requests[-1])
         await session.pilot.press("x")
         engine.post(drawn)
@@ -157,7 +158,8 @@ async def test_a_letter_that_comes_with_the_token_has_the_word(opened: Open) -> 
         assert app.text == PROMPT + "x"
         # And one that the editor has, but the app has not heard of.
         engine.answer(engine.requests[-1])
-        await session.press("f3")
+        app.action_act("write-token")
+        await session.settle()
         drawn = engine.drawn(engine.requests[-1])
         app.editor.insert("y")
         app.generation.land(app, drawn)
@@ -169,7 +171,7 @@ async def test_a_letter_that_comes_with_the_token_has_the_word(opened: Open) -> 
 async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open) -> None:
     async with opened(auto=False) as session:
         app, engine = session.app, session.engine
-        await session.press("f3")
+        await session.press("f4")
         assert told(session) == "the model is not there yet"
         engine.load()
         await session.settle()
@@ -199,7 +201,7 @@ async def test_what_cannot_be_written_is_said_and_the_picture_stays(opened: Open
 
 async def test_nothing_is_written_after_nothing(opened: Open) -> None:
     async with opened(prompt="") as session:
-        await session.press("f3", "f4")
+        await session.press("f4")
         assert told(session) == "type something first: the model generates what comes after it"
         assert session.app.text == ""
         assert not session.app.generation.writes
@@ -208,49 +210,49 @@ async def test_nothing_is_written_after_nothing(opened: Open) -> None:
 async def test_fork_keeps_a_branch_and_one_can_go_through_them(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "E", "E", "E", "A")
+        await session.press("escape", "w", "w", "w", "w", "w", "w", "w", "f")
         assert app.text == PROMPT
-        assert told(session) == "branch 2: E writes another; ( and ) go through all"
-        await session.press("E", "E")
+        assert told(session) == "branch 2: w w writes another; w p and w n go through all"
+        await session.press("w", "w", "w", "w")
         draw = next(one.draw for one in reversed(session.engine.requests) if one.draw)
         assert draw.branch == 1
         assert app.text == PROMPT + NEXT[3] + NEXT[4]
         assert "branch 2 of 2" in title(session)
-        await session.press("left_parenthesis")
+        await session.press("w", "p")
         assert app.text == PROMPT + "".join(NEXT[:3])
         assert "branch 1 of 2" in title(session)
-        await session.press("right_parenthesis")
+        await session.press("w", "n")
         assert app.text == PROMPT + NEXT[3] + NEXT[4]
         # From the token under the cursor.
-        await session.press("left", "A", "E")
+        await session.press("left", "w", "f", "w", "w")
         assert app.text == PROMPT + NEXT[3] + NEXT[7]
         assert "branch 3 of 3" in title(session)
-        await session.press("g", "A")
+        await session.press("home", "w", "f")
         assert told(session) == "the cursor is on a token that the model did not write"
         assert app.text == PROMPT + NEXT[3] + NEXT[7]
 
 
 async def test_a_fork_knows_what_other_branches_have_there(opened: Open) -> None:
     async with opened() as session:
-        await session.press("escape", "E", "E", "A", "E")
+        await session.press("escape", "w", "w", "w", "w", "w", "f", "w", "w")
         draws = [request.draw for request in session.engine.requests if request.draw]
         assert [draw.tried for draw in draws] == [(), (), (0,)]
-        await session.press("u", "u", "E")
+        await session.press("w", "u", "w", "u", "w", "w")
         assert session.app.text == PROMPT + NEXT[3], "taken back and drawn again, it is the same"
 
 
-@pytest.mark.parametrize("key", ["u", "A", "left_parenthesis", "right_parenthesis"])
+@pytest.mark.parametrize("key", ["u", "f", "p", "n"])
 async def test_where_nothing_was_written_the_keys_say_so(opened: Open, key: str) -> None:
     async with opened() as session:
-        await session.press("escape", key)
-        assert "E generates a token" in told(session) or "one branch alone" in told(session)
+        await session.press("escape", "w", key)
+        assert "w w generates a token" in told(session) or "one branch alone" in told(session)
         assert session.app.text == PROMPT
 
 
 async def test_the_sampler_is_set_in_a_line_and_shown(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "S")
+        await session.press("escape", "w", "t")
         screen = app.screen
         assert isinstance(screen, SamplerScreen)
         assert screen._line.value == "temperature 0 top-k 0 top-p 1 min-p 0 seed 0"
@@ -266,7 +268,7 @@ async def test_the_sampler_is_set_in_a_line_and_shown(opened: Open) -> None:
         assert sampler(want.focus) == Sampler(0.8, 40)
         heading = app.grid.panes["next-token"]._border_title.plain  # type: ignore[union-attr]
         assert "· T 0.8 k 40" in heading
-        await session.press("E")
+        await session.press("w", "w")
         draw = next(one.draw for one in reversed(session.engine.requests) if one.draw)
         assert draw.sampler == app.state.sampler
 
@@ -274,7 +276,7 @@ async def test_the_sampler_is_set_in_a_line_and_shown(opened: Open) -> None:
 async def test_a_context_that_is_marked_off_stays_so_whatever_is_written(opened: Open) -> None:
     text = "apple: red\n---\nsky:"
     async with opened(prompt=text) as session:
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         asked = session.engine.requests[-1]
         assert asked.text == "apple: red\nsky:" + NEXT[0]
         assert asked.context == len("apple: red\n")
@@ -295,7 +297,7 @@ async def test_a_context_that_is_marked_off_stays_so_whatever_is_written(opened:
 async def test_hostile_tokens_reach_the_screen_in_words(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         group = app.generation.branches
         assert group is not None
         app.generation._set(app, group.wrote(9, NEXT[0] + "\x1b[31m[/nope][@click=app.exit]x"))
@@ -322,7 +324,7 @@ async def test_a_token_that_says_nothing_is_a_token_all_the_same(opened: Open) -
             written = engine.requests[-1].written
             assert written is not None
             assert written.ids == (77,) * count
-        await session.press("escape", "u")
+        await session.press("escape", "w", "u")
         assert engine.requests[-1].written is not None
         assert engine.requests[-1].written.ids == (77, 77)
         assert app.text == PROMPT
@@ -392,7 +394,7 @@ async def test_until_the_editor_has_told_of_a_token_the_text_before_keeps_its_to
 ) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         group = app.generation.branches
         assert group is not None
         app.generation._set(app, group.wrote(5, NEXT[0] + NEXT[5]))
@@ -425,9 +427,9 @@ async def test_another_look_at_the_pass_while_it_runs_is_no_end_of_the_program(
         app = session.app
         await run_to(session, 3)
         app.look_at(replace(app.state, versus_prompt="another"))
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         before = app.text
-        await session.press("E")
+        await session.press("w", "w")
         assert app.text != before
 
 
@@ -437,9 +439,9 @@ async def test_the_rules_that_a_model_writes_by_are_in_sight(opened: Open) -> No
         assert "repetition" not in title(session)
         session.engine.load(replace(INFO, rules=rules))
         await session.settle()
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         assert "by repetition_penalty 1.3" in title(session)
-        await session.press("S", "enter")
+        await session.press("w", "t", "enter")
         assert "by its generation_config: repetition_penalty 1.3" in told(session)
         assert "not applied: num_beams 4" in told(session)
 
@@ -453,7 +455,7 @@ async def test_the_text_goes_on_in_other_ways_from_a_token(
         await session.press("escape", "left", "left")
         at = app.state.focus.position
         base = PROMPT[: app.state.tokens[at].start]
-        await session.press("asterisk")
+        await session.press("w", "s")
         for _ in range(12):
             await session.settle()
         branches = app.generation.branches
@@ -466,13 +468,13 @@ async def test_the_text_goes_on_in_other_ways_from_a_token(
         assert [len(one.ids) for one in branches.kept[1:]] == [2] * generation.SAMPLED
         assert [one.stream for one in branches.kept] == [0, 1, 2, 3]
         assert app.text == app.editor.text == texts[-1]
-        await session.press("right_parenthesis")
+        await session.press("w", "n")
         assert app.text == PROMPT
         prompt_ids = tuple(token.id for token in tokenize(PROMPT)[at:])
-        await session.press("E")  # after tokens of the prompt, which the model did not write
+        await session.press("w", "w")  # after tokens of the prompt, which the model did not write
         assert app.text.startswith(PROMPT + " ")
         written = session.engine.requests[-1].written
         assert written is not None
         assert written.ids[:-1] == prompt_ids
-        await session.press("u", "g", "asterisk")
+        await session.press("w", "u", "home", "w", "s")
         assert told(session) == "there is nothing before this token to go on from"

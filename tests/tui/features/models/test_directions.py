@@ -54,7 +54,7 @@ async def test_the_map_opens_on_the_score_and_follows_the_typing(town: Scope, pa
             whole = town.look("probe", direction=path)
             assert np.allclose(shown(app).figure.values, whole.values, atol=1e-5)
             assert shown(app).figure.verdict == whole.verdict
-        await pilot.press("escape", "v")
+        await pilot.press("escape", "d", "d")
         await answered(app, pilot)
         assert title(app).startswith("Map · probe probability · ")
 

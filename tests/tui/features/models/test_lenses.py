@@ -68,7 +68,7 @@ async def settled(app: LlmscopeApp, pilot: Pilot[int]) -> None:
 
 async def typed(app: LlmscopeApp, pilot: Pilot[int], name: str) -> None:
     """Choose a lens by typing its name."""
-    await pilot.press("K")
+    await pilot.press("d", "o")
     assert isinstance(app.screen, LensScreen)
     app.screen._line.value = name
     await pilot.press("enter")
@@ -80,7 +80,7 @@ async def test_the_key_turns_to_each_lens_and_back(town: Scope) -> None:
         await pilot.press("escape")
         recording = town.record(PROMPT)
         for name, heading in (("jacobian", "Jacobian lens · partial"), ("tuned", "Tuned lens")):
-            await pilot.press("J")
+            await pilot.press("d", "l")
             await answered(app, pilot)
             assert f"Map · {heading}" in title(app)
             figure = shown(app).figure
@@ -88,7 +88,7 @@ async def test_the_key_turns_to_each_lens_and_back(town: Scope) -> None:
             start = figure.axes[1].start
             assert same(figure.values, whole.values[:, start:])
             assert figure.verdict == whole.verdict
-        await pilot.press("J")
+        await pilot.press("d", "l")
         await answered(app, pilot)
         assert "Map · logit lens · verified" in title(app)
         assert app.text == PROMPT
@@ -102,7 +102,7 @@ async def test_a_typed_path_is_read_through_and_named_by_edits(town: Scope, tmp_
         await typed(app, pilot, str(path))
         assert app.state.translator == str(path)
         assert "Tuned lens" in title(app)
-        await pilot.press("X")
+        await pilot.press("X", "X")
         app.screen.query_one(Input).value = 'steer 3 jlens " the" 4'
         await pilot.press("enter")
         await answered(app, pilot)
@@ -122,7 +122,7 @@ async def test_files_of_this_folder_that_fit_are_listed(
     (tmp_path / "weights.safetensors").write_bytes(b"\x00" * 64)
     monkeypatch.chdir(tmp_path)
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "K")
+        await pilot.press("escape", "d", "o")
         picker = app.screen
         assert isinstance(picker, LensScreen)
         while len(picker.choices.found) < 4:
@@ -144,7 +144,7 @@ async def test_a_lens_that_cannot_be_used_leaves_the_picture(
         name = str(tmp_path / "wrong.safetensors")
         Path(name).write_bytes(b"\x00" * 64)
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "J")
+        await pilot.press("escape", "d", "l")
         await answered(app, pilot)
         before = shown(app)
         await typed(app, pilot, name)
@@ -183,7 +183,7 @@ async def test_a_fetch_tells_how_far_it_is_and_can_be_stopped(
 
 async def test_lenses_are_not_compared_on_a_model_without_any(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "v", "v", "v")
+        await pilot.press("escape", "d", "d", "d", "d", "d", "d")
         await answered(app, pilot)
         info = app.state.info
         assert info is not None
@@ -199,7 +199,7 @@ async def test_the_lens_is_checked_where_there_is_one(town: Scope) -> None:
         slope = pane.views.index(SLOPE_VIEW)
         await pilot.press("escape")
         assert slope not in pane.offered_views(app.state)
-        await pilot.press("J")
+        await pilot.press("d", "l")
         assert slope in pane.offered_views(app.state)
         app.look_at(pane.show_view(app.state, slope))
         await answered(app, pilot)
@@ -213,7 +213,7 @@ async def test_the_lens_is_checked_where_there_is_one(town: Scope) -> None:
 
 async def test_lenses_side_by_side_have_a_column_each(town: Scope) -> None:
     async with screen(town, PROMPT, (200, 60)) as (app, pilot):
-        await pilot.press("escape", "v", "v", "v")
+        await pilot.press("escape", "d", "d", "d", "d", "d", "d")
         await answered(app, pilot)
         assert shown(app).figure.axes[1].labels == ("logit", "Jacobian", "Tuned")
         assert "lenses side by side at ‹·->›" in title(app)
@@ -231,7 +231,7 @@ async def test_lenses_side_by_side_have_a_column_each(town: Scope) -> None:
 
 async def test_with_an_adapter_the_lens_is_partial(town: Scope) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "J", "b")
+        await pilot.press("escape", "d", "l", "c", "a")
         await answered(app, pilot)
         verdict = shown(app).figure.verdict
         assert (verdict.status, "without an adapter" in verdict.reason) == ("partial", True)
@@ -241,7 +241,7 @@ async def test_with_an_adapter_the_lens_is_partial(town: Scope) -> None:
 @pytest.mark.parametrize("view", [0, 1, 2])
 async def test_the_command_makes_the_map_through_the_lens(town: Scope, view: int) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "J", *["v"] * view)
+        await pilot.press("escape", "d", "l", *["v"] * view)
         await answered(app, pilot)
         figure, line = shown(app).figure, command_of(app, shown(app))
         assert line is not None

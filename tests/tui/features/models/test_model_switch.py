@@ -103,7 +103,7 @@ async def test_what_belongs_to_a_model_goes_with_it(opened: Open, user: UserStat
     async with opened(user=user) as session:
         app, engine = session.app, session.engine
         engine.auto = True
-        await session.press("escape", "t", "w", "x", "up", "v")
+        await session.press("escape", "t", "t", "b", "k", "x", "up", "d", "d")
         state = app.state
         assert (len(state.edits), state.target_pinned, state.versus_prompt) == (1, True, PROMPT)
         few = replace(INFO, spec="gpt2", name="gpt2", layers=3, heads=2, adapters=(), adapter=None)
@@ -123,7 +123,7 @@ async def test_what_belongs_to_a_model_goes_with_it(opened: Open, user: UserStat
 async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, user: UserState) -> None:
     async with opened(user=user) as session:
         app = session.app
-        await session.press("escape", "c")
+        await session.press("escape", "c", "c")
         assert app.text == f"[user] {PROMPT} [assistant]"
         await choose(session, "gpt2")
         assert app.text == PROMPT
@@ -214,19 +214,19 @@ async def test_nothing_is_written_by_a_model_that_is_to_go_and_what_was_is_text_
 ) -> None:
     async with opened(user=user) as session:
         app, engine = session.app, session.engine
-        await session.press("escape", "E")
+        await session.press("escape", "w", "w")
         text = app.text
         assert len(text) > len(PROMPT)
         await choose(session, "gpt2", lands=False)
         asked = len(engine.requests)
-        await session.press("E")
+        await session.press("w", "w")
         assert notices(session)[-1] == "gpt2 is being opened: wait for it"
         assert len(engine.requests) == asked
         engine.open(engine.openings[0])
         await session.settle()
         assert (app.text, engine.requests[-1].text) == (text, text)
         assert engine.requests[-1].written is None
-        await session.press("escape", "u")
+        await session.press("escape", "w", "u")
         assert notices(session)[-1].startswith("nothing was generated here")
 
 
@@ -371,14 +371,14 @@ async def test_one_stays_by_choosing_what_is_open(opened: Open, user: UserState)
         assert not app.figures.waiting
 
 
-@pytest.mark.parametrize("key", ["c", "p", "B"])
+@pytest.mark.parametrize("key", ["c", "t", "w"])
 async def test_a_model_that_is_to_go_is_asked_for_nothing(
     opened: Open, user: UserState, key: str
 ) -> None:
     async with opened(user=user, prompt="one\ntwo") as session:
         await session.press("escape")
         await choose(session, "gpt2", lands=False)
-        await session.press(key)
+        await session.press("c", key)
         assert "gpt2 is being opened" in notices(session)[-1]
         assert (session.engine.messages, session.engine.context) == ([], [])
         assert len(session.app.screen_stack) == 1

@@ -61,7 +61,7 @@ async def saved_panes(folder: Path, *workspaces: str) -> int:
     scope = llmscope.load("builtin:sort")
     saved: dict[str, str] = {}
     async with screen(scope, "CABACB", (200, 60)) as (app, pilot):
-        await pilot.press("escape", "x", "left", "up", "t")
+        await pilot.press("escape", "x", "left", "up", "t", "t")
         app.look_at(hold_words(replace(app.state, versus_prompt="CABBCA"), ("A B", "C")))
         for workspace in workspaces:
             app.grid.open(BY_NAME[workspace])

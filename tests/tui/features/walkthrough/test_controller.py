@@ -9,9 +9,10 @@ import pytest
 import llmscope
 from llmscope.figure import Focus
 from llmscope.scope import Scope
+from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.walkthrough import controller
-from llmscope.tui.features.walkthrough.sources import SourceScreen, landing
+from llmscope.tui.features.walkthrough.sources import landing
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
 from tests.tui.real import answered
@@ -54,7 +55,7 @@ async def test_the_arrows_walk_among_the_numbers_and_the_words_follow(sort: Scop
 async def test_v_goes_round_the_weights_that_the_step_reads(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.to("up projection")
-        await on.press("tab", "v")
+        await on.press("tab", "d", "d")
         assert on.app.state.focus.weight == 0
         pane = on.app.grid.panes["walk-values"]
         assert "Weight 1 of 2: c_fc.weight 48 × 192" in str(pane.border_title)
@@ -68,18 +69,18 @@ async def test_v_goes_round_the_weights_that_the_step_reads(sort: Scope) -> None
         assert on.app.state.focus.cell == (40, 140), "beyond the first window"
         assert shown is not None
         assert shown.figure.axes[1].labels[shown.figure.extra["seen"][1]] == "140"
-        await on.press("v")
+        await on.press("d", "d")
         assert "Weight 2 of 2" in str(pane.border_title)
         assert on.app.state.focus.cell is None
-        await on.press("f")
+        await on.press("g", "i")
         assert "learned" in on.told
-        await on.press("v")
+        await on.press("d", "d")
         assert on.app.state.focus.weight is None
         await on.to("scores")
-        await on.press("v")
+        await on.press("d", "d")
         assert on.told == "this step reads no weights"
         await on.to("query")
-        await on.press("shift+tab", "v")
+        await on.press("shift+tab", "d", "d")
         assert on.app.state.focus.weight == 0, "from the table as well"
 
 
@@ -90,37 +91,37 @@ async def test_one_goes_to_the_very_numbers_and_comes_back(sort: Scope) -> None:
         await on.press("tab")
         on.app.look_at(on.app.state.at_cell((4, 1)))
         await answered(on.app, on.pilot)
-        await on.pilot.press("f")
+        await on.pilot.press("g", "i")
         await on.pilot.pause()
-        assert isinstance(on.app.screen, SourceScreen)
+        assert isinstance(on.app.screen, MenuScreen)
         assert "query: head 0, ‹C› at 4" in on.text()
         assert "key: head 0, ‹A› at 1" in on.text()
         await on.press("2")
         assert (on.name, on.app.state.focus.cell) == ("key", (1, 0))
-        await on.pilot.press("f")
+        await on.pilot.press("g", "i")
         await on.pilot.pause()
         await on.press("2")
         assert (on.app.state.focus.weight, on.app.state.focus.cell) == (0, (0, 0))
-        await on.press("F", "F")
+        await on.press("g", "b", "g", "b")
         assert (on.name, on.app.state.focus.cell) == ("scores", (4, 1))
-        await on.press("F")
+        await on.press("g", "b")
         assert "nothing to go back to" in on.told
-        await on.pilot.press("f")
+        await on.pilot.press("g", "i")
         await on.pilot.pause()
-        await on.press("f")
+        await on.press("g", "i")
         assert (on.name, on.app.state.focus.cell) == ("query", (4, 0)), "the first, pressed twice"
-        await on.pilot.press("f")
+        await on.pilot.press("g", "i")
         await on.pilot.pause()
         await on.press("escape")
         assert on.name == "query"
         await on.to("pattern")
         on.app.look_at(on.app.state.at_cell((5, 3)))
         await answered(on.app, on.pilot)
-        await on.press("f")
+        await on.press("g", "i")
         assert (on.name, on.app.state.focus.cell) == ("scores", (5, 3)), "the same pair"
         on.app.editor.insert("A", on.app.editor.document.end)
         await answered(on.app, on.pilot)
-        await on.press("F")
+        await on.press("g", "b")
         assert "nothing to go back to" in on.told, "of another text nothing is left"
 
 
@@ -141,12 +142,12 @@ def test_of_a_key_that_heads_share_the_head_stays_if_it_can(
 async def test_of_the_answer_one_goes_to_its_own_probability(sort: Scope) -> None:
     async with walk(sort, "BBCCAB") as on:
         await on.to("next token")
-        await on.press("tab", "f")
+        await on.press("tab", "g", "i")
         shown = on.app.figures.shown("walk-values")
         assert shown is not None
         assert (on.name, on.app.state.focus.cell) == ("probabilities", (0, 0))
         assert shown.figure.values[0].argmax() == 0
-        await on.press("shift+tab", "F")
+        await on.press("shift+tab", "g", "b")
         assert on.name == "next token"
 
 
@@ -172,7 +173,7 @@ async def test_a_click_puts_the_cursor_on_a_number(sort: Scope) -> None:
 
 async def test_steps_go_on_in_the_next_layer_and_back(sort: Scope) -> None:
     async with walk(sort) as on:
-        await on.press("left_curly_bracket")
+        await on.press("g", "k")
         await on.to("final norm")
         await on.press("up")
         assert on.place == (1, "layer 2"), "a row that can be read"
@@ -195,10 +196,10 @@ async def test_steps_go_on_in_the_next_layer_and_back(sort: Scope) -> None:
 @pytest.mark.slow
 async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None) -> None:
     async with walk(sort, size=(60, 16)) as on:
-        await on.press("n")
+        await on.press("g", ">")
         assert [(None, "token embedding"), *await ticks(on, len(STORY) - 2)] == STORY[1:]
         assert await ticks(on, 1) == [STORY[-1]]
-        await on.press("N")
+        await on.press("g", "<")
         assert [(None, "probabilities"), *await ticks(on, len(STORY) - 2)] == STORY[-2::-1]
 
 
@@ -206,25 +207,25 @@ async def test_it_walks_through_all_layers_by_itself(sort: Scope, patient: None)
 async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, patient: None) -> None:
     async with walk(sort, size=(60, 16)) as on:
         await on.to("position embedding")
-        await on.press("n")
+        await on.press("g", ">")
         assert on.app.walkthrough.plays == 1
         assert on.place == (2, "embedding"), "the first step is taken at once"
         assert await ticks(on, 2) == [(0, "attention norm"), (0, "query")]
         await on.to("down projection")
-        await on.press("n")
+        await on.press("g", ">")
         assert await ticks(on, 2) == [(1, "attention norm"), (1, "query")]
-        await on.press("N")
+        await on.press("g", "<")
         assert await ticks(on, 2) == [(0, "residual add"), (0, "down projection")]
         await on.to("logits")
-        await on.press("N")
+        await on.press("g", "<")
         assert await ticks(on, 2) == [(2, "residual add"), (2, "down projection")]
         await on.to("probabilities")
-        await on.press("n")
+        await on.press("g", ">")
         assert await ticks(on, 1) == [(None, "next token")]
         assert on.app.walkthrough.plays == 0
         assert on.told == "‹A› comes next: E writes it, and the walk begins again"
         await on.to("token embedding")
-        await on.press("N")
+        await on.press("g", "<")
         assert on.app.walkthrough.plays == -1
         assert await ticks(on, 1) == [(None, "tokens")]
         assert on.told == "this is where it begins"
@@ -235,7 +236,7 @@ async def test_it_walks_from_layer_to_layer_by_itself_and_back(sort: Scope, pati
 @pytest.mark.parametrize("key", ["n", "down", "left", "tab", "question_mark", "1", "y"])
 async def test_any_key_stops_it(sort: Scope, patient: None, key: str) -> None:
     async with walk(sort) as on:
-        await on.press("n")
+        await on.press("g", ">")
         await on.pilot.press(key)
         await on.pilot.pause()
         assert on.app.walkthrough.plays == 0
@@ -247,7 +248,7 @@ async def test_the_other_direction_turns_it_and_a_click_stops_it(
 ) -> None:
     async with walk(sort) as on:
         await on.to("embedding")
-        await on.press("n", "N")
+        await on.press("g", ">", "g", "<")
         assert on.app.walkthrough.plays == -1
         await on.pilot.click(on.app.grid.panes["walkthrough"], offset=(6, 12))
         await answered(on.app, on.pilot)
@@ -264,14 +265,14 @@ async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -
             before = on.app.text
             await on.to("next token")
             assert "E writes it after the prompt" in on.text()
-            await on.press("E")
+            await on.press("w", "w")
             assert on.app.text == before + letter
             assert (on.name, on.app.state.focus.position) == ("tokens", 5 + count)
             assert f"It has written {count} of 6 letters" in on.text()
         await on.to("next token")
         assert "Done: it read C A B A C B" in on.text()
         assert "E writes it" not in on.text()
-        await on.press("E")
+        await on.press("w", "w")
         done = "Done: it read C A B A C B, wrote A A B B C and says C: the same 6 letters in order."
         assert on.told == done
         assert on.app.text == "CABACBAABBC"
@@ -283,8 +284,8 @@ async def test_from_six_letters_to_the_sorted_ones(sort: Scope, patient: None) -
 
 async def test_only_after_the_last_token_it_is_written(sort: Scope) -> None:
     async with walk(sort) as on:
-        await on.press("left", "E")
-        assert on.told == "the cursor is on an earlier token: G goes to the last one"
+        await on.press("left", "w", "w")
+        assert on.told == "the cursor is on an earlier token: end goes to the last one"
         assert on.app.text == "CABACB"
 
 
@@ -313,14 +314,14 @@ async def test_the_number_is_told_at_any_size(sort: Scope, size: tuple[int, int]
 
 async def test_in_a_tiny_window_nothing_breaks(sort: Scope) -> None:
     async with walk(sort, size=(30, 8)) as on:
-        await on.press("tab", "right", "n", "f", "F", "v", "E")
+        await on.press("tab", "right", "g", ">", "g", "i", "g", "b", "d", "d", "w", "w")
         assert on.app.is_running
 
 
 async def test_elsewhere_the_keys_say_where_the_steps_are(sort: Scope) -> None:
     async with walk(sort) as on:
         await on.press("1")
-        for key in ("n", "N", "f", "F"):
-            await on.press(key)
-            assert on.told == "steps are in 7 Walkthrough"
+        for letter in (">", "<", "i", "b"):
+            await on.press("g", letter)
+            assert on.told == "steps are in 0 k Walkthrough"
         assert on.app.text == "CABACB"

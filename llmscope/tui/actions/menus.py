@@ -1,0 +1,63 @@
+"""The menus: one key opens what can be done with one subject, the next key does it.
+
+An action names its menu and its letter there (`Action.menu`, `Action.letter`). The views of a pane
+and what can be copied depend on the pane: their menus are filled when they are opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from llmscope.tui.actions.types import Action
+
+
+@dataclass(frozen=True)
+class Menu:
+    """A menu.
+
+    Attributes:
+        name: identifies it; the action `menu-NAME` opens it.
+        key: the key that opens it by default.
+        title: its heading.
+        words: what else users may type to find it, separated by commas.
+    """
+
+    name: str
+    key: str
+    title: str
+    words: str = ""
+
+    @property
+    def action(self) -> str:
+        """The name of the action that opens it."""
+        return f"menu-{self.name}"
+
+
+MENUS = (
+    Menu("view", "d", "view", "views, menu of views, list of views, choose view, modes, display"),
+    Menu("go", "g", "go to", "go, goto, jump, move"),
+    Menu("write", "w", "generate", "generate, write, complete, sample, generation menu"),
+    Menu("target", "t", "target", "target token, answer token, correct token"),
+    Menu("edits", "X", "what if", "edits, interventions, list of edits"),
+    Menu("ab", "b", "A and B", "A/B, two prompts, two models, compare, comparison"),
+    Menu("context", "c", "chat, context, adapters", "chat, context, adapters, LoRA"),
+    Menu("tabs", "0", "tabs", "all tabs, workspaces, more tabs, pages"),
+    Menu("panes", "p", "panes", "panes, layout, windows, arrange"),
+)
+MENU_BY_NAME = {menu.name: menu for menu in MENUS}
+
+
+def actions_of(name: str, actions: Sequence[Action]) -> list[Action]:
+    """Return the actions of a menu, in their order."""
+    return [action for action in actions if action.menu == name]
+
+
+def entry_names(action: str) -> list[str]:
+    """Return the names of the actions in the menu that an action opens; empty if it opens none."""
+    from llmscope.tui.actions.registry import EVERY
+
+    menu = action.removeprefix("menu-")
+    return [] if menu == action else [entry.name for entry in actions_of(menu, EVERY)]
