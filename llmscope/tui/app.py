@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
     from llmscope.tui.widgets.kl_row import KlRow
     from llmscope.tui.widgets.overview_strip import OverviewStrip
+    from llmscope.tui.widgets.tour_line import TourLine
 
 LOWEST_WITH_TABS = 11
 """Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
@@ -160,7 +161,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.walkthrough = WalkthroughPlayer()
         self.undo = UndoController()
         self.requests = RequestScheduler(self, self.set_timer)
-        self.tour_offer: Widget | None = None
+        self.tour_line: TourLine | None = None
         self.messages: deque[Notice] = deque(maxlen=LOGGED)
         self.cost: PassInfo | None = None
         self.work: Working | None = None
@@ -276,10 +277,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         yield self.header
         yield self.prompts
         if self.user.newcomer:
-            from llmscope.tui.widgets.tour_offer import TourOffer
-
-            self.tour_offer = TourOffer(self.user.keymap)
-            yield self.tour_offer
+            self.tour_line = self._make_tour_line()
+            yield self.tour_line
         yield self.tabs
         yield from self.mode.bars(self.look)
         yield self.grid
@@ -426,6 +425,22 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Return whether keys type text into prompt A or prompt B."""
         return self.focused in (self.prompts.a, self.prompts.b)
 
+    def _make_tour_line(self) -> TourLine:
+        from llmscope.tui.widgets.tour_line import TourLine
+
+        return TourLine(self.user.keymap)
+
+    def begin_tour(self) -> None:
+        """Show the line of the tour, with its first step."""
+        if self.size.height < LOW:
+            self.tell(f"the tour needs a terminal of {LOW} rows", "warning")
+            return
+        if self.tour_line is None:
+            self.tour_line = self._make_tour_line()
+            self.screen_stack[0].mount(self.tour_line, after=self.prompts)
+        self.tour_line.begin(self)
+        self.screen_stack[0].set_focus(self.editor)
+
     def action_act(self, name: str) -> None:
         """Run an action of the registry.
 
@@ -441,6 +456,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if name not in ("undo", "redo"):
             self._worked_with_figures()
         BY_NAME[name].run(self)
+        if self.tour_line is not None:
+            self.tour_line.advance(self, acted=name != "tour")
 
     def _worked_with_figures(self) -> None:
         if self.user.autosave and not self.prompts.active.has_focus:
@@ -727,6 +744,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self._present_work()
             self.mode.present(self)
             self._present_tabs()
+            if self.tour_line is not None:
+                self.tour_line.advance(self)
             self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))

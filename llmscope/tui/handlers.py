@@ -195,7 +195,8 @@ def show_help(host: Host) -> None:
     from llmscope.tui.actions.types import listed
     from llmscope.tui.dialogs.help import HelpScreen
 
-    _hide_offer(host)
+    if host.tour_line is not None and host.tour_line.at is None:
+        _put_away_offer(host)
     inside = not host.in_prompt
     pane = host.grid.pane if inside and host.grid.display else None
     want = None if pane is None else pane.want(host.state)
@@ -226,31 +227,30 @@ def jump(host: Host) -> None:
 
 
 def tour(host: Host) -> None:
-    """Explain the screen, one part after the other; the tour is not offered any more."""
-    from llmscope.tui.dialogs.tour import tour as walk
-
-    if _hide_offer(host):
-        host.call_after_refresh(walk, host)  # which moves the panes up
-    else:
-        walk(host)
+    """Take the tour, a step after the other; it is not offered any more."""
+    _put_away_offer(host)
+    host.begin_tour()
 
 
 def hide_tour_offer(host: Host) -> None:
-    """Hide the line that offers the tour, for good."""
-    if not _hide_offer(host):
+    """Hide the line of the tour, for good."""
+    shown = host.tour_line is not None and host.tour_line.display
+    _put_away_offer(host)
+    if not shown:
         host.tell(host.user.keymap.filled("nothing to hide: the tour is in the help, {help}"))
 
 
-def _hide_offer(host: Host) -> bool:
-    """Hide the offer of the tour for good; return whether it was shown."""
+def _put_away_offer(host: Host) -> None:
+    """Hide the offer of the tour for good, or end the tour."""
     from llmscope.tui.session.state_file import changing
 
-    if host.tour_offer is None or not host.tour_offer.display:
-        return False
-    host.tour_offer.display = False
-    with changing() as state:
-        state.put("tour", "offered")
-    return True
+    line = host.tour_line
+    if line is None or not line.display:
+        return
+    if line.at is None:
+        with changing() as state:
+            state.put("tour", "offered")
+    line.end()
 
 
 def show_palette(host: Host) -> None:

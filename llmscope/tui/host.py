@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from llmscope.tui.widgets.placeholder import Placeholder
     from llmscope.tui.widgets.status_bar import KeyLine, StatusText
     from llmscope.tui.widgets.tab_bar import TabBar
+    from llmscope.tui.widgets.tour_line import TourLine
 
 
 class Host(Protocol):
@@ -180,8 +181,11 @@ class Host(Protocol):
         """The line of keys."""
 
     @property
-    def tour_offer(self) -> Widget | None:
-        """The line that offers the tour; None if this is not the user's first start."""
+    def tour_line(self) -> TourLine | None:
+        """The line that offers and takes the tour; None as long as neither was asked for."""
+
+    def begin_tour(self) -> None:
+        """Show the line of the tour, with its first step."""
 
     @property
     def find(self) -> FindLine:

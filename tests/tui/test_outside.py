@@ -73,7 +73,6 @@ LATER = {
     "llmscope.tui.state.view_state",
     "llmscope.tui.session.session",
     "llmscope.tui.features.models.model_switch",
-    "llmscope.tui.dialogs.tour",
     "llmscope.tui.prompt.external_editor",
     "llmscope.tui.features.walkthrough.sources",
     "llmscope.tui.state.edit_list",

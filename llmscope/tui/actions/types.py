@@ -134,7 +134,7 @@ ESSENTIAL = (
 
 def listed(host: Host, action: Action) -> bool:
     """Return whether the palette and the help list an action here."""
-    offer = host.tour_offer
+    offer = host.tour_line
     hides = action.name != "tour-hide" or (offer is not None and bool(offer.display))
     return hides and host.mode.offers(action.name)
 

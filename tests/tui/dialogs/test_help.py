@@ -373,7 +373,7 @@ async def test_keys_are_grouped_by_area(opened: Open) -> None:
         headings = [line for line in text.split("\n") if line.startswith("Keys ")]
         assert len(headings) == len(set(headings))
         here = {line.split(" · ")[-1] for line in headings if line.startswith("Keys here")}
-        assert here >= {"cursor", "pane", "what if", "workspace", "help"}
+        assert here >= {"cursor", "pane", "what if", "menu tabs", "help"}
         group = text.split("Keys here · what if")[1].split("Keys here")[0]
         assert "ablate what is under the cursor" in group
         assert "generate" not in group
