@@ -1065,4 +1065,5 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         else:
             pane, workspace = self.grid.pane, self.grid.workspace.name
             place = self.mode.hint_group(pane.key)
-            self.key_line.show(place, pane.row, workspace, column=pane.column)
+            panes = self.grid.shown_of
+            self.key_line.show(place, pane.row, workspace, column=pane.column, panes=panes)

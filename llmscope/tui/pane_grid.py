@@ -167,6 +167,15 @@ class PaneGrid(Container):
         return reachable_panes(self.layout_name, self.workspace, self.arrangement)
 
     @property
+    def shown_of(self) -> str:
+        """Return how many of the workspace's panes are on screen; empty if all are.
+
+        Panes that the user has hidden do not count.
+        """
+        shown, count = len(self.on_screen), 1 + len(self.arrangement.shown)
+        return "" if shown == count else f"{shown} of {count} panes"
+
+    @property
     def on_screen(self) -> tuple[str, ...]:
         """Return the keys of the panes on screen."""
         return visible(

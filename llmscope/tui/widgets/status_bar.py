@@ -85,7 +85,13 @@ class KeyLine(Widget):
         self._text_styles = text_styles(look.theme)
 
     def show(
-        self, place: str, row: str = "", workspace: str = "", *, column: str = "token"
+        self,
+        place: str,
+        row: str = "",
+        workspace: str = "",
+        *,
+        column: str = "token",
+        panes: str = "",
     ) -> None:
         """List the hints of `place`.
 
@@ -94,8 +100,9 @@ class KeyLine(Widget):
             row: the unit that up and down move by.
             workspace: the name of the workspace on screen.
             column: the unit that left and right move by.
+            panes: how many panes are on screen; empty if all are.
         """
-        words = {"down": row, "token-right": column}
+        words = {"down": row, "token-right": column, "pane-next": panes}
         hints = tuple(
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in FOOTER[place]

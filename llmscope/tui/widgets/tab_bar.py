@@ -90,7 +90,7 @@ class TabBar(Widget):
     def render(self) -> Content:
         """Render the tabs that fit."""
         every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._tabs)]
-        menu = f" {self._menu_key()} {MORE}" if self._has_more else ""
+        menu = f"  {self._menu_key()} {MORE}" if self._has_more else ""
         room = self.size.width - cell_len(menu)
         tabs, gap, (before, after) = fit_tabs(every, self._current, room)
         actions = [action for _, action, _ in every]
