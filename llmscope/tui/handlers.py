@@ -192,6 +192,7 @@ def save(host: Host) -> None:
 def show_help(host: Host) -> None:
     """Explain the pane that has the focus, or the prompt."""
     # Imported late: the help needs the texts of the lenses.
+    from llmscope.tui.actions.menus import without_empty_menus
     from llmscope.tui.actions.types import listed
     from llmscope.tui.dialogs.help import HelpScreen
 
@@ -205,7 +206,7 @@ def show_help(host: Host) -> None:
         HelpScreen(
             *(host.look, None if want is None else want.lens, place, host.user.keymap),
             *(host.mode.usage(pane), host.mode),
-            [action for action in host.user.keymap.actions if listed(host, action)],
+            without_empty_menus([one for one in host.user.keymap.actions if listed(host, one)]),
             lambda: tour(host),
         )
     )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from llmscope.tui.actions.menus import entry_names
 from llmscope.tui.state.workspaces import WORKSPACES, Workspace
 
 if TYPE_CHECKING:
@@ -57,9 +56,6 @@ class LiveMode:
 
     def offers(self, action: str) -> bool:
         """Return whether an action is available."""
-        entries = entry_names(action)
-        if entries:
-            return any(map(self.offers, entries))
         return action not in REPLAY_ACTIONS and not of_run(action)
 
     def explain_refusal(self, host: Host, action: Action) -> None:

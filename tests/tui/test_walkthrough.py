@@ -71,7 +71,7 @@ async def test_the_token_the_layer_and_the_head_are_the_cursors(opened: Open) ->
 async def test_one_goes_where_a_step_is_from(opened: Open) -> None:
     async with opened() as session:
         await session.press("escape", "g", "i")
-        assert told(session) == ["steps are in 7 Walkthrough"]
+        assert told(session) == ["steps are in 0 k Walkthrough"]
         await session.press("0", "k", "down", "g", "i")
         assert session.app.state.step == 0
         await session.press("g", "i")

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from llmscope.tui.actions.types import Action
 
 
+AREA = "menu"
+"""The area of the actions that open a menu."""
+
+
 @dataclass(frozen=True)
 class Menu:
     """A menu.
@@ -55,9 +59,7 @@ def actions_of(name: str, actions: Sequence[Action]) -> list[Action]:
     return [action for action in actions if action.menu == name]
 
 
-def entry_names(action: str) -> list[str]:
-    """Return the names of the actions in the menu that an action opens; empty if it opens none."""
-    from llmscope.tui.actions.registry import EVERY
-
-    menu = action.removeprefix("menu-")
-    return [] if menu == action else [entry.name for entry in actions_of(menu, EVERY)]
+def without_empty_menus(actions: Sequence[Action]) -> list[Action]:
+    """Return the actions but for those that open a menu of which none is an entry."""
+    menus = {f"menu-{action.menu}" for action in actions if action.menu}
+    return [action for action in actions if action.area != AREA or action.name in menus]

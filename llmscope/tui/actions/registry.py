@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from textual.binding import Binding
 
-from llmscope.tui.actions.menus import MENUS
+from llmscope.tui.actions.menus import AREA, MENUS
 from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_keys
 from llmscope.tui.state.prompt_pairs import pairs
 from llmscope.tui.state.workspaces import TITLES, WORKSPACES
@@ -91,7 +91,7 @@ def _open(menu: str) -> Run:
 
 
 OPEN_MENUS = tuple(
-    Action(menu.action, "menu", menu.title, menu.key, _open(menu.name), words=menu.words)
+    Action(menu.action, AREA, menu.title, menu.key, _open(menu.name), words=menu.words)
     for menu in MENUS
 )
 """The actions that open the menus."""

@@ -15,6 +15,7 @@ from textual.content import Content
 from llmscope.draw import theme_names
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
+from llmscope.tui.actions.menus import without_empty_menus
 from llmscope.tui.actions.types import ESSENTIAL, listed
 from llmscope.tui.dialogs.ranking import Searchable, ranked
 from llmscope.tui.dialogs.search_list import SearchListScreen
@@ -97,9 +98,8 @@ def _first() -> list[str]:
 
 def _actions(host: Host) -> Iterator[PaletteEntry]:
     keymap, panes = host.user.keymap, host.grid.panes
-    for action in commands(keymap.actions):
-        if not listed(host, action):
-            continue
+    offered = [action for action in commands(keymap.actions) if listed(host, action)]
+    for action in without_empty_menus(offered):
         keys = list(keymap.shown(action))
         while len(keys) > 1 and len(" ".join(keys)) > KEYS:
             keys.pop()

@@ -35,7 +35,7 @@ def open_menu(host: Host, name: str) -> None:
         runs[action.letter] = partial(host.action_act, action.name)
 
     if not entries:
-        host.tell(f"{menu.title}: nothing to choose here", "warning")
+        host.mode.explain_refusal(host, host.user.keymap.action(menu.action))
         return
     # A picture must not depend on when it was taken.
     wait = 0.0 if host.user.anonymous else dialog.WAIT

@@ -56,7 +56,7 @@ async def test_the_menu_lists_the_views_and_shows_the_chosen_one(
         pane = session.app.grid.panes["heads"]
         for index in range(len(pane.views)):
             assert f"{index + 1}  {pane.view_name(index)}" in text
-        await session.press("3")
+        await session.press("4")
         assert pane.views[pane.view_index(session.app.state)] == "sink"
         await session.press("d", "escape")
         assert pane.views[pane.view_index(session.app.state)] == "sink"

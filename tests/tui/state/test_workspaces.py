@@ -34,7 +34,9 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
     assert [KEYS[name] for name in FIRST] == [*"12345"]
     assert len({*KEYS.values()}) == len(WORKSPACES)
     for one in WORKSPACES:
-        assert Keymap().shown(ACTION[f"workspace-{one.name}"]) == (f"0 {one.letter}",)
+        keys = Keymap().shown(ACTION[f"workspace-{one.name}"])
+        assert keys[-1] == f"0 {one.letter}"
+        assert keys[0] == KEYS[one.name]
         assert {one.least, one.spare} - {""} <= set(one.details)
         assert all(workspace_of(pane, one) is one for pane in one.panes)
 
