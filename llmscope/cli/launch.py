@@ -53,7 +53,7 @@ class LaunchOptions:
 def opening(model: str | None) -> LaunchOptions:
     """Return the options from the user's settings, for a command line with at most a model.
 
-    Without a model they are those of the last session, as far as one is stored.
+    They are those of the model's session, or of the last one, as far as one is stored.
 
     Raises:
         ScopeError: a setting is invalid.
@@ -65,7 +65,7 @@ def opening(model: str | None) -> LaunchOptions:
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
     given = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
-    return given if model else unless_named(given, (), has.get("model"))
+    return unless_named(given, (), model or has.get("model"))
 
 
 def set_look(has: dict[str, Any]) -> dict[str, Any]:

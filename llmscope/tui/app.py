@@ -292,6 +292,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         ThemeFileWatch(self).begin()
         for notice in filter(None, (self.user.keymap.notice, self.user.notice)):
             self.tell(notice, "warning")
+        if self.user.greeting:
+            self.tell(self.user.keymap.filled(self.user.greeting))
         self.editor.focus()
         self.screen.screen_layout_refresh_signal.subscribe(self.grid, self._place_notices)
         self.call_after_refresh(self._begin)
@@ -304,6 +306,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.editor.show_roles(self.chat.roles)
         if self.user.session is not None:
             self.user.session.put_back(self)
+            self.dictionaries.owe(self, self.user.session)
         if self.user.saves_figures:
             self._show_saved()
         self.engine.start()
@@ -486,6 +489,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.Loaded():
                 self._saved_pass = self.work = None
                 self.state = self.user.loaded(self.state.loaded(event.info))
+                self.dictionaries.owe(self, self.user.session)
+                if lost := self.user.lost(self.state):
+                    self.tell(lost, "warning")
                 self._loaded(event.info)
             case events.Opened():
                 self._saved_pass = None
@@ -668,7 +674,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 self.figures.overtaken()
                 self.expect()
             return False
-        if self.models.pending is not None:
+        if self.models.pending is not None or self.dictionaries.read_owed(self):
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
@@ -763,6 +769,12 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        """Save what the screen shows soon, beside the letters: a thread writes it."""
+        if self.user.autosave:
+            self.user.autosave.changed(self)
 
     def _present_tabs(self) -> None:
         """Give a tab to each workspace whose subject is there now, and say so once."""
@@ -994,6 +1006,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         position = self.editor.token_at_cursor if self.editor.has_focus else None
         if position is not None and self.editor.text == self.text:
             self.look_at(self.state.move_to(position=position))
+        self._save_soon()
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
@@ -1017,6 +1030,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _rearranged(self) -> None:
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
         self._show_keys()
+        self._save_soon()
         self.on_figure_pane_sized()
 
     def on_figure_pane_sized(self) -> None:
@@ -1051,6 +1065,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def on_descendant_focus(self) -> None:
         """Show the keys of the base screen's focused widget, even below a dialog."""
         self._show_keys()
+        self._save_soon()
 
     def _show_keys(self) -> None:
         if not self.screen_stack:  # the app is closing

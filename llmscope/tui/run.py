@@ -85,7 +85,7 @@ def run(
         edits, versus_prompt: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how generated tokens are sampled; None takes the likeliest token.
         session: the session to resume, with its own prompt; None starts a new one.
-        notice: a message to show at first.
+        notice: a warning to show at first.
         turns: the turns of the prompt, which is a conversation in its template; empty for others.
         other: makes the loader of another model from its spec; None if there is no other.
         hosted: whether the process is another program's; see `stay`.
@@ -102,9 +102,13 @@ def run(
     forget_invalid(state)
     notice = "; ".join(filter(None, (notice, flaw())))
     known, first = prompt or kept, left is None
+    greeting = ""
     text = known or (examples(spec)[0] if _shipped(spec) else "")
     if session is not None:
         text, left = session.prompt, session.kept
+        system, turns = session.system, _turns(session)
+        if built := session.described():
+            greeting = f"as it was left: {built} · {{palette}} reset begins anew"
     text += typed
     autosave = Autosave(spec, text)
     if source.named:
@@ -131,6 +135,7 @@ def run(
             other=other,
             saves_figures=source.named,
             notice=notice,
+            greeting=greeting,
         ),
     )
     if edits or versus_prompt is not None or sampler is not None:
@@ -233,6 +238,16 @@ def _left(state: State) -> LayoutState | None:
     return state.get("layout", LayoutState)
 
 
+def _turns(session: Session) -> tuple[TurnSpan, ...]:
+    """Return the turns of a session's prompt, as far as they are within it."""
+    if not session.conversation:
+        return ()
+    from llmscope.models.tokenizer.conversation import TurnSpan
+
+    stored = (TurnSpan(turn.start, turn.end, turn.role, turn.turn) for turn in session.conversation)
+    return tuple(span for span in stored if span.start <= span.end <= len(session.prompt))
+
+
 def _plan(
     app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
 ) -> None:
@@ -254,13 +269,13 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     if not app.begun:
         return
     autosave.leave(text)
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import Session, keep_session
 
     session = Session.of(app)
     with changing() as state:
         state.put("layout", session.kept)
         if app.source.named:
-            state.put("session", session)
+            keep_session(state, session)
     if not app.source.named:
         return  # there is nothing to return to
     from llmscope.tui.session.saved_figures import save_figures

@@ -53,6 +53,11 @@ class ChatTemplate:
         self._made_b: Templated | None = None
 
     @property
+    def system(self) -> str | None:
+        """The system message; None if none was given."""
+        return self._system
+
+    @property
     def waiting(self) -> bool:
         """Return whether a templated text is about to replace the editor's."""
         return self._asked is not None
