@@ -59,12 +59,14 @@ def opening(model: str | None) -> LaunchOptions:
         ScopeError: a setting is invalid.
     """
     from llmscope.cli.options.loading import Loader
-    from llmscope.cli.options.resume import unless_named
+    from llmscope.cli.options.resume import is_state, opened_state, unless_named
     from llmscope.config import effective
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
     given = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
+    if model is not None and is_state(model):
+        return opened_state(given, model, ())
     return unless_named(given, (), model or has.get("model"))
 
 

@@ -30,6 +30,8 @@ FREE = {
     *("trust_remote_code", "allow_pickle", "host", "port"),
 }
 """Parameters allowed with --resume: none that choose what to open, which the session does."""
+OF_MACHINE = ("device", "threads", "memory", "spill")
+"""Loading options that a state of another machine does not choose."""
 PARTS = {"adapter", *SECOND}
 """Parameters that choose what is loaded beside the model: a session with the same goes on."""
 
@@ -63,6 +65,36 @@ def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
     if session is None:
         return replace(given, notice=notice)
     return _onto(given, session, said)
+
+
+def is_state(word: str | None) -> bool:
+    """Return whether what is to be opened is a saved state: a `.json` file, or JSON itself."""
+    if word is None:
+        return False
+    return word.lstrip()[:1] == "{" or (word.lower().endswith(".json") and not os.path.isdir(word))
+
+
+def opened_state(given: LaunchOptions, word: str, said: Collection[str]) -> LaunchOptions:
+    """Return the launch options of a saved state, which the command line names as its model.
+
+    Raises:
+        BadParameter: the command line names what the state does.
+        ScopeError: it cannot be read, or holds no state.
+    """
+    others = sorted(set(said) - FREE - {"model"})
+    if others:
+        from llmscope.cli.options import shared
+
+        named = f"--{others[0].replace('_', '-')}"
+        shared.usage(False, f"a state is opened as it was saved, and takes no {named}", "MODEL")
+    from llmscope.errors import ScopeError
+    from llmscope.tui.prompt.editor import too_long
+    from llmscope.tui.session.shared_state import read_state
+
+    session = read_state(word)
+    if reason := too_long(session.prompt):
+        raise ScopeError(f"the prompt of the state is too long: {reason}", "a shorter prompt")
+    return _onto(given, session, {*said, *OF_MACHINE})
 
 
 def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:

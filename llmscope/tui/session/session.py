@@ -265,12 +265,12 @@ def _of_model(host: Host) -> dict[str, Any]:
     """Return what is known once the model is loaded: before that, what is still to be restored."""
     state, earlier = host.state, host.user.session
     if state.info is not None:
-        feature = state.feature
+        feature, names = state.feature, host.dictionaries.pending or state.features
         return {
             "adapter": state.adapter,
             "direction": state.direction,
             "translator": state.translator,
-            "features": host.dictionaries.pending or state.features,
+            "features": None if names == state.info.shipped_features else names,
             "dictionary_place": state.dictionary_place,
             "feature": None if feature is None else StoredFeature(feature.index, feature.position),
         }

@@ -44,7 +44,10 @@ NOT_STORED = {
     "view": "one that the model does not offer is stored as the one shown in its place",
 }
 """The fields of the view state that no session holds, and why."""
-EDITS = ("zero head 3.1", "scale mlp 2 0.5", "zero layer 4", "patch layer 3 from B", "zero neuron 2.7")
+EDITS = (
+    *("zero head 3.1", "scale mlp 2 0.5", "zero layer 4", "patch layer 3 from B"),
+    "zero neuron 2.7",
+)
 TEXTS = st.text(st.characters(codec="utf-8") | st.sampled_from("\ud83d\n\t\x1b"), max_size=12)
 COUNTS = st.integers(0, 1000)
 FEATURES = DictionaryFacts("a", "town/a", 3, "resid_post", 64, "stream after layer 3")
