@@ -1082,6 +1082,15 @@ PROGRAM = (
         words="redo, repeat",
     ),
     Action(
+        "reset",
+        "program",
+        "reset: edits off, base model, views as at the start",
+        "",
+        lambda host: host.undo.reset(host),
+        "anywhere",
+        words="reset, start over, begin anew, clear all, clean, default views, remove all edits",
+    ),
+    Action(
         "chat",
         "prompt",
         "put the prompt into the chat template, or take it out",

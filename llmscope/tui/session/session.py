@@ -189,6 +189,11 @@ class Session(Struct, frozen=True, omit_defaults=True):
         if not all(group.holds_together for group in self.branches):
             raise ScopeError("the tokens of a generated text are not those of its branches")
 
+    @property
+    def listed_edits(self) -> tuple[ListedEdit, ...]:
+        """The edits as the list has them."""
+        return tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits)
+
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
         from llmscope.tui.state.token_measures import MEASURES
@@ -202,7 +207,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
             **{name: getattr(self, name) for name in SAME},
             focus=replace(state.focus, **place),
             versus=self.place.versus,
-            edits=tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits),
+            edits=self.listed_edits,
             chosen=max(0, min(self.chosen, len(self.edits) - 1)),
             measure=names.index(self.measure) if self.measure in names else 0,
         )
