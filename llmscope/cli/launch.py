@@ -48,6 +48,7 @@ class LaunchOptions:
     session: Session | None = None
     notice: str = ""
     turns: Sequence[TurnSpan] = ()
+    workspace: str = ""
 
 
 def opening(model: str | None) -> LaunchOptions:
@@ -119,6 +120,7 @@ def show(opening: LaunchOptions) -> int:
         notice=opening.notice,
         turns=opening.turns,
         other=opening.load.other,
+        workspace=opening.workspace,
     )
 
 

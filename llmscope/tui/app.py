@@ -25,6 +25,7 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
+from llmscope.models.spec import DEFAULT
 from llmscope.text import display_text, shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
@@ -264,6 +265,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.editor.read_only = self.mode.read_only
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
         self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
+        self.placeholder.hold_keys(self.user.typed)
         self.status = StatusText(theme)
         self.key_line = KeyLine(theme, self.user.keymap, mode=self.mode)
         self.user.keymap.bind("anywhere", self)
@@ -294,7 +296,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self.tell(notice, "warning")
         if self.user.greeting:
             self.tell(self.user.keymap.filled(self.user.greeting))
-        self.editor.focus()
+        (self.placeholder if self.in_figures else self.editor).focus()
         self.screen.screen_layout_refresh_signal.subscribe(self.grid, self._place_notices)
         self.call_after_refresh(self._begin)
 
@@ -311,8 +313,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self._show_saved()
         self.engine.start()
         self.mode.begin(self)
-        if self.mode.read_only:
+        if self.in_figures:
             BY_NAME["figures"].run(self)
+
+    @property
+    def in_figures(self) -> bool:
+        """Whether the figures have the focus at first, and not the prompt."""
+        return self.mode.read_only or self.user.in_figures
 
     def _show_saved(self) -> None:
         """Show the figures of the last session while the model is loaded."""
@@ -389,6 +396,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if isinstance(event, events.Key):
             self.generation.stop_on_key(self, event.key)
         await super().on_event(event)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Offer a text that was pasted into the figures as a prompt: it is no row of commands."""
+        if len(self.screen_stack) == 1 and not self.mode.read_only:
+            from llmscope.tui.features.paste import offer
+
+            offer(self, event.text)
 
     def on_key(self, event: events.Key) -> None:
         """Hand a key to the open menu, or to the text field that has got the focus since.
@@ -734,7 +748,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show why the model cannot be loaded or run, in place of the figures."""
         self.state, self.work = replace(self.state, info=None, tokens=()), None
         self._saved_pass = None
-        self.placeholder.failed(failed)
+        able = self.user.other is not None and self.source.spec != DEFAULT
+        self.placeholder.failed(failed, DEFAULT if able else "")
         if not self.placeholder.display:
             self._show_placeholder(True)
         self.rest(late=False)
@@ -977,6 +992,15 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.placeholder.display, self.grid.display = shown, not shown
         if inside:
             BY_NAME["figures"].run(self)
+        if inside and not shown:
+            self.call_after_refresh(self._press_waiting)
+
+    def _press_waiting(self) -> None:
+        """Press the keys that waited for the figures, if those have the focus."""
+        keys = self.placeholder.take_keys()
+        if self.grid.display and self.focused in self.grid.panes.values():
+            for key in keys:
+                self.post_message(key)
 
     @on(TextArea.Changed, "#prompt-b")
     def _edited_b(self) -> None:
@@ -1042,6 +1066,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _picked(self, message: Placeholder.Picked) -> None:
         self.editor.replace_all(message.text)
         BY_NAME["edit"].run(self)
+
+    @on(Placeholder.OpenedInstead)
+    def _open_instead(self, message: Placeholder.OpenedInstead) -> None:
+        self.models.switch(self, message.spec)
 
     @on(KeyLine.Chosen)
     @on(TabBar.Chosen)

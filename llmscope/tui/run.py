@@ -66,6 +66,7 @@ def run(
     notice: str = "",
     turns: Sequence[TurnSpan] = (),
     other: Callable[[str], LoaderLike] | None = None,
+    workspace: str = "",
     hosted: bool = False,
 ) -> int:
     """Open the screen and stay until the user leaves it.
@@ -88,6 +89,7 @@ def run(
         notice: a warning to show at first.
         turns: the turns of the prompt, which is a conversation in its template; empty for others.
         other: makes the loader of another model from its spec; None if there is no other.
+        workspace: the workspace to start in, with the focus in the figures; empty: in the prompt.
         hosted: whether the process is another program's; see `stay`.
 
     Returns:
@@ -109,7 +111,10 @@ def run(
         system, turns = session.system, _turns(session)
         if built := session.described():
             greeting = f"as it was left: {built} · {{palette}} reset begins anew"
-    text += typed
+    if workspace:
+        left = _in_workspace(left, workspace)
+    else:
+        text += typed
     autosave = Autosave(spec, text)
     if source.named:
         load = partial(_remembered, load, spec)
@@ -136,6 +141,8 @@ def run(
             saves_figures=source.named,
             notice=notice,
             greeting=greeting,
+            in_figures=bool(workspace),
+            typed=typed if workspace else "",
         ),
     )
     if edits or versus_prompt is not None or sampler is not None:
@@ -236,6 +243,15 @@ def _left(state: State) -> LayoutState | None:
     from llmscope.tui.state.layout_state import LayoutState
 
     return state.get("layout", LayoutState)
+
+
+def _in_workspace(left: LayoutState | None, workspace: str) -> LayoutState:
+    """Return a layout as it was left, in another workspace."""
+    from msgspec.structs import replace as with_fields
+
+    from llmscope.tui.state.layout_state import LayoutState
+
+    return with_fields(left or LayoutState(), workspace=workspace)
 
 
 def _turns(session: Session) -> tuple[TurnSpan, ...]:

@@ -38,6 +38,8 @@ class UserState:
         saves_figures: whether figures are stored at the end, and shown at the next start.
         notice: an error in the state of an earlier session; empty if the state is fine.
         greeting: what is said at first; empty for nothing.
+        in_figures: whether the figures have the focus at first, and not the prompt.
+        typed: keys that were pressed before the screen was there, which wait for the figures.
         anonymous: show nothing that is stored on this machine, such as earlier prompts.
     """
 
@@ -55,6 +57,8 @@ class UserState:
     saves_figures: bool = False
     notice: str = ""
     greeting: str = ""
+    in_figures: bool = False
+    typed: str = ""
     anonymous: bool = False
 
     def onto(self, state: ViewState) -> ViewState:
