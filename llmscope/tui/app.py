@@ -399,7 +399,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def on_paste(self, event: events.Paste) -> None:
         """Offer a text that was pasted into the figures as a prompt: it is no row of commands."""
-        if len(self.screen_stack) == 1 and not self.mode.read_only:
+        inside = self.focused is self.placeholder or self.focused in self.grid.panes.values()
+        if inside and len(self.screen_stack) == 1 and not self.mode.read_only:
             from llmscope.tui.features.paste import offer
 
             offer(self, event.text)

@@ -51,3 +51,4 @@ async def test_in_the_prompt_it_is_text(opened: Open) -> None:
     async with opened() as session:
         await paste(session, " now")
         assert session.app.text == f"{PROMPT} now"
+        assert len(session.app.screen_stack) == 1
