@@ -87,7 +87,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
         folder: the working folder, since a path may be relative to it.
         special_tokens: whether the tokenizer added its special tokens.
         prompt: the text of the editor.
-        cursor: line and column of the text cursor.
+        cursor: line and column of the text cursor; None: at the end of the prompt.
         pane: the pane that had the focus; empty if the prompt had it.
         kept: workspace, panes, views and modes.
         place: the cursor on the map and related fields.
@@ -115,7 +115,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
     folder: str = ""
     special_tokens: bool = True
     prompt: str = ""
-    cursor: tuple[Count, Count] = (0, 0)
+    cursor: tuple[Count, Count] | None = None
     pane: str = ""
     kept: LayoutState = field(default_factory=LayoutState)
     place: StoredFocus = field(default_factory=StoredFocus)
@@ -246,7 +246,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
 
     def put_back(self, host: Host) -> None:
         """Restore the text cursor, what was generated, and the focus."""
-        host.editor.move_cursor(self.cursor)
+        host.editor.move_cursor(host.editor.document.end if self.cursor is None else self.cursor)
         host.generation.restore(self.branches, self.written, host.text)
         if self.maximized in host.grid.workspace.panes:
             host.grid.point(self.maximized)
