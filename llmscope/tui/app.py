@@ -1100,6 +1100,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if not self.screen_stack:  # the app is closing
             return
         focused = self.screen_stack[0].focused
+        self.tabs.hide_keys(focused is not None and focused in (self.editor, self.prompts.b))
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")
         elif focused is self.prompts.b:

@@ -24,6 +24,7 @@ from llmscope.tui.state.generation_tree import Branches
 from llmscope.tui.state.layout_state import LayoutState
 
 if TYPE_CHECKING:
+    from llmscope.models.info import ModelInfo
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
@@ -275,7 +276,7 @@ def _of_model(host: Host) -> dict[str, Any]:
             "adapter": state.adapter,
             "direction": state.direction,
             "translator": state.translator,
-            "features": None if names == state.info.shipped_features else names,
+            "features": None if _are_usual(names, state.info) else names,
             "dictionary_place": state.dictionary_place,
             "feature": None if feature is None else StoredFeature(feature.index, feature.position),
         }
@@ -283,6 +284,12 @@ def _of_model(host: Host) -> dict[str, Any]:
         return {}
     names = ("adapter", "direction", "translator", "features", "dictionary_place", "feature")
     return {name: getattr(earlier, name) for name in names}
+
+
+def _are_usual(names: tuple[str, ...], info: ModelInfo) -> bool:
+    """Return whether dictionaries are those that the model has wherever it is opened."""
+    loaded = dict.fromkeys(facts.given for facts in info.dictionaries if facts.given)
+    return names == info.shipped_features == tuple(loaded)
 
 
 def _fitting(groups: tuple[Branches, ...]) -> tuple[Branches, ...]:
