@@ -110,19 +110,21 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
     """
     if set(said) - FREE - PARTS - {"model"} or (PARTS & set(said) and model is None):
         return given
-    from llmscope.tui.session.state_file import read_state
+    from llmscope.tui.session.state_file import forget_invalid, read_state
 
     stored = read_state()
     if "session" not in stored.parts:  # as on the first start, which imports nothing for it
         return given
-    from llmscope.tui.session.session import Session, left_last, session_of
+    from llmscope.tui.session.session import Session, session_of
+    from llmscope.tui.session.state_folder import flaw
 
     if model is None:
         session = stored.get("session", Session, Session.check)
     else:
         session = session_of(stored, model)
     if stored.invalid:
-        return replace(given, notice=left_last()[1])  # which sets it aside
+        forget_invalid(stored)  # which sets them aside
+        given = replace(given, notice=flaw())
     if session is None or not _goes_with(session, given, said):
         return given
     if model is not None and _moved(model, session.folder):  # another folder of that name

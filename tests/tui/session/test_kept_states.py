@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -22,7 +23,7 @@ from llmscope.sampler import Sampler
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import Session, keep_session, session_of
-from llmscope.tui.session.state_file import changing, read_state
+from llmscope.tui.session.state_file import STATE, changing, read_state
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.generation_tree import Branch, Branches
 from llmscope.tui.state.layout import Arrangement
@@ -226,6 +227,33 @@ def replace_prompt(session: Session, prompt: str) -> Session:
     import msgspec
 
     return msgspec.structs.replace(session, prompt=prompt)
+
+
+@pytest.mark.parametrize("broken", ["session", "session gpt2"])
+def test_a_damaged_session_is_set_aside_and_the_start_goes_on(tmp_path: Any, broken: str) -> None:
+    keep(Session("gpt2"), Session("distilgpt2"))
+    path = tmp_path / "state" / STATE
+    record = json.loads(path.read_text())
+    record[broken]["edits"] = [["no edit", True]]
+    path.write_text(json.dumps(record))
+    found = opening("gpt2")
+    assert "set aside as state.json.bad" in found.notice
+    assert (found.session is not None) == (broken == "session"), "the other one is as it was"
+    assert json.loads((path.parent / "state.json.bad").read_text()) == record
+    assert opening("gpt2").notice == ""
+
+
+def test_a_session_of_a_newer_version_opens_without_what_is_not_known(tmp_path: Any) -> None:
+    keep(Session("gpt2", prompt="x"))
+    path = tmp_path / "state" / STATE
+    record = json.loads(path.read_text())
+    record["session"] |= {"telescope": [1], "marks": ["following", "telescope"]}
+    record["session"]["kept"] = {"workspace": "telescope", "view": ["telescope", ""]}
+    path.write_text(json.dumps(record))
+    found = opening("gpt2")
+    assert found.session is not None
+    assert (found.session.prompt, found.notice) == ("x", "")
+    assert found.session.onto(ViewState()).view == 0
 
 
 @pytest.mark.parametrize(
