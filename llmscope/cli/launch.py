@@ -168,19 +168,19 @@ def replay(
         from llmscope.report.reader import BatchFolder
 
         BatchFolder(file)  # refused before the screen is opened
-        look, spent, _ = screen_options(
+        look, spent, typed = screen_options(
             *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
         )
         from llmscope.report.screen import run as show_report
 
-        return show_report(file, look=look, bandwidth=spent, debug=debug)
+        return show_report(file, look=look, bandwidth=spent, debug=debug, typed=typed)
     snapshot = _replayed(Path(file), layers, model)
-    look, spent, _ = screen_options(
+    look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
     from llmscope.replay.run import run
 
-    return run(snapshot, look=look, bandwidth=spent, debug=debug)
+    return run(snapshot, look=look, bandwidth=spent, debug=debug, typed=typed)
 
 
 def is_batch(file: str) -> bool:
@@ -236,7 +236,7 @@ def watch(
     Raises:
         ScopeError: a run cannot be shown, or this terminal cannot show the screen.
     """
-    look, spent, _ = screen_options(
+    look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope watch RUN --export FOLDER"
     )
     from llmscope.cli.output.notices import tell_plainly
@@ -248,7 +248,7 @@ def watch(
     for place in places:
         wait_for_run(place, tell_plainly)
     runs = [RunReader(place) for place in places]
-    return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder)
+    return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder, typed=typed)
 
 
 def on_page() -> bool:

@@ -158,14 +158,23 @@ def run(
     return stay(app, leave, debug=debug, hosted=hosted)
 
 
-def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bool = False) -> int:
+def stay(
+    app: LlmscopeApp,
+    leave: Callable[[], None],
+    *,
+    debug: bool,
+    hosted: bool = False,
+    typed: str = "",
+) -> int:
     """Run an app on the terminal until it is left.
 
     Args:
+        app: the app, which has not begun.
         leave: called when the app has ended, for whatever reason.
         debug: print the full output of a crash, and an error while the app was closing.
         hosted: whether the process is another program's: then it goes on, once the engine's thread
             has ended, and has the event loop that it had.
+        typed: keys that were pressed before the screen appeared, which wait for the figures.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -173,6 +182,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
     Raises:
         ScopeError: the screen failed.
     """
+    if typed:
+        app.user = replace(app.user, typed=typed)
     ended = True
     with own_terminal() as aside:
         try:
