@@ -120,7 +120,7 @@ class Placeholder(Widget, can_focus=True):
     def on_key(self, event: events.Key) -> None:
         """Hold a key that is meant for the figures, which are still to come; those of others act.
 
-        The keys that choose an example are such keys too, while there are none to choose from.
+        The keys that choose an example are such keys too, until examples are shown.
         """
         used = {*self._bindings.key_to_bindings, *self.app._bindings.key_to_bindings} - OF_EXAMPLES
         if self._failed or self._picking or event.key in used or event.key == "escape":

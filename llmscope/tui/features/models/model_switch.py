@@ -252,7 +252,7 @@ def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
     """Return the first prompt for the new model: the same text in another model is an experiment.
 
     It is without the old model's chat template, unless it was typed while the model was loading.
-    Where there is none, it is the prompt that the model had last.
+    An empty one makes way for the prompt that the model had last.
     """
     text = host.editor.text
     if text != pending.text:
