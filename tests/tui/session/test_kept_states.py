@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from dataclasses import fields, replace
 from types import SimpleNamespace
 from typing import Any
@@ -335,3 +336,44 @@ async def test_generated_branches_come_back(opened: Open) -> None:
     async with opened(prompt=again.prompt, user=UserState(session=again)) as session:
         assert session.app.generation.branches == again.branches[-1]
         assert seen(session)["text"] == f"{PROMPT} Paris,"
+
+
+async def test_what_changes_the_figures_beside_the_prompt_is_said_at_the_start(
+    opened: Open,
+) -> None:
+    edits = (("zero head 3.1", True), ("zero layer 4", True), ("zero layer 5", False))
+    left = Session("gpt2", edits=edits, versus_prompt="x", adapter="poet\x1b[31m")
+    assert left.described() == "2 edits, prompt B, adapter poet\\x1b[31m"
+    assert Session("gpt2", edits=edits, marks=frozenset(("muted",))).described() == ""
+    async with opened(user=UserState(greeting="as it was left · {palette} reset")) as session:
+        assert "as it was left · ctrl+p reset" in session.screen_text()
+
+
+WALKS = (
+    *("up", "down", "left", "right", "x", "v", "a", "t", "w", "tab", "m", "space", "O", "D"),
+    *("comma", "left_square_bracket", "right_square_bracket", "z", "f", "B", "V", "E", "u"),
+    *("0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "H"),
+)
+"""Keys of the figures that open no dialog."""
+
+
+@pytest.mark.few(4)
+@pytest.mark.parametrize("seed", range(40))
+async def test_any_walk_comes_back(opened: Open, seed: int) -> None:
+    """Whatever the keys led to: killed there and started again, the picture is the same."""
+    keys = random.Random(seed).choices(WALKS, k=12)
+    async with opened() as session:
+        await session.press("escape")
+        for key in keys:
+            await session.press(key)
+            if len(session.app.screen_stack) > 1:  # a key of the pane that was reached
+                await session.press("escape")
+        session.app.clear_notifications()
+        await session.settle()
+        before = seen(session)
+        left = decode(encode(Session.of(session.app)), Session)
+    user = UserState(kept=left.kept, session=left)
+    async with opened(prompt=left.prompt, user=user) as session:
+        await session.settle()
+        await session.settle()
+        assert seen(session) == before, keys
