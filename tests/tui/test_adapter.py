@@ -38,12 +38,12 @@ async def test_every_pane_names_the_adapter_in_its_title(opened: Open) -> None:
     async with opened(160, 50) as session:
         session.engine.load(ADAPTED)
         await session.settle()
-        await session.press("escape", "b")
+        await session.press("escape", "c", "a")
         panes = [session.app.grid.panes[key] for key in session.app.grid.on_screen]
         titles = [str(pane.border_title) for pane in panes]
         assert len(titles) > 3
         assert [title for title in titles if "+ lawyer" not in title] == []
-        await session.press("b")
+        await session.press("c", "a")
         assert not any("+ " in str(pane.border_title) for pane in panes)
 
 

@@ -21,7 +21,7 @@ async def test_keys_wait_for_the_figures(opened: Open) -> None:
     async with opened(user=user, auto=False) as session:
         app = session.app
         assert app.grid.workspace.name == "reader"
-        await session.press("up", "6", "x")
+        await session.press("up", "4", "x")
         assert app.text == PROMPT
         assert "Keys wait for the figures. 4 so far." in session.screen_text()
         session.engine.auto = True

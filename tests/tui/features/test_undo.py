@@ -60,7 +60,9 @@ async def test_reset_shows_the_model_as_at_its_start_and_undo_brings_all_back(op
         session.engine.load(replace(INFO, adapters=("poet",)))
         await session.settle()
         start, first = app.state, app.grid.workspace
-        await session.press("escape", "x", "w", "v", "b", "6", "tab", "2", "up")
+        await session.press("escape", "x")
+        app.look_at(replace(app.state.against("x"), view=1, adapter="poet"))
+        await session.press("2", "up")
         before = seen(session)
         was = app.state
         assert was.edits

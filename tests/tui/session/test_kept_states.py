@@ -130,6 +130,7 @@ def host_of(state: ViewState, text: str, generated: tuple[Branches, ...], **more
             arrangements={one.name: Arrangement.of(one) for one in WORKSPACES},
             current=workspace.spine,
             maximized=more.get("maximized", ""),
+            kept_tabs={"reader"},
         ),
         generation=SimpleNamespace(groups=generated, marks=()),
         chat=SimpleNamespace(turns=None, system=more.get("system")),

@@ -211,7 +211,7 @@ def test_kill_9_loses_nothing_and_the_file_opens_it_too(
     program.type("A")
     program.child.send("\x1b")
     program.wait("? help")
-    for keys in ("6", "h", "k", "x"):
+    for keys in ("4", "h", "k", "x"):
         program.child.send(keys)
         program.read(0.3)
     program.wait("zero ")
