@@ -38,7 +38,7 @@ class OfferScreen(Dialog[bool]):
 
     def compose(self) -> ComposeResult:
         """Yield the beginning of the text, and what each key does."""
-        box = Vertical(id="copy")
+        box = Vertical(id="menu")
         box.border_title = Content("Pasted into the figures")
         box.border_subtitle = Content("enter: make it the prompt · any other key drops it")
         lines = display_text(self._text.strip(), whitespace=False).split("\n")
