@@ -48,24 +48,27 @@ class LaunchOptions:
     session: Session | None = None
     notice: str = ""
     turns: Sequence[TurnSpan] = ()
+    workspace: str = ""
 
 
 def opening(model: str | None) -> LaunchOptions:
     """Return the options from the user's settings, for a command line with at most a model.
 
-    Without a model they are those of the last session, as far as one is stored.
+    They are those of the model's session, or of the last one, as far as one is stored.
 
     Raises:
         ScopeError: a setting is invalid.
     """
     from llmscope.cli.options.loading import Loader
-    from llmscope.cli.options.resume import unless_named
+    from llmscope.cli.options.resume import is_state, opened_state, unless_named
     from llmscope.config import effective
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
     given = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
-    return given if model else unless_named(given, (), has.get("model"))
+    if model is not None and is_state(model):
+        return opened_state(given, model, ())
+    return unless_named(given, (), model or has.get("model"))
 
 
 def set_look(has: dict[str, Any]) -> dict[str, Any]:
@@ -117,6 +120,7 @@ def show(opening: LaunchOptions) -> int:
         notice=opening.notice,
         turns=opening.turns,
         other=opening.load.other,
+        workspace=opening.workspace,
     )
 
 
@@ -164,19 +168,19 @@ def replay(
         from llmscope.report.reader import BatchFolder
 
         BatchFolder(file)  # refused before the screen is opened
-        look, spent, _ = screen_options(
+        look, spent, typed = screen_options(
             *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
         )
         from llmscope.report.screen import run as show_report
 
-        return show_report(file, look=look, bandwidth=spent, debug=debug)
+        return show_report(file, look=look, bandwidth=spent, debug=debug, typed=typed)
     snapshot = _replayed(Path(file), layers, model)
-    look, spent, _ = screen_options(
+    look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
     from llmscope.replay.run import run
 
-    return run(snapshot, look=look, bandwidth=spent, debug=debug)
+    return run(snapshot, look=look, bandwidth=spent, debug=debug, typed=typed)
 
 
 def is_batch(file: str) -> bool:
@@ -232,7 +236,7 @@ def watch(
     Raises:
         ScopeError: a run cannot be shown, or this terminal cannot show the screen.
     """
-    look, spent, _ = screen_options(
+    look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope watch RUN --export FOLDER"
     )
     from llmscope.cli.output.notices import tell_plainly
@@ -244,7 +248,7 @@ def watch(
     for place in places:
         wait_for_run(place, tell_plainly)
     runs = [RunReader(place) for place in places]
-    return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder)
+    return run(runs, look=look, bandwidth=spent, debug=debug, recorder=recorder, typed=typed)
 
 
 def on_page() -> bool:

@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
 
 def run(
-    snapshot: Recorded, *, look: RenderOptions, bandwidth: Bandwidth, debug: bool = False
+    snapshot: Recorded,
+    *,
+    look: RenderOptions,
+    bandwidth: Bandwidth,
+    debug: bool = False,
+    typed: str = "",
 ) -> int:
     """Run the app until the user quits; nothing is saved, because a replay contains no work.
 
@@ -28,4 +33,4 @@ def run(
     """
     gc.enable()
     app = replay_app(snapshot, look=look, bandwidth=bandwidth, keymap=read_keymap())
-    return stay(app, lambda: None, debug=debug)
+    return stay(app, lambda: None, debug=debug, typed=typed)

@@ -64,7 +64,14 @@ class ReportMode(Replay):
         return [said] if said else []
 
 
-def run(place: str, *, look: RenderOptions, bandwidth: Bandwidth, debug: bool = False) -> int:
+def run(
+    place: str,
+    *,
+    look: RenderOptions,
+    bandwidth: Bandwidth,
+    debug: bool = False,
+    typed: str = "",
+) -> int:
     """Run the app on the report of a folder until the user quits.
 
     Returns:
@@ -76,7 +83,7 @@ def run(place: str, *, look: RenderOptions, bandwidth: Bandwidth, debug: bool = 
     found = report(place, Asked())
     gc.enable()
     app = report_app(found, look=look, bandwidth=bandwidth, keymap=read_keymap())
-    return stay(app, lambda: None, debug=debug)
+    return stay(app, lambda: None, debug=debug, typed=typed)
 
 
 def report_app(

@@ -25,6 +25,7 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
+from llmscope.models.spec import DEFAULT
 from llmscope.text import display_text, shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
@@ -264,6 +265,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.editor.read_only = self.mode.read_only
         self.grid = PaneGrid(self.look, fades=self.bandwidth.fades, **self.user.panes)
         self.placeholder = Placeholder(theme, self._spec, still=self.mode.read_only)
+        self.placeholder.hold_keys(self.user.typed)
         self.status = StatusText(theme)
         self.key_line = KeyLine(theme, self.user.keymap, mode=self.mode)
         self.user.keymap.bind("anywhere", self)
@@ -292,7 +294,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         ThemeFileWatch(self).begin()
         for notice in filter(None, (self.user.keymap.notice, self.user.notice)):
             self.tell(notice, "warning")
-        self.editor.focus()
+        if self.user.greeting:
+            self.tell(self.user.keymap.filled(self.user.greeting))
+        (self.placeholder if self.in_figures else self.editor).focus()
         self.screen.screen_layout_refresh_signal.subscribe(self.grid, self._place_notices)
         self.call_after_refresh(self._begin)
 
@@ -304,12 +308,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.editor.show_roles(self.chat.roles)
         if self.user.session is not None:
             self.user.session.put_back(self)
+            self.dictionaries.owe(self, self.user.session)
         if self.user.saves_figures:
             self._show_saved()
         self.engine.start()
         self.mode.begin(self)
-        if self.mode.read_only:
+        if self.in_figures:
             BY_NAME["figures"].run(self)
+
+    @property
+    def in_figures(self) -> bool:
+        """Whether the figures have the focus at first, and not the prompt."""
+        return self.mode.read_only or self.user.in_figures
 
     def _show_saved(self) -> None:
         """Show the figures of the last session while the model is loaded."""
@@ -386,6 +396,14 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if isinstance(event, events.Key):
             self.generation.stop_on_key(self, event.key)
         await super().on_event(event)
+
+    def on_paste(self, event: events.Paste) -> None:
+        """Offer a text that was pasted into the figures as a prompt: it is no row of commands."""
+        inside = self.focused is self.placeholder or self.focused in self.grid.panes.values()
+        if inside and len(self.screen_stack) == 1 and not self.mode.read_only:
+            from llmscope.tui.features.paste import offer
+
+            offer(self, event.text)
 
     def on_key(self, event: events.Key) -> None:
         """Hand a key to the open menu, or to the text field that has got the focus since.
@@ -486,6 +504,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             case events.Loaded():
                 self._saved_pass = self.work = None
                 self.state = self.user.loaded(self.state.loaded(event.info))
+                self.dictionaries.owe(self, self.user.session)
+                if lost := self.user.lost(self.state):
+                    self.tell(lost, "warning")
                 self._loaded(event.info)
             case events.Opened():
                 self._saved_pass = None
@@ -668,7 +689,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 self.figures.overtaken()
                 self.expect()
             return False
-        if self.models.pending is not None:
+        if self.models.pending is not None or self.dictionaries.read_owed(self):
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
@@ -728,7 +749,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show why the model cannot be loaded or run, in place of the figures."""
         self.state, self.work = replace(self.state, info=None, tokens=()), None
         self._saved_pass = None
-        self.placeholder.failed(failed)
+        able = self.user.other is not None and self.source.spec != DEFAULT
+        self.placeholder.failed(failed, DEFAULT if able else "")
         if not self.placeholder.display:
             self._show_placeholder(True)
         self.rest(late=False)
@@ -763,6 +785,12 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 said = [WAITS] if self._saved_pass is not None else self.mode.clauses(self)
                 said[1:1] = self.comparison.said(self.state) if said else ()
                 self.status.say(said)
+        self._save_soon()
+
+    def _save_soon(self) -> None:
+        """Save what the screen shows soon, beside the letters: a thread writes it."""
+        if self.user.autosave:
+            self.user.autosave.changed(self)
 
     def _present_tabs(self) -> None:
         """Give a tab to each workspace whose subject is there now, and say so once."""
@@ -965,6 +993,15 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.placeholder.display, self.grid.display = shown, not shown
         if inside:
             BY_NAME["figures"].run(self)
+        if inside and not shown:
+            self.call_after_refresh(self._press_waiting)
+
+    def _press_waiting(self) -> None:
+        """Press the keys that waited for the figures, if those have the focus."""
+        keys = self.placeholder.take_keys()
+        if self.grid.display and self.focused in self.grid.panes.values():
+            for key in keys:
+                self.post_message(key)
 
     @on(TextArea.Changed, "#prompt-b")
     def _edited_b(self) -> None:
@@ -994,6 +1031,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         position = self.editor.token_at_cursor if self.editor.has_focus else None
         if position is not None and self.editor.text == self.text:
             self.look_at(self.state.move_to(position=position))
+        self._save_soon()
 
     def on_figure_pane_pointed(self, message: FigurePane.Pointed) -> None:
         """Move the cursor where a figure was clicked or scrolled with the wheel."""
@@ -1017,6 +1055,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _rearranged(self) -> None:
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
         self._show_keys()
+        self._save_soon()
         self.on_figure_pane_sized()
 
     def on_figure_pane_sized(self) -> None:
@@ -1028,6 +1067,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _picked(self, message: Placeholder.Picked) -> None:
         self.editor.replace_all(message.text)
         BY_NAME["edit"].run(self)
+
+    @on(Placeholder.OpenedInstead)
+    def _open_instead(self, message: Placeholder.OpenedInstead) -> None:
+        self.models.switch(self, message.spec)
 
     @on(KeyLine.Chosen)
     @on(TabBar.Chosen)
@@ -1051,11 +1094,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def on_descendant_focus(self) -> None:
         """Show the keys of the base screen's focused widget, even below a dialog."""
         self._show_keys()
+        self._save_soon()
 
     def _show_keys(self) -> None:
         if not self.screen_stack:  # the app is closing
             return
         focused = self.screen_stack[0].focused
+        self.tabs.hide_keys(focused is not None and focused in (self.editor, self.prompts.b))
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")
         elif focused is self.prompts.b:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.text import quoted_token
+from llmscope.text import one_line, quoted_token
 from llmscope.tui.state.workspaces import FIRST
 from llmscope.tui.terminal.output_guard import can_be_resumed
 
@@ -139,6 +139,8 @@ def next_adapter(host: Host) -> None:
         return
     host.header.model(state.info, state.adapter)
     host.look_at(state)
+    named = None if state.adapter is None else one_line(state.adapter)
+    host.tell("the base model, without an adapter" if named is None else f"the adapter {named}")
 
 
 def pin_target(host: Host) -> None:

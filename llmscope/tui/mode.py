@@ -121,9 +121,15 @@ class LiveMode:
         if made is None:
             return []
         return [
-            ("c", "the command that shows this", command(made) or ""),
+            ("s", "the command that prints this figure", command(made) or ""),
             ("p", "the same in Python", script(made)),
         ]
+
+    def opening_command(self, host: Host) -> str:
+        """Return the command that opens this screen; empty if none can."""
+        from llmscope.tui.session.shared_state import command, state_of
+
+        return command(state_of(host)) if host.source.named else ""
 
     def figure_metadata(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str

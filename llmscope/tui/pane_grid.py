@@ -236,6 +236,17 @@ class PaneGrid(Container):
             self._detail = next(iter(workspace.details), "")
             self._arrange()
 
+    def restore(self, workspace: Workspace, arrangements: Mapping[str, Arrangement]) -> None:
+        """Show a workspace, with the panes of all of them arranged as given, else by default."""
+        self._remember(arrangements)
+        inside = self.screen.focused in self.panes.values()
+        self.workspace, self._maximized = workspace, None
+        self.current = workspace.spine
+        self._detail = next(iter(workspace.details), "")
+        self._arrange()
+        if inside:
+            self.screen.set_focus(self.pane)
+
     def open(self, workspace: Workspace) -> None:
         """Show a workspace, and focus its main figure."""
         self.show(workspace)

@@ -144,6 +144,10 @@ class Replay(LiveMode):
         """Return the command that wrote the file."""
         return [("c", "the command that wrote the file", self.command or "")]
 
+    def opening_command(self, host: Host) -> str:
+        """Return nothing: the command that wrote the file is what a replay has."""
+        return ""
+
     def figure_metadata(
         self, source: ModelSource, shown: Shown, state: ViewState, suffix: str
     ) -> Callable[[dict[str, Any] | None], dict[str, Any] | None]:

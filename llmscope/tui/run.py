@@ -66,6 +66,7 @@ def run(
     notice: str = "",
     turns: Sequence[TurnSpan] = (),
     other: Callable[[str], LoaderLike] | None = None,
+    workspace: str = "",
     hosted: bool = False,
 ) -> int:
     """Open the screen and stay until the user leaves it.
@@ -85,9 +86,10 @@ def run(
         edits, versus_prompt: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how generated tokens are sampled; None takes the likeliest token.
         session: the session to resume, with its own prompt; None starts a new one.
-        notice: a message to show at first.
+        notice: a warning to show at first.
         turns: the turns of the prompt, which is a conversation in its template; empty for others.
         other: makes the loader of another model from its spec; None if there is no other.
+        workspace: the workspace to start in, with the focus in the figures; empty: in the prompt.
         hosted: whether the process is another program's; see `stay`.
 
     Returns:
@@ -102,10 +104,17 @@ def run(
     forget_invalid(state)
     notice = "; ".join(filter(None, (notice, flaw())))
     known, first = prompt or kept, left is None
+    greeting = ""
     text = known or (examples(spec)[0] if _shipped(spec) else "")
     if session is not None:
         text, left = session.prompt, session.kept
-    text += typed
+        system, turns = session.system, _turns(session)
+        if built := session.described():
+            greeting = f"as it was left: {built} · {{palette}} reset begins anew"
+    if workspace:
+        left = _in_workspace(left, workspace)
+    else:
+        text += typed
     autosave = Autosave(spec, text)
     if source.named:
         load = partial(_remembered, load, spec)
@@ -131,6 +140,9 @@ def run(
             other=other,
             saves_figures=source.named,
             notice=notice,
+            greeting=greeting,
+            in_figures=bool(workspace),
+            typed=typed if workspace else "",
         ),
     )
     if edits or versus_prompt is not None or sampler is not None:
@@ -146,14 +158,23 @@ def run(
     return stay(app, leave, debug=debug, hosted=hosted)
 
 
-def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bool = False) -> int:
+def stay(
+    app: LlmscopeApp,
+    leave: Callable[[], None],
+    *,
+    debug: bool,
+    hosted: bool = False,
+    typed: str = "",
+) -> int:
     """Run an app on the terminal until it is left.
 
     Args:
+        app: the app, which has not begun.
         leave: called when the app has ended, for whatever reason.
         debug: print the full output of a crash, and an error while the app was closing.
         hosted: whether the process is another program's: then it goes on, once the engine's thread
             has ended, and has the event loop that it had.
+        typed: keys that were pressed before the screen appeared, which wait for the figures.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -161,6 +182,8 @@ def stay(app: LlmscopeApp, leave: Callable[[], None], *, debug: bool, hosted: bo
     Raises:
         ScopeError: the screen failed.
     """
+    if typed:
+        app.user = replace(app.user, typed=typed)
     ended = True
     with own_terminal() as aside:
         try:
@@ -233,6 +256,25 @@ def _left(state: State) -> LayoutState | None:
     return state.get("layout", LayoutState)
 
 
+def _in_workspace(left: LayoutState | None, workspace: str) -> LayoutState:
+    """Return a layout as it was left, in another workspace."""
+    from msgspec.structs import replace as with_fields
+
+    from llmscope.tui.state.layout_state import LayoutState
+
+    return with_fields(left or LayoutState(), workspace=workspace)
+
+
+def _turns(session: Session) -> tuple[TurnSpan, ...]:
+    """Return the turns of a session's prompt, as far as they are within it."""
+    if not session.conversation:
+        return ()
+    from llmscope.models.tokenizer.conversation import TurnSpan
+
+    stored = (TurnSpan(turn.start, turn.end, turn.role, turn.turn) for turn in session.conversation)
+    return tuple(span for span in stored if span.start <= span.end <= len(session.prompt))
+
+
 def _plan(
     app: LlmscopeApp, edits: Sequence[Edit], versus_prompt: str | None, sampler: Sampler | None
 ) -> None:
@@ -254,13 +296,13 @@ def _keep(spec: str, app: LlmscopeApp, autosave: Autosave) -> None:
     if not app.begun:
         return
     autosave.leave(text)
-    from llmscope.tui.session.session import Session
+    from llmscope.tui.session.session import Session, keep_session
 
     session = Session.of(app)
     with changing() as state:
         state.put("layout", session.kept)
         if app.source.named:
-            state.put("session", session)
+            keep_session(state, session)
     if not app.source.named:
         return  # there is nothing to return to
     from llmscope.tui.session.saved_figures import save_figures

@@ -37,6 +37,9 @@ class UserState:
         mode: what the screen can do: all of it with a model, less with a file in its place.
         saves_figures: whether figures are stored at the end, and shown at the next start.
         notice: an error in the state of an earlier session; empty if the state is fine.
+        greeting: what is said at first; empty for nothing.
+        in_figures: whether the figures have the focus at first, and not the prompt.
+        typed: keys that were pressed before the screen was there, which wait for the figures.
         anonymous: show nothing that is stored on this machine, such as earlier prompts.
     """
 
@@ -53,6 +56,9 @@ class UserState:
     mode: LiveMode = field(default_factory=LiveMode)
     saves_figures: bool = False
     notice: str = ""
+    greeting: str = ""
+    in_figures: bool = False
+    typed: str = ""
     anonymous: bool = False
 
     def onto(self, state: ViewState) -> ViewState:
@@ -63,6 +69,10 @@ class UserState:
     def loaded(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, now that the model is loaded."""
         return state if self.session is None else self.session.loaded(state)
+
+    def lost(self, state: ViewState) -> str:
+        """Return what the loaded model lacks of what was left; empty if it is all there."""
+        return "" if self.session is None else self.session.lost(state)
 
     @property
     def panes(self) -> dict[str, Any]:

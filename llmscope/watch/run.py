@@ -24,6 +24,7 @@ def run(
     bandwidth: Bandwidth,
     debug: bool = False,
     recorder: RecorderLike | None = None,
+    typed: str = "",
 ) -> int:
     """Run the app until the user quits; nothing is saved, because a run contains no work.
 
@@ -33,6 +34,7 @@ def run(
         bandwidth: what may be sent to the terminal.
         debug: print the full output of a crash.
         recorder: what records the run in this process; None if nothing does.
+        typed: keys that were pressed before the screen appeared.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -43,4 +45,4 @@ def run(
     gc.enable()
     view = RunView(runs)
     app = watch_app(view, look=look, bandwidth=bandwidth, keymap=read_keymap(), recorder=recorder)
-    return stay(app, lambda: None, debug=debug)
+    return stay(app, lambda: None, debug=debug, typed=typed)

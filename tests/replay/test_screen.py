@@ -1,5 +1,6 @@
 """The replayed screen against what wrote the file: pictures, places, keys, what is saved."""
 
+import asyncio
 import json
 from dataclasses import replace
 
@@ -9,6 +10,8 @@ from rich.cells import cell_len
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses import lens, names
+from llmscope.replay.reader import recorded
+from llmscope.replay.screen import replay_app
 from llmscope.tui import mode
 from llmscope.tui.actions.registry import BY_NAME, EVERY, REPLAY_ACTIONS
 from llmscope.tui.panes import pane_classes
@@ -157,6 +160,17 @@ async def test_the_prompt_is_read_only(five):
         assert [text for text in shown.notices if "read only" in text] == [shown.notices[-1]]
         await shown.press("left")  # to walk through it moves the cursor of the figures
         assert shown.app.state.focus.position < 5
+
+
+async def test_keys_that_come_before_the_figures_wait_for_them(five):
+    app = replay_app(recorded(five[".npz"]))
+    app.user = replace(app.user, typed="m")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.press("h")
+        async with asyncio.timeout(60):
+            while not app.grid.maximized:
+                await pilot.pause()
+        assert app.text == "CABACB"
 
 
 async def test_what_needs_a_model_is_refused(five):

@@ -30,6 +30,21 @@ async def test_the_key_goes_round_adapters_and_base(opened: Open) -> None:
             assert asked_of(session) == name
             assert session.engine.requests[-1].text == PROMPT
             assert f"SmolLM2-135M-Instruct {title}" in session.screen_text()
+            said = "the base model, without an adapter" if name is None else f"the adapter {name}"
+            assert [notice.message for notice in session.app._notifications][-1] == said
+
+
+async def test_every_pane_names_the_adapter_in_its_title(opened: Open) -> None:
+    async with opened(160, 50) as session:
+        session.engine.load(ADAPTED)
+        await session.settle()
+        await session.press("escape", "c", "a")
+        panes = [session.app.grid.panes[key] for key in session.app.grid.on_screen]
+        titles = [str(pane.border_title) for pane in panes]
+        assert len(titles) > 3
+        assert [title for title in titles if "+ lawyer" not in title] == []
+        await session.press("c", "a")
+        assert not any("+ " in str(pane.border_title) for pane in panes)
 
 
 async def test_the_old_picture_is_stale_until_the_other_model_answers(opened: Open) -> None:

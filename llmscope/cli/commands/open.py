@@ -11,7 +11,13 @@ from llmscope.cli.launch import LaunchOptions, on_page, show
 from llmscope.cli.options import shared
 from llmscope.cli.options.groups import ModelOptions, gather, grouped
 from llmscope.cli.options.prompt import check_chat
-from llmscope.cli.options.resume import check_resume, resumed, unless_named
+from llmscope.cli.options.resume import (
+    check_resume,
+    is_state,
+    opened_state,
+    resumed,
+    unless_named,
+)
 from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
 from llmscope.sampler import Sampler
@@ -54,12 +60,15 @@ def open_model(
 ) -> None:
     """Open the microscope on a model, and watch it while you type.
 
-    Without a model it goes on with the last session: model, prompts, edits, cursor and views.
+    A model is opened as it was left: prompts, edits, cursor and views. Without one it is the model
+    left last. A state that was saved on the screen, FILE.json, opens with all that it holds.
     """
     with reported(debug):
         given = asked(ctx)
         said = shared.said(ctx)
-        if not (resume or on_page()):
+        if is_state(model):
+            given = opened_state(given, model or "", said)
+        elif not (resume or on_page()):
             given = unless_named(given, said, model)
         raise typer.Exit(show(given))
 

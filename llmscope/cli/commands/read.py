@@ -98,6 +98,7 @@ def read(
                     debug=debug,
                     turns=() if found.plain else made.spans,
                     notice="; ".join(notes),
+                    workspace="reader",
                 )
             )
         )

@@ -1,4 +1,4 @@
-"""`--resume`, or a command line that names no model: open the last session as it was left.
+"""`--resume`, or a command line that names a model at most: open a session as it was left.
 
 The command line without arguments is not parsed, so nothing here imports the parser at the top.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.dtypes import DTYPES, dtype_name
+from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 LOADS = ("device", "dtype", "threads", "memory", "spill", "reward", "unverified")
 """Loading options restored from the session; options on the command line take precedence."""
-SECOND = ("versus_model", "versus_adapter", "versus_dtype", "versus_device", "layers")
+SECOND = ("versus_model", "versus_adapter", "versus_dtype", "versus_device", "layer_ids")
 """Options of the second model, which are restored too."""
 NAMED = {"versus_model", "versus_adapter"}
 """Those that say which it is."""
@@ -29,6 +30,10 @@ FREE = {
     *("trust_remote_code", "allow_pickle", "host", "port"),
 }
 """Parameters allowed with --resume: none that choose what to open, which the session does."""
+OF_MACHINE = ("device", "threads", "memory", "spill")
+"""Loading options that a state of another machine does not choose."""
+PARTS = {"adapter", *SECOND}
+"""Parameters that choose what is loaded beside the model: a session with the same goes on."""
 
 
 def check_resume(said: Collection[str]) -> None:
@@ -62,29 +67,67 @@ def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
     return _onto(given, session, said)
 
 
-def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:
-    """Return the launch options of the last session where the command line names nothing to open.
+def is_state(word: str | None) -> bool:
+    """Return whether what is to be opened is a saved state: a `.json` file, or JSON itself."""
+    if word is None:
+        return False
+    return word.lstrip()[:1] == "{" or (word.lower().endswith(".json") and not os.path.isdir(word))
 
-    Without a session they are `given`; so they are, with a notice, if its model is gone.
+
+def opened_state(given: LaunchOptions, word: str, said: Collection[str]) -> LaunchOptions:
+    """Return the launch options of a saved state, which the command line names as its model.
+
+    Raises:
+        BadParameter: the command line names what the state does.
+        ScopeError: it cannot be read, or holds no state.
+    """
+    others = sorted(set(said) - FREE - {"model"})
+    if others:
+        from llmscope.cli.options import shared
+
+        named = f"--{others[0].replace('_', '-')}"
+        shared.usage(False, f"a state is opened as it was saved, and takes no {named}", "MODEL")
+    from llmscope.errors import ScopeError
+    from llmscope.tui.prompt.editor import too_long
+    from llmscope.tui.session.shared_state import read_state
+
+    session = read_state(word)
+    if reason := too_long(session.prompt):
+        raise ScopeError(f"the prompt of the state is too long: {reason}", "a shorter prompt")
+    return _onto(given, session, {*said, *OF_MACHINE})
+
+
+def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:
+    """Return the launch options of a session where the command line names a model at most.
+
+    It is that of the model; where none is named, the last one. Without a session they are `given`;
+    so they are, with a notice, if its model is gone.
 
     Args:
         given: the launch options from the command line.
         said: the parameters that the command line names.
-        model: the model of the user's settings; a session of another model is not gone on with.
+        model: the model that is named, or that of the user's settings; None: the last one.
     """
-    if set(said) - FREE:
+    if set(said) - FREE - PARTS - {"model"} or (PARTS & set(said) and model is None):
         return given
-    from llmscope.tui.session.state_file import read_state
+    from llmscope.tui.session.state_file import forget_invalid, read_state
 
     stored = read_state()
     if "session" not in stored.parts:  # as on the first start, which imports nothing for it
         return given
-    from llmscope.tui.session.session import Session, left_last
+    from llmscope.tui.session.session import Session, session_of
+    from llmscope.tui.session.state_folder import flaw
 
-    session = stored.get("session", Session, Session.check)
-    if session is None:
-        return replace(given, notice=left_last()[1])  # which sets it aside
-    if model not in (None, session.model):
+    if model is None:
+        session = stored.get("session", Session, Session.check)
+    else:
+        session = session_of(stored, model)
+    if stored.invalid:
+        forget_invalid(stored)  # which sets them aside
+        given = replace(given, notice=flaw())
+    if session is None or not _goes_with(session, given, said):
+        return given
+    if model is not None and _moved(model, session.folder):  # another folder of that name
         return given
     from llmscope.errors import ScopeError
     from llmscope.models.spec import parse
@@ -98,22 +141,69 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
 
 
 def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> LaunchOptions:
-    """Return launch options with the model and the state of a session."""
+    """Return launch options with the model and the state of a session.
+
+    An adapter, a second model or a direction that is no longer there is left out, with a notice:
+    the model opens without it, not never.
+    """
     kept = _kept(session)
     loads = {name: kept[name] for name in LOADS if name in kept and name not in said}
+    second = {name: kept[name] for name in SECOND if name in kept}
+    named = next((second[name] for name in sorted(NAMED) if name in second), None)
+    adapters = tuple(_found(adapter, session.folder) for adapter in session.adapters)
+    direction = _found(session.direction, session.folder) if session.direction else None
+    gone = [path for path in (*adapters, named, direction) if path is not None and _gone(path)]
     load = replace(
         given.load,
         model=_found(session.model, session.folder),
-        adapters=tuple(_found(one, session.folder) for one in session.adapters),
+        adapters=tuple(adapter for adapter in adapters if adapter not in gone),
+        direction=direction if direction not in gone else None,
         **loads,
     )
-    second = {name: kept[name] for name in SECOND if name in kept}
+    if named is not None and named not in gone:
+        load = _with_second(load, second)
+    notices = (given.notice, *(f"{display_text(path)} is not there any more" for path in gone))
     return replace(
         given,
-        load=_with_second(load, second) if NAMED & second.keys() else load,
+        load=load,
         special_tokens=session.special_tokens,
         session=session,
+        notice="; ".join(filter(None, notices)),
     )
+
+
+def _goes_with(session: Session, given: LaunchOptions, said: Collection[str]) -> bool:
+    """Return whether a session has the adapters and the second model that a command line names."""
+    if not PARTS & set(said):
+        return True
+    from llmscope.models.spec import DEFAULT
+    from llmscope.tui.features.copy.repro_command import ModelSource
+
+    source, kept = ModelSource.of(given.load.model or DEFAULT, given.load), _kept(session)
+    second = {name: str(value) for name, value in source.versus_options.items()}
+    same = second == {name: str(kept[name]) for name in SECOND if name in kept}
+    return ("adapter" not in said or source.adapters == session.adapters) and (
+        same or not set(SECOND) & set(said)
+    )
+
+
+def _moved(model: str, folder: str) -> bool:
+    """Return whether a model is a path relative to another folder than that of a session."""
+    if os.path.isabs(model) or not os.path.exists(model):
+        return False
+    try:
+        return not os.path.samefile(folder or ".", ".")
+    except OSError:
+        return True
+
+
+def _gone(spec: str) -> bool:
+    """Return whether a spec is a path that does not exist."""
+    path = spec.startswith((".", "/", "~", "\\")) or spec.endswith((".safetensors", ".json"))
+    try:
+        return path and not Path(spec).expanduser().exists()
+    except (OSError, RuntimeError, ValueError):
+        return True
 
 
 def _with_second(load: Loader, second: dict[str, str]) -> Loader:

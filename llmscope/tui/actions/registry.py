@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.edits import controller as edits
     from llmscope.tui.features.generation import generation, sampler_dialog
     from llmscope.tui.features.models import lens_picker, model_picker
+    from llmscope.tui.features.save import state_dialog
     from llmscope.tui.features.walkthrough import controller as walkthrough
     from llmscope.tui.features.walkthrough import sources
     from llmscope.tui.prompt import external_editor
@@ -54,6 +55,7 @@ else:
     replay = Lazy("llmscope.tui.replay")
     sampler_dialog = Lazy("llmscope.tui.features.generation.sampler_dialog")
     external_editor = Lazy("llmscope.tui.prompt.external_editor")
+    state_dialog = Lazy("llmscope.tui.features.save.state_dialog")
     sources = Lazy("llmscope.tui.features.walkthrough.sources")
     walkthrough = Lazy("llmscope.tui.features.walkthrough.controller")
 
@@ -479,10 +481,19 @@ FIGURES = (
     Action(
         "copy-command",
         "pane",
-        "copy the command that shows it",
+        "copy the command that opens this screen",
         "",
         lambda host: menu.put(host, "c"),
-        words="reproduce, command line, CLI, shell command, copy as command, reproducibility",
+        words="reproduce, command line, CLI, shell command, copy as command, reproducibility, "
+        "share, copy the state, send to a colleague",
+    ),
+    Action(
+        "copy-snapshot",
+        "pane",
+        "copy the command that prints the figure",
+        "",
+        lambda host: menu.put(host, "s"),
+        words="snapshot, copy as snapshot, reproduce the figure",
     ),
     Action(
         "copy-python",
@@ -501,6 +512,16 @@ FIGURES = (
         words="save, save as, export, export figure, screenshot, picture, image, figure for a "
         "paper, snapshot, write to file, SVG, PNG, PDF, CSV, JSON, NumPy, Parquet, HTML, "
         "LaTeX",
+    ),
+    Action(
+        "save-state",
+        "save",
+        "the state",
+        "",
+        lambda host: state_dialog.ask(host),
+        "anywhere",
+        words="save state, save session, save the state, export state, share, session file, "
+        "project, workspace file, bookmark",
     ),
     Action(
         "jump",
@@ -1059,6 +1080,15 @@ PROGRAM = (
         lambda host: host.undo.redo(host),
         "anywhere",
         words="redo, repeat",
+    ),
+    Action(
+        "reset",
+        "program",
+        "reset: edits off, base model, views as at the start",
+        "",
+        lambda host: host.undo.reset(host),
+        "anywhere",
+        words="reset, start over, begin anew, clear all, clean, default views, remove all edits",
     ),
     Action(
         "chat",

@@ -24,7 +24,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
-from llmscope.text import display_text, mark_quoted
+from llmscope.text import display_text, mark_quoted, one_line
 from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
@@ -377,7 +377,9 @@ class FigurePane(Widget, can_focus=True):
         # Remarks come before the other parts, since a long title loses its last parts.
         changed = CHANGE if shown.request.edits else APART
         change = changed if shown.want.focus.change and shown.request.of_two else ""
-        remarks = (change, self._bar(shown.figure), self._painting.remark)
+        adapter = shown.request.adapter
+        on = "" if adapter is None else f"+ {one_line(adapter)}"
+        remarks = (change, on, self._bar(shown.figure), self._painting.remark)
         said = " · ".join(
             [first, *filter(None, remarks), *(part for part in rest if part != change)]
         )

@@ -53,6 +53,11 @@ class ChatTemplate:
         self._made_b: Templated | None = None
 
     @property
+    def system(self) -> str | None:
+        """The system message; None if none was given."""
+        return self._system
+
+    @property
     def waiting(self) -> bool:
         """Return whether a templated text is about to replace the editor's."""
         return self._asked is not None
@@ -114,10 +119,8 @@ class ChatTemplate:
         elif not self.follows(host.text):
             self._ask_all(host)
         else:
-            held = host.state.versus_prompt
-            if held is not None and self.follows_b(host) and host.state.info is not None:
-                roles = host.state.info.chat.roles(held)
-                host.look_at(host.state.against(self._said(held, self._made_b, roles)))
+            if self.follows_b(host):
+                host.look_at(host.state.against(self.plain_b(host)))
             host.editor.replace_all(self.plain(host.text))
 
     def anew(self) -> ChatTemplate:
@@ -127,6 +130,13 @@ class ChatTemplate:
     def plain(self, text: str) -> str:
         """Return a text without the template: the typed text, or the user's last message."""
         return self._said(text, self._made, self.roles) if self.follows(text) else text
+
+    def plain_b(self, host: Host) -> str | None:
+        """Return prompt B without the template; None without B."""
+        text, info = host.state.versus_prompt, host.state.info
+        if text is None or info is None or not self.follows_b(host):
+            return text
+        return self._said(text, self._made_b, info.chat.roles(text))
 
     def land(self, host: Host, templated: Templated) -> None:
         """Take the templated text, or report the reason why it failed."""

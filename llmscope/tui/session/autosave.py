@@ -1,4 +1,4 @@
-"""Saves the prompt while it is being typed: even kill -9 loses at most a second."""
+"""Saves all that one builds shortly after each change: even kill -9 loses at most a second."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Autosave:
         self._spec = spec
         self._stays = HistoryPolicy(text, time.monotonic())
         self.unwritten: list[PromptRecord] = []
-        self._due = False
+        self._due = self._typed = False
+        self._put_last: Session | None = None
         self._changed = Condition()
         self._next: dict[str, tuple[str, UndoHistory]] = {}
         self._session: Session | None = None
@@ -50,6 +51,11 @@ class Autosave:
     def edited(self, host: Host) -> None:
         """Save a changed prompt soon."""
         self._note(self._stays.changed(host.editor.text, time.monotonic()))
+        self._typed = True
+        self.changed(host)
+
+    def changed(self, host: Host) -> None:
+        """Save soon what may have changed on the screen."""
         if not self._due:
             self._due = True
             host.set_timer(DELAY, lambda: self.save(host))
@@ -59,13 +65,18 @@ class Autosave:
         self._stays.worked()
 
     def save(self, host: Host) -> None:
-        """Save the prompt now."""
+        """Save the prompt and the session now, if they changed since they were saved."""
         self._due = False
+        if self._closed or not host.screen_stack:  # the app is closing, and saves its last state
+            return
         from llmscope.tui.session.session import Session
 
         if said := flaw():
             host.tell(said, "warning", once=True)
         session = Session.of(host) if host.source.named else None
+        if not self._typed and session == self._put_last:
+            return
+        self._typed, self._put_last = False, session
         self._put(host.editor.text, UndoHistory.of(host.editor.history), session)
 
     def turn(self, spec: str, text: str, left: str, past: UndoHistory) -> None:
@@ -119,6 +130,7 @@ class Autosave:
 
     def _work(self) -> None:
         from llmscope.tui.session.prompt_history import add
+        from llmscope.tui.session.session import keep_session
 
         while True:
             with self._changed:
@@ -132,7 +144,7 @@ class Autosave:
                 for spec, (text, past) in prompts.items():
                     keep(state, spec, text, past)
                 if session is not None and not self._closed:
-                    state.put("session", session)
+                    keep_session(state, session)
             add(earlier)
             with self._changed:
                 del self.unwritten[: len(earlier)]

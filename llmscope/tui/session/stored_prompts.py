@@ -15,12 +15,12 @@ TOTAL = 4_000_000
 
 def prompt_of(state: State, spec: str) -> str:
     """Return the prompt that was on screen when a model was left; empty if none is stored."""
-    return state.get(PROMPT + _name(spec), str) or ""
+    return state.get(PROMPT + part_name(spec), str) or ""
 
 
 def past_of(state: State, spec: str) -> UndoHistory:
     """Return the undo history of a model's prompt; empty if none is stored that leads to it."""
-    past = state.get(UNDO + _name(spec), UndoHistory)
+    past = state.get(UNDO + part_name(spec), UndoHistory)
     return past if past and past.leads_to(prompt_of(state, spec)) else UndoHistory()
 
 
@@ -28,15 +28,15 @@ def keep(state: State, spec: str, text: str, past: UndoHistory) -> None:
     """Store a prompt and its undo history; an empty one leaves that of the same text as it is."""
     if past == UndoHistory() and prompt_of(state, spec) == text:
         return
-    state.put(PROMPT + _name(spec), text)
-    state.parts.pop(UNDO + _name(spec), None)
+    state.put(PROMPT + part_name(spec), text)
+    state.parts.pop(UNDO + part_name(spec), None)
     if past != UndoHistory():
-        state.put(UNDO + _name(spec), past.nearest())
+        state.put(UNDO + part_name(spec), past.nearest())
         undo = [name for name in state.parts if name.startswith(UNDO)]
         while len(undo) > MODELS or sum(len(state.parts[name]) for name in undo) > TOTAL:
             del state.parts[undo.pop(0)]
 
 
-def _name(spec: str) -> str:
+def part_name(spec: str) -> str:
     """Return a model's name, which may be a path that is not valid Unicode, as valid Unicode."""
     return spec.encode("utf-8", "backslashreplace").decode()

@@ -43,6 +43,17 @@ class Branch:
         """Return whether the first `count` tokens end with a complete character."""
         return not self.ends[count][1]
 
+    @property
+    def holds_together(self) -> bool:
+        """Whether there is an end for each prefix, within the text: a stored branch may be foreign.
+
+        Without it the text of a prefix would not be known.
+        """
+        inside = all(0 <= end <= len(self.text) for end, _ in self.ends)
+        plain = self.stream >= 0 and all(token >= 0 for token in self.ids)
+        forked = self.fork is None or 0 <= self.fork <= len(self.ids)
+        return inside and plain and forked and len(self.ends) == len(self.ids) + 1
+
     def wrote(self, token: int, text: str) -> Branch:
         """Return the branch with one more token; `text` is the text of all its tokens then."""
         shared = shared_length(self.text, text)
@@ -87,6 +98,14 @@ class Branches:
     kept: tuple[Branch, ...] = (Branch(),)
     at: int = 0
     count: int = 0
+
+    @property
+    def holds_together(self) -> bool:
+        """Whether the branch and the count exist, and the branches hold together."""
+        if not (0 <= self.at < len(self.kept) and 0 <= self.count <= len(self.branch.ids)):
+            return False
+        inside = all(0 <= start <= end <= len(self.base) for start, end in self.spans)
+        return inside and all(branch.holds_together for branch in self.kept)
 
     @property
     def branch(self) -> Branch:

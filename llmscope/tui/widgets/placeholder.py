@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.keys import _character_to_key
 from textual.message import Message
 from textual.style import Style
 from textual.widget import Widget
@@ -38,6 +39,12 @@ PLACEHOLDER_ACTIONS = ("edit", "models", "turns", "help", "stop", "quit")
 MARKS = ("1.", "2.", "3.")
 STARTING = "preparing the panes"
 """The stage shown before the engine reports one."""
+MEANWHILE = "You can type the prompt meanwhile."
+KEYS_WAIT = "Keys wait for the figures."
+OF_EXAMPLES = {"up", "down", "enter", "1", "2", "3"}
+"""Keys that choose an example prompt."""
+MOST_KEYS = 100
+"""The most keys that wait for the figures."""
 WIDEST = 48
 """The most cells of a bar."""
 TICK = 1.0
@@ -78,6 +85,13 @@ class Placeholder(Widget, can_focus=True):
             super().__init__()
             self.text = text
 
+    class OpenedInstead(Message):
+        """Posted when the user opens another model in place of one that failed to load."""
+
+        def __init__(self, spec: str) -> None:
+            super().__init__()
+            self.spec = spec
+
     def __init__(self, theme: Theme, spec: str, *, still: bool = False) -> None:
         super().__init__(id="placeholder")
         self._still = still
@@ -88,8 +102,34 @@ class Placeholder(Widget, can_focus=True):
         self._picks: list[int] = []
         self._picking = False
         self._failed: LoadFailed | None = None
+        self._instead = ""
+        self._keys: list[events.Key] = []
         self._progress: Loading | None = None
         self._begun = (time.monotonic(), 0.0)
+
+    def hold_keys(self, typed: str) -> None:
+        """Hold the keys of characters that were typed before the screen was there."""
+        keys = (events.Key(_character_to_key(char), char) for char in typed if char.isprintable())
+        self._keys += list(keys)[:MOST_KEYS]
+
+    def take_keys(self) -> list[events.Key]:
+        """Return the keys that waited for the figures, and hold them no longer."""
+        keys, self._keys = self._keys, []
+        return keys
+
+    def on_key(self, event: events.Key) -> None:
+        """Hold a key that is meant for the figures, which are still to come; those of others act.
+
+        The keys that choose an example are such keys too, until examples are shown.
+        """
+        used = {*self._bindings.key_to_bindings, *self.app._bindings.key_to_bindings} - OF_EXAMPLES
+        if self._failed or self._picking or event.key in used or event.key == "escape":
+            return
+        event.stop()
+        event.prevent_default()
+        if len(self._keys) < MOST_KEYS:
+            self._keys.append(events.Key(event.key, event.character))
+        self.refresh()
 
     def on_mount(self) -> None:
         """Count the seconds of a stage whose bytes are unknown."""
@@ -120,9 +160,15 @@ class Placeholder(Widget, can_focus=True):
         self._progress = progress
         self.refresh()
 
-    def failed(self, event: LoadFailed) -> None:
-        """Show why the model failed to load, and the hint."""
-        self._failed = event
+    def failed(self, event: LoadFailed, instead: str = "") -> None:
+        """Show why the model failed to load, the hint, and what can be opened instead.
+
+        Args:
+            event: what went wrong.
+            instead: a model that opens without a network; empty if none can be opened.
+        """
+        self._failed, self._instead = event, instead
+        self._keys.clear()
         self.refresh()
 
     def ask_for_prompt(self) -> None:
@@ -137,7 +183,10 @@ class Placeholder(Widget, can_focus=True):
 
     def action_pick(self, index: int | None = None) -> None:
         """Use the example at `index` as the prompt; None is the selected one."""
-        if self._picking:
+        if self._failed is not None:
+            if self._instead and index is None:
+                self.post_message(self.OpenedInstead(self._instead))
+        elif self._picking:
             self.post_message(self.Picked(self._examples[self._chosen if index is None else index]))
 
     def on_click(self, event: events.Click) -> None:
@@ -180,11 +229,12 @@ class Placeholder(Widget, can_focus=True):
         if failed.hint:
             hint = Content.assemble(("try: ", styles.dim), (display_text(failed.hint), styles.text))
             lines.append((hint, 0))
-        return [
-            *lines,
-            (Content(""), 2),
-            (_say("The prompt is kept. ctrl+q leaves.", styles.dim), 1),
-        ]
+        lines.append((Content(""), 2))
+        if self._instead:
+            first = "" if self.has_focus else "esc, then "
+            how = f"{first}enter opens {self._instead}, which needs no network · M lists all"
+            lines.append((_say(how, styles.text), 0))
+        return [*lines, (_say("The prompt is kept. ctrl+q leaves.", styles.dim), 1)]
 
     def _prompts(self) -> list[Line]:
         styles = self._text_styles
@@ -215,8 +265,15 @@ class Placeholder(Widget, can_focus=True):
             (bar, 0),
             (_say(self._amount(), styles.dim), 0),
             (Content(""), 3),
-            (_say("You can type the prompt meanwhile.", styles.dim), 2),
+            (_say(self._meanwhile(), styles.dim), 2),
         ]
+
+    def _meanwhile(self) -> str:
+        """Return what keys do while the model loads."""
+        if not self.has_focus:
+            return MEANWHILE
+        count = len(self._keys)
+        return f"{KEYS_WAIT} {count} so far." if count else KEYS_WAIT
 
     def _amount(self) -> str:
         """Return the bytes of the stage and their rate; while no byte has come, its seconds."""

@@ -68,6 +68,7 @@ class TabBar(Widget):
         self._text_styles = text_styles(theme)
         self._keymap, self._tabs = keymap, tuple(tabs)
         self._current, self._has_more = current, more
+        self._typing = more
         self._hovered: str | None = None
         self._spans: list[tuple[int, int, str]] = []
         self._marks: list[tuple[int, int, str]] = []
@@ -82,6 +83,12 @@ class TabBar(Widget):
             self._current, self._tabs = workspace, tuple(tabs)
             self.refresh()
 
+    def hide_keys(self, hidden: bool) -> None:
+        """Leave the cells of the keys blank, or not: in the prompt a digit is text."""
+        if hidden != self._typing:
+            self._typing = hidden
+            self.refresh()
+
     @property
     def spans(self) -> list[tuple[int, int, str]]:
         """The tabs on screen: the first cell, the one after the last, and the action."""
@@ -90,10 +97,13 @@ class TabBar(Widget):
     def render(self) -> Content:
         """Render the tabs that fit."""
         every = [(one, self._action(at), self._key(at)) for at, one in enumerate(self._tabs)]
-        menu = f"  {self._menu_key()} {MORE}" if self._has_more else ""
+        menu_key = self._menu_key()
+        shown_key = " " * cell_len(menu_key) if self._typing else menu_key
+        menu = f"  {shown_key} {MORE}" if self._has_more else ""
         room = self.size.width - cell_len(menu)
         tabs, gap, (before, after) = fit_tabs(every, self._current, room)
         actions = [action for _, action, _ in every]
+        keys = {action: key for _, action, key in every if self._typing}
         first = actions.index(tabs[0].action)
         self._spans, self._marks = [], []
         parts: list[tuple[str, Style]] = []
@@ -110,7 +120,9 @@ class TabBar(Widget):
         for number, tab in enumerate(tabs):
             if number:
                 put(" " * gap, self._text_styles.dim)
-            self._spans.append((*put(tab.text, self._style(tab)), tab.action))
+            key = keys.get(tab.action, "")
+            text = tab.text.replace(key, " " * cell_len(key), 1)
+            self._spans.append((*put(text, self._style(tab)), tab.action))
         if after:
             stop = first + len(tabs)
             self._marks.append((*put(f" {MORE}", self._more_style(stop)), actions[stop]))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from llmscope.tui.actions.registry import BY_NAME
+from tests.tui.acting import INFO
 from tests.tui.conftest import PROMPT, Open
+from tests.tui.session.test_session import seen
 
 
 async def test_an_ablation_is_undone_and_redone(opened: Open) -> None:
@@ -47,3 +52,36 @@ async def test_a_new_edit_ends_what_could_be_redone(opened: Open) -> None:
         await session.press("ctrl+y")
         assert session.app.state.in_force == now
         assert "nothing to redo" in session.screen_text()
+
+
+async def test_reset_shows_the_model_as_at_its_start_and_undo_brings_all_back(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        session.engine.load(replace(INFO, adapters=("poet",)))
+        await session.settle()
+        start, first = app.state, app.grid.workspace
+        await session.press("escape", "x")
+        app.look_at(replace(app.state.against("x"), view=1, adapter="poet"))
+        await session.press("2", "up")
+        before = seen(session)
+        was = app.state
+        assert was.edits
+        assert was.adapter == "poet"
+        BY_NAME["reset"].run(app)
+        await session.settle()
+        now = app.state
+        assert (now.edits, now.adapter, now.versus_prompt) == ((), None, None)
+        assert (now.view, now.turns, app.grid.workspace) == (start.view, start.turns, first)
+        assert app.text == PROMPT
+        assert session.engine.requests[-1].edits == ()
+        await session.press("ctrl+z")
+        app.clear_notifications()
+        await session.settle()
+        assert app.state == was
+        after = seen(session)
+        assert after["scene"] == before["scene"]
+        assert app.grid.workspace.name == "heads"
+        await session.press("ctrl+y")
+        assert app.state.edits == ()
+        await session.press("ctrl+z")
+        assert app.state == was

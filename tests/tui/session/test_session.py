@@ -224,7 +224,8 @@ def test_without_a_model_it_goes_on_with_what_was_left(monkeypatch: pytest.Monke
     assert left.session == session
     assert left.load.model == "gpt2"
     assert left.notice == ""
-    assert opening("gpt2").session is None, "a model that is named opens without edits"
+    assert opening("gpt2").session == session, "a model that is named goes on where it was left"
+    assert opening("distilgpt2").session is None
     monkeypatch.setenv("LLMSCOPE_MODEL", "distilgpt2")
     assert opening(None).session is None, "the model of the settings comes first"
     monkeypatch.setenv("LLMSCOPE_MODEL", "gpt2")
@@ -290,7 +291,7 @@ def test_it_opens_what_was_left(terminal: Start, state: Path) -> None:  # noqa: 
     assert plain.leave("\x11") == 0
     now = saved_session()
     assert now is not None
-    assert now.edits == (), "without --resume it is as it always was"
+    assert (now.model, now.edits) == ("builtin:sort", ()), "another model has a state of its own"
     assert "Traceback" not in again.raw.decode("utf-8", "replace")
 
 

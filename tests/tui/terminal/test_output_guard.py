@@ -34,7 +34,7 @@ def load(progress):
     libc.fflush(None)
     if sys.argv[1] == "crash":
         from llmscope.tui.widgets.placeholder import Placeholder
-        def crash(self, event):
+        def crash(self, *failed):
             raise RuntimeError("the card is broken")
         Placeholder.failed = crash
     raise ScopeError("there are no weights", "other weights")

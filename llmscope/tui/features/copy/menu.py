@@ -22,6 +22,7 @@ UNNAMED = (
     "no command makes this figure: it lacks prompt B, its model has no name of its own or is in a "
     "program's memory, or its prompt holds control characters"
 )
+TOO_LONG = "too long for a command line: the palette's `save the state` writes a file to open"
 BROKEN = re.compile("[\ud800-\udfff]")
 """Lone surrogates: the model reads U+FFFD for them, and a clipboard cannot hold them."""
 
@@ -57,6 +58,7 @@ def copies(host: Host) -> list[Copy]:
             Copy("n", "the number at the cursor", _number(shown, state)),
         ]
         found += [Copy(*one) for one in host.mode.commands(host.source, shown, state)]
+    found.append(Copy("c", "the command that opens this screen", host.mode.opening_command(host)))
     return [copy for copy in found if copy.text]
 
 
@@ -94,6 +96,8 @@ def put(host: Host, letter: str) -> None:
     found = _found(host)
     if letter in found:
         _put(host, found[letter])
+    elif letter == "c" and host.source.named and not host.mode.read_only:
+        host.tell(TOO_LONG, "warning")
     else:
         host.tell(UNNAMED if "f" in found else NOTHING, "warning")
 

@@ -7,6 +7,7 @@ tokens in between without any. Any key stops it, and is then handled as usual.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from time import monotonic
 from typing import TYPE_CHECKING
 
@@ -75,6 +76,31 @@ class Generation:
     def runs(self) -> bool:
         """Whether generation is continuous, until a key."""
         return self._left > 1
+
+    @property
+    def groups(self) -> tuple[Branches, ...]:
+        """What was generated after each text, the latest last."""
+        return tuple(self._known.values())
+
+    def restore(self, groups: Sequence[Branches], marks: Sequence[Span], text: str) -> None:
+        """Restore what was generated in an earlier session.
+
+        Args:
+            groups: what was generated after each text, the latest last.
+            marks: the spans of the text that a model generated.
+            text: the text of the editor.
+        """
+        self._known = {group.base: group for group in groups[-KNOWN:]}
+        self.branches = self._group_of(text)
+        inside = tuple((start, min(end, len(text))) for start, end in marks)
+        known = tuple(span for span in inside if span[0] < span[1])
+        self.marks = known if self.branches is None else self.branches.marks
+
+    def _group_of(self, text: str) -> Branches | None:
+        """Return the branches one of which is a text, with most generated tokens; None: none is."""
+        groups = (group.found(text) for group in reversed(self._known.values()))
+        matching = [group for group in groups if group is not None]
+        return max(matching, key=lambda group: group.count, default=None)
 
     def reading(self, text: str) -> tuple[Marked, Written | None, str]:
         """Return the text as the engine gets it, its generated tokens, and the text before them."""
@@ -198,9 +224,7 @@ class Generation:
         """Update the branches and marks after the text changed from `old`."""
         text, group = host.text, self.branches
         if group is None or group.text != text:
-            known = (one.found(text) for one in reversed(self._known.values()))
-            found = [one for one in known if one is not None]
-            self.branches = max(found, key=lambda one: one.count, default=None)
+            self.branches = self._group_of(text)
             self.stop(host)
         self.marks = moved(self.marks, old, text) if self.branches is None else self.branches.marks
 

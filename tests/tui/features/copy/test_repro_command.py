@@ -420,6 +420,8 @@ async def test_the_palette_copies_too_and_says_where_nothing_makes_the_figure(op
         BY_NAME["copy-python"].run(session.app)
         assert session.app.clipboard.startswith("import llmscope")
         BY_NAME["copy-command"].run(session.app)
+        assert session.app.clipboard.startswith("llmscope open ")
+        BY_NAME["copy-snapshot"].run(session.app)
         assert session.app.clipboard.startswith("llmscope snapshot")
         await session.press("escape", "0", "b")
         BY_NAME["copy-python"].run(session.app)
@@ -430,13 +432,13 @@ async def test_the_palette_copies_too_and_says_where_nothing_makes_the_figure(op
 
 async def test_half_a_character_is_copied_as_the_model_reads_it(opened: Open) -> None:
     async with opened(prompt="a \udcff b") as session:
-        BY_NAME["copy-command"].run(session.app)
+        BY_NAME["copy-snapshot"].run(session.app)
         assert "--prompt=a \ufffd b" in session.app.clipboard
         BY_NAME["copy-python"].run(session.app)
         assert '"a \\udcff b"' in session.app.clipboard
 
 
-async def test_a_nul_is_for_python_alone(opened: Open) -> None:
+async def test_a_nul_is_not_for_the_command_of_a_snapshot(opened: Open) -> None:
     async with opened(prompt="a \0 b") as session:
-        assert {copy.letter for copy in copies(session.app)} >= {"f", "p"}
-        assert "c" not in {copy.letter for copy in copies(session.app)}
+        assert {copy.letter for copy in copies(session.app)} >= {"f", "p", "c"}
+        assert "s" not in {copy.letter for copy in copies(session.app)}

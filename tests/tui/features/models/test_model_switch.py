@@ -111,13 +111,13 @@ async def test_what_belongs_to_a_model_goes_with_it(opened: Open, user: UserStat
         engine.open(engine.openings[0], few)
         await session.settle()
         after = app.state
-        assert (after.edits, after.target_pinned, after.versus_prompt) == ((), False, None)
+        assert (after.edits, after.target_pinned, after.versus_prompt) == ((), False, PROMPT)
         assert (after.focus.layer, after.focus.head) == (2, 0)
         assert after.info == few
         assert after.view == state.view  # a habit, not the model's
-        assert app.prompts.b.text == ""
+        assert app.prompts.b.text == PROMPT
         request = engine.requests[-1]
-        assert (request.edits, request.versus_prompt, request.adapter) == ((), None, None)
+        assert (request.edits, request.versus_prompt, request.adapter) == ((), PROMPT, None)
 
 
 async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, user: UserState) -> None:
@@ -129,16 +129,51 @@ async def test_a_chat_goes_with_its_model_and_its_words_stay(opened: Open, user:
         assert app.text == PROMPT
         assert not app.chat.follows(app.text)
         await choose(session, HERE)
+        assert app.text == PROMPT
+        await session.press("ctrl+z")
         assert app.text == f"[user] {PROMPT} [assistant]"
 
 
-async def test_the_prompt_is_what_was_kept_for_the_model(opened: Open, user: UserState) -> None:
+async def test_the_prompt_stays_and_what_was_kept_for_the_model_is_a_step_back(
+    opened: Open, user: UserState
+) -> None:
+    """The same text in another model is the experiment."""
     save_prompt("gpt2", "kept for gpt2")
     async with opened(user=user) as session:
         app = session.app
         await choose(session, "gpt2")
+        assert app.text == app.editor.text == PROMPT
+        assert session.engine.requests[-1].text == PROMPT
+        assert notices(session)[-1] == "ctrl+z brings back the prompt that it had last"
+        await session.press("ctrl+z")
         assert app.text == app.editor.text == "kept for gpt2"
         assert session.engine.requests[-1].text == "kept for gpt2"
+
+
+async def test_without_a_prompt_it_is_what_was_kept_for_the_model(
+    opened: Open, user: UserState
+) -> None:
+    save_prompt("gpt2", "kept for gpt2")
+    async with opened(user=user, prompt="") as session:
+        await choose(session, "gpt2")
+        assert session.app.text == session.app.editor.text == "kept for gpt2"
+
+
+async def test_the_edits_that_a_model_had_are_a_step_back(opened: Open, user: UserState) -> None:
+    async with opened(user=user) as session:
+        app = session.app
+        await session.press("escape", "x")
+        edits = app.state.edits
+        assert edits
+        await choose(session, "gpt2")
+        assert app.state.edits == ()
+        await choose(session, HERE)
+        assert (app.state.edits, app.text) == ((), PROMPT)
+        assert notices(session)[-1] == "ctrl+z brings back the 1 edit that it had last"
+        await session.press("ctrl+z")
+        assert app.state.edits == edits
+        await session.press("ctrl+y")
+        assert app.state.edits == ()
 
 
 async def test_without_one_the_prompt_stays(opened: Open, user: UserState) -> None:
@@ -148,12 +183,10 @@ async def test_without_one_the_prompt_stays(opened: Open, user: UserState) -> No
         assert session.engine.requests[-1].text == "a b"
 
 
-async def test_an_example_that_suits_the_old_model_alone_makes_way_for_one(
-    opened: Open, user: UserState
-) -> None:
+async def test_an_example_of_the_old_model_stays_too(opened: Open, user: UserState) -> None:
     async with opened(user=user, prompt=ENGLISH[0]) as session:
         await choose(session, "builtin:sort")
-        assert session.app.text == SORTING[0]
+        assert session.app.text == ENGLISH[0]
 
 
 async def test_undo_goes_by_model(opened: Open, user: UserState) -> None:
@@ -169,11 +202,15 @@ async def test_undo_goes_by_model(opened: Open, user: UserState) -> None:
         assert app.text == "a b"  # undo does not reach into the other model's
         await session.press("space", "d")
         await choose(session, HERE)
+        assert app.text == "a b d"
+        await session.press("ctrl+z")
         assert app.text == "a b"
         while app.editor.history._undo_stack:
             await session.press("ctrl+z")
         assert app.text == "a"
         await choose(session, "gpt2")
+        assert app.text == "a"
+        await session.press("ctrl+z")
         assert app.text == "a b d"
 
 
@@ -186,6 +223,8 @@ async def test_undo_of_an_earlier_session_comes_with_the_prompt(
         session.app.editor.replace_all("other")
         await session.settle()
         await choose(session, "gpt2")
+        assert session.app.text == "other"
+        await session.press("ctrl+z")
         assert session.app.text == "one two"
         while session.app.editor.history._undo_stack:
             await session.press("ctrl+z")
@@ -206,6 +245,8 @@ async def test_what_is_typed_while_the_model_loads_is_meant_for_it(
         await session.press("ctrl+z")
         assert app.text == "kept"
         await choose(session, HERE)
+        assert app.text == "kept"
+        await session.press("ctrl+z")
         assert app.text == "a b"
 
 
