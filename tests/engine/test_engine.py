@@ -2,6 +2,7 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from queue import Queue
 
 import pytest
@@ -588,3 +589,16 @@ def test_a_figure_through_a_lens_that_is_gone_says_what_to_try():
     assert reason.startswith("there is no lens gone.pt (try: ")
     assert figures["next"].verdict.status != "refused"
     assert screen.engine.close()
+
+
+def test_the_last_figure_of_a_lens_that_ends_early_waits_for_nothing(screen, monkeypatch):
+    compute = lens("residual").compute
+
+    def half(recording, focus, run):
+        figure = compute(recording, focus, run)
+        yield replace(figure, extra={**figure.extra, "progress": (0, 2)})
+
+    monkeypatch.setitem(vars(lens("residual")), "compute", half)
+    for serial in (1, 2):  # computed, and from the figures that are kept
+        screen.ask(serial, IDS, MAP, NEXT if serial == 1 else replace(NEXT, key="other"))
+        assert "progress" not in screen.figures(serial)["map"].extra
