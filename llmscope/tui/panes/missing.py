@@ -6,7 +6,7 @@ from llmscope.figure import MISSING
 from llmscope.tui.state.view_state import ViewState
 
 HOW = {
-    "prompt B": "{write-b} writes a prompt B",
+    "prompt B": "{take} takes an example of a prompt B",
     "context": "{take} takes an example of a context",
     "adapter": "{take} opens a small built-in model with adapters",
     "reward model": "llmscope MODEL --reward MODEL loads a reward model",

@@ -66,18 +66,18 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], keys: str) -> 
 
 async def test_a_pane_of_another_workspace_brings_it(opened: Open) -> None:
     async with opened() as session:
-        session.app.action_act("pane-context-gain")
+        session.app.action_act("pane-context-steps")
         await session.settle()
         assert session.app.grid.workspace.name == "context"
-        assert session.app.focused is session.app.grid.panes["context-gain"]
+        assert session.app.focused is session.app.grid.panes["context-steps"]
         session.app.action_act("hide-mlp")
         await session.settle()
         assert told(session) == {"that pane is in the workspace Overview"}
-        session.app.action_act("hide-context-gain")
+        session.app.action_act("hide-context-steps")
         await session.settle()
-        assert "context-gain" not in held(session)[1]
+        assert "context-steps" not in held(session)[1]
         await session.press("1", "0", "c")
-        assert "context-gain" not in held(session)[1], "each is arranged for itself"
+        assert "context-steps" not in held(session)[1], "each is arranged for itself"
 
 
 async def test_digits_are_text_in_the_prompt(opened: Open) -> None:
