@@ -55,6 +55,7 @@ class PaneGrid(Container):
         current: the pane that gets the cursor keys, if it is on screen.
         added: the keys of panes from other packages, once the panes are made.
         areas: where each pane on screen is.
+        aside: figures that a dialog needs besides those of the panes.
     """
 
     class Rearranged(Message):
@@ -86,6 +87,7 @@ class PaneGrid(Container):
         self.added: tuple[str, ...] = ()
         self._layers = self._room = self._width = 1
         self.areas: dict[str, Area] = {}
+        self.aside: tuple[Want, ...] = ()
         self._drag: Callable[[Offset], None] | None = None
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
@@ -402,6 +404,7 @@ class PaneGrid(Container):
         slow = [
             want for pane in panes if sweeps and pane.sweeps(state) and (want := _want(pane, state))
         ]
+        quick += self.aside
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
     def present(self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool) -> None:
