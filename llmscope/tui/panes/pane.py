@@ -20,6 +20,7 @@ from textual.widget import Widget
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.scale import ranks_of
 from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
@@ -458,6 +459,9 @@ class FigurePane(Widget, can_focus=True):
         if math.isnan(value):
             return ""
         said = percent(value) if figure.unit == "probability" else number(value)
+        ranks = ranks_of(figure)
+        if ranks is not None:  # the token that has it stands in the title
+            return f"{', '.join(words)}: {said}, rank {ranks[tuple(places)]:.0f}"
         names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
             name = names.get(int(np.asarray(ids)[tuple(places)]), "")
