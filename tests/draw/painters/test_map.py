@@ -190,17 +190,17 @@ def test_rows_of_a_learned_lens_are_marked_and_explained(residual, tokens, plain
 
 
 def test_the_probability_of_a_token_has_its_ranks_and_a_scale_that_shows_early_layers(plain, read):
-    values = np.array([[1e-9, 2e-4], [3e-3, 0.25]], dtype=np.float32)
+    values = np.array([[2e-9, 2e-4], [3e-3, 0.25]], dtype=np.float32)
     axes = (Axis("layer", ("0", "1")), Axis("position", ("a", "b")))
     extra = {"ids": [[1, 2], [3, 4]], "names": {1: "on", 2: "top", 3: "of", 4: "it"}}
     top = Figure("logit-lens", "P", "heatmap", axes, values, "probability", extra=extra)
     ranks = np.array([[30_000.0, 734.0], [12.0, 1.0]], dtype=np.float32)
     figure = replace(top, extra={**extra, "ranks": ranks})
-    painting = paint(figure, 40, 8, plain, FOCUS)
+    painting = paint(figure, 70, 8, plain, FOCUS)
     text = "\n".join(read(painting))
-    assert re.findall(r"\S+k|\b\d+\b", "\n".join(read(painting)[1:3])) == [
-        *("0", "30.0k", "734", "1", "12", "1")
-    ]
+    for mark in "░▒▓█▸":
+        text = text.replace(mark, " ")
+    assert {"30.0k", "734", "12", "1"} <= set(text.split())
     assert "top" not in text
     legend = "".join(part.text for part in painting.legend)
     assert legend.endswith("· log · cells: rank")
