@@ -407,12 +407,15 @@ class PaneGrid(Container):
         quick += self.aside
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
-    def present(self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool) -> None:
+    def present(
+        self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool, runs: bool = True
+    ) -> None:
         """Hand each pane on screen its figure.
 
         Args:
             late: mark figures that are out of date.
             dim: dim them too.
+            runs: whether newer ones are being computed.
         """
         from llmscope.tui.state.figure_store import TOKENS
 
@@ -420,7 +423,7 @@ class PaneGrid(Container):
         for key in self.on_screen:
             pane, shown = self.panes[key], figures.shown(key)
             stale = late and figures.stale(key)
-            pane.dim = dim and self._fades
+            pane.dim, pane.awaits = dim and self._fades, runs
             pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
 
     def landed(self, state: ViewState, figures: FigureStore, keys: Collection[str]) -> ViewState:
