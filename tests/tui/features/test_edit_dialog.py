@@ -38,7 +38,8 @@ async def test_the_examples_of_edits_are_edits_of_this_model(spec: str) -> None:
     scope = llmscope.load(spec)
     prompt = examples(spec)[0]
     async with screen(scope, prompt) as (app, pilot):
-        await pilot.press("escape", "6")
+        await pilot.press("escape")
+        app.grid.enter("edits")
         await answered(app, pilot)
         rows = app.grid.panes["edits"]._painting.rows
         text = " ".join("".join(part.text for part in row) for row in rows)
@@ -91,7 +92,9 @@ def test_a_place_that_the_model_lacks_is_told(town: Scope) -> None:
 
 async def test_the_effect_shows_while_an_edit_is_typed_and_goes_with_the_line(town: Scope) -> None:
     async with screen(town, examples("builtin:town")[0]) as (app, pilot):
-        await pilot.press("escape", "X")
+        await pilot.press("escape")
+        app.action_act("edit-write")
+        await pilot.pause()
         line = opened_dialog(app)._line
         line.value = "zero head 3.0"
         await answered(app, pilot)
@@ -124,7 +127,9 @@ async def test_the_effect_shows_while_an_edit_is_typed_and_goes_with_the_line(to
 
 async def test_enter_keeps_the_edit_and_undo_takes_it_back_at_once(town: Scope) -> None:
     async with screen(town, examples("builtin:town")[0]) as (app, pilot):
-        await pilot.press("escape", "X")
+        await pilot.press("escape")
+        app.action_act("edit-write")
+        await pilot.pause()
         line = opened_dialog(app)._line
         for text in ("zero mlp 3", "zero mlp 2"):
             line.value = text

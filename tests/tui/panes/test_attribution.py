@@ -105,7 +105,7 @@ async def test_neurons_are_walked_too_and_the_list_of_the_layer_marks_the_one() 
 
 async def test_the_marked_row_is_ablated_and_visited_without_a_key_before() -> None:
     async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
-        await pilot.press("escape", "4")
+        await pilot.press("escape", "3")
         await answered(app, pilot)
         kind, layer, head = pane_of(app).listed()[pane_of(app).chosen(app.state)]
         await pilot.press("x")
