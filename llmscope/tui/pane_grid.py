@@ -174,9 +174,10 @@ class PaneGrid(Container):
     def shown_of(self) -> str:
         """Return how many of the workspace's panes are on screen; empty if all are.
 
-        Panes that the user has hidden do not count.
+        Panes that the user has hidden do not count, nor those that another one speaks for.
         """
-        shown, count = len(self.on_screen), 1 + len(self.arrangement.shown)
+        panes = self._speaking((self.workspace.spine, *self.arrangement.shown))
+        shown, count = len(self.on_screen), len(panes)
         return "" if shown == count else f"{shown} of {count} panes"
 
     @property
