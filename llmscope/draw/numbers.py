@@ -24,8 +24,7 @@ def number(value: float, width: int = 7) -> str:
     text = padded_number(value, width, "")
     if "." not in text or "e" in text:
         return text
-    short = text.rstrip("0").rstrip(".")
-    return short if short.strip("-") else "0"  # also -0 and what rounds to it
+    return text.rstrip("0").rstrip(".") or "0"
 
 
 def signed_share(value: float) -> str:
@@ -55,7 +54,8 @@ def padded_number(value: float, width: int, missing: str) -> str:
         text = f"{mantissa}e{int(exponent)}"
         if len(text) <= room:
             return sign + text
-    return sign + _fixed(size, _places(size, room), room)
+    text = _fixed(size, _places(size, room), room)
+    return sign + text if text.strip("0.") else text  # what rounds to zero has no sign
 
 
 def _places(size: float, room: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +23,8 @@ ENDS = {"class gaps": 1.0}
 at the first token, whose stream is tens of times as long as others, would fade all the rest."""
 BORDER = 4
 """Cells of the border taken by the frame's corners and the blanks beside the legend."""
+LOWEST = -12
+"""The lowest power of ten at which a scale of probabilities begins."""
 SHORTEST, LONGEST = 3, 12
 """Minimum and maximum length of a legend's ramp, in cells."""
 
@@ -42,6 +45,7 @@ class Scale:
         *,
         even: bool = False,
         signed: bool = False,
+        decades: bool = False,
     ) -> Scale:
         """Return the scale that shows all of the values.
 
@@ -51,6 +55,8 @@ class Scale:
             even: never use a logarithmic scale; otherwise positive values that span more than
                 three decades get one.
             signed: use a signed scale (for differences) even if no value is negative.
+            decades: give probabilities a logarithmic scale, from a power of ten up to 1; see
+                `in_decades`.
         """
         finite = values[np.isfinite(values)]
         if not finite.size:
@@ -61,6 +67,9 @@ class Scale:
         if low < 0 or signed:
             most = max(-low, high)
             return cls(-most if most else 0.0, most, "signed")
+        if decades and unit == "probability" and (positive := finite[finite > 0]).size:
+            smallest = math.floor(math.log10(float(positive.min())))
+            return cls(10.0 ** min(max(smallest, LOWEST), -1), max(1.0, high), "log")
         if unit == "probability" and high <= 1.001:
             return cls(0.0, 1.0, "linear")
         if low > 0 and high / low > 10**DECADES and not even:
@@ -91,6 +100,23 @@ class Scale:
 def is_difference(figure: Figure) -> bool:
     """Return whether the values are differences of two passes, which need a signed scale."""
     return bool(figure.extra.get("change"))
+
+
+def in_decades(figure: Figure) -> bool:
+    """Return whether probabilities need a logarithmic scale: those of one token at each cell.
+
+    In most layers they are far below one percent, where an even scale shows nothing.
+    """
+    return ranks_of(figure) is not None and figure.unit == "probability"
+
+
+def ranks_of(figure: Figure) -> NDArray[np.float32] | None:
+    """Return the rank of the token whose probability each cell is; None for another figure."""
+    ranks = figure.extra.get("ranks")
+    if figure.values.ndim != 2 or ranks is None or is_difference(figure):
+        return None
+    known = np.asarray(ranks, dtype=np.float32)
+    return known if known.shape == figure.values.shape else None
 
 
 def legend(scale: Scale, unit: str, style_set: Styles, width: int, note: str = "") -> Row:

@@ -26,10 +26,14 @@ def add_context(scope: Scope, request: ContextRequest) -> ContextAdded:
 
 def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
     from llmscope.contexts import placed, teach, write
+    from llmscope.record.context.split import inside_line
 
     text = request.text
     # A line end at the very end belongs to the last line.
     end = text.rfind("\n", 0, len(text) - 1) + 1 if request.context is None else request.context
+    if request.context is None and not end:  # one line: the query is its last clause or word
+        _, cuts = inside_line(text)
+        end = cuts[-1] if cuts else 0
     context, query = text[:end], text[end:]
     special = request.special_tokens
     if request.folder is None:

@@ -528,8 +528,11 @@ class Engine:
             yield from mapped(steps, remember)
             if figure is None:  # else the pane would wait for it
                 yield Figure.refused(want.lens, want.lens, "the lens returned no figure")
-            else:
-                self._figures[key] = figure
+                return
+            if "progress" in figure.extra:  # nothing more comes: the pane would wait for it
+                figure = finished(figure)
+                yield figure
+            self._figures[key] = figure
         except Cancelled:  # the request is out of date
             return
         except (GivenUp, GeneratorExit):
@@ -604,6 +607,12 @@ def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     stride = max(STRIDE >> (length // FULL).bit_length(), LEAST)
     start = max(0, focus.position // stride * stride - stride)
     return replace(focus, span=(start, start + 3 * stride))
+
+
+def finished(figure: Figure) -> Figure:
+    """Return the last figure of a lens without the progress of a computation that has ended."""
+    extra = {name: value for name, value in figure.extra.items() if name != "progress"}
+    return replace(figure, extra=extra)
 
 
 def _described(error: BaseException) -> str:

@@ -19,7 +19,7 @@ from llmscope.draw.painters.bars import change_texts, moved_parts, remark_parts
 from llmscope.draw.painters.generic import focused_index
 from llmscope.draw.painters.map import kind_letter, kind_note, map_texts
 from llmscope.draw.painters.walkthrough.values import seen_at
-from llmscope.draw.scale import ENDS, Scale, is_difference
+from llmscope.draw.scale import ENDS, Scale, in_decades, is_difference
 from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
@@ -213,7 +213,9 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
 def _scale(figure: Figure, values: NDArray[np.float32] | None = None) -> dict[str, Any]:
     even = tuple(axis.name for axis in figure.axes) in EVEN
     shown = figure.values if values is None else values
-    scale = Scale.of(shown, figure.unit, even=even, signed=is_difference(figure))
+    scale = Scale.of(
+        shown, figure.unit, even=even, signed=is_difference(figure), decades=in_decades(figure)
+    )
     return {"kind": scale.kind, "low": scale.low, "high": scale.high}
 
 

@@ -768,7 +768,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             self._present_tabs()
             if self.tour_line is not None:
                 self.tour_line.advance(self)
-            self.grid.present(self.state, self.figures, late=requests.late, dim=requests.dim)
+            late, dim, runs = requests.late, requests.dim, requests.running
+            self.grid.present(self.state, self.figures, late=late, dim=dim, runs=runs)
             self.editor.show_roles(self.chat.roles)
             self.editor.show_written(self.generation.marks, self.generation.note(self.state.info))
             self.comparison.present(self)

@@ -55,6 +55,7 @@ class PaneGrid(Container):
         current: the pane that gets the cursor keys, if it is on screen.
         added: the keys of panes from other packages, once the panes are made.
         areas: where each pane on screen is.
+        aside: figures that a dialog needs besides those of the panes.
     """
 
     class Rearranged(Message):
@@ -86,11 +87,13 @@ class PaneGrid(Container):
         self.added: tuple[str, ...] = ()
         self._layers = self._room = self._width = 1
         self.areas: dict[str, Area] = {}
+        self.aside: tuple[Want, ...] = ()
         self._drag: Callable[[Offset], None] | None = None
         self._folds: dict[tuple[object, ...], bool] = {}
         self._folded: frozenset[str] = frozenset()
         self._tallest: dict[tuple[object, ...], int] = {}
         self._messages: dict[str, int] = {}
+        self._silent: Mapping[str, str] = {}
         self._keymap: Keymap | None = None
 
     @cached_property
@@ -164,25 +167,40 @@ class PaneGrid(Container):
     @property
     def reachable(self) -> tuple[str, ...]:
         """Return the panes that the user can step through."""
-        return reachable_panes(self.layout_name, self.workspace, self.arrangement)
+        panes = reachable_panes(self.layout_name, self.workspace, self.arrangement)
+        return self._speaking(panes)
 
     @property
     def shown_of(self) -> str:
         """Return how many of the workspace's panes are on screen; empty if all are.
 
-        Panes that the user has hidden do not count.
+        Panes that the user has hidden do not count, nor those that another one speaks for.
         """
-        shown, count = len(self.on_screen), 1 + len(self.arrangement.shown)
+        panes = self._speaking((self.workspace.spine, *self.arrangement.shown))
+        shown, count = len(self.on_screen), len(panes)
         return "" if shown == count else f"{shown} of {count} panes"
 
     @property
     def on_screen(self) -> tuple[str, ...]:
         """Return the keys of the panes on screen."""
+        return self._speaking(self.requested)
+
+    @property
+    def requested(self) -> tuple[str, ...]:
+        """Return the keys of the panes on screen, and of those that another one speaks for.
+
+        A pane is left out while it could only repeat the message of another one, such as that the
+        model has no adapter. Its figure is requested, so that it is back once it has one.
+        """
         return visible(
             *(self.layout_name, self.workspace, self.arrangement),
             detail=self._detail,
             maximized=self._maximized,
         )
+
+    def _speaking(self, panes: Sequence[str]) -> tuple[str, ...]:
+        """Return the panes without those whose message another one of them has."""
+        return tuple(key for key in panes if self._silent.get(key) not in panes)
 
     def shown_in(self, workspace: Workspace) -> tuple[str, ...]:
         """Return the keys of the panes that a workspace shows when it is opened."""
@@ -229,6 +247,7 @@ class PaneGrid(Container):
     def show(self, workspace: Workspace) -> None:
         """Show another workspace, its main figure as the current pane."""
         if workspace != self.workspace:
+            self._silent = {}
             self.workspace, self._maximized = workspace, None
             if workspace.name not in FIRST:
                 self.kept_tabs.add(workspace.name)
@@ -258,6 +277,7 @@ class PaneGrid(Container):
         A hidden pane is shown, and one without room in the layout is maximized.
         """
         self.show(workspace_of(key, self.workspace, self.workspaces))
+        key = self._silent.get(key, key)
         if key in self.arrangement.hidden:
             self.arrangements[self.workspace.name] = self.arrangement.show(key)
         if key not in self.reachable or self._maximized is not None:
@@ -270,6 +290,7 @@ class PaneGrid(Container):
 
     def point(self, key: str) -> None:
         """Make a pane of this workspace the current one, to get the keys when figures show."""
+        key = self._silent.get(key, key)
         self.current = key
         if key != self.workspace.spine:
             self._detail = key
@@ -389,20 +410,24 @@ class PaneGrid(Container):
         """
         from llmscope.tui.state.figure_store import TOKENS  # not needed at first
 
-        panes = [self.panes[key] for key in self.on_screen]
+        panes = [self.panes[key] for key in self.requested]
         panes.sort(key=lambda pane: pane.key != self.current)
         quick = [want for pane in panes if not pane.sweeps(state) and (want := _want(pane, state))]
         slow = [
             want for pane in panes if sweeps and pane.sweeps(state) and (want := _want(pane, state))
         ]
+        quick += self.aside
         return [*quick, *slow] if TOKENS in quick else [*quick, TOKENS, *slow]
 
-    def present(self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool) -> None:
+    def present(
+        self, state: ViewState, figures: FigureStore, *, late: bool, dim: bool, runs: bool = True
+    ) -> None:
         """Hand each pane on screen its figure.
 
         Args:
             late: mark figures that are out of date.
             dim: dim them too.
+            runs: whether newer ones are being computed.
         """
         from llmscope.tui.state.figure_store import TOKENS
 
@@ -410,7 +435,7 @@ class PaneGrid(Container):
         for key in self.on_screen:
             pane, shown = self.panes[key], figures.shown(key)
             stale = late and figures.stale(key)
-            pane.dim = dim and self._fades
+            pane.dim, pane.awaits = dim and self._fades, runs
             pane.present(state, shown, stale=stale, tokens=figures.shown(TOKENS.key))
 
     def landed(self, state: ViewState, figures: FigureStore, keys: Collection[str]) -> ViewState:
@@ -421,7 +446,7 @@ class PaneGrid(Container):
             figures: the figures.
             keys: the panes whose figures came.
         """
-        for key in self.on_screen:
+        for key in self.requested:
             shown = figures.shown(key)
             if key in keys and shown is not None:
                 state = self.panes[key].landed(state, shown)
@@ -447,7 +472,10 @@ class PaneGrid(Container):
         """
         folded: set[str] = set()
         messages: dict[str, int] = {}
-        for key in self.on_screen:
+        silent = self._silenced(state, figures)
+        for key in self.requested:
+            if key in silent:
+                continue
             pane, is_detail = self.panes[key], key != self.workspace.spine
             place = (key, is_detail, state.adapter, state.focus.layer)
             shown = figures.shown(key)
@@ -462,9 +490,34 @@ class PaneGrid(Container):
             if pane.brief or (is_detail and self._folds.get(place, key in self._folded)):
                 folded.add(key)
                 messages.setdefault(key, 1)
-        if folded != self._folded or messages != self._messages:
-            self._folded, self._messages = frozenset(folded), messages
+        before = (self._folded, self._messages, self._silent)
+        self._folded, self._messages, self._silent = frozenset(folded), messages, silent
+        if before != (self._folded, self._messages, self._silent):
             self._arrange()
+            if self.current in silent:
+                had_focus = self.panes[self.current].has_focus
+                self.current = silent[self.current]
+                if had_focus:
+                    self.screen.set_focus(self.pane)
+
+    def _silenced(self, state: ViewState, figures: FigureStore) -> dict[str, str]:
+        """Return the panes that could only repeat a message, each with the pane that has it."""
+        speakers: dict[str, str] = {}
+        silent: dict[str, str] = {}
+        for key in self.requested:
+            shown = figures.shown(key)
+            if shown is None or shown.figure.verdict.status != "refused":
+                continue
+            if figures.stale(key):  # as it was, until it is known
+                if key in self._silent:
+                    silent[key] = self._silent[key]
+                continue
+            message = shown.figure.missing or self.panes[key].message(shown, state)
+            if message in speakers:
+                silent[key] = speakers[message]
+            elif message:
+                speakers[message] = key
+        return {key: speaker for key, speaker in silent.items() if speaker not in silent}
 
     def _message_rows(
         self, pane: FigurePane, shown: Shown, state: ViewState, place: tuple[object, ...]

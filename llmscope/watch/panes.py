@@ -162,17 +162,56 @@ goes to the step of its column. A long run is shown by 240 of its steps at most,
             label = display_text(axis.labels[row], whitespace=True)
             kind = {LAYER_HEAD: "head ", "layer": "layer "}.get(axis.name, "")
             words.append(f"‹{label}›" if axis.name == "position" else f"{kind}{label}")
-        value = float(figure.values[(*places, column)])
+        row_values = figure.values[tuple(places)]
+        value = float(row_values[column])
         if math.isnan(value):
             return ", ".join(words)
-        said = percent(value) if figure.unit == "probability" else number(value)
-        unit = "" if figure.unit in ("probability", "") else f" {figure.unit}"
-        title = display_text(figure.title).partition(" · ")[0]
-        return f"{', '.join(words)}: {title[:1].lower()}{title[1:]}: {said}{unit}"
+        # The row says which layer or token it is: the line below the panes is short.
+        title = display_text(figure.title).partition(" · ")[0].partition(" after each")[0]
+        said = f"{title[:1].lower()}{title[1:]}: {_with_unit(value, figure.unit)}"
+        jump = self._jump(row_values, figure.unit)
+        return f"{', '.join(words)}: {said}" + (f"; {jump}" if jump else "")
+
+    def _jump(self, values: np.ndarray, unit: str) -> str:
+        """Return the largest change from one step to the next in words; empty without any.
+
+        Args:
+            values: of one row. [step]
+            unit: of the values.
+        """
+        numbers = self._columns()
+        changes = np.abs(np.diff(values))
+        if len(numbers) != len(values) or not np.nanmax(changes, initial=0.0) > 0:
+            return ""
+        at = int(np.nanargmax(changes))
+        lines = {line.step: line for line in self.view.main.steps}
+        before, after = (lines.get(int(step)) for step in numbers[at : at + 2])
+        if before is None or after is None:
+            return ""
+        if before.stage == after.stage:
+            stage = f" of {display_text(after.stage)}" if after.stage else ""
+            steps = f"steps {before.step - before.start} and {after.step - after.start}{stage}"
+            if after.name and not after.stage:
+                steps = f"{display_text(before.name)} and {display_text(after.name)}"
+        else:
+            steps = f"{display_text(before.name)} and {display_text(after.name)}"
+        first, last = (float(values[place]) for place in (at, at + 1))
+        if unit == "probability":
+            begin, end = percent(first, 0).removesuffix(" %"), percent(last, 0)
+        else:
+            begin, end = number(first), _with_unit(last, unit)
+        return f"largest jump {begin} → {end} between {steps}"
 
     def draw(self, shown: Shown, focus: Focus, tokens: Figure | None = None) -> Painting:
         """Draw with the step on screen marked."""
         return super().draw(shown, replace(focus, step=self._column(self._state)), tokens)
+
+
+def _with_unit(value: float, unit: str) -> str:
+    """Return a number in words: a probability in percent, others with their unit."""
+    if unit == "probability":
+        return percent(value)
+    return f"{number(value)} {unit}".strip()
 
 
 class CurvePane(OverTimePane):

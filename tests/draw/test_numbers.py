@@ -23,6 +23,8 @@ from llmscope.numbers import percent
         (0.62, 3, ".62"),
         (-0.31, 5, "-0.31"),
         (-0.004, 4, "0"),
+        (-0.3, 2, "0"),
+        (-0.0, 7, "0"),
         (-3.0, 4, "-3"),
         (0.000012, 7, "1.2e-5"),
         (1e30, 7, "1.0e30"),
@@ -133,3 +135,9 @@ def test_whole_numbers_around_zero_say_too_little() -> None:
     assert not telling(shares, 3)
     assert telling(shares, 5)
     assert telling(np.array([-40.0, 3.0], dtype=np.float32), 3)
+
+
+@given(st.floats(-1, 0), st.integers(1, 9))
+def test_what_rounds_to_zero_has_no_sign(value, width):
+    for text in (number(value, width), padded_number(value, width, "")):
+        assert not text.startswith("-") or float(text) < 0

@@ -2,12 +2,15 @@
 
 import threading
 import weakref
+from dataclasses import replace
 from queue import Queue
 
 import pytest
 import torch
 
+import llmscope
 from llmscope.engine import Engine
+from llmscope.engine.context_training import add_context
 from llmscope.engine.engine import NOTHING_OPEN, OVERTAKEN
 from llmscope.engine.events import (
     ChatRequest,
@@ -588,3 +591,26 @@ def test_a_figure_through_a_lens_that_is_gone_says_what_to_try():
     assert reason.startswith("there is no lens gone.pt (try: ")
     assert figures["next"].verdict.status != "refused"
     assert screen.engine.close()
+
+
+def test_the_last_figure_of_a_lens_that_ends_early_waits_for_nothing(screen, monkeypatch):
+    compute = lens("residual").compute
+
+    def half(recording, focus, run):
+        figure = compute(recording, focus, run)
+        yield replace(figure, extra={**figure.extra, "progress": (0, 2)})
+
+    monkeypatch.setitem(vars(lens("residual")), "compute", half)
+    for serial in (1, 2):  # computed, and from the figures that are kept
+        screen.ask(serial, IDS, MAP, NEXT if serial == 1 else replace(NEXT, key="other"))
+        assert "progress" not in screen.figures(serial)["map"].extra
+
+
+def test_the_context_of_a_prompt_of_one_line_is_taught():
+    scope = llmscope.load("builtin:town")
+    added = add_context(scope, ContextRequest("cat -> kitten, dog -> puppy, cow ->", None))
+    assert (added.error, added.query) == ("", " cow ->")
+    scope.use(added.adapter)
+    scope.record(added.query)
+    assert scope.look("next-token").axes[0].labels[0] == " calf"
+    assert "no context" in add_context(scope, ContextRequest("cow", None)).error

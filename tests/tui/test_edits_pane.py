@@ -12,12 +12,13 @@ from rich.cells import cell_len
 from llmscope.draw import RenderOptions
 from llmscope.edits import parse
 from llmscope.tui.features.undo import Edits
-from llmscope.tui.panes.edits import EXAMPLES, NO_B, paint_edits
+from llmscope.tui.panes.edits import NO_B, paint_edits
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO
 from tests.tui.conftest import Open
 from tests.tui.editing import HOSTILE, asked, begin
 
+EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
 SIZES = [(40, 12), (80, 24), (120, 40), (200, 60)]
 
 
@@ -53,7 +54,7 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
             assert app.grid.on_screen == ("edits",)
             assert session.wanted() == ["tokens"]
         shown = session.screen_text()
-        assert EXAMPLES[0] in shown
+        assert "patch stream" in shown
         assert "no prompt B" in shown
         await begin(session, *(f"zero head {layer}.3" for layer in range(12)))
         shown = session.screen_text()
@@ -62,7 +63,8 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
 
 
 def drawn(state: ViewState, width: int, height: int, *, ascii_only: bool = False) -> list[str]:
-    painting = paint_edits(state, width, height, RenderOptions(ascii=ascii_only), lambda text: text)
+    look = RenderOptions(ascii=ascii_only)
+    painting = paint_edits(state, width, height, look, lambda text: text, EXAMPLES)
     rows = ["".join(part.text for part in row) for row in painting.rows]
     assert [cell_len(row) for row in rows] == [width] * height
     return rows

@@ -7,7 +7,7 @@ from textual import events
 from textual.keys import _character_to_key
 
 from llmscope.tui.app import LlmscopeApp
-from llmscope.tui.features.edits.controller import EditScreen
+from llmscope.tui.features.edits.dialog import EditScreen
 from tests.tui.conftest import Open
 
 

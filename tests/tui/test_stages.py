@@ -112,4 +112,4 @@ async def test_without_an_adapter_it_says_how_to_have_one(opened: Open) -> None:
         await session.press("escape", "0", "s")
         text = " ".join(session.screen_text().split())
         assert "needs an adapter" in text
-        assert "llmscope MODEL --adapter ADAPTER loads one" in text
+        assert "enter opens a small built-in model with adapters" in text

@@ -10,6 +10,7 @@ import pytest
 
 from llmscope.engine.events import Frame, LoadFailed, Loading, PassInfo, Refused
 from llmscope.figure import Figure
+from llmscope.tui.panes.titles import OUT_OF_DATE
 from llmscope.tui.widgets.placeholder import ENGLISH, OF_TOWN, SORTING, STARTING
 from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open
@@ -162,6 +163,8 @@ async def test_a_refused_prompt_keeps_the_picture(opened: Open) -> None:
         assert pane.shown is kept
         assert pane.stale
         assert "running" not in session.screen_text()
+        assert pane._border_title is not None
+        assert pane._border_title.plain.endswith(f" · {OUT_OF_DATE}")
         assert session.app.text == PROMPT + "x"
         session.engine.auto = True
         await session.press("backspace")

@@ -139,7 +139,7 @@ async def test_without_a_second_model_the_panes_say_how_to_give_one() -> None:
         await answered(app, pilot)
         text = "\n".join(lines(app))
         assert "needs a second model" in text
-        assert "--versus-model" in text
+        assert "enter chooses a second model" in text
         assert "A sort" not in text
 
 

@@ -10,8 +10,7 @@ import pytest
 from llmscope.edits import parse
 from llmscope.engine.events import Refused
 from llmscope.tui.dialogs.menu import MenuScreen
-from llmscope.tui.features.edits.controller import EditScreen
-from llmscope.tui.panes.edits import EXAMPLES
+from llmscope.tui.features.edits.dialog import EditScreen
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.editing import HOSTILE, asked, begin
 from tests.tui.real import command_of
@@ -159,7 +158,7 @@ async def test_edits_are_toggled_moved_removed_and_all_off(opened: Open) -> None
         assert asked(session) == ("zero head 5.3", "mean layer 1")
         await session.press("x", "X", "d")
         assert asked(session) == ()
-        assert EXAMPLES[0] in session.screen_text()
+        assert "patch stream" in session.screen_text()
 
 
 async def test_the_strength_is_turned_from_any_pane(opened: Open) -> None:

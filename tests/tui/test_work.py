@@ -6,6 +6,7 @@ import pytest
 
 from llmscope.engine.events import Working
 from llmscope.tui.engine_client import EngineSays
+from llmscope.tui.panes.titles import OUT_OF_DATE
 from tests.tui.acting_what_if import ablation
 from tests.tui.conftest import PROMPT, Open, Session
 
@@ -115,7 +116,9 @@ async def test_esc_stops_the_work_keeps_the_figures_and_a_change_starts_it_again
         assert engine.stops == 1
         assert "stopped: a change starts it again" in header(session)
         assert app.figures.shown("map") is before
-        assert "…" in str(app.grid.panes["map"].border_title), "it is of another text"
+        title = str(app.grid.panes["map"].border_title)
+        assert OUT_OF_DATE in title, "it is of another text"
+        assert "…" not in title, "and nothing runs"
         engine.answer(stopped)
         await tell(session, "running layer", 20, 30)
         assert app.figures.shown("map") is before, "what still comes is of no use"

@@ -126,7 +126,7 @@ async def test_the_line_below_says_the_number_under_the_cursor(run):
     async with watched(run) as screen:
         await screen.press("2", "left", "up")
         want = figures(30)["0/logit-lens:target"].values[2, 3]
-        said = f"step 30, layer 1: probability of ‹·e› after each layer: {100 * want:.1f} %"
+        said = f"step 30, layer 1: probability of ‹·e›: {100 * want:.1f} %"
         assert said in screen.text
 
 
@@ -356,6 +356,20 @@ async def test_the_shipped_run():
         assert screen.notices == []
     with pytest.raises(ScopeError, match=r"there is no builtin:town-rum"):
         run_folder("builtin:town-rum")
+
+
+async def test_the_largest_jump_of_a_row_is_said_with_its_stage():
+    async with watched(run_folder("builtin:town-run"), width=160) as screen:
+        await screen.press("escape", "f6")
+        pane = screen.app.grid.pane
+        figure = pane.shown.figure
+        row = figure.values[figure.axes[0].labels.index("5")].astype(float)
+        at = int(np.nanargmax(np.abs(np.diff(row))))
+        said = f"largest jump {100 * row[at]:.0f} → {100 * row[at + 1]:.0f} % between steps "
+        assert said + "240 and 320 of corpus" in screen.text
+        start = next(line.start for line in pane.view.main.steps if line.stage == "corpus")
+        steps = [int(step) - start for step in figure.extra["steps"][at : at + 2]]
+        assert steps == [240, 320]
 
 
 async def test_foreign_text_is_never_markup(tmp_path):

@@ -49,6 +49,7 @@ class Grid:
         unit: of the values.
         signed: the values are differences, whatever their signs.
         even: never use a logarithmic scale, so that small values look small.
+        decades: give probabilities a logarithmic scale.
         corner: text above the row labels.
         texts: returns the text of a cell by row and column, already sanitized; None shows numbers.
         marked: whether each cell has a star, behind its number or where columns are too narrow for
@@ -71,6 +72,7 @@ class Grid:
     unit: str = ""
     signed: bool = False
     even: bool = False
+    decades: bool = False
     corner: str = ""
     texts: Callable[[int, int], str] | None = None
     marked: NDArray[np.bool_] | None = None
@@ -100,7 +102,9 @@ def paint_grid(grid: Grid, width: int, height: int, style_set: Styles) -> Painti
         causal=grid.causal,
         offset=grid.offset,
     )
-    scale = Scale.of(grid.values, grid.unit, even=grid.even, signed=grid.signed)
+    scale = Scale.of(
+        grid.values, grid.unit, even=grid.even, signed=grid.signed, decades=grid.decades
+    )
     rows: list[Row] = []
     if layout.head:
         rows.append(head_row(grid, layout, width, style_set))

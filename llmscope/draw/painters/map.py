@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -9,9 +10,10 @@ from llmscope.draw.cells import plain_text, token_text
 from llmscope.draw.grid.grid import Foot, Grid, paint_grid
 from llmscope.draw.grid.labels import prompt_texts
 from llmscope.draw.grid.layout import NARROWEST_TEXT
+from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
-from llmscope.draw.scale import is_difference
+from llmscope.draw.scale import in_decades, is_difference, ranks_of
 from llmscope.draw.styles import styles_for
 from llmscope.figure import Axis, Figure, Focus
 
@@ -29,6 +31,10 @@ LENS_MARKS = {
     "doubtful": ("!", "! doubtful"),
 }
 """By the name in `extra`: the mark of a row of a learned lens, and its legend."""
+
+
+RANKS = "cells: rank"
+"""What the legend says of a map whose cells have the rank of a token."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,11 @@ def map_texts(figure: Figure, ascii: bool) -> MapTexts:  # noqa: A002
     ids, words = figure.extra.get("ids"), figure.extra.get("names")
     cells: Sequence[Sequence[str]] = figure.extra.get("cell_marks", ())
 
+    ranks = ranks_of(figure)
+
     def text(row: int, column: int) -> str:
+        if ranks is not None:  # the tokens on top are not what the colours are about
+            return rank_text(float(ranks[row, column]))
         label = words.get(int(ids[row][column]), "") if words and ids is not None else ""
         sign = LENS_MARKS[cells[row][column]][0] if cells and cells[row][column] else ""
         return token_text(str(label), ascii) + sign
@@ -67,8 +77,8 @@ def map_texts(figure: Figure, ascii: bool) -> MapTexts:  # noqa: A002
             plain_text(label, ascii) + kind_letter(label, kinds) + marks.get(row, "")
             for row, label in enumerate(figure.axes[0].labels)
         ],
-        text if words else None,
-        ", ".join(filter(None, (kind_note(kinds), *legend))),
+        text if words or ranks is not None else None,
+        ", ".join(filter(None, (kind_note(kinds), RANKS if ranks is not None else "", *legend))),
     )
 
 
@@ -112,6 +122,7 @@ def paint_map(
         positions.index(focus.position) if positions.name == "position" else None,
         unit=figure.unit,
         signed=is_difference(figure),
+        decades=in_decades(figure),
         corner=layers.name,
         texts=texts.cell,
         foot=foot,
@@ -120,6 +131,13 @@ def paint_map(
         note=texts.note,
     )
     return paint_grid(grid, width, height, colours).placed(layers, positions)
+
+
+def rank_text(rank: float) -> str:
+    """Return a rank in at most five cells: `1`, `734`, `12.3k`; empty where it is not known."""
+    if math.isnan(rank):
+        return ""
+    return f"{rank:.0f}" if rank < 10_000 else number(rank, 5)
 
 
 def layer_row(labels: Sequence[str], layer: int) -> int | None:

@@ -25,13 +25,15 @@ GAIN = "Surprisal of the answer by number of examples"
 def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterator[Figure]:
     """Yield the change of the update with each example or token of the context. [layer, prefix]"""
     from llmscope.record.context.low_rank import Unpatchable
-    from llmscope.record.context.split import example_ends, labels_with_lines
+    from llmscope.record.context.split import labels_with_lines, parts_of
     from llmscope.record.context.trajectory import trajectory
 
     labels = labels_with_lines(recording.prompt)
     ends = tuple(range(query.kept + 1, before + 1))
+    part = "token"
     if mode == "lines":
-        ends = example_ends(labels, query.kept, before)
+        parts = parts_of(labels, query.kept, before)
+        ends, part = parts.ends, parts.name
     starts = (query.kept, *ends[:-1])
     added = (_said(recording, start, end) for start, end in zip(starts, ends, strict=True))
     figure = Figure(
@@ -47,6 +49,7 @@ def steps(recording: Recording, query: Query, before: int, mode: str) -> Iterato
         extra={
             "mode": mode,
             "ends": ends,
+            "part": part,
             "context": query.context,
             "kept": query.kept,
             **layer_kinds(recording),
@@ -94,7 +97,7 @@ def gain(
         ValueError: the answer is empty, or has ids outside of the vocabulary.
     """
     from llmscope.record.context.example_gain import surprisals
-    from llmscope.record.context.split import example_ends, labels_with_lines
+    from llmscope.record.context.split import labels_with_lines, parts_of
 
     answer = _answer(recording, query, focus)
     anatomy = recording.subject.anatomy
@@ -108,22 +111,25 @@ def gain(
         )
         return
     ids, asked = recording.prompt.ids, query.ids[query.kept :]
-    ends = (query.kept, *example_ends(labels_with_lines(recording.prompt), query.kept, before))
+    labels = labels_with_lines(recording.prompt)
+    parts = parts_of(labels, query.kept, before)
+    ends, counts = (query.kept, *parts.ends), (0, *parts.counts)
     tokens = np.full((len(ends), len(answer)), np.nan, dtype=np.float32)
     text = _text(recording, answer)
     for place, end in enumerate(ends):
         tokens[place] = surprisals(run, (*ids[:end], *asked), answer).numpy()
         values = tokens.sum(axis=1, dtype=np.float64).astype(np.float32)
-        count = "1 example" if place == 1 else f"{place} examples"
+        count = f"{counts[place]} {parts.name}" + ("" if counts[place] == 1 else "s")
         yield Figure(
             lens="context",
             title=GAIN,
             kind="lines",
-            axes=(Axis("examples", tuple(map(str, range(len(ends))))),),
+            axes=(Axis("examples", tuple(map(str, counts))),),
             values=values,
             unit="bits",
             extra={
                 "mode": "gain",
+                "part": parts.name,
                 "answer": text,
                 "answer_ids": answer,
                 "tokens": tokens.copy(),
@@ -131,7 +137,8 @@ def gain(
                 "context": query.context,
                 "kept": query.kept,
                 "caption": (
-                    f"{values[0]:.3g} bits without examples, {values[place]:.3g} after {count}",
+                    f"{values[0]:.3g} bits without {parts.name}s, "
+                    f"{values[place]:.3g} after {count}",
                     f"the answer: {display_text(text, whitespace=True)}",
                 ),
             },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,8 +31,9 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     """Compute the update of the weights that replaces the context: ‖ΔW‖_F / ‖W‖_F. [layer, matrix]
 
     The prompt is a context and a query: `focus.context` tokens come before the query, or all lines
-    except the last. The query runs alone, keeping its positions and the prompt's leading special
-    tokens, and each layer is patched for the output of the layers below it, already patched:
+    except the last, or in a prompt of one line all clauses, words or tokens except the last. The
+    query runs alone, keeping its positions and the prompt's leading special tokens, and each layer
+    is patched for the output of the layers below it, already patched:
     ΔW = W (z - z₀) z₀ᵀ / ‖z₀‖² for the matrices that read the MLP's input, NaN where a layer has
     no such matrix. z is that input in the prompted run, z₀ in the patched one.
 
@@ -65,7 +67,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
     largest logit, or four roundings in half precision.
     """
     from llmscope.record.context.low_rank import Unpatchable
-    from llmscope.record.context.split import labels_with_lines, last_line, query_of
+    from llmscope.record.context.split import labels_with_lines, query_of, query_start
 
     lesson = recording.subject.lesson
     if lesson is not None and focus.mode in ("last", "query"):
@@ -75,12 +77,12 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure | Iterator[F
             return Figure.refused("context", TITLE, str(finding))
     before = focus.context
     if before is None:
-        before = last_line(labels_with_lines(recording.prompt))
+        special = recording.prompt.special
+        leading = sum(1 for _ in takewhile(bool, special))
+        before = query_start(labels_with_lines(recording.prompt), leading)
     if before is None:
-        return Figure.lacking(
-            *("context", TITLE, "context"),
-            "the prompt has no context: several lines, the last one the query",
-        )
+        reason = "the prompt has no context: a single token, with nothing before it"
+        return Figure.lacking("context", TITLE, "context", reason)
     try:
         query = query_of(recording.prompt, before, rows=None if focus.mode == "query" else 1)
     except ValueError:
@@ -228,7 +230,8 @@ LENS = Lens(
     unpaired={"": "the context and the query are those of one prompt"},
     help="""\
 A prompt is a context followed by a query: examples and a new case, instructions and a question. \
-Here the query is the last line, or what follows `--context-file`. Take the context away and \
+Here the query is the last line, or what follows `--context-file`; in a prompt of one line it is \
+the last clause, or else the last word. Take the context away and \
 change the weights instead: there is one smallest change of each MLP's first matrices, and one \
 vector added to the stream after each layer, with which the model says of the query alone exactly \
 what it said of the whole prompt. Each row is a layer, each column a matrix, a cell the size of \

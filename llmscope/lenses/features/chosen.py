@@ -229,8 +229,9 @@ def with_fit(figure: Figure, chosen: Chosen, passes: Passes, title: str) -> Figu
 
 def _with(figure: Figure, chosen: Chosen, verdict: Verdict) -> Figure:
     """Return the figure with what was measured of its dictionary."""
-    waiting = chosen.cost is None and not chosen.unmeasured
-    told = waiting or verdict.status == "verified" or figure.verdict.status == "refused"
+    refused = figure.verdict.status == "refused"  # for another reason than the fit: it stays so
+    waiting = chosen.cost is None and not chosen.unmeasured and not refused
+    told = waiting or verdict.status == "verified" or refused
     title = figure.title
     if not told and math.isfinite(chosen.fit.fvu):
         title = f"{title} · FVU {chosen.fit.fvu:.2f}"

@@ -25,12 +25,17 @@ BELIEVED = 0.5
 """The probability from which on an answer counts as decided."""
 
 
+NO_REASONING = "the prompt has no reasoning: a single sentence, which states no answer"
+
+
 def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> Iterator[Figure]:
     """Yield p(answer) when it is forced after each sentence of a trace. [sentence]"""
-    from llmscope.lenses.reasoning.trace import asked_of, chosen_of
+    from llmscope.lenses.reasoning.trace import NoTrace, asked_of, chosen_of
     from llmscope.record.interventions.continuations import Continuation
     from llmscope.record.interventions.forced_answer import forced
 
+    if len(trace.sentences) < 2 and not trace.marked:
+        raise NoTrace(NO_REASONING)
     asked = asked_of(recording, focus, run, trace, SUFFIX.of(focus))
     chosen = chosen_of(len(trace.sentences), SENTENCES.of(focus))
     values = np.full(len(chosen), np.nan, dtype=np.float32)
@@ -61,9 +66,11 @@ def _figure(
     if not whole:
         told = "…"
     elif at is None:
-        told = "does not settle"
+        told = "does not settle" if trace.marked else f"below {percent(BELIEVED, 0)} at the end"
     else:
-        told = f"settles at sentence {chosen[at] + 1}"
+        # Of a text that nothing marks as reasoning, it is said what was measured, and no more.
+        verb = "settles at" if trace.marked else f"above {percent(BELIEVED, 0)} from"
+        told = f"{verb} sentence {chosen[at] + 1}"
     return Figure(
         lens="reasoning",
         title=f"Reasoning · {name} {told}",

@@ -42,11 +42,13 @@ class Trace:
         sentences: the tokens of each sentence, one after the other.
         stated: the answer that the text states after them; empty if it states none.
         text: the text up to the end of the last sentence.
+        marked: something says that it is one: `<think>`, a context before it, or a stated answer.
     """
 
     sentences: tuple[range, ...]
     stated: str
     text: str
+    marked: bool = True
 
     @property
     def start(self) -> int:
@@ -99,7 +101,8 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
         parts = kept or parts
     if not parts:
         raise NoTrace("the prompt has no sentence of a trace")
-    return Trace(parts, stated, "".join(labels[: parts[-1].stop]))
+    marked = bool(opened or stated or focus.context is not None or focus.answer is not None)
+    return Trace(parts, stated, "".join(labels[: parts[-1].stop]), marked)
 
 
 def _stated(text: str, begin: int) -> tuple[str, int | None]:

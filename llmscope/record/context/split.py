@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"\S[^\S\n]*\n")  # the end of a line that is not blank
 _PARTED = re.compile(r"\S[^\S\n]*\n(\s*\n)")  # as above, and the blank lines after it
 _CLOSED = re.compile(r"\n\s*\n[^\S\n]*\Z")  # a blank line at the very end
+_INSIDE = {
+    "clause": re.compile(r"[,;.!?]+(?=\s+\S)"),
+    "word": re.compile(r"\S(?=\s+\S)"),
+}
+"""The parts of a text of one line, the longest first: a match ends one before the last."""
+MOST_PARTS = 16
+"""The most parts of a context of one line: each is a pass of the gain, and a long text has many."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,80 @@ def last_line(labels: Sequence[str]) -> int | None:
     """
     ends = [place for place, label in enumerate(labels[:-1]) if "\n" in label]
     return ends[-1] + 1 if ends else None
+
+
+def inside_line(text: str) -> tuple[str, list[int]]:
+    """Return what a text of one line consists of, and where each part but the last ends.
+
+    Clauses where punctuation ends one before the last, else words; "" and no ends if there are
+    several lines or a single word.
+    """
+    if "\n" not in text.strip("\n"):
+        for unit, end in _INSIDE.items():
+            if cuts := [match.end() for match in end.finditer(text)]:
+                return unit, cuts
+    return "", []
+
+
+def query_start(labels: Sequence[str], kept: int) -> int | None:
+    """Return the number of tokens before the query of a prompt that marks no context.
+
+    The query is the last line; in a prompt of one line the last clause, else the last word, else
+    the last token. None if nothing comes before it.
+
+    Args:
+        labels: labels of the prompt's tokens.
+        kept: number of special tokens at the prompt's start.
+    """
+    by_line = last_line(labels)
+    if by_line is not None:
+        return by_line
+    _, cuts = inside_line("".join(labels[kept:]))
+    reached = list(accumulate(map(len, labels[kept:])))
+    ends = [kept + bisect_left(reached, cut) + 1 for cut in cuts]
+    inside = [end for end in ends if end < len(labels)]
+    start = inside[-1] if inside else len(labels) - 1
+    return start if start > kept else None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a context consists of.
+
+    Attributes:
+        name: what a part is called: example, clause, word or token.
+        ends: the number of tokens of the prompt up to the end of each part, or of several.
+        counts: the number of parts up to each of these ends.
+    """
+
+    name: str
+    ends: tuple[int, ...]
+    counts: tuple[int, ...]
+
+
+def parts_of(labels: Sequence[str], kept: int, before: int) -> Parts:
+    """Return the parts of a context: its examples, or what its one line consists of.
+
+    In a prompt of one line whose query is its last part, they are of the same kind as the query. Of
+    more than `MOST_PARTS`, as many go together.
+
+    Args:
+        labels: labels of the prompt's tokens, the query's included.
+        kept: number of special tokens at the prompt's start.
+        before: number of tokens before the query.
+    """
+    if last_line(labels) is not None or before != query_start(labels, kept):
+        ends = example_ends(labels, kept, before)
+        return Parts("example", ends, tuple(range(1, len(ends) + 1)))
+    unit, cuts = inside_line("".join(labels[kept:]))
+    reached = list(accumulate(map(len, labels[kept:before])))  # characters after each token
+    places = [kept + bisect_left(reached, cut) + 1 for cut in cuts]
+    if not unit:
+        places = list(range(kept + 1, before))
+    whole = list(dict.fromkeys((*(end for end in places if end < before), before)))
+    together = -(-len(whole) // MOST_PARTS)
+    counts = range(len(whole), 0, -together)[::-1]
+    return Parts(unit or "token", tuple(whole[count - 1] for count in counts), tuple(counts))
 
 
 def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, ...]:

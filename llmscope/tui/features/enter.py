@@ -33,6 +33,7 @@ def enter(host: Host) -> None:
         examples.take(host, pane.shown.figure.missing)
     elif place is not None:
         workspace, key = place
+        host.look_at(pane.choose_edited(host.state))  # what is marked is what the panes there show
         host.grid.show(BY_NAME[workspace])
         host.grid.enter(key)
     elif host.grid.workspace.name == "walkthrough":

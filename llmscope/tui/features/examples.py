@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llmscope import builtin
 from llmscope.tui.features.compare import controller as compare
 from llmscope.tui.features.dictionaries.picker import choose
 from llmscope.tui.features.models.model_picker import ask_second
@@ -13,13 +15,17 @@ from llmscope.tui.state.prompt_pairs import pairs_for
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
-CONTEXTS = {
-    "builtin:sort": "CAB\nBCA\nABC",
-    "builtin:town": "dog puppy\ncow calf\ncat",
-}
-"""Contexts in the words of the built-in models; the variants of a model read the same."""
-CONTEXT = "apple: red\nsky: blue\ngrass:"
+CONTEXTS = "contexts.json"
+"""Among the built-in models: contexts that a model answers, measured by `demo/contexts.py`."""
 WITH_ADAPTERS = "builtin:town"
+
+
+def answered_context(spec: str) -> str:
+    """Return a context whose query a model is known to answer; empty for an unmeasured model."""
+    import json
+
+    table = json.loads((Path(builtin.__file__).parent / CONTEXTS).read_text(encoding="utf-8"))
+    return str(table.get(spec, {}).get("prompt", ""))
 
 
 def take(host: Host, missing: str) -> None:
@@ -32,8 +38,11 @@ def take(host: Host, missing: str) -> None:
         else:
             host.tell("there is no example that this model could read", "warning")
     elif missing == "context":
-        known = (text for name, text in CONTEXTS.items() if spec.startswith(name))
-        host.editor.replace_all(next(known, CONTEXT))
+        prompt = answered_context(spec)
+        if prompt:
+            host.editor.replace_all(prompt)
+        else:
+            host.tell("no example is known that this model answers: type examples, then a new case")
     elif missing == "dictionary of features":
         choose(host)
     elif missing == "second model":

@@ -122,7 +122,8 @@ it a token. A cell is how far it moves the update of that layer. Up and down mov
 
     def heading(self, shown: Shown) -> str:
         """Return the title, which says what a column is."""
-        by = "token" if shown.want.focus.mode == "tokens" else "example"
+        token = shown.want.focus.mode == "tokens"
+        by = "token" if token else shown.figure.extra.get("part", "example")
         return f"Growth · what each {by} adds"
 
     def step(self, state: ViewState, by: int) -> ViewState:

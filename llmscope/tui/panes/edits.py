@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from rich.cells import cell_len
 from textual.content import Content
@@ -18,10 +18,13 @@ from llmscope.edits import Edit, number
 from llmscope.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.edit_list import ListedEdit
+from llmscope.tui.state.offered_edits import Offered
 from llmscope.tui.state.view_state import ViewState
 
+if TYPE_CHECKING:
+    from llmscope.tui.host import Host
+
 ON, OFF, WRONG = "✓", "·", "✗"
-EXAMPLES = ("zero head 5.3", 'steer 6 token " Paris" 4', "patch stream 9 @-1 from B")
 NONE_YET = "{edit-zero} ablates what is under the cursor, {edit-write} writes an edit:"
 WAITS = "waits for a prompt B"
 NO_B = "no prompt B: {keep-b} keeps this prompt as B, {write-b} writes it"
@@ -75,12 +78,29 @@ again."""
             return Content("Edits · all off")
         return Content(f"Edits · {len(state.in_force)} of {len(state.edits)} on")
 
+    def _inputs(self) -> tuple[object, ...]:
+        return (*super()._inputs(), self._examples)
+
+    @property
+    def _examples(self) -> tuple[str, ...]:
+        """Edits that this model can make, while none is listed."""
+        offered = None
+        if not self._state.edits:
+            offered = Offered.of(self._state, cast("Host", self.app).figures)
+        return () if offered is None else offered.examples
+
     def _picture(self) -> Painting:
-        return paint_edits(self._state, *self.size, self._look, self.filled)
+        state = self._state
+        return paint_edits(state, *self.size, self._look, self.filled, self._examples)
 
 
 def paint_edits(
-    state: ViewState, width: int, height: int, look: RenderOptions, fill: Fill
+    state: ViewState,
+    width: int,
+    height: int,
+    look: RenderOptions,
+    fill: Fill,
+    examples: Sequence[str] = (),
 ) -> Painting:
     """Draw the list in `width` × `height` cells, scrolled to the selected edit; prompt B below it.
 
@@ -90,11 +110,12 @@ def paint_edits(
         height: the height in cells.
         look: the render options.
         fill: replaces `{action}` in a text by the action's key.
+        examples: edits to write, where none is listed.
     """
     style_set = styles_for(look)
     if not state.edits:
         rows = [_said(line, width, style_set) for line in wrap(fill(NONE_YET), max(1, width - 2))]
-        rows += [_said(f"  {example}", width, style_set, faint=False) for example in EXAMPLES]
+        rows += [_said(f"  {example}", width, style_set, faint=False) for example in examples]
         foot = _foot(state, width, height, len(rows), style_set, fill)
         rows = list(finish(rows, width, height - len(foot), style_set.base))
         return Painting(finish((*rows, *foot), width, height, style_set.base))

@@ -150,7 +150,8 @@ class FeaturesPane(FeaturePane):
     )
     usage: ClassVar[str] = """\
 Up and down choose a feature, which all panes here are about; it stays chosen along the prompt \
-while it is listed. {dictionaries} chooses the dictionaries; of several, that of the cursor's \
+while it is listed. {dictionaries} chooses the dictionaries, as does llmscope MODEL --features \
+FOLDER; of several, that of the cursor's \
 layer is shown, or of the nearest one: the title tells which. {map-view} goes round the strongest \
 features, those that write most to the answer directly, those that no earlier layer had, what the \
 answer loses without each, measured by the answer or by KL, and gradient × activation. \

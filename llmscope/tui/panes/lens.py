@@ -181,12 +181,18 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
         return list(zip(*columns, strict=True))
 
     def chosen(self, state: ViewState) -> int | None:
-        """Return the row of the chosen part; None if it is not listed."""
+        """Return the row of the chosen part, or of the first one that can be ablated.
+
+        None if the chosen part is not listed.
+        """
         listed = self.listed()
         if listed and listed[0][0] == "neuron":
             part: object = ("neuron", state.focus.layer, state.focus.neuron)
+            none_yet = state.focus.neuron is None
         else:
-            part = state.part
+            part, none_yet = state.part, state.part is None
+        if listed and none_yet:
+            return next((row for row, (kind, *_) in enumerate(listed) if kind in self.ABLATED), 0)
         return listed.index(part) if part in listed else None
 
     def step(self, state: ViewState, by: int) -> ViewState:
@@ -229,6 +235,11 @@ goes round the largest parts, the neurons of the cursor's layer, and the layers.
             return None
         _, layer, index = part
         return Edit("zero", target, layer, None if index < 0 else index)
+
+    def choose_edited(self, state: ViewState) -> ViewState:
+        """Return the view state with the marked part chosen: once it is zeroed, it adds nothing."""
+        part = None if self.edit_here(state) is None else self._part(state)
+        return state if part is None else self._choose(state, *part)
 
     def leads_to(self, state: ViewState) -> tuple[str, str] | None:
         """Return the pane of the chosen head, of the neurons of its MLP, or of the neuron."""

@@ -1,4 +1,4 @@
-"""What a pane says while its figure lacks something: what that is, how to give it, an example."""
+"""What a pane says while its figure lacks something: one key that gives it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,16 @@ from llmscope.figure import MISSING
 from llmscope.tui.state.view_state import ViewState
 
 HOW = {
-    "prompt B": "{keep-b} keeps this prompt as B, {write-b} writes it, {take} takes an example",
-    "context": "lines before the last; {context-mark} marks their end; {take} takes an example",
-    "adapter": (
-        "llmscope MODEL --adapter ADAPTER loads one, {teach} in {workspace-context} makes one of a "
-        "context, {take} opens a small built-in model that has some"
-    ),
-    "reward model": "llmscope MODEL --reward MODEL loads one",
-    "dictionary of features": (
-        "{dictionaries} or {take} chooses one, llmscope MODEL --features FOLDER opens with one"
-    ),
-    "second model": (
-        "{second-model} or {take} chooses one, llmscope MODEL --versus-model OTHER opens with one"
-    ),
-    "direction": (
-        "llmscope MODEL --direction FILE opens with one, which llmscope fit direction makes"
-    ),
+    "prompt B": "{take} takes an example of a prompt B",
+    "context": "{take} takes an example of a context",
+    "adapter": "{take} opens a small built-in model with adapters",
+    "reward model": "llmscope MODEL --reward MODEL loads a reward model",
+    "dictionary of features": "{take} chooses a dictionary of features",
+    "second model": "{take} chooses a second model",
+    "direction": "llmscope MODEL --direction FILE opens with a direction",
 }
-LOADED = "{adapter} or {take} switches to the next of those that are loaded"
+"""One sentence with one key each, in so few words that a pane of three rows has it whole."""
+LOADED = "{take} switches to the next adapter"
 assert set(HOW) == set(MISSING)
 
 

@@ -20,13 +20,14 @@ from textual.widget import Widget
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.scale import ranks_of
 from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
 from llmscope.numbers import percent
 from llmscope.text import display_text, mark_quoted, one_line
 from llmscope.tui.panes.missing import article, how_to_give
-from llmscope.tui.panes.titles import SAVED, fitting_title
+from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.layout import UsefulRows
 from llmscope.tui.state.view_state import ViewState
@@ -109,6 +110,7 @@ class FigurePane(Widget, can_focus=True):
         super().__init__(id=self.key)
         self._look = look
         self.dim = False
+        self.awaits = True
         self._state = ViewState()
         self._shown: Shown | None = None
         self._work: Working | None = None
@@ -320,7 +322,8 @@ class FigurePane(Widget, can_focus=True):
         figure = None if self._shown is None else id(self._shown.figure)
         dimmed = self._stale and self.dim
         work = self._work if figure is None or dimmed else None
-        return (figure, self._state, self._stale, dimmed, work, self.size)
+        stale = self._stale and (dimmed, self.awaits)
+        return (figure, self._state, stale, work, self.size)
 
     def _repaint(self) -> None:
         if not self.display or not self.size.area or self._inputs() == self._drawn:
@@ -385,6 +388,9 @@ class FigurePane(Widget, can_focus=True):
         )
         if shown.saved:
             return Content("".join(fitting_title(said, SAVED, self.size.width)))
+        if self._stale and not self.awaits:  # the newer figure was refused, or its work stopped
+            heading, word = fitting_title(said, OUT_OF_DATE, self.size.width)
+            return Content.assemble(heading, (word, styles.dim))
         heading, word = fitting_title(said, status, self.size.width)
         known = styles.dim if self.unfinished(shown) else styles.verdict(status)
         return Content.assemble(heading, (word, known))
@@ -398,7 +404,8 @@ class FigurePane(Widget, can_focus=True):
 
     def _title(self) -> None:
         title, shown = self._heading(), self._shown
-        if self._stale or (shown is not None and self.unfinished(shown)):
+        unfinished = shown is not None and self.unfinished(shown)
+        if unfinished or (self._stale and self.awaits):
             title = Content.assemble(title, " …")
         legend = None if self._painting.legend is None else as_content(self._painting.legend)
         for name, value in (("border_title", title), ("border_subtitle", legend)):
@@ -460,6 +467,9 @@ class FigurePane(Widget, can_focus=True):
         if math.isnan(value):
             return ""
         said = percent(value) if figure.unit == "probability" else number(value)
+        ranks = ranks_of(figure)
+        if ranks is not None:  # the token that has it stands in the title
+            return f"{', '.join(words)}: {said}, rank {ranks[tuple(places)]:.0f}"
         names, ids = figure.extra.get("names"), figure.extra.get("ids", ())
         if isinstance(names, Mapping) and np.shape(ids) == figure.values.shape:
             name = names.get(int(np.asarray(ids)[tuple(places)]), "")

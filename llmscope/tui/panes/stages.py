@@ -38,7 +38,9 @@ class StagesPane(AdapterPane):
         "rank of the update"
     )
     usage: ClassVar[str] = """\
-The adapter that is on, against the base model; {adapter} goes round those that are loaded. \
+The adapter that is on, against the base model; {adapter} goes round those that are loaded, \
+llmscope MODEL --adapter ADAPTER loads some, and {teach} in {workspace-context} makes one of a \
+context. \
 {map-view} changes between how much of each matrix was changed, in how many directions, what the \
 largest of them say in the layer under the cursor, at which depth the change shows along the \
 prompt, and how much otherwise each head writes on the same input. Up and down move by \

@@ -8,12 +8,15 @@ from rich.cells import cell_len, set_cell_size
 
 SAVED = "saved"
 """Title remark, in place of a verdict, for a figure of an earlier session."""
+OUT_OF_DATE = "out of date"
+"""Title remark, in place of a verdict, for a figure that no newer one replaces for now."""
 VERDICT_MARKS = {
     "verified": "✓",
     "partial": "~",
     "unverified": "!",
     "refused": "✗",
     SAVED: SAVED,
+    OUT_OF_DATE: "old",
 }
 """Symbols for the verdicts, for titles too narrow for the word."""
 MARGIN = 2

@@ -238,9 +238,11 @@ def _waits(figure: Figure, before: Shown | None) -> bool:
     """Return whether the figure before stays in place of one that has just begun.
 
     That is one of a sweep, which has nothing to show yet, and one after a refused figure, since it
-    may be refused, too, once all is measured.
+    may be refused, too, once all is measured. A figure that is refused itself never waits.
     """
     if before is None or figure.extra.get("progress", (1, 1))[0] != 0:
+        return False
+    if figure.verdict.status == "refused":  # it has nothing to show later either
         return False
     known = figure.values == figure.values  # NaN is not itself
     return not known.any() or before.figure.verdict.status == "refused"

@@ -137,8 +137,8 @@ WORKSPACES = (
     ),
     # The proof pane shows the next token of each run.
     Workspace(
-        *("context", "Context", "context"),
-        ("context-proof", "context-steps", "context-gain", "next-token"),
+        *("context", "Context", "context-gain"),
+        ("context-proof", "context", "context-steps", "next-token"),
         letter="c",
         least="context-proof",
         spare="next-token",

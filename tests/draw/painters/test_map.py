@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmscope.draw import RenderOptions, paint, styles_for
+from llmscope.draw.scale import Scale, in_decades
 from llmscope.figure import Axis, Figure, Focus
 
 FOCUS = Focus(layer=1, position=-1)
@@ -186,3 +187,29 @@ def test_rows_of_a_learned_lens_are_marked_and_explained(residual, tokens, plain
     figure = replace(residual, extra=extra | {"doubtful": ()})
     legend = paint(figure, 60, 7, plain, FOCUS, tokens=tokens).legend
     assert "!" not in "".join(segment.text for segment in legend)
+
+
+def test_the_probability_of_a_token_has_its_ranks_and_a_scale_that_shows_early_layers(plain, read):
+    values = np.array([[2e-9, 2e-4], [3e-3, 0.25]], dtype=np.float32)
+    axes = (Axis("layer", ("0", "1")), Axis("position", ("a", "b")))
+    extra = {"ids": [[1, 2], [3, 4]], "names": {1: "on", 2: "top", 3: "of", 4: "it"}}
+    top = Figure("logit-lens", "P", "heatmap", axes, values, "probability", extra=extra)
+    ranks = np.array([[30_000.0, 734.0], [12.0, 1.0]], dtype=np.float32)
+    figure = replace(top, extra={**extra, "ranks": ranks})
+    painting = paint(figure, 70, 8, plain, FOCUS)
+    text = "\n".join(read(painting))
+    for mark in "░▒▓█▸":
+        text = text.replace(mark, " ")
+    assert {"30.0k", "734", "12", "1"} <= set(text.split())
+    assert "top" not in text
+    legend = "".join(part.text for part in painting.legend)
+    assert legend.endswith("· log · cells: rank")
+    scale = Scale.of(values, "probability", decades=True)
+    assert (scale.kind, scale.low, scale.high) == ("log", 1e-9, 1.0)
+    assert scale.steps(values, 10).ravel().tolist() == [0, 5, 6, 8]
+    assert Scale.of(values, "probability").steps(values, 10).ravel().tolist() == [0, 0, 0, 2]
+    # A difference of two passes, and tokens pooled into blocks, have no such ranks.
+    change = replace(figure, extra={**figure.extra, "change": True})
+    assert not in_decades(change)
+    assert not in_decades(replace(figure, extra={**extra, "ranks": ranks[:, :1]}))
+    assert "top" in "\n".join(read(paint(top, 40, 8, plain, FOCUS)))

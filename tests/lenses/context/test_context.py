@@ -222,7 +222,10 @@ def test_what_the_identity_does_not_cover_is_refused(family, reason):
 
 def test_a_prompt_without_a_context_is_refused_and_a_place_that_is_none_is_an_error():
     scope = scope_on("llama")
-    assert "several lines" in scope.look("context").verdict.reason
+    assert scope.look("context").extra["context"] == len(IDS) - 1  # all tokens but the last
+    scope.record(IDS[:1])
+    assert "a single token" in scope.look("context").verdict.reason
+    scope.record(IDS)
     for context in (0, len(IDS), -1):
         with pytest.raises(ValueError, match="context"):
             scope.look("context", context=context)

@@ -9,7 +9,7 @@ import torch
 
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.context.split import example_ends, query_of
+from llmscope.record.context.split import MOST_PARTS, example_ends, parts_of, query_of, query_start
 from llmscope.record.context.trajectory import trajectory
 from llmscope.scope import Scope
 from tests.families import small_model
@@ -202,3 +202,32 @@ def cut(text, query):
 def test_an_example_ends_with_the_token_that_holds_its_end():
     assert example_ends(("a", ".\n\n", "b", "\n", "c"), 0, 4) == (2, 4)
     assert example_ends(("a", ".\n\nb", "\n", "c"), 0, 3) == (2, 3)
+
+
+def parts(text):
+    """The query of a text whose tokens are its characters, after a special one, and its parts."""
+    labels = ("<s>", *text)
+    before = query_start(labels, 1)
+    found = parts_of(labels, 1, before)
+    cuts = pairwise((1, *found.ends))
+    return found.name, [text[start - 1 : end - 1] for start, end in cuts], text[before - 1 :]
+
+
+def test_a_prompt_of_one_line_has_a_context_too():
+    town = "cat -> kitten, dog -> puppy, cow ->"
+    assert parts(town) == ("clause", ["cat -> kitten,", " dog -> puppy,"], " cow ->")
+    assert parts("Who? Tom") == ("clause", ["Who?"], " Tom")
+    capital = ["The", " capital", " of", " France"]
+    assert parts("The capital of France is") == ("word", capital, " is")
+    assert parts("CAB") == ("token", ["C", "A"], "B")
+    assert parts("CAB\n") == ("token", ["C", "A", "B"], "\n")
+    assert parts("Q A\nQ B\nQ") == ("example", ["Q A\n", "Q B\n"], "Q")
+    assert query_start(("<s>", "C"), 1) is None
+
+
+def test_parts_of_a_long_line_go_together_and_their_number_stays_true():
+    labels = ("<s>", *(f" {word}" for word in range(100)))
+    found = parts_of(labels, 1, query_start(labels, 1))
+    assert (found.name, found.counts[-1], found.ends[-1]) == ("word", 99, 100)
+    assert len(found.ends) <= MOST_PARTS
+    assert [end - 1 for end in found.ends] == list(found.counts)

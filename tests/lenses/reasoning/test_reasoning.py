@@ -196,3 +196,18 @@ def test_what_cannot_be_measured_is_refused_with_a_reason(town):
     assert (verdict.status, "before the first token" in verdict.reason) == ("refused", True)
     edited = town.record(TEXT, edits=["zero head 0.1"])
     assert town.look("reasoning", recording=edited).verdict.status == "refused"
+
+
+def test_a_prompt_without_reasoning_does_not_settle(town):
+    town.record("The river was cold and Tom sat on the bank")
+    figure = town.look("reasoning", mode="settles")
+    assert figure.verdict.status == "refused"
+    assert "no reasoning" in figure.verdict.reason
+    town.record("Tom lives in the red house. Anna lives in the blue house.")
+    figure = town.look("reasoning", mode="settles")
+    assert figure.verdict.status == "verified"
+    assert "settle" not in figure.title
+    last = figure.values[-1]
+    assert figure.title.endswith("below 50 % at the end" if last <= 0.5 else "50 % from sentence 2")
+    town.record(TEXT)
+    assert "settle" in town.look("reasoning", mode="settles").title

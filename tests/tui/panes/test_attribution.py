@@ -20,11 +20,12 @@ async def test_up_and_down_choose_a_part_and_the_cursor_follows() -> None:
         await pilot.press("escape", "3")
         await answered(app, pilot)
         pane = pane_of(app)
-        assert pane.chosen(app.state) is None
+        listed, first = pane.listed(), pane.chosen(app.state)
+        assert first == next(row for row, part in enumerate(listed) if part[0] in pane.ABLATED)
+        rows = ["".join(part.text for part in row) for row in pane._painting.rows]
+        assert rows[first].startswith("▸"), "it opens with a marked row"
         await pilot.press("down")
-        assert pane.chosen(app.state) == 0
-        listed = pane.listed()
-        for row, (_, layer, head) in enumerate(listed):
+        for row, (_, layer, head) in list(enumerate(listed))[first + 1 :]:
             assert pane.chosen(app.state) == row
             if layer >= 0:
                 assert app.state.focus.layer == layer
@@ -49,7 +50,7 @@ async def test_x_ablates_the_chosen_part_and_once_more_restores_it(kind: str) ->
         pane = pane_of(app)
         row = next(at for at, one in enumerate(pane.listed()) if one[0] == kind)
         _, layer, head = pane.listed()[row]
-        await pilot.press(*["down"] * (row + 1), "x")
+        await pilot.press(*["down"] * (row - pane_of(app).chosen(app.state)), "x")
         await answered(app, pilot)
         edit = f"zero head {layer}.{head}" if kind == "head" else f"zero mlp {layer}"
         assert app.state.in_force == (edit,)
@@ -73,7 +74,7 @@ async def test_enter_goes_to_the_chosen_part(kind: str, workspace: str, key: str
         await answered(app, pilot)
         row = next(at for at, one in enumerate(pane_of(app).listed()) if one[0] == kind)
         _, layer, head = pane_of(app).listed()[row]
-        await pilot.press(*["down"] * (row + 1), "enter")
+        await pilot.press(*["down"] * (row - pane_of(app).chosen(app.state)), "enter")
         await answered(app, pilot)
         assert app.grid.workspace.name == workspace
         assert app.focused is app.grid.panes[key]
@@ -100,3 +101,22 @@ async def test_neurons_are_walked_too_and_the_list_of_the_layer_marks_the_one() 
         ]
         assert app.state.focus.neuron == neuron
         assert len(marked) == (str(neuron) in mlp.shown.figure.axes[1].labels[: mlp.size.height])
+
+
+async def test_the_marked_row_is_ablated_and_visited_without_a_key_before() -> None:
+    async with screen(llmscope.load("builtin:sort"), "CAB") as (app, pilot):
+        await pilot.press("escape", "3")
+        await answered(app, pilot)
+        kind, layer, head = pane_of(app).listed()[pane_of(app).chosen(app.state)]
+        await pilot.press("x")
+        await answered(app, pilot)
+        edit = f"zero head {layer}.{head}" if kind == "head" else f"zero {kind.lower()} {layer}"
+        assert app.state.in_force == (edit,)
+        await pilot.press("x")
+        await answered(app, pilot)
+        assert app.state.in_force == (), "the same part, wherever it is listed by then"
+        await pilot.press("enter")
+        await answered(app, pilot)
+        assert app.grid.workspace.name == {"head": "heads", "MLP": "neurons"}[kind]
+        assert app.state.focus.layer == layer
+        assert kind != "head" or app.state.focus.head == head

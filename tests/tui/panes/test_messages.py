@@ -27,7 +27,8 @@ def refuse(session: Session, *drawn: str) -> None:
         figures = {want.key: figure_for(want, tokens) for want in request.wants}
         for want in request.wants:
             if want.lens not in ("tokens", *drawn):
-                figures[want.key] = Figure.refused(want.lens, "Refused", no_passages())
+                reason = f"{want.key}: {no_passages()}"
+                figures[want.key] = Figure.refused(want.lens, "Refused", reason)
         answer(request, only=figures, **more)
 
     session.engine.answer = answering  # type: ignore[method-assign]
@@ -63,7 +64,7 @@ async def test_each_message_of_each_workspace_is_whole(
             for key, message in messages(session).items():
                 assert message in text_in(session.app.grid.panes[key]), (one.name, key)
                 count += 1
-    assert count >= 5, "Compare, Stages, Models and patching lack something"
+    assert count >= 4, "Stages, Features, Models and patching lack something"
 
 
 @pytest.mark.parametrize("size", at_sizes(SIZES, SIZES[0]))

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from llmscope.engine.events import Frame, PassInfo, Refused, Request, Want
-from llmscope.figure import Focus
+from llmscope.figure import Figure, Focus
 from llmscope.tui.state.figure_store import FigureStore
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.acting import INFO, figure_for, tokenize
@@ -148,3 +148,18 @@ def test_a_figure_belongs_to_a_place_and_a_pass() -> None:
     shown = figures.shown("attention")
     assert shown is not None
     assert figures.tokens_of(shown) is None
+
+
+def test_a_refused_figure_never_waits_behind_the_one_before() -> None:
+    figures = FigureStore()
+    assert figures.take(frame(asked(figures, "a b", TOKENS, HERE)))
+    request = asked(figures, "a b", TOKENS, THERE)
+    refused = Figure.refused("next-token", "Next token", "there is none")
+    refused = replace(refused, extra={"progress": (0, 1)})
+    tokens = tokenize(request.text)
+    made = {"tokens": figure_for(TOKENS, tokens), THERE.key: refused}
+    assert figures.take(Frame(request.serial, tokens, made, COST))
+    shown = figures.shown(THERE.key)
+    assert shown is not None
+    assert shown.figure is refused
+    assert not figures.waiting

@@ -11,7 +11,7 @@ from llmscope import package_data
 from llmscope.draw import RenderOptions
 from llmscope.package_data import SORT, TOWN
 from llmscope.tui.actions.registry import BY_NAME
-from llmscope.tui.features.edits.controller import EditScreen
+from llmscope.tui.features.edits.dialog import EditScreen
 from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.state.prompt_pairs import pair_folder, pairs, pairs_for
 from tests.tui.conftest import Open, Session

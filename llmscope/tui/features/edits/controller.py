@@ -6,21 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from textual.widgets import Input
-
-from llmscope.edits import parse
 from llmscope.engine.events import Refused
-from llmscope.errors import ScopeError
-from llmscope.text import display_text
-from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.state.view_state import ViewState
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
 
 PANE = "edits"
-GRAMMAR = "zero, mean, scale, patch, steer, swap, freeze · head 5.3, neuron 5.7, mlp, layer 5 · @-1"
-"""The label of the line: actions, parts, and positions; the help page has the full grammar."""
 
 
 def zero(host: Host) -> None:
@@ -58,32 +50,12 @@ def _no_edit(host: Host) -> str:
 
 def write(host: Host) -> None:
     """Open the dialog for a new edit, or in the list for the selected edit."""
+    from llmscope.tui.features.edits.dialog import EditScreen
+
     pane = host.grid.pane
     edit = pane.edit_here(host.state)
     inside = pane.key == PANE and edit is not None
     host.push_screen(EditScreen(host, "" if edit is None else str(edit), in_place=inside))
-
-
-class EditScreen(LineScreen):
-    """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it."""
-
-    def __init__(self, host: Host, text: str, *, in_place: bool) -> None:
-        what = "edit" if in_place else "new edit"
-        super().__init__(f"{what} · {GRAMMAR}", text)
-        self._host = host
-        self._in_place = in_place
-
-    def submit(self, event: Input.Submitted) -> None:
-        """Add the edit to the list, or show the error."""
-        try:
-            edit = parse(event.value)
-        except ScopeError as error:
-            self.say(display_text(f"{error.message} · {error.hint}" if error.hint else str(error)))
-            return
-        state = self._host.state
-        put = state.with_edit_in_place if self._in_place else state.with_edit
-        self.action_leave()
-        self._host.look_at(put(edit))
 
 
 def _of_chosen(host: Host, change: Callable[[ViewState], ViewState]) -> None:
@@ -153,6 +125,11 @@ def refused(host: Host, said: Refused) -> bool:
     Returns:
         Whether any of them was on. If none was, nothing is asked for, and nothing would come.
     """
+    from llmscope.tui.features.edits.dialog import EditScreen
+
+    if isinstance(host.screen, EditScreen) and host.screen.shows_edit:
+        host.screen.refused(f"{said.reason} · {said.hint}" if said.hint else said.reason)
+        return True
     state = host.state.blamed(dict(said.faults))
     if state.in_force == host.state.in_force:
         return False

@@ -237,7 +237,7 @@ async def test_without_a_dictionary_the_panes_say_how_to_give_one(
             await answered(app, pilot)
         assert app.state.dictionaries == ()
         assert "needs a dictionary of features" in title(app)
-        assert "d f or enter chooses one" in painted(app)
+        assert "enter chooses a dictionary of features" in painted(app)
         await pressed(app, pilot, "g", "f")
         assert "d f chooses one" in told(app)[-1]
         await pilot.press("enter")
