@@ -11,7 +11,7 @@ from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
 from llmscope.agents.session import Call, LoadOptions, Session
 from llmscope.agents.tools import TOOLS, run
-from llmscope.errors import ScopeError
+from llmscope.errors import ARGUMENTS, TOOL, ScopeError, option
 from llmscope.lenses import lens, names
 from tests.agents.truth import ANIMALS, probability
 
@@ -214,6 +214,23 @@ def test_an_answer_is_cut_between_rows_and_characters():
     cut = clipped("é" * 5000)
     assert len(cut.encode()) <= LIMIT
     assert cut.endswith("é…")
+
+
+def test_hints_name_the_arguments_of_tools(session):
+    taken = {one.name for tool in TOOLS.values() for one in tool.parameters}
+    assert {name.replace("-", "_") for name in ARGUMENTS} <= taken
+    for spelled in TOOL.values():
+        if not spelled.startswith("llmscope "):
+            named = re.findall(r"(\w+)=", spelled)
+            assert set(named) <= taken
+            tools = re.findall(r"^(\w+) with \w+=", spelled)
+            assert all(named[0] in {one.name for one in TOOLS[tool].parameters} for tool in tools)
+    _answer = pytest.importorskip("llmscope.agents.server")._answer
+    alone = {"prompt": "cat -> kitten", "lens": "model-diff"}
+    text, failed = _answer(session, "look", alone, Call())
+    assert not failed
+    assert "compare with versus_model=OTHER, or llmscope snapshot --versus-dtype" in text
+    assert option("versus-model").startswith("scope.compare")  # for Python again
 
 
 def test_trust_is_that_of_the_command_line():
