@@ -1,5 +1,7 @@
 """The tools as plain functions, and what they list."""
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -14,6 +16,7 @@ from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import ARGUMENTS, TOOL, ScopeError, option
 from llmscope.lenses import lens, names
 from tests.agents.truth import ANIMALS, probability
+from tests.cli.running import run as command
 
 pytestmark = pytest.mark.xdist_group("agents")
 
@@ -214,6 +217,36 @@ def test_an_answer_is_cut_between_rows_and_characters():
     cut = clipped("é" * 5000)
     assert len(cut.encode()) <= LIMIT
     assert cut.endswith("é…")
+
+
+@pytest.mark.parametrize(("name", "mode"), [("attention", "mean"), ("residual", "cosine")])
+def test_an_exported_table_is_that_of_a_batch(session, tmp_path, name, mode):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    answer(session, "look", lens=name, mode=mode, prompt=ANIMALS)
+    for suffix in ("csv", "parquet"):
+        answer(session, "export", path=f"{name}.{suffix}")
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
+    prompts.write_text(json.dumps({"prompt": ANIMALS}) + "\n")
+    words = ("--prompts", prompts, "--lens", f"{name}:{mode}", "--out", out)
+    assert command("snapshot", "builtin:town", *words).exit_code == 0
+    (shard,) = (out / name).iterdir()
+    batch, table = (
+        parquet.read_table(path) for path in (shard, session.folder.path / f"{name}.parquet")
+    )
+    assert table.schema.names == batch.schema.names
+    assert table.schema.names == [column.name for column in lens(name).table(mode)]
+    text = (session.folder.path / f"{name}.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == table.schema.names
+    assert len(rows) == len(table) == len(batch) > 0
+    for column in table.schema.names:
+        ours, theirs = table[column].to_pylist(), batch[column].to_pylist()
+        if isinstance(ours[0], float):
+            assert ours == pytest.approx(theirs, abs=1e-6)
+            assert [float(row[column]) for row in rows] == pytest.approx(ours, rel=1e-6)
+        else:
+            assert ours == theirs
+            assert [row[column] for row in rows] == [str(value) for value in ours]
 
 
 def test_hints_name_the_arguments_of_tools(session):
