@@ -70,8 +70,8 @@ class WrongTypeError(Error, TypeError):
     """An argument has a type that it cannot have."""
 
 
-Language = Literal["python", "shell"]
-_UNNAMED = re.compile(r"\s*=\s*\[?\{\}\]?")
+Language = Literal["python", "shell", "tool"]
+_UNNAMED = re.compile(r"(\s*=\s*|\s+)\[?\{\}\]?")
 _LITERAL = re.compile(r"[A-Z][A-Z_|/:,]+|-?\d+(\.\d+)?|None|True|False", re.ASCII)
 """What is written without quotes: placeholders and numbers."""
 _reader: Language = "python"
@@ -96,6 +96,35 @@ PYTHON = {
 }
 """How Python spells the options that are no keyword of their own name; `{}` is the value."""
 
+TOOL = {
+    "adapter": "open with adapters=[{}]",
+    "device": "open with device={}",
+    "dtype": "open with dtype={}",
+    "force": "another name",
+    "format": "another suffix of path",
+    "ids": "a prompt of text",
+    "out": "path",
+    "size": "width and height",
+    "translator": 'options with "translator": {}',
+    "versus-adapter": "compare with versus_adapter={}",
+    "versus-model": "compare with versus_model={}",
+    **{name: f"llmscope mcp --{name}" for name in ("allow-pickle", "trust-remote-code")},
+    **{name: f"llmscope mcp --{name}" for name in ("unverified", "debug")},
+    "no-special-tokens": "llmscope snapshot --no-special-tokens",
+    **{name: f"llmscope snapshot --{name} {{}}" for name in ("versus-device", "versus-dtype")},
+    **{name: f"llmscope mcp --{name} {{}}" for name in ("memory", "reward", "spill", "threads")},
+}
+"""How an agent spells the options that are no argument of a tool of their own name: by the tool, by
+how its user starts the server, or by a command, where no tool takes it."""
+ARGUMENTS = frozenset(
+    (
+        *("chat", "change", "edits", "head", "last", "layer", "lens", "min-p", "mode", "model"),
+        *("position", "prompt", "prompts", "rows", "sample-top-k", "seed", "target", "temperature"),
+        *("theme", "tokens", "top-k", "top-p", "versus", "versus-prompt"),
+    )
+)
+"""Options that an agent spells as the argument of that name; others go into `options`."""
+
 
 def option(name: str, value: object = None) -> str:
     """Return an option as the reader of a hint writes it: `--force`, or `force=True` in Python.
@@ -106,9 +135,14 @@ def option(name: str, value: object = None) -> str:
     """
     if _reader == "shell":
         return f"--{name}" if value is None else f"--{name} {value}"
-    template = PYTHON.get(name, f"{name.replace('-', '_')}={{}}")
+    keyword = name.replace("-", "_")
+    if _reader == "python":
+        template = PYTHON.get(name, f"{keyword}={{}}")
+    else:
+        in_options = f'options with "{keyword}": {{}}'
+        template = TOOL.get(name, f"{keyword}={{}}" if name in ARGUMENTS else in_options)
     if value is None:
-        return _UNNAMED.sub("", template)
+        return _UNNAMED.sub("", template).removesuffix(":")
     import json
 
     text = str(value)
@@ -127,12 +161,14 @@ def opened_with(name: str, value: str, model: str = "MODEL") -> str:
     if _reader == "shell":
         return f"llmscope {model} {option(name, value)}"
     spelled = option(name, value)
+    if _reader == "tool":
+        return spelled.replace("open with", f"open with model={model},")
     return spelled if spelled.startswith("scope.") else f"llmscope.load({model}, {spelled})"
 
 
 @contextmanager
 def read_in(language: Language) -> Iterator[None]:
-    """Spell options of hints for readers of a language within: Python, or a shell."""
+    """Spell options of hints within for Python, a shell or the tools of an agent."""
     global _reader
     before, _reader = _reader, language
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from llmscope import arguments, showing
 from llmscope.activation_shards import save
 from llmscope.dictionaries.catalog import Given, known_dictionaries
-from llmscope.edits import Edit, own_edit, parse
+from llmscope.edits import Edit, own_edit, parse, read_prompt_b
 from llmscope.errors import ScopeError, WrongTypeError, WrongUseError, WrongValueError
 from llmscope.figure import Figure, Focus, Verdict
 from llmscope.gc_control import set_aside
@@ -481,7 +481,7 @@ class Scope:
                 `llmscope.edits`. Also a place and what to put there, such as
                 `("stream 12 @-1", vector)`: a tensor, or a function of the tensor there
                 [row, column]. The unedited pass is the recording's `base`.
-            versus_prompt: prompt B, the source of `patch … from B`.
+            versus_prompt: prompt B, the source of `patch … from B`; other edits do not read it.
             written: ids that follow the prompt, such as generated tokens; they are used as they
                 are and not tokenized again.
             aside: recordings that may share a longer prefix with the prompt than the latest one.
@@ -524,6 +524,11 @@ class Scope:
             other = None
             if versus_prompt is not None:
                 other = self._prompt("versus_prompt", versus_prompt, special)
+                if not wanted:
+                    raise WrongValueError(
+                        "versus_prompt: there is no edit that patches from prompt B",
+                        "look(lens, versus_prompt=…), which compares with it",
+                    )
             kept = [one.base or one for one in others if not self.stale(one)]
             bench = self._bench
             if batch and not wanted and not fresh and not bench.why_alone:
@@ -727,7 +732,7 @@ class Scope:
                 raise WrongValueError(
                     "the screen cannot show edits of your own: tensors or functions"
                 )
-            if versus_prompt is None and any(edit.action == "patch" for edit in edits):
+            if versus_prompt is None and read_prompt_b(edits):
                 raise WrongValueError("an edit patches from prompt B: give versus_prompt")
         if not self._watching:
             raise WrongUseError(

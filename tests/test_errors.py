@@ -81,23 +81,35 @@ def test_every_option_of_a_message_is_one_of_a_command():
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "python", "shell"),
+    ("name", "value", "python", "shell", "tool"),
     [
-        ("force", None, "force=True", "--force"),
-        ("out", None, "path", "--out"),
-        ("skip", None, "skip", "--skip"),
-        ("dtype", "bfloat16", 'dtype="bfloat16"', "--dtype bfloat16"),
-        ("threads", 4, "threads=4", "--threads 4"),
-        ("translator", None, "scope.translator", "--translator"),
-        ("features", "FOLDER", "scope.features = [FOLDER]", "--features FOLDER"),
-        ("versus-dtype", None, "dtype of the second model", "--versus-dtype"),
-        ("test-share", None, "test_share", "--test-share"),
+        ("force", None, "force=True", "--force", "another name"),
+        ("out", None, "path", "--out", "path"),
+        ("top-k", None, "top_k", "--top-k", "top_k"),
+        ("dtype", "bfloat16", 'dtype="bfloat16"', "--dtype bfloat16", 'open with dtype="bfloat16"'),
+        ("threads", 4, "threads=4", "--threads 4", "llmscope mcp --threads 4"),
+        ("memory", None, "memory", "--memory", "llmscope mcp --memory"),
+        (
+            *("translator", None, "scope.translator", "--translator"),
+            'options with "translator"',
+        ),
+        (
+            *("features", "FOLDER", "scope.features = [FOLDER]", "--features FOLDER"),
+            'options with "features": FOLDER',
+        ),
+        (
+            *("versus-model", "OTHER", "scope.compare(llmscope.load(OTHER))"),
+            *("--versus-model OTHER", "compare with versus_model=OTHER"),
+        ),
+        ("query", " cat", 'query=" cat"', "--query  cat", 'options with "query": " cat"'),
     ],
 )
-def test_an_option_is_spelled_for_its_reader(name, value, python, shell):
+def test_an_option_is_spelled_for_its_reader(name, value, python, shell, tool):
     assert option(name, value) == python
     with errors.read_in("shell"):
         assert option(name, value) == shell
+    with errors.read_in("tool"):
+        assert option(name, value) == tool
     assert option(name, value) == python
 
 

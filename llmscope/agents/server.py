@@ -25,7 +25,7 @@ from mcp.types import Tool as Listed
 from llmscope.agents.answer import clipped
 from llmscope.agents.session import Call, Session
 from llmscope.agents.tools import TOOLS, run
-from llmscope.errors import LONGEST, Error
+from llmscope.errors import LONGEST, Error, read_in
 from llmscope.sandbox import give_up_when
 from llmscope.text import named, one_line
 from llmscope.version import __version__
@@ -151,7 +151,8 @@ def _answer(
     """Return the answer of a tool and whether it is an error: one line, and what to try."""
     give_up_when(call.cancelled)
     try:
-        return run(session, name, given, call), False
+        with read_in("tool"):
+            return run(session, name, given, call), False
     except Error as error:
         return clipped(one_line(error.line, LONGEST)), True
     except Exception as error:  # no failure of a library may end the server

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.agents.answer import line
 from llmscope.agents.files import OutputFolder
-from llmscope.edits import parse
+from llmscope.edits import parse, read_prompt_b
 from llmscope.errors import ScopeError
 from llmscope.export import EditsCaption
 from llmscope.figure import Figure, Focus
@@ -236,14 +236,14 @@ class Session:
         scope = self.scope(call)
         chosen = self.edits if edits is None else edits
         other = self.versus_prompt if versus_prompt is None else versus_prompt
-        if any(one.action == "patch" for one in chosen) and other is None:
+        if read_prompt_b(chosen) and other is None:
             raise ScopeError("an edit patches from prompt B", "versus_prompt with its text")
         return scope.record(
             self.rendered(text, call),
             special_tokens=not self.chat,
             cancelled=self.stopping(call),
             edits=chosen,
-            versus_prompt=None if other is None else self.rendered(other, call),
+            versus_prompt=self.rendered(other, call) if other and read_prompt_b(chosen) else None,
             written=written,
             progress=lambda made, total: call.report(f"{len(made)} of {total} tokens"),
         )

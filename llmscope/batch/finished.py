@@ -89,7 +89,12 @@ class FinishedPasses:
             note = packed(values, arrays)
         except TypeError:
             return
-        record = {"shard": self._shard, "prompts": self._key(indices), "rows": note}
+        record = {
+            "shard": self._shard,
+            "prompts": self._key(indices),
+            "lines": [_line_record(self._window[index]) for index in indices],
+            "rows": note,
+        }
         self._journal.append(record, arrays)
         self.prompts += len(rows)
 
@@ -105,6 +110,35 @@ class FinishedPasses:
 
     def _key(self, indices: Sequence[int]) -> tuple[str, ...]:
         return tuple(_digest(self._window[index]) for index in indices)
+
+
+def finished_rows(journal: Journal) -> dict[int, list[Row]]:
+    """Return the results of all passes of a journal in the order of their lines, by shard.
+
+    Raises:
+        ScopeError: the file is of another job, or cannot be read.
+    """
+    shards: dict[int, dict[int, Row]] = {}
+    for note, arrays in journal.records():
+        lines = [PromptLine(*line) for line in note.get("lines", ())]
+        for line, values in zip(lines, unpacked(note["rows"], arrays), strict=False):
+            row = Row(line, **dict(zip(_WITHIN_ROW, values, strict=True)))
+            shards.setdefault(note["shard"], {})[line.number] = row
+    return {shard: [rows[at] for at in sorted(rows)] for shard, rows in shards.items()}
+
+
+def _line_record(line: PromptLine) -> list[Any]:
+    """Return the fields of a line, with all inputs that are JSON types."""
+    inputs = {name: value for name, value in line.inputs.items() if _is_json(value)}
+    return [line.number, line.prompt, line.error, inputs]
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _digest(line: PromptLine) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from llmscope.arguments import differences
@@ -38,6 +39,17 @@ class JobShare:
     def shard(self, number: int) -> str:
         """Return the name of a shard, without its suffix."""
         return f"{self.name('shard')}-{number:05d}"
+
+
+def journal_in(folder: Path, part: JobShare, digest: str) -> Journal:
+    """Return the journal of what a job has finished of a shard.
+
+    Args:
+        folder: the folder of the batch.
+        part: the job's share of the prompts.
+        digest: of the options, as its manifest tells it.
+    """
+    return Journal(folder / f".{part.name('finished')}", {"digest": digest})
 
 
 class Folder:
@@ -133,8 +145,7 @@ class Folder:
         """Return the journal of what this job has finished of a shard; None on a remote folder."""
         if not isinstance(self.storage, LocalStorage):
             return None
-        path = self.storage.path / f".{self.part.name('finished')}"
-        return Journal(path, {"digest": self._record["digest"]})
+        return journal_in(self.storage.path, self.part, str(self._record["digest"]))
 
     def complete(self, **about: int) -> None:
         """Mark the folder as complete in the manifest, with numbers about it.

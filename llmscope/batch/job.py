@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,20 @@ class PromptJob:
             "every": list(self.every),
             **({"modes": dict(self.modes)} if self.modes else {}),
         }
+
+    @classmethod
+    def of_tables(cls, record: Mapping[str, Any]) -> PromptJob:
+        """Return the lenses and modes of what `to_dict` returned, which give tables their columns.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such record, or a lens does not exist.
+        """
+        focus = Focus(mode=record.get("focus.mode") or "")
+        modes = tuple(dict(record.get("modes", {})).items())
+        job = cls(tuple(record["lenses"]), focus, modes=modes)
+        for name in job.lenses:
+            lens(name)
+        return job
 
     @property
     def adds_special(self) -> bool:

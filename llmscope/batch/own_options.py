@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.batch.job import PromptJob
 from llmscope.batch.prompts import PromptLine
-from llmscope.edits import Edit
+from llmscope.edits import Edit, read_prompt_b
 from llmscope.edits.parse import parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
@@ -67,7 +67,7 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
         edits = tuple(parse(text) for text in _edits(own["edits"]))
     if "versus_prompt" in own:
         focus = replace(focus, versus_prompt=_prompt_b(scope, own["versus_prompt"], looking))
-    if any(edit.action == "patch" for edit in edits) and focus.versus_prompt is None:
+    if read_prompt_b(edits) and focus.versus_prompt is None:
         raise ScopeError("an edit patches from prompt B, and there is no versus_prompt")
     if focus.change and not edits and focus.versus_prompt is None:
         raise ScopeError(

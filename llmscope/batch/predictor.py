@@ -81,6 +81,8 @@ class Predictor:
             if mode and mode not in lens_called(name).modes:
                 raise WrongValueError(f"{name} has no mode {quoted(mode)}")
             modes += [(name, mode)] if mode else []
+        if system is not None and not chat:
+            raise WrongValueError("system takes chat=True")
         device = {} if ray.get_gpu_ids() else {"device": "cpu"}
         scope = load_scope(model, **{**device, **(load or {})})
         every = tuple(name for name in EVERY if options.get(name) == "all")

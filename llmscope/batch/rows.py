@@ -11,6 +11,7 @@ from llmscope.batch.own_options import Asked, asked_of
 from llmscope.batch.padded import Together
 from llmscope.batch.prompts import PromptLine
 from llmscope.batch.shards import Row
+from llmscope.edits import read_prompt_b
 from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Focus
 from llmscope.snapshot import resolved
@@ -122,7 +123,7 @@ def _recorded(scope: Scope, asked: Asked, looking: PromptJob) -> Recording:
         fresh=True,
         special_tokens=looking.adds_special,
         edits=asked.edits,
-        versus_prompt=asked.focus.versus_prompt,
+        versus_prompt=asked.focus.versus_prompt if read_prompt_b(asked.edits) else None,
     )
 
 

@@ -16,7 +16,10 @@ from typing import Any, Protocol
 from llmscope.errors import ScopeError
 from llmscope.text import one_line
 
-FORM = '{"positive": "…", "negative": "…"} or {"text": "…", "label": true}, with "group" if known'
+FORM = (
+    'lines of .jsonl as {"positive": "…", "negative": "…"} or {"text": "…", "label": true}, with '
+    '"group" if known; or .csv, .tsv or .parquet with columns of these names'
+)
 PARTS = ("train", "test")
 _LABELS = {
     **dict.fromkeys(("true", "1", "pos", "positive", "yes"), True),

@@ -14,6 +14,7 @@ from llmscope.edits.edit import (
     Vector,
     Where,
     number,
+    read_prompt_b,
 )
 from llmscope.edits.grammar import EXAMPLES, GRAMMAR, PATTERNS
 from llmscope.edits.own import own_edit
@@ -43,4 +44,5 @@ __all__ = [
     "own_edit",
     "parse",
     "parse_receiver",
+    "read_prompt_b",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -310,3 +311,8 @@ def number(value: float) -> str:
     """Format a number exactly, in the shortest form: 4, 0.5, 1e-07."""
     whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
     return f"{value:.0f}" if whole else repr(float(value))
+
+
+def read_prompt_b(edits: Iterable[Edit]) -> bool:
+    """Return whether one of the edits patches from prompt B."""
+    return any(edit.action == "patch" for edit in edits)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from llmscope.edits import parse
+from llmscope.edits import parse, read_prompt_b
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import DictionaryFacts, ModelInfo
 from llmscope.models.tokenizer.roles import ChatMarks
@@ -159,7 +159,7 @@ class Request:
     @property
     def patches(self) -> bool:
         """Whether an edit patches from prompt B."""
-        return any(parse(edit).action == "patch" for edit in self.edits)
+        return read_prompt_b(map(parse, self.edits))
 
 
 @dataclass(frozen=True)

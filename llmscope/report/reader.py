@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -131,6 +132,7 @@ class BatchFolder:
         self.place = place
         self.shown = display_text(place).replace("\n", " ")
         self._schemas: dict[str, Any] = {}
+        self._journaled: dict[str, bytes] = {}
         system, inside = file_system(place) if is_url(place) else (None, "")
         self._local = system is None or "file" in system.protocol
         if not self._local:
@@ -153,12 +155,18 @@ class BatchFolder:
         self._folders = [name for name, folder in found.items() if folder]
         self.shards = [name for name in self._names(PROMPTS) if name.endswith(".parquet")]
         self.manifests = [self._manifest(name) for name in found if _is_manifest(name)]
+        self._journaled = self._read_journals()
+        """Contents of the files that the shards in journals would have, by name."""
+        of_journals = [name for name in self._journaled if name.startswith(f"{PROMPTS}/")]
+        self.shards += [name.partition("/")[2] for name in of_journals]
+        folders = [name.partition("/")[0] for name in self._journaled]
+        self._folders = list(dict.fromkeys([*self._folders, *folders]))
         if not self.shards:
             if not any(one.get("schema") == SCHEMA for one in self.manifests):
                 raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
             raise ScopeError(
-                f"the batch in {self.shown} was stopped, or has just begun: none of its shards "
-                f"of {self.shard_size:,} prompts is written yet",
+                f"the batch in {self.shown} was stopped, or has just begun: no prompt is finished, "
+                f"and none of its shards of {self.shard_size:,} prompts is written yet",
                 "the same snapshot command again, which goes on, or a smaller "
                 f"{option('shard-size')}",
             )
@@ -180,12 +188,15 @@ class BatchFolder:
         """How much of a batch is there that was stopped or goes on; empty if all is."""
         if self.complete:
             return ""
-        count = len(self.shards)
+        begun = [name for name in self._journaled if name.startswith(f"{PROMPTS}/")]
+        count = len(self.shards) - len(begun)
         size = f" of {self.shard_size:,}" if self.shard_size else ""
-        return (
-            "the batch was stopped, or goes on: this is of the prompts that are there, in "
-            f"{count:,} shard{'s' * (count != 1)}{size}"
-        )
+        parts = [f"in {count:,} shard{'s' * (count != 1)}{size}"] if count or not begun else []
+        if begun:
+            finished = sum(self._rows_of(name) for name in begun)
+            parts.append(f"{finished:,} of {'the next' if count else 'the first'} shard{size}")
+        said = " and ".join(parts)
+        return f"the batch was stopped, or goes on: this is of the prompts that are there, {said}"
 
     @property
     def model(self) -> str:
@@ -194,6 +205,24 @@ class BatchFolder:
         for name in ("options", "model", "spec"):
             found = found.get(name) if isinstance(found, dict) else None
         return found if isinstance(found, str) else ""
+
+    def _read_journals(self) -> dict[str, bytes]:
+        """Return the files of the shards that have begun, from the passes that are finished.
+
+        Raises:
+            ScopeError: a journal cannot be read.
+        """
+        if not self._local:
+            return {}
+        files: dict[str, bytes] = {}
+        for manifest in self.manifests:
+            if not manifest.get("complete"):
+                files |= _files_of_journal(Path(self._root), manifest)
+        written = set(self.shards)
+        return {name: data for name, data in files.items() if name.split("/")[1] not in written}
+
+    def _rows_of(self, name: str) -> int:
+        return int(pyarrow.parquet.read_metadata(self._open(name)).num_rows)
 
     @cached_property
     def lenses(self) -> dict[str, LensTable]:
@@ -385,6 +414,8 @@ class BatchFolder:
         except (pyarrow.ArrowException, OSError) as error:
             raise ScopeError(f"cannot read {self.shown}: {told(error)}", HINT) from error
         found = {one.base_name: one.type == pyarrow.fs.FileType.Directory for one in infos}
+        names = (name.split("/") for name in self._journaled)
+        found |= {name: False for inside, name in names if inside == folder}
         return dict(sorted(found.items()))
 
     def _manifest(self, name: str) -> dict[str, Any]:
@@ -406,14 +437,17 @@ class BatchFolder:
         return found
 
     def _open(self, name: str) -> Any:
+        if name in self._journaled:
+            return pyarrow.BufferReader(self._journaled[name])
         path = self._path(name)
         if path is not None:
             open_file(path).close()  # pyarrow would wait for a pipe
         return self._system.open_input_file(f"{self._root}/{name}")
 
     def _path(self, name: str) -> str | None:
-        """Return the path of a file; None on another machine."""
-        return f"{self._root}/{name}" if self._local else None
+        """Return the path of a file; None on another machine, or of a shard in a journal."""
+        there = self._local and name not in self._journaled
+        return f"{self._root}/{name}" if there else None
 
     def _schema(self, name: str) -> Any:
         if name in self._schemas:
@@ -440,6 +474,40 @@ class BatchFolder:
 
     def _damaged(self, name: str, error: BaseException) -> ScopeError:
         return ScopeError(f"cannot read {self._called(name)}: {told(error)}", "the batch anew")
+
+
+def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files of the shards in the journal of a job that is not complete, by name.
+
+    None are returned of a journal whose tables cannot be made, as where a lens is of a plug-in that
+    is not there.
+
+    Raises:
+        ScopeError: the journal cannot be read.
+    """
+    from llmscope.batch.finished import finished_rows
+    from llmscope.batch.folder import JobShare, journal_in
+    from llmscope.batch.inputs import InputColumns
+    from llmscope.batch.job import PromptJob
+    from llmscope.batch.shards import Tables
+
+    files: dict[str, bytes] = {}
+    try:
+        options, share = manifest["options"], manifest["shard"]
+        part = JobShare(int(share["index"]), int(share["count"]), int(share["prompts"]))
+        shards = finished_rows(journal_in(folder, part, str(manifest["digest"])))
+        job, types = PromptJob.of_tables(options), dict[str, Any]()
+        for name, alias in options["inputs"].items():
+            with suppress(ValueError):
+                types[name] = pyarrow.type_for_alias(alias)
+        for number, rows in shards.items():
+            inputs = [value for row in rows for value in row.line.inputs.values()]
+            texts = all(isinstance(value, str) for value in inputs)
+            tables = Tables(job, InputColumns(types, from_text=texts))
+            files |= tables.shard(part.shard(number), rows).files
+    except (LookupError, TypeError, ValueError, AttributeError, pyarrow.ArrowException):
+        return {}
+    return files
 
 
 def _is_manifest(name: str) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from llmscope import arguments
-from llmscope.errors import Error, ScopeError, WrongTypeError
+from llmscope.errors import Error, ScopeError, WrongTypeError, WrongValueError
 from llmscope.runs.format import RunInfo, StepLine
 from llmscope.runs.writer import RunWriter
 from llmscope.scope import Scope
@@ -235,6 +235,8 @@ class Run(StepRecorder):
                 f"scope must be llmscope.wrap(model, tokenizer), not {arguments.quoted(scope)}"
             )
         source = LensSource(scope, prompts, lenses)
+        if resume and overwrite:
+            raise WrongValueError("resume: overwrite=True replaces the run", "one of the two")
         super().__init__(folder, source, overwrite=overwrite, resume=resume, stage=stage)
         self.begin()
 

@@ -1,5 +1,7 @@
 """The tools as plain functions, and what they list."""
 
+import csv
+import io
 import json
 import re
 from pathlib import Path
@@ -11,9 +13,10 @@ from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
 from llmscope.agents.session import Call, LoadOptions, Session
 from llmscope.agents.tools import TOOLS, run
-from llmscope.errors import ScopeError
+from llmscope.errors import ARGUMENTS, TOOL, ScopeError, option
 from llmscope.lenses import lens, names
 from tests.agents.truth import ANIMALS, probability
+from tests.cli.running import run as command
 
 pytestmark = pytest.mark.xdist_group("agents")
 
@@ -214,6 +217,53 @@ def test_an_answer_is_cut_between_rows_and_characters():
     cut = clipped("é" * 5000)
     assert len(cut.encode()) <= LIMIT
     assert cut.endswith("é…")
+
+
+@pytest.mark.parametrize(("name", "mode"), [("attention", "mean"), ("residual", "cosine")])
+def test_an_exported_table_is_that_of_a_batch(session, tmp_path, name, mode):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    answer(session, "look", lens=name, mode=mode, prompt=ANIMALS)
+    for suffix in ("csv", "parquet"):
+        answer(session, "export", path=f"{name}.{suffix}")
+    prompts, out = tmp_path / "prompts.jsonl", tmp_path / "out"
+    prompts.write_text(json.dumps({"prompt": ANIMALS}) + "\n")
+    words = ("--prompts", prompts, "--lens", f"{name}:{mode}", "--out", out)
+    assert command("snapshot", "builtin:town", *words).exit_code == 0
+    (shard,) = (out / name).iterdir()
+    batch, table = (
+        parquet.read_table(path) for path in (shard, session.folder.path / f"{name}.parquet")
+    )
+    assert table.schema.names == batch.schema.names
+    assert table.schema.names == [column.name for column in lens(name).table(mode)]
+    text = (session.folder.path / f"{name}.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert list(rows[0]) == table.schema.names
+    assert len(rows) == len(table) == len(batch) > 0
+    for column in table.schema.names:
+        ours, theirs = table[column].to_pylist(), batch[column].to_pylist()
+        if isinstance(ours[0], float):
+            assert ours == pytest.approx(theirs, abs=1e-6)
+            assert [float(row[column]) for row in rows] == pytest.approx(ours, rel=1e-6)
+        else:
+            assert ours == theirs
+            assert [row[column] for row in rows] == [str(value) for value in ours]
+
+
+def test_hints_name_the_arguments_of_tools(session):
+    taken = {one.name for tool in TOOLS.values() for one in tool.parameters}
+    assert {name.replace("-", "_") for name in ARGUMENTS} <= taken
+    for spelled in TOOL.values():
+        if not spelled.startswith("llmscope "):
+            named = re.findall(r"(\w+)=", spelled)
+            assert set(named) <= taken
+            tools = re.findall(r"^(\w+) with \w+=", spelled)
+            assert all(named[0] in {one.name for one in TOOLS[tool].parameters} for tool in tools)
+    _answer = pytest.importorskip("llmscope.agents.server")._answer
+    alone = {"prompt": "cat -> kitten", "lens": "model-diff"}
+    text, failed = _answer(session, "look", alone, Call())
+    assert not failed
+    assert "compare with versus_model=OTHER, or llmscope snapshot --versus-dtype" in text
+    assert option("versus-model").startswith("scope.compare")  # for Python again
 
 
 def test_trust_is_that_of_the_command_line():

@@ -8,6 +8,8 @@ from typing import Any
 
 BACKWARDS = 4
 """Backwards of a batch of cotangents that a part of a fit takes, beside one forward."""
+RECEIVER = (20, 0)
+"""The layer and the head whose values read the edges of a study of pairs."""
 
 
 class NotRun(Exception):

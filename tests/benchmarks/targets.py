@@ -213,6 +213,16 @@ TARGETS = (
         1.25,
         _what_if("10 pairs", "llmscope.patched", "bare.patched"),
     ),
+    *(
+        Target(
+            f"patching-{part}",
+            f"patching of {cells} for 10 pairs, one after another ÷ bare forwards of the same "
+            "cells from their layer on, in batches of all pairs",
+            1.25,
+            _what_if("10 pairs", f"llmscope.patched_{part}", f"bare.patched_{part}"),
+        )
+        for part, cells in (("heads", "all heads"), ("edges", "all edges to a head's values"))
+    ),
     Target(
         "attribution",
         "attribution of all heads for 50 prompts ÷ hooks by hand, in padded batches of 16",

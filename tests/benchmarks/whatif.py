@@ -20,7 +20,7 @@ JOBS = {
     },
 }
 """By the length of the prompt."""
-STUDY = {10: "patched", 50: "attributed"}
+STUDY = {10: ("patched", "patched_heads", "patched_edges"), 50: ("attributed",)}
 """The parts of a study of pairs of prompts, by the number of pairs."""
 
 
@@ -34,6 +34,6 @@ def measure(setting: Setting, tell: Tell, found: dict[str, Any]) -> None:
             rounds(workers, jobs, length, setting, tell, found.setdefault(str(length), {}))
     with ExitStack() as stack:
         workers, refused = opened(("bare", "llmscope"), setting, stack, tell)
-        for count, job in STUDY.items():
-            jobs = [(name, job) for name in workers]
+        for count, parts in STUDY.items():
+            jobs = [(name, job) for job in parts for name in workers]
             rounds(workers, jobs, count, setting, tell, found.setdefault(f"{count} pairs", {}))

@@ -7,16 +7,32 @@ stdout, on stderr or in the files that are written.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
+import llmscope
 from llmscope.cli.app import command_named
+from tests.cli.headless import print_screens
 from tests.cli.running import run
+from tests.models.chats import STYLES, chat_tokenizer
+from tests.models.checkpoints import save_model
+from tests.vllm_files import write
+
+for package in ("pyarrow", "matplotlib", "mcp", "textual_serve"):
+    pytest.importorskip(package)
+PASSING = r"llmscope-mcp-\w+|loaded in .*"
+"""The name of a temporary folder and how long it took, which differ each time."""
+MEMORY = psutil.virtual_memory()
+BUILTIN = Path(llmscope.__file__).parent / "builtin"
 
 PROMPTS = ("CAB", "ABBACA", "BAB")
 PERMISSIONS = {
@@ -46,7 +62,7 @@ class Case:
         written: what it writes, below that folder.
         values: values of options that differ from those of `VALUES`.
         same: options that may change nothing here, with the reason.
-        slow: options that are tried in the slow tests alone.
+        state: the folder of that test whose state it begins with; "" for none.
     """
 
     command: str
@@ -54,6 +70,7 @@ class Case:
     written: str = "out"
     values: dict[str, tuple[str, ...]] = field(default_factory=dict)
     same: dict[str, str] = field(default_factory=dict)
+    state: str = ""
 
 
 VALUES: dict[str, tuple[str, ...]] = {
@@ -173,6 +190,23 @@ VALUES: dict[str, tuple[str, ...]] = {
     "--rate": ("0.1",),
     "--continuation": (" puppy",),
     "--generate": ("2",),
+    "--bandwidth": ("low",),
+    "--host": ("localhost",),
+    "--port": ("0",),
+    "--max-pages": ("2",),
+    "--tokenizer": ("builtin:town",),
+    "--revisions": ("x",),
+    "--export": ("{}/other",),
+    "--method": ("lda",),
+    "--split": ("random",),
+    "--test-share": ("0.5",),
+    "--shuffles": ("3",),
+    "--measure": (" bread", " cake"),
+    "--dose-layer": ("1",),
+    "--dose-prompts": ("3",),
+    "--kind": ("models",),
+    "--older-than": ("1d",),
+    "--larger-than": ("1MB",),
 }
 LOOK = ("builtin:sort", "--prompt", "CAB", "--lens")
 CASES = {
@@ -249,6 +283,48 @@ CASES = {
         "bake",
         ("builtin:town", "--context-file", "{}/words.txt", "--prompt", "cow ->", "--out", "{}/out"),
     ),
+    "the app": Case(
+        "open",
+        ("builtin:sort", "--prompt", "CAB"),
+        values={"--versus-prompt": ("CBB", "--edit", "patch mlp 1")},
+    ),
+    "a session": Case("open", ("--resume",), state="left"),
+    "a page": Case("serve", ("builtin:sort", "--prompt", "CAB")),
+    "a page of a run": Case("serve", ("builtin:town-run",)),
+    "a page of a file": Case("serve", ("{}/one.json",)),
+    "a chat": Case("read", ("{}/chats.jsonl", "{}/model")),
+    "turns": Case("read", ("{}/chats.jsonl", "{}/model", "--list")),
+    "a replay": Case("replay", ("{}/one.json",)),
+    "hidden states": Case("replay", ("{}/states.safetensors", "--layer-ids", "0,1,2,3,4,5,6")),
+    "a batch on the screen": Case("replay", ("{}/batch",)),
+    "a run": Case("watch", ("builtin:town-run",)),
+    "checkpoints": Case(
+        "watch",
+        ("{}/trained", "--export", "{}/tables"),
+        "tables",
+        values={"--out": ("{}/other",), "--lens": ("tokens",), "--target": ("C", "--prompt", "AB")},
+    ),
+    "an agent": Case("mcp", ("builtin:sort",)),
+    "a skill": Case("mcp", ("--skill",)),
+    "a direction": Case(
+        "fit direction",
+        (
+            *("builtin:town", "{}/labels.jsonl", "--out", "{}/probe.safetensors"),
+            *("--shuffles", "2", "--dose-prompts", "4", "--layer", "0,2"),
+        ),
+        "probe.safetensors",
+        values={"--strength": ("1",)},
+    ),
+    "a measured lens": Case(
+        "fit check",
+        ("tuned", "builtin:town", "--prompts", "{}/words.jsonl", "--skip", "2"),
+    ),
+    "merged lenses": Case(
+        "fit merge",
+        ("{}/half-0.safetensors", "{}/half-1.safetensors", "--out", "{}/lens.safetensors"),
+        "lens.safetensors",
+    ),
+    "what is of no use": Case("cache prune", (), state="used"),
     "a doctor": Case("doctor", ("builtin:sort",)),
     "the cache": Case("cache list", ()),
     "settings": Case("config", ()),
@@ -282,6 +358,44 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "words.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "words.txt").write_text("cat -> kitten, dog -> puppy,\n")
     (folder / "chat.json").write_text(json.dumps([{"role": "user", "content": "hi"}]))
+    talk = [("user", "a b"), ("assistant", "b a"), ("user", "c"), ("assistant", "d")]
+    turns = [{"role": role, "content": text} for role, text in talk]
+    chats = [
+        {"chosen": turns, "rejected": [*turns[:-1], {"role": "assistant", "content": "e"}]},
+        {"messages": turns[:2]},
+    ]
+    (folder / "chats.jsonl").write_text("".join(json.dumps(line) + "\n" for line in chats))
+    save_model(folder / "model", vocab_size=300, max_position_embeddings=256)
+    chat_tokenizer(STYLES["chatml"]).save_pretrained(folder / "model")
+    texts = [(start, name) for start in ("what", "where", "why", "how") for name in ("anna", "ben")]
+    lines = [
+        {"positive": f"{start} {name} sell", "negative": f"{start} {name} live", "group": start}
+        for start, name in texts
+    ]
+    (folder / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for step, name in enumerate(("town", "town-sft")):
+        shutil.copytree(BUILTIN / name, folder / "trained" / f"checkpoint-{step}")
+    recording = llmscope.load("builtin:town").record("cat -> kitten", fresh=True)
+    streams = [recording.rows("stream", layer) for layer in range(recording.layers + 1)]
+    write(folder / "states.safetensors", list(recording.prompt.ids), streams)
+    for at in range(2):
+        run(
+            *("fit", "jacobian", "builtin:town", "--prompts", folder / "words.jsonl", "--skip", 2),
+            *("--shard", f"{at}/2", "--out", folder / f"half-{at}.safetensors"),
+        )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLMSCOPE_STATE", str(folder / "left" / "state"))
+        print_screens(patch)
+        run("open", "builtin:sort", "--prompt", "CAB", "--edit", "zero mlp 1")
+    old = folder / "used" / "cache" / "runs" / ("a" * 24)
+    old.mkdir(parents=True)
+    (old / "info.json").write_text("{}")
+    model = folder / "used" / "cache" / "pypi" / "llm-x" / "1.0"
+    model.mkdir(parents=True)
+    (model / "model.safetensors").write_bytes(b"x" * 2_000_000)
+    long_ago = time.time() - 3 * 86_400
+    for path in (old / "info.json", old, model / "model.safetensors", model):
+        os.utime(path, (long_ago, long_ago))
     for name, prompt in (("one", "CAB"), ("two", "BAB")):
         run(
             "snapshot",
@@ -308,27 +422,88 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def plain() -> dict[str, Any]:
+    """Outcomes of cases as they stand, by name."""
+    return {}
+
+
+@pytest.fixture
+def opened(files: Path) -> Iterator[None]:
+    """Print screens, answers to an agent and what pages would open, where a command opens them."""
+    with pytest.MonkeyPatch.context() as patch:
+        print_screens(patch)
+        patch.setattr("llmscope.web.server.PageServer", _Server)
+        patch.setattr("llmscope.web.file_server.FileServer", _Server)
+        patch.setattr("llmscope.agents.server.serve", _answer_agent)
+        patch.setattr("llmscope.models.loading.memory.available", lambda _: 2**33)
+        patch.setattr("psutil.virtual_memory", lambda: MEMORY)  # how much is free differs each time
+        patch.setenv("COLORTERM", "truecolor")
+        patch.setenv("LLMSCOPE_STATE", str(files / "home" / "state"))
+        patch.setenv("LLMSCOPE_CACHE", str(files / "home" / "cache"))
+        yield
+
+
+class _Server:
+    """Stands in for the servers of pages: prints where it listens and what pages show, and ends."""
+
+    link = "the link"
+
+    def __init__(self, page: Any, _: Any, listening: Any, **about: Any) -> None:
+        self._shown, self._listening = (
+            (page[1:] if isinstance(page, list) else page, about),
+            listening,
+        )
+
+    async def until_left(self, tell: Callable[[], None]) -> int:
+        tell()
+        print(self._listening.origin, self._shown)
+        for socket in self._listening.sockets:
+            socket.close()
+        return 0
+
+    def leave(self, status: int) -> None:
+        """Leave at once."""
+
+
+def _answer_agent(session: Any) -> None:
+    from llmscope.agents.session import Call
+    from llmscope.agents.tools import run as use
+
+    print(use(session, "look", {"prompt": "CAB", "lens": "tokens"}, Call()), session.folder.path)
+
+
 def outcome(files: Path, case: Case, more: tuple[str, ...] = ()) -> tuple[int, str, Any]:
     """Run a case. Return its exit code, stderr, and all that came out."""
-    written = files / case.written
-    shutil.rmtree(written) if written.is_dir() else written.unlink(missing_ok=True)
-    (files / "other.svg").unlink(missing_ok=True)
+    written, home = files / case.written, files / "home"
+    for path in (written, home, *files.glob("other*")):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    if case.state:
+        shutil.copytree(files / case.state, home)
+        for path in home.rglob("*"):
+            os.utime(path, (path.stat().st_mtime,) * 2)
     words = [word.replace("{}", str(files)) for word in (*case.words, *more)]
     result = run(*case.command.split(), *words)
-    shown = result.stdout
+    shown, said = (re.sub(PASSING, "", text) for text in (result.stdout, result.stderr))
     if case.command == "snapshot" and shown.startswith("{"):
         shown = json.dumps(json.loads(shown)["figures"])  # beside them stands the command itself
-    return result.exit_code, result.stderr, (shown, result.stderr, contents(files, written))
+    return result.exit_code, said, (shown, said, contents(files, written))
 
 
 def contents(files: Path, written: Path) -> dict[str, Any]:
     """Return what files hold, without what they say of their command."""
     found: dict[str, Any] = {}
-    for path in sorted([written, files / "other.svg", *written.rglob("*")]):
+    folders = (written, *files.glob("other*"))
+    for path in sorted([*folders, *(file for folder in folders for file in folder.rglob("*"))]):
         if path.suffix == ".parquet":
             import pyarrow.parquet as parquet
 
-            found[str(path)] = str(parquet.read_table(path).to_pylist())
+            found[str(path)] = str(
+                [
+                    {name: value for name, value in row.items() if name not in ("time", "took")}
+                    for row in parquet.read_table(path).to_pylist()
+                ]
+            )
         elif path.is_file() and path.name != "manifest.json":
             about = rb"<metadata>.*?</metadata>"  # beside the numbers stands the command itself
             found[str(path)] = re.sub(about, b"", path.read_bytes(), flags=re.S)
@@ -347,16 +522,16 @@ MATRIX = [(name, option) for name, case in CASES.items() for option in options_o
 @pytest.mark.parametrize(
     ("name", "option"), MATRIX, ids=[f"{name}-{option.opts[0]}" for name, option in MATRIX]
 )
-def test_it_is_used_or_refused_by_name(files: Path, name: str, option: Any) -> None:
-    pytest.importorskip("pyarrow")
-    pytest.importorskip("matplotlib")
+def test_it_is_used_or_refused_by_name(
+    files: Path, opened: None, plain: dict[str, Any], name: str, option: Any
+) -> None:
     case, flag = CASES[name], max(option.opts, key=len)
     value = () if option.is_flag else case.values.get(flag, VALUES.get(flag, ()))
     if flag == "--format" and case.command != "snapshot":
         value = ("json",)
     if option.secondary_opts and option.default:
         (flag,) = option.secondary_opts
-    before = outcome(files, case)
+    before = plain[name] = plain.get(name) or outcome(files, case)
     assert before[0] == (1 if case.command == "diff" else 0), before[1]
     code, said, after = outcome(files, case, (flag, *value))
     if code not in (0, before[0]) or "Error: " in said:
@@ -364,3 +539,10 @@ def test_it_is_used_or_refused_by_name(files: Path, name: str, option: Any) -> N
         assert any(name in said for name in named_by(flag, value)), said
     elif after == before[2]:
         assert flag in (PERMISSIONS | case.same), "accepted, and nothing changes"
+
+
+@pytest.mark.few(4)
+@pytest.mark.parametrize("name", CASES)
+def test_what_comes_out_is_the_same_again(files: Path, opened: None, name: str) -> None:
+    """Else each option would seem to change it."""
+    assert outcome(files, CASES[name]) == outcome(files, CASES[name])

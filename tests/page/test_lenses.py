@@ -77,11 +77,12 @@ def test_its_figures_in_every_mode(browser, scope, name, tmp_path):
     """Alone, beside a prompt B, and as a difference; at all layers where there are some."""
     figures = []
     for other in (None, "cat -> meow, dog -> woof, cow ->"):
-        scope.record(PROMPT, versus_prompt=other)
+        scope.record(PROMPT)
+        beside = {} if other is None else {"versus_prompt": other}
         for mode in lens(name).modes or ("",):
             for more in ({}, {"change": True}, {"layer": "all"})[: 3 if other else 1]:
                 try:
-                    figures.append(scope.look(name, mode=mode, **more))
+                    figures.append(scope.look(name, mode=mode, **beside, **more))
                 except (ScopeError, ValueError):  # the mode, or the lens, does not have it
                     assert more or other
     assert figures

@@ -33,7 +33,7 @@ class Counted:
     def of(self, a, b, *edits, fresh=False):
         """What it takes to hold A against B."""
         self.rows = [0] * len(self.rows)
-        self.scope.record(a, edits=edits, versus_prompt=b, fresh=fresh)
+        self.scope.record(a, edits=edits, versus_prompt=b if edits else None, fresh=fresh)
         self.figure = self.scope.look("contrast", versus_prompt=tuple(b), **KL)
         assert len(set(self.rows)) == 1 or edits
         return self.rows[0]

@@ -180,7 +180,7 @@ class Person:
             self.live.record(
                 ids,
                 edits=edits,
-                versus_prompt=self.other,
+                versus_prompt=self.other if edits else None,
                 cancelled=lambda: next(asked, None) is None,
             )
         except Cancelled:
@@ -190,7 +190,8 @@ class Person:
 
     def record(self, scope, edits, **options):
         try:
-            return scope.record(self.ids, edits=edits, versus_prompt=self.other, **options)
+            other = self.other if edits else None
+            return scope.record(self.ids, edits=edits, versus_prompt=other, **options)
         except ScopeError as error:
             return str(error)
 

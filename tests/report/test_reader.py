@@ -260,8 +260,8 @@ def test_a_batch_that_was_stopped_is_reported_as_far_as_it_is(tmp_path, monkeypa
     if not shards:
         message, hint = refused(out)
         assert message == (
-            f"the batch in {out} was stopped, or has just begun: none of its shards of 2 prompts "
-            "is written yet"
+            f"the batch in {out} was stopped, or has just begun: no prompt is finished, and none "
+            "of its shards of 2 prompts is written yet"
         )
         assert hint.startswith("the same snapshot command again")
         return
@@ -276,6 +276,47 @@ def test_a_batch_that_was_stopped_is_reported_as_far_as_it_is(tmp_path, monkeypa
     monkeypatch.undo()
     assert run("snapshot", "builtin:town", *words).exit_code == 0
     assert "the batch was stopped" not in run("report", out).stdout
+
+
+@pytest.mark.parametrize("shards", [0, 1])
+def test_passes_of_a_shard_that_is_not_whole_are_reported_too(tmp_path, monkeypatch, shards):
+    finished = import_module("llmscope.batch.finished").FinishedPasses
+    prompts, out = tmp_path / "prompts.csv", tmp_path / "out"
+    places = ("a", "b", "c", "d", "e", "f", "g", "h")
+    lines = [f"anna lives in {place},{at},{at % 2}" for at, place in enumerate(places)]
+    prompts.write_text("\n".join(["prompt,score,half", *lines]))
+    add, passes = finished.add, []
+
+    def stopped(self, *given):
+        add(self, *given)
+        passes.append(given)
+        if len(passes) == 5 * shards + 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(finished, "add", stopped)
+    words = ("--prompts", prompts, "--lens", "next-token", "--lens", "tokens", "--batch-size", "1")
+    words = (*words, "--shard-size", "5" if shards else "8")
+    assert run("snapshot", "builtin:town", *words, "--out", out).exit_code == 130
+    monkeypatch.undo()
+    count = 8 if shards else 3
+    text = run("report", out, "--lens", "tokens").stdout
+    part = "in 1 shard of 5 and 3 of the next shard of 5" if shards else "3 of the first shard of 8"
+    assert f"prompts that are there, {part}\n" in text
+    first = tmp_path / "first.csv"
+    first.write_text("\n".join(["prompt,score,half", *lines[:count]]))
+    whole = tmp_path / "whole"
+    same = ("--prompts", first, *words[2:])
+    assert run("snapshot", "builtin:town", *same, "--out", whole).exit_code == 0
+    for more in ((), ("--by", "half")):
+        asked = ("--lens", "tokens", "--format", "json", *more)
+        found, expected = (
+            json.loads(run("report", folder, *asked).stdout) for folder in (out, whole)
+        )
+        assert not found["complete"]
+        of_folder = {"folder", "complete", "stopped"}
+        assert {key: found[key] for key in found.keys() - of_folder} == {
+            key: expected[key] for key in expected.keys() - of_folder
+        }
 
 
 def test_the_folder_of_another_job_is_no_folder_of_a_batch(tmp_path):

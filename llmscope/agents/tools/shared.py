@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.agents.answer import line
 from llmscope.agents.parameters import Parameter
+from llmscope.edits import read_prompt_b
 from llmscope.errors import ScopeError
 from llmscope.lenses import options, suggested
 
@@ -42,7 +43,7 @@ def passes_prompt_b(session: Session, chosen: Lens, given: Mapping[str, Any]) ->
         ScopeError: the call names prompt B, and neither the lens nor an edit reads it.
     """
     reads = chosen.reads_prompt_b or bool(given.get("change"))
-    patches = any(edit.action == "patch" for edit in session.edits)
+    patches = read_prompt_b(session.edits)
     if "versus_prompt" in given and not reads and not patches:
         raise ScopeError(
             "versus_prompt: neither the lens nor an edit in force reads prompt B",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 @grouped
 def mcp(
+    ctx: typer.Context,
     *,
     model: shared.Model = None,
     out: Annotated[
@@ -52,6 +53,8 @@ def mcp(
     """
     with reported(debug):
         if skill:
+            alone = "--skill prints a file and ends: nothing is loaded or written"
+            shared.allow_only(ctx, ("skill", "debug"), alone)
             from importlib.resources import files
 
             put((files("llmscope.agents") / "skill.md").read_text("utf-8"))
@@ -66,7 +69,7 @@ def _options(model: str | None, loading: ModelOptions) -> LoadOptions:
     from llmscope.agents.session import LoadOptions
 
     return LoadOptions(
-        model,
+        loading.spec(model),
         device=loading.device,
         dtype=loading.dtype,
         threads=loading.threads,

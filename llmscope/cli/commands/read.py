@@ -22,9 +22,16 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
     from llmscope.models.tokenizer.tokens import Tokens
 
+_SCREEN = (
+    *("theme", "color", "ascii", "bandwidth", "device", "dtype", "threads", "memory", "spill"),
+    *("reward", "unverified"),
+)
+"""Options of the screen, and of the model that it loads: turns need its tokenizer alone."""
+
 
 @grouped
 def read(
+    ctx: typer.Context,
     *,
     file: Annotated[
         str,
@@ -59,6 +66,10 @@ def read(
     with reported(debug):
         as_json = wants_json(json, format)
         tier = shared.tier(color)
+        on_screen = on_page() or (sys.stdout.isatty() and sys.stdin.isatty())
+        if listed or as_json or format is not None or not on_screen:
+            on_screen = False
+            shared.refuse(ctx, _SCREEN, "only for the screen, and the turns are listed")
         found, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
 
@@ -69,8 +80,7 @@ def read(
         notes = (*made.notes, *(("the file has other transcripts: --line N",) if others else ()))
         for note in notes:
             tell(note)
-        terminal = on_page() or (sys.stdout.isatty() and sys.stdin.isatty())
-        if listed or as_json or format is not None or not terminal:
+        if not on_screen:
             from llmscope.cli.output.turn_table import turn_record, turn_rows, turn_table
 
             encoded = tokens.encode(made.text, special_tokens=found.plain)

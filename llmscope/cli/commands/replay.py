@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +11,7 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.options import shared
 from llmscope.cli.options.layer_ids import LayerIds, read_layer_ids
+from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 
 
@@ -48,6 +51,12 @@ def replay(
     with reported(debug):
         tier = shared.tier(color)
         ids = read_layer_ids(layers)
+        for name, value in (("--layer-ids", layers), ("--tokenizer", tokenizer)):
+            usage(
+                value is None or not _names_its_own(file),
+                "only for a file of hidden states: a snapshot has its own layers and tokens",
+                name,
+            )
         from llmscope.cli.launch import replay as show
 
         raise typer.Exit(
@@ -62,3 +71,11 @@ def replay(
                 debug=debug,
             )
         )
+
+
+def _names_its_own(file: str) -> bool:
+    """Return whether a file names its layers and tokens: a snapshot, or the folder of a batch."""
+    from llmscope.cli.launch import is_batch
+    from llmscope.hidden_states import is_hidden_states
+
+    return is_batch(file) or (os.path.isfile(file) and not is_hidden_states(Path(file)))

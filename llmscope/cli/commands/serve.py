@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _OWN = ("host", "port", "max_pages")
 _LOOK = ("theme", "color", "ascii", "bandwidth", "debug")
 """Options of the screen that shows a run, too."""
-_PAGE = ("host", "port", "theme", "color", "ascii", "debug")
+_PAGE = ("model", "host", "port", "theme", "color", "ascii", "debug")
 """Options of the page that shows a file."""
 _SNAPSHOTS = (".json", ".npz", ".safetensors")
 
@@ -62,20 +62,29 @@ def serve(
         shared.usage(
             opening["context_file"] != "-", "a page has no stdin: name a file", "--context-file"
         )
+        command = shows(opening["model"])
+        if command != "open":
+            shared.allow_only(
+                ctx, ("model", *_OWN, *_LOOK), "only for a model, and this was recorded"
+            )
+        if command == "page":
+            shared.allow_only(
+                ctx, _PAGE, "only for a screen, and a file is shown on a page without one"
+            )
         first = asked(ctx)  # report errors here, not on each page
-        command = shows(first.load.model)
         if first.theme not in (None, "auto"):
             from llmscope.draw import load_theme
 
             load_theme(first.theme)
         if command == "page":
-            _only(ctx, (*_OWN, *_LOOK), "only for a model, and this was recorded")
-            _only(ctx, _PAGE, "only for a screen, and a file is shown on a page without one")
             raise typer.Exit(_serve_file(host, port, Path(str(first.load.model)), first))
         if command == "open":
             need_torch("the screen of a model")
         else:
-            _check_run(ctx, str(first.load.model))
+            from llmscope.runs.reader import RunReader
+            from llmscope.runs.shipped import run_folder
+
+            RunReader(run_folder(str(first.load.model)))  # report errors here, too
         raise typer.Exit(_serve(host, port, words(ctx, command), first.load.model, max_pages))
 
 
@@ -93,27 +102,6 @@ def shows(named: str | None) -> str:
     if named.lower().endswith(_SNAPSHOTS) and os.path.isfile(named):
         return "page"
     return "open"
-
-
-def _only(ctx: typer.Context, allowed: tuple[str, ...], why: str) -> None:
-    """Raise BadParameter if an option was given that is not allowed."""
-    others = sorted(shared.said(ctx) - {*allowed, "model"})
-    first = f"--{(others or [''])[0].replace('_', '-')}"
-    shared.usage(not others, why, first)
-
-
-def _check_run(ctx: typer.Context, named: str) -> None:
-    """Read a run once, so that errors are reported here and not on each page.
-
-    Raises:
-        BadParameter: an option is of a model.
-        ScopeError: it cannot be read.
-    """
-    from llmscope.runs.reader import RunReader
-    from llmscope.runs.shipped import run_folder
-
-    _only(ctx, (*_OWN, *_LOOK), "only for a model, and this was recorded")
-    RunReader(run_folder(named))
 
 
 def words(ctx: typer.Context, command: str = "open") -> list[str]:

@@ -11,7 +11,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import shared
-from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, grouped
+from llmscope.cli.options.groups import DeviceOptions, VolumeOptions, grouped, names
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
@@ -30,9 +30,15 @@ PROMPTS = (
 )
 """The prompts of checkpoints if none are given."""
 
+_RECORDS = ("prompt", "target", "lens", "out")
+"""Options of what is recorded of checkpoints."""
+_LOOK = ("theme", "color", "ascii", "bandwidth")
+"""Options of the screen."""
+
 
 @grouped
 def watch(
+    ctx: typer.Context,
     *,
     runs: Annotated[
         list[str],
@@ -101,13 +107,11 @@ def watch(
         usage(len(runs) == 1 or not revisions, "--revisions takes one model", "--revisions")
         tier = shared.tier(color)
         checkpoints = _checkpoints(runs[0], revisions) if len(runs) == 1 else []
-        own = {"--prompt": prompt, "--target": target, "--lens": lens, "--out": out}
-        for name, given in own.items():
-            usage(
-                bool(checkpoints) or not given,
-                "only for checkpoints: a recorded run has its own prompts and lenses",
-                name,
-            )
+        if not checkpoints:
+            alone = "only for checkpoints: a recorded run has its own prompts, lenses and numbers"
+            shared.refuse(ctx, (*_RECORDS, *names(DeviceOptions)), alone)
+        if export is not None:
+            shared.refuse(ctx, _LOOK, "only for the screen, and --export shows nothing")
         usage(len(target or ()) <= len(prompt or ()), "each target needs a --prompt", "--target")
         usage(export is not None or not force, "it takes --export FOLDER", "--force")
         look: dict[str, Any] = {"theme": theme, "tier": tier, "ascii": ascii}

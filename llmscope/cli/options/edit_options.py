@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from llmscope.cli.options.shared import usage
-from llmscope.edits import Edit, parse
+from llmscope.edits import Edit, parse, read_prompt_b
 from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
 from llmscope.lenses import lens
@@ -90,9 +90,7 @@ def check_whatif(
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
     if change or len(chosen) < len(lenses):  # the screen holds all of it
         return
-    reads = any(edit.action == "patch" for edit in edits) or any(
-        one.reads_prompt_b for one in chosen
-    )
+    reads = read_prompt_b(edits) or any(one.reads_prompt_b for one in chosen)
     usage(
         versus_prompt is None or reads or not chosen,
         "no lens here reads it; --change shows A − B",

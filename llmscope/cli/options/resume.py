@@ -48,7 +48,7 @@ def check_resume(said: Collection[str]) -> None:
     from llmscope.cli.options import shared
 
     others = sorted(set(said) - FREE)
-    named = "a model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
+    named = "model" if "model" in others else f"--{(others or [''])[0].replace('_', '-')}"
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
 
 

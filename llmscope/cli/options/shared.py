@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -289,6 +289,19 @@ def usage(condition: bool, message: str, option: str) -> None:
     """Raise BadParameter (exit code 2) unless the condition holds."""
     if not condition:
         raise typer.BadParameter(message, param_hint=option)
+
+
+def refuse(ctx: typer.Context, unread: Collection[str], why: str) -> None:
+    """Raise BadParameter, with the reason, if the command line gives a parameter that is unread."""
+    given = sorted(said(ctx) & set(unread))
+    flags = {str(parameter.name): parameter.opts[0] for parameter in ctx.command.params}
+    first = flags[given[0]] if given else ""
+    usage(not given, why, first if first.startswith("-") else first.upper())
+
+
+def allow_only(ctx: typer.Context, allowed: Collection[str], why: str) -> None:
+    """Raise BadParameter, with the reason, if the command line gives a parameter not allowed."""
+    refuse(ctx, said(ctx) - set(allowed), why)
 
 
 def and_those_of(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.cli.output.destination import Content
 from llmscope.draw import RenderOptions, Row
-from llmscope.edits import Edit
+from llmscope.edits import Edit, read_prompt_b
 from llmscope.engine.events import tokens_of
 from llmscope.errors import ScopeError
 from llmscope.export import (
@@ -154,7 +154,7 @@ def _figures(
             fresh=True,
             special_tokens=wanted.special_tokens,
             edits=wanted.edits,
-            versus_prompt=wanted.focus.versus_prompt,
+            versus_prompt=wanted.focus.versus_prompt if read_prompt_b(wanted.edits) else None,
             written=wanted.written,
         )
     info = scope.info()

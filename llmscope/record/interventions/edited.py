@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.edits import EVERYWHERE, Edit, FeatureName, Receiver, Vector
+from llmscope.edits import EVERYWHERE, Edit, FeatureName, Receiver, Vector, read_prompt_b
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.heap import trim
@@ -124,7 +124,7 @@ class EditedRecorder:
             Cancelled: the pass was cancelled. The recorder's state is unchanged.
         """
         edits = tuple(edits)
-        if not any(edit.action == "patch" for edit in edits):
+        if not read_prompt_b(edits):
             other = None
         # A tensor or function of the caller's may have changed since, or what outside code reads.
         own = any(edit.own is not None for edit in edits)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from tests.benchmarks.jobs import BACKWARDS, Job
+from tests.benchmarks.jobs import BACKWARDS, RECEIVER, Job
 from tests.benchmarks.texts import Prompt, by_length, pairs, prompt, prompts
 from tests.benchmarks.worker import synchronize
 
@@ -19,6 +19,99 @@ LOOPED = 128
 """Heads of a loop that are run at most."""
 BATCH = 16
 """Prompts that go through the model together, as llmscope's own --batch-size."""
+
+
+class _Runs:
+    """The passes of pairs of prompts, and forwards of changed ones from a layer on.
+
+    Args:
+        model: the model.
+        first, second: the ids of prompts A and B [pair, token].
+        start: the first token at which some pair differs.
+
+    Attributes:
+        mine, theirs: the outputs of A and of B.
+        moved: what the output projections of A and of B read, by layer [pair, token, hidden].
+        wrote: what the MLPs of A and of B write, by layer [pair, token, hidden].
+    """
+
+    def __init__(self, model: Any, first: torch.Tensor, second: torch.Tensor, start: int) -> None:
+        self._model, self.layers, self.start = model, model.model.layers, start
+        self._count, length = first.shape
+        self.moved: list[list[torch.Tensor]] = [[], []]
+        self.wrote: list[list[torch.Tensor]] = [[], []]
+        self.mine, self.theirs = (self._run(at, ids) for at, ids in enumerate((first, second)))
+        (self._caches,) = (each for each in self.mine.values() if isinstance(each, DynamicCache))
+        self._rows = torch.arange(start, length, device=first.device)[None]
+        self._rotation = model.model.rotary_emb(self.mine.hidden_states[0], self._rows)
+        shape = (length - start, length)
+        self._mask = torch.ones(shape, dtype=torch.bool, device=first.device).tril(start)
+        self._size = CHUNK // (length - start)
+
+    def _run(self, at: int, ids: torch.Tensor) -> Any:
+        moved, wrote, start = self.moved[at], self.wrote[at], self.start
+        hooks = []
+        for layer in self.layers:
+            project, mlp = layer.self_attn.o_proj, layer.mlp
+            hooks += [
+                project.register_forward_pre_hook(lambda _, args: moved.append(args[0][:, start:])),
+                mlp.register_forward_hook(lambda *args: wrote.append(args[2][:, start:])),
+            ]
+        output = self._model(input_ids=ids, output_hidden_states=True, use_cache=True)
+        for hook in hooks:
+            hook.remove()
+        return output
+
+    def cells(self, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the pairs and the places of each batch of `count` places a pair."""
+        every = torch.cartesian_prod(torch.arange(self._count), torch.arange(count))
+        for chunk in every.to(self._rows.device).split(self._size):
+            yield chunk[:, 0], chunk[:, 1]
+
+    def answer_behind_heads(
+        self, moved: torch.Tensor, pair: torch.Tensor, layer: int
+    ) -> torch.Tensor:
+        """Return the last logits from what an output projection reads [cell, token, hidden]."""
+        block = self.layers[layer]
+        stream = self.mine.hidden_states[layer][pair, self.start :] + block.self_attn.o_proj(moved)
+        stream = stream + block.mlp(block.post_attention_layernorm(stream))
+        return self.answer(stream, pair, layer + 1)
+
+    def answer(self, stream: torch.Tensor, pair: torch.Tensor, layer: int) -> torch.Tensor:
+        """Return the last logits from the stream before a layer [cell, token, hidden]."""
+        cache = DynamicCache()
+        for index, cached in enumerate(self._caches.layers):
+            before = (each[pair, :, : self.start] for each in (cached.keys, cached.values))
+            cache.update(*before, index)
+        for later in self.layers[layer:]:
+            stream = later(
+                stream,
+                attention_mask=self._mask[None, None],
+                position_ids=self._rows,
+                cache=cache,
+                use_cache=True,
+                position_embeddings=self._rotation,
+            )
+        logits: torch.Tensor = self._model.lm_head(self._model.model.norm(stream[:, -1]))
+        return logits.cpu()
+
+    def pattern(self, layer: int, head: int) -> torch.Tensor:
+        """Return the attention of a head of A [pair, token, key]."""
+        attention = self.layers[layer].self_attn
+        width = attention.head_dim
+        stream = self.mine.hidden_states[layer][:, self.start :]
+        read = self.layers[layer].input_layernorm(stream)
+        query = read @ attention.q_proj.weight[head * width : (head + 1) * width].T
+        cos, sin = self._rotation
+        turned = torch.cat([-query[..., width // 2 :], query[..., : width // 2]], dim=-1)
+        query = query * cos + turned * sin
+        group = head // attention.num_key_value_groups
+        scores = query @ self._caches.layers[layer].keys[:, group].mT * attention.scaling
+        return scores.masked_fill(~self._mask, -torch.inf).softmax(-1)
+
+    def value(self, layer: int, group: int) -> torch.Tensor:
+        """Return a head's values of A before the first token that differs [pair, key, width]."""
+        return self._caches.layers[layer].values[:, group, : self.start]
 
 
 class Contender:
@@ -157,44 +250,77 @@ class Contender:
         The cells of a layer run in batches of all pairs, from that layer on, on a cache with the
         tokens before the first that differs.
         """
+        first, second, start = self._pairs(count)
+
+        def run() -> None:
+            runs = _Runs(self.model, first, second, start)
+            for layer in reversed(range(len(runs.layers))):
+                for pair, place in runs.cells(first.shape[1] - start):
+                    stream = runs.mine.hidden_states[layer][pair, start:].clone()
+                    cell = torch.arange(len(pair), device=self.device)
+                    stream[cell, place] = runs.theirs.hidden_states[layer][pair, start + place]
+                    runs.answer(stream, pair, layer)
+
+        return Job(run)
+
+    def patched_heads(self, count: int) -> Job:
+        """So many pairs: what each head of B moves, at all tokens from the first that differs."""
+        first, second, start = self._pairs(count)
+        return Job(lambda: self._patched_heads(_Runs(self.model, first, second, start)))
+
+    def _patched_heads(self, runs: _Runs) -> list[torch.Tensor]:
+        heads, found = self.model.config.num_attention_heads, []
+        for layer in reversed(range(len(runs.layers))):
+            for pair, head in runs.cells(heads):
+                cell = torch.arange(len(pair), device=self.device)
+                # [cell, token, head, width]
+                moved = runs.moved[0][layer][pair].unflatten(-1, (heads, -1)).clone()
+                theirs = runs.moved[1][layer][pair].unflatten(-1, (heads, -1))
+                moved[cell, :, head] = theirs[cell, :, head]
+                found.append(runs.answer_behind_heads(moved.flatten(-2), pair, layer))
+        return found
+
+    def patched_edges(self, count: int) -> Job:
+        """So many pairs: the edge from each head and MLP to the values of a head."""
+        first, second, start = self._pairs(count)
+        return Job(lambda: self._patched_edges(_Runs(self.model, first, second, start), *RECEIVER))
+
+    def _patched_edges(self, runs: _Runs, layer: int, head: int) -> list[torch.Tensor]:
+        config, receiver, found = self.model.config, runs.layers[layer].self_attn, []
+        heads, width = config.num_attention_heads, receiver.head_dim
+        group = head // (heads // config.num_key_value_heads)
+        values = receiver.v_proj.weight[group * width : (group + 1) * width]  # [width, hidden]
+        patterns = runs.pattern(layer, head)  # [pair, token, key]
+        before = runs.value(layer, group)  # of the tokens that A and B share [pair, key, width]
+        for sender in reversed(range(layer)):
+            project = runs.layers[sender].self_attn.o_proj.weight.unflatten(1, (heads, -1))
+            for pair, part in runs.cells(heads + 1):
+                change = (runs.moved[1][sender] - runs.moved[0][sender])[pair]
+                change = change.unflatten(-1, (heads, -1))  # [cell, token, head, width]
+                cell, of_head = (
+                    torch.arange(len(pair), device=self.device),
+                    part.clamp(max=heads - 1),
+                )
+                writes = torch.einsum(
+                    "ctw,chw->cth", change[cell, :, of_head], project[:, of_head].transpose(0, 1)
+                )
+                of_mlp = (runs.wrote[1][sender] - runs.wrote[0][sender])[pair]
+                writes = torch.where((part == heads)[:, None, None], of_mlp, writes)
+                stream = runs.mine.hidden_states[layer][pair, runs.start :] + writes
+                value = runs.layers[layer].input_layernorm(stream) @ values.T
+                moved = runs.moved[0][layer][pair].unflatten(-1, (heads, -1)).clone()
+                moved[:, :, head] = patterns[pair] @ torch.cat([before[pair], value], dim=1)
+                found.append(runs.answer_behind_heads(moved.flatten(-2), pair, layer))
+        return found
+
+    def _pairs(self, count: int) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Return the ids of both prompts of each pair, and the first place where some differ."""
         chosen = pairs(count)
         first, second = (
             torch.tensor([self.tokenizer(text)["input_ids"] for text in texts], device=self.device)
             for texts in ([pair.text for pair in chosen], [pair.other for pair in chosen])
         )
-        start = int((first != second).any(0).nonzero()[0])
-        return Job(lambda: self._patched(first, second, start))
-
-    def _patched(self, first: torch.Tensor, second: torch.Tensor, start: int) -> None:
-        inner, (count, length) = self.model.model, first.shape
-        asked = {"output_hidden_states": True, "use_cache": True}
-        mine, theirs = (self.model(input_ids=ids, **asked) for ids in (first, second))
-        (caches,) = (value for value in mine.values() if isinstance(value, DynamicCache))
-        rows = torch.arange(start, length, device=self.device)[None]
-        rotation = inner.rotary_emb(mine.hidden_states[0], rows)
-        mask = torch.ones(length - start, length, dtype=torch.bool, device=self.device).tril(start)
-        cells = [(pair, place) for pair in range(count) for place in range(length - start)]
-        size = CHUNK // (length - start)
-        for layer in reversed(range(len(inner.layers))):
-            for chunk in (cells[at : at + size] for at in range(0, len(cells), size)):
-                of = torch.tensor([pair for pair, _ in chunk], device=self.device)
-                stream = mine.hidden_states[layer][of, start:].clone()
-                for job, (pair, place) in enumerate(chunk):
-                    stream[job, place] = theirs.hidden_states[layer][pair, start + place]
-                cache = DynamicCache()
-                for index, cached in enumerate(caches.layers):
-                    before = (cached.keys[of, :, :start], cached.values[of, :, :start])
-                    cache.update(*before, index)
-                for later in inner.layers[layer:]:
-                    stream = later(
-                        stream,
-                        attention_mask=mask[None, None],
-                        position_ids=rows,
-                        cache=cache,
-                        use_cache=True,
-                        position_embeddings=rotation,
-                    )
-                self.model.lm_head(inner.norm(stream[:, -1])).cpu()
+        return first, second, int((first != second).any(0).nonzero()[0])
 
     def attributed(self, count: int) -> Job:
         """So many prompts in padded batches: what each head and MLP adds to a difference of logits.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from shutil import rmtree
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 
@@ -24,7 +25,7 @@ from llmscope.fitting.jacobian import batch_for, jacobian_rows
 from llmscope.record.derive.row_stats import row_stats
 from llmscope.scope import Scope
 from llmscope.storage import LocalStorage
-from tests.benchmarks.jobs import BACKWARDS, Job, NotRun
+from tests.benchmarks.jobs import BACKWARDS, RECEIVER, Job, NotRun
 from tests.benchmarks.texts import Prompt, pairs, prompt, prompts
 
 WINDOW = 10
@@ -95,6 +96,17 @@ class Contender:
 
     def patched(self, count: int) -> Job:
         """So many pairs, one after another: the lens `patching`, each recorded anew."""
+        return self._patched(count)
+
+    def patched_heads(self, count: int) -> Job:
+        """The same of each head."""
+        return self._patched(count, mode="heads")
+
+    def patched_edges(self, count: int) -> Job:
+        """The same of the edge from each head and MLP to the values of a head."""
+        return self._patched(count, mode="paths", receiver=f"head {RECEIVER[0]}.{RECEIVER[1]}.v")
+
+    def _patched(self, count: int, **options: Any) -> Job:
         scope = self.scope
         found = [(pair, scope.encode(pair.other).ids) for pair in pairs(count)]
         if len({len(ids) for _, ids in found}) > 1:
@@ -104,7 +116,7 @@ class Contender:
             for pair, other in found:
                 recording = scope.record(pair.text, fresh=True)
                 names = {"target": scope.token(pair.target), "versus": scope.token(pair.versus)}
-                scope.look("patching", recording=recording, versus_prompt=other, **names)
+                scope.look("patching", recording=recording, versus_prompt=other, **names, **options)
 
         return Job(run, scope.forget)
 

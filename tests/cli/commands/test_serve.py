@@ -143,7 +143,7 @@ def test_the_port_can_be_set_and_the_host_is_said_each_time(asked, monkeypatch):
         (["--seed", "3"], 2, "needs a --temperature"),
         (["--context-file", "-"], 2, "a page has no stdin"),
         (["--context-file", "/nowhere"], 1, "cannot read /nowhere"),
-        (["--resume", "gpt2"], 2, "takes no a model"),
+        (["--resume", "gpt2"], 2, "takes no model"),
         (["--port", "65536"], 2, "--port"),
         (["--host", ""], 1, "there is no host ''"),
         (["--host", "192.0.2.1"], 1, "'192.0.2.1' is no address of this machine"),

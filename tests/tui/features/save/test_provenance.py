@@ -17,7 +17,7 @@ from textual.pilot import Pilot
 import llmscope
 from llmscope.cli.commands.snapshot import snapshot_command
 from llmscope.errors import read_in
-from llmscope.lenses import command_options
+from llmscope.lenses import command_options, lens
 from llmscope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words
@@ -25,7 +25,7 @@ from llmscope.tui.features.copy.repro_command import AFTER, BEFORE, ModelSource,
 from llmscope.tui.features.save.dialog import SaveScreen
 from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.user_state import UserState
-from tests.cli.running import record
+from tests.cli.running import record, run
 from tests.export.test_provenance import in_png, in_svg
 from tests.tui.features.copy.test_repro_command import alike, settled
 from tests.tui.real import answered, screen
@@ -182,3 +182,36 @@ async def test_what_nobody_knows_costs_the_provenance_alone(
     told = json.loads((folder / "a.json").read_text(encoding="utf-8"))
     assert "provenance" not in told
     assert told["tokens"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+async def test_a_saved_table_is_that_of_the_command_that_is_copied(
+    folder: Path, suffix: str
+) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    async with screen(llmscope.load("builtin:sort"), "CABACB", (200, 60)) as (app, pilot):
+        app.grid.enter("attention")
+        await settled(app, pilot)
+        shown = app.figures.shown("attention")
+        assert shown is not None
+        made = view(app.source, shown, app.state)
+        assert made is not None
+        line = command(made, "json")
+        assert line is not None
+        await save(app, pilot, f"saved.{suffix}")
+        async with asyncio.timeout(60):
+            while not (folder / f"saved.{suffix}").exists():
+                await pilot.pause(0.05)
+    words = shlex.split(line)[1:]
+    words[words.index("--format") : words.index("--format") + 2] = ["--out", f"made.{suffix}"]
+    assert run(*words).exit_code == 0
+    if suffix == "csv":
+        saved, expected = (Path(f"{name}.csv").read_text() for name in ("saved", "made"))
+        columns = saved.splitlines()[0].replace('"', "").split(",")
+        assert saved == expected
+    else:
+        saved, expected = (parquet.read_table(f"{name}.parquet") for name in ("saved", "made"))
+        columns = saved.schema.names
+        assert saved.equals(expected)
+    mode = shown.figure.extra["mode"]
+    assert columns == [column.name for column in lens("attention").table(mode)]
