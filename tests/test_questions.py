@@ -15,7 +15,7 @@ from tests.cli.running import run
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "questions.md").read_text("utf-8")
 SECTIONS = dict(re.findall(r"^## (.*?)\n\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S))
-ROWS = re.findall(r"^\| \[(.*?)\]\(#(.*?)\) \| (.*?) \| `(.)` \|$", PAGE, re.M)
+ROWS = re.findall(r"^\| \[(.*?)\]\(#(.*?)\) \| (.*?) \| `(.|0 .)` \|$", PAGE, re.M)
 
 
 def named(section):
@@ -23,7 +23,7 @@ def named(section):
     line = section.splitlines()[0]
     (name,) = re.findall(r"^Lens \[(.*?)\]\(lenses/\1\.md\)", line)
     mode = re.search(r"mode `(.*?)`", line)
-    key = re.search(r"key `(.)`", line)
+    key = re.search(r"key `(.|0 .)`", line)
     return name, mode[1] if mode else "", key[1]
 
 

@@ -1101,10 +1101,12 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if not self.screen_stack:  # the app is closing
             return
         focused = self.screen_stack[0].focused
-        self.tabs.hide_keys(focused is not None and focused in (self.editor, self.prompts.b))
+        # Prompt B is made when it is first asked for, which the first paint does not wait for.
+        in_b = self.prompts.both and focused is self.prompts.b
+        self.tabs.hide_keys(focused is self.editor or in_b)
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")
-        elif focused is self.prompts.b:
+        elif in_b:
             self.key_line.show("prompt-b")
         elif focused is self.placeholder:
             self.key_line.show("message")

@@ -29,8 +29,8 @@ from tests.vllm_files import write
 
 for package in ("pyarrow", "matplotlib", "mcp", "textual_serve"):
     pytest.importorskip(package)
-PASSING = r"llmscope-mcp-\w+|loaded in .*"
-"""The name of a temporary folder and how long it took, which differ each time."""
+PASSING = r"llmscope-mcp-\w+|loaded in .*|note: loading checkpoint.*\n"
+"""The name of a temporary folder, how long it took, and stages that only a slow start tells."""
 MEMORY = psutil.virtual_memory()
 BUILTIN = Path(llmscope.__file__).parent / "builtin"
 

@@ -75,7 +75,7 @@ async def test_a_pane_is_that_of_the_live_screen(five):
     found = await pictures(five[".npz"], keys, tier="truecolor")
     scope = llmscope.load("builtin:sort")
     async with screen(scope, "CABACB") as (app, pilot):
-        app.look_at(replace(app.state, view=1).move_to(layer=1, head=2))
+        app.look_at(replace(app.state, view=0).move_to(layer=1, head=2))
         for key, rows in found.items():
             give_room(app.grid, key)
             await answered(app, pilot)
@@ -164,9 +164,9 @@ async def test_the_prompt_is_read_only(five):
 
 async def test_keys_that_come_before_the_figures_wait_for_them(five):
     app = replay_app(recorded(five[".npz"]))
-    app.user = replace(app.user, typed="m")
+    app.user = replace(app.user, typed="p")
     async with app.run_test(size=(120, 40)) as pilot:
-        await pilot.press("h")
+        await pilot.press("m")
         async with asyncio.timeout(60):
             while not app.grid.maximized:
                 await pilot.pause()

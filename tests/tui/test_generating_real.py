@@ -107,7 +107,7 @@ async def test_a_seed_writes_one_text_and_another_seed_another(llama: Scope) -> 
     for seed in (1, 1, 2):
         async with screen(llama, "the cat sat on") as (app, pilot):
             app.state = app.state.with_sampler(Sampler(1.2, 50, 0.95, seed=seed))
-            await press(app, pilot, "escape", *["E"] * 8)
+            await press(app, pilot, "escape", *["w", "w"] * 8)
             texts.append(app.text)
     assert texts[0] == texts[1] != texts[2]
 

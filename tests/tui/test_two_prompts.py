@@ -232,7 +232,7 @@ async def test_a_notice_of_the_tokenizer_about_b(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await compare(session)
         session.engine.auto = False
-        await session.press("W", "y")
+        await session.press("b", "b", "y")
         request = session.engine.requests[-1]
         frames: list[object] = []
         session.engine.post = frames.append  # type: ignore[assignment]

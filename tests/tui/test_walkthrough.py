@@ -93,7 +93,7 @@ async def test_of_an_edited_pass_the_panes_say_how_to_walk_again(opened: Open) -
     async with opened() as session:
         await session.press("escape", "x", "0", "k")
         shown = session.screen_text()
-        assert shown.count("only an unedited pass can be walked through: X a switches") == 3
+        assert shown.count("only an unedited pass can be walked through: X a switches") == 1
         await session.press("down", "g", "i")
         assert session.app.state.step == 0
         await session.press("X", "a", "down")

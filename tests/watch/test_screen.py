@@ -360,7 +360,7 @@ async def test_the_shipped_run():
 
 async def test_the_largest_jump_of_a_row_is_said_with_its_stage():
     async with watched(run_folder("builtin:town-run"), width=160) as screen:
-        await screen.press("escape", "f6")
+        await screen.press("escape", "2")
         pane = screen.app.grid.pane
         figure = pane.shown.figure
         row = figure.values[figure.axes[0].labels.index("5")].astype(float)

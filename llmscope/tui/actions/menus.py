@@ -60,6 +60,6 @@ def actions_of(name: str, actions: Sequence[Action]) -> list[Action]:
 
 
 def without_empty_menus(actions: Sequence[Action]) -> list[Action]:
-    """Return the actions but for those that open a menu of which none is an entry."""
+    """Return the actions without those that open a menu whose entries are not among them."""
     menus = {f"menu-{action.menu}" for action in actions if action.menu}
     return [action for action in actions if action.area != AREA or action.name in menus]

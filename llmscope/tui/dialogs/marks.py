@@ -5,7 +5,7 @@ from __future__ import annotations
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import styles_for
 from llmscope.text import VISIBLE, VISIBLE_ASCII
-from llmscope.tui.panes.titles import SAVED, VERDICT_MARKS
+from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, VERDICT_MARKS
 from llmscope.tui.terminal.output_filter import in_ascii
 
 Mark = tuple[str, str]
@@ -32,6 +32,7 @@ def marks(look: RenderOptions) -> list[Mark]:
         (verdict("refused"), "the check failed, or there is no such part"),
         (SAVED, "of your last session, shown while the model is loaded"),
         (own("…"), "after a title: of an earlier text, a newer is coming"),
+        (verdict(OUT_OF_DATE), "of an earlier text: the newer was refused or stopped"),
         (drawn.ellipsis, "in a cell: the text goes on"),
         (f"{drawn.mark} {drawn.back}", "the row and the column of the cursor"),
         (drawn.cursor, "the cursor, where a cell has no room for more"),

@@ -167,4 +167,4 @@ def test_a_snapshot_knows_where_the_context_ends(context):
     assert found["focus"]["context"] == 3
     assert (figure["extra"]["context"], figure["extra"]["query"]) == (3, 2)
     assert figure["verdict"]["status"] == "verified"
-    assert record(SORT, "--prompt", "CAB", "--lens", "context")["figures"][0]["values"] is None
+    assert record(SORT, "--prompt", "C", "--lens", "context")["figures"][0]["values"] is None

@@ -133,7 +133,9 @@ def families(names=FAMILIES):
 
 
 def logits_of(scope, *edits, ids=A, versus=B):
-    return tensors.logits(scope.record(ids, edits=edits, versus_prompt=versus), 0, len(ids))
+    return tensors.logits(
+        scope.record(ids, edits=edits, versus_prompt=versus if edits else None), 0, len(ids)
+    )
 
 
 def makes(scope, edits, expected, bound=1e-5):

@@ -188,7 +188,7 @@ async def test_strip_reader_and_one_query_fit_every_screen(
     opened: Open, size: tuple[int, int], look: RenderOptions
 ) -> None:
     async with opened(*size, prompt=LONG, look=look) as session:
-        await session.press("escape", "5", *["a"] * 6)
+        await session.press("escape", "5", *["d", "a"] * 6)
         lines = session.screen_text().split("\n")
         assert len(lines) == size[1]
         assert any(line.strip().startswith("surprisal") for line in lines)
@@ -254,7 +254,7 @@ async def test_the_command_of_one_query_names_it(opened: Open) -> None:
 
     async with opened(prompt=LONG) as session:
         app = session.app
-        await session.press("escape", *["a"] * 6, "home", *["right"] * 5)
+        await session.press("escape", *["d", "a"] * 6, "home", *["right"] * 5)
         made = view(app.source, app.figures.shown("attention"), app.state)
         assert made is not None
         line = command(made)

@@ -257,7 +257,7 @@ def test_a_session_that_cannot_be_read_is_set_aside_there_too(state: Path) -> No
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(("gpt2",), "a model"), (("--prompt", "x"), "--prompt"), (("--chat",), "--chat")],
+    [(("gpt2",), "model"), (("--prompt", "x"), "--prompt"), (("--chat",), "--chat")],
 )
 def test_what_the_session_says_is_not_said_twice(words: tuple[str, ...], named: str) -> None:
     said = failure("open", "--resume", *words, code=2)

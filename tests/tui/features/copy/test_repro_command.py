@@ -128,7 +128,7 @@ async def wander(
     await settled(app, pilot)
     app.grid.open(workspace)
     leaving = ["escape"] if app.in_prompt else []  # in the figures it stops the work
-    await pilot.press(*leaving, *(["E"] * chance.choice((0, 0, 0, 1, 2))))
+    await pilot.press(*leaving, *(["w", "w"] * chance.choice((0, 0, 0, 1, 2))))
     await settled(app, pilot)
     for _ in range(chance.randint(0, 10)):
         await pilot.press(chance.choice(KEYS))

@@ -241,7 +241,7 @@ async def test_with_an_adapter_the_lens_is_partial(town: Scope) -> None:
 @pytest.mark.parametrize("view", [0, 1, 2])
 async def test_the_command_makes_the_map_through_the_lens(town: Scope, view: int) -> None:
     async with screen(town, PROMPT) as (app, pilot):
-        await pilot.press("escape", "d", "l", *["v"] * view)
+        await pilot.press("escape", "d", "l", *["d", "d"] * view)
         await answered(app, pilot)
         figure, line = shown(app).figure, command_of(app, shown(app))
         assert line is not None
