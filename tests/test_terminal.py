@@ -142,7 +142,7 @@ def test_two_models_read_what_is_typed_and_the_next_start_has_both(terminal):
     program.wait("·cat", "mean")
     program.child.send("\x1b")
     program.wait("e edit")
-    program.child.send("U")
+    program.child.send("0m")
     program.wait("Models · KL(A ‖ B) of the logit lens", "Next in both", "Changed parts")
     assert program.leave("q") == 0
     again = terminal()

@@ -61,7 +61,12 @@ def _unpainted(app: Any) -> list[Any]:
     """
     if app is None or app._exit or app._batch_count or not app._screen_stacks:
         return []
-    screens = [screen for screen in app.screen_stack if screen.is_current and screen._running]
+    # A screen without a cell is never painted.
+    screens = [
+        screen
+        for screen in app.screen_stack
+        if screen.is_current and screen._running and screen.size.area
+    ]
     return [
         screen
         for screen in screens

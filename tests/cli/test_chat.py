@@ -100,11 +100,11 @@ def test_the_program_opens_in_the_template_and_c_takes_it_out(folder, tmp_path):
     try:
         terminal.wait("Prompt · system · user · assistant", "Be brief.<|im_end|>", "verified")
         terminal.child.send("\x1b")
-        terminal.wait("tab pane")
-        terminal.child.send("c")
+        terminal.wait("e edit")
+        terminal.child.send("cc")
         terminal.wait("Prompt ─", "Hi there")
         assert "im_start" not in terminal.text.split("Map")[0]
-        terminal.child.send("c")
+        terminal.child.send("cc")
         terminal.wait("Prompt · system · user · assistant", "Be brief.<|im_end|>")
     finally:
         ended(terminal.child)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -34,6 +35,10 @@ PASSING = r"llmscope-mcp-\w+|loaded in .*|note: loading checkpoint.*\n"
 MEMORY = psutil.virtual_memory()
 BUILTIN = Path(llmscope.__file__).parent / "builtin"
 
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    PORT = ("--port", str(probe.getsockname()[1]))
+"""A port of this process alone: two that serve at once would be in each other's way."""
 PROMPTS = ("CAB", "ABBACA", "BAB")
 PERMISSIONS = {
     "--trust-remote-code": "it permits what these models do not need",
@@ -289,9 +294,9 @@ CASES = {
         values={"--versus-prompt": ("CBB", "--edit", "patch mlp 1")},
     ),
     "a session": Case("open", ("--resume",), state="left"),
-    "a page": Case("serve", ("builtin:sort", "--prompt", "CAB")),
-    "a page of a run": Case("serve", ("builtin:town-run",)),
-    "a page of a file": Case("serve", ("{}/one.json",)),
+    "a page": Case("serve", ("builtin:sort", "--prompt", "CAB", *PORT)),
+    "a page of a run": Case("serve", ("builtin:town-run", *PORT)),
+    "a page of a file": Case("serve", ("{}/one.json", *PORT)),
     "a chat": Case("read", ("{}/chats.jsonl", "{}/model")),
     "turns": Case("read", ("{}/chats.jsonl", "{}/model", "--list")),
     "a replay": Case("replay", ("{}/one.json",)),
@@ -458,8 +463,8 @@ class _Server:
     async def until_left(self, tell: Callable[[], None]) -> int:
         tell()
         print(self._listening.origin, self._shown)
-        for socket in self._listening.sockets:
-            socket.close()
+        for listening in self._listening.sockets:
+            listening.close()
         return 0
 
     def leave(self, status: int) -> None:

@@ -114,7 +114,7 @@ async def test_what_only_a_terminal_can_do_is_refused_in_words(tmp_path, monkeyp
             await shows(socket, page, "the screen cannot make room for an editor here")
             await types(socket, "\x1b")
             await shows(socket, page, "e edit")
-            await types(socket, "Z")
+            await types(socket, "\x10suspend\r")  # ctrl+p
             await shows(socket, page, "no shell is here")
             await types(socket, "q")
             while (message := await socket.receive(timeout=PATIENCE)).type in (

@@ -26,13 +26,11 @@ class Menu:
         name: identifies it; the action `menu-NAME` opens it.
         key: the key that opens it by default.
         title: its heading.
-        words: what else users may type to find it, separated by commas.
     """
 
     name: str
     key: str
     title: str
-    words: str = ""
 
     @property
     def action(self) -> str:
@@ -41,15 +39,15 @@ class Menu:
 
 
 MENUS = (
-    Menu("view", "d", "view", "views, menu of views, list of views, choose view, modes, display"),
-    Menu("go", "g", "go to", "go, goto, jump, move"),
-    Menu("write", "w", "generate", "generate, write, complete, sample, generation menu"),
-    Menu("target", "t", "target", "target token, answer token, correct token"),
-    Menu("edits", "X", "what if", "edits, interventions, list of edits"),
-    Menu("ab", "b", "A and B", "A/B, two prompts, two models, compare, comparison"),
-    Menu("context", "c", "chat, context, adapters", "chat, context, adapters, LoRA"),
-    Menu("tabs", "0", "tabs", "all tabs, workspaces, more tabs, pages"),
-    Menu("panes", "p", "panes", "panes, layout, windows, arrange"),
+    Menu("view", "d", "view"),
+    Menu("go", "g", "go to"),
+    Menu("write", "w", "generate"),
+    Menu("target", "t", "target"),
+    Menu("edits", "X", "what if"),
+    Menu("ab", "b", "A and B"),
+    Menu("context", "c", "chat, context, adapters"),
+    Menu("tabs", "0", "tabs"),
+    Menu("panes", "p", "panes"),
 )
 MENU_BY_NAME = {menu.name: menu for menu in MENUS}
 

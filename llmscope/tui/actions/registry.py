@@ -93,8 +93,7 @@ def _open(menu: str) -> Run:
 
 
 OPEN_MENUS = tuple(
-    Action(menu.action, AREA, menu.title, menu.key, _open(menu.name), words=menu.words)
-    for menu in MENUS
+    Action(menu.action, AREA, menu.title, menu.key, _open(menu.name)) for menu in MENUS
 )
 """The actions that open the menus."""
 CURSOR = (
@@ -1202,7 +1201,6 @@ PROGRAM = (
     ),
 )
 ACTIONS: tuple[Action, ...] = (
-    *OPEN_MENUS,
     *CURSOR,
     *FIGURES,
     *CONTEXT,
@@ -1212,6 +1210,7 @@ ACTIONS: tuple[Action, ...] = (
     *WRITE,
     *PLACES,
     *PROGRAM,
+    *OPEN_MENUS,  # last: what they list is found before them
 )
 """The actions on a live screen. A replay offers a part of them, and those that follow."""
 REPLAY_ACTIONS = (

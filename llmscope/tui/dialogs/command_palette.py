@@ -15,7 +15,7 @@ from textual.content import Content
 from llmscope.draw import theme_names
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
-from llmscope.tui.actions.menus import without_empty_menus
+from llmscope.tui.actions.menus import AREA
 from llmscope.tui.actions.types import ESSENTIAL, listed
 from llmscope.tui.dialogs.ranking import Searchable, ranked
 from llmscope.tui.dialogs.search_list import SearchListScreen
@@ -98,8 +98,10 @@ def _first() -> list[str]:
 
 def _actions(host: Host) -> Iterator[PaletteEntry]:
     keymap, panes = host.user.keymap, host.grid.panes
-    offered = [action for action in commands(keymap.actions) if listed(host, action)]
-    for action in without_empty_menus(offered):
+    for action in commands(keymap.actions):
+        # A menu is found by what it lists, beside whose titles its keys stand.
+        if not listed(host, action) or action.area == AREA:
+            continue
         keys = list(keymap.shown(action))
         while len(keys) > 1 and len(" ".join(keys)) > KEYS:
             keys.pop()

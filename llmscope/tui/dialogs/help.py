@@ -72,10 +72,10 @@ COLUMN, TWO_COLUMNS = 33, 80
 TO = "–"
 """Between the first and the last key of a range."""
 BASICS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("figures",), "leave the prompt; go out"),
+    (("figures",), "leave the prompt"),
     (("edit",), "edit the prompt"),
     (("token-left", "token-right", "up", "down"), "move the cursor"),
-    (("workspace-overview", TO, "workspace-stages"), "tabs"),
+    (("tab-1", TO, "tab-9"), "tabs"),
     (("pane-next",), "next pane"),
     (("take",), "go in"),
     (("menu-view",), "choose a view"),

@@ -112,8 +112,7 @@ def test_keys_do_what_they_do_on_the_screen() -> None:
         ("y n", "n", "clipboard"),
         ("e ctrl+a ctrl+x", "ctrl+x", "clipboard"),
         ("M", "M", "machine"),
-        ("Z", "Z", "stops"),
-        ("7 n", "n", "by itself"),
+        ("0 k g >", ">", "by itself"),
         ('ctrl+p type:"theme: light" down enter', "enter", "--theme"),
     ],
 )

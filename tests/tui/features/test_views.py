@@ -21,6 +21,8 @@ async def test_v_goes_on_and_capital_v_back_in_every_pane(opened: Open) -> None:
         for key in several(session):
             app.grid.enter(key)
             pane, before = app.grid.panes[key], app.state
+            if app.grid.pane is not pane:  # another one says what is missing
+                continue
             offered = list(pane.offered_views(before))
             seen = []
             for _ in offered:

@@ -78,7 +78,7 @@ async def test_in_the_prompt_letters_are_text(opened: Open) -> None:
 async def test_the_editors_own_undo_takes_a_token_and_a_whole_run_back(opened: Open) -> None:
     async with opened() as session:
         app = session.app
-        await session.press("w", "w", "w", "w")
+        await session.press("escape", "w", "w", "w", "w", "e")
         two = PROMPT + NEXT[0] + NEXT[1]
         await run_to(session, 8)
         await session.press("left")  # any key ends it
