@@ -167,7 +167,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.cost: PassInfo | None = None
         self.work: Working | None = None
         self._calls: list[Callable[[], Any]] = []  # those that wait for a redraw
-        self._told_tabs: set[str] = set()
+        self._named_tabs: set[str] = set()
         self._tabs_of: str | None = None  # the model that the tabs were shown of before
         self._saved_pass: object = None  # while figures of an earlier session are shown
         self._spec = spec
@@ -797,13 +797,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Give a tab to each workspace whose subject is there now, and say so once."""
         info, chat = self.state.info, bool(self.chat.roles)
         names = with_subject(self.state, context=marked(self.text).cut is not None, chat=chat)
-        added = [one for one in self.grid.offer(names) if one.name not in self._told_tabs]
+        added = [tab for tab in self.grid.offer(names) if tab.name not in self._named_tabs]
         if info is not None:
             # What comes with a model is no news.
             for workspace in added if self._tabs_of == info.spec else ():
                 at = self.grid.tabs.index(workspace) + 1
                 self.tell(f"{workspace.title} is tab {at} now")
-            self._told_tabs |= {one.name for one in self.grid.tabs}
+            self._named_tabs |= {tab.name for tab in self.grid.tabs}
             self._tabs_of = info.spec
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
 

@@ -63,7 +63,7 @@ def show_tab(host: Host, at: int) -> None:
 def next_workspace(host: Host, by: int) -> None:
     """Show the workspace of the next tab, or of the previous one for a negative `by`."""
     tabs = host.grid.tabs
-    names = [one.name for one in tabs]
+    names = [tab.name for tab in tabs]
     show_tab(host, (names.index(host.grid.workspace.name) + by) % len(tabs))
 
 
@@ -76,7 +76,7 @@ def close_tab(host: Host) -> None:
         return
     grid.close(name)
     show_tab(host, 0)
-    if name in [one.name for one in grid.tabs]:
+    if name in [tab.name for tab in grid.tabs]:
         host.tell(f"{title} is there as long as its subject is")
 
 
@@ -208,7 +208,9 @@ def show_help(host: Host) -> None:
         HelpScreen(
             *(host.look, None if want is None else want.lens, place, host.user.keymap),
             *(host.mode.usage(pane), host.mode),
-            without_empty_menus([one for one in host.user.keymap.actions if listed(host, one)]),
+            without_empty_menus(
+                [action for action in host.user.keymap.actions if listed(host, action)]
+            ),
             lambda: tour(host),
         )
     )

@@ -134,7 +134,7 @@ class PaneGrid(Container):
     def offer(self, names: set[str]) -> list[Workspace]:
         """Give a tab to the workspaces whose subject is there; return those that had none."""
         before, self._with_subject = self.tabs, set(names)
-        return [one for one in self.tabs if one not in before]
+        return [tab for tab in self.tabs if tab not in before]
 
     def close(self, name: str) -> None:
         """Take back the tab of a workspace that was opened."""

@@ -90,7 +90,7 @@ def check_whatif(
     usage(versus_prompt != "", "prompt B is empty", "--versus-prompt")
     if change or len(chosen) < len(lenses):  # the screen holds all of it
         return
-    reads = read_prompt_b(edits) or any(one.reads_prompt_b for one in chosen)
+    reads = read_prompt_b(edits) or any(lens.reads_prompt_b for lens in chosen)
     usage(
         versus_prompt is None or reads or not chosen,
         "no lens here reads it; --change shows A − B",

@@ -87,9 +87,9 @@ class Keymap:
         tab = BY_NAME.get(TAB_OF.get(action.name, ""))
         single = tuple(
             key_name(key)
-            for one in (action, *([tab] if tab is not None else []))
-            for key in self.keys(one)
-            if place is None or place in places(one, key)
+            for bound in (action, *([tab] if tab is not None else []))
+            for key in self.keys(bound)
+            if place is None or place in places(bound, key)
         )
         in_menu = () if place == "prompt" else self._strokes(action)
         # A key that the user chose comes before the menu's, and that before one for the prompt.

@@ -223,7 +223,7 @@ NOW: dict[str, Callable[[Host], Now]] = {
     "versus": _versus,
     "panes-all": _hidden,
     "tab-close": _close_tab,
-    **{f"workspace-{one.name}": _tab(one.name) for one in WORKSPACES},
+    **{f"workspace-{workspace.name}": _tab(workspace.name) for workspace in WORKSPACES},
     "map-view": _views,
     "view-back": _views,
 }

@@ -213,8 +213,10 @@ WORKSPACES = (
 FIRST = ("overview", "heads", "answer", "what-if", "reader")
 """The tabs that are always there, with the digits from 1 on."""
 KEYS = {
-    one.name: str(FIRST.index(one.name) + 1) if one.name in FIRST else f"0 {one.letter}"
-    for one in WORKSPACES
+    workspace.name: (
+        str(FIRST.index(workspace.name) + 1) if workspace.name in FIRST else f"0 {workspace.letter}"
+    )
+    for workspace in WORKSPACES
 }
 """The keys that show each workspace by default."""
 BY_NAME = {workspace.name: workspace for workspace in WORKSPACES}
@@ -237,7 +239,7 @@ def with_subject(state: ViewState, *, context: bool, chat: bool) -> set[str]:
     """
     info = state.info
     shipped = () if info is None else info.family
-    adapters = [] if info is None else [one for one in info.adapters if one not in shipped]
+    adapters = set() if info is None else set(info.adapters) - set(shipped)
     found = {
         "context": context or bool(info is not None and info.taught),
         "compare": state.versus_prompt is not None,
@@ -256,12 +258,13 @@ def tabs_of(
 
     Those that are always there come first, so that their digits never change.
     """
-    first = [one for name in FIRST for one in workspaces if one.name == name]
+    by_name = {workspace.name: workspace for workspace in workspaces}
+    first = [by_name[name] for name in FIRST if name in by_name]
     return [
         *first,
         *(
-            one
-            for one in workspaces
-            if one not in first and (one.name in open_tabs or one.name == current)
+            workspace
+            for workspace in workspaces
+            if workspace not in first and (workspace.name in open_tabs or workspace.name == current)
         ),
     ]
