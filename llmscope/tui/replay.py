@@ -11,6 +11,7 @@ from textual import events
 from llmscope.text import display_text
 from llmscope.tui.actions.types import Action
 from llmscope.tui.mode import LiveMode
+from llmscope.tui.state.workspaces import TABS
 
 if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
@@ -33,7 +34,7 @@ WITHOUT_MODEL = frozenset(
         *("workspace-next", "workspace-previous", "figures", "onward", "edit"),
         *("help", "help-anywhere", "messages", "palette", "theme-next"),
         *("stop", "quit", "quit-anywhere", "provenance"),
-        *(f"tab-{digit}" for digit in range(1, 10)),
+        *(f"tab-{digit}" for digit in range(1, TABS + 1)),
     }
 )
 """The actions that need no model."""

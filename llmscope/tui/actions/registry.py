@@ -11,7 +11,7 @@ from textual.binding import Binding
 from llmscope.tui.actions.menus import AREA, MENUS
 from llmscope.tui.actions.types import Action, Lazy, Run, Where, binds_at, own_keys
 from llmscope.tui.state.prompt_pairs import pairs
-from llmscope.tui.state.workspaces import TITLES, WORKSPACES
+from llmscope.tui.state.workspaces import TABS, TITLES, WORKSPACES
 
 # Handlers are imported when an action first runs: the first paint would wait for all of them.
 if TYPE_CHECKING:
@@ -82,10 +82,6 @@ def _show(at: int) -> Run:
 
 def _show_tab(at: int) -> Run:
     return lambda host: handlers.show_tab(host, at)
-
-
-TABS = 9
-"""The digits that show a tab."""
 
 
 def _open(menu: str) -> Run:

@@ -212,6 +212,8 @@ WORKSPACES = (
 )
 FIRST = ("overview", "heads", "answer", "what-if", "reader")
 """The tabs that are always there, with the digits from 1 on."""
+TABS = 9
+"""The digits that show a tab."""
 KEYS = {
     workspace.name: (
         str(FIRST.index(workspace.name) + 1) if workspace.name in FIRST else f"0 {workspace.letter}"

@@ -15,8 +15,8 @@ from textual.widget import Widget
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
 from llmscope.tui.actions.keymap import Keymap
-from llmscope.tui.actions.registry import BY_NAME, TABS
-from llmscope.tui.state.workspaces import Workspace
+from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.state.workspaces import TABS, Workspace
 from llmscope.tui.theme.textual_theme import text_styles
 
 HERE = "▸"
