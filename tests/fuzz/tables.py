@@ -14,6 +14,8 @@ from tests.fuzz.mutations import HOSTILE, copied, mutate_bytes, mutate_value
 COMPRESSIONS = ("zstd", "snappy", "gzip", "none")
 FOOTER = 4000
 """Bytes at the end of a file in which its sizes are."""
+LARGE = 64 << 20
+"""Bytes of a file whose size alone tells what it costs to read."""
 
 
 def mutate_parquet(data: bytes, rng: random.Random) -> bytes:
@@ -39,6 +41,8 @@ def mutate_parquet(data: bytes, rng: random.Random) -> bytes:
     except pyarrow.ArrowException:  # not all that Arrow holds can be written
         return mutate_bytes(data, rng)
     whole = out.getvalue()
+    if len(whole) > LARGE:
+        return mutate_bytes(data, rng)
     return mutate_bytes(whole, rng) if rng.random() < 0.2 else whole
 
 
