@@ -410,7 +410,8 @@ class PaneGrid(Container):
         """
         from llmscope.tui.state.figure_store import TOKENS  # not needed at first
 
-        panes = [self.panes[key] for key in self.requested]
+        also = (key for pane in self.requested for key in self.panes[pane].also_reads)
+        panes = [self.panes[key] for key in dict.fromkeys((*self.requested, *also))]
         panes.sort(key=lambda pane: pane.key != self.current)
         quick = [want for pane in panes if not pane.sweeps(state) and (want := _want(pane, state))]
         slow = [

@@ -52,7 +52,7 @@ def test_a_complete_folder_is_not_measured_again(path, tmp_path, monkeypatch):
 def test_other_texts_options_or_models_are_told(path, tmp_path):
     out = tmp_path / "out"
     run(path, out)
-    with pytest.raises(ScopeError, match=r"made with other options \(length: 64 there, 30 here\)"):
+    with pytest.raises(ScopeError, match=r"made with other options \(length: 40 there, 30 here\)"):
         run(path, out, replace(HOW, length=30))
     with pytest.raises(
         ScopeError, match=r"made with other options \(b\S*: .+ there, .*builtin:town.* here\)"

@@ -25,6 +25,12 @@ PLACES = {  # the layers, and within each the attention and the MLP
     "gpt2": ("transformer.h", "attn", "mlp"),
     "gpt_neox": ("gpt_neox.layers", "attention", "mlp"),
 }
+WRITES = {"gemma2": "post_feedforward_layernorm"}
+"""The module whose output the MLP adds to the stream, where that is not the MLP itself.
+
+An edit of an MLP changes what it writes: with code from outside on this norm, that is not what the
+norm makes of a changed MLP.
+"""
 CLOSE = 3e-5
 """Largest difference, relative to the largest magnitude of the logits."""
 
@@ -64,6 +70,7 @@ class Walk:
             else small_model(family, n_layer=3)
         )
         layers, self.attention, self.mlp = PLACES[family]
+        self.write = WRITES.get(family, self.mlp)
         self.layers = self.model.get_submodule(layers)
         self.scope = llmscope.wrap(self.model)
         self.handles, self.holders, self.undo = [], [], []
@@ -258,9 +265,9 @@ class Walk:
         return kind == "verified"
 
     def cut(self, ids, layer):
-        """Logits without a layer's MLP."""
-        mlp = getattr(self.layers[layer], self.mlp)
-        handle = mlp.register_forward_hook(lambda _m, _a, out: out * 0.0)
+        """Logits without what a layer's MLP writes."""
+        write = getattr(self.layers[layer], self.write)
+        handle = write.register_forward_hook(lambda _m, _a, out: out * 0.0)
         try:
             return self.plain(ids)[-1]
         finally:

@@ -52,7 +52,10 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
         app = session.app
         if size == (40, 12):
             assert app.grid.on_screen == ("edits",)
-            assert session.wanted() == ["tokens"]
+            assert session.wanted() == [
+                "next-token",
+                "tokens",
+            ]  # which the examples of edits are made from
         shown = session.screen_text()
         assert "patch stream" in shown
         assert "no prompt B" in shown

@@ -35,6 +35,7 @@ class EditsPane(FigurePane):
     """The edits in order, which of them are on, and prompt B."""
 
     key: ClassVar[str] = "edits"
+    also_reads: ClassVar[tuple[str, ...]] = ("next-token",)
     least_rows: ClassVar[int] = 5
     most_rows: ClassVar[int | None] = 12
     words: ClassVar[str] = "edits, list of edits, interventions, active edits"

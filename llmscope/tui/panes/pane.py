@@ -82,6 +82,8 @@ class FigurePane(Widget, can_focus=True):
     """Whether its figure takes many forward passes, so that other figures are requested first."""
     brief: ClassVar[bool] = False
     """Whether it has one line of text and takes no more room than that."""
+    also_reads: ClassVar[tuple[str, ...]] = ()
+    """Keys of the panes whose figures it shows something of, too."""
     least_rows: ClassVar[int] = 8
     """The rows of content that it needs to be useful."""
     most_rows: ClassVar[int | None] = None

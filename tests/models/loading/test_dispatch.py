@@ -94,10 +94,10 @@ def test_each_lens_shows_the_same_or_says_that_weights_are_offloaded(
                     found.append((figure.verdict.status, figure.verdict.reason))
             if found[0] != found[1]:
                 offloaded.append((name, *found[0]))
-    assert {(name, status) for name, status, _ in offloaded} == {
-        ("walkthrough", "partial"),
-        ("context", "refused"),
-    }
+    expected = {("walkthrough", "partial")}
+    if family == "llama":  # experts refuse a context wherever their weights are
+        expected.add(("context", "refused"))
+    assert {(name, status) for name, status, _ in offloaded} == expected
     assert all("its weights are " in reason for *_, reason in offloaded)
 
 
