@@ -11,8 +11,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ MOST_MEMORY = 3 << 29
 MOST_LINE = 1000
 """Characters of an error line."""
 PATIENCE = 90.0
-"""Seconds after which a process that uses no CPU is given up as well."""
+"""Seconds asleep after which a process is given up as well; it may wait for a busy machine."""
+LOOK = 0.5
+"""Seconds between two looks at a process that has not answered."""
 CALLS = 250
 """Calls after which a new process takes over: what libraries keep of each adds up to its bound."""
 COMMAND = [sys.executable, "-m", "tests.fuzz.worker"]
@@ -63,12 +65,13 @@ class Worker:
         assert process.stdout is not None
         process.stdin.write(json.dumps(commands).encode() + b"\n")
         process.stdin.flush()
-        cpu, began = _cpu(process.pid), time.monotonic()
-        while not select.select([process.stdout], [], [], 0.5)[0]:
-            used, waited = _cpu(process.pid) - cpu, time.monotonic() - began
-            if used > 2 * MOST_SECONDS or waited > PATIENCE:
+        cpu, asleep = _cpu(process.pid), 0.0
+        while not select.select([process.stdout], [], [], LOOK)[0]:
+            used = _cpu(process.pid) - cpu
+            asleep += 0.0 if _runnable(process.pid) else LOOK
+            if used > 2 * MOST_SECONDS or asleep > PATIENCE:
                 self.close()
-                return f"hung: gave up after {used:.0f} s of CPU, {waited:.0f} s in all"
+                return f"hung: gave up after {used:.0f} s of CPU, {asleep:.0f} s asleep"
         line = process.stdout.readline()
         if not line:
             code = process.wait()
@@ -99,6 +102,15 @@ def _cpu(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _runnable(pid: int) -> bool:
+    """Return whether a thread of a process runs, or waits for a core."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):  # a thread that has just ended
+            if stat.read_text().rpartition(")")[2].split()[0] == "R":
+                return True
+    return False
 
 
 def judge(answer: dict[str, Any]) -> str:
