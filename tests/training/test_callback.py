@@ -6,7 +6,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 import llmscope
 from llmscope.runs.reader import RunReader
@@ -16,8 +21,9 @@ from tests.training.small import LENSES, PROMPTS, TEXTS, TOWN, same, town
 FIVE = (*PROMPTS, "the river bank", "anna sat on the")
 
 
-def trained(folder, callbacks, steps=200, **more):
+def trained(folder, callbacks, steps=200, change=lambda model: None, **more):
     model, tokenizer = town()
+    change(model)
     rows = [tokenizer(text, return_tensors="pt").input_ids[0] for text in TEXTS]
     length = max(map(len, rows))
     data = []
@@ -60,6 +66,74 @@ def test_the_parameters_are_those_of_a_training_without_it(tmp_path):
     assert np.isfinite(loss).all()
     assert callback.run is not None
     assert callback.run.seconds > 0
+
+
+class Surprisals(TrainerCallback):
+    """The surprisal of each token of each prompt at some steps, by plain passes."""
+
+    def __init__(self, every):
+        self.every, self.at = every, {}
+
+    def on_train_begin(self, arguments, state, control, **more):
+        self.note(state.global_step, **more)
+
+    def on_step_end(self, arguments, state, control, **more):
+        if state.global_step % self.every == 0:
+            self.note(state.global_step, **more)
+
+    def note(self, step, *, model, processing_class, **_):
+        mode = model.training
+        model.eval()
+        with torch.no_grad():
+            for number, prompt in enumerate(FIVE):
+                text = prompt if isinstance(prompt, str) else prompt["prompt"]
+                ids = processing_class(text, return_tensors="pt").input_ids
+                scores = model(ids).logits[0, :-1].double().log_softmax(-1)
+                bits = -scores.gather(1, ids[0, 1:, None])[:, 0] / np.log(2)
+                self.at[step, number] = bits.numpy()
+        model.train(mode)
+
+
+@pytest.mark.parametrize(
+    "first", ["the oracle", pytest.param("the callback", marks=pytest.mark.slow)]
+)
+def test_a_training_with_hooks_is_recorded_with_them(tmp_path, first):
+    """One on a token, one whose strength moves with the training, and one that only reads."""
+    strength, seen = [0.2], []
+
+    def add_hooks(model):
+        layers = model.model.layers
+
+        def one_token(_module, _args, output):
+            if output.shape[1] > 3:  # as steps of one token have no such row
+                output = output.clone()
+                output[:, 3] += strength[0]
+            return output
+
+        layers[1].mlp.register_forward_hook(one_token)
+        layers[3].self_attn.o_proj.register_forward_hook(
+            lambda _module, _args, output: output * (1 + strength[0])
+        )
+        layers[2].register_forward_hook(
+            lambda _module, _args, output: seen.append(float(output.detach().mean()))
+        )
+
+    class Rising(TrainerCallback):
+        def on_step_begin(self, *_, **more):
+            strength[0] += 0.1
+
+    oracle = Surprisals(every=4)
+    callback = LensCallback(FIVE, tmp_path / "run", every=4, lenses=("tokens",))
+    callbacks = [oracle, callback] if first == "the oracle" else [callback, oracle]
+    trained(tmp_path / "t", [Rising(), *callbacks], steps=12, change=add_hooks)
+    run = RunReader(tmp_path / "run")
+    assert [step.step for step in run.steps] == [0, 4, 8, 12]
+    assert seen
+    for step in run.steps:
+        for number in range(len(FIVE)):
+            figure = run.figures(step)[f"{number}/tokens"]
+            assert figure.verdict.status == "verified"
+            np.testing.assert_allclose(figure.values[1:], oracle.at[step.step, number], atol=1e-4)
 
 
 def test_the_last_step_is_recorded_and_the_first_may_be_left_out(tmp_path):
