@@ -34,6 +34,7 @@ from llmscope.engine.events import (
     OpenFailed,
     OpenRequest,
     PassInfo,
+    PromptsRequest,
     Refused,
     Request,
     StopRequest,
@@ -43,6 +44,7 @@ from llmscope.engine.events import (
 )
 from llmscope.engine.layer_progress import EVERY, LayerProgress
 from llmscope.engine.model_switch import GivenUp, OpenModel
+from llmscope.engine.prompts_behind import PromptsBehind
 from llmscope.engine.sampling import BranchRecordings, sampled
 from llmscope.engine.side_by_side import side_by_side
 from llmscope.engine.slot import Slot
@@ -86,9 +88,10 @@ class Engine:
     """
 
     def __init__(self, load: Load, post: Callable[[Event], None]) -> None:
-        self._model = OpenModel(load, self._forget)
+        self._model = OpenModel(load, self._forget_model)
         self._post = post
         self._slot = Slot()
+        self._prompts = PromptsBehind(post, self._slot.newer)
         self._thread = Thread(target=self._work, name="llmscope-engine", daemon=True)
         self._recording: Recording | None = None
         self._own: object = None
@@ -114,8 +117,12 @@ class Engine:
 
         A StopRequest only cancels what runs. An older request that has not been started is dropped.
         The answer to a later request serves figures and models that were asked for before it too;
-        any other request that is dropped is answered with an error.
+        any other request that is dropped is answered with an error. A PromptsRequest waits for all
+        others, and drops none of them.
         """
+        if isinstance(request, PromptsRequest):
+            self._slot.put_behind(request)
+            return
         dropped = self._slot.put(request)
         if dropped is not None:
             self._give_up(dropped)
@@ -144,8 +151,30 @@ class Engine:
     def _work(self) -> None:
         give_up_when(self._slot.newer)
         self._serve(None)
-        while (request := self._slot.take()) is not None:
-            self._serve(request)
+        while not self._slot.closed:
+            request = self._slot.take(self._prompts.patience)
+            if request is not None:
+                self._serve(request)
+                self._prompts.wait()
+            elif not self._slot.closed:
+                self._read_prompts()
+
+    def _read_prompts(self) -> None:
+        """Read on in the file of prompts that was asked for, for a while."""
+        request = self._slot.take_behind()
+        if request is not None:
+            self._prompts.begin(request)
+        scope = self._model.scope
+        if scope is None or not self._prompts.reads:
+            self._prompts.wait()
+            return
+        if scope.adapter != self._prompts.adapter:
+            self._forget()  # the latest recording is of another adapter than will be on
+        if self._prompts.read_on(scope):
+            return
+        with suppress(BaseException):  # what failed may have left little memory
+            self._forget()
+            scope.forget()
 
     def _serve(self, request: Ask | None) -> None:
         """Answer a request, whatever the code of a model or of a library raises.
@@ -177,7 +206,7 @@ class Engine:
     def _handle(self, request: Ask | None) -> None:
         if request is None or isinstance(request, OpenRequest):
             self._open(request)
-        elif isinstance(request, StopRequest):
+        elif isinstance(request, StopRequest | PromptsRequest):
             return  # nothing to do until anything else is asked
         elif (scope := self._model.scope) is None:
             self._post(_failure(request, NOTHING_OPEN))
@@ -233,6 +262,11 @@ class Engine:
         if self._slot.closed or self._slot.opening:
             raise GivenUp
         self._post(Loading(stage, done, total))
+
+    def _forget_model(self) -> None:
+        """Drop all results of the model, and what reads prompts with it."""
+        self._forget()
+        self._prompts.forget()
 
     def _forget(self) -> None:
         """Drop all results of the model."""
@@ -638,7 +672,7 @@ def _failure(request: Ask | None, said: str) -> Event:
             return LensRead(request, error=said)
         case DictionaryRequest():
             return DictionariesRead(request, error=said)
-        case StopRequest():
+        case StopRequest() | PromptsRequest():
             return Working(0)
         case _:
             return Refused(request.serial, said)

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.edits import parse, read_prompt_b
+from llmscope.engine.prompt_list import PromptsRead, PromptsRequest
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import DictionaryFacts, ModelInfo
 from llmscope.models.tokenizer.roles import ChatMarks
@@ -38,6 +39,8 @@ __all__ = [
     "Opened",
     "PassInfo",
     "PromptB",
+    "PromptsRead",
+    "PromptsRequest",
     "Refused",
     "Request",
     "Sample",
@@ -279,6 +282,7 @@ Ask = (
     | LensRequest
     | DictionaryRequest
     | OpenRequest
+    | PromptsRequest
     | StopRequest
 )
 
@@ -571,4 +575,5 @@ Event = (
     | ContextAdded
     | LensRead
     | DictionariesRead
+    | PromptsRead
 )

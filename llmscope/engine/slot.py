@@ -1,10 +1,13 @@
-"""A slot that holds one request: a newer request replaces one that is still waiting."""
+"""A slot that holds one request: a newer request replaces one that is still waiting.
+
+Behind it is room for a request that waits for all others.
+"""
 
 from __future__ import annotations
 
 from threading import Condition
 
-from llmscope.engine.events import Ask, OpenRequest, Request
+from llmscope.engine.events import Ask, OpenRequest, PromptsRequest, Request
 
 
 class Slot:
@@ -13,6 +16,7 @@ class Slot:
     def __init__(self) -> None:
         self._changed = Condition()
         self._waiting: Ask | None = None
+        self._behind: PromptsRequest | None = None
         self._closed = False
 
     def put(self, request: Ask) -> Ask | None:
@@ -31,12 +35,35 @@ class Slot:
             self._changed.notify()
         return dropped
 
-    def take(self) -> Ask | None:
-        """Wait for a request; None once the slot is closed."""
+    def put_behind(self, request: PromptsRequest) -> None:
+        """Put a request behind all others; an earlier one there is replaced."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._waiting is not None)
+            self._behind = request
+            self._changed.notify()
+
+    def take(self, patience: float | None = None) -> Ask | None:
+        """Wait for a request.
+
+        Args:
+            patience: the seconds to wait; None waits as long as it takes.
+
+        Returns:
+            None once the slot is closed, once a request is behind all others, and when the time is
+            over.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._closed or self._waiting is not None or self._behind is not None,
+                patience,
+            )
             request, self._waiting = self._waiting, None
             return None if self._closed else request
+
+    def take_behind(self) -> PromptsRequest | None:
+        """Return the request behind all others; None without one."""
+        with self._changed:
+            request, self._behind = self._behind, None
+        return request
 
     def close(self) -> None:
         """Close the slot, so that `take` returns None from now on."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.cli.options.transcript import rendered
+from llmscope.transcripts.rendering import rendered
 from llmscope.transcripts.reader import TranscriptFile
 
 pytestmark = pytest.mark.xdist_group("smollm2")

@@ -12,7 +12,7 @@ from llmscope.cli.launch import LaunchOptions, on_page, show
 from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
 from llmscope.cli.options.report_format import wants_json
-from llmscope.cli.options.transcript import TranscriptOptions, rendered
+from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import tell
 from llmscope.cli.output.streams import put
@@ -72,6 +72,7 @@ def read(
             shared.refuse(ctx, _SCREEN, "only for the screen, and the turns are listed")
         found, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
+        from llmscope.transcripts.rendering import rendered
 
         with progress_line() as progress:
             tokens = _tokens(model, loading, progress)

@@ -29,7 +29,7 @@ from llmscope.cli.options.prompt import (
 )
 from llmscope.cli.options.report_format import with_json
 from llmscope.cli.options.shared import usage
-from llmscope.cli.options.transcript import TranscriptOptions, rendered
+from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.cli.options.validate import (
     check_lenses,
     check_models,
@@ -213,6 +213,8 @@ def snapshot(
             forms = _forms(ctx, load.model, scope, outputs, looks, progress)
         text = typed
         if found is not None:
+            from llmscope.transcripts.rendering import rendered
+
             made = rendered(found, scope.chat)
             text = made.text
             for note in made.notes:
