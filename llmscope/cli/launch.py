@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from llmscope.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
+    from llmscope.comparing.prompt_file import ChatFile, PromptFile
     from llmscope.draw import RenderOptions, Tier
     from llmscope.edits import Edit
     from llmscope.models.tokenizer.conversation import TurnSpan
@@ -49,6 +51,7 @@ class LaunchOptions:
     notice: str = ""
     turns: Sequence[TurnSpan] = ()
     workspace: str = ""
+    prompts: PromptFile | None = None
 
 
 def opening(model: str | None) -> LaunchOptions:
@@ -121,7 +124,16 @@ def show(opening: LaunchOptions) -> int:
         turns=opening.turns,
         other=opening.load.other,
         workspace=opening.workspace,
+        files=partial(_opened, special_tokens=opening.special_tokens),
+        prompts=opening.prompts,
     )
+
+
+def _opened(path: str, *, special_tokens: bool) -> PromptFile | ChatFile:
+    """Open a file of prompts or a chat; see `llmscope.comparing.prompt_file.opened`."""
+    from llmscope.comparing.prompt_file import opened
+
+    return opened(path, special_tokens=special_tokens)
 
 
 def replay_plainly(file: str) -> int:

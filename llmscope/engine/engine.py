@@ -19,6 +19,8 @@ from llmscope.engine.comparison import ComparedPrompt, OtherError
 from llmscope.engine.events import (
     SPAN,
     Ask,
+    ChatFileRead,
+    ChatFileRequest,
     ChatRequest,
     ContextAdded,
     ContextRequest,
@@ -212,6 +214,8 @@ class Engine:
             self._post(_failure(request, NOTHING_OPEN))
         elif isinstance(request, ChatRequest):
             self._post(_templated(scope, request))
+        elif isinstance(request, ChatFileRequest):
+            self._post(_chat_of_file(scope, request))
         elif isinstance(request, ContextRequest):
             self._teach(scope, request)
         elif isinstance(request, LensRequest):
@@ -628,6 +632,17 @@ def _templated(scope: Scope, request: ChatRequest) -> Templated:
     return Templated(request, text, marks=chat.marks)
 
 
+def _chat_of_file(scope: Scope, request: ChatFileRequest) -> ChatFileRead:
+    from llmscope.sandbox import Cancelled
+
+    try:
+        return ChatFileRead(request, request.file.text(scope))
+    except Cancelled:  # the template gave way to a later request
+        return ChatFileRead(request, error=OVERTAKEN)
+    except ScopeError as error:
+        return ChatFileRead(request, error=error.line)
+
+
 def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     """Return the focus with a span that, in a long prompt, covers the tokens around its position.
 
@@ -666,6 +681,8 @@ def _failure(request: Ask | None, said: str) -> Event:
             return OpenFailed(request, said)
         case ChatRequest():
             return Templated(request, error=said)
+        case ChatFileRequest():
+            return ChatFileRead(request, error=said)
         case ContextRequest():
             return ContextAdded(request, error=said)
         case LensRequest():

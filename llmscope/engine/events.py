@@ -8,7 +8,12 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmscope.edits import parse, read_prompt_b
-from llmscope.engine.prompt_list import PromptsRead, PromptsRequest
+from llmscope.engine.prompt_list import (
+    ChatFileRead,
+    ChatFileRequest,
+    PromptsRead,
+    PromptsRequest,
+)
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import DictionaryFacts, ModelInfo
 from llmscope.models.tokenizer.roles import ChatMarks
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = [
     "SPAN",
     "Ask",
+    "ChatFileRead",
+    "ChatFileRequest",
     "ChatRequest",
     "ContextAdded",
     "ContextRequest",
@@ -278,6 +285,7 @@ class StopRequest:
 Ask = (
     Request
     | ChatRequest
+    | ChatFileRequest
     | ContextRequest
     | LensRequest
     | DictionaryRequest
@@ -575,5 +583,6 @@ Event = (
     | ContextAdded
     | LensRead
     | DictionariesRead
+    | ChatFileRead
     | PromptsRead
 )

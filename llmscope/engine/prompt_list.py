@@ -118,10 +118,12 @@ class PromptFile(Protocol):
     """A file of prompts.
 
     Attributes:
+        kind: tells it from a chat.
         path: its absolute path.
         name: its name as displayed.
     """
 
+    kind: Literal["prompts"]
     path: str
     name: str
 
@@ -131,6 +133,61 @@ class PromptFile(Protocol):
         Raises:
             ScopeError: the file cannot be read, or the models cannot be compared.
         """
+
+
+@dataclass(frozen=True)
+class ChatText:
+    """A chat of a file in the template of a model.
+
+    Attributes:
+        text: the text, which has its special tokens already.
+        turns: the parts of its turns; empty for a text that is no chat.
+        notes: notes for the user, such as what the template leaves out.
+    """
+
+    text: str = ""
+    turns: tuple[TurnSpan, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class ChatFile(Protocol):
+    """A file with a chat.
+
+    Attributes:
+        kind: tells it from a file of prompts.
+        name: its name as displayed.
+    """
+
+    kind: Literal["chat"]
+    name: str
+
+    def text(self, scope: Scope) -> ChatText:
+        """Return the chat in the template of a model.
+
+        Raises:
+            ScopeError: the file is no chat, or the template rejects it.
+        """
+
+
+@dataclass(frozen=True, eq=False)
+class ChatFileRequest:
+    """A request to put the chat of a file into the model's chat template."""
+
+    file: ChatFile
+
+    @property
+    def prompt(self) -> tuple[object, ...]:
+        """A key equal to no pass's, so that a running pass is cancelled for this request."""
+        return ("chat file", self)
+
+
+@dataclass(frozen=True)
+class ChatFileRead:
+    """The chat of a file in the template; without text if there is an `error`."""
+
+    request: ChatFileRequest
+    chat: ChatText = ChatText()
+    error: str = ""
 
 
 @dataclass(frozen=True, eq=False)

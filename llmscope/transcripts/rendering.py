@@ -35,6 +35,7 @@ def rendered(transcript: Transcript, chat: Chat) -> Rendered:
 
 def _in_template(transcript: Transcript, chat: Chat) -> Rendered:
     """Render a transcript; with the arguments of calls as texts if objects are refused."""
+
     def made(as_text: bool) -> Rendered:
         messages = [turn.to_message(as_text=as_text) for turn in transcript.turns]
         return render(chat, messages, transcript.asked, transcript.tools)

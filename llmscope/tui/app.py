@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.find import FindLine
     from llmscope.tui.features.generation.generation import Generation
     from llmscope.tui.features.models.model_switch import ModelSwitch
+    from llmscope.tui.features.prompt_list import PromptListController
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.panes import FigurePane
     from llmscope.tui.state.figure_store import FigureStore
@@ -206,6 +207,18 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         from llmscope.tui.features.models.model_switch import ModelSwitch
 
         return ModelSwitch()
+
+    @cached_property
+    def prompt_list(self) -> PromptListController:
+        """Return the list of a file of prompts."""
+        from llmscope.tui.features.prompt_list import PromptListController
+
+        return PromptListController()
+
+    @property
+    def _lists_prompts(self) -> bool:
+        """Whether the list of a file of prompts is on screen, which needs no prompt."""
+        return self.state.prompts is not None and self.grid.workspace.name == "prompts"
 
     @cached_property
     def find(self) -> FindLine:
@@ -533,6 +546,10 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
                 self.lenses.land(self, event)
             case events.DictionariesRead():
                 self.dictionaries.land(self, event)
+            case events.PromptsRead():
+                self.prompt_list.landed(self, event)
+            case events.ChatFileRead():
+                self.prompt_list.chat_landed(self, event)
 
     def _loaded(self, info: ModelInfo) -> None:
         self.header.model(info, self.state.adapter)
@@ -693,8 +710,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return False
         if not self.screen_stack:  # a timer may fire while the screen is being closed
             return False
-        if self.placeholder.display == bool(self.text):
-            self._show_placeholder(not self.text)
+        if self.state.prompts is not None:
+            if self.prompt_list.waiting:
+                return False
+            self.prompt_list.follow(self)
+        shows_figures = bool(self.text) or self._lists_prompts
+        if self.placeholder.display == shows_figures:
+            self._show_placeholder(not shows_figures)
             self.call_after_refresh(self._ask_laid_out)
             return False
         if not self.text:
@@ -1018,6 +1040,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         if old != self.text:
             shared = shared_length(marked(old).text, marked(self.text).text)
             self.state = self.state.edited(shared)
+            if "prompt_list" in vars(self):
+                self.state = self.prompt_list.placed(self.text, self.state)
             self.chat.read(self.text, self.state.info)
             self.chat.learn(self)
             self.generation.read(self, old)

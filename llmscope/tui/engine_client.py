@@ -70,11 +70,13 @@ class EngineSays(Message):
         """
         if not isinstance(message, EngineSays):
             return False
-        from llmscope.engine.events import Frame, Loading, Working
+        from llmscope.engine.events import Frame, Loading, PromptsRead, Working
 
         old, new = self.event, message.event
         if isinstance(old, Frame) and isinstance(new, Frame):
             return new.serial > old.serial
+        if isinstance(old, PromptsRead) and isinstance(new, PromptsRead):
+            return new.request is old.request
         if isinstance(old, Working) and isinstance(new, Working):
             return True
         return isinstance(old, Loading) and isinstance(new, Loading)

@@ -71,6 +71,8 @@ def close_tab(host: Host) -> None:
     """Close the tab on screen, unless it is always there or its subject is."""
     grid, name = host.grid, host.grid.workspace.name
     title = grid.workspace.title
+    if name == "prompts":
+        host.prompt_list.end(host)
     if name in FIRST:
         host.tell(f"{title} is always there")
         return
@@ -269,7 +271,7 @@ def show_palette(host: Host) -> None:
 def go_out(host: Host) -> None:
     """Leave what was entered last: a search, the running work, a pane with all the room, a step.
 
-    Stopping the work keeps the figures on screen.
+    Last of all a prompt that was opened from a list. Stopping the work keeps the figures on screen.
     """
     if host.state.query:
         from llmscope.tui.features.dictionaries import search
@@ -281,6 +283,8 @@ def go_out(host: Host) -> None:
         host.grid.maximize()
     elif host.walkthrough.trail and host.grid.workspace.name == WALKTHROUGH:
         host.walkthrough.back(host)
+    elif host.state.prompts is not None:
+        host.prompt_list.back(host)
 
 
 def toggle(host: Host) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.generation.generation import Generation
     from llmscope.tui.features.models.lens_choice import LensChoice
     from llmscope.tui.features.models.model_switch import ModelSwitch
+    from llmscope.tui.features.prompt_list import PromptListController
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.features.undo import UndoController
     from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
@@ -139,6 +140,10 @@ class Host(Protocol):
     @property
     def models(self) -> ModelSwitch:
         """The switch to another model."""
+
+    @property
+    def prompt_list(self) -> PromptListController:
+        """The list of a file of prompts."""
 
     @property
     def walkthrough(self) -> WalkthroughPlayer:

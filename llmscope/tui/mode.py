@@ -101,7 +101,12 @@ class LiveMode:
         """Return the clauses that describe what is under the cursor."""
         from llmscope.tui.widgets.status_text import clauses
 
-        return clauses(host.state, host.figures.shown, host.grid.workspace.name)
+        prompts, workspace = host.state.prompts, host.grid.workspace.name
+        if prompts is not None and workspace == "prompts":
+            from llmscope.tui.panes.prompts import said_of
+
+            return said_of(prompts)
+        return clauses(host.state, host.figures.shown, workspace)
 
     def jump_letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:
         """Return the letter that jumps to each pane, by its key."""

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
+    from llmscope.engine.prompt_list import ChatFile, PromptFile
     from llmscope.models.loaded_model import Progress
     from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.sampler import Sampler
@@ -68,6 +69,8 @@ def run(
     other: Callable[[str], LoaderLike] | None = None,
     workspace: str = "",
     hosted: bool = False,
+    files: Callable[[str], PromptFile | ChatFile] | None = None,
+    prompts: PromptFile | None = None,
 ) -> int:
     """Open the screen and stay until the user leaves it.
 
@@ -91,6 +94,8 @@ def run(
         other: makes the loader of another model from its spec; None if there is no other.
         workspace: the workspace to start in, with the focus in the figures; empty: in the prompt.
         hosted: whether the process is another program's; see `stay`.
+        files: opens a file of prompts or a chat by its path; None if none can be opened.
+        prompts: the file of prompts to list; None lists that of the session.
 
     Returns:
         The exit code: 0, or 128 plus the number of the signal that ended the program.
@@ -111,6 +116,9 @@ def run(
         system, turns = session.system, _turns(session)
         if built := session.described():
             greeting = f"as it was left: {built} · {{palette}} reset begins anew"
+        if session.prompts and prompts is None and files is not None:
+            prompts, gone = _listed(files, session.prompts)
+            notice = "; ".join(filter(None, (notice, gone)))
     if workspace:
         left = _in_workspace(left, workspace)
     else:
@@ -138,6 +146,7 @@ def run(
             autosave=autosave,
             session=session,
             other=other,
+            files=files,
             saves_figures=source.named,
             notice=notice,
             greeting=greeting,
@@ -147,6 +156,10 @@ def run(
     )
     if edits or versus_prompt is not None or sampler is not None:
         _plan(app, edits, versus_prompt, sampler)
+    if prompts is not None:
+        from llmscope.tui.state.prompt_list import PromptList
+
+        app.set_state(app.state.with_prompts(PromptList(prompts)))
 
     def leave() -> None:
         autosave.close()
@@ -254,6 +267,17 @@ def _left(state: State) -> LayoutState | None:
     from llmscope.tui.state.layout_state import LayoutState
 
     return state.get("layout", LayoutState)
+
+
+def _listed(
+    files: Callable[[str], PromptFile | ChatFile], path: str
+) -> tuple[PromptFile | None, str]:
+    """Return the file of prompts that was listed; or None, and why it cannot be read."""
+    try:
+        file = files(path)
+    except ScopeError as error:
+        return None, f"the list of prompts is not there any more: {error.message}"
+    return (file, "") if file.kind == "prompts" else (None, "")
 
 
 def _in_workspace(left: LayoutState | None, workspace: str) -> LayoutState:

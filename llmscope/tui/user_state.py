@@ -11,6 +11,7 @@ from llmscope.tui.mode import LiveMode
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
+    from llmscope.engine.prompt_list import ChatFile, PromptFile
     from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
     from llmscope.tui.features.models.model_switch import Left
     from llmscope.tui.session.autosave import Autosave
@@ -33,6 +34,7 @@ class UserState:
         autosave: saves the prompt while it is written.
         session: the session to resume; None starts a new one.
         other: makes the loader of another model from its spec; None if there is no other.
+        files: opens a file of prompts or a chat by its path; None if none can be opened.
         left: the prompts of the models that were left in this session, by spec.
         mode: what the screen can do: all of it with a model, less with a file in its place.
         saves_figures: whether figures are stored at the end, and shown at the next start.
@@ -52,6 +54,7 @@ class UserState:
     autosave: Autosave | None = None
     session: Session | None = None
     other: Callable[[str], LoaderLike] | None = None
+    files: Callable[[str], PromptFile | ChatFile] | None = None
     left: dict[str, Left] = field(default_factory=dict)
     mode: LiveMode = field(default_factory=LiveMode)
     saves_figures: bool = False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -22,6 +22,9 @@ from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
 from llmscope.sampler import Sampler
 
+if TYPE_CHECKING:
+    from llmscope.comparing.prompt_file import PromptFile
+
 
 @grouped
 def open_model(
@@ -32,6 +35,14 @@ def open_model(
     context_file: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="A text before the prompt, marked off as its context."),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="List the tokens of these prompts and chats where two models part most, or the "
+            "most surprising ones of one model: .jsonl, .csv, .tsv, .parquet or .txt.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -122,8 +133,33 @@ def asked(ctx: typer.Context) -> LaunchOptions:
         edits=edits,
         versus_prompt=given.versus_prompt,
         sampler=sampler,
+        prompts=None if given.prompts is None else _prompts(given),
+        workspace="" if given.prompts is None else "prompts",
     )
     return resumed(opening, said) if given.resume else opening
+
+
+def _prompts(given: SimpleNamespace) -> PromptFile:
+    """Return the file of prompts of `--prompts`, which is read once a model is loaded.
+
+    Raises:
+        BadParameter: the second model is a file of streams, which are those of one text.
+        ScopeError: the file cannot be read.
+    """
+    from llmscope.comparing.prompt_file import PromptFile
+
+    versus = given.versus_model or ""
+    shared.usage(
+        not versus.endswith(".safetensors"),
+        "it needs a second model, and --versus-model has the streams of one text",
+        "--prompts",
+    )
+    return PromptFile(
+        given.prompts,
+        chat=given.chat,
+        system=given.system,
+        special_tokens=not given.no_special_tokens,
+    )
 
 
 def sampler_from(given: dict[str, float | int | None]) -> Sampler | None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from llmscope.tui import handlers, replay, theme_switcher
     from llmscope.tui.actions import arrange_panes
     from llmscope.tui.dialogs import history_picker, turns
-    from llmscope.tui.features import enter, find, menus, text_moves, views
+    from llmscope.tui.features import enter, find, menus, prompt_list, text_moves, views
     from llmscope.tui.features.compare import controller as compare
     from llmscope.tui.features.context import controller as context
     from llmscope.tui.features.copy import menu
@@ -41,6 +41,7 @@ else:
     enter = Lazy("llmscope.tui.features.enter")
     find = Lazy("llmscope.tui.features.find")
     menus = Lazy("llmscope.tui.features.menus")
+    prompt_list = Lazy("llmscope.tui.features.prompt_list")
     text_moves = Lazy("llmscope.tui.features.text_moves")
     views = Lazy("llmscope.tui.features.views")
     dictionary_picker = Lazy("llmscope.tui.features.dictionaries.picker")
@@ -1095,6 +1096,17 @@ PROGRAM = (
         "assistant, ChatML, conversation, jinja",
         menu="context",
         letter="c",
+    ),
+    Action(
+        "read-file",
+        "prompt",
+        "open a file of prompts, or a chat",
+        "",
+        lambda host: prompt_list.ask(host),
+        words="open file, prompts, list of prompts, jsonl, csv, parquet, dataset, corpus, chat, "
+        "transcript, agent trace, conversation, read file, where two models part",
+        menu="context",
+        letter="o",
     ),
     Action(
         "help",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def enter(host: Host) -> None:
-    """Go to what the cursor is on: a pair, an example, a part, an edit, an input of a step.
+    """Go to what the cursor is on: a pair, an example, a part, an edit, a prompt, an input.
 
     Where it is on none of these, the pane gets all the room, until esc.
     """
@@ -40,6 +40,8 @@ def enter(host: Host) -> None:
         from llmscope.tui.features.walkthrough import sources
 
         sources.source(host)
+    elif pane.key == "prompts":
+        host.prompt_list.enter(host)
     elif pane.key == edits.PANE and host.state.edits:
         edits.write(host)
     elif not host.grid.maximized:

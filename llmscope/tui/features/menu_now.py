@@ -79,6 +79,13 @@ def _adapter(host: Host) -> Now:
     return Now(f"now {display_text(host.state.adapter or 'the base model')}")
 
 
+def _read_file(host: Host) -> Now:
+    prompts = host.state.prompts
+    if host.user.files is None:
+        return _off("no file can be opened here")
+    return Now("" if prompts is None else f"now {prompts.file.name}")
+
+
 def _needs_edit(host: Host) -> Now:
     edit = host.state.chosen_edit
     return _off("no edit is listed") if edit is None else Now(display_text(str(edit)))
@@ -194,6 +201,7 @@ NOW: dict[str, Callable[[Host], Now]] = {
     "second-model-end": _second_model_end,
     "change": _change,
     "adapter": _adapter,
+    "read-file": _read_file,
     "edit-toggle": _needs_edit,
     "edit-remove": _needs_edit,
     "edit-earlier": _needs_edit,

@@ -72,6 +72,13 @@ class ChatTemplate:
         else:
             self.roles = () if info is None else info.chat.roles(text)
 
+    def turn_to(self, text: str, turns: Sequence[TurnSpan]) -> None:
+        """Take over another text that the editor is about to have, with its turns, if it has any.
+
+        The change of the text then reads its roles.
+        """
+        self.turns = Turns(text, tuple(turns)) if turns else None
+
     def follows(self, text: str) -> bool:
         """Return whether a text follows the template, so that it has its special tokens already."""
         return bool(self.roles) or (self._made is not None and text == self._made.text)

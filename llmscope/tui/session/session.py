@@ -108,6 +108,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
         written: the parts of the prompt that a model generated.
         system: the system message of the chat template.
         conversation: the parts of the turns of a prompt that is a conversation.
+        prompts: the path of the file of prompts that is listed; empty without one.
     """
 
     model: str
@@ -145,6 +146,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
     written: tuple[tuple[Count, Count], ...] = ()
     system: str | None = None
     conversation: tuple[StoredTurn, ...] = ()
+    prompts: str = ""
 
     @classmethod
     def of(cls, host: Host) -> Session:
@@ -179,6 +181,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
             else tuple(
                 StoredTurn(span.start, span.end, span.role, span.turn) for span in turns.spans
             ),
+            prompts="" if state.prompts is None else state.prompts.file.path,
             **{name: getattr(state, name) for name in SAME},
             **_of_model(host),
         )

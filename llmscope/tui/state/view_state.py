@@ -15,6 +15,7 @@ from llmscope.models.info import DictionaryFacts
 from llmscope.sampler import Sampler
 from llmscope.tui.state.edit_list import EditList
 from llmscope.tui.state.moment import Moment
+from llmscope.tui.state.prompt_list import PromptList
 from llmscope.tui.state.views import ATTENTION_MODES, ATTENTION_VIEWS, MAP_VIEWS, MapView
 
 
@@ -64,6 +65,7 @@ class ViewState(EditList):
         dictionary_place: which dictionary of a layer is shown, of several, by the tensor it reads.
         feature: the feature that was chosen in a list; None: the strongest at the token.
         query: what features are searched for; empty while there is no search.
+        prompts: the list of a file of prompts; None without a file.
     """
 
     info: ModelInfo | None = None
@@ -90,6 +92,7 @@ class ViewState(EditList):
     dictionary_place: str = ""
     feature: ChosenFeature | None = None
     query: str = ""
+    prompts: PromptList | None = None
 
     @classmethod
     def opening(cls, focus: Focus | None) -> ViewState:
@@ -448,6 +451,10 @@ class ViewState(EditList):
         if not ours or state.dictionary in ours:
             return state
         return state.show_dictionary(min(ours, key=lambda one: abs(one.layer - state.focus.layer)))
+
+    def with_prompts(self, prompts: PromptList | None) -> ViewState:
+        """Return the state with another list of prompts."""
+        return replace(self, prompts=prompts)
 
     def with_sampler(self, sampler: Sampler) -> ViewState:
         """Return the state with another sampler for the next tokens."""

@@ -63,6 +63,7 @@ PANES = {
     "reasoning": PaneEntry("reasoning", "reasoning:ReasoningPane"),
     "forks": PaneEntry("forks", "reasoning:ForksPane"),
     "passages": PaneEntry("passages", "reasoning:PassagesPane"),
+    "prompts": PaneEntry("list of prompts", "prompts:PromptsPane"),
 }
 """Our own panes. What else is known of a pane is in its class."""
 TITLES = {key: entry.title for key, entry in PANES.items()}
@@ -209,6 +210,14 @@ WORKSPACES = (
         abbreviation="Reason",
         words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
+    Workspace(
+        *("prompts", "Prompts", "prompts", ()),
+        letter="p",
+        least="prompts",
+        abbreviation="Prompt",
+        words="prompts, list of prompts, file of prompts, my prompts, where two models part, "
+        "largest KL, most surprising tokens, worst prompts",
+    ),
 )
 FIRST = ("overview", "heads", "answer", "what-if", "reader")
 """The tabs that are always there, with the digits from 1 on."""
@@ -249,6 +258,7 @@ def with_subject(state: ViewState, *, context: bool, chat: bool) -> set[str]:
         "features": bool(state.dictionaries),
         "models": state.two_models,
         "reasoning": chat,
+        "prompts": state.prompts is not None,
     }
     return {name for name, there in found.items() if there}
 

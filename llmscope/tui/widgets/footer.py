@@ -74,6 +74,7 @@ FOOTER: dict[str, tuple[Hint, ...]] = {
         Hint("words", "words", only=("compare",)),
         Hint("edit-toggle", "play", only=("walkthrough",)),
         Hint("take", "from", only=("walkthrough",)),
+        Hint("take", "open", only=("prompts",)),
         Hint("cancel", "back", only=("walkthrough",)),
         Hint("write-token", "generate it", only=("walkthrough",)),
         Hint("head-next", "head", pair="head-previous", only=("overview", "walkthrough")),

@@ -275,7 +275,7 @@ def _offer(host: Host, kept: Left, text: str) -> None:
 def _state_for(info: ModelInfo, was: ViewState) -> ViewState:
     """Return the view state for another model: views, settings and texts of `was` stay."""
     fresh = ViewState(view=was.view, attention=was.attention, whole=was.whole, turns=was.turns)
-    fresh = replace(fresh, words=was.words, pair=was.pair)
+    fresh = replace(fresh, words=was.words, pair=was.pair, prompts=was.prompts)
     return fresh.with_sampler(was.sampler).loaded(info)
 
 
