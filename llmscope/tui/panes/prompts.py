@@ -141,12 +141,12 @@ def paint_prompts(
         said = READING if not report.done else NOTHING if not report.error else ""
         rows = [*_message(said, width, style_set), *foot]
         return Painting(finish(rows, width, height, style_set.base), legend)
-    foot = foot[: max(0, height - 2)]
+    foot = foot[: max(0, height // 4)]
     room = height - len(foot)
     head = [_head(report, width, style_set)] if room >= HEADED else []
     room -= len(head)
     window = Window.around(prompts.chosen, len(report.rows), room)
-    values = column(np.array([row.value for row in report.rows], np.float32), VALUE - 2, "", most=3)
+    values = column(np.array([row.value for row in report.rows], np.float32), VALUE - 2, "")
     listed = [
         _token(report.rows[at], values[at], at == prompts.chosen, report, width, style_set)
         for at in window.indices()
@@ -193,8 +193,10 @@ def _head(report: PromptReport, width: int, style_set: Styles) -> Row:
     before, token, expected = _columns(width, of_two)
     line = Line()
     line.add(f"{'nats' if of_two else 'bits':>{VALUE - 1}} ", style_set.dim)
-    title = "after the token" if of_two else "the token in its context"
-    line.add(fit(title, before + token, style_set.glyphs.ellipsis), style_set.dim)
+    title = "after ‹token›" if of_two else "‹token›"
+    line.pad(VALUE + max(0, before - cell_len(title.partition("‹")[0])), style_set.dim)
+    line.add(own_text(title, style_set.look.ascii), style_set.dim)
+    line.pad(VALUE + before + token, style_set.dim)
     for name in (("A expects", "B expects") if of_two else ("expected",)) if expected else ():
         line.add(fit(name, expected), style_set.dim)
     return line.row(width, style_set.base)
@@ -262,12 +264,10 @@ def said_of(prompts: PromptList) -> list[str]:
     token, report = prompts.chosen_token, prompts.report
     if token is None or report is None:
         return []
-    prompt = token.prompt
-    place = f"line {prompt.line}, token {token.position} of {prompt.tokens}"
+    place = f"line {token.prompt.line}, token {token.position}"
     if report.measure == "kl":
         a = f"A {quoted_token(token.top_a)} {percent(token.p_top_a)}"
         b = f"B {quoted_token(token.top_b)} {percent(token.p_top_b)}"
-        after = f"after {quoted_token(token.token)} {a}, {b}"
-        return [place, after, f"KL(A ‖ B) {number(token.value)} nats"]
+        return [f"{a}, {b}", f"after {quoted_token(token.token)}", place]
     expected = f"expected {quoted_token(token.top_a)} {percent(token.p_top_a)}"
-    return [place, f"{quoted_token(token.token)} {number(token.value)} bits", expected]
+    return [expected, f"in place of {quoted_token(token.token)}", place]
