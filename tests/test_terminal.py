@@ -1,6 +1,8 @@
 """The real program in a real (pseudo-)terminal: started, typed into, resized, left."""
 
+import json
 import os
+import re
 import signal
 import sys
 import termios
@@ -148,6 +150,32 @@ def test_two_models_read_what_is_typed_and_the_next_start_has_both(terminal):
     again = terminal()
     again.wait("A town · B town-sft + town-pirate", "Next in both", "·cat")
     assert again.leave("\x11") == 0
+
+
+@pytest.mark.slow
+def test_a_file_of_prompts_is_listed_and_its_tokens_open(terminal, tmp_path):
+    file = tmp_path / "my.jsonl"
+    texts = ("what do you sell ?", "dog -> puppy, cow ->", "anna lives in the mill")
+    file.write_text("".join(json.dumps({"prompt": text}) + "\n" for text in (*texts, 5)))
+    pair = ("builtin:town", "--versus-model", "builtin:town-pirate")
+    screen = terminal(*pair, "--prompts", "my.jsonl")
+    text = screen.wait("3 prompts read · 1 not", "mean KL", "line 4: its prompt is no text")
+    assert "Prompts · my.jsonl · KL(A ‖ B) · A town · B town-sft + town-pirate" in text
+    top = next(row for row in screen.screen.display if "▸" in row and "%" in row)
+    value = float(top.split()[2])
+    assert value > 1
+    screen.child.send("\r")
+    text = screen.wait("Next in both")
+    assert any(one in text for one in texts)
+    row = next(line for line in screen.screen.display if line.startswith(" KL "))
+    numbers = [float(one) for one in re.findall(r"\d+\.\d+", row)]
+    assert max(numbers) == pytest.approx(value, rel=0.01), "the row of both models has it too"
+    screen.child.send("\x1b")
+    screen.wait("3 prompts read")
+    assert screen.leave("q") == 0
+    again = terminal(*pair)
+    again.wait("3 prompts read", "my.jsonl")
+    assert again.leave("q") == 0
 
 
 @pytest.mark.slow

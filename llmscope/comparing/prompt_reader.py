@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from llmscope.batch.prompts import PromptLine
-from llmscope.comparing.prompt_file import PromptFile
 from llmscope.comparing.side import Reader, reader_of
 from llmscope.comparing.texts import Text
 from llmscope.comparing.tokens import Predictions, check_finite, predictions
@@ -35,6 +34,7 @@ from llmscope.transcripts.records import transcript_of
 from llmscope.transcripts.rendering import rendered
 
 if TYPE_CHECKING:
+    from llmscope.comparing.prompt_file import PromptFile
     from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.scope import Scope
 

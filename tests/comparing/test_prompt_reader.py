@@ -271,9 +271,7 @@ def test_prompts_are_put_into_the_template(tmp_path: Path, chats: Scope) -> None
     assert "be short" in report.rows[0].prompt.text
 
 
-def test_a_long_prompt_is_cut(
-    tmp_path: Path, town: Scope, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_long_prompt_is_cut(tmp_path: Path, town: Scope, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prompt_reader, "LENGTH", 6)
     report = read_all(write(tmp_path, {"prompt": TEXTS[1]}, {"prompt": "the cat"}), town)
     assert (report.read, report.cut) == (2, 1)

@@ -151,7 +151,7 @@ def _prompts(given: SimpleNamespace) -> PromptFile:
     versus = given.versus_model or ""
     shared.usage(
         not versus.endswith(".safetensors"),
-        "it needs a second model, and --versus-model has the streams of one text",
+        "--versus-model has the streams of one text, and no model that could read others",
         "--prompts",
     )
     return PromptFile(

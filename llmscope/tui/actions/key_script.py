@@ -128,6 +128,9 @@ def busy(app: LlmscopeApp) -> str:
         return "the lens"
     if app.chat.waiting:
         return "the chat template"
+    prompts = app.state.prompts
+    if prompts is not None and not (prompts.report is not None and prompts.report.done):
+        return "the list of prompts"
     return "figures" if app.figures.waiting else ""
 
 

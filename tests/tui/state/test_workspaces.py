@@ -37,7 +37,7 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
         keys = Keymap().shown(ACTION[f"workspace-{one.name}"])
         assert keys[-1] == f"0 {one.letter}"
         assert keys[0] == KEYS[one.name]
-        assert {one.least, one.spare} - {""} <= set(one.details)
+        assert {one.least, one.spare} - {""} <= set(one.details or (one.spine,))
         assert all(workspace_of(pane, one) is one for pane in one.panes)
 
 
@@ -59,7 +59,8 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], keys: str) -> 
         assert session.app.focused is session.app.grid.panes[shown[0]]
         room = session.app.grid.region.area
         assert sum(session.app.grid.panes[key].region.area for key in shown) == room
-        assert set(shown) - {"edits"} <= set(session.wanted()), "the list needs no figure"
+        lists = {"edits", "prompts"}
+        assert set(shown) - lists <= set(session.wanted()), "a list needs no figure"
         requested = session.app.grid.requested  # also those that would only repeat a message
         assert set(session.wanted()) <= {*requested, "tokens"}, "what is hidden costs nothing"
         await session.press("1")
