@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,12 @@ def test_every_pane_is_in_a_workspace_and_each_has_a_key() -> None:
         assert keys[0] == KEYS[one.name]
         assert {one.least, one.spare} - {""} <= set(one.details or (one.spine,))
         assert all(workspace_of(pane, one) is one for pane in one.panes)
+
+
+def test_the_tour_has_every_tab_with_its_key() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "tour.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\d|0 .)` \| ([^|]+) \|", page, re.MULTILINE)
+    assert dict(rows) == {KEYS[one.name]: one.title for one in WORKSPACES}
 
 
 @pytest.mark.parametrize("keys", [*KEYS.values()][1:])
