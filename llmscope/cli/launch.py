@@ -124,16 +124,16 @@ def show(opening: LaunchOptions) -> int:
         turns=opening.turns,
         other=opening.load.other,
         workspace=opening.workspace,
-        files=partial(_opened, special_tokens=opening.special_tokens),
+        files=partial(_open_file, special_tokens=opening.special_tokens),
         prompts=opening.prompts,
     )
 
 
-def _opened(path: str, *, special_tokens: bool) -> PromptFile | ChatFile:
-    """Open a file of prompts or a chat; see `llmscope.comparing.prompt_file.opened`."""
-    from llmscope.comparing.prompt_file import opened
+def _open_file(path: str, *, special_tokens: bool) -> PromptFile | ChatFile:
+    """Open a file of prompts or a chat; see `llmscope.comparing.prompt_file.open_file`."""
+    from llmscope.comparing.prompt_file import open_file
 
-    return opened(path, special_tokens=special_tokens)
+    return open_file(path, special_tokens=special_tokens)
 
 
 def replay_plainly(file: str) -> int:

@@ -128,7 +128,7 @@ class ChatFile:
         return ChatText(chat.text, () if transcript.plain else chat.spans, notes)
 
 
-def opened(name: str, *, special_tokens: bool = True) -> PromptFile | ChatFile:
+def open_file(name: str, *, special_tokens: bool = True) -> PromptFile | ChatFile:
     """Return a file of prompts, or one with a single chat.
 
     Args:

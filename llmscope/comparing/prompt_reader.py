@@ -101,7 +101,7 @@ class _Ranking:
             self._prefixes.discard(self._tokens.pop()[3])
         self._prefixes.add(prefix)
         entry = (-token.value, token.prompt.line, token.position, prefix, token)
-        insort(self._tokens, entry, key=lambda one: one[:3])
+        insort(self._tokens, entry, key=lambda other: other[:3])
 
 
 class PromptFileReader:
@@ -179,11 +179,11 @@ class PromptFileReader:
 
     def _skip(self, line: PromptLine, error: ScopeError) -> None:
         report = self.report
-        said = error.message
-        if not said.startswith(self._where(line)):
-            said = f"line {line.number}: {said}"
+        reason = error.message
+        if not reason.startswith(self._where(line)):
+            reason = f"line {line.number}: {reason}"
         self.report = replace(
-            report, skipped=report.skipped + 1, flaw=report.flaw or one_line(said)
+            report, skipped=report.skipped + 1, flaw=report.flaw or one_line(reason)
         )
 
     def _where(self, line: PromptLine) -> str:
@@ -195,14 +195,14 @@ class PromptFileReader:
         Raises:
             ScopeError: it cannot be read.
         """
-        text, turns, special_tokens = yield from self._text(line)
-        prompt, text, cut = self._tokens(text, special_tokens)
+        text, turns, special_tokens = yield from self._read_text(line)
+        prompt, text, cut = self._tokenize(text, special_tokens)
         read = ReadPrompt(line.number, text, turns, len(prompt), cut)
         seen = Text(line.number, prompt.ids, prompt.labels, cut)
         if self._readers is None:
-            yield from self._surprise(read, seen, prompt)
+            yield from self._list_surprising(read, seen, prompt)
         else:
-            yield from self._part(self._readers, read, seen, prompt)
+            yield from self._list_parting(self._readers, read, seen, prompt)
         report, sums = self.report, self._sums
         self.report = replace(
             report,
@@ -214,7 +214,7 @@ class PromptFileReader:
             rows=self._ranking.tokens,
         )
 
-    def _text(
+    def _read_text(
         self, line: PromptLine
     ) -> Generator[None, None, tuple[str, tuple[TurnSpan, ...], bool]]:
         """Return the text that the model reads, its turns, and whether it gets special tokens."""
@@ -224,14 +224,14 @@ class PromptFileReader:
                 if line.error:
                     raise ScopeError(line.error)
                 if line.prompt is None:
-                    return self._transcript(line.number, line.inputs)
+                    return self._render_transcript(line.number, line.inputs)
                 if file.chat:
                     return self._scope.chat.prompt(line.prompt, file.system), (), False
                 return line.prompt, (), file.special_tokens
             except Cancelled:  # the template gave way
                 yield
 
-    def _transcript(
+    def _render_transcript(
         self, number: int, record: Mapping[str, Any]
     ) -> tuple[str, tuple[TurnSpan, ...], bool]:
         transcript = transcript_of(record, f"{self._file.name}, line {number}", number)
@@ -240,7 +240,7 @@ class PromptFileReader:
             return chat.text, (), self._file.special_tokens
         return chat.text, chat.spans, False
 
-    def _tokens(self, text: str, special_tokens: bool) -> tuple[Prompt, str, bool]:
+    def _tokenize(self, text: str, special_tokens: bool) -> tuple[Prompt, str, bool]:
         """Return the prompt, the text that is read, and whether that is only its beginning."""
         subject = self._scope.subject
         limit = min(LENGTH, subject.anatomy.context or LENGTH)
@@ -251,9 +251,7 @@ class PromptFileReader:
             text = text[: tokens.spans[last][1]]
         return prompt_from(subject, text, special_tokens=special_tokens), text, cut
 
-    def _recorded(
-        self, prompt: Prompt, *, with_b: bool = False
-    ) -> Generator[None, None, Recording]:
+    def _record(self, prompt: Prompt, *, with_b: bool = False) -> Generator[None, None, Recording]:
         """Return the recording of a prompt; a pass that gave way runs again."""
         while True:
             try:
@@ -267,13 +265,13 @@ class PromptFileReader:
             else:
                 return recording
 
-    def _part(
+    def _list_parting(
         self, readers: tuple[Reader, Reader], read: ReadPrompt, text: Text, prompt: Prompt
     ) -> Steps:
         """List the tokens after which both models predict most differently."""
         last = []
         for with_b in (False, True):
-            recording = yield from self._recorded(prompt, with_b=with_b)
+            recording = yield from self._record(prompt, with_b=with_b)
             stream = recording.rows("stream", recording.layers, range(len(prompt)))
             assert stream is not None
             last.append(stream.to(recording.parts[-1][0].final.device))
@@ -287,25 +285,25 @@ class PromptFileReader:
                 yield
             self._use(with_b=False)
             parts.append(predictions(readers, (last[0][rows], last[1][rows]), following[rows]))
-        found = Predictions(
+        apart = Predictions(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]))
         )
-        check_finite(text, found)
-        self._sums.add(found.kl.tolist(), int((found.top_a == found.top_b).sum()))
+        check_finite(text, apart)
+        self._sums.add(apart.kl.tolist(), int((apart.top_a == apart.top_b).sum()))
         label = self._scope.subject.label
-        for row in self._ranking.rows(found.kl):
+        for row in self._ranking.rows(apart.kl):
             self._ranking.add(
                 hash(prompt.ids[: row + 1]),
                 ListedToken(
-                    *(read, row, self._before(text, row), text.pieces[row], float(found.kl[row])),
-                    *(label(int(found.top_a[row])), float(found.p_top_a[row])),
-                    *(label(int(found.top_b[row])), float(found.p_top_b[row])),
+                    *(read, row, self._before(text, row), text.pieces[row], float(apart.kl[row])),
+                    *(label(int(apart.top_a[row])), float(apart.p_top_a[row])),
+                    *(label(int(apart.top_b[row])), float(apart.p_top_b[row])),
                 ),
             )
 
-    def _surprise(self, read: ReadPrompt, text: Text, prompt: Prompt) -> Steps:
-        """List the tokens that the model found most surprising."""
-        recording = yield from self._recorded(prompt)
+    def _list_surprising(self, read: ReadPrompt, text: Text, prompt: Prompt) -> Steps:
+        """List the tokens that the model apart most surprising."""
+        recording = yield from self._record(prompt)
         for _ in row_stats(recording):  # which keeps what is known with the recording
             if self._gives_way():
                 yield

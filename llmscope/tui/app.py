@@ -1041,7 +1041,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             shared = shared_length(marked(old).text, marked(self.text).text)
             self.state = self.state.edited(shared)
             if "prompt_list" in vars(self):
-                self.state = self.prompt_list.placed(self.text, self.state)
+                self.state = self.prompt_list.place_cursor(self.text, self.state)
             self.chat.read(self.text, self.state.info)
             self.chat.learn(self)
             self.generation.read(self, old)

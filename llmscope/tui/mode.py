@@ -103,9 +103,9 @@ class LiveMode:
 
         prompts, workspace = host.state.prompts, host.grid.workspace.name
         if prompts is not None and workspace == "prompts":
-            from llmscope.tui.panes.prompts import said_of
+            from llmscope.tui.panes.prompts import describe_chosen
 
-            return said_of(prompts)
+            return describe_chosen(prompts)
         return clauses(host.state, host.figures.shown, workspace)
 
     def jump_letters(self, panes: Mapping[str, FigurePane]) -> dict[str, str]:

@@ -117,8 +117,8 @@ def run(
         if built := session.described():
             greeting = f"as it was left: {built} · {{palette}} reset begins anew"
         if session.prompts and prompts is None and files is not None:
-            prompts, gone = _listed(files, session.prompts)
-            notice = "; ".join(filter(None, (notice, gone)))
+            prompts, flaw_of_list = _reopen_list(files, session.prompts)
+            notice = "; ".join(filter(None, (notice, flaw_of_list)))
     if workspace:
         left = _in_workspace(left, workspace)
     else:
@@ -269,7 +269,7 @@ def _left(state: State) -> LayoutState | None:
     return state.get("layout", LayoutState)
 
 
-def _listed(
+def _reopen_list(
     files: Callable[[str], PromptFile | ChatFile], path: str
 ) -> tuple[PromptFile | None, str]:
     """Return the file of prompts that was listed; or None, and why it cannot be read."""

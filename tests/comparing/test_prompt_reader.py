@@ -14,7 +14,7 @@ import torch
 
 import llmscope
 from llmscope.comparing import prompt_reader
-from llmscope.comparing.prompt_file import ChatFile, PromptFile, opened
+from llmscope.comparing.prompt_file import ChatFile, PromptFile, open_file
 from llmscope.engine.prompt_list import PromptReport
 from llmscope.errors import ScopeError
 from llmscope.scope import Scope
@@ -314,14 +314,14 @@ def test_a_large_file_is_not_held(tmp_path: Path, town: Scope) -> None:
 )
 def test_what_a_file_is(tmp_path: Path, name: str, content: object, kind: type) -> None:
     path = write(tmp_path, content, name=name)
-    assert type(opened(path)) is kind
+    assert type(open_file(path)) is kind
 
 
 def test_several_chats_are_a_list(tmp_path: Path) -> None:
     talk = {"messages": [{"role": "user", "content": "hi"}]}
-    assert isinstance(opened(write(tmp_path, talk, talk)), PromptFile)
+    assert isinstance(open_file(write(tmp_path, talk, talk)), PromptFile)
     message = {"role": "user", "content": "hi"}
-    assert isinstance(opened(write(tmp_path, message, message)), ChatFile), "a message a line"
+    assert isinstance(open_file(write(tmp_path, message, message)), ChatFile), "a message a line"
 
 
 @pytest.mark.parametrize("name", ["-", "missing.jsonl", "model.safetensors", "chat.json"])

@@ -13,7 +13,7 @@ import pytest
 from textual.pilot import Pilot
 
 import llmscope
-from llmscope.comparing.prompt_file import PromptFile, opened
+from llmscope.comparing.prompt_file import PromptFile, open_file
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.engine.prompt_list import ListedToken, PromptReport
@@ -70,7 +70,7 @@ async def listing(
         spec=scope.subject.spec,
         prompt=prompt,
         look=RenderOptions(),
-        user=UserState(kept=LayoutState(workspace=workspace), in_figures=True, files=opened),
+        user=UserState(kept=LayoutState(workspace=workspace), in_figures=True, files=open_file),
     )
     if path is not None:
         app.set_state(app.state.with_prompts(PromptList(PromptFile(str(path)))))

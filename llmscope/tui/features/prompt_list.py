@@ -33,7 +33,7 @@ class PromptListController:
     """What of the list is no view state: what is being read, and which place is to be opened."""
 
     def __init__(self) -> None:
-        self._asked: tuple[object, ...] | None = None
+        self._models: tuple[object, ...] | None = None
         self._chat: ChatFileRequest | None = None
         self._goes_to: tuple[str, int] | None = None
         self._filled: PromptFile | None = None
@@ -45,7 +45,7 @@ class PromptListController:
 
     def show(self, host: Host, file: PromptFile) -> None:
         """Show the list of a file, which is read from its beginning."""
-        self._asked = None
+        self._models = None
         host.set_state(host.state.with_prompts(PromptList(file)))
         host.grid.open(BY_NAME[NAME])
         host.ask()
@@ -54,7 +54,7 @@ class PromptListController:
     def end(self, host: Host) -> None:
         """Read the file no further, and forget the list."""
         if host.state.prompts is not None:
-            self._asked = None
+            self._models = None
             host.engine.ask(PromptsRequest(None))
             host.look_at(host.state.with_prompts(None))
 
@@ -63,19 +63,19 @@ class PromptListController:
         state, prompts = host.state, host.state.prompts
         if prompts is None or state.info is None:
             return
-        a, b = _models(state)
-        asked = (prompts.file, host.source.spec, host.source.versus, state.adapter, a, b)
-        if asked == self._asked:
+        a, b = _names_of_models(state)
+        models = (prompts.file, host.source.spec, host.source.versus, state.adapter, a, b)
+        if models == self._models:
             return
-        before, self._asked = self._asked, asked
+        before, self._models = self._models, models
         request = PromptsRequest(prompts.file, state.adapter)
         entered = prompts.entered
-        began = PromptList(prompts.file, request, a=a, b=b, entered=entered)
-        host.set_state(state.with_prompts(began))
+        fresh = PromptList(prompts.file, request, a=a, b=b, entered=entered)
+        host.set_state(state.with_prompts(fresh))
         host.engine.ask(request)
         if before is not None:
-            models = f"A {a}, B {b}" if b else a
-            host.tell(f"the list of {prompts.file.name} begins anew: {models}")
+            names = f"A {a}, B {b}" if b else a
+            host.tell(f"the list of {prompts.file.name} begins anew: {names}")
 
     def landed(self, host: Host, event: PromptsRead) -> None:
         """Take a report of how far the file was read."""
@@ -117,7 +117,7 @@ class PromptListController:
         host.grid.open(BY_NAME[NAME])
         return True
 
-    def placed(self, text: str, state: ViewState) -> ViewState:
+    def place_cursor(self, text: str, state: ViewState) -> ViewState:
         """Return the view state after a change of the text, at the place that is to be opened."""
         goes_to, self._goes_to = self._goes_to, None
         if goes_to is None or goes_to[0] != text:
@@ -162,7 +162,7 @@ class PromptListController:
         host.editor.replace_all(text)
 
 
-def _models(state: ViewState) -> tuple[str, str]:
+def _names_of_models(state: ViewState) -> tuple[str, str]:
     """Return the names of the models that are compared; the second is empty for one model."""
     info = state.info
     assert info is not None
@@ -197,8 +197,8 @@ class FileScreen(LineScreen):
             path = str(Path(event.value.strip()).expanduser())
             file = host.user.files(path)
         except (ScopeError, OSError, RuntimeError, ValueError) as error:
-            said = error.line if isinstance(error, ScopeError) else str(error)
-            self.say(display_text(said))
+            reason = error.line if isinstance(error, ScopeError) else str(error)
+            self.say(display_text(reason))
             return
         self.action_leave()
         if file.kind == "prompts":

@@ -84,21 +84,21 @@ Another adapter or model begins the list anew. Edits are left out."""
         if prompts is None:
             return Content("Prompts")
         edits = "without the edits" if self._state.in_force else ""
-        parts = ("Prompts", prompts.file.name, _measured(prompts), edits)
+        parts = ("Prompts", prompts.file.name, _describe_measure(prompts), edits)
         return Content(plain_text(" · ".join(filter(None, parts)), self._look.ascii))
 
     def _picture(self) -> Painting:
         return paint_prompts(self._state.prompts, *self.size, self._look, self.filled(NO_FILE))
 
 
-def _measured(prompts: PromptList) -> str:
+def _describe_measure(prompts: PromptList) -> str:
     """Return what the tokens are ranked by, and of which models."""
     if prompts.b:
         return f"KL(A ‖ B) · A {prompts.a} · B {prompts.b}"
     return f"most surprising tokens · {prompts.a}" if prompts.a else ""
 
 
-def counts(report: PromptReport) -> str:
+def describe_counts(report: PromptReport) -> str:
     """Return how far a file was read, and the means so far, most important first."""
     if report.done or report.total is None:
         read = f"{amount(report.read, 'prompt')} read"
@@ -132,14 +132,14 @@ def paint_prompts(
     style_set = styles_for(look)
     report = None if prompts is None else prompts.report
     if prompts is None or report is None:
-        said = no_file if prompts is None else READING
-        return Painting(finish(_message(said, width, style_set), width, height, style_set.base))
-    said = own_text(counts(report), look.ascii)
-    legend = Line().add(said, style_set.dim).row(min(cell_len(said), width), style_set.dim)
+        message = no_file if prompts is None else READING
+        return Painting(finish(_message(message, width, style_set), width, height, style_set.base))
+    text = own_text(describe_counts(report), look.ascii)
+    legend = Line().add(text, style_set.dim).row(min(cell_len(text), width), style_set.dim)
     foot = _message(_flaw(report), width, style_set)
     if not report.rows:
-        said = READING if not report.done else NOTHING if not report.error else ""
-        rows = [*_message(said, width, style_set), *foot]
+        message = READING if not report.done else NOTHING if not report.error else ""
+        rows = [*_message(message, width, style_set), *foot]
         return Painting(finish(rows, width, height, style_set.base), legend)
     foot = foot[: max(0, height // 4)]
     room = height - len(foot)
@@ -169,10 +169,10 @@ def _flaw(report: PromptReport) -> str:
 
 def _message(text: str, width: int, style_set: Styles) -> list[Row]:
     """Return the rows of a message."""
-    shown = plain_text(text, style_set.look.ascii)
+    plain = plain_text(text, style_set.look.ascii)
     return [
         Line().add(f" {line}", style_set.dim).row(width, style_set.base)
-        for line in wrap(shown, max(1, width - 2))
+        for line in wrap(plain, max(1, width - 2))
     ]
 
 
@@ -218,8 +218,8 @@ def _token(
     line = Line().add(glyphs.mark if chosen else " ", style_set.accent)
     line.add(f"{value:>{VALUE - 2}} ", text)
     context = " ".join(token_text(part, style_set.look.ascii) for part in token.before.split(" "))
-    line.add(_end(context, before, glyphs.ellipsis), text if chosen else style_set.dim)
-    line.add(fit(_quoted(token.token, room - 1, style_set), room), style_set.accent)
+    line.add(_keep_end(context, before, glyphs.ellipsis), text if chosen else style_set.dim)
+    line.add(fit(_quote(token.token, room - 1, style_set), room), style_set.accent)
     if expected:
         _add_expected(line, token.top_a, token.p_top_a, expected, text, style_set)
         if of_two:
@@ -231,11 +231,11 @@ def _add_expected(
     line: Line, label: str, probability: float, width: int, style: Style, style_set: Styles
 ) -> None:
     share = f" {percent(probability, 0)} "
-    quoted = _quoted(label, max(3, width - len(share)), style_set)
-    line.add(fit(f"{quoted}{share}", width), style)
+    token = _quote(label, max(3, width - len(share)), style_set)
+    line.add(fit(f"{token}{share}", width), style)
 
 
-def _quoted(label: str, width: int, style_set: Styles) -> str:
+def _quote(label: str, width: int, style_set: Styles) -> str:
     """Return a token in quotation marks, cut to a width."""
     look = style_set.look
     inside = token_text(label, look.ascii)
@@ -245,21 +245,21 @@ def _quoted(label: str, width: int, style_set: Styles) -> str:
     return f"{left}{inside}{right}"
 
 
-def _end(text: str, width: int, ellipsis: str) -> str:
+def _keep_end(text: str, width: int, ellipsis: str) -> str:
     """Return the end of a text, padded on the left or cut there to exactly `width` cells."""
     if cell_len(text) <= width:
         return fit(text, width, align="right")
-    kept: list[str] = []
+    ending: list[str] = []
     room = width - len(ellipsis)
     for character in reversed(text):
         room -= cell_len(character)
         if room < 0:
             break
-        kept.append(character)
-    return fit(ellipsis + "".join(reversed(kept)), width, align="right")
+        ending.append(character)
+    return fit(ellipsis + "".join(reversed(ending)), width, align="right")
 
 
-def said_of(prompts: PromptList) -> list[str]:
+def describe_chosen(prompts: PromptList) -> list[str]:
     """Return the clauses that describe the chosen token of a list, most important first."""
     token, report = prompts.chosen_token, prompts.report
     if token is None or report is None:
