@@ -307,7 +307,7 @@ async def test_without_a_file_it_says_how(town: Scope) -> None:
         assert "no file of prompts: c o opens one" in text(app)
         await pilot.press("enter")
         await pilot.pause()
-        assert "open which file?" in text(app)
+        assert "which file?" in text(app)
 
 
 def test_the_place_is_kept_while_the_list_grows() -> None:

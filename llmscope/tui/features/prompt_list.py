@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 NAME = "prompts"
 """The name of its workspace and of its pane."""
-PATHS = "open which file? prompts (.jsonl, .csv, .tsv, .parquet, .txt), or a chat (.json, .jsonl)"
+PATHS = "which file? prompts (.jsonl .csv .tsv .parquet .txt) or a chat (.json .jsonl)"
 BASE = "the base"
 
 
