@@ -92,6 +92,13 @@ ANSWERS = {
         "when is a cell lit?": "where its own weights changed",
         "why does it come later?": "it waits for a pause in typing",
     },
+    "prompts": {
+        "what stands on top?": "after which the two models predict most differently",
+        "which is A?": "A is the model with its adapter, B the second model or else the base",
+        "how do I look at one?": "enter opens its prompt with the cursor on it",
+        "and back?": "esc leads back to the list",
+        "why is a token there once?": "A token after the same text counts once in the list",
+    },
     "reasoning": {
         "where does the answer settle?": "▸ marks the one at which the answer settles",
         "what is the answer?": "the one that the text states at its end",
