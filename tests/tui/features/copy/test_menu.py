@@ -30,7 +30,7 @@ from tests.tui.acting import INFO, figure_for, tokenize
 from tests.tui.conftest import PROMPT, Open, Session
 from tests.tui.real import answered, command_of, screen
 
-PANE_KEYS = tuple(pane for pane in PANES if pane != "edits")  # which has no figure
+PANE_KEYS = tuple(pane for pane in PANES if pane not in ("edits", "prompts"))  # lists
 OVERVIEW = BY_NAME["overview"].panes
 
 
