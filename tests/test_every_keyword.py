@@ -422,7 +422,7 @@ CALLS: dict[str, Call] = {
     "Scope.show": Call(
         shown,
         {"prompt": PROMPT, "recording": World.recording},
-        {"versus_prompt": "the workspaces Compare and What if show it"},
+        {"versus_prompt": "the tabs A and B and What if show it"},
     ),
     "Scope.save_activations": Call(
         activations, {"last": True, "shard_size": 1, "special_tokens": False, "progress": hears}

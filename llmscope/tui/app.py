@@ -41,7 +41,7 @@ from llmscope.tui.pane_grid import PaneGrid
 from llmscope.tui.prompt.chat_template import ChatTemplate
 from llmscope.tui.prompt.prompt_box import Prompts
 from llmscope.tui.request_scheduler import RequestScheduler
-from llmscope.tui.state.context_marker import marked
+from llmscope.tui.state.context_marker import has_parts, marked
 from llmscope.tui.state.layout import layout_for
 from llmscope.tui.state.workspaces import with_subject
 from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
@@ -817,15 +817,21 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
 
     def _present_tabs(self) -> None:
         """Give a tab to each workspace whose subject is there now, and say so once."""
-        info, chat = self.state.info, bool(self.chat.roles)
-        names = with_subject(self.state, context=marked(self.text).cut is not None, chat=chat)
-        added = [tab for tab in self.grid.offer(names) if tab.name not in self._named_tabs]
+        info = self.state.info
+        parts = bool(self.chat.roles) or has_parts(self.text)
+        context = marked(self.text).cut is not None
+        names = with_subject(self.state, context=context, parts=parts)
+        is_news = info is not None and self._tabs_of == info.spec  # not what comes with a model
+        tabs = {tab.tab for tab in self.grid.tabs}
+        for workspace in self.grid.offer(names, turns=is_news):
+            if is_news and workspace.name not in self._named_tabs:
+                at = [tab.tab for tab in self.grid.tabs].index(workspace.tab) + 1
+                if workspace.tab in tabs:
+                    self.tell(f"{workspace.title} is on tab {at} too: its digit turns the tab")
+                else:
+                    self.tell(f"{workspace.title} is tab {at} now")
         if info is not None:
-            # What comes with a model is no news.
-            for workspace in added if self._tabs_of == info.spec else ():
-                at = self.grid.tabs.index(workspace) + 1
-                self.tell(f"{workspace.title} is tab {at} now")
-            self._named_tabs |= {tab.name for tab in self.grid.tabs}
+            self._named_tabs |= {*names, *(tab.name for tab in self.grid.tabs)}
             self._tabs_of = info.spec
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
 

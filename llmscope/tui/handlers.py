@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llmscope.text import one_line, quoted_token
-from llmscope.tui.state.workspaces import FIRST
+from llmscope.tui.state.workspaces import FIRST, tab_title
 from llmscope.tui.terminal.output_guard import can_be_resumed
 
 if TYPE_CHECKING:
@@ -52,33 +52,44 @@ def show_workspace(host: Host, at: int) -> None:
 
 
 def show_tab(host: Host, at: int) -> None:
-    """Show the workspace of a tab, by its place in the tab bar."""
+    """Show a tab by its place in the tab bar; the one on screen turns to what else it shows."""
     tabs = host.grid.tabs
     if at >= len(tabs):
         host.tell(host.user.keymap.filled(f"there are {len(tabs)} tabs: {{menu-tabs}} lists all"))
+    elif tabs[at].name == host.grid.workspace.name and len(host.grid.shared_tab) > 1:
+        host.grid.turn_tab()
     else:
-        show_workspace(host, host.grid.workspaces.index(tabs[at]))
+        workspace = host.grid.shown_last(tabs[at])
+        show_workspace(host, [one.name for one in host.grid.workspaces].index(workspace.name))
+
+
+def turn_tab(host: Host) -> None:
+    """Show what else the tab on screen shows, such as two models in place of two prompts."""
+    if not host.grid.turn_tab():
+        host.tell(f"{host.grid.workspace.title} shows nothing else")
 
 
 def next_workspace(host: Host, by: int) -> None:
     """Show the workspace of the next tab, or of the previous one for a negative `by`."""
     tabs = host.grid.tabs
     names = [tab.name for tab in tabs]
-    show_tab(host, (names.index(host.grid.workspace.name) + by) % len(tabs))
+    at = (names.index(host.grid.workspace.name) + by) % len(tabs)
+    if len(tabs) > 1:
+        show_tab(host, at)
 
 
 def close_tab(host: Host) -> None:
     """Close the tab on screen, unless it is always there or its subject is."""
-    grid, name = host.grid, host.grid.workspace.name
-    title = grid.workspace.title
-    if name == "prompts":
+    grid, tab = host.grid, host.grid.workspace.tab
+    title = tab_title(grid.workspaces, grid.workspace)
+    if tab == "prompts":
         host.prompt_list.end(host)
-    if name in FIRST:
+    if tab in FIRST:
         host.tell(f"{title} is always there")
         return
-    grid.close(name)
+    grid.close(tab)
     show_tab(host, 0)
-    if name in [tab.name for tab in grid.tabs]:
+    if tab in [one.tab for one in grid.tabs]:
         host.tell(f"{title} is there as long as its subject is")
 
 

@@ -23,10 +23,12 @@ from llmscope.tui.state.layout import (
     visible,
 )
 from llmscope.tui.state.workspaces import (
+    BY_SUBJECT,
     FIRST,
     PANES,
     WORKSPACES,
     Workspace,
+    sharing,
     tabs_of,
     workspace_of,
 )
@@ -78,9 +80,11 @@ class PaneGrid(Container):
         self.layout_name = layout_for(80, 24)
         self.workspaces, self._make = workspaces, make
         self.kept_tabs, self._with_subject = set(tabs), set[str]()
+        self._last_of: dict[str, str] = {}  # by the name of a tab: the workspace shown last of it
         self._remembered = arrangements or {}
         self._remember(self._remembered)
         self.workspace = {one.name: one for one in workspaces}.get(workspace, workspaces[0])
+        self._last_of[self.workspace.tab] = self.workspace.name
         self.current = self.workspace.spine
         self._detail = next(iter(self.workspace.details), "")
         self._maximized: str | None = None
@@ -131,14 +135,66 @@ class PaneGrid(Container):
         """Return whether there may be workspaces without a tab: not among the pages of a file."""
         return self._make is None
 
-    def offer(self, names: set[str]) -> list[Workspace]:
-        """Give a tab to the workspaces whose subject is there; return those that had none."""
-        before, self._with_subject = self.tabs, set(names)
-        return [tab for tab in self.tabs if tab not in before]
+    def offer(self, names: set[str], *, turns: bool) -> list[Workspace]:
+        """Give a tab to the workspaces whose subject is there; return those whose subject came.
+
+        Args:
+            names: the workspaces whose subject is there.
+            turns: whether the tab on screen turns to what came last, and away from what is gone.
+        """
+        came, gone = names - self._with_subject, self._with_subject - names
+        before, self._with_subject = {tab.tab for tab in self.tabs}, set(names)
+        added = [one for one in self.workspaces if one.name in came]
+        for one in added:
+            if one.tab in FIRST:
+                continue
+            if self.workspace.tab != one.tab:
+                self._last_of[one.tab] = one.name
+            elif turns:
+                self._turn_to(one)
+        if turns and self.workspace.name in gone:
+            there = [one for one in self.shared_tab if one.name in names]
+            if there:
+                self._turn_to(there[0])
+        return [one for one in added if one.within or one.tab not in before]
+
+    @property
+    def shared_tab(self) -> list[Workspace]:
+        """Return the workspaces that the tab on screen turns through.
+
+        Those that need a subject are left out while it is not there, unless one is on screen.
+        """
+        return [
+            one
+            for one in sharing(self.workspaces, self.workspace.tab)
+            if one.name == self.workspace.name
+            or one.name in self._with_subject
+            or one.name not in BY_SUBJECT
+        ]
+
+    def shown_last(self, tab: Workspace) -> Workspace:
+        """Return the workspace that a tab shows: of several that share it, the one shown last."""
+        name = self._last_of.get(tab.tab, tab.name)
+        return next(one for one in self.workspaces if one.name == name)
+
+    def turn_tab(self) -> bool:
+        """Show the next workspace that shares the tab on screen; return whether there is one."""
+        turned = self.shared_tab
+        at = [one.name for one in turned].index(self.workspace.name)
+        self._turn_to(turned[(at + 1) % len(turned)])
+        return len(turned) > 1
+
+    def _turn_to(self, workspace: Workspace) -> None:
+        """Show a workspace, and focus its main figure if a figure has the focus."""
+        inside = self.screen.focused in self.panes.values()
+        self.show(workspace)
+        if inside:
+            self.screen.set_focus(self.pane)
 
     def close(self, name: str) -> None:
-        """Take back the tab of a workspace that was opened."""
-        self.kept_tabs.discard(name)
+        """Take back the tab of a workspace that was opened, and of those that share it."""
+        tab = next((one.tab for one in self.workspaces if one.name == name), name)
+        self.kept_tabs -= {name, *(one.name for one in sharing(self.workspaces, tab))}
 
     def _remember(self, arrangements: Mapping[str, Arrangement]) -> None:
         """Arrange the panes of each workspace as given, and by default where nothing is."""
@@ -249,8 +305,9 @@ class PaneGrid(Container):
         if workspace != self.workspace:
             self._silent = {}
             self.workspace, self._maximized = workspace, None
-            if workspace.name not in FIRST:
-                self.kept_tabs.add(workspace.name)
+            self._last_of[workspace.tab] = workspace.name
+            if workspace.tab not in FIRST:
+                self.kept_tabs.add(workspace.tab)
             self.current = workspace.spine
             self._detail = next(iter(workspace.details), "")
             self._arrange()
@@ -260,6 +317,7 @@ class PaneGrid(Container):
         self._remember(arrangements)
         inside = self.screen.focused in self.panes.values()
         self.workspace, self._maximized = workspace, None
+        self._last_of[workspace.tab] = workspace.name
         self.current = workspace.spine
         self._detail = next(iter(workspace.details), "")
         self._arrange()

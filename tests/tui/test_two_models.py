@@ -94,6 +94,34 @@ async def test_the_workspace_finds_the_head_that_was_changed(scope: Scope) -> No
         assert shown.figure.extra["parting"] == "1"
 
 
+async def test_a_second_prompt_and_a_second_model_share_a_tab(scope: Scope) -> None:
+    async with screen(scope, "CABACB", (120, 40)) as (app, pilot):
+        await pilot.press("escape", "6")
+        assert app.grid.workspace.title == "A and B: two models"
+        await pilot.press("b", "k")
+        await answered(app, pilot)
+        assert app.grid.workspace.name == "compare", "what was set last"
+        assert app.focused is app.grid.panes["contrast"]
+        assert len([tab for tab in app.grid.tabs if "A and B" in tab.title]) == 1
+        await pilot.press("6")
+        await answered(app, pilot)
+        assert app.grid.workspace.name == "models"
+        shown = app.figures.shown("models")
+        assert shown is not None
+        assert shown.figure.verdict.status == "verified"
+        await pilot.press("1", "6", "6")
+        assert app.grid.workspace.name == "compare"
+        await pilot.press("b", "k")
+        await answered(app, pilot)
+        assert app.state.versus_prompt is None
+        assert app.grid.workspace.name == "models", "what is left of A and B"
+        await pilot.press("b", "k", "1")
+        await answered(app, pilot)
+        assert app.grid.workspace.name == "overview", "a subject that comes turns no other tab"
+        await pilot.press("6")
+        assert app.grid.workspace.name == "compare"
+
+
 async def test_one_key_shows_a_minus_b_of_every_lens(scope: Scope) -> None:
     async with screen(scope, "CABACB") as (app, pilot):
         await pilot.press("escape", "d", "d", "X", "c")

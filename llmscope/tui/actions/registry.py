@@ -982,6 +982,16 @@ PLACES = (
         for at, one in enumerate(WORKSPACES)
     ),
     Action(
+        "tab-turn",
+        "tab",
+        "what else this tab shows",
+        "",
+        lambda host: handlers.turn_tab(host),
+        words="turn the tab, other panes of the tab, two prompts or two models, neurons, reasoning",
+        menu="view",
+        letter="t",
+    ),
+    Action(
         "tab-close",
         "tab",
         "close this tab",

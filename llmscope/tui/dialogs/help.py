@@ -47,7 +47,7 @@ branch from the token under the cursor and keeps this one, {branch-previous} and
 through the branches, and {sampler} sets how a token is drawn: temperature, top-k, top-p, min-p, \
 and a seed with which the same text comes again.
 
-In the workspace Compare there are two prompts, A and B; tab goes from one to the other.
+On the tab A and B there are two prompts; tab goes from one to the other.
 
 Leave the prompt with esc or tab to walk through the figures: tokens run from left to right, \
 layers from top to bottom; point at a place and see what happens there."""

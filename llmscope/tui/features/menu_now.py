@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmscope.text import display_text
-from llmscope.tui.state.workspaces import FIRST, WORKSPACES
+from llmscope.tui.state.workspaces import BY_NAME, FIRST, WORKSPACES, tab_title
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -182,16 +182,25 @@ def _views(host: Host) -> Now:
 
 def _tab(name: str) -> Callable[[Host], Now]:
     def now(host: Host) -> Now:
-        names = [tab.name for tab in host.grid.tabs]
+        tab = BY_NAME[name].tab
+        tabs = [open_tab.tab for open_tab in host.grid.tabs]
         here = ", on screen" if host.grid.workspace.name == name else ""
-        return Now(f"tab {names.index(name) + 1}{here}" if name in names else "")
+        return Now(f"tab {tabs.index(tab) + 1}{here}" if tab in tabs else "")
 
     return now
 
 
 def _close_tab(host: Host) -> Now:
-    title, name = host.grid.workspace.title, host.grid.workspace.name
-    return _off(f"{title} is always there") if name in FIRST else Now(title)
+    workspace = host.grid.workspace
+    title = tab_title(host.grid.workspaces, workspace)
+    return _off(f"{title} is always there") if workspace.tab in FIRST else Now(title)
+
+
+def _turn_tab(host: Host) -> Now:
+    turned = host.grid.shared_tab
+    at = [one.name for one in turned].index(host.grid.workspace.name)
+    following = turned[(at + 1) % len(turned)].title
+    return Now(following) if len(turned) > 1 else _off(f"{following} shows nothing else")
 
 
 NOW: dict[str, Callable[[Host], Now]] = {
@@ -231,6 +240,7 @@ NOW: dict[str, Callable[[Host], Now]] = {
     "versus": _versus,
     "panes-all": _hidden,
     "tab-close": _close_tab,
+    "tab-turn": _turn_tab,
     **{f"workspace-{workspace.name}": _tab(workspace.name) for workspace in WORKSPACES},
     "map-view": _views,
     "view-back": _views,

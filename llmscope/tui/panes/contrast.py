@@ -1,4 +1,4 @@
-"""The panes of the Compare workspace: the prompt (A) against prompt B, token by token."""
+"""The panes of the tab A and B for two prompts: the prompt (A) against B, token by token."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ says that what differs comes later, the token cannot know of it: put the cue fir
         return paint_pairs(self._pairs, at, *self.size, self._look, self.filled)
 
     def _heading(self) -> Content:
-        return super()._heading() if self._state.versus_prompt is not None else Content("Compare")
+        return super()._heading() if self._state.versus_prompt is not None else Content("A and B")
 
     @property
     def _pairs(self) -> tuple[DemoPair, ...]:

@@ -1,4 +1,4 @@
-"""The panes of the Models workspace: this model (A) against a second one (B)."""
+"""The panes of the tab A and B for two models: this model (A) against a second one (B)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The panes of the Reasoning workspace: the trace by sentence, forks and branches, passages."""
+"""The panes of reasoning, on the tab Text: the trace by sentence, forks and branches, passages."""
 
 from __future__ import annotations
 

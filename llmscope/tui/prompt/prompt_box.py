@@ -1,4 +1,4 @@
-"""The prompt box: the editor of prompt A, and in the workspace Compare that of prompt B."""
+"""The prompt box: the editor of prompt A, and on the tab A and B that of prompt B."""
 
 from __future__ import annotations
 

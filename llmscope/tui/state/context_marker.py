@@ -6,6 +6,7 @@ text on both sides; in a prompt with several such lines they are part of the tex
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Token
 
 MARK = "---\n"
+_PARTS = re.compile(r"<(?:think(?:ing)?>|(?:doc|document|passage|source|chunk)\b)", re.IGNORECASE)
+_NUMBERED = re.compile(r"^[^\S\n]*\[\d+\]", re.MULTILINE)
+"""How a numbered passage begins."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +66,12 @@ def marked(written: str) -> Marked:
         return Marked(written)
     cut = places[0]
     return Marked(written[:cut] + written[cut + len(MARK) :], cut)
+
+
+@lru_cache(maxsize=8)
+def has_parts(written: str) -> bool:
+    """Return whether a text has a chain of thought, or passages before a question, marked off."""
+    return _PARTS.search(written) is not None or len(_NUMBERED.findall(written)) > 1
 
 
 def context_end(written: str) -> int | None:

@@ -83,6 +83,7 @@ class Workspace:
         abbreviation: a beginning of the title that can be read as it, for where room is short;
             empty for the whole title.
         letter: the letter that shows it in the menu of all tabs.
+        within: the workspace whose tab it shares; empty if it has a tab of its own.
         words: what else users may type to find it, separated by commas.
     """
 
@@ -95,6 +96,12 @@ class Workspace:
     words: str = ""
     abbreviation: str = ""
     letter: str = ""
+    within: str = ""
+
+    @property
+    def tab(self) -> str:
+        """Return the name of the workspace that its tab is called by."""
+        return self.within or self.name
 
     @property
     def short(self) -> str:
@@ -124,10 +131,11 @@ WORKSPACES = (
         words="heads, attention heads, head types, circuits",
     ),
     Workspace(
-        *("neurons", "Neurons", "mlp", ("neuron-tokens", "neuron-activation", "next-token")),
+        *("neurons", "Answer: neurons", "mlp"),
+        ("neuron-tokens", "neuron-activation", "next-token"),
         letter="n",
+        within="answer",
         least="neuron-tokens",
-        abbreviation="Neuron",
         words="neurons, neuron",
     ),
     Workspace(
@@ -163,7 +171,7 @@ WORKSPACES = (
         "arithmetic, trace",
     ),
     Workspace(
-        *("compare", "Compare", "contrast", ("contrast-kl", "contrast-word", "next-token")),
+        *("compare", "A and B", "contrast", ("contrast-kl", "contrast-word", "next-token")),
         letter="b",
         least="contrast-kl",
         words="compare, comparison, two prompts, A/B, A and B, diff, diff prompts, side by side",
@@ -187,9 +195,10 @@ WORKSPACES = (
         "learning, latents, latent, superposition, monosemanticity, Gemma Scope, SAELens",
     ),
     Workspace(
-        *("models", "Models", "models"),
+        *("models", "A and B: two models", "models"),
         ("models-kl", "models-next", "models-parts", "models-streams"),
         letter="m",
+        within="compare",
         least="models-kl",
         spare="models-streams",
         words="models, two models, pair of models, compare models, model diffing, quantization, "
@@ -203,11 +212,11 @@ WORKSPACES = (
         words="reader, read, long text, long context, the text itself, document",
     ),
     Workspace(
-        *("reasoning", "Reasoning", "reasoning", ("forks", "passages", "next-token")),
+        *("reasoning", "Text: reasoning", "reasoning", ("forks", "passages", "next-token")),
         letter="r",
+        within="reader",
         least="forks",
         spare="next-token",
-        abbreviation="Reason",
         words="reasoning, chain of thought, thinking, long texts, traces, documents, RAG",
     ),
     Workspace(
@@ -221,6 +230,8 @@ WORKSPACES = (
 )
 FIRST = ("overview", "heads", "answer", "what-if", "reader")
 """The tabs that are always there, with the digits from 1 on."""
+BY_SUBJECT = ("reasoning",)
+"""Of the workspaces that share a tab, those that the tab shows while their subject is there."""
 TABS = 9
 """The digits that show a tab."""
 KEYS = {
@@ -240,13 +251,13 @@ def workspace_of(
     return current if pane in current.panes else next(w for w in among if pane in w.panes)
 
 
-def with_subject(state: ViewState, *, context: bool, chat: bool) -> set[str]:
+def with_subject(state: ViewState, *, context: bool, parts: bool) -> set[str]:
     """Return the workspaces whose subject is there, by their names.
 
     Args:
         state: the view state.
         context: whether the prompt has a context that is marked off.
-        chat: whether the prompt is a chat.
+        parts: whether the prompt is a chat, a chain of thought, or has passages.
     """
     info = state.info
     shipped = () if info is None else info.family
@@ -257,10 +268,20 @@ def with_subject(state: ViewState, *, context: bool, chat: bool) -> set[str]:
         "stages": bool(adapters) or state.adapter is not None,
         "features": bool(state.dictionaries),
         "models": state.two_models,
-        "reasoning": chat,
+        "reasoning": parts,
         "prompts": state.prompts is not None,
     }
     return {name for name, there in found.items() if there}
+
+
+def sharing(workspaces: Sequence[Workspace], tab: str) -> list[Workspace]:
+    """Return the workspaces that share a tab, that with its name first."""
+    return sorted((one for one in workspaces if one.tab == tab), key=lambda one: bool(one.within))
+
+
+def tab_title(workspaces: Sequence[Workspace], workspace: Workspace) -> str:
+    """Return the title of the tab of a workspace."""
+    return sharing(workspaces, workspace.tab)[0].title
 
 
 def tabs_of(
@@ -268,15 +289,14 @@ def tabs_of(
 ) -> list[Workspace]:
     """Return the workspaces that have a tab: the first ones, those that are open, and the current.
 
-    Those that are always there come first, so that their digits never change.
+    Those that are always there come first, so that their digits never change. A tab that several
+    share stands by the current one, or by that with its name.
     """
     by_name = {workspace.name: workspace for workspace in workspaces}
-    first = [by_name[name] for name in FIRST if name in by_name]
-    return [
-        *first,
-        *(
-            workspace
-            for workspace in workspaces
-            if workspace not in first and (workspace.name in open_tabs or workspace.name == current)
-        ),
-    ]
+    here = by_name.get(current)
+    tabs = {by_name[name].tab for name in open_tabs if name in by_name}
+    if here is not None:
+        tabs.add(here.tab)
+    names = [name for name in FIRST if name in by_name]
+    names += [one.name for one in workspaces if one.name in tabs and one.name not in names]
+    return [here if here is not None and here.tab == name else by_name[name] for name in names]

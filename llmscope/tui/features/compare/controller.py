@@ -1,4 +1,4 @@
-"""The key handlers of Compare: keep or write B, take a pair, write two word lists."""
+"""The key handlers of a second prompt: keep or write B, take a pair, write two word lists."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def keep_b(host: Host) -> None:
 
 
 def write_b(host: Host) -> None:
-    """Open the Compare workspace and focus the editor of prompt B."""
+    """Open the tab A and B for two prompts, and focus the editor of prompt B."""
     host.grid.show(BY_NAME[NAME])
     host.prompts.lay_out(host.size, both=True)
     host.screen.set_focus(host.prompts.b)
@@ -50,7 +50,7 @@ def take(host: Host, pair: DemoPair, *, stay: bool = False) -> None:
     Args:
         host: the app.
         pair: the pair.
-        stay: stay in the workspace on screen instead of showing Compare.
+        stay: stay in the workspace on screen instead of showing that of two prompts.
     """
     if pair not in pairs_for(host.source.spec):
         spec = display_text(host.source.spec, whitespace=True)
