@@ -87,6 +87,8 @@ if TYPE_CHECKING:
 
 LOWEST_WITH_TABS = 11
 """Rows of a terminal that leave the panes four rows beside two prompts and the tab bar."""
+LOWEST_WITH_KEYS = 6
+"""Rows of a terminal that leave the pane a row of its figure beside the line of keys."""
 LOW = 8
 """Rows of a screen below which the tour is not offered, for the figures need them."""
 COLOUR_SYSTEMS = {
@@ -400,7 +402,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self.set_class(layout == "tiny", "-tiny")
         self.set_class(size.height < LOWEST_WITH_TABS, "-without-tabs")
         self.set_class(layout in ("medium", "wide"), "-roomy")
-        self.set_class(size[1] < LOW, "-low")
+        self.set_class(layout == "small", "-small")
+        self.set_class(size.height < LOW, "-low")
+        self.set_class(size.height < LOWEST_WITH_KEYS, "-lowest")
 
     async def on_event(self, event: events.Event) -> None:
         """Handle an event; a key press stops running generation, whichever widget takes the key."""
@@ -1134,6 +1138,8 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         # Prompt B is made when it is first asked for, which the first paint does not wait for.
         in_b = self.prompts.both and focused is self.prompts.b
         self.tabs.hide_keys(focused is self.editor or in_b)
+        self.prompts.shrink(not (focused is self.editor or in_b))
+        self.grid.show_focus(focused in self.grid.children)
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")
         elif in_b:

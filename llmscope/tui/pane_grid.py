@@ -90,6 +90,7 @@ class PaneGrid(Container):
         self._maximized: str | None = None
         self.added: tuple[str, ...] = ()
         self._layers = self._room = self._width = 1
+        self._has_focus = False
         self.areas: dict[str, Area] = {}
         self.aside: tuple[Want, ...] = ()
         self._drag: Callable[[Offset], None] | None = None
@@ -294,9 +295,10 @@ class PaneGrid(Container):
 
     def fit(self, width: int, height: int, room: int) -> None:
         """Lay out for the size of the terminal, of which the panes get `room` rows."""
-        self.layout_name = layout_for(width, height)
+        before, self.layout_name = self.layout_name, layout_for(width, height)
         self._width, self._room = width, room
-        if self._maximized not in self.reachable:
+        was_alone = before == "tiny" != self.layout_name  # a larger screen has room for others
+        if was_alone or self._maximized not in self.reachable:
             self._maximized = None
         self._arrange()
 
@@ -338,8 +340,10 @@ class PaneGrid(Container):
         key = self._silent.get(key, key)
         if key in self.arrangement.hidden:
             self.arrangements[self.workspace.name] = self.arrangement.show(key)
-        if key not in self.reachable or self._maximized is not None:
-            self._maximized = key if self.layout_name != "tiny" else None
+        if self.layout_name == "tiny":
+            self._maximized = None if key == self.reachable[0] else key
+        elif key not in self.reachable or self._maximized is not None:
+            self._maximized = key
         if key != self.workspace.spine:
             self._detail = key
         self.current = key
@@ -356,8 +360,8 @@ class PaneGrid(Container):
 
     def next(self, by: int) -> None:
         """Focus the next pane, or the previous one for a negative `by`."""
-        order = self.reachable
-        at = order.index(self.current) if self.current in order else -1
+        order, here = self.reachable, self.pane.key
+        at = order.index(here) if here in order else -1
         self.enter(order[(at + by) % len(order)])
 
     def rearrange(self, arrangement: Arrangement) -> None:
@@ -520,7 +524,16 @@ class PaneGrid(Container):
         """Update the current pane, which the mouse may have changed."""
         if event.widget in self.children:
             self.current = event.widget.id or self.current
+            if self.layout_name == "small":
+                self._arrange()
         self.post_message(self.Rearranged())
+
+    def show_focus(self, has_focus: bool) -> None:
+        """Give the current pane of a small screen most of the room, or not: it has the focus."""
+        if has_focus != self._has_focus:
+            self._has_focus = has_focus
+            if self.layout_name == "small":
+                self._arrange()
 
     def _fold(self, state: ViewState, figures: FigureStore) -> None:
         """Shrink details whose figure was refused to the rows of the message that they show.
@@ -596,6 +609,7 @@ class PaneGrid(Container):
             *(self.layout_name, self.on_screen, (self._width, self._room)),
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
             *(self.arrangement, self._folded, self._messages),
+            focused=self.pane.key if self._has_focus else "",
         )
         new = [self.panes[key] for key in self.areas if self.panes[key].parent is None]
         if new and self.is_attached:  # the app may be closing

@@ -117,6 +117,35 @@ class PromptEditor(InOrder, TextArea):
             self._tinted_places = tinted_places(tokens)
         self._tokenized, self._tokens, self._marked = text, tuple(tokens), focus
         self._repaint()
+        self._show_marked()
+
+    def on_resize(self) -> None:
+        """Keep in sight what the new rows have to show."""
+        self.call_after_refresh(self.scroll_cursor_visible if self.has_focus else self._show_marked)
+
+    def on_focus(self) -> None:
+        """Show the text cursor, which moves again."""
+        self.call_after_refresh(self.scroll_cursor_visible)
+
+    def on_blur(self) -> None:
+        """Show the token under the shared cursor: the text cursor moves no more."""
+        self.call_after_refresh(self._show_marked)
+
+    def _show_marked(self) -> None:
+        """Scroll to the token under the shared cursor, unless the text cursor has the focus.
+
+        Without a token, as while the model loads, scroll to the text cursor.
+        """
+        if self.has_focus or not self.size.height:
+            return
+        here = next((token for token in self._tokens if token.position == self._marked), None)
+        if here is None or self.text != self._tokenized:
+            self.scroll_cursor_visible()
+            return
+        place = self.document.get_location_from_index(here.start)
+        row, top = self.wrapped_document.location_to_offset(place).y, self.scroll_offset.y
+        if not top <= row < top + self.size.height:
+            self.scroll_to(y=row - self.size.height // 2, animate=False)
 
     def show_roles(self, roles: Sequence[RoleSpan]) -> None:
         """Tint the text of each role; an empty sequence stands for a plain text."""

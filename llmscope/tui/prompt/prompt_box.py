@@ -61,6 +61,10 @@ class Prompts(Container):
         """Mount B below A."""
         self.mount(self.b)
 
+    def shrink(self, away: bool) -> None:
+        """Leave a small screen's rows to the figures while they have the focus, or not."""
+        self.set_class(away, "-away")
+
     def lay_out(self, size: Size, *, both: bool) -> None:
         """Show or hide B, for a screen of the given size."""
         self.b.display = both

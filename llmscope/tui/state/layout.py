@@ -124,10 +124,11 @@ class Arrangement:
 def reachable_panes(
     layout: Layout, workspace: Workspace, arrangement: Arrangement
 ) -> tuple[str, ...]:
-    """Return the panes that the user can step through in a layout."""
-    if layout == "tiny":
-        return (workspace.least,)
+    """Return the panes that the user can step through in a layout, the one shown first before."""
     shown = arrangement.shown
+    if layout == "tiny":
+        rest = (key for key in (workspace.spine, *shown) if key != workspace.least)
+        return (workspace.least, *rest)
     if layout == "medium":
         shown = tuple(key for key in shown if key != workspace.spare)
     return (workspace.spine, *shown)
@@ -148,10 +149,10 @@ def visible(
         maximized: the pane that has all the room; None if no pane is maximized.
     """
     panes = reachable_panes(layout, workspace, arrangement)
-    if layout == "tiny":
-        return panes
     if maximized is not None:
         return (maximized,)
+    if layout == "tiny":
+        return panes[:1]
     if layout != "small" or len(panes) == 1:
         return panes
     return (workspace.spine, detail if detail in panes else panes[1])
@@ -165,6 +166,7 @@ def areas(
     arrangement: Arrangement,
     folded: Collection[str] = (),
     messages: Mapping[str, int] | None = None,
+    focused: str = "",
 ) -> dict[str, Area]:
     """Return where each pane is; together they fill the grid.
 
@@ -181,6 +183,7 @@ def areas(
         folded: the panes that show only a message. They go below the others, each over the whole
             width, as tall as the message is where the others leave the rows.
         messages: the rows of the message of each pane that shows one, folded or not.
+        focused: the pane that gets most of the rows of a small screen; empty if none has the focus.
     """
     width, height = size
     said = messages or {}
@@ -196,7 +199,10 @@ def areas(
     widths = _widths(layout, len(columns), width, arrangement)
     for column, across in zip(columns, widths, strict=True):
         y = 0
-        heights = _heights(column, room, rows, arrangement, panes[0])
+        if layout == "small" and focused in column and not arrangement.heights:
+            heights = _heights_around(column, room, rows, focused)
+        else:
+            heights = _heights(column, room, rows, arrangement, panes[0])
         for key, tall in zip(column, heights, strict=True):
             found[key] = Area(x, y, across, tall)
             y += tall
@@ -284,6 +290,25 @@ def _widths(layout: Layout, count: int, width: int, arrangement: Arrangement) ->
     first = max(NARROWEST, min(first, width - NARROWEST * (count - 1)))
     rest = width - first
     return [first, rest] if count == 2 else [first, rest - rest // 2, rest // 2]
+
+
+def _heights_around(
+    column: Sequence[str], height: int, rows: Mapping[str, UsefulRows], focused: str
+) -> list[int]:
+    """Return the heights of panes of which the focused one gets the rows that it can use.
+
+    The others keep as many as make them useful, of a third of the height together.
+    """
+    others = [key for key in column if key != focused]
+    if not others:
+        return [height]
+    share = max(LEAST, height // 3 // len(others))
+    found = {key: min(share, rows.get(key, UsefulRows()).least + BORDER) for key in others}
+    rest = height - sum(found.values())
+    most = rows.get(focused, UsefulRows()).most
+    found[focused] = rest if most is None else min(rest, most + BORDER)
+    found[others[0]] += rest - found[focused]
+    return [found[key] for key in column]
 
 
 def _heights(

@@ -77,6 +77,7 @@ class KeyLine(Widget):
         self._text_styles = text_styles(theme)
         self._keymap, self._mode = keymap, mode
         self._place = "prompt"
+        self._says_missing = False
         self._hints = FOOTER["prompt"]
         self._spans: list[tuple[int, int, str]] = []
 
@@ -103,6 +104,7 @@ class KeyLine(Widget):
             panes: how many panes are on screen; empty if all are.
         """
         words = {"down": row, "token-right": column, "pane-next": panes}
+        self._says_missing = bool(panes)
         hints = tuple(
             replace(hint, word=words.get(hint.action) or hint.word)
             for hint in FOOTER[place]
@@ -122,7 +124,10 @@ class KeyLine(Widget):
         """Render the hints that fit."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys]
-        loose = [pair for pair in hints if not pair[0].kept]
+        # What is not on screen is said as long as there is room beside what is always kept.
+        missing = [pair for pair in hints if pair[0].action == "pane-next" and self._says_missing]
+        loose = [pair for pair in hints if not pair[0].kept and pair not in missing]
+        loose = [*missing, *loose]
         while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())
         self._spans, at, parts = [], 0, []

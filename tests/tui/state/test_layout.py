@@ -43,14 +43,17 @@ def overlap(one: Area, other: Area) -> bool:
     st.none() | st.floats(0.01, 0.99),
     st.sets(st.sampled_from("bcde")),
     st.dictionaries(st.sampled_from("abcde"), st.integers(0, 20)),
+    st.sampled_from(("", *"abcde")),
 )
 def test_panes_fill_the_grid_and_never_overlap(
-    layout, count, width, height, rows, heights, main, folded, messages
+    layout, count, width, height, rows, heights, main, folded, messages, focused
 ):
     panes = "abcde"[:count]
     room = height + LINE * len(folded)
     arrangement = Arrangement((), heights=heights, main=main)
-    found = areas(layout, panes, (width, room), rows, arrangement, folded, messages)
+    found = areas(
+        *(layout, panes, (width, room), rows, arrangement, folded, messages), focused=focused
+    )
     assert set(found) == set(panes)
     assert sum(area.width * area.height for area in found.values()) == width * room
     assert not any(overlap(one, other) for one, other in combinations(found.values(), 2))
@@ -72,6 +75,18 @@ def test_a_message_has_its_rows_where_the_figure_above_needs_none_of_them():
     assert tall(13, b=9) == (8, 5)
     assert tall(13, a=1, b=9) == (3, 10), "a message above needs no more than its own rows"
     assert tall(13, a=3, b=2) == (9, 4)
+
+
+@given(st.integers(8, 60), st.sampled_from("ab"), USEFUL, USEFUL)
+def test_the_focused_pane_of_a_small_screen_gets_the_rows(height, focused, one, other):
+    (beside,) = set("ab") - {focused}
+    rows = {focused: one, beside: other}
+    found = areas("small", ("a", "b"), (80, height), rows, Arrangement(()), focused=focused)
+    wanted = height if one.most is None else one.most + BORDER
+    assert found[focused].height >= min(wanted, height - max(LEAST, height // 3))
+    sized = Arrangement((), heights={"a": 0.5})
+    unlike = areas("small", ("a", "b"), (80, height), rows, sized, focused=focused)
+    assert unlike == areas("small", ("a", "b"), (80, height), rows, sized), "as the user sized them"
 
 
 def test_the_shortest_messages_are_whole_first():
