@@ -1138,7 +1138,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         # Prompt B is made when it is first asked for, which the first paint does not wait for.
         in_b = self.prompts.both and focused is self.prompts.b
         self.tabs.hide_keys(focused is self.editor or in_b)
-        self.prompts.shrink(not (focused is self.editor or in_b))
+        self.prompts.give_way(not (focused is self.editor or in_b))
         self.grid.show_focus(focused in self.grid.children)
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")

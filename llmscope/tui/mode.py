@@ -120,14 +120,18 @@ class LiveMode:
     ) -> list[tuple[str, str, str]]:
         """Return commands that reproduce a figure: (key, label, text); empty texts are left out."""
         from llmscope.tui.features.copy.repro_command import command, view
-        from llmscope.tui.features.copy.repro_script import script
+        from llmscope.tui.features.copy.repro_script import Surroundings, script
 
         made = view(source, shown, state)
         if made is None:
             return []
         return [
             ("s", "the command that prints this figure", command(made) or ""),
-            ("p", "the same in Python", script(made)),
+            (
+                "p",
+                "the figure and all that is set, in Python",
+                script(made, Surroundings.of(made, state)),
+            ),
         ]
 
     def opening_command(self, host: Host) -> str:

@@ -1,4 +1,4 @@
-"""The list that the tab A and B shows while there is no prompt B: how to set one, and example pairs."""
+"""The list that the tab A and B shows without a prompt B: how to set one, and example pairs."""
 
 from __future__ import annotations
 

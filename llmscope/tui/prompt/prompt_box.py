@@ -61,7 +61,7 @@ class Prompts(Container):
         """Mount B below A."""
         self.mount(self.b)
 
-    def shrink(self, away: bool) -> None:
+    def give_way(self, away: bool) -> None:
         """Leave a small screen's rows to the figures while they have the focus, or not."""
         self.set_class(away, "-away")
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.features.copy.repro_command import View
+
+if TYPE_CHECKING:
+    from llmscope.tui.state.view_state import ViewState
 
 WIDTH = 99
 """Maximum line width in columns; only a single long word of code may exceed it."""
@@ -17,13 +21,52 @@ class Code(str):
     """A string that is written into the script as code, not as a literal."""
 
 
-def script(view: View) -> str:
+@dataclass(frozen=True)
+class Surroundings:
+    """What is set on the screen and does not change the figure.
+
+    Attributes:
+        adapters: the specs of all adapters that are loaded; empty if only those of the figure are.
+        adapter: the name of the adapter in use, of those; None: the base model.
+        other: prompt B; None without one, or if the figure reads it.
+        switched_off: the edits that are listed and off.
+        cursor: layer, head and position of the cursor, by name.
+    """
+
+    adapters: tuple[str, ...] = ()
+    adapter: str | None = None
+    other: str | None = None
+    switched_off: tuple[str, ...] = ()
+    cursor: Mapping[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, view: View, state: ViewState) -> Surroundings:
+        """Return what a view state has besides the inputs of a figure."""
+        place, info, loaded = state.focus, state.info, view.source.adapters
+        names = ("layer", "head", "position") if info and info.heads else ("layer", "position")
+        return cls(
+            adapters=loaded if set(view.adapters) < set(loaded) else (),
+            adapter=state.adapter,
+            other=state.versus_prompt if view.other is None else None,
+            switched_off=tuple(
+                str(listed.edit) for listed in state.edits if str(listed.edit) not in view.edits
+            ),
+            cursor={name: getattr(place, name) for name in names},
+        )
+
+
+def script(view: View, around: Surroundings | None = None) -> str:
     """Return the script that reproduces the figure and binds it to `figure`.
 
     A model that is in a program's memory is `model` in it, with its `tokenizer`.
+
+    Args:
+        view: the inputs of the figure.
+        around: what else is set on the screen, to be set in the script too; None: nothing.
     """
-    source = view.source
-    load = {**source.options, **({"adapters": list(view.adapters)} if view.adapters else {})}
+    source, around = view.source, around or Surroundings()
+    adapters = around.adapters or view.adapters
+    load = {**source.options, **({"adapters": list(adapters)} if adapters else {})}
     tokens = {} if view.special_tokens else {"special_tokens": False}
     recorded: dict[str, Any] = dict(tokens)
     if view.edits:
@@ -43,6 +86,7 @@ def script(view: View) -> str:
             if source.named
             else called("scope = llmscope.wrap", [Code("model"), Code("tokenizer")], {})
         ),
+        *([called("scope.use", [around.adapter], {})] if around.adapters else []),
         f"prompt = {literal(view.prompt, before=len('prompt = '))}",
     ]
     second = source.versus
@@ -67,11 +111,24 @@ def script(view: View) -> str:
         lines.append(f"scope.features = {literal(view.features, before=len('scope.features = '))}")
     if view.other is not None:
         lines.append(f"other = {literal(view.other, before=len('other = '))}")
+    if around.switched_off:
+        lines.append(f"switched_off = {literal(list(around.switched_off))}")
     lines.append(called("recording = scope.record", [Code("prompt")], recorded))
+    if around.other is not None:
+        lines += [
+            f"other = {literal(around.other, before=len('other = '))}",
+            called("recording_b = scope.record", [Code("other")], tokens),
+        ]
     if view.words is not None:
         for name, words in zip("ab", view.words, strict=True):
             lines.append(called(f"{name} = scope.words", [words], {}))
         asked["words"] = (Code("a.ids"), Code("b.ids"))
+    if around.cursor:
+        values = ", ".join(str(place) for place in around.cursor.values())
+        lines.append(f"{', '.join(around.cursor)} = {values}")
+    for name, place in around.cursor.items():
+        if asked.get(name) == place:
+            asked[name] = Code(name)
     asked = {"recording": Code("recording"), **asked}
     lines += [called("figure = scope.look", [view.lens], asked), "print(figure.title)"]
     return "\n".join((*lines, ""))

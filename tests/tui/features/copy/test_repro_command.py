@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -383,6 +386,46 @@ def followed(lines: str) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
     front = Front()
     exec(lines.removeprefix("import llmscope\n"), {"llmscope": front, "print": lambda _: None})
     return front.asked
+
+
+async def test_the_copied_python_restores_the_whole_screen_in_a_fresh_process() -> None:
+    scope = llmscope.load("builtin:town-sft", adapters=["builtin:town-dpo", "builtin:town-grpo"])
+    scope.compare(llmscope.load("builtin:town-pirate"))
+    source = ModelSource(
+        *("builtin:town-sft", {}, ("builtin:town-dpo", "builtin:town-grpo")),
+        versus=ModelSource("builtin:town-pirate"),
+    )
+    user = UserState(source=source)
+    async with screen(scope, "where does Anna live ?", user=user) as (app, pilot):
+        state = replace(app.state, adapter="town-grpo").against("where does a cat live ?")
+        state = state.with_edit(parse("zero head 1.0")).with_edit(parse("scale mlp 2 0.5"))
+        edits = tuple(replace(listed, on=at == 0) for at, listed in enumerate(state.edits))
+        app.look_at(replace(state, edits=edits).move_to(layer=3, head=2, position=2))
+        app.grid.enter("attention")
+        await settled(app, pilot)
+        BY_NAME["copy-python"].run(app)
+        lines = app.clipboard
+        shown = app.figures.shown("attention")
+        assert shown is not None
+    told = """
+import json
+print(json.dumps([figure.title, figure.values.tolist(), layer, head, position, switched_off]))
+print(json.dumps([list(map(str, recording.edits)), scope.adapter, model_b.subject.spec]))
+print(json.dumps([prompt, other, len(recording_b.prompt.ids)]))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", lines + told], capture_output=True, text=True, check=True
+    )
+    title, figure, opened_with, prompts = ran.stdout.strip().split("\n")
+    assert title == shown.figure.title
+    made_title, values, *rest = json.loads(figure)
+    assert made_title == title
+    assert np.array(values) == pytest.approx(shown.figure.values, abs=1e-5, nan_ok=True)
+    assert rest == [3, 2, 2, ["scale mlp 2 0.5"]]
+    edits_in_force, *models = json.loads(opened_with)
+    assert edits_in_force == ["zero head 1.0"]
+    assert models == ["town-grpo", "builtin:town-pirate"]
+    assert json.loads(prompts)[:2] == ["where does Anna live ?", "where does a cat live ?"]
 
 
 ANY = st.text(st.characters(exclude_categories=()), max_size=300)
