@@ -99,6 +99,8 @@ COLOUR_SYSTEMS = {
 }
 
 
+EMPTY_PANES = "the first pass of this prompt"
+"""What empty panes say until they have their first figures."""
 WAITS = "these figures are saved: live ones follow once the model is loaded"
 """The status text over the figures of an earlier session."""
 
@@ -172,6 +174,7 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         self._calls: list[Callable[[], Any]] = []  # those that wait for a redraw
         self._named_tabs: set[str] = set()
         self._tabs_of: str | None = None  # the model that the tabs were shown of before
+        self._pressed = False  # a mouse button is down: nothing moves away from under it
         self._saved_pass: object = None  # while figures of an earlier session are shown
         self._spec = spec
         self.source = self.user.source or ModelSource(spec)
@@ -412,7 +415,13 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             return
         if isinstance(event, events.Key):
             self.generation.stop_on_key(self, event.key)
+            self._pressed = False  # the button may have been let go outside of the terminal
+        elif isinstance(event, events.MouseDown):
+            self._pressed = True
         await super().on_event(event)
+        if isinstance(event, events.MouseUp):
+            self._pressed = False
+            self.call_after_refresh(self._show_keys)
 
     def on_paste(self, event: events.Paste) -> None:
         """Offer a text that was pasted into the figures as a prompt: it is no row of commands."""
@@ -892,7 +901,12 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         """Show how far the running work is, in the header and in the panes that wait for it."""
         cost = self.cost if self.state.tokens else None
         self.header.cost(cost, len(self.state.tokens), work=self._work_text())
-        self.grid.show_work(self.work)
+        work = self.work
+        if work is None and self.state.info is not None and self.figures.waits_for_first:
+            from llmscope.engine.events import Working
+
+            work = Working(0, EMPTY_PANES)
+        self.grid.show_work(work)
 
     def _work_text(self) -> str:
         """Return how far the running work is, and which keys stop it; empty if nothing runs."""
@@ -997,7 +1011,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
     def _place_notices(self, *_: object) -> None:
         if self._notifications and self.screen_stack and self.begun:
             panes = self.grid if self.grid.display else self.placeholder
-            place_notices(self.screen, panes.region)
+            # The lower frames hold the legends.
+            below = 0 if self.has_class("-tiny") else 1
+            place_notices(self.screen, panes.region.shrink((0, 0, below, 0)))
 
     def expect(self) -> None:
         """Mark the figures as out of date if the new ones take long."""
@@ -1138,8 +1154,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
         # Prompt B is made when it is first asked for, which the first paint does not wait for.
         in_b = self.prompts.both and focused is self.prompts.b
         self.tabs.hide_keys(focused is self.editor or in_b)
-        self.prompts.give_way(not (focused is self.editor or in_b))
-        self.grid.show_focus(focused in self.grid.children)
+        if not self._pressed:
+            self.prompts.give_way(not (focused is self.editor or in_b))
+            self.grid.show_focus(focused in self.grid.children)
         if focused is self.editor:
             self.key_line.show("prompt-a" if self.prompts.both else "prompt")
         elif in_b:

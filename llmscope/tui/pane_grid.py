@@ -90,7 +90,7 @@ class PaneGrid(Container):
         self._maximized: str | None = None
         self.added: tuple[str, ...] = ()
         self._layers = self._room = self._width = 1
-        self._has_focus = False
+        self._has_focus, self._room_of = False, ""
         self.areas: dict[str, Area] = {}
         self.aside: tuple[Want, ...] = ()
         self._drag: Callable[[Offset], None] | None = None
@@ -524,16 +524,18 @@ class PaneGrid(Container):
         """Update the current pane, which the mouse may have changed."""
         if event.widget in self.children:
             self.current = event.widget.id or self.current
-            if self.layout_name == "small":
-                self._arrange()
         self.post_message(self.Rearranged())
 
     def show_focus(self, has_focus: bool) -> None:
         """Give the current pane of a small screen most of the room, or not: it has the focus."""
-        if has_focus != self._has_focus:
-            self._has_focus = has_focus
-            if self.layout_name == "small":
-                self._arrange()
+        self._has_focus = has_focus
+        if self.layout_name == "small" and self._focused != self._room_of:
+            self._arrange()
+
+    @property
+    def _focused(self) -> str:
+        """Return the pane that has the focus; empty if none has it."""
+        return self.pane.key if self._has_focus else ""
 
     def _fold(self, state: ViewState, figures: FigureStore) -> None:
         """Shrink details whose figure was refused to the rows of the message that they show.
@@ -605,11 +607,12 @@ class PaneGrid(Container):
     def _arrange(self) -> None:
         if self._keymap is None:
             return
+        self._room_of = self._focused
         self.areas = areas(
             *(self.layout_name, self.on_screen, (self._width, self._room)),
             {key: pane.useful_rows(self._layers) for key, pane in self.panes.items()},
             *(self.arrangement, self._folded, self._messages),
-            focused=self.pane.key if self._has_focus else "",
+            focused=self._room_of,
         )
         new = [self.panes[key] for key in self.areas if self.panes[key].parent is None]
         if new and self.is_attached:  # the app may be closing

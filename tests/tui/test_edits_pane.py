@@ -56,6 +56,9 @@ async def test_the_workspace_fits(opened: Open, size: tuple[int, int]) -> None:
                 "next-token",
                 "tokens",
             ]  # which the examples of edits are made from
+        if size == (80, 24):
+            app.grid.enter("edits")  # what has the focus gets the room
+            await session.settle()
         shown = session.screen_text()
         assert "patch stream" in shown
         assert "no prompt B" in shown

@@ -68,7 +68,8 @@ async def test_the_focused_pane_gets_the_room(opened: Open, size: tuple[int, int
             assert len(grid.areas) == 2
             wanted = grid.pane.useful_rows(30).least + BORDER
             assert focused >= min(wanted, grid.size.height - max(LEAST, grid.size.height // 3))
-            assert "tab 2 of 5 panes" in session.screen_text().split("\n")[-1]
+            said = "tab 2 of 5 panes" in session.screen_text().split("\n")[-1]
+            assert said == (size[0] >= 80), "the prompt's key has precedence"
         focused = dict(grid.areas)
         await session.press("e")
         (beside,) = set(grid.areas) - {grid.current}
@@ -113,3 +114,26 @@ async def test_a_tiny_screen_shows_each_pane_alone(opened: Open) -> None:
         await session.pilot.resize_terminal(120, 40)
         await session.settle()
         assert len(grid.on_screen) > 2, "a larger screen has room for the others again"
+
+
+@pytest.mark.parametrize("size", SMALL, ids=str)
+async def test_a_click_takes_the_cell_under_the_mouse_before_anything_moves(
+    opened: Open, size: tuple[int, int]
+) -> None:
+    async with opened(*size, prompt=LONG) as session:
+        app, grid = session.app, session.app.grid
+        await session.press("escape", "tab")
+        await session.press("e")
+        pane = grid.panes[grid.workspace.spine]
+        before = dict(grid.areas)
+        across = max(pane._painting.across)
+        row = max(pane._painting.down)
+        hit = pane._painting.hit(across, row)
+        assert hit is not None
+        offset = (pane.region.x + pane.gutter.left + across, pane.region.y + pane.gutter.top + row)
+        await session.pilot.click(offset=offset)
+        await session.settle()
+        assert app.focused is pane
+        assert app.state.focus.position == hit["position"]
+        assert grid.areas != before, "it has the room now"
+        assert grid.areas[pane.key].height > before[pane.key].height

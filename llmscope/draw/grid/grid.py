@@ -14,8 +14,8 @@ from llmscope.draw.cells import Line, finish, fit
 from llmscope.draw.grid.axes import foot_row, head_row, row_label
 from llmscope.draw.grid.layout import STEPS, WORDS, Layout, lay_out
 from llmscope.draw.grid.window import edge_row
+from llmscope.draw.numbers import NARROW, number, telling
 from llmscope.draw.numbers import column as column_of_numbers
-from llmscope.draw.numbers import number, telling
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.scale import Scale, legend
 from llmscope.draw.styles import Ramp, Styles
@@ -184,9 +184,11 @@ def _words(grid: Grid, layout: Layout, style_set: Styles) -> list[list[str]]:
             ]
             for row in window.indices()
         ]
-    # On a signed scale small values count as zero and need no digits of their own.
+    # On a signed scale small values count as zero and need no digits of their own; nor do small
+    # probabilities where a cell has no room for them: `.00` would stand beside `0.0`.
     scale = Scale.of(grid.values, grid.unit, signed=grid.signed)
-    if scale.kind == "signed" and scale.high >= 0.1:
+    coarse = grid.unit == "probability" and cell - 2 == NARROW and scale.kind != "log"
+    if (scale.kind == "signed" or coarse) and scale.high >= 0.1:
         # Values are compared across columns, so all get the same number of decimals.
         sight = grid.values[window.start : window.stop, list(layout.columns.indices())]
         numbers = column_of_numbers(sight.ravel(), cell - 2, "", 3)

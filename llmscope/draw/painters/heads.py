@@ -61,8 +61,8 @@ def _shares(figure: Figure) -> Callable[[int, int], str]:
 
 
 def _brief(value: float, unit: str) -> str:
-    """Format a probability with two decimals, `.93`; any other unit in at most four cells."""
-    return signed_share(value) if unit == "probability" else number(value, 4)
+    """Format a probability with two decimals, `.93`; any other unit in at most six cells."""
+    return signed_share(value) if unit == "probability" else number(value, 6)
 
 
 def _largest(

@@ -8,16 +8,17 @@ from rich.cells import cell_len
 from llmscope.draw.cells import Line, finish, fit
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window, edge_row
-from llmscope.draw.numbers import column
+from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
 from llmscope.draw.painting import Painting, Row
-from llmscope.draw.scale import Scale, is_difference, legend
+from llmscope.draw.scale import BORDER, SHORTEST, Scale, is_difference, legend
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
 
 NARROWEST_BAR = 4
 WIDEST_BAR = 14
 NARROWEST_STRIP = 8
+OVER_TOKENS = "by token"
 SLOTS = 9
 """Width of a number in cells, including its sign."""
 
@@ -101,10 +102,20 @@ def paint_neurons(
     }
     return Painting(
         finish(rows, width, height, style_set.base),
-        legend(scale, figure.unit, style_set, width),
+        legend(scale, _unit(figure.unit, scale, width if strip else 0), style_set, width),
         across,
         down,
     )
+
+
+def _unit(unit: str, scale: Scale, room: int) -> str:
+    """Return the unit of the strip, which says where there is room that it goes over all tokens.
+
+    The numbers beside the bars are those of one token, and may be much smaller.
+    """
+    said = f"{unit} {OVER_TOKENS}"
+    ends = len(number(scale.low)) + len(number(scale.high))
+    return said if cell_len(said) + ends + 3 + SHORTEST + BORDER <= room else unit
 
 
 def _head(

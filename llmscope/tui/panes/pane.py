@@ -407,7 +407,8 @@ class FigurePane(Widget, can_focus=True):
     def _title(self) -> None:
         title, shown = self._heading(), self._shown
         unfinished = shown is not None and self.unfinished(shown)
-        if unfinished or (self._stale and self.awaits):
+        # Once the newer figure was refused, or its work stopped, nothing comes any more.
+        if self.awaits if self._stale else unfinished:
             title = Content.assemble(title, " …")
         legend = None if self._painting.legend is None else as_content(self._painting.legend)
         for name, value in (("border_title", title), ("border_subtitle", legend)):

@@ -233,6 +233,11 @@ class FigureStore:
             want.key not in self._shown or self.stale(want.key) for want in self._last.wants
         )
 
+    @property
+    def waits_for_first(self) -> bool:
+        """Return whether figures were requested and no pane has had one yet."""
+        return not self._shown and self.waiting
+
 
 def _waits(figure: Figure, before: Shown | None) -> bool:
     """Return whether the figure before stays in place of one that has just begun.

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from llmscope.tui.mode import LiveMode
 
 GAP = 2
+BEFORE_PANES = 3
+"""The hints that a narrow line keeps rather than how many panes are on screen."""
 ARROWS = "←→↑↓"
 
 
@@ -124,10 +126,11 @@ class KeyLine(Widget):
         """Render the hints that fit."""
         listed = [(hint, self._keys(hint)) for hint in self._hints]
         hints = [(hint, keys) for hint, keys in listed if keys]
-        # What is not on screen is said as long as there is room beside what is always kept.
-        missing = [pair for pair in hints if pair[0].action == "pane-next" and self._says_missing]
-        loose = [pair for pair in hints if not pair[0].kept and pair not in missing]
-        loose = [*missing, *loose]
+        loose = [pair for pair in hints if not pair[0].kept]
+        # That panes are not on screen is said before all but the cursor's keys and the prompt's.
+        missing = [pair for pair in loose if pair[0].action == "pane-next" and self._says_missing]
+        loose = [pair for pair in loose if pair not in missing]
+        loose[BEFORE_PANES:BEFORE_PANES] = missing
         while loose and _length(hints) > self.size.width:
             hints.remove(loose.pop())
         self._spans, at, parts = [], 0, []

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 
 from llmscope.lenses.heads import TITLES
 from llmscope.tui.panes.lens import HeadsPane
+from llmscope.tui.panes.map import MapPane
 from llmscope.tui.panes.titles import JOINT, VERDICT_MARKS, fitting_title
 from tests.tui.conftest import Open
 
@@ -92,3 +93,30 @@ async def test_the_map_names_its_target(opened: Open) -> None:
         assert session.app.state.map_view.mode == "target"
         await session.settle()
         assert "Map · probability of ‹" in session.screen_text()
+
+
+async def test_the_first_panes_say_what_they_wait_for(opened: Open) -> None:
+    async with opened(auto=False) as session:
+        session.engine.load()
+        await session.settle()
+        assert session.engine.requests
+        assert "the first pass of this prompt" in session.screen_text()
+        session.engine.answer(session.engine.requests[-1])
+        await session.settle()
+        assert "first pass" not in session.screen_text()
+        session.app.editor.replace_all("")
+        await session.settle()
+        assert "first pass" not in session.screen_text(), "nothing was asked for"
+
+
+async def test_nothing_is_awaited_after_a_refusal(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MapPane, "unfinished", lambda self, shown: True)
+    async with opened() as session:
+        pane = session.app.grid.panes["map"]
+        assert str(pane.border_title).endswith("…"), "more is to come"
+        assert pane.shown is not None
+        pane.awaits = False
+        pane.present(session.app.state, pane.shown, stale=True)
+        assert not str(pane.border_title).endswith("…")

@@ -111,6 +111,22 @@ async def test_notices_leave_the_line_of_a_dialog_free(
         assert session.screen_text().split("\n")[line.y] == before
 
 
+@pytest.mark.parametrize("size", [(80, 24), (120, 40)], ids=str)
+async def test_notices_leave_the_legends_at_the_bottom_free(
+    opened: Open, size: tuple[int, int]
+) -> None:
+    async with opened(*size) as session:
+        await session.press("escape")
+        last = session.app.grid.region.bottom - 1
+        before = session.screen_text().split("\n")[last]
+        assert "probability 0" in before or "╰" in before
+        session.app.tell("a notice of one row")
+        await session.settle()
+        rows = session.screen_text().split("\n")
+        assert rows[last] == before
+        assert "a notice of one row" in rows[last - 1]
+
+
 async def test_a_tall_notice_shows_its_beginning(opened: Open) -> None:
     async with opened(40, 10) as session:
         session.app.tell(f"first of all {LONG}")
