@@ -309,6 +309,17 @@ def test_labels_of_features_that_do_not_exist_are_left_out_and_new_ones_are_read
     assert list(figure.extra["ids"]) == [4]
 
 
+def test_a_search_that_finds_nothing_says_what_labels_there_are(scope, recording, tmp_path):
+    with pytest.raises(ScopeError, match=r"none of \d+ labels holds that, and 'xyzzy' is not"):
+        look(scope, recording, mode="find", query="xyzzy")
+    folder = tmp_path / "own"
+    shutil.copytree(Path(headers_at("town-features/2-res")[0].path), folder)
+    for path in folder.glob("*label*"):
+        path.unlink()
+    with pytest.raises(ScopeError, match="no labels are known: an export of Neuronpedia in the"):
+        look(scope, recording, str(folder), mode="find", query="xyzzy")
+
+
 def test_in_a_long_prompt_the_tokens_near_the_cursor_are_measured(scope, monkeypatch):
     from llmscope.record.features import fit
 

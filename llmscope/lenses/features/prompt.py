@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.arguments import checked_index
-from llmscope.errors import ScopeError, option
+from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, QUERY
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmscope.lenses.features.chosen import Chosen
     from llmscope.record.capture.recording import Recording
 
+NO_LABELS = "no labels are known: an export of Neuronpedia in the dictionary's folder has some"
 FOUND = 1000
 """The most features that a query finds by their labels."""
 
@@ -291,7 +292,12 @@ def found_by(recording: Recording, focus: Focus, chosen: Chosen) -> Figure:
         ids, unit = named, "activation"
         values = [active.of(one) for one in ids]
     else:
-        token = target_id(query, subject.tokens, subject.anatomy.vocabulary)
+        try:
+            token = target_id(query, subject.tokens, subject.anatomy.vocabulary)
+        except ScopeError as error:
+            labels = len(dictionary.labels)
+            reason = f"none of {labels:,} labels holds that" if labels else NO_LABELS
+            raise WrongUseError(f"{reason}, and {error.message}", error.hint) from None
         effects = effects_on_token(recording, dictionary, token)
         best = effects.topk(min(focus.top_k, len(effects)))
         ids, values, unit = best.indices.tolist(), best.values.tolist(), "logit"

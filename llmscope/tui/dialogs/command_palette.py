@@ -181,6 +181,8 @@ def phrases(said: str) -> tuple[str, ...]:
 class CommandPaletteScreen(SearchListScreen):
     """A search line with the entries below it: enter runs the selected one, esc closes."""
 
+    nothing = NOTHING
+
     def __init__(self, host: Host) -> None:
         self._entries = {entry.name: entry for entry in entries(host)}
         self._choices = [
@@ -224,7 +226,7 @@ class EntryList(Choices):
     def render(self) -> Content:
         """Render the visible rows, or that nothing matches."""
         if not self.found:
-            return Content.styled(NOTHING, self._text_styles.dim)
+            return Content.styled(self.nothing, self._text_styles.dim)
         return super().render()
 
     def _row(self, index: int) -> Content:

@@ -75,6 +75,10 @@ class RecallScreen(DetailListScreen):
     """A search line with the prompts below it: enter takes the selected one, esc closes."""
 
     heading = "Prompts"
+    nothing = (
+        "no prompt holds all of these words\n"
+        "listed are those that were typed before, and the examples of this model"
+    )
 
     BINDINGS: ClassVar[list[BindingType]] = [
         # The app binds it to opening this list.

@@ -35,7 +35,12 @@ class SearchListScreen(LineScreen):
 
     Each letter searches at once, so that enter takes what the line asks for, however fast it is
     typed.
+
+    Attributes:
+        nothing: what stands in place of an empty list: what could be there, and how it is made.
     """
+
+    nothing: ClassVar[str] = Choices.nothing
 
     def __init__(self, host: Host, placeholder: str) -> None:
         super().__init__("", "")
@@ -43,6 +48,7 @@ class SearchListScreen(LineScreen):
         self._line = SearchLine(placeholder=placeholder, compact=True, id="line")
         self._line.cursor_blink = False
         self.choices = self.make_list()
+        self.choices.nothing = self.nothing
 
     def make_list(self) -> Choices:
         """Return the list widget."""

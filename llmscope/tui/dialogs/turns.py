@@ -65,6 +65,7 @@ class TurnsScreen(DetailListScreen):
     """A search line with the turns below it: enter goes to the selected one, esc closes."""
 
     heading = "Turns"
+    nothing = "no turn holds all of these words\na turn is a message of the chat, by role and text"
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "search")

@@ -54,7 +54,10 @@ class Choices(Widget):
     Attributes:
         found: the entries to choose from.
         at: the index of the selected entry.
+        nothing: what stands in place of an empty list.
     """
+
+    nothing = "nothing holds all of these words"
 
     class Taken(Message):
         """Posted when a row is clicked."""
@@ -113,7 +116,7 @@ class Choices(Widget):
     def render(self) -> Content:
         """Render the visible rows."""
         if not self.found:
-            return Content.styled("nothing holds all of these words", self._text_styles.dim)
+            return Content.styled(self.nothing, self._text_styles.dim)
         return Content("\n").join(
             Content.styled(row, self._text_styles.dim) if isinstance(row, str) else self._row(row)
             for row in self.in_sight()

@@ -47,6 +47,34 @@ async def test_a_line_takes_the_beginning_of_a_long_paste(
         assert line.value == "short"
 
 
+@pytest.mark.parametrize(
+    ("action", "typed", "said"),
+    [
+        ("recall", "xyzzy", "and the examples of this model"),
+        ("palette", "xyzzyqwv", "try another word, or ? for the help"),
+        ("dictionaries", "", "makes a folder: start llmscope beside it, or type its path"),
+        ("lenses", "xyzzy", "a file that llmscope fit lens made"),
+    ],
+)
+async def test_an_empty_list_says_what_could_be_there_and_how_it_is_made(
+    opened: Open,
+    action: str,
+    typed: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LLMSCOPE_STATE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    async with opened(120, 40) as session:
+        await session.press("escape")
+        BY_NAME[action].run(session.app)
+        await session.settle()
+        await session.press(*typed)
+        text = " ".join(session.screen_text().replace("│", " ").split())
+        assert said in text
+
+
 def test_every_line_of_the_screen_has_a_limit() -> None:
     kinds = [Input]
     for kind in kinds:

@@ -125,6 +125,32 @@ async def test_the_effect_shows_while_an_edit_is_typed_and_goes_with_the_line(to
     assert text.endswith(f"the stream's norm here: {number(norm)}")
 
 
+async def test_up_and_down_change_the_strength_beside_the_norm_of_the_stream(town: Scope) -> None:
+    async with screen(town, examples("builtin:town")[0]) as (app, pilot):
+        await pilot.press("escape")
+        app.action_act("edit-write")
+        await pilot.pause()
+        line = opened_dialog(app)._line
+        line.value = 'steer 4 token " puppy" 4'
+        await said(app, pilot, "↑↓")
+        await pilot.press("up", "up")
+        assert parse(line.value) == parse('steer 4 token " puppy" 5')
+        await answered(app, pilot)
+        assert app.state.in_force == (line.value,), "the panes follow"
+        text = await said(app, pilot, " 5 · the stream's norm here")
+        norm = float(text.rpartition(" ")[2])
+        full = text.count("━")
+        assert full == 8 * round(100 * 5 / norm) // 100
+        assert text.count("─") == 8 - full
+        await pilot.press(*["down"] * 11)
+        assert parse(line.value) == parse('steer 4 token " puppy" -0.5')
+        line.value = "zero head 3.0"
+        await answered(app, pilot)
+        await pilot.press("up")
+        assert line.value == "zero head 3.0", "it has no strength"
+        assert "↑↓" not in await said(app, pilot, "→")
+
+
 async def test_enter_keeps_the_edit_and_undo_takes_it_back_at_once(town: Scope) -> None:
     async with screen(town, examples("builtin:town")[0]) as (app, pilot):
         await pilot.press("escape")

@@ -88,6 +88,11 @@ class DictionaryScreen(FoundListScreen["Header"]):
 
     heading = "Dictionaries of features"
     typed_about = ADD
+    nothing = (
+        "no dictionary for this model is here\n"
+        "SAELens, or another trainer of sparse autoencoders, makes a folder:\n"
+        "start llmscope beside it, or type its path; org/name:path is one of the hub"
+    )
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a folder of SAELens or Gemma Scope, or org/name:path")

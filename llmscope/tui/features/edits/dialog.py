@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
+from textual.binding import Binding, BindingType
 from textual.suggester import Suggester
 from textual.widgets import Input
 
@@ -16,7 +17,9 @@ from llmscope.figure import Focus
 from llmscope.numbers import percent
 from llmscope.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
+from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.offered_edits import Offered, flaw
+from llmscope.tui.state.work import bar
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
@@ -48,8 +51,14 @@ class EditSuggester(Suggester):
 class EditScreen(LineScreen):
     """One line at the bottom: enter adds the edit, esc closes. An invalid edit stays in it.
 
-    While an edit is typed, the panes show what it does, as if it were listed.
+    While an edit is typed, the panes show what it does, as if it were listed. Up and down change
+    its strength, which is drawn beside the norm of the stream there.
     """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "turn(1)", "stronger", show=False),
+        Binding("down", "turn(-1)", "weaker", show=False),
+    ]
 
     def __init__(self, host: Host, text: str, *, in_place: bool) -> None:
         what = "edit" if in_place else "new edit"
@@ -61,6 +70,7 @@ class EditScreen(LineScreen):
         self._undo = list(host.undo.past), list(host.undo.future)
         self._typed = text
         self._edit: Edit | None = None
+        self._turned: ListedEdit | None = None
         self._likeliest = ""
 
     def on_mount(self) -> None:
@@ -89,6 +99,17 @@ class EditScreen(LineScreen):
         elif edit is not None:
             state, self._edit = self._put(edit), edit
         self._host.look_at(self._with_edits_of(state), patiently=True)
+
+    def action_turn(self, by: int) -> None:
+        """Write the edit with its strength one step up or down, as the keys of the list do."""
+        edit = self._edit
+        if edit is None or not edit.turnable:
+            return
+        last = self._turned
+        listed = last if last is not None and last.edit == edit else ListedEdit.of(edit)
+        self._turned = listed.turned(by)
+        self._line.value = str(self._turned.edit)
+        self._line.cursor_position = len(self._line.value)
 
     @property
     def shows_edit(self) -> bool:
@@ -145,16 +166,27 @@ class EditScreen(LineScreen):
             self._likeliest = now
         elif self._edit is not None and self._likeliest and shown.of(self._host.state):
             norm = self._norm(self._edit)
-            scale = f" · the stream's norm here: {norm}" if norm else ""
-            self.say(f"next {self._likeliest} → {now}{scale}")
+            parts = [f"next {self._likeliest} → {now}"]
+            if self._edit.turnable:
+                parts.append(f"↑↓ {self._slider(self._edit, norm)}".rstrip())
+            if norm:
+                parts.append(f"the stream's norm here: {number(norm)}")
+            self.say(" · ".join(parts))
 
-    def _norm(self, edit: Edit) -> str:
-        """Return the norm of the stream after the edit's layer at the cursor; empty if unknown."""
+    def _slider(self, edit: Edit, norm: float) -> str:
+        """Return the strength of an edit as a bar: of the stream's norm, or of a factor up to 2."""
+        ends = {"steer": norm, "scale": 2.0}
+        end = ends.get(edit.action, 0.0)
+        drawn = f"{bar(round(100 * min(abs(edit.factor) / end, 1)), 100)} " if end else ""
+        return f"{drawn}{number(edit.factor)}"
+
+    def _norm(self, edit: Edit) -> float:
+        """Return the norm of the stream after the edit's layer at the cursor; 0 if unknown."""
         shown, position = self._host.figures.shown(NORM), self._host.state.focus.position
         if shown is None or not shown.figure.axes or edit.layer is None:
-            return ""
+            return 0.0
         labels, layers = shown.figure.axes[0].labels, self._host.state.info
         layer = edit.layer + (layers.layers if layers is not None and edit.layer < 0 else 0)
         if str(layer) not in labels or position >= shown.figure.values.shape[1]:
-            return ""
-        return number(float(shown.figure.values[labels.index(str(layer)), position]))
+            return 0.0
+        return float(shown.figure.values[labels.index(str(layer)), position])

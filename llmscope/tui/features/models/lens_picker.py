@@ -68,6 +68,7 @@ class LensScreen(FoundListScreen["Known"]):
     """A search line with the lenses below it: enter takes the selected one, esc closes."""
 
     heading = "Lenses"
+    typed_about = "a file that llmscope fit lens made, or one of the hub"
 
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a file, a folder, or org/name:path")
