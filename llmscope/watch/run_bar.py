@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LEAST = 12
 """The fewest cells of a slider; with less room it is left out."""
-TRACK, KNOB = "─", "●"
-ASCII_TRACK, ASCII_KNOB = "-", "O"
+TRACK, KNOB, BEGIN = "─", "●", "│"
+ASCII_TRACK, ASCII_KNOB, ASCII_BEGIN = "-", "O", "|"
 Parts = Sequence[tuple[str, int]]
 """Texts, each with its rank: the highest is left out first where room is short, 0 stays."""
 
@@ -40,6 +40,7 @@ class RunBar(Widget):
         self._moment: Moment | None = None
         self._left: Parts = ()
         self._right: Parts = ()
+        self._stages: Sequence[tuple[int, str]] = ()
         self._track = (0, 0)
         self._held = False
 
@@ -47,15 +48,19 @@ class RunBar(Widget):
         """Apply new render options."""
         self._look, self._text_styles = look, text_styles(look.theme)
 
-    def show(self, moment: Moment, left: Parts, right: Parts) -> None:
+    def show(
+        self, moment: Moment, left: Parts, right: Parts, stages: Sequence[tuple[int, str]] = ()
+    ) -> None:
         """Show a moment of the run.
 
         Args:
             moment: the prompt and the step.
             left, right: the texts on both sides of the slider.
+            stages: the first step of each stage of the training, and its name.
         """
-        if (moment, left, right) != (self._moment, self._left, self._right):
-            self._moment, self._left, self._right = moment, left, right
+        before = (self._moment, self._left, self._right, self._stages)
+        if (moment, left, right, stages) != before:
+            self._moment, self._left, self._right, self._stages = moment, left, right, stages
             self.refresh()
 
     def render(self) -> Content:
@@ -84,14 +89,26 @@ class RunBar(Widget):
         self._track = (cell_len(left) + 1, room)
         last = max(1, self._moment.steps - 1)
         at = round(self._moment.step / last * (room - 1)) if self._moment.steps > 1 else room - 1
-        track, knob = (ASCII_TRACK, ASCII_KNOB) if self._look.ascii else (TRACK, KNOB)
+        knob = ASCII_KNOB if self._look.ascii else KNOB
+        track = self._drawn_track(room, last)
         return Content.assemble(
             (f"{left} ", self._text_styles.text),
-            (track * at, self._text_styles.strong),
+            (track[:at], self._text_styles.strong),
             (knob, self._text_styles.strong),
-            (track * (room - 1 - at), self._text_styles.dim),
+            (track[at + 1 :], self._text_styles.dim),
             (f" {right}", self._text_styles.dim),
         )
+
+    def _drawn_track(self, room: int, last: int) -> str:
+        """Return the track of the slider, with a separator and the name where a stage begins."""
+        line, begin = (ASCII_TRACK, ASCII_BEGIN) if self._look.ascii else (TRACK, BEGIN)
+        cells = [line] * room
+        places = [round(step / last * (room - 1)) for step, _ in self._stages]
+        for place, end, (_, name) in zip(places, (*places[1:], room), self._stages, strict=False):
+            cells[place] = begin
+            if len(name) == cell_len(name) < end - place - 1:  # one cell of the track stays
+                cells[place + 1 : place + 1 + len(name)] = name
+        return "".join(cells)
 
     def on_mouse_down(self, event: events.MouseDown) -> None:
         """Go to the step under the mouse, and follow the mouse until it is let go."""

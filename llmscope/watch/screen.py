@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from textual.timer import Timer
@@ -180,7 +181,8 @@ class RunMode(Replay):
         view, recorder = self.playing.view, self.playing.recorder
         doing = "" if recorder is None else recorder.doing
         for bar in host.screen_stack[0].query(RunBar):  # none while the screen is closed
-            bar.show(moment, *_bar(view, moment, self.playing.timer is not None, doing))
+            texts = _bar(view, moment, self.playing.timer is not None, doing)
+            bar.show(moment, *texts, _stages(view))
 
     def play(self, host: Host) -> None:
         """Play the steps, or stop."""
@@ -344,6 +346,16 @@ def _bar(
     elif said:
         right.append((said, 4))
     return tuple(left), tuple(right)
+
+
+def _stages(view: RunView) -> tuple[tuple[int, str], ...]:
+    """Return the first step of each stage, by its index, and its name; empty without stages."""
+    names = ["", *(line.stage for line in view.main.steps)]
+    return tuple(
+        (at, display_text(stage))
+        for at, (before, stage) in enumerate(pairwise(names))
+        if stage and stage != before
+    )
 
 
 def _loss(view: RunView, line: StepLine) -> str:

@@ -17,6 +17,7 @@ from llmscope.runs.shipped import run_folder, shipped_runs
 from llmscope.runs.writer import RunWriter
 from llmscope.tui.actions.registry import BY_NAME, RUN_ACTIONS
 from llmscope.tui.mode import of_run
+from llmscope.watch.run_bar import RunBar
 from llmscope.watch.run_view import RunView
 from tests.runs.making import figures, info, line, written
 from tests.thinned import thinned
@@ -420,3 +421,26 @@ async def test_a_prompt_without_a_target_after_one_with(tmp_path):
     async with watched(run) as screen:
         await screen.press("n")
         assert "the lens reads ‹·t1›" in screen.text
+
+
+@pytest.mark.parametrize("plain", [False, True])
+async def test_stages_are_named_separators_on_the_slider_and_over_the_maps(plain):
+    begin = "|" if plain else "│"
+    run = RunReader(run_folder("builtin:town-run"))
+    stages = list(dict.fromkeys(line.stage for line in run.steps))
+    assert len(stages) > 3
+    async with watched(run_folder("builtin:town-run"), width=160, plain=plain) as screen:
+        slider = screen.bar
+        places = [slider.find(f"{begin}{stage}") for stage in stages]
+        named = [place for place in places if place >= 0]
+        assert len(named) >= 3
+        assert named == sorted(named)
+        start, length = screen.app.screen_stack[0].query_one(RunBar)._track
+        track = slider[start + 1 : start + 1 + length]
+        assert track.count(begin) >= len(stages) - 1, "the knob may stand on one"
+        await screen.press("2")
+        assert screen.app.grid.workspace.title.startswith("Over time")
+        heads = [row for row in screen.rows if f"{begin}{stages[1]}" in row and "layer" in row]
+        assert heads, "the columns of a map"
+        for stage in stages[1:3]:
+            assert f"{begin}{stage}" in heads[0]

@@ -14,6 +14,7 @@ from llmscope.draw.numbers import column as column_of_numbers
 from llmscope.draw.numbers import number
 from llmscope.draw.painting import Row
 from llmscope.draw.styles import Styles
+from llmscope.figure import TRAINING_STEP
 
 if TYPE_CHECKING:
     from llmscope.draw.grid.grid import Foot, Grid
@@ -51,7 +52,11 @@ def head_row(grid: Grid, layout: Layout, width: int, style_set: Styles) -> Row:
             name = brief(grid.columns[index], cell - 1, style_set)
             line.add(fit(f"{mark if focused else ' '}{name}", cell), style, cell)
         return line.row(width, style_set.base)
-    return _ticks(line, grid.columns, grid.column, layout, width, style_set)
+    stages: list[int] = []
+    if grid.axes[1] == TRAINING_STEP:
+        names = [index for index, label in enumerate(grid.columns) if not label.isdecimal()]
+        stages = names if len(names) < len(grid.columns) else []  # else all are checkpoints
+    return _ticks(line, grid.columns, grid.column, layout, width, style_set, stages)
 
 
 def brief(name: str, room: int, style_set: Styles) -> str:
@@ -74,10 +79,12 @@ def _ticks(
     layout: Layout,
     width: int,
     style_set: Styles,
+    stages: Sequence[int] = (),
 ) -> Row:
     """Draw labels over narrow columns, each starting at its own column.
 
-    The focused label is placed first; then, from the left, all that do not touch another.
+    The focused label is placed first; then, from the left, all that do not touch another. Columns
+    at which a stage of a training begins come before the others, each with a separator.
     """
     start, end = line.width, width
     taken: list[tuple[int, int, str, bool]] = []
@@ -87,16 +94,16 @@ def _ticks(
         length = min(cell_len(text), end - start)
         place = min(start + (focus - window.start) * layout.cell, end - length)
         taken.append((place, place + length, fit(text, length, style_set.glyphs.ellipsis), True))
-    free = start
-    for index in window.indices():
+    begun = [index for index in stages if index in window.indices()]
+    for index in (*begun, *(index for index in window.indices() if index not in stages)):
+        label = (style_set.glyphs.track_down if index in stages else "") + labels[index]
         place = start + (index - window.start) * layout.cell
-        stop = place + cell_len(labels[index])
-        if place < free or stop > end or index == focus:
+        stop = place + cell_len(label)
+        if stop > end or index == focus:
             continue
         if any(place < other_stop + 1 and stop + 1 > other for other, other_stop, *_ in taken):
             continue
-        taken.append((place, stop, labels[index], False))
-        free = stop + 1
+        taken.append((place, stop, label, False))
     for place, stop, text, focused in sorted(taken):
         line.pad(place, style_set.base)
         line.add(text, style_set.accent if focused else style_set.dim, stop - place)
