@@ -39,7 +39,7 @@ def plots(report: Report) -> list[Figure]:
 
 
 def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
-    """Return the figures of a lens: means by other columns, then all rows."""
+    """Return the figures of a lens: means by other columns, then all rows. Titles name the lens."""
     found = [] if lens.first is None else [_first(lens.first)]
     for one in lens.breakdowns:
         found += breakdown_figures(one, how)
@@ -50,8 +50,11 @@ def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
             found += breakdown_figures(comparison.breakdown, how, title)
     if lens.distributions:
         found.append(_numbers(lens.lens, lens.distributions))
-    verdict = _verdict(lens)
-    return [replace(one, verdict=verdict) for one in found]
+    verdict, name = _verdict(lens), f"{lens.lens}: "
+    return [
+        replace(figure, verdict=verdict, title=f"{name}{figure.title.removeprefix(name)}")
+        for figure in found
+    ]
 
 
 def _verdict(lens: LensReport) -> Verdict:

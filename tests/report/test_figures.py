@@ -28,7 +28,8 @@ def figure_of(found, lens, kind, start=""):
     return next(
         one
         for one in figures(found)
-        if (one.lens, one.kind) == (lens, kind) and one.title.startswith(start)
+        if (one.lens, one.kind) == (lens, kind)
+        and one.title.removeprefix(f"{lens}: ").startswith(start)
     )
 
 

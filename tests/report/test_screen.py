@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from llmscope.draw import RenderOptions
-from llmscope.report.figures import interval_text, value_text
+from llmscope.report.figures import interval_text, lens_figures, value_text
 from llmscope.report.means import Resampling
 from llmscope.report.screen import report_app
 from llmscope.report.summary import Asked, report
@@ -48,6 +48,19 @@ async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best
         assert f"layer 2, head 3: {value_text(one.mean)} {interval_text(one)}" in screen.text
         await screen.press("2")
         assert "the answer is first from this layer on" in screen.text
+
+
+async def test_every_title_names_its_lens(batch):
+    summary = report(str(batch[0]), Asked(how=HOW))
+    for lens in summary.lenses:
+        for figure in lens_figures(lens, HOW):
+            assert figure.title.startswith(f"{lens.lens}: ")
+            assert figure.title.count(f"{lens.lens}: ") == 1
+    async with shown(batch[0]) as screen:
+        for digit, page in enumerate(screen.app.grid.workspaces[:2], 1):
+            await screen.press(str(digit))
+            titles = [str(pane.border_title) for pane in screen.app.grid.panes.values()]
+            assert any(title.startswith(f"{page.title}: ") for title in titles)
 
 
 async def test_the_prompt_is_read_only_and_the_facts_tell_the_batch(batch):
