@@ -840,11 +840,11 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             if is_news and workspace.name not in self._named_tabs:
                 at = [tab.tab for tab in self.grid.tabs].index(workspace.tab) + 1
                 if workspace.tab in tabs:
-                    self.tell(f"{workspace.title} is on tab {at} too: its digit turns the tab")
+                    self.tell(f"tab {at} shows {workspace.title} too: its digit turns it")
                 else:
                     self.tell(f"{workspace.title} is tab {at} now")
         if info is not None:
-            self._named_tabs |= {*names, *(tab.name for tab in self.grid.tabs)}
+            self._named_tabs |= names
             self._tabs_of = info.spec
         self.tabs.show(self.grid.tabs, self.grid.workspace.name)
 

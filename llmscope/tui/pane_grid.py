@@ -144,7 +144,9 @@ class PaneGrid(Container):
             turns: whether the tab on screen turns to what came last, and away from what is gone.
         """
         came, gone = names - self._with_subject, self._with_subject - names
-        before, self._with_subject = {tab.tab for tab in self.tabs}, set(names)
+        open_tabs = {tab.tab for tab in self.tabs}
+        shared = {one.tab for one in self.workspaces if one.name in self._with_subject}
+        self._with_subject = set(names)
         added = [one for one in self.workspaces if one.name in came]
         for one in added:
             if one.tab in FIRST:
@@ -157,7 +159,8 @@ class PaneGrid(Container):
             there = [one for one in self.shared_tab if one.name in names]
             if there:
                 self._turn_to(there[0])
-        return [one for one in added if one.within or one.tab not in before]
+        # One whose tab was opened by hand is no news, unless the tab has another one too.
+        return [one for one in added if one.within or one.tab not in open_tabs - shared]
 
     @property
     def shared_tab(self) -> list[Workspace]:

@@ -102,6 +102,8 @@ async def test_a_second_prompt_and_a_second_model_share_a_tab(scope: Scope) -> N
         await answered(app, pilot)
         assert app.grid.workspace.name == "compare", "what was set last"
         assert app.focused is app.grid.panes["contrast"]
+        said = [notice.message for notice in app.messages]
+        assert "tab 6 shows A and B too: its digit turns it" in said
         assert len([tab for tab in app.grid.tabs if "A and B" in tab.title]) == 1
         await pilot.press("6")
         await answered(app, pilot)

@@ -135,7 +135,7 @@ async def test_a_tab_comes_with_its_subject_and_goes_with_it_unless_it_was_opene
         assert [tab.name for tab in session.app.grid.tabs] == [*FIRST]
         await session.press("escape", "b", "k")
         assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "compare"]
-        said = [notice.message for notice in session.app._notifications]
+        said = [notice.message for notice in session.app.messages]
         assert "A and B is tab 6 now" in said
         await session.press("b", "k")
         assert [tab.name for tab in session.app.grid.tabs] == [*FIRST]
@@ -143,14 +143,14 @@ async def test_a_tab_comes_with_its_subject_and_goes_with_it_unless_it_was_opene
         assert "▸6 Walkthrough" in bar(session)
         await session.press("b", "k", "1")
         assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "walkthrough", "compare"]
-        said = [notice.message for notice in session.app._notifications]
+        said = [notice.message for notice in session.app.messages]
         assert sum("A and B is tab" in message for message in said) == 1
         await session.press("6", "0", "x")
         assert [tab.name for tab in session.app.grid.tabs] == [*FIRST, "compare"]
         assert session.app.grid.workspace.name == "overview"
         await session.press("9")
         assert "there are 6 tabs: 0 lists all" in [
-            notice.message for notice in session.app._notifications
+            notice.message for notice in session.app.messages
         ]
 
 
@@ -174,7 +174,7 @@ async def test_a_digit_again_turns_a_tab_that_several_share(opened: Open) -> Non
         assert grid.workspace.name == "reader", "there is no chain of thought, and no passage"
         await session.press("e", *"<think>", "escape")
         said = [notice.message for notice in session.app.messages]
-        assert said[-1] == "Text: reasoning is on tab 5 too: its digit turns the tab"
+        assert said[-1] == "tab 5 shows Text: reasoning too: its digit turns it"
         await session.press("5")
         assert "▸5 Text: reasoning" in bar(session)
         await session.press("5")
