@@ -60,7 +60,9 @@ def show_tab(host: Host, at: int) -> None:
         host.grid.turn_tab()
     else:
         workspace = host.grid.shown_last(tabs[at])
-        show_workspace(host, [one.name for one in host.grid.workspaces].index(workspace.name))
+        show_workspace(
+            host, [workspace.name for workspace in host.grid.workspaces].index(workspace.name)
+        )
 
 
 def turn_tab(host: Host) -> None:
@@ -89,7 +91,7 @@ def close_tab(host: Host) -> None:
         return
     grid.close(tab)
     show_tab(host, 0)
-    if tab in [one.tab for one in grid.tabs]:
+    if tab in [workspace.tab for workspace in grid.tabs]:
         host.tell(f"{title} is there as long as its subject is")
 
 

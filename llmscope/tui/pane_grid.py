@@ -143,24 +143,27 @@ class PaneGrid(Container):
             names: the workspaces whose subject is there.
             turns: whether the tab on screen turns to what came last, and away from what is gone.
         """
-        came, gone = names - self._with_subject, self._with_subject - names
-        open_tabs = {tab.tab for tab in self.tabs}
-        shared = {one.tab for one in self.workspaces if one.name in self._with_subject}
-        self._with_subject = set(names)
-        added = [one for one in self.workspaces if one.name in came]
-        for one in added:
-            if one.tab in FIRST:
+        before, open_tabs = self._with_subject, {tab.tab for tab in self.tabs}
+        shared = {workspace.tab for workspace in self.workspaces if workspace.name in before}
+        came, gone, self._with_subject = names - before, before - names, set(names)
+        added = [workspace for workspace in self.workspaces if workspace.name in came]
+        for workspace in added:
+            if workspace.tab in FIRST:
                 continue
-            if self.workspace.tab != one.tab:
-                self._last_of[one.tab] = one.name
+            if self.workspace.tab != workspace.tab:
+                self._last_of[workspace.tab] = workspace.name
             elif turns:
-                self._turn_to(one)
+                self._turn_to(workspace)
         if turns and self.workspace.name in gone:
-            there = [one for one in self.shared_tab if one.name in names]
-            if there:
-                self._turn_to(there[0])
+            left = [workspace for workspace in self.shared_tab if workspace.name in names]
+            if left:
+                self._turn_to(left[0])
         # One whose tab was opened by hand is no news, unless the tab has another one too.
-        return [one for one in added if one.within or one.tab not in open_tabs - shared]
+        return [
+            workspace
+            for workspace in added
+            if workspace.within or workspace.tab not in open_tabs - shared
+        ]
 
     @property
     def shared_tab(self) -> list[Workspace]:
@@ -169,22 +172,22 @@ class PaneGrid(Container):
         Those that need a subject are left out while it is not there, unless one is on screen.
         """
         return [
-            one
-            for one in sharing(self.workspaces, self.workspace.tab)
-            if one.name == self.workspace.name
-            or one.name in self._with_subject
-            or one.name not in BY_SUBJECT
+            workspace
+            for workspace in sharing(self.workspaces, self.workspace.tab)
+            if workspace.name == self.workspace.name
+            or workspace.name in self._with_subject
+            or workspace.name not in BY_SUBJECT
         ]
 
     def shown_last(self, tab: Workspace) -> Workspace:
         """Return the workspace that a tab shows: of several that share it, the one shown last."""
         name = self._last_of.get(tab.tab, tab.name)
-        return next(one for one in self.workspaces if one.name == name)
+        return next(workspace for workspace in self.workspaces if workspace.name == name)
 
     def turn_tab(self) -> bool:
         """Show the next workspace that shares the tab on screen; return whether there is one."""
         turned = self.shared_tab
-        at = [one.name for one in turned].index(self.workspace.name)
+        at = [workspace.name for workspace in turned].index(self.workspace.name)
         self._turn_to(turned[(at + 1) % len(turned)])
         return len(turned) > 1
 
@@ -197,8 +200,8 @@ class PaneGrid(Container):
 
     def close(self, name: str) -> None:
         """Take back the tab of a workspace that was opened, and of those that share it."""
-        tab = next((one.tab for one in self.workspaces if one.name == name), name)
-        self.kept_tabs -= {name, *(one.name for one in sharing(self.workspaces, tab))}
+        tab = next((workspace.tab for workspace in self.workspaces if workspace.name == name), name)
+        self.kept_tabs -= {name, *(workspace.name for workspace in sharing(self.workspaces, tab))}
 
     def _remember(self, arrangements: Mapping[str, Arrangement]) -> None:
         """Arrange the panes of each workspace as given, and by default where nothing is."""

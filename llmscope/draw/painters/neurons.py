@@ -113,9 +113,9 @@ def _unit(unit: str, scale: Scale, room: int) -> str:
 
     The numbers beside the bars are those of one token, and may be much smaller.
     """
-    said = f"{unit} {OVER_TOKENS}"
+    name = f"{unit} {OVER_TOKENS}"
     ends = len(number(scale.low)) + len(number(scale.high))
-    return said if cell_len(said) + ends + 3 + SHORTEST + BORDER <= room else unit
+    return name if cell_len(name) + ends + 3 + SHORTEST + BORDER <= room else unit
 
 
 def _head(

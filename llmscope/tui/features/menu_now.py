@@ -198,7 +198,7 @@ def _close_tab(host: Host) -> Now:
 
 def _turn_tab(host: Host) -> Now:
     turned = host.grid.shared_tab
-    at = [one.name for one in turned].index(host.grid.workspace.name)
+    at = [workspace.name for workspace in turned].index(host.grid.workspace.name)
     following = turned[(at + 1) % len(turned)].title
     return Now(following) if len(turned) > 1 else _off(f"{following} shows nothing else")
 

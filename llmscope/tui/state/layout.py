@@ -303,12 +303,12 @@ def _heights_around(
     if not others:
         return [height]
     share = max(LEAST, height // 3 // len(others))
-    found = {key: min(share, rows.get(key, UsefulRows()).least + BORDER) for key in others}
-    rest = height - sum(found.values())
+    heights = {key: min(share, rows.get(key, UsefulRows()).least + BORDER) for key in others}
+    rest = height - sum(heights.values())
     most = rows.get(focused, UsefulRows()).most
-    found[focused] = rest if most is None else min(rest, most + BORDER)
-    found[others[0]] += rest - found[focused]
-    return [found[key] for key in column]
+    heights[focused] = rest if most is None else min(rest, most + BORDER)
+    heights[others[0]] += rest - heights[focused]
+    return [heights[key] for key in column]
 
 
 def _heights(

@@ -276,7 +276,10 @@ def with_subject(state: ViewState, *, context: bool, parts: bool) -> set[str]:
 
 def sharing(workspaces: Sequence[Workspace], tab: str) -> list[Workspace]:
     """Return the workspaces that share a tab, that with its name first."""
-    return sorted((one for one in workspaces if one.tab == tab), key=lambda one: bool(one.within))
+    return sorted(
+        (workspace for workspace in workspaces if workspace.tab == tab),
+        key=lambda workspace: bool(workspace.within),
+    )
 
 
 def tab_title(workspaces: Sequence[Workspace], workspace: Workspace) -> str:
@@ -298,5 +301,9 @@ def tabs_of(
     if here is not None:
         tabs.add(here.tab)
     names = [name for name in FIRST if name in by_name]
-    names += [one.name for one in workspaces if one.name in tabs and one.name not in names]
+    names += [
+        workspace.name
+        for workspace in workspaces
+        if workspace.name in tabs and workspace.name not in names
+    ]
     return [here if here is not None and here.tab == name else by_name[name] for name in names]
