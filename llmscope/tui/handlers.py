@@ -175,19 +175,22 @@ def pin_target(host: Host) -> None:
 
 
 def versus(host: Host) -> None:
-    """Compare the target with the chosen candidate, or stop comparing."""
+    """Compare the target with the chosen candidate, else with the likeliest other one, or stop."""
     state, shown = host.state, host.figures.shown("next-token")
     if state.versus is not None:
         host.look_at(replace(state, versus=None))
         host.tell("the target is held against no other token")
         return
     ids = [] if shown is None else [int(token) for token in shown.figure.extra.get("ids", ())]
-    if shown is None or state.target not in ids:
-        host.tell("choose another candidate in the pane of the next token first", "warning")
+    answer = state.target if state.target_pinned else next(iter(ids), None)
+    others = [token for token in ids if token != answer]
+    rival = state.target if state.target in others else next(iter(others), None)
+    if shown is None or rival is None:
+        host.tell("no candidates on screen to hold the target against", "warning")
         return
-    against = shown.figure.axes[0].labels[ids.index(state.target)]
+    against = shown.figure.axes[0].labels[ids.index(rival)]
     free = state if state.target_pinned else state.set_target(None)
-    host.look_at(replace(free, versus=state.target))
+    host.look_at(replace(free, versus=rival))
     host.tell(f"the answer is held against {quoted_token(against)}")
 
 

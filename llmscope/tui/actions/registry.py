@@ -458,7 +458,7 @@ FIGURES = (
     Action(
         "versus",
         "next token",
-        "compare the target with the chosen token",
+        "compare the target with the chosen token, else the second",
         "",
         lambda host: handlers.versus(host),
         words="logit difference, logit diff, versus, contrast with a token, counterfactual "

@@ -19,7 +19,7 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
 from llmscope.text import display_text
-from llmscope.tui.actions.menus import MENU_BY_NAME
+from llmscope.tui.actions.menus import MENU_BY_NAME, MENUS
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
 from llmscope.tui.dialogs.marks import marks
@@ -67,7 +67,7 @@ ROOMY = 100
 """Minimum terminal width in columns for showing the actions' names in the config file."""
 KEYS, TITLES, MARKS = 12, 50, 14
 """Widths in cells of the columns of keys, of titles, and of marks."""
-COLUMN, TWO_COLUMNS = 33, 80
+COLUMN, TWO_COLUMNS = 36, 80
 """Width of a column of the first keys, and the terminal width from which on there are two."""
 TO = "–"
 """Between the first and the last key of a range."""
@@ -78,15 +78,15 @@ BASICS: tuple[tuple[tuple[str, ...], str], ...] = (
     (("tab-1", TO, "tab-9"), "tabs"),
     (("pane-next",), "next pane"),
     (("take",), "go in"),
-    (("menu-view",), "choose a view"),
-    (("menu-write",), "generate"),
+    (("find",), "find a token"),
     (("edit-zero",), "ablate / restore"),
+    (("undo",), "undo"),
     (("models",), "open a model"),
     (("save", "copy"), "save, copy"),
     (("palette",), "find any command"),
     (("quit-anywhere",), "quit"),
 )
-"""The keys to know first: their actions, and what they do."""
+"""The keys to know first: their actions, and what they do. The menus follow them."""
 NOTHING = "nothing in the help holds all of these words"
 
 
@@ -164,7 +164,8 @@ class HelpScreen(LineScreen):
         self._lens = lens_name
         self._where: Where = where
         self._keymap, self._mode = keymap, mode
-        self._actions = [action for action in actions if keymap.shown(action)]
+        # Those without a key, which the palette runs, come last of their subject.
+        self._actions = sorted(actions, key=lambda action: not keymap.shown(action))
         self._take_tour = take_tour
         self._line = HelpLine(placeholder="type to search the help", compact=True, id="line")
         self._line.cursor_blink = False
@@ -223,7 +224,10 @@ class HelpScreen(LineScreen):
 
     def _sections(self, *, searched: bool) -> Iterator[tuple[str, list[Row]]]:
         roomy = self.app.size.width >= TWO_COLUMNS and not searched
-        yield "The first keys", self._basics(columns=2 if roomy else 1)
+        columns = 2 if roomy else 1
+        yield "The first keys", self._basics(BASICS, columns)
+        menus = [((menu.action,), menu.title) for menu in MENUS]
+        yield "Menus: a key opens one, the next key chooses", self._basics(menus, columns)
         question, text = self._explanation()
         paragraphs = [Content.styled(one, self._styles.text) for one in text.split("\n\n")]
         yield (
@@ -234,8 +238,9 @@ class HelpScreen(LineScreen):
             ],
         )
         named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
-        here = [action for action in self._actions if action.where == self._where]
-        elsewhere = [action for action in self._actions if action.where != self._where]
+        places = (self._where, "anywhere")
+        here = [action for action in self._actions if action.where in places]
+        elsewhere = [action for action in self._actions if action.where not in places]
         yield from self._by_area(f"Keys here{named}", here)
         yield from self._by_area("Keys elsewhere", elsewhere)
         yield (
@@ -263,12 +268,13 @@ class HelpScreen(LineScreen):
             text = f"{text}\n\n{self._keymap.filled(self._mode.help)}".lstrip()
         return display_text(question), display_text(text)
 
-    def _basics(self, columns: int) -> list[Row]:
-        """Return the first keys."""
+    def _basics(self, keys_of: Sequence[tuple[tuple[str, ...], str]], columns: int) -> list[Row]:
+        """Return keys in columns, each with what it does: the first keys, or those of the menus."""
+        listed = {action.name for action in self._actions}
         offered = [
             (self._first_keys(actions), said)
-            for actions, said in BASICS
-            if all(self._mode.offers(action) for action in actions if action != TO)
+            for actions, said in keys_of
+            if all(action == TO or action in listed for action in actions)
         ]
         styles = self._styles
         rows = []
@@ -287,11 +293,12 @@ class HelpScreen(LineScreen):
 
     def _by_area(self, title: str, actions: Sequence[Action]) -> Iterator[tuple[str, list[Row]]]:
         groups = [_group(action) for action in actions]
+        palette = self._keymap.first("palette")
         for area in dict.fromkeys(groups):
             rows = []
             for action, group in zip(actions, groups, strict=True):
                 if group == area:
-                    keys = " ".join(self._keymap.shown(action))
+                    keys = " ".join(self._keymap.shown(action)) or palette
                     name = action.name if self.app.size.width >= ROOMY else ""
                     full = self._mode.title_of(action)
                     also = f"{full} {action.words} {action.name}"

@@ -92,9 +92,12 @@ class UndoController:
         if state.info is None:
             host.tell("the model is not there yet", "warning")
             return
+        from llmscope.figure import Focus
         from llmscope.tui.state.view_state import ViewState
+        from llmscope.tui.widgets.placeholder import first_look
 
-        fresh = ViewState().loaded(state.info)
+        look = first_look(host.source.spec)
+        fresh = ViewState.opening(Focus(**look) if look else None).loaded(state.info)
         if host.source.adapters:  # else it is an adapter that was opened as a model
             fresh = replace(fresh, adapter=None)
         before = self._step(host, whole=True)

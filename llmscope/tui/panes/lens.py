@@ -143,7 +143,8 @@ class AttributionPane(LensPane):
     )
     usage: ClassVar[str] = """\
 The answer is the likeliest next token; {pin-target} pins another. {versus} holds it against the \
-candidate that is chosen in the pane of the next token: what is shown is then their difference. \
+candidate that is chosen in the pane of the next token, else against the likeliest other one: what \
+is shown is then their difference. \
 Up and down choose a part, {edit-zero} ablates it or restores it, {take} goes there. {map-view} \
 goes round the largest parts, the neurons of the cursor's layer, and the layers."""
     row: ClassVar[str] = "part"

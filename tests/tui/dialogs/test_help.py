@@ -9,7 +9,10 @@ import pytest
 from llmscope.draw import RenderOptions
 from llmscope.draw.glyphs import ASCII, UNICODE, Glyphs
 from llmscope.tui.actions.keymap import keymap_from
-from llmscope.tui.actions.registry import ACTIONS
+from llmscope.tui.actions.menus import AREA, MENUS
+from llmscope.tui.actions.registry import ACTIONS, BY_NAME
+from llmscope.tui.actions.types import listed
+from llmscope.tui.dialogs.command_palette import entries
 from llmscope.tui.dialogs.help import BASICS, NOTHING, HelpLine, HelpScreen
 from llmscope.tui.panes import pane_classes
 from llmscope.tui.panes.titles import VERDICT_MARKS
@@ -342,6 +345,32 @@ async def test_the_page_names_actions_as_the_config_file_does(opened: Open) -> N
         assert not unlisted
 
 
+async def test_every_action_is_in_the_palette_and_in_the_help(opened: Open) -> None:
+    """Also those without a key, under their subjects, with the key of the palette."""
+    async with opened() as session:
+        app = session.app
+        text = await page(session, "map")
+        expected = {action.name for action in ACTIONS if listed(app, action)}
+        in_help = {line.split()[-1] for line in text.split("\n") if line}
+        in_palette = {entry.name for entry in entries(app)}
+        # Menus are found by what they list, and a key more for the prompt is no other action.
+        menus = {name for name in expected if BY_NAME[name].area == AREA}
+        twins = {name for name in expected if name.endswith("-anywhere")}
+        print(
+            f"{len(expected)} actions in the help, {len(expected - menus - twins)} in the palette"
+        )
+        assert len(expected) > 150
+        assert expected - in_help == set()
+        assert expected - in_palette == menus | twins
+        rows = text.split("\n")
+        palette = app.user.keymap.first("palette")
+        for name, subject in (("reset", "program"), ("theme-next", "theme"), ("stop", "program")):
+            at = next(at for at, row in enumerate(rows) if row.endswith(f" {name}"))
+            assert rows[at].startswith(f"{palette} ")
+            heading = next(row for row in reversed(rows[:at]) if row.startswith("Keys "))
+            assert heading.endswith(f" · {subject}")
+
+
 @pytest.mark.few(1)
 @pytest.mark.parametrize("key", ["f1", "ctrl+p", "ctrl+r"])
 async def test_what_lies_over_the_screen_leaves_the_footer_alone(opened: Open, key: str) -> None:
@@ -377,8 +406,10 @@ async def test_the_first_keys_come_first(opened: Open) -> None:
         text = await page(session, "map")
         assert text.startswith("The first keys")
         rows = session.screen_text().split("\n")
-        shown = [said for _, said in BASICS if any(said in row for row in rows)]
-        assert len(shown) == len(BASICS), "all of them without scrolling"
+        for said in (*(said for _, said in BASICS), *(menu.title for menu in MENUS)):
+            assert any(said in row for row in rows), f"{said} without scrolling"
+        for menu in MENUS:
+            assert re.search(rf"(^| ){menu.key} +{menu.title}", text, re.MULTILINE), menu.name
         assert any("When does it know?" in row for row in rows)
 
 

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from llmscope.models.spec import DEFAULT
 from llmscope.tui.actions.registry import BY_NAME
+from llmscope.tui.widgets.placeholder import first_look
 from tests.tui.acting import INFO
 from tests.tui.conftest import PROMPT, Open
 from tests.tui.session.test_session import seen
@@ -85,3 +87,13 @@ async def test_reset_shows_the_model_as_at_its_start_and_undo_brings_all_back(op
         assert app.state.edits == ()
         await session.press("ctrl+z")
         assert app.state == was
+
+
+async def test_reset_looks_where_the_first_session_looked(opened: Open) -> None:
+    async with opened(spec=DEFAULT) as session:
+        app = session.app
+        await session.press("escape", "home", "g", "j")
+        BY_NAME["reset"].run(app)
+        await session.settle()
+        assert app.state.focus.layer == first_look(DEFAULT)["layer"]
+        assert app.state.following

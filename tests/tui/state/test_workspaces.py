@@ -276,16 +276,27 @@ async def test_an_answer_is_held_against_another(opened: Open) -> None:
     async with opened() as session:
         app = session.app
         app.action_act("pane-next-token")
-        await session.press("t", "v")
-        assert app.state.versus is None, "none was chosen"
-        await session.press("down", "t", "v", "3")
-        wants = {want.key: want for want in session.engine.requests[-1].wants}
         ids = app.figures.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
-        assert wants["attribution"].focus.versus == ids[1]
+        await session.press("t", "v")
+        assert app.state.versus == ids[1], "none was chosen: the second one"
+        await session.press("t", "v", "down", "down", "t", "v", "3")
+        wants = {want.key: want for want in session.engine.requests[-1].wants}
+        assert wants["attribution"].focus.versus == ids[2]
         assert wants["attribution"].focus.target is None
         await session.press("t", "v")
         wants = {want.key: want for want in session.engine.requests[-1].wants}
         assert wants["attribution"].focus.versus is None
+
+
+async def test_no_answer_is_held_against_itself(opened: Open) -> None:
+    async with opened() as session:
+        app = session.app
+        app.action_act("pane-next-token")
+        ids = app.figures.shown("next-token").figure.extra["ids"]  # type: ignore[union-attr]
+        await session.press("down", "down", "t", "t", "t", "v")
+        assert (app.state.target, app.state.versus) == (ids[2], ids[0])
+        await session.press("t", "v", "t", "t", "up", "up", "up", "t", "v")
+        assert app.state.versus == ids[1]
 
 
 async def test_a_neuron_is_chosen_in_the_main_figure(opened: Open) -> None:
