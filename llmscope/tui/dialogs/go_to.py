@@ -15,8 +15,13 @@ if TYPE_CHECKING:
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
 
-WORDS = "go to · layer 15, head 15.4, token @3; negative numbers count from the end"
 _PLACE = re.compile(r"(?:(-?\d{1,9})(?:\.(-?\d{1,9}))?)?\s*(?:@(-?\d{1,9}))?", re.ASCII)
+
+
+def examples(state: ViewState) -> tuple[str, str, str]:
+    """Return a layer, a head and a token as they are typed, in the middle of all."""
+    layers, heads = (2, 1) if state.info is None else (state.info.layers, state.info.heads)
+    return f"{layers // 2}", f"{layers // 2}.{heads // 2}", f"@{len(state.tokens) // 2}"
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,7 @@ def read_place(text: str, state: ViewState) -> Place | str:
     found = _PLACE.fullmatch(text.strip())
     numbers = [None if one is None else int(one) for one in found.groups()] if found else []
     if not any(one is not None for one in numbers):
-        return "a number, such as 15, 15.4 or @3"
+        return "a number, such as {}, {} or {}".format(*examples(state))
     if state.info is None:
         return "the model is still loading"
     counts = (state.info.layers, state.info.heads, len(state.tokens))
@@ -51,7 +56,9 @@ class GoToScreen(LineScreen):
     """One line at the bottom: enter goes to the place, esc leaves."""
 
     def __init__(self, host: Host) -> None:
-        super().__init__(WORDS, "")
+        layer, head, token = examples(host.state)
+        places = f"layer {layer}, head {head}, token {token}"
+        super().__init__(f"go to · {places}; negative numbers count from the end", "")
         self._host = host
 
     def submit(self, event: Input.Submitted) -> None:

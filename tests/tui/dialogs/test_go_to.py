@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.tui.dialogs.go_to import GoToScreen, Place, read_place
+from llmscope.tui.dialogs.go_to import GoToScreen, Place, examples, read_place
 from llmscope.tui.state.view_state import ViewState
 from tests.tui.conftest import Open
 from tests.tui.real import answered, screen
@@ -32,6 +32,14 @@ def test_numbers_name_a_place(text, place):
     info = SimpleNamespace(layers=30, heads=9)
     state = SimpleNamespace(info=info, tokens=(None,) * 5)
     assert read_place(text, state) == Place(*place)
+
+
+@given(layers=st.integers(1, 99), heads=st.integers(1, 99), tokens=st.integers(1, 99))
+def test_the_examples_are_places_of_the_model(layers, heads, tokens):
+    info = SimpleNamespace(layers=layers, heads=heads)
+    state = SimpleNamespace(info=info, tokens=(None,) * tokens)
+    for text in examples(state):
+        assert isinstance(read_place(text, state), Place)
 
 
 @pytest.mark.parametrize("text", ["99", "0.99", "@99", "-99", "x", "1..2", "@", "²"])
