@@ -171,6 +171,16 @@ async def test_it_follows_what_is_typed_in_b_until_somebody_moves_it(opened: Ope
         assert word(session) == " river"
 
 
+async def test_it_goes_back_once_b_has_the_token_that_it_left(opened: Open) -> None:
+    async with opened(prompt="The river bank there") as session:
+        await session.press("escape", "b", "b", *"The", "space", *"lake")
+        assert word(session) == "The"
+        await session.press("space", *"there")
+        assert word(session) == marked_in_b(session) == " there"
+        assert session.app.state.following
+        assert "the last token that both have" not in session.app.status.text
+
+
 async def test_it_stays_where_both_have_a_token(opened: Open) -> None:
     async with opened(prompt=A) as session:
         await session.press("escape", "left", "left", "left")

@@ -31,6 +31,7 @@ class PromptBController:
         self._synced_text = ""  # the last text of B that editor and view state agreed on
         self._open = False
         self._jump_position: int | None = None
+        self._left_position = 0  # where the cursor was before `_seek` moved it
         self._jump_texts: tuple[object, ...] = ()
         self._notes: tuple[str, ...] = ()
 
@@ -106,7 +107,10 @@ class PromptBController:
         return [SHARED] if self._open and state.focus.position == self._jump_position else []
 
     def _seek(self, host: Host) -> None:
-        """Move the cursor from a token only A has to the last shared one, once per two texts."""
+        """Move the cursor from a token only A has to the last shared one, once per two texts.
+
+        While B is typed, each letter may move it; it goes back once B has the token that it left.
+        """
         state, prompt_b = host.state, self.prompt_b
         if not self._open or prompt_b is None or prompt_b.text != state.versus_prompt:
             return
@@ -115,8 +119,11 @@ class PromptBController:
             return
         self._jump_texts = texts
         here = state.focus.position
-        if prompt_b.there(here) is not None and here != self._jump_position:
+        at = self._left_position if here == self._jump_position else here
+        if prompt_b.there(at) is not None:
             self._jump_position = None
+            if at != here:
+                host.look_at(state.move_to(position=at))
             return
         telling = [
             a
@@ -126,5 +133,5 @@ class PromptBController:
         ]
         self._jump_position = None
         if telling and telling[-1] != len(state.tokens) - 1:
-            self._jump_position = telling[-1]
+            self._jump_position, self._left_position = telling[-1], at
             host.look_at(state.move_to(position=telling[-1]))
