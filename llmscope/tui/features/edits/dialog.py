@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llmscope.tui.state.view_state import ViewState
 
 GRAMMAR = (
-    "zero, mean, scale, patch, steer, swap, freeze · head, neuron, mlp, layer · @-1 · → completes"
+    "→ completes · zero, mean, scale, patch, steer, swap, freeze · head, neuron, mlp, layer · @-1"
 )
 """The label of the line: actions, parts, positions; the help page has the full grammar."""
 NEXT, NORM = "edit-next", "edit-norm"
