@@ -1,15 +1,26 @@
 """docs/gallery.md shows every picture, with the command that the picture itself holds."""
 
+import html
+import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from demo import gallery, pictures
 from demo.markers import DOCS, PICTURES
 from llmscope.draw import theme_names
+from llmscope.runs.reader import RunReader
+from llmscope.runs.shipped import run_folder
+from llmscope.tui.state.workspaces import FIRST, WORKSPACES
+from llmscope.watch.run_view import RunView
+from llmscope.watch.screen import watch_app
 
+BAR = 8
+"""The rows of a picture among which the tabs are."""
+TEXT = re.compile(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
 MADE = [*pictures.SHOTS, *(f"theme-{name}" for name in theme_names())]
 
 
@@ -60,3 +71,52 @@ def test_line_ends_are_quoted_for_a_shell():
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True)
     assert "\n" not in line
     assert done.stdout == text
+
+
+def tabs_in(name: str) -> dict[int, str]:
+    """Return the titles of the tabs that a picture shows, by their digits."""
+    rows: dict[float, list[tuple[float, str]]] = {}
+    for x, y, text in TEXT.findall((PICTURES / f"{name}.svg").read_text("utf-8")):
+        rows.setdefault(float(y), []).append((float(x), html.unescape(text)))
+    for _, parts in sorted(rows.items())[:BAR]:
+        row = " ".join(" ".join(text for _, text in sorted(parts)).replace("▸", " ").split())
+        if row.startswith("1 "):
+            found = re.findall(r"(?<!\S)(\d) (\S.*?)(?= \d | …|$)", row)
+            return {int(digit): title for digit, title in found if title != "…"}
+    return {}
+
+
+SCREENS = [name for name in MADE if "screen" in pictures.arguments(name)]
+HIDDEN = {"keys"}
+"""Pictures in which the help lies over the tabs."""
+
+
+def test_the_tabs_in_the_pictures_are_those_of_the_program():
+    titles = {
+        one.name: {re.sub(r"\s+", " ", title) for title in (one.title, one.short)}
+        for one in WORKSPACES
+    }
+    for name in SCREENS:
+        tabs = tabs_in(name)
+        if name not in HIDDEN:
+            assert len(tabs) >= len(FIRST), f"{name} has no row of tabs"
+        for digit, title in tabs.items():
+            among = [FIRST[digit - 1]] if digit <= len(FIRST) else list(titles)
+            expected = set().union(*(titles[workspace] for workspace in among))
+            assert title in expected, f"{name}: {title!r} is not tab {digit}: remake the picture"
+
+
+def test_the_tabs_in_the_pictures_of_a_run_are_those_of_its_screen():
+    app = watch_app(RunView([RunReader(run_folder("builtin:town-run"))]))
+    titles = [one.title for one in app.mode.workspaces]
+    for name in gallery.RUN:
+        assert list(tabs_in(name).values()) == titles, f"{name}: remake the picture"
+
+
+def test_a_renamed_tab_is_noticed(monkeypatch):
+    renamed = [
+        replace(one, title="Elsewhere") if one.name == "heads" else one for one in WORKSPACES
+    ]
+    monkeypatch.setattr("tests.test_gallery.WORKSPACES", renamed)
+    with pytest.raises(AssertionError, match="'Heads' is not tab 2"):
+        test_the_tabs_in_the_pictures_are_those_of_the_program()
