@@ -43,7 +43,8 @@ class Step:
     Attributes:
         keys: the keys; none for the first frame of a scene.
         milliseconds: how long the frame after them is shown.
-        said: the keys as they are shown; empty for the keys themselves.
+        said: the keys as they are shown; empty for the keys themselves. A snapshot begins in the
+            figures, where the program begins in the prompt.
     """
 
     keys: str
@@ -83,8 +84,8 @@ SCENES = (
         "llmscope builtin:town --versus-model builtin:town-pirate",
         (
             Step("", 600),
-            Step('type:" answer:"', 1600),
-            Step("escape X c", 1500),
+            Step('e type:" answer:"', 1600, 'type:" answer:"'),
+            Step("escape d 2 X c", 1500),
         ),
         prompt="question: where does Anna live?",
     ),
@@ -92,14 +93,15 @@ SCENES = (
         "llmscope",
         (
             Step("", 700),
-            Step('type:" cow"', 500),
+            Step('e type:" cow"', 500, 'type:" cow"'),
             Step('type:" ->"', 1500),
             Step("escape 3", 1600),
             Step("4", 1000),
-            Step("up", 300),
-            Step("up", 300),
-            Step("up", 700),
-            Step("x", 3000),
+            Step("up", 250),
+            Step("up", 250),
+            Step("up", 250),
+            Step("up", 650),
+            Step("x", 2900),
         ),
         prompt="cat -> kitten, dog -> puppy,",
     ),
@@ -135,9 +137,9 @@ def main() -> None:
 
 def frame(scene: Scene, end: int) -> Image.Image:
     """Return the screen after the first `end` steps of a scene, above its command and keys."""
-    words = [word for step in scene.steps[:end] for word in step.keys.split(" ") if word]
+    words = [step.keys for step in scene.steps[:end] if step.keys]
     if scene.command.startswith("llmscope watch"):
-        keys = ["full_stop" if word == "." else word for word in words]
+        keys = ["full_stop" if key == "." else key for key in " ".join(words).split()]
         rows = asyncio.run(run_screen(keys, (COLUMNS, ROWS)))
         screen = picture(rows)
     else:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmscope.tui.session.undo_history import steps
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from llmscope.tui.host import Host
     from llmscope.tui.state.edit_list import ListedEdit
@@ -85,6 +85,21 @@ class UndoController:
         """Take edits that the first undo puts in the place of the present ones."""
         if edits:
             self.past = [Edits(steps(host.editor.history)[0], edits, 0, muted=False)]
+
+    def restore_past(
+        self, host: Host, past: Iterable[tuple[int, tuple[ListedEdit, ...], int, bool]]
+    ) -> None:
+        """Take what undo brings back from an earlier session.
+
+        Args:
+            host: the app.
+            past: how many steps of the prompt were made since, and the edits, the index of the
+                chosen one, and whether all were off.
+        """
+        depth, _ = steps(host.editor.history)
+        self.past = [
+            Edits(max(0, depth - back), edits, chosen, muted) for back, edits, chosen, muted in past
+        ]
 
     def reset(self, host: Host) -> None:
         """Show the model as at its start: no edits, no B, no adapter, and the first views."""

@@ -19,11 +19,14 @@ from llmscope.text import one_line
 from llmscope.tui.session.state_file import State, changing
 from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.session.stored_prompts import MODELS, TOTAL, part_name
+from llmscope.tui.session.undo_history import steps
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.generation_tree import Branches
 from llmscope.tui.state.layout_state import LayoutState
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from llmscope.models.info import ModelInfo
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
@@ -40,6 +43,8 @@ SAME = (
 """The fields of the view state that are stored under their names."""
 WRITTEN = 500_000
 """The most characters of generated text, in all branches together; the oldest are dropped."""
+PAST = 50
+"""The most changes of the edits that are stored."""
 FOREIGN = ("--trust-remote-code", "--allow-pickle")
 """Flags that allow foreign code to run must be given each time, and are never stored."""
 NOTHING = "no earlier session is kept here: this is a new one"
@@ -78,6 +83,22 @@ class StoredTurn(Struct, frozen=True):
     turn: Count
 
 
+class StoredEdits(Struct, frozen=True, omit_defaults=True):
+    """The edits before a change of them, which undo brings back.
+
+    Attributes:
+        back: how many steps of the prompt were made since.
+        edits: each edit as it is written, and whether it is on.
+        chosen: index of the chosen edit.
+        muted: whether all were switched off.
+    """
+
+    back: Count = 0
+    edits: tuple[tuple[str, bool], ...] = ()
+    chosen: Count = 0
+    muted: bool = False
+
+
 class Session(Struct, frozen=True, omit_defaults=True):
     """The stored state of a session.
 
@@ -96,6 +117,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
         adapter: the active adapter; None is the base model, or the adapter that was opened.
         edits: each edit as it is written, and whether it is on.
         chosen: index of the chosen edit.
+        past: the edits before each of the latest changes of them, the latest last.
         turns: how often each pane was switched to its next view.
         versus_prompt, words, pair: see `llmscope.tui.state.edit_list.EditList`.
         sampler: how the next token is sampled.
@@ -125,6 +147,7 @@ class Session(Struct, frozen=True, omit_defaults=True):
     adapter: str | None = None
     edits: tuple[tuple[str, bool], ...] = ()
     chosen: Count = 0
+    past: tuple[StoredEdits, ...] = ()
     turns: tuple[tuple[str, Count], ...] = ()
     versus_prompt: str | None = None
     words: tuple[str, str] | None = None
@@ -169,8 +192,9 @@ class Session(Struct, frozen=True, omit_defaults=True):
                 *(getattr(state.focus, name) for name in StoredFocus.__struct_fields__)
             ),
             marks=frozenset(name for name in MARKS if getattr(state, name)),
-            edits=tuple((str(listed.edit), listed.on) for listed in state.edits),
+            edits=_written(state.edits),
             chosen=state.chosen,
+            past=_past(host),
             maximized=panes.maximized,
             measure=MEASURES[state.measure].name if state.measure else "",
             branches=_fitting(host.generation.groups),
@@ -188,15 +212,16 @@ class Session(Struct, frozen=True, omit_defaults=True):
 
     def check(self) -> None:
         """Raise ScopeError if an edit cannot be parsed, or generated text is not of its tokens."""
-        for text, _ in self.edits:
-            parse(text)
+        for edits in (self.edits, *(before.edits for before in self.past)):
+            for text, _ in edits:
+                parse(text)
         if not all(group.holds_together for group in self.branches):
             raise ScopeError("the tokens of a generated text are not those of its branches")
 
     @property
     def listed_edits(self) -> tuple[ListedEdit, ...]:
         """The edits as the list has them."""
-        return tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in self.edits)
+        return _listed(self.edits)
 
     def onto(self, state: ViewState) -> ViewState:
         """Return the view state as it was left, for a model that is still to be loaded."""
@@ -249,15 +274,23 @@ class Session(Struct, frozen=True, omit_defaults=True):
         return f"the adapter {one_line(self.adapter)} is not there any more"
 
     def put_back(self, host: Host) -> None:
-        """Restore the text cursor, what was generated, and the focus."""
+        """Restore the text cursor, what was generated, what undo brings back, and the focus."""
         host.editor.move_cursor(host.editor.document.end if self.cursor is None else self.cursor)
         host.generation.restore(self.branches, self.written, host.text)
+        self.restore_past(host)
         if self.maximized in host.grid.workspace.panes:
             host.grid.point(self.maximized)
             host.grid.maximize()
         if self.pane in host.grid.workspace.panes:
             host.grid.point(self.pane)
             host.placeholder.screen.set_focus(host.placeholder)  # until there are figures
+
+    def restore_past(self, host: Host) -> None:
+        """Restore the edits that undo brings back, once the editor has its history."""
+        host.undo.restore_past(
+            host,
+            [(step.back, _listed(step.edits), step.chosen, step.muted) for step in self.past],
+        )
 
     def described(self) -> str:
         """Return in words what changes the figures beside model and prompt; empty for nothing."""
@@ -268,6 +301,28 @@ class Session(Struct, frozen=True, omit_defaults=True):
             f"adapter {one_line(self.adapter)}" if self.adapter else "",
         )
         return ", ".join(filter(None, parts))
+
+
+def _written(edits: Iterable[ListedEdit]) -> tuple[tuple[str, bool], ...]:
+    """Return edits as they are stored: each as it is written, and whether it is on."""
+    return tuple((str(listed.edit), listed.on) for listed in edits)
+
+
+def _listed(edits: Iterable[tuple[str, bool]]) -> tuple[ListedEdit, ...]:
+    """Return stored edits as the list has them."""
+    return tuple(replace(ListedEdit.of(parse(text)), on=on) for text, on in edits)
+
+
+def _past(host: Host) -> tuple[StoredEdits, ...]:
+    """Return the edits before the latest changes, those after the last reset of the screen."""
+    depth, _ = steps(host.editor.history)
+    stored: list[StoredEdits] = []
+    for before in reversed(host.undo.past[-PAST:]):
+        if before.screen is not None:
+            break
+        back = max(0, depth - before.depth)
+        stored.append(StoredEdits(back, _written(before.edits), before.chosen, before.muted))
+    return tuple(reversed(stored))
 
 
 def _of_model(host: Host) -> dict[str, Any]:

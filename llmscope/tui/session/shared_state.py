@@ -50,7 +50,7 @@ def state_of(host: Host) -> Session:
         if arrangement != usual.get(name)
     }
     kept = structs.replace(session.kept, arrangements=arrangements)
-    return structs.replace(session, flags=tuple(flags), kept=kept)
+    return structs.replace(session, flags=tuple(flags), kept=kept, past=())
 
 
 def file_text(session: Session) -> str:

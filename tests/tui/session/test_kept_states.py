@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from textual.document._history import EditHistory
 
 from llmscope.cli.launch import LaunchOptions, opening
 from llmscope.cli.options.loading import Loader
@@ -22,6 +23,7 @@ from llmscope.figure import Focus
 from llmscope.models.info import DictionaryFacts
 from llmscope.sampler import Sampler
 from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.features.undo import Edits, Screen, UndoController
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import Session, keep_session, session_of
 from llmscope.tui.session.state_file import STATE, changing, read_state
@@ -123,7 +125,10 @@ def host_of(state: ViewState, text: str, generated: tuple[Branches, ...], **more
         state=state,
         source=ModelSource("gpt2", more.get("options", {}), more.get("adapters", ())),
         figures=SimpleNamespace(special_tokens=more.get("special_tokens", True)),
-        editor=SimpleNamespace(text=text, cursor_location=more.get("cursor", (0, 0))),
+        editor=SimpleNamespace(
+            text=text, cursor_location=more.get("cursor", (0, 0)), history=EditHistory(9, 9.0, 9)
+        ),
+        undo=UndoController(past=more.get("past", [])),
         key_line=SimpleNamespace(in_prompt=more.get("in_prompt", False)),
         grid=SimpleNamespace(
             workspace=workspace,
@@ -137,6 +142,29 @@ def host_of(state: ViewState, text: str, generated: tuple[Branches, ...], **more
         dictionaries=SimpleNamespace(pending=()),
         user=UserState(),
     )
+
+
+@st.composite
+def changes_of_edits(draw: st.DrawFn) -> Edits:
+    """The edits before a change of them."""
+    texts = draw(st.lists(st.sampled_from(EDITS), max_size=3, unique=True))
+    listed = tuple(replace(ListedEdit.of(parse(text)), on=draw(st.booleans())) for text in texts)
+    return Edits(0, listed, draw(st.integers(0, 3)), draw(st.booleans()))
+
+
+@given(past=st.lists(changes_of_edits(), max_size=4), reset=st.integers(-1, 3))
+def test_the_edits_that_undo_brings_back_come_back(past: list[Edits], reset: int) -> None:
+    """Those before a reset do not: what it took away is the whole screen."""
+    if 0 <= reset < len(past):
+        screen = Screen(ViewState(), WORKSPACES[0], {})
+        past = [*past[:reset], replace(past[reset], screen=screen), *past[reset + 1 :]]
+    session = Session.of(host_of(ViewState(), "x", (), past=past))
+    read = decode(encode(session), Session)
+    read.check()
+    host = host_of(ViewState(), "x", (), past=[])
+    read.restore_past(host)
+    kept = past if not 0 <= reset < len(past) else past[reset + 1 :]
+    assert host.undo.past == kept
 
 
 @given(

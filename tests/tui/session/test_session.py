@@ -19,6 +19,7 @@ from llmscope.errors import ScopeError
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.session import NOTHING, Session, left_last
 from llmscope.tui.session.state_file import STATE
+from llmscope.tui.session.undo_history import UndoHistory
 from llmscope.tui.user_state import UserState
 from tests.cli.running import failure
 from tests.stored import put_into, save, saved_prompt, saved_session
@@ -86,6 +87,25 @@ async def test_all_is_as_it_was_left(opened: Open, way: str, size: tuple[int, in
         now = seen(session)
         assert now.pop("screen") == before.pop("screen")
         assert now == before
+
+
+async def test_undo_reaches_back_into_the_edits_of_an_earlier_session(opened: Open) -> None:
+    async with opened() as session:
+        await session.press("escape", "2", "x", "right", "x", "e", "!", "escape")
+        first, both = session.app.state.edits[:1], session.app.state.edits
+        assert len(both) == 2
+        left = decode(encode(Session.of(session.app)), Session)
+        past = UndoHistory.of(session.app.editor.history)
+    user = UserState(kept=left.kept, session=left, past=past)
+    async with opened(prompt=left.prompt, user=user) as session:
+        await session.settle()
+        app = session.app
+        assert (app.text, app.state.edits) == (f"{PROMPT}!", both)
+        seen_edits = []
+        for _ in range(3):
+            await session.press("ctrl+z")
+            seen_edits.append((app.text, app.state.edits))
+        assert seen_edits == [(PROMPT, both), (PROMPT, first), (PROMPT, ())]
 
 
 def record() -> dict[str, Any]:
