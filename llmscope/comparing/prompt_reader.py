@@ -52,7 +52,7 @@ Steps = Generator[None, None, None]
 
 
 @dataclass
-class _Sums:
+class _RunningSums:
     """Sums over all tokens that were measured."""
 
     tokens: int = 0
@@ -129,7 +129,7 @@ class PromptFileReader:
                 a = self._use(with_b=False)
             self._readers = (reader_of(a), b)
         self.report = PromptReport("surprisal" if self._readers is None else "kl")
-        self._sums, self._ranking = _Sums(), _Ranking()
+        self._sums, self._ranking = _RunningSums(), _Ranking()
         self._gives_way: Callable[[], bool] = lambda: False
         self._work = self._read_all()
 

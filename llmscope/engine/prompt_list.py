@@ -114,7 +114,7 @@ class PromptReader(Protocol):
         """
 
 
-class PromptFile(Protocol):
+class PromptsOnDisk(Protocol):
     """A file of prompts.
 
     Attributes:
@@ -150,7 +150,7 @@ class ChatText:
     notes: tuple[str, ...] = ()
 
 
-class ChatFile(Protocol):
+class ChatOnDisk(Protocol):
     """A file with a chat.
 
     Attributes:
@@ -173,7 +173,7 @@ class ChatFile(Protocol):
 class ChatFileRequest:
     """A request to put the chat of a file into the model's chat template."""
 
-    file: ChatFile
+    file: ChatOnDisk
 
     @property
     def prompt(self) -> tuple[object, ...]:
@@ -201,7 +201,7 @@ class PromptsRequest:
         adapter: the adapter that the model is used with; None is the base model.
     """
 
-    file: PromptFile | None
+    file: PromptsOnDisk | None
     adapter: str | None = None
 
     @property

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from llmscope.draw.render_options import RenderOptions
     from llmscope.edits import Edit
     from llmscope.engine.events import Event
-    from llmscope.engine.prompt_list import ChatFile, PromptFile
+    from llmscope.engine.prompt_list import ChatOnDisk, PromptsOnDisk
     from llmscope.models.loaded_model import Progress
     from llmscope.models.tokenizer.conversation import TurnSpan
     from llmscope.sampler import Sampler
@@ -69,8 +69,8 @@ def run(
     other: Callable[[str], LoaderLike] | None = None,
     workspace: str = "",
     hosted: bool = False,
-    files: Callable[[str], PromptFile | ChatFile] | None = None,
-    prompts: PromptFile | None = None,
+    files: Callable[[str], PromptsOnDisk | ChatOnDisk] | None = None,
+    prompts: PromptsOnDisk | None = None,
 ) -> int:
     """Open the screen and stay until the user leaves it.
 
@@ -270,8 +270,8 @@ def _left(state: State) -> LayoutState | None:
 
 
 def _reopen_list(
-    files: Callable[[str], PromptFile | ChatFile], path: str
-) -> tuple[PromptFile | None, str]:
+    files: Callable[[str], PromptsOnDisk | ChatOnDisk], path: str
+) -> tuple[PromptsOnDisk | None, str]:
     """Return the file of prompts that was listed; or None, and why it cannot be read."""
     try:
         file = files(path)

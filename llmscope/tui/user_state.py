@@ -11,7 +11,7 @@ from llmscope.tui.mode import LiveMode
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:
-    from llmscope.engine.prompt_list import ChatFile, PromptFile
+    from llmscope.engine.prompt_list import ChatOnDisk, PromptsOnDisk
     from llmscope.tui.features.copy.repro_command import LoaderLike, ModelSource
     from llmscope.tui.features.models.model_switch import Left
     from llmscope.tui.session.autosave import Autosave
@@ -54,7 +54,7 @@ class UserState:
     autosave: Autosave | None = None
     session: Session | None = None
     other: Callable[[str], LoaderLike] | None = None
-    files: Callable[[str], PromptFile | ChatFile] | None = None
+    files: Callable[[str], PromptsOnDisk | ChatOnDisk] | None = None
     left: dict[str, Left] = field(default_factory=dict)
     mode: LiveMode = field(default_factory=LiveMode)
     saves_figures: bool = False

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Input
 
-from llmscope.engine.prompt_list import ChatFileRequest, PromptFile, PromptsRequest
+from llmscope.engine.prompt_list import ChatFileRequest, PromptsOnDisk, PromptsRequest
 from llmscope.errors import ScopeError
 from llmscope.text import display_text, one_line
 from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen
@@ -36,14 +36,14 @@ class PromptListController:
         self._models: tuple[object, ...] | None = None
         self._chat: ChatFileRequest | None = None
         self._goes_to: tuple[str, int] | None = None
-        self._filled: PromptFile | None = None
+        self._filled: PromptsOnDisk | None = None
 
     @property
     def waiting(self) -> bool:
         """Whether a chat of a file is about to replace the prompt."""
         return self._chat is not None
 
-    def show(self, host: Host, file: PromptFile) -> None:
+    def show(self, host: Host, file: PromptsOnDisk) -> None:
         """Show the list of a file, which is read from its beginning."""
         self._models = None
         host.set_state(host.state.with_prompts(PromptList(file)))

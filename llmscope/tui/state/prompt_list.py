@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from llmscope.engine.prompt_list import ListedToken, PromptFile, PromptReport, PromptsRequest
+from llmscope.engine.prompt_list import ListedToken, PromptReport, PromptsOnDisk, PromptsRequest
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class PromptList:
         entered: whether a prompt of the list was opened from it, so that esc leads back.
     """
 
-    file: PromptFile
+    file: PromptsOnDisk
     request: PromptsRequest | None = None
     report: PromptReport | None = field(default=None, compare=False)
     token: ListedToken | None = None
