@@ -10,10 +10,10 @@ from random import Random
 
 import llmscope
 from demo.lifecycle.base import documents
-from llmscope.fitting.corpus import CorpusRules
-from llmscope.fitting.fit_jacobian import JacobianFit, fit_jacobian
-from llmscope.fitting.fit_tuned import TunedFit, fit_tuned
-from llmscope.learned.writer import write_lens
+from llmscope.jobs.fit_lens.corpus import CorpusRules
+from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
+from llmscope.jobs.fit_lens.fit_tuned import TunedFit, fit_tuned
+from llmscope.learned.lenses.writer import write_lens
 
 SEED, PROMPTS, DOCUMENTS, SKIP = 20, 1000, 3, 4
 """The prompts: how many, of how many documents each, and the first tokens that do not count. The

@@ -15,9 +15,9 @@ from torch import Tensor
 
 import llmscope
 from demo.fit_lenses import prompts
-from llmscope.fitting.check import streams_of
-from llmscope.learned.catalog import lens_for
-from llmscope.learned.lens import LearnedLens
+from llmscope.jobs.fit_lens.check import streams_of
+from llmscope.learned.lenses.catalog import lens_for
+from llmscope.learned.lenses.lens import LearnedLens
 
 SEED, PROMPTS, SURE = 404, 60, 0.8
 RULE = "->"

@@ -13,10 +13,10 @@ from torch import Tensor
 
 import llmscope
 from demo.fit_lenses import SKIP, prompts
-from llmscope.fitting.corpus import CorpusRules, corpus
-from llmscope.fitting.estimators import Estimator
-from llmscope.fitting.jacobian import batch_for, jacobian_rows
-from llmscope.fitting.running_mean import RunningMean
+from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
+from llmscope.jobs.fit_lens.estimators import Estimator
+from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
+from llmscope.jobs.fit_lens.running_mean import RunningMean
 
 SEED, PROMPTS, DRAWS, STREAM, WIDTH = 31, 120, 24, 2, 96
 WAYS = {

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from llmscope.batch.shards import PROMPT_COLUMNS, VERDICT_COLUMNS
+from llmscope.figure.tables import Column
+from llmscope.jobs.snapshots.shards import PROMPT_COLUMNS, VERDICT_COLUMNS
 from llmscope.lenses import Lens, lens, names
-from llmscope.tables import Column
 
 PAGE = Path(__file__).parents[1] / "docs" / "tables.md"
 HEAD = Path(__file__).with_suffix(".md")

@@ -15,8 +15,8 @@ from llmscope.draw import RenderOptions
 from llmscope.export import render_rows
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shipped import run_folder
-from llmscope.watch.run_view import RunView
-from llmscope.watch.screen import watch_app
+from llmscope.tui.modes.run.run_view import RunView
+from llmscope.tui.modes.run.screen import watch_app
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = (120, 34)

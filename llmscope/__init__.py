@@ -17,7 +17,8 @@ from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llmscope import exporting, showing
+from llmscope.scope import showing
+from llmscope.support import exporting
 from llmscope.version import __version__
 
 __all__ = [
@@ -26,7 +27,10 @@ __all__ = [
     "Error",
     "Figure",
     "Focus",
+    "LensCallback",
+    "Predictor",
     "Recording",
+    "Run",
     "Scope",
     "ScopeError",
     "Verdict",
@@ -38,11 +42,13 @@ __all__ = [
 
 if TYPE_CHECKING:
     from llmscope.errors import Error, ScopeError
+    from llmscope.export.page.widget import widget
     from llmscope.figure import Axis, Figure, Focus, Verdict
-    from llmscope.page.widget import widget
+    from llmscope.jobs.workers import Predictor
     from llmscope.record.capture.recording import Recording
     from llmscope.record.derive.activation_cache import ActivationCache
-    from llmscope.scope import Scope, load, wrap
+    from llmscope.runs.training import LensCallback, Run
+    from llmscope.scope.scope import Scope, load, wrap
 
 exporting.exporter = partial(import_module, "llmscope.export")
 showing.screen = partial(import_module, "llmscope.cli.in_process")
@@ -54,25 +60,28 @@ _HOMES = {
     "Figure": "llmscope.figure",
     "Focus": "llmscope.figure",
     "Verdict": "llmscope.figure",
+    "LensCallback": "llmscope.runs.training.callback",
+    "Run": "llmscope.runs.training.run",
+    "Predictor": "llmscope.jobs.workers",
     "Error": "llmscope.errors",
     "ScopeError": "llmscope.errors",
-    "Scope": "llmscope.scope",
-    "load": "llmscope.scope",
-    "widget": "llmscope.page.widget",
-    "wrap": "llmscope.scope",
+    "Scope": "llmscope.scope.scope",
+    "load": "llmscope.scope.scope",
+    "widget": "llmscope.export.page.widget",
+    "wrap": "llmscope.scope.scope",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'llmscope' has no attribute {name!r}")
-    from llmscope.gc_control import uncollected
+    from llmscope.support.gc_control import uncollected
 
     try:
         with uncollected():
             return getattr(import_module(_HOMES[name]), name)
     except ModuleNotFoundError as error:
-        from llmscope.distributions import left_out
+        from llmscope.support.distributions import left_out
 
         reason = left_out(error)
         if reason is None:

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from llmscope.dtypes import ALIASES, DTYPES
 from llmscope.errors import ScopeError
-from llmscope.lines import read_toml
-from llmscope.text import nearest, quoted_text
+from llmscope.support.dtypes import ALIASES, DTYPES
+from llmscope.support.lines import read_toml
+from llmscope.support.text import nearest, quoted_text
 
 CONFIG = "config.toml"
 PREFIX = "LLMSCOPE_"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Self
 
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 LONGEST = 1000
 """Maximum characters of a message or a hint, which may quote text of any length."""

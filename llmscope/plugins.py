@@ -18,7 +18,7 @@ from importlib.metadata import EntryPoint, entry_points
 from operator import attrgetter
 from typing import Any, TypeVar
 
-from llmscope.text import display_text, named
+from llmscope.support.text import display_text, named
 
 INTERFACE = 1
 """The version of what plug-ins are written against: docs/plugins.md describes it.

@@ -19,7 +19,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
 from llmscope.record.derive.verify import CAPABILITIES, WRITES
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import NOT_BUILT, small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]  # longer than the windows of 6

@@ -11,8 +11,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import llmscope
-from llmscope.arguments import LONGEST, MOST_THREADS, differences, quoted
 from llmscope.lenses import lens, names, options
+from llmscope.support.arguments import LONGEST, MOST_THREADS, differences, quoted
 from tests.families import small_model
 from tests.lenses.asked import options_for
 

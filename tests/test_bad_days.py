@@ -133,7 +133,7 @@ class TestNumbersThatAreNone:
         figures = []
         with monkeypatch.context() as once:
             if str(spoiled) not in map(str, self.ANEW):  # NaN is not equal to itself
-                once.setattr("llmscope.scope.load", lambda *_, **__: scope)
+                once.setattr("llmscope.scope.scope.load", lambda *_, **__: scope)
             for name in names():
                 for mode in lens(name).modes or ("",):
                     turned = ("--mode", mode) if mode else ()
@@ -187,7 +187,7 @@ class TestAFullDisk:
 
             return _Stand(stream, write)
 
-        monkeypatch.setattr("llmscope.export.atomic_write.os.fdopen", full)
+        monkeypatch.setattr("llmscope.support.atomic_write.os.fdopen", full)
         said = failure("snapshot", *LOOK, "--out", out, "--force")
         assert f"cannot write {out}: No space left on device" in said
         assert os.listdir(tmp_path) == ["picture.txt"]

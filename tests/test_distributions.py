@@ -5,10 +5,10 @@ import sys
 
 import pytest
 
-from llmscope import distributions
 from llmscope.cli.output.errors import describe
-from llmscope.distributions import clash, clash_line, left_out, need_torch
 from llmscope.errors import ScopeError
+from llmscope.support import distributions
+from llmscope.support.distributions import clash, clash_line, left_out, need_torch
 from tests.cli.running import fresh
 
 
@@ -106,7 +106,8 @@ def test_every_start_tells_it(tmp_path):
 
 def test_looking_imports_nothing_of_weight():
     code = (
-        "import sys; from llmscope.distributions import clash_line, need_torch; clash_line(); "
+        "import sys; from llmscope.support.distributions import clash_line, need_torch;"
+        "clash_line(); "
         "need_torch('x'); "
         "print(*{'importlib.metadata', 'torch', 'textual', 'typer', 'email'} & set(sys.modules))"
     )

@@ -14,7 +14,7 @@ import llmscope
 from llmscope import errors
 from llmscope.draw import load_theme
 from llmscope.errors import Error, WrongTypeError, WrongUseError, WrongValueError, option
-from llmscope.training import LensCallback, Run
+from llmscope.runs.training import LensCallback, Run
 from tests.cli.running import failure, run
 
 ROOT = Path(__file__).parents[1] / "llmscope"

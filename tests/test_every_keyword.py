@@ -25,12 +25,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerControl, Tr
 import llmscope
 from llmscope.draw import RenderOptions, load_theme
 from llmscope.export import save
-from llmscope.fitting.fit_jacobian import JacobianFit
-from llmscope.fitting.fit_tuned import TunedFit
-from llmscope.ray import Predictor
-from llmscope.sandbox import Cancelled
-from llmscope.scope import Scope
-from llmscope.training import LensCallback, Run
+from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
+from llmscope.jobs.fit_lens.fit_tuned import TunedFit
+from llmscope.jobs.workers import Predictor
+from llmscope.runs.training import LensCallback, Run
+from llmscope.scope.scope import Scope
+from llmscope.support.sandbox import Cancelled
 from tests.cli.headless import print_screens
 
 pytest.importorskip("matplotlib")
@@ -241,7 +241,7 @@ def reads_weights(world: World, *, rows: bool = True) -> str:
 
 def forgets(world: World, **keywords: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llmscope.scope.free_cache", lambda _: world.hear("freed"))
+        patch.setattr("llmscope.scope.scope.free_cache", lambda _: world.hear("freed"))
         world.scope().forget(**keywords)
     return world.heard
 

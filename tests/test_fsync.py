@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import Journal, replace_file
+from llmscope.support.fsync import Journal, replace_file
 
 
 def test_a_file_is_replaced_and_its_folder_made(tmp_path: Path) -> None:

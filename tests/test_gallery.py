@@ -14,9 +14,9 @@ from demo.markers import DOCS, PICTURES
 from llmscope.draw import theme_names
 from llmscope.runs.reader import RunReader
 from llmscope.runs.shipped import run_folder
+from llmscope.tui.modes.run.run_view import RunView
+from llmscope.tui.modes.run.screen import watch_app
 from llmscope.tui.state.workspaces import FIRST, WORKSPACES
-from llmscope.watch.run_view import RunView
-from llmscope.watch.screen import watch_app
 
 BAR = 8
 """The rows of a picture among which the tabs are."""

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from llmscope.errors import ScopeError
-from llmscope.hidden_states import StreamSizes, is_hidden_states, read_hidden_states
+from llmscope.models.hidden_states import StreamSizes, is_hidden_states, read_hidden_states
 from tests.cli.running import run
 from tests.vllm_files import write
 
@@ -102,7 +102,7 @@ def test_other_tensors(good, tensors, said):
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_numbers_that_are_not_finite(tmp_path, monkeypatch, value, dtype):
-    monkeypatch.setattr("llmscope.hidden_states._AT_ONCE", 13)  # a token at a time
+    monkeypatch.setattr("llmscope.models.hidden_states._AT_ONCE", 13)  # a token at a time
     found = numbers(dtype)
     found[1][2, 3] = value
     with pytest.raises(ScopeError, match="NaN or infinity: first at token 2, layer 2"):

@@ -85,8 +85,9 @@ def test_an_import_by_name_or_in_a_function_counts() -> None:
     code = (
         "def f():\n    from llmscope.figure import Focus\n"
         "x = import_module('llmscope.export')\n"
-        "if TYPE_CHECKING:\n    import llmscope.scope\nelse:\n    y = Lazy('llmscope.text')\n"
+        "if TYPE_CHECKING:\n    import llmscope.scope.scope\n"
+        "else:\n    y = Lazy('llmscope.support.text')\n"
     )
     assert [name for name, _ in imports(ast.parse(code).body)] == [
-        *("llmscope.figure", "llmscope.export", "llmscope.text")
+        *("llmscope.figure", "llmscope.export", "llmscope.support.text")
     ]

@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.random_state import seeded
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests import all_families
 from tests.families import small_model
 from tests.lenses.asked import options_for

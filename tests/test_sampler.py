@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import GenerationConfig, GenerationMixin, LogitsProcessorList
 
 from llmscope.errors import ScopeError
-from llmscope.sampler import LARGEST_SEED, DrawError, Sampler, draw, left, read_sampler
+from llmscope.models.sampler import LARGEST_SEED, DrawError, Sampler, draw, left, read_sampler
 
 
 def theirs(logits: torch.Tensor, sampler: Sampler) -> torch.Tensor:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from llmscope.sandbox import (
+from llmscope.support.sandbox import (
     MIB,
     CallError,
     Cancelled,
@@ -97,7 +97,7 @@ def test_the_child_dies_with_its_parent(busy):
     code = f"""
 import os, sys, threading, time
 sys.path.insert(0, os.getcwd())
-from llmscope.sandbox import Worker
+from llmscope.support.sandbox import Worker
 worker = Worker({HERE!r})
 print(worker.call("number", seconds=10), flush=True)
 if {busy}:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file
 
 import llmscope
-from llmscope import activation_shards
 from llmscope.errors import ScopeError
+from llmscope.jobs import activations as activation_shards
 from tests.families import small_model
 
 NAMES = ["layers.*.resid_post", "layers.1.pattern", "logits"]

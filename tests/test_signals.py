@@ -338,7 +338,7 @@ def wait_until_connected(pid):
 @pytest.mark.parametrize("number", [signal.SIGTERM, rarely(signal.SIGINT)])
 def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(number):
     code = (
-        "from llmscope.signals import end_on_signals; end_on_signals(); import hashlib\n"
+        "from llmscope.support.signals import end_on_signals; end_on_signals(); import hashlib\n"
         "print('begun', flush=True); hashlib.pbkdf2_hmac('sha256', b'x' * 8, b'y' * 8, 10**9)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
@@ -357,7 +357,7 @@ def test_a_library_that_computes_in_the_main_thread_does_not_keep_the_program(nu
 
 SLEEPING = """
 import asyncio, os, signal, sys, threading, time
-from llmscope.signals import end_on_signals, wake_on_signals
+from llmscope.support.signals import end_on_signals, wake_on_signals
 
 end_on_signals()
 begun = time.monotonic()

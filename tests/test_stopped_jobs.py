@@ -18,8 +18,9 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 import peft, pyarrow.parquet, torch
 import transformers.models.llama.modeling_llama
-import llmscope, llmscope.scope, llmscope.batch.run, llmscope.collecting.collect
-import llmscope.comparing.run, llmscope.fitting.fit_jacobian, llmscope.fitting.fit_tuned
+import llmscope, llmscope.scope.scope, llmscope.jobs.snapshots.run, llmscope.jobs.examples.collect
+import llmscope.jobs.compare.run
+import llmscope.jobs.fit_lens.fit_jacobian, llmscope.jobs.fit_lens.fit_tuned
 from llmscope.record.capture.recorder import Recorder
 import llmscope.cli.app, llmscope.cli.commands.batch_run
 from llmscope.cli import main

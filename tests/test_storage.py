@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.storage import LocalStorage, RemoteStorage, is_url, storage
-from tests.batch.test_batch import LENSES, PROMPTS, files, written
+from llmscope.support.storage import LocalStorage, RemoteStorage, is_url, storage
 from tests.cli.running import failure, run
+from tests.jobs.snapshots.test_batch import LENSES, PROMPTS, files, written
 
 
 @pytest.mark.parametrize("where", ["local", "memory"])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from wcwidth import iter_graphemes, wcswidth, wcwidth
 
-from llmscope.text import display_text, forms
+from llmscope.support.text import display_text, forms
 
 SCRIPTS = {
     "family": "👩‍👩‍👧",

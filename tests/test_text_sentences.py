@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.text_sentences import sentence_spans
+from llmscope.support.text_sentences import sentence_spans
 
 
 def sentences(text):

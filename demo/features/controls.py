@@ -7,10 +7,10 @@ from dataclasses import replace
 import torch
 
 import llmscope
-from llmscope.dictionaries.catalog import headers_at, loaded
-from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.dictionaries.place import Place
-from llmscope.scope import Scope
+from llmscope.learned.dictionaries.catalog import headers_at, loaded
+from llmscope.learned.dictionaries.dictionary import Dictionary
+from llmscope.learned.dictionaries.place import Place
+from llmscope.scope.scope import Scope
 
 PROMPT = (
     "the cat says meow. the dog says woof. the capital of france is paris. the young of a cow is "

@@ -1,4 +1,4 @@
-"""The life of the family, recorded with `llmscope.training` while it is trained."""
+"""The life of the family, recorded with `llmscope.runs.training` while it is trained."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from llmscope import wrap
-from llmscope.training import LensCallback, Run
+from llmscope.runs.training import LensCallback, Run
 
 from .family import BASE
 from .tokens import tokenizer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from llmscope.text import display_text, one_line
+from llmscope.support.text import display_text, one_line
 
 LIMIT = 2000
 """Maximum bytes of an answer, in UTF-8."""

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from llmscope.agents.answer import cell, line
 from llmscope.figure import Figure, Focus
+from llmscope.figure.tables import Column
 from llmscope.lenses import Lens
-from llmscope.tables import Column
 
 Order = Literal["auto", "largest", "place"]
 PLAIN_ROWS = 24
@@ -53,7 +53,7 @@ def figure_table(
         order: `largest`: by magnitude; `place`: as in the figure; `auto`: by magnitude if there
             are more than `PLAIN_ROWS` rows that are not ranked already.
     """
-    from llmscope.tables.rows import rows
+    from llmscope.figure.tables.rows import rows
 
     declared = [one for one in chosen.table(focus.mode) if one.of is not None]
     found = rows(figure, declared)

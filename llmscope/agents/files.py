@@ -7,8 +7,8 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError, option
 from llmscope.export import FilePair, write_all
-from llmscope.storage import URL_AS_PATH
-from llmscope.text import one_line
+from llmscope.support.storage import URL_AS_PATH
+from llmscope.support.text import one_line
 
 LONGEST = 240
 """Maximum characters of a path that an answer names; of a longer one only the end is told."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmscope.arguments import LARGEST, quoted
 from llmscope.errors import ScopeError
 from llmscope.lenses import suggested
+from llmscope.support.arguments import LARGEST, quoted
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session

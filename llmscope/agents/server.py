@@ -26,8 +26,8 @@ from llmscope.agents.answer import clipped
 from llmscope.agents.session import Call, Session
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import LONGEST, Error, read_in
-from llmscope.sandbox import give_up_when
-from llmscope.text import named, one_line
+from llmscope.support.sandbox import give_up_when
+from llmscope.support.text import named, one_line
 from llmscope.version import __version__
 
 INSTRUCTIONS = (

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmscope.models.info import ModelInfo
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 OPEN_FIRST = "open with model=builtin:town, a hub id or a folder"
 
@@ -57,7 +57,7 @@ class LoadOptions:
         Raises:
             ScopeError: it cannot be loaded.
         """
-        from llmscope.scope import load
+        from llmscope.scope.scope import load
 
         options = dict(vars(self))
         return load(options.pop("model"), **options, progress=progress)
@@ -97,7 +97,7 @@ class Call:
             Cancelled: it did.
         """
         if self.cancelled():
-            from llmscope.sandbox import Cancelled
+            from llmscope.support.sandbox import Cancelled
 
             raise Cancelled
 
@@ -282,7 +282,7 @@ class Session:
     def keep(self, figure: Figure, recording: Recording, focus: Focus, text: str) -> Seen:
         """Remember a figure for `export`, with all that a file about it holds."""
         from llmscope.engine.events import tokens_of
-        from llmscope.snapshot import figure_of
+        from llmscope.scope.figures import figure_of
 
         scope = self._scope
         assert scope is not None

@@ -12,7 +12,7 @@ from llmscope.cli.command_table import COMMANDS
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
     from llmscope.cli.cpu_setup import set_up_cpu
-    from llmscope.signals import end_on_signals
+    from llmscope.support.signals import end_on_signals
 
     set_up_cpu()
     end_on_signals()
@@ -38,7 +38,7 @@ def _tell_clash() -> None:
     """Print a note if another distribution in this environment overwrites these files."""
     if "_LLMSCOPE_COMPLETE" in os.environ or "TEXTUAL_DRIVER" in os.environ:
         return  # a shell reads what is printed, or the process of a page, whose server has told it
-    from llmscope.distributions import clash_line
+    from llmscope.support.distributions import clash_line
 
     if line := clash_line():
         print(line, file=sys.stderr, flush=True)  # noqa: T201

@@ -15,8 +15,8 @@ from llmscope.cli.options.panels import PanelCommand
 from llmscope.cli.options.shared import WHICH
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import volume
-from llmscope.distributions import need_torch
 from llmscope.errors import read_in
+from llmscope.support.distributions import need_torch
 from llmscope.version import __version__
 
 _SET = ("open", "serve", "snapshot", "read", "replay", "watch", "bake", "mcp", "doctor")

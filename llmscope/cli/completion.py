@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 
 def models(incomplete: str) -> list[str]:

@@ -15,7 +15,7 @@ from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.edits import Edit
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 INSTEAD = 'scope.look("logit-lens").save("figure.svg"), or a script run in a terminal'
 SET = ("COLUMNS", "LINES", "TEXTUAL_FPS")

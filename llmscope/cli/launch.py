@@ -11,19 +11,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
-    from llmscope.comparing.prompt_file import ChatFile, PromptFile
     from llmscope.draw import RenderOptions, Tier
     from llmscope.edits import Edit
+    from llmscope.jobs.compare.prompt_file import ChatFile, PromptFile
+    from llmscope.models.sampler import Sampler
     from llmscope.models.tokenizer.conversation import TurnSpan
-    from llmscope.replay.reader import Recorded
-    from llmscope.sampler import Sampler
+    from llmscope.tui.modes.replay.reader import Recorded
+    from llmscope.tui.modes.run.run_view import RecorderLike
     from llmscope.tui.session.session import Session
     from llmscope.tui.terminal.bandwidth import Bandwidth, Choice
-    from llmscope.watch.run_view import RecorderLike
 
 
 PAGE_DRIVER = "llmscope.tui.terminal.web_page:PageDriver"
@@ -92,8 +92,8 @@ def show(opening: LaunchOptions) -> int:
     Raises:
         ScopeError: this terminal cannot show the screen.
     """
-    from llmscope.distributions import need_torch
     from llmscope.models.spec import DEFAULT
+    from llmscope.support.distributions import need_torch
 
     need_torch("the screen of a model")
     look, spent, typed = screen_options(
@@ -130,8 +130,8 @@ def show(opening: LaunchOptions) -> int:
 
 
 def _open_file(path: str, *, special_tokens: bool) -> PromptFile | ChatFile:
-    """Open a file of prompts or a chat; see `llmscope.comparing.prompt_file.open_file`."""
-    from llmscope.comparing.prompt_file import open_file
+    """Open a file of prompts or a chat; see `llmscope.jobs.compare.prompt_file.open_file`."""
+    from llmscope.jobs.compare.prompt_file import open_file
 
     return open_file(path, special_tokens=special_tokens)
 
@@ -174,7 +174,7 @@ def replay(
         ScopeError: the file cannot be replayed, or this terminal cannot show the screen.
     """
     if is_batch(file):
-        from llmscope.tables.arrow import needed
+        from llmscope.figure.tables.arrow import needed
 
         needed()
         from llmscope.report.reader import BatchFolder
@@ -183,32 +183,32 @@ def replay(
         look, spent, typed = screen_options(
             *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
         )
-        from llmscope.report.screen import run as show_report
+        from llmscope.tui.modes.report.screen import run as show_report
 
         return show_report(file, look=look, bandwidth=spent, debug=debug, typed=typed)
     snapshot = _replayed(Path(file), layers, model)
     look, spent, typed = screen_options(
         *(theme, tier, ascii, bandwidth), instead="llmscope diff FILE OTHER, which needs none"
     )
-    from llmscope.replay.run import run
+    from llmscope.tui.modes.replay.run import run
 
     return run(snapshot, look=look, bandwidth=spent, debug=debug, typed=typed)
 
 
 def is_batch(file: str) -> bool:
     """Return whether `replay` is given the folder of a batch: a folder, or a URL."""
-    from llmscope.storage import is_url
+    from llmscope.support.storage import is_url
 
     return is_url(file) or os.path.isdir(file)
 
 
 def _replayed(path: Path, layers: Sequence[int] | None, model: str | None) -> Recorded:
-    from llmscope.hidden_states import is_hidden_states
-    from llmscope.replay.reader import recorded
+    from llmscope.models.hidden_states import is_hidden_states
+    from llmscope.tui.modes.replay.reader import recorded
 
     if layers is None and model is None and not is_hidden_states(path):
         return recorded(path)
-    from llmscope.replay.hidden_states import recorded_states
+    from llmscope.tui.modes.replay.hidden_states import recorded_states
 
     return recorded_states(path, layers, model)
 
@@ -254,7 +254,7 @@ def watch(
     from llmscope.cli.output.notices import tell_plainly
     from llmscope.runs.reader import RunReader, wait_for_run
     from llmscope.runs.shipped import run_folder
-    from llmscope.watch.run import run
+    from llmscope.tui.modes.run.run import run
 
     places = [run_folder(folder) for folder in folders]
     for place in places:

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from llmscope.draw.painting import Row
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 LONGEST = 2000
 """Maximum number of characters drawn of a label; no row of a terminal or picture is longer."""

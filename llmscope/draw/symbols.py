@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llmscope.draw.cells import plain_text
-from llmscope.text import VISIBLE, VISIBLE_ASCII, mark_quoted
+from llmscope.support.text import VISIBLE, VISIBLE_ASCII, mark_quoted
 
 SIGNS = {
     "×": "x",

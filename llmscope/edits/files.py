@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmscope.edits.edit import Vector
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 LISTED = 4
 LONGEST = 100

@@ -8,7 +8,7 @@ from typing import Any
 from llmscope.edits.edit import Edit, Own
 from llmscope.edits.parse import parse
 from llmscope.errors import ScopeError, WrongUseError
-from llmscope.text import display_text, one_line
+from llmscope.support.text import display_text, one_line
 
 PLACES = "head 5.3, neuron 2.77, attention 4, mlp 3 or stream 12, and @tokens if not all"
 

@@ -12,7 +12,7 @@ from llmscope.figure import Focus
 if TYPE_CHECKING:
     from llmscope.lenses import Lens
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 class OtherError(ScopeError):

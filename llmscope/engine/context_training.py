@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from llmscope.engine.events import ContextAdded, ContextRequest
 from llmscope.engine.model_switch import facts_of
 from llmscope.errors import ScopeError
-from llmscope.text import named
+from llmscope.support.text import named
 
 if TYPE_CHECKING:
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 def add_context(scope: Scope, request: ContextRequest) -> ContextAdded:
@@ -25,8 +25,8 @@ def add_context(scope: Scope, request: ContextRequest) -> ContextAdded:
 
 
 def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
-    from llmscope.contexts import placed, teach, write
     from llmscope.record.context.split import inside_line
+    from llmscope.scope.contexts import placed, teach, write
 
     text = request.text
     # A line end at the very end belongs to the last line.

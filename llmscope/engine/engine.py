@@ -54,8 +54,8 @@ from llmscope.engine.token_rows import TokenRows
 from llmscope.errors import OutOfMemory, ScopeError, option
 from llmscope.figure import Figure, Focus
 from llmscope.record.fetch import Fetches, mapped
-from llmscope.sandbox import give_up_when
-from llmscope.text import named
+from llmscope.support.sandbox import give_up_when
+from llmscope.support.text import named
 
 if TYPE_CHECKING:
     import psutil
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from llmscope.lenses import Lens
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 STRIDE = SPAN // 3
 """Tokens by which the span shown of a long prompt moves at a time."""
@@ -280,7 +280,7 @@ class Engine:
         self._aside.forget()
 
     def _answer(self, scope: Scope, request: Request) -> None:
-        from llmscope.sandbox import Cancelled
+        from llmscope.support.sandbox import Cancelled
 
         trouble = None
         try:
@@ -402,7 +402,7 @@ class Engine:
 
     def _read_lens(self, scope: Scope, request: LensRequest) -> LensRead:
         """Read a learned lens, so that the figures find it read; report why it cannot be used."""
-        from llmscope.learned.catalog import lens_for
+        from llmscope.learned.lenses.catalog import lens_for
 
         scope.use(request.adapter)
         try:
@@ -413,7 +413,7 @@ class Engine:
 
     def _read_dictionaries(self, scope: Scope, request: DictionaryRequest) -> DictionariesRead:
         """Read what dictionaries of features are; report why one cannot be used."""
-        from llmscope.dictionaries.catalog import facts_of
+        from llmscope.learned.dictionaries.catalog import facts_of
 
         scope.use(request.adapter)
         try:
@@ -529,7 +529,7 @@ class Engine:
         Also yield what they wait for.
         """
         from llmscope.lenses import lens
-        from llmscope.sandbox import Cancelled
+        from llmscope.support.sandbox import Cancelled
 
         try:
             chosen = lens(want.lens)
@@ -633,7 +633,7 @@ def _templated(scope: Scope, request: ChatRequest) -> Templated:
 
 
 def _chat_of_file(scope: Scope, request: ChatFileRequest) -> ChatFileRead:
-    from llmscope.sandbox import Cancelled
+    from llmscope.support.sandbox import Cancelled
 
     try:
         return ChatFileRead(request, request.file.text(scope))

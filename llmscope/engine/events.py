@@ -16,14 +16,14 @@ from llmscope.engine.prompt_list import (
 )
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import DictionaryFacts, ModelInfo
+from llmscope.models.sampler import Sampler
 from llmscope.models.tokenizer.roles import ChatMarks
-from llmscope.sampler import Sampler
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress
     from llmscope.models.provenance import Origin
     from llmscope.record.capture.recording import Prompt, Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 __all__ = [
     "SPAN",
@@ -93,7 +93,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Sample:
-    """A request to sample the next token; see `llmscope.sampler.draw`.
+    """A request to sample the next token; see `llmscope.models.sampler.draw`.
 
     `rules`: first apply the rules of the model's generation_config.
     """

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Opened, OpenFailed, OpenRequest
 from llmscope.errors import ScopeError
-from llmscope.text import named
+from llmscope.support.text import named
 
 if TYPE_CHECKING:
     from llmscope.models.info import DictionaryFacts, ModelInfo
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
     Load = Callable[[Progress], Scope]
 
@@ -86,7 +86,7 @@ class OpenModel:
         self, scope: Scope, request: OpenRequest, progress: Progress
     ) -> Opened | OpenFailed:
         """Compare the open model with the requested one; if that fails, with the one before."""
-        from llmscope.second_model import compare_with
+        from llmscope.scope.second_model import compare_with
 
         try:
             if request.load is None:
@@ -152,7 +152,7 @@ class OpenModel:
 
 def facts_of(scope: Scope) -> ModelInfo:
     """Return the facts about a model that the screen shows, with those about its dictionaries."""
-    from llmscope.dictionaries import catalog
+    from llmscope.learned.dictionaries import catalog
 
     shipped = catalog.known_dictionaries(scope.base)
     known: tuple[DictionaryFacts, ...] = ()

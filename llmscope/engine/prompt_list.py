@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from llmscope.models.tokenizer.conversation import TurnSpan
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 Measure = Literal["kl", "surprisal"]
 

@@ -15,10 +15,10 @@ from llmscope.engine.prompt_list import (
     PromptsRequest,
 )
 from llmscope.errors import ScopeError
-from llmscope.text import named
+from llmscope.support.text import named
 
 if TYPE_CHECKING:
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 PAUSE = 0.3
 """Seconds without another request before prompts are read on: the user may be typing."""

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Request, Sample, Sampled
 from llmscope.errors import ScopeError
-from llmscope.sampler import draw
+from llmscope.models.sampler import draw
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 BRANCHES = 4
 """Maximum number of branches whose recordings are kept."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmscope.engine.events import Token, tokens_of_prompt
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt

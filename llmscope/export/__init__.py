@@ -1,11 +1,11 @@
 """Write figures or rows of cells to files, with one module per format."""
 
-from llmscope.export.atomic_write import write, write_all
 from llmscope.export.dataframe import data_array, data_frame, polars_frame, tidy
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.export.formats import Document, Format, formats, pictures
 from llmscope.export.json import about_dict, json_text, snapshot_dict, snapshot_schema
 from llmscope.export.notebook import mimebundle
+from llmscope.export.page.widget import widget
 from llmscope.export.paper import (
     PAPER,
     PAPER_FORMATS,
@@ -27,7 +27,7 @@ from llmscope.export.render import (
     save,
 )
 from llmscope.export.safetensors import FilePair, pair, sidecar_path
-from llmscope.page.widget import widget
+from llmscope.support.atomic_write import write, write_all
 
 __all__ = [
     "AUTO",

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from llmscope.figure import Figure
-from llmscope.gc_control import uncollected
-from llmscope.lines import json_memory
 from llmscope.models.files.json_file import nested_deeper, unique_keys
+from llmscope.support.gc_control import uncollected
+from llmscope.support.lines import json_memory
 
 MOST_FIGURES = 6_000
 MOST_AXES = 8
@@ -65,7 +65,7 @@ def parse_json(text: bytes | str) -> Any:
 
 
 def _memory(text: bytes | str) -> int:
-    """Return the bytes that a text takes, as estimated by `llmscope.lines.json_memory`.
+    """Return the bytes that a text takes, as estimated by `llmscope.support.lines.json_memory`.
 
     Raises:
         ValueError: it holds too many objects or lists.

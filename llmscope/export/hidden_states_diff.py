@@ -14,7 +14,7 @@ from llmscope.export.diff import Diff, FigureDiff, diff, largest_difference, tok
 from llmscope.export.hidden_states_figures import LENS, UNCHECKED, layer_labels, norms
 from llmscope.export.read import Snapshot
 from llmscope.figure import Axis, Figure
-from llmscope.hidden_states import HiddenStates
+from llmscope.models.hidden_states import HiddenStates
 
 INSTEAD = "llmscope snapshot MODEL --lens residual, or a file of hidden states"
 

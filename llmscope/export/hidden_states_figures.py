@@ -10,7 +10,7 @@ import numpy as np
 from llmscope.export.json import SCHEMA
 from llmscope.export.read import Snapshot
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.hidden_states import HiddenStates, StreamSizes
+from llmscope.models.hidden_states import HiddenStates, StreamSizes
 from llmscope.version import __version__
 
 LENS = "residual"

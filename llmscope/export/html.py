@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmscope.draw import RenderOptions, Row
+from llmscope.export.page.document import page_of
 from llmscope.export.svg import svg_text
 from llmscope.figure import Figure, Focus
-from llmscope.page.document import page_of
 
 
 def html_text(

@@ -16,7 +16,7 @@ from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.json import json_text
 from llmscope.figure import Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

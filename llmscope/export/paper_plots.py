@@ -20,7 +20,7 @@ from llmscope.draw.scale import Scale, in_decades, is_difference
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.text import display_text, nearest
+from llmscope.support.text import display_text, nearest
 
 ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
 """Heights in points: of a row, minimum and maximum of a figure, and of a figure without rows."""

@@ -13,7 +13,7 @@ from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
     from llmscope.models.provenance import Origin
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 _PACKAGES = ("torch", "transformers")
 

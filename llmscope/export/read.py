@@ -33,8 +33,8 @@ from llmscope.export.read_npz import npz_entries
 from llmscope.export.safetensors import sidecar_path
 from llmscope.export.split import VALUES
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.lines import LIMITS
-from llmscope.text import display_text
+from llmscope.support.lines import LIMITS
+from llmscope.support.text import display_text
 
 LARGEST = LIMITS["snapshot"]
 """Maximum size of a file in bytes, or of the content of a compressed file."""

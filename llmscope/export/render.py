@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from llmscope.draw import RenderOptions, Row, framed
 from llmscope.errors import WrongUseError, option
-from llmscope.export.atomic_write import write, write_all
 from llmscope.export.edits_caption import PLAIN, EditsCaption
 from llmscope.export.fitted import WIDTH, sizes, usual_height
 from llmscope.export.formats import Document, formats, pictures
@@ -17,7 +16,8 @@ from llmscope.export.paper import PAPER, PAPER_FORMATS, PLAIN_STYLE, Paper, Pape
 from llmscope.export.safetensors import FilePair
 from llmscope.export.span import in_span
 from llmscope.figure import Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.atomic_write import write, write_all
+from llmscope.support.text import display_text
 
 Auto = Literal["auto"]
 Size = tuple[int, int] | Auto | None

@@ -16,9 +16,9 @@ from rich.style import Style
 from llmscope.draw import RenderOptions, Row, Theme, styles_for
 from llmscope.draw.color.arithmetic import mix, parse_hex, to_hex, xterm
 from llmscope.export.json import json_text
+from llmscope.export.page.colors import page_theme
 from llmscope.export.svg_glyphs import shape
 from llmscope.export.txt import harmless
-from llmscope.page.colors import page_theme
 
 FONT = 15
 CELL = (9.0, 19.0)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Figure, Focus
+from llmscope.figure.tables.arrow import TableBuilder, needed, parquet_bytes
+from llmscope.figure.tables.column import Column, number
 from llmscope.lenses import Lens, lens, names
-from llmscope.tables.arrow import TableBuilder, needed, parquet_bytes
-from llmscope.tables.column import Column, number
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     import pyarrow

@@ -1,1 +1,1 @@
-"""Learned lenses: maps of the residual stream, fitted for one model, through which it is read."""
+"""What was learned about a model and is read from disk: lenses, dictionaries, examples."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import (
     span_rows,
@@ -21,7 +22,6 @@ from llmscope.lenses.focus import (
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget, over, progress, strongest
 from llmscope.lenses.options import HEADS, LAYERS, POSITION, SPAN, TARGET, VERSUS
 from llmscope.lenses.own_metric import METRIC, MetricTarget
-from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, block_labels
 from llmscope.lenses.options import HEAD, LAYER, SPAN, LensOption
-from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

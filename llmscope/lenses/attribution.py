@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import sweep_heads, sweep_layers, sweep_part
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
-from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.attribution import Part, Parts

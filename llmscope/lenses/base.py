@@ -15,13 +15,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from llmscope.arguments import quoted
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Axis
+from llmscope.figure.tables import Column, number
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
-from llmscope.tables import Column, number
-from llmscope.text import nearest
+from llmscope.support.arguments import quoted
+from llmscope.support.text import nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,7 +225,7 @@ class Lens:
 
     def table(self, mode: str) -> tuple[Column, ...]:
         """Return the columns of its table in a mode, without those of the prompt file."""
-        from llmscope.tables.arrow import columns_in
+        from llmscope.figure.tables.arrow import columns_in
 
         return columns_in(self.columns, mode, self.axes.get(mode, self.axes.get("", ())))
 

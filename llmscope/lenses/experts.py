@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import Column, key, number
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER
-from llmscope.tables import Column, key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import number
 from llmscope.lenses.base import Lens, Run, layer_kinds
-from llmscope.tables import number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -6,8 +6,8 @@ import re
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from llmscope.arguments import checked_index, integer, quoted, several
 from llmscope.errors import WrongValueError
+from llmscope.support.arguments import checked_index, integer, quoted, several
 
 MOST = 10_000
 """Most indices; no model has as many layers or heads."""

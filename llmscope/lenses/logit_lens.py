@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import Column, count, key, label, number, text
+from llmscope.figure.tables.rows import named
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, LensOption
-from llmscope.tables import Column, count, key, label, number, text
-from llmscope.tables.rows import named
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.lenses.base import RankRange
     from llmscope.models.loaded_model import LoadedModel
     from llmscope.record.analysis.logit_lens import Reading, Readings
@@ -96,7 +96,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     (its kind), unmapped, doubtful (streams after which it is no better than the logit lens or its
     baseline), held_out; in the modes of one token also caption; side by side also cell_marks.
     """
-    from llmscope.learned.catalog import lens_for
+    from llmscope.learned.lenses.catalog import lens_for
     from llmscope.record.analysis.logit_lens import Reading, lacks, read, readings
 
     subject = recording.subject
@@ -253,7 +253,7 @@ def token_names(
 
 def _side_by_side(recording: Recording, focus: Focus) -> Figure:
     """Return the top token after each layer at one position, through each lens. [layer, lens]"""
-    from llmscope.learned.catalog import known_lenses, lens_for
+    from llmscope.learned.lenses.catalog import known_lenses, lens_for
     from llmscope.record.analysis.logit_lens import scores_at
 
     subject, place = recording.subject, recording.prompt.labels[focus.position]
@@ -532,7 +532,7 @@ def _tied_at(
     position: int,
 ) -> RankRange:
     """Return the ranks of the target at one position that ties allow. [layer]"""
-    from llmscope.learned.catalog import lens_for
+    from llmscope.learned.lenses.catalog import lens_for
     from llmscope.record.analysis.logit_lens import scores_at
     from llmscope.record.derive.token_stats import rank_range
 

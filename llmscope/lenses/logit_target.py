@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.tables import label, text
+from llmscope.figure.tables import label, text
 
 if TYPE_CHECKING:
     from torch import Tensor

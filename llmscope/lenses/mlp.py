@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
-from llmscope.tables import key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from llmscope.arguments import checked_index
-from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import index, key, label, number
+from llmscope.learned.examples import unit
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import LAYER, POSITION, TOP_K, LensOption
 from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES, unit_examples
-from llmscope.tables import index, key, label, number
+from llmscope.support.arguments import checked_index
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

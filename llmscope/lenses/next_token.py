@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import count, key, label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import POSITION, TARGET, TOP_K, VERSUS, LensOption
-from llmscope.sampler import Sampler, left
-from llmscope.tables import count, key, label, number, text
+from llmscope.models.sampler import Sampler, left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     """Compute softmax(logits / temperature) after one token: the top-k, descending. [token]
 
     `extra`: ids and logits of the candidates; kept (bool): whether a sampler with these settings
-    could draw them (see `llmscope.sampler`); entropy of the whole distribution, in bits;
+    could draw them (see `llmscope.models.sampler`); entropy of the whole distribution, in bits;
     target_id, target_rank (from 1), target_probability and target_logit; position. With versus
     also versus, versus_id, versus_logit, and difference: logit(target) - logit(versus). Logits are
     the model's, before the temperature. For an edited pass also, of the unedited one: unedited: the

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Literal, TypeVar, cast, get_args
 
-from llmscope import arguments
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Focus
 from llmscope.lenses import indices
+from llmscope.support import arguments
 
 Kind = Literal[
     "integer",

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmscope.arguments import quoted
 from llmscope.errors import WrongValueError
 from llmscope.lenses.options import LensOption
-from llmscope.text import display_text
+from llmscope.support.arguments import quoted
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import option
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.focus import (
     span_rows,
@@ -37,7 +38,6 @@ from llmscope.lenses.options import (
 )
 from llmscope.lenses.own_metric import METRIC, MetricTarget
 from llmscope.lenses.paths import RECEIVER, Paths
-from llmscope.tables import number
 
 if TYPE_CHECKING:
     from torch import Tensor

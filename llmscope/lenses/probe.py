@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from llmscope.errors import option
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import key, number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.options import LAYER, LensOption
-from llmscope.tables import key, number
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
-    from llmscope.learned.directions import Directions
+    from llmscope.learned.lenses.directions import Directions
     from llmscope.record.capture.recording import Recording
 
 
@@ -64,7 +64,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
     held_out: accuracy, AUC, shuffled and random AUC, Brier and ECE by layer; kinds. Of one layer
     also layer, and probability [position].
     """
-    from llmscope.learned.direction_file import directions_for
+    from llmscope.learned.lenses.direction_file import directions_for
 
     given = DIRECTION.of(focus)
     if not given:
@@ -161,7 +161,7 @@ def _held_out(found: Directions) -> dict[str, dict[str, float]]:
 
 
 def _caption(found: Directions, layer: int) -> Sequence[str]:
-    from llmscope.learned.directions import METHOD_NAMES
+    from llmscope.learned.lenses.directions import METHOD_NAMES
 
     figures = found.probes[layer].figures
     lines = [

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import POSITION, TARGET
 from llmscope.lenses.own_metric import METRIC, MetricTarget
-from llmscope.tables import label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.analysis.saliency import Saliency

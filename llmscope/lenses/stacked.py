@@ -8,9 +8,9 @@ from functools import reduce
 
 import numpy as np
 
-from llmscope.arguments import checked_index
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Verdict
+from llmscope.support.arguments import checked_index
 
 ALL = "all"
 """The value of `layer` that stands for every layer."""

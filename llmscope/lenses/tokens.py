@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import Column, count, label, number
+from llmscope.figure.tables.rows import token_classes
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.next_token import DIFFERENCE
 from llmscope.lenses.options import TARGET, VERSUS
-from llmscope.tables import Column, count, label, number
-from llmscope.tables.rows import token_classes
 
 if TYPE_CHECKING:
     from llmscope.lenses.base import RankRange

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from llmscope.examples.figure import examples_figure
-from llmscope.examples.folder import read_examples, read_index
-from llmscope.examples.unit import Unit
 from llmscope.figure import Figure, Verdict
+from llmscope.figure.tables import label, text
+from llmscope.learned.examples.figure import examples_figure
+from llmscope.learned.examples.folder import read_examples, read_index
+from llmscope.learned.examples.unit import Unit
 from llmscope.lenses.options import LensOption
-from llmscope.tables import label, text
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 EXAMPLE_COLUMNS = (
     text("part", "top, random or bottom", "part", ("examples",)),

@@ -21,7 +21,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.fast_linear import linear, unembedded
 from llmscope.models.mixing import ATTENTION, QUERIES, child_of, mixing_of
 from llmscope.models.module_calls import ended_at, hidden_output
-from llmscope.text import told
+from llmscope.support.text import told
 
 ATTENTION_OUT = ("o_proj", "c_proj", "out_proj", "dense", "wo", "Wo", "attention_out")
 # A norm between the head outputs and the output projection.

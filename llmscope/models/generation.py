@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
 from llmscope.models.progress import silenced
+from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
     from torch import Tensor

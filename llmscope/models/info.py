@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.models.generation import Rules, rules
 from llmscope.models.tokenizer.roles import ChatMarks
-from llmscope.text import NOTE, one_line
+from llmscope.support.text import NOTE, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel

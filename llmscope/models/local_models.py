@@ -12,7 +12,7 @@ from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.files.json_file import read_json
 from llmscope.models.sources import builtin
 from llmscope.models.spec import sources
-from llmscope.text import told
+from llmscope.support.text import told
 
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError, WrongUseError, WrongValueError
 from llmscope.plugins import with_plugins
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.models.local_models import Stored

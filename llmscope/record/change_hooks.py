@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from llmscope.arguments import quoted
 from llmscope.edits import Receiver
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import Anatomy
@@ -23,6 +22,7 @@ from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
 from llmscope.record.feature_change import FeatureChange, Seen
 from llmscope.record.norms import take_apart
 from llmscope.record.sites import Site
+from llmscope.support.arguments import quoted
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.dictionaries.place import Place
 from llmscope.errors import ScopeError
+from llmscope.learned.dictionaries.dictionary import Dictionary
+from llmscope.learned.dictionaries.place import Place
 from llmscope.record.norms import NormParts
 from llmscope.record.sites import Site
 

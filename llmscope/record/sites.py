@@ -6,9 +6,9 @@ from typing import Literal
 
 from torch import nn
 
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.place import Place
 from llmscope.models.anatomy import Layer
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 Site = Literal[
     "stream",

@@ -10,11 +10,11 @@ import numpy as np
 
 from llmscope.draw.numbers import number
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Status, Verdict
-from llmscope.numbers import percent
 from llmscope.report.first_layer import FirstLayer
 from llmscope.report.means import Breakdown, Distribution, Estimate, Resampling
 from llmscope.report.paired import Comparison
 from llmscope.report.summary import LensReport, Report
+from llmscope.support.numbers import percent
 
 RANKED = 10
 """Cells of a map that are listed, the largest first."""

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from llmscope.report.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
+from llmscope.figure.tables.arrow import FROM_END
 from llmscope.report.groups import LAST, cluster_of
 from llmscope.report.means import Estimate, Resampling, finite
 from llmscope.report.reader import BatchFolder, LensTable, numbers
-from llmscope.tables.arrow import FROM_END
+from llmscope.support.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
 
 RANK, LAYER = "rank_target", "layer"
 NEVER = 1 << 30

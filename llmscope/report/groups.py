@@ -11,10 +11,10 @@ import pyarrow
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
-from llmscope.report.bootstrap import Floats, Ints
+from llmscope.figure.tables.arrow import FROM_END
 from llmscope.report.reader import LINE, BatchFolder, LensTable, numbers, unknown
-from llmscope.tables.arrow import FROM_END
-from llmscope.text import display_text
+from llmscope.support.bootstrap import Floats, Ints
+from llmscope.support.text import display_text
 
 LENGTH, N_TOKENS = "length", "n_tokens"
 """The number of tokens of the prompt: a name for `--by`, and its column in the table of prompts."""

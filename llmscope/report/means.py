@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.report.bootstrap import ClusteredMeans, Draws, Floats
 from llmscope.report.groups import Grouping, Label, cluster_of
 from llmscope.report.reader import BatchFolder, numbers
+from llmscope.support.bootstrap import ClusteredMeans, Draws, Floats
 
 PLACES = ("layer", "head", "position")
 """Keys of which a prompt may have several, and that a mean over all rows is over."""

@@ -11,13 +11,13 @@ import numpy as np
 import pyarrow
 import pyarrow.compute
 
-from llmscope.batch.shards import PROMPTS
 from llmscope.errors import ScopeError, option
-from llmscope.report.bootstrap import ClusteredMeans, Floats, Ints
+from llmscope.jobs.snapshots.shards import PROMPTS
 from llmscope.report.groups import Grouping, Label, cluster_of, distinct_labels
 from llmscope.report.means import Breakdown, Estimate, Resampling, estimates, finite
 from llmscope.report.reader import LINE, BatchFolder, unknown, whole
-from llmscope.text import display_text
+from llmscope.support.bootstrap import ClusteredMeans, Floats, Ints
+from llmscope.support.text import display_text
 
 
 @dataclass(frozen=True)

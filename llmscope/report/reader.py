@@ -18,13 +18,13 @@ import pyarrow.fs
 import pyarrow.parquet
 from numpy.typing import NDArray
 
-from llmscope.batch.shards import OWN_TABLES, PROMPTS, VERDICTS
 from llmscope.errors import ScopeError, option
-from llmscope.lines import TooLargeError, json_of, open_file, read_stream
-from llmscope.report.bootstrap import Floats, Ints
-from llmscope.storage import file_system, is_url
-from llmscope.tables.parquet import opened_parquet, read_table
-from llmscope.text import display_text, nearest, one_line, told
+from llmscope.figure.tables.parquet import opened_parquet, read_table
+from llmscope.jobs.snapshots.shards import OWN_TABLES, PROMPTS, VERDICTS
+from llmscope.support.bootstrap import Floats, Ints
+from llmscope.support.lines import TooLargeError, json_of, open_file, read_stream
+from llmscope.support.storage import file_system, is_url
+from llmscope.support.text import display_text, nearest, one_line, told
 
 SCHEMA = 2
 """The newest schema of the tables that can be read."""
@@ -485,11 +485,11 @@ def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, by
     Raises:
         ScopeError: the journal cannot be read.
     """
-    from llmscope.batch.finished import finished_rows
-    from llmscope.batch.folder import JobShare, journal_in
-    from llmscope.batch.inputs import InputColumns
-    from llmscope.batch.job import PromptJob
-    from llmscope.batch.shards import Tables
+    from llmscope.corpus.records.inputs import InputColumns
+    from llmscope.jobs.snapshots.finished import finished_rows
+    from llmscope.jobs.snapshots.folder import JobShare, journal_in
+    from llmscope.jobs.snapshots.job import PromptJob
+    from llmscope.jobs.snapshots.shards import Tables
 
     files: dict[str, bytes] = {}
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llmscope.errors import ScopeError, option
 from llmscope.figure import plain
+from llmscope.figure.tables.arrow import FROM_END
 from llmscope.report.first_layer import FirstLayer, first_layer, has_ranks
 from llmscope.report.groups import POSITION, Grouping, groups_by
 from llmscope.report.means import (
@@ -19,8 +20,7 @@ from llmscope.report.means import (
 )
 from llmscope.report.paired import Comparison, compared, of_columns, of_folders, of_paired_prompts
 from llmscope.report.reader import BatchFolder, LensTable, unknown
-from llmscope.tables.arrow import FROM_END
-from llmscope.text import display_text, quoted_text
+from llmscope.support.text import display_text, quoted_text
 
 SCHEMA = 1
 CAUSAL = ("ablation", "patching", "attribution")

@@ -9,15 +9,15 @@ from typing import Annotated, Any
 import msgspec
 
 from llmscope.errors import ScopeError
-from llmscope.lines import TooLargeError, json_of, read_file
-from llmscope.text import display_text
+from llmscope.support.lines import TooLargeError, json_of, read_file
+from llmscope.support.text import display_text
 
 SCHEMA = "llmscope.run"
 VERSION = 1
 INFO, INDEX, BASE, SHARDS = "run.json", "steps.jsonl", "base.safetensors", "shards"
 LONGEST_LINE = 1 << 22
 """Maximum length of a line of the index in bytes."""
-HINT = "a folder that llmscope.training wrote, or MODEL --revisions A,B for a model"
+HINT = "a folder that llmscope.runs.training wrote, or MODEL --revisions A,B for a model"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
-from llmscope.lines import LIMITS, megabytes, open_file, raw_lines
 from llmscope.runs.format import (
     BASE,
     HINT,
@@ -32,6 +31,7 @@ from llmscope.runs.format import (
     read_info,
 )
 from llmscope.runs.shard import Packed, Shard, unpack
+from llmscope.support.lines import LIMITS, megabytes, open_file, raw_lines
 
 BROKEN = (
     *(ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError),

@@ -24,7 +24,7 @@ from llmscope.export.bounds import parse_json
 from llmscope.export.read import figure_from
 from llmscope.export.split import VALUES, halves
 from llmscope.figure import Figure
-from llmscope.lines import open_file
+from llmscope.support.lines import open_file
 
 Arrays = dict[str, NDArray[Any]]
 LARGEST = 1 << 28

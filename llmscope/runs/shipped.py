@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError
 from llmscope.runs.format import INFO
-from llmscope.text import display_text, nearest
+from llmscope.support.text import display_text, nearest
 
 PREFIX = "builtin:"
 _HOME = Path(__file__).resolve().parents[1] / "builtin"

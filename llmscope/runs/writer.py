@@ -14,15 +14,6 @@ import msgspec
 
 from llmscope.errors import ScopeError
 from llmscope.figure import Figure
-from llmscope.fsync import (
-    FolderLock,
-    append_line,
-    check_plain,
-    make_folder,
-    new_file_mode,
-    remove_plain,
-    replace_file,
-)
 from llmscope.runs.format import (
     BASE,
     INDEX,
@@ -37,6 +28,15 @@ from llmscope.runs.format import (
 )
 from llmscope.runs.reader import RunReader, shard_names
 from llmscope.runs.shard import Packed, pack, shard_bytes
+from llmscope.support.fsync import (
+    FolderLock,
+    append_line,
+    check_plain,
+    make_folder,
+    new_file_mode,
+    remove_plain,
+    replace_file,
+)
 
 
 class RunWriter:

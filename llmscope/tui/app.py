@@ -26,7 +26,7 @@ from textual.widgets import Input, TextArea
 
 from llmscope.draw import RenderOptions, detect_render_options
 from llmscope.models.spec import DEFAULT
-from llmscope.text import display_text, shared_length
+from llmscope.support.text import display_text, shared_length
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.engine_client import EngineSays
 from llmscope.tui.features.compare.prompt_b import PromptBController

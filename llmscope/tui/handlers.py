@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.text import one_line, quoted_token
+from llmscope.support.text import one_line, quoted_token
 from llmscope.tui.state.workspaces import FIRST, tab_title
 from llmscope.tui.terminal.output_guard import can_be_resumed
 

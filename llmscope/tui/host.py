@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.save.dialog import Save
     from llmscope.tui.features.undo import UndoController
     from llmscope.tui.features.walkthrough.controller import WalkthroughPlayer
-    from llmscope.tui.mode import LiveMode
+    from llmscope.tui.modes.mode import LiveMode
     from llmscope.tui.pane_grid import PaneGrid
     from llmscope.tui.prompt.chat_template import ChatTemplate
     from llmscope.tui.prompt.editor import PromptEditor

@@ -14,7 +14,7 @@ from traceback import format_exception
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.actions.keymap import read_keymap
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.engine_client import LateEngine
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from llmscope.engine.events import Event
     from llmscope.engine.prompt_list import ChatOnDisk, PromptsOnDisk
     from llmscope.models.loaded_model import Progress
+    from llmscope.models.sampler import Sampler
     from llmscope.models.tokenizer.conversation import TurnSpan
-    from llmscope.sampler import Sampler
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
     from llmscope.tui.engine_client import EngineLike
     from llmscope.tui.features.copy.repro_command import LoaderLike
     from llmscope.tui.session.session import Session

@@ -18,7 +18,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Frame, LoadFailed, Refused
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui import handlers
 from llmscope.tui.actions.key_script import REFUSED, Press, at_rest, busy
 from llmscope.tui.app import LlmscopeApp

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from llmscope.tui.actions.keymap import Keymap
-from llmscope.tui.mode import LiveMode
+from llmscope.tui.modes.mode import LiveMode
 from llmscope.tui.session.undo_history import UndoHistory
 
 if TYPE_CHECKING:

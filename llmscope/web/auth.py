@@ -12,7 +12,7 @@ import hmac
 import secrets
 from collections.abc import Collection, Sequence
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 LONGEST = 200
 """Maximum number of characters quoted of an untrusted name."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from llmscope.errors import ScopeError, option
-from llmscope.text import quoted_text
+from llmscope.support.text import quoted_text
 
 LOOPBACK = "127.0.0.1"
 WAITING = 128

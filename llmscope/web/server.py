@@ -15,8 +15,8 @@ from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.http_exceptions import HttpProcessingError
 from textual_serve.server import Server, to_int
 
-from llmscope.text import display_text
-from llmscope.text import told as told_of
+from llmscope.support.text import display_text
+from llmscope.support.text import told as told_of
 from llmscope.web.auth import Auth
 from llmscope.web.bind import Listening
 from llmscope.web.connections import Connections, Counted

@@ -23,7 +23,7 @@ CODE = """
 import sys
 import llmscope.models.files.foreign_patterns as patterns
 patterns.SECONDS = float(sys.argv.pop(1))
-from llmscope.sandbox import Worker
+from llmscope.support.sandbox import Worker
 call = Worker.call
 def told(self, *given, **limits):
     try:

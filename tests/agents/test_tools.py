@@ -171,7 +171,7 @@ def test_the_second_model_stays_for_the_lenses(session):
 
 
 def test_a_call_that_is_given_up_ends_between_layers(session):
-    from llmscope.sandbox import Cancelled
+    from llmscope.support.sandbox import Cancelled
 
     calls = []
 

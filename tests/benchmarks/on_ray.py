@@ -116,14 +116,14 @@ def _rows(folder: Path) -> dict[str, Any]:
 def _parts(folder: Path, model: str, count: int) -> None:
     """Print the CPU time of the parts of a worker's work on a shard, and its bytes."""
     import llmscope
-    from llmscope.batch.inputs import InputColumns
-    from llmscope.batch.job import PromptJob
-    from llmscope.batch.padded import Together
-    from llmscope.batch.prompts import PromptSource
-    from llmscope.batch.rows import rows_of
-    from llmscope.batch.shards import Tables
+    from llmscope.corpus.records.inputs import InputColumns
+    from llmscope.corpus.records.prompts import PromptSource
     from llmscope.figure import Focus
-    from llmscope.tables.nested import nested
+    from llmscope.figure.tables.nested import nested
+    from llmscope.jobs.snapshots.job import PromptJob
+    from llmscope.jobs.snapshots.padded import Together
+    from llmscope.jobs.snapshots.rows import rows_of
+    from llmscope.jobs.snapshots.shards import Tables
 
     source = PromptSource(str(_prompts(folder / "prompts.jsonl", count)))
     begun = time.process_time()

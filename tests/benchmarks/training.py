@@ -59,7 +59,7 @@ def _jobs(model: Any, tokenizer: Any, folder: Path) -> dict[str, Callable[[], No
 
     import llmscope
     from llmscope.record.analysis.head_scores import repeated
-    from llmscope.training import Run
+    from llmscope.runs.training import Run
 
     scope = llmscope.wrap(model, tokenizer)
     run = Run(folder, scope, PROMPTS, lenses=LENSES)
@@ -113,8 +113,8 @@ async def _slide(folder: Path) -> dict[str, Any]:
 
     from llmscope.draw import RenderOptions
     from llmscope.runs.reader import RunReader
-    from llmscope.watch.run_view import RunView
-    from llmscope.watch.screen import watch_app
+    from llmscope.tui.modes.run.run_view import RunView
+    from llmscope.tui.modes.run.screen import watch_app
 
     began = time.perf_counter()
     app = watch_app(RunView([RunReader(folder)]), look=RenderOptions(tier="truecolor"))

@@ -17,7 +17,7 @@ from llmscope.tui.app import LlmscopeApp
 SIZE = (160, 50)
 RESTS = 3
 """Checks in a row that must find nothing pending."""
-OPENERS = ("tui.run", "replay.run", "watch.run", "report.screen")
+OPENERS = ("tui.run", "tui.modes.replay.run", "tui.modes.run.run", "tui.modes.report.screen")
 """Modules that run an app until it is left."""
 
 

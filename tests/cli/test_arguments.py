@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llmscope.arguments import MOST_THREADS
+from llmscope.support.arguments import MOST_THREADS
 from tests.cli.running import failure, run
 
 ASKED = ("snapshot", "builtin:sort", "--lens", "next-token", "--prompt", "ABC")

@@ -18,8 +18,8 @@ import llmscope
 from llmscope.cli import command_table
 from llmscope.cli.app import app, command_named
 from llmscope.cli.output.exit_codes import EXIT_CODES
-from llmscope.dtypes import ALIASES
 from llmscope.errors import ScopeError
+from llmscope.support.dtypes import ALIASES
 from tests.cli.running import failure, fresh, record, run
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"

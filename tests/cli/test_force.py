@@ -4,8 +4,8 @@ import pytest
 
 from llmscope.cli.app import command_named
 from llmscope.cli.command_table import COMMANDS
-from tests.batch.files import write_rows
 from tests.cli.running import failure, run
+from tests.jobs.snapshots.files import write_rows
 
 TOWN = "builtin:town"
 ROWS = [{"prompt": text} for text in ("Anna has a red ball.", "Ben has a cat.", "The dog is big.")]

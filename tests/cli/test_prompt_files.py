@@ -7,11 +7,11 @@ from pathlib import Path
 import pyarrow.parquet
 import pytest
 
-from llmscope.batch import PromptSource
 from llmscope.cli.app import command_named
 from llmscope.cli.command_table import COMMANDS
-from tests.batch.files import SUFFIXES, write_rows
+from llmscope.jobs.snapshots import PromptSource
 from tests.cli.running import run
+from tests.jobs.snapshots.files import SUFFIXES, write_rows
 
 ROWS = [
     {"prompt": text}
@@ -84,7 +84,7 @@ def test_every_command_with_prompts_is_among_them():
             if any("--prompts" in parameter.opts for parameter in one.params):
                 reading.add(f"{name} {word}".strip())
     # `fit check` needs a lens, and reads as `fit jacobian`; what the screen reads is tested in
-    # tests/comparing/test_prompt_reader.py.
+    # tests/jobs/compare/test_prompt_reader.py.
     assert reading == {*ASKED, "fit check", "open", "serve"}
 
 
@@ -101,4 +101,4 @@ def test_nothing_else_opens_a_file_of_prompts():
             for node in ast.walk(ast.parse(path.read_text()))
         )
     ]
-    assert readers == ["batch/prompts.py"]
+    assert readers == ["corpus/records/prompts.py"]

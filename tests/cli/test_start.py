@@ -9,7 +9,7 @@ from llmscope.cli import is_plain
 from llmscope.cli.app import command_named
 from llmscope.cli.command_table import COMMANDS
 from llmscope.edits import parse
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from tests.cli.running import failure, fresh, record, run
 
 CUT = ("--min-p", "0.1", "--seed", "3")

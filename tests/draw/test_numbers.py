@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmscope.draw.numbers import column, number, padded_number, telling
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 
 @pytest.mark.parametrize(

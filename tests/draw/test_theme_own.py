@@ -8,7 +8,7 @@ from llmscope.draw import RenderOptions, load_theme, styles_for, theme_names
 from llmscope.draw.color.theme import theme_folder
 from llmscope.draw.color.user_themes import hidden_themes, own_theme_names, read_own
 from llmscope.errors import ScopeError
-from llmscope.lines import LIMITS
+from llmscope.support.lines import LIMITS
 
 
 @pytest.fixture

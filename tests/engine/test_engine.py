@@ -38,7 +38,7 @@ from llmscope.figure import Focus
 from llmscope.lenses import lens
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 pytestmark = pytest.mark.usefixtures("hooks_watch")
@@ -248,7 +248,9 @@ def test_nothing_of_a_failed_pass_is_held_when_its_memory_is_given_back(screen, 
     screen.figures(1)
     latest = weakref.ref(scope.latest)
     held, found = [], []
-    monkeypatch.setattr("llmscope.scope.free_cache", lambda _: found.extend(r() for r in held))
+    monkeypatch.setattr(
+        "llmscope.scope.scope.free_cache", lambda _: found.extend(r() for r in held)
+    )
 
     def fail(module, args):
         held.extend((weakref.ref(args[0]), latest))
@@ -509,7 +511,7 @@ def test_a_fetch_is_stopped_by_a_newer_request(monkeypatch):
     screen = Screen(lambda progress: small_scope())
     screen.engine.start()
     screen.wait(Loaded)
-    monkeypatch.setattr("llmscope.learned.catalog.lens_for", fetching)
+    monkeypatch.setattr("llmscope.learned.lenses.catalog.lens_for", fetching)
     request = LensRequest("org/name:a.pt")
     screen.engine.ask(request)
     assert began.wait(20)

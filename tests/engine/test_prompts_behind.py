@@ -26,7 +26,7 @@ from llmscope.engine.events import (
 from llmscope.engine.prompt_list import PromptReport
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 
 PATIENCE = 60
 

@@ -12,8 +12,8 @@ from transformers.generation import WatermarkingConfig
 import llmscope
 from llmscope.engine.events import Sample
 from llmscope.models.generation import processed, rules
+from llmscope.models.sampler import Sampler, left
 from llmscope.record.derive.tensors import logits_after
-from llmscope.sampler import Sampler, left
 from tests.engine.writing import Writer, scope_of
 from tests.models.vocabularies import byte_level
 

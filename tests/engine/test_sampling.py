@@ -10,7 +10,7 @@ import torch
 
 import llmscope
 from llmscope.engine.sampling import BRANCHES, stops
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from tests.engine.writing import Writer, generated, same, scope_of
 from tests.models.vocabularies import byte_fallback, byte_level
 

@@ -15,7 +15,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import row_checks, row_stats
 from llmscope.record.fetch import to_cpu
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.benchmarks.contenders.screen import wants_of_the_screen
 from tests.families import small_model
 from tests.far_device import DEVICE, far_device, kinds

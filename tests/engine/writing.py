@@ -13,9 +13,9 @@ from llmscope.engine.events import Event, Frame, Loaded, Request, Sample, Sample
 from llmscope.figure import Figure, Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.sampler import Sampler
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.sampler import Sampler
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 WANTS = (

@@ -14,7 +14,7 @@ from rich.segment import Segment
 
 from llmscope.draw import RenderOptions
 from llmscope.export import render_rows
-from tests.page.parsed import Parsed
+from tests.export.page.parsed import Parsed
 
 
 def page(prompt):

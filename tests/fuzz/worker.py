@@ -40,10 +40,6 @@ def _warm() -> None:
     """Import what is slow, and bound the memory from there on."""
     import torch
 
-    import llmscope.cli.app
-    import llmscope.replay.reader
-    import llmscope.scope  # noqa: F401
-
     torch.set_num_threads(1)
     size = _status("VmSize")
     resource.setrlimit(resource.RLIMIT_AS, (size + HEADROOM, size + HEADROOM))
@@ -116,9 +112,9 @@ def _replay(file: str, _: str = "", layers: str | None = None) -> Any:
 
 def _prompts(file: str) -> Any:
     """Read a file of prompts to its end, as a batch does."""
-    from llmscope.batch.inputs import InputColumns
-    from llmscope.batch.prompts import PromptSource
     from llmscope.cli.output.errors import reported
+    from llmscope.corpus.records.inputs import InputColumns
+    from llmscope.corpus.records.prompts import PromptSource
 
     try:
         with reported(debug=False):
@@ -140,8 +136,8 @@ def _continue(folder: str, *, overwrite: bool = False) -> Any:
 
     from llmscope.cli.output.errors import reported
     from llmscope.errors import ScopeError
+    from llmscope.runs.training.run import reason_of
     from llmscope.runs.writer import RunWriter
-    from llmscope.training.run import reason_of
     from tests.runs.making import figures, info, line
 
     def work() -> None:

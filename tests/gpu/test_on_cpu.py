@@ -108,7 +108,7 @@ def test_memory_fails_where_it_is_not_told(tmp_path, monkeypatch):
     """An error of torch, in place of one line."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr("llmscope.scope.enough_memory", lambda *_: nullcontext())
+    monkeypatch.setattr("llmscope.scope.scope.enough_memory", lambda *_: nullcontext())
     status, found = report(tmp_path, "--only", "memory")
     (section,) = found["sections"]
     assert (status, section["status"]) == (1, "failed")

@@ -5,12 +5,12 @@ import os
 import pytest
 
 import llmscope
-from llmscope.collecting.collect import emptied
-from llmscope.comparing.table import begin
 from llmscope.errors import ScopeError
-from llmscope.storage import LocalStorage
-from tests.batch.test_batch import LENSES, batch, written
+from llmscope.jobs.compare.table import begin
+from llmscope.jobs.examples.collect import emptied
+from llmscope.support.storage import LocalStorage
 from tests.cli.running import failure
+from tests.jobs.snapshots.test_batch import LENSES, batch, written
 
 DECOY = b"not of this folder"
 NAMES = (

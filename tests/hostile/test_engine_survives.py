@@ -27,9 +27,9 @@ from llmscope.engine.events import (
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.sampler import Sampler
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.sampler import Sampler
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.engine.test_engine import Screen
 from tests.families import small_model
 from tests.models.chats import CHATML, chat_tokenizer
@@ -73,14 +73,14 @@ PLACES = {
     "edit": ("llmscope.record.interventions.edited.EditedRecorder.record", "edited"),
     "blame": ("llmscope.engine.engine.Engine._blame", "edited"),
     "words": ("llmscope.engine.engine.Engine._hold", "abc"),
-    "lens": ("llmscope.scope.Scope.figure_steps", "abc"),
-    "focus": ("llmscope.scope.Scope.resolve", "abc"),
+    "lens": ("llmscope.scope.scope.Scope.figure_steps", "abc"),
+    "focus": ("llmscope.scope.scope.Scope.resolve", "abc"),
     "next token": ("llmscope.engine.engine.sampled", "draw"),
     "origin": ("llmscope.engine.engine.Engine._origin", "abc"),
     "cost": ("llmscope.engine.engine.Engine._cost", "abc"),
     "chat": ("llmscope.models.tokenizer.chat.Chat.prompt", "chat"),
     "marks": ("llmscope.models.tokenizer.chat.Chat.roles", "chat"),
-    "adapter": ("llmscope.scope.Scope.use", "adapter"),
+    "adapter": ("llmscope.scope.scope.Scope.use", "adapter"),
     "teach": ("llmscope.engine.context_training._taught", "teach"),
 }
 """Where foreign code runs, or may fail, and the request that leads there."""

@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 
 from llmscope.cli.output.errors import describe, reported
 from llmscope.errors import LONGEST, ScopeError
-from llmscope.text import LINE, named, one_line, told
+from llmscope.support.text import LINE, named, one_line, told
 from tests.cli.running import run
 from tests.families import small_model
 from tests.models.checkpoints import edit_config, save_model

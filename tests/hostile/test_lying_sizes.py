@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.hidden_states import read_hidden_states
 from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import folder_headers
+from llmscope.models.hidden_states import read_hidden_states
 from llmscope.models.loading.load import load_model
 from tests.families import FAMILIES, small_model
 from tests.hostile.forks import limited, refused

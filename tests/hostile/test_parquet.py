@@ -6,12 +6,12 @@ import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 
-from llmscope.batch.inputs import InputColumns
-from llmscope.batch.prompts import PromptSource
+from llmscope.corpus.records.inputs import InputColumns
+from llmscope.corpus.records.prompts import PromptSource
+from llmscope.corpus.records.transcripts.reader import TranscriptFile
 from llmscope.errors import ScopeError
+from llmscope.figure.tables import parquet as bounded
 from llmscope.report.reader import BatchFolder
-from llmscope.tables import parquet as bounded
-from llmscope.transcripts.reader import TranscriptFile
 from tests.cli.running import failure
 from tests.hostile.limits import small_memory
 

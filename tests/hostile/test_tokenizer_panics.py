@@ -16,7 +16,7 @@ from llmscope.models.loading.load import load_tokenizer_of
 from llmscope.models.tokenizer.parts import linear, plain, plain_file
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import TokenizerWorker, worker_for
-from llmscope.sandbox import CallError
+from llmscope.support.sandbox import CallError
 from tests.cli.running import failure, run
 from tests.models.checkpoints import save_model
 from tests.models.vocabularies import FAST, TEXTS
@@ -271,7 +271,7 @@ LONG_TOKEN = """
 import sys
 from tokenizers import Tokenizer, models
 from llmscope.models.tokenizer.worker import refuse_long_tokens
-from llmscope.sandbox import CallError
+from llmscope.support.sandbox import CallError
 from types import SimpleNamespace
 pieces = [("a", 0.0), ("b", -1.0), ("a" * int(sys.argv[1]), -2.0)]
 found = SimpleNamespace(backend_tokenizer=Tokenizer(models.Unigram(pieces, unk_id=0)))

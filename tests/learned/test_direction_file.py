@@ -11,19 +11,19 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 import llmscope
-from llmscope.directions.dose import DoseRule
-from llmscope.directions.fit import DirectionFit, fit_direction
 from llmscope.errors import ScopeError
-from llmscope.learned.direction_file import (
+from llmscope.jobs.fit_direction.dose import DoseRule
+from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
+from llmscope.learned.lenses.direction_file import (
     GGUF_HEADER,
     HEADER,
     directions_for,
     read_directions,
     write_directions,
 )
-from llmscope.learned.directions import Leak
-from tests.directions.conftest import ids_texts, planted_model
-from tests.directions.test_fit import hidden
+from llmscope.learned.lenses.directions import Leak
+from tests.jobs.fit_direction.conftest import ids_texts, planted_model
+from tests.jobs.fit_direction.test_fit import hidden
 
 
 @pytest.fixture(scope="module")

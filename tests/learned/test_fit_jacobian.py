@@ -12,22 +12,22 @@ from torch import nn
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.fitting.corpus import CorpusRules, corpus
-from llmscope.fitting.estimators import Estimator
-from llmscope.fitting.fit_jacobian import JacobianFit, fit_jacobian
-from llmscope.fitting.jacobian import batch_for, jacobian_rows
-from llmscope.fitting.merge import merged
-from llmscope.fitting.running_mean import RunningMean
-from llmscope.learned.reader import read_lens
-from llmscope.learned.writer import write_lens
+from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
+from llmscope.jobs.fit_lens.estimators import Estimator
+from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
+from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
+from llmscope.jobs.fit_lens.merge import merged
+from llmscope.jobs.fit_lens.running_mean import RunningMean
+from llmscope.learned.lenses.reader import read_lens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.family_matrix import scope_of
 from tests.learned.texts import TEXTS
 from tests.lenses.test_experts import IDS, scope_on
-from tests.training.small import town as loaded_town
+from tests.runs.training.small import town as loaded_town
 
 RULES = CorpusRules(skip=2, length=20, held_out=0)
 pytestmark = pytest.mark.xdist_group("fits")
@@ -251,7 +251,7 @@ class Interrupted(Exception):
 
 @pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmscope.fitting.unfinished.SAVED_EVERY", 0.0)
+    monkeypatch.setattr("llmscope.jobs.fit_lens.unfinished.SAVED_EVERY", 0.0)
     whole, done = fit_of(town), []
 
     def stop(state):
@@ -365,7 +365,7 @@ def test_a_killed_command_goes_on(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 2))
     words = [
         *(sys.executable, "-c"),
-        "import sys, llmscope.fitting.unfinished as fit; fit.SAVED_EVERY = 0.0;"
+        "import sys, llmscope.jobs.fit_lens.unfinished as fit; fit.SAVED_EVERY = 0.0;"
         "from llmscope.cli.app import app; app(sys.argv[1:])",
         *("fit", "jacobian", "builtin:town", "--prompts", str(tmp_path / "texts.txt")),
         *("--skip", "2", "--held-out", "0", "--float32", "--out"),

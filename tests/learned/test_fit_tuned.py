@@ -7,11 +7,11 @@ import torch
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.fitting import fit_tuned as module
-from llmscope.fitting.check import measure
-from llmscope.fitting.corpus import CorpusRules, corpus
-from llmscope.fitting.fit_tuned import TunedFit, differentiable_logits, fit_tuned
-from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.jobs.fit_lens import fit_tuned as module
+from llmscope.jobs.fit_lens.check import measure
+from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
+from llmscope.jobs.fit_lens.fit_tuned import TunedFit, differentiable_logits, fit_tuned
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from tests.family_matrix import scope_of
 from tests.learned.texts import TEXTS
 from tests.lenses.test_experts import scope_on

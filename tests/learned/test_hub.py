@@ -8,10 +8,10 @@ from huggingface_hub import constants
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.learned.hub import fetched, parse
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.reader import read_lens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.hub import fetched, parse
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.reader import read_lens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.sources import hub_paths
 from tests.lenses.test_experts import scope_on
 from tests.models.checkpoints import Heard

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 import llmscope
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.local_files import fitting_files
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.local_files import fitting_files
+from llmscope.learned.lenses.writer import write_lens
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from llmscope.learned.catalog import known, names_of
+from llmscope.learned.lenses.catalog import known, names_of
 
 
 def subject(spec, name, own=""):

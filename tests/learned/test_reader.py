@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.learned import pickled, reader
-from llmscope.learned.held_out import HeldOut, Readings
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.reader import HEADER, read_lens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses import pickled, reader
+from llmscope.learned.lenses.held_out import HeldOut, Readings
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.reader import HEADER, read_lens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.loading.memory import GIB
 
 WIDTH = 4

@@ -7,10 +7,10 @@ import torch
 
 import llmscope
 from llmscope.edits import Vector
-from llmscope.fitting.corpus import CorpusRules
-from llmscope.fitting.fit_jacobian import JacobianFit, fit_jacobian
-from llmscope.fitting.jacobian import jacobian_rows
-from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.jobs.fit_lens.corpus import CorpusRules
+from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
+from llmscope.jobs.fit_lens.jacobian import jacobian_rows
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.record.interventions.vectors import vector_of
 
 LAYERS = 0, 7, 15, 22, 28

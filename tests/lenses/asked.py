@@ -5,7 +5,7 @@ from typing import Any
 from llmscope.figure import Figure, Focus
 from llmscope.lenses import lens
 from llmscope.record.capture.recording import Recording
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 
 
 def options_for(name: str, **options: Any) -> dict[str, Any]:

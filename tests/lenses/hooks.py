@@ -128,7 +128,7 @@ def scope_of(family, model=None):
     """The same weights under the microscope."""
     from llmscope.models.anatomy import find
     from llmscope.models.loaded_model import LoadedModel
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
     model = model or small_model(family)
     parameter = next(model.parameters())

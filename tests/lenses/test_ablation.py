@@ -6,7 +6,7 @@ import pytest
 from llmscope.draw import RenderOptions, paint
 from llmscope.figure import Focus, Verdict
 from llmscope.record.interventions import sweep
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import FAMILIES, HEADS, IDS, LAYERS, scope_of

@@ -11,7 +11,7 @@ from llmscope.export import json_text, render
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import patterns
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.lenses.asked import options_for
 

@@ -276,7 +276,7 @@ def test_a_token_that_does_not_exist_raises(wrong):
 def test_half_precision_has_a_bound_of_its_own():
     from llmscope.models.anatomy import find
     from llmscope.models.loaded_model import LoadedModel
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
     model = small_model("llama").to(torch.bfloat16)
     subject = LoadedModel(

@@ -11,7 +11,7 @@ from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8]

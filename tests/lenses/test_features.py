@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.collecting.collect import Collection, collect
-from llmscope.collecting.request import sources_for
-from llmscope.dictionaries.catalog import headers_at, loaded
-from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.dictionaries.place import Place
 from llmscope.errors import ScopeError
-from llmscope.examples.request import FeatureRequest
+from llmscope.jobs.examples.collect import Collection, collect
+from llmscope.jobs.examples.request import sources_for
+from llmscope.learned.dictionaries.catalog import headers_at, loaded
+from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.place import Place
+from llmscope.learned.examples.request import FeatureRequest
 from llmscope.lenses import lens
 from llmscope.lenses.features.chosen import Chosen, verdict_of
 from llmscope.record.features.active import applied

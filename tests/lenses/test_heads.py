@@ -14,7 +14,7 @@ from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.analysis import head_scores as measured
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 pytestmark = pytest.mark.usefixtures("hooks_watch")

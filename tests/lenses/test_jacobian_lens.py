@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.learned.held_out import HeldOut, Readings
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.held_out import HeldOut, Readings
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.writer import write_lens
 from tests.families import small_model
 from tests.lenses.asked import options_for
 from tests.lenses.test_experts import IDS, scope_on
@@ -58,7 +58,7 @@ def test_the_identity_is_the_logit_lens_to_the_bit(family, mode):
 def test_the_identity_is_the_logit_lens_to_the_bit_in_half_precision():
     from llmscope.models.anatomy import find
     from llmscope.models.loaded_model import LoadedModel
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
     model = small_model("llama").bfloat16()
     scope = Scope(
@@ -163,7 +163,7 @@ def test_another_models_lens_is_refused(tmp_path):
 
 def test_the_slope_of_a_fitted_prompt_is_on_average_what_its_lens_says():
     """A Jacobian is the mean of what the mode `slope` measures at the positions of its fit."""
-    from llmscope.fitting.jacobian import jacobian_rows
+    from llmscope.jobs.fit_lens.jacobian import jacobian_rows
 
     scope = scope_on("llama")
     places = range(len(IDS))  # the mode sums over all later tokens, the last one too

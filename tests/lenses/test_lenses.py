@@ -15,7 +15,7 @@ from transformers import (
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8]

@@ -7,7 +7,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.compare.contrast import paired
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests import all_families
 
 A = (5, 17, 3, 60, 17, 42, 8, 91)

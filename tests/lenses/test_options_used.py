@@ -176,7 +176,7 @@ def test_an_option_changes_what_a_mode_shows_or_is_refused_by_name(name, scopes,
     ],
 )
 def test_the_command_line_refuses_it_before_a_model_is_loaded(words, said, monkeypatch):
-    monkeypatch.setattr(llmscope.scope, "load_model", lambda **_: pytest.fail("loaded"))
+    monkeypatch.setattr(llmscope.scope.scope, "load_model", lambda **_: pytest.fail("loaded"))
     message = failure("snapshot", "builtin:town", "--prompt", "a", "--lens", *words, code=2)
     assert said in " ".join(message.replace("│", "").split())
 

@@ -6,7 +6,7 @@ import torch
 
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]

@@ -10,7 +10,7 @@ import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.lenses.asked import options_for
 

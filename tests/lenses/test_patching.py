@@ -9,7 +9,7 @@ from llmscope.figure import Focus
 from llmscope.record.capture.extra_passes import read
 from llmscope.record.change_hooks import Change
 from llmscope.record.interventions import sweep
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import FAMILIES, HEADS, IDS, LAYERS, OTHER, scope_of

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 import llmscope
-from llmscope.directions.fit import DirectionFit, fit_direction
-from llmscope.directions.pairs import Example
-from llmscope.learned.direction_file import write_directions
-from tests.directions.conftest import ids_texts, planted_model
-from tests.directions.test_fit import hidden
+from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
+from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.learned.lenses.direction_file import write_directions
+from tests.jobs.fit_direction.conftest import ids_texts, planted_model
+from tests.jobs.fit_direction.test_fit import hidden
 
 IDS = [5, 17, 3, 60, 17, 42, 8]
 SOME = DirectionFit(dose=None, shuffles=3, layers=(0, 2))

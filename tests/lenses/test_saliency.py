@@ -13,7 +13,7 @@ from llmscope.record.analysis.saliency import (
     integrated_gradients,
     log_probability,
 )
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model as any_model
 from tests.families import small_model
 from tests.lenses.test_experts import IDS

@@ -11,7 +11,7 @@ from llmscope.export import json_text, render
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 BAD = 40  # a token that the probe of the verdicts does not hold

@@ -13,7 +13,7 @@ import pytest
 from packaging.requirements import Requirement
 
 import llmscope
-from llmscope.distributions import FULL, LEFT_OUT, LIGHT
+from llmscope.support.distributions import FULL, LEFT_OUT, LIGHT
 
 ROOT = Path(__file__).parents[2]
 LIGHT_HOME = ROOT / "packaging" / "light"

@@ -3,7 +3,7 @@
 import pandas
 import pytest
 
-from tests.batch.test_questions import animals  # noqa: F401 - a fixture
+from tests.jobs.snapshots.test_questions import animals  # noqa: F401 - a fixture
 
 datasets = pytest.importorskip("datasets")
 

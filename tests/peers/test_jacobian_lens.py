@@ -10,13 +10,13 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.fitting.corpus import CorpusRules
-from llmscope.fitting.fit_jacobian import JacobianFit, fit_jacobian
-from llmscope.fitting.merge import merged
-from llmscope.learned.catalog import lens_for
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.reader import read_lens
-from llmscope.learned.writer import write_lens
+from llmscope.jobs.fit_lens.corpus import CorpusRules
+from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit, fit_jacobian
+from llmscope.jobs.fit_lens.merge import merged
+from llmscope.learned.lenses.catalog import lens_for
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.reader import read_lens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.sources import Options, fetch
 from llmscope.models.sources.builtin import home
 from llmscope.models.spec import parse

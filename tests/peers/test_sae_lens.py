@@ -9,8 +9,8 @@ from dataclasses import fields
 import pytest
 import torch
 
-from llmscope.dictionaries.catalog import headers_at
-from llmscope.dictionaries.reader import read_dictionary
+from llmscope.learned.dictionaries.catalog import headers_at
+from llmscope.learned.dictionaries.reader import read_dictionary
 from llmscope.record.features.active import applied, features_of, reconstruction
 from tests.families import small_model
 from tests.lenses.test_experts import scope_on
@@ -208,8 +208,8 @@ def test_what_a_release_tells_apart_from_its_files(tmp_path):
         get_gemma_2_transcoder_config_from_hf,
     )
 
-    from llmscope.dictionaries.config import header_of
-    from tests.dictionaries.files import put_archive
+    from llmscope.learned.dictionaries.config import header_of
+    from tests.learned.dictionaries.files import put_archive
 
     for kind in ("res", "mlp", "att", "transcoders"):
         repository, folder = f"google/gemma-scope-9b-it-{kind}", "layer_7/width_16k/average_l0_60"
@@ -228,7 +228,7 @@ def test_gemma_scope_2(tmp_path, monkeypatch, affine):
     from sae_lens.loading import pretrained_sae_loaders as loaders
     from sae_lens.loading.pretrained_sae_loaders import gemma_3_sae_huggingface_loader
 
-    from tests.dictionaries.files import put_second
+    from tests.learned.dictionaries.files import put_second
 
     name = "transcoder/layer_1_width_16k_l0_small" + "_affine" * affine
     told = {

@@ -9,8 +9,8 @@ from peft import LoraConfig
 from transformers import AutoModelForSequenceClassification
 
 from llmscope.runs.reader import RunReader
-from llmscope.training import LensCallback
-from tests.training.small import LENSES, PROMPTS, TOWN, same, town
+from llmscope.runs.training import LensCallback
+from tests.runs.training.small import LENSES, PROMPTS, TOWN, same, town
 
 pytest.importorskip("trl")
 

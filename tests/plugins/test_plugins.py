@@ -137,8 +137,9 @@ def test_a_pane_shows_the_figure_of_a_snapshot(folder: Path, tmp_path: Path) -> 
     file = tmp_path / "a.json"
     assert run(folder, *LOOK, "--lens", "place", "--out", file).returncode == 0
     code = (
-        "import sys; from pathlib import Path; from llmscope.replay.reader import recorded;"
-        "from llmscope.replay.pane_map import held;"
+        "import sys; from pathlib import Path;"
+        "from llmscope.tui.modes.replay.reader import recorded;"
+        "from llmscope.tui.modes.replay.pane_map import held;"
         "snapshot = recorded(Path(sys.argv[1]));"
         "print([one.kind for one in held(snapshot.figures, snapshot.focus)])"
     )

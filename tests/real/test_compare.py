@@ -12,11 +12,11 @@ import torch
 
 import llmscope
 from demo.quantise import quantise
-from llmscope.batch import PromptSource
-from llmscope.comparing.request import CorpusComparison
-from llmscope.comparing.run import compare
+from llmscope.jobs.compare.request import CorpusComparison
+from llmscope.jobs.compare.run import compare
+from llmscope.jobs.snapshots import PromptSource
 from llmscope.models.files.cache import cache_folder
-from tests.comparing.plain import check_summary, compared
+from tests.jobs.compare.plain import check_summary, compared
 
 pytestmark = [pytest.mark.xdist_group("smollm2"), pytest.mark.slow, pytest.mark.timeout(1800)]
 TEXTS = Path(__file__).parents[2] / "demo" / "texts" / "english.txt"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.hidden_states import read_hidden_states
+from llmscope.models.hidden_states import read_hidden_states
 from llmscope.record.compare.engine_difference import hidden_states_difference
 from llmscope.record.compare.rounding import MARGIN, rounding
 from tests.vllm_files import streams, write

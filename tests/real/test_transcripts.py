@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.transcripts.reader import TranscriptFile
-from llmscope.transcripts.rendering import rendered
+from llmscope.corpus.records.transcripts.reader import TranscriptFile
+from llmscope.corpus.records.transcripts.rendering import rendered
 
 pytestmark = pytest.mark.xdist_group("smollm2")
 TALK = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from tests.engine.writing import Writer, generated, same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("smollm2")]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import torch
 
-from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.place import Place
 from tests.record.by_hand import Plain
 
 FEATURES = 96

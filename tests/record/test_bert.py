@@ -10,7 +10,7 @@ from torch import nn
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive.verify import verify
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import recorder_for
 

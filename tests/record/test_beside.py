@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.record.interventions.test_edited import scope_for
 

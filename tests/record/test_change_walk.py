@@ -15,7 +15,7 @@ from torch import nn
 from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.lenses.asked import options_for
 

@@ -12,7 +12,7 @@ import llmscope
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.record.derive import tensors
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import small_model
 from tests.lenses.asked import options_for
 from tests.record.by_hand import A, B, Plain, plus

@@ -17,7 +17,7 @@ from llmscope.record.derive.patterns import value_lengths
 from llmscope.record.derive.verify import pattern_verdict, verify
 from llmscope.record.interventions.compile import head_columns
 from llmscope.record.walkthrough.walkthrough import steps
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model as any_model
 from tests.record.conftest import prompt_of, recorder_for
 

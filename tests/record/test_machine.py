@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 import llmscope
 from llmscope.figure import Focus
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.lenses.asked import figure_at
 
 LETTERS = st.text("ABC", min_size=1, max_size=4)

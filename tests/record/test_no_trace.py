@@ -11,8 +11,8 @@ import llmscope
 from llmscope.lenses import lens, names
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.sandbox import Cancelled
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
+from llmscope.support.sandbox import Cancelled
 from tests.families import small_model
 from tests.lenses.asked import options_for
 

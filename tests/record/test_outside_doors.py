@@ -12,16 +12,16 @@ import torch
 from safetensors.torch import load_file
 
 import llmscope
-from llmscope.batch.job import PromptJob
-from llmscope.batch.padded import Together, why_single
 from llmscope.engine import Engine
 from llmscope.engine.events import Frame, Loaded, Refused, Request, Want
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
+from llmscope.jobs.snapshots.job import PromptJob
+from llmscope.jobs.snapshots.padded import Together, why_single
 from llmscope.models.loading.at_rest import one_thread
 from llmscope.record.capture import recorder as recorder_module
 from llmscope.record.derive.tensors import logits_after
-from llmscope.training.lens_source import LensSource
+from llmscope.runs.training.lens_source import LensSource
 from tests.families import small_model
 from tests.record.test_outside_walk import PLACES, Walk, after_last
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from llmscope.batch.job import PromptJob
-from llmscope.batch.padded import why_single
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
+from llmscope.jobs.snapshots.job import PromptJob
+from llmscope.jobs.snapshots.padded import why_single
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 8, 91, 30, 4, 77, 54]

@@ -9,7 +9,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
 from llmscope.record.derive.verify import WRITES, verify
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import prompt_of, recorder_for
 

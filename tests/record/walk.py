@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from llmscope.record.derive import row_stats, tensors
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.record.conftest import prompt_of
 
 

@@ -11,9 +11,9 @@ import torch
 from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
-from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.record.derive import row_stats, tensors
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.record.walk import edited
 
 FACTORS = ("-1", "0", "0.5", "1", "2")

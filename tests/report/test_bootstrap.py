@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from llmscope.report.bootstrap import BLOCK, ClusteredMeans, Draws, bootstrap
-from tests.comparing.plain import intervals
+from llmscope.support.bootstrap import BLOCK, ClusteredMeans, Draws, bootstrap
+from tests.jobs.compare.plain import intervals
 
 COUNTS = np.array([5, 1, 9, 3, 30, 2, 7, 7])
 

@@ -6,11 +6,11 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from llmscope.report.bootstrap import Draws
 from llmscope.report.first_layer import NEVER
 from llmscope.report.groups import Ranges
 from llmscope.report.means import Resampling, Reservoir
 from llmscope.report.summary import Asked, report
+from llmscope.support.bootstrap import Draws
 from tests.report.conftest import LAYERS, STRONG
 
 HOW = Resampling(resamples=200, level=0.9, seed=3)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.report.bootstrap import Draws
 from llmscope.report.means import Resampling
 from llmscope.report.summary import Asked, report
+from llmscope.support.bootstrap import Draws
 from tests.report.folders import write_folder
 
 HOW = Resampling(resamples=150, level=0.9, seed=1)

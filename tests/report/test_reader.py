@@ -242,7 +242,7 @@ def test_floats_are_grouped_as_numbers_and_decimals_too(batch, tmp_path):
 
 @pytest.mark.parametrize("shards", [0, 2])
 def test_a_batch_that_was_stopped_is_reported_as_far_as_it_is(tmp_path, monkeypatch, shards):
-    batch = import_module("llmscope.batch.run")  # the package has a function of that name
+    batch = import_module("llmscope.jobs.snapshots.run")  # the package has a function of that name
     prompts, out = tmp_path / "prompts.txt", tmp_path / "out"
     prompts.write_text("".join(f"anna lives in {place}\n" for place in ("a", "b", "c", "d", "e")))
     rows_of, windows = batch.rows_of, []
@@ -280,7 +280,7 @@ def test_a_batch_that_was_stopped_is_reported_as_far_as_it_is(tmp_path, monkeypa
 
 @pytest.mark.parametrize("shards", [0, 1])
 def test_passes_of_a_shard_that_is_not_whole_are_reported_too(tmp_path, monkeypatch, shards):
-    finished = import_module("llmscope.batch.finished").FinishedPasses
+    finished = import_module("llmscope.jobs.snapshots.finished").FinishedPasses
     prompts, out = tmp_path / "prompts.csv", tmp_path / "out"
     places = ("a", "b", "c", "d", "e", "f", "g", "h")
     lines = [f"anna lives in {place},{at},{at % 2}" for at, place in enumerate(places)]

@@ -9,11 +9,11 @@ import pytest
 from llmscope.draw import RenderOptions
 from llmscope.report.figures import interval_text, lens_figures, value_text
 from llmscope.report.means import Resampling
-from llmscope.report.screen import report_app
 from llmscope.report.summary import Asked, report
-from tests.replay.replaying import Screen
+from llmscope.tui.modes.report.screen import report_app
 from tests.report.folders import write_folder
 from tests.report.test_reader import hostile
+from tests.tui.modes.replay.replaying import Screen
 
 HOW = Resampling(resamples=100)
 
@@ -90,7 +90,7 @@ async def test_many_lenses_fit_nine_pages(batch, tmp_path):
 
 def test_a_report_needs_no_torch(batch):
     code = (
-        "import sys; from llmscope.report.screen import report_app; "
+        "import sys; from llmscope.tui.modes.report.screen import report_app; "
         "from llmscope.report.summary import report, Asked; "
         f"report_app(report({str(batch[0])!r}, Asked())); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"

@@ -146,7 +146,10 @@ def line(step, **more):
 def written(folder: Path, steps=range(0, 50, 10), prompts=PROMPTS, quick=False, **more):
     """Write a run with the loss 1 / (1 + step); `quick` does not wait for the disk."""
     if quick:
-        with patch("llmscope.fsync.sync_file"), patch("llmscope.fsync.sync_folders"):
+        with (
+            patch("llmscope.support.fsync.sync_file"),
+            patch("llmscope.support.fsync.sync_folders"),
+        ):
             return written(folder, steps, prompts, **more)
     writer = RunWriter(folder, info(prompts=prompts, **more))
     for step in steps:

@@ -11,7 +11,7 @@ from llmscope.runs import format as form
 from llmscope.runs.over_time import COLUMNS, Series, curve_of, curves, map_over_time, step_axis
 from llmscope.runs.reader import RunReader
 from llmscope.runs.writer import RunWriter
-from llmscope.watch.run_view import RunView
+from llmscope.tui.modes.run.run_view import RunView
 from tests.runs.making import HEADS, LAYERS, TOKENS, figures, info, line, written
 
 

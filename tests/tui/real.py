@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import command, view
 from llmscope.tui.state.figure_store import Shown

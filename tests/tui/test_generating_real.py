@@ -11,8 +11,8 @@ from textual.pilot import Pilot
 
 import llmscope
 from llmscope.figure import Figure
-from llmscope.sampler import Sampler
-from llmscope.scope import Scope
+from llmscope.models.sampler import Sampler
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from tests.cli.running import record
 from tests.engine.writing import generated, same, scope_of

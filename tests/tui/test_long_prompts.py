@@ -7,7 +7,7 @@ import pytest
 from textual import events
 
 from llmscope.draw import RenderOptions
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.prompt import editor as editing
 

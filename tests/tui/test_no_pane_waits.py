@@ -9,12 +9,12 @@ import pytest
 from textual.pilot import Pilot
 
 import llmscope
-from llmscope import instrumented
 from llmscope.figure import Verdict
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.derive import verify
 from llmscope.record.derive.verify import Verdicts
-from llmscope.scope import Scope
+from llmscope.scope import instrumented
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.workspaces import WORKSPACES

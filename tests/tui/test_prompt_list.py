@@ -13,11 +13,11 @@ import pytest
 from textual.pilot import Pilot
 
 import llmscope
-from llmscope.comparing.prompt_file import PromptFile, open_file
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.engine.prompt_list import ListedToken, PromptReport
-from llmscope.scope import Scope
+from llmscope.jobs.compare.prompt_file import PromptFile, open_file
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.state.layout_state import LayoutState
 from llmscope.tui.state.prompt_list import PromptList

@@ -29,10 +29,16 @@ def widget_classes() -> set[type[Widget]]:
     """All classes of widgets of the screen of a model."""
     for module in pkgutil.walk_packages(llmscope.tui.__path__, "llmscope.tui."):
         importlib.import_module(module.name)
+    others = "llmscope.tui.modes."  # a snapshot's, a training's and a report's screen
     kinds: list[type[Widget]] = [Widget]
     for kind in kinds:
         kinds += kind.__subclasses__()
-    return {kind for kind in kinds if kind.__module__.startswith("llmscope.tui.")}
+    modules = {kind: kind.__module__ for kind in kinds}
+    return {
+        kind
+        for kind, module in modules.items()
+        if module.startswith("llmscope.tui.") and not module.startswith(others)
+    }
 
 
 def draw_at(widget: Widget, size: Size, patch: pytest.MonkeyPatch) -> None:

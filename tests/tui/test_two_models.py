@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 
 import llmscope
 from llmscope.cli.options.loading import Loader
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.repro_command import ModelSource, command, view
 from llmscope.tui.features.copy.repro_script import script

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import llmscope
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from tests.tui.real import answered, screen
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.web.auth import Auth
 
 NAMES = ("127.0.0.1:8000", "localhost:8000")

@@ -14,9 +14,9 @@ from llmscope.agents.tools.generate import GENERATE
 from llmscope.agents.tools.look import LOOK
 from llmscope.agents.tools.many_prompts import MANY_PROMPTS
 from llmscope.agents.tools.open import OPEN
-from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
 from llmscope.lenses import suggested
+from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session

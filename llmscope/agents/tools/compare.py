@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 WAYS = ("versus_prompt", "versus_adapter", "versus_model")
 BASE = "base"
@@ -79,7 +79,7 @@ def _second(session: Session, scope: Scope, model: str, call: Call) -> Scope:
     Raises:
         ScopeError: it cannot be loaded, or does not read the same tokens.
     """
-    from llmscope.second_model import compare_with
+    from llmscope.scope.second_model import compare_with
 
     second = scope.other
     if second is None or second.base.spec != model:

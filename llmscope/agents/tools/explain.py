@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from llmscope.agents.answer import LIMIT, size
 from llmscope.agents.establishes import VERDICTS
 from llmscope.agents.parameters import Parameter, Tool
-from llmscope.arguments import quoted
 from llmscope.errors import ScopeError
 from llmscope.lenses import lens, names, suggested
+from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session

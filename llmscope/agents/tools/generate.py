@@ -9,7 +9,7 @@ from llmscope.agents.answer import CELL, cell, fitted, line
 from llmscope.agents.parameters import Parameter, Tool
 from llmscope.agents.tools.shared import CHAT, PROMPT, state_lines, verdict_line, verdict_of
 from llmscope.errors import ScopeError
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session

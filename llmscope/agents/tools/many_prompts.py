@@ -23,11 +23,11 @@ from llmscope.figure import Focus
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
-    from llmscope.batch import BatchFolder, PromptJob, PromptSource, Summary
+    from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
     from llmscope.record.capture.recording import Prompt
     from llmscope.report.means import Breakdown, Distribution
     from llmscope.report.summary import LensReport, Report
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 TARGET = "p_target"
 """The column that a question about a target is answered by."""
@@ -42,10 +42,10 @@ SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
 
 def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
     """Apply a lens to each prompt, write its tables, and return the means of their columns."""
-    from llmscope.batch import PromptJob, PromptSource
+    from llmscope.figure.tables.arrow import needed
+    from llmscope.jobs.snapshots import PromptJob, PromptSource
     from llmscope.lenses import lens
     from llmscope.report.summary import Asked, report
-    from llmscope.tables.arrow import needed
 
     needed()
     chosen = lens(given["lens"])
@@ -163,12 +163,12 @@ def _run(
     call: Call,
     failures: list[str],
 ) -> Summary:
-    from llmscope.batch import BatchFolder, JobShare, run
-    from llmscope.batch.inputs import InputColumns
-    from llmscope.batch.padded import Together, why_single
-    from llmscope.batch.shards import Tables
+    from llmscope.corpus.records.inputs import InputColumns
     from llmscope.export import provenance
-    from llmscope.storage import LocalStorage
+    from llmscope.jobs.snapshots import BatchFolder, JobShare, run
+    from llmscope.jobs.snapshots.padded import Together, why_single
+    from llmscope.jobs.snapshots.shards import Tables
+    from llmscope.support.storage import LocalStorage
 
     inputs, total = InputColumns.of(source)
     if total > MOST:

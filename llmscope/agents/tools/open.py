@@ -12,7 +12,7 @@ from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 LOADS = ("adapters", "dtype", "device")
 """Arguments that only a model which is loaded now can have."""

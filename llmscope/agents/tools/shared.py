@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmscope.lenses import Lens
     from llmscope.lenses.options import LensOption
     from llmscope.record.capture.recording import Recording
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 PROMPT = Parameter("prompt", "text", "The prompt; left out: the latest one.")
 CHAT = Parameter("chat", "switch", "Put the prompt into the model's chat template.")
@@ -105,7 +105,7 @@ def state_lines(session: Session, recording: Recording) -> list[str]:
 def verdict_of(scope: Scope, *recordings: Recording) -> Verdict:
     """Return the verdict on the next token of recordings: the less trustworthy of several."""
     from llmscope.figure import Focus
-    from llmscope.snapshot import figure_of
+    from llmscope.scope.figures import figure_of
 
     first, *others = (figure_of(scope, one, "next-token", Focus()).verdict for one in recordings)
     for one in others:

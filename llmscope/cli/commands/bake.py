@@ -15,12 +15,12 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.context.split import Query
     from llmscope.record.context.to_lora import ExportedLora
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 @grouped
@@ -77,7 +77,7 @@ def bake(
             scope = load(progress)
         if scope.adapter is not None:
             raise ScopeError(f"{scope.subject.name} has an adapter on", "the model without it")
-        from llmscope.contexts import placed, write
+        from llmscope.scope.contexts import placed, write
 
         what = placed(scope, context, prompt, special_tokens=not no_special_tokens)
         taught = _taught(

@@ -17,9 +17,9 @@ from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.batch import JobShare, PromptSource
-    from llmscope.batch.workers import Workers
-    from llmscope.storage import Storage
+    from llmscope.jobs.snapshots import JobShare, PromptSource
+    from llmscope.jobs.snapshots.workers import Workers
+    from llmscope.support.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -163,13 +163,13 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
     force = bool(ctx.params["force"])
     usage(not force or count == 1, "not with --shard, whose other jobs write there too", "--force")
     ray = _ray(ctx, given)
-    from llmscope.batch import JobShare, PromptSource
-    from llmscope.storage import LocalStorage, storage
-    from llmscope.tables.arrow import needed
+    from llmscope.figure.tables.arrow import needed
+    from llmscope.jobs.snapshots import JobShare, PromptSource
+    from llmscope.support.storage import LocalStorage, storage
 
     needed()
     if ray is not None:
-        from llmscope.ray.cluster import needed as ray_needed
+        from llmscope.jobs.workers.cluster import needed as ray_needed
 
         ray_needed()
     folder = storage(outs[0])
@@ -197,7 +197,7 @@ def _ray(ctx: typer.Context, given: BatchOptions) -> Workers | None:
     gpus = given.gpus_per_worker
     whole = gpus is None or gpus <= 1 or gpus == int(gpus)
     usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
-    from llmscope.batch.workers import Workers
+    from llmscope.jobs.snapshots.workers import Workers
 
     threads, device = ctx.params["threads"], ctx.params["device"]
     return Workers(given.workers, threads, gpus, device, given.max_errored_blocks)

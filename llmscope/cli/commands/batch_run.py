@@ -11,25 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from llmscope.batch import BatchFolder, PromptJob, PromptSource, Summary
-from llmscope.batch import run as run_here
-from llmscope.batch.inputs import InputColumns
-from llmscope.batch.lock import exclusive
-from llmscope.batch.padded import BOUND, Together, why_single
-from llmscope.batch.shards import Tables
 from llmscope.cli.commands.batch import Batch
 from llmscope.cli.options.command_line import command_line
 from llmscope.cli.options.lens_options import with_tokens
+from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
 from llmscope.export import provenance
-from llmscope.text import display_text
+from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
+from llmscope.jobs.snapshots import run as run_here
+from llmscope.jobs.snapshots.lock import exclusive
+from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
+from llmscope.jobs.snapshots.shards import Tables
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch.workers import Workers
     from llmscope.cli.options.loading import Loader
     from llmscope.figure import Focus
+    from llmscope.jobs.snapshots.workers import Workers
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 TOLD = 20
 """Maximum number of failed prompts that are reported with a line each."""
@@ -205,11 +205,11 @@ def _on_ray(
     folder_of: Callable[[BatchPlan], BatchFolder],
     fail: Tell,
 ) -> Summary:
+    from llmscope.jobs.workers.cluster import cluster
     from llmscope.models.loading.device import default_threads
-    from llmscope.ray.cluster import cluster
 
     with cluster(asked, default_threads()) as workers:
-        from llmscope.ray.engine import Job, first_plan, run
+        from llmscope.jobs.workers.engine import Job, first_plan, run
 
         job = Job(load, request, workers.cpus or 1)
         plan = first_plan(job, workers)

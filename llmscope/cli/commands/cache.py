@@ -20,11 +20,11 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import NOTE, display_text, one_line
+from llmscope.support.text import NOTE, display_text, one_line
 
 if TYPE_CHECKING:
-    from llmscope.disk_cache.entries import Entry
-    from llmscope.disk_cache.prune import Choice
+    from llmscope.cache.entries import Entry
+    from llmscope.cache.prune import Choice
 
 _MEGABYTE = 1e6
 _DAY = 86_400
@@ -75,8 +75,8 @@ def list_cache(
     """List what lies in llmscope's cache and state folders: sizes, and when it was last used."""
     with reported(debug):
         as_json = wants_json(json, format)
-        from llmscope.disk_cache.entries import entries
-        from llmscope.disk_cache.hub import folder_bytes
+        from llmscope.cache.entries import entries
+        from llmscope.cache.hub import folder_bytes
 
         at = _folders()
         found = entries(at.cache, at.state)
@@ -134,8 +134,8 @@ def prune(
     with reported(debug):
         as_json = wants_json(json, format)
         choice = _choice(kind, older_than, larger_than)
-        from llmscope.disk_cache.entries import entries
-        from llmscope.disk_cache.prune import chosen, pruning, remove
+        from llmscope.cache.entries import entries
+        from llmscope.cache.prune import chosen, pruning, remove
 
         at = _folders()
         failed: list[tuple[Entry, str]] = []
@@ -190,8 +190,8 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> C
     Raises:
         BadParameter: one cannot be read.
     """
-    from llmscope.disk_cache.entries import KEPT, KINDS
-    from llmscope.disk_cache.prune import Choice
+    from llmscope.cache.entries import KEPT, KINDS
+    from llmscope.cache.prune import Choice
 
     known = [one for one in KINDS if one not in KEPT]
     listed = ", ".join((*known, "all"))
@@ -213,7 +213,7 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> C
 
 
 def _folders() -> Folders:
-    from llmscope.disk_cache.hub import hub_folder
+    from llmscope.cache.hub import hub_folder
     from llmscope.models.files.cache import cache_folder
     from llmscope.tui.session.state_folder import state_folder
 

@@ -19,14 +19,14 @@ from llmscope.cli.output.errors import FAILED, reported
 from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmscope.activation_difference.difference import ActivationDifference
-    from llmscope.comparing.request import CorpusComparison
-    from llmscope.scope import Scope
+    from llmscope.jobs.activation_difference.difference import ActivationDifference
+    from llmscope.jobs.compare.request import CorpusComparison
+    from llmscope.scope.scope import Scope
 
 _TROUBLE = 2
 """Exit code if no comparison was possible, as of `llmscope diff`; 1: a limit is exceeded."""
@@ -71,7 +71,7 @@ class ComparisonOptions:
 
     def comparison(self) -> CorpusComparison:
         """Return what is measured."""
-        from llmscope.comparing.request import CorpusComparison
+        from llmscope.jobs.compare.request import CorpusComparison
 
         return CorpusComparison(
             length=self.length,
@@ -164,8 +164,8 @@ class DifferenceOptions:
         Raises:
             ScopeError: it cannot be measured, or the texts cannot be read.
         """
-        from llmscope.batch import PromptSource
-        from llmscope.comparing.texts import lines_of
+        from llmscope.jobs.compare.texts import lines_of
+        from llmscope.jobs.snapshots import PromptSource
 
         texts = None
         if self.difference_texts is not None:
@@ -252,13 +252,13 @@ def compare(
             "a second model, or --versus-dtype, --versus-device or --versus-revision",
             "B",
         )
-        from llmscope.batch import JobShare, PromptSource
-        from llmscope.batch.lock import exclusive
         from llmscope.cli.options.command_line import command_line
         from llmscope.cli.output.progress import EVERY, progress_line
+        from llmscope.figure.tables.arrow import needed
+        from llmscope.jobs.snapshots import JobShare, PromptSource
+        from llmscope.jobs.snapshots.lock import exclusive
         from llmscope.models.spec import parse
-        from llmscope.storage import LocalStorage
-        from llmscope.tables.arrow import needed
+        from llmscope.support.storage import LocalStorage
 
         needed()
         first = hardware.loader(model_a, adapters=tuple(adapter or ()))
@@ -276,7 +276,7 @@ def compare(
                     progress("", 0, None)  # a note gets a line of its own
                 tell_plainly(display_text(line))
 
-            from llmscope.comparing.run import compare as compared
+            from llmscope.jobs.compare.run import compare as compared
 
             found: list[ActivationDifference] = []
 

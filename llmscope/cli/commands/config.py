@@ -53,7 +53,7 @@ def config(
             )
             return
         put(_listed(found))
-        from llmscope.text import display_text
+        from llmscope.support.text import display_text
 
         state = "" if path.is_file() else " (not there)"
         tell_plainly(f"file: {display_text(str(path))}{state}")

@@ -109,7 +109,7 @@ def _compared(
     from llmscope.export.diff import matched
     from llmscope.export.diff_figures import differences, drawable
     from llmscope.export.read import read
-    from llmscope.hidden_states import is_hidden_states, read_hidden_states
+    from llmscope.models.hidden_states import is_hidden_states, read_hidden_states
 
     hidden = [is_hidden_states(one) for one in (a, b)]
     if not any(hidden):
@@ -187,7 +187,7 @@ def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
 
 def _listed(found: Diff, tolerance: float) -> str:
     from llmscope.cli.output.table import table
-    from llmscope.text import display_text
+    from llmscope.support.text import display_text
 
     def inset(lines: Iterable[str]) -> str:
         return "".join(f"  {display_text(line)}\n" for line in lines)

@@ -13,13 +13,13 @@ from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
-from llmscope.distributions import need_torch
+from llmscope.support.distributions import need_torch
 
 if TYPE_CHECKING:
     from llmscope.cli.options.loading import Loader
     from llmscope.figure import Verdict
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 @grouped
@@ -138,7 +138,7 @@ def _sorts(scope: Scope) -> dict[str, list[int]]:
 def _told(found: Mapping[str, Any]) -> str:
     """Return the report as text for the user."""
     from llmscope.cli.output.hardware_report import hardware_report, machine_rows
-    from llmscope.text import display_text
+    from llmscope.support.text import display_text
 
     sections = [
         _section("versions", found["versions"]),

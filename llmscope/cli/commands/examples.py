@@ -21,16 +21,16 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.numbers import amount
-from llmscope.text import display_text
+from llmscope.support.numbers import amount
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch import PromptSource
-    from llmscope.collecting.collect import Collection, CollectState
-    from llmscope.collecting.collector import Sizes
-    from llmscope.examples.example import Examples
-    from llmscope.examples.folder import Index
-    from llmscope.examples.request import FeatureRequest
+    from llmscope.jobs.examples.collect import Collection, CollectState
+    from llmscope.jobs.examples.collector import Sizes
+    from llmscope.jobs.snapshots import PromptSource
+    from llmscope.learned.examples.example import Examples
+    from llmscope.learned.examples.folder import Index
+    from llmscope.learned.examples.request import FeatureRequest
     from llmscope.models.loaded_model import Progress
 
 _WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
@@ -71,7 +71,7 @@ class UnitOptions:
         Raises:
             BadParameter: one is of another form.
         """
-        from llmscope.examples.request import FeatureRequest
+        from llmscope.learned.examples.request import FeatureRequest
 
         try:
             return [FeatureRequest.parse(one) for one in self.feature or ()]
@@ -84,7 +84,7 @@ class UnitOptions:
         Raises:
             BadParameter: one is of another form.
         """
-        from llmscope.examples.request import by_layer
+        from llmscope.learned.examples.request import by_layer
 
         try:
             return by_layer(getattr(self, option) or ())
@@ -148,8 +148,8 @@ class CollectionOptions:
         Raises:
             BadParameter: the window is of another form, or too wide.
         """
-        from llmscope.collecting.collect import ALL, Collection
-        from llmscope.collecting.collector import Sizes
+        from llmscope.jobs.examples.collect import ALL, Collection
+        from llmscope.jobs.examples.collector import Sizes
 
         size = None
         if prompts != "-":
@@ -221,12 +221,12 @@ def examples(
         usage(bool(requests or neurons or heads), "name a feature, neuron or head", "--feature")
         usage(not units.features or bool(requests), "it takes --feature", "--features")
         collection.check()
-        from llmscope.batch import JobShare, PromptSource
-        from llmscope.batch.lock import exclusive
-        from llmscope.batch.progress import kept_if_stopped
         from llmscope.cli.output.progress import EVERY, noted, progress_line
+        from llmscope.jobs.snapshots import JobShare, PromptSource
+        from llmscope.jobs.snapshots.lock import exclusive
+        from llmscope.jobs.snapshots.progress import kept_if_stopped
         from llmscope.models.spec import parse
-        from llmscope.storage import LocalStorage
+        from llmscope.support.storage import LocalStorage
 
         source = PromptSource(prompts)
         if out.exists() and not out.is_dir():
@@ -234,8 +234,8 @@ def examples(
         parse(model)
         with exclusive(LocalStorage(out), JobShare()), progress_line(every=EVERY) as progress:
             scope = hardware.loader(model)(progress)
-            from llmscope.collecting.collect import collect, emptied
-            from llmscope.collecting.request import sources_for
+            from llmscope.jobs.examples.collect import collect, emptied
+            from llmscope.jobs.examples.request import sources_for
 
             sources = sources_for(
                 scope.subject,
@@ -258,8 +258,8 @@ def examples(
 
 def _named(index: Index, folder: Path) -> Iterator[Examples]:
     """Yield the examples of the units that were named one by one."""
-    from llmscope.examples.folder import read_examples
-    from llmscope.examples.unit import Unit
+    from llmscope.learned.examples.folder import read_examples
+    from llmscope.learned.examples.unit import Unit
 
     for group in index.groups:
         for one in group.indices or ():
@@ -283,7 +283,7 @@ def _of_unit(examples: Examples, between: str) -> list[str]:
     """Return what is known of a unit as lines, with the tokens of all examples in one column."""
     from rich.cells import cell_len
 
-    from llmscope.examples.text import PARTS, facts, texts_of, title_of
+    from llmscope.learned.examples.text import PARTS, facts, texts_of, title_of
 
     lines = [title_of(examples), "  " + " · ".join(facts(examples))]
     parts = {part: texts_of(getattr(examples, part), between) for part in PARTS}

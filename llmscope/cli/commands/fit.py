@@ -25,16 +25,16 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.numbers import amount
-from llmscope.text import display_text
+from llmscope.support.numbers import amount
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.batch import PromptSource
-    from llmscope.fitting.corpus import CorpusRules
-    from llmscope.fitting.fit_jacobian import FitState
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.jobs.fit_lens.corpus import CorpusRules
+    from llmscope.jobs.fit_lens.fit_jacobian import FitState
+    from llmscope.jobs.snapshots import PromptSource
+    from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 _PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
@@ -74,7 +74,7 @@ class CorpusOptions:
         Raises:
             ScopeError: they leave no token.
         """
-        from llmscope.fitting.corpus import CorpusRules, check_rules
+        from llmscope.jobs.fit_lens.corpus import CorpusRules, check_rules
 
         rules = CorpusRules(self.skip, self.length, self.held_out, *shard)
         check_rules(rules)
@@ -157,8 +157,8 @@ def fit_jacobian(
         source = _source(prompts, out, "jacobian", force)
         rules = corpus.rules(part)
         with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
-            from llmscope.fitting.fit_jacobian import JacobianFit
-            from llmscope.fitting.fit_jacobian import fit_jacobian as fitted
+            from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
+            from llmscope.jobs.fit_lens.fit_jacobian import fit_jacobian as fitted
 
             how = JacobianFit(
                 rules=rules,
@@ -204,8 +204,8 @@ def fit_tuned(
         source = _source(prompts, out, "tuned", force)
         rules = corpus.rules()
         with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
-            from llmscope.fitting.fit_tuned import TunedFit
-            from llmscope.fitting.fit_tuned import fit_tuned as fitted
+            from llmscope.jobs.fit_lens.fit_tuned import TunedFit
+            from llmscope.jobs.fit_lens.fit_tuned import fit_tuned as fitted
 
             name = corpus_name(prompts)
             how = TunedFit(rules, corpus.max_prompts, steps, rate, name, checkpoint)
@@ -250,10 +250,10 @@ def fit_check(
         with _loaded(hardware, model) as (scope, progress):
             from itertools import islice
 
-            from llmscope.fitting.check import check_readout, measure
-            from llmscope.fitting.corpus import CorpusRules, check_rules, corpus
-            from llmscope.learned import measurements
-            from llmscope.learned.catalog import lens_for
+            from llmscope.jobs.fit_lens.check import check_readout, measure
+            from llmscope.jobs.fit_lens.corpus import CorpusRules, check_rules, corpus
+            from llmscope.learned.lenses import measurements
+            from llmscope.learned.lenses.catalog import lens_for
 
             rules = CorpusRules(skip, length, held_out)
             check_rules(rules)
@@ -299,8 +299,8 @@ def fit_merge(
         as_json = wants_json(json, format)
         usage(len(lenses) > 1, "two lenses or more", "LENS")
         _check_out(out, "jacobian", force)
-        from llmscope.fitting.merge import merged
-        from llmscope.learned.reader import read_lens
+        from llmscope.jobs.fit_lens.merge import merged
+        from llmscope.learned.lenses.reader import read_lens
 
         lens = merged([read_lens(str(one)) for one in lenses])
         _write(lens, out, float32)
@@ -320,7 +320,7 @@ def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:
 
 
 def _prompts(prompts: str) -> PromptSource:
-    from llmscope.batch import PromptSource
+    from llmscope.jobs.snapshots import PromptSource
 
     return PromptSource(prompts)
 
@@ -361,12 +361,12 @@ def _unfinished(out: Path, force: bool) -> Iterator[Path]:
     Raises:
         ScopeError: another process fits this lens.
     """
-    from llmscope.fsync import FolderLock
+    from llmscope.support.fsync import FolderLock
 
     checkpoint = out.with_name(f"{out.name}.partial")
 
     def remove() -> None:
-        from llmscope.fitting.unfinished import journal_of
+        from llmscope.jobs.fit_lens.unfinished import journal_of
 
         for path in (checkpoint, journal_of(checkpoint)):
             path.unlink(missing_ok=True)
@@ -396,8 +396,8 @@ def _fitted(
         source: the prompts.
         corpus: which of them count.
     """
-    from llmscope.batch.progress import kept_if_stopped
     from llmscope.cli.output.progress import noted
+    from llmscope.jobs.snapshots.progress import kept_if_stopped
 
     note, told = noted(progress), _FitProgress(progress, source, corpus.max_prompts)
     with kept_if_stopped(told.kept, note):
@@ -450,7 +450,7 @@ class _FitProgress:
 
 
 def _write(lens: LearnedLens, out: Path, single: bool) -> None:
-    from llmscope.learned.writer import write_lens
+    from llmscope.learned.lenses.writer import write_lens
 
     write_lens(lens, out, "float32" if single else "float16")
 
@@ -498,7 +498,7 @@ def _summary(lens: LearnedLens, out: Path, source: PromptSource | None) -> str:
 def _table(lens: LearnedLens, held: object) -> str:
     """Return the held-out figures of each layer that has a map."""
     from llmscope.cli.output.table import table
-    from llmscope.learned.held_out import HeldOut
+    from llmscope.learned.lenses.held_out import HeldOut
 
     assert isinstance(held, HeldOut)
     head = ("after layer", "top-1", "logit lens", "baseline", "KL", "logit lens", "baseline", "")

@@ -17,10 +17,10 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.directions.dose import DoseRule
+    from llmscope.jobs.fit_direction.dose import DoseRule
 
 _METHODS, _SPLITS = ("mean", "lda", "logistic"), ("group", "random", "file")
 
@@ -83,7 +83,7 @@ class DoseOptions:
 
     def rule(self) -> DoseRule | None:
         """Return how doses are given; None: not at all."""
-        from llmscope.directions.dose import DoseRule
+        from llmscope.jobs.fit_direction.dose import DoseRule
 
         usage(self.strength > 0, "a number above 0", "--strength")
         usage(bool(self.measure) or not self.suffix, "--measure too", "--suffix")
@@ -149,10 +149,10 @@ def fit_direction(
         usage(method in _METHODS, f"one of {', '.join(_METHODS)}", "--method")
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
-        from llmscope.batch import PromptSource
         from llmscope.cli.output.direction_report import report
         from llmscope.cli.output.progress import EVERY, progress_line
-        from llmscope.directions.pairs import read_examples
+        from llmscope.jobs.fit_direction.pairs import read_examples
+        from llmscope.jobs.snapshots import PromptSource
         from llmscope.models.spec import parse
 
         parse(model)
@@ -160,9 +160,9 @@ def fit_direction(
         examples = read_examples(PromptSource(str(pairs), None))
         with progress_line(every=EVERY) as progress:
             scope = hardware.loader(model)(progress)
-            from llmscope.directions.fit import DirectionFit
-            from llmscope.directions.fit import fit_direction as fitted
-            from llmscope.learned.direction_file import write_directions
+            from llmscope.jobs.fit_direction.fit import DirectionFit
+            from llmscope.jobs.fit_direction.fit import fit_direction as fitted
+            from llmscope.learned.lenses.direction_file import write_directions
 
             how = DirectionFit(
                 method=method,

@@ -12,7 +12,7 @@ from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.lenses import Lens

@@ -17,7 +17,7 @@ from llmscope.cli.options.groups import ModelOptions, VolumeOptions, grouped
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.agents.session import LoadOptions

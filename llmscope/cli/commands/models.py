@@ -10,7 +10,7 @@ from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import tell, tell_plainly
 from llmscope.cli.output.streams import put
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.models.local_models import LocalModels, Stored

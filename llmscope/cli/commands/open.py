@@ -20,10 +20,10 @@ from llmscope.cli.options.resume import (
 )
 from llmscope.cli.options.versus import VersusModelOptions
 from llmscope.cli.output.errors import reported
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 
 if TYPE_CHECKING:
-    from llmscope.comparing.prompt_file import PromptFile
+    from llmscope.jobs.compare.prompt_file import PromptFile
 
 
 @grouped
@@ -146,7 +146,7 @@ def _prompts(given: SimpleNamespace) -> PromptFile:
         BadParameter: the second model is a file of streams, which are those of one text.
         ScopeError: the file cannot be read.
     """
-    from llmscope.comparing.prompt_file import PromptFile
+    from llmscope.jobs.compare.prompt_file import PromptFile
 
     versus = given.versus_model or ""
     shared.usage(

@@ -72,7 +72,7 @@ def read(
             shared.refuse(ctx, _SCREEN, "only for the screen, and the turns are listed")
         found, more = transcript.read(file)
         from llmscope.cli.output.progress import progress_line
-        from llmscope.transcripts.rendering import rendered
+        from llmscope.corpus.records.transcripts.rendering import rendered
 
         with progress_line() as progress:
             tokens = _tokens(model, loading, progress)

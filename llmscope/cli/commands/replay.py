@@ -76,6 +76,6 @@ def replay(
 def _names_its_own(file: str) -> bool:
     """Return whether a file names its layers and tokens: a snapshot, or the folder of a batch."""
     from llmscope.cli.launch import is_batch
-    from llmscope.hidden_states import is_hidden_states
+    from llmscope.models.hidden_states import is_hidden_states
 
     return is_batch(file) or (os.path.isfile(file) and not is_hidden_states(Path(file)))

@@ -187,7 +187,7 @@ def report(
         usage(look in ("terminal", PAPER), "terminal or paper", "--look")
         usage(look != PAPER or "theme" not in said(ctx), "paper has its own colours", "--theme")
         style = paper.style(look == PAPER, size)
-        from llmscope.tables.arrow import needed
+        from llmscope.figure.tables.arrow import needed
 
         needed()
         asked = statistics.asked()

@@ -13,9 +13,9 @@ from llmscope.cli.commands.open import asked, open_model
 from llmscope.cli.options import shared
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.streams import put
-from llmscope.distributions import need_torch
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.distributions import need_torch
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions
@@ -162,7 +162,7 @@ def _serve_file(host: str, port: int, path: Path, opening: LaunchOptions) -> int
     import asyncio
 
     from llmscope.cli.output.file_page import file_page
-    from llmscope.page.document import policy_of
+    from llmscope.export.page.document import policy_of
     from llmscope.tui.terminal.output_guard import leaving_on_signals
     from llmscope.web.bind import listen
     from llmscope.web.file_server import FileServer

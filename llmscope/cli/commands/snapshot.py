@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from llmscope.export import Paper
     from llmscope.figure import Focus
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 def snapshot(
@@ -134,10 +134,10 @@ def snapshot(
         if prompts is not None:
             check_chat(texts.chat, texts.system, None)
             check_models(model, loading.reward)
-            from llmscope.batch import PromptJob
             from llmscope.cli.commands.batch_run import BatchRequest, write_batch
             from llmscope.cli.options.lens_options import every_of, token_texts
             from llmscope.cli.output.progress import EVERY, progress_line
+            from llmscope.jobs.snapshots import PromptJob
 
             special = not texts.no_special_tokens
             every = every_of(declared)
@@ -213,7 +213,7 @@ def snapshot(
             forms = _forms(ctx, load.model, scope, outputs, looks, progress)
         text = typed
         if found is not None:
-            from llmscope.transcripts.rendering import rendered
+            from llmscope.corpus.records.transcripts.rendering import rendered
 
             made = rendered(found, scope.chat)
             text = made.text

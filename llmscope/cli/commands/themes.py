@@ -69,7 +69,7 @@ def themes(
 
 
 def _shown(path: Path) -> str:
-    from llmscope.text import display_text
+    from llmscope.support.text import display_text
 
     return display_text(str(path)).replace("\n", " ")
 

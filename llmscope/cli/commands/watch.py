@@ -16,12 +16,12 @@ from llmscope.cli.options.local_path import local
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.notices import tell
-from llmscope.distributions import need_torch
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.distributions import need_torch
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.training.checkpoints import Checkpoint, CheckpointRecorder
+    from llmscope.runs.training.checkpoints import Checkpoint, CheckpointRecorder
 
 PROMPTS = (
     "The capital of France is",
@@ -45,7 +45,7 @@ def watch(
         typer.Argument(
             metavar="RUN",
             autocompletion=completion.runs,
-            help="A folder that llmscope.training writes, or builtin:town-run. Two runs of the "
+            help="A folder that LensCallback writes, or builtin:town-run. Two runs of the "
             "same prompts are shown beside each other. Or a Trainer's folder with checkpoint-… "
             "folders in it; or a model, with --revisions.",
         ),
@@ -156,7 +156,7 @@ def _checkpoints(named: str, revisions: str) -> list[Checkpoint]:
 
     if not revisions and os.path.exists(os.path.join(named, INFO)):
         return []
-    from llmscope.training import checkpoints
+    from llmscope.runs.training import checkpoints
 
     if revisions:
         return checkpoints.revisions_of(named, revisions.split(","))
@@ -172,8 +172,8 @@ def _recorder(
     out: Path | None,
     hardware: DeviceOptions,
 ) -> CheckpointRecorder:
-    from llmscope.training.checkpoints import CheckpointRecorder, cached_run, with_targets
-    from llmscope.training.questions import DEFAULT_LENSES, read_lenses
+    from llmscope.runs.training.checkpoints import CheckpointRecorder, cached_run, with_targets
+    from llmscope.runs.training.questions import DEFAULT_LENSES, read_lenses
 
     prompts = with_targets(prompt or list(PROMPTS), target or [])
     lenses = tuple(lens or DEFAULT_LENSES)

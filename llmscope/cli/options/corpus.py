@@ -11,7 +11,7 @@ import typer
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.batch import PromptSource
+    from llmscope.jobs.snapshots import PromptSource
 
 Prompts = Annotated[
     str,

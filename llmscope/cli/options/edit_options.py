@@ -13,10 +13,10 @@ from llmscope.edits.files import tensor_name
 from llmscope.errors import ScopeError
 from llmscope.lenses import lens
 from llmscope.lenses import names as known
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 OF_TWO_MODELS = ("model-diff",)

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from llmscope.arguments import LARGEST
 from llmscope.cli import completion
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.validate import read_pair
 from llmscope.figure import Focus
 from llmscope.lenses import checked_focus, command_options, lens, names
 from llmscope.lenses.options import HEAD, LAYER, LensOption
+from llmscope.support.arguments import LARGEST
 
 if TYPE_CHECKING:
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 FEW = 3
 """The number of lenses up to which the help of an option names them."""

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.hidden_states import HiddenStates
+    from llmscope.models.hidden_states import HiddenStates
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
 
 
 BASE = "base"
@@ -48,7 +48,7 @@ class StreamsFile:
         Raises:
             ScopeError: it is no such file, or is damaged.
         """
-        from llmscope.hidden_states import read_hidden_states
+        from llmscope.models.hidden_states import read_hidden_states
 
         return read_hidden_states(Path(self.model), self.layers)
 
@@ -130,7 +130,7 @@ class Loader:
                 dictionary cannot be read, an adapter is not there, or the second model cannot be
                 loaded, does not fit beside the first, or does not read the same tokens.
         """
-        from llmscope.gc_control import freeze_for_good, uncollected
+        from llmscope.support.gc_control import freeze_for_good, uncollected
 
         begun = time.perf_counter()
         with uncollected():
@@ -139,7 +139,7 @@ class Loader:
                     progress(f"importing {library}", 0.0, None)
                 if library == "torch":
                     import_module(library)
-            from llmscope.scope import load  # imports what is needed of transformers
+            from llmscope.scope.scope import load  # imports what is needed of transformers
 
             freeze_for_good()  # no other code shares this process
         # No local name for it: this frame may be among what was frozen, and would keep the model.
@@ -177,7 +177,7 @@ class Loader:
         if isinstance(self.versus, StreamsFile):
             scope.compare(self.versus.read())
         elif self.versus is not None:
-            from llmscope.second_model import compare_with
+            from llmscope.scope.second_model import compare_with
 
             compare_with(scope, self.versus, progress)
         return scope
@@ -190,19 +190,19 @@ class Loader:
                 dictionary cannot be read.
         """
         if self.translator is not None:
-            from llmscope.learned.catalog import lens_for
+            from llmscope.learned.lenses.catalog import lens_for
 
             found = lens_for(self.translator, scope.subject, progress)
             if isinstance(found, str):
                 raise ScopeError(found, "another --translator, or none")
         scope.translator = self.translator
         if self.features:
-            from llmscope.dictionaries.catalog import headers_of
+            from llmscope.learned.dictionaries.catalog import headers_of
 
             headers_of(self.features, scope.subject, progress)
         scope.features = self.features
         if self.direction is not None:
-            from llmscope.learned.direction_file import directions_for
+            from llmscope.learned.lenses.direction_file import directions_for
 
             wrong = directions_for(self.direction, scope.subject)
             if isinstance(wrong, str):

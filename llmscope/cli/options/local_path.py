@@ -6,8 +6,8 @@ from pathlib import Path
 
 import typer
 
-from llmscope.storage import URL_AS_PATH
-from llmscope.text import display_text
+from llmscope.support.storage import URL_AS_PATH
+from llmscope.support.text import display_text
 
 
 def local(path: Path | None) -> Path | None:

@@ -14,8 +14,8 @@ from llmscope.cli.options import shared
 from llmscope.cli.options.shared import usage
 from llmscope.cli.options.transcript import TranscriptOptions
 from llmscope.errors import ScopeError
-from llmscope.lines import read_stream
-from llmscope.text import display_text
+from llmscope.support.lines import read_stream
+from llmscope.support.text import display_text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from llmscope.dtypes import DTYPES, dtype_name
-from llmscope.text import display_text
+from llmscope.support.dtypes import DTYPES, dtype_name
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.launch import LaunchOptions

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from llmscope.arguments import MOST_THREADS
 from llmscope.cli import completion
 from llmscope.cli.output.notices import volume
-from llmscope.dtypes import dtype_name
+from llmscope.support.arguments import MOST_THREADS
+from llmscope.support.dtypes import dtype_name
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import typer
 
 if TYPE_CHECKING:
-    from llmscope.transcripts import Transcript
+    from llmscope.corpus.records.transcripts import Transcript
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TranscriptOptions:
         Raises:
             ScopeError: the file or the line cannot be read, or has no such turn.
         """
-        from llmscope.transcripts.reader import TranscriptFile
+        from llmscope.corpus.records.transcripts.reader import TranscriptFile
 
         found, more = TranscriptFile(file).read(self.line, rejected=self.rejected)
         return found.until(self.turn), more

@@ -6,9 +6,9 @@ import re
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from llmscope.arguments import quoted
 from llmscope.cli.options.shared import usage
-from llmscope.text import display_text
+from llmscope.support.arguments import quoted
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
@@ -48,7 +48,7 @@ def check_lenses(entries: tuple[str, ...], mode: str) -> tuple[tuple[str, str], 
     from llmscope.lenses import lens as find_lens
     from llmscope.lenses import names as known
     from llmscope.lenses.base import suggested
-    from llmscope.snapshot import name_and_mode
+    from llmscope.scope.figures import name_and_mode
 
     pairs = [name_and_mode(entry) for entry in entries]
     names = [name for name, _ in pairs]

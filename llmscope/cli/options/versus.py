@@ -12,8 +12,8 @@ from llmscope.cli import completion
 from llmscope.cli.options.layer_ids import LayerIds, read_layer_ids
 from llmscope.cli.options.loading import Loader, StreamsFile
 from llmscope.cli.options.shared import usage
-from llmscope.dtypes import dtype_name
-from llmscope.text import display_text
+from llmscope.support.dtypes import dtype_name
+from llmscope.support.text import display_text
 
 
 def _dtype(name: str | None) -> str | None:

@@ -10,7 +10,6 @@ from llmscope.cli.output.table import table
 from llmscope.draw.numbers import number
 from llmscope.export import AUTO, Size, render
 from llmscope.export.fitted import WIDTH, fitted_height
-from llmscope.numbers import percent
 from llmscope.report.figures import (
     AT_LAST,
     FEW,
@@ -28,7 +27,8 @@ from llmscope.report.groups import Label
 from llmscope.report.means import Breakdown, Distribution, Estimate
 from llmscope.report.paired import Comparison
 from llmscope.report.summary import LensReport, Report
-from llmscope.text import display_text, one_line
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text, one_line
 
 LISTED, ORDERED = 24, 96
 """Groups of a breakdown that are listed, and of one with an order; json and csv have all."""

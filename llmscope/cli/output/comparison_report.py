@@ -9,7 +9,7 @@ from typing import Any
 
 from llmscope.cli.output.difference_report import difference_report
 from llmscope.cli.output.table import table
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 MOVED = 10
 """Pairs of predictions that are listed, with the token that moved most of each."""

@@ -21,8 +21,8 @@ from llmscope.export import (
     sidecar_path,
     write_all,
 )
-from llmscope.storage import RemoteFile, file_at
-from llmscope.text import display_text
+from llmscope.support.storage import RemoteFile, file_at
+from llmscope.support.text import display_text
 
 Content = str | bytes | FilePair
 """What is written to a destination."""

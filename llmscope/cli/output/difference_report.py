@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmscope.cli.output.table import table
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 WORDS = 6
 """Tokens of a reading that are listed; the summary has more."""

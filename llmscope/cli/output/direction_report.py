@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.cli.output.table import table
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.learned.directions import Directions, Dose, Estimate
+    from llmscope.learned.lenses.directions import Directions, Dose, Estimate
 
 
 def report(
@@ -23,7 +23,7 @@ def report(
         written: each file, with the layers that its format has no place for.
         asked: whether doses were to be measured.
     """
-    from llmscope.learned.directions import METHOD_NAMES
+    from llmscope.learned.lenses.directions import METHOD_NAMES
 
     lines = []
     for path, left in written:
@@ -54,7 +54,7 @@ def record(found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]]) -
         written: each file, with the layers that its format has no place for.
     """
     from llmscope.figure import plain
-    from llmscope.learned.direction_file import direction_header
+    from llmscope.learned.lenses.direction_file import direction_header
     from llmscope.version import __version__
 
     verdict = found.verdict(found.best)

@@ -16,8 +16,8 @@ from pathlib import Path
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Any
 
-from llmscope.distributions import FULL, LIGHT, clash, left_out
-from llmscope.text import told
+from llmscope.support.distributions import FULL, LIGHT, clash, left_out
+from llmscope.support.text import told
 from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llmscope.cli.output.notices import detail, tell_plainly, volume
-from llmscope.distributions import left_out
 from llmscope.errors import LONGEST, Error, read_in
-from llmscope.text import named, one_line
+from llmscope.support.distributions import left_out
+from llmscope.support.text import named, one_line
 
 FAILED = 1
 INTERRUPTED = 130  # what a shell reports for a program that ctrl+c ended

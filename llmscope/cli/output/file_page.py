@@ -9,9 +9,9 @@ from llmscope.cli.options.appearance import picture_look
 from llmscope.cli.output.destination import Output
 from llmscope.errors import ScopeError
 from llmscope.export import AUTO, EditsCaption, render
-from llmscope.replay.normalize import HINT
-from llmscope.replay.reader import recorded
-from llmscope.text import told
+from llmscope.support.text import told
+from llmscope.tui.modes.replay.normalize import HINT
+from llmscope.tui.modes.replay.reader import recorded
 
 if TYPE_CHECKING:
     from llmscope.draw import Tier

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-from llmscope.text import NOTE, one_line
+from llmscope.support.text import NOTE, one_line
 
 
 @dataclass

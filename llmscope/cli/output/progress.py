@@ -15,7 +15,7 @@ from typing import TextIO
 
 from llmscope.cli.output.notices import detail, tell, volume
 from llmscope.models.loaded_model import Progress
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 EVERY = 30.0
 """Seconds between the lines of a long command without a terminal."""
@@ -86,7 +86,7 @@ class StepsLine:
 
     def __call__(self, lens: str, done: int, total: int) -> None:
         """Tell that some steps of a lens are done."""
-        from llmscope.batch.progress import Clock, duration
+        from llmscope.jobs.snapshots.progress import Clock, duration
 
         if lens != self._lens:
             self._lens, self._told, self._clock = lens, False, Clock()

@@ -25,10 +25,10 @@ from llmscope.export import (
 )
 from llmscope.export.bounds import MOST_FIGURES
 from llmscope.figure import Focus
-from llmscope.snapshot import Report, figure_of, figures_of, focuses, name_and_mode, resolved
+from llmscope.scope.figures import Report, figure_of, figures_of, focuses, name_and_mode, resolved
 
 if TYPE_CHECKING:
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
     from llmscope.tui.actions.key_script import Press
 
 SCREEN = "screen"

@@ -6,7 +6,7 @@ import os
 import sys
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 
 def open_streams() -> None:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from llmscope.corpus.records.transcripts import Transcript, Turn
     from llmscope.models.tokenizer.conversation import Rendered, TurnSpan
     from llmscope.models.tokenizer.tokens import Encoded
-    from llmscope.transcripts import Transcript, Turn
 
 WORDS = 60
 """Characters of a turn that its row shows."""

@@ -11,8 +11,8 @@ from typing import Any
 
 from llmscope.draw.color.arithmetic import parse_colour
 from llmscope.errors import ScopeError, WrongValueError, option
-from llmscope.package_data import shipped_folder
-from llmscope.text import display_text
+from llmscope.support.package_data import shipped_folder
+from llmscope.support.text import display_text
 
 DEFAULT_THEME = "dark"
 

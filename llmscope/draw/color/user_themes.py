@@ -21,8 +21,8 @@ from llmscope.draw.color.theme import (
     theme_names,
 )
 from llmscope.errors import ScopeError, WrongUseError
-from llmscope.lines import read_toml
-from llmscope.text import display_text, nearest, quoted_text
+from llmscope.support.lines import read_toml
+from llmscope.support.text import display_text, nearest, quoted_text
 
 READABLE = 4.5
 """Contrast ratio below which text is reported as hard to read."""

@@ -20,7 +20,7 @@ from llmscope.draw.scale import ENDS, is_difference
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import quoting_text
 from llmscope.figure import Figure, Focus
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 NARROWEST_BAR = 4
 WIDEST_LABEL = 18

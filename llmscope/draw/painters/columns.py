@@ -17,7 +17,7 @@ from llmscope.draw.painting import Painting, Row
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text, quoting_text
 from llmscope.figure import Figure, Focus
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 NUMBER = 7
 """Cells of a number."""

@@ -19,7 +19,7 @@ from llmscope.draw.numbers import number
 from llmscope.draw.painting import Box, Painting, Row
 from llmscope.draw.scale import Scale, legend
 from llmscope.draw.styles import Styles
-from llmscope.text import VISIBLE, VISIBLE_ASCII, display_text
+from llmscope.support.text import VISIBLE, VISIBLE_ASCII, display_text
 
 GUTTERED = 40
 """Minimum width in cells at which each line begins with the position of its first token."""

@@ -9,7 +9,7 @@ from llmscope.draw.numbers import number
 from llmscope.draw.painting import Painting, Row
 from llmscope.draw.styles import Styles
 from llmscope.figure import Figure, Focus
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 HEADS = ("run", "says", "KL, nats", "p", "max |Δlogit|")
 GAP = 2

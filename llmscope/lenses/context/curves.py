@@ -11,7 +11,7 @@ import numpy as np
 from llmscope.errors import WrongValueError
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import Run, layer_kinds
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

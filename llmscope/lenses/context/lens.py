@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import key, number, text
 from llmscope.lenses.base import Lens, Run, layer_kinds
 from llmscope.lenses.context.curves import STEPS, gain, steps
 from llmscope.lenses.context.runs import beside, carried_figure
 from llmscope.lenses.options import CONTEXT, TARGET, LensOption
-from llmscope.tables import key, number, text
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

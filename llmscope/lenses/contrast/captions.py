@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.numbers import share
-from llmscope.text import VISIBLE
+from llmscope.support.numbers import share
+from llmscope.support.text import VISIBLE
 
 if TYPE_CHECKING:
     from llmscope.figure import Focus

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.tables import Column, by_row, key, number
 from llmscope.lenses.base import Lens, Run, layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about, most_changed
 from llmscope.lenses.contrast.token import cue_heads, likeness, word_curves
 from llmscope.lenses.options import POSITION, TOP_K, VERSUS_PROMPT, LensOption
-from llmscope.tables import Column, by_row, key, number
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes

@@ -12,7 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import about
 from llmscope.lenses.logit_target import over
-from llmscope.numbers import share
+from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.figure import Verdict

@@ -11,11 +11,11 @@ from llmscope.errors import ScopeError, option
 from llmscope.figure import VERIFIED, Figure, Focus, Verdict
 from llmscope.lenses.features.options import FEATURES, PLACE
 from llmscope.lenses.logit_target import progress
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
-    from llmscope.dictionaries.dictionary import Dictionary, Header
-    from llmscope.dictionaries.place import Place
+    from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+    from llmscope.learned.dictionaries.place import Place
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
     from llmscope.record.features.active import Applied
@@ -60,7 +60,7 @@ def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
     Raises:
         ScopeError: one cannot be read.
     """
-    from llmscope.dictionaries.catalog import headers_of
+    from llmscope.learned.dictionaries.catalog import headers_of
     from llmscope.record.interventions.feature_edits import given_features
 
     given = FEATURES.of(focus) or given_features(recording.subject)
@@ -85,8 +85,8 @@ def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Diction
     Raises:
         ScopeError: no dictionary is for the place.
     """
-    from llmscope.dictionaries.catalog import header_of
-    from llmscope.dictionaries.place import STREAMS
+    from llmscope.learned.dictionaries.catalog import header_of
+    from llmscope.learned.dictionaries.place import STREAMS
 
     place = PLACE.of(focus)
     fitting = [one for one in found if not place or header_of(one).reads.kind == place]
@@ -105,7 +105,7 @@ def previous(
     found: Sequence[Header | Dictionary], one: Header | Dictionary
 ) -> Header | Dictionary | None:
     """Return the dictionary of the nearest earlier layer at the same kind of place; None: none."""
-    from llmscope.dictionaries.catalog import header_of
+    from llmscope.learned.dictionaries.catalog import header_of
 
     own = header_of(one)
     earlier = [
@@ -128,7 +128,7 @@ def measured(
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    from llmscope.dictionaries.catalog import loaded
+    from llmscope.learned.dictionaries.catalog import loaded
     from llmscope.record.features.active import Misfit, applied
     from llmscope.record.features.fit import fit_of, nearer_layer, splice_costs, tokens_near
     from llmscope.record.interventions.feature_edits import places_changed

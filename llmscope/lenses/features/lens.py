@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 from llmscope.errors import option
 from llmscope.figure import Figure, Focus
+from llmscope.figure.tables import index, key, label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.features import prompt, sweeps, token
 from llmscope.lenses.features.chosen import (
@@ -24,7 +25,6 @@ from llmscope.lenses.features.chosen import (
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TARGET, TOP_K, VERSUS
 from llmscope.lenses.unit_examples import EXAMPLE_COLUMNS, EXAMPLES
-from llmscope.tables import index, key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -85,7 +85,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def _new(recording: Recording, focus: Focus, passes: Passes) -> Iterator[Figure]:
-    from llmscope.dictionaries.catalog import header_of, loaded
+    from llmscope.learned.dictionaries.catalog import header_of, loaded
 
     found = candidates(recording, focus)
     if not found:

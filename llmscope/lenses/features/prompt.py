@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from llmscope.arguments import checked_index
 from llmscope.errors import ScopeError, WrongUseError, option
-from llmscope.examples import unit
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.learned.examples import unit
 from llmscope.lenses.features.options import FEATURE, QUERY
 from llmscope.lenses.features.token import (
     NAME,
@@ -25,6 +24,7 @@ from llmscope.lenses.features.token import (
 )
 from llmscope.lenses.focus import span_rows
 from llmscope.lenses.unit_examples import BESIDE, EXAMPLES, unit_examples
+from llmscope.support.arguments import checked_index
 
 if TYPE_CHECKING:
     from llmscope.lenses.features.chosen import Chosen

@@ -12,7 +12,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE
 
 if TYPE_CHECKING:
-    from llmscope.dictionaries.dictionary import Active, Dictionary
+    from llmscope.learned.dictionaries.dictionary import Active, Dictionary
     from llmscope.lenses.features.chosen import Chosen
     from llmscope.record.capture.recording import Recording
     from llmscope.record.features.effects import Promoted

@@ -11,7 +11,7 @@ from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.base import layer_axis, layer_kinds
 from llmscope.lenses.contrast.captions import in_lines
 from llmscope.lenses.logit_lens import growing, token_names
-from llmscope.numbers import share
+from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.compare.model_pair import Depths, ModelPair

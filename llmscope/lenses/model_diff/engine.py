@@ -12,7 +12,7 @@ from llmscope.lenses.contrast.captions import in_lines
 from llmscope.lenses.model_diff import depth, tokens
 
 if TYPE_CHECKING:
-    from llmscope.hidden_states import HiddenStates
+    from llmscope.models.hidden_states import HiddenStates
     from llmscope.record.capture.recording import Recording
     from llmscope.record.compare.engine_difference import EngineDifference
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 from llmscope.errors import opened_with, option
 from llmscope.figure import Figure, Focus, Verdict
-from llmscope.hidden_states import HiddenStates
+from llmscope.figure.tables import Column, by_row, key, label, number
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.model_diff import depth, engine, parts, tokens
 from llmscope.lenses.options import LAYER, POSITION, SPAN, TOP_K
-from llmscope.tables import Column, by_row, key, label, number
+from llmscope.models.hidden_states import HiddenStates
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes

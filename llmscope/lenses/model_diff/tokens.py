@@ -8,7 +8,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.contrast.captions import in_lines, most_changed
-from llmscope.numbers import share
+from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.compare.model_pair import Floats, ModelPair

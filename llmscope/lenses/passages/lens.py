@@ -10,13 +10,13 @@ import numpy as np
 
 from llmscope.errors import WrongValueError, option
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import key, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.context.lens import ANSWER
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.options import TARGET, LensOption
-from llmscope.numbers import percent
-from llmscope.tables import key, number, text
-from llmscope.text import display_text
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,7 +14,7 @@ from llmscope.lenses.logit_target import progress
 from llmscope.lenses.next_token import sampler
 from llmscope.lenses.reasoning.options import SAMPLES, SEED, SUFFIX, TOKENS
 from llmscope.lenses.reasoning.settles import SOURCES, of_answer
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.lenses.reasoning.trace import Trace

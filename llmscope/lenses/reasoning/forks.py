@@ -8,7 +8,7 @@ import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.reasoning.options import QUANTILE
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 if TYPE_CHECKING:
     from llmscope.lenses.reasoning.trace import Trace

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from llmscope.figure import Figure, Focus
+from llmscope.figure.tables import key, label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.context.lens import ANSWER
 from llmscope.lenses.next_token import SAMPLER
@@ -22,7 +23,6 @@ from llmscope.lenses.reasoning.options import (
 )
 from llmscope.lenses.reasoning.rests_on import rests_on
 from llmscope.lenses.reasoning.settles import settles
-from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
@@ -56,7 +56,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     per_token (log p a token), p_answer, sampler; progress; caption.
     """
     from llmscope.lenses.reasoning.trace import NoTrace, trace_of
-    from llmscope.sampler import DrawError
+    from llmscope.models.sampler import DrawError
 
     try:
         trace = trace_of(recording, focus)

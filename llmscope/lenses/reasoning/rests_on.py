@@ -18,8 +18,8 @@ from llmscope.lenses.reasoning.settles import (
     said,
     said_suffix,
 )
-from llmscope.numbers import percent
-from llmscope.text import display_text
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.lenses.reasoning.trace import Trace

@@ -13,8 +13,8 @@ from llmscope.errors import option
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.logit_target import progress
 from llmscope.lenses.reasoning.options import SENTENCES, SUFFIX
-from llmscope.numbers import percent
-from llmscope.text import display_text
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.lenses.reasoning.trace import Asked, Trace

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 from llmscope.errors import opened_with
 from llmscope.figure import Figure, Focus
+from llmscope.figure.tables import key, label, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import CONTEXT, LAYER, POSITION, SPAN, TOP_K, VERSUS_PROMPT
 from llmscope.lenses.stages import depth, directions, heads, score, tokens, weights
-from llmscope.tables import key, label, number, text
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel

@@ -116,7 +116,7 @@ def _other(recording: Recording, focus: Focus) -> tuple[int, ...] | None:
 def _answer(recording: Recording, prompt: Prompt, focus: Focus) -> AnswerTokens:
     """Return the answer in this prompt or B: after the context and the common prefix of both."""
     from llmscope.record.compare.answer_mask import answer_of, whole
-    from llmscope.text import shared_length
+    from llmscope.support.text import shared_length
 
     if focus.mode.endswith(ALL):
         return whole(prompt)

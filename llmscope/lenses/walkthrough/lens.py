@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from llmscope.figure import Axis, Figure, Focus, Verdict
+from llmscope.figure.tables import index, key, number, text
 from llmscope.lenses.base import Lens, Run
 from llmscope.lenses.options import HEAD, LAYER, POSITION, LensOption
 from llmscope.lenses.walkthrough.story import caption, ends, opening
 from llmscope.lenses.walkthrough.value import weights_of
-from llmscope.tables import index, key, number, text
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmscope.figure import Focus
 from llmscope.lenses.base import Run
-from llmscope.numbers import percent
+from llmscope.support.numbers import percent
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

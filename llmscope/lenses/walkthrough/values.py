@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.arguments import checked_index
 from llmscope.figure import Axis, Figure, Focus, Verdict
 from llmscope.lenses.walkthrough.value import PLACES, lines, of_weight, told, weights_of
+from llmscope.support.arguments import checked_index
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

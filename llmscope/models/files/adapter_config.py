@@ -19,7 +19,7 @@ from llmscope.models.files.foreign_patterns import PatternError, is_plain, match
 from llmscope.models.files.json_file import read_json
 from llmscope.models.files.sizes import LEAST
 from llmscope.models.files.weight_headers import TensorHeaders, pickle_bounds, safetensors_headers
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 CONFIG = "adapter_config.json"
 SAFE, PICKLED = "adapter_model.safetensors", "adapter_model.bin"

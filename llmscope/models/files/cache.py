@@ -12,7 +12,7 @@ from pathlib import Path
 import platformdirs
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 BUILDING = ".building-"
 """What the names of temporary folders begin with; the process that made it follows."""

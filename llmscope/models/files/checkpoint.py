@@ -13,7 +13,7 @@ from llmscope.models.files.model_files import check_files
 from llmscope.models.files.quantized import check_quantised, check_skipped
 from llmscope.models.files.sizes import check_folder
 from llmscope.models.files.weight_headers import TensorHeaders
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 SAFETENSORS = "*.safetensors"
 _DROPOUT = re.compile(r"(dropout|pdrop)(_(p|prob|rate|ratio))?$")

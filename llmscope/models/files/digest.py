@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from llmscope.errors import ScopeError
-from llmscope.fsync import replace_file
 from llmscope.models.files.cache import cache_folder, converted_folder
 from llmscope.models.loaded_model import Progress
 from llmscope.models.progress import Meter
-from llmscope.text import display_text
+from llmscope.support.fsync import replace_file
+from llmscope.support.text import display_text
 
 _CHUNK = 1 << 22
 

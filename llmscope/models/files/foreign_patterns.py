@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 
-from llmscope.sandbox import CallError, TimeLimitError, Worker
+from llmscope.support.sandbox import CallError, TimeLimitError, Worker
 
 SECONDS = 5.0
 LENGTH = 4000
@@ -47,7 +47,7 @@ def find_spans(pattern: str, text: str) -> list[tuple[int, int]]:
 
     Raises:
         PatternError: it is no pattern, takes too long, or matches too often.
-        Cancelled: it was given up; see `llmscope.sandbox.give_up_when`.
+        Cancelled: it was given up; see `llmscope.support.sandbox.give_up_when`.
     """
     check_pattern(pattern)
     if _LITERAL.fullmatch(pattern):

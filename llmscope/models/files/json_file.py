@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from llmscope.lines import LIMITS
+from llmscope.support.lines import LIMITS
 
 CONFIG_BYTES = LIMITS["config"]
 """Largest config file in bytes; configs that list every quantized layer have about a megabyte."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.json_file import CONFIG_BYTES, INDEX_BYTES, read_json
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 VOCABULARY_BYTES = 128 << 20
 """Largest tokenizer.json, vocab.json, merges.txt or tokenizer.model; Gemma 3 has 33 MB."""

@@ -18,7 +18,7 @@ from llmscope.errors import ScopeError, option
 from llmscope.models.files.foreign_patterns import PatternError, matches
 from llmscope.models.files.weight_headers import TensorHeaders
 from llmscope.models.progress import silenced
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 from llmscope.version import installed
 
 _UNQUANTISED = "the same model without quantisation"

@@ -21,7 +21,7 @@ from torch.nn.modules import module as registry
 
 from llmscope.errors import ScopeError
 from llmscope.models.files.weight_headers import TensorHeaders, folder_headers
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 LENGTH = 1 << 25
 """Longest context in tokens; the longest in use has 10,485,760."""

@@ -31,7 +31,7 @@ from llmscope.models.files.sizes import bounded
 from llmscope.models.files.weight_headers import tensor_headers
 from llmscope.models.sources import Options, Weights, fetch
 from llmscope.models.spec import Spec, is_revision, parse
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 
 def fetched(

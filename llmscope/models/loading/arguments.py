@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from llmscope import arguments
-from llmscope.dtypes import dtype_name
 from llmscope.errors import WrongTypeError, WrongUseError, WrongValueError, option
 from llmscope.models.loaded_model import RowMemory
+from llmscope.support import arguments
+from llmscope.support.dtypes import dtype_name
 
 SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?)i?B?", re.IGNORECASE)
 UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -34,7 +34,7 @@ def checked_load(
 
     Raises:
         ScopeError: a loaded model was given instead of a name.
-        TypeError, ValueError: see `llmscope.arguments`.
+        TypeError, ValueError: see `llmscope.support.arguments`.
     """
     return {
         "spec": _model("spec", spec),

@@ -13,7 +13,7 @@ from llmscope.models.progress import silenced
 from llmscope.models.sources import Options
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 SIZES = ("num_hidden_layers", "hidden_size", "vocab_size")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from llmscope.arguments import MOST_THREADS, quoted
-from llmscope.dtypes import WAYS, dtype_name
 from llmscope.errors import ScopeError, WrongUseError, option
-from llmscope.text import display_text
+from llmscope.support.arguments import MOST_THREADS, quoted
+from llmscope.support.dtypes import WAYS, dtype_name
+from llmscope.support.text import display_text
 
 DTYPES = {
     "float32": torch.float32,

@@ -27,7 +27,7 @@ from llmscope.models.loading.device import choose_dtype
 from llmscope.models.loading.memory import fits
 from llmscope.models.tensor_parallel.plan import distributed, planned
 from llmscope.models.tensor_parallel.processes import leader
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 SPREAD = "spread"
 MAX_MEMORY: dict[int | str, int] | None = None

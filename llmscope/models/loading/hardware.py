@@ -15,7 +15,7 @@ from llmscope.models.loading.container_memory import allowance
 from llmscope.models.loading.device import DTYPES, choose_device, default_threads
 from llmscope.models.loading.memory import BITS, most_parameters
 from llmscope.models.loading.nvidia_smi import Driver, Gpu
-from llmscope.text import told
+from llmscope.support.text import told
 
 NATIVE_BFLOAT16 = TF32 = (8, 0)
 """The least compute capability of NVIDIA's GPUs that have both, Ampere's."""

@@ -31,7 +31,7 @@ from llmscope.models.tensor_parallel.leader import load_split
 from llmscope.models.tokenizer.tokens import Tokens
 from llmscope.models.tokenizer.worker import load_tokenizer
 from llmscope.models.variants import Variants
-from llmscope.text import display_text, one_line, told
+from llmscope.support.text import display_text, one_line, told
 
 
 def load_model(

@@ -15,7 +15,7 @@ import torch
 from llmscope.errors import OutOfMemory, ScopeError, option
 from llmscope.models.files.weight_headers import TensorHeaders, safetensors_headers
 from llmscope.models.loading.container_memory import allowance
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 WORDS = ("can't allocate memory", "not enough memory", "out of memory", "cannot allocate memory")
 GIB = 2**30

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from shutil import which
 
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 PROGRAM = "nvidia-smi"
 WSL = "/usr/lib/wsl/lib/nvidia-smi"

@@ -29,7 +29,7 @@ from llmscope.models.progress import Meter, silenced, transformers_bars
 from llmscope.models.sources import Options, fetch
 from llmscope.models.spec import parse
 from llmscope.models.tokenizer.worker import load_tokenizer
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llmscope import arguments
 from llmscope.errors import ScopeError, WrongTypeError
 from llmscope.models.anatomy import FLOATS, Anatomy, find
 from llmscope.models.loaded_model import LoadedModel
@@ -16,7 +15,8 @@ from llmscope.models.loading.at_rest import at_rest
 from llmscope.models.outside_code import code_from_outside
 from llmscope.models.spec import IN_MEMORY
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.text import told
+from llmscope.support import arguments
+from llmscope.support.text import told
 
 LOADED = "a model of transformers' AutoModelForCausalLM.from_pretrained or from_config"
 _DIGEST = re.compile("[0-9a-f]{32,}")

@@ -7,7 +7,7 @@ from importlib import import_module
 from llmscope.errors import ScopeError, option
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec, sources
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 __all__ = ["Options", "Weights", "fetch"]
 

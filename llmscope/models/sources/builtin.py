@@ -10,7 +10,7 @@ from typing import Any
 from llmscope.errors import ScopeError
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 FAMILY = "family.json"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from llmscope.errors import ScopeError
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 
 def fetch(spec: Spec, options: Options) -> Weights:

@@ -24,7 +24,7 @@ from llmscope.models.sources.gguf_settings import Described
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
 from llmscope.models.tokenizer.worker import refuse_long_tokens
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 _MAGIC = b"GGUF"
 _NOTICES = "notices.json"

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 _EPSILON = ("rms_norm_eps", "norm_eps", "layer_norm_eps", "layer_norm_epsilon", "norm_epsilon")
 _WIDE = ("intermediate_size", "n_inner", "ffn_hidden_size")

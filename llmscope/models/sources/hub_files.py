@@ -30,7 +30,7 @@ from llmscope.models.sources.hub_retry import (
     with_retries,
 )
 from llmscope.models.sources.hub_validate import flaw
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20

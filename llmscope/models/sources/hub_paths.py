@@ -24,7 +24,7 @@ from llmscope.models.sources.hub_files import Repository
 from llmscope.models.sources.hub_retry import FailedError, HubConnection, watched, with_retries
 from llmscope.models.sources.hub_validate import check_file
 from llmscope.models.spec import Spec, is_revision
-from llmscope.text import display_text, one_line
+from llmscope.support.text import display_text, one_line
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import Progress

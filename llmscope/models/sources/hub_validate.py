@@ -11,7 +11,7 @@ from pathlib import Path
 from llmscope.errors import ScopeError
 from llmscope.models.files.json_file import INDEX_BYTES, read_json
 from llmscope.models.files.weight_headers import safetensors_header
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 _NEEDED = ("config.json", "adapter_config.json")
 _POINTER = b"version https://git-lfs"

@@ -30,7 +30,7 @@ from llmscope.models.progress import Meter
 from llmscope.models.sources import gguf
 from llmscope.models.sources.weights import Options, Weights
 from llmscope.models.spec import Spec
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 _DATA = (".safetensors", ".json", ".txt", ".model", ".jinja", ".tiktoken")
 _SIZE = re.compile(r"Downloading .*\((\d+(?:\.\d+)?) (bytes|kB|MB|GB)\)")

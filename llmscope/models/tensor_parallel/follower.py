@@ -13,7 +13,7 @@ from torch import nn
 from llmscope.models.tensor_parallel.leader import split_modules, times
 from llmscope.models.tensor_parallel.plan import distributed
 from llmscope.models.tensor_parallel.processes import LOAD, STOP, TRANSPOSE, Processes
-from llmscope.text import told
+from llmscope.support.text import told
 
 
 def follow() -> None:

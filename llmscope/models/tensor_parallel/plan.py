@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from llmscope.errors import ScopeError, option
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 COLUMNS, ROWS = "colwise_gather_output", "rowwise_split_input"
 """Styles of transformers whose modules take and return whole tensors."""

@@ -14,8 +14,8 @@ from typing import Any
 
 from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.roles import ChatMarks, RoleSpan, learn
-from llmscope.sandbox import CallError, FunctionError, TimeLimitError, Worker
-from llmscope.text import one_line
+from llmscope.support.sandbox import CallError, FunctionError, TimeLimitError, Worker
+from llmscope.support.text import one_line
 
 PATIENCE = 2.0
 """Seconds that a template may take."""

@@ -1,4 +1,4 @@
-"""Run a tokenizer with parts of unbounded cost, inside the child process of `llmscope.sandbox`."""
+"""Run a tokenizer with parts of unbounded cost, in the child of `llmscope.support.sandbox`."""
 
 from __future__ import annotations
 

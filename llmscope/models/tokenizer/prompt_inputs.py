@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from llmscope import arguments
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.models.tokenizer.chat import Message
+from llmscope.support import arguments
 
 
 class IdArray(Protocol):

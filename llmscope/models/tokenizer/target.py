@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llmscope.arguments import LONGEST
 from llmscope.errors import ScopeError, WrongUseError
 from llmscope.models.tokenizer.tokens import Tokens
-from llmscope.text import display_text
+from llmscope.support.arguments import LONGEST
+from llmscope.support.text import display_text
 
 
 def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:

@@ -1,4 +1,4 @@
-"""Render chat templates as transformers does, inside the child process of `llmscope.sandbox`.
+"""Render chat templates as transformers does, in the child of `llmscope.support.sandbox`.
 
 transformers' own function is in a module that imports far more than jinja, so its setup is repeated
 here; the tests compare both.

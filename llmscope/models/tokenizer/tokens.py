@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from llmscope.arguments import LONGEST_TEXT
 from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.chat import Chat
 from llmscope.models.tokenizer.token_offsets import Span, align, join, repair, search, uncovered
 from llmscope.models.tokenizer.token_text import Pieces
 from llmscope.models.tokenizer.worker import failed, worker_for
-from llmscope.text import display_text, shared_length
+from llmscope.support.arguments import LONGEST_TEXT
+from llmscope.support.text import display_text, shared_length
 
 if TYPE_CHECKING:
     from transformers import BatchEncoding

@@ -10,8 +10,8 @@ from typing import Any
 from llmscope.errors import ScopeError, option
 from llmscope.models.tokenizer.parts import LONGEST, plain, plain_file, short
 from llmscope.models.tokenizer.token_offsets import Span
-from llmscope.sandbox import MIB, CallError, FunctionError, Worker
-from llmscope.text import told
+from llmscope.support.sandbox import MIB, CallError, FunctionError, Worker
+from llmscope.support.text import told
 
 CHILD = "llmscope.models.tokenizer.child"
 PATIENCE = 2.0

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.edits import Vector
-from llmscope.learned.lens import LearnedLens
+from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.models.module_calls import ended_at, hidden_output
 from llmscope.record.analysis.logit_lens import stream_after
 from llmscope.record.capture.extra_passes import Passes

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.learned.lens import LearnedLens
+from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.record.capture.prefetch import LENS, take_lens
 from llmscope.record.capture.recording import Recording, Segment
 from llmscope.record.derive.kl import kl_divergence

@@ -25,8 +25,8 @@ from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import logits_after
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
-from llmscope.sandbox import Cancelled
-from llmscope.text import told
+from llmscope.support.sandbox import Cancelled
+from llmscope.support.text import told
 
 STEPS = 32
 ROWS = 1024

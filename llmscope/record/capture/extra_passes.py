@@ -19,7 +19,7 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import Change, Job, attached, remaining
 
 if TYPE_CHECKING:
-    from llmscope.hidden_states import HiddenStates
+    from llmscope.models.hidden_states import HiddenStates
     from llmscope.record.compare.other_model import OtherModel
     from llmscope.record.interventions.edited import EditedRecorder
     from llmscope.record.interventions.variants import Variants

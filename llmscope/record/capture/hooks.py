@@ -24,7 +24,7 @@ from llmscope.record.capture.prefetch import ACTIVATIONS
 from llmscope.record.capture.random_state import random_states
 from llmscope.record.capture.recording import LayerRows, Segment
 from llmscope.record.capture.restored_buffers import RestoredBuffers
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 
 if TYPE_CHECKING:
     from llmscope.record.derive.output_gate import OutputGate

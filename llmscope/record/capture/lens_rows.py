@@ -18,7 +18,7 @@ from llmscope.models.anatomy import Readout, Until
 from llmscope.record.capture.hooks import LayerHooks
 
 if TYPE_CHECKING:
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.learned.lenses.lens import LearnedLens
 
 
 class LensRows:

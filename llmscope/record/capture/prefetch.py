@@ -20,7 +20,7 @@ from torch import Tensor
 from llmscope.record.capture.recording import Recording
 
 if TYPE_CHECKING:
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.learned.lenses.lens import LearnedLens
 
 ROWS = 64
 """Most tokens whose logits a pass keeps: a vocabulary of 256,000 then takes 64 MB in float32."""

@@ -47,8 +47,8 @@ from llmscope.record.capture.recording import (
 from llmscope.record.capture.row_budget import SMALL, RowBudget
 from llmscope.record.capture.threads import Threads
 from llmscope.record.norms import bound
-from llmscope.sandbox import Cancelled
-from llmscope.text import shared_length, told
+from llmscope.support.sandbox import Cancelled
+from llmscope.support.text import shared_length, told
 
 Cancel = Callable[[], bool]
 Part = Callable[[Recording, int], None]

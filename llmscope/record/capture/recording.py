@@ -24,7 +24,7 @@ from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.change_hooks import Change
 from llmscope.record.sites import Site
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
     from llmscope.record.derive.activation_cache import ActivationCache

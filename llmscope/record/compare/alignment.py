@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 # How a label shows a byte that is not a complete character; see `Tokens.piece`.
 _STRAY = re.compile(r"\\x[89a-f][0-9a-f]")

@@ -19,7 +19,7 @@ from llmscope.record.derive.kl import exact64, kl_both_ways
 from llmscope.record.derive.patterns import sinks_of
 from llmscope.record.derive.row_stats import CHUNK
 from llmscope.record.derive.tensors import logits, logits_after, pattern
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 NOTHING = 1e-5
 """A stream that shrinks below this share of its norm once the mean is subtracted is rounding."""

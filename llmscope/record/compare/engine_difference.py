@@ -16,8 +16,8 @@ from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.row_checks import readout_verdict
 
 if TYPE_CHECKING:
-    from llmscope.hidden_states import HiddenStates
     from llmscope.models.anatomy import Readout
+    from llmscope.models.hidden_states import HiddenStates
 
 ROWS = 64
 """Streams that are read in one batch."""

@@ -14,7 +14,7 @@ from llmscope.models.loading.memory import GIB, available, ran_out
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.stream_difference import relative_difference
-from llmscope.text import told
+from llmscope.support.text import told
 
 KEY = "rounding"
 MARGIN = 4.0

@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from llmscope.errors import ScopeError, option
-from llmscope.fsync import sync_file, sync_folders
 from llmscope.models.files.adapter_config import CONFIG, SAFE
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.adapters import adapted
@@ -31,6 +30,7 @@ from llmscope.record.context import weight_update
 from llmscope.record.context.low_rank import Unpatchable, Update
 from llmscope.record.context.split import Query
 from llmscope.record.derive.kl import kl_divergence
+from llmscope.support.fsync import sync_file, sync_folders
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from llmscope import arguments
 from llmscope.errors import Error, ScopeError, WrongValueError
 from llmscope.record.derive.row_checks import readout_verdict, rows_verdict
 from llmscope.record.derive.tensors import (
@@ -21,7 +20,8 @@ from llmscope.record.derive.tensors import (
     pattern,
     values_of,
 )
-from llmscope.text import nearest
+from llmscope.support import arguments
+from llmscope.support.text import nearest
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording

@@ -9,7 +9,7 @@ import torch
 from llmscope.record.capture.padded import record_padded, same_tensors
 from llmscope.record.capture.recorder import Recorder
 from llmscope.record.derive.verify import probe
-from llmscope.text import told
+from llmscope.support.text import told
 
 LENGTHS = (12, 9, 5, 2)
 """Lengths of the prompts that run together and alone."""

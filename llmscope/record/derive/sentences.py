@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from llmscope.text_sentences import sentence_spans
+from llmscope.support.text_sentences import sentence_spans
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Prompt

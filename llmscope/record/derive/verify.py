@@ -46,7 +46,7 @@ from llmscope.record.derive.tensors import (
 )
 from llmscope.record.fetch import Fetching, fetched, on_cpu, together
 from llmscope.record.norms import bound
-from llmscope.text import told
+from llmscope.support.text import told
 
 CAPABILITIES = ("readout", "writes", "patterns", "activations", "experts")
 PROBE = 12

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.dictionary import Active, Dictionary
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.dictionary import Active, Dictionary
+from llmscope.learned.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
 from llmscope.record.features.places import can_be_centred, tensor_at
 from llmscope.record.sites import NoPlace

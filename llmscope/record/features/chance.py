@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.dictionary import BLOCK, Dictionary
+from llmscope.learned.dictionaries.dictionary import BLOCK, Dictionary
 
 SEED = 0
 

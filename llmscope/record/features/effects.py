@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.dictionaries.place import STREAMS, WRITES, Place
+from llmscope.learned.dictionaries.dictionary import Dictionary
+from llmscope.learned.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.analysis.attribution import logit_paths
 from llmscope.record.analysis.logit_direction import (

@@ -19,8 +19,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llmscope.dictionaries.dictionary import Dictionary
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.dictionary import Dictionary
+from llmscope.learned.dictionaries.place import Place
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.model_state import state_of

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.dictionary import Active
-from llmscope.dictionaries.place import WRITES, Place
+from llmscope.learned.dictionaries.dictionary import Active
+from llmscope.learned.dictionaries.place import WRITES, Place
 from llmscope.record.analysis.gradients import gradients
 from llmscope.record.analysis.saliency import Run
 from llmscope.record.capture.extra_passes import Passes, read

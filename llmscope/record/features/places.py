@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.place import STREAMS, WRITES, Place
+from llmscope.learned.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.record.capture.mlp_input import MlpInput
 from llmscope.record.capture.recording import Recording
 from llmscope.record.derive.tensors import (

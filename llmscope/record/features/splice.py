@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Change, site_of
 from llmscope.record.features.active import Misfit

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
+from llmscope.models.sampler import Sampler, draw
 from llmscope.record.capture.extra_passes import Passes
 from llmscope.record.capture.recording import Recording
 from llmscope.record.interventions.continuations import (
@@ -15,7 +16,6 @@ from llmscope.record.interventions.continuations import (
     prefix_cache,
     row_fits,
 )
-from llmscope.sampler import Sampler, draw
 
 
 def sample_branches(
@@ -30,7 +30,7 @@ def sample_branches(
 ) -> tuple[tuple[int, ...], ...]:
     """Return the tokens of each branch, without the one that ended it.
 
-    Each token is drawn as `llmscope.sampler.draw` draws it, with the branch's own random numbers,
+    Each token is drawn as by `llmscope.models.sampler.draw`, with the branch's own random numbers,
     so that neither the number of branches nor their length changes one of them.
 
     Args:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from llmscope.arguments import quoted
 from llmscope.edits import Edit, Receiver
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.figure import Verdict
@@ -20,6 +19,7 @@ from llmscope.record.derive.tensors import activations, head_outputs
 from llmscope.record.edge_hooks import Edge
 from llmscope.record.interventions.feature_edits import places_changed
 from llmscope.record.sites import Site
+from llmscope.support.arguments import quoted
 
 WRITES: tuple[Site, ...] = ("attention_write", "mixer_write", "mlp_write", "embedded_write")
 SITES: dict[str, tuple[Site, ...]] = {

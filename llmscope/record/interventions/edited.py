@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
-from llmscope.dictionaries.dictionary import Dictionary
 from llmscope.edits import EVERYWHERE, Edit, FeatureName, Receiver, Vector, read_prompt_b
 from llmscope.errors import ScopeError
+from llmscope.learned.dictionaries.dictionary import Dictionary
 from llmscope.models.tokenizer.tokens import Encoded
 from llmscope.record.capture.heap import trim
 from llmscope.record.capture.prefetch import (
@@ -52,11 +52,11 @@ from llmscope.record.interventions.receivers import Receivers
 from llmscope.record.interventions.variants import VariantRecorder
 from llmscope.record.interventions.vectors import lens_of, swap_of, vector_of
 from llmscope.record.norms import bound
-from llmscope.sandbox import Cancelled
-from llmscope.text import shared_length
+from llmscope.support.sandbox import Cancelled
+from llmscope.support.text import shared_length
 
 if TYPE_CHECKING:
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.record.features.active import Applied
 
 ANY_LENGTH = 1 << 40

@@ -9,12 +9,18 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from llmscope.dictionaries.catalog import Given, header_of, headers_of, known_dictionaries, loaded
-from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.dictionaries.place import STREAMS, WRITES, Place
-from llmscope.dictionaries.reader import FORMS
 from llmscope.edits import Edit, FeatureName, PlaceKind
 from llmscope.errors import ScopeError, WrongUseError, WrongValueError, option
+from llmscope.learned.dictionaries.catalog import (
+    Given,
+    header_of,
+    headers_of,
+    known_dictionaries,
+    loaded,
+)
+from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.place import STREAMS, WRITES, Place
+from llmscope.learned.dictionaries.reader import FORMS
 from llmscope.models.anatomy import Layer, inputs_of
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.capture.mlp_input import MlpInput
@@ -23,7 +29,7 @@ from llmscope.record.change_hooks import Change
 from llmscope.record.feature_change import FeatureChange, LiveNorm, LivePlace
 from llmscope.record.norms import UnknownNorm, take_apart
 from llmscope.record.sites import NoPlace, Site, write_site
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.record.features.active import Applied

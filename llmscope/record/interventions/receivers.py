@@ -22,8 +22,8 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.verify import Verdicts, discrepancy, probe
 from llmscope.record.norms import bound
 from llmscope.record.sites import Site
-from llmscope.sandbox import Cancelled
-from llmscope.text import told
+from llmscope.support.sandbox import Cancelled
+from llmscope.support.text import told
 
 PARALLEL = "its MLP does not read what its attention writes: both read the stream before the layer"
 INSIDE = (

@@ -24,8 +24,8 @@ from llmscope.record.derive.comparison import BOUND
 from llmscope.record.derive.row_stats import first_unfinite
 from llmscope.record.derive.verify import discrepancy
 from llmscope.record.norms import bound
-from llmscope.sandbox import Cancelled
-from llmscope.text import shared_length
+from llmscope.support.sandbox import Cancelled
+from llmscope.support.text import shared_length
 
 if TYPE_CHECKING:
     from llmscope.record.interventions.edited import EditedRecorder

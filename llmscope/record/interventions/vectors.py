@@ -24,10 +24,10 @@ from llmscope.record.capture.model_state import why_no_gradients
 from llmscope.record.capture.recording import Recording
 from llmscope.record.change_hooks import Swap
 from llmscope.record.interventions.feature_edits import direction_of
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.learned.lens import LearnedLens
+    from llmscope.learned.lenses.lens import LearnedLens
 
 CONDITION = 100.0
 """The largest condition number of two directions that can be swapped: rounding in float32 grows
@@ -92,8 +92,8 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     Raises:
         ScopeError: no lens is known, it cannot be read, or it does not fit the model.
     """
-    from llmscope.learned.catalog import known_lenses, lens_for
-    from llmscope.learned.reader import FORMS
+    from llmscope.learned.lenses.catalog import known_lenses, lens_for
+    from llmscope.learned.lenses.reader import FORMS
 
     given = subject.translator
     if given is None and subject.origin is not None:

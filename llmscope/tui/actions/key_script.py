@@ -17,7 +17,7 @@ from textual.events import Key
 from textual.keys import _character_to_key, key_to_character
 
 from llmscope.errors import ScopeError
-from llmscope.text import quoted_text
+from llmscope.support.text import quoted_text
 from llmscope.tui.actions.keymap import key_for, nearest_key
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.actions.types import is_text, own_keys

@@ -25,7 +25,7 @@ from textual.keys import Keys, _character_to_key
 
 from llmscope.config import CONFIG, KEYS, read_file
 from llmscope.errors import ScopeError
-from llmscope.text import display_text, nearest, quoted_text
+from llmscope.support.text import display_text, nearest, quoted_text
 from llmscope.tui.actions.registry import BY_NAME, EVERY, bindings
 from llmscope.tui.actions.types import (
     SHOWN,

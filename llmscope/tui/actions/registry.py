@@ -15,7 +15,7 @@ from llmscope.tui.state.workspaces import TABS, TITLES, WORKSPACES
 
 # Handlers are imported when an action first runs: the first paint would wait for all of them.
 if TYPE_CHECKING:
-    from llmscope.tui import handlers, replay, theme_switcher
+    from llmscope.tui import handlers, theme_switcher
     from llmscope.tui.actions import arrange_panes
     from llmscope.tui.dialogs import history_picker, turns
     from llmscope.tui.features import enter, find, menus, prompt_list, text_moves, views
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmscope.tui.features.save import state_dialog
     from llmscope.tui.features.walkthrough import controller as walkthrough
     from llmscope.tui.features.walkthrough import sources
+    from llmscope.tui.modes import read_only as replay
     from llmscope.tui.prompt import external_editor
     from llmscope.tui.state.prompt_pairs import DemoPair
 else:
@@ -53,7 +54,7 @@ else:
     model_picker = Lazy("llmscope.tui.features.models.model_picker")
     history_picker = Lazy("llmscope.tui.dialogs.history_picker")
     turns = Lazy("llmscope.tui.dialogs.turns")
-    replay = Lazy("llmscope.tui.replay")
+    replay = Lazy("llmscope.tui.modes.read_only")
     sampler_dialog = Lazy("llmscope.tui.features.generation.sampler_dialog")
     external_editor = Lazy("llmscope.tui.prompt.external_editor")
     state_dialog = Lazy("llmscope.tui.features.save.state_dialog")

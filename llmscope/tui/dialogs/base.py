@@ -20,7 +20,7 @@ from textual.renderables.background_screen import BackgroundScreen
 from textual.screen import ModalScreen, ScreenResultType
 from textual.widgets import Input, Static
 
-from llmscope.text import forms
+from llmscope.support.text import forms
 from llmscope.tui.actions.key_order import InOrder
 from llmscope.tui.dialogs.dimmed_screen import DimmedScreen
 

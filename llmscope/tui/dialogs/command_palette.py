@@ -14,7 +14,7 @@ from textual.content import Content
 
 from llmscope.draw import theme_names
 from llmscope.lenses import lens, names
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.actions.menus import AREA
 from llmscope.tui.actions.types import ESSENTIAL, listed
 from llmscope.tui.dialogs.ranking import Searchable, ranked

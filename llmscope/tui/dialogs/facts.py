@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from llmscope.draw.color.theme import Theme
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import Overlay
 from llmscope.tui.theme.textual_theme import text_styles
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Generic, TypeVar
 from textual import on
 from textual.message import Message
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LONGEST_NAME
 from llmscope.tui.dialogs.search_list import DetailListScreen, containing
 from llmscope.tui.widgets.choice_list import Choice

@@ -18,7 +18,7 @@ from llmscope.config import CONFIG
 from llmscope.draw.render_options import RenderOptions
 from llmscope.edits import GRAMMAR
 from llmscope.lenses import lens, names
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.actions.menus import MENU_BY_NAME, MENUS
 from llmscope.tui.actions.types import Action, Where
 from llmscope.tui.dialogs.base import LONGEST_SEARCH, LineScreen, TextLine
@@ -27,7 +27,7 @@ from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:
     from llmscope.tui.actions.keymap import Keymap
-    from llmscope.tui.mode import LiveMode
+    from llmscope.tui.modes.mode import LiveMode
 
 PROMPT_HELP = """\
 Whatever you type is read by the model at once, and every pane follows. The tokens are shown in \

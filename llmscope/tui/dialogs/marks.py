@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import styles_for
-from llmscope.text import VISIBLE, VISIBLE_ASCII
+from llmscope.support.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, VERDICT_MARKS
 from llmscope.tui.terminal.output_filter import in_ascii
 

@@ -15,7 +15,7 @@ from textual.geometry import Size
 from textual.widgets import Static
 
 from llmscope.draw.color.theme import Theme
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import Dialog
 from llmscope.tui.theme.textual_theme import text_styles
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.state.workspaces import BY_NAME, FIRST, WORKSPACES, tab_title
 
 if TYPE_CHECKING:

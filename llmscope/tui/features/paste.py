@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.widgets import Static
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import Dialog
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from textual.widgets import Input
 
 from llmscope.engine.prompt_list import ChatFileRequest, PromptsOnDisk, PromptsRequest
 from llmscope.errors import ScopeError
-from llmscope.text import display_text, one_line
+from llmscope.support.text import display_text, one_line
 from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen
 from llmscope.tui.prompt.editor import too_long
 from llmscope.tui.state.prompt_list import PromptList

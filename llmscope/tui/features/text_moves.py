@@ -8,8 +8,8 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from llmscope.text import display_text
-from llmscope.text_sentences import sentence_spans
+from llmscope.support.text import display_text
+from llmscope.support.text_sentences import sentence_spans
 
 if TYPE_CHECKING:
     from llmscope.engine.events import Token

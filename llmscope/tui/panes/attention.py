@@ -10,7 +10,7 @@ from llmscope.draw.grid.layout import pool_for
 from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, Want
 from llmscope.figure import Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.token_measures import query_focus

@@ -11,7 +11,7 @@ import numpy as np
 from llmscope.draw.painting import Painting
 from llmscope.engine.events import Want
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown

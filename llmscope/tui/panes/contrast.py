@@ -17,7 +17,7 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import BORDER
 from llmscope.edits import Edit
 from llmscope.figure import Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.pairs import paint_pairs
 from llmscope.tui.state.figure_store import Shown

@@ -15,7 +15,7 @@ from llmscope.draw.painting import Painting, Row
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import Styles
 from llmscope.edits import Edit, number
-from llmscope.text import VISIBLE, VISIBLE_ASCII
+from llmscope.support.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.offered_edits import Offered

@@ -16,7 +16,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES, PLACE, QUERY
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState

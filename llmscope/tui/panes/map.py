@@ -16,7 +16,7 @@ from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
 from llmscope.lenses.logit_lens import SECOND, TRANSLATOR
 from llmscope.lenses.probe import DIRECTION
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState

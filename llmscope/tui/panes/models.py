@@ -11,7 +11,7 @@ from llmscope.draw.painting import Painting
 from llmscope.edits import Edit
 from llmscope.engine.events import Want
 from llmscope.figure import Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.lens import LensPane
 from llmscope.tui.panes.map import visible_span
 from llmscope.tui.state.figure_store import Shown

@@ -10,8 +10,8 @@ from llmscope.engine.events import Want
 from llmscope.figure import Focus
 from llmscope.lenses.logit_lens import TRANSLATOR
 from llmscope.lenses.next_token import SAMPLER, sampler
-from llmscope.sampler import Sampler
-from llmscope.text import display_text
+from llmscope.models.sampler import Sampler
+from llmscope.support.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState

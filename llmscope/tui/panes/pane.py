@@ -24,8 +24,8 @@ from llmscope.draw.scale import ranks_of
 from llmscope.edits import Edit
 from llmscope.engine.events import Want, Working
 from llmscope.figure import Figure, Focus
-from llmscope.numbers import percent
-from llmscope.text import display_text, mark_quoted, one_line
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text, mark_quoted, one_line
 from llmscope.tui.panes.missing import article, how_to_give
 from llmscope.tui.panes.titles import OUT_OF_DATE, SAVED, fitting_title
 from llmscope.tui.state.figure_store import Shown

@@ -18,8 +18,8 @@ from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
 from llmscope.engine.prompt_list import ListedToken, PromptReport
-from llmscope.numbers import amount, percent
-from llmscope.text import quoted_token
+from llmscope.support.numbers import amount, percent
+from llmscope.support.text import quoted_token
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.prompt_list import PromptList
 from llmscope.tui.state.view_state import ViewState

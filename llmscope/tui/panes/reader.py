@@ -14,7 +14,7 @@ from llmscope.draw.painting import Painting
 from llmscope.draw.styles import styles_for
 from llmscope.engine.events import Token, Want
 from llmscope.figure import Figure, Focus
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.panes.pane import FigurePane
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.token_measures import measure_of, measure_want, measured, upper_end

@@ -19,8 +19,8 @@ from textual.strip import Strip
 from textual.style import Style as ContentStyle
 from textual.widgets import TextArea
 
-from llmscope.arguments import LONGEST_TEXT
-from llmscope.text import shared_length
+from llmscope.support.arguments import LONGEST_TEXT
+from llmscope.support.text import shared_length
 from llmscope.tui.actions.key_order import InOrder
 from llmscope.tui.prompt.long_line import LongLine, PromptWrap
 from llmscope.tui.session.undo_history import CHANGES, UndoHistory

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import SuspendNotSupported
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.prompt.editor import too_long
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 STAY = 3.0
 """Seconds after which an unchanged text counts as looked at, unless it is only typed further."""

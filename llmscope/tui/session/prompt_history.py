@@ -12,8 +12,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscope.fsync import sync_file
-from llmscope.lines import open_file
+from llmscope.support.fsync import sync_file
+from llmscope.support.lines import open_file
 from llmscope.tui.session.codec import decode, encode
 from llmscope.tui.session.state_folder import locked, set_aside, state_folder, write
 

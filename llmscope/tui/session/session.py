@@ -14,8 +14,8 @@ from msgspec.structs import asdict
 
 from llmscope.edits import parse
 from llmscope.errors import ScopeError
-from llmscope.sampler import Sampler
-from llmscope.text import one_line
+from llmscope.models.sampler import Sampler
+from llmscope.support.text import one_line
 from llmscope.tui.session.state_file import State, changing
 from llmscope.tui.session.state_folder import flaw
 from llmscope.tui.session.stored_prompts import MODELS, TOTAL, part_name

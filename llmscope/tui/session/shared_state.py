@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from msgspec import structs, to_builtins
 
 from llmscope.errors import ScopeError
-from llmscope.lines import read_file
-from llmscope.sampler import Sampler
-from llmscope.text import controls, display_text, one_line
+from llmscope.models.sampler import Sampler
+from llmscope.support.lines import read_file
+from llmscope.support.text import controls, display_text, one_line
 from llmscope.tui.session.codec import decode
 from llmscope.tui.session.session import Session
 from llmscope.tui.state.layout import Arrangement

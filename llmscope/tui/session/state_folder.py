@@ -9,9 +9,9 @@ from pathlib import Path
 
 from platformdirs import user_state_path
 
-from llmscope.fsync import replace_file
-from llmscope.lines import read_file
-from llmscope.text import display_text
+from llmscope.support.fsync import replace_file
+from llmscope.support.lines import read_file
+from llmscope.support.text import display_text
 
 LOCK = ".lock"
 """Held while a file is read, changed and rewritten."""

@@ -8,7 +8,7 @@ from typing import overload
 
 from textual.document._document import Document, EditResult, Location
 
-from llmscope.text import DOTTED_CIRCLE, forms
+from llmscope.support.text import DOTTED_CIRCLE, forms
 
 _STAND_IN = "\ufffd"
 _BLANK = "\u2423"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 Span = tuple[int, int]
 End = tuple[int, str]

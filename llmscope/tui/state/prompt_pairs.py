@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from llmscope.package_data import shipped_folder, world
+from llmscope.support.package_data import shipped_folder, world
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from llmscope.text import shared_length
+from llmscope.support.text import shared_length
 
 if TYPE_CHECKING:
     from llmscope.models.tokenizer.conversation import TurnSpan

@@ -12,7 +12,7 @@ from llmscope.edits import Edit
 from llmscope.engine.events import SPAN, ModelInfo, Token
 from llmscope.figure import Focus
 from llmscope.models.info import DictionaryFacts
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from llmscope.tui.state.edit_list import EditList
 from llmscope.tui.state.moment import Moment
 from llmscope.tui.state.prompt_list import PromptList

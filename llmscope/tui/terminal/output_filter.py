@@ -14,7 +14,7 @@ from textual.filter import LineFilter, NoColor
 
 from llmscope.draw import RenderOptions
 from llmscope.draw.styles import shade
-from llmscope.text import VISIBLE, VISIBLE_ASCII
+from llmscope.support.text import VISIBLE, VISIBLE_ASCII
 from llmscope.tui.theme.textual_theme import variables
 
 _MARKS = {

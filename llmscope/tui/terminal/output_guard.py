@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO, TYPE_CHECKING, Any, TextIO
 
-from llmscope.signals import endings, status_of, wake_on_signals
+from llmscope.support.signals import endings, status_of, wake_on_signals
 
 if TYPE_CHECKING:
     from textual.app import App

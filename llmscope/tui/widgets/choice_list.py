@@ -12,7 +12,7 @@ from textual.content import Content
 from textual.message import Message
 from textual.widget import Widget
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.theme.textual_theme import TextStyles
 
 MARK = "▸ "

@@ -14,7 +14,7 @@ from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.theme.textual_theme import text_styles
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from textual.widget import Widget
 
 from llmscope.draw.color.theme import Theme
 from llmscope.draw.render_options import RenderOptions
-from llmscope.package_data import SORT, TOWN, world
-from llmscope.text import display_text
+from llmscope.support.package_data import SORT, TOWN, world
+from llmscope.support.text import display_text
 from llmscope.tui.theme.textual_theme import text_styles
 from llmscope.tui.widgets.header import size
 

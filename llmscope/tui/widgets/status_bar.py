@@ -22,7 +22,7 @@ from llmscope.tui.widgets.footer import FOOTER, Hint
 from llmscope.tui.widgets.status_text import fitting
 
 if TYPE_CHECKING:
-    from llmscope.tui.mode import LiveMode
+    from llmscope.tui.modes.mode import LiveMode
 
 GAP = 2
 BEFORE_PANES = 3

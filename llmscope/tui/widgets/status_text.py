@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.cells import cell_len
 
-from llmscope.numbers import percent, share
-from llmscope.text import display_text, quoted_token
+from llmscope.support.numbers import percent, share
+from llmscope.support.text import display_text, quoted_token
 from llmscope.tui.state.views import MAP_VIEWS
 
 if TYPE_CHECKING:

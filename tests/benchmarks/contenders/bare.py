@@ -197,7 +197,7 @@ class Contender:
 
     def jacobian(self, length: int) -> Job:
         """The rows of the Jacobians of one prompt that `jacobian` of llmscope gives, by hand."""
-        from llmscope.fitting.jacobian import TOKENS, TOKENS_ELSEWHERE
+        from llmscope.jobs.fit_lens.jacobian import TOKENS, TOKENS_ELSEWHERE
 
         ids, width = self.ids(length), self.model.config.hidden_size
         batch = max(1, min(width, TOKENS.get(self.device, TOKENS_ELSEWHERE) // length))

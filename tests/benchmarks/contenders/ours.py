@@ -12,19 +12,19 @@ from typing import Any
 import torch
 
 import llmscope
-from llmscope.batch import BatchFolder, JobShare, PromptJob, PromptSource
-from llmscope.batch import run as batch
-from llmscope.batch.inputs import InputColumns
-from llmscope.batch.padded import Together, why_single
-from llmscope.batch.prompts import PromptLine
-from llmscope.batch.rows import rows_of
-from llmscope.batch.shards import Tables
+from llmscope.corpus.records.inputs import InputColumns
+from llmscope.corpus.records.prompts import PromptLine
 from llmscope.figure import Focus
-from llmscope.fitting.corpus import RULES
-from llmscope.fitting.jacobian import batch_for, jacobian_rows
+from llmscope.jobs.fit_lens.corpus import RULES
+from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
+from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptSource
+from llmscope.jobs.snapshots import run as batch
+from llmscope.jobs.snapshots.padded import Together, why_single
+from llmscope.jobs.snapshots.rows import rows_of
+from llmscope.jobs.snapshots.shards import Tables
 from llmscope.record.derive.row_stats import row_stats
-from llmscope.scope import Scope
-from llmscope.storage import LocalStorage
+from llmscope.scope.scope import Scope
+from llmscope.support.storage import LocalStorage
 from tests.benchmarks.jobs import BACKWARDS, RECEIVER, Job, NotRun
 from tests.benchmarks.texts import Prompt, pairs, prompt, prompts
 

@@ -20,12 +20,12 @@ from textual._compositor import CompositorUpdate
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
 from llmscope.engine.events import Event, Frame, Loaded, LoadFailed, Refused, Request, Want
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.lenses.logit_lens import TRANSLATOR
-from llmscope.scope import Scope
-from llmscope.second_model import compare_with
-from llmscope.text import shared_length
+from llmscope.scope.scope import Scope
+from llmscope.scope.second_model import compare_with
+from llmscope.support.text import shared_length
 from llmscope.tui.app import LlmscopeApp
 from tests.benchmarks.contenders import ours
 from tests.benchmarks.contenders.bare import layer_at

@@ -9,15 +9,15 @@ import time
 import pytest
 from filelock import FileLock
 
-from llmscope.disk_cache import entries as entries_module
-from llmscope.disk_cache.entries import KEPT, KINDS, PRUNE_LOCK, entries
-from llmscope.disk_cache.hub import folder_bytes, hub_folder
-from llmscope.disk_cache.open_files import open_files
-from llmscope.disk_cache.prune import remove
-from llmscope.learned.measurements import file_of
+from llmscope.cache import entries as entries_module
+from llmscope.cache.entries import KEPT, KINDS, PRUNE_LOCK, entries
+from llmscope.cache.hub import folder_bytes, hub_folder
+from llmscope.cache.open_files import open_files
+from llmscope.cache.prune import remove
+from llmscope.learned.lenses.measurements import file_of
 from llmscope.models.files.cache import BUILDING, building, cache_folder, converted_folder
 from llmscope.models.files.digest import file_digest
-from llmscope.training.checkpoints import cached_run
+from llmscope.runs.training.checkpoints import cached_run
 from llmscope.tui.session.state_folder import LOCK
 from tests.cli.running import failure, fresh, run
 
@@ -475,7 +475,7 @@ def test_what_cannot_be_removed_is_one_line(full):
 
 
 def test_a_removal_that_fails_is_told_and_the_rest_goes(full, monkeypatch):
-    from llmscope.disk_cache import prune as module
+    from llmscope.cache import prune as module
 
     def refuse(path):
         if path.name == "1.0":
@@ -495,7 +495,7 @@ def test_a_removal_that_fails_is_told_and_the_rest_goes(full, monkeypatch):
 
 
 def test_no_half_of_a_folder_is_ever_seen(full, monkeypatch):
-    from llmscope.disk_cache import prune as module
+    from llmscope.cache import prune as module
 
     def stop(path):
         raise KeyboardInterrupt

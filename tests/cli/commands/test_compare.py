@@ -8,7 +8,7 @@ import pytest
 
 import llmscope
 from tests.cli.running import failure, run
-from tests.comparing.corpora import write_texts
+from tests.jobs.compare.corpora import write_texts
 from tests.learned.texts import TEXTS
 
 MODELS = ("builtin:town", "builtin:town-pirate")
@@ -151,7 +151,7 @@ def test_the_texts_of_the_difference_can_be_given(prompts, tmp_path):
     ],
 )
 def test_wrong_use_is_told_before_a_model_is_loaded(prompts, tmp_path, words, said, monkeypatch):
-    monkeypatch.setattr(llmscope.scope, "load_model", lambda **_: pytest.fail("loaded"))
+    monkeypatch.setattr(llmscope.scope.scope, "load_model", lambda **_: pytest.fail("loaded"))
     given = ("--prompts", prompts, "--out", str(tmp_path / "out"), *words)
     assert said in " ".join(failure("compare", *given, code=2).replace("│", "").split())
     assert not (tmp_path / "out").exists()

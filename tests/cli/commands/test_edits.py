@@ -13,8 +13,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from llmscope.edits import EXAMPLES, GRAMMAR
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.sources.builtin import home
 from tests.cli.running import failure, record, run
 from tests.models.chats import LLAMA2, chat_tokenizer

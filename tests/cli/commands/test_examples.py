@@ -6,11 +6,11 @@ import pytest
 
 import llmscope
 from llmscope.cli.commands import examples as module
-from llmscope.collecting.collect import CollectState
-from llmscope.examples.folder import read_examples, read_index
-from llmscope.examples.unit import feature, head, neuron
+from llmscope.jobs.examples.collect import CollectState
+from llmscope.learned.examples.folder import read_examples, read_index
+from llmscope.learned.examples.unit import feature, head, neuron
 from tests.cli.running import failure, run
-from tests.collecting.folders import FEATURES, write_dictionary
+from tests.jobs.examples.folders import FEATURES, write_dictionary
 from tests.learned.texts import TEXTS
 
 
@@ -96,7 +96,7 @@ def test_all_features_are_written_and_not_printed(prompts, dictionary, tmp_path)
     ],
 )
 def test_wrong_use_is_told_before_a_model_is_loaded(prompts, tmp_path, words, said, monkeypatch):
-    monkeypatch.setattr(llmscope.scope, "load_model", lambda **_: pytest.fail("loaded"))
+    monkeypatch.setattr(llmscope.scope.scope, "load_model", lambda **_: pytest.fail("loaded"))
     given = ("--prompts", prompts, "--out", str(tmp_path / "out"), *words)
     assert said in " ".join(failure("examples", *given, code=2).replace("│", "").split())
     assert not (tmp_path / "out").exists()

@@ -8,8 +8,8 @@ import torch
 import llmscope
 from llmscope.cli.commands import fit as module
 from llmscope.cli.output.progress import EVERY, progress_line
-from llmscope.fitting.fit_jacobian import FitState
-from llmscope.learned.reader import read_lens
+from llmscope.jobs.fit_lens.fit_jacobian import FitState
+from llmscope.learned.lenses.reader import read_lens
 from tests.cli.running import failure, run
 from tests.learned.texts import TEXTS
 
@@ -125,7 +125,7 @@ def test_a_lens_is_not_replaced_unless_told(prompts, tmp_path):
     ],
 )
 def test_wrong_use_is_told_before_a_model_is_loaded(prompts, words, said, monkeypatch):
-    monkeypatch.setattr(llmscope.scope, "load_model", lambda **_: pytest.fail("loaded"))
+    monkeypatch.setattr(llmscope.scope.scope, "load_model", lambda **_: pytest.fail("loaded"))
     assert said in failure("fit", *words, "--prompts", prompts, code=2)
 
 

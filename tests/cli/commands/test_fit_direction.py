@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from llmscope.directions import estimators
-from llmscope.learned.direction_file import read_directions
+from llmscope.jobs.fit_direction import estimators
+from llmscope.learned.lenses.direction_file import read_directions
 from tests.cli.running import failure, record, run
 
 PLACES = ("anna", "ben", "cara", "dan")

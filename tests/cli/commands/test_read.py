@@ -8,10 +8,10 @@ import sys
 
 import pytest
 
+from llmscope.corpus.records.transcripts.records import transcript_of
+from llmscope.corpus.records.transcripts.rendering import rendered
 from llmscope.errors import ScopeError
 from llmscope.models.tokenizer.chat import Chat
-from llmscope.transcripts.records import transcript_of
-from llmscope.transcripts.rendering import rendered
 from tests.cli.running import failure, fresh, record, run
 from tests.models.chats import STYLES, chat_tokenizer
 from tests.models.checkpoints import save_model

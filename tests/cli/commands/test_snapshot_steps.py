@@ -2,8 +2,8 @@
 
 import pytest
 
-from llmscope.batch import progress as clock
 from llmscope.cli.output import progress as module
+from llmscope.jobs.snapshots import progress as clock
 from tests.cli.running import run
 
 PROMPT = "anna has a red hat .\n\notto has a blue boat .\n\nnina has a ball .\n\nthe hat is"

@@ -10,7 +10,7 @@ from llmscope.draw import RenderOptions
 from llmscope.draw.painters.reader import gutter_of, paint_reader, wrap_tokens
 from llmscope.draw.painters.strip import strip_scale
 from llmscope.draw.styles import styles_for
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 
 LABELS = st.lists(
     st.sampled_from(

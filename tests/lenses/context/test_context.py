@@ -23,7 +23,7 @@ from llmscope.record.context.split import (
 )
 from llmscope.record.derive.kl import kl_divergence
 from llmscope.record.derive.verify import verify
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.record.conftest import prompt_of, recorder_for
 

@@ -11,7 +11,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.context.split import MOST_PARTS, example_ends, parts_of, query_of, query_start
 from llmscope.record.context.trajectory import trajectory
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 
 IDS = (5, 17, 3, 60, 17, 42, 8, 33, 71, 9, 80)

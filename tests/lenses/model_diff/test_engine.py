@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 
 import llmscope
 from llmscope.errors import ScopeError
-from llmscope.hidden_states import read_hidden_states
+from llmscope.models.hidden_states import read_hidden_states
 from tests.families import small_model
 from tests.lenses.model_diff.test_model_diff import IDS, kl, plain
 

@@ -9,8 +9,8 @@ import torch
 import llmscope
 from llmscope.lenses.reasoning.settles import settled
 from llmscope.lenses.reasoning.trace import chosen_of
+from llmscope.models.sampler import Sampler, draw
 from llmscope.record.derive.sentences import source_texts
-from llmscope.sampler import Sampler, draw
 from tests.lenses.hooks import scope_of
 
 TEXT = (

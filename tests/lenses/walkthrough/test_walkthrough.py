@@ -14,7 +14,7 @@ from llmscope.export import json_text, render
 from llmscope.figure import Focus
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.record.walked import Truth, off
 

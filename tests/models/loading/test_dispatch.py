@@ -114,7 +114,7 @@ def test_a_prompt_goes_on_from_what_it_shares(tmp_path, little_memory):
 
 
 def test_a_pass_that_is_given_up_leaves_nothing_amiss(tmp_path, little_memory):
-    from llmscope.sandbox import Cancelled
+    from llmscope.support.sandbox import Cancelled
 
     scope, whole = both(tmp_path / "model", "gpt_oss", little_memory)
     asked = iter([False, False, True])

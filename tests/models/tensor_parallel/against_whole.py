@@ -15,7 +15,7 @@ import torch
 import llmscope
 from llmscope.cli.ranks import begin
 from llmscope.models.anatomy import find
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.family_matrix import IDS
 
 OTHERS = [9, 2, 33, 7, 21]

@@ -7,10 +7,10 @@ import sys
 import pytest
 
 import llmscope
-from llmscope.arguments import LONGEST_TEXT
 from llmscope.errors import ScopeError
-from llmscope.fitting.corpus import CorpusRules, corpus
+from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
 from llmscope.models.tokenizer.tokens import Tokens, check_length
+from llmscope.support.arguments import LONGEST_TEXT
 from tests.cli.running import failure, run
 
 TOO_LONG = "A" * (LONGEST_TEXT + 1)

@@ -19,7 +19,7 @@ from llmscope.record.derive.tensors import logits_after, pattern
 from llmscope.record.derive.verify import verify
 from llmscope.record.features.active import applied
 from llmscope.record.interventions.edited import EditedRecorder
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import FAMILIES, GROUPED, small_model
 from tests.record.conftest import prompt_of, recorder_for
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from llmscope.learned.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.record.capture.prefetch import LENS_SCORES
 from llmscope.record.derive.tensors import logits_after
 from tests.families import small_model

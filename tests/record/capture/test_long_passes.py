@@ -15,7 +15,7 @@ from llmscope.record.capture import row_budget
 from llmscope.record.capture.recording import LayerRows
 from llmscope.record.derive import row_stats
 from llmscope.record.derive.verify import verify
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import FAMILIES, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.record.walk import walk

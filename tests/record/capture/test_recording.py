@@ -4,7 +4,7 @@ import pytest
 
 from llmscope.record.derive import row_stats, tensors
 from llmscope.record.derive.experts import routing
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import CLOSELY, small_model
 from tests.record.conftest import prompt_of, recorder_for
 from tests.thinned import thinned

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.hidden_states import read_hidden_states
+from llmscope.models.hidden_states import read_hidden_states
 from llmscope.record.compare import rounding
 from llmscope.record.compare.engine_difference import hidden_states_difference
 from tests.families import small_model

@@ -9,7 +9,7 @@ from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.verify import verify
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.all_families import small_model
 from tests.record.conftest import recorder_for
 

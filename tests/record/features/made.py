@@ -2,8 +2,8 @@
 
 import torch
 
-from llmscope.dictionaries.dictionary import Dictionary, Header
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.place import Place
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 91, 30, 2, 77, 54]
 HOOKS = {

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.dictionaries.place import Place
+from llmscope.learned.dictionaries.place import Place
 from llmscope.record.features.active import Misfit, applied, counted, features_of
 from llmscope.record.features.chance import chance_reconstruction
 from tests.families import small_model

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.dictionaries.place import Place
 from llmscope.edits import PLACE_KINDS
+from llmscope.learned.dictionaries.place import Place
 from llmscope.record.analysis.logit_direction import logit_direction_of
 from llmscope.record.features.active import Misfit, applied, features_of
 from llmscope.record.features.effects import reader_of

@@ -8,7 +8,7 @@ from llmscope.errors import ScopeError
 from llmscope.models.anatomy import find
 from llmscope.models.loaded_model import LoadedModel
 from llmscope.record.derive import tensors
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from tests.families import small_model
 from tests.record.by_hand import A, B, Plain, becomes, held, plus, times
 from tests.thinned import thinned

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from llmscope.errors import ScopeError
-from llmscope.learned.lens import AffineMap, LearnedLens
-from llmscope.learned.writer import write_lens
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.learned.lenses.writer import write_lens
 from llmscope.models.variants import Variants
 from llmscope.record.change_hooks import Change, Swap
 from llmscope.record.derive import tensors

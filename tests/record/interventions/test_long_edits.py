@@ -8,7 +8,7 @@ import torch
 from llmscope.edits.own import own_edit
 from llmscope.record.capture import recorder as recorder_module
 from llmscope.record.capture import recording as recording_module
-from llmscope.sandbox import Cancelled
+from llmscope.support.sandbox import Cancelled
 from tests.families import small_model
 from tests.record import walk_edited
 from tests.record.interventions.test_edited import scope_for

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from textual.events import Key
 
-from llmscope.package_data import SORT
+from llmscope.support.package_data import SORT
 from llmscope.tui.dialogs.history_picker import (
     EARLIER,
     SHIPPED,

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 import llmscope
 from llmscope.draw.numbers import number
 from llmscope.edits import parse
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.edits.dialog import EditScreen
 from llmscope.tui.state.offered_edits import Offered, flaw

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from llmscope.draw import RenderOptions
 from llmscope.engine.events import Token
 from llmscope.models.tokenizer.roles import RoleSpan
-from llmscope.text_sentences import sentence_spans
+from llmscope.support.text_sentences import sentence_spans
 from llmscope.tui.features.text_moves import find_hits, next_of, sentence_starts, turn_starts
 from llmscope.tui.state.token_measures import MEASURES
 from tests.thinned import thinned

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import llmscope
-from llmscope import package_data
-from llmscope.package_data import SORT, TOWN
+from llmscope.support import package_data
+from llmscope.support.package_data import SORT, TOWN
 from llmscope.tui.prompt import library
 from llmscope.tui.prompt.library import samples, samples_for
 from llmscope.tui.state.context_marker import marked
@@ -42,7 +42,9 @@ def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
 def test_an_installed_package_has_them_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package_data, "__file__", str(tmp_path / "llmscope" / "shipped.py"))
+    monkeypatch.setattr(
+        package_data, "__file__", str(tmp_path / "llmscope" / "support" / "shipped.py")
+    )
     assert library.sample_folder() == tmp_path / "demo" / "prompts"
     (tmp_path / "llmscope" / "_prompts").mkdir(parents=True)
     assert library.sample_folder() == tmp_path / "llmscope" / "_prompts"

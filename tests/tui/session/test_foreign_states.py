@@ -12,7 +12,7 @@ import pytest
 import llmscope
 from llmscope.draw import RenderOptions
 from llmscope.engine import Engine
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.session.shared_state import read_state
 from llmscope.tui.state.workspaces import WORKSPACES

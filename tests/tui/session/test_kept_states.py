@@ -21,7 +21,7 @@ from llmscope.edits import parse
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.models.info import DictionaryFacts
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from llmscope.tui.features.copy.repro_command import ModelSource
 from llmscope.tui.features.undo import Edits, Screen, UndoController
 from llmscope.tui.session.codec import decode, encode

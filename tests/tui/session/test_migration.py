@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from llmscope.tui.session.recent_models import Recent
 from llmscope.tui.session.session import Session, StoredFocus
 from llmscope.tui.session.state_file import STATE, changing, open_state, read_state

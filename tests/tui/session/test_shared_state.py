@@ -17,8 +17,8 @@ from msgspec.structs import asdict
 
 from llmscope.cli.launch import opening
 from llmscope.errors import ScopeError
-from llmscope.lines import LIMITS
-from llmscope.text import controls
+from llmscope.support.lines import LIMITS
+from llmscope.support.text import controls
 from llmscope.tui.session.session import Session, StoredFocus
 from llmscope.tui.session.shared_state import command, file_text, read_state, state_of
 from llmscope.tui.user_state import UserState

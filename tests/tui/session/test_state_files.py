@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llmscope.lines import LIMITS
+from llmscope.support.lines import LIMITS
 from llmscope.tui.session import prompt_history, recent_models, state_folder
 from llmscope.tui.session.autosave import DELAY, Autosave
 from llmscope.tui.session.state_file import STATE

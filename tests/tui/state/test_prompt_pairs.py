@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llmscope import package_data
 from llmscope.draw import RenderOptions
-from llmscope.package_data import SORT, TOWN
+from llmscope.support import package_data
+from llmscope.support.package_data import SORT, TOWN
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.features.edits.dialog import EditScreen
 from llmscope.tui.panes.pairs import paint_pairs
@@ -46,7 +46,9 @@ def test_they_are_those_of_the_files_and_reach_the_wheel() -> None:
 def test_an_installed_package_has_them_inside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(package_data, "__file__", str(tmp_path / "llmscope" / "shipped.py"))
+    monkeypatch.setattr(
+        package_data, "__file__", str(tmp_path / "llmscope" / "support" / "shipped.py")
+    )
     (tmp_path / "llmscope" / "_pairs").mkdir(parents=True)
     assert pair_folder() == tmp_path / "llmscope" / "_pairs"
 

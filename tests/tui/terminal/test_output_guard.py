@@ -19,7 +19,7 @@ pexpect = pytest.importorskip("pexpect")
 PROGRAM = """
 import ctypes, os, sys
 from llmscope.errors import ScopeError
-from llmscope.signals import end_on_signals
+from llmscope.support.signals import end_on_signals
 from llmscope.tui.run import run
 
 end_on_signals()  # as the command does

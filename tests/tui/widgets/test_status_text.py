@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from llmscope.engine.events import Request, Want
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.numbers import percent, share
+from llmscope.support.numbers import percent, share
 from llmscope.tui.state.figure_store import Shown
 from llmscope.tui.state.view_state import ViewState
 from llmscope.tui.widgets.status_text import clauses, fitting, number

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Input
 
-from llmscope.text import VISIBLE, display_text
+from llmscope.support.text import VISIBLE, display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.features.compare.prompt_b import NAME
 from llmscope.tui.handlers import leave

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from textual.widgets import Input
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
-from llmscope.text import without_controls
+from llmscope.support.text import without_controls
 from llmscope.tui.dialogs.menu import Entry, show_menu
 from llmscope.tui.features.copy.cursor_value import number, picture
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from llmscope.models.spec import DEFAULT, IN_MEMORY
-from llmscope.text import controls
+from llmscope.support.text import controls
 
 if TYPE_CHECKING:
     from llmscope.engine.events import ModelInfo
     from llmscope.figure import Focus
     from llmscope.lenses import Lens
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
     from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
 

@@ -95,7 +95,7 @@ def script(view: View, around: Surroundings | None = None) -> str:
         read = called("read_hidden_states", [Code(f"Path({second.spec!r})"), layers or None], {})
         lines += [
             "from pathlib import Path",
-            "from llmscope.hidden_states import read_hidden_states",
+            "from llmscope.models.hidden_states import read_hidden_states",
             f"scope.compare({read})",
         ]
     elif second is not None:

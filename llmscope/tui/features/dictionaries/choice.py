@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.text import one_line
+from llmscope.support.text import one_line
 from llmscope.tui.features.pending_read import PendingRead, go_on
 from llmscope.tui.state.workspaces import BY_NAME
 

@@ -12,7 +12,7 @@ from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
-    from llmscope.dictionaries.dictionary import Header
+    from llmscope.learned.dictionaries.dictionary import Header
     from llmscope.models.info import DictionaryFacts, ModelInfo
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
@@ -103,7 +103,7 @@ class DictionaryScreen(FoundListScreen["Header"]):
 
     def find(self, info: ModelInfo) -> Sequence[Header]:
         """Return the dictionaries in the working folder and in the model's that fit it."""
-        from llmscope.dictionaries.local_folders import fitting_folders
+        from llmscope.learned.dictionaries.local_folders import fitting_folders
 
         found = fitting_folders(Path(), info)
         if isdir(folder := expanduser(info.spec)):

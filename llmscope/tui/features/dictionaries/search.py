@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.state.workspaces import BY_NAME
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from llmscope.edits import Edit, parse
 from llmscope.engine.events import Want
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
-from llmscope.numbers import percent
-from llmscope.text import display_text
+from llmscope.support.numbers import percent
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.state.edit_list import ListedEdit
 from llmscope.tui.state.offered_edits import Offered, flaw

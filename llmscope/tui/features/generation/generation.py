@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from textual.timer import Timer
 
 from llmscope.engine.events import Sample, Sampled, Written
-from llmscope.sampler import Sampler
-from llmscope.text import display_text, shared_length
+from llmscope.models.sampler import Sampler
+from llmscope.support.text import display_text, shared_length
 from llmscope.tui.state.context_marker import Marked, marked
 from llmscope.tui.state.generation_tree import Branch, Branches, Span, moved
 

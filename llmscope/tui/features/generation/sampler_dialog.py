@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from textual.widgets import Input
 
 from llmscope.errors import ScopeError
-from llmscope.sampler import read_sampler
-from llmscope.text import display_text
+from llmscope.models.sampler import read_sampler
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 
 if TYPE_CHECKING:

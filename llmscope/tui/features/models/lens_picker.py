@@ -11,7 +11,7 @@ from llmscope.tui.dialogs.found_list import FoundListScreen
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
-    from llmscope.learned.published import Known
+    from llmscope.learned.lenses.published import Known
     from llmscope.models.info import ModelInfo
     from llmscope.tui.host import Host
 
@@ -46,7 +46,7 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
         host: the screen.
         files: the lenses of this folder that fit the model.
     """
-    from llmscope.learned.published import published
+    from llmscope.learned.lenses.published import published
 
     state = host.state
     assert state.info is not None
@@ -79,7 +79,7 @@ class LensScreen(FoundListScreen["Known"]):
 
     def find(self, info: ModelInfo) -> Sequence[Known]:
         """Return the lenses of this folder that fit the model."""
-        from llmscope.learned.local_files import fitting_files
+        from llmscope.learned.lenses.local_files import fitting_files
 
         return fitting_files(Path(), info)
 

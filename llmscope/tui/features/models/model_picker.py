@@ -18,7 +18,7 @@ from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
 from llmscope.models.spec import prefixes
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LONGEST_NAME, LineScreen, TextLine
 from llmscope.tui.features.models.model_catalog import Catalogue, Offer, offers
 

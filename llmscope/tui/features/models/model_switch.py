@@ -19,7 +19,7 @@ from llmscope.tui.widgets.header import size
 if TYPE_CHECKING:
     from llmscope.engine.events import Loading, ModelInfo, Opened, OpenFailed
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope import Scope
+    from llmscope.scope.scope import Scope
     from llmscope.tui.host import Host
 
 

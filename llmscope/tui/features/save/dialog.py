@@ -13,7 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.widgets import Input
 
 from llmscope.errors import ScopeError
-from llmscope.text import display_text
+from llmscope.support.text import display_text
 from llmscope.tui.dialogs.base import LineScreen
 from llmscope.tui.features.copy.cursor_value import paper_picture, picture
 from llmscope.tui.features.save.provenance import found_out

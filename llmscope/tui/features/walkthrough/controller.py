@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from llmscope.text import quoted_token
+from llmscope.support.text import quoted_token
 from llmscope.tui.state.context_marker import marked
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def write(host: Host) -> None:
             f"the model ends here: {quoted_token(last['told'][0])} cannot be written", "warning"
         )
     else:
-        from llmscope.sampler import Sampler
+        from llmscope.models.sampler import Sampler
 
         host.generation.step(host, Sampler())
 

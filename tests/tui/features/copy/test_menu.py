@@ -15,7 +15,7 @@ import llmscope
 from llmscope.cli.options.loading import Loader
 from llmscope.engine.events import ModelInfo, Request
 from llmscope.figure import Figure, Focus, plain
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.cursor_value import ENOUGH, number, picture

@@ -24,7 +24,7 @@ from llmscope.edits import parse
 from llmscope.engine.events import SPAN, ModelInfo
 from llmscope.figure import Figure, plain
 from llmscope.lenses.context.lens import DIFFERENCES
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from llmscope.tui.actions.registry import BY_NAME
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words

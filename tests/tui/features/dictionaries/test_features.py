@@ -20,15 +20,15 @@ from textual.widgets import Input
 import llmscope
 from llmscope.figure import Focus
 from llmscope.lenses.features.options import FEATURE, FEATURES
-from llmscope.replay.pane_map import held
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.dictionaries.picker import SHOW, USED, DictionaryScreen
 from llmscope.tui.features.dictionaries.search_line import FindFeatureScreen
+from llmscope.tui.modes.replay.pane_map import held
 from llmscope.tui.state.figure_store import Shown
 from tests.cli.running import record
-from tests.dictionaries.files import config, put
+from tests.learned.dictionaries.files import config, put
 from tests.tui.real import answered, command_of, screen
 
 PROMPT = "the young of a dog is a"

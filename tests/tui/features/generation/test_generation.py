@@ -10,7 +10,7 @@ from textual.content import Content
 from llmscope.engine.events import Refused, Sampled
 from llmscope.lenses.next_token import sampler
 from llmscope.models.generation import Rules
-from llmscope.sampler import Sampler
+from llmscope.models.sampler import Sampler
 from llmscope.tui.actions.keymap import keymap_from
 from llmscope.tui.features.generation import generation
 from llmscope.tui.features.generation.generation import WAIT

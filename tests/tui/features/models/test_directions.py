@@ -9,11 +9,11 @@ import pytest
 
 import llmscope
 from llmscope.cli.options.loading import Loader
-from llmscope.directions.fit import DirectionFit, fit_direction
-from llmscope.directions.pairs import Example
 from llmscope.errors import ScopeError
-from llmscope.learned.direction_file import write_directions
-from llmscope.scope import Scope
+from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
+from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.learned.lenses.direction_file import write_directions
+from llmscope.scope.scope import Scope
 from llmscope.tui.state.views import MAP_VIEWS
 from tests.cli.running import record
 from tests.tui.features.models.test_lenses import shown, title

@@ -17,9 +17,9 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 import llmscope
-from llmscope.learned.lens import LearnedLens
+from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.models.loaded_model import Progress
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.models.lens_picker import LensScreen
 from llmscope.tui.panes.next_token import SLOPE_VIEW
@@ -167,7 +167,7 @@ async def test_a_fetch_tells_how_far_it_is_and_can_be_stopped(
     async with screen(town, PROMPT) as (app, pilot):
         await pilot.press("escape")
         with monkeypatch.context() as patched:
-            patched.setattr("llmscope.learned.catalog.lens_for", fetching)
+            patched.setattr("llmscope.learned.lenses.catalog.lens_for", fetching)
             app.lenses.take(app, "org/name:a.pt")
             while "downloading" not in (said := str(app.editor.border_subtitle)):
                 await pilot.pause(0.01)

@@ -18,7 +18,7 @@ import llmscope
 from llmscope.cli.commands.snapshot import snapshot_command
 from llmscope.errors import read_in
 from llmscope.lenses import command_options, lens
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.app import LlmscopeApp
 from llmscope.tui.features.compare.controller import hold_words
 from llmscope.tui.features.copy.repro_command import AFTER, BEFORE, ModelSource, command, view

@@ -8,7 +8,7 @@ import pytest
 
 import llmscope
 from llmscope.figure import Focus
-from llmscope.scope import Scope
+from llmscope.scope.scope import Scope
 from llmscope.tui.dialogs.menu import MenuScreen
 from llmscope.tui.features.copy.cursor_value import number
 from llmscope.tui.features.walkthrough import controller

@@ -1,0 +1,1 @@
+"""Readers of prompts, conversations and tables of them."""

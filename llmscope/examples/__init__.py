@@ -1,4 +1,0 @@
-"""Where features, neurons and heads are active in a corpus, as `llmscope examples` writes it.
-
-Reading needs no torch; `llmscope.collecting` makes the examples.
-"""

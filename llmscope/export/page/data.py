@@ -1,0 +1,333 @@
+"""Figures as the data that `page.js` draws: plain JSON, texts sanitised, numbers exact."""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.draw import RenderOptions, styles_for
+from llmscope.draw.cells import plain_text
+from llmscope.draw.grid.labels import PROMPT_AXES, TOKEN_AXES, axis_labels, prompt_texts
+from llmscope.draw.numbers import column, number
+from llmscope.draw.painters.bars import change_texts, moved_parts, remark_parts
+from llmscope.draw.painters.generic import focused_index
+from llmscope.draw.painters.map import kind_letter, kind_note, map_texts
+from llmscope.draw.painters.walkthrough.values import seen_at
+from llmscope.draw.scale import ENDS, Scale, in_decades, is_difference
+from llmscope.draw.symbols import quoting_text
+from llmscope.export.page.colors import colors_of
+from llmscope.export.page.tables import table_of
+from llmscope.figure import Figure, Focus
+from llmscope.support.numbers import percent
+
+LONGEST_AXIS = 8_192
+"""The most labels of an axis that the script draws; a browser's canvas holds 16,384 pixels."""
+MOST_VALUES = 1 << 23
+"""The most values of all figures of a page: 32 MB before they are compressed."""
+MOST_DETAILS = 1 << 20
+"""The most values of a figure whose further arrays are told beside them."""
+MAPS = (("layer", "position"), ("layer", "lens"))
+"""Axes of figures whose cells may hold words."""
+EVEN = (("layer", "head"), ("query", "key"))
+"""Axes of figures that are drawn on a linear scale, so that small values look small."""
+NAMES = {"ids": "token id", "ranks": "rank", "logits": "logit", "top": "top probability"}
+"""By name in `extra`: what an array beside the values is called in the line of a value."""
+WIDTH = 8
+"""Characters of a number beside a bar."""
+
+
+def page_data(
+    figures: Sequence[Figure],
+    look: RenderOptions,
+    focus: Focus | None = None,
+    about: Mapping[str, Any] | None = None,
+    *,
+    scale: float = 1.0,
+) -> dict[str, Any]:
+    """Return what `page.js` draws of some figures, as JSON types.
+
+    Args:
+        figures: the figures.
+        look: the render options, of which colours and characters are used.
+        focus: where the cursor starts; None: at the last token.
+        about: the metadata of a snapshot, for the tokens of the prompt; None: they are taken from a
+            figure that shows all of them.
+        scale: magnification of letters and cells.
+    """
+    focus = focus or Focus()
+    tokens = _tokens(figures, about, look.ascii)
+    place = focus.position + (len(tokens) if focus.position < 0 else 0)
+    room, records = MOST_VALUES, []
+    for figure in figures:
+        room -= figure.values.size
+        records.append(record := figure_data(figure, look, focus, fits=room >= 0))
+        if "seen" in figure.extra and focus.cell is not None:  # a cell of a step: its own token
+            along = [axis for axis in record.get("axes", ()) if axis["along"]]
+            place = next(
+                (one["start"] + one["at"] for one in along if one["at"] is not None), place
+            )
+    return {
+        "colors": colors_of(look),
+        "scale": scale,
+        "tokens": tokens,
+        "cursor": min(max(place, 0), max(len(tokens) - 1, 0)),
+        "figures": records,
+    }
+
+
+def figure_data(
+    figure: Figure, look: RenderOptions, focus: Focus, *, fits: bool = True
+) -> dict[str, Any]:
+    """Return what `page.js` draws of one figure.
+
+    Args:
+        figure: the figure.
+        look: the render options.
+        focus: the indices that are selected at first.
+        fits: whether its values fit on the page; otherwise only its picture is shown.
+    """
+    ascii_, verdict = look.ascii, figure.verdict
+    record: dict[str, Any] = {
+        "lens": plain_text(figure.lens, ascii_),
+        "title": plain_text(figure.title, ascii_),
+        "unit": plain_text(figure.unit, ascii_),
+        "verdict": {
+            "status": verdict.status,
+            "reason": plain_text(verdict.reason, ascii_),
+            "within": plain_text(verdict.within, ascii_),
+        },
+        "notes": [],
+    }
+    message = _message(figure, fits)
+    if message:
+        return record | {"draw": "message", "message": plain_text(message, ascii_)}
+    if any(len(axis) > LONGEST_AXIS for axis in figure.axes) or not fits:
+        sizes = " × ".join(f"{axis.name} {len(axis):,}" for axis in figure.axes)
+        return record | {"draw": "picture", "message": plain_text(sizes, ascii_)}
+    said = [quoting_text(str(one), ascii_) for one in figure.extra.get("caption", ())]
+    infinite = int(np.isinf(figure.values).sum())
+    if infinite:
+        said.append(f"{infinite} of the values are infinite")
+    drawn = {
+        "heatmap": _heatmap,
+        "bars": _bars,
+        "lines": _lines,
+        "tokens": _strip,
+        "table": _table,
+    }[figure.kind](figure, look)
+    return (
+        record
+        | {
+            "draw": figure.kind,
+            "notes": said,
+            "axes": _axes(figure, focus, ascii_),
+            "values": packed(figure.values, "<f4"),
+            "details": _details(figure, ascii_),
+        }
+        | drawn
+    )
+
+
+def packed(values: Any, dtype: str) -> dict[str, str]:
+    """Return numbers as base64 of their compressed bytes, which keeps all of them exactly.
+
+    Args:
+        values: an array.
+        dtype: `<f4` or `<f8`.
+    """
+    data = np.ascontiguousarray(np.asarray(values), dtype=dtype).tobytes()
+    return {"type": dtype[1:], "data": b64encode(zlib.compress(data, 6)).decode("ascii")}
+
+
+def _message(figure: Figure, fits: bool) -> str:
+    """Return what is told in place of a picture; empty where there is one."""
+    if figure.verdict.status == "refused":
+        return figure.verdict.reason or "refused"
+    if not figure.values.size:
+        return "nothing to show"
+    return "" if figure.axes else f"{float(figure.values):.9g} {figure.unit}".rstrip()
+
+
+def _tokens(
+    figures: Sequence[Figure],
+    about: Mapping[str, Any] | None,
+    ascii: bool,  # noqa: A002
+) -> list[str]:
+    """Return the prompt's tokens as they are shown; empty where no figure has them as an axis."""
+    axes = [axis for one in figures for axis in one.axes if axis.name in PROMPT_AXES]
+    if not axes:
+        return []
+    known = (about or {}).get("tokens") or ()
+    special = next((tuple(one.extra["special"]) for one in figures if "special" in one.extra), ())
+    if known:
+        return prompt_texts([str(one["text"]) for one in known], special, ascii)
+    count = max(axis.stop for axis in axes)
+    whole = next((axis for axis in axes if len(axis) == count and axis.start == 0), None)
+    if whole is not None and count <= LONGEST_AXIS:
+        return prompt_texts(whole.labels, special, ascii)
+    return [str(place) for place in range(min(max(count, 0), LONGEST_AXIS))]
+
+
+def _axes(figure: Figure, focus: Focus, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
+    """Return the axes: `along` the tokens of the prompt or not, and `at`, what is selected."""
+    at = [focused_index(axis, focus) for axis in figure.axes]
+    if "seen" in figure.extra and focus.cell is not None and len(at) == 2:
+        at = list(seen_at(figure, focus.cell))
+    return [
+        {
+            "name": plain_text(axis.name, ascii),
+            "labels": axis_labels(figure, index, ascii),
+            "start": axis.start,
+            "step": axis.step,
+            "along": axis.name in PROMPT_AXES,
+            "quoted": axis.name in TOKEN_AXES,
+            "at": None if (place := at[index]) is None else int(place),
+        }
+        for index, axis in enumerate(figure.axes)
+    ]
+
+
+def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
+    """Return the further arrays of a figure with a number for each of its values; no flags."""
+    if figure.values.size > MOST_DETAILS:
+        return []
+    found = []
+    for name, value in figure.extra.items():
+        if isinstance(value, list | tuple) and figure.values.shape == (len(value),):
+            plain = all(type(one) in (int, float) for one in value)
+            value = np.asarray(value if plain else ())
+        if not isinstance(value, np.ndarray) or value.shape != figure.values.shape:
+            continue
+        if value.dtype.kind in "iuf":
+            shown = plain_text(NAMES.get(name, str(name).replace("_", " ")), ascii)
+            found.append({"name": shown, **packed(value, "<f8")})
+    return found
+
+
+def _scale(figure: Figure, values: NDArray[np.float32] | None = None) -> dict[str, Any]:
+    even = tuple(axis.name for axis in figure.axes) in EVEN
+    shown = figure.values if values is None else values
+    scale = Scale.of(
+        shown, figure.unit, even=even, signed=is_difference(figure), decades=in_decades(figure)
+    )
+    return {"kind": scale.kind, "low": scale.low, "high": scale.high}
+
+
+def _heatmap(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    names = tuple(axis.name for axis in figure.axes)
+    record: dict[str, Any] = {"scale": _scale(figure)}
+    shown: list[str] | None = None
+    note = ""
+    if names in MAPS:
+        texts = map_texts(figure, look.ascii)
+        shown, note = texts.rows, texts.note
+        if texts.cell is not None:
+            record["words"] = _words(figure, texts.cell)
+    elif names == ("layer", "head"):
+        kinds = figure.extra.get("kinds", ())
+        labels = axis_labels(figure, 0, look.ascii)
+        shown = [
+            label + kind_letter(raw, kinds)
+            for label, raw in zip(labels, figure.axes[0].labels, strict=True)
+        ]
+        note = kind_note(kinds)
+    marked = figure.extra.get("marked")
+    if marked is not None and np.shape(marked) == figure.values.shape:
+        record["marked"] = np.flatnonzero(np.asarray(marked)).tolist()
+    load = np.asarray(figure.extra.get("load", ()), dtype=np.float32)
+    columns = None
+    if names[-1:] == ("expert",) and load.shape == (len(figure.axes[-1]),):
+        labels = axis_labels(figure, -1, look.ascii)
+        columns = [
+            f"{label} ({number(share)})" for label, share in zip(labels, load.tolist(), strict=True)
+        ]
+        note = ", ".join(filter(None, (note, "in brackets: the load of an expert, of tokens")))
+    return record | {"rows": shown, "columns": columns, "legend": note}
+
+
+def _words(figure: Figure, cell: Any) -> dict[str, Any]:
+    """Return the words of the cells: each once, and for each cell the index of its own."""
+    rows, columns = figure.values.shape
+    known: dict[str, int] = {}
+    places = [
+        known.setdefault(cell(row, column_), len(known))
+        for row in range(rows)
+        for column_ in range(columns)
+    ]
+    return {"list": list(known), "places": places}
+
+
+def _bars(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    values, extra, styles = figure.values, figure.extra, styles_for(look)
+    names = tuple(axis.name for axis in figure.axes)
+    finite = np.abs(values[np.isfinite(values)])
+    top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
+    record: dict[str, Any] = {
+        "top": ENDS.get(figure.unit, top),
+        "signed": bool((values < 0).any()),
+        "scale": _scale(figure),
+        "numbers": _numbers(figure, styles.glyphs.missing),
+        "beside": [quoting_text(str(one), look.ascii) for one in extra.get("beside", ())],
+        "kept": [bool(one) for one in extra.get("kept", ())],
+        "chosen": None,
+        "remarks": [],
+    }
+    if isinstance(extra.get("chosen"), int):
+        record["chosen"] = extra["chosen"] % max(len(figure.axes[-1]), 1)
+    if names == ("token",) and figure.unit == "probability":
+        record |= _candidates(figure, look)
+    return record
+
+
+def _numbers(figure: Figure, missing: str) -> list[str]:
+    """Return the numbers beside the bars."""
+    values = figure.values.ravel()
+    if figure.unit == "probability" and not is_difference(figure):
+        smallest = float(values[values > 0].min(initial=1.0))
+        places = None if len(figure.axes) > 1 else 1 if smallest >= 0.0005 else 2
+        return [percent(one, places) or missing for one in values.tolist()]
+    return [one.strip() for one in column(values, WIDTH, missing)]
+
+
+def _candidates(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    """Return what is told of the candidates for a token, besides their probabilities."""
+    extra = figure.extra
+    ids, target = list(extra.get("ids", ())), extra.get("target_id")
+    marked = next((row for row, one in enumerate(ids) if one == target), None)
+    remarks = remark_parts(figure, marked is not None, look.ascii)
+    record: dict[str, Any] = {"chosen": marked, "remarks": remarks}
+    now = figure
+    if is_difference(figure) and "probability" in extra:
+        now = replace(figure, values=np.asarray(extra["probability"], dtype=np.float32))
+        record["beside"] = [f"now {percent(one)}" for one in now.values.tolist()]
+    elif not is_difference(figure):
+        record["top"] = 1.0
+    if "kl" in extra:
+        record["remarks"] = [*moved_parts(now), *remarks]
+        if now is figure:
+            changes = change_texts(figure, styles_for(look))
+            record["beside"] = [f"{text.strip()} points" for text, _ in changes]
+    return record
+
+
+def _lines(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    finite = figure.values[np.isfinite(figure.values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return {"low": low, "high": high}
+
+
+def _strip(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    special = [bool(one) for one in figure.extra.get("special", ())]
+    scale = Scale.of(figure.values, figure.unit, even=True, signed=is_difference(figure))
+    low = 0.0 if scale.kind == "linear" and scale.low >= 0 else scale.low
+    return {"scale": {"kind": scale.kind, "low": low, "high": scale.high}, "special": special}
+
+
+def _table(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+    return table_of(figure, look, _scale(figure))

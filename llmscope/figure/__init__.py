@@ -1,0 +1,29 @@
+"""What a lens computes: numbers along named axes, with a verdict."""
+
+from llmscope.figure.figure import (
+    LAYER_HEAD,
+    MISSING,
+    TRAINING_STEP,
+    VERIFIED,
+    Axis,
+    Figure,
+    Focus,
+    Kind,
+    Status,
+    Verdict,
+    plain,
+)
+
+__all__ = [
+    "LAYER_HEAD",
+    "MISSING",
+    "TRAINING_STEP",
+    "VERIFIED",
+    "Axis",
+    "Figure",
+    "Focus",
+    "Kind",
+    "Status",
+    "Verdict",
+    "plain",
+]

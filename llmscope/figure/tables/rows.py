@@ -1,0 +1,215 @@
+"""Turn figures into columns: each cell is a row, and the axes say where it is."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.figure import LAYER_HEAD, Axis, Figure
+from llmscope.figure.tables.column import Column
+
+VALUE = "value"
+WORD, CONTINUATION, NUMBER, PUNCTUATION, SPACE, SPECIAL, OTHER = CLASSES = (
+    *("word", "continuation", "number", "punctuation", "space", "special", "other"),
+)
+"""Classes of tokens: see `token_classes`."""
+
+_EMBEDDING = "embed"
+_NUMBERED = (
+    *("layer", "head", "neuron", "feature", "dimension", "expert", "examples", "row", "column"),
+)
+"""Axes whose labels are numbers."""
+_HELP = {
+    "part": "attention, MLP or another part",
+    "matrix": "weight matrix",
+    "prefix": "what the context ends with there",
+    "divergence": "KL(A‖B) or KL(B‖A)",
+    "what": "which likeness",
+    "prompt": "A or B",
+    "component": "head, attention or MLP",
+    "direction": "singular direction of a matrix",
+    "reconstruction": "dictionary, or chance",
+    "lens": "which lens",
+    "model": "A or B",
+    "example": "text around the token, which is in ‹›",
+    "step": "name of the step",
+    "statistic": "mean, std, min, max or norm",
+}
+"""What axes of labels hold."""
+_DIGITS = re.compile(r"\d+([.,:]\d+)*|[.,:]\d+")
+
+
+def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]:
+    """Return the columns that axes give.
+
+    Args:
+        names: the names of the axes.
+        own: the names of the columns that the lens declares.
+    """
+    found: list[Column] = []
+    for name in names:
+        if not name:  # an axis of one, without a name
+            continue
+        if name == LAYER_HEAD:
+            found += [
+                Column("layer", "int32", "key", "layer, from 0"),
+                Column("head", "int32", "key", "head, from 0"),
+            ]
+        elif name == "layer":
+            about = "layer, from 0; −1 is the embedding"
+            found.append(Column(name, "int32", "key", about))
+        elif name == "token":
+            found.append(Column("rank", "int32", "key", "place among the candidates, from 1"))
+            found.append(Column("token", "string", "label", "the candidate"))
+        elif name in _NUMBERED:
+            found.append(Column(name, "int32", "key", f"{name}, from 0"))
+        elif name in ("position", "query", "key"):
+            found.append(Column(name, "int32", "key", "token of the prompt, from 0"))
+            found.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
+        else:
+            found.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
+    return tuple(found)
+
+
+def _text_of(axis: str, own: Sequence[str]) -> str:
+    """Return the name of the column with the texts of a token axis."""
+    if axis != "position":
+        return f"{axis}_token"
+    return "prompt_token" if "token" in own else "token"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"\W+", "_", name).strip("_") or "axis"
+
+
+def rows(figure: Figure, columns: Sequence[Column]) -> dict[str, Any]:
+    """Return the columns of a figure by name, all of one length: arrays, or lists of texts.
+
+    Cells that were not computed have no row: those whose numbers are all NaN.
+
+    Args:
+        figure: a figure that is not refused.
+        columns: the lens's columns for the figure's mode.
+    """
+    shape = figure.values.shape
+    kept = _kept(figure, columns)
+    places = np.flatnonzero(kept.reshape(-1))
+    found: dict[str, Any] = {}
+    own = [column.name for column in columns]
+    for at, axis in enumerate(figure.axes):
+        index = np.unravel_index(places, shape)[at] if shape else places
+        found |= _axis(axis, index, own)
+    for column in columns:
+        assert column.of is not None
+        found[column.name] = _values(column.of(figure), column, shape, places)
+    return found
+
+
+def _kept(figure: Figure, columns: Sequence[Column]) -> NDArray[np.bool_]:
+    """Return which cells have a row: those with a number in any column that varies."""
+    known = np.zeros(figure.values.shape, bool)
+    for column in columns:
+        values = column.of(figure) if column.of is not None else None
+        if column.type == "float32" and isinstance(values, np.ndarray) and values.ndim:
+            known |= np.broadcast_to(~np.isnan(values), known.shape)
+    return known
+
+
+def _axis(axis: Axis, index: NDArray[np.intp], own: Sequence[str]) -> dict[str, Any]:
+    name, labels = axis.name, axis.labels
+    if not name:
+        return {}
+    if name == LAYER_HEAD:
+        pairs = np.array([list(map(int, one.split("."))) for one in labels], np.int64)
+        return {"layer": pairs[index, 0], "head": pairs[index, 1]}
+    if name == "token":
+        return {"rank": index + 1, "token": _take(labels, index)}
+    if name in ("position", "query", "key"):
+        place = axis.start + index * axis.step
+        return {name: place, _text_of(name, own): _take(labels, index)}
+    if name in _NUMBERED:
+        return {name: np.array([_number(one) for one in labels], np.int64)[index]}
+    return {_plain(name): _take(labels, index)}
+
+
+def _number(word: str) -> int:
+    """Return the number in an axis label; −1 for the embedding, or what has no number."""
+    if word == _EMBEDDING:
+        return -1
+    digits = re.search(r"\d+", word)
+    return int(digits[0]) if digits else -1
+
+
+def _take(labels: Sequence[str], index: NDArray[np.intp]) -> NDArray[np.object_]:
+    found = np.empty(len(labels), dtype=object)
+    found[:] = [plain_text(one) for one in labels]
+    taken: NDArray[np.object_] = found[index]
+    return taken
+
+
+def plain_text(word: str) -> str:
+    r"""Return a text that is valid Unicode: lone surrogates become `\udc80`."""
+    return word.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _values(
+    given: Any, column: Column, shape: tuple[int, ...], places: NDArray[np.intp]
+) -> NDArray[Any] | list[Any]:
+    """Return a column's values at some cells."""
+    if column.type == "string":
+        if given is None or isinstance(given, str):
+            return [given if given is None else plain_text(given)] * len(places)
+        texts = np.empty(len(given), dtype=object)
+        texts[:] = [plain_text(one) for one in given]
+        whole = texts.size == math.prod(shape)
+        array = texts.reshape(shape) if whole else np.broadcast_to(texts, shape)
+        taken: NDArray[Any] = array.reshape(-1)[places]
+        return taken
+    if given is None:
+        return [None] * len(places)
+    array = np.broadcast_to(np.asarray(given), shape)
+    chosen: NDArray[Any] = array.reshape(-1)[places]
+    return chosen
+
+
+def named(ids: NDArray[np.integer[Any]], names: Mapping[int, str]) -> list[str]:
+    """Return the texts of ids, in the order of `ids.ravel()`; empty for ids without a name."""
+    return [names.get(one, "") for one in ids.ravel().tolist()]
+
+
+def token_classes(labels: Sequence[str], special: Sequence[bool]) -> list[str]:
+    """Return the class of each token of a prompt.
+
+    `word`: letters that begin a word; `continuation`: letters that go on one; `number`;
+    `punctuation`: neither letters nor digits; `space`; `special`: a token that is no text;
+    `other`: all else, such as letters with digits.
+
+    Args:
+        labels: the texts of the tokens.
+        special: whether each is special.
+    """
+    found, before = [], ""
+    for word, control in zip(labels, special, strict=True):
+        bare = word.strip()
+        letters = bare.replace("'", "").replace("’", "").replace("-", "")
+        if control:
+            kind = SPECIAL
+        elif not bare:
+            kind = SPACE
+        elif _DIGITS.fullmatch(bare):
+            kind = NUMBER
+        elif letters.isalpha():
+            inside = not word[0].isspace() and before[-1:].isalpha()
+            kind = CONTINUATION if inside else WORD
+        elif not any(char.isalnum() for char in bare):
+            kind = PUNCTUATION
+        else:
+            kind = OTHER
+        found.append(kind)
+        before = "" if control else word
+    return found

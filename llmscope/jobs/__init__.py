@@ -1,0 +1,1 @@
+"""What runs over many texts: one folder a job."""

@@ -1,0 +1,90 @@
+"""The first tokens of texts that count, and a model's streams at them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from llmscope.errors import ScopeError
+from llmscope.record.capture.padded import SIZE, record_padded
+from llmscope.record.capture.prompts import encoded, prompt_from
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+    from llmscope.scope.instrumented import InstrumentedModel
+
+LEAST = 4
+"""Texts that a mean is taken of, so that each half has two."""
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """The beginning of a text.
+
+    Attributes:
+        ids: its tokens, up to the last one that counts.
+        whole: all tokens of the text, up to the context's length: what runs where code of the
+            user's may treat a token by what follows it.
+        start: the first position that counts. Special tokens at the beginning are the same in all
+            texts, and the stream of the very first token is tens of times as long as others in most
+            models: neither counts.
+    """
+
+    ids: tuple[int, ...]
+    whole: tuple[int, ...]
+    start: int
+
+
+def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list[FirstTokens]:
+    """Return the beginnings of the texts that are long enough.
+
+    Args:
+        subject: the model whose tokenizer reads them.
+        texts: the texts.
+        count: the number of tokens that count in each.
+
+    Raises:
+        ScopeError: fewer than four texts are long enough, or one cannot be tokenized.
+    """
+    found = []
+    for text in texts:
+        read = encoded(subject, text)
+        start = max(1, next((at for at, one in enumerate(read.special) if not one), len(read)))
+        if len(read) >= start + count:
+            whole = tuple(read.ids[: subject.anatomy.context])
+            found.append(FirstTokens(read.ids[: start + count], whole, start))
+    if len(found) < LEAST:
+        raise ScopeError(
+            f"{len(found)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
+            "more or longer texts, or fewer tokens",
+        )
+    return found
+
+
+def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: int) -> Tensor:
+    """Return the stream after each layer at the tokens that count, in float32 on the CPU.
+
+    [text, layer, token, width]
+
+    Raises:
+        ScopeError: an id is not in the model's vocabulary.
+    """
+    recorder, found = bench.recorder, []
+    prompts = [
+        prompt_from(bench.subject, one.whole if recorder.outside else one.ids) for one in texts
+    ]
+    for first in range(0, len(prompts), SIZE):
+        some = prompts[first : first + SIZE]
+        if bench.why_alone:
+            made = [recorder.go_on(None, one) for one in some]
+        else:
+            made = record_padded(recorder, some)
+        for recording, text in zip(made, texts[first : first + SIZE], strict=True):
+            places = range(text.start, text.start + count)
+            rows = [recording.rows("stream", at + 1, places) for at in range(recording.layers)]
+            found.append(torch.stack([one.float().cpu() for one in rows if one is not None]))
+    return torch.stack(found)

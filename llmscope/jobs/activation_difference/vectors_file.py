@@ -1,0 +1,44 @@
+"""The file of a difference: one vector for each layer and token, as edits that steer read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from llmscope.errors import ScopeError
+from llmscope.jobs.activation_difference.difference import ActivationDifference
+from llmscope.support.fsync import new_file_mode, replace_file
+from llmscope.support.text import display_text
+
+NAME = "difference.safetensors"
+
+
+def write_difference(difference: ActivationDifference, path: Path) -> None:
+    """Write the mean differences, replacing a file of that name at once.
+
+    `15` is the difference after layer 15, the mean over the tokens; `15.0` that at the first token.
+    An edit such as `steer 15 difference.safetensors:15 2` adds it to the stream.
+
+    Raises:
+        ScopeError: the file cannot be written.
+    """
+    from safetensors.torch import save
+
+    tensors = {}
+    for layer in range(len(difference.mean)):
+        tensors[str(layer)] = difference.direction(layer)
+        for token in range(difference.tokens):
+            tensors[f"{layer}.{token}"] = difference.direction(layer, token)
+    record = difference.to_dict()
+    about = {name: record[name] for name in ("a", "b", "layer", "tokens", "texts", "verdict")}
+    header = {"activation_difference": json.dumps(about)}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Copies: safetensors refuses tensors that share memory.
+        replace_file(path, save({name: one.clone() for name, one in tensors.items()}, header))
+        path.chmod(new_file_mode())
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
+            "another folder",
+        ) from error

@@ -1,0 +1,374 @@
+"""Activations of many prompts in a folder of safetensors files, which a killed run can resume.
+
+    manifest.json                what all shards have in common
+    shard-00000.safetensors      the tensors of its prompts, named `INDEX/NAME`, INDEX from 0
+
+A shard appears whole or not at all. Its metadata hold the number and the digest of its prompts.
+Until then each of its passes is in a journal, `.finished`, as soon as it has run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import ScopeError
+from llmscope.support.arguments import differences
+from llmscope.support.fsync import FolderLock, Journal, check_plain, remove_plain, replace_file
+from llmscope.support.lines import TooLargeError, json_of, read_file
+from llmscope.support.text import one_line
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from llmscope.record.capture.recording import Prompt, Recording
+
+SCHEMA = 1
+MANIFEST, JOURNAL = "manifest.json", ".finished"
+COMPARED = 5
+"""Number of logits of the first prompt that identify the model."""
+SAME = 1e-2
+"""Largest difference of those logits, as a share of the largest, between two runs of one model."""
+SAME_TENSORS = {4: 1e-3, 8: 1e-3}
+"""The same of stored tensors, by the bytes of a number; `SAME` for narrower ones."""
+
+Record = Callable[[Sequence["Prompt"]], "Sequence[Recording]"]
+Progress = Callable[[int], None]
+
+
+def save(
+    prompts: Iterable[Prompt],
+    names: Sequence[str],
+    folder: Path,
+    record: Record,
+    *,
+    model: str,
+    together: bool = True,
+    last: bool = False,
+    shard_size: int = 100,
+    progress: Progress | None = None,
+) -> int:
+    """Record prompts shard by shard, and write the tensors that are named.
+
+    Args:
+        prompts: the prompts; read one shard at a time.
+        names: names of tensors or patterns; see `ActivationCache.select`.
+        folder: the folder; created if it does not exist.
+        record: records the prompts of a pass.
+        model: the model's name, for the manifest.
+        together: whether several prompts go through the model in one pass.
+        last: keep only the row of the last token; of patterns and heads too.
+        shard_size: number of prompts in a shard.
+        progress: called with the number of prompts done, after each shard.
+
+    Returns:
+        The number of prompts.
+
+    Raises:
+        ScopeError: the folder holds activations of other names, prompts or another model, or
+            something else; or it cannot be written, or another process writes to it.
+        KeyError: a name matches no tensor.
+    """
+    asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
+    lock = FolderLock(folder, ".lock", "another folder, or wait for its end")
+    lock.acquire()
+    try:
+        return _save(prompts, names, folder, record, asked, model, together, progress)
+    finally:
+        lock.release()
+
+
+def _save(
+    prompts: Iterable[Prompt],
+    names: Sequence[str],
+    folder: Path,
+    record: Record,
+    asked: Mapping[str, Any],
+    model: str,
+    together: bool,
+    progress: Progress | None,
+) -> int:
+    last, done, journal = bool(asked["last"]), 0, Journal(folder / JOURNAL, asked)
+    with _told(folder):
+        known = _opened(folder, asked)
+    for number, some in enumerate(_shards(prompts, asked["shard_size"])):
+        path = folder / f"shard-{number:05d}.safetensors"
+        digest = _digest(some)
+        if not number:
+            known = _identified(folder, known, asked, model, some[0], record)
+        with _told(folder):
+            there = check_plain(path, links=True)
+        if there:
+            _check_shard(path, digest, len(some))
+            _check_longest(path, some, names, record, last, done)
+        else:
+            shard = _Shard(path.name, digest, done, some, names, last)
+            data = _bytes(shard, record, journal, together)
+            with _told(folder):
+                replace_file(path, data)
+            journal.clear()
+        done += len(some)
+        if progress is not None:
+            progress(done)
+    journal.remove()
+    return done
+
+
+@contextmanager
+def _told(folder: Path) -> Iterator[None]:
+    """Raise an error of the file system as a ScopeError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        reason = one_line(error.strerror or str(error))
+        raise ScopeError(f"cannot write {one_line(str(folder))}: {reason}", "a folder") from error
+
+
+def _shards(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
+    rest = iter(prompts)
+    while some := list(islice(rest, size)):
+        yield some
+
+
+def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the manifest of a folder; None for a new one.
+
+    Raises:
+        ScopeError: the folder holds something else, or was made with other arguments.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / MANIFEST
+    shown = one_line(str(folder))
+    if not path.exists():
+        if any(not one.name.startswith(".") for one in folder.iterdir()):
+            raise ScopeError(f"{shown} holds other files", "an empty folder")
+        return None
+    try:
+        known = json_of(read_file(path, "manifest"))
+        same = {key: known.get(key) for key in asked} == dict(asked)
+    except TooLargeError as error:
+        raise ScopeError(f"{MANIFEST} of {shown}: {error}", "an empty folder") from None
+    except (ValueError, AttributeError):
+        raise ScopeError(f"{shown} has a broken {MANIFEST}", "an empty folder") from None
+    if not same:
+        stored = {key: known[key] for key in asked if key in known}
+        raise ScopeError(
+            f"{shown} was made with other options{differences(stored, asked)}", "an empty folder"
+        )
+    for left in folder.glob(".shard-[0-9]*.safetensors.*"):  # of a run that was killed
+        with suppress(OSError):  # of something else
+            remove_plain(left)
+    found: dict[str, Any] = known
+    return found
+
+
+def _identified(
+    folder: Path,
+    known: dict[str, Any] | None,
+    asked: Mapping[str, Any],
+    model: str,
+    first: Prompt,
+    record: Record,
+) -> dict[str, Any]:
+    """Compare the model with the one that the folder was begun with; begin it if it is new.
+
+    Raises:
+        ScopeError: the model gives other logits.
+    """
+    from llmscope.record.derive.tensors import logits_after
+
+    (recording,) = record([first])
+    cache = recording.cache()
+    for name in asked["names"]:  # before the folder is begun with a name that matches nothing
+        cache.matching(name)
+    logits = logits_after(recording, len(first) - 1)
+    if known is None:
+        best = logits.topk(min(COMPARED, len(logits)))
+        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        known = {
+            **asked,
+            "model": model,
+            "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
+        }
+        with _told(folder):
+            replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
+        return known
+    theirs: Mapping[str, float] = known["first"]["logits"]
+    if known["first"]["ids"] != list(first.ids):
+        raise ScopeError(f"{one_line(str(folder))} begins with another prompt", "an empty folder")
+    scale = max(map(abs, theirs.values()), default=0.0)
+    for token, value in theirs.items():
+        inside = int(token) < len(logits)
+        if not inside or not abs(float(logits[int(token)]) - value) <= SAME * scale:
+            raise ScopeError(
+                f"{one_line(str(folder))} holds activations of another model", "an empty folder"
+            )
+    return known
+
+
+def _digest(prompts: Sequence[Prompt]) -> str:
+    ids = json.dumps([list(prompt.ids) for prompt in prompts], separators=(",", ":"))
+    return hashlib.sha256(ids.encode()).hexdigest()
+
+
+def _check_shard(path: Path, digest: str, count: int) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np") as file:
+            facts = file.metadata() or {}
+    except SafetensorError as error:
+        told = f"{one_line(path.name)} is broken: {one_line(str(error))}"
+        raise ScopeError(told, "the same call once it is deleted") from error
+    if (facts.get("prompts"), facts.get("digest")) != (str(count), digest):
+        raise ScopeError(f"{one_line(path.name)} holds other prompts", "an empty folder")
+
+
+def _check_longest(
+    path: Path, prompts: Sequence[Prompt], names: Sequence[str], record: Record, last: bool, at: int
+) -> None:
+    """Run the longest prompt of a finished shard again, and compare its tensors.
+
+    The first prompt's logits alone do not tell apart two states of one model: a hook may change
+    one token of long prompts only.
+
+    Raises:
+        ScopeError: the model gives other tensors.
+    """
+    from safetensors import safe_open
+
+    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
+    (recording,) = record([prompts[longest]])
+    now = _tensors(recording, names, last, at + longest)
+    with safe_open(path, framework="pt") as file:
+        _compare(path.name, now, {name: file.get_tensor(name) for name in now})
+
+
+def _compare(shown: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+    """Compare the tensors of a prompt with those that are stored.
+
+    Raises:
+        ScopeError: the model gives other tensors.
+    """
+    for name, tensor in tensors.items():
+        if not _alike(tensor.cpu(), stored[name]):
+            raise ScopeError(
+                f"{one_line(shown)} holds activations of the model in another state",
+                "an empty folder",
+            )
+
+
+def _alike(tensor: Tensor, stored: Tensor) -> bool:
+    """Return whether a tensor is a stored one, up to what two runs of one model differ by."""
+    import torch
+
+    if tensor.shape != stored.shape:
+        return False
+    values = tensor.float()
+    largest = float(values.nan_to_num(0.0, 0.0, 0.0).abs().max()) if values.numel() else 0.0
+    bound = largest * SAME_TENSORS.get(tensor.element_size(), SAME)
+    return torch.allclose(values, stored.float(), rtol=0.0, atol=bound, equal_nan=True)
+
+
+def _tensors(
+    recording: Recording, names: Sequence[str], last: bool, index: int
+) -> dict[str, Tensor]:
+    """Return the tensors of a prompt by their names in a shard.
+
+    Args:
+        recording: the prompt's recording.
+        names: names or patterns.
+        last: return only the row of the last token.
+        index: the number of the prompt.
+    """
+    cache = recording.cache()
+    return {
+        f"{index}/{name}": _last_row(name, tensor) if last else tensor
+        for pattern in names
+        for name, tensor in cache.select(pattern).items()
+    }
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard that is not written yet.
+
+    Attributes:
+        name: that of its file.
+        digest: of its prompts.
+        first: the number of the first prompt.
+        prompts: its prompts.
+        names: names of tensors, or patterns.
+        last: whether only the row of the last token is kept.
+    """
+
+    name: str
+    digest: str
+    first: int
+    prompts: Sequence[Prompt]
+    names: Sequence[str]
+    last: bool
+
+    def tensors(self, index: int, recording: Recording) -> dict[str, Tensor]:
+        """Return the tensors of a prompt, on the CPU, by their names in the shard."""
+        found = _tensors(recording, self.names, self.last, self.first + index)
+        return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+
+
+def _bytes(shard: _Shard, record: Record, journal: Journal, together: bool) -> bytes:
+    """Return a shard as a file, after running the passes that no earlier run finished.
+
+    Args:
+        shard: the shard.
+        record: records the prompts of a pass.
+        journal: keeps each pass.
+        together: whether several prompts go through the model in one pass.
+
+    Raises:
+        ScopeError: a pass cannot be kept, or the model is in another state than in an earlier run.
+    """
+    import numpy as np
+    from safetensors.torch import load
+    from safetensors.torch import save as serialized
+
+    from llmscope.record.capture.padded import SIZE, grouped
+
+    prompts = shard.prompts
+    stored = {
+        tuple(note["pass"]): arrays["tensors"].tobytes()
+        for note, arrays in journal.records()
+        if (note["shard"], note["prompts"]) == (shard.name, shard.digest)
+    }
+    tensors: dict[str, Tensor] = {}
+    for serial in stored.values():
+        tensors |= load(serial)
+    if stored:
+        longest = max((at for group in stored for at in group), key=lambda at: len(prompts[at]))
+        (recording,) = record([prompts[longest]])
+        _compare(shard.name, shard.tensors(longest, recording), tensors)
+    lengths = [len(prompt) for prompt in prompts]
+    for group in grouped(lengths, SIZE) if together else [[at] for at in range(len(prompts))]:
+        if tuple(group) in stored:
+            continue
+        found: dict[str, Tensor] = {}
+        for at, recording in zip(group, record([prompts[at] for at in group]), strict=True):
+            found |= shard.tensors(at, recording)
+        note = {"shard": shard.name, "prompts": shard.digest, "pass": group}
+        journal.append(note, {"tensors": np.frombuffer(serialized(found), np.uint8)})
+        tensors |= found
+    facts = {"prompts": str(len(prompts)), "first": str(shard.first), "digest": shard.digest}
+    data: bytes = serialized(tensors, metadata=facts)
+    return data
+
+
+def _last_row(name: str, tensor: Any) -> Any:
+    """Return the row of the last token. `[..., position, ...]` -> [...]"""
+    by_head = name.rpartition(".")[2] in ("q", "k", "v", "pattern")
+    row = tensor[:, -1] if by_head else tensor[-1]
+    return row.clone()  # a view would keep all rows in memory

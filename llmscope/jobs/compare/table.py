@@ -1,0 +1,305 @@
+"""Compare the texts of a corpus shard by shard, and write the table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from llmscope.corpus.records.prompts import PromptSource
+from llmscope.errors import ScopeError, option
+from llmscope.export import write
+from llmscope.jobs.compare.moved import MostMoved
+from llmscope.jobs.compare.request import CorpusComparison
+from llmscope.jobs.compare.shards import Shard, StoredShard, TextRecord, read_shard, shard_bytes
+from llmscope.jobs.compare.side import Group, Side
+from llmscope.jobs.compare.texts import Line, Text, digest_of, lines_of, shards_of, tokenized
+from llmscope.jobs.compare.tokens import (
+    LayerSums,
+    Predictions,
+    StreamDifferences,
+    check_finite,
+    predictions,
+    stream_differences,
+)
+from llmscope.jobs.snapshots.finished import packed, unpacked
+from llmscope.jobs.snapshots.folder import JobShare
+from llmscope.jobs.snapshots.progress import Pace, Tell, ignore
+from llmscope.record.capture.padded import SIZE, balanced, grouped
+from llmscope.support.fsync import Arrays, Journal, make_folder, remove_plain
+from llmscope.support.numbers import amount
+from llmscope.support.text import display_text, told
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+    from llmscope.scope.scope import Scope
+
+TOKENS = "tokens"
+"""The folder of the table."""
+
+
+def file_of_shard(out: Path, shard: int) -> Path:
+    """Return the file of a shard in the folder of a comparison."""
+    return out / TOKENS / f"{JobShare().shard(shard)}.parquet"
+
+
+def begin(out: Path) -> None:
+    """Make the folder of the table, and remove what a killed run left in it.
+
+    Raises:
+        ScopeError: it cannot be made.
+    """
+    try:
+        make_folder(out / TOKENS)
+        for left in (out / TOKENS).glob(".shard-[0-9]*.parquet.*"):
+            with suppress(OSError):  # of something else
+                remove_plain(left)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(out))}: {told(error)}", f"another {option('out')}"
+        ) from error
+
+
+def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
+    """Yield the texts that run together: a number, and their indices.
+
+    Texts of two shards never run together, so that a run that goes on has the same passes.
+    """
+    yield from balanced(list(enumerate(grouped([len(one.ids) for one in texts], SIZE))))
+
+
+def rows_of(text: Text, how: CorpusComparison) -> range:
+    """Return the positions after which predictions are compared: nothing follows the last one."""
+    return range(how.skip, len(text.ids) - 1)
+
+
+class TableWriter:
+    """Compares the texts of a corpus, and writes a row for each token.
+
+    Args:
+        subject: the first model, perhaps without its weights.
+        sides: both models.
+        scope_b: the second model.
+        how: what is measured.
+        out: the folder where the shards go.
+        journal: keeps each pass until its shard is written; None keeps nothing.
+        tell: called with a line on where a comparison goes on that was stopped.
+    """
+
+    def __init__(
+        self,
+        subject: LoadedModel,
+        sides: tuple[Side, Side],
+        scope_b: Scope,
+        how: CorpusComparison,
+        out: Path,
+        journal: Journal | None = None,
+        tell: Tell = ignore,
+    ) -> None:
+        self._journal, self._tell = journal, tell
+        self._kept = 0
+        self._subject, self._sides, self._how, self._out = subject, sides, how, out
+        self._readers = (sides[0].reader, sides[1].reader)
+        self._scope_b = scope_b
+
+    def kept(self) -> str:
+        """Return what is kept of a comparison that is stopped; empty if there is nothing."""
+        return f"kept {amount(self._kept, 'text')} in {self._shown}" if self._kept else ""
+
+    @property
+    def _shown(self) -> str:
+        return display_text(str(self._out)).replace("\n", " ")
+
+    def shards(self, source: PromptSource, pace: Pace) -> Iterator[StoredShard]:
+        """Yield the shards of all texts, after making those that are missing.
+
+        Raises:
+            ScopeError: a shard is of other texts, or cannot be written.
+        """
+        out, size, number, shown = self._out, self._how.shard_size, -1, self._shown
+        begin(out)
+        for number, lines in enumerate(shards_of(lines_of(source), size)):
+            pace.seen += len(lines)
+            pace.read = source.read
+            path = file_of_shard(out, number)
+            digest, found = digest_of(lines), read_shard(path)
+            if found is None:
+                write(path, shard_bytes(self._made(number, lines, digest, pace)), force=True)
+                found = read_shard(path)
+                if self._journal is not None:
+                    self._journal.clear()
+            else:
+                pace.skipped(len(lines), 0)
+            self._kept = pace.prompts
+            if found is None or found.digest != digest:
+                raise ScopeError(f"{shown} was made of other texts", _again())
+            yield found
+        if file_of_shard(out, number + 1).exists():
+            raise ScopeError(f"{shown} was made of more texts", _again())
+
+    def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
+        texts = tokenized(self._subject, lines, self._how)
+        lengths = {one.line for one in texts}
+        shard = Shard(digest, [one.number for one in lines if one.number not in lengths])
+        moved = MostMoved(self._how.moved)
+        results: dict[int, _Result] = {}
+        stored = self._stored(number, digest)
+        pace.going_on(sum(len(note["pass"]) for note, _ in stored), self._shown, self._tell)
+        alone = all(side.alone for side in self._sides)
+        passes = (
+            (at, part)
+            for at, group in groups(texts)
+            for part in ([[index] for index in group] if alone else [group])
+        )
+        for at, group in passes:
+            if stored:
+                note, arrays = stored.pop(0)
+                some_results = unpacked(note["results"], arrays)
+                results.update(zip(group, map(_Result.from_list, some_results), strict=True))
+                moved.load(unpacked(note["moved"], arrays), self._readers)
+                pace.resumed(len(group), 0)
+                self._kept += len(group)
+                continue
+            some = [texts[index] for index in group]
+            rows, key = [rows_of(one, self._how) for one in some], Group(number, at, digest[:16])
+            ours, theirs = (side.streams(key, some, rows) for side in self._sides)
+            with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
+                for index, text, a, b in zip(group, some, ours, theirs, strict=True):
+                    results[index] = self._measured(text, (a, b), moved)
+            self._keep(number, digest, group, [results[index] for index in group], moved)
+            pace.done(len(group), 0)
+        pace.resumed(len(shard.skipped), 0)
+        for index, text in enumerate(texts):
+            self._add(shard, text, results[index])
+        with self._scope_b.unchanged():
+            shard.moved = moved.records(self._readers, self._how.layers, self._subject.label)
+        return shard
+
+    def _stored(self, shard: int, digest: str) -> list[tuple[Any, Arrays]]:
+        """Return the passes of a shard that an earlier run finished, in order."""
+        records = () if self._journal is None else self._journal.records()
+        return [
+            (note, arrays)
+            for note, arrays in records
+            if (note["shard"], note["texts"]) == (shard, digest)
+        ]
+
+    def _keep(
+        self,
+        shard: int,
+        digest: str,
+        group: Sequence[int],
+        results: Sequence[_Result],
+        moved: MostMoved,
+    ) -> None:
+        """Keep a pass.
+
+        Raises:
+            ScopeError: the journal cannot be written.
+        """
+        if self._journal is None:
+            return
+        arrays: Arrays = {}
+        note = {
+            "shard": shard,
+            "texts": digest,
+            "pass": list(group),
+            "results": packed([result.to_list() for result in results], arrays),
+            "moved": packed(moved.to_list(), arrays),
+        }
+        self._journal.append(note, arrays)
+        self._kept += len(group)
+
+    def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
+        begin = self._how.skip + 1
+        following = torch.tensor(text.ids[begin:])
+        found = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)
+        check_finite(text, found)
+        apart = stream_differences(self._readers, streams) if self._how.layers else None
+        between = " " if self._subject.tokens is None else ""
+
+        def about(row: int) -> dict[str, Any]:
+            position = begin + row
+            return {
+                "line": text.line,
+                "position": position,
+                "context": text.before(position, between),
+                "token": text.pieces[position],
+                "kl": float(found.kl[row]),
+                "log_p_a": float(found.log_p_a[row]),
+                "log_p_b": float(found.log_p_b[row]),
+                "top_a": self._subject.label(int(found.top_a[row])),
+                "p_top_a": float(found.p_top_a[row]),
+                "top_b": self._subject.label(int(found.top_b[row])),
+                "p_top_b": float(found.p_top_b[row]),
+                "parts_after": None if apart is None else _after(int(apart.parts[row])),
+            }
+
+        moved.add(text, begin, found, streams, about)
+        return _Result(found, apart)
+
+    def _add(self, shard: Shard, text: Text, result: _Result) -> None:
+        found, apart, begin = result.found, result.apart, self._how.skip + 1
+        count = len(found.kl)
+        parts = None if apart is None else apart.text_parts
+        shard.texts.append(TextRecord(text.line, count, text.cut, parts))
+        if apart is not None:
+            if shard.layers is None:
+                shard.layers = LayerSums.of(len(apart.sums.tokens))
+            shard.layers.add(apart.sums)
+        label = self._subject.label
+        shard.add(
+            line=[text.line] * count,
+            position=range(begin, begin + count),
+            id=text.ids[begin:],
+            token=text.pieces[begin:],
+            kl=found.kl.tolist(),
+            same_top=(found.top_a == found.top_b).tolist(),
+            log_p_a=found.log_p_a.tolist(),
+            log_p_b=found.log_p_b.tolist(),
+            top_a_id=found.top_a.tolist(),
+            top_a=[label(one) for one in found.top_a.tolist()],
+            p_top_a=found.p_top_a.tolist(),
+            top_b_id=found.top_b.tolist(),
+            top_b=[label(one) for one in found.top_b.tolist()],
+            p_top_b=found.p_top_b.tolist(),
+            parts_after=[None] * count if apart is None else map(_after, apart.parts.tolist()),
+        )
+
+
+@dataclass(frozen=True)
+class _Result:
+    found: Predictions
+    apart: StreamDifferences | None
+
+    def to_list(self) -> list[Any]:
+        """Return the result as arrays, numbers and mappings of these."""
+        apart = self.apart
+        if apart is None:
+            return [vars(self.found), None]
+        return [vars(self.found), [apart.parts, apart.text_parts, vars(apart.sums)]]
+
+    @classmethod
+    def from_list(cls, values: Sequence[Any]) -> _Result:
+        """Return the result that `to_list` returned."""
+        found, apart = values
+        if apart is None:
+            return cls(Predictions(**found), None)
+        parts, text_parts, sums = apart
+        return cls(Predictions(**found), StreamDifferences(parts, text_parts, LayerSums(**sums)))
+
+
+def _after(pair: int) -> int | None:
+    """Return the layer of A after which streams part, -1 for the embedding; None: they do not."""
+    return None if pair < 0 else pair - 1
+
+
+def _again() -> str:
+    return (
+        f"the same texts and options, another {option('out')}, or {option('force')} to begin anew"
+    )

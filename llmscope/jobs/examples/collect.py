@@ -1,0 +1,493 @@
+"""Stream a corpus through a model, and write the examples of units to a folder."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llmscope.errors import ScopeError, option
+from llmscope.jobs.examples import checkpoint
+from llmscope.jobs.examples.checkpoint import Progress, again
+from llmscope.jobs.examples.collector import Collector, Sizes
+from llmscope.jobs.examples.entries import Entries
+from llmscope.jobs.examples.sources import Source, check_places
+from llmscope.learned.examples.folder import (
+    BLOCK,
+    INDEX,
+    STATE,
+    Index,
+    file_bytes,
+    file_of,
+    index_bytes,
+    is_file_of_units,
+    read_index,
+)
+from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padded
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive.batching import why_alone
+from llmscope.support.arguments import LONGEST_TEXT, differences
+from llmscope.support.fsync import Arrays, Journal, remove_plain, replace_file
+from llmscope.support.numbers import amount
+from llmscope.support.text import display_text, told
+
+if TYPE_CHECKING:
+    from llmscope.scope.scope import Scope
+
+CHUNK = 64
+"""Prompts between two places where a run may go on: passes never span two chunks, so that a run
+that goes on has the same passes."""
+JOURNAL = ".finished"
+"""The file of the passes that are not in the checkpoint yet."""
+SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
+"""Seconds between two checkpoints; and how many times longer than writing one that is at least."""
+STORED = ("tokens", "units", "values")
+"""The arrays of `Entries`."""
+EACH, ALL = Sizes(), Sizes(top=5, bottom=2, random=3)
+"""What a unit gets that is named, and where all features of a dictionary are asked for."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What is collected.
+
+    Attributes:
+        sizes: how many examples a unit gets.
+        sizes_of_all: the same where all features of a dictionary are asked for.
+        length: prompts are cut after this many tokens.
+        prompts: stop after this many; None: at the end of the corpus.
+        every_token: count special tokens and the first one of a prompt too.
+        name, size: the name of the corpus and its size in bytes, kept with the examples.
+    """
+
+    sizes: Sizes = EACH
+    sizes_of_all: Sizes = ALL
+    length: int = 128
+    prompts: int | None = None
+    every_token: bool = False
+    name: str = ""
+    size: int | None = None
+
+    def sizes_for(self, source: Source) -> Sizes:
+        """Return how many examples each unit of a source gets."""
+        return self.sizes_of_all if source.group.indices is None else self.sizes
+
+
+@dataclass(frozen=True)
+class CollectState:
+    """What a collection reports after each pass.
+
+    Attributes:
+        prompts: the prompts that were read.
+        tokens: the tokens that ran since the start.
+        stage: what is done after the prompts; empty before.
+    """
+
+    prompts: int
+    tokens: int
+    stage: str = ""
+
+
+Report = Callable[[CollectState], None]
+Note = Callable[[str], None]
+Line = tuple[int, str]
+"""A prompt: the line where it begins, from 1, and its text."""
+
+
+PROMPTS = "prompts_sha256"
+"""The digest of all prompts, in the index of examples that are complete."""
+
+
+def collect(
+    scope: Scope,
+    lines: Iterable[Line],
+    sources: Sequence[Source],
+    how: Collection,
+    folder: Path,
+    report: Report = lambda _: None,
+    note: Note = lambda _: None,
+) -> Index:
+    """Write the examples of units over a corpus to a folder, and return its index.
+
+    The same call again goes on where a run stopped, and ends with the same bytes.
+
+    Args:
+        scope: the model.
+        lines: the prompts, lines ascending.
+        sources: the units.
+        how: what is collected.
+        folder: a new folder, or one that the same call began.
+        report: told of the progress.
+        note: called with a line on where a collection goes on that was stopped.
+
+    Raises:
+        ScopeError: the model lacks a unit, no token of the corpus counts, or the folder holds
+            something else.
+    """
+    check_places(sources)
+    about = _about(scope, sources, how)
+    found = opened(folder, about)
+    if found is not None:
+        if found.about.get(PROMPTS) != _digest(_some(lines, how)):
+            raise ScopeError(
+                f"{display_text(str(folder))} holds examples of other prompts", again()
+            )
+        return found
+    collectors = [
+        Collector(one.kind, one.place, one.indices, how.sizes_for(one)) for one in sources
+    ]
+    state, done = folder / STATE, Progress()
+    if state.is_file():
+        done = checkpoint.load(state, collectors, about)
+    journal = Journal(folder / JOURNAL, about)
+    with scope.unchanged():
+        run = _Run(scope, sources, collectors, how, journal)
+        run.read_passes(done.prompts)
+        resumed = done.prompts + run.stored_prompts
+        if resumed:
+            note(f"going on behind {amount(resumed, 'finished prompt')}")
+        _stream(run, lines, done, state, about, report)
+        if not any(one.statistics.tokens for one in collectors):
+            raise ScopeError(
+                "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
+            )
+        report(CollectState(done.prompts, run.tokens, "writing"))
+        index = Index(
+            model=scope.subject.spec,
+            revision=scope.subject.revision,
+            corpus=how.name,
+            prompts=done.prompts,
+            tokens=collectors[0].statistics.tokens,
+            groups=tuple(one.group for one in sources),
+            about={**about, PROMPTS: done.digest},
+        )
+        _write(folder, collectors, sources, scope.subject.label, index)
+        journal.remove()
+    return index
+
+
+def opened(folder: Path, about: dict[str, Any]) -> Index | None:
+    """Return the index of a folder whose examples are complete; None if there is work to do.
+
+    Raises:
+        ScopeError: the folder holds something else.
+    """
+    shown = display_text(str(folder))
+    try:
+        names = {one.name for one in folder.iterdir() if not one.name.startswith(".")}
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ScopeError(
+            f"cannot read {shown}: {told(error)}", f"another {option('out')}"
+        ) from error
+    found = read_index(folder)
+    if found is not None:
+        made = {name: one for name, one in found.about.items() if name != PROMPTS}
+        if made != about:
+            raise ScopeError(
+                f"{shown} was made with other options{differences(made, about)}", again()
+            )
+    if found is None and names and STATE not in names:
+        own = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
+        what = "examples that are not complete" if own else "other files"
+        raise ScopeError(f"{shown} holds {what}", again() if own else f"another {option('out')}")
+    for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
+        for left in folder.glob(pattern):  # of a run that was killed while it wrote
+            with suppress(OSError):  # of something else
+                remove_plain(left)
+    return found
+
+
+def emptied(folder: Path) -> None:
+    """Remove the examples in a folder, and nothing else.
+
+    Raises:
+        ScopeError: they cannot be removed.
+    """
+    try:
+        for path in folder.glob("[0-9]*.*-[0-9]*.jsonl"):
+            if is_file_of_units(path.name):
+                remove_plain(path)
+        for name in (INDEX, STATE, JOURNAL):
+            remove_plain(folder / name)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot empty {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
+        ) from error
+
+
+def _about(scope: Scope, sources: Sequence[Source], how: Collection) -> dict[str, Any]:
+    """Return everything that the examples depend on, as JSON types."""
+    subject = scope.subject
+    return {
+        "model": subject.spec,
+        "revision": subject.revision,
+        "adapter": subject.adapter,
+        "dtype": str(subject.dtype).removeprefix("torch."),
+        "units": [one.group.to_dict() for one in sources],
+        "corpus": how.name,
+        "corpus_bytes": how.size,
+        "examples": [asdict(how.sizes_for(one)) for one in sources],
+        "length": how.length,
+        "max_prompts": how.prompts,
+        "every_token": how.every_token,
+    }
+
+
+class _Run:
+    """Runs prompts and adds what their units do to the collectors."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        sources: Sequence[Source],
+        collectors: Sequence[Collector],
+        how: Collection,
+        journal: Journal,
+    ) -> None:
+        self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
+        self.journal = journal
+        self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
+        self.recorder: Recorder = scope.recorder
+        self.alone = bool(why_alone(self.recorder))
+        self.whole = any(one.whole for one in sources)
+        self.checked = False
+        self.tokens = 0
+        context = scope.subject.anatomy.context
+        self.length = how.length if context is None else min(how.length, context)
+
+    def prompt(self, text: str) -> Prompt:
+        """Return the tokens of a text, cut to the length."""
+        found, most = self.scope.encode(text[:LONGEST_TEXT]), self.length
+        return Prompt(found.ids[:most], found.pieces[:most], found.special[:most])
+
+    def counted(self, prompt: Prompt) -> NDArray[np.bool_]:
+        """Return which tokens count; see `llmscope.record.features.active.counted`."""
+        if self.how.every_token:
+            return np.ones(len(prompt), dtype=bool)
+        mask = ~np.asarray(prompt.special, dtype=bool)
+        mask[:1] = False
+        return mask
+
+    def read_passes(self, prompts: int) -> None:
+        """Read the passes that an earlier run finished after its checkpoint.
+
+        Args:
+            prompts: the prompts that are in the checkpoint.
+        """
+        for note, arrays in self.journal.records():
+            if note["before"] >= prompts:
+                place = note["before"], note["prompts"]
+                self._stored.setdefault(place, []).append((note["pass"], arrays))
+
+    @property
+    def stored_prompts(self) -> int:
+        """The prompts of these passes that have yet to be added."""
+        return sum(len(group) for passes in self._stored.values() for group, _ in passes)
+
+    def add(self, chunk: Sequence[Line], before: int) -> Iterator[int]:
+        """Run the prompts of a chunk; yield the number of those that are done, pass by pass.
+
+        Passes that an earlier run finished are added, and not run again.
+
+        Args:
+            chunk: the prompts.
+            before: how many come before them.
+
+        Raises:
+            ScopeError: the earlier run had other prompts, or a pass cannot be kept.
+        """
+        prompts = [(line, self.prompt(text)) for line, text in chunk]
+        some = [(line, one) for line, one in prompts if self.counted(one).any()]
+        done, place = len(prompts) - len(some), (before, _digest(chunk))
+        stored = self._stored.pop(place, [])
+        if any(at == before for at, _ in self._stored):
+            raise _other_prompts()
+        for group in self._passes([one for _, one in some]):
+            there = stored.pop(0) if stored else None
+            if there is not None and there[0] == group:
+                self._add_stored([some[at] for at in group], there[1])
+            else:
+                self._run(group, some, place)
+            done += len(group)
+            yield done
+
+    def _passes(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        """Return the indices of the prompts of each pass."""
+        lengths = [len(prompt) for prompt in prompts]
+        return balanced(list(grouped(lengths, 1 if self.alone else SIZE)))
+
+    def _run(
+        self, group: list[int], some: Sequence[tuple[int, Prompt]], place: tuple[int, str]
+    ) -> None:
+        """Run a pass, keep it, and add what its units do.
+
+        Args:
+            group: its prompts, by their places in the chunk.
+            some: the prompts of the chunk, with their lines.
+            place: of the chunk: how many prompts come before, and the digest of its prompts.
+        """
+        recordings = self._recorded([some[at][1] for at in group])
+        if not self.checked:
+            for source in self.sources:
+                source.check(recordings[0], self.scope.verdicts)
+            self.checked = True
+        entries = [
+            self._entries(some[at][0], recording)
+            for at, recording in zip(group, recordings, strict=True)
+        ]
+        arrays = {
+            f"{at}.{source}.{name}": getattr(one, name)
+            for at, sources in enumerate(entries)
+            for source, one in enumerate(sources)
+            for name in STORED
+        }
+        self.journal.append({"before": place[0], "prompts": place[1], "pass": group}, arrays)
+        for at, sources in zip(group, entries, strict=True):
+            self._collect(*some[at], sources)
+
+    def _add_stored(self, prompts: Sequence[tuple[int, Prompt]], arrays: Arrays) -> None:
+        """Add a pass that an earlier run finished."""
+        for at, (line, prompt) in enumerate(prompts):
+            entries = []
+            for source, collector in enumerate(self.collectors):
+                tokens, units, values = (arrays[f"{at}.{source}.{name}"] for name in STORED)
+                entries.append(Entries(tokens, units, values, len(collector.indices)))
+            self._collect(line, prompt, entries)
+
+    def check(self, chunk: Sequence[Line]) -> None:
+        """Check the sources on the recording that they were first checked on."""
+        prompts = [self.prompt(text) for _, text in chunk]
+        some = [one for one in prompts if self.counted(one).any()]
+        for group in self._passes(some)[:1]:
+            first = self._recorded([some[at] for at in group])[0]
+            for source in self.sources:
+                source.check(first, self.scope.verdicts)
+            self.checked = True
+
+    def _recorded(self, prompts: Sequence[Prompt]) -> list[Recording]:
+        self.tokens += sum(map(len, prompts))
+        if self.alone:
+            return [self.recorder.go_on(None, one) for one in prompts]
+        return record_padded(self.recorder, prompts, whole=self.whole)
+
+    def _entries(self, line: int, recording: Recording) -> list[Entries]:
+        """Return what the units of each source do.
+
+        Raises:
+            ScopeError: an activation is no number.
+        """
+        found = [source.entries(recording) for source in self.sources]
+        if not all(np.isfinite(entries.values).all() for entries in found):
+            raise ScopeError(
+                f"line {line}: an activation is NaN or infinite", option("dtype", "float32")
+            )
+        return found
+
+    def _collect(self, line: int, prompt: Prompt, entries: Sequence[Entries]) -> None:
+        counted = self.counted(prompt)
+        for collector, some in zip(self.collectors, entries, strict=True):
+            collector.add(line, prompt.ids, counted, some)
+
+
+def _other_prompts() -> ScopeError:
+    return ScopeError("the prompts are not those that the checkpoint is of", again())
+
+
+def _stream(
+    run: _Run,
+    lines: Iterable[Line],
+    done: Progress,
+    state: Path,
+    about: dict[str, Any],
+    report: Report,
+) -> None:
+    """Add the prompts that are not in `done` yet, and keep it up to date."""
+    texts = _some(lines, run.how)
+    seen, read, saved, pause = sha256(), 0, -np.inf, SAVED_EVERY
+    while chunk := list(islice(texts, CHUNK)):
+        for one in chunk:
+            seen.update(_bytes(one))
+        read += len(chunk)
+        if read <= done.prompts:
+            if read == done.prompts and seen.hexdigest() != done.digest:
+                raise _other_prompts()
+            if not run.checked:
+                run.check(chunk)
+            continue
+        if not run.checked and run.stored_prompts:
+            run.check(chunk)
+        for share in run.add(chunk, read - len(chunk)):
+            report(CollectState(read - len(chunk) + share, run.tokens))
+        done.prompts, done.digest = read, seen.hexdigest()
+        begun = time.monotonic()
+        if len(chunk) == CHUNK and begun - saved > pause:
+            checkpoint.save(state, run.collectors, done, about)
+            run.journal.clear()
+            saved = time.monotonic()
+            pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
+    if read < done.prompts or run.stored_prompts:
+        raise ScopeError("there are fewer prompts than the checkpoint is of", again())
+
+
+def _some(lines: Iterable[Line], how: Collection) -> Iterator[Line]:
+    """Return the prompts that are read: those with a text, as many as were asked for."""
+    texts: Iterator[Line] = (one for one in lines if one[1])
+    return texts if how.prompts is None else islice(texts, how.prompts)
+
+
+def _bytes(one: Line) -> bytes:
+    """Return a prompt as it is digested."""
+    line, text = one
+    data = text.encode("utf-8", "surrogatepass")
+    return f"{line} {len(data)} ".encode() + data
+
+
+def _digest(lines: Iterable[Line]) -> str:
+    """Return the digest of prompts."""
+    seen = sha256()
+    for one in lines:
+        seen.update(_bytes(one))
+    return seen.hexdigest()
+
+
+def _write(
+    folder: Path,
+    collectors: Sequence[Collector],
+    sources: Sequence[Source],
+    label: Callable[[int], str],
+    index: Index,
+) -> None:
+    try:
+        for source, collector in zip(sources, collectors, strict=True):
+            ats = range(len(collector.indices))
+            while ats:
+                name = file_of(source.place, int(collector.indices[ats[0]]))
+                some = [
+                    at
+                    for at in ats[:BLOCK]
+                    if file_of(source.place, int(collector.indices[at])) == name
+                ]
+                made = [
+                    collector.examples(at, label, source.label(int(collector.indices[at])))
+                    for at in some
+                ]
+                replace_file(folder / name, file_bytes(made))
+                ats = ats[len(some) :]
+        replace_file(folder / INDEX, index_bytes(index))
+        with suppress(OSError):
+            (folder / STATE).unlink(missing_ok=True)
+    except OSError as error:
+        raise ScopeError(
+            f"cannot write {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
+        ) from error

@@ -1,0 +1,77 @@
+"""Turn what the user names into the sources of a model's units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from llmscope.errors import ScopeError, option
+from llmscope.jobs.examples.sources import FeatureSource, HeadSource, NeuronSource, Source
+from llmscope.learned.dictionaries.catalog import Given, header_of, headers_of, loaded
+from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.examples.request import FeatureRequest
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel, Progress
+
+
+def sources_for(
+    subject: LoadedModel,
+    *,
+    dictionaries: Sequence[Given] = (),
+    features: Sequence[FeatureRequest] = (),
+    neurons: Mapping[int, tuple[int, ...]] | None = None,
+    heads: Mapping[int, tuple[int, ...]] | None = None,
+    progress: Progress | None = None,
+) -> list[Source]:
+    """Return the sources of units, those of one place together.
+
+    Args:
+        subject: the model.
+        dictionaries: dictionaries and names; if empty, those that ship with the model.
+        features: which features of them.
+        neurons, heads: by layer.
+        progress: called with the progress of a download; None reports nothing.
+
+    Raises:
+        ScopeError: there is no such dictionary or feature, or several that may be meant.
+    """
+    found: list[Source] = []
+    if features:
+        headers = headers_of(dictionaries, subject, progress)
+        for one, some in _by_dictionary(headers, features):
+            found.append(FeatureSource(loaded(one, subject), some))
+    found += [NeuronSource(layer, some) for layer, some in (neurons or {}).items()]
+    found += [HeadSource(layer, some) for layer, some in (heads or {}).items()]
+    return found
+
+
+def _by_dictionary(
+    headers: Sequence[Header | Dictionary], features: Sequence[FeatureRequest]
+) -> list[tuple[Header | Dictionary, tuple[int, ...] | None]]:
+    """Return the features of each dictionary, ascending; None: all."""
+    if not headers:
+        raise ScopeError("no dictionary is known for the model", option("features", "FOLDER"))
+    asked: dict[int, set[int | None]] = {}
+    for request in features:
+        fitting = [at for at, one in enumerate(headers) if request.names(str(header_of(one).reads))]
+        places = ", ".join(str(header_of(headers[at]).reads) for at in fitting)
+        if not fitting:
+            known = ", ".join(str(header_of(one).reads) for one in headers)
+            raise ScopeError(
+                f"no dictionary is for {request.place}; there are {known}", "one of those"
+            )
+        if len(fitting) > 1 and request.index is not None:
+            raise ScopeError(
+                f"feature {request} may be of several dictionaries: {places}",
+                f"{header_of(headers[fitting[0]]).reads}/{request.index}",
+            )
+        for at in fitting:
+            asked.setdefault(at, set()).add(request.index)
+    return [
+        (
+            headers[at],
+            None if None in some else tuple(sorted(one for one in some if one is not None)),
+        )
+        for at, some in sorted(asked.items())
+    ]

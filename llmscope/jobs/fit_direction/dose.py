@@ -1,0 +1,218 @@
+"""What a model says, by how much of a direction is added to its stream."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llmscope.errors import ScopeError, option
+from llmscope.jobs.fit_direction.controls import DRAWS, LEVEL
+from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.streams import Floats, PromptRunner, Report, places_of, vector_at
+from llmscope.learned.lenses.directions import Dose, Estimate, Probe, Spread
+from llmscope.models.tokenizer.target import target_id
+from llmscope.record.capture.padded import SIZE
+from llmscope.record.capture.prompts import prompt_from
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.change_hooks import Change, attached
+from llmscope.record.derive.tensors import logits_after
+from llmscope.support.text import display_text
+
+STEPS = 4
+"""Doses on each side of 0."""
+
+
+@dataclass(frozen=True)
+class DoseRule:
+    """How a dose is given and measured.
+
+    Attributes:
+        strength: the largest dose, as a multiple of the direction.
+        tokens: the two tokens whose log-probabilities are compared, the positive first; None: the
+            score of the probe at the last later layer.
+        suffix: appended to each prompt before it is measured with tokens.
+        prompts: held-out prompts at most.
+        random: the number of random directions.
+    """
+
+    strength: float = 2.0
+    tokens: tuple[str, str] | None = None
+    suffix: str = ""
+    prompts: int = 32
+    random: int = 5
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """The doses, from −strength to strength."""
+        return tuple(self.strength * step / STEPS for step in range(-STEPS, STEPS + 1))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What is measured of a pass.
+
+    Attributes:
+        words: what it is called.
+        of: returns it.
+        suffix: appended to each prompt.
+    """
+
+    words: str
+    of: Callable[[Recording], float]
+    suffix: str = ""
+
+
+def measure_for(
+    runner: PromptRunner, rule: DoseRule, probes: dict[int, Probe], layer: int, position: str
+) -> Measure | None:
+    """Return what a dose after a layer is measured by; None: there is no later probe.
+
+    Raises:
+        ScopeError: a text is no single token of the model.
+    """
+    if rule.tokens is not None:
+        subject = runner.subject
+        up, down = (
+            target_id(one, subject.tokens, subject.anatomy.vocabulary) for one in rule.tokens
+        )
+        first, second = (display_text(one, whitespace=True) for one in rule.tokens)
+        words = f"log p(‹{first}›) − log p(‹{second}›)"
+        if rule.suffix:
+            words += f" after ‹{display_text(rule.suffix, whitespace=True)}›"
+
+        def ratio(recording: Recording) -> float:
+            logits = logits_after(recording, len(recording) - 1).double()
+            return float(logits[up] - logits[down])
+
+        return Measure(words, ratio, rule.suffix)
+    later = max(probes)
+    if later <= layer:
+        return None
+
+    def score(recording: Recording) -> float:
+        row = vector_at(recording, later, places_of(recording.prompt, position))
+        return float(probes[later].score(row[None]))
+
+    return Measure(f"the probe's score after layer {later}", score)
+
+
+def dose_response(
+    runner: PromptRunner,
+    direction: Tensor,
+    layer: int,
+    examples: Sequence[Example],
+    measure: Measure,
+    rule: DoseRule,
+    seed: int,
+    report: Report,
+) -> Dose:
+    """Measure what a direction and random ones of its norm change, at all doses.
+
+    Args:
+        runner: records the prompts.
+        direction: the direction. [width]
+        layer: the layer after which it is added to the stream, at every token.
+        examples: held-out texts.
+        measure: what is measured.
+        rule: the doses, the number of prompts and random directions.
+        seed: of the random directions, the choice of prompts and the bootstrap.
+        report: told of the progress.
+
+    Raises:
+        ScopeError: a prompt is too long, or a value is not finite.
+    """
+    random = np.random.default_rng(seed)
+    order = random.permutation(len(examples))[: rule.prompts]
+    vectors = [direction.double(), *_random(direction, rule.random, random)]
+    strengths = [one for one in rule.strengths if one]
+    added = [torch.zeros_like(direction)] + [
+        (vector * one).float() for vector in vectors for one in strengths
+    ]
+    changes = np.empty((len(order), len(vectors), len(rule.strengths)))
+    for row, at in enumerate(order.tolist()):
+        prompt = prompt_from(runner.subject, examples[at].text + measure.suffix)
+        values = _measured(runner, prompt, layer, added, measure)
+        moved = (values[1:] - values[0]).reshape(len(vectors), len(strengths))
+        changes[row] = np.insert(moved, STEPS, 0, axis=1)  # no dose, no change
+        report("giving doses", (row + 1) / len(order))
+    if not np.isfinite(changes).all():
+        raise ScopeError(
+            "a dose makes the model's numbers infinite", f"a smaller {option('strength')}"
+        )
+    groups = [examples[at].group for at in order]
+    return summary(changes, groups, rule.strengths, layer, measure.words, seed)
+
+
+def summary(
+    changes: Floats,
+    groups: Sequence[str],
+    strengths: Sequence[float],
+    layer: int,
+    words: str,
+    seed: int,
+) -> Dose:
+    """Return the statistics of changes. [prompt, direction, dose]; the first direction is ours."""
+    doses = np.array(strengths)
+    slopes = changes @ doses / (doses @ doses)  # [prompt, direction]: a line through no change
+    own, others = changes[:, 0], changes[:, 1:].mean(0)  # [prompt, dose], [direction, dose]
+    each = _estimates(np.column_stack([own, slopes[:, 0]]), groups, seed)
+    return Dose(
+        layer=layer,
+        measure=words,
+        strengths=tuple(strengths),
+        change=each[:-1],
+        random=tuple(
+            Spread(float(one.mean()), float(one.min()), float(one.max())) for one in others.T
+        ),
+        slope=each[-1],
+        random_slopes=tuple(slopes[:, 1:].mean(0).tolist()),
+        prompts=len(changes),
+    )
+
+
+def _estimates(values: Floats, groups: Sequence[str], seed: int) -> tuple[Estimate, ...]:
+    """Return the mean of each column with its bootstrap interval over groups. [prompt, column]"""
+    names, of_row = np.unique(np.array(groups), return_inverse=True)
+    means = values.mean(0)
+    if len(names) < 2:
+        return tuple(Estimate(float(one), None, None) for one in means)
+    random = np.random.default_rng(seed)
+    drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
+    weights = drawn[:, of_row]  # [draw, prompt]
+    found = weights @ values / weights.sum(1, keepdims=True)
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(found, (tail, 1 - tail), axis=0)
+    return tuple(Estimate(*map(float, ends)) for ends in zip(means, low, high, strict=True))
+
+
+def _random(direction: Tensor, count: int, random: np.random.Generator) -> list[Tensor]:
+    """Return random directions of the same norm, in float64."""
+    norm = torch.linalg.vector_norm(direction.double())
+    drawn = torch.from_numpy(random.standard_normal((count, len(direction))))
+    return list(drawn * (norm / torch.linalg.vector_norm(drawn, dim=-1, keepdim=True)))
+
+
+@torch.no_grad()
+def _measured(
+    runner: PromptRunner,
+    prompt: Prompt,
+    layer: int,
+    added: Sequence[Tensor],
+    measure: Measure,
+) -> Floats:
+    """Return the measure for each vector that is added. [vector]
+
+    The passes of a batch are of one prompt, so that none is padded.
+    """
+    subject, rows, found = runner.subject, range(len(prompt)), []
+    size = 1 if runner.alone else SIZE
+    for first in range(0, len(added), size):
+        some = added[first : first + size]
+        jobs = [[Change("stream", layer + 1, rows, added=one.to(subject.device))] for one in some]
+        with attached(subject.anatomy, (), jobs=jobs):
+            found += [measure.of(one) for one in runner([prompt] * len(some))]
+    return np.array(found)

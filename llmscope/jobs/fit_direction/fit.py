@@ -1,0 +1,176 @@
+"""Fit a direction after each layer, and measure it on held-out texts beside its controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from llmscope.errors import ScopeError, option
+from llmscope.jobs.fit_direction.controls import (
+    Texts,
+    calibration,
+    chances_of,
+    out_of_fold,
+    probability,
+    scores_of,
+    with_random_directions,
+    with_shuffled_labels,
+)
+from llmscope.jobs.fit_direction.dose import DoseRule, dose_response, measure_for
+from llmscope.jobs.fit_direction.estimators import Line, check_method, fitted, has_sklearn
+from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.split import Flags, choose_test, labels_of, leak
+from llmscope.jobs.fit_direction.streams import (
+    Floats,
+    PromptRunner,
+    Report,
+    check_position,
+    streams,
+)
+from llmscope.jobs.fit_lens.fit_jacobian import about_model
+from llmscope.learned.lenses.directions import METHODS, Directions, Probe, ProbeFigures, Sets
+
+if TYPE_CHECKING:
+    from llmscope.scope.scope import Scope
+
+
+@dataclass(frozen=True)
+class DirectionFit:
+    """How a direction is fitted and measured.
+
+    Attributes:
+        method: one of `METHODS`.
+        layers: the layers after which streams are read, negative from the end; None: all.
+        position: `last`, `mean` over the tokens, or the index of a token.
+        split: `group`, `random` or `file`; None: the file if it tells, else by group.
+        test_share: the share of groups that is held out.
+        shuffles: the number of shuffled labels, and of random directions.
+        dose: None measures no doses.
+        dose_layer: the layer after which doses are given; None: the best.
+        seed: of all that is random.
+        name: the name of the pairs, kept with the direction.
+    """
+
+    method: str = "mean"
+    layers: tuple[int, ...] | None = None
+    position: str = "last"
+    split: str | None = None
+    test_share: float = 0.3
+    shuffles: int = 10
+    dose: DoseRule | None = field(default_factory=DoseRule)
+    dose_layer: int | None = None
+    seed: int = 0
+    name: str = ""
+
+
+def fit_direction(
+    scope: Scope,
+    examples: Sequence[Example],
+    fit: DirectionFit,
+    report: Report = lambda *_: None,
+) -> Directions:
+    """Return the directions of a model for texts of two labels, with all that was measured.
+
+    Args:
+        scope: the model.
+        examples: the texts, of both labels.
+        fit: how they are fitted.
+        report: told of the progress.
+
+    Raises:
+        ScopeError: the method needs a package, there is no such layer or token, the texts are too
+            few, or memory does not hold their streams.
+    """
+    check_method(fit.method)
+    check_position(fit.position)
+    count = len(scope.subject.anatomy.layers)
+    layers = _layers(fit.layers, count)
+    split = fit.split or ("file" if examples[0].part else "group")
+    test = choose_test(examples, split, fit.test_share, fit.seed)
+    train, held = list(_part(examples, ~test)), list(_part(examples, test))
+    sets = Sets(
+        *(fit.name or "pairs", split, fit.seed),
+        *(len(train), len({one.group for one in train})),
+        *(len(held), len({one.group for one in held})),
+        leak(examples, test),
+    )
+    with scope.unchanged():
+        runner = PromptRunner.of(scope.recorder)
+        found = streams(runner, examples, layers, fit.position, report)
+        probes = {}
+        for row, layer in enumerate(layers):
+            try:
+                probes[layer] = _probe(found[row].astype(np.float64), examples, test, fit)
+            except ScopeError as error:
+                raise error.at(f"after layer {layer}") from None
+            report("measuring layers", (row + 1) / len(layers))
+        best = min(probes, key=lambda layer: probes[layer].figures.log_loss)
+        dosed = best if fit.dose_layer is None else _layers((fit.dose_layer,), count)[0]
+        if dosed not in probes:
+            raise ScopeError(
+                f"no direction was fitted after layer {dosed}", f"a layer of {option('layer')}"
+            )
+        dose = None
+        if fit.dose is not None:
+            measure = measure_for(runner, fit.dose, probes, dosed, fit.position)
+            if measure is not None:
+                dose = dose_response(
+                    *(runner, probes[dosed].direction, dosed, held, measure, fit.dose),
+                    *(fit.seed, report),
+                )
+    kind = str(getattr(scope.subject.model.config, "model_type", ""))
+    about = {**about_model(scope.subject), "model_type": kind}
+    width = scope.subject.anatomy.width
+    return Directions(fit.method, fit.position, width, count, best, probes, about, sets, dose)
+
+
+def _layers(given: Sequence[int] | None, count: int) -> tuple[int, ...]:
+    """Return layers counted from 0, ascending.
+
+    Raises:
+        ScopeError: the model has no such layer.
+    """
+    for one in given or ():
+        if not -count <= one < count:
+            raise ScopeError(f"there is no layer {one}", f"0 to {count - 1}, or -1 for the last")
+    return tuple(sorted({one % count for one in (range(count) if given is None else given)}))
+
+
+def _part(examples: Sequence[Example], chosen: Flags) -> Iterator[Example]:
+    return (one for one, own in zip(examples, chosen.tolist(), strict=True) if own)
+
+
+def _probe(x: Floats, examples: Sequence[Example], test: Flags, fit: DirectionFit) -> Probe:
+    """Return the direction after one layer, measured. `x`: [text, width]"""
+    labels, texts = labels_of(examples), Texts.of(examples)
+    train = list(_part(examples, ~test))
+    line = fitted(fit.method, x[~test], labels[~test])
+    slope, intercept, loss = probability(
+        out_of_fold(fit.method, x[~test], train, fit.seed), labels[~test]
+    )
+    figures = ProbeFigures(
+        log_loss=loss,
+        held_out=scores_of(line.score(x[test]), Texts.of(list(_part(examples, test))), fit.seed),
+        shuffled=with_shuffled_labels(fit.method, x, test, texts, fit.shuffles, fit.seed),
+        random=with_random_directions(x, test, texts, fit.shuffles, fit.seed),
+        calibration=calibration(chances_of(line, slope, intercept, x[test]), labels[test]),
+        cosines=_cosines(fit.method, line, x[~test], labels[~test]),
+    )
+    direction = torch.from_numpy(line.direction).float()
+    return Probe(direction, line.offset, slope, intercept, figures)
+
+
+def _cosines(method: str, line: Line, x: Floats, labels: NDArray[np.bool_]) -> dict[str, float]:
+    """Return the cosine to the direction of each other method; none without scikit-learn."""
+    found = {}
+    for other in METHODS if has_sklearn() else ():
+        if other != method:
+            theirs = fitted(other, x, labels).direction
+            norms = np.linalg.norm(line.direction) * np.linalg.norm(theirs)
+            found[other] = float(line.direction @ theirs / norms)
+    return found

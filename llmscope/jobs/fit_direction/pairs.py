@@ -1,0 +1,136 @@
+"""The file of texts that a direction is fitted on: contrast pairs, or texts with a label.
+
+    {"positive": "I love it", "negative": "I hate it", "group": "love"}
+    {"text": "I love it", "label": true, "group": "love"}
+
+CSV, TSV and Parquet have these names as columns. `group` is optional: without one, each line is a
+group of its own. So is `split`, `train` or `test`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from llmscope.errors import ScopeError
+from llmscope.support.text import one_line
+
+FORM = (
+    'lines of .jsonl as {"positive": "…", "negative": "…"} or {"text": "…", "label": true}, with '
+    '"group" if known; or .csv, .tsv or .parquet with columns of these names'
+)
+PARTS = ("train", "test")
+_LABELS = {
+    **dict.fromkeys(("true", "1", "pos", "positive", "yes"), True),
+    **dict.fromkeys(("false", "0", "-1", "neg", "negative", "no"), False),
+}
+
+
+@dataclass(frozen=True)
+class Example:
+    """A text with its label.
+
+    Attributes:
+        group: what must not be in the training and the test set both.
+        line: of the file, from 1; both texts of a pair have the same.
+        part: `train` or `test` if the file tells; else empty.
+    """
+
+    text: str
+    positive: bool
+    group: str
+    line: int
+    part: str = ""
+
+
+class Line(Protocol):
+    """A line of a file of records: its number, why it could not be read, or its columns."""
+
+    @property
+    def number(self) -> int:
+        """The number of the line, from 1."""
+
+    @property
+    def error(self) -> str:
+        """What is wrong with the line; empty if it could be read."""
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """The columns by name."""
+
+
+class Records(Protocol):
+    """A file of records, such as `llmscope.jobs.snapshots.PromptSource(name, None)`.
+
+    Attributes:
+        shown: the path as error messages print it.
+    """
+
+    shown: str
+
+    def __iter__(self) -> Iterator[Line]:
+        """Yield the lines."""
+
+
+def read_examples(source: Records) -> list[Example]:
+    """Return the texts of a file, in its order.
+
+    Args:
+        source: the file.
+
+    Raises:
+        ScopeError: the file or a line cannot be read, only some lines have a `split`, or all texts
+            have the same label.
+    """
+    found: list[Example] = []
+    try:
+        for line in source:
+            if line.error:
+                raise _BadLineError(line.number, line.error)
+            found += _examples(line.inputs, line.number)
+    except _BadLineError as error:
+        raise ScopeError(f"{source.shown}, line {error.line}: {error}", FORM) from None
+    told_parts = [one for one in found if one.part]
+    if told_parts and len(told_parts) < len(found):
+        at = next(one.line for one in found if not one.part)
+        raise ScopeError(
+            f"{source.shown}, line {at}: it has no split, as others have", "one for each"
+        )
+    if len({one.positive for one in found}) < 2:
+        raise ScopeError(f"{source.shown} has no texts of two labels", FORM)
+    return found
+
+
+class _BadLineError(ValueError):
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(reason)
+        self.line = line
+
+
+def _examples(record: Mapping[str, Any], line: int) -> Iterator[Example]:
+    part = str(record.get("split") or "").casefold()
+    if part not in ("", *PARTS):
+        raise _BadLineError(line, f"its split is {one_line(part)}, not train or test")
+    group = f"line {line}" if record.get("group") in (None, "") else str(record["group"])
+    if {"positive", "negative"} <= record.keys():
+        for name in ("positive", "negative"):
+            yield Example(_text(record, name, line), name == "positive", group, line, part)
+    elif {"text", "label"} <= record.keys():
+        yield Example(_text(record, "text", line), _label(record["label"], line), group, line, part)
+    else:
+        raise _BadLineError(line, "it has neither positive and negative, nor text and label")
+
+
+def _text(record: Mapping[str, Any], name: str, line: int) -> str:
+    text = record[name]
+    if not isinstance(text, str) or not text:
+        raise _BadLineError(line, f"its {name} is no text")
+    return text
+
+
+def _label(value: Any, line: int) -> bool:
+    label = _LABELS.get(str(value).strip().casefold())
+    if label is None or isinstance(value, float | list | dict):
+        raise _BadLineError(line, f"its label is {one_line(str(value))}, not true or false")
+    return label

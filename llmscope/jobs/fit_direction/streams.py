@@ -1,0 +1,143 @@
+"""The streams of texts that a direction is fitted on: one vector a text and layer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llmscope.errors import ScopeError, option
+from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.models.loaded_model import LoadedModel
+from llmscope.models.loading.memory import GIB, available
+from llmscope.record.capture.padded import SIZE, grouped, record_padded
+from llmscope.record.capture.prompts import prompt_from
+from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.derive.batching import why_alone
+
+Report = Callable[[str, float], None]
+"""Called with what is being done, and the share that is done, from 0 to 1."""
+Floats = NDArray[np.float64]
+LAST, MEAN = "last", "mean"
+_INDEX = re.compile(r"-?\d{1,6}", re.ASCII)
+
+
+def check_position(position: str) -> None:
+    """Check the name of a position.
+
+    Raises:
+        ScopeError: it is neither `last`, `mean`, nor a whole number.
+    """
+    if position not in (LAST, MEAN) and not _INDEX.fullmatch(position):
+        raise ScopeError(
+            f"there is no position {position!r}", "last, mean, or the index of a token such as -1"
+        )
+
+
+def places_of(prompt: Prompt, position: str) -> list[int]:
+    """Return the tokens whose streams are read; several for a mean. Empty: the prompt has none.
+
+    `last` and `mean` leave out special tokens, unless there are no others. An index counts all.
+    """
+    own = [at for at, special in enumerate(prompt.special) if not special] or [*range(len(prompt))]
+    if position == MEAN:
+        return own
+    if position == LAST:
+        return own[-1:]
+    at = int(position)
+    return [at % len(prompt)] if -len(prompt) <= at < len(prompt) else []
+
+
+def vector_at(recording: Recording, layer: int, places: Sequence[int]) -> Tensor:
+    """Return the stream after a layer, averaged over tokens. [width], float32 on the CPU"""
+    rows = recording.rows("stream", layer + 1, range(places[0], places[-1] + 1))
+    assert rows is not None
+    return rows.float()[[at - places[0] for at in places]].mean(0).cpu()
+
+
+@dataclass(frozen=True)
+class PromptRunner:
+    """Records several prompts.
+
+    Attributes:
+        recorder: the recorder of the model, which is not changed meanwhile.
+        alone: whether each prompt needs a pass of its own.
+    """
+
+    recorder: Recorder
+    alone: bool
+
+    @classmethod
+    def of(cls, recorder: Recorder) -> PromptRunner:
+        """Return the runner of a model, which decides how its prompts run."""
+        return cls(recorder, bool(why_alone(recorder)))
+
+    @property
+    def subject(self) -> LoadedModel:
+        """The model."""
+        return self.recorder.subject
+
+    def __call__(self, prompts: Sequence[Prompt]) -> list[Recording]:
+        """Record prompts, in one padded pass if the model allows it."""
+        if self.alone:
+            return [self.recorder.go_on(None, one) for one in prompts]
+        return record_padded(self.recorder, prompts)
+
+
+def streams(
+    runner: PromptRunner,
+    examples: Sequence[Example],
+    layers: Sequence[int],
+    position: str,
+    report: Report,
+) -> NDArray[np.float32]:
+    """Return the stream of each text after some layers. [layer, text, width]
+
+    Raises:
+        ScopeError: a text cannot be tokenized or has no such token, a stream is not finite, or
+            memory does not hold them.
+    """
+    width = runner.subject.anatomy.width
+    needed, free = 4 * len(layers) * len(examples) * width, available(torch.device("cpu"))
+    if 2 * needed > free:  # one layer after another is fitted in float64 beside them
+        raise ScopeError(
+            f"the streams of {len(examples)} texts take {needed / GIB:.1f} GiB, and "
+            f"{free / GIB:.1f} GiB are free",
+            f"fewer layers: {option('layer')}",
+        )
+    prompts, places = [], []
+    for one in examples:
+        try:
+            prompt = prompt_from(runner.subject, one.text)
+        except ScopeError as error:
+            raise error.at(f"line {one.line}") from None
+        there = places_of(prompt, position)
+        if not there:
+            raise ScopeError(
+                f"line {one.line}: the text has {len(prompt)} tokens, and none at {position}",
+                option("position", "last"),
+            )
+        prompts.append(prompt)
+        places.append(there)
+    found = np.empty((len(layers), len(examples), width), dtype=np.float32)
+    done = 0
+    for group in grouped([len(one) for one in prompts], SIZE):
+        recordings = runner([prompts[at] for at in group])
+        for at, recording in zip(group, recordings, strict=True):
+            for row, layer in enumerate(layers):
+                found[row, at] = vector_at(recording, layer, places[at]).numpy()
+        done += len(group)
+        report("reading the texts", done / len(examples))
+    bad = ~np.isfinite(found).all((0, 2))
+    if bad.any():
+        line = examples[int(bad.argmax())].line
+        raise ScopeError(
+            f"line {line}: the stream holds NaN or infinity", option("dtype", "float32")
+        )
+    return found

@@ -1,0 +1,413 @@
+"""Fit a tuned lens: a ridge regression for each stream, then steps on the divergence itself.
+
+    minimise  KL(model ‖ softmax(unembed(norm(x + W x + b))))      over the tokens of a corpus
+
+The regression of `last − x` on x, in closed form, is where the steps begin: it takes one pass over
+the corpus, and gets most of the way. The ridge pulls towards W = 0, which is the logit lens.
+Belrose et al. 2023, "Eliciting Latent Predictions from Transformers with the Tuned Lens", take the
+steps alone.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from llmscope.errors import ScopeError
+from llmscope.jobs.fit_lens.check import Report, check_readout, measure, streams_of
+from llmscope.jobs.fit_lens.corpus import (
+    RULES,
+    CorpusPrompt,
+    CorpusRules,
+    check_rules,
+    corpus,
+    every_one_is_held_out,
+    nothing_counts,
+)
+from llmscope.jobs.fit_lens.fit_jacobian import FitState, about_model, check_model
+from llmscope.jobs.fit_lens.fit_jacobian import Report as FitReport
+from llmscope.jobs.fit_lens.running_mean import norms_of
+from llmscope.jobs.fit_lens.unfinished import (
+    MeasuredPrompts,
+    Note,
+    Unfinished,
+    ignore,
+    other_prompts,
+    unreadable,
+)
+from llmscope.learned.lenses.lens import AffineMap, LearnedLens
+from llmscope.models.anatomy import Readout
+from llmscope.models.loading.memory import GIB, available
+from llmscope.record.capture.model_state import state_of
+from llmscope.record.capture.recorder import Recorder
+from llmscope.support.numbers import amount
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+    from llmscope.scope.scope import Scope
+
+REGRESSION, DESCENT = "regression", "descent"
+"""The stages of a prompt and of a step in a journal."""
+MAPS, MOMENTS = ("weights", "biases"), ("exp_avg", "exp_avg_sq")
+TINY = 1e-9
+STEPS, RATE, RIDGE = 100, 1e-3, 1e-3
+"""Steps after the regression, their learning rate, which falls to zero, and the ridge as a share of
+the mean variance of a stream."""
+
+
+@dataclass(frozen=True)
+class TunedFit:
+    """How a tuned lens is fitted.
+
+    Attributes:
+        rules: which tokens of which prompts count.
+        prompts: stop after this many; None: at the end of the corpus.
+        steps: steps on the divergence, each on one prompt.
+        rate: their first learning rate.
+        name: the name of the corpus, kept with the lens.
+        checkpoint: the file from which a fit goes on. Beside it is a journal of the prompts and
+            steps that came after. None keeps nothing.
+    """
+
+    rules: CorpusRules = RULES
+    prompts: int | None = None
+    steps: int = STEPS
+    rate: float = RATE
+    name: str = ""
+    checkpoint: Path | None = None
+
+
+def fit_tuned(
+    scope: Scope,
+    texts: Iterable[str],
+    fit: TunedFit,
+    report: FitReport = lambda _: None,
+    note: Note = ignore,
+) -> LearnedLens:
+    """Return the tuned lens of a model for a corpus, with its held-out figures.
+
+    Args:
+        scope: the model.
+        texts: the prompts.
+        fit: how it is fitted.
+        report: told of the progress.
+        note: called with a line on where a fit goes on that was stopped.
+
+    Raises:
+        ScopeError: no prompt counts, the model has no unembedding that was found, the sums do not
+            fit in memory, or a checkpoint is of another fit.
+    """
+    subject, rules = scope.subject, fit.rules
+    check_rules(rules)
+    width, layers = subject.anatomy.width, len(subject.anatomy.layers)
+    check_readout(scope)
+    readout = subject.anatomy.require_readout()
+    _check_room(width, layers)
+    held: list[CorpusPrompt] = []
+    kept: list[CorpusPrompt] = []
+    about = _about(subject, fit)
+    unfinished = Unfinished(fit.checkpoint, {**about, "rate": fit.rate})
+    sums, steps = _resumed(unfinished, layers, width)
+    if sums.prompts:
+        more = f" and {amount(steps.done, 'step')}" if steps.done else ""
+        note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
+    seen, resumed, count = sha256(), sums.prompts, 0
+
+    def by_stream(ids: tuple[int, ...]) -> dict[int, Tensor]:
+        """Return the streams of a prompt's tokens that count, on the CPU. `[row, width]` each"""
+        streams = streams_of(recorder, ids, rules.places(ids)).cpu()
+        if streams.dtype == torch.bfloat16:  # which numpy does not have
+            streams = streams.float()
+        return dict(enumerate(streams))
+
+    with scope.unchanged():
+        recorder = scope.recorder
+        for prompt in corpus(scope, texts, rules):
+            seen.update(repr(prompt.ids).encode())
+            if prompt.held_out:
+                held.append(prompt)
+                continue
+            if fit.prompts is not None and count >= fit.prompts:
+                break
+            count += 1
+            if len(kept) < max(fit.steps, 1):
+                kept.append(prompt)
+            if count <= resumed:
+                if count == resumed:
+                    if seen.hexdigest() != sums.digest:
+                        raise other_prompts()
+                    check_model(sums.latest, partial(by_stream, prompt.ids), subject)
+                continue
+            begun, digest = time.monotonic(), seen.hexdigest()
+            streams = torch.stack(list(by_stream(prompt.ids).values()))
+            unfinished.append(REGRESSION, {"streams": streams}, prompt=count, digest=digest)
+            sums.add(streams, digest)
+            if unfinished.is_due(sums.bytes):
+                unfinished.save(sums.tensors, **sums.facts)
+            report(FitState(sums.prompts, float("inf"), time.monotonic() - begun))
+        if count < resumed:
+            raise other_prompts()
+        if not sums.prompts:
+            raise every_one_is_held_out() if held else nothing_counts(rules)
+        weights, biases = sums.solve()
+        state = FitState(sums.prompts, float("inf"))
+
+        def told(stage: str, share: float) -> None:
+            report(replace(state, stage=stage, share=share))
+
+        def keep(steps: _Steps) -> None:
+            tensors, facts = steps.tensors, {"step": steps.done, "of": sums.digest}
+            unfinished.append(DESCENT, tensors, **facts)
+            if unfinished.is_due(sums.bytes + sum(one.nbytes for one in tensors.values())):
+                named = {f"{DESCENT}.{name}": one for name, one in tensors.items()}
+                unfinished.save({**sums.tensors, **named}, **sums.facts, **facts)
+
+        _descend(recorder, readout, weights, biases, kept, fit, told, keep, steps)
+        maps = {
+            stream: AffineMap(weights[stream].cpu(), biases[stream].cpu(), adds=True)
+            for stream in range(layers)
+        }
+        about |= {"n_prompts": sums.prompts}
+        serial = state_of(subject.model).serial
+        lens = LearnedLens("tuned", maps, width, layers, about, state=serial)
+        if not held:
+            return lens
+        finished = MeasuredPrompts(unfinished, sums.digest)
+        return replace(lens, held_out=measure(lens, recorder, held, rules, told, finished))
+
+
+def _about(subject: LoadedModel, fit: TunedFit) -> dict[str, Any]:
+    """Return what is kept with a lens, apart from what its prompts gave."""
+    rules = fit.rules
+    return {
+        **about_model(subject),
+        "estimator": "tuned_lens",
+        "corpus": fit.name or "prompts",
+        "skip_first_positions": rules.skip,
+        "max_seq_len": rules.length,
+        "held_out_every": rules.held_out,
+        "steps": fit.steps,
+    }
+
+
+class _Regression:
+    """The sums of a regression of `last − x` on x, for each stream, in float64 on the CPU.
+
+    Attributes:
+        prompts, tokens: how many are in the sums.
+        digest: of the tokens of all prompts up to the last one, held-out ones too.
+        latest: the norms of the streams of the last one.
+        tensors: the sums by name.
+    """
+
+    def __init__(self, layers: int, width: int) -> None:
+        self.prompts = self.tokens = 0
+        self.digest = ""
+        self.latest: dict[int, float] = {}
+        shape = (layers, width)
+        self._squares = torch.zeros(*shape, width, dtype=torch.float64)  # Σ x xᵀ
+        self._products = torch.zeros(*shape, width, dtype=torch.float64)  # Σ x yᵀ
+        self._x = torch.zeros(shape, dtype=torch.float64)
+        self._y = torch.zeros(shape, dtype=torch.float64)
+        names = ("squares", "products", "x", "y")
+        sums = (self._squares, self._products, self._x, self._y)
+        self.tensors = dict(zip(names, sums, strict=True))
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of the sums."""
+        return sum(tensor.nbytes for tensor in self.tensors.values())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a checkpoint holds besides the sums, as JSON types."""
+        names = ("prompts", "tokens", "digest", "latest")
+        return {name: getattr(self, name) for name in names}
+
+    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            LookupError, ValueError, RuntimeError: it is of another model.
+        """
+        for name, tensor in self.tensors.items():
+            tensor.copy_(tensors[name])
+        self.prompts, self.tokens = int(facts["prompts"]), int(facts["tokens"])
+        self.digest = str(facts["digest"])
+        self.latest = {int(stream): float(norm) for stream, norm in facts["latest"].items()}
+
+    def add(self, streams: Tensor, digest: str = "") -> None:
+        """Add a prompt.
+
+        Args:
+            streams: its streams, on the CPU. `[layer + 1, row, width]`
+            digest: of the tokens of all prompts up to this one.
+        """
+        self.digest, self.latest = digest, norms_of(dict(enumerate(streams)))
+        exact = streams.double()
+        x, y = exact[:-1], exact[-1:] - exact[:-1]
+        self._squares += x.mT @ x
+        self._products += x.mT @ y
+        self._x += x.sum(1)
+        self._y += y.sum(1)
+        self.tokens += x.shape[1]
+        self.prompts += 1
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """Return W and b of each stream. `[layer, width, width]` and `[layer, width]`, float32"""
+        x, y = self._x / self.tokens, self._y / self.tokens
+        spread = self._squares / self.tokens - x[:, :, None] * x[:, None, :]
+        joint = self._products / self.tokens - x[:, :, None] * y[:, None, :]
+        ridge = RIDGE * spread.diagonal(dim1=-2, dim2=-1).mean(-1)
+        ridge = ridge * (1 + x.shape[-1] / self.tokens)  # more where tokens are few
+        ridge = ridge.clamp_min(TINY)  # all tokens may be the same
+        eye = torch.eye(x.shape[-1], dtype=torch.float64)
+        weights = torch.linalg.solve(spread + ridge[:, None, None] * eye, joint).mT
+        biases = y - (weights @ x[:, :, None])[:, :, 0]
+        return weights.float(), biases.float()
+
+
+def _check_room(width: int, layers: int) -> None:
+    """Refuse sums that memory cannot hold.
+
+    Raises:
+        ScopeError: they do not fit.
+    """
+    needed, free = 4 * layers * width * width * 8, available(torch.device("cpu"))
+    if needed > free:
+        raise ScopeError(
+            f"a tuned lens of {layers} layers of width {width} takes {needed / GIB:.1f} GiB to "
+            f"fit, and {free / GIB:.1f} GiB are free",
+            "llmscope fit jacobian, which takes less",
+        )
+
+
+def differentiable_logits(readout: Readout, streams: Tensor) -> Tensor:
+    """Return the logits of streams, with gradients, in float32. `[row, width] -> [row, token]`"""
+    logits = readout.linear(readout.norm(streams)).float()
+    if readout.softcap is not None:
+        logits = torch.tanh(logits / readout.softcap) * readout.softcap
+    return logits
+
+
+@dataclass
+class _Steps:
+    """The steps that were taken.
+
+    Attributes:
+        done: how many.
+        tensors: the weights and biases after them, and what the optimiser remembers of each; empty
+            before the first.
+    """
+
+    done: int = 0
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, done: int, maps: Sequence[nn.Parameter], optimiser: torch.optim.Adam) -> _Steps:
+        """Return the state after some steps."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in zip(MAPS, maps, strict=True):
+            tensors[name] = parameter.detach().cpu()
+            for moment in MOMENTS:
+                tensors[f"{name}.{moment}"] = optimiser.state[parameter][moment].cpu()
+        return cls(done, tensors)
+
+    def load(self, maps: Sequence[nn.Parameter], optimiser: torch.optim.Adam) -> None:
+        """Go on behind these steps."""
+        if not self.done:
+            return
+        for name, parameter in zip(MAPS, maps, strict=True):
+            with torch.no_grad():
+                parameter.copy_(self.tensors[name])
+            moments = {
+                moment: self.tensors[f"{name}.{moment}"].to(parameter.device) for moment in MOMENTS
+            }
+            optimiser.state[parameter] = {"step": torch.tensor(float(self.done)), **moments}
+
+
+def _resumed(unfinished: Unfinished, layers: int, width: int) -> tuple[_Regression, _Steps]:
+    """Return the sums and the steps of an earlier run, or new ones.
+
+    Raises:
+        ScopeError: they are of another fit, or cannot be read.
+    """
+    sums, steps, checkpoint = _Regression(layers, width), _Steps(), unfinished.load()
+    if checkpoint is not None:
+        tensors, header = checkpoint
+        try:
+            sums.load(tensors, header)
+            named = {name: tensor for name, tensor in tensors.items() if name.startswith(DESCENT)}
+            if named:
+                own = {name.removeprefix(f"{DESCENT}."): tensor for name, tensor in named.items()}
+                steps = _Steps(int(header["step"]), own)
+        except (LookupError, ValueError, TypeError, RuntimeError) as error:
+            assert unfinished.checkpoint is not None
+            raise unreadable(unfinished.checkpoint, error) from error
+    for entry, arrays in unfinished.records(REGRESSION):
+        if entry["prompt"] > sums.prompts:
+            sums.add(torch.from_numpy(arrays["streams"]), entry["digest"])
+    if checkpoint is not None and steps.done and checkpoint[1]["of"] != sums.digest:
+        steps = _Steps()  # the corpus has grown since
+    for entry, arrays in unfinished.records(DESCENT):
+        if entry["of"] == sums.digest:
+            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+            steps = _Steps(entry["step"], tensors)
+    return sums, steps
+
+
+def _descend(
+    recorder: Recorder,
+    readout: Readout,
+    weights: Tensor,
+    biases: Tensor,
+    prompts: Sequence[CorpusPrompt],
+    fit: TunedFit,
+    report: Report,
+    keep: Callable[[_Steps], None],
+    steps: _Steps,
+) -> None:
+    """Take the steps, in place; one prompt and all streams a step.
+
+    Args:
+        recorder, readout: of the model.
+        weights, biases: where the steps begin, and the result.
+        prompts: the prompts, in turn.
+        fit: how it is fitted.
+        report: told of the progress.
+        keep: called after each step.
+        steps: those that an earlier run took.
+    """
+    subject, rules = recorder.subject, fit.rules
+    device = subject.device
+    own = [nn.Parameter(one.to(device)) for one in (weights, biases)]
+    optimiser = torch.optim.Adam(own, lr=fit.rate)
+    steps.load(own, optimiser)
+    for step in range(steps.done, fit.steps):
+        report("on the divergence", step / fit.steps)
+        for group in optimiser.param_groups:
+            group["lr"] = fit.rate * (1 - step / fit.steps)
+        prompt = prompts[step % len(prompts)]
+        streams = streams_of(recorder, prompt.ids, rules.places(prompt.ids))
+        with torch.no_grad():
+            target = readout(streams[-1]).float().log_softmax(-1)
+        optimiser.zero_grad()
+        for stream in range(len(weights)):  # one after another: the logits of all take too much
+            x = streams[stream].float()
+            with torch.enable_grad():
+                mapped = x + x @ own[0][stream].T + own[1][stream]
+                logits = differentiable_logits(readout, mapped.to(subject.dtype))
+                kl = (target.exp() * (target - logits.log_softmax(-1))).sum(-1).mean()
+                torch.autograd.backward(kl, inputs=own)
+        optimiser.step()
+        keep(_Steps.of(step + 1, own, optimiser))
+    weights.copy_(own[0].detach().cpu())
+    biases.copy_(own[1].detach().cpu())

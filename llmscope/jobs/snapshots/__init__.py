@@ -1,0 +1,18 @@
+"""Batch runs: read prompts as a stream, apply lenses to each, write the results as shards."""
+
+from llmscope.corpus.records.prompts import PromptLine, PromptSource
+from llmscope.jobs.snapshots.folder import BatchFolder, Folder, JobShare
+from llmscope.jobs.snapshots.job import PromptJob
+from llmscope.jobs.snapshots.progress import Summary
+from llmscope.jobs.snapshots.run import run
+
+__all__ = [
+    "BatchFolder",
+    "Folder",
+    "JobShare",
+    "PromptJob",
+    "PromptLine",
+    "PromptSource",
+    "Summary",
+    "run",
+]

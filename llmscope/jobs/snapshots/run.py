@@ -1,0 +1,95 @@
+"""The batch loop: each window of prompts becomes a shard of every table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from llmscope.corpus.records.prompts import PromptLine, PromptSource
+from llmscope.jobs.snapshots.finished import FinishedPasses
+from llmscope.jobs.snapshots.folder import BatchFolder, JobShare
+from llmscope.jobs.snapshots.job import PromptJob
+from llmscope.jobs.snapshots.padded import Together
+from llmscope.jobs.snapshots.progress import Pace, Summary, Tell, ignore, kept_if_stopped
+from llmscope.jobs.snapshots.rows import rows_of
+
+if TYPE_CHECKING:
+    from llmscope.scope.scope import Scope
+
+
+def run(
+    scope: Scope,
+    source: PromptSource,
+    looking: PromptJob,
+    folder: BatchFolder,
+    *,
+    together: Together | None = None,
+    total: int | None = None,
+    tell: Tell,
+    note: Tell = ignore,
+    progress: Tell | None = None,
+) -> Summary:
+    """Apply the lenses to each prompt of the folder's part, and write the missing shards.
+
+    One window of prompts is held at a time, so memory does not grow with their number. Each pass
+    is kept as soon as it is finished, and not run again where a run that was stopped goes on.
+
+    Args:
+        scope: the model.
+        source: the prompts.
+        looking: the lenses and options for each prompt.
+        folder: where shards are written.
+        together: padded batching; None runs prompts one by one.
+        total: how many prompts the source has; None if that is unknown.
+        tell: called with one line on each prompt that failed.
+        note: called with a line on what is kept: where an earlier run was stopped, and where this
+            one is.
+        progress: called with the progress as text.
+
+    Raises:
+        ScopeError: the prompts cannot be read, or the shards cannot be written.
+    """
+    part = folder.part
+    share = None if total is None else len(range(part.index, total, part.count))
+    pace, journal = Pace(progress, share), folder.journal()
+    stored, finished = 0, FinishedPasses(None, -1, (), pace.resumed)
+
+    def kept() -> str:
+        of = "" if share is None else f" of {share:,}"
+        count = stored + finished.prompts
+        return f"kept {count:,}{of} prompts in {folder.shown}" if count else ""
+
+    with kept_if_stopped(kept, note):
+        for number, window in enumerate(windows(source, folder.part)):
+            pace.seen += len(window)
+            pace.read = source.read
+            there = folder.finished(number, window)
+            if there is not None:
+                pace.skipped(len(window), there.errors)
+                pace.found(there.lenses, there.refused)
+                stored += len(window)
+                continue
+            finished = FinishedPasses(journal, number, window, pace.resumed)
+            pace.going_on(finished.prompts, folder.shown, note)
+            rows = rows_of(scope, window, looking, together, pace.done, finished)
+            for row in rows:
+                if row.error:
+                    tell(f"line {row.line.number}: {row.error}")
+            made = folder.tables.shard(folder.name(number), rows)
+            folder.put(made.files)
+            finished.clear()
+            stored += len(window)
+            pace.found(made.lenses, made.refused)
+            pace.shards += 1
+    if journal is not None:
+        journal.remove()
+    folder.finish(pace.shards, pace.prompts, pace.errors)
+    return pace.summary()
+
+
+def windows(source: Iterable[PromptLine], part: JobShare) -> Iterator[list[PromptLine]]:
+    """Yield the prompts of each shard of a part, in order."""
+    lines = islice(source, part.index, None, part.count)
+    while window := list(islice(lines, part.size)):
+        yield window

@@ -1,0 +1,137 @@
+"""Shards on their way through other machines, as rows of Arrow tables: prompts, then results."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmscope.corpus.records.inputs import InputColumns
+from llmscope.corpus.records.prompts import PromptLine, PromptSource
+from llmscope.figure.tables.arrow import parquet_bytes
+from llmscope.figure.tables.nested import unnested
+from llmscope.jobs.snapshots.folder import BatchFolder
+from llmscope.jobs.snapshots.own_options import OWN
+from llmscope.jobs.snapshots.progress import Pace, Tell
+from llmscope.jobs.snapshots.run import windows
+from llmscope.jobs.snapshots.shards import PROMPTS, TENSORS
+
+if TYPE_CHECKING:
+    import pyarrow
+
+STAGED = ".staged"
+"""The folder of staged files in the folder of a batch, which has them only until it is complete."""
+
+
+def stage(folder: BatchFolder, source: PromptSource, pace: Pace) -> Iterator[str]:
+    """Write a file for each shard that is not finished, and yield its name in the folder.
+
+    Args:
+        folder: the folder of the batch.
+        source: the prompts.
+        pace: where shards that are finished count.
+
+    Raises:
+        ScopeError: the prompts cannot be read, or are not those of the folder, or a file cannot
+            be written.
+    """
+    for number, lines in enumerate(windows(source, folder.part)):
+        there = folder.finished(number, lines)
+        if there is not None:
+            pace.skipped(len(lines), there.errors)
+            pace.found(there.lenses, there.refused)
+            continue
+        name = f"{STAGED}/{folder.name(number)}.parquet"
+        table = staged(folder.name(number), lines, folder.tables.inputs)
+        folder.storage.write({name: parquet_bytes(table)})
+        yield name
+
+
+def staged(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyarrow.Table:
+    """Return a table of one row: a shard's name, and its prompts as a list.
+
+    A row is never divided, so that a shard is always made as a whole.
+
+    Args:
+        name: the shard's name.
+        lines: its prompts.
+        inputs: the columns of the prompt file. Beside their typed values, `own` keeps a prompt's
+            own options as they are in its line, as JSON.
+    """
+    import pyarrow
+
+    text = pyarrow.string()
+    fields = [("line", pyarrow.int64()), ("prompt", text), ("error", text), ("own", text)]
+    if inputs.types:  # Parquet has no empty structs
+        fields.append(("inputs", pyarrow.struct(list(inputs.types.items()))))
+    records = [
+        {
+            "line": line.number,
+            "prompt": line.prompt,
+            "error": line.error,
+            "own": _own(line.inputs),
+            "inputs": inputs.values(line),
+        }
+        for line in lines
+    ]
+    prompts = pyarrow.array([records], pyarrow.list_(pyarrow.struct(fields)))
+    return pyarrow.table({"shard": pyarrow.array([name]), "prompts": prompts})
+
+
+def unstaged(records: Sequence[Mapping[str, Any]]) -> list[tuple[PromptLine, Mapping[str, Any]]]:
+    """Return the prompts of a row as they were in their file, each with its typed columns."""
+    found = []
+    for one in records:
+        inputs = one.get("inputs") or {}
+        own = json.loads(one["own"]) if one["own"] else {}
+        line = PromptLine(one["line"], one["prompt"], one["error"], {**inputs, **own})
+        found.append((line, inputs))
+    return found
+
+
+def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
+    """Write the shard that a row of `ShardPredictor` holds, and return what it says of its prompts.
+
+    Args:
+        folder: the folder of the batch.
+        table: rows of shards.
+        row: which of them.
+
+    Raises:
+        ScopeError: the shard cannot be written.
+    """
+    names = [one for one in table.schema.names if one not in ("shard", TENSORS)]
+    tables = {name: unnested(table, name, row) for name in names if table[name][row].is_valid}
+    tensors = table[TENSORS][row].as_py() if TENSORS in table.schema.names else None
+    shard = folder.tables.shard_of(table["shard"][row].as_py(), tables, tensors)
+    folder.put(shard.files)
+    prompts = tables[PROMPTS]
+    lines = zip(prompts["line"].to_pylist(), prompts["error"].to_pylist(), strict=True)
+    return {
+        "first": prompts["line"][0].as_py(),
+        "prompts": len(prompts),
+        "errors": [f"line {line}: {error}" for line, error in lines if error is not None],
+        "lenses": shard.lenses,
+        "refused": shard.refused,
+    }
+
+
+def count(pace: Pace, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
+    """Count shards that were put, in the order of their prompts.
+
+    Args:
+        pace: where they count.
+        found: what `put` returned for each.
+        tell: called with one line on each prompt that failed.
+    """
+    for one in sorted(found, key=lambda shard: int(shard["first"])):
+        pace.shards += 1
+        pace.done(one["prompts"], len(one["errors"]))
+        pace.found(one["lenses"], one["refused"])
+        for error in one["errors"]:
+            tell(error)
+
+
+def _own(inputs: Mapping[str, Any]) -> str | None:
+    own = {name: inputs[name] for name in OWN if name in inputs}
+    return json.dumps(own, default=str) if own else None

@@ -1,0 +1,84 @@
+"""Examples of a unit as a figure: a row an example, with the text around."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from llmscope.errors import WrongValueError
+from llmscope.figure import Axis, Figure
+from llmscope.learned.examples.text import PARTS, facts
+from llmscope.support.text import one_line
+
+if TYPE_CHECKING:
+    from llmscope.learned.examples.example import Example, Examples
+
+
+def examples_figure(
+    examples: Examples,
+    *,
+    lens: str,
+    parts: Sequence[str] = PARTS,
+    most: int | None = None,
+    between: str = "",
+    corpus: str = "",
+) -> Figure:
+    """Return a table with a row for each example of a unit. [example], the activations
+
+    `extra`: part (top, random or bottom), lines, positions, peaks, tokens and activations (of the
+    tokens in the window), one of each an example; count and density (of the tokens where it is
+    active), mean, lowest, highest, histogram; caption.
+
+    Args:
+        examples: of the unit.
+        lens: the lens that shows them.
+        parts: which kinds of examples, in this order.
+        most: the most of each kind; None: all.
+        between: what stands between two tokens, for a model without a tokenizer.
+        corpus: the name of the corpus, for the caption.
+    """
+    import numpy as np
+
+    some = [(part, one) for part in parts for one in _part(examples, part)[:most]]
+    rows = [one for _, one in some]
+    told = facts(examples)
+    extra: dict[str, Any] = {
+        "part": [part for part, _ in some],
+        "lines": [one.line for one in rows],
+        "positions": [one.position for one in rows],
+        "peaks": [one.peak for one in rows],
+        "tokens": [list(one.tokens) for one in rows],
+        "activations": [list(one.activations) for one in rows],
+        "between": between,
+        "count": examples.active,
+        "density": examples.density,
+        "mean": examples.mean,
+        "lowest": examples.lowest,
+        "highest": examples.highest,
+        "histogram": [[one.low, one.high, one.count] for one in examples.histogram],
+        "caption": [" · ".join([*told, f"of {one_line(corpus, 60)}"] if corpus else told)],
+    }
+    title = f"{examples.unit.title} · examples"
+    return Figure(
+        lens=lens,
+        title=f"{title} · {examples.label}" if examples.label else title,
+        kind="table",
+        axes=(Axis("example", tuple(_text(one, between) for one in rows)),),
+        values=np.array([one.activation for one in rows], dtype=np.float32),
+        unit="activation",
+        extra=extra,
+    )
+
+
+def _part(examples: Examples, part: str) -> tuple[Example, ...]:
+    if part not in PARTS:
+        raise WrongValueError(f"parts are {', '.join(PARTS)}, not {part!r}")
+    found: tuple[Example, ...] = getattr(examples, part)
+    return found
+
+
+def _text(example: Example, between: str) -> str:
+    """Return the raw text of a window, its token in ‹›."""
+    before, after = example.tokens[: example.peak], example.tokens[example.peak + 1 :]
+    peak = example.tokens[example.peak]
+    return between.join([*before, f"‹{peak}›", *after])

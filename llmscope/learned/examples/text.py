@@ -1,0 +1,74 @@
+"""Examples as text that is safe for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llmscope.learned.examples.example import Example, Examples
+from llmscope.support.numbers import percent
+from llmscope.support.text import VISIBLE, display_text
+
+PARTS = ("top", "random", "bottom")
+"""The kinds of examples, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class ExampleText:
+    """An example as safe text.
+
+    Attributes:
+        activation: of its token.
+        place: LINE@POSITION.
+        before, peak, after: the window's text; in that of the token itself white space is visible.
+    """
+
+    activation: str
+    place: str
+    before: str
+    peak: str
+    after: str
+
+
+def texts_of(some: Sequence[Example], between: str = "") -> list[ExampleText]:
+    """Return examples as safe text.
+
+    Args:
+        some: the examples.
+        between: what stands between two tokens, for a model without a tokenizer.
+    """
+    return [
+        ExampleText(
+            f"{one.activation:.4g}",
+            f"{one.line}@{one.position}",
+            _shown(one.tokens[: one.peak], between) + between,
+            _shown(one.tokens[one.peak : one.peak + 1], between, visible=True),
+            between + _shown(one.tokens[one.peak + 1 :], between),
+        )
+        for one in some
+    ]
+
+
+def title_of(examples: Examples) -> str:
+    """Return the name of a unit, with what its dictionary says of it, as safe text."""
+    label = display_text(examples.label, cells=True).replace("\n", " ")
+    return f"{examples.unit.title} · {label}" if label else examples.unit.title
+
+
+def facts(examples: Examples) -> list[str]:
+    """Return the statistics of a unit, each in words."""
+    tokens = f"{examples.tokens:,} tokens"
+    if not examples.active:
+        return [f"never active at {tokens}"]
+    found = [tokens]
+    if examples.unit.kind == "feature":
+        found = [f"active at {percent(examples.density)} of {tokens}"]
+    found.append(f"mean {examples.mean:.4g}")
+    if examples.unit.kind == "neuron":
+        found.append(f"min {examples.lowest:.4g}")
+    return [*found, f"max {examples.highest:.4g}"]
+
+
+def _shown(tokens: Sequence[str], between: str, *, visible: bool = False) -> str:
+    text = display_text(between.join(tokens), whitespace=visible, cells=True)
+    return text.replace("\n", VISIBLE["\n"])

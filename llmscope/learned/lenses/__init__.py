@@ -1,0 +1,1 @@
+"""Learned lenses: maps of the residual stream, fitted for one model, through which it is read."""

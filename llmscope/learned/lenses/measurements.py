@@ -1,0 +1,56 @@
+"""What `llmscope fit check` measured of lenses, kept in the cache by lens and model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from llmscope.learned.lenses.held_out import HeldOut
+from llmscope.learned.lenses.lens import LearnedLens
+from llmscope.models.files.cache import cache_folder
+from llmscope.support.fsync import replace_file
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import LoadedModel
+
+
+def file_of(lens: LearnedLens, subject: LoadedModel) -> Path:
+    """Return the file for the measurements of a lens on a model."""
+    model = [subject.spec, subject.revision, subject.adapter, str(subject.dtype)]
+    key = hashlib.sha256(json.dumps([lens.digest, *model, *_weights(subject)]).encode()).hexdigest()
+    return cache_folder() / "lenses" / f"{key}.json"
+
+
+_known: WeakKeyDictionary[LoadedModel, list[str]] = WeakKeyDictionary()
+
+
+def _weights(subject: LoadedModel) -> list[str]:
+    """Return name, size and time of the model's files: weights written anew are another model.
+
+    They are read once for a loaded model, as a lens is looked up for each figure.
+    """
+    if subject not in _known:
+        files = [one for folder in subject.folders for one in sorted(folder.glob("*"))]
+        stats = [(one.name, one.stat()) for one in files if one.is_file()]
+        _known[subject] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
+    return _known[subject]
+
+
+def read(file: Path, streams: int) -> HeldOut | None:
+    """Return the measurements in a file; None if it cannot be read."""
+    try:
+        return HeldOut.from_dict(json.loads(file.read_text(encoding="utf-8")), streams)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write(file: Path, held: HeldOut) -> None:
+    """Keep measurements.
+
+    Raises:
+        OSError: the cache cannot be written.
+    """
+    replace_file(file, json.dumps(held.to_dict()).encode())

@@ -1,0 +1,144 @@
+"""What a run records: prompts with their options, and lenses with theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from llmscope.errors import WrongTypeError, WrongValueError
+from llmscope.lenses import Lens, lens, options, suggested
+from llmscope.lenses.stacked import ALL
+from llmscope.models.tokenizer.prompt_inputs import OnePrompt
+from llmscope.support import arguments
+
+DEFAULT_LENSES = ("tokens", "next-token", "logit-lens", "heads")
+WHOLE: dict[str, dict[str, Any]] = {"attention": {"mode": "all", "layer": ALL}}
+"""Options of lenses that are recorded for every layer and head unless others are given."""
+
+AskedLens = str | tuple[str, Mapping[str, Any]]
+"""`NAME`, `NAME:MODE`, or a name with options of the lens."""
+AskedPrompt = OnePrompt | Mapping[str, Any]
+"""A prompt, or a mapping with `prompt` and options of lenses, such as `target`."""
+
+
+@dataclass(frozen=True)
+class LensQuestion:
+    """A lens and the options that it is recorded with."""
+
+    lens: Lens
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def for_prompt(self, prompt: PromptQuestion) -> dict[str, Any]:
+        """Return the options for one prompt: its own where the lens reads them, then the lens's."""
+        allowed = {option.name for option in self.lens.allowed}
+        mode = {}
+        if (
+            "target" in self.lens.modes
+            and "mode" not in self.options
+            and "target" in prompt.options
+        ):
+            mode = {"mode": "target"}
+        shown = str({**mode, **self.options}.get("mode", ""))
+        own = {
+            name: value
+            for name, value in prompt.options.items()
+            if name in allowed and not self.lens.unread(name, shown)
+        }
+        given = {**mode, **own, **self.options}
+        whole = {} if "head" in given else WHOLE.get(self.lens.name, {})
+        return {**whole, **given}
+
+
+@dataclass(frozen=True)
+class PromptQuestion:
+    """A prompt and the options that its figures share, such as its target."""
+
+    prompt: OnePrompt
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
+    """Check the lenses of a run.
+
+    Raises:
+        TypeError, ValueError: a lens, a mode or an option does not exist, or no lens is given.
+    """
+    if isinstance(asked, str):
+        raise WrongTypeError(f"lenses must be a list, such as [{asked!r}]")
+    found: list[LensQuestion] = []
+    for at, one in enumerate(arguments.several("lenses", asked)):
+        name: Any = one
+        given: dict[str, Any] = {}
+        if isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[1], Mapping):
+            name, given = one[0], dict(one[1])
+        name, _, mode = arguments.text(f"lenses[{at}]", name).partition(":")
+        chosen = lens(name)
+        if mode:
+            given = {"mode": mode, **given}
+        _check_options(chosen, given)
+        found.append(LensQuestion(chosen, given))
+    if not found:
+        raise WrongValueError("lenses is empty: give at least one")
+    return tuple(found)
+
+
+def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
+    allowed = {option.name for option in chosen.allowed} | {"layer"}
+    for name, value in given.items():
+        if name == "mode":
+            if value not in chosen.modes:
+                there = ", ".join(chosen.modes) or "it has none"
+                raise WrongValueError(
+                    f"the lens {chosen.name} has no mode {arguments.quoted(value)}: {there}"
+                )
+        elif name not in allowed:
+            raise WrongValueError(
+                f"the lens {chosen.name} has no option {arguments.quoted(name)}"
+                f"{suggested(str(name), allowed)}"
+            )
+        elif unread := chosen.unread(name, str(given.get("mode", ""))):
+            raise ValueError(unread)
+
+
+def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]) -> None:
+    """Check that each option of a prompt is one of a lens of the run; any prompt has a target.
+
+    Raises:
+        ValueError: none of the lenses has it.
+    """
+    used = {option.name for question in lenses for option in question.lens.allowed}
+    for at, prompt in enumerate(prompts):
+        for name in prompt.options:
+            if name not in used and name not in ("target", "answer"):
+                raise WrongValueError(
+                    f"prompts[{at}] has the option {arguments.quoted(name)}, which none of the "
+                    "lenses has"
+                )
+
+
+def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
+    """Check the prompts of a run, as far as that needs no model.
+
+    Raises:
+        TypeError, ValueError: an option does not exist, or there is no prompt.
+    """
+    if isinstance(asked, str | bytes | Mapping):
+        raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(asked)}")
+    known = options()
+    found: list[PromptQuestion] = []
+    for at, one in enumerate(arguments.several("prompts", asked)):
+        if not isinstance(one, Mapping) or "prompt" not in one:
+            found.append(PromptQuestion(one))
+            continue
+        given = {name: value for name, value in one.items() if name != "prompt"}
+        for name in given:
+            if name not in known or name == "mode":
+                raise WrongValueError(
+                    f"prompts[{at}] has an option {arguments.quoted(name)}, which no lens has"
+                    f"{suggested(str(name), known)}"
+                )
+        found.append(PromptQuestion(one["prompt"], given))
+    if not found:
+        raise WrongValueError("prompts is empty: give at least one")
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""What every part of llmscope stands on: text, numbers, files, processes."""

@@ -1,5 +1,0 @@
-"""Figures as tables: one row a natural unit, in typed columns."""
-
-from llmscope.tables.column import Column, by_row, count, index, key, label, number, text
-
-__all__ = ["Column", "by_row", "count", "index", "key", "label", "number", "text"]

@@ -1,0 +1,1 @@
+"""What the screen shows: a live model, a snapshot, a training, a report."""

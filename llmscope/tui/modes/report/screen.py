@@ -1,0 +1,235 @@
+"""Show a report on the screen: a page a lens, without a model."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmscope.figure import Figure, Focus
+from llmscope.models.info import ModelInfo
+from llmscope.report.figures import lens_figures, level_text, strongest
+from llmscope.report.summary import Asked, Report, report
+from llmscope.support.text import display_text, one_line
+from llmscope.tui.actions.keymap import Keymap, read_keymap
+from llmscope.tui.app import LlmscopeApp
+from llmscope.tui.features.copy.repro_command import ModelSource
+from llmscope.tui.modes.read_only import Replay
+from llmscope.tui.modes.replay.engine import ReplayEngine
+from llmscope.tui.modes.replay.pane_map import PaneFigure, parted
+from llmscope.tui.modes.replay.reader import Recorded
+from llmscope.tui.run import stay
+from llmscope.tui.state.workspaces import Workspace
+from llmscope.tui.terminal.bandwidth import HIGH, Bandwidth
+from llmscope.tui.user_state import UserState
+
+if TYPE_CHECKING:
+    from llmscope.draw.render_options import RenderOptions
+    from llmscope.tui.actions.types import Action
+    from llmscope.tui.host import Host
+
+PER_PAGE, PAGES = 4, 9
+"""Figures of a page at most, and pages, which have a key each."""
+REFUSED = "this is a report of a batch: there is no model for"
+REPORT_HELP = """\
+This is a report of a batch: a page holds the means of one lens over all prompts, with intervals \
+from whole prompts drawn with replacement, since rows of one prompt are not independent. In a map \
+of effects, * marks cells that differ from 0 after the correction for all cells. The cursor walks \
+over layers and heads. {provenance} tells about the batch. `llmscope report FOLDER` makes the same \
+and more: other columns to group by, comparisons, and pictures for print."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportMode(Replay):
+    """A report shown on the screen."""
+
+    subject: str = "A report"
+    help: str = REPORT_HELP
+
+    def explain_refusal(self, host: Host, action: Action) -> None:
+        """Tell why an action is not offered; silent for esc, which stops a pass elsewhere."""
+        if action.name != "cancel":
+            host.tell(f"{REFUSED}: {action.title}", "warning")
+
+    def hint_group(self, pane: str) -> str:
+        """Return the key hints of a report."""
+        return "report"
+
+    def clauses(self, host: Host) -> list[str]:
+        """Return the mean under the cursor."""
+        described = getattr(host.grid.pane, "described", None)
+        said = described() if callable(described) else ""
+        return [said] if said else []
+
+
+def run(
+    place: str,
+    *,
+    look: RenderOptions,
+    bandwidth: Bandwidth,
+    debug: bool = False,
+    typed: str = "",
+) -> int:
+    """Run the app on the report of a folder until the user quits.
+
+    Returns:
+        The exit code: 0, or 128 plus the number of the signal that ended the program.
+
+    Raises:
+        ScopeError: the folder cannot be read, or the app failed.
+    """
+    found = report(place, Asked())
+    gc.enable()
+    app = report_app(found, look=look, bandwidth=bandwidth, keymap=read_keymap())
+    return stay(app, lambda: None, debug=debug, typed=typed)
+
+
+def report_app(
+    found: Report,
+    *,
+    look: RenderOptions | None = None,
+    bandwidth: Bandwidth = HIGH,
+    keymap: Keymap | None = None,
+) -> LlmscopeApp:
+    """Return the app, ready to run."""
+    panes, pages = _pages(found)
+    recorded = _recorded(found, [one.figure for one in panes])
+
+    def make(look: RenderOptions) -> Any:
+        from llmscope.tui.modes.report.panes import panes_of
+
+        return panes_of(panes, look)
+
+    mode = ReportMode(
+        about={},
+        command=None,
+        banner=_banner(found),
+        facts=_facts(found),
+        workspaces=pages,
+        panes=make,
+    )
+    return LlmscopeApp(
+        partial(ReplayEngine, recorded, panes),
+        spec=recorded.info.spec,
+        prompt=recorded.text,
+        look=look,
+        focus=recorded.focus,
+        bandwidth=bandwidth,
+        user=UserState(
+            keymap=keymap or Keymap(), source=ModelSource(recorded.info.spec), mode=mode
+        ),
+    )
+
+
+def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
+    """Return the panes, and the pages that show them: one or more for each lens."""
+    panes: list[PaneFigure] = []
+    pages: list[Workspace] = []
+    for lens in found.lenses:
+        figures = [_drawable(one) for one in lens_figures(lens, found.how)]
+        if not figures:  # it was refused for all prompts
+            continue
+        first = len(panes)
+        panes += [
+            PaneFigure(f"report-{first + at}", "", one, Focus()) for at, one in enumerate(figures)
+        ]
+        for part, some in enumerate(parted(panes[first:], PER_PAGE), 1):
+            again = f" ({part})" if part > 1 else ""
+            spine = next((one for one in some if one.figure.kind == "heatmap"), some[0])
+            keys = [one.key for one in some if one is not spine]
+            pages.append(
+                Workspace(
+                    name=f"report-{len(pages) + 1}",
+                    title=f"{one_line(lens.lens, 40)}{again}",
+                    spine=spine.key,
+                    details=tuple(keys),
+                    least=spine.key,
+                )
+            )
+    pages = pages[:PAGES]
+    shown = {key for page in pages for key in page.panes}
+    return [one for one in panes if one.key in shown], tuple(pages)
+
+
+def _drawable(figure: Figure) -> Figure:
+    """Return a figure whose position axis is no prompt's, so that the cursor does not move it."""
+    axes = tuple(
+        replace(axis, name="position of the token") if axis.name == "position" else axis
+        for axis in figure.axes
+    )
+    return replace(figure, axes=axes)
+
+
+def _recorded(found: Report, figures: list[Figure]) -> Recorded:
+    """Return what the engine of a replay answers from: a report has no prompt of its own."""
+    layers, heads = (_most(figures, name) + 1 for name in ("layer", "head"))
+    name = found.model or "a batch"
+    info = ModelInfo(
+        *(name, name, ""),
+        layers=max(layers, 1),
+        heads=max(heads, 1),
+        width=0,
+        neurons=0,
+        vocabulary=1,
+        context=None,
+        parameters=0,
+        dtype="",
+        device="",
+    )
+    return Recorded(
+        path=Path(found.folder),
+        about={},
+        info=info,
+        text=_summary(found),
+        tokens=(),
+        focus=strongest(figures).resolve(layers=info.layers, heads=info.heads, positions=1),
+        figures=tuple(figures),
+    )
+
+
+def _most(figures: list[Figure], name: str) -> int:
+    """Return the largest layer or head of all axes; −1 without any."""
+    labels = [
+        label for one in figures for axis in one.axes if axis.name == name for label in axis.labels
+    ]
+    return max((int(label) for label in labels if label.isdecimal()), default=-1)
+
+
+def _summary(found: Report) -> str:
+    """Return what stands in place of a prompt."""
+    words = [f"{found.prompts:,} prompts"]
+    if found.failed:
+        words.append(f"{found.failed:,} failed")
+    if not found.complete:
+        words.append("not finished")
+    words.append(level_text(found.how))
+    return f"Report of {found.folder}: {', '.join(words)}."
+
+
+def _banner(found: Report) -> tuple[tuple[str, int], ...]:
+    name = found.folder.rstrip("/").rpartition("/")[2]
+    return (
+        (f"{found.prompts:,} prompts", 7),
+        ("report", 0),
+        (name if len(name) <= 40 else f"{name[:39]}…", 2),
+    )
+
+
+def _facts(found: Report) -> tuple[tuple[str, str], ...]:
+    """Return what is known of the batch, as (name, value) rows."""
+    how = found.how
+    rows = [
+        ("folder", found.folder),
+        ("model", found.model),
+        ("prompts", f"{found.prompts:,}"),
+        ("failed", f"{found.failed:,}"),
+        ("most frequent error", found.error),
+        ("intervals", f"{level_text(how)}, {how.resamples:,} resamples, seed {how.seed}"),
+    ]
+    for lens in found.lenses:
+        counts = ", ".join(f"{count:,} {status}" for status, count in lens.statuses.items())
+        rows.append((f"lens {lens.lens}", counts or f"{lens.prompts:,} prompts"))
+        rows.append((f"refused by {lens.lens}", lens.reason))
+    return tuple((display_text(name), one_line(value)) for name, value in rows if value)

@@ -1,0 +1,148 @@
+"""A batch that was stopped keeps each pass that it finished, and says so."""
+
+import pytest
+
+from llmscope.corpus.records.inputs import InputColumns
+from llmscope.figure import Focus
+from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptSource, run
+from llmscope.jobs.snapshots import progress as module
+from llmscope.jobs.snapshots.padded import Together
+from llmscope.jobs.snapshots.progress import Pace
+from llmscope.jobs.snapshots.shards import Tables
+from llmscope.scope.scope import load
+from llmscope.support.numbers import amount
+from llmscope.support.storage import LocalStorage
+from tests.jobs.snapshots.test_batch import files, written
+
+PROMPTS = ["CAB", "A", "BACCAB", "AC", "CABACB", "BB", "ABC", "CCA", "B", "ACBA"]
+JOB = PromptJob(("next-token", "logit-lens"), Focus())
+
+
+@pytest.fixture(scope="module")
+def sort():
+    return load("builtin:sort")
+
+
+def folder_of(path, source, size=8, tensors=True):
+    tables = Tables(JOB, InputColumns.of(source)[0], tensors=tensors)
+    return BatchFolder(LocalStorage(path), JobShare(size=size), {}, {}, tables)
+
+
+def start(scope, source, out, together=None, **more):
+    """Run the batch; what it noted."""
+    notes = []
+    given = {"together": together, "tell": notes.append, "note": notes.append, "total": 10, **more}
+    run(scope, source, JOB, folder_of(out, source), **given)
+    return notes
+
+
+class Passes:
+    """Counts the passes of prompts, and stops the run before one of them."""
+
+    def __init__(self, monkeypatch, stop, error):
+        self.ran, self._stop, self._error = [], stop, error
+        for cls, name in ((Together, "record"), (type(load("builtin:sort")), "record")):
+            monkeypatch.setattr(cls, name, self._counting(getattr(cls, name)))
+
+    def _counting(self, record):
+        def counted(owner, *given, **more):
+            if len(self.ran) == self._stop:
+                raise self._error
+            prompts = given[-1] if isinstance(owner, Together) else [given[0]]
+            self.ran.append([getattr(prompt, "ids", prompt) for prompt in prompts])
+            return record(owner, *given, **more)
+
+        return counted
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.parametrize("stop", [1, 2, 3])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143), RuntimeError("broken")])
+@pytest.mark.few(6)
+def test_a_stopped_batch_goes_on_behind_its_last_pass(
+    sort, tmp_path, monkeypatch, size, stop, error
+):
+    source = PromptSource(str(written(tmp_path / "p.jsonl", PROMPTS)))
+    together = None if size == 1 else Together(size)
+    with monkeypatch.context() as patched:
+        whole = Passes(patched, None, error)
+        assert start(sort, source, tmp_path / "whole", together) == []
+    with monkeypatch.context() as patched:
+        before, notes = Passes(patched, stop, error), []
+        with pytest.raises(type(error)):
+            start(sort, source, tmp_path / "parts", together, note=notes.append)
+    finished = sum(map(len, before.ran))
+    shown = LocalStorage(tmp_path / "parts").shown
+    assert notes == [
+        f"stopped: kept {finished} of 10 prompts in {shown}; the same command goes on from there"
+    ]
+    with monkeypatch.context() as patched:
+        after = Passes(patched, None, error)
+        notes = start(sort, source, tmp_path / "parts", together)
+    assert notes == [f"going on behind {amount(finished, 'finished prompt')} in {shown}"]
+    assert before.ran + after.ran == whole.ran
+    assert files(tmp_path / "parts") == files(tmp_path / "whole")
+
+
+def test_prompts_that_changed_are_run_anew(sort, tmp_path, monkeypatch):
+    """What was kept of a prompt counts for it alone, with all of its columns."""
+    path = written(tmp_path / "p.jsonl", PROMPTS)
+    with monkeypatch.context() as patched:
+        Passes(patched, 3, SystemExit())
+        with pytest.raises(SystemExit):
+            start(sort, PromptSource(str(path)), tmp_path / "o")
+    written(path, ["CAB", "C", *PROMPTS[2:]])
+    with monkeypatch.context() as patched:
+        after = Passes(patched, None, SystemExit())
+        start(sort, PromptSource(str(path)), tmp_path / "o")
+    assert len(after.ran) == 8
+    start(sort, PromptSource(str(path)), tmp_path / "whole")
+    assert files(tmp_path / "o") == files(tmp_path / "whole")
+
+
+def test_nothing_is_noted_where_nothing_is_kept(sort, tmp_path, monkeypatch):
+    source = PromptSource(str(written(tmp_path / "p.jsonl", PROMPTS)))
+    notes = []
+    Passes(monkeypatch, 0, SystemExit())
+    with pytest.raises(SystemExit):
+        start(sort, source, tmp_path / "o", note=notes.append)
+    assert notes == []
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    return now
+
+
+@pytest.mark.parametrize("kept", [0, 40, 600])
+@pytest.mark.parametrize("size", [1, 16])
+def test_the_rate_is_that_of_the_prompts_of_this_run(clock, kept, size):
+    """Neither the checks before the first pass nor what an earlier run did counts."""
+    said = []
+    pace = Pace(said.append, 1000)
+    pace.resumed(kept, 0)
+    clock[0] += 90.0  # examines the model
+    for _ in range(12):
+        clock[0] += size / 4
+        pace.done(size, 0)
+    assert said[0] == f"{kept + size:,} of 1,000 prompts"
+    for at, words in enumerate(said[1:], 2):
+        left = (1000 - kept - at * size) / 4
+        text = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
+        assert words == f"{kept + at * size:,} of 1,000 prompts · 4.0/s · {text} left"
+
+
+def test_the_rate_of_long_and_short_prompts_is_right_from_the_third_pass_on(sort, clock):
+    """Passes of one length each: those that ran are like those that have yet to."""
+    lengths = [1 + at % 11 for at in range(256)]
+    prompts = {at: sort.prompt("A" * length) for at, length in enumerate(lengths)}
+    pace, told = Pace(None, 256), []
+    seconds = sum(lengths) / 100
+    for count, batch in enumerate(Together(16).batches(prompts), 1):
+        clock[0] += sum(lengths[index] for index in batch) / 100
+        pace.done(len(batch), 0)
+        if count > 2:
+            told.append(pace.rate)
+    assert all(abs(rate * seconds / 256 - 1) < 0.3 for rate in told), told
