@@ -114,7 +114,7 @@ class Setting:
         if self.kind is int:
             return "a number"
         if self.choices:
-            return ", ".join(f'"{one}"' if quoted else one for one in self.choices)
+            return ", ".join(f'"{choice}"' if quoted else choice for choice in self.choices)
         return "text in quotes" if quoted else "text"
 
 

@@ -83,7 +83,7 @@ def with_plugins(
         flaw: returns why a part cannot be used; "" if it can.
         name_of: returns the name of a part.
     """
-    found = dict(own)
+    parts = dict(own)
     for point, package in _points(group):
         where = f"{display_text(point.name)} in llmscope.{group}, of {package.name}"
         try:
@@ -97,13 +97,13 @@ def with_plugins(
             _flaws[where] = f"{where} is left out: it is no {kind.__name__}"
         elif flaw is not None and (reason := flaw(part)):
             _flaws[where] = f"{where} is left out: {reason}"
-        elif name_of(part) in found:
+        elif name_of(part) in parts:
             name = display_text(name_of(part))
             _flaws[where] = f"{where} is left out: the name {name} is taken"
         else:
-            found[name_of(part)] = part
+            parts[name_of(part)] = part
             _packages[group, name_of(part)] = package
-    return found
+    return parts
 
 
 def package_of(group: str, name: str) -> Package | None:
@@ -122,7 +122,7 @@ def registered() -> list[Registered]:
     return [
         Registered(kind, display_text(point.name), package)
         for kind, group in GROUPS.items()
-        for point, package in sorted(_points(group), key=lambda one: (one[0].name, one[1]))
+        for point, package in sorted(_points(group), key=lambda point: (point[0].name, point[1]))
     ]
 
 

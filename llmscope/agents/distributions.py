@@ -55,7 +55,7 @@ class Difference:
     @property
     def rows(self) -> tuple[str, ...]:
         """The rows of a table: token, first, second, change."""
-        return tuple(one.row for one in self.tokens)
+        return tuple(token.row for token in self.tokens)
 
     @property
     def divergence(self) -> str:

@@ -93,9 +93,9 @@ def figure_table(
 
 def _value(columns: Sequence[Column], found: Mapping[str, Any]) -> str:
     """Return the name of the first column of numbers that has any; empty without one."""
-    for one in columns:
-        if one.role == "value" and any(value is not None for value in found[one.name]):
-            return one.name
+    for column in columns:
+        if column.role == "value" and any(value is not None for value in found[column.name]):
+            return column.name
     return ""
 
 

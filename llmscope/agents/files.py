@@ -45,18 +45,18 @@ class OutputFolder:
                 "a file name such as figure.svg",
             )
         try:
-            found = (self.path / name).resolve()
-            found.exists()  # raises where a part of the name is too long
+            focus = (self.path / name).resolve()
+            focus.exists()  # raises where a part of the name is too long
         except (OSError, ValueError, RuntimeError) as error:  # NUL, too long, or a loop of links
             raise ScopeError(
                 f"{one_line(name, LONGEST)!r} is no path", "a file name such as figure.svg"
             ) from error
-        if found == self.path or not found.is_relative_to(self.path):
+        if focus == self.path or not focus.is_relative_to(self.path):
             raise ScopeError(
                 f"{one_line(name, LONGEST)!r} is not in the output folder {self.shown(self.path)}",
                 "a file name such as figure.svg",
             )
-        return found
+        return focus
 
     def put(self, name: str, data: str | bytes | FilePair) -> Path:
         """Write a file, and return its path. A file that this object wrote is replaced.
@@ -67,10 +67,10 @@ class OutputFolder:
         """
         path = self.within(name)
         contents = data.at(path) if isinstance(data, FilePair) else {path: data}
-        for one in contents:
-            if one not in self.written and (one.exists() or one.is_symlink()):
+        for content in contents:
+            if content not in self.written and (content.exists() or content.is_symlink()):
                 raise ScopeError(
-                    f"{self.shown(one)} exists, and was not written by this session",
+                    f"{self.shown(content)} exists, and was not written by this session",
                     "another name",
                 )
         self._make(path.parent)

@@ -57,7 +57,7 @@ def chosen(
         now: seconds since 1970; None for the present.
     """
     now = time.time() if now is None else now
-    taken = [one for one in entries if choice.takes(one, now)]
+    taken = [entry for entry in entries if choice.takes(entry, now)]
     return [one for one in taken if one.prunable], [one for one in taken if one.busy]
 
 

@@ -109,7 +109,7 @@ class OpenByDefault(TyperGroup):
         """Return the commands, and what may follow `open`, since `open` can be omitted."""
         opening = command_named("open")
         inner = opening.make_context("open", [], parent=ctx, resilient_parsing=True)
-        model = next(one for one in opening.params if one.name == "model")
+        model = next(parameter for parameter in opening.params if parameter.name == "model")
         # Typer's own way imports every command. An option begins as no command does.
         options = super().shell_complete(ctx, incomplete) if incomplete[:1] == "-" else []
         named = [name for name in COMMANDS if name.startswith(incomplete)]
@@ -146,9 +146,9 @@ def _name_sources(command: Any) -> None:
 
     for inner in getattr(command, "commands", {}).values():
         _name_sources(inner)
-    for one in command.params:
-        if getattr(one, "help", None) == WHICH:
-            one.help = f"{forms()}."
+    for parameter in command.params:
+        if getattr(parameter, "help", None) == WHICH:
+            parameter.help = f"{forms()}."
 
 
 def _man(ctx: typer.Context, wanted: bool) -> None:

@@ -80,7 +80,7 @@ def dictionaries(incomplete: str) -> list[str]:
     """Return the dictionaries of features that ship, and folders that may hold one."""
     from llmscope.models.sources.builtin import home
 
-    shipped = (one.name for one in sorted(home().glob("*-features")))
+    shipped = (path.name for path in sorted(home().glob("*-features")))
     return _starting((*shipped, *_paths(incomplete, ())), incomplete)
 
 

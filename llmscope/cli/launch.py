@@ -68,10 +68,10 @@ def opening(model: str | None) -> LaunchOptions:
 
     has: dict[str, Any] = effective()
     load = {name: has[name] for name in ("device", "dtype", "threads") if name in has}
-    given = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
+    options = LaunchOptions(Loader(model or has.get("model"), **load), **set_look(has))
     if model is not None and is_state(model):
-        return opened_state(given, model, ())
-    return unless_named(given, (), model or has.get("model"))
+        return opened_state(options, model, ())
+    return unless_named(options, (), model or has.get("model"))
 
 
 def set_look(has: dict[str, Any]) -> dict[str, Any]:

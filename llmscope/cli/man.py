@@ -69,17 +69,19 @@ def _command(name: str, command: Any, ctx: Any) -> Iterator[str]:
     """Yield the lines about a command."""
     own = type(ctx)(command, info_name=name, parent=ctx)
     params = command.get_params(own)
-    arguments = [one for one in params if one.param_type_name == "argument"]
+    arguments = [parameter for parameter in params if parameter.param_type_name == "argument"]
     pieces = " ".join(["llmscope", name, *command.collect_usage_pieces(own)])
     yield f".SS {_quoted(pieces)}"
     yield from _paragraphs(command.help or "")
-    for one in arguments:
-        yield from _entry(one, own)
-    for panel, options in by_panel([one for one in params if one not in arguments]).items():
+    for argument in arguments:
+        yield from _entry(argument, own)
+    for panel, options in by_panel(
+        [parameter for parameter in params if parameter not in arguments]
+    ).items():
         yield ".PP"
         yield f".I {_quoted(f'{panel} options' if panel else 'Options')}"
-        for one in options:
-            yield from _entry(one, own)
+        for option in options:
+            yield from _entry(option, own)
 
 
 def _entry(param: Any, ctx: Any) -> Iterator[str]:
@@ -91,7 +93,10 @@ def _entry(param: Any, ctx: Any) -> Iterator[str]:
 
 def _environment() -> Iterator[str]:
     about: Mapping[str, str] = {
-        **{one.variable: f"{one.about}; as the setting {one.name}" for one in SETTINGS},
+        **{
+            setting.variable: f"{setting.about}; as the setting {setting.name}"
+            for setting in SETTINGS
+        },
         **{f"{PREFIX}{name}": _FOLDERS[name] for name in FOLDERS},
         "NO_COLOR": "if it is not empty, nothing is drawn in colours unless --color says so",
     }

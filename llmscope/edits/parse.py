@@ -55,7 +55,7 @@ def parse(text: str) -> Edit:
     words = split(text)
     if not words:
         raise WrongUseError("an edit is empty", "zero head 5.3")
-    action = next((one for one in _PARSERS if one == words[0]), None)
+    action = next((parser for parser in _PARSERS if parser == words[0]), None)
     if action is None:
         raise WrongUseError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
     rest = _Words(words[1:])

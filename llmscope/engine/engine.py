@@ -285,7 +285,7 @@ class Engine:
         trouble = None
         try:
             recording = self._record(scope, request)
-            held = self._hold(scope, request, recording)
+            prompt = self._hold(scope, request, recording)
         except Cancelled:
             return
         except OutOfMemory as error:
@@ -310,11 +310,11 @@ class Engine:
         frame = Frame(
             *(request.serial, self._tokens.of(recording.prompt), {}, self._cost(scope, recording)),
             notices=(*recording.prompt.notices, *_memory(scope, recording)),
-            prompt_b=held.prompt_b,
-            word_notes=held.notes,
+            prompt_b=prompt.prompt_b,
+            word_notes=prompt.notes,
             origin=self._origin(scope),
         )
-        if self._show(scope, recording, request, held, frame):
+        if self._show(scope, recording, request, prompt, frame):
             frame = replace(frame, figures=self._made, cost=self._cost(scope, recording))
             self._post(frame)
 
@@ -323,7 +323,7 @@ class Engine:
         scope: Scope,
         recording: Recording,
         request: Request,
-        held: ComparedPrompt,
+        prompt: ComparedPrompt,
         frame: Frame,
     ) -> bool:
         """Make a request's figures and post frames with them, except the last.
@@ -332,7 +332,7 @@ class Engine:
             scope: the scope.
             recording: the recording of the prompt, or of its first part.
             request: the request.
-            held: what the recording is compared with.
+            prompt: what the recording is compared with.
             frame: the frame without figures. Of a partial one, no sweep runs, and each pane has a
                 first figure before any has its last.
 
@@ -347,7 +347,7 @@ class Engine:
             if time.monotonic() - begun >= EVERY:
                 self._post(Working(request.serial, "computing figure", at + 1, len(request.wants)))
 
-        looks = [self._look(scope, recording, want, request, held) for want in request.wants]
+        looks = [self._look(scope, recording, want, request, prompt) for want in request.wants]
         firsts = zip(request.wants, side_by_side(looks, report, self._slot.newer), strict=True)
         for at, (want, figures) in enumerate(chain(firsts, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
@@ -389,8 +389,8 @@ class Engine:
             origin=self._origin(scope),
             partial=True,
         )
-        held = ComparedPrompt(scope, request, recording)
-        if self._show(scope, recording, request, held, frame):
+        prompt = ComparedPrompt(scope, request, recording)
+        if self._show(scope, recording, request, prompt, frame):
             self._post(replace(frame, figures=self._made))
 
     def _teach(self, scope: Scope, request: ContextRequest) -> None:
@@ -495,10 +495,10 @@ class Engine:
         """Return what the request compares the recording with, cached if nothing has changed."""
         asked = (recording, request.versus_prompt, request.special_tokens, request.words)
         if self._held is None or self._held[0] != asked:
-            held = ComparedPrompt(scope, request, recording)
-            if held.prompt_b is None:  # no B, or an error that must be reported again
-                return held
-            self._held = asked, held
+            prompt = ComparedPrompt(scope, request, recording)
+            if prompt.prompt_b is None:  # no B, or an error that must be reported again
+                return prompt
+            self._held = asked, prompt
         return self._held[1]
 
     def _blame(self, scope: Scope, request: Request, error: ScopeError) -> ScopeError:
@@ -522,7 +522,12 @@ class Engine:
         return ""
 
     def _look(
-        self, scope: Scope, recording: Recording, want: Want, request: Request, held: ComparedPrompt
+        self,
+        scope: Scope,
+        recording: Recording,
+        want: Want,
+        request: Request,
+        prompt: ComparedPrompt,
     ) -> Fetches[Figure]:
         """Yield increasingly complete figures for a pane; a failed one states why it failed.
 
@@ -540,10 +545,10 @@ class Engine:
 
                 before = tokens_before(recording.prompt.spans, request.context)
                 wanted = replace(wanted, context=before)
-            if held.flaw and wanted.mode == "lens" and "words" in chosen.uses:
-                yield Figure.refused(want.lens, want.lens, held.flaw)
+            if prompt.flaw and wanted.mode == "lens" and "words" in chosen.uses:
+                yield Figure.refused(want.lens, want.lens, prompt.flaw)
                 return
-            wanted = held.focus(chosen, wanted)
+            wanted = prompt.focus(chosen, wanted)
             focus = near(chosen, scope.resolve(chosen, recording, wanted), len(recording))
             key = (focus.versus_prompt, want.lens, *chosen.values(focus))
             if key in self._figures:
@@ -701,8 +706,8 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
 
     if not ran_out(error):
         return Refused(request.serial, _described(error))
-    told = out_of_memory(scope.subject.device)
-    return Refused(request.serial, told.message, told.hint)
+    memory = out_of_memory(scope.subject.device)
+    return Refused(request.serial, memory.message, memory.hint)
 
 
 class _EditError(ScopeError):

@@ -18,7 +18,7 @@ BYTES = 256_000_000
 """Maximum size of their keys and values together, in bytes."""
 
 
-def sampled(scope: Scope, recording: Recording, request: Request, asked: Sample) -> Sampled:
+def sampled(scope: Scope, recording: Recording, request: Request, sample: Sample) -> Sampled:
     """Sample the token that follows a recording; edits of its pass are in effect."""
     from llmscope.models.generation import processed
     from llmscope.record.derive.tensors import logits_after
@@ -30,11 +30,11 @@ def sampled(scope: Scope, recording: Recording, request: Request, asked: Sample)
     before = () if request.written is None else request.written.ids
     logits = logits_after(recording, last)
     try:
-        if asked.rules:
+        if sample.rules:
             prompt = len(recording) - len(before)
             logits = processed(subject.model, recording.prompt.ids, prompt, logits)
         token = draw(
-            logits, asked.sampler, place=len(recording), branch=asked.branch, tried=asked.tried
+            logits, sample.sampler, place=len(recording), branch=sample.branch, tried=sample.tried
         )
     except ScopeError as error:
         return Sampled(request, error=error.message)
@@ -73,7 +73,7 @@ class BranchRecordings:
         if left is None or left.past is None or _begins(left, entered):
             return
         others = [one for one in self.kept if not (_begins(one, left) or _begins(one, entered))]
-        inside = any(_begins(left, one) for one in others)
+        inside = any(_begins(left, other) for other in others)
         self.kept = others if inside else [*others, left]
         while len(self.kept) > BRANCHES or (self.kept and sum(map(_size, self.kept)) > BYTES):
             del self.kept[0]
@@ -88,10 +88,10 @@ class BranchRecordings:
         self.kept = []
 
 
-def _begins(one: Recording, other: Recording) -> bool:
+def _begins(recording: Recording, other: Recording) -> bool:
     """Return whether one prompt is a prefix of the other, or equal to it, in the same model."""
-    ids = one.prompt.ids
-    return one.subject is other.subject and other.prompt.ids[: len(ids)] == ids
+    ids = recording.prompt.ids
+    return recording.subject is other.subject and other.prompt.ids[: len(ids)] == ids
 
 
 def _size(recording: Recording) -> int:

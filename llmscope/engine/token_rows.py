@@ -29,14 +29,14 @@ class TokenRows:
         return self._tokens
 
 
-def _shared(one: Prompt, other: Prompt | None) -> int:
+def _shared(prompt: Prompt, other: Prompt | None) -> int:
     """Return how many first tokens of two prompts are the same in the screen's form."""
-    if other is None or not (one.spans and other.spans):
+    if other is None or not (prompt.spans and other.spans):
         return 0
     columns = (
-        (one.ids, other.ids),
-        (one.labels, other.labels),
-        (one.spans, other.spans),
-        (one.special, other.special),
+        (prompt.ids, other.ids),
+        (prompt.labels, other.labels),
+        (prompt.spans, other.spans),
+        (prompt.special, other.special),
     )
     return min(shared_length(*pair) for pair in columns)

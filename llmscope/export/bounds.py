@@ -117,7 +117,7 @@ def check_about(about: Mapping[str, Any]) -> None:
     if isinstance(tokens, list):
         if len(tokens) > MOST_TOKENS:
             raise ValueError(f"it holds more than {MOST_TOKENS:,} tokens")
-        labels = [one.get("text") for one in tokens if isinstance(one, dict)]
+        labels = [token.get("text") for token in tokens if isinstance(token, dict)]
         _check_labels(label for label in labels if isinstance(label, str))
     rest = {key: value for key, value in about.items() if key not in ("edits", "tokens")}
     _check_notes(rest)
@@ -152,7 +152,7 @@ def check_figures(figures: Iterable[Figure]) -> None:
     found = tuple(figures)
     _check_labels(label for one in found for axis in one.axes for label in axis.labels)
     arrays = [value for one in found for value in one.extra.values()]
-    sizes = [one.size for one in arrays if isinstance(one, np.ndarray)]
+    sizes = [array.size for array in arrays if isinstance(array, np.ndarray)]
     if sum(sizes) + sum(one.values.size for one in found) > MOST_NUMBERS:
         raise ValueError(f"it holds more than {MOST_NUMBERS:,} numbers")
     for one in found:

@@ -67,7 +67,7 @@ class Diff:
     @property
     def same(self) -> bool:
         """Return whether all figures and tokens agree within the tolerance."""
-        return not self.faults and not any(one.faults for one in self.figures)
+        return not self.faults and not any(figure.faults for figure in self.figures)
 
 
 def diff(a: Snapshot, b: Snapshot, tolerance: float) -> Diff:

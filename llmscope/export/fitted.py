@@ -38,9 +38,9 @@ def sizes(
         tokens: figure of the lens `tokens` for the rows around a map; None leaves them out.
     """
     width = fitted_width(figures, look, focus, tokens)
-    heights = [fitted_height(one, width) for one in figures]
+    heights = [fitted_height(figure, width) for figure in figures]
     if width * sum(heights) > MOST_CELLS:
-        return WIDTH, [usual_height(one) for one in figures]
+        return WIDTH, [usual_height(figure) for figure in figures]
     return width, heights
 
 
@@ -57,7 +57,7 @@ def fitted_width(
     Maps and tables take what their columns need, up to `WIDEST`, where numbers with stars need
     `STARRED` cells; all other figures take `WIDTH`.
     """
-    return max((_width(one, look, focus, tokens) for one in figures), default=WIDTH)
+    return max((_width(figure, look, focus, tokens) for figure in figures), default=WIDTH)
 
 
 def fitted_height(figure: Figure, width: int) -> int:

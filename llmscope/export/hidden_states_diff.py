@@ -82,7 +82,7 @@ def diff_with_snapshot(
     """
     tokens = snapshot.about.get("tokens")
     tokens = tokens if isinstance(tokens, list) else []
-    given = next((one for one in snapshot.figures if _is_norms(one, len(tokens))), None)
+    given = next((figure for figure in snapshot.figures if _is_norms(figure, len(tokens))), None)
     if given is None:
         raise ScopeError("the snapshot holds no norms of the stream after each layer", INSTEAD)
     wanted = layer_labels(states.layers)

@@ -126,7 +126,7 @@ def has_words(figure: Figure) -> bool:
 
 def page_width(figures: Sequence[Figure], least: float) -> float:
     """Return a suitable width of a page, in points: words in cells have room to be read."""
-    columns = max((one.values.shape[1] for one in figures if has_words(one)), default=0)
+    columns = max((figure.values.shape[1] for figure in figures if has_words(figure)), default=0)
     return min(max(least, BESIDE + WORD * columns), max(BROADEST, least))
 
 
@@ -311,7 +311,7 @@ class Plots:
             return
         ids, names = np.asarray(figure.extra["ids"]), figure.extra["names"]
         cell = (width - BESIDE) / figure.values.shape[1]
-        longest = max((len(one.strip()) for one in names.values()), default=1)
+        longest = max((len(name.strip()) for name in names.values()), default=1)
         size = min(max(cell / (EM * min(max(longest, 1), LONGEST)), LEAST_WORD), MOST_WORD)
         for place, value in np.ndenumerate(figure.values):
             word = names.get(int(ids[place]))
@@ -394,7 +394,7 @@ class Plots:
         turned = which == "x" and max(map(len, words)) * len(words) > LABELS
         size: dict[str, Any] = {}
         if room is not None:
-            words = [one if len(one) <= CUT else f"{one[: CUT - 1]}…" for one in words]
+            words = [word if len(word) <= CUT else f"{word[: CUT - 1]}…" for word in words]
             turned = which == "x" and max(map(len, words)) * len(words) * SMALL > room
             size = {"fontsize": SMALL}
         setting = axes.set_xticks if which == "x" else axes.set_yticks

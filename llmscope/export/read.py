@@ -78,10 +78,10 @@ def read(path: Path) -> Snapshot:
     """
     named = _shown(path)
     try:
-        found = _found(path)
-        check_about(found.about)
-        check_figures(found.figures)
-        return found
+        snapshot = _found(path)
+        check_about(snapshot.about)
+        check_figures(snapshot.figures)
+        return snapshot
     except ScopeError:
         raise
     except RecursionError as error:

@@ -300,7 +300,9 @@ def options() -> Mapping[str, LensOption[Any]]:
 def command_options() -> tuple[LensOption[Any], ...]:
     """Return the options of lenses that `llmscope snapshot` takes, in the order that it lists."""
     return tuple(
-        one for one in options().values() if one.kind in IN_COMMAND and one not in OF_EVERY_LENS
+        option
+        for option in options().values()
+        if option.kind in IN_COMMAND and option not in OF_EVERY_LENS
     )
 
 

@@ -275,8 +275,8 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
         )
     layers = range(-1, recording.layers)
     columns = [scores_at(recording, layers, focus.position, one) for one in (None, *learned)]
-    chances = [one.softmax(-1).max(-1) for one in columns]
-    ids = np.stack([one.indices.cpu().numpy() for one in chances], axis=1)
+    chances = [column.softmax(-1).max(-1) for column in columns]
+    ids = np.stack([chance.indices.cpu().numpy() for chance in chances], axis=1)
     names = {int(token): subject.label(int(token)) for token in np.unique(ids)}
     words = ("logit", *_short_names(learned))
     verdict, captions = VERIFIED, []
@@ -289,7 +289,7 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
         title=title,
         kind="heatmap",
         axes=(layer_axis(recording, embedding=True), Axis("lens", words)),
-        values=np.stack([one.values.float().cpu().numpy() for one in chances], axis=1),
+        values=np.stack([chance.values.float().cpu().numpy() for chance in chances], axis=1),
         unit="probability",
         verdict=verdict,
         extra={
@@ -309,10 +309,10 @@ def _side_by_side(recording: Recording, focus: Focus) -> Figure:
 
 def _short_names(lenses: Sequence[LearnedLens]) -> list[str]:
     """Return the kind of each lens, or the file of those that are not the only one of a kind."""
-    kinds = [one.kind for one in lenses]
+    kinds = [lens.kind for lens in lenses]
     return [
-        one.title.removesuffix(" lens") if kinds.count(one.kind) == 1 else basename(str(one))
-        for one in lenses
+        lens.title.removesuffix(" lens") if kinds.count(lens.kind) == 1 else basename(str(lens))
+        for lens in lenses
     ]
 
 

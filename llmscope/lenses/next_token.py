@@ -57,7 +57,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     from llmscope.record.fetch import on_cpu
 
     passes = [recording] if recording.base is None else [recording, recording.base]
-    scores = [logits_after(one, focus.position) for one in passes]  # each [token]
+    scores = [logits_after(pass_, focus.position) for pass_ in passes]  # each [token]
     vocabulary, target = len(scores[0]), focus.target
     for token in (target, focus.versus):
         if token is not None and not 0 <= token < vocabulary:

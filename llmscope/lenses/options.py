@@ -36,7 +36,7 @@ IN_COMMAND = KINDS[:-3]
 """The kinds that the command line has options for."""
 Value = TypeVar("Value")
 
-FIELDS = frozenset(one.name for one in fields(Focus)) - {"options"}
+FIELDS = frozenset(field.name for field in fields(Focus)) - {"options"}
 """The options that are fields of `Focus`, because the screen or several lenses use them."""
 
 

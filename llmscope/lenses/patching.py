@@ -205,8 +205,8 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> Pair:
     other = run.other(Prompt(tuple(ids), labels, (False,) * len(ids)))
     logits = [logits_after(one, position) for one in (recording, other)]
     asked = MetricTarget.of(focus) or _answers(recording, focus, logits)
-    own, others = (float(asked.value(one)) for one in logits)
-    largest = max(float(one.abs().max()) for one in logits)
+    own, others = (float(asked.value(logit)) for logit in logits)
+    largest = max(float(logit.abs().max()) for logit in logits)
     if isinstance(asked, MetricTarget):  # in units of its own
         largest = max(abs(own), abs(others))
     if not abs(others - own) > bound(subject.dtype, SAME, 1.0) * largest:

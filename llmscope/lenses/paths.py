@@ -212,4 +212,4 @@ def _senders(
             except ScopeError as error:
                 verdict = Verdict("refused", error.message)
         reasons.append(verdict)
-    return reached, next((one for one in reasons if one.status == "refused"), VERIFIED)
+    return reached, next((reason for reason in reasons if reason.status == "refused"), VERIFIED)

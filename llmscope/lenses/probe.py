@@ -110,13 +110,13 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Figure:
 def _map(
     recording: Recording,
     focus: Focus,
-    found: Directions,
+    directions: Directions,
     extra: dict[str, Any],
 ) -> Figure:
     at = int(focus.mode == "probability")
     values = np.full((recording.layers, len(recording)), np.nan, dtype=np.float32)
-    for layer in found.probes:
-        values[layer] = _read(recording, found, layer)[at]
+    for layer in directions.probes:
+        values[layer] = _read(recording, directions, layer)[at]
     return Figure(
         lens="probe",
         title=TITLES[focus.mode],
@@ -124,28 +124,28 @@ def _map(
         axes=(layer_axis(recording), Axis("position", recording.prompt.labels)),
         values=values,
         unit="probability" if at else UNIT,
-        verdict=found.verdict(found.best, recording.subject),
+        verdict=directions.verdict(directions.best, recording.subject),
         extra={
             **extra,
-            "doubtful": tuple(layer for layer in found.probes if found.doubt(layer)),
-            "caption": _caption(found, found.best),
+            "doubtful": tuple(layer for layer in directions.probes if directions.doubt(layer)),
+            "caption": _caption(directions, directions.best),
             **layer_kinds(recording),
         },
     )
 
 
 def _read(
-    recording: Recording, found: Directions, layer: int
+    recording: Recording, directions: Directions, layer: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the score and the probability of each token. [position]"""
-    probe = found.probes[layer]
+    probe = directions.probes[layer]
     rows = recording.rows("stream", layer + 1)
     assert rows is not None
     scores = probe.score(rows)
     return scores.cpu().numpy(), probe.probability(scores).cpu().numpy()
 
 
-def _held_out(found: Directions) -> dict[str, dict[str, float]]:
+def _held_out(directions: Directions) -> dict[str, dict[str, float]]:
     """Return what was measured on held-out texts, by layer."""
     return {
         str(layer): {
@@ -156,21 +156,21 @@ def _held_out(found: Directions) -> dict[str, dict[str, float]]:
             "brier": one.figures.calibration.brier,
             "ece": one.figures.calibration.ece,
         }
-        for layer, one in found.probes.items()
+        for layer, one in directions.probes.items()
     }
 
 
-def _caption(found: Directions, layer: int) -> Sequence[str]:
+def _caption(directions: Directions, layer: int) -> Sequence[str]:
     from llmscope.learned.lenses.directions import METHOD_NAMES
 
-    figures = found.probes[layer].figures
+    figures = directions.probes[layer].figures
     lines = [
-        f"{METHOD_NAMES[found.method]} of {one_line(found.sets.pairs)}; held-out AUC after layer "
-        f"{layer}: {figures.held_out.auc.value:.2f}, shuffled labels "
+        f"{METHOD_NAMES[directions.method]} of {one_line(directions.sets.pairs)}; held-out AUC "
+        f"after layer {layer}: {figures.held_out.auc.value:.2f}, shuffled labels "
         f"{figures.shuffled.auc.mean:.2f}, random directions {figures.random.auc.mean:.2f}"
     ]
-    if found.dose is not None:
-        lines.append(f"after layer {found.dose.layer} it {found.dose}")
+    if directions.dose is not None:
+        lines.append(f"after layer {directions.dose.layer} it {directions.dose}")
     return tuple(lines)
 
 

@@ -102,7 +102,9 @@ def model_difference(
     return _difference(chosen, PromptPair(recording, other, places, 0), focus, figures)
 
 
-def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: list[Axis]) -> Focus:
+def _asked(
+    chosen: Lens, pair: PromptPair, focus: Focus, figure: Figure, places: list[Axis]
+) -> Focus:
     """Return the focus that gives the counterpart of a figure in B.
 
     Raises:
@@ -110,7 +112,7 @@ def _asked(chosen: Lens, pair: PromptPair, focus: Focus, own: Figure, places: li
     """
     from llmscope.record.compare.contrast import Unpaired
 
-    asked, there = same_question(own, focus), pair.there(focus.position)
+    asked, there = same_question(figure, focus), pair.there(focus.position)
     if there is None and "position" in chosen.uses and not (places and chosen.history):
         pair.counterpart(focus.position)  # raises, as B does not have the token
     # If tokens are an axis, the focus position only decides which items are listed.
@@ -137,7 +139,7 @@ def _alike(
     return np.broadcast_to(before.reshape(shape), tuple(map(len, axes)))
 
 
-def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figure:
+def _candidates(pair: PromptPair, figure: Figure, focus: Focus, title: str) -> Figure:
     """Return the `next-token` figure of A's candidates minus their probabilities in B."""
     from llmscope.lenses.next_token import said_of
     from llmscope.record.compare.same_tokens import shared_logits
@@ -150,8 +152,8 @@ def _candidates(pair: PromptPair, own: Figure, focus: Focus, title: str) -> Figu
         for recording, place in ((pair.recording, at), (pair.other, there))
     ]
     ours, theirs = shared_logits(logits[0], logits[0 if alike else 1])
-    extra = said_of(ours, theirs, focus, own.extra["ids"], own, name)
-    values = (own.values - extra[name]).astype(np.float32)
-    held = {"change": True, "probability": own.values, "caption": in_lines(*unseen(pair, at))}
-    extra = {**own.extra, **extra, **held}
-    return replace(own, title=title, values=values, extra=extra)
+    extra = said_of(ours, theirs, focus, figure.extra["ids"], figure, name)
+    values = (figure.values - extra[name]).astype(np.float32)
+    held = {"change": True, "probability": figure.values, "caption": in_lines(*unseen(pair, at))}
+    extra = {**figure.extra, **extra, **held}
+    return replace(figure, title=title, values=values, extra=extra)

@@ -107,23 +107,23 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
 
 def _completeness(
-    found: Saliency, total: float, name: str
+    saliency: Saliency, total: float, name: str
 ) -> tuple[str, dict[str, float], Verdict]:
     """Return the caption, additional entries of `extra`, and the verdict."""
     from llmscope.record.analysis.saliency import STEPS
 
-    own, unit = found.score, " nats" if name == "log p" else ""
-    if found.baseline is None:
+    own, unit = saliency.score, " nats" if name == "log p" else ""
+    if saliency.baseline is None:
         return (
             f"{name} {own:.4f}{unit} · sum {total:.4f}, of slopes: it need not equal {name}",
             {},
             VERIFIED,
         )
-    expected = own - found.baseline
+    expected = own - saliency.baseline
     error = total - expected
     said = (
-        f"sum {total:.4f} of {expected:.4f}{unit}: {name} {own:.4f}, {found.baseline:.4f} without "
-        f"tokens · completeness error {error:.2g}"
+        f"sum {total:.4f} of {expected:.4f}{unit}: {name} {own:.4f}, {saliency.baseline:.4f} "
+        f"without tokens · completeness error {error:.2g}"
     )
     share = abs(error) / abs(expected) if expected else abs(error)
     verdict = VERIFIED
@@ -133,7 +133,7 @@ def _completeness(
             "changes faster than they see"
         )
         verdict = Verdict("partial" if share <= WRONG else "refused", reason, share)
-    complete = {"baseline": found.baseline, "steps": STEPS, "completeness_error": error}
+    complete = {"baseline": saliency.baseline, "steps": STEPS, "completeness_error": error}
     return said, complete, verdict
 
 

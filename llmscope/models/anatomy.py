@@ -577,7 +577,7 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
     norm = child_of(owner, FINAL_NORM)
     head = _head(model, stack, unembed)
     if head is not None:  # as in BERT, whose descendants name the final norm differently
-        around = next((one for one in model.modules() if owner in one.children()), owner)
+        around = next((module for module in model.modules() if owner in module.children()), owner)
         norms = [norm, *(child_of(one, HEADED_NORM) for one in (owner, around))]
         norm = next((one for one in norms if one is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
@@ -611,10 +611,10 @@ def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | N
 
     It shares a module with the unembedding, or is a child of the model.
     """
-    around = next((one for one in model.modules() if unembed in one.children()), model)
+    around = next((module for module in model.modules() if unembed in module.children()), model)
     within = set(around.modules())
     if stack not in within:
-        weights = [one for one in around.parameters() if one.dim() > 1]
+        weights = [parameter for parameter in around.parameters() if parameter.dim() > 1]
         return Until(around, unembed) if len(weights) > 1 else None
     head = child_of(model, HEAD)
     return None if head is unembed else head
@@ -631,7 +631,9 @@ def _attends(attention: nn.Module) -> nn.Module:
     In BERT and its descendants it is separate from the output projection, which adds the residual
     stream and applies a norm.
     """
-    named = (one for one in attention.modules() if QUERIES & dict(one.named_children()).keys())
+    named = (
+        module for module in attention.modules() if QUERIES & dict(module.named_children()).keys()
+    )
     return next(named, attention)
 
 

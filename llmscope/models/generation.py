@@ -72,7 +72,7 @@ def rules(model: Any) -> Rules:
                 _scores(processors, ids, torch.zeros(1, vocabulary))
     except ScopeError as error:
         return Rules(ignored=(error.message,))
-    named = (type(one).__name__ for one in processors)
+    named = (type(processor).__name__ for processor in processors)
     settings = [_SETTINGS.get(name, name) for name in named if name != _NO_RULE]
     return Rules(
         tuple(f"{name} {_value(getattr(config, name, None))}".rstrip() for name in settings),

@@ -267,7 +267,7 @@ def _layers(
             f"layer ids: {len(layers)} are named, and {shown} holds {few}",
             "one id for each of them",
         )
-    if any(one < 0 for one in layers):
+    if any(layer < 0 for layer in layers):
         raise ScopeError(f"layer ids {named}: one is negative", "0 for the embedding")
     if any(one >= other for one, other in pairwise(layers)):
         twice = len(set(layers)) < len(layers)

@@ -210,7 +210,9 @@ def _pypi(home: Path, converted: _Converted) -> Iterator[Stored]:
                 folder,
                 _size(folder),
                 sum(map(_size, made)),
-                next(filter(None, (_architecture(one / "config.json") for one in configs)), ""),
+                next(
+                    filter(None, (_architecture(config / "config.json") for config in configs)), ""
+                ),
             )
 
 

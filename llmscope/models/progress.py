@@ -176,7 +176,7 @@ class _Silence:
                 self._before.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
                 loggers = [logging.getLogger(name) for name in _NOISY]
-                self._before.callback(_set_levels, loggers, [one.level for one in loggers])
+                self._before.callback(_set_levels, loggers, [logger.level for logger in loggers])
                 _set_levels(loggers, [logging.CRITICAL + 1] * len(loggers))
 
     def end(self) -> None:

@@ -75,7 +75,7 @@ class Sampler:
     def words(self) -> tuple[tuple[str, str], ...]:
         """The settings that differ from the defaults, each as its name and its value."""
         usual = Sampler()
-        found = ((one.name, getattr(self, one.name)) for one in fields(self))
+        found = ((field.name, getattr(self, field.name)) for field in fields(self))
         return tuple(
             (name.replace("_", "-"), _number(value))
             for name, value in found
@@ -85,7 +85,9 @@ class Sampler:
     @property
     def written(self) -> str:
         """All settings in one line that `read_sampler` parses."""
-        found = ((one.name.replace("_", "-"), getattr(self, one.name)) for one in fields(self))
+        found = (
+            (field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(self)
+        )
         return " ".join(f"{name} {_number(value)}" for name, value in found)
 
     @property
@@ -115,7 +117,7 @@ def read_sampler(text: str, before: Sampler) -> Sampler:
         "min-p": float,
         "seed": int,
     }
-    found: dict[str, Any] = {one.name: getattr(before, one.name) for one in fields(before)}
+    found: dict[str, Any] = {field.name: getattr(before, field.name) for field in fields(before)}
     for at in range(0, len(words), 2):
         name = words[at].lower().replace("_", "-")
         if name not in kinds:

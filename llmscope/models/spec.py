@@ -80,12 +80,12 @@ def sources() -> dict[str, Source]:
 
 def prefixes() -> tuple[str, ...]:
     """Return what specs begin with that name their source."""
-    return tuple(f"{one.name}:" for one in sources().values() if one.parse is not None)
+    return tuple(f"{source.name}:" for source in sources().values() if source.parse is not None)
 
 
 def forms() -> str:
     """Return what specs look like, as a list in words."""
-    *first, last = (one.form for one in sources().values())
+    *first, last = (source.form for source in sources().values())
     return f"{', '.join(first)} or {last}"
 
 

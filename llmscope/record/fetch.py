@@ -48,7 +48,7 @@ Fetches = Generator[Fetch | T, Any, None]
 
 def on_cpu(*tensors: Tensor) -> Fetching[tuple[Tensor, ...]]:
     """Return the tensors on the CPU; nothing is yielded if all of them are there."""
-    if all(one.device.type == "cpu" for one in tensors):
+    if all(tensor.device.type == "cpu" for tensor in tensors):
         return tensors
     return tuple((yield Fetch(tensors)))
 
@@ -179,17 +179,17 @@ def to_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
     """
     found: dict[int, Tensor] = {}
     by_device: dict[torch.device, dict[int, Tensor]] = {}
-    for one in tensors:
-        if one.device.type == "cpu":
-            found[id(one)] = one
+    for tensor in tensors:
+        if tensor.device.type == "cpu":
+            found[id(tensor)] = tensor
         else:
-            by_device.setdefault(one.device, {})[id(one)] = one
+            by_device.setdefault(tensor.device, {})[id(tensor)] = tensor
     for device, some in by_device.items():
         if device.type == "mps":  # its memory is the CPU's: only the first of them waits
             found |= {key: one.detach().cpu() for key, one in some.items()}
         else:
             found |= zip(some, _packed(list(some.values())), strict=True)
-    return [found[id(one)] for one in tensors]
+    return [found[id(tensor)] for tensor in tensors]
 
 
 def _packed(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -30,19 +30,19 @@ STATISTICS = ("mean", "low", "high", "min", "5 %", "25 %", "median", "75 %", "95
 
 def figures(report: Report) -> list[Figure]:
     """Return the figures of all lenses, in order."""
-    return [one for lens in report.lenses for one in lens_figures(lens, report.how)]
+    return [figure for lens in report.lenses for figure in lens_figures(lens, report.how)]
 
 
 def plots(report: Report) -> list[Figure]:
     """Return the figures that have axes, which a picture for print can show."""
-    return [one for one in figures(report) if one.kind != "table"]
+    return [figure for figure in figures(report) if figure.kind != "table"]
 
 
 def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
     """Return the figures of a lens: means by other columns, then all rows. Titles name the lens."""
     found = [] if lens.first is None else [_first(lens.first)]
-    for one in lens.breakdowns:
-        found += breakdown_figures(one, how)
+    for breakdown in lens.breakdowns:
+        found += breakdown_figures(breakdown, how)
     for comparison in lens.comparisons:
         found.append(_comparison(comparison, how))
         if comparison.breakdown is not None:
@@ -66,24 +66,24 @@ def _verdict(lens: LensReport) -> Verdict:
     return VERIFIED
 
 
-def breakdown_figures(one: Breakdown, how: Resampling, title: str = "") -> list[Figure]:
+def breakdown_figures(breakdown: Breakdown, how: Resampling, title: str = "") -> list[Figure]:
     """Return the means by one column as bars; by two as a map, and its largest cells as bars."""
-    title = f"{title or one.value}{AT_LAST * one.last}"
-    by = ", ".join(one.by)
-    if len(one.by) == 2:
-        listed = one.ranked[:RANKED]
-        name = ".".join(one.by)
+    title = f"{title or breakdown.value}{AT_LAST * breakdown.last}"
+    by = ", ".join(breakdown.by)
+    if len(breakdown.by) == 2:
+        listed = breakdown.ranked[:RANKED]
+        name = ".".join(breakdown.by)
         return [
-            _map(one, f"{title} by {by}", how),
-            _bars(one, listed, f"{title}, largest by {by}", name, how),
+            _map(breakdown, f"{title} by {by}", how),
+            _bars(breakdown, listed, f"{title}, largest by {by}", name, how),
         ]
-    kept = one.estimates
+    kept = breakdown.estimates
     if len(kept) > MOST_BARS:
-        largest = {kept_one.labels for kept_one in one.ranked[:MOST_BARS]}
+        largest = {kept_one.labels for kept_one in breakdown.ranked[:MOST_BARS]}
         kept = tuple(each for each in kept if each.labels in largest)
-        title = f"{title}, {MOST_BARS} largest of {len(one.estimates)}"
-    ordered = all(one.ordered) and len(one.by) == 1 and len(kept) > 2
-    return [_bars(one, kept, f"{title} by {by}", by, how, ordered=ordered)]
+        title = f"{title}, {MOST_BARS} largest of {len(breakdown.estimates)}"
+    ordered = all(breakdown.ordered) and len(breakdown.by) == 1 and len(kept) > 2
+    return [_bars(breakdown, kept, f"{title} by {by}", by, how, ordered=ordered)]
 
 
 def strongest(figures: Sequence[Figure]) -> Focus:
@@ -98,10 +98,10 @@ def strongest(figures: Sequence[Figure]) -> Focus:
     return Focus()
 
 
-def interval_text(one: Estimate, unit: str = "") -> str:
+def interval_text(estimate: Estimate, unit: str = "") -> str:
     """Return an interval and the number of prompts, as in `[0.40, 0.44] n=200`."""
-    low, high = (math.nan if end is None else end for end in (one.low, one.high))
-    return ends_text(low, high, one.prompts, unit)
+    low, high = (math.nan if end is None else end for end in (estimate.low, estimate.high))
+    return ends_text(low, high, estimate.prompts, unit)
 
 
 def ends_text(low: float, high: float, prompts: int, unit: str = "") -> str:
@@ -117,9 +117,9 @@ def value_text(value: float, unit: str = "") -> str:
     return percent(value) if unit == "probability" and value >= 0 else number(value)
 
 
-def marks(one: Estimate) -> str:
+def marks(estimate: Estimate) -> str:
     """Return ** where the corrected interval excludes 0, * where only its own does."""
-    return "**" if one.corrected else "*" if one.nonzero else ""
+    return "**" if estimate.corrected else "*" if estimate.nonzero else ""
 
 
 def label_text(labels: Sequence[object]) -> str:
@@ -134,18 +134,18 @@ def level_text(how: Resampling) -> str:
 
 
 def _ends(estimates: Sequence[Estimate]) -> dict[str, np.ndarray]:
-    low = [np.nan if one.low is None else one.low for one in estimates]
-    high = [np.nan if one.high is None else one.high for one in estimates]
+    low = [np.nan if estimate.low is None else estimate.low for estimate in estimates]
+    high = [np.nan if estimate.high is None else estimate.high for estimate in estimates]
     return {
         "low": np.array(low),
         "high": np.array(high),
-        "prompts": np.array([one.prompts for one in estimates]),
-        "rows": np.array([one.rows for one in estimates]),
+        "prompts": np.array([estimate.prompts for estimate in estimates]),
+        "rows": np.array([estimate.rows for estimate in estimates]),
     }
 
 
 def _bars(
-    one: Breakdown,
+    breakdown: Breakdown,
     estimates: Sequence[Estimate],
     title: str,
     axis: str,
@@ -153,26 +153,26 @@ def _bars(
     *,
     ordered: bool = False,
 ) -> Figure:
-    beside = [f"{interval_text(each, one.unit)} {marks(each)}".rstrip() for each in estimates]
+    beside = [f"{interval_text(each, breakdown.unit)} {marks(each)}".rstrip() for each in estimates]
     return Figure(
-        lens=one.lens,
+        lens=breakdown.lens,
         title=f"{title} · mean, {level_text(how)}",
         kind="bars",
         axes=(Axis(axis, tuple(label_text(each.labels) for each in estimates)),),
         values=np.array([each.mean for each in estimates], np.float32),
-        unit=one.unit,
+        unit=breakdown.unit,
         extra={
             **_ends(estimates),
             "beside": beside,
             "ordered": ordered,
             "chosen": None,
-            **_effect(one, estimates),
+            **_effect(breakdown, estimates),
         },
     )
 
 
-def _effect(one: Breakdown, estimates: Sequence[Estimate]) -> dict[str, object]:
-    if not one.difference:
+def _effect(breakdown: Breakdown, estimates: Sequence[Estimate]) -> dict[str, object]:
+    if not breakdown.difference:
         return {}
     return {
         "change": True,
@@ -181,22 +181,22 @@ def _effect(one: Breakdown, estimates: Sequence[Estimate]) -> dict[str, object]:
     }
 
 
-def _map(one: Breakdown, title: str, how: Resampling) -> Figure:
-    rows = list(dict.fromkeys(each.labels[0] for each in one.estimates))
-    known = {each.labels[1] for each in one.estimates}
-    columns = [label for label in _in_order(one, 1) if label in known]
+def _map(breakdown: Breakdown, title: str, how: Resampling) -> Figure:
+    rows = list(dict.fromkeys(each.labels[0] for each in breakdown.estimates))
+    known = {each.labels[1] for each in breakdown.estimates}
+    columns = [label for label in _in_order(breakdown, 1) if label in known]
     shape = len(rows), len(columns)
     arrays = {name: np.full(shape, np.nan) for name in ("mean", "low", "high")}
     prompts, nonzero, corrected = (np.zeros(shape, kind) for kind in (np.int64, bool, bool))
-    for each in one.estimates:
+    for each in breakdown.estimates:
         at = rows.index(each.labels[0]), columns.index(each.labels[1])
         arrays["mean"][at] = each.mean
         arrays["low"][at] = np.nan if each.low is None else each.low
         arrays["high"][at] = np.nan if each.high is None else each.high
         prompts[at], nonzero[at], corrected[at] = each.prompts, bool(each.nonzero), each.corrected
     extra: dict[str, object] = {"low": arrays["low"], "high": arrays["high"], "prompts": prompts}
-    if one.difference:
-        count = len(one.estimates)
+    if breakdown.difference:
+        count = len(breakdown.estimates)
         extra |= {"change": True, "nonzero": nonzero, "corrected": corrected, "marked": corrected}
         extra["caption"] = (
             f"* differs from 0 at the {100 * how.level:g} % level after the correction for "
@@ -206,23 +206,23 @@ def _map(one: Breakdown, title: str, how: Resampling) -> Figure:
     least, most = int(prompts[prompts > 0].min()), int(prompts.max())
     named = f"n={most:,}" if least == most else f"n={least:,}–{most:,}"
     return Figure(
-        lens=one.lens,
-        title=f"{title} · mean, {named}{', marked where not 0' * one.difference}",
+        lens=breakdown.lens,
+        title=f"{title} · mean, {named}{', marked where not 0' * breakdown.difference}",
         kind="heatmap",
         axes=(
-            Axis(one.by[0], tuple(label_text([label]) for label in rows)),
-            Axis(one.by[1], tuple(label_text([label]) for label in columns)),
+            Axis(breakdown.by[0], tuple(label_text([label]) for label in rows)),
+            Axis(breakdown.by[1], tuple(label_text([label]) for label in columns)),
         ),
         values=arrays["mean"].astype(np.float32),
-        unit=one.unit,
+        unit=breakdown.unit,
         extra=extra,
     )
 
 
-def _in_order(one: Breakdown, place: int) -> list[object]:
+def _in_order(breakdown: Breakdown, place: int) -> list[object]:
     """Return the labels of one column in the order of the groups of the fullest row."""
     rows: dict[object, list[object]] = {}
-    for each in one.estimates:
+    for each in breakdown.estimates:
         rows.setdefault(each.labels[1 - place], []).append(each.labels[place])
     order: list[object] = []
     for row in sorted(rows.values(), key=len, reverse=True):
@@ -238,12 +238,12 @@ def _first(first: FirstLayer) -> Figure:
         lens=first.lens,
         title=f"the answer is first from this layer on · share of prompts{median}",
         kind="bars",
-        axes=(Axis("layer", tuple(label_text(one.labels) for one in estimates)),),
-        values=np.array([one.mean for one in estimates], np.float32),
+        axes=(Axis("layer", tuple(label_text(estimate.labels) for estimate in estimates)),),
+        values=np.array([estimate.mean for estimate in estimates], np.float32),
         unit="probability",
         extra={
             **_ends(estimates),
-            "beside": [interval_text(one, "probability") for one in estimates],
+            "beside": [interval_text(estimate, "probability") for estimate in estimates],
             "chosen": None,
             "without_target": first.without,
         },
@@ -252,43 +252,48 @@ def _first(first: FirstLayer) -> Figure:
 
 def _numbers(lens: str, distributions: Sequence[Distribution]) -> Figure:
     rows = []
-    for one in distributions:
-        ends = [np.nan if end is None else end for end in (one.all.low, one.all.high)]
-        rows.append([one.all.mean, *ends, *one.quantiles])
+    for distribution in distributions:
+        ends = [
+            np.nan if end is None else end for end in (distribution.all.low, distribution.all.high)
+        ]
+        rows.append([distribution.all.mean, *ends, *distribution.quantiles])
     return Figure(
         lens=lens,
-        title=f"{lens}: {max(one.all.rows for one in distributions):,} rows of "
-        f"{max(one.all.prompts for one in distributions):,} prompts",
+        title=f"{lens}: {max(distribution.all.rows for distribution in distributions):,} rows of "
+        f"{max(distribution.all.prompts for distribution in distributions):,} prompts",
         kind="table",
-        axes=(Axis("rows", STATISTICS), Axis("column", tuple(one.value for one in distributions))),
+        axes=(
+            Axis("rows", STATISTICS),
+            Axis("column", tuple(distribution.value for distribution in distributions)),
+        ),
         values=np.array(rows, np.float32).T,
         unit="",
-        extra={"units": [one.unit for one in distributions]},
+        extra={"units": [distribution.unit for distribution in distributions]},
     )
 
 
-def _comparison(one: Comparison, how: Resampling) -> Figure:
+def _comparison(comparison: Comparison, how: Resampling) -> Figure:
     return Figure(
-        lens=one.lens,
-        title=f"{one.a} − {one.b}: {one.value} · mean difference of {one.difference.rows:,} pairs, "
-        f"{level_text(how)}",
+        lens=comparison.lens,
+        title=f"{comparison.a} − {comparison.b}: {comparison.value} · mean difference of "
+        f"{comparison.difference.rows:,} pairs, {level_text(how)}",
         kind="bars",
-        axes=(Axis("column", (one.value,)),),
-        values=np.array([one.difference.mean], np.float32),
-        unit=one.unit if one.unit != "probability" else "difference of probabilities",
+        axes=(Axis("column", (comparison.value,)),),
+        values=np.array([comparison.difference.mean], np.float32),
+        unit=comparison.unit if comparison.unit != "probability" else "difference of probabilities",
         extra={
-            **_ends([one.difference]),
-            "beside": [interval_text(one.difference)],
+            **_ends([comparison.difference]),
+            "beside": [interval_text(comparison.difference)],
             "chosen": None,
             "change": True,
-            "mean_a": one.mean_a,
-            "mean_b": one.mean_b,
-            "positive": one.positive.mean,
-            "left_out": one.left_out,
+            "mean_a": comparison.mean_a,
+            "mean_b": comparison.mean_b,
+            "positive": comparison.positive.mean,
+            "left_out": comparison.left_out,
             "caption": (
-                f"A {value_text(one.mean_a)}, B {value_text(one.mean_b)}; above 0 in "
-                f"{percent(one.positive.mean)} of {one.positive.prompts:,} prompts; "
-                f"{one.left_out:,} {one.pairs_are} left out",
+                f"A {value_text(comparison.mean_a)}, B {value_text(comparison.mean_b)}; above 0 in "
+                f"{percent(comparison.positive.mean)} of {comparison.positive.prompts:,} prompts; "
+                f"{comparison.left_out:,} {comparison.pairs_are} left out",
             ),
         },
     )

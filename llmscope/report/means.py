@@ -88,7 +88,7 @@ class Breakdown:
     def constant(self) -> bool:
         """Whether all groups have the same mean, so that the columns tell nothing."""
         return (
-            len({(one.mean, one.low, one.high) for one in self.estimates})
+            len({(estimate.mean, estimate.low, estimate.high) for estimate in self.estimates})
             == 1
             < len(self.estimates)
         )
@@ -96,7 +96,7 @@ class Breakdown:
     @property
     def ranked(self) -> list[Estimate]:
         """The estimates, the largest in magnitude first."""
-        return sorted(self.estimates, key=lambda one: -abs(one.mean))
+        return sorted(self.estimates, key=lambda estimate: -abs(estimate.mean))
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ class LensTable:
 
     def having(self, role: str) -> tuple[str, ...]:
         """Return the names of the columns with a role."""
-        found = (one.name for one in self.columns.values() if one.role == role)
+        found = (column.name for column in self.columns.values() if column.role == role)
         return tuple(name for name in found if name != LINE)
 
     @property
@@ -162,7 +162,7 @@ class BatchFolder:
         folders = [name.partition("/")[0] for name in self._journaled]
         self._folders = list(dict.fromkeys([*self._folders, *folders]))
         if not self.shards:
-            if not any(one.get("schema") == SCHEMA for one in self.manifests):
+            if not any(manifest.get("schema") == SCHEMA for manifest in self.manifests):
                 raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
             raise ScopeError(
                 f"the batch in {self.shown} was stopped, or has just begun: no prompt is finished, "
@@ -174,13 +174,13 @@ class BatchFolder:
     @property
     def complete(self) -> bool:
         """Whether the batch came to its end, with all of its jobs."""
-        return bool(self.manifests) and all(one.get("complete") for one in self.manifests)
+        return bool(self.manifests) and all(manifest.get("complete") for manifest in self.manifests)
 
     @property
     def shard_size(self) -> int:
         """How many prompts a shard has; 0 if no manifest tells it."""
-        shards = (one.get("shard") for one in self.manifests)
-        sizes = (one.get("prompts") for one in shards if isinstance(one, dict))
+        shards = (manifest.get("shard") for manifest in self.manifests)
+        sizes = (shard.get("prompts") for shard in shards if isinstance(shard, dict))
         return next((size for size in sizes if type(size) is int), 0)
 
     @property
@@ -291,7 +291,7 @@ class BatchFolder:
             lengths.append(numbers(table.column("n_tokens")))
             if "error" in names:
                 counts = pyarrow.compute.value_counts(table.column("error")).to_pylist()
-                errors.update({str(one["values"]): one["counts"] for one in counts})
+                errors.update({str(count["values"]): count["counts"] for count in counts})
         line, length = np.concatenate(lines), np.concatenate(lengths)
         order = np.argsort(line, kind="stable")
         line, length = line[order], length[order]
@@ -393,7 +393,7 @@ class BatchFolder:
             ScopeError: the file is damaged, or lacks a column.
         """
         names = self._schema(name).names
-        missing = [one for one in columns if one not in names]
+        missing = [column for column in columns if column not in names]
         if missing:
             raise ScopeError(
                 f"{self._called(name)} has no column {_shown(missing[0])}", "the batch anew"
@@ -413,7 +413,7 @@ class BatchFolder:
             infos = self._system.get_file_info(selector)
         except (pyarrow.ArrowException, OSError) as error:
             raise ScopeError(f"cannot read {self.shown}: {told(error)}", HINT) from error
-        found = {one.base_name: one.type == pyarrow.fs.FileType.Directory for one in infos}
+        found = {info.base_name: info.type == pyarrow.fs.FileType.Directory for info in infos}
         names = (name.split("/") for name in self._journaled)
         found |= {name: False for inside, name in names if inside == folder}
         return dict(sorted(found.items()))

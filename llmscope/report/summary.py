@@ -181,7 +181,7 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
         return [(texts[0],)]
     found: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
     axes = ("rank", POSITION, *(() if POSITION in keys else ("query", "key")))
-    found += [(one,) for one in axes if one in keys][:1]
+    found += [(axis,) for axis in axes if axis in keys][:1]
     return found or [(one,) for one in keys[:1]]
 
 
@@ -199,10 +199,10 @@ def _having(
         ScopeError: no table has one of them, or a table that was named lacks it.
     """
     for name in values:
-        among = [one for one in tables if name in one.columns]
+        among = [table for table in tables if name in table.columns]
         if not among or (named and len(among) < len(tables)):
-            lacking = next(one for one in tables if name not in one.columns)
-            known = list(lacking.values) if named else [v for one in tables for v in one.values]
+            lacking = next(table for table in tables if name not in table.columns)
+            known = list(lacking.values) if named else [v for table in tables for v in table.values]
             raise unknown(f"{_of(tables, lacking, named)} no column", name, known)
         numeric = [one for one in among if one.columns[name].numeric]
         if not numeric:
@@ -212,7 +212,7 @@ def _having(
             )
         tables = numeric
     if not named:
-        fitting = [one for one in tables if all(groups_by(one, name) for name in by)]
+        fitting = [table for table in tables if all(groups_by(table, name) for name in by)]
         tables = fitting or tables  # those that do not fit refuse it, with the nearest name
     return list(tables)
 
@@ -258,11 +258,15 @@ def _lens_report(
     if has_ranks(table) and not asked.by and (not asked.values or "rank_target" in asked.values):
         first = first_layer(folder, lens, how)
     named = asked.values if asked.lenses else ()
-    empty = [value for value in named if value not in {one.value for one in distributions}]
+    empty = [
+        value
+        for value in named
+        if value not in {distribution.value for distribution in distributions}
+    ]
     if empty:
         raise ScopeError(
             f"{', '.join(map(display_text, empty))} of {display_text(lens)} holds no value",
-            ", ".join(map(display_text, [one.value for one in distributions]))
+            ", ".join(map(display_text, [distribution.value for distribution in distributions]))
             or f"another {option('value')}",
         )
     if asked.lenses and not distributions:

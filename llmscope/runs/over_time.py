@@ -291,7 +291,7 @@ def map_over_time(
         values=np.ascontiguousarray(table.T),
         unit=template.unit,
         verdict=verdict_over(series, figure, steps),
-        extra={"steps": np.array([one.step for one in steps], np.int64), "over": rows.name},
+        extra={"steps": np.array([step.step for step in steps], np.int64), "over": rows.name},
     )
 
 
@@ -313,8 +313,8 @@ def _rows(axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Pick | None]:
     if _is_grid(names):
         heads = names[1] == "head"
         labels = tuple(
-            f"{one}.{other}" if heads else f"{one} {other}"
-            for one in axes[0].labels
+            f"{label}.{other}" if heads else f"{label} {other}"
+            for label in axes[0].labels
             for other in axes[1].labels
         )
         return _Rows(LAYER_HEAD if heads else "matrix", labels), lambda array: array.ravel()
@@ -456,14 +456,14 @@ def step_axis(steps: Sequence[StepLine]) -> Axis:
     Of a training in stages, the number within the stage, and the stage's name at its first step.
     """
     labels, stage = [], ""
-    for one in steps:
-        if one.stage and one.stage != stage:
-            labels.append(one.stage)
-        elif one.stage:
-            labels.append(str(one.step - one.start))
+    for step in steps:
+        if step.stage and step.stage != stage:
+            labels.append(step.stage)
+        elif step.stage:
+            labels.append(str(step.step - step.start))
         else:
-            labels.append(one.name or str(one.step))
-        stage = one.stage
+            labels.append(step.name or str(step.step))
+        stage = step.stage
     return Axis(TRAINING_STEP, tuple(labels))
 
 

@@ -56,8 +56,8 @@ def export(run: RunReader, folder: Path, *, force: bool = False) -> list[Path]:
             )
         written = [_steps(run, folder), _scalars(run, folder), _prompts(run, folder)]
         groups: dict[tuple[str, str], list[RunFigure]] = {}
-        for one in run.info.figures:
-            groups.setdefault((one.lens, one.mode), []).append(one)
+        for figure in run.info.figures:
+            groups.setdefault((figure.lens, figure.mode), []).append(figure)
         for (lens, mode), figures in groups.items():
             name = re.sub(r"[^\w.-]", "_", f"{lens}.{mode}" if mode else lens)
             path = folder / f"{name}.parquet"
@@ -82,16 +82,16 @@ def _steps(run: RunReader, folder: Path) -> Path:
     import pyarrow
 
     steps = run.steps
-    times = [round(1e6 * one.time) for one in steps]
+    times = [round(1e6 * step.time) for step in steps]
     return _write(
         folder / "steps.parquet",
         {
-            "step": pyarrow.array([one.step for one in steps], pyarrow.int64()),
-            "name": pyarrow.array([one.name or None for one in steps], pyarrow.string()),
-            "stage": pyarrow.array([one.stage or None for one in steps], pyarrow.string()),
+            "step": pyarrow.array([step.step for step in steps], pyarrow.int64()),
+            "name": pyarrow.array([step.name or None for step in steps], pyarrow.string()),
+            "stage": pyarrow.array([step.stage or None for step in steps], pyarrow.string()),
             "time": pyarrow.array(times, pyarrow.timestamp("us", "UTC")),
-            "took": pyarrow.array([one.took for one in steps], pyarrow.float64()),
-            "shard": pyarrow.array([one.shard for one in steps], pyarrow.string()),
+            "took": pyarrow.array([step.took for step in steps], pyarrow.float64()),
+            "shard": pyarrow.array([step.shard for step in steps], pyarrow.string()),
         },
     )
 
@@ -103,9 +103,9 @@ def _scalars(run: RunReader, folder: Path) -> Path:
     return _write(
         folder / "scalars.parquet",
         {
-            "step": pyarrow.array([one[0] for one in rows], pyarrow.int64()),
-            "name": pyarrow.array([one[1] for one in rows], pyarrow.string()),
-            "value": pyarrow.array([one[2] for one in rows], pyarrow.float64()),
+            "step": pyarrow.array([row[0] for row in rows], pyarrow.int64()),
+            "name": pyarrow.array([row[1] for row in rows], pyarrow.string()),
+            "value": pyarrow.array([row[2] for row in rows], pyarrow.float64()),
         },
     )
 
@@ -119,12 +119,12 @@ def _prompts(run: RunReader, folder: Path) -> Path:
         folder / "prompts.parquet",
         {
             "prompt": pyarrow.array(range(len(prompts)), pyarrow.int32()),
-            "text": pyarrow.array([one.text for one in prompts], text),
+            "text": pyarrow.array([prompt.text for prompt in prompts], text),
             "ids": pyarrow.array(
-                [list(one.ids) for one in prompts], pyarrow.list_(pyarrow.int64())
+                [list(prompt.ids) for prompt in prompts], pyarrow.list_(pyarrow.int64())
             ),
-            "target": pyarrow.array([one.target for one in prompts], text),
-            "versus_prompt": pyarrow.array([one.versus_prompt for one in prompts], text),
+            "target": pyarrow.array([prompt.target for prompt in prompts], text),
+            "versus_prompt": pyarrow.array([prompt.versus_prompt for prompt in prompts], text),
         },
     )
 

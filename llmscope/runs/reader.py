@@ -117,10 +117,10 @@ class RunReader:
         path = self.folder / BASE
         try:
             shard = Shard.read(path, {})
-            found = {key: shard.packed(key) for key in shard.keys}
-            for packed in found.values():
+            packeds = {key: shard.packed(key) for key in shard.keys}
+            for packed in packeds.values():
                 unpack(packed)  # checks axes and labels, which maps over the steps read
-            return found
+            return packeds
         except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             raise ScopeError(
@@ -248,18 +248,19 @@ class RunReader:
             shard = self.shard(step)
         except ValueError as error:
             return {
-                one.key: Figure.refused(one.lens, one.lens, str(error)) for one in self.info.figures
+                figure.key: Figure.refused(figure.lens, figure.lens, str(error))
+                for figure in self.info.figures
             }
         found: dict[str, Figure] = {}
-        for one in self.info.figures:
-            if one.key not in shard.keys:
+        for figure in self.info.figures:
+            if figure.key not in shard.keys:
                 reason = f"step {step.step} does not hold this figure"
-                found[one.key] = Figure.refused(one.lens, one.lens, reason)
+                found[figure.key] = Figure.refused(figure.lens, figure.lens, reason)
                 continue
             try:
-                found[one.key] = unpack(shard.packed(one.key))
+                found[figure.key] = unpack(shard.packed(figure.key))
             except BROKEN as error:
-                found[one.key] = Figure.refused(one.lens, one.lens, error_text(error))
+                found[figure.key] = Figure.refused(figure.lens, figure.lens, error_text(error))
         return found
 
     def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -286,7 +287,7 @@ class RunReader:
     def overhead(self) -> tuple[float, float]:
         """Return the seconds that recording took, and those from the first step to the last."""
         if self._took[0] != len(self.steps):
-            self._took = len(self.steps), sum(one.took for one in self.steps)
+            self._took = len(self.steps), sum(step.took for step in self.steps)
         whole = self.steps[-1].time - self.steps[0].time if self.steps else 0.0
         return self._took[1], whole
 

@@ -114,8 +114,8 @@ class RunWriter:
             )
 
     def _continue(self, overwrite: bool) -> None:
-        found = read_info(self._folder)
-        same = _identity(found) == _identity(self._info)
+        info = read_info(self._folder)
+        same = _identity(info) == _identity(self._info)
         self._replaces = overwrite and not same
         if self._replaces:
             return
@@ -126,7 +126,7 @@ class RunWriter:
             )
         run = RunReader(self._folder)
         self.last = run.steps[-1].step if run.steps else None
-        self.stages = {one.stage: one.start for one in run.steps}
+        self.stages = {step.stage: step.start for step in run.steps}
         self._base = dict(run.base)
 
     def add(self, figures: Mapping[str, Figure], line: StepLine, *, began: float) -> None:
@@ -228,7 +228,7 @@ def _is_empty(folder: Path) -> bool:
     """Return whether a folder holds nothing, or just what a run that was killed at once left."""
     own = (BASE, SHARDS, INDEX)
     try:
-        return all(one.name in own or one.name.startswith(".") for one in folder.iterdir())
+        return all(path.name in own or path.name.startswith(".") for path in folder.iterdir())
     except OSError:
         return False
 

@@ -50,8 +50,8 @@ def figures_of(
         figure
         for name, mode in map(name_and_mode, lenses)
         for figure in distinct(
-            figure_of(scope, recording, name, one, report)
-            for one in focuses(scope, name, focus, every, mode)
+            figure_of(scope, recording, name, focuse, report)
+            for focuse in focuses(scope, name, focus, every, mode)
         )
     ]
 
@@ -62,9 +62,9 @@ def distinct(figures: Iterable[Figure]) -> list[Figure]:
     A dictionary of features has a layer of its own, whatever layer is asked for.
     """
     found: dict[Any, Figure] = {}
-    for one in figures:
-        place = (one.extra.get("layer"), one.extra.get("head"), one.verdict.reason)
-        found.setdefault(place, one)
+    for figure in figures:
+        place = (figure.extra.get("layer"), figure.extra.get("head"), figure.verdict.reason)
+        found.setdefault(place, figure)
     return list(found.values())
 
 
@@ -89,7 +89,7 @@ def focuses(
     mode = first.mode or next(iter(chosen.modes), "")
     anatomy = scope.subject.anatomy
     counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
-    placed = {one.name for one in chosen.columns if not one.modes or mode in one.modes}
+    placed = {column.name for column in chosen.columns if not column.modes or mode in column.modes}
     for option in EVERY:
         if option in every and option in placed and counts[option]:
             own = options()[option]

@@ -552,13 +552,13 @@ class Scope:
 
     def _prompts(self, given: Sequence[OnePrompt], special: bool) -> list[Prompt]:
         """Return the prompts of a list; errors name the place in it."""
-        found = []
+        prompts = []
         for at, one in enumerate(given):
             try:
-                found.append(self._prompt(f"prompt[{at}]", one, special))
+                prompts.append(self._prompt(f"prompt[{at}]", one, special))
             except ScopeError as error:
                 raise error.at(f"prompt[{at}]") from error
-        return found
+        return prompts
 
     @contextmanager
     def unchanged(self, *, rows: bool = True) -> Iterator[None]:
@@ -1076,16 +1076,16 @@ class Scope:
             TypeError: no lens has an option.
             ScopeError: a text is not a single token where one is asked for.
         """
-        asked = focus_from(self.ids_for(prompt, given))
+        focus = focus_from(self.ids_for(prompt, given))
         for name, option in options().items():
             if name not in given:
                 continue
-            unread = f"{name}: {why}" if (why := chosen.unread(name, asked.mode)) else ""
+            unread = f"{name}: {why}" if (why := chosen.unread(name, focus.mode)) else ""
             if option not in chosen.allowed:
                 unread = f"the lens {chosen.name} has no option {name!r}"
-            if unread and option.of(asked) != option.default:
+            if unread and option.of(focus) != option.default:
                 raise WrongValueError(unread)
-        return asked
+        return focus
 
     def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
         """Return options of lenses with texts of tokens, prompts and words replaced by their ids.

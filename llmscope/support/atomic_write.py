@@ -92,7 +92,7 @@ def _mode(path: Path, force: bool) -> int | None:
 
 def _stands_for_open(link: Path) -> bool:
     folder = os.path.realpath(link.parent)
-    return any(folder == one or folder.startswith(f"{one}/") for one in _DEVICES)
+    return any(folder == device or folder.startswith(f"{device}/") for device in _DEVICES)
 
 
 def _shown(path: Path) -> str:

@@ -108,7 +108,7 @@ class LocalStorage(Storage):
         if not where.is_dir() or (folder and self._through_link(f"{folder}/")):
             return []
         try:
-            return sorted(one.name for one in where.iterdir())
+            return sorted(path.name for path in where.iterdir())
         except OSError as error:
             raise ScopeError(
                 f"cannot read {self.shown}: {told(error)}", f"another {option('out')}"

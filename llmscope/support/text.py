@@ -298,4 +298,4 @@ def nearest(written: str, known: Collection[str]) -> str:
     from difflib import get_close_matches  # late: only errors need it
 
     cases = (written.lower(), written.upper())
-    return next((near[0] for one in cases if (near := get_close_matches(one, known, 1, 0.5))), "")
+    return next((near[0] for case in cases if (near := get_close_matches(case, known, 1, 0.5))), "")

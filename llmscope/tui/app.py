@@ -984,7 +984,9 @@ class LlmscopeApp(PacedApp, inherit_bindings=False):
             severity: information, warning or error.
             once: do nothing while the same notice is still shown.
         """
-        if once and any(one.message == display_text(text) for one in self._notifications):
+        if once and any(
+            notification.message == display_text(text) for notification in self._notifications
+        ):
             return
         level = severity if severity in ("warning", "error") else "information"
         self.notify(display_text(text), severity=level, markup=False)  # type: ignore[arg-type]

@@ -117,11 +117,15 @@ class PaneGrid(Container):
         self.added = tuple(cls.key for cls in added)
         for cls in added:
             self.workspaces = tuple(
-                replace(one, details=(*one.details, cls.key)) if one.name == cls.workspace else one
-                for one in self.workspaces
+                replace(workspace, details=(*workspace.details, cls.key))
+                if workspace.name == cls.workspace
+                else workspace
+                for workspace in self.workspaces
             )
         if added:
-            self.workspace = next(one for one in self.workspaces if one.name == self.workspace.name)
+            self.workspace = next(
+                workspace for workspace in self.workspaces if workspace.name == self.workspace.name
+            )
             self._remember(self._remembered)
 
     @property
@@ -206,9 +210,9 @@ class PaneGrid(Container):
     def _remember(self, arrangements: Mapping[str, Arrangement]) -> None:
         """Arrange the panes of each workspace as given, and by default where nothing is."""
         self.arrangements = {}
-        for one in self.workspaces:
-            found = arrangements.get(one.name, Arrangement(()))
-            self.arrangements[one.name] = found.of_workspace(one)
+        for workspace in self.workspaces:
+            found = arrangements.get(workspace.name, Arrangement(()))
+            self.arrangements[workspace.name] = found.of_workspace(workspace)
 
     def fill(self, keymap: Keymap) -> None:
         """Show the panes of the workspace; each of the others is mounted once it gets room."""

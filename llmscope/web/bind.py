@@ -47,7 +47,7 @@ class Listening:
         """
         hosts = {_spelt(host) for host in (self.host, *map(str, self.addresses))}
         hosts |= {LOOPBACK, "localhost"}
-        for version in {one.version for one in self.addresses if one.is_unspecified}:
+        for version in {address.version for address in self.addresses if address.is_unspecified}:
             hosts |= {_spelt(host) for host in (*_own_addresses(version), socket.gethostname())}
         names = {f"{host}:{self.port}" for host in hosts}
         return frozenset(names | hosts if self.port == 80 else names)

@@ -81,9 +81,9 @@ class FileServer:
         """
         servers = []
         try:
-            for one in self._sockets:
+            for socket in self._sockets:
                 servers.append(
-                    await asyncio.start_server(self._connected, sock=one, limit=LONGEST_HEAD)
+                    await asyncio.start_server(self._connected, sock=socket, limit=LONGEST_HEAD)
                 )
             told()
             await self._left.wait()

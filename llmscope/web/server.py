@@ -108,9 +108,9 @@ class PageServer(Server):
         assert handler is not None
         loop, listeners = asyncio.get_running_loop(), []
         try:
-            for one in self._sockets:
+            for socket in self._sockets:
                 make = partial(Counted, handler, self._connections)
-                listeners.append(await loop.create_server(make, sock=one))
+                listeners.append(await loop.create_server(make, sock=socket))
             told()
             await self._left.wait()
         finally:

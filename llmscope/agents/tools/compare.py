@@ -23,7 +23,7 @@ BASE = "base"
 
 def compare(session: Session, given: Mapping[str, Any], call: Call) -> str:
     """Return how the next token differs between A, the prompt as it is, and B."""
-    named = [one for one in WAYS if one in given]
+    named = [way for way in WAYS if way in given]
     if len(named) > 1:
         raise ScopeError(f"{' and '.join(named)} are given", "one of them")
     if not named and not session.edits:

@@ -36,10 +36,10 @@ def explain(session: Session, given: Mapping[str, Any], call: Call) -> str:
 def _parts(lines: list[str]) -> list[list[str]]:
     """Return lines in parts, each of which fits in an answer with a line about the next."""
     found: list[list[str]] = [[]]
-    for one in lines:
-        if size("\n".join([*found[-1], one])) > LIMIT - ROOM:
+    for line in lines:
+        if size("\n".join([*found[-1], line])) > LIMIT - ROOM:
             found.append([])
-        found[-1].append(one)
+        found[-1].append(line)
     return found
 
 
@@ -78,9 +78,9 @@ def _of_lens(chosen: Lens) -> list[str]:
     lines = [f"{chosen.name}: {chosen.question}"]
     if chosen.modes:
         lines += textwrap.wrap(f"modes, the first is the default: {', '.join(chosen.modes)}", WIDTH)
-    for one in chosen.options:
-        if one.help:
-            lines += textwrap.wrap(f"option {one.name} ({one.kind}): {one.help}", WIDTH)
+    for option in chosen.options:
+        if option.help:
+            lines += textwrap.wrap(f"option {option.name} ({option.kind}): {option.help}", WIDTH)
     for part in chosen.explanation.split("\n\n"):
         lines += textwrap.wrap(part, WIDTH)
     return lines

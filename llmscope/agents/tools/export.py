@@ -85,8 +85,10 @@ def export(session: Session, given: Mapping[str, Any], call: Call) -> str:
         [
             f"file: {session.folder.shown(made)}",
             f"{form}, {_bytes(made)} bytes",
-            line(f"figure: {'; '.join(f'{one.lens} · {one.title}' for one in seen.figures)}"),
-            line(f"verdict: {', '.join(one.verdict.status for one in seen.figures)}"),
+            line(
+                f"figure: {'; '.join(f'{figure.lens} · {figure.title}' for figure in seen.figures)}"
+            ),
+            line(f"verdict: {', '.join(figure.verdict.status for figure in seen.figures)}"),
         ]
     )
 

@@ -58,7 +58,7 @@ def generate(session: Session, given: Mapping[str, Any], call: Call) -> str:
             recording = session.record(text, call, written=tuple(ids))
     tokens = scope.subject.tokens
     said = tokens.describe(ids).text if tokens is not None and ids else ""
-    shown = [cell(one) for one in labels]
+    shown = [cell(label) for label in labels]
 
     def file() -> str:
         path = session.folder.put(session.folder.free("generate", ".txt"), said)

@@ -70,14 +70,14 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
         raise ScopeError(f"all {summary.prompts:,} prompts failed: {line(why)}", "other prompts")
     head = [
         line(f"{chosen.name} over {summary.prompts:,} prompts, {summary.errors:,} failed", 200),
-        *(line(f"failed: {one}", 200) for one in failures[:2]),
+        *(line(f"failed: {failure}", 200) for failure in failures[:2]),
         line(f"edits in force: {'; '.join(map(str, job.edits))}") if job.edits else "",
         f"establishes: {establishes(chosen)}; means over these prompts, not over all text",
         f"tables: {session.folder.shown(folder)} (llmscope report and replay read them)",
     ]
     if chosen.name not in summary.lenses:
         reasons = summary.refused.get(chosen.name, {})
-        return fitted([*head, *(line(f"refused: {one}") for one in reasons)])
+        return fitted([*head, *(line(f"refused: {reason}") for reason in reasons)])
     found = report(str(folder), Asked(lenses=(chosen.name,), last=given.get("last", False)))
     (told,) = found.lenses
     rows = [*_rows(told)]
@@ -110,7 +110,7 @@ def _source(session: Session, given: Mapping[str, Any], name: str) -> Path:
     if prompts is not None:
         if not 0 < len(prompts) <= MOST:
             raise ScopeError(f"{len(prompts):,} prompts", f"1 to {MOST:,} prompts, or a file")
-        lines = "".join(json.dumps({"prompt": one}) + "\n" for one in prompts)
+        lines = "".join(json.dumps({"prompt": prompt}) + "\n" for prompt in prompts)
         return session.folder.put(f"{name}.jsonl", lines)
     return readable(session, str(file))
 
@@ -214,8 +214,10 @@ def _rows(told: LensReport) -> Iterator[str]:
 
     The probability of the target comes first, where there is one.
     """
-    for one in sorted(told.distributions, key=lambda one: one.value != TARGET):
-        yield _distribution(one)
+    for distribution in sorted(
+        told.distributions, key=lambda distribution: distribution.value != TARGET
+    ):
+        yield _distribution(distribution)
     for each in sorted(told.breakdowns, key=lambda each: each.value != TARGET):
         ordered = all(each.ordered) and not each.difference
         for estimate in each.estimates if ordered else each.ranked:
@@ -236,17 +238,17 @@ def _rows(told: LensReport) -> Iterator[str]:
             )
 
 
-def _distribution(one: Distribution) -> str:
-    low, high = one.all.low, one.all.high
+def _distribution(distribution: Distribution) -> str:
+    low, high = distribution.all.low, distribution.all.high
     return "\t".join(
         (
-            _named(one),
+            _named(distribution),
             "all",
-            f"{one.all.mean:.4g}",
+            f"{distribution.all.mean:.4g}",
             "" if low is None or high is None else f"{low:.4g} to {high:.4g}",
-            f"{one.all.prompts:,}",
-            f"{one.all.rows:,}",
-            f"{one.quantiles[1]:.4g} to {one.quantiles[5]:.4g}",
+            f"{distribution.all.prompts:,}",
+            f"{distribution.all.rows:,}",
+            f"{distribution.quantiles[1]:.4g} to {distribution.quantiles[5]:.4g}",
         )
     )
 

@@ -59,7 +59,7 @@ def _facts(session: Session, scope: Scope) -> list[str]:
         f"adapter in use: {info.adapter or BASE}; others: {', '.join(info.adapters) or 'none'}",
         "; ".join(f"{status}: {', '.join(some)}" for status, some in held.items()),
         *reasons[:3],
-        *(f"note: {one}" for one in info.notices[:3]),
+        *(f"note: {notice}" for notice in info.notices[:3]),
         f"chat template: {'yes' if scope.chat.words else 'none'}",
         f"learned lenses: {', '.join(info.lenses) or 'none'}; dictionaries of features: "
         f"{len(scope.features)}",

@@ -33,7 +33,7 @@ LENS_PARAMETERS = (
     Parameter("options", "options", "More options of the lens by name: see explain topic=LENS."),
 )
 """Parameters that are options of lenses."""
-_NAMED = tuple(one.name for one in LENS_PARAMETERS if one.name != "options")
+_NAMED = tuple(parameter.name for parameter in LENS_PARAMETERS if parameter.name != "options")
 
 
 def passes_prompt_b(session: Session, chosen: Lens, given: Mapping[str, Any]) -> bool:
@@ -65,7 +65,7 @@ def lens_options(given: Mapping[str, Any], chosen: Lens, *, allow_pickle: bool) 
         if name in found:
             raise ScopeError(f"{name} is given twice", "it once")
         if name not in options() or name in ("versus_prompt", "change", "mode"):
-            known = [one.name for one in chosen.options]
+            known = [option.name for option in chosen.options]
             raise ScopeError(
                 f"{chosen.name} has no option {line(name, 60)!r}{suggested(name, known)}",
                 ", ".join(known) or "no options",
@@ -98,7 +98,7 @@ def state_lines(session: Session, recording: Recording) -> list[str]:
     return [
         f"model: {line(', '.join(words), 240)}",
         f"prompt of {len(recording)} tokens: {line(text, 160)}",
-        *(line(f"note: {one}", 200) for one in recording.prompt.notices[:2]),
+        *(line(f"note: {notice}", 200) for notice in recording.prompt.notices[:2]),
     ]
 
 
@@ -107,9 +107,11 @@ def verdict_of(scope: Scope, *recordings: Recording) -> Verdict:
     from llmscope.figure import Focus
     from llmscope.scope.figures import figure_of
 
-    first, *others = (figure_of(scope, one, "next-token", Focus()).verdict for one in recordings)
-    for one in others:
-        first = first.worst(one)
+    first, *others = (
+        figure_of(scope, recording, "next-token", Focus()).verdict for recording in recordings
+    )
+    for other in others:
+        first = first.worst(other)
     return first
 
 

@@ -136,19 +136,19 @@ class Batch:
     ray: Workers | None = None
 
 
-def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) -> Batch | None:
+def check_batch(ctx: typer.Context, options: BatchOptions, outs: Sequence[str]) -> Batch | None:
     """Return the checked options of a `--prompts` run; None without `--prompts`.
 
     Args:
         ctx: the command's context.
-        given: the options.
+        options: the options.
         outs: where to write, as given.
 
     Raises:
         BadParameter: an option does not go with `--prompts`, or needs it.
         ScopeError: the prompts cannot be read, or pyarrow is missing.
     """
-    if given.prompts is None:
+    if options.prompts is None:
         for name in sorted(said(ctx) & _FOR_MANY):
             usage(False, "it takes --prompts FILE", f"--{name.replace('_', '-')}")
         return None
@@ -157,12 +157,12 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
     usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
     usage(len(outs) <= 1, "one folder, in which all tables are", "--out")
     usage(outs != [] and outs[0] not in ("-", ""), "a folder to write to", "--out")
-    found = _PART.fullmatch(given.shard or "0/1")
+    found = _PART.fullmatch(options.shard or "0/1")
     index, count = (int(found[1]), int(found[2])) if found else (1, 0)
     usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
     force = bool(ctx.params["force"])
     usage(not force or count == 1, "not with --shard, whose other jobs write there too", "--force")
-    ray = _ray(ctx, given)
+    ray = _ray(ctx, options)
     from llmscope.figure.tables.arrow import needed
     from llmscope.jobs.snapshots import JobShare, PromptSource
     from llmscope.support.storage import LocalStorage, storage
@@ -176,28 +176,28 @@ def check_batch(ctx: typer.Context, given: BatchOptions, outs: Sequence[str]) ->
     if isinstance(folder, LocalStorage) and folder.path.exists() and not folder.path.is_dir():
         raise ScopeError(f"{folder.shown} is no folder", "another --out")
     return Batch(
-        PromptSource(given.prompts),
+        PromptSource(options.prompts),
         folder,
-        JobShare(index, count, given.shard_size),
-        given.batch_size,
-        given.batch_tolerance,
-        given.tensors,
+        JobShare(index, count, options.shard_size),
+        options.batch_size,
+        options.batch_tolerance,
+        options.tensors,
         force,
         ray,
     )
 
 
-def _ray(ctx: typer.Context, given: BatchOptions) -> Workers | None:
+def _ray(ctx: typer.Context, options: BatchOptions) -> Workers | None:
     """Return the workers asked for with `--engine ray`; None for the local engine."""
-    usage(given.engine in ("local", "ray"), "local or ray", "--engine")
-    if given.engine == "local":
+    usage(options.engine in ("local", "ray"), "local or ray", "--engine")
+    if options.engine == "local":
         for name in sorted(said(ctx) & _OF_RAY):
             usage(False, "it takes --engine ray", f"--{name.replace('_', '-')}")
         return None
-    gpus = given.gpus_per_worker
+    gpus = options.gpus_per_worker
     whole = gpus is None or gpus <= 1 or gpus == int(gpus)
     usage(whole, "a whole number, or a part of one GPU", "--gpus-per-worker")
     from llmscope.jobs.snapshots.workers import Workers
 
     threads, device = ctx.params["threads"], ctx.params["device"]
-    return Workers(given.workers, threads, gpus, device, given.max_errored_blocks)
+    return Workers(options.workers, threads, gpus, device, options.max_errored_blocks)

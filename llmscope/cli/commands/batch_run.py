@@ -114,7 +114,7 @@ class BatchRequest:
 def write_batch(
     batch: Batch,
     load: Loader,
-    asked: BatchRequest,
+    request: BatchRequest,
     ctx: typer.Context,
     progress: Progress | None,
     tell: Tell,
@@ -124,7 +124,7 @@ def write_batch(
     Args:
         batch: the checked options.
         load: loads the model.
-        asked: the options for each prompt.
+        request: the options for each prompt.
         ctx: the command's context, for the command line kept in the manifest.
         progress: called with the progress; None without a terminal.
         tell: writes a note to stderr.
@@ -166,7 +166,7 @@ def write_batch(
 
         if batch.ray is None:
             scope = load(progress)
-            plan = asked(scope, progress)
+            plan = request(scope, progress)
             summary = run_here(
                 *(scope, source, plan.looking, folder_of(plan)),
                 together=plan.together,
@@ -176,8 +176,8 @@ def write_batch(
                 progress=say,
             )
         else:
-            summary = _on_ray(batch, batch.ray, load, asked, folder_of, fail)
-    for line in _told(summary, batch, asked.looking.lenses):
+            summary = _on_ray(batch, batch.ray, load, request, folder_of, fail)
+    for line in _told(summary, batch, request.looking.lenses):
         note(line)
     if summary.prompts and summary.errors == summary.prompts:
         raise ScopeError("all prompts failed", "the column error of the table prompts")
@@ -186,7 +186,7 @@ def write_batch(
 def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str]:
     """Yield what is to be said at the end of a batch, a line each."""
     for lens, reasons in summary.refused.items():
-        count, most = sum(reasons.values()), max(reasons, key=lambda one: reasons[one])
+        count, most = sum(reasons.values()), max(reasons, key=lambda reason: reasons[reason])
         yield f"{lens}: {count:,} figures refused, most of them as {display_text(most)}"
     empty = [one for one in lenses if one not in summary.lenses]
     if empty and summary.errors < summary.prompts:

@@ -193,7 +193,7 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> C
     from llmscope.cache.entries import KEPT, KINDS
     from llmscope.cache.prune import Choice
 
-    known = [one for one in KINDS if one not in KEPT]
+    known = [kind for kind in KINDS if kind not in KEPT]
     listed = ", ".join((*known, "all"))
     for one in kinds or ():
         wrong = f"no kind {display_text(one)!r}; there are {listed}"

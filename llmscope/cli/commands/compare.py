@@ -278,15 +278,15 @@ def compare(
 
             from llmscope.jobs.compare.run import compare as compared
 
-            found: list[ActivationDifference] = []
+            differences: list[ActivationDifference] = []
 
             def stage(words: str) -> None:
                 if progress is not None:
                     progress(words, 0, None)
 
             def beside(a: Scope, b: Scope) -> dict[str, Any]:
-                found.append(difference.measured(a, b, stage))
-                return {"difference": found[0].to_dict()}
+                differences.append(difference.measured(a, b, stage))
+                return {"difference": differences[0].to_dict()}
 
             summary = compared(
                 lambda: first(progress),
@@ -301,7 +301,7 @@ def compare(
                 progress=None if progress is None else stage,
                 beside=beside if difference.difference else None,
             )
-            for one in found:
+            for one in differences:
                 one.save(out / "difference.safetensors")
         from llmscope.cli.output.comparison_report import report
         from llmscope.export import json_text

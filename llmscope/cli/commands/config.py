@@ -67,7 +67,7 @@ def _listed(found: Sequence[FoundSetting]) -> str:
     return table(rows)
 
 
-def _shown(found: FoundSetting) -> str:
-    if found.value is None:
-        return found.setting.otherwise
-    return str(found.value).lower() if isinstance(found.value, bool) else str(found.value)
+def _shown(setting: FoundSetting) -> str:
+    if setting.value is None:
+        return setting.setting.otherwise
+    return str(setting.value).lower() if isinstance(setting.value, bool) else str(setting.value)

@@ -169,16 +169,16 @@ def _json(found: Diff, a: str, b: str, tolerance: float) -> str:
         "faults": list(found.faults),
         "figures": [
             {
-                "lens": one.lens,
-                "title": one.title,
-                "same": not one.faults,
-                "largest": one.largest,
+                "lens": figure.lens,
+                "title": figure.title,
+                "same": not figure.faults,
+                "largest": figure.largest,
                 "where": [
-                    dict(zip(("axis", "place", "label"), at, strict=True)) for at in one.where
+                    dict(zip(("axis", "place", "label"), at, strict=True)) for at in figure.where
                 ],
-                "faults": list(one.faults),
+                "faults": list(figure.faults),
             }
-            for one in found.figures
+            for figure in found.figures
         ],
         "notes": list(found.notes),
     }
@@ -207,7 +207,7 @@ def _listed(found: Diff, tolerance: float) -> str:
         text += f"\ntold differently, which is no difference by itself\n{inset(found.notes)}"
     if found.same:
         return f"{text}\nthe same within {tolerance:g}\n"
-    differ = sum(bool(one.faults) for one in found.figures)
+    differ = sum(bool(figure.faults) for figure in found.figures)
     return f"{text}\n{differ} of {len(found.figures)} figures differ\n"
 
 

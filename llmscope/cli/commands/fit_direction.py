@@ -192,9 +192,9 @@ def _layers(text: str) -> tuple[int, ...] | None:
     if text == "all":
         return None
     parts = text.split(",")
-    numbers = all(one.strip().removeprefix("-").isdecimal() and len(one) < 8 for one in parts)
+    numbers = all(part.strip().removeprefix("-").isdecimal() and len(part) < 8 for part in parts)
     usage(numbers, "all, or layers such as 4,7,-1", "--layer")
-    return tuple(int(one) for one in parts)
+    return tuple(int(part) for part in parts)
 
 
 def _check_out(paths: list[Path], force: bool) -> None:

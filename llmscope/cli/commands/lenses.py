@@ -78,12 +78,12 @@ def _listed(lenses: list[Lens]) -> str:
     from llmscope.cli.output.table import table
     from llmscope.plugins import registered
 
-    width = max(len(one.name) for one in lenses)
+    width = max(len(lens.name) for lens in lenses)
     text = ""
-    for one in lenses:
-        modes = f"  (--mode {' | '.join(one.modes)})" if one.modes else ""
-        given = "" if one.package is None else f"  [{one.package}]"
-        text += f"{one.name:{width}}  {display_text(one.question)}{modes}{given}\n"
+    for lens in lenses:
+        modes = f"  (--mode {' | '.join(lens.modes)})" if lens.modes else ""
+        given = "" if lens.package is None else f"  [{lens.package}]"
+        text += f"{lens.name:{width}}  {display_text(lens.question)}{modes}{given}\n"
     rows = [(one.kind, one.name, str(one.package)) for one in registered() if one.kind != "lens"]
     return text + (f"\nother packages also add\n{table(rows)}" if rows else "")
 
@@ -99,10 +99,10 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
         "interface": INTERFACE,
         "lenses": [
             {
-                "name": one.name,
-                "question": one.question,
-                "help": one.help,
-                "modes": one.modes,
+                "name": lens.name,
+                "question": lens.question,
+                "help": lens.help,
+                "modes": lens.modes,
                 "options": [
                     {
                         "name": option.name,
@@ -111,7 +111,7 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
                         "default": option.default,
                         "help": option.help,
                     }
-                    for option in one.options
+                    for option in lens.options
                 ],
                 "tables": [
                     {
@@ -124,11 +124,11 @@ def _record(lenses: list[Lens]) -> dict[str, Any]:
                             for column in columns
                         ],
                     }
-                    for columns, modes in one.table_groups().items()
+                    for columns, modes in lens.table_groups().items()
                 ],
-                "package": None if one.package is None else one.package.to_dict(),
+                "package": None if lens.package is None else lens.package.to_dict(),
             }
-            for one in lenses
+            for lens in lenses
         ],
         "plugins": [
             {"kind": one.kind, "name": one.name, "package": one.package.to_dict()}
@@ -176,14 +176,18 @@ def _columns(lens: Lens) -> str:
 
     modes: dict[tuple[str, str, str, str], list[str]] = {}
     for columns, of in lens.table_groups().items():
-        for one in columns:
-            told = f"{one.help}, {one.unit}" if one.unit and one.unit != one.name else one.help
-            modes.setdefault((one.name, one.role, one.type, told), []).extend(of)
+        for column in columns:
+            told = (
+                f"{column.help}, {column.unit}"
+                if column.unit and column.unit != column.name
+                else column.help
+            )
+            modes.setdefault((column.name, column.role, column.type, told), []).extend(of)
     room = max(len(name) for name, *_ in modes) + 2
     rows = []
-    ordered = sorted(modes.items(), key=lambda one: one[0][1] == STATUS)
+    ordered = sorted(modes.items(), key=lambda item: item[0][1] == STATUS)
     for (name, role, kind, about), having in ordered:
-        without = [one for one in lens.modes if one not in having]
+        without = [mode for mode in lens.modes if mode not in having]
         told = about
         if without:
             fewer = len(without) < len(having)

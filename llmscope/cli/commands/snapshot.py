@@ -92,7 +92,7 @@ def snapshot(
         names = tuple(name for name, _ in lenses)
         outs = picture.out or []
         paths = [
-            *(("--out", one) for one in outs),
+            *(("--out", out) for out in outs),
             *(("--prompt-file", texts.prompt_file), ("--context-file", texts.context_file)),
             ("--transcript", texts.transcript),
         ]
@@ -144,11 +144,11 @@ def snapshot(
             usage(len(set(names)) == len(names), "one table a lens: each once", "--lens")
             modes = tuple(pair for pair, entry in zip(lenses, lens, strict=True) if ":" in entry)
             job = PromptJob(names, focus, edits, special, texts.chat, texts.system, every, modes)
-            asked = BatchRequest(
+            request = BatchRequest(
                 *(job, prompts.size, prompts.bound, token_texts(declared), texts.versus_prompt)
             )
             with progress_line(every=EVERY) as progress:
-                write_batch(prompts, load, asked, ctx, progress, tell)
+                write_batch(prompts, load, request, ctx, progress, tell)
             return
         from llmscope.cli.options.appearance import picture_look
         from llmscope.cli.options.lens_options import (
@@ -270,11 +270,11 @@ def _forms(
     from llmscope.export import PAPER, formats, provenance
 
     origin: dict[str, Any] | None = None
-    found = []
+    renderings = []
     for output, look in zip(outputs, looks, strict=True):
         own = formats().get(output.format)
         if look != PAPER and own is not None and not own.provenance:
-            found.append(Rendering(output.format, look))
+            renderings.append(Rendering(output.format, look))
             continue
         if origin is None:  # once: it reads all weights
             origin = provenance(scope, None, progress)
@@ -287,8 +287,8 @@ def _forms(
         if ctx.params["scale"] != 1 and own is not None and not own.scales:
             settled["scale"] = "1"
         line = command_line(ctx, **settled)
-        found.append(Rendering(output.format, look, {**origin, "command": line}))
-    return found
+        renderings.append(Rendering(output.format, look, {**origin, "command": line}))
+    return renderings
 
 
 @cache

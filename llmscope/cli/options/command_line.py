@@ -27,7 +27,9 @@ def command_line(ctx: typer.Context, **settled: str | None) -> str:
             default was resolved to; None leaves the option out.
     """
     words = ["llmscope", ctx.info_name or ""]
-    for option in sorted(ctx.command.params, key=lambda one: one.param_type_name != "argument"):
+    for option in sorted(
+        ctx.command.params, key=lambda parameter: parameter.param_type_name != "argument"
+    ):
         name = option.name or ""
         value = settled.get(name, ctx.params.get(name))
         unsaid = value is None or value == option.default or value in ((), [])

@@ -23,7 +23,7 @@ def gather(group: type[Group], given: Mapping[str, Any]) -> Group:
 
 def names(group: type[Any]) -> tuple[str, ...]:
     """Return the names of a group's options, in order."""
-    return tuple(one.name for one in fields(group))
+    return tuple(field.name for field in fields(group))
 
 
 def grouped(
@@ -40,17 +40,17 @@ def grouped(
     """
     parameters = inspect.signature(command, eval_str=True).parameters.values()
     groups: dict[str, type[Any]] = {
-        one.name: one.annotation
-        for one in parameters
-        if isinstance(one.annotation, type) and is_dataclass(one.annotation)
+        parameter.name: parameter.annotation
+        for parameter in parameters
+        if isinstance(parameter.annotation, type) and is_dataclass(parameter.annotation)
     }
     flat: list[inspect.Parameter] = []
-    for one in parameters:
-        if one.name in groups:
-            flat += _options(groups[one.name])
-        elif one.kind is not one.VAR_KEYWORD:
-            flat.append(one.replace(kind=one.KEYWORD_ONLY))
-        if one.name == after:
+    for parameter in parameters:
+        if parameter.name in groups:
+            flat += _options(groups[parameter.name])
+        elif parameter.kind is not parameter.VAR_KEYWORD:
+            flat.append(parameter.replace(kind=parameter.KEYWORD_ONLY))
+        if parameter.name == after:
             flat += more
 
     @wraps(command)
@@ -70,11 +70,11 @@ def _options(group: type[Any]) -> list[inspect.Parameter]:
         hints = {name: in_panel(hint, panel) for name, hint in hints.items()}
     return [
         inspect.Parameter(
-            *(one.name, inspect.Parameter.KEYWORD_ONLY),
-            default=one.default,
-            annotation=hints[one.name],
+            *(field.name, inspect.Parameter.KEYWORD_ONLY),
+            default=field.default,
+            annotation=hints[field.name],
         )
-        for one in fields(group)
+        for field in fields(group)
     ]
 
 

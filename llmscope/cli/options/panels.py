@@ -29,7 +29,7 @@ def in_panel(annotation: Any, panel: str) -> Any:
     if get_origin(annotation) is not Annotated:
         return annotation
     plain, *details = get_args(annotation)
-    own = [copy.copy(one) for one in details]
+    own = [copy.copy(detail) for detail in details]
     for one in own:
         if isinstance(one, typer.models.OptionInfo) and one.rich_help_panel is None:
             one.rich_help_panel = panel
@@ -47,8 +47,8 @@ def panel_of(option: Any) -> str:
 def by_panel(options: list[Any]) -> dict[str, list[Any]]:
     """Return options by their subject, in the order of the first one; `General` comes last."""
     found: dict[str, list[Any]] = {}
-    for one in options:
-        found.setdefault(panel_of(one), []).append(one)
+    for option in options:
+        found.setdefault(panel_of(option), []).append(option)
     general = found.pop(GENERAL, [])
     return found | ({GENERAL: general} if general else {})
 
@@ -78,11 +78,13 @@ class PanelCommand(TyperCommand):
         """Write the arguments, then the options of each subject."""
         params = self.get_params(ctx)
         kinds = {
-            "Arguments": [one for one in params if one.param_type_name == "argument"],
+            "Arguments": [
+                parameter for parameter in params if parameter.param_type_name == "argument"
+            ],
             **{
                 f"{panel} options" if panel else "Options": options
                 for panel, options in by_panel(
-                    [one for one in params if one.param_type_name != "argument"]
+                    [parameter for parameter in params if parameter.param_type_name != "argument"]
                 ).items()
             },
         }

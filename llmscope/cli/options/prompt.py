@@ -123,7 +123,7 @@ def check_transcript(texts: PromptOptions, part: TranscriptOptions) -> None:
         usage(not part.given, "it takes --transcript FILE", "--turn / --line / --rejected")
         return
     others = (texts.prompt, texts.prompt_file, texts.ids, texts.context_file)
-    usage(all(one is None for one in others), "it is the prompt itself", "--transcript")
+    usage(all(other is None for other in others), "it is the prompt itself", "--transcript")
     usage(not texts.chat, "it is in the chat template already", "--chat")
 
 

@@ -52,19 +52,19 @@ def check_resume(said: Collection[str]) -> None:
     shared.usage(not others, f"opens what was left last, and takes no {named}", "--resume")
 
 
-def resumed(given: LaunchOptions, said: Collection[str]) -> LaunchOptions:
+def resumed(options: LaunchOptions, said: Collection[str]) -> LaunchOptions:
     """Return the launch options of the last session; without one, `given` with a notice.
 
     Args:
-        given: the launch options from the command line.
+        options: the launch options from the command line.
         said: the parameters that the command line names.
     """
     from llmscope.tui.session.session import left_last
 
     session, notice = left_last()
     if session is None:
-        return replace(given, notice=notice)
-    return _onto(given, session, said)
+        return replace(options, notice=notice)
+    return _onto(options, session, said)
 
 
 def is_state(word: str | None) -> bool:
@@ -74,7 +74,7 @@ def is_state(word: str | None) -> bool:
     return word.lstrip()[:1] == "{" or (word.lower().endswith(".json") and not os.path.isdir(word))
 
 
-def opened_state(given: LaunchOptions, word: str, said: Collection[str]) -> LaunchOptions:
+def opened_state(options: LaunchOptions, word: str, said: Collection[str]) -> LaunchOptions:
     """Return the launch options of a saved state, which the command line names as its model.
 
     Raises:
@@ -94,7 +94,7 @@ def opened_state(given: LaunchOptions, word: str, said: Collection[str]) -> Laun
     session = read_state(word)
     if reason := too_long(session.prompt):
         raise ScopeError(f"the prompt of the state is too long: {reason}", "a shorter prompt")
-    return _onto(given, session, {*said, *OF_MACHINE})
+    return _onto(options, session, {*said, *OF_MACHINE})
 
 
 def unless_named(given: LaunchOptions, said: Collection[str], model: str | None) -> LaunchOptions:
@@ -140,7 +140,7 @@ def unless_named(given: LaunchOptions, said: Collection[str], model: str | None)
     return opening
 
 
-def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> LaunchOptions:
+def _onto(options: LaunchOptions, session: Session, said: Collection[str]) -> LaunchOptions:
     """Return launch options with the model and the state of a session.
 
     An adapter, a second model or a direction that is no longer there is left out, with a notice:
@@ -154,7 +154,7 @@ def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> Laun
     direction = _found(session.direction, session.folder) if session.direction else None
     gone = [path for path in (*adapters, named, direction) if path is not None and _gone(path)]
     load = replace(
-        given.load,
+        options.load,
         model=_found(session.model, session.folder),
         adapters=tuple(adapter for adapter in adapters if adapter not in gone),
         direction=direction if direction not in gone else None,
@@ -162,9 +162,9 @@ def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> Laun
     )
     if named is not None and named not in gone:
         load = _with_second(load, second)
-    notices = (given.notice, *(f"{display_text(path)} is not there any more" for path in gone))
+    notices = (options.notice, *(f"{display_text(path)} is not there any more" for path in gone))
     return replace(
-        given,
+        options,
         load=load,
         special_tokens=session.special_tokens,
         session=session,
@@ -172,14 +172,14 @@ def _onto(given: LaunchOptions, session: Session, said: Collection[str]) -> Laun
     )
 
 
-def _goes_with(session: Session, given: LaunchOptions, said: Collection[str]) -> bool:
+def _goes_with(session: Session, options: LaunchOptions, said: Collection[str]) -> bool:
     """Return whether a session has the adapters and the second model that a command line names."""
     if not PARTS & set(said):
         return True
     from llmscope.models.spec import DEFAULT
     from llmscope.tui.features.copy.repro_command import ModelSource
 
-    source, kept = ModelSource.of(given.load.model or DEFAULT, given.load), _kept(session)
+    source, kept = ModelSource.of(options.load.model or DEFAULT, options.load), _kept(session)
     second = {name: str(value) for name, value in source.versus_options.items()}
     same = second == {name: str(kept[name]) for name in SECOND if name in kept}
     return ("adapter" not in said or source.adapters == session.adapters) and (

@@ -121,7 +121,7 @@ def read_cells(size: str | None, outputs: Sequence[Output] = ()) -> Size:
         BadParameter: the text is not such a size.
     """
     if size is None:
-        return None if any(one.on_terminal for one in outputs) else "auto"
+        return None if any(output.on_terminal for output in outputs) else "auto"
     if size == "auto":
         return "auto"
     match = _SIZE.fullmatch(size)

@@ -58,7 +58,7 @@ def report_text(report: Report, size: Size = AUTO) -> str:
         f"intervals: {100 * how.level:g} %, bootstrap over prompts, {how.resamples:,} resamples, "
         f"seed {how.seed}\n"
     )
-    return text + "".join(f"\n{_lens(one, report, size)}" for one in report.lenses)
+    return text + "".join(f"\n{_lens(lens, report, size)}" for lens in report.lenses)
 
 
 def _lens(lens: LensReport, report: Report, size: Size) -> str:
@@ -87,17 +87,21 @@ def _lens(lens: LensReport, report: Report, size: Size) -> str:
 
 def _distributions(distributions: Sequence[Distribution]) -> str:
     rows = [("", "mean", "interval", "median", "5 % – 95 %", "rows", "no value")]
-    for one in distributions:
-        low, median, high = one.quantiles[1], one.quantiles[3], one.quantiles[5]
+    for distribution in distributions:
+        low, median, high = (
+            distribution.quantiles[1],
+            distribution.quantiles[3],
+            distribution.quantiles[5],
+        )
         rows.append(
             (
-                f"{one.value}{_unit(one.unit, one.value)}",
-                value_text(one.all.mean),
-                interval_text(one.all),
-                ("~" if one.sampled else "") + number(median),
+                f"{distribution.value}{_unit(distribution.unit, distribution.value)}",
+                value_text(distribution.all.mean),
+                interval_text(distribution.all),
+                ("~" if distribution.sampled else "") + number(median),
                 f"{number(low)} – {number(high)}",
-                f"{one.all.rows:,}",
-                f"{one.missing:,}",
+                f"{distribution.all.rows:,}",
+                f"{distribution.missing:,}",
             )
         )
     text = table(rows, frozenset({1, 3, 5, 6}))
@@ -113,7 +117,7 @@ def _distributions(distributions: Sequence[Distribution]) -> str:
 def _narrower(distributions: Sequence[Distribution], over: Mapping[str, int]) -> str:
     """Return what gives one number for each prompt; empty if nothing is known."""
     ways = ["--last is the last token alone"] if "position" in over else []
-    if any(one.value == "p_target" for one in distributions) and "layer" in over:
+    if any(distribution.value == "p_target" for distribution in distributions) and "layer" in over:
         ways.append("the model's own p_target is that of --lens next-token")
     return f": {'; '.join(ways)}" if ways else ""
 
@@ -133,21 +137,22 @@ def _first(first: FirstLayer) -> str:
 def _alike(breakdowns: Sequence[Breakdown]) -> list[list[Breakdown]]:
     """Return the breakdowns, those of several values by the same columns together."""
     found: list[list[Breakdown]] = []
-    for one in breakdowns:
+    for breakdown in breakdowns:
         fitting = None
-        if len(one.by) == 1 and not one.difference:
-            fitting = next((same for same in found if _fits(one, same)), None)
+        if len(breakdown.by) == 1 and not breakdown.difference:
+            fitting = next((same for same in found if _fits(breakdown, same)), None)
         if fitting is None:
-            found.append([one])
+            found.append([breakdown])
         else:
-            fitting.append(one)
+            fitting.append(breakdown)
     return found
 
 
-def _fits(one: Breakdown, same: Sequence[Breakdown]) -> bool:
+def _fits(breakdown: Breakdown, same: Sequence[Breakdown]) -> bool:
     first = same[0]
-    return (one.by, one.last, first.difference) == (first.by, first.last, False) and (
-        len(same) < BESIDE and len(one.estimates) <= (ORDERED if all(one.ordered) else LISTED)
+    return (breakdown.by, breakdown.last, first.difference) == (first.by, first.last, False) and (
+        len(same) < BESIDE
+        and len(breakdown.estimates) <= (ORDERED if all(breakdown.ordered) else LISTED)
     )
 
 
@@ -165,64 +170,71 @@ def _together(same: Sequence[Breakdown]) -> str:
 
 def _sorted(labels: list[tuple[Label, ...]]) -> list[tuple[Label, ...]]:
     """Return labels in order if they are whole numbers; else as they are."""
-    numbers = {one: int(one[0]) for one in labels if isinstance(one[0], int)}
+    numbers = {label: int(label[0]) for label in labels if isinstance(label[0], int)}
     return sorted(labels, key=numbers.__getitem__) if len(numbers) == len(labels) else labels
 
 
-def _by(one: Breakdown) -> str:
-    return f"means by {', '.join(one.by)}{AT_LAST * one.last}"
+def _by(breakdown: Breakdown) -> str:
+    return f"means by {', '.join(breakdown.by)}{AT_LAST * breakdown.last}"
 
 
-def _with_ends(one: Estimate) -> str:
-    if one.low is None or one.high is None:
-        return value_text(one.mean)
-    return f"{value_text(one.mean)} [{value_text(one.low)}, {value_text(one.high)}]"
+def _with_ends(estimate: Estimate) -> str:
+    if estimate.low is None or estimate.high is None:
+        return value_text(estimate.mean)
+    return f"{value_text(estimate.mean)} [{value_text(estimate.low)}, {value_text(estimate.high)}]"
 
 
-def _breakdown(one: Breakdown, what: str = "") -> str:
-    kept: Sequence[Estimate] = one.estimates
-    title = f"{what or one.value}{_unit(one.unit, one.value)} by {', '.join(one.by)}"
-    title += AT_LAST * one.last
-    if len(kept) > (ORDERED if all(one.ordered) else LISTED):
-        kept = one.ranked[:LISTED]
-        title += f", the {LISTED} largest of {len(one.estimates):,}"
-    rows = [_row(each) for each in kept]
+def _breakdown(breakdown: Breakdown, what: str = "") -> str:
+    estimates: Sequence[Estimate] = breakdown.estimates
+    title = f"{what or breakdown.value}{_unit(breakdown.unit, breakdown.value)} by "
+    title += ", ".join(breakdown.by)
+    title += AT_LAST * breakdown.last
+    if len(estimates) > (ORDERED if all(breakdown.ordered) else LISTED):
+        estimates = breakdown.ranked[:LISTED]
+        title += f", the {LISTED} largest of {len(breakdown.estimates):,}"
+    rows = [_row(each) for each in estimates]
     return f"\n{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
-def _map(one: Breakdown, report: Report, size: Size) -> str:
+def _map(breakdown: Breakdown, report: Report, size: Size) -> str:
     """Return the map of two columns as drawn, and its largest cells."""
-    picture = breakdown_figures(one, report.how)[0]
+    picture = breakdown_figures(breakdown, report.how)[0]
     cells = (WIDTH, fitted_height(picture, WIDTH)) if size is None else size
     drawn = render(picture, "txt", size=cells, focus=strongest([picture]))
     assert isinstance(drawn, str)
-    listed = one.ranked[:RANKED]
+    listed = breakdown.ranked[:RANKED]
     rows = [_row(each) for each in listed]
-    remark = "; ** after the correction for all, * without" if one.difference else ""
-    title = f"largest {one.value}{_unit(one.unit)} by {', '.join(one.by)}{remark}"
+    remark = "; ** after the correction for all, * without" if breakdown.difference else ""
+    title = f"largest {breakdown.value}{_unit(breakdown.unit)} by {', '.join(breakdown.by)}{remark}"
     return f"\n{drawn}{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
-def _comparison(one: Comparison) -> str:
+def _comparison(comparison: Comparison) -> str:
     rows = [
-        ("A", one.a, value_text(one.mean_a)),
-        ("B", one.b, value_text(one.mean_b)),
-        ("A − B", interval_text(one.difference), number(one.difference.mean)),
+        ("A", comparison.a, value_text(comparison.mean_a)),
+        ("B", comparison.b, value_text(comparison.mean_b)),
+        ("A − B", interval_text(comparison.difference), number(comparison.difference.mean)),
     ]
-    text = f"\n{_line(one.value + _unit(one.unit))}\n{table(rows, frozenset({2}))}"
-    unit = "prompts" if one.pairs_are == "rows" else "pairs of prompts"
-    share = percent(one.positive.mean)
+    text = f"\n{_line(comparison.value + _unit(comparison.unit))}\n{table(rows, frozenset({2}))}"
+    unit = "prompts" if comparison.pairs_are == "rows" else "pairs of prompts"
+    share = percent(comparison.positive.mean)
     text += (
-        f"{one.difference.rows:,} pairs of {one.pairs_are}, {one.left_out:,} {one.pairs_are} left "
-        f"out; A is above B in {share} of {one.positive.prompts:,} {unit}\n"
+        f"{comparison.difference.rows:,} pairs of {comparison.pairs_are}, "
+        f"{comparison.left_out:,} {comparison.pairs_are} left out; "
+        f"A is above B in {share} of {comparison.positive.prompts:,} {unit}\n"
     )
-    if one.breakdown is not None:
-        text += _breakdown(one.breakdown, f"A − B: {one.value}")
+    if comparison.breakdown is not None:
+        text += _breakdown(comparison.breakdown, f"A − B: {comparison.value}")
     return text
 
 
-def _row(one: Estimate, unit: str = "") -> tuple[str, str, str, str]:
-    return label_text(one.labels), value_text(one.mean, unit), interval_text(one, unit), marks(one)
+def _row(estimate: Estimate, unit: str = "") -> tuple[str, str, str, str]:
+    return (
+        label_text(estimate.labels),
+        value_text(estimate.mean, unit),
+        interval_text(estimate, unit),
+        marks(estimate),
+    )
 
 
 def _unit(unit: str, name: str = "") -> str:
@@ -271,11 +283,13 @@ def report_csv(report: Report) -> str:
 
 
 def _cells(
-    lens: str, value: str, unit: str, by: Sequence[str], one: Estimate
+    lens: str, value: str, unit: str, by: Sequence[str], estimate: Estimate
 ) -> list[str | float | int | bool | None]:
-    texts = [_harmless(text) for text in (lens, value, unit, ", ".join(by), label_text(one.labels))]
-    numbers = [one.mean, one.low, one.high, one.prompts, one.rows]
-    return [*texts, *numbers, one.nonzero, one.corrected]
+    texts = [
+        _harmless(text) for text in (lens, value, unit, ", ".join(by), label_text(estimate.labels))
+    ]
+    numbers = [estimate.mean, estimate.low, estimate.high, estimate.prompts, estimate.rows]
+    return [*texts, *numbers, estimate.nonzero, estimate.corrected]
 
 
 def _harmless(text: str) -> str:

@@ -32,7 +32,7 @@ def report(summary: Mapping[str, Any], out: Path) -> str:
         _moved(summary["moved"]),
         difference_report(summary["difference"]) if "difference" in summary else "",
     ]
-    return "\n".join(one for one in parts if one)
+    return "\n".join(part for part in parts if part)
 
 
 _LEFT_OUT = {"cut": "cut at the length", "skipped": "left out as too short"}

@@ -128,19 +128,19 @@ def choose_outputs(
     )
     numbers = tuple(one.name for one in formats().values() if one.holds == "numbers")
     among = (*PAPER_FORMATS, *numbers) if paper else tuple(formats())
-    found = tuple(
+    outputs = tuple(
         _chosen(one, format if one == "-" else None, default, force, among, paper=paper)
         for one in outs
     )
     taken: set[str] = set()
-    for one, out in zip(found, outs, strict=True):
+    for one, out in zip(outputs, outs, strict=True):
         for place in _places(one):
             shown = display_text(out).replace("\n", " ")
             usage(place not in taken, f"{shown} would be written twice", "--out")
             taken.add(place)
-    drawn = any(one.format in PAPER_FORMATS for one in found)
+    drawn = any(one.format in PAPER_FORMATS for one in outputs)
     usage(not paper or drawn, f"of a picture: {', '.join(PAPER_FORMATS)}", "--look")
-    return found
+    return outputs
 
 
 def _places(output: Output) -> list[str]:

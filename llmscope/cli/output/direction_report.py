@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def report(
-    found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]], *, asked: bool
+    directions: Directions, written: Sequence[tuple[Path, tuple[int, ...]]], *, asked: bool
 ) -> str:
     """Return the report on directions that were written.
 
     Args:
-        found: the directions.
+        directions: the directions.
         written: each file, with the layers that its format has no place for.
         asked: whether doses were to be measured.
     """
@@ -29,38 +29,40 @@ def report(
     for path, left in written:
         omitted = f"; llama.cpp has no place for layer {left[0]}" if left else ""
         lines.append(f"wrote {display_text(str(path))}{omitted}")
-    sets = found.sets
+    sets = directions.sets
     lines.append(
-        f"{METHOD_NAMES[found.method]} at position {found.position}; trained on "
+        f"{METHOD_NAMES[directions.method]} at position {directions.position}; trained on "
         f"{sets.train_texts} texts of {sets.train_groups} groups, measured on {sets.test_texts} of "
         f"{sets.test_groups}"
     )
     lines.append(f"{'!' if sets.leak else '✓'} the test set {sets.leak}")
-    text = "\n".join(lines) + "\n\n" + _layers(found)
-    if found.dose is not None:
-        text += "\n" + _doses(found.dose)
+    text = "\n".join(lines) + "\n\n" + _layers(directions)
+    if directions.dose is not None:
+        text += "\n" + _doses(directions.dose)
     elif asked:
         text += "\nno doses: there is no later probe to measure them by; --measure TOKEN TOKEN\n"
-    verdict = found.verdict(found.best)
+    verdict = directions.verdict(directions.best)
     reason = f": {verdict.reason}" if verdict.reason else ""
-    return f"{text}\nbest layer {found.best}, cross-validated · {verdict.status}{reason}\n"
+    return f"{text}\nbest layer {directions.best}, cross-validated · {verdict.status}{reason}\n"
 
 
-def record(found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]]) -> dict[str, Any]:
+def record(
+    directions: Directions, written: Sequence[tuple[Path, tuple[int, ...]]]
+) -> dict[str, Any]:
     """Return the same report as JSON types.
 
     Args:
-        found: the directions.
+        directions: the directions.
         written: each file, with the layers that its format has no place for.
     """
     from llmscope.figure import plain
     from llmscope.learned.lenses.direction_file import direction_header
     from llmscope.version import __version__
 
-    verdict = found.verdict(found.best)
+    verdict = directions.verdict(directions.best)
     about: dict[str, Any] = plain(
         {
-            **direction_header(found),
+            **direction_header(directions),
             "llmscope": __version__,
             "files": [{"path": str(path), "without_layers": left} for path, left in written],
             "verdict": {"status": verdict.status, "reason": verdict.reason},
@@ -69,21 +71,21 @@ def record(found: Directions, written: Sequence[tuple[Path, tuple[int, ...]]]) -
     return about
 
 
-def _layers(found: Directions) -> str:
+def _layers(directions: Directions) -> str:
     """Return a row for each layer: held-out figures, the controls, and what is wrong."""
-    others = next(iter(found.probes.values())).figures.cosines
+    others = next(iter(directions.probes.values())).figures.cosines
     head = (
         *("after layer", "accuracy", "AUC", "95 %", "shuffled AUC", "range", "random AUC"),
         *("range", "Brier", "ECE", *(f"cos {name}" for name in others), ""),
     )
     rows = []
-    for layer, one in found.probes.items():
+    for layer, one in directions.probes.items():
         figures = one.figures
         shuffled, random = figures.shuffled.auc, figures.random.auc
-        note = "no better than its controls" if _beaten(found, layer) else ""
+        note = "no better than its controls" if _beaten(directions, layer) else ""
         rows.append(
             (
-                f"{layer}{' ◂' if layer == found.best else '  '}",
+                f"{layer}{' ◂' if layer == directions.best else '  '}",
                 f"{figures.held_out.accuracy.value:.1%}",
                 f"{figures.held_out.auc.value:.3f}",
                 _interval(figures.held_out.auc, ".2f"),
@@ -100,12 +102,16 @@ def _layers(found: Directions) -> str:
     return table((head, *rows), frozenset(range(len(head) - 1)))
 
 
-def _beaten(found: Directions, layer: int) -> bool:
-    return bool(found.doubt(layer)) and not found.sets.leak
+def _beaten(directions: Directions, layer: int) -> bool:
+    return bool(directions.doubt(layer)) and not directions.sets.leak
 
 
-def _interval(one: Estimate, form: str) -> str:
-    return "" if one.low is None or one.high is None else f"{one.low:{form}}–{one.high:{form}}"
+def _interval(estimate: Estimate, form: str) -> str:
+    return (
+        ""
+        if estimate.low is None or estimate.high is None
+        else f"{estimate.low:{form}}–{estimate.high:{form}}"
+    )
 
 
 def _doses(dose: Dose) -> str:

@@ -117,7 +117,7 @@ def quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
         if first is not None and first["capability"]:
             capability = _version(first["capability"])
     methods = support(name, None if capability is None else (capability[0], capability[1]))
-    return {"device": name, "methods": [asdict(one) for one in methods]}
+    return {"device": name, "methods": [asdict(method) for method in methods]}
 
 
 def versions() -> dict[str, str | None]:

@@ -124,7 +124,9 @@ def _gpu_rows(devices: Sequence[Mapping[str, Any]], driver: Mapping[str, Any] | 
         rows.append((f"  {name}", " · ".join(filter(None, about))))
         profiles = [device["profile"] for device in gpu["mig_devices"]]
         if gpu["mig"]:
-            counted = ", ".join(f"{profiles.count(one)} × {one}" for one in dict.fromkeys(profiles))
+            counted = ", ".join(
+                f"{profiles.count(profile)} × {profile}" for profile in dict.fromkeys(profiles)
+            )
             rows.append(("", f"MIG devices: {counted or 'none that can be seen'}"))
         rows += [("", text) for text in _taken(gpu)]
     known = {gpu["index"] for gpu in gpus}
@@ -142,14 +144,14 @@ def _taken(gpu: Mapping[str, Any]) -> Iterator[str]:
         yield f"taken: {total}; by which processes cannot be seen from here"
         return
     yield f"taken: {total}" + ("" if processes else ", by no process")
-    ordered = sorted(processes, key=lambda one: -(one["bytes"] or 0))
+    ordered = sorted(processes, key=lambda process: -(process["bytes"] or 0))
     for one in ordered[:MOST_PROCESSES]:
         size = "unknown bytes" if one["bytes"] is None else gigabytes(one["bytes"])
         yield f"  {size} by {one['name']} (process {one['pid']})"
     if len(ordered) > MOST_PROCESSES:
         yield f"  and {len(ordered) - MOST_PROCESSES} processes more"
-    told = sum(one["bytes"] or 0 for one in processes)
-    known = processes and all(one["bytes"] is not None for one in processes)
+    told = sum(process["bytes"] or 0 for process in processes)
+    known = processes and all(process["bytes"] is not None for process in processes)
     if known and used is not None and used - told > GIGABYTE:
         yield f"  {gigabytes(used - told)} by processes that cannot be seen from here"
 

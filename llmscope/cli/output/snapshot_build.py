@@ -165,7 +165,7 @@ def _figures(
     )
     _check_count(sum(counts), forms)
     figures = figures_of(scope, recording, lenses, focus, wanted.every, report)
-    refused = [one for one in figures if one.verdict.status == "refused"]
+    refused = [figure for figure in figures if figure.verdict.status == "refused"]
     for said in dict.fromkeys(f"{one.lens} is refused: {one.verdict.reason}" for one in refused):
         tell(said)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None

@@ -37,11 +37,11 @@ class TurnRow:
     words: str
 
 
-def turn_rows(transcript: Transcript, made: Rendered, encoded: Encoded) -> list[TurnRow]:
+def turn_rows(transcript: Transcript, rendered: Rendered, encoded: Encoded) -> list[TurnRow]:
     """Return a row for each turn."""
     starts = [start for start, _ in encoded.spans]
     parts: dict[int, list[TurnSpan]] = {}
-    for span in made.spans:
+    for span in rendered.spans:
         parts.setdefault(span.turn, []).append(span)
     rows = []
     for number, turn in enumerate(transcript.turns, 1):
@@ -69,7 +69,7 @@ def turn_table(rows: Sequence[TurnRow], encoded: Encoded) -> str:
 
 
 def turn_record(
-    transcript: Transcript, made: Rendered, rows: Sequence[TurnRow], encoded: Encoded
+    transcript: Transcript, rendered: Rendered, rows: Sequence[TurnRow], encoded: Encoded
 ) -> dict[str, Any]:
     """Return the turns as JSON: each with its parts in the text, and its tokens."""
     from llmscope.version import __version__
@@ -92,8 +92,8 @@ def turn_record(
             }
             for row in rows
         ],
-        "text": made.text,
-        "notes": list(made.notes),
+        "text": rendered.text,
+        "notes": list(rendered.notes),
     }
 
 

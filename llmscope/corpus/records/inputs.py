@@ -105,11 +105,11 @@ def _kind_of_text(text: str) -> str:
 
 def _common(kinds: Iterable[str]) -> str:
     """Return the name of the Arrow type that holds values of all these kinds."""
-    found = set(kinds)
-    if found == {_INT, _FLOAT}:
+    focus = set(kinds)
+    if focus == {_INT, _FLOAT}:
         return _FLOAT
-    if len(found) == 1:
-        only = found.pop()
+    if len(focus) == 1:
+        only = focus.pop()
         return _TEXT if only == _OTHER else only
     return _TEXT
 

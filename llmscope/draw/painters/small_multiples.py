@@ -75,11 +75,11 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
             beside, bands = width // (size[0] + GAP), height // (size[1] + 1)
             smallest = (across, down) == (1, 1) and last
             if beside * bands >= count or (smallest and beside * bands):
-                shown = Window.around(focus, count, beside * bands)
-                used = -(-shown.size // beside)
+                window = Window.around(focus, count, beside * bands)
+                used = -(-window.size // beside)
                 spare = used * (size[1] + 2) - 1 <= height
                 return TileLayout(
-                    pool, across, down, *size, shown, -(-shown.size // used), int(spare)
+                    pool, across, down, *size, window, -(-window.size // used), int(spare)
                 )
         if max(high, wide) == 1:  # not even one cell fits
             return TileLayout(pool, 1, 1, 0, 0, Window(0, 0, count), 1, 0)
@@ -133,20 +133,20 @@ def _pooled(values: NDArray[np.float32], pool: int) -> NDArray[np.float32]:
 
 
 def _numbers(
-    figure: Figure, band: range, chosen: int, made: TileLayout, width: int, style_set: Styles
+    figure: Figure, band: range, chosen: int, layout: TileLayout, width: int, style_set: Styles
 ) -> Row:
     """Draw the labels of the tiles of a band: `head 3`, or only the number if it does not fit."""
     axis, ascii_only = figure.axes[0], style_set.look.ascii
     names = [plain_text(axis.labels[index], ascii_only) for index in band]
     named = [f"{plain_text(axis.name, ascii_only)} {name}" for name in names]
-    if max(map(cell_len, named)) <= made.width:
+    if max(map(cell_len, named)) <= layout.width:
         names = named
     line = Line()
     for place, (index, name) in enumerate(zip(band, names, strict=True)):
-        line.pad(GAP - 1 + place * (made.width + GAP), style_set.base)
+        line.pad(GAP - 1 + place * (layout.width + GAP), style_set.base)
         text = (style_set.glyphs.mark if index == chosen else " ") + name
         style = style_set.accent if index == chosen else style_set.dim
-        line.add(fit(text, min(cell_len(text), made.width + 1)), style)
+        line.add(fit(text, min(cell_len(text), layout.width + 1)), style)
     return line.row(width, style_set.base)
 
 
@@ -156,7 +156,7 @@ def _line(
     line: int,
     chosen: int,
     focus: int | None,
-    made: TileLayout,
+    layout: TileLayout,
     dots: int,
     ramp: Ramp,
     width: int,
@@ -164,20 +164,20 @@ def _line(
 ) -> Row:
     """Draw one row of cells through all tiles of a band."""
     drawn, count = Line(), steps.shape[1]
-    here = [(line * dots + dot) // made.down for dot in range(dots)]  # row of values per dot
-    marked = focus is not None and focus // made.pool in here
+    here = [(line * dots + dot) // layout.down for dot in range(dots)]  # row of values per dot
+    marked = focus is not None and focus // layout.pool in here
     for place, index in enumerate(band):
-        drawn.pad(GAP - 1 + place * (made.width + GAP), style_set.base)
+        drawn.pad(GAP - 1 + place * (layout.width + GAP), style_set.base)
         mark = style_set.glyphs.mark if marked else " "
         drawn.add(mark, style_set.accent if index == chosen else style_set.dim, 1)
         upper = steps[index, here[0]].tolist() if here[0] < count else [-1] * steps.shape[2]
         lower = steps[index, here[-1]].tolist() if here[-1] < count else [-1] * steps.shape[2]
         for above, below in zip(upper, lower, strict=True):
             if above == below:
-                drawn.add(ramp.glyphs[above] * made.across, ramp.styles[above], made.across)
+                drawn.add(ramp.glyphs[above] * layout.across, ramp.styles[above], layout.across)
             else:
                 style = _halves(ramp.styles[above], ramp.styles[below])
-                drawn.add(UPPER_HALF * made.across, style, made.across)
+                drawn.add(UPPER_HALF * layout.across, style, layout.across)
     return drawn.row(width, style_set.base)
 
 
@@ -196,14 +196,14 @@ def _words(figure: Figure, chosen: int, row: int | None, width: int, style_set: 
     return strongest(alone, queries, keys, row, width, style_set, who=who)
 
 
-def _remark(figure: Figure, made: TileLayout) -> str:
+def _remark(figure: Figure, layout: TileLayout) -> str:
     """Return the text to append to the title: which tiles are visible, and how much is pooled."""
     said = []
-    axis, shown = figure.axes[0], made.shown
+    axis, shown = figure.axes[0], layout.shown
     if shown.partial and shown.size:
         said.append(f"{axis.name} {shown.start}–{shown.stop - 1} of {shown.count}")
-    if made.pool > 1:
-        step = made.pool * figure.axes[1].step
+    if layout.pool > 1:
+        step = layout.pool * figure.axes[1].step
         tokens = all(axis.name in PROMPT_AXES for axis in figure.axes[1:])
         said.append(f"max of {step}×{step} {'tokens' if tokens else 'cells'}")
     return " · ".join(said)

@@ -160,11 +160,13 @@ def _tokens(
     ascii: bool,  # noqa: A002
 ) -> list[str]:
     """Return the prompt's tokens as they are shown; empty where no figure has them as an axis."""
-    axes = [axis for one in figures for axis in one.axes if axis.name in PROMPT_AXES]
+    axes = [axis for figure in figures for axis in figure.axes if axis.name in PROMPT_AXES]
     if not axes:
         return []
     known = (about or {}).get("tokens") or ()
-    special = next((tuple(one.extra["special"]) for one in figures if "special" in one.extra), ())
+    special = next(
+        (tuple(figure.extra["special"]) for figure in figures if "special" in figure.extra), ()
+    )
     if known:
         return prompt_texts([str(one["text"]) for one in known], special, ascii)
     count = max(axis.stop for axis in axes)

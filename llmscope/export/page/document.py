@@ -75,7 +75,7 @@ def page_of(
         if about.get(key) is not None
     ]
     if edits:
-        items = "".join(f"<li>{_shown(one)}</li>" for one in edits)
+        items = "".join(f"<li>{_shown(edit)}</li>" for edit in edits)
         parts.append(f"<h2>Edits</h2>\n<ol>{items}</ol>")
     program = ""
     if figures:

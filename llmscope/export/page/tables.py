@@ -76,7 +76,10 @@ def table_of(figure: Figure, look: RenderOptions, scale: dict[str, Any]) -> dict
                 {
                     "part": plain_text(part, ascii_),
                     "tokens": [token_text(str(token), ascii_) for token in tokens],
-                    "activations": [one if math.isfinite(one) else None for one in activations],
+                    "activations": [
+                        activation if math.isfinite(activation) else None
+                        for activation in activations
+                    ],
                     "peak": peak,
                 }
                 for part, (tokens, activations, peak) in zip(
@@ -118,11 +121,11 @@ def _add_values(table: Table, figure: Figure, look: RenderOptions) -> None:
     if len(figure.axes) == 1:
         head = plain_text(figure.unit or "value", look.ascii)
         texts = column(figure.values, WIDTH, missing)
-        table.add(head, [one.strip() for one in texts], numeric=True, value=0)
+        table.add(head, [text.strip() for text in texts], numeric=True, value=0)
         return
     for at, head in enumerate(axis_labels(figure, 1, look.ascii)):
         texts = column(figure.values[:, at], WIDTH, missing)
-        table.add(head, [one.strip() for one in texts], numeric=True, value=at)
+        table.add(head, [text.strip() for text in texts], numeric=True, value=at)
 
 
 def _walk(table: Table, figure: Figure, look: RenderOptions) -> None:
@@ -130,16 +133,16 @@ def _walk(table: Table, figure: Figure, look: RenderOptions) -> None:
     steps, ascii_ = figure.extra["steps"], look.ascii
     table.add("#", list(map(str, range(len(steps)))), numeric=True)
     table.add("step", [own_text(name, ascii_) for name in figure.axes[0].labels])
-    table.add("what it does", [own_text(str(one["gist"]), ascii_) for one in steps])
-    shapes = [" × ".join(map(str, one["shape"])) for one in steps]
+    table.add("what it does", [own_text(str(step["gist"]), ascii_) for step in steps])
+    shapes = [" × ".join(map(str, step["shape"])) for step in steps]
     table.add("shape", [own_text(shape, ascii_) for shape in shapes])
-    told = [" ".join(token_text(str(text), ascii_) for text in one["told"]) for one in steps]
+    told = [" ".join(token_text(str(text), ascii_) for text in step["told"]) for step in steps]
     if any(told):
         table.add("tokens", told)
     _add_values(table, figure, look)
     table.more = [
-        own_text(" · ".join(filter(None, map(str, (one["sentence"], one["reason"])))), ascii_)
-        for one in steps
+        own_text(" · ".join(filter(None, map(str, (step["sentence"], step["reason"])))), ascii_)
+        for step in steps
     ]
 
 

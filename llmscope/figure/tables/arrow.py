@@ -83,7 +83,10 @@ def described(
         "schema": SCHEMA,
         **about,
         "columns": {
-            **{one.name: {"role": one.role, "unit": one.unit, "help": one.help} for one in columns},
+            **{
+                column.name: {"role": column.role, "unit": column.unit, "help": column.help}
+                for column in columns
+            },
             **{name: {"role": "input", "unit": "", "help": ""} for name in inputs},
         },
     }
@@ -156,7 +159,7 @@ class TableWriter:
             self._columns = columns_in(
                 self._declared, self._mode, [axis.name for axis in figure.axes]
             )
-            self._own = [one for one in self._columns if one.of is not None]
+            self._own = [column for column in self._columns if column.of is not None]
         found = rows(figure, self._own)
         count = len(next(iter(found.values()))) if found else 0
         if "position" in found:
@@ -246,7 +249,7 @@ class TableBuilder(TableWriter):
         super().__init__(lens, mode, declared, inputs)
         self._parts: list[pyarrow.Table] = []
         self._columns = columns
-        self._own = [one for one in columns if one.of is not None]
+        self._own = [column for column in columns if column.of is not None]
 
     @property
     def columns(self) -> tuple[Column, ...]:

@@ -51,29 +51,29 @@ def axis_columns(names: Sequence[str], own: Sequence[str]) -> tuple[Column, ...]
         names: the names of the axes.
         own: the names of the columns that the lens declares.
     """
-    found: list[Column] = []
+    columns: list[Column] = []
     for name in names:
         if not name:  # an axis of one, without a name
             continue
         if name == LAYER_HEAD:
-            found += [
+            columns += [
                 Column("layer", "int32", "key", "layer, from 0"),
                 Column("head", "int32", "key", "head, from 0"),
             ]
         elif name == "layer":
             about = "layer, from 0; −1 is the embedding"
-            found.append(Column(name, "int32", "key", about))
+            columns.append(Column(name, "int32", "key", about))
         elif name == "token":
-            found.append(Column("rank", "int32", "key", "place among the candidates, from 1"))
-            found.append(Column("token", "string", "label", "the candidate"))
+            columns.append(Column("rank", "int32", "key", "place among the candidates, from 1"))
+            columns.append(Column("token", "string", "label", "the candidate"))
         elif name in _NUMBERED:
-            found.append(Column(name, "int32", "key", f"{name}, from 0"))
+            columns.append(Column(name, "int32", "key", f"{name}, from 0"))
         elif name in ("position", "query", "key"):
-            found.append(Column(name, "int32", "key", "token of the prompt, from 0"))
-            found.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
+            columns.append(Column(name, "int32", "key", "token of the prompt, from 0"))
+            columns.append(Column(_text_of(name, own), "string", "label", f"text at that {name}"))
         else:
-            found.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
-    return tuple(found)
+            columns.append(Column(_plain(name), "string", "key", _HELP.get(name, name)))
+    return tuple(columns)
 
 
 def _text_of(axis: str, own: Sequence[str]) -> str:
@@ -125,7 +125,7 @@ def _axis(axis: Axis, index: NDArray[np.intp], own: Sequence[str]) -> dict[str, 
     if not name:
         return {}
     if name == LAYER_HEAD:
-        pairs = np.array([list(map(int, one.split("."))) for one in labels], np.int64)
+        pairs = np.array([list(map(int, label.split("."))) for label in labels], np.int64)
         return {"layer": pairs[index, 0], "head": pairs[index, 1]}
     if name == "token":
         return {"rank": index + 1, "token": _take(labels, index)}
@@ -133,7 +133,7 @@ def _axis(axis: Axis, index: NDArray[np.intp], own: Sequence[str]) -> dict[str, 
         place = axis.start + index * axis.step
         return {name: place, _text_of(name, own): _take(labels, index)}
     if name in _NUMBERED:
-        return {name: np.array([_number(one) for one in labels], np.int64)[index]}
+        return {name: np.array([_number(label) for label in labels], np.int64)[index]}
     return {_plain(name): _take(labels, index)}
 
 
@@ -147,7 +147,7 @@ def _number(word: str) -> int:
 
 def _take(labels: Sequence[str], index: NDArray[np.intp]) -> NDArray[np.object_]:
     found = np.empty(len(labels), dtype=object)
-    found[:] = [plain_text(one) for one in labels]
+    found[:] = [plain_text(label) for label in labels]
     taken: NDArray[np.object_] = found[index]
     return taken
 

@@ -96,7 +96,7 @@ class ActivationDifference:
 
     def at(self, layer: int) -> tuple[Reading, ...]:
         """Return the readings after one layer. [token]"""
-        return tuple(one for one in self.readings if one.layer == layer)
+        return tuple(reading for reading in self.readings if reading.layer == layer)
 
     def direction(self, layer: int, token: int | None = None) -> Tensor:
         """Return the mean difference after a layer. [width]
@@ -120,7 +120,7 @@ class ActivationDifference:
             "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
             "steered": [one.to_dict() for one in self.steered],
             "notes": list(self.notes),
-            "readings": [one.to_dict() for one in self.readings],
+            "readings": [reading.to_dict() for reading in self.readings],
         }
 
     def figure(self) -> Figure:

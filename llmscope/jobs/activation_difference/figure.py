@@ -36,12 +36,14 @@ def difference_figure(difference: ActivationDifference) -> Figure:
             Axis("layer", tuple(map(str, range(shape[0])))),
             Axis("position", tuple(f"token {at + 1}" for at in range(shape[1]))),
         ),
-        values=np.array([one.top[0][1] for one in readings], dtype=np.float32).reshape(shape),
+        values=np.array([reading.top[0][1] for reading in readings], dtype=np.float32).reshape(
+            shape
+        ),
         unit="probability",
         verdict=difference.verdict,
         extra={
             **difference.to_dict(),
-            "ids": np.array([words[one.top[0][0]] for one in readings]).reshape(shape),
+            "ids": np.array([words[reading.top[0][0]] for reading in readings]).reshape(shape),
             "names": {at: word for word, at in words.items()},
             "cell_marks": [
                 ["doubtful" if one.doubt else "" for one in difference.at(layer)]

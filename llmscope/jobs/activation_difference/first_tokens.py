@@ -50,19 +50,19 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
     Raises:
         ScopeError: fewer than four texts are long enough, or one cannot be tokenized.
     """
-    found = []
+    tokens = []
     for text in texts:
         read = encoded(subject, text)
         start = max(1, next((at for at, one in enumerate(read.special) if not one), len(read)))
         if len(read) >= start + count:
             whole = tuple(read.ids[: subject.anatomy.context])
-            found.append(FirstTokens(read.ids[: start + count], whole, start))
-    if len(found) < LEAST:
+            tokens.append(FirstTokens(read.ids[: start + count], whole, start))
+    if len(tokens) < LEAST:
         raise ScopeError(
-            f"{len(found)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
+            f"{len(tokens)} texts have {count} tokens that count, and a mean needs {LEAST} texts",
             "more or longer texts, or fewer tokens",
         )
-    return found
+    return tokens
 
 
 def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: int) -> Tensor:
@@ -86,5 +86,5 @@ def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: in
         for recording, text in zip(made, texts[first : first + SIZE], strict=True):
             places = range(text.start, text.start + count)
             rows = [recording.rows("stream", at + 1, places) for at in range(recording.layers)]
-            found.append(torch.stack([one.float().cpu() for one in rows if one is not None]))
+            found.append(torch.stack([row.float().cpu() for row in rows if row is not None]))
     return torch.stack(found)

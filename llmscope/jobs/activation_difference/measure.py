@@ -130,10 +130,10 @@ def _unequal(a: LoadedModel, b: LoadedModel) -> str:
 def _lens(given: Any, subject: LoadedModel) -> LearnedLens | None:
     if given is None:
         return None
-    found = lens_for(given, subject)
-    if isinstance(found, str):
-        raise ScopeError(found, "another lens")
-    return found
+    lens = lens_for(given, subject)
+    if isinstance(lens, str):
+        raise ScopeError(lens, "another lens")
+    return lens
 
 
 def _controls(
@@ -246,7 +246,7 @@ def verdict_on(
         wrong = doubt(1.0, 0.0, far)
         if wrong:
             return Verdict("partial", f"after layer {layer} the difference is {wrong}")
-    own = [one for one in readings if one.layer == layer]
+    own = [reading for reading in readings if reading.layer == layer]
     doubtful = [str(one.token + 1) for one in own if one.doubt]
     if doubtful:
         return Verdict(

@@ -60,12 +60,12 @@ def steered_texts(
     if noise is not None:
         vectors.append(noise * (torch.linalg.vector_norm(vector) / torch.linalg.vector_norm(noise)))
     found = []
-    for one in beginnings[:EXAMPLES]:
-        texts = [_continued(bench, one.ids, layer, added) for added in vectors]
+    for beginning in beginnings[:EXAMPLES]:
+        texts = [_continued(bench, beginning.ids, layer, added) for added in vectors]
         plain, steered, other = (*texts, None)[:3]
         assert plain is not None
         assert steered is not None
-        found.append(Steered(_text(bench, one.ids), plain, steered, other))
+        found.append(Steered(_text(bench, beginning.ids), plain, steered, other))
     return tuple(found)
 
 

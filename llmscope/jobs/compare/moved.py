@@ -48,7 +48,7 @@ class MostMoved:
         self,
         text: Text,
         first: int,
-        found: Predictions,
+        predictions: Predictions,
         streams: tuple[Tensor, Tensor],
         tell: Callable[[int], Mapping[str, Any]],
     ) -> None:
@@ -57,12 +57,12 @@ class MostMoved:
         Args:
             text: the text.
             first: the position of the first token that is predicted.
-            found: the predictions.
+            predictions: the predictions.
             streams: those that the predictions are read from. `[stream, row, width]` twice
             tell: returns what is told of the token of a row.
         """
-        for row in np.argsort(-found.kl, kind="stable")[: self.count].tolist():
-            key = -float(found.kl[row]), text.line, first + row
+        for row in np.argsort(-predictions.kl, kind="stable")[: self.count].tolist():
+            key = -float(predictions.kl[row]), text.line, first + row
             if len(self._kept) == self.count and key > self._kept[-1].key:
                 break
             own = (streams[0][:, row].clone(), streams[1][:, row].clone())
@@ -167,7 +167,7 @@ def _lenses(
 
 def most_moved(records: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return the tokens of several shards that moved most."""
-    found = sorted(records, key=lambda one: (-one["kl"], one["line"], one["position"]))
+    found = sorted(records, key=lambda record: (-record["kl"], record["line"], record["position"]))
     return _once(found, lambda one: one)[:count]
 
 

@@ -40,7 +40,7 @@ class CorpusComparison:
         Raises:
             ScopeError: the length that was asked for is longer, or leaves no token.
         """
-        room = min((one for one in contexts if one is not None), default=None)
+        room = min((context for context in contexts if context is not None), default=None)
         length = self.length
         if length is None:
             length = LENGTH if room is None else min(LENGTH, room)

@@ -99,7 +99,7 @@ def compare(
     """
     scope_a = load_a()
     first = _First(reader_of(scope_a), _without_weights(scope_a.subject), provenance(scope_a, None))
-    notices = [f"A: {one}" for one in scope_a.subject.notices]
+    notices = [f"A: {notice}" for notice in scope_a.subject.notices]
     try:
         with reserve(_refuse):
             scope_b = load_b()
@@ -126,7 +126,7 @@ def compare(
         del scope_a  # its memory is the second model's
         scope_b = load_b()
         how = _of_both(first, scope_b, how)
-    for line in (*notices, *(f"B: {one}" for one in scope_b.subject.notices)):
+    for line in (*notices, *(f"B: {notice}" for notice in scope_b.subject.notices)):
         tell(line)
     theirs = RunningSide(scope_b, layers=how.layers)
     about = {"prompts": name, **how.to_dict()}

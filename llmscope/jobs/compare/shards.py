@@ -108,7 +108,7 @@ def _about(shard: Shard) -> dict[str, Any]:
         "schema": SCHEMA,
         "texts_sha256": shard.digest,
         "skipped": shard.skipped,
-        "texts": [[one.line, one.tokens, one.cut, one.parts] for one in shard.texts],
+        "texts": [[text.line, text.tokens, text.cut, text.parts] for text in shard.texts],
         "layers": None if shard.layers is None else shard.layers.to_dict(),
         "moved": shard.moved,
     }
@@ -167,7 +167,7 @@ def texts_digest(shards: Sequence[StoredShard]) -> str:
     """Return a digest of the texts of all shards."""
     import hashlib
 
-    return hashlib.sha256("".join(f"{one.digest}\n" for one in shards).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{shard.digest}\n" for shard in shards).encode()).hexdigest()
 
 
 def _damaged(path: Path) -> ScopeError:

@@ -119,7 +119,7 @@ class RunningSide:
         with self._scope.unchanged():  # torch's settings of this model
             recorder = self._scope.recorder
             if self.alone:
-                made = [recorder.go_on(None, one) for one in prompts]
+                made = [recorder.go_on(None, prompt) for prompt in prompts]
                 for recording in made:
                     check_prompt(recording, recorder.outside)
             else:

@@ -41,7 +41,7 @@ def summarized(
         )
     parts = [shard.numbers() for shard in shards]
     kl, log_p_a, log_p_b, same = (
-        np.concatenate([one[name] for one in parts])
+        np.concatenate([part[name] for part in parts])
         for name in ("kl", "log_p_a", "log_p_b", "same_top")
     )
     gain = log_p_b - log_p_a

@@ -70,7 +70,7 @@ def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
 
     Texts of two shards never run together, so that a run that goes on has the same passes.
     """
-    yield from balanced(list(enumerate(grouped([len(one.ids) for one in texts], SIZE))))
+    yield from balanced(list(enumerate(grouped([len(text.ids) for text in texts], SIZE))))
 
 
 def rows_of(text: Text, how: CorpusComparison) -> range:
@@ -145,7 +145,7 @@ class TableWriter:
     def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
         texts = tokenized(self._subject, lines, self._how)
         lengths = {one.line for one in texts}
-        shard = Shard(digest, [one.number for one in lines if one.number not in lengths])
+        shard = Shard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
         results: dict[int, _Result] = {}
         stored = self._stored(number, digest)

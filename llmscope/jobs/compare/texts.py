@@ -87,11 +87,11 @@ def tokenized(subject: LoadedModel, lines: Sequence[Line], how: CorpusComparison
     Raises:
         ScopeError: a text cannot be tokenized.
     """
-    made = []
+    texts = []
     for line in lines:
         found = encoded(subject, line.text)
         if len(found.ids) < how.skip + 2:
             continue
         ids, pieces = found.ids[: how.length], found.pieces[: how.length]
-        made.append(Text(line.number, tuple(ids), tuple(pieces), len(ids) < len(found.ids)))
-    return made
+        texts.append(Text(line.number, tuple(ids), tuple(pieces), len(ids) < len(found.ids)))
+    return texts

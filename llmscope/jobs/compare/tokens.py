@@ -82,7 +82,7 @@ def log_probabilities(
 ) -> tuple[Tensor, Tensor]:
     """Return the log-probabilities that two models read from streams, in float64. `[row, token]`"""
     logits = (one.readout(rows).float() for one, rows in zip(readers, streams, strict=True))
-    p, q = (torch.log_softmax(exact64(one), -1) for one in shared_logits(*logits))
+    p, q = (torch.log_softmax(exact64(logit), -1) for logit in shared_logits(*logits))
     return p, q
 
 
@@ -119,10 +119,10 @@ class LayerSums:
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> LayerSums:
         """Return the sums that `to_dict` returned."""
-        made = cls.of(len(given["tokens"]))
-        for name, own in vars(made).items():
+        sums = cls.of(len(given["tokens"]))
+        for name, own in vars(sums).items():
             own[:] = given[name]
-        return made
+        return sums
 
 
 @dataclass(frozen=True)

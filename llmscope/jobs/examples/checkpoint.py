@@ -45,7 +45,7 @@ def save(
         "about": dict(about),
         "prompts": progress.prompts,
         "digest": progress.digest,
-        "tokens": [one.statistics.tokens for one in collectors],
+        "tokens": [collector.statistics.tokens for collector in collectors],
     }
     try:
         replace_file(path, serialized(arrays, metadata={HEADER: json.dumps(header)}))

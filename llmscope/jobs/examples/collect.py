@@ -143,7 +143,8 @@ def collect(
             )
         return found
     collectors = [
-        Collector(one.kind, one.place, one.indices, how.sizes_for(one)) for one in sources
+        Collector(source.kind, source.place, source.indices, how.sizes_for(source))
+        for source in sources
     ]
     state, done = folder / STATE, Progress()
     if state.is_file():
@@ -156,7 +157,7 @@ def collect(
         if resumed:
             note(f"going on behind {amount(resumed, 'finished prompt')}")
         _stream(run, lines, done, state, about, report)
-        if not any(one.statistics.tokens for one in collectors):
+        if not any(collector.statistics.tokens for collector in collectors):
             raise ScopeError(
                 "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
             )
@@ -167,7 +168,7 @@ def collect(
             corpus=how.name,
             prompts=done.prompts,
             tokens=collectors[0].statistics.tokens,
-            groups=tuple(one.group for one in sources),
+            groups=tuple(source.group for source in sources),
             about={**about, PROMPTS: done.digest},
         )
         _write(folder, collectors, sources, scope.subject.label, index)
@@ -183,29 +184,29 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
     """
     shown = display_text(str(folder))
     try:
-        names = {one.name for one in folder.iterdir() if not one.name.startswith(".")}
+        names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ScopeError(
             f"cannot read {shown}: {told(error)}", f"another {option('out')}"
         ) from error
-    found = read_index(folder)
-    if found is not None:
-        made = {name: one for name, one in found.about.items() if name != PROMPTS}
+    index = read_index(folder)
+    if index is not None:
+        made = {name: one for name, one in index.about.items() if name != PROMPTS}
         if made != about:
             raise ScopeError(
                 f"{shown} was made with other options{differences(made, about)}", again()
             )
-    if found is None and names and STATE not in names:
-        own = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
-        what = "examples that are not complete" if own else "other files"
-        raise ScopeError(f"{shown} holds {what}", again() if own else f"another {option('out')}")
+    if index is None and names and STATE not in names:
+        parts = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
+        what = "examples that are not complete" if parts else "other files"
+        raise ScopeError(f"{shown} holds {what}", again() if parts else f"another {option('out')}")
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
         for left in folder.glob(pattern):  # of a run that was killed while it wrote
             with suppress(OSError):  # of something else
                 remove_plain(left)
-    return found
+    return index
 
 
 def emptied(folder: Path) -> None:
@@ -234,10 +235,10 @@ def _about(scope: Scope, sources: Sequence[Source], how: Collection) -> dict[str
         "revision": subject.revision,
         "adapter": subject.adapter,
         "dtype": str(subject.dtype).removeprefix("torch."),
-        "units": [one.group.to_dict() for one in sources],
+        "units": [source.group.to_dict() for source in sources],
         "corpus": how.name,
         "corpus_bytes": how.size,
-        "examples": [asdict(how.sizes_for(one)) for one in sources],
+        "examples": [asdict(how.sizes_for(source)) for source in sources],
         "length": how.length,
         "max_prompts": how.prompts,
         "every_token": how.every_token,
@@ -260,7 +261,7 @@ class _Run:
         self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
         self.recorder: Recorder = scope.recorder
         self.alone = bool(why_alone(self.recorder))
-        self.whole = any(one.whole for one in sources)
+        self.whole = any(source.whole for source in sources)
         self.checked = False
         self.tokens = 0
         context = scope.subject.anatomy.context
@@ -442,7 +443,7 @@ def _stream(
 
 def _some(lines: Iterable[Line], how: Collection) -> Iterator[Line]:
     """Return the prompts that are read: those with a text, as many as were asked for."""
-    texts: Iterator[Line] = (one for one in lines if one[1])
+    texts: Iterator[Line] = (line for line in lines if line[1])
     return texts if how.prompts is None else islice(texts, how.prompts)
 
 
@@ -456,8 +457,8 @@ def _bytes(one: Line) -> bytes:
 def _digest(lines: Iterable[Line]) -> str:
     """Return the digest of prompts."""
     seen = sha256()
-    for one in lines:
-        seen.update(_bytes(one))
+    for line in lines:
+        seen.update(_bytes(line))
     return seen.hexdigest()
 
 

@@ -151,10 +151,10 @@ class Collector:
         )
 
 
-def _best(some: Entries, scores: NDArray[np.float64]) -> Ints:
+def _best(entries: Entries, scores: NDArray[np.float64]) -> Ints:
     """Return the entry of the highest score of each unit, the earliest token of equal ones."""
-    order = np.lexsort((some.tokens, -scores, some.units))
-    units = some.units[order]
+    order = np.lexsort((entries.tokens, -scores, entries.units))
+    units = entries.units[order]
     first = np.ones(len(units), dtype=bool)
     first[1:] = units[1:] != units[:-1]
     return order[first]

@@ -36,14 +36,14 @@ def sources_for(
     Raises:
         ScopeError: there is no such dictionary or feature, or several that may be meant.
     """
-    found: list[Source] = []
+    sources: list[Source] = []
     if features:
         headers = headers_of(dictionaries, subject, progress)
         for one, some in _by_dictionary(headers, features):
-            found.append(FeatureSource(loaded(one, subject), some))
-    found += [NeuronSource(layer, some) for layer, some in (neurons or {}).items()]
-    found += [HeadSource(layer, some) for layer, some in (heads or {}).items()]
-    return found
+            sources.append(FeatureSource(loaded(one, subject), some))
+    sources += [NeuronSource(layer, some) for layer, some in (neurons or {}).items()]
+    sources += [HeadSource(layer, some) for layer, some in (heads or {}).items()]
+    return sources
 
 
 def _by_dictionary(
@@ -57,7 +57,7 @@ def _by_dictionary(
         fitting = [at for at, one in enumerate(headers) if request.names(str(header_of(one).reads))]
         places = ", ".join(str(header_of(headers[at]).reads) for at in fitting)
         if not fitting:
-            known = ", ".join(str(header_of(one).reads) for one in headers)
+            known = ", ".join(str(header_of(header).reads) for header in headers)
             raise ScopeError(
                 f"no dictionary is for {request.place}; there are {known}", "one of those"
             )

@@ -200,7 +200,7 @@ class HeadSource(Source):
                 "neurons or features",
             )
         with torch.no_grad():
-            rows = [_written_by(layer, first, one) for one in self.indices]
+            rows = [_written_by(layer, first, index) for index in self.indices]
         self._rows = torch.stack(rows) * layer.scale("attention_write")
 
     @torch.no_grad()
@@ -276,7 +276,7 @@ def check_places(sources: Sequence[Source]) -> None:
     Raises:
         ScopeError: two are.
     """
-    places = [one.place for one in sources]
-    twice = next((one for one in places if places.count(one) > 1), None)
+    places = [source.place for source in sources]
+    twice = next((place for place in places if places.count(place) > 1), None)
     if twice is not None:
         raise ScopeError(f"two dictionaries are for {twice}", "one of them at a time")

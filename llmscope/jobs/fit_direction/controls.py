@@ -48,11 +48,13 @@ class Texts:
     @classmethod
     def of(cls, examples: Sequence[Example]) -> Texts:
         """Return the texts of examples."""
-        groups = {name: at for at, name in enumerate(dict.fromkeys(one.group for one in examples))}
+        groups = {
+            name: at for at, name in enumerate(dict.fromkeys(example.group for example in examples))
+        }
         return cls(
             labels_of(examples),
-            np.array([groups[one.group] for one in examples]),
-            np.array([one.line for one in examples]),
+            np.array([groups[example.group] for example in examples]),
+            np.array([example.line for example in examples]),
         )
 
 
@@ -116,10 +118,10 @@ def out_of_fold(method: str, x: Floats, examples: Sequence[Example], seed: int) 
         ScopeError: there are too few groups of both labels.
     """
     labels = labels_of(examples)
-    order = dealt([one.group for one in examples], labels, seed)
+    order = dealt([example.group for example in examples], labels, seed)
     folds = min(FOLDS, len(order))
     fold_of = {name: at % folds for at, name in enumerate(order)}
-    of_text = np.array([fold_of[one.group] for one in examples])
+    of_text = np.array([fold_of[example.group] for example in examples])
     found = np.empty(len(labels))
     for fold in range(folds):
         own = of_text == fold

@@ -77,9 +77,9 @@ def measure_for(
     if rule.tokens is not None:
         subject = runner.subject
         up, down = (
-            target_id(one, subject.tokens, subject.anatomy.vocabulary) for one in rule.tokens
+            target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in rule.tokens
         )
-        first, second = (display_text(one, whitespace=True) for one in rule.tokens)
+        first, second = (display_text(token, whitespace=True) for token in rule.tokens)
         words = f"log p(‹{first}›) − log p(‹{second}›)"
         if rule.suffix:
             words += f" after ‹{display_text(rule.suffix, whitespace=True)}›"
@@ -128,9 +128,9 @@ def dose_response(
     random = np.random.default_rng(seed)
     order = random.permutation(len(examples))[: rule.prompts]
     vectors = [direction.double(), *_random(direction, rule.random, random)]
-    strengths = [one for one in rule.strengths if one]
+    strengths = [strength for strength in rule.strengths if strength]
     added = [torch.zeros_like(direction)] + [
-        (vector * one).float() for vector in vectors for one in strengths
+        (vector * strength).float() for vector in vectors for strength in strengths
     ]
     changes = np.empty((len(order), len(vectors), len(rule.strengths)))
     for row, at in enumerate(order.tolist()):
@@ -179,7 +179,7 @@ def _estimates(values: Floats, groups: Sequence[str], seed: int) -> tuple[Estima
     names, of_row = np.unique(np.array(groups), return_inverse=True)
     means = values.mean(0)
     if len(names) < 2:
-        return tuple(Estimate(float(one), None, None) for one in means)
+        return tuple(Estimate(float(mean), None, None) for mean in means)
     random = np.random.default_rng(seed)
     drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
     weights = drawn[:, of_row]  # [draw, prompt]

@@ -83,23 +83,23 @@ def read_examples(source: Records) -> list[Example]:
         ScopeError: the file or a line cannot be read, only some lines have a `split`, or all texts
             have the same label.
     """
-    found: list[Example] = []
+    examples: list[Example] = []
     try:
         for line in source:
             if line.error:
                 raise _BadLineError(line.number, line.error)
-            found += _examples(line.inputs, line.number)
+            examples += _examples(line.inputs, line.number)
     except _BadLineError as error:
         raise ScopeError(f"{source.shown}, line {error.line}: {error}", FORM) from None
-    told_parts = [one for one in found if one.part]
-    if told_parts and len(told_parts) < len(found):
-        at = next(one.line for one in found if not one.part)
+    told_parts = [one for one in examples if one.part]
+    if told_parts and len(told_parts) < len(examples):
+        at = next(one.line for one in examples if not one.part)
         raise ScopeError(
             f"{source.shown}, line {at}: it has no split, as others have", "one for each"
         )
-    if len({one.positive for one in found}) < 2:
+    if len({one.positive for one in examples}) < 2:
         raise ScopeError(f"{source.shown} has no texts of two labels", FORM)
-    return found
+    return examples
 
 
 class _BadLineError(ValueError):

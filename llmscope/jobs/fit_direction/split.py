@@ -37,7 +37,7 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
     if split == "file":
         if not examples[0].part:
             raise ScopeError("the pairs have no column split", option("split", "group"))
-        chosen = np.array([one.part == "test" for one in examples])
+        chosen = np.array([example.part == "test" for example in examples])
     else:
         names = [one.group if split == "group" else str(at) for at, one in enumerate(examples)]
         groups = dealt(names, labels_of(examples), seed)
@@ -55,7 +55,7 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
 
 def labels_of(examples: Sequence[Example]) -> Flags:
     """Return the labels of texts. [text]"""
-    return np.array([one.positive for one in examples], dtype=bool)
+    return np.array([example.positive for example in examples], dtype=bool)
 
 
 def dealt(names: Sequence[str], labels: Flags, seed: int) -> list[str]:

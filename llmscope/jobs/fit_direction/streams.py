@@ -86,7 +86,7 @@ class PromptRunner:
     def __call__(self, prompts: Sequence[Prompt]) -> list[Recording]:
         """Record prompts, in one padded pass if the model allows it."""
         if self.alone:
-            return [self.recorder.go_on(None, one) for one in prompts]
+            return [self.recorder.go_on(None, prompt) for prompt in prompts]
         return record_padded(self.recorder, prompts)
 
 
@@ -112,15 +112,15 @@ def streams(
             f"fewer layers: {option('layer')}",
         )
     prompts, places = [], []
-    for one in examples:
+    for example in examples:
         try:
-            prompt = prompt_from(runner.subject, one.text)
+            prompt = prompt_from(runner.subject, example.text)
         except ScopeError as error:
-            raise error.at(f"line {one.line}") from None
+            raise error.at(f"line {example.line}") from None
         there = places_of(prompt, position)
         if not there:
             raise ScopeError(
-                f"line {one.line}: the text has {len(prompt)} tokens, and none at {position}",
+                f"line {example.line}: the text has {len(prompt)} tokens, and none at {position}",
                 option("position", "last"),
             )
         prompts.append(prompt)

@@ -74,7 +74,7 @@ def streams_of(recorder: Recorder, ids: Sequence[int], places: range) -> Tensor:
     recording: Recording = recorder.run([list(ids)], record=True)
     check_prompt(recording, recorder.outside)
     rows = [recording.rows("stream", stream, places) for stream in range(recording.layers + 1)]
-    return torch.stack([one.to(recorder.subject.device) for one in rows if one is not None])
+    return torch.stack([row.to(recorder.subject.device) for row in rows if row is not None])
 
 
 @dataclass

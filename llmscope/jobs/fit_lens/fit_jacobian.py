@@ -149,7 +149,7 @@ def fit_jacobian(
             running.add(found, rows, entry["prompt"], entry["digest"])
     if running.prompts:
         note(f"going on behind {amount(running.prompts, 'finished prompt')}")
-    held: list[CorpusPrompt] = []
+    prompts: list[CorpusPrompt] = []
     seen = sha256()
 
     def estimates(prompt: CorpusPrompt, turn: int) -> dict[int, Tensor]:
@@ -165,7 +165,7 @@ def fit_jacobian(
         for prompt in corpus(scope, texts, rules):
             seen.update(repr(prompt.ids).encode())
             if prompt.held_out:
-                held.append(prompt)
+                prompts.append(prompt)
                 continue
             if prompt.number < running.next:
                 if prompt.number < running.next - 1:
@@ -192,14 +192,14 @@ def fit_jacobian(
                 unfinished.saved()
             report(FitState(running.prompts, max(running.errors.values()), seconds))
         if not running.prompts:
-            raise every_one_is_held_out() if held else nothing_counts(rules)
+            raise every_one_is_held_out() if prompts else nothing_counts(rules)
         if int(running.counts.min()) == 0:
             raise ScopeError(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
                 f"more prompts or {option('backwards')}",
             )
         lens = _lens(running, subject, about)
-        if not held:
+        if not prompts:
             return lens
         state = FitState(running.prompts, max(running.errors.values()))
 
@@ -207,7 +207,7 @@ def fit_jacobian(
             report(replace(state, stage=stage, share=share))
 
         finished = MeasuredPrompts(unfinished, running.digest)
-        return replace(lens, held_out=measure(lens, recorder, held, rules, told, finished))
+        return replace(lens, held_out=measure(lens, recorder, prompts, rules, told, finished))
 
 
 def _done(running: RunningMean, fit: JacobianFit) -> bool:

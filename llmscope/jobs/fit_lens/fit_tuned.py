@@ -112,7 +112,7 @@ def fit_tuned(
     readout = subject.anatomy.require_readout()
     _check_room(width, layers)
     held: list[CorpusPrompt] = []
-    kept: list[CorpusPrompt] = []
+    prompts: list[CorpusPrompt] = []
     about = _about(subject, fit)
     unfinished = Unfinished(fit.checkpoint, {**about, "rate": fit.rate})
     sums, steps = _resumed(unfinished, layers, width)
@@ -138,8 +138,8 @@ def fit_tuned(
             if fit.prompts is not None and count >= fit.prompts:
                 break
             count += 1
-            if len(kept) < max(fit.steps, 1):
-                kept.append(prompt)
+            if len(prompts) < max(fit.steps, 1):
+                prompts.append(prompt)
             if count <= resumed:
                 if count == resumed:
                     if seen.hexdigest() != sums.digest:
@@ -166,11 +166,11 @@ def fit_tuned(
         def keep(steps: _Steps) -> None:
             tensors, facts = steps.tensors, {"step": steps.done, "of": sums.digest}
             unfinished.append(DESCENT, tensors, **facts)
-            if unfinished.is_due(sums.bytes + sum(one.nbytes for one in tensors.values())):
+            if unfinished.is_due(sums.bytes + sum(tensor.nbytes for tensor in tensors.values())):
                 named = {f"{DESCENT}.{name}": one for name, one in tensors.items()}
                 unfinished.save({**sums.tensors, **named}, **sums.facts, **facts)
 
-        _descend(recorder, readout, weights, biases, kept, fit, told, keep, steps)
+        _descend(recorder, readout, weights, biases, prompts, fit, told, keep, steps)
         maps = {
             stream: AffineMap(weights[stream].cpu(), biases[stream].cpu(), adds=True)
             for stream in range(layers)

@@ -152,7 +152,7 @@ def _check_stream(hidden: Tensor, shape: tuple[int, int, int], again: bool) -> N
 @contextmanager
 def _frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter require a gradient within, so that the graph holds activations alone."""
-    wanted = [one for one in model.parameters() if one.requires_grad]
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         for one in wanted:
             one.requires_grad_(False)

@@ -25,7 +25,7 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
         ScopeError: they are not shards of one fit.
     """
     first = lenses[0]
-    counts = [_count(one) for one in lenses]
+    counts = [_count(lens) for lens in lenses]
     for one, count in zip(lenses, counts, strict=True):
         shown = display_text(str(one))
         if one.kind != "jacobian":
@@ -76,7 +76,7 @@ def _check_shards(lenses: Sequence[LearnedLens]) -> None:
     Raises:
         ScopeError: two are the same one, or of another number of shards.
     """
-    shards = [one.about.get("shard") for one in lenses]
+    shards = [lens.about.get("shard") for lens in lenses]
     if None in shards:
         return  # a published lens does not tell
     if len({str(shard[1:]) for shard in shards if isinstance(shard, list | tuple)}) > 1:

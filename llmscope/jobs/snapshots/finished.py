@@ -18,7 +18,7 @@ from llmscope.support.fsync import Arrays, Journal
 _CLASSES: dict[str, type[Axis | Figure | Verdict]] = {
     cls.__name__: cls for cls in (Axis, Figure, Verdict)
 }
-_WITHIN_ROW = tuple(one.name for one in fields(Row) if one.name != "line")
+_WITHIN_ROW = tuple(field.name for field in fields(Row) if field.name != "line")
 Count = Callable[[int, int], None]
 
 
@@ -174,7 +174,7 @@ def packed(value: Any, arrays: Arrays) -> Any:
         items = value.items()
         return {"map": [[packed(key, arrays), packed(item, arrays)] for key, item in items]}
     if isinstance(value, Axis | Figure | Verdict):
-        values = [packed(getattr(value, one.name), arrays) for one in fields(value)]
+        values = [packed(getattr(value, field.name), arrays) for field in fields(value)]
         return {"of": type(value).__name__, "fields": values}
     raise TypeError(f"a {type(value).__name__}")
 
@@ -200,4 +200,4 @@ def unpacked(note: Any, arrays: Mapping[str, Any]) -> Any:
         return {unpacked(key, arrays): unpacked(item, arrays) for key, item in note["map"]}
     cls = _CLASSES[note["of"]]
     values = (unpacked(item, arrays) for item in note["fields"])
-    return cls(**dict(zip((one.name for one in fields(cls)), values, strict=True)))
+    return cls(**dict(zip((field.name for field in fields(cls)), values, strict=True)))

@@ -199,15 +199,15 @@ class BatchFolder(Folder):
         Raises:
             ScopeError: the shard exists with other prompts.
         """
-        found = read_shard(self.storage, self.name(number))
-        if found is None:
+        record = read_shard(self.storage, self.name(number))
+        if record is None:
             return None
         own = [(line.number, line.prompt) for line in lines]
-        if own[: len(found.prompts)] != [(line, prompt) for line, prompt, _ in found.prompts]:
+        if own[: len(record.prompts)] != [(line, prompt) for line, prompt, _ in record.prompts]:
             raise ScopeError(f"{self.shown} was made of other prompts", _another())
-        if len(found.prompts) < len(own):  # the prompt file has grown since
+        if len(record.prompts) < len(own):  # the prompt file has grown since
             return None
-        return found
+        return record
 
     def put(self, files: Mapping[str, bytes]) -> None:
         """Write a shard, the files of which `Tables.shard` returns.

@@ -96,7 +96,8 @@ class PromptJob:
             figure
             for name in self.lenses
             for figure in distinct(
-                figure_of(scope, recording, name, one) for one in self.focuses(scope, name, focus)
+                figure_of(scope, recording, name, focuse)
+                for focuse in self.focuses(scope, name, focus)
             )
         )
 

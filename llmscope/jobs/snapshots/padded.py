@@ -131,7 +131,7 @@ def _figures(scope: Scope, recording: Recording, looking: PromptJob) -> tuple[Fi
 
 
 def difference(
-    one: Figure,
+    figure: Figure,
     other: Figure,
     bound: float = BOUND,
     ties: Mapping[str, Callable[[], RankRange]] | None = None,
@@ -140,7 +140,7 @@ def difference(
     """Return how two figures differ beyond a bound; empty if they do not.
 
     Args:
-        one: a figure.
+        figure: a figure.
         other: the figure to compare it with.
         bound: maximum difference of numbers, relative to the largest one if that is above 1. Up to
             `BOUND`, ids and ranks must be equal; with a larger bound they are not compared, since
@@ -150,7 +150,7 @@ def difference(
         residues: for each number that rounding leaves of a larger one, the name of that one; its
             size counts in place of the residue's.
     """
-    (mine, _), (theirs, _) = halves(one, scalars=True), halves(other, scalars=True)
+    (mine, _), (theirs, _) = halves(figure, scalars=True), halves(other, scalars=True)
     if mine.keys() != theirs.keys():
         return "other arrays"
     for name in mine:

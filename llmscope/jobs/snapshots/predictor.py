@@ -136,9 +136,9 @@ class Predictor:
             replace(row, line=PromptLine(at, row.line.prompt, row.line.error, typed[at]))
             for at, row in enumerate(rows_of(self._scope, lines, self._looking, self._together))
         ]
-        made = Tables(self._looking, inputs)
-        made.columns = self._columns
-        return rows, made.tables(rows)
+        tables = Tables(self._looking, inputs)
+        tables.columns = self._columns
+        return rows, tables.tables(rows)
 
 
 class ShardPredictor(Predictor):

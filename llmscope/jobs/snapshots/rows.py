@@ -101,14 +101,14 @@ def _batch(
     rows: dict[int, Row],
 ) -> None:
     """Fill in `rows`, by index, for prompts that run in one padded pass."""
-    found: dict[int, Recording] = {}
+    recordings: dict[int, Recording] = {}
     prompts = [one.prompt for one in asked.values()]
     with _enough_memory():  # otherwise each runs alone, which may fit
-        found |= zip(asked, together.record(scope, prompts), strict=True)
+        recordings |= zip(asked, together.record(scope, prompts), strict=True)
     placed: dict[int, tuple[Recording, Focus]] = {}
     for index, one in asked.items():
         with _Caught(rows, index, window[index]):
-            recording = found.get(index) or together.record(scope, [one.prompt])[0]
+            recording = recordings.get(index) or together.record(scope, [one.prompt])[0]
             placed[index] = recording, resolved(scope, recording, one.focus)
     with _enough_memory():
         look_ahead(scope, list(placed.values()), looking)

@@ -258,8 +258,10 @@ class Tables:
             "n_tokens": [None if row.error else len(row.ids) for row in rows],
             "error": [row.error or None for row in rows],
         }
-        arrays = [pyarrow.array(values[one.name], arrow_type(one.type)) for one in PROMPT_COLUMNS]
-        fields = [(one.name, arrow_type(one.type)) for one in PROMPT_COLUMNS]
+        arrays = [
+            pyarrow.array(values[column.name], arrow_type(column.type)) for column in PROMPT_COLUMNS
+        ]
+        fields = [(column.name, arrow_type(column.type)) for column in PROMPT_COLUMNS]
         for name, kind in self._types().items():
             arrays.append(pyarrow.array([one.get(name) for one in given], kind))
             fields.append((name, kind))

@@ -81,10 +81,10 @@ def staged(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyar
 def unstaged(records: Sequence[Mapping[str, Any]]) -> list[tuple[PromptLine, Mapping[str, Any]]]:
     """Return the prompts of a row as they were in their file, each with its typed columns."""
     found = []
-    for one in records:
-        inputs = one.get("inputs") or {}
-        own = json.loads(one["own"]) if one["own"] else {}
-        line = PromptLine(one["line"], one["prompt"], one["error"], {**inputs, **own})
+    for record in records:
+        inputs = record.get("inputs") or {}
+        own = json.loads(record["own"]) if record["own"] else {}
+        line = PromptLine(record["line"], record["prompt"], record["error"], {**inputs, **own})
         found.append((line, inputs))
     return found
 

@@ -27,25 +27,25 @@ class Workers:
     errors: int = 0
 
 
-def workers_on(machines: Sequence[dict[str, float]], asked: Workers, threads: int) -> Workers:
+def workers_on(machines: Sequence[dict[str, float]], workers: Workers, threads: int) -> Workers:
     """Return the workers for some machines: unless asked otherwise, one a GPU, or one a machine.
 
     Args:
         machines: the resources of each by their names in Ray, such as `CPU`.
-        asked: the workers asked for.
+        workers: the workers asked for.
         threads: CPUs of a worker without a GPU, unless asked otherwise.
 
     Raises:
         ScopeError: no machine has room for a worker.
     """
-    gpus = asked.gpus
+    gpus = workers.gpus
     if gpus is None:
-        some = any(one.get("GPU", 0) >= 1 for one in machines)
-        gpus = 1 if some and asked.device not in ("cpu", "mps") else 0
-    cpus = asked.cpus or (1 if gpus else threads)
+        some = any(machine.get("GPU", 0) >= 1 for machine in machines)
+        gpus = 1 if some and workers.device not in ("cpu", "mps") else 0
+    cpus = workers.cpus or (1 if gpus else threads)
     fits = [
-        int(min(one.get("CPU", 0) // cpus, one.get("GPU", 0) / gpus if gpus else 1e9))
-        for one in machines
+        int(min(machine.get("CPU", 0) // cpus, machine.get("GPU", 0) / gpus if gpus else 1e9))
+        for machine in machines
     ]
     if not any(fits):
         what = f"CPUs: {cpus}" + (f", GPUs: {gpus:g}" if gpus else "")
@@ -54,4 +54,4 @@ def workers_on(machines: Sequence[dict[str, float]], asked: Workers, threads: in
             f"other {option('threads')} or {option('gpus-per-worker')}",
         )
     usual = sum(fits) if gpus else sum(map(bool, fits))
-    return replace(asked, count=asked.count or usual, cpus=cpus, gpus=gpus)
+    return replace(workers, count=workers.count or usual, cpus=cpus, gpus=gpus)

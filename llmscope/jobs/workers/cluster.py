@@ -24,7 +24,7 @@ def needed() -> None:
 
 
 @contextmanager
-def cluster(asked: Workers, threads: int) -> Iterator[Workers]:
+def cluster(workers: Workers, threads: int) -> Iterator[Workers]:
     """Connect to Ray, or start it here for the time of the block; yield what `workers_on` does.
 
     Raises:
@@ -35,7 +35,7 @@ def cluster(asked: Workers, threads: int) -> Iterator[Workers]:
         raise ScopeError("RAY_ADDRESS is of a Ray client", "HOST:PORT, on a machine of the cluster")
     own = address in ("", "local")
     if own:
-        count = (asked.count or 1) * (asked.cpus or threads)
+        count = (workers.count or 1) * (workers.cpus or threads)
         options = {"address": "local", "num_cpus": max(os.cpu_count() or 1, count)}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if "RAY_AUTH_MODE" not in os.environ:  # whoever reaches Ray's ports can run code
@@ -53,7 +53,7 @@ def cluster(asked: Workers, threads: int) -> Iterator[Workers]:
         hint = option("engine", "local") if own else "another RAY_ADDRESS"
         raise ScopeError(f"cannot {what}: {reason}", hint) from error
     try:
-        machines = [one["Resources"] for one in ray.nodes() if one["Alive"]]
-        yield workers_on(machines, asked, threads)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        yield workers_on(machines, workers, threads)
     finally:
         ray.shutdown()

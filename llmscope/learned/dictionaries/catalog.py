@@ -138,4 +138,4 @@ def known_dictionaries(subject: LoadedModel) -> tuple[str, ...]:
 
 
 def _shipped_names() -> tuple[str, ...]:
-    return tuple(sorted(one.name for one in builtin.home().glob("*-features")))
+    return tuple(sorted(path.name for path in builtin.home().glob("*-features")))

@@ -170,7 +170,7 @@ class Dictionary:
         Args:
             inputs: [row, width]
         """
-        found: list[Active] = []
+        actives: list[Active] = []
         rows = max(1, BLOCK // self.header.features)
         for block in torch.split(inputs, rows):
             dense = self.activations(block)
@@ -179,8 +179,8 @@ class Dictionary:
             values = dense[at[:, 0], at[:, 1]].float()
             pieces = zip(torch.split(at[:, 1], counts), torch.split(values, counts), strict=True)
             # Copies: a view would keep the features of all rows in memory.
-            found += [Active(ids.clone(), own.clone()) for ids, own in pieces]
-        return found
+            actives += [Active(ids.clone(), own.clone()) for ids, own in pieces]
+        return actives
 
     def activations(self, inputs: Tensor, ids: Sequence[int] | None = None) -> Tensor:
         """Return the activations of features, zero for those that are not active.
@@ -250,7 +250,7 @@ class Dictionary:
             values = torch.cat([one.values for one in active]).to(out)
             if self.header.by_norm:
                 pieces = torch.split(ids, ENTRIES)
-                values = values / torch.cat([self.decoder[one].norm(dim=-1) for one in pieces])
+                values = values / torch.cat([self.decoder[piece].norm(dim=-1) for piece in pieces])
             out = _weighted_rows(self.decoder, ids, values, [len(one) for one in active])
         factor, rest = self._leaving(inputs)
         out = (out + self.bias) * factor + rest

@@ -29,7 +29,7 @@ SHOWN = 200
 def files_in(folder: Path) -> list[Path]:
     """Return the files in a folder that may hold labels, sorted."""
     with suppress(OSError):
-        some = [one for one in folder.iterdir() if one.name.endswith(ENDINGS)]
+        some = [path for path in folder.iterdir() if path.name.endswith(ENDINGS)]
         # Reading a pipe may hang.
         return sorted(one for one in some if one.name not in CONFIGS and one.is_file())
     return []

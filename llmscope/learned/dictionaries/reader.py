@@ -74,7 +74,7 @@ _SCOPE_LAYER = re.compile(r"layer_([0-9]{1,4})")
 
 def weights_file(folder: Path) -> Path | None:
     """Return the file that holds the weights of a dictionary; None if the folder has none."""
-    return next((folder / one for one in FILES if (folder / one).is_file()), None)
+    return next((folder / file for file in FILES if (folder / file).is_file()), None)
 
 
 def read_header(folder: Path, name: str) -> Header:
@@ -118,7 +118,7 @@ def _changed(folder: Path, file: Path) -> Times:
 
 def _times(files: Sequence[Path]) -> Times:
     try:
-        found = [one.stat() for one in files]
+        found = [file.stat() for file in files]
     except OSError:  # deleted meanwhile, which reading it tells
         return ()
     return tuple((one.st_mtime_ns, one.st_size) for one in found)

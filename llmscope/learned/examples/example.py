@@ -59,7 +59,7 @@ class Example:
         """
         record = _object(record)
         tokens = _list(record, "tokens", LONGEST)
-        if not all(isinstance(one, str) and len(one) <= CHARACTERS for one in tokens):
+        if not all(isinstance(token, str) and len(token) <= CHARACTERS for token in tokens):
             raise ValueError("tokens are no texts")
         values = tuple(_number(one, "activations") for one in _list(record, "activations", LONGEST))
         peak = _count(record, "peak")

@@ -44,11 +44,11 @@ def examples_figure(
     told = facts(examples)
     extra: dict[str, Any] = {
         "part": [part for part, _ in some],
-        "lines": [one.line for one in rows],
-        "positions": [one.position for one in rows],
-        "peaks": [one.peak for one in rows],
-        "tokens": [list(one.tokens) for one in rows],
-        "activations": [list(one.activations) for one in rows],
+        "lines": [row.line for row in rows],
+        "positions": [row.position for row in rows],
+        "peaks": [row.peak for row in rows],
+        "tokens": [list(row.tokens) for row in rows],
+        "activations": [list(row.activations) for row in rows],
         "between": between,
         "count": examples.active,
         "density": examples.density,
@@ -63,8 +63,8 @@ def examples_figure(
         lens=lens,
         title=f"{title} · {examples.label}" if examples.label else title,
         kind="table",
-        axes=(Axis("example", tuple(_text(one, between) for one in rows)),),
-        values=np.array([one.activation for one in rows], dtype=np.float32),
+        axes=(Axis("example", tuple(_text(row, between) for row in rows)),),
+        values=np.array([row.activation for row in rows], dtype=np.float32),
         unit="activation",
         extra=extra,
     )

@@ -82,7 +82,7 @@ class UnitGroup:
         if indices is not None:
             if not isinstance(indices, list) or len(indices) != count:
                 raise ValueError("indices are no list of as many")
-            if not all(type(one) is int and 0 <= one < LARGEST for one in indices):
+            if not all(type(index) is int and 0 <= index < LARGEST for index in indices):
                 raise ValueError("indices are no indices")
         name, digest = record.get("dictionary"), record.get("digest")
         if not isinstance(name, str) or not isinstance(digest, str):
@@ -126,7 +126,7 @@ class Index:
             "corpus": self.corpus,
             "prompts": self.prompts,
             "tokens": self.tokens,
-            "groups": [one.to_dict() for one in self.groups],
+            "groups": [group.to_dict() for group in self.groups],
             "about": dict(self.about),
         }
 
@@ -162,7 +162,7 @@ def _index(record: Any) -> Index:
     prompts, tokens = record.get("prompts"), record.get("tokens")
     if type(prompts) is not int or type(tokens) is not int:
         raise ValueError("prompts and tokens are no counts")
-    found = tuple(UnitGroup.from_dict(one) for one in groups)
+    found = tuple(UnitGroup.from_dict(group) for group in groups)
     return Index(model, revision, corpus, prompts, tokens, found, about)
 
 
@@ -183,9 +183,9 @@ def read_examples(folder: str | Path, unit: Unit) -> Examples | None:
             head, _, _ = line.partition(b'"label"')  # written first, so the rest is not parsed
             if f'"index":{unit.index},'.encode() not in head.replace(b" ", b""):
                 continue
-            found = Examples.from_dict(parse_json(line))
-            if found.unit == unit:
-                return found
+            examples = Examples.from_dict(parse_json(line))
+            if examples.unit == unit:
+                return examples
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError) as error:
@@ -211,8 +211,8 @@ def is_file_of_units(name: str) -> bool:
 def file_bytes(examples: Sequence[Examples]) -> bytes:
     """Return the content of a file with the examples of units, in their order."""
     lines = (
-        json.dumps(one.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        for one in examples
+        json.dumps(example.to_dict(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        for example in examples
     )
     # Texts of tokens may hold lone surrogates only as escapes.
     return "".join(f"{line}\n" for line in lines).encode("utf-8", "backslashreplace")

@@ -30,11 +30,11 @@ class ExampleText:
     after: str
 
 
-def texts_of(some: Sequence[Example], between: str = "") -> list[ExampleText]:
+def texts_of(examples: Sequence[Example], between: str = "") -> list[ExampleText]:
     """Return examples as safe text.
 
     Args:
-        some: the examples.
+        examples: the examples.
         between: what stands between two tokens, for a model without a tokenizer.
     """
     return [
@@ -45,7 +45,7 @@ def texts_of(some: Sequence[Example], between: str = "") -> list[ExampleText]:
             _shown(one.tokens[one.peak : one.peak + 1], between, visible=True),
             between + _shown(one.tokens[one.peak + 1 :], between),
         )
-        for one in some
+        for one in examples
     ]
 
 

@@ -262,9 +262,9 @@ def _gguf(path: Path) -> tuple[str | None, dict[str, Tensor]]:
     if architecture is None or architecture.contents() != GGUF_ARCHITECTURE:
         raise ValueError("it is no control vector")
     tensors = {}
-    for one in reader.tensors:
-        if one.tensor_type != GGMLQuantizationType.F32 or len(one.shape) != 1:
-            raise ValueError(f"{display_text(one.name)} is no vector of float32")
-        tensors[one.name] = torch.from_numpy(one.data.copy())
+    for tensor in reader.tensors:
+        if tensor.tensor_type != GGMLQuantizationType.F32 or len(tensor.shape) != 1:
+            raise ValueError(f"{display_text(tensor.name)} is no vector of float32")
+        tensors[tensor.name] = torch.from_numpy(tensor.data.copy())
     field = reader.get_field(GGUF_HEADER)
     return None if field is None else str(field.contents()), tensors

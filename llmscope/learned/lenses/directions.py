@@ -273,7 +273,7 @@ class Directions:
 
     def nearest(self, layer: int) -> int:
         """Return the layer with a direction that is nearest to one, the earlier of two."""
-        return min(self.probes, key=lambda one: (abs(one - layer), one))
+        return min(self.probes, key=lambda probe: (abs(probe - layer), probe))
 
     def misfit(self, *, layers: int, width: int) -> str:
         """Return why the directions cannot be used on a model; "" if they can."""

@@ -33,8 +33,8 @@ def _weights(subject: LoadedModel) -> list[str]:
     They are read once for a loaded model, as a lens is looked up for each figure.
     """
     if subject not in _known:
-        files = [one for folder in subject.folders for one in sorted(folder.glob("*"))]
-        stats = [(one.name, one.stat()) for one in files if one.is_file()]
+        files = [path for folder in subject.folders for path in sorted(folder.glob("*"))]
+        stats = [(file.name, file.stat()) for file in files if file.is_file()]
         _known[subject] = [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats]
     return _known[subject]
 
@@ -47,10 +47,10 @@ def read(file: Path, streams: int) -> HeldOut | None:
         return None
 
 
-def write(file: Path, held: HeldOut) -> None:
+def write(file: Path, out: HeldOut) -> None:
     """Keep measurements.
 
     Raises:
         OSError: the cache cannot be written.
     """
-    replace_file(file, json.dumps(held.to_dict()).encode())
+    replace_file(file, json.dumps(out.to_dict()).encode())

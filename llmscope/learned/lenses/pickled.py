@@ -48,12 +48,12 @@ def tensor_bytes(path: Path) -> int:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            pickles = [one for one in entries if one.filename.endswith("data.pkl")]
+            pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
             if len(pickles) != 1:
                 raise ValueError(f"it holds {len(pickles)} pickles")
-            if min(one.header_offset for one in entries):
+            if min(entry.header_offset for entry in entries):
                 raise ValueError("the archive begins inside the file")
-            if any(one.compress_type != zipfile.ZIP_STORED for one in entries):
+            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
                 raise ValueError("it is compressed")
             if pickles[0].file_size > LARGEST_PICKLE:
                 raise ValueError(f"its pickle has {pickles[0].file_size} bytes")
@@ -68,7 +68,7 @@ def tensor_bytes(path: Path) -> int:
             f"{shown} wants to call {display_text(foreign)}, and nothing of it was run",
             "a file of tensors and numbers alone",
         )
-    return sum(one.file_size for one in entries)
+    return sum(entry.file_size for entry in entries)
 
 
 def _foreign(pickled: bytes) -> str:

@@ -80,18 +80,18 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
     target = int(own.argmax()) if focus.target is None else focus.target
     asked = LogitTarget.of(recording.subject, target, focus.versus)
     try:
-        found = attribute_features(
+        attribution = attribute_features(
             *(recording, passes, chosen.way, focus.position, target, focus.versus)
         )
     except NoGradient as reason:
         return Figure.refused(NAME, title, str(reason))
     (active,) = features_of(chosen.way, recording, [focus.position])
-    ids, sums = (one[: focus.top_k].numpy() for one in found.by_feature())
-    off = found.total - found.removed
+    ids, sums = (one[: focus.top_k].numpy() for one in attribution.by_feature())
+    off = attribution.total - attribution.removed
     caption = (
-        f"all features add {found.total:+.3f}, and without them the logit changes by "
-        f"{-found.removed:+.3f}: off by {off:+.3f}; what is not reconstructed adds "
-        f"{found.error:+.3f}"
+        f"all features add {attribution.total:+.3f}, and without them the logit changes by "
+        f"{-attribution.removed:+.3f}: off by {off:+.3f}; what is not reconstructed adds "
+        f"{attribution.error:+.3f}"
     )
     return Figure(
         lens=NAME,
@@ -107,10 +107,10 @@ def gradient(recording: Recording, focus: Focus, passes: Passes, chosen: Chosen)
             "strongest": strongest_of(active),
             "labels": labels_of(chosen.way.dictionary, ids.tolist()),
             "beside": _beside(recording, chosen, ids, focus),
-            "total": found.total,
-            "removed": found.removed,
+            "total": attribution.total,
+            "removed": attribution.removed,
             "completeness_error": off,
-            "not_reconstructed": found.error,
+            "not_reconstructed": attribution.error,
             "caption": (caption,),
             **asked.extra,
         },

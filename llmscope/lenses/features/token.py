@@ -163,8 +163,10 @@ def bars_of(
             "strongest": strongest_of(active),
             "labels": labels,
             "direct": effect,
-            "promotes": [[] if one is None else [label(t) for t in one.up] for one in tokens],
-            "suppresses": [[] if one is None else [label(t) for t in one.down] for one in tokens],
+            "promotes": [[] if token is None else [label(t) for t in token.up] for token in tokens],
+            "suppresses": [
+                [] if token is None else [label(t) for t in token.down] for token in tokens
+            ],
             "beside": words,
             **({"chosen": list(ids).index(asked_for)} if asked_for in list(ids) else {}),
             **asked,

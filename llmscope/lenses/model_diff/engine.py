@@ -38,38 +38,44 @@ def figure(recording: Recording, states: HiddenStates, focus: Focus) -> Figure:
             "model-diff", focus.mode, f"a file of streams has no {focus.mode}: turn to difference"
         )
     try:
-        found = hidden_states_difference(recording, states)
+        difference = hidden_states_difference(recording, states)
     except ScopeError as error:
         return Figure.refused("model-diff", title, error.line)
-    if focus.mode in ("kl", "lens") and found.kl is None:
+    if focus.mode in ("kl", "lens") and difference.kl is None:
         return Figure.refused("model-diff", title, NO_READOUT)
-    if focus.mode == "kl" and found.layers[-1] != recording.layers:
+    if focus.mode == "kl" and difference.layers[-1] != recording.layers:
         reason = f"the file has no stream {recording.layers}, from which the prediction is read"
         return Figure.refused("model-diff", title, reason)
-    return _figure(recording, states, focus, found, title)
+    return _figure(recording, states, focus, difference, title)
 
 
 def _figure(
-    recording: Recording, states: HiddenStates, focus: Focus, found: EngineDifference, title: str
+    recording: Recording,
+    states: HiddenStates,
+    focus: Focus,
+    difference: EngineDifference,
+    title: str,
 ) -> Figure:
-    layers = Axis("layer", tuple("embed" if not one else str(one - 1) for one in found.layers))
+    layers = Axis(
+        "layer", tuple("embed" if not layer else str(layer - 1) for layer in difference.layers)
+    )
     positions = Axis("position", recording.prompt.labels)
     kind: Any = "heatmap"
     unit, axes = "nats", tuple[Axis, ...]((layers, positions))
     match focus.mode:
         case "kl":
-            assert found.kl is not None
-            kind, axes, values = "bars", (positions,), found.kl[-1]
+            assert difference.kl is not None
+            kind, axes, values = "bars", (positions,), difference.kl[-1]
         case "lens":
-            assert found.kl is not None
-            values = found.kl
+            assert difference.kl is not None
+            values = difference.kl
         case "streams":
             kind, unit, axes = "lines", "cosine", (Axis("what", SERIES), layers)
-            here = found.cosine[:, focus.position]
-            values = np.stack([here, np.median(found.cosine, axis=1)])
+            here = difference.cosine[:, focus.position]
+            values = np.stack([here, np.median(difference.cosine, axis=1)])
         case _:
-            unit, values = "relative", found.relative
-    parting = None if found.parting is None else layers.labels[found.parting]
+            unit, values = "relative", difference.relative
+    parting = None if difference.parting is None else layers.labels[difference.parting]
     return Figure(
         lens="model-diff",
         title=title,
@@ -83,10 +89,10 @@ def _figure(
             "model_a": recording.subject.full_name,
             "model_b": states.name,
             "special": recording.prompt.special,
-            "layers": found.layers,
+            "layers": difference.layers,
             "parting": parting,
-            "bound": None if found.rounding is None else found.rounding[:, 0],
-            "dtype": found.dtype,
-            "caption": in_lines(*found.caption),
+            "bound": None if difference.rounding is None else difference.rounding[:, 0],
+            "dtype": difference.dtype,
+            "caption": in_lines(*difference.caption),
         },
     )

@@ -30,15 +30,17 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
     from llmscope.record.compare.part_change import part_changes
 
     try:
-        found = part_changes(recording, other, passes.verdicts)
+        changes = part_changes(recording, other, passes.verdicts)
     except ScopeError as error:
         return Figure.refused("model-diff", TITLES["parts"], error.line)
     verdict = Verdict("verified")
-    if found.whole:
-        layer, reason = next(iter(found.whole.items()))
+    if changes.whole:
+        layer, reason = next(iter(changes.whole.items()))
         verdict = Verdict("partial", f"layer {layer} is not split by heads: {reason}")
-    columns = (*map(str, range(found.heads.shape[1])), "attention", "MLP")
-    values = np.concatenate([found.heads, found.attention[:, None], found.mlp[:, None]], axis=1)
+    columns = (*map(str, range(changes.heads.shape[1])), "attention", "MLP")
+    values = np.concatenate(
+        [changes.heads, changes.attention[:, None], changes.mlp[:, None]], axis=1
+    )
     return Figure(
         lens="model-diff",
         title=TITLES["parts"],
@@ -51,26 +53,26 @@ def parts(recording: Recording, passes: Passes, other: OtherModel, focus: Focus)
             "mode": focus.mode,
             "model_a": recording.subject.full_name,
             "model_b": other.subject.full_name,
-            "embedding": found.embedding,
-            "readout": found.readout,
-            "bound": found.bound,
-            "caption": in_lines(*changed_parts(found)),
+            "embedding": changes.embedding,
+            "readout": changes.readout,
+            "bound": changes.bound,
+            "caption": in_lines(*changed_parts(changes)),
             **layer_kinds(recording),
         },
     )
 
 
-def changed_parts(found: PartChanges) -> list[str]:
+def changed_parts(changes: PartChanges) -> list[str]:
     """Return caption lines: the parts that changed most, and the embedding and the readout."""
-    ranked = [(value, name) for name, value in found.named() if value > found.bound]
+    ranked = [(value, name) for name, value in changes.named() if value > changes.bound]
     ranked.sort(key=lambda one: -one[0])
     listed = ", ".join(f"{name} {value:.2g}" for value, name in ranked[:NAMED])
     more = len(ranked) - NAMED
     said = [
-        f"changed by more than rounding, {found.bound:.1g}: {listed}"
+        f"changed by more than rounding, {changes.bound:.1g}: {listed}"
         + (f" and {more} smaller ones" if more > 0 else "")
         if ranked
-        else f"no part changed by more than rounding, {found.bound:.1g}"
+        else f"no part changed by more than rounding, {changes.bound:.1g}"
     ]
-    said.append(f"embedding {found.embedding:.2g}, readout {found.readout:.2g}")
+    said.append(f"embedding {changes.embedding:.2g}, readout {changes.readout:.2g}")
     return said

@@ -131,15 +131,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         columns.per_token[at] = columns.attention[at] / len(gap)
     order = list(reversed(range(count)))  # the last first: the fewest tokens run for them
     texts = [Continuation(len(recording)), *(without(recording, found[at]) for at in order)]
-    told = forced(passes, recording, texts, (), answer)
-    whole = next(told)
+    forceds = forced(passes, recording, texts, (), answer)
+    whole = next(forceds)
     about = _About(
         *(recording, found, labels, answer, source, whole.total, sink, verdict),
         float(weights[found[-1].stop :].sum())
         if SEPARATOR.of(focus) or has_unread_roles(recording.prompt, labels)
         else None,
     )
-    for done, (at, one) in enumerate(zip(order, told, strict=True), 1):
+    for done, (at, one) in enumerate(zip(order, forceds, strict=True), 1):
         columns.change[at], columns.kl[at] = one.total - whole.total, whole.kl(one)
         yield about.figure(columns, done, 2 * count)
     missing, norms = "", dict[Any, float]()
@@ -177,7 +177,9 @@ class _About:
 
     def figure(self, columns: _Columns, done: int, total: int, missing: str = "") -> Figure:
         """Return the figure with what is known by now."""
-        texts = tuple("".join(self.labels[one.start : one.stop]).strip() for one in self.passages)
+        texts = tuple(
+            "".join(self.labels[passage.start : passage.stop]).strip() for passage in self.passages
+        )
         whole = done == total
         said = _text(self.recording, self.answer)
         name = f"‹{display_text(said, whitespace=True)}›"
@@ -194,8 +196,8 @@ class _About:
             "log_p": self.log_p,
             "sink": self.sink,
             **{key: values for key, values in kept.items() if key != "change"},
-            "starts": tuple(one.start for one in self.passages),
-            "stops": tuple(one.stop for one in self.passages),
+            "starts": tuple(passage.start for passage in self.passages),
+            "stops": tuple(passage.stop for passage in self.passages),
             **({"missing_update": missing} if missing else {}),
             **({"most": most} if whole else progress(done, total)),
             "heads": tuple(HEADS[key] for key in HEADS if key in kept),

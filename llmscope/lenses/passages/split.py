@@ -77,7 +77,7 @@ def passages(prompt: Prompt, labels: Sequence[str], separator: str = "") -> tupl
         first = _after_special(prompt, first, stop, contents)
         if found:
             first = max(first, found[-1].stop)
-        if any(one.strip() for one in labels[first:stop]):
+        if any(label.strip() for label in labels[first:stop]):
             found.append(range(first, stop))
     return tuple(found)
 

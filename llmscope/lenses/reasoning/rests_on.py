@@ -46,11 +46,11 @@ def rests_on(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     # The last sentences first: the fewest tokens run for them.
     order = list(reversed(range(len(chosen))))
     texts = [Continuation(trace.stop), *(dropped(chosen[at]) for at in order)]
-    found = forced(run, recording, texts, asked.suffix, asked.answer)
-    whole = next(found)
+    forceds = forced(run, recording, texts, asked.suffix, asked.answer)
+    whole = next(forceds)
     change, kl = (np.full(len(chosen), np.nan, dtype=np.float32) for _ in range(2))
     name = f"‹{display_text(asked.text, whitespace=True)}›"
-    for done, (at, one) in enumerate(zip(order, found, strict=True), 1):
+    for done, (at, one) in enumerate(zip(order, forceds, strict=True), 1):
         change[at], kl[at] = one.total - whole.total, whole.kl(one)
         most = int(np.nanargmin(change))
         last = done == len(chosen)

@@ -42,8 +42,8 @@ def settles(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> It
     says = [""] * len(chosen)
     texts = [Continuation(trace.sentences[at].stop) for at in chosen]
     label = recording.subject.label
-    found = forced(run, recording, texts, asked.suffix, asked.answer)
-    for done, one in enumerate(found):
+    forceds = forced(run, recording, texts, asked.suffix, asked.answer)
+    for done, one in enumerate(forceds):
         values[done] = math.exp(one.total)
         says[done] = label(one.says)
         if done + 1 < len(chosen) and done % 4 != 3:
@@ -119,7 +119,7 @@ def said(recording: Recording, trace: Trace, chosen: Sequence[int]) -> tuple[str
 
     labels = source_texts(recording.prompt)
     spans = (trace.sentences[at] for at in chosen)
-    return tuple("".join(labels[one.start : one.stop]).strip() for one in spans)
+    return tuple("".join(labels[span.start : span.stop]).strip() for span in spans)
 
 
 def said_suffix(recording: Recording, asked: Asked) -> str:

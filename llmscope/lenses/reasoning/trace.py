@@ -97,7 +97,7 @@ def trace_of(recording: Recording, focus: Focus) -> Trace:
         last = min(last, bisect_right(reached, closed.start()))
     parts = sentences(labels, first, last)
     if where is not None:
-        kept = tuple(one for one in parts if reached[one.stop - 1] <= where)
+        kept = tuple(part for part in parts if reached[part.stop - 1] <= where)
         parts = kept or parts
     if not parts:
         raise NoTrace("the prompt has no sentence of a trace")
@@ -189,12 +189,12 @@ def answer_ends(recording: Recording) -> tuple[int, ...]:
     """Return the tokens that end an answer: special ones, line breaks and stops."""
     tokens = recording.subject.tokens
     assert tokens is not None
-    found = set(tokens.special_ids)
+    focus = set(tokens.special_ids)
     for text in ("\n", "\n\n", ".", ".\n", ".\n\n", ",", "!", "?"):
         ids = tokens.encode(text, special_tokens=False).ids
         if len(ids) == 1:
-            found.add(ids[0])
-    return tuple(found)
+            focus.add(ids[0])
+    return tuple(focus)
 
 
 def _check_room(recording: Recording, length: int) -> None:

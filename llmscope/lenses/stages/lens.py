@@ -123,7 +123,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 def _elsewhere(subject: LoadedModel) -> bool:
     """Return whether weights of a model or its base are not at hand."""
     models = (subject, subject.origin or subject)
-    return any(weight.is_meta for one in models for weight in one.model.parameters())
+    return any(weight.is_meta for model in models for weight in model.model.parameters())
 
 
 _WEIGHTS = ("weights", "rank")

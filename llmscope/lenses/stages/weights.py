@@ -27,10 +27,10 @@ def short(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def weights(
-    recording: Recording, found: Sequence[WeightDelta], others: Sequence[str], focus: Focus
+    recording: Recording, deltas: Sequence[WeightDelta], others: Sequence[str], focus: Focus
 ) -> Figure:
     """Return ‖ΔW‖ / ‖W‖ or the effective rank: modes `weights` and `rank`. [layer, matrix]"""
-    inside = [one for one in found if one.layer is not None]
+    inside = [one for one in deltas if one.layer is not None]
     names = tuple(dict.fromkeys(one.name for one in inside))
     labels = short(names)
     layers = len(recording.subject.anatomy.layers)
@@ -63,18 +63,18 @@ def weights(
                     "rank": one.rank,
                     "effective_rank": one.effective_rank,
                 }
-                for one in found
+                for one in deltas
                 if one.layer is None
             ],
             "others": others,
-            "caption": tuple(_said(found, others)),
+            "caption": tuple(_said(deltas, others)),
         },
     )
 
 
-def _said(found: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
+def _said(deltas: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
     """Yield caption lines: the number of changed matrices, and the one that changed most."""
-    changed = [one for one in found if len(one.spectrum)]
+    changed = [one for one in deltas if len(one.spectrum)]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         yield f"changed as well, and not shown, for it is no matrix: {others[0]}{more}"
@@ -86,7 +86,7 @@ def _said(found: Sequence[WeightDelta], others: Sequence[str]) -> Iterator[str]:
     ranks = sorted({one.rank for one in changed})
     span = f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {ranks[0]} to {ranks[-1]}"
     yield (
-        f"{len(changed)} of {len(found)} matrices changed, {span}; most {where}{most.name}: "
+        f"{len(changed)} of {len(deltas)} matrices changed, {span}; most {where}{most.name}: "
         f"{most.relative:.3g} of its norm, effective rank {most.effective_rank:.3g}"
     )
     outside = [one.name for one in changed if one.layer is None]

@@ -22,10 +22,10 @@ SORT, READ = "builtin:sort", 6
 _BYTES = re.compile(r"\\x[89a-f][0-9a-f]")
 
 
-def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run) -> tuple[str, ...]:
+def caption(recording: Recording, focus: Focus, steps: Sequence[Step], run: Run) -> tuple[str, ...]:
     """Return caption lines: the likeliest next token, its continuation, and the agreement."""
     lines: list[str] = []
-    names = {one.name: one for one in found}
+    names = {one.name: one for one in steps}
     last, shares = names.get("next token"), names.get("probabilities")
     if last is not None and shares is not None:
         token = int(last.value[0])
@@ -36,10 +36,10 @@ def caption(recording: Recording, focus: Focus, found: Sequence[Step], run: Run)
         share = percent(float(shares.value[token]), 2)
         lines.append(f"after ‹{here}› the model says ‹{label}› ({share}){spelt}")
         lines += ending(recording, focus, label)
-    held = [one.agreement for one in found if one.agreement is not None and not one.reason]
-    refused = sum(bool(one.reason) for one in found)
-    which = f"{len(held)} of {len(found)} steps are" if refused else "every step is"
-    hidden = sum(one.agreement is None and not one.reason for one in found[1:])
+    held = [one.agreement for one in steps if one.agreement is not None and not one.reason]
+    refused = sum(bool(one.reason) for one in steps)
+    which = f"{len(held)} of {len(steps)} steps are" if refused else "every step is"
+    hidden = sum(one.agreement is None and not one.reason for one in steps[1:])
     shown = f"; {refused} refused, which show the model's own" if refused else ""
     shown += f"; of {hidden} the model shows nothing to hold them against" if hidden else ""
     within = f"within {max(held, default=0):.0e} of the model"
@@ -99,7 +99,7 @@ def opening(recording: Recording, position: int) -> str:
 def _answer(recording: Recording, focus: Focus, run: Run) -> list[str]:
     """Generate the next tokens of a small model greedily; return an empty list for a large one."""
     subject, ids = recording.subject, list(recording.prompt.ids)
-    small = sum(one.numel() for one in subject.model.parameters()) <= SMALL
+    small = sum(parameter.numel() for parameter in subject.model.parameters()) <= SMALL
     context = subject.anatomy.context or len(ids) + SPELT
     if not small or focus.position != len(ids) - 1:
         return []

@@ -38,13 +38,13 @@ CALLED = {
 
 
 def told(
-    recording: Recording, found: Sequence[Step], step: Step, at: tuple[int, int], head: int
+    recording: Recording, steps: Sequence[Step], step: Step, at: tuple[int, int], head: int
 ) -> dict[str, Any]:
     """Describe one number of a step.
 
     Args:
         recording: the recording.
-        found: all steps.
+        steps: all steps.
         step: the step.
         at: row and column of the plane.
         head: the query head of the plane.
@@ -73,10 +73,10 @@ def told(
         "reads": [
             {
                 "step": source,
-                "name": found[source].name,
-                "axes": list(found[source].axes),
-                "index": _plain(part, found[source].shape),
-                "names": _names(recording, found[source], part),
+                "name": steps[source].name,
+                "axes": list(steps[source].axes),
+                "index": _plain(part, steps[source].shape),
+                "names": _names(recording, steps[source], part),
             }
             for source, part in zip(step.inputs, reads, strict=False)
         ],
@@ -183,20 +183,24 @@ def _weights(weights: Sequence[Weight], regions: Sequence[Region]) -> list[dict[
     ]
 
 
-def _made(recording: Recording, made: Explanation) -> dict[str, Any]:
+def _made(recording: Recording, explanation: Explanation) -> dict[str, Any]:
     """Return the formula and the largest terms; no terms unless the number is a sum of several."""
-    order = np.argsort(-np.abs(made.values), kind="stable")
+    order = np.argsort(-np.abs(explanation.values), kind="stable")
     few = len(order) > 1
     first, rest = (order[:MOST], order[MOST:]) if few else (order[:0], order[:0])
     return {
-        "said": made.said,
-        "filled": made.filled or _single(made),
-        "terms": [_term(recording, made, int(at)) for at in first],
+        "said": explanation.said,
+        "filled": explanation.filled or _single(explanation),
+        "terms": [_term(recording, explanation, int(at)) for at in first],
         "others": {
             "count": len(rest),
-            "value": float(made.values[rest].sum()),
+            "value": float(explanation.values[rest].sum()),
             "said": _others(
-                [made.names[at - len(made.factors)] for at in rest if at >= len(made.factors)],
+                [
+                    explanation.names[at - len(explanation.factors)]
+                    for at in rest
+                    if at >= len(explanation.factors)
+                ],
                 len(rest),
             ),
         },
@@ -210,29 +214,31 @@ def _others(named: Sequence[str], count: int) -> str:
     return " and ".join(said)
 
 
-def _single(made: Explanation) -> str:
+def _single(explanation: Explanation) -> str:
     """Return a single product as a formula, `0.5 · 2`; empty if the number is not one."""
-    if len(made.values) != 1 or not made.factors.size:
+    if len(explanation.values) != 1 or not explanation.factors.size:
         return ""
-    return " · ".join(f"{factor:.4g}" for factor in made.factors[0])
+    return " · ".join(f"{factor:.4g}" for factor in explanation.factors[0])
 
 
-def _term(recording: Recording, made: Explanation, at: int) -> dict[str, Any]:
+def _term(recording: Recording, explanation: Explanation, at: int) -> dict[str, Any]:
     """Return the name of a term or its places along the summed axes, its factors and its value."""
-    value = float(made.values[at])
-    if at >= len(made.factors):
+    value = float(explanation.values[at])
+    if at >= len(explanation.factors):
         return {
-            "name": made.names[at - len(made.factors)],
+            "name": explanation.names[at - len(explanation.factors)],
             "along": {},
             "factors": [],
             "value": value,
         }
-    places = np.unravel_index(at, [size for _, size in made.along]) if made.along else ()
+    places = (
+        np.unravel_index(at, [size for _, size in explanation.along]) if explanation.along else ()
+    )
     along = {
         axis: _name(recording, axis, int(place))
-        for (axis, _), place in zip(made.along, places, strict=True)
+        for (axis, _), place in zip(explanation.along, places, strict=True)
     }
-    return {"name": "", "along": along, "factors": made.factors[at].tolist(), "value": value}
+    return {"name": "", "along": along, "factors": explanation.factors[at].tolist(), "value": value}
 
 
 def weights_of(step: Step) -> list[dict[str, Any]]:

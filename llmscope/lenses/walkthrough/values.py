@@ -26,7 +26,7 @@ FIRST = "pattern"
 Floats = NDArray[np.float32]
 
 
-def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
+def values(recording: Recording, focus: Focus, steps: Sequence[Step]) -> Figure:
     """Show the numbers of a step, for steps with heads those of the focus's head. [row, column]
 
     At most 64 × 64 of them, around `focus.cell` or the position. Scores of many tokens are sorted,
@@ -41,15 +41,15 @@ def values(recording: Recording, focus: Focus, found: Sequence[Step]) -> Figure:
     Raises:
         ValueError: the step, the weight or the cell does not exist.
     """
-    index = _chosen(focus, found)
+    index = _chosen(focus, steps)
     if focus.weight is not None:
-        return _weight(focus, found, index)
-    return _step(recording, focus, found, index)
+        return _weight(focus, steps, index)
+    return _step(recording, focus, steps, index)
 
 
-def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int) -> Figure:
+def _step(recording: Recording, focus: Focus, steps: Sequence[Step], index: int) -> Figure:
     """Return the figure of the output of a step."""
-    step = found[index]
+    step = steps[index]
     plane, names = step.plane(focus.head, recording.subject.anatomy.heads)
     cell, more = _cell(focus, plane.shape), dict[str, Any]()
     if names[1] == "token" and plane.shape[1] > WINDOW:
@@ -77,18 +77,18 @@ def _step(recording: Recording, focus: Focus, found: Sequence[Step], index: int)
         )
     if step.name == "next token":  # its only number is a token id
         axes = (axes[0], Axis("token", (recording.subject.label(int(step.value[0])),)))
-    more["cell"] = told(recording, found, step, cell, focus.head)
+    more["cell"] = told(recording, steps, step, cell, focus.head)
     head = f" · head {focus.head}" if "head" in step.axes else ""
     units = {"pattern": "probability", "probabilities": "probability", "scores": "score"}
     units |= {"logits": "logit", "softcap": "logit", "tokens": "id", "next token": "id"}
-    title = f"Step {index} of {len(found) - 1} · {step.name}{head}"
+    title = f"Step {index} of {len(steps) - 1} · {step.name}{head}"
     unit = units.get(step.name, "value")
-    return _figure(focus, found, index, title, axes, shown, unit, plane.shape, more)
+    return _figure(focus, steps, index, title, axes, shown, unit, plane.shape, more)
 
 
-def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
+def _weight(focus: Focus, steps: Sequence[Step], index: int) -> Figure:
     """Return the figure of one of the weights that a step reads."""
-    weights = found[index].weights
+    weights = steps[index].weights
     assert focus.weight is not None
     weight = weights[checked_index("weight", focus.weight, len(weights))]
     cell = _cell(focus, weight.plane) or (0, 0)
@@ -106,8 +106,8 @@ def _weight(focus: Focus, found: Sequence[Step], index: int) -> Figure:
     number = f"Weight {focus.weight % len(weights) + 1} of {len(weights)}"
     part = f" · {weight.part}" if weight.part else ""
     size = " × ".join(map(str, weight.shape))
-    title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(found) - 1}"
-    return _figure(focus, found, index, title, axes, shown, "weight", weight.plane, more)
+    title = f"{number}: {brief(weight.name)} {size}{part} · step {index} of {len(steps) - 1}"
+    return _figure(focus, steps, index, title, axes, shown, "weight", weight.plane, more)
 
 
 def brief(name: str) -> str:
@@ -117,7 +117,7 @@ def brief(name: str) -> str:
 
 def _figure(
     focus: Focus,
-    found: Sequence[Step],
+    steps: Sequence[Step],
     index: int,
     title: str,
     axes: tuple[Axis, ...],
@@ -126,7 +126,7 @@ def _figure(
     plane: tuple[int, ...],
     more: dict[str, Any],
 ) -> Figure:
-    step = found[index]
+    step = steps[index]
     said = () if focus.cell is None else lines(more["cell"])
     return Figure(
         lens="walkthrough",
@@ -157,11 +157,11 @@ def _figure(
     )
 
 
-def _chosen(focus: Focus, found: Sequence[Step]) -> int:
+def _chosen(focus: Focus, steps: Sequence[Step]) -> int:
     if focus.step is not None:
-        return checked_index("step", focus.step, len(found))
-    named = [index for index, one in enumerate(found) if one.name == FIRST]
-    return named[0] if named else len(found) - 1
+        return checked_index("step", focus.step, len(steps))
+    named = [index for index, one in enumerate(steps) if one.name == FIRST]
+    return named[0] if named else len(steps) - 1
 
 
 def _cell(focus: Focus, shape: tuple[int, ...]) -> tuple[int, int] | None:

@@ -86,7 +86,7 @@ def support(device: str, capability: Capability | None) -> Iterator[Support]:
 
 
 def _support(method: Method, device: str, capability: Capability | None) -> Support:
-    wanted = [Requirement(one) for one in method.packages]
+    wanted = [Requirement(package) for package in method.packages]
     packages = {one.name: installed(one.name) for one in wanted}
     able = _able(method, device, capability)
     lacking = [one for one in wanted if not _meets(one, packages[one.name])]

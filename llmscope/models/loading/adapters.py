@@ -121,12 +121,12 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         clone = sharing(base, own=takes)
         with offline(), limit:
             wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
-            given = set(load_peft_weights(str(folder), device="cpu"))
+            focus = set(load_peft_weights(str(folder), device="cpu"))
         # Otherwise PEFT would ask the hub whether embeddings were saved as well.
         wanted = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
-        missing = sorted(set(wanted) - given)
+        missing = sorted(set(wanted) - focus)
         # Embeddings that were saved as well have the names of the model's own weights.
-        surplus = sorted(given - set(wanted) - set(wrapped.state_dict()))
+        surplus = sorted(focus - set(wanted) - set(wrapped.state_dict()))
     except ScopeError:
         raise
     except Exception as error:  # a foreign or damaged adapter can raise anything

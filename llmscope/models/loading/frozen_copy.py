@@ -33,7 +33,12 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
     model = _copied(
-        subject, {id(one): one for one in subject.model.parameters() if not one.requires_grad}
+        subject,
+        {
+            id(parameter): parameter
+            for parameter in subject.model.parameters()
+            if not parameter.requires_grad
+        },
     )
     _without_adapters(model)
     return replace(
@@ -94,8 +99,12 @@ def unfrozen(subject: LoadedModel, copied: LoadedModel) -> bool:
         subject: the model.
         copied: what `frozen_copy` made of it.
     """
-    shared = {id(one) for one in copied.model.parameters()}
-    return any(one.requires_grad for one in subject.model.parameters() if id(one) in shared)
+    shared = {id(parameter) for parameter in copied.model.parameters()}
+    return any(
+        parameter.requires_grad
+        for parameter in subject.model.parameters()
+        if id(parameter) in shared
+    )
 
 
 def _without_adapters(model: nn.Module) -> None:

@@ -101,7 +101,7 @@ def load_model(
         revision=weights.revision,
         notices=(*weights.notices, *placing.told(config, model), *unused, *missing),
         folders=(weights.folder,),
-        threads=threads_for(threads, sum(one.numel() for one in model.parameters())),
+        threads=threads_for(threads, sum(parameter.numel() for parameter in model.parameters())),
         allow_pickle=allow_pickle,
     )
     if reward is not None:

@@ -265,7 +265,7 @@ def with_processes(
 
 def read_mig_devices(text: str) -> dict[str, tuple[MigDevice, ...]]:
     """Return the MIG devices in the answer of `nvidia-smi -L`, by the UUID of their GPU."""
-    found: dict[str, tuple[MigDevice, ...]] = {}
+    devices: dict[str, tuple[MigDevice, ...]] = {}
     gpu = ""
     for line in text.splitlines():
         of_gpu, part = _GPU_LINE.match(line), _MIG_LINE.match(line)
@@ -273,8 +273,8 @@ def read_mig_devices(text: str) -> dict[str, tuple[MigDevice, ...]]:
             gpu = of_gpu[1]
         elif part and gpu:
             device = MigDevice(int(part[2]), _name(part[1]), part[3])
-            found[gpu] = (*found.get(gpu, ()), device)
-    return found
+            devices[gpu] = (*devices.get(gpu, ()), device)
+    return devices
 
 
 def _query(what: str, fields: Iterable[str]) -> tuple[str, str]:

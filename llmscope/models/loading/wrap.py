@@ -109,7 +109,7 @@ def _check_whole(model: nn.Module) -> None:
     names = {one.__name__ for one in type(model).__mro__}
     first = next(model.parameters(), None)
     sharded = "FullyShardedDataParallel" in names or "FSDPModule" in names
-    if sharded or any(hasattr(one, "device_mesh") for one in model.parameters()):
+    if sharded or any(hasattr(parameter, "device_mesh") for parameter in model.parameters()):
         raise ScopeError(
             "its weights are sharded over processes (FSDP or tensor parallelism)",
             "the whole model: load what get_model_state_dict with full_state_dict=True gathers, or "
@@ -180,7 +180,7 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
         said = f"{_kind(model)} fails on three tokens: {told(failure)}"
         raise ScopeError(said, LOADED) from failure
     logits: list[Any] = [getattr(output, "logits", None) for output in outputs]
-    if not all(isinstance(one, Tensor) and one.dim() == 3 for one in logits):
+    if not all(isinstance(logit, Tensor) and logit.dim() == 3 for logit in logits):
         raise ScopeError(f"{_kind(model)} gives no logits of a next token", LOADED)
     one, other = (each[0, :-1].detach().float() for each in logits)
     apart = float((one - other).abs().max())
@@ -204,7 +204,7 @@ def _by_range(model: Any) -> bool:
     """Return whether a causal model's activations are quantised by their range in each pass."""
     if not _kind(model).endswith(("ForCausalLM", "LMHeadModel")):
         return False
-    return any(type(one).__module__.startswith(DYNAMIC) for one in model.modules())
+    return any(type(module).__module__.startswith(DYNAMIC) for module in model.modules())
 
 
 def named_after(model: Any) -> str:

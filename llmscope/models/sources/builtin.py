@@ -45,15 +45,15 @@ def home() -> Path:
 def family(base: str) -> tuple[str, ...]:
     """Return the models and adapters trained from a base, in order, without reward models."""
     return tuple(
-        one["name"]
-        for one in _stages(home() / base / FAMILY)
-        if one["name"] != base and one.get("kind") != "reward"
+        stage["name"]
+        for stage in _stages(home() / base / FAMILY)
+        if stage["name"] != base and stage.get("kind") != "reward"
     )
 
 
 def _told() -> list[dict[str, Any]]:
     """Return the entries of all built-in families' members."""
-    return [one for told in sorted(home().glob(f"*/{FAMILY}")) for one in _stages(told)]
+    return [stage for told in sorted(home().glob(f"*/{FAMILY}")) for stage in _stages(told)]
 
 
 def _stages(told: Path) -> list[dict[str, Any]]:
@@ -65,4 +65,6 @@ def _stages(told: Path) -> list[dict[str, Any]]:
 
 def _folders() -> set[str]:
     kinds = ("config.json", "adapter_config.json")
-    return {one.name for one in home().iterdir() if any((one / kind).is_file() for kind in kinds)}
+    return {
+        path.name for path in home().iterdir() if any((path / kind).is_file() for kind in kinds)
+    }

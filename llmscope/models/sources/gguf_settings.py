@@ -51,7 +51,7 @@ class Described:
                 if not name.startswith(("tokenizer.", "GGUF."))
             }
             self.architecture = str(self._values["general.architecture"])
-            factors = {one.name: one.data for one in reader.tensors}
+            factors = {tensor.name: tensor.data for tensor in reader.tensors}
         except Exception as error:  # an invalid header can raise anything
             raise ScopeError(
                 f"{display_text(path.name)} is damaged, or not all of a GGUF file: {told(error)}",

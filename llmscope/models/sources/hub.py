@@ -55,8 +55,8 @@ def fetch(spec: Spec, options: Options) -> Weights:
             folder = found
             notices = [] if _is_offline() else [f"{trouble.message}: taken from the local cache"]
     if spec.file is not None:
-        made = gguf.converted(folder / spec.file, options.progress)
-        return replace(made, notices=(*notices, *made.notices))
+        weights = gguf.converted(folder / spec.file, options.progress)
+        return replace(weights, notices=(*notices, *weights.notices))
     check_files(folder)
     if (folder / "config.json").is_file():
         _check(folder, spec, options)

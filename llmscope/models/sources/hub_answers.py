@@ -57,7 +57,7 @@ def repository_files(
         raise ValueError("no commit")
     if not isinstance(siblings, list) or len(siblings) > FILES:
         raise ValueError("no list of files")
-    paths = (one.get("rfilename") for one in siblings if isinstance(one, dict))
+    paths = (sibling.get("rfilename") for sibling in siblings if isinstance(sibling, dict))
     return commit, list(dict.fromkeys(str(path) for path in paths if is_inside(path)))
 
 

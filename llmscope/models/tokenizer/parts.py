@@ -111,7 +111,7 @@ def plain(backend: Any) -> bool:
         return False
     parts = [getattr(backend, place) for place in _PLACES]
     try:
-        return _plain([None if one is None else json.loads(one.__getstate__()) for one in parts])
+        return _plain([None if part is None else json.loads(part.__getstate__()) for part in parts])
     except Exception:  # a part written in Python, or not serializable
         return False
 

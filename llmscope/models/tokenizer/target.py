@@ -83,7 +83,7 @@ def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
             raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
         # If a space is a token of its own, skip it: it does not represent the word.
         encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
-        said = (zip(one.ids, one.pieces, strict=True) for one in encodings)
+        said = (zip(encoding.ids, encoding.pieces, strict=True) for encoding in encodings)
         first = next(
             ((token, text) for one in said for token, text in one if not text.isspace()), None
         )

@@ -137,9 +137,9 @@ class Tokens:
             spans = [*first, *spans, *[(len(clean), len(clean))] * after]
         notices += self._unknown(clean, ids, spans)
         notices += self._harms(ids, before, after)
-        found = Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
-        self._latest = (special_tokens, found if aligned else NO_TOKENS)
-        return found
+        encoded = Encoded(clean, tuple(ids), tuple(texts), tuple(spans), special, tuple(notices))
+        self._latest = (special_tokens, encoded if aligned else NO_TOKENS)
+        return encoded
 
     def _kept(
         self, text: str, ids: Sequence[int], special_tokens: bool, before: int, end: int

@@ -185,9 +185,9 @@ def input_weights(
         weights, constant = _linear_weights(project, leaf, projected, direction)
         rest += constant
     if before is not None:
-        held = take_apart(before, given)
-        rest += float(weights @ held.bias)
-        weights = held.before(weights, held.scale(given, inputs))
+        parts = take_apart(before, given)
+        rest += float(weights @ parts.bias)
+        weights = parts.before(weights, parts.scale(given, inputs))
     return weights, rest
 
 

@@ -133,16 +133,16 @@ class _Cell:
 
 def _lacking(recording: Recording, columns: Sequence[int], reading: Reading) -> list[_Cell]:
     """Return the cells of these positions that were not read yet."""
-    found: list[_Cell] = []
+    cells: list[_Cell] = []
     wanted = list(reading.wanted)
     for column in columns:
         segment, row = recording.segment_at(column)
         memo = _memo(segment, recording.layers, reading)[:, :, row]  # [5, layer + 1]
-        found += [
+        cells += [
             _Cell(recording, int(layer), column, reading, memo[:, layer])
             for layer in np.flatnonzero(np.isnan(memo[wanted]).any(0))
         ]
-    return found
+    return cells
 
 
 def scores_at(

@@ -332,7 +332,7 @@ class LayerHooks:
         if any(rows is None or len(rows) != 1 for rows in streams):
             return None
         rows = [rows for rows in streams if rows is not None]
-        return torch.cat(rows) if len({one.device for one in rows}) == 1 else None
+        return torch.cat(rows) if len({row.device for row in rows}) == 1 else None
 
     def overwritten(self) -> bool:
         """Return whether the model changed kept tensors in place, so the pass must run again."""

@@ -89,7 +89,7 @@ def lens_rows(
         return
     # The model's own row ends the readings of each lens, so the lens must read it as it is.
     last = len(taps.layers)
-    riding = [one for one in lenses if one is None or last not in one.maps]
+    riding = [lens for lens in lenses if lens is None or last not in lens.maps]
     if not riding:
         yield None
         return

@@ -382,7 +382,9 @@ class _Parts:
     @property
     def bytes(self) -> int:
         """The size of all parameters in bytes."""
-        return sum(one.numel() * one.element_size() for one in self._tensors(self._parameters))
+        return sum(
+            tensor.numel() * tensor.element_size() for tensor in self._tensors(self._parameters)
+        )
 
     def digests(self) -> tuple[int, ...]:
         """Return a digest of all values of each parameter."""
@@ -412,7 +414,7 @@ class _Parts:
             for name, buffer in table.items()
             if name.endswith("inv_freq") and not name.endswith("original_inv_freq")
         }
-        return [one for one in self._tensors(self._buffers) if id(one) not in written]
+        return [tensor for tensor in self._tensors(self._buffers) if id(tensor) not in written]
 
     def _tensors(self, tables: Iterable[dict[str, Any]]) -> list[Tensor]:
         found = [one for one in chain.from_iterable(map(dict.values, tables)) if one is not None]

@@ -78,13 +78,13 @@ def record_together(
     Raises:
         Cancelled: a pass was cancelled.
     """
-    made: dict[int, Recording] = {}
+    recordings: dict[int, Recording] = {}
     for group in grouped([len(prompt) for prompt in prompts], SIZE):
         some = [prompts[at] for at in group]
-        made |= zip(
+        recordings |= zip(
             group, record_padded(recorder, some, whole=True, cancelled=cancelled), strict=True
         )
-    return [made[at] for at in range(len(prompts))]
+    return [recordings[at] for at in range(len(prompts))]
 
 
 def record_padded(
@@ -202,8 +202,8 @@ def _run(
             subject=subject,
             prompt=prompt,
             parts=((_of_prompt(segment, index, longest, len(prompt)), len(prompt)),),
-            keys=tuple(_own(one, index, len(prompt)) for one in keys),
-            values=tuple(_own(one, index, len(prompt)) for one in values),
+            keys=tuple(_own(key, index, len(prompt)) for key in keys),
+            values=tuple(_own(value, index, len(prompt)) for value in values),
             past=None,
             settings=tuple(settings),
             logits=given[index, columns.index(len(prompt) - 1)].clone(),
@@ -220,7 +220,7 @@ def _own(tensor: Tensor | None, index: int, length: int) -> Tensor | None:
     return None if tensor is None else tensor[index, :, :length].clone()
 
 
-_TENSORS = tuple(one.name for one in fields(LayerRows) if one.name != "entry")
+_TENSORS = tuple(field.name for field in fields(LayerRows) if field.name != "entry")
 
 
 def _check_apart(segment: Segment, count: int, longest: int) -> None:

@@ -56,8 +56,8 @@ def _python_address() -> int | None:
     method: Any = random.random  # of the one generator, which it is bound to
     address = id(method.__self__) + object.__basicsize__
     *key, place = random.getstate()[1]
-    held = struct.unpack("=i624I", ctypes.string_at(address, MERSENNE_BYTES))
-    return address if held == (place, *key) else None
+    figure = struct.unpack("=i624I", ctypes.string_at(address, MERSENNE_BYTES))
+    return address if figure == (place, *key) else None
 
 
 @contextmanager

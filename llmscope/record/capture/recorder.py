@@ -268,20 +268,20 @@ class Recorder:
         self, before: Recording, shared: int, prompt: Prompt, cancelled: Cancel | None
     ) -> Recording:
         """Extend as `_extend`, and run the last shared token again; if its rows differ, run all."""
-        made = self._extend(before, shared - 1, prompt, cancelled)
-        if not same_row(made, before, shared - 1):
+        recording = self._extend(before, shared - 1, prompt, cancelled)
+        if not same_row(recording, before, shared - 1):
             return self._extend(None, 0, prompt, cancelled)
         if shared == min(len(before), len(prompt)):
             self.lengths.note(len(before), len(prompt))
         if shared == len(prompt):
             return cut(before, prompt)
-        segment, count = made.parts[-1]
-        if LOGITS in made.memo:
-            made.memo[LOGITS] = made.memo[LOGITS][1:]
+        segment, count = recording.parts[-1]
+        if LOGITS in recording.memo:
+            recording.memo[LOGITS] = recording.memo[LOGITS][1:]
         return replace(
-            made,
+            recording,
             parts=(*before.prefix(shared), (without_first_row(segment), count - 1)),
-            ran=made.ran - 1,
+            ran=recording.ran - 1,
             reused=shared,
             earlier=earlier_logits(before, shared),
         )
@@ -381,7 +381,7 @@ class Recorder:
         for at in range(0, len(some), BLOCK):
             count = min(BLOCK, len(some) - at)
             block = (some.start + at) // BLOCK
-            found[block] = tuple(narrowed(one, at, count, copy=True) for one in made.layers)
+            found[block] = tuple(narrowed(layer, at, count, copy=True) for layer in made.layers)
             segment.blocks[block] = found[block]
             self.budget.hold(segment, block)
         return found

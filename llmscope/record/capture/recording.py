@@ -367,7 +367,7 @@ class Recording:
 
         `[row, column]`
         """
-        for change in sorted(self.changes, key=lambda one: one.rank):
+        for change in sorted(self.changes, key=lambda change: change.rank):
             if (change.site, change.layer) == (site, layer):
                 tensor = change.derived.apply(tensor, rows.start)
         return tensor

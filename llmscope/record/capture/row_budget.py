@@ -114,7 +114,7 @@ def _mapped(rows: tuple[LayerRows, ...], folder: Path) -> tuple[LayerRows, ...]:
 
 
 def _tensors(rows: LayerRows) -> dict[str, Tensor]:
-    found = {one.name: getattr(rows, one.name) for one in fields(LayerRows)}
+    found = {field.name: getattr(rows, field.name) for field in fields(LayerRows)}
     return {name: value for name, value in found.items() if isinstance(value, Tensor)}
 
 

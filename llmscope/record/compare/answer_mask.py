@@ -56,7 +56,7 @@ def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) ->
     ends = list(accumulate(map(len, prompt.labels)))
     begins = [0, *ends[:-1]]
     said = np.zeros(len(prompt), dtype=bool)
-    for span in (one for one in roles if one.role == "assistant"):
+    for span in (role for role in roles if role.role == "assistant"):
         inside = [begin < span.end and end > span.start for begin, end in _pairs(begins, ends)]
         said |= np.array(inside, dtype=bool)
         after = sum(end <= span.end for end in ends)  # the end-of-turn token is trained on too

@@ -62,11 +62,11 @@ class GivenInputs:
             recorder.taps.interruptible(cancelled),
             attached(recorder.subject.anatomy, changes, start=shared),
         ):
-            made = recorder.go_on(before, prompt)
-        if made.ran:
-            made.parts[-1][0].memo[OWN] = taken
-        self._latest, self._of = made, of
-        return made
+            recording = recorder.go_on(before, prompt)
+        if recording.ran:
+            recording.parts[-1][0].memo[OWN] = taken
+        self._latest, self._of = recording, of
+        return recording
 
 
 def check_alike(a: Recording, recorder: Recorder) -> None:
@@ -120,13 +120,13 @@ def _changes(
     a: Recording, recorder: Recorder, rows: range, taken: dict[tuple[Site, int], Tensor]
 ) -> list[Change]:
     """Return the changes that put A's tensors in place of B's, and keep B's in `taken`."""
-    made: list[Change] = []
+    changes: list[Change] = []
 
     def put(site: Site, layer: int, values: Tensor | None) -> None:
         if values is None:
             return
         function = OwnFunction(partial(_exchanged, taken, (site, layer), values), f"{site} {layer}")
-        made.append(Change(site, layer, rows, function=function))
+        changes.append(Change(site, layer, rows, function=function))
 
     for layer, parts in enumerate(recorder.subject.anatomy.layers):
         put("stream", layer, a.rows("stream", layer, rows))
@@ -135,7 +135,7 @@ def _changes(
             if values is not None and getattr(parts, site) is not None:
                 scale = parts.scale(site)
                 put(site, layer, values / scale if scale != 1.0 else values)
-    return made
+    return changes
 
 
 def _exchanged(

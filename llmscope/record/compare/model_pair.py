@@ -166,7 +166,7 @@ def predictions(pair: ModelPair, rows: Mask | None = None) -> Predictions:
         ours, theirs = shared_logits(*(_scores(one, first, stop) for one in (pair.a, pair.b)))
         tops = [one.argmax(-1) for one in (ours, theirs)]
         kl = kl_divergence(ours, theirs)
-        return torch.stack([kl, (tops[0] == tops[1]).double(), *(one.double() for one in tops)])
+        return torch.stack([kl, (tops[0] == tops[1]).double(), *(top.double() for top in tops)])
 
     return Predictions(*pair.by_row(PREDICTIONS, 4, compute, rows))
 
@@ -253,7 +253,7 @@ def _read(pair: ModelPair, cells: Sequence[tuple[int, int]]) -> Floats:
         one.subject.anatomy.require_readout()(streams).float()
         for one, streams in ((pair.a, ours), (pair.b, theirs))
     ]
-    p, q = (torch.log_softmax(one, -1) for one in shared_logits(*read))  # [cell, token]
+    p, q = (torch.log_softmax(logit, -1) for logit in shared_logits(*read))  # [cell, token]
     share, other = p.exp(), q.exp()
     most = (share - other).abs_().argmax(-1, keepdim=True)
     probabilities = share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]

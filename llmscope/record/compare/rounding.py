@@ -99,7 +99,7 @@ def _measured(recording: Recording, own: torch.dtype, coarse: torch.dtype) -> Ro
     finer = torch.float64 if coarse == torch.float32 else torch.float32
     other = coarse if torch.finfo(own).eps < torch.finfo(coarse).eps else finer
     subject = recording.subject
-    need = sum(one.numel() for one in subject.model.parameters()) * other.itemsize
+    need = sum(parameter.numel() for parameter in subject.model.parameters()) * other.itemsize
     free = available(subject.device)
     if need > ROOM * free:
         reason = f"a copy of the model in {other} takes {need / GIB:.1f} GiB of memory, and "

@@ -105,13 +105,13 @@ def changes(tuned: LoadedModel) -> Iterator[tuple[WeightDelta, ...]]:
     if known is not None:
         yield known
         return
-    found: list[WeightDelta] = []
+    deltas: list[WeightDelta] = []
     for layer, place, before, after in matrices(base, tuned):
         change = _change(layer, place, before, after)
-        found.append(change)
+        deltas.append(change)
         if len(change.spectrum) and change.rank == len(change.spectrum):
-            yield tuple(found)  # a dense change, which takes long to compute
-    yield _KNOWN.put(tuned, tuple(found))
+            yield tuple(deltas)  # a dense change, which takes long to compute
+    yield _KNOWN.put(tuned, tuple(deltas))
 
 
 @torch.no_grad()

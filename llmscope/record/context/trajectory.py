@@ -91,8 +91,10 @@ class _Curve:
             for _, module in first_matrices(layer)
         ]
         # Matrices of another input width do not read the MLP's input.
-        self.matrices = [one for one in weights if one.shape[1] == len(self.start)]
-        whole = sum(float(torch.linalg.vector_norm(one.float())) ** 2 for one in self.matrices)
+        self.matrices = [weight for weight in weights if weight.shape[1] == len(self.start)]
+        whole = sum(
+            float(torch.linalg.vector_norm(matrix.float())) ** 2 for matrix in self.matrices
+        )
         self.unit = float(self.start.double().norm()) * whole**0.5
         # Rounding errors of z point in random directions, so W shrinks them by the root of the
         # width.

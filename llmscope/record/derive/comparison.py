@@ -66,19 +66,19 @@ def compare(found: Tensor, own: Tensor) -> Tensor:
     return torch.cat([apart.abs().amax(-1)[None], sums])
 
 
-def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:
+def judge(comparison: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = None) -> Verdict:
     """Return the verdict on a comparison of numbers of a dtype.
 
     Args:
-        found: the comparison.
+        comparison: the comparison.
         dtype: the dtype of the numbers.
         rows: the tokens that were compared, so that the reason names the worst one; None: the
             reason names no token.
     """
     half = dtype in (torch.float16, torch.bfloat16)
     bound = bound_of(dtype)
-    worst = int(found.errors.nan_to_num(nan=torch.inf).argmax())
-    discrepancy = float(found.errors[worst])
+    worst = int(comparison.errors.nan_to_num(nan=torch.inf).argmax())
+    discrepancy = float(comparison.errors[worst])
     at = "" if rows is None else f"at token {rows[worst]} "
     if not math.isfinite(discrepancy):
         return Verdict("refused", f"{at}NaN or infinity comes out of it".strip())
@@ -86,14 +86,14 @@ def judge(found: Comparison, dtype: torch.dtype, rows: Sequence[int] | None = No
         reason = f"{at}it differs from the model's own by {discrepancy:.1e} (bound {bound:.0e})"
         return Verdict("refused", reason, discrepancy)
     if half:
-        return _of_all_rows(found, dtype, discrepancy)
+        return _of_all_rows(comparison, dtype, discrepancy)
     return VERIFIED if discrepancy == 0 else Verdict("verified", "", discrepancy)
 
 
-def _of_all_rows(found: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
+def _of_all_rows(comparison: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
     """Return the verdict in half precision: refuse what rounding alone does not explain."""
     eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
-    product, own, error, count = found.sums.sum(1).tolist()
+    product, own, error, count = comparison.sums.sum(1).tolist()
     tiny = torch.finfo(torch.float32).tiny
     slope, spread = product / max(own, tiny) - 1, math.sqrt(error / max(own, tiny))
     # With few numbers the slope is uncertain: roundings have not averaged out.

@@ -79,10 +79,10 @@ class _Measured:
         """Return views of one layer: what is kept there is kept here."""
         return _Measured(self.done[layer], self.errors[layer], self.sums[:, layer])
 
-    def keep(self, rows: slice, found: Comparison) -> None:
+    def keep(self, rows: slice, comparison: Comparison) -> None:
         self.done[rows] = True
-        self.errors[rows] = found.errors.numpy()
-        self.sums[:, rows] = found.sums.numpy()
+        self.errors[rows] = comparison.errors.numpy()
+        self.sums[:, rows] = comparison.sums.numpy()
 
 
 def rows_verdict(
@@ -177,8 +177,8 @@ def _measured(segment: Segment, capability: str) -> _Measured:
     key = ("checked", capability)
     if key not in segment.memo:
         segment.memo[key] = _Measured.nothing(len(segment.layers), len(segment))
-    kept: _Measured = segment.memo[key]
-    return kept
+    measured: _Measured = segment.memo[key]
+    return measured
 
 
 def _measure(
@@ -204,10 +204,10 @@ def _measure(
 
 
 def _open_runs(
-    recording: Recording, capability: str, kept: _Measured, first: int, rows: Sequence[int]
+    recording: Recording, capability: str, measured: _Measured, first: int, rows: Sequence[int]
 ) -> Iterator[range]:
     """Yield the rows of a segment that are not checked yet, as many as are checked at once."""
-    done = kept.done[_places(rows, first)]
+    done = measured.done[_places(rows, first)]
     if done.all():
         return
     chunk = len(rows)
@@ -235,10 +235,10 @@ def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
 def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int]) -> Comparison:
     errors, sums = [], []
     for segment, first, some in _placed(recording, rows):
-        kept = _measured(segment, capability).of_layer(layer)
+        measured = _measured(segment, capability).of_layer(layer)
         places = _places(some, first)
-        errors.append(kept.errors[places])
-        sums.append(kept.sums[:, places])
+        errors.append(measured.errors[places])
+        sums.append(measured.sums[:, places])
     found = torch.from_numpy(np.concatenate(errors)), torch.from_numpy(np.concatenate(sums, axis=1))
     return Comparison(*found)
 
@@ -339,9 +339,9 @@ def check_readout(recording: Recording) -> Fetching[Verdict]:
 def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Verdict]:
     if recording.memo.get(UNFINITE) is not None:
         return VERIFIED
-    kept: Verdict | None = recording.memo.get("checked readout")
-    if kept is not None:
-        return kept
+    verdict: Verdict | None = recording.memo.get("checked readout")
+    if verdict is not None:
+        return verdict
     last = len(recording) - 1
     try:
         # Several lenses ask for it while it is on its way.
@@ -349,14 +349,14 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
             recording.memo[BEGUN] = _compared_readout(recording, readout, own)
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
         rows = range(last + 1 - compared.shape[1], last + 1)
-        kept = judge(Comparison.of(compared), recording.subject.dtype, rows)
+        verdict = judge(Comparison.of(compared), recording.subject.dtype, rows)
     except NotApplicable as missing:
-        kept = Verdict("refused", str(missing))
+        verdict = Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
-        kept = Verdict("refused", f"it could not be checked: {error}")
+        verdict = Verdict("refused", f"it could not be checked: {error}")
     recording.memo.pop(BEGUN, None)
-    recording.memo["checked readout"] = kept
-    return kept
+    recording.memo["checked readout"] = verdict
+    return verdict
 
 
 def _compared_readout(recording: Recording, readout: Readout, own: Tensor) -> Tensor:

@@ -236,7 +236,7 @@ def promoted(
         up = effects.topk(min(count, effects.shape[-1]))
         down = effects.topk(min(count, effects.shape[-1]), largest=False)
         columns = (up.indices, up.values, down.indices, down.values)
-        for feature, *found in zip(some, *(one.tolist() for one in columns), strict=True):
+        for feature, *found in zip(some, *(column.tolist() for column in columns), strict=True):
             kept[feature] = Promoted(*map(tuple, found))
     return [kept[one] for one in ids]
 

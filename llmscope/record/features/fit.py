@@ -95,8 +95,8 @@ def fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
     key = "features fit", way.key, tuple(rows)
     if key not in recording.memo:
         recording.memo[key] = _fit_of(recording, way, rows)
-    found: Fit = recording.memo[key]
-    return found
+    fit: Fit = recording.memo[key]
+    return fit
 
 
 @torch.no_grad()

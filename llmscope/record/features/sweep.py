@@ -39,7 +39,7 @@ def ablations(recording: Recording, way: Applied, features: Sequence[int], posit
     def jobs(chosen: Sequence[int]) -> list[Job]:
         return [(changes[one],) for one in chosen]
 
-    depth = min((one.layer for one in changes), default=recording.layers)
+    depth = min((change.layer for change in changes), default=recording.layers)
     row = SweepRow(0, depth, tuple(range(len(features))), min(begins, default=0), jobs)
     key = "features", way.key, tuple(features)
     return Sweep(recording, position, key, (row,), (1, len(features)))

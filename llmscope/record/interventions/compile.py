@@ -73,10 +73,10 @@ def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...
         try:
             if ends and edit.uses_features:
                 raise ScopeError("an edit of a feature and an edge are not made in one pass", "one")
-            found = _changes(edit, grounds)
+            changes = _changes(edit, grounds)
         except ScopeError as error:
             raise error.at(str(edit)) from None
-        made += () if edit.idle else found
+        made += () if edit.idle else changes
     return tuple(made)
 
 

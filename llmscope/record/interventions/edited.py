@@ -450,9 +450,9 @@ class EditedRecorder:
             prompt: the prompt.
             fresh: share no row with another pass.
         """
-        kept = None if self._recorder.outside else self._others.get(prompt.ids)
-        if kept is not None and not (fresh and kept.reused):
-            return kept
+        recording = None if self._recorder.outside else self._others.get(prompt.ids)
+        if recording is not None and not (fresh and recording.reused):
+            return recording
         before = None if fresh else self._nearest(prompt)
         made = self._recorder.go_on(before, prompt)
         self.ran += made.ran

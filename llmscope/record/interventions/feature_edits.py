@@ -207,8 +207,8 @@ def feature_change(
         )
     reads, writes = _places(recording, header)
     site, layer = writes.sites[-1]
-    made = FeatureChange(way.dictionary, feature, reads, writes, way.centred, factor, value)
-    return Change(site, layer, rows, writes.columns, feature=made)
+    change = FeatureChange(way.dictionary, feature, reads, writes, way.centred, factor, value)
+    return Change(site, layer, rows, writes.columns, feature=change)
 
 
 def places_changed(subject: LoadedModel, header: Header) -> list[tuple[str, int]]:

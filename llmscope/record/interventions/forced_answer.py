@@ -60,7 +60,7 @@ def forced(
     Raises:
         Cancelled: a pass was cancelled.
     """
-    asked = [Continuation(one.kept, (*one.tail, *suffix, *answer[:-1])) for one in texts]
+    asked = [Continuation(text.kept, (*text.tail, *suffix, *answer[:-1])) for text in texts]
     chosen = torch.tensor(answer)[:, None]
     for logits in continued(run, recording, asked, len(answer)):
         spoken = torch.log_softmax(exact64(logits), -1).cpu().gather(-1, chosen)[:, 0]

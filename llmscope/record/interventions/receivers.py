@@ -137,35 +137,35 @@ def _noise(base: Recording, layer: int) -> Tensor:
 def _held(base: Recording, parts: Layer, layer: int) -> list[Change]:
     """Return changes that hold what is written before the MLP as it is recorded."""
     sites: Sequence[Site] = ("attention_write", "mixer_write")
-    held: list[Change] = []
+    changes: list[Change] = []
     for site in sites:
         write = base.rows(site, layer)
         if write is not None:
             values = write / parts.scale(site)
-            held.append(Change(site, layer, range(len(base)), values=values))
-    return held
+            changes.append(Change(site, layer, range(len(base)), values=values))
+    return changes
 
 
-def _difference(one: Recording, other: Recording, site: Site, layer: int) -> float:
+def _difference(recording: Recording, other: Recording, site: Site, layer: int) -> float:
     """Return the largest difference of a write, relative to the largest number of its row."""
-    first, second = one.rows(site, layer), other.rows(site, layer)
+    first, second = recording.rows(site, layer), other.rows(site, layer)
     assert first is not None
     assert second is not None
     return discrepancy(first, second)
 
 
-def _heads_apart(one: Recording, other: Recording, layer: int) -> float:
+def _heads_apart(recording: Recording, other: Recording, layer: int) -> float:
     """Return the largest difference of queries, keys, values, and of the write without a gate."""
     apart: list[float] = []
-    query, others = one.rows("query", layer), other.rows("query", layer)
-    pairs = [(query, others), (one.keys[layer], other.keys[layer])]
-    pairs.append((one.values[layer], other.values[layer]))
+    query, others = recording.rows("query", layer), other.rows("query", layer)
+    pairs = [(query, others), (recording.keys[layer], other.keys[layer])]
+    pairs.append((recording.values[layer], other.values[layer]))
     for first, second in pairs:
         assert first is not None
         assert second is not None
         group = first.shape[0] // second.shape[0]
         second = second.repeat_interleave(group, dim=0)
         apart.append(discrepancy(first.flatten(0, -2), second.flatten(0, -2)))
-    if one.rows("gate", layer) is None:
-        apart.append(_difference(one, other, "attention_write", layer))
+    if recording.rows("gate", layer) is None:
+        apart.append(_difference(recording, other, "attention_write", layer))
     return max(apart)

@@ -64,7 +64,9 @@ class Variants:
         """Return the logits after some tokens, in float32. [variant, row, token]"""
         base, anatomy = self.base, self.base.subject.anatomy
         stream = self.final[:, rows.start - self.start : rows.stop - self.start]
-        frozen = [one for one in base.changes if one.frozen and one.layer == base.layers]
+        frozen = [
+            change for change in base.changes if change.frozen and change.layer == base.layers
+        ]
         with (
             attached(anatomy, frozen, start=rows.start),
             self.threads.of_few(stream[..., 0].numel()),
@@ -139,12 +141,12 @@ class VariantRecorder:
         memo = {}
         if before is not None:
             memo = {at: known for at, known in before.memo.items() if at[0] < shared}
-        found = Variants(base, first, final, past if finite else None, self._readouts, memo)
+        variants = Variants(base, first, final, past if finite else None, self._readouts, memo)
         self._kept.pop(key, None)
         while len(self._kept) >= KEPT:
             del self._kept[next(iter(self._kept))]
-        self._kept[key] = found
-        return found
+        self._kept[key] = variants
+        return variants
 
     def forget(self) -> None:
         """Drop all variants."""

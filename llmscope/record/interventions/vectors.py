@@ -104,10 +104,10 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
             f"no Jacobian lens of {display_text(subject.name)} comes with it",
             f"{choice}: {FORMS}, or `jacobian` for a published one",
         )
-    found = lens_for("jacobian" if given is None else given, subject)
-    if isinstance(found, str):
-        raise ScopeError(found, f"another lens: {choice}")
-    return found
+    lens = lens_for("jacobian" if given is None else given, subject)
+    if isinstance(lens, str):
+        raise ScopeError(lens, f"another lens: {choice}")
+    return lens
 
 
 def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:

@@ -69,7 +69,7 @@ def norm_forms(module: nn.Module) -> Iterator[Form]:
 
     None where its weights are offloaded, and can only be read while the module runs.
     """
-    if any(one.is_meta for one in module.parameters()):
+    if any(parameter.is_meta for parameter in module.parameters()):
         return
     weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
     gains: list[tuple[str, Tensor | float]] = [("", 1.0)]

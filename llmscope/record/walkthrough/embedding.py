@@ -65,7 +65,7 @@ def _embedding(
     ids = torch.tensor(recording.prompt.ids)
     best: Form | None = None
     if readable:  # the table's module may multiply its rows: by 1, √width, …
-        scales = [float(one) for one in table.buffers() if one.numel() == 1]
+        scales = [float(buffer) for buffer in table.buffers() if buffer.numel() == 1]
         forms = _times("E[t]", [*numbers(model), *scales])
         best = best_form(forms, exact(weight[ids.to(weight.device)]), exact(own))
 
@@ -119,14 +119,14 @@ def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call 
 
 def _rows(call: Call) -> int:
     """Return how many rows the shortest parameter of a module has; 0 without parameters."""
-    return min((len(one) for one in call.module.parameters(recurse=False)), default=0)
+    return min((len(parameter) for parameter in call.module.parameters(recurse=False)), default=0)
 
 
 def _position(chain: Chain, call: Call, count: int) -> int:
     """Add the step of a learned (or fixed) position embedding; return its index."""
     assert call.gave is not None
     tables = (*call.module.parameters(), *call.module.buffers(), *_kept(call.module))
-    weight = next((one for one in tables if one.dim() == 2), None)
+    weight = next((table for table in tables if table.dim() == 2), None)
     own, places = rows_of(call.gave), torch.arange(count)
 
     def row(offset: int) -> Form:
@@ -159,7 +159,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
 
 def _kept(module: nn.Module) -> list[Tensor]:
     """Return a module's tensor attributes that are neither parameters nor buffers."""
-    return [one for one in vars(module).values() if isinstance(one, Tensor)]
+    return [attribute for attribute in vars(module).values() if isinstance(attribute, Tensor)]
 
 
 def _between(seen: Watched, others: Sequence[Any], current: Tensor, near: float) -> Iterator[Call]:

@@ -38,8 +38,8 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
     start = block.rows.start if some else 0
     scores = _scores(chain, router, logits, entry, start)
     shares = _choice(chain, scores, logits, weights, chosen)
-    held = {id(one) for one in router.module.parameters()}
-    others = [one for one in reader.module.parameters() if id(one) not in held]
+    held = {id(parameter) for parameter in router.module.parameters()}
+    others = [parameter for parameter in reader.module.parameters() if id(parameter) not in held]
     assert reader.given is not None
     like = reader.given
     return chain.add(
@@ -53,14 +53,14 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
         lambda x, w: parts.mixture(x.to(like), chosen, w.to(like)),
         written,
         start=start,
-        weights=[weight for one in others for weight in chain.weight(one)],
+        weights=[weight for other in others for weight in chain.weight(other)],
         by="module",
     )
 
 
 def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) -> int:
     """Add the step of the router's logits, one for each expert; return its index."""
-    matrices = [one for one in router.module.parameters() if one.dim() == 2]
+    matrices = [parameter for parameter in router.module.parameters() if parameter.dim() == 2]
     own_bias = dict(router.module.named_parameters(recurse=False)).get("bias")
 
     offloaded = any(one.is_meta for one in matrices)

@@ -75,15 +75,15 @@ class Heads:
         counts = (len(self.own[0]), len(self.own[1]))
         turns = [] if self._angles is None else self._angles.turns()
         taken: set[Any] = set()
-        found: list[QkvOrigin | None] = []
+        origins: list[QkvOrigin | None] = []
         for which, own in enumerate(self.own):
             some = [] if which == 2 else turns
             read = rows_of(call.given)
-            found.append(
+            origins.append(
                 qkv_origin.find(own, which, counts, calls, read, some, taken, self.chain.near)
             )
-            taken |= {one.taken for one in found[-1:] if one is not None}
-        return found
+            taken |= {one.taken for one in origins[-1:] if one is not None}
+        return origins
 
     def _projection(self, name: str, which: int) -> int:
         source, (gist, said), letter = self._sources[which], TOLD[name], name[0]

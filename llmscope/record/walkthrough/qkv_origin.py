@@ -97,9 +97,9 @@ def find(
         for norm, flat, normed in ((None, False, None), *_normed(calls, out, split.shape)):
             before = split if normed is None else normed
             for turn, factor, off in _ways(before, own, turns, width):
-                found = QkvOrigin(call, columns, norm, flat, factor, turn, split, normed)
-                if found.taken not in taken and (best is None or off < best[0]):
-                    best = (off, found)
+                origin = QkvOrigin(call, columns, norm, flat, factor, turn, split, normed)
+                if origin.taken not in taken and (best is None or off < best[0]):
+                    best = (off, origin)
     return best[1] if best is not None and best[0] < near else None
 
 

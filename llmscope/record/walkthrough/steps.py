@@ -321,7 +321,7 @@ def norm_form(call: Call) -> Form | None:
 
 def unknown_norm(module: nn.Module) -> str:
     """Return why a norm has no form."""
-    if any(one.is_meta for one in module.parameters()):
+    if any(parameter.is_meta for parameter in module.parameters()):
         return "its weights are offloaded, and are there only while it runs"
     return "it is no norm of a known form"
 

@@ -33,7 +33,9 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
     calls = {call.module: call for call in seen.after}
     current = stream
     norm = calls.get(readout.norm)
-    alone = all(one.dim() < 2 for one in readout.norm.parameters())  # a norm; a head has matrices
+    alone = all(
+        parameter.dim() < 2 for parameter in readout.norm.parameters()
+    )  # a norm; a head has matrices
     if norm is not None and norm.gave is not None and alone:
         current = _norm(chain, norm, stream, start, len(recording))
     elif not isinstance(readout.norm, nn.Identity):

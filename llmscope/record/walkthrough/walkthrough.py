@@ -43,14 +43,14 @@ def steps(recording: Recording, position: int, layer: int, run: Run) -> tuple[St
         run: runs extra forward passes (`Passes`).
     """
     rows = shown_rows(len(recording), recording.subject.anatomy.heads, position)
-    kept: _Walk | None = recording.memo.get("walk")
-    if kept is None or (kept.layer, kept.rows) != (layer, rows) or position < kept.seen.told:
-        kept = recording.memo["walk"] = _walk(recording, position, layer, rows, run)
-    if kept.position != position:
-        kept.position = position
-        kept.chain.cut(kept.shared)
-        ending(kept.chain, kept.seen, recording, kept.stream, position)
-    return tuple(kept.chain.steps)
+    walk: _Walk | None = recording.memo.get("walk")
+    if walk is None or (walk.layer, walk.rows) != (layer, rows) or position < walk.seen.told:
+        walk = recording.memo["walk"] = _walk(recording, position, layer, rows, run)
+    if walk.position != position:
+        walk.position = position
+        walk.chain.cut(walk.shared)
+        ending(walk.chain, walk.seen, recording, walk.stream, position)
+    return tuple(walk.chain.steps)
 
 
 @dataclass(eq=False)

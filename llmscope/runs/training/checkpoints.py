@@ -110,7 +110,7 @@ def _numbered(names: Sequence[str]) -> list[int]:
 def _natural(name: str) -> list[tuple[int, int, str]]:
     """Return what sorts names with numbers in them by these."""
     parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(one), "") if one.isdecimal() else (1, 0, one) for one in parts]
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def _files(folder: Path) -> str:
@@ -136,7 +136,10 @@ def cached_run(
         options: how the model is loaded, as JSON types.
     """
     home = sorted(
-        {one.spec.rpartition("@")[0] or str(Path(one.spec).parent) for one in checkpoints}
+        {
+            checkpoint.spec.rpartition("@")[0] or str(Path(checkpoint.spec).parent)
+            for checkpoint in checkpoints
+        }
     )
     told = json.dumps([home, list(prompts), list(lenses), options], default=str, sort_keys=True)
     return cache_folder() / "runs" / hashlib.sha256(told.encode()).hexdigest()[:24]
@@ -182,7 +185,7 @@ class CheckpointRecorder:
         """Return the identities of the weights that the folder holds, by step."""
         if not (self.folder / INFO).exists():
             return {}
-        return {one.step: one.identity for one in RunReader(self.folder).steps}
+        return {step.step: step.identity for step in RunReader(self.folder).steps}
 
     @property
     def doing(self) -> str:
@@ -272,23 +275,23 @@ class CheckpointRecorder:
         thread.start()
         self._loading = thread, found
 
-    def _record(self, one: Checkpoint, scope: Scope) -> None:
+    def _record(self, checkpoint: Checkpoint, scope: Scope) -> None:
         from llmscope.runs.training.lens_source import LensSource
         from llmscope.runs.training.run import StepRecorder
 
         try:
             source = LensSource(scope, self._prompts, self._lenses, "checkpoints")
             run = StepRecorder(self.folder, source)
-            run.record_checkpoint(one.step, one.name, one.identity)
+            run.record_checkpoint(checkpoint.step, checkpoint.name, checkpoint.identity)
         except BaseException as error:  # the others may be fine; a panic is no Exception
-            self._fail(one, error)
+            self._fail(checkpoint, error)
         else:
             self._first.set()
 
-    def _fail(self, one: Checkpoint, error: BaseException) -> None:
+    def _fail(self, checkpoint: Checkpoint, error: BaseException) -> None:
         from llmscope.runs.training.run import reason_of
 
-        self.failures.append(one_line(f"{one.name}: {reason_of(error)}"))
+        self.failures.append(one_line(f"{checkpoint.name}: {reason_of(error)}"))
 
 
 def with_targets(prompts: Sequence[str], targets: Sequence[str]) -> list[AskedPrompt]:

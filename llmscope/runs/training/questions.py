@@ -66,7 +66,7 @@ def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
     """
     if isinstance(asked, str):
         raise WrongTypeError(f"lenses must be a list, such as [{asked!r}]")
-    found: list[LensQuestion] = []
+    questions: list[LensQuestion] = []
     for at, one in enumerate(arguments.several("lenses", asked)):
         name: Any = one
         given: dict[str, Any] = {}
@@ -77,10 +77,10 @@ def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
         if mode:
             given = {"mode": mode, **given}
         _check_options(chosen, given)
-        found.append(LensQuestion(chosen, given))
-    if not found:
+        questions.append(LensQuestion(chosen, given))
+    if not questions:
         raise WrongValueError("lenses is empty: give at least one")
-    return tuple(found)
+    return tuple(questions)
 
 
 def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
@@ -126,10 +126,10 @@ def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
     if isinstance(asked, str | bytes | Mapping):
         raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(asked)}")
     known = options()
-    found: list[PromptQuestion] = []
+    questions: list[PromptQuestion] = []
     for at, one in enumerate(arguments.several("prompts", asked)):
         if not isinstance(one, Mapping) or "prompt" not in one:
-            found.append(PromptQuestion(one))
+            questions.append(PromptQuestion(one))
             continue
         given = {name: value for name, value in one.items() if name != "prompt"}
         for name in given:
@@ -138,7 +138,7 @@ def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
                     f"prompts[{at}] has an option {arguments.quoted(name)}, which no lens has"
                     f"{suggested(str(name), known)}"
                 )
-        found.append(PromptQuestion(one["prompt"], given))
-    if not found:
+        questions.append(PromptQuestion(one["prompt"], given))
+    if not questions:
         raise WrongValueError("prompts is empty: give at least one")
-    return tuple(found)
+    return tuple(questions)

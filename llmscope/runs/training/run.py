@@ -146,7 +146,10 @@ class StepRecorder:
                 f"{named} holds a run up to step {last}",
                 "resume=True to continue it, overwrite=True to replace it, or another folder",
             )
-        elif any(one.lens == "stages" and one.mode != "score" for one in self._source.info.figures):
+        elif any(
+            figure.lens == "stages" and figure.mode != "score"
+            for figure in self._source.info.figures
+        ):
             raise ScopeError(
                 f"the run in {named} cannot be continued with the lens stages: the model that it "
                 "compares with, that of the start, is gone",

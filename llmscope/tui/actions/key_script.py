@@ -76,19 +76,19 @@ def read_script(text: str) -> tuple[Press, ...]:
         ScopeError: a word names no key, or one that no script may press; a quoted text is not
             closed, or has a character that cannot be typed.
     """
-    found: list[Press] = []
+    press: list[Press] = []
     for word in _WORD.finditer(text):
         if word[2] is None:
-            found += _typed(_ESCAPED.sub(r"\1", word[1]))
+            press += _typed(_ESCAPED.sub(r"\1", word[1]))
         elif word[2].startswith(TYPE):
             raise ScopeError(
                 f"{quoted_text(word[2])} has no quotes around its text", f'{TYPE}"some text"'
             )
         else:
-            found.append(_pressed(word[2]))
-    if not found:
+            press.append(_pressed(word[2]))
+    if not press:
         raise ScopeError("there is no key in it", "tab right ?")
-    return tuple(found)
+    return tuple(press)
 
 
 def _pressed(word: str) -> Press:
@@ -143,8 +143,8 @@ def at_rest(app: LlmscopeApp, *, timers: bool = True) -> bool:
         timers: also require that no timer is pending.
     """
     screens = app.screen_stack
-    pumps = [app, *screens, *(one for screen in screens for one in screen.walk_children())]
-    handled = not any(one.message_queue_size or one._next_callbacks for one in pumps)
+    pumps = [app, *screens, *(child for screen in screens for child in screen.walk_children())]
+    handled = not any(pump.message_queue_size or pump._next_callbacks for pump in pumps)
     drawn = not any(
         one._callbacks or one._dirty_widgets or one._layout_required or one._scroll_required
         for one in screens

@@ -81,8 +81,8 @@ class FoundListScreen(DetailListScreen, Generic[Found]):
 
     def matching(self, wanted: str) -> Sequence[Choice]:
         """Return the entries that contain all words, and what was typed as a name."""
-        found = containing(self._all, wanted)
+        choices = containing(self._all, wanted)
         typed = wanted.strip()
-        if typed and all(one.text != typed for one in found):
-            found.append(Choice(TYPED, typed, display_text(typed), self.typed_about))
-        return found
+        if typed and all(one.text != typed for one in choices):
+            choices.append(Choice(TYPED, typed, display_text(typed), self.typed_about))
+        return choices

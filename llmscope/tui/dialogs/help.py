@@ -233,8 +233,8 @@ class HelpScreen(LineScreen):
         yield (
             question,
             [
-                Row(Content("\n").join([one, Content("")]), f"{question} {one.plain}")
-                for one in paragraphs
+                Row(Content("\n").join([paragraph, Content("")]), f"{question} {paragraph.plain}")
+                for paragraph in paragraphs
             ],
         )
         named = f", and their names for [keys] in {CONFIG}" if self.app.size.width >= ROOMY else ""
@@ -288,7 +288,7 @@ class HelpScreen(LineScreen):
         return rows
 
     def _first_keys(self, actions: Sequence[str]) -> str:
-        keys = [one if one == TO else self._keymap.first(one) for one in actions]
+        keys = [action if action == TO else self._keymap.first(action) for action in actions]
         return ("" if TO in keys else " ").join(filter(None, keys))
 
     def _by_area(self, title: str, actions: Sequence[Action]) -> Iterator[tuple[str, list[Row]]]:

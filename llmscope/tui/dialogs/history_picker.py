@@ -45,10 +45,11 @@ def age(seconds: float) -> str:
     return unit if unit == "now" else f"{int(count)} {unit}"
 
 
-def earlier(found: Iterable[PromptRecord], now: float) -> list[Choice]:
+def earlier(records: Iterable[PromptRecord], now: float) -> list[Choice]:
     """Return prompts of the history as choices, with their model and age at time `now`."""
     return [
-        Choice(EARLIER, one.text, one.text, aside=(one.model, age(now - one.time))) for one in found
+        Choice(EARLIER, one.text, one.text, aside=(one.model, age(now - one.time)))
+        for one in records
     ]
 
 
@@ -64,10 +65,10 @@ def listed(host: Host, text: str) -> list[Choice]:
     """Return all prompts to choose from, newest first, except for `text` in the history."""
     autosave = host.user.autosave
     unwritten = [] if autosave is None else autosave.unwritten[::-1]
-    found: dict[tuple[str, str], PromptRecord] = {}
+    records: dict[tuple[str, str], PromptRecord] = {}
     for one in (*unwritten, *(() if host.user.anonymous else read())):
-        found.setdefault((one.model, one.text), one)
-    there = [one for one in found.values() if one.text != text]
+        records.setdefault((one.model, one.text), one)
+    there = [one for one in records.values() if one.text != text]
     return [*earlier(there, time.time()), *shipped(host.source.spec)]
 
 

@@ -138,4 +138,4 @@ class DetailListScreen(SearchListScreen):
 def containing(choices: Sequence[Choice], wanted: str) -> list[Choice]:
     """Return the choices that contain every word of `wanted`, in any order and letter case."""
     words = wanted.casefold().split()
-    return [one for one in choices if all(word in one.haystack for word in words)]
+    return [choice for choice in choices if all(word in choice.haystack for word in words)]

@@ -79,7 +79,7 @@ class Replay(LiveMode):
         if action == "copy-command":
             return self.command is not None
         kind, _, name = action.partition("-")
-        if kind == "pane" and any(name in one.panes for one in self.workspaces):
+        if kind == "pane" and any(name in workspace.panes for workspace in self.workspaces):
             return True
         return action in WITHOUT_MODEL or self.page(action) is not None
 

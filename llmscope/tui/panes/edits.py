@@ -187,9 +187,9 @@ def _strength(edit: Edit, style_set: Styles) -> str:
     return f"{style_set.glyphs.cut if edit.action == 'scale' else ''}{number(edit.factor)}"
 
 
-def _why(state: ViewState, one: ListedEdit) -> str:
+def _why(state: ViewState, edit: ListedEdit) -> str:
     """Return why a listed edit cannot be applied; empty if the user merely switched it off."""
-    return one.flaw or (WAITS if one.on and state.waits(one) else "")
+    return edit.flaw or (WAITS if edit.on and state.waits(edit) else "")
 
 
 def _prompt_b(text: str, width: int, style_set: Styles) -> Row:

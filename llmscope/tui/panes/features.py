@@ -137,7 +137,9 @@ class FeaturePane(LensPane):
         lines: tuple[str, ...] = tuple(shown.figure.extra.get("caption", ()))
         if not self.unfinished(shown):
             return lines
-        return tuple(f"{one} · {MEASURING}" if one.startswith(MEASURED) else one for one in lines)
+        return tuple(
+            f"{line} · {MEASURING}" if line.startswith(MEASURED) else line for line in lines
+        )
 
 
 class FeaturesPane(FeaturePane):

@@ -194,12 +194,12 @@ class ChatTemplate:
             self.roles = templated.marks.roles(host.text)
 
     def _of_turns(self) -> tuple[RoleSpan, ...]:
-        return () if self.turns is None else tuple(one.role_span for one in self.turns.spans)
+        return () if self.turns is None else tuple(span.role_span for span in self.turns.spans)
 
     @staticmethod
-    def _said(text: str, made: Templated | None, roles: Sequence[RoleSpan]) -> str:
+    def _said(text: str, templated: Templated | None, roles: Sequence[RoleSpan]) -> str:
         """Return the typed text if `text` is unchanged since; else the user's last message."""
-        if made is not None and text == made.text:
-            return made.request.text
+        if templated is not None and text == templated.text:
+            return templated.request.text
         said = [text[span.start : span.end] for span in roles if span.role == "user"]
         return said[-1] if said else text[roles[-1].start : roles[-1].end]

@@ -43,7 +43,7 @@ def samples() -> tuple[ExamplePrompt, ...]:
 
 def samples_for(spec: str) -> tuple[ExamplePrompt, ...]:
     """Return the example prompts that suit a model."""
-    return tuple(one for one in samples() if one.model == world(spec))
+    return tuple(sample for sample in samples() if sample.model == world(spec))
 
 
 def _read(path: Path) -> ExamplePrompt:

@@ -50,14 +50,14 @@ def recent() -> list[Recent]:
 
     A folder that was opened from elsewhere by a relative name has its absolute path as its spec.
     """
-    found: dict[str, Recent] = {}
+    recents: dict[str, Recent] = {}
     for spec, path in read_state().get("recent", list[Recent]) or []:
         if len(spec) > LONGEST or (path and not exists(path)):
             continue
         same = not path or _whole(expanduser(spec)) == path
         one = Recent(spec if same else path, path)
-        found.setdefault(one.spec, one)
-    return list(found.values())
+        recents.setdefault(one.spec, one)
+    return list(recents.values())
 
 
 def _whole(name: str) -> str | None:

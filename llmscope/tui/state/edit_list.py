@@ -93,7 +93,7 @@ class EditList:
         """Return the edits to make in the pass, as they are written."""
         if self.muted:
             return ()
-        return tuple(str(one.edit) for one in self.edits if one.on and not self.waits(one))
+        return tuple(str(edit.edit) for edit in self.edits if edit.on and not self.waits(edit))
 
     @property
     def shows_change(self) -> bool:
@@ -120,9 +120,9 @@ class EditList:
         """Return the list with another prompt B; without one if `text` is empty."""
         return replace(self, versus_prompt=text or None)
 
-    def waits(self, one: ListedEdit) -> bool:
+    def waits(self, edit: ListedEdit) -> bool:
         """Return whether an edit cannot be made because there is no prompt B."""
-        return one.edit.action == "patch" and self.versus_prompt is None
+        return edit.edit.action == "patch" and self.versus_prompt is None
 
     def place(self, edit: Edit) -> int | None:
         """Return the index of an equal edit in the list; None if it is not listed."""
@@ -185,20 +185,22 @@ class EditList:
 
     def all_switched(self) -> Self:
         """Return the list muted or unmuted; with all edits on if each was switched off."""
-        if not self.muted and not any(one.on for one in self.edits):
-            return replace(self, edits=tuple(replace(one, on=True, flaw="") for one in self.edits))
+        if not self.muted and not any(edit.on for edit in self.edits):
+            return replace(
+                self, edits=tuple(replace(edit, on=True, flaw="") for edit in self.edits)
+            )
         return replace(self, muted=not self.muted)
 
     def blamed(self, faults: Mapping[str, str]) -> Self:
         """Return the list with each edit in `faults` switched off, and the reason kept."""
         edits = tuple(
-            replace(one, on=False, flaw=faults[str(one.edit)])
-            if one.on and str(one.edit) in faults
-            else one
-            for one in self.edits
+            replace(edit, on=False, flaw=faults[str(edit.edit)])
+            if edit.on and str(edit.edit) in faults
+            else edit
+            for edit in self.edits
         )
         return replace(self, edits=edits)
 
-    def _put(self, at: int, one: ListedEdit) -> Self:
-        edits = (*self.edits[:at], one, *self.edits[at + 1 :])
+    def _put(self, at: int, edit: ListedEdit) -> Self:
+        edits = (*self.edits[:at], edit, *self.edits[at + 1 :])
         return replace(self, edits=edits, chosen=at, muted=False)

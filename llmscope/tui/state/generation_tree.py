@@ -191,8 +191,8 @@ class Branches:
                     return replace(self, at=at, count=count)
         return None
 
-    def _with(self, kept: tuple[Branch, ...], at: int, count: int) -> Branches:
-        return replace(self, kept=kept, at=at, count=count)
+    def _with(self, branches: tuple[Branch, ...], at: int, count: int) -> Branches:
+        return replace(self, kept=branches, at=at, count=count)
 
 
 def moved(spans: tuple[Span, ...], old: str, new: str) -> tuple[Span, ...]:

@@ -84,14 +84,14 @@ class Arrangement:
 
     def of_workspace(self, workspace: Workspace) -> Arrangement:
         """Return what holds of a stored arrangement for the panes that a workspace has now."""
-        made = Arrangement.of(workspace, self.order, self.hidden)
+        arrangement = Arrangement.of(workspace, self.order, self.hidden)
         heights = {
             key: share
             for key, share in self.heights.items()
             if key in workspace.panes and 0 < share < 1
         }
         main = self.main if self.main is not None and 0 < self.main < 1 else None
-        return replace(made, heights=heights, main=main)
+        return replace(arrangement, heights=heights, main=main)
 
     @property
     def shown(self) -> tuple[str, ...]:

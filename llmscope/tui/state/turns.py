@@ -56,4 +56,4 @@ class Turns:
 
 
 def _moved(spans: Sequence[TurnSpan], by: int) -> list[TurnSpan]:
-    return [replace(one, start=one.start + by, end=one.end + by) for one in spans]
+    return [replace(span, start=span.start + by, end=span.end + by) for span in spans]

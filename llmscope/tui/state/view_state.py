@@ -383,8 +383,8 @@ class ViewState(EditList):
     def dictionary_at(self, layer: int) -> DictionaryFacts | None:
         """Return the dictionary of a layer, or of the nearest one; None without any."""
 
-        def distance(one: DictionaryFacts) -> tuple[int, int, bool]:
-            return abs(one.layer - layer), one.layer, one.kind != self.dictionary_place
+        def distance(facts: DictionaryFacts) -> tuple[int, int, bool]:
+            return abs(facts.layer - layer), facts.layer, facts.kind != self.dictionary_place
 
         return min(self.dictionaries, key=distance, default=None)
 
@@ -398,12 +398,12 @@ class ViewState(EditList):
         """Return whether a dictionary is the only one of its layer."""
         return sum(one.layer == here.layer for one in self.dictionaries) == 1
 
-    def show_dictionary(self, one: DictionaryFacts) -> ViewState:
+    def show_dictionary(self, facts: DictionaryFacts) -> ViewState:
         """Return the state with the cursor at the layer of a dictionary, which is then shown."""
-        state = self.move_to(layer=one.layer)
-        if state.dictionary == one:
+        state = self.move_to(layer=facts.layer)
+        if state.dictionary == facts:
             return state
-        return replace(state, dictionary_place=one.kind, feature=None)
+        return replace(state, dictionary_place=facts.kind, feature=None)
 
     def _feature_at(self, layer: int) -> ChosenFeature | None:
         """Return the chosen feature, if the dictionary of a layer is the one that is shown."""

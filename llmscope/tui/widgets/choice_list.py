@@ -78,11 +78,11 @@ class Choices(Widget):
         """The selected entry; None if the list is empty."""
         return self.found[self.at] if self.found else None
 
-    def show(self, found: Sequence[Choice], words: Sequence[str] = ()) -> None:
+    def show(self, choices: Sequence[Choice], words: Sequence[str] = ()) -> None:
         """List `found`, with `words` highlighted; select the first entry if the list changed."""
         self._words = tuple(words)
-        if list(found) != list(self.found):
-            self.found, self.at, self._top = found, 0, 0
+        if list(choices) != list(self.found):
+            self.found, self.at, self._top = choices, 0, 0
         self.refresh()
 
     def move(self, by: int) -> None:

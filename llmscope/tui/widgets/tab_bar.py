@@ -195,7 +195,7 @@ def fit_tabs(
     short: set[str] = set()
     others = sorted(
         (one for one, _, _ in workspaces if one.name != current),
-        key=lambda one: len(one.short) - len(one.title),
+        key=lambda workspace: len(workspace.short) - len(workspace.title),
     )
 
     def made() -> list[Tab]:

@@ -107,8 +107,8 @@ class TranscriptFile:
                     f"{self._where(record)}: it is one message: the file is one transcript",
                     f"the same without {option('line')}",
                 )
-            found = transcript_of(value, self._where(record), record.number, rejected=rejected)
-            return found, next(others, None) is not None
+            transcript = transcript_of(value, self._where(record), record.number, rejected=rejected)
+            return transcript, next(others, None) is not None
         messages = [value]
         for other in others:
             message = self._value(other)

@@ -232,7 +232,7 @@ class _Record:
             tools = self._json(tools or "[]", "tools")
         if tools is None:
             return ()
-        if not isinstance(tools, list) or not all(isinstance(one, Mapping) for one in tools):
+        if not isinstance(tools, list) or not all(isinstance(tool, Mapping) for tool in tools):
             raise self._wrong("its tools are no list of objects", '"tools": [{"type": "function"}]')
         self._check(tools, "tools")
         return tuple(tools)

@@ -33,12 +33,12 @@ def paint_walk(
     """
     ascii_, steps = style_set.look.ascii, figure.extra["steps"]
     names = [own_text(name, ascii_) for name in figure.axes[0].labels]
-    shapes = [own_text(" × ".join(map(str, one["shape"])), ascii_) for one in steps]
+    shapes = [own_text(" × ".join(map(str, step["shape"])), ascii_) for step in steps]
     count = len(names)
     digits = len(str(count - 1)) + 1
     named, shaped = max(map(cell_len, names)), max(map(cell_len, shapes))
     left = digits + 1 + named + 2 + shaped
-    gist = min(WORDS[0], max(cell_len(own_text(one["gist"], ascii_)) for one in steps))
+    gist = min(WORDS[0], max(cell_len(own_text(step["gist"], ascii_)) for step in steps))
     room = max(0, width - left)
     numbers = min(len(figure.axes[1]), max(LEAST, (room - gist - 2) // CELL))
     words = min(gist, room - numbers * CELL - 2)
@@ -46,7 +46,9 @@ def paint_walk(
         numbers, words = min(len(figure.axes[1]), room // CELL), 0
     head = height > 1
     window = Window.around(focus.step or 0, count, height - head)
-    told = [[token_text(one, ascii_) for one in texts] for texts in (one["told"] for one in steps)]
+    told = [
+        [token_text(text, ascii_) for text in texts] for texts in (step["told"] for step in steps)
+    ]
     cells = [
         column(figure.values[:, at], CELL - 1, style_set.glyphs.missing) for at in range(numbers)
     ]
@@ -69,7 +71,7 @@ def paint_walk(
             does = own_text(steps[index]["gist"], ascii_)
             line.add(f"  {fit(does, words, style_set.glyphs.ellipsis)}", style_set.dim)
         line.add(f"  {fit(shapes[index], shaped)}", style_set.dim)
-        _numbers(line, told[index], [one[index] for one in cells], style, style_set)
+        _numbers(line, told[index], [cell[index] for cell in cells], style, style_set)
         rows.append(line.row(width, style_set.base))
     down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)

@@ -57,7 +57,7 @@ def copies(host: Host) -> list[Copy]:
             Copy("f", "the figure as text", str(figure)),
             Copy("n", "the number at the cursor", _number(shown, state)),
         ]
-        found += [Copy(*one) for one in host.mode.commands(host.source, shown, state)]
+        found += [Copy(*command) for command in host.mode.commands(host.source, shown, state)]
     found.append(Copy("c", "the command that opens this screen", host.mode.opening_command(host)))
     return [copy for copy in found if copy.text]
 

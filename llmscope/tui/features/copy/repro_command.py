@@ -343,7 +343,7 @@ def _part(shown: Shown, chosen: Lens, focus: Focus) -> dict[str, Any]:
     from llmscope.engine.engine import near
 
     count, axes = len(shown.tokens), shown.figure.axes
-    along = next((one for one in axes if one.name in ("position", "query")), None)
+    along = next((axis for axis in axes if axis.name in ("position", "query")), None)
     if along is None or (along.start, along.step, len(along)) == (0, 1, count):
         return {}  # columns are left out only for their cost
     focus = near(chosen, focus, count)

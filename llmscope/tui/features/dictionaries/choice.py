@@ -60,7 +60,7 @@ class DictionaryChoice(PendingRead):
             return
         state = host.state
         if name in state.features:
-            left = [one for one in state.dictionaries if one.given != name]
+            left = [dictionary for dictionary in state.dictionaries if dictionary.given != name]
             host.look_at(state.with_dictionaries(left))
             host.tell(f"{one_line(name)} is out of use")
             return

@@ -41,7 +41,7 @@ def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
     used = [
         Choice(USED, name, name, _places(ours), (_layers(ours), ""))
         for name in state.features
-        if (ours := [one for one in state.dictionaries if one.given == name])
+        if (ours := [dictionary for dictionary in state.dictionaries if dictionary.given == name])
     ]
     shipped = () if state.info is None else state.info.shipped_features
     known = [
@@ -50,7 +50,7 @@ def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
         if name not in state.features
     ]
     taken = {abspath(name) for name in (*state.features, *known)}
-    others = [one for one in folders if abspath(one.name) not in taken]
+    others = [folder for folder in folders if abspath(folder.name) not in taken]
     several = state.dictionaries if len(state.dictionaries) > 1 else ()
     return [
         *(
@@ -64,10 +64,15 @@ def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
         *(Choice(KNOWN, name, name, ADD) for name in known),
         *(
             Choice(
-                *(FOUND, one.name, one.name, f"{ADD}; {one.title}, {one.features} features"),
-                aside=(f"layer {one.reads.layer}", ""),
+                *(
+                    FOUND,
+                    other.name,
+                    other.name,
+                    f"{ADD}; {other.title}, {other.features} features",
+                ),
+                aside=(f"layer {other.reads.layer}", ""),
             )
-            for one in others
+            for other in others
         ),
     ]
 
@@ -97,9 +102,9 @@ class DictionaryScreen(FoundListScreen["Header"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a folder of SAELens or Gemma Scope, or org/name:path")
 
-    def list_all(self, found: Sequence[Header] = ()) -> Sequence[Choice]:
+    def list_all(self, headers: Sequence[Header] = ()) -> Sequence[Choice]:
         """Return the dictionaries to choose from."""
-        return listed(self._host.state, found)
+        return listed(self._host.state, headers)
 
     def find(self, info: ModelInfo) -> Sequence[Header]:
         """Return the dictionaries in the working folder and in the model's that fit it."""
@@ -120,7 +125,11 @@ class DictionaryScreen(FoundListScreen["Header"]):
         self.dismiss()
         host = self._host
         if choice.heading == SHOW:
-            one = next(one for one in host.state.dictionaries if one.name == choice.text)
+            one = next(
+                dictionary
+                for dictionary in host.state.dictionaries
+                if dictionary.name == choice.text
+            )
             host.grid.show(BY_NAME["features"])
             host.look_at(host.state.show_dictionary(one))
         else:

@@ -58,8 +58,8 @@ def listed(host: Host, files: Sequence[Known] = ()) -> list[Choice]:
 
     found = [row(HERE, name) for name in ("", *state.lenses)]
     listed_already = {abspath(name) for name in state.lenses}
-    others = [one for one in files if abspath(one.name) not in listed_already]
-    found += [row(FOLDER, one.name, one.kind) for one in others]
+    others = [file for file in files if abspath(file.name) not in listed_already]
+    found += [row(FOLDER, other.name, other.kind) for other in others]
     names = (state.info.spec, state.info.name)
     return [*found, *(row(HUB, one.name, one.kind) for one in published(names))]
 
@@ -73,9 +73,9 @@ class LensScreen(FoundListScreen["Known"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a file, a folder, or org/name:path")
 
-    def list_all(self, found: Sequence[Known] = ()) -> Sequence[Choice]:
+    def list_all(self, knowns: Sequence[Known] = ()) -> Sequence[Choice]:
         """Return the lenses to choose from."""
-        return listed(self._host, found)
+        return listed(self._host, knowns)
 
     def find(self, info: ModelInfo) -> Sequence[Known]:
         """Return the lenses of this folder that fit the model."""

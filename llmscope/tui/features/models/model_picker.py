@@ -40,7 +40,7 @@ FAILED = "the list cannot be read"
 def asked(*, second: bool = False) -> str:
     """Return the question, with what can be typed."""
     what = "compare with which model" if second else "open which model"
-    named = [f"{one}NAME" for one in prefixes() if one != "builtin:"]
+    named = [f"{prefix}NAME" for prefix in prefixes() if prefix != "builtin:"]
     return f"{what}? {', '.join(('a name, ./folder, file.gguf, org/name', *named))}"
 
 

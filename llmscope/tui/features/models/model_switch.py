@@ -248,7 +248,7 @@ def amount_of(event: Loading) -> str:
     return f"{event.stage} · {size(event.done)}{of}"
 
 
-def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
+def _prompt(host: Host, pending: PendingSwitch, left: Left) -> str:
     """Return the first prompt for the new model: the same text in another model is an experiment.
 
     It is without the old model's chat template, unless it was typed while the model was loading.
@@ -257,16 +257,16 @@ def _prompt(host: Host, pending: PendingSwitch, kept: Left) -> str:
     text = host.editor.text
     if text != pending.text:
         return text
-    return host.chat.plain(text) if text else kept.text
+    return host.chat.plain(text) if text else left.text
 
 
-def _offer(host: Host, kept: Left, text: str) -> None:
+def _offer(host: Host, left: Left, text: str) -> None:
     """Tell what the model had when it was left, which undo brings back."""
-    host.undo.offer(host, kept.edits)
-    count = len(kept.edits)
+    host.undo.offer(host, left.edits)
+    count = len(left.edits)
     parts = (
         f"{count} edit{'s' * (count != 1)}" if count else "",
-        "prompt" if kept.text not in ("", text) else "",
+        "prompt" if left.text not in ("", text) else "",
     )
     if said := " and ".join(filter(None, parts)):
         host.tell(host.user.keymap.filled(f"{{undo}} brings back the {said} that it had last"))

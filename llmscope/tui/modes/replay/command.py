@@ -75,7 +75,7 @@ def safe_command(command: object) -> str | None:
         return None
     if words[:2] != ["llmscope", "snapshot"]:
         return None
-    declared = {one.flag: one.kind == "switch" for one in command_options()}
+    declared = {option.flag: option.kind == "switch" for option in command_options()}
     switches = SWITCHES | {flag for flag, switch in declared.items() if switch}
     values = VALUES | {flag for flag, switch in declared.items() if not switch}
     kept, rest = words[:2], words[2:]

@@ -26,7 +26,7 @@ class ReplayEngine:
         self, snapshot: Recorded, panes: Sequence[PaneFigure], post: Callable[[Event], None]
     ) -> None:
         self._snapshot, self._post = snapshot, post
-        self._panes = {one.key: one for one in panes}
+        self._panes = {pane.key: pane for pane in panes}
 
     def start(self) -> None:
         """Post the event `Loaded` with the model of the file."""

@@ -123,19 +123,19 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
         panes: the figures in their panes.
         edited: whether there are edits or a prompt B, which get a pane too.
     """
-    shown = [one for one in panes if one.figure.verdict.status != "refused"]
-    rest = [one for one in panes if one not in shown]
+    shown = [pane for pane in panes if pane.figure.verdict.status != "refused"]
+    rest = [pane for pane in panes if pane not in shown]
     order: list[PaneFigure | None] = [*shown, *rest]
     if edited:
         order.insert(1, None)  # the pane of the edits, on the first page below its figures
-    found: list[Workspace] = []
+    workspaces: list[Workspace] = []
     for at, some in enumerate(parted(order, DETAILS + 1), 1):
         figures = [one for one in some if one is not None]
-        spine = next((one for one in figures if _is_map(one.figure)), figures[0])
-        details = [one.key for one in figures if one is not spine]
+        spine = next((figure for figure in figures if _is_map(figure.figure)), figures[0])
+        details = [figure.key for figure in figures if figure is not spine]
         if len(figures) < len(some):
             details.append(EDITED)
-        found.append(
+        workspaces.append(
             Workspace(
                 name="snapshot" if at == 1 else f"snapshot-{at}",
                 title="Snapshot",
@@ -144,7 +144,7 @@ def pages(panes: Sequence[PaneFigure], *, edited: bool) -> tuple[Workspace, ...]
                 least=next((key for key in details if key == "next-token"), spine.key),
             )
         )
-    return tuple(found)
+    return tuple(workspaces)
 
 
 def parted(panes: Sequence[T], most: int) -> Iterator[Sequence[T]]:

@@ -167,19 +167,19 @@ class PassPane(FigurePane):
 
 
 def panes_of(
-    held: Sequence[PaneFigure], whatif: EditsCaption, look: RenderOptions
+    figures: Sequence[PaneFigure], whatif: EditsCaption, look: RenderOptions
 ) -> dict[str, FigurePane]:
     """Return the panes by their keys."""
     live = pane_classes()
-    found: dict[str, FigurePane] = {}
-    for one in held:
+    panes: dict[str, FigurePane] = {}
+    for one in figures:
         base = live.get(one.kind, FigurePane)
         own = ReplayWalkPane if issubclass(base, WalkthroughPane) else ReplayPane
         bases = (own,) if issubclass(own, base) else (own, base)
         made = type(f"Replayed{base.__name__}", bases, {"key": one.key, "held": one})
-        found[one.key] = made(look)
+        panes[one.key] = made(look)
     if whatif.edits or whatif.held:
         brief = len(whatif.caption(WIDE, look)) == 1
         made = type("ReplayedPass", (PassPane,), {"whatif": whatif, "brief": brief})
-        found[EDITED] = made(look)
-    return found
+        panes[EDITED] = made(look)
+    return panes

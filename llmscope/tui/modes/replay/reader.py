@@ -79,7 +79,7 @@ def recorded(path: Path) -> Recorded:
     return recorded_of(path, found)
 
 
-def recorded_of(path: Path, found: Snapshot) -> Recorded:
+def recorded_of(path: Path, snapshot: Snapshot) -> Recorded:
     """Return the content of a snapshot that was read from a file.
 
     Raises:
@@ -87,7 +87,7 @@ def recorded_of(path: Path, found: Snapshot) -> Recorded:
     """
     named = display_text(path.name).replace("\n", " ")
     try:
-        return _recorded(path, found)
+        return _recorded(path, snapshot)
     except ScopeError as error:
         raise error.at(f"{named} cannot be replayed") from error
     except (TypeError, ValueError, KeyError, AttributeError, OverflowError) as error:
@@ -95,19 +95,19 @@ def recorded_of(path: Path, found: Snapshot) -> Recorded:
         raise ScopeError(f"{named} cannot be replayed: {reason}", HINT) from error
 
 
-def _recorded(path: Path, found: Snapshot) -> Recorded:
-    about = found.about
+def _recorded(path: Path, snapshot: Snapshot) -> Recorded:
+    about = snapshot.about
     if "tokens" not in about or "model" not in about:
         raise ScopeError(
             "it holds figures alone, without the prompt and the model they are of", HINT
         )
-    if not found.figures:
+    if not snapshot.figures:
         raise ScopeError("it holds no figure", HINT)
-    if len(found.figures) > MOST_FIGURES:
+    if len(snapshot.figures) > MOST_FIGURES:
         raise ScopeError(
             f"it holds more than {MOST_FIGURES} figures", "fewer lenses, layers or heads"
         )
-    figures = tuple(map(restored, found.figures))
+    figures = tuple(map(restored, snapshot.figures))
     info = _info(about["model"])
     if "model_b" in about:
         info = replace(info, versus=_info(about["model_b"]))
@@ -172,7 +172,7 @@ def _placed(
     prompt: Any, ids: Sequence[int], labels: Sequence[str], figures: Sequence[Figure]
 ) -> tuple[str, tuple[Token, ...]]:
     """Return the text, and the tokens with their offsets in it."""
-    known = (tuple(one.extra.get("special", ())) for one in figures)
+    known = (tuple(figure.extra.get("special", ())) for figure in figures)
     special = next((one for one in known if len(one) == len(ids)), (False,) * len(ids))
     said = [_bytes(label) for label in labels]
     if isinstance(prompt, str) and prompt:

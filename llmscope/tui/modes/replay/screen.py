@@ -117,7 +117,9 @@ def facts(snapshot: Recorded) -> tuple[tuple[str, str], ...]:
     if more > 0:
         rows[MOST_FACTS:] = [("and", f"{more:,} more")]
     rows.extend(("edit", str(edit)) for edit in snapshot.edits)
-    rows.extend(("figure", f"{one.title} ({one.verdict.status})") for one in snapshot.figures)
+    rows.extend(
+        ("figure", f"{figure.title} ({figure.verdict.status})") for figure in snapshot.figures
+    )
     return tuple((_said(name), _said(value)) for name, value in rows)
 
 

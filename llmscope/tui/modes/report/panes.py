@@ -47,10 +47,10 @@ class ReportPane(ReplayPane):
         return display_text(f"{', '.join(words)}: {mean} {said}")
 
 
-def panes_of(held: Sequence[PaneFigure], look: RenderOptions) -> dict[str, FigurePane]:
+def panes_of(figures: Sequence[PaneFigure], look: RenderOptions) -> dict[str, FigurePane]:
     """Return the panes by their keys."""
-    found: dict[str, FigurePane] = {}
-    for one in held:
+    panes: dict[str, FigurePane] = {}
+    for one in figures:
         made = type("ReportPane", (ReportPane,), {"key": one.key, "held": one})
-        found[one.key] = made(look)
-    return found
+        panes[one.key] = made(look)
+    return panes

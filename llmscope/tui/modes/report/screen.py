@@ -95,7 +95,7 @@ def report_app(
 ) -> LlmscopeApp:
     """Return the app, ready to run."""
     panes, pages = _pages(found)
-    recorded = _recorded(found, [one.figure for one in panes])
+    recorded = _recorded(found, [pane.figure for pane in panes])
 
     def make(look: RenderOptions) -> Any:
         from llmscope.tui.modes.report.panes import panes_of
@@ -128,7 +128,7 @@ def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
     panes: list[PaneFigure] = []
     pages: list[Workspace] = []
     for lens in found.lenses:
-        figures = [_drawable(one) for one in lens_figures(lens, found.how)]
+        figures = [_drawable(figure) for figure in lens_figures(lens, found.how)]
         if not figures:  # it was refused for all prompts
             continue
         first = len(panes)
@@ -150,7 +150,7 @@ def _pages(found: Report) -> tuple[list[PaneFigure], tuple[Workspace, ...]]:
             )
     pages = pages[:PAGES]
     shown = {key for page in pages for key in page.panes}
-    return [one for one in panes if one.key in shown], tuple(pages)
+    return [pane for pane in panes if pane.key in shown], tuple(pages)
 
 
 def _drawable(figure: Figure) -> Figure:
@@ -192,7 +192,11 @@ def _recorded(found: Report, figures: list[Figure]) -> Recorded:
 def _most(figures: list[Figure], name: str) -> int:
     """Return the largest layer or head of all axes; −1 without any."""
     labels = [
-        label for one in figures for axis in one.axes if axis.name == name for label in axis.labels
+        label
+        for figure in figures
+        for axis in figure.axes
+        if axis.name == name
+        for label in axis.labels
     ]
     return max((int(label) for label in labels if label.isdecimal()), default=-1)
 

@@ -278,20 +278,20 @@ def build_panes(
         over: slots and titles of the panes of maps over the steps.
         look: the render options.
     """
-    found = panes_of([pane for _, pane in at_step.values()], EditsCaption(), look)
+    panes = panes_of([pane for _, pane in at_step.values()], EditsCaption(), look)
     for key, (slot, _) in at_step.items():
-        found[key].slot = slot  # type: ignore[attr-defined]
+        panes[key].slot = slot  # type: ignore[attr-defined]
     first = view.slots[0]
     for key, (slot, title) in over.items():
         row = ROWS.get(slot.lens, "token")
         own = {"key": key, "slot": slot, "named": title, "row": row}
         made = type("MapOverTime", (OverTimePane,), own)
         made.view = view  # type: ignore[attr-defined]
-        found[key] = made(look)
+        panes[key] = made(look)
     for kind in (CurvePane, LoggedPane):
         made = type(kind.__name__, (kind,), {"slot": first, "view": view})
-        found[kind.key] = made(look)
-    return found
+        panes[kind.key] = made(look)
+    return panes
 
 
 def show_prompt(panes: Mapping[str, FigurePane], view: RunView, prompt: int) -> None:

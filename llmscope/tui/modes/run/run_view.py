@@ -93,7 +93,7 @@ class RunView:
                     f"{path_text(run.folder)} holds no recorded step yet",
                     "again after the first one",
                 )
-        texts = [[one.ids for one in run.info.prompts] for run in runs]
+        texts = [[prompt.ids for prompt in run.info.prompts] for run in runs]
         if len(runs) > 1 and texts[0] != texts[1]:
             raise ScopeError(
                 "the two runs hold different prompts", "two runs with the same prompts"
@@ -233,7 +233,7 @@ class RunView:
                 continue
             _, values, _ = curve_of(series, which, focus)
             steps = series.sampled()
-            named[f"{LETTERS[run]} {self.name(run)}"] = ([one.step for one in steps], values)
+            named[f"{LETTERS[run]} {self.name(run)}"] = ([step.step for step in steps], values)
             verdict = verdict.worst(verdict_over(series, which, steps))
         if not named or all(np.isnan(values).all() for _, values in named.values()):
             return Figure.refused(slot.lens, title, "there is no number under the cursor")

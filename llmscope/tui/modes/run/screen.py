@@ -197,12 +197,12 @@ class RunMode(Replay):
         turned = moment.turned(by)
         from llmscope.tui.modes.run.panes import show_prompt
 
-        found = self.playing.view.recorded(turned.prompt)
+        recorded = self.playing.view.recorded(turned.prompt)
         state = replace(host.state, moment=turned, following=True, tokens=())
         state = replace(state, focus=replace(state.focus, position=-1))
         show_prompt(host.grid.panes, self.playing.view, turned.prompt)
         host.set_state(state)
-        host.editor.load_text(found.text)
+        host.editor.load_text(recorded.text)
         host.ask()
         host.present()
 
@@ -288,12 +288,14 @@ def _workspaces(
     over: Mapping[str, tuple[Slot, str]],
 ) -> tuple[Workspace, ...]:
     """Return the pages: the figures of a step, of each run; then the maps over the steps."""
-    found: list[Workspace] = []
+    workspaces: list[Workspace] = []
     for run in range(len(view.runs)):
         some = [pane for slot, pane in at_step.values() if slot.run == run]
         name = f" of {view.name(run)}" if len(view.runs) > 1 else ""
         for page in pages(some, edited=False) if some else ():
-            found.append(replace(page, name=f"step-{len(found) + 1}", title=f"At the step{name}"))
+            workspaces.append(
+                replace(page, name=f"step-{len(workspaces) + 1}", title=f"At the step{name}")
+            )
     maps = list(over)
     count = max(1, -(-len(maps) // PER_PAGE))
     parts = [maps[at * len(maps) // count : (at + 1) * len(maps) // count] for at in range(count)]
@@ -301,16 +303,16 @@ def _workspaces(
         spine = next((key for key in part if over[key][0].lens == "logit-lens"), None)
         spine = spine or next(iter(part), CURVE)
         rest = [key for key in (*part, CURVE, LOGGED) if key != spine]
-        found.append(
+        workspaces.append(
             Workspace(
-                name=f"time-{len(found) + 1}",
+                name=f"time-{len(workspaces) + 1}",
                 title=_over_title([over[key][0].lens for key in part], len(parts)),
                 spine=spine,
                 details=tuple(rest),
                 least=CURVE,
             )
         )
-    return tuple(found)
+    return tuple(workspaces)
 
 
 def _over_title(lenses: Sequence[str], pages: int) -> str:
