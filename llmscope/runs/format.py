@@ -17,9 +17,11 @@ VERSION = 1
 INFO, INDEX, BASE, SHARDS = "run.json", "steps.jsonl", "base.safetensors", "shards"
 LONGEST_LINE = 1 << 22
 """Maximum length of a line of the index in bytes."""
-HINT = "a folder that llmscope.runs.training wrote, or MODEL --revisions A,B for a model"
+HINT = "a folder that LensCallback wrote, or MODEL --revisions A,B for a model"
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
+Name = Annotated[str, msgspec.Meta(max_length=100)]
+"""A name that files are named after."""
 Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 MIGRATIONS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
@@ -59,8 +61,8 @@ class RunFigure(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     key: str
-    lens: str
-    mode: str = ""
+    lens: Name
+    mode: Name = ""
     prompt: Count | None = None
     options: dict[str, Any] = {}
 

@@ -33,12 +33,12 @@ def make_decoys(folder: Path) -> None:
         (folder / ELSEWHERE / name).write_text("somebody's")
 
 
-def decoys(folder: Path) -> dict[str, bytes] | None:
-    """Return the content of the decoys of a folder; None if it has none."""
+def decoys(folder: Path) -> dict[str, bytes | None] | None:
+    """Return the content of the decoys of a folder, None for a folder; None if it has none."""
     path = folder / ELSEWHERE
     if not path.is_dir():
         return None
-    return {file.name: file.read_bytes() for file in path.iterdir()}
+    return {file.name: file.read_bytes() if file.is_file() else None for file in path.iterdir()}
 
 
 def mutate_lines(data: bytes, rng: random.Random) -> bytes:

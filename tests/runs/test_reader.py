@@ -224,6 +224,10 @@ BAD = {
     "an unknown schema": (lambda run: changed(run, version="x"), "schema 'x' is unknown"),
     "no prompts": (lambda run: changed(run, prompts=None), "damaged run: run.json"),
     "an empty list of prompts": (lambda run: changed(run, prompts=[]), "damaged run: run.json"),
+    "a name that no file can have": (
+        lambda run: changed(run, figures=[{"key": "a", "lens": "logit-lens" * 30}]),
+        "damaged run: run.json",
+    ),
     "wrong types": (lambda run: changed(run, figures=[{"key": 1}]), "damaged run: run.json"),
     "a prompt that is not there": (
         lambda run: changed(run, figures=[{"key": "a", "lens": "tokens", "prompt": 1 << 32}]),
