@@ -18,7 +18,7 @@ from llmscope.tui.modes.run.run_view import RunView
 from llmscope.tui.modes.run.screen import watch_app
 from llmscope.tui.state.workspaces import FIRST, WORKSPACES
 
-BAR = 8
+BAR = 12
 """The rows of a picture among which the tabs are."""
 TEXT = re.compile(r'<text x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]*)</text>')
 MADE = [*pictures.SHOTS, *(f"theme-{name}" for name in theme_names())]
@@ -80,7 +80,7 @@ def tabs_in(name: str) -> dict[int, str]:
         rows.setdefault(float(y), []).append((float(x), html.unescape(text)))
     for _, parts in sorted(rows.items())[:BAR]:
         row = " ".join(" ".join(text for _, text in sorted(parts)).replace("▸", " ").split())
-        if row.startswith("1 "):
+        if re.match(r"1 .* 2 .* 3 ", row):  # a prompt may begin with a number, too
             found = re.findall(r"(?<!\S)(\d) (\S.*?)(?= \d | …|$)", row)
             return {int(digit): title for digit, title in found if title != "…"}
     return {}

@@ -329,7 +329,7 @@ class PaneGrid(Container):
         self._remember(arrangements)
         inside = self.screen.focused in self.panes.values()
         self.workspace, self._maximized = workspace, None
-        self._last_of[workspace.tab] = workspace.name
+        self._last_of = {workspace.tab: workspace.name}
         self.current = workspace.spine
         self._detail = next(iter(workspace.details), "")
         self._arrange()

@@ -76,7 +76,7 @@ SEEN: tuple[dict[int, Wanted], ...] = (
     },
     {6: (r"▸1 ✓ steer 4 token ' moo' 4", r"logit of ‹·calf› with the edits alone")},
     {2: (r"Gain · surprisal of ‹·calf›", r"2\.46 bits without clauses")},
-    {2: (r"the same in Python",)},
+    {2: (r"copied the figure",)},
     {3: (r"saved map\.csv",)},
     {3: (r"A and B · cosine of the same token", r"‹·->› is least like itself at layer 5: 0\.2")},
     {4: (r"A town · B town-sft \+ town-pirate", r"^ KL .*mean 0\.\d+ nats")},

@@ -207,7 +207,8 @@ async def test_an_adapter_is_held_against_the_base_and_another_begins_anew(
 
 async def test_letters_are_answered_while_it_fills(two: Scope, tmp_path: Path) -> None:
     path = tmp_path / "many.txt"
-    path.write_text("\n".join(f"the cat sat on the bank {'and the dog ' * n}" for n in range(40)))
+    lines = (f"the cat sat on the bank {'and the dog ' * (n % 40)}" for n in range(400))
+    path.write_text("\n".join(lines))
     async with listing(two, path) as (app, pilot):
         prompts = app.state.prompts
         assert prompts is not None
@@ -223,7 +224,7 @@ async def test_letters_are_answered_while_it_fills(two: Scope, tmp_path: Path) -
         wanted = two.look("tokens", recording=two.recorder.latest)
         assert np.array_equal(tokens.figure.values, wanted.values, equal_nan=True)
         await filled(app, pilot)
-        assert report(app).read == 40
+        assert report(app).read == 400
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 10), (20, 5), (1, 40), (60, 16), (200, 60)])

@@ -148,5 +148,13 @@ def test_events_are_the_ones_the_screen_knows() -> None:
         "ContextAdded",
         "Sampled",
     }
-    told |= {"Opened", "OpenFailed", "Working", "LensRead", "DictionariesRead"}
+    told |= {
+        "Opened",
+        "OpenFailed",
+        "Working",
+        "LensRead",
+        "DictionariesRead",
+        "PromptsRead",
+        "ChatFileRead",
+    }
     assert names == told

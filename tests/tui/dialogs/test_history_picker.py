@@ -152,7 +152,7 @@ async def test_foreign_text_is_text(opened: Open) -> None:
 async def test_nothing_found_takes_nothing(opened: Open) -> None:
     async with opened() as session:
         await session.press("ctrl+r", *"qqq")
-        assert "nothing holds all of these words" in session.screen_text()
+        assert "no prompt holds all of these words" in session.screen_text()
         await session.press("down", "pagedown", "enter")
         assert isinstance(session.app.screen, RecallScreen)
         await session.press("escape")

@@ -93,12 +93,12 @@ async def test_nothing_moves_while_one_types_below_a_refused_main_figure(opened:
         await session.press("escape")
         refuse(session)
         session.app.look_at(session.app.state.move_to(layer=3))
-        await session.press("0", "r")
+        await session.press("0", "r", "e")  # where the prompt has the focus, it has its lines
         grid = session.app.grid
         before = {key: grid.panes[key].region for key in grid.on_screen}
         assert len(before) == 2
         session.engine.auto = False
-        await session.press("e", "x")
+        await session.press("x")
         assert {key: grid.panes[key].region for key in grid.on_screen} == before
         session.engine.auto = True
         await session.press("y")

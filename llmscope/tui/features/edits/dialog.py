@@ -23,6 +23,7 @@ from llmscope.tui.state.work import bar
 
 if TYPE_CHECKING:
     from llmscope.tui.host import Host
+    from llmscope.tui.state.figure_store import Shown
     from llmscope.tui.state.view_state import ViewState
 
 GRAMMAR = (
@@ -81,6 +82,9 @@ class EditScreen(LineScreen):
             Want(NEXT, "next-token", Focus(position=position)),
             Want(NORM, "residual", Focus(mode="stream")),
         )
+        present = self._host.figures.shown("next-token")
+        if present is not None and present.at(self._host.state) and present.figure.axes:
+            self._likeliest = _first_candidate(present)
         self._host.ask()
         self.set_interval(PAUSE, self._show_effect)
 
@@ -160,13 +164,13 @@ class EditScreen(LineScreen):
         shown = figures.shown(NEXT)
         if shown is None or figures.stale(NEXT) or not shown.figure.axes:
             return
-        token = display_text(shown.figure.axes[0].labels[0], whitespace=True)
-        now = f"‹{token}› {percent(float(shown.figure.values[0]))}"
+        now = _first_candidate(shown)
         if shown.request.edits == self._before.in_force:
             self._likeliest = now
-        elif self._edit is not None and self._likeliest and shown.of(self._host.state):
+        elif self._edit is not None and shown.of(self._host.state):
             norm = self._norm(self._edit)
-            parts = [f"next {self._likeliest} → {now}"]
+            before = f"{self._likeliest} → " if self._likeliest else ""  # typed before it was known
+            parts = [f"next {before}{now}"]
             if self._edit.turnable:
                 parts.append(f"↑↓ {self._slider(self._edit, norm)}".rstrip())
             if norm:
@@ -190,3 +194,9 @@ class EditScreen(LineScreen):
         if str(layer) not in labels or position >= shown.figure.values.shape[1]:
             return 0.0
         return float(shown.figure.values[labels.index(str(layer)), position])
+
+
+def _first_candidate(shown: Shown) -> str:
+    """Return the likeliest token of a figure of candidates, with its probability."""
+    token = display_text(shown.figure.axes[0].labels[0], whitespace=True)
+    return f"‹{token}› {percent(float(shown.figure.values[0]))}"
