@@ -114,6 +114,10 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     if not found:
         yield Figure.refused("passages", TITLE, no_passages())
         return
+    if len(found[0]) == len(recording):
+        reason = "the passage is the whole prompt: without it, no token is left to answer after"
+        yield Figure.refused("passages", TITLE, reason)
+        return
     answer, source = (written, "prompt") if written else _answer(recording, focus, passes)
     length, context = len(recording) + len(answer) - 1, recording.subject.anatomy.context
     if not answer or (context is not None and length > context):

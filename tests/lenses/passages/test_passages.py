@@ -331,3 +331,14 @@ def test_the_table_is_read_at_a_glance(town):
     marked = [line for line in lines if "▸" in line]
     assert len(marked) == 1
     assert f"▸{figure.extra['chosen'] + 1}" in marked[0]
+
+
+@pytest.mark.parametrize("text", ["CABACB", "A"])
+def test_a_passage_that_is_the_whole_prompt_is_refused(text):
+    scope = llmscope.load("builtin:sort")
+    scope.record(text)
+    verdict = scope.look("passages", separator=text).verdict
+    assert verdict.status == "refused"
+    assert "the passage is the whole prompt" in verdict.reason
+    scope.record("CABACB")
+    assert scope.look("passages", separator="CA").verdict.status == "verified"
