@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -86,7 +87,7 @@ def _lenses(section: Section, named: str, scope: Any, whole: Any, limit: float) 
         if isinstance(mine, str) or isinstance(theirs, str):
             other += [f"{name}: {mine}"] if mine != theirs else []
             continue
-        if "offloaded" in mine.verdict.reason:  # it reads weights, and says why it cannot
+        if re.search("offloaded|not in memory", mine.verdict.reason):  # it reads weights
             section.tell(f"{named}: {name}", mine.verdict.reason)
         elif mine.verdict.status != theirs.verdict.status:
             other.append(f"{name}: {mine.verdict.status} {mine.verdict.reason}")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from llmscope.errors import WrongValueError
 from llmscope.figure import Verdict
@@ -39,6 +39,11 @@ from llmscope.record.derive.verify import discrepancy
 
 BOUND = 1e-4
 """Largest logit error after all layers, relative to a row's largest; each layer adds rounding."""
+
+BLOCKS = (
+    "it picks blocks of keys by the positions of the tokens, so that the query cannot stand alone "
+    "where it stands in the prompt"
+)
 
 WRITES_BEFORE = ("attention_write", "mixer_write")
 
@@ -158,6 +163,8 @@ def _check(index: int, layer: Layer, weights_only: bool) -> None:
 
 def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass:
     subject = recording.subject
+    if query.positions is not None and any(map(_picks_blocks, subject.model.modules())):
+        raise Unpatchable(BLOCKS)
     settings: dict[str, Any] = {}
     takes = inspect.signature(subject.model.forward).parameters
     if query.positions is not None and "position_ids" in takes:
@@ -170,6 +177,11 @@ def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass
     with torch.no_grad(), _attached(hooks), placed(subject.model):
         output = subject.model(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])
+
+
+def _picks_blocks(module: nn.Module) -> bool:
+    """Return whether a module chooses blocks of keys by the positions of queries."""
+    return hasattr(module, "block_size") and hasattr(module, "local_blocks")
 
 
 @contextmanager
