@@ -23,6 +23,8 @@ ELSEWHERE = "elsewhere"
 """A folder beside the mutated one; whatever it holds belongs to somebody else."""
 DECOYS = ("steps.jsonl", "run.json", "00000000.safetensors", "shard-00000.parquet", ".lock")
 
+LARGE = 64 << 20
+"""Bytes of a file that is made larger by repeating its lines."""
 Words = list[str]
 
 
@@ -54,7 +56,8 @@ def mutate_lines(data: bytes, rng: random.Random) -> bytes:
         elif change == 1:
             del lines[at]
         elif change == 2:
-            lines = lines * rng.choice((2, 100))
+            times = rng.choice((2, 100))
+            lines = lines * (times if sum(map(len, lines)) < LARGE // times else 1)
         elif change == 3:
             lines.reverse()
         elif change == 4:

@@ -136,9 +136,13 @@ def json_bytes(value: Any) -> bytes:
 
 def mutate_json(data: bytes, rng: random.Random) -> bytes:
     """Return a JSON file with its values changed, or its bytes."""
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):  # mutated before
+        return mutate_bytes(data, rng)
     if rng.random() < 0.15:
         return mutate_bytes(data, rng)
-    found = json_bytes(mutate_value(json.loads(data), rng))
+    found = json_bytes(mutate_value(value, rng))
     if rng.random() < 0.05:
         deep = b"[" * 100_000 + b"]" * 100_000
         found = (

@@ -230,6 +230,7 @@ def editor() -> Callable[[list[Any]], str]:
         prompt.replace_all("")
         for message in messages:
             if isinstance(message, events.Paste | events.Key):
+                message._set_forwarded()  # as by the app: it does not take it once more
                 await prompt._dispatch_message(message)
         size = app.size
         await asyncio.sleep(0)

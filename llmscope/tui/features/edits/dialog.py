@@ -196,7 +196,7 @@ class EditScreen(LineScreen):
         return float(shown.figure.values[labels.index(str(layer)), position])
 
 
-def _first_candidate(shown: Shown) -> str:
+def _first_candidate(candidates: Shown) -> str:
     """Return the likeliest token of a figure of candidates, with its probability."""
-    token = display_text(shown.figure.axes[0].labels[0], whitespace=True)
-    return f"‹{token}› {percent(float(shown.figure.values[0]))}"
+    token = display_text(candidates.figure.axes[0].labels[0], whitespace=True)
+    return f"‹{token}› {percent(float(candidates.figure.values[0]))}"
