@@ -117,10 +117,10 @@ class RunReader:
         path = self.folder / BASE
         try:
             shard = Shard.read(path, {})
-            packeds = {key: shard.packed(key) for key in shard.keys}
-            for packed in packeds.values():
+            figures = {key: shard.packed(key) for key in shard.keys}
+            for packed in figures.values():
                 unpack(packed)  # checks axes and labels, which maps over the steps read
-            return packeds
+            return figures
         except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             raise ScopeError(

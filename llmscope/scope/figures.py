@@ -50,8 +50,8 @@ def figures_of(
         figure
         for name, mode in map(name_and_mode, lenses)
         for figure in distinct(
-            figure_of(scope, recording, name, focuse, report)
-            for focuse in focuses(scope, name, focus, every, mode)
+            figure_of(scope, recording, name, lens_focus, report)
+            for lens_focus in focuses(scope, name, focus, every, mode)
         )
     ]
 

@@ -96,8 +96,8 @@ class PromptJob:
             figure
             for name in self.lenses
             for figure in distinct(
-                figure_of(scope, recording, name, focuse)
-                for focuse in self.focuses(scope, name, focus)
+                figure_of(scope, recording, name, lens_focus)
+                for lens_focus in self.focuses(scope, name, focus)
             )
         )
 

@@ -32,15 +32,15 @@ def fitting_files(folder: Path, info: ModelInfo) -> list[Known]:
         folder: the folder; its subfolders may be tuned lenses.
         info: facts about the model.
     """
-    knowns = []
+    fitting = []
     for path in sorted(islice(_candidates(folder), MOST)):
         names = (info.spec, info.name)
         sizes = {"layers": info.layers, "width": info.width}
         with suppress(Exception):  # a file of another kind may raise anything
             lens = _header(path, info.layers)
             if lens is not None and not lens.misfit(**sizes, names=names, revision=info.revision):
-                knowns.append(Known(str(path), lens.kind))
-    return knowns
+                fitting.append(Known(str(path), lens.kind))
+    return fitting
 
 
 def _candidates(folder: Path) -> Iterator[Path]:

@@ -162,7 +162,7 @@ class Mlp:
         some = exact(own[:SOME])
         best: tuple[float, tuple[Form, Half, Half | None]] | None = None
         for gate in halves:
-            for up in (None, *(halve for halve in halves if halve is not gate)):
+            for up in (None, *(half for half in halves if half is not gate)):
                 for form in ACTIVATIONS:
                     found = form[1](exact(gate.own[:SOME]))
                     found = found if up is None else found * exact(up.own[:SOME])

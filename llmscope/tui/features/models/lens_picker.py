@@ -73,9 +73,9 @@ class LensScreen(FoundListScreen["Known"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a file, a folder, or org/name:path")
 
-    def list_all(self, knowns: Sequence[Known] = ()) -> Sequence[Choice]:
+    def list_all(self, fitting: Sequence[Known] = ()) -> Sequence[Choice]:
         """Return the lenses to choose from."""
-        return listed(self._host, knowns)
+        return listed(self._host, fitting)
 
     def find(self, info: ModelInfo) -> Sequence[Known]:
         """Return the lenses of this folder that fit the model."""
