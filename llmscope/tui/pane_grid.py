@@ -269,14 +269,6 @@ class PaneGrid(Container):
         """Return the panes without those whose message another one of them has."""
         return tuple(key for key in panes if self._silent.get(key) not in panes)
 
-    def shown_in(self, workspace: Workspace) -> tuple[str, ...]:
-        """Return the keys of the panes that a workspace shows when it is opened."""
-        return visible(
-            *(self.layout_name, workspace, self.arrangements[workspace.name]),
-            detail=next(iter(workspace.details), ""),
-            maximized=None,
-        )
-
     @property
     def maximized(self) -> str:
         """Return the key of the pane that has all the room; empty without one."""

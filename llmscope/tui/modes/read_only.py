@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 
-from llmscope.support.text import display_text
 from llmscope.tui.actions.types import Action
 from llmscope.tui.modes.mode import LiveMode
 from llmscope.tui.state.workspaces import TABS
@@ -161,8 +160,3 @@ def provenance(host: Host) -> None:
     from llmscope.tui.dialogs.facts import FactsScreen
 
     host.push_screen(FactsScreen(tuple(host.mode.current_facts()), host.look.theme))
-
-
-def file_name(path: str) -> str:
-    """Return the last part of a path as one line of text that is safe to display."""
-    return display_text(path.rpartition("/")[2], whitespace=False).replace("\n", " ")
