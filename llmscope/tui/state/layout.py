@@ -302,7 +302,7 @@ def _heights_around(
     others = [key for key in column if key != focused]
     if not others:
         return [height]
-    share = max(LEAST, height // 3 // len(others))
+    share = max(min(LEAST, height // len(column)), height // 3 // len(others))
     heights = {key: min(share, rows.get(key, UsefulRows()).least + BORDER) for key in others}
     rest = height - sum(heights.values())
     most = rows.get(focused, UsefulRows()).most
