@@ -70,7 +70,9 @@ async def test_digits_switch(opened: Open, size: tuple[int, int], keys: str) -> 
         assert set(shown) - lists <= set(session.wanted()), "a list needs no figure"
         requested = session.app.grid.requested  # also those that would only repeat a message
         read = {also for key in requested for also in session.app.grid.panes[key].also_reads}
-        assert set(session.wanted()) <= {*requested, *read, "tokens"}, "what is hidden costs nothing"
+        assert set(session.wanted()) <= {*requested, *read, "tokens"}, (
+            "what is hidden costs nothing"
+        )
         await session.press("1")
         assert held(session) == ("overview", before)
 
