@@ -21,8 +21,8 @@ def line(text: str, longest: int = LINE) -> str:
 
 def cell(text: str) -> str:
     """Return a foreign text as it stands in a table: white space visible, and not too long."""
-    shown = display_text(text, whitespace=True, cells=False)
-    return shown if len(shown) <= CELL else f"{shown[: CELL - 1]}…"
+    text_shown = display_text(text, whitespace=True, cells=False)
+    return text_shown if len(text_shown) <= CELL else f"{text_shown[: CELL - 1]}…"
 
 
 def size(text: str) -> int:
@@ -53,8 +53,8 @@ def fitted(
         what: the name of the rows.
         left: how many rows were left out already.
     """
-    top = [one for one in head if one]
-    bottom = [one for one in foot if one]
+    top = [head_line for head_line in head if head_line]
+    bottom = [foot_line for foot_line in foot if foot_line]
     if not left:
         whole = "\n".join((*top, *rows, *bottom))
         if size(whole) <= LIMIT:
@@ -66,9 +66,9 @@ def fitted(
     count = len(rows)
     while True:
         missing = len(rows) - count + left
-        told = [f"{missing:,} more {what}{place}"] if missing else []
+        left_out = [f"{missing:,} more {what}{place}"] if missing else []
         for end in (bottom, []):
-            text = "\n".join((*top, *rows[:count], *told, *end))
+            text = "\n".join((*top, *rows[:count], *left_out, *end))
             if size(text) <= LIMIT:
                 return text
         if count == 0:

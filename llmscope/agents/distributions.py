@@ -79,12 +79,13 @@ def difference(
     from llmscope.record.derive.tensors import logits_after
 
     pair = [
-        logits_after(one, at % len(one)).cpu() for one, at in ((first, position), (second, other))
+        logits_after(recording, at % len(recording)).cpu()
+        for recording, at in ((first, position), (second, other))
     ]
     count = min(map(len, pair))
-    ours, theirs = (one[:count] for one in pair)
+    ours, theirs = (logits[:count] for logits in pair)
     kl, reverse = kl_both_ways(ours[None], theirs[None])[:, 0].tolist()
-    shares = [exact64(one).softmax(-1) for one in (ours, theirs)]
+    shares = [exact64(logits).softmax(-1) for logits in (ours, theirs)]
     ids = list(
         dict.fromkeys(
             int(token) for share in shares for token in share.topk(min(LISTED, count)).indices
@@ -95,6 +96,6 @@ def difference(
     def change(token: int) -> TokenChange:
         return TokenChange(label(token), token, *(float(share[token]) for share in shares))
 
-    found = sorted(map(change, ids), key=lambda one: -abs(one.second - one.first))
+    changes = sorted(map(change, ids), key=lambda token: -abs(token.second - token.first))
     tops = (change(int(shares[0].argmax())), change(int(shares[1].argmax())))
-    return Difference(kl, reverse, tuple(found), tops)
+    return Difference(kl, reverse, tuple(changes), tops)

@@ -15,6 +15,8 @@ VERDICTS = {
 
 def establishes(chosen: Lens) -> str:
     """Return what a lens establishes and what not; its question if it declares neither."""
-    told = [chosen.establishes or f"an answer to: {chosen.question}"]
-    told += [f"It does not establish {chosen.not_established}"] if chosen.not_established else []
-    return " ".join(told)
+    sentences = [chosen.establishes or f"an answer to: {chosen.question}"]
+    sentences += (
+        [f"It does not establish {chosen.not_established}"] if chosen.not_established else []
+    )
+    return " ".join(sentences)

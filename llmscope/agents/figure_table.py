@@ -55,46 +55,53 @@ def figure_table(
     """
     from llmscope.figure.tables.rows import rows
 
-    declared = [one for one in chosen.table(focus.mode) if one.of is not None]
-    found = rows(figure, declared)
-    count = max((len(values) for values in found.values()), default=0)
-    kept = list(range(count))
+    declared = [column for column in chosen.table(focus.mode) if column.of is not None]
+    columns = rows(figure, declared)
+    count = max((len(values) for values in columns.values()), default=0)
+    row_indices = list(range(count))
     for name, place in places.items():
-        values = found.get("query" if name == "position" and "query" in found else name)
+        values = columns.get("query" if name == "position" and "query" in columns else name)
         if values is not None:
-            kept = [at for at in kept if values[at] == place]
-    value = _value(declared, found)
+            row_indices = [at for at in row_indices if values[at] == place]
+    value = _value(declared, columns)
     ranked = figure.axes[:1] and figure.axes[0].name == "token"
-    largest = order == "largest" or (order == "auto" and len(kept) > PLAIN_ROWS and not ranked)
+    largest = order == "largest" or (
+        order == "auto" and len(row_indices) > PLAIN_ROWS and not ranked
+    )
     largest = largest and bool(value)
     if largest:
-        kept.sort(key=lambda at: -_size(found[value][at]))
+        row_indices.sort(key=lambda at: -_size(columns[value][at]))
     words = f"largest {value} first" if largest else "in order"
-    units = {one.name: one.unit or (figure.unit if one.name == value else "") for one in declared}
+    units = {
+        column.name: column.unit or (figure.unit if column.name == value else "")
+        for column in declared
+    }
     units = {name: unit for name, unit in units.items() if unit != name}
-    texts = {name: [_text(values[at], name) for at in kept] for name, values in found.items()}
+    texts = {
+        name: [_text(values[at], name) for at in row_indices] for name, values in columns.items()
+    }
     empty = [name for name, cells in texts.items() if not any(cells)]
-    alone = [name for name in texts if len(set(texts[name])) == 1 and len(kept) > 1]
+    alone = [name for name in texts if len(set(texts[name])) == 1 and len(row_indices) > 1]
     alone = [name for name in alone if name not in empty and name != value]
-    shown = [name for name in texts if name not in (*alone, *empty)]
-    headed = [f"{name} [{units[name]}]" if units.get(name) else name for name in shown]
+    headers = [name for name in texts if name not in (*alone, *empty)]
+    headed = [f"{name} [{units[name]}]" if units.get(name) else name for name in headers]
     same = ", ".join(
         f"{name} {texts[name][0]}{f' {units[name]}' if units.get(name) else ''}" for name in alone
     )
     return FigureTable(
         line(f"in all rows: {same}") if same else "",
         "\t".join(headed),
-        tuple("\t".join(texts[name][at] for name in shown) for at in range(len(kept))),
+        tuple("\t".join(texts[name][at] for name in headers) for at in range(len(row_indices))),
         words,
         largest,
         count,
     )
 
 
-def _value(columns: Sequence[Column], found: Mapping[str, Any]) -> str:
+def _value(columns: Sequence[Column], values: Mapping[str, Any]) -> str:
     """Return the name of the first column of numbers that has any; empty without one."""
     for column in columns:
-        if column.role == "value" and any(value is not None for value in found[column.name]):
+        if column.role == "value" and any(value is not None for value in values[column.name]):
             return column.name
     return ""
 

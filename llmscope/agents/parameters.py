@@ -56,14 +56,14 @@ class Parameter:
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its values."""
-        found = dict(_SCHEMAS[self.kind])
+        schema = dict(_SCHEMAS[self.kind])
         if self.choices:
-            found["enum"] = list(self.choices)
+            schema["enum"] = list(self.choices)
         if self.least is not None:
-            found["minimum"] = self.least
+            schema["minimum"] = self.least
         if self.most is not None:
-            found["maximum"] = self.most
-        return found | {"description": self.help}
+            schema["maximum"] = self.most
+        return schema | {"description": self.help}
 
     def checked(self, value: Any) -> Any:
         """Return a value of its type; a number without a fraction is a whole number.
@@ -75,8 +75,8 @@ class Parameter:
             value = int(value)
         if not self._fits(value):
             raise ScopeError(f"{self.name} is {quoted(value)}", _WANTED[self.kind])
-        for one in value if self.kind == "texts" else (value,):
-            if isinstance(one, str) and any("\ud800" <= char <= "\udfff" for char in one):
+        for item in value if self.kind == "texts" else (value,):
+            if isinstance(item, str) and any("\ud800" <= char <= "\udfff" for char in item):
                 raise ScopeError(
                     f"{self.name} is not valid Unicode", "text without lone surrogates"
                 )
@@ -100,7 +100,7 @@ class Parameter:
         if self.kind == "number":
             return isinstance(value, int | float) and not isinstance(value, bool) and value == value
         if self.kind == "texts":
-            return isinstance(value, list) and all(isinstance(one, str) for one in value)
+            return isinstance(value, list) and all(isinstance(item, str) for item in value)
         return isinstance(value, dict if self.kind == "options" else str)
 
 
@@ -129,21 +129,21 @@ class Tool:
             "additionalProperties": False,
         }
 
-    def checked(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    def checked(self, arguments: Mapping[str, Any] | None) -> dict[str, Any]:
         """Return the arguments of a call in their types, without those that are null.
 
         Raises:
             ScopeError: an argument is unknown, missing, or of another type.
         """
-        known = {one.name: one for one in self.parameters}
-        found = {name: value for name, value in (given or {}).items() if value is not None}
-        for name in found:
+        known = {parameter.name: parameter for parameter in self.parameters}
+        present = {name: value for name, value in (arguments or {}).items() if value is not None}
+        for name in present:
             if name not in known:
                 close = suggested(name, known)
                 raise ScopeError(
                     f"{self.name} has no argument {quoted(name)}{close}", ", ".join(known) or "none"
                 )
         for name, parameter in known.items():
-            if parameter.required and name not in found:
+            if parameter.required and name not in present:
                 raise ScopeError(f"{self.name} needs {name}", parameter.help)
-        return {name: known[name].checked(value) for name, value in found.items()}
+        return {name: known[name].checked(value) for name, value in present.items()}

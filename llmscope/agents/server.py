@@ -146,17 +146,17 @@ def _unless_cancelled(
 
 
 def _answer(
-    session: Session, name: str, given: dict[str, Any] | None, call: Call
+    session: Session, name: str, arguments: dict[str, Any] | None, call: Call
 ) -> tuple[str, bool]:
     """Return the answer of a tool and whether it is an error: one line, and what to try."""
     give_up_when(call.cancelled)
     try:
         with read_in("tool"):
-            return run(session, name, given, call), False
+            return run(session, name, arguments, call), False
     except Error as error:
         return clipped(one_line(error.line, LONGEST)), True
     except Exception as error:  # no failure of a library may end the server
         if call.cancelled():
             return "given up", True  # no client waits for it
-        told = str(error) if isinstance(error, ValueError | TypeError) and str(error) else ""
-        return clipped(one_line(told or named(error), LONGEST)), True
+        message = str(error) if isinstance(error, ValueError | TypeError) and str(error) else ""
+        return clipped(one_line(message or named(error), LONGEST)), True

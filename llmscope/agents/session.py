@@ -198,16 +198,16 @@ class Session:
         del scope
         free_cache(device)
 
-    def text(self, given: Mapping[str, Any]) -> str:
+    def text(self, arguments: Mapping[str, Any]) -> str:
         """Return the prompt of a call: its own, which is remembered, or the latest one.
 
         Raises:
             ScopeError: there is no prompt yet.
         """
-        if "prompt" in given:
-            self.prompt, self.chat = given["prompt"], bool(given.get("chat", False))
-        elif "chat" in given:
-            self.chat = given["chat"]
+        if "prompt" in arguments:
+            self.prompt, self.chat = arguments["prompt"], bool(arguments.get("chat", False))
+        elif "chat" in arguments:
+            self.chat = arguments["chat"]
         if self.prompt is None:
             raise ScopeError("there is no prompt yet", 'prompt="The capital of France is"')
         return self.prompt
@@ -245,7 +245,7 @@ class Session:
             edits=chosen,
             versus_prompt=self.rendered(other, call) if other and read_prompt_b(chosen) else None,
             written=written,
-            progress=lambda made, total: call.report(f"{len(made)} of {total} tokens"),
+            progress=lambda recordings, total: call.report(f"{len(recordings)} of {total} tokens"),
         )
 
     def rendered(self, text: str, call: Call) -> str:
@@ -269,15 +269,15 @@ class Session:
             ScopeError: the recording cannot be looked at.
             Cancelled: the client gave the call up.
         """
-        found = None
+        figure = None
         scope, stopping = self.scope(call), self.stopping(call)
-        for found in scope.figures(chosen.name, recording, focus, cancelled=stopping):
+        for figure in scope.figures(chosen.name, recording, focus, cancelled=stopping):
             call.stop_if_cancelled()
-            done = found.extra.get("progress")
+            done = figure.extra.get("progress")
             if done:
                 call.report(f"{done[0]} of {done[1]} passes")
-        assert found is not None
-        return found
+        assert figure is not None
+        return figure
 
     def keep(self, figure: Figure, recording: Recording, focus: Focus, text: str) -> Seen:
         """Remember a figure for `export`, with all that a file about it holds."""
@@ -311,10 +311,10 @@ def parsed(texts: list[str]) -> tuple[Edit, ...]:
     Raises:
         ScopeError: one cannot be parsed; the message names it.
     """
-    found = []
+    edits = []
     for text in texts:
         try:
-            found.append(parse(text))
+            edits.append(parse(text))
         except ScopeError as error:
             raise error.at(line(text, 100)) from None
-    return tuple(found)
+    return tuple(edits)

@@ -105,14 +105,14 @@ class _Size:
         """Count a file, or a folder with all that it holds. What cannot be read is noted."""
         left = [path]
         while left:
-            one = left.pop()
+            path_left = left.pop()
             try:
-                found = one.lstat()
-                if stat.S_ISDIR(found.st_mode):
-                    self.written = max(self.written, found.st_mtime)
-                    left += [Path(inside) for inside in os.scandir(one)]
-                elif stat.S_ISREG(found.st_mode):
-                    self._count(found)
+                status = path_left.lstat()
+                if stat.S_ISDIR(status.st_mode):
+                    self.written = max(self.written, status.st_mtime)
+                    left += [Path(inside) for inside in os.scandir(path_left)]
+                elif stat.S_ISREG(status.st_mode):
+                    self._count(status)
                 else:
                     self.notes.add("it holds a link or a special file, which is not followed")
             except FileNotFoundError:
@@ -120,11 +120,11 @@ class _Size:
             except OSError:
                 self.notes.add("it cannot be read in whole")
 
-    def _count(self, found: os.stat_result) -> None:
-        self.bytes, self.files = self.bytes + found.st_size, self.files + 1
-        self.written = max(self.written, found.st_mtime)
-        if found.st_size > self.largest:
-            self.largest, self.used = found.st_size, max(found.st_atime, found.st_mtime)
+    def _count(self, status: os.stat_result) -> None:
+        self.bytes, self.files = self.bytes + status.st_size, self.files + 1
+        self.written = max(self.written, status.st_mtime)
+        if status.st_size > self.largest:
+            self.largest, self.used = status.st_size, max(status.st_atime, status.st_mtime)
 
 
 def entries(cache: Path, state: Path, now: float | None = None) -> list[Entry]:
@@ -135,24 +135,24 @@ def entries(cache: Path, state: Path, now: float | None = None) -> list[Entry]:
         now: seconds since 1970; None for the present.
     """
     now = time.time() if now is None else now
-    found = [*_cached(cache, now), *_state(state)]
-    taken = open_files([cache])
+    all_entries = [*_cached(cache, now), *_state(state)]
+    opened = open_files([cache])
     order = list(KINDS)
-    found = [_marked(one, taken, now) for one in found]
-    return sorted(found, key=lambda one: (order.index(one.kind), -one.bytes, one.name))
+    all_entries = [_marked(entry, opened, now) for entry in all_entries]
+    return sorted(all_entries, key=lambda item: (order.index(item.kind), -item.bytes, item.name))
 
 
-def _marked(entry: Entry, taken: dict[str, int], now: float) -> Entry:
+def _marked(entry: Entry, opened: dict[str, int], now: float) -> Entry:
     """Return an entry that says whether it is in use.
 
     Args:
-        taken: the process of each open file.
+        opened: the process of each open file.
     """
     if entry.kind in KEPT or entry.busy:
         return entry
     for path in entry.paths:
         inside = f"{os.path.realpath(path)}{os.sep}"
-        for name, process in taken.items():
+        for name, process in opened.items():
             if f"{name}{os.sep}".startswith(inside):
                 return replace(entry, busy=f"process {process} has it open")
     recent = now - entry.written < FRESH
@@ -179,9 +179,13 @@ def _cached(cache: Path, now: float) -> Iterator[Entry]:
         elif name == "runs":
             yield from _runs(path, now)
         elif name == "offload":
-            for one in _listed(path):
-                ours = _OWNER.match(one.name)
-                yield _leftover(one, now) if ours else _entry("other", f"offload/{one.name}", one)
+            for path_below in _listed(path):
+                ours = _OWNER.match(path_below.name)
+                yield (
+                    _leftover(path_below, now)
+                    if ours
+                    else _entry("other", f"offload/{path_below.name}", path_below)
+                )
         elif name == "lenses":
             yield from _small("lenses", "measurements", path, _MEMO, now)
         elif name == "digests":
@@ -336,7 +340,7 @@ def _entry(kind: str, name: str, *paths: Path, useless: str = "", note: str = ""
 def _listed(home: Path) -> list[Path]:
     """Return what lies in a folder, by name; nothing if it is missing or cannot be read."""
     try:
-        return sorted(Path(one) for one in os.scandir(home))
+        return sorted(Path(entry) for entry in os.scandir(home))
     except OSError:
         return []
 
@@ -357,10 +361,10 @@ def _memo(path: Path) -> tuple[str, str, bool]:
         return "", "", False
     place, size, changed, digest = record
     try:
-        found = os.stat(str(place))
+        status = os.stat(str(place))
     except (OSError, ValueError):
         return str(place), str(digest), False
-    return str(place), str(digest), [found.st_size, found.st_mtime_ns] == [size, changed]
+    return str(place), str(digest), [status.st_size, status.st_mtime_ns] == [size, changed]
 
 
 def _json(path: Path) -> Any:

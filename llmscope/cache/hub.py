@@ -26,9 +26,9 @@ def folder_bytes(folder: Path) -> int:
     for home, _, names in os.walk(folder):
         for name in names:
             try:
-                found = os.lstat(os.path.join(home, name))
+                status = os.lstat(os.path.join(home, name))
             except OSError:
                 continue  # removed in the meantime
-            if stat.S_ISREG(found.st_mode):
-                total += found.st_size
+            if stat.S_ISREG(status.st_mode):
+                total += status.st_size
     return total

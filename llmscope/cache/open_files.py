@@ -16,14 +16,14 @@ def open_files(folders: Iterable[Path]) -> dict[str, int]:
     Files of other users' processes are not seen, and on systems without /proc no file is.
     """
     homes = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in folders)
-    found: dict[str, int] = {}
+    files: dict[str, int] = {}
     with suppress(OSError):
         for entry in os.scandir(_PROCESSES):
             if entry.name.isdigit() and int(entry.name) != os.getpid():
                 for name in _of(Path(entry.path)):
                     if name.startswith(homes):
-                        found[name] = int(entry.name)
-    return found
+                        files[name] = int(entry.name)
+    return files
 
 
 def _of(process: Path) -> Iterator[str]:

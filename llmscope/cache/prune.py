@@ -57,8 +57,10 @@ def chosen(
         now: seconds since 1970; None for the present.
     """
     now = time.time() if now is None else now
-    taken = [entry for entry in entries if choice.takes(entry, now)]
-    return [one for one in taken if one.prunable], [one for one in taken if one.busy]
+    matching = [entry for entry in entries if choice.takes(entry, now)]
+    return [entry for entry in matching if entry.prunable], [
+        entry for entry in matching if entry.busy
+    ]
 
 
 @contextmanager

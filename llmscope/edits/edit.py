@@ -55,8 +55,8 @@ class Where:
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
             raise WrongUseError(f"{_quoted(word)} names no tokens", TOKENS)
-        one, first, last = (None if end is None else int(end) for end in match.groups())
-        return cls(first, last) if one is None else cls(one, one)
+        single, first, last = (None if end is None else int(end) for end in match.groups())
+        return cls(first, last) if single is None else cls(single, single)
 
     def __str__(self) -> str:
         if self == EVERYWHERE:

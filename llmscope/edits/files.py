@@ -22,24 +22,26 @@ def tensor_name(vector: Vector) -> str:
     """
     from safetensors import SafetensorError, safe_open
 
-    path, shown = Path(vector.text).expanduser(), display_text(vector.text)
+    path, file_name = Path(vector.text).expanduser(), display_text(vector.text)
     if not path.is_file():
-        raise ScopeError(f"there is no file {shown}", "a safetensors file with one vector")
+        raise ScopeError(f"there is no file {file_name}", "a safetensors file with one vector")
     try:
         with safe_open(path, framework="np") as file:
             names = list(file.keys())
     except (SafetensorError, OSError) as error:
         raise ScopeError(
-            f"{shown} cannot be read: {display_text(str(error)[:LONGEST])}", "another file"
+            f"{file_name} cannot be read: {display_text(str(error)[:LONGEST])}", "another file"
         ) from None
     if vector.other and vector.other not in names:
-        raise ScopeError(f"{shown} holds no tensor of that name", _listed(names))
+        raise ScopeError(f"{file_name} holds no tensor of that name", _listed(names))
     if not vector.other and len(names) != 1:
-        raise ScopeError(f"{shown} holds {len(names)} tensors", f"one of them: {_listed(names)}")
+        raise ScopeError(
+            f"{file_name} holds {len(names)} tensors", f"one of them: {_listed(names)}"
+        )
     return vector.other or names[0]
 
 
 def _listed(names: list[str]) -> str:
     cut = (name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:LISTED])
-    shown = [display_text(f"FILE.safetensors:{name}") for name in cut]
-    return ", ".join([*shown, "…"] if len(names) > LISTED else shown)
+    names_shown = [display_text(f"FILE.safetensors:{name}") for name in cut]
+    return ", ".join([*names_shown, "…"] if len(names) > LISTED else names_shown)

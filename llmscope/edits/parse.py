@@ -104,8 +104,8 @@ def split(text: str) -> list[str]:
             pieces, inside = [], False
             continue
         inside = True
-        found = piece[piece.lastgroup or 0]
-        pieces.append(_IN_QUOTES.sub(r"\1", found) if piece.lastgroup == "double" else found)
+        word = piece[piece.lastgroup or 0]
+        pieces.append(_IN_QUOTES.sub(r"\1", word) if piece.lastgroup == "double" else word)
     return [*words, "".join(pieces)] if inside else words
 
 
@@ -140,10 +140,10 @@ class _Words:
 
     def take(self, *words: str) -> bool:
         """Take the next words if they are these, and return whether they are."""
-        found = self._words[: len(words)] == list(words)
-        if found:
+        matches = self._words[: len(words)] == list(words)
+        if matches:
             del self._words[: len(words)]
-        return found
+        return matches
 
     def where(self) -> Where:
         if self._words and self._words[0].startswith("@"):
@@ -196,8 +196,8 @@ def _part(words: _Words, action: Action) -> Edit:
                 f"no {action} of a feature: it can be zeroed, scaled, set, or steered along",
                 grammar.FEATURE_EDITS,
             )
-        one = FeatureName.parse(words.next("which feature"))
-        return Edit(action, "feature", one.layer, one.feature, place=one.place)
+        feature = FeatureName.parse(words.next("which feature"))
+        return Edit(action, "feature", feature.layer, feature.feature, place=feature.place)
     if name == "stream":
         raise _Unfit(
             "a stream can be patched or steered, or two tokens swapped in it, no more",
@@ -250,18 +250,18 @@ def _scale(words: _Words, action: Action) -> Edit:
 def _set(words: _Words, action: Action) -> Edit:
     if not words.take("feature"):
         raise _Unfit("only a feature can be set")
-    one = FeatureName.parse(words.next("which feature"))
+    feature = FeatureName.parse(words.next("which feature"))
     if not words.take("to"):
         raise _Unfit("it does not say to what")
     value = words.number("the activation")
     return Edit(
         action,
         "feature",
-        one.layer,
-        one.feature,
+        feature.layer,
+        feature.feature,
         factor=value,
         where=words.where(),
-        place=one.place,
+        place=feature.place,
     )
 
 

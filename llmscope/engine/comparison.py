@@ -67,16 +67,16 @@ class ComparedPrompt:
         self._ids = tuple(prompt.ids)
 
     def _read_words(self, scope: Scope, *texts: str) -> None:
-        one, other = map(scope.words, texts)
-        self._words = one.ids, other.ids
-        shared = [f"‹{scope.subject.label(token)}›" for token in one.ids if token in other.ids]
+        words, other = map(scope.words, texts)
+        self._words = words.ids, other.ids
+        shared = [f"‹{scope.subject.label(token)}›" for token in words.ids if token in other.ids]
         both = f"{' '.join(shared)} is in both lists, where it says nothing"
-        self.notes = (*one.notes, *other.notes, *([both] if shared else []))
+        self.notes = (*words.notes, *other.notes, *([both] if shared else []))
 
 
 def _of_b(want: Want, request: Request) -> bool:
     """Return whether a figure needs prompt B."""
     from llmscope.lenses import lens
 
-    held = "versus_prompt" in lens(want.lens).uses
-    return held or (want.focus.change and not request.edits)
+    reads_b = "versus_prompt" in lens(want.lens).uses
+    return reads_b or (want.focus.change and not request.edits)

@@ -44,8 +44,8 @@ def _taught(scope: Scope, request: ContextRequest) -> ContextAdded:
         )
     what = placed(scope, context, query, special_tokens=special)
     _, baked = write(scope, what, Path(request.folder))
-    said = (
+    message = (
         f"wrote {request.folder}: LoRA of rank {baked.rank} on {baked.matrices} matrices; "
         f"by peft KL {baked.kl[0]:.1e} nats, without it {baked.kl_alone[0]:.2f}"
     )
-    return ContextAdded(request, query=query, said=said)
+    return ContextAdded(request, query=query, said=message)

@@ -339,7 +339,7 @@ class Engine:
         Returns:
             False if the request is out of date; else `_made` holds the figures of the last frame.
         """
-        made: dict[str, Figure] = {}
+        computed: dict[str, Figure] = {}
         begun = posted = time.monotonic()
         sweeps: list[tuple[Want, Iterator[Figure]]] = []
 
@@ -351,19 +351,19 @@ class Engine:
         firsts = zip(request.wants, side_by_side(looks, report, self._slot.newer), strict=True)
         for at, (want, figures) in enumerate(chain(firsts, sweeps)):  # `sweeps` grows meanwhile
             first = at < len(looks)
-            if at == len(looks) and made:  # nor do the other figures wait for the first sweep
-                self._post(replace(frame, figures=made, complete=False))
-                made, posted = {}, time.monotonic()
+            if at == len(looks) and computed:  # nor do the other figures wait for the first sweep
+                self._post(replace(frame, figures=computed, complete=False))
+                computed, posted = {}, time.monotonic()
             for figure in figures:
-                made[want.key] = figure
+                computed[want.key] = figure
                 out_of_date = self._slot.newer()
                 if self._slot.newer_prompt(request):
                     return False
                 # Post finished figures now, without waiting for a sweep that has just begun.
                 begins = figure.extra.get("progress", (1, 1))[0] == 0
                 if out_of_date or begins or time.monotonic() - posted > PACE:
-                    self._post(replace(frame, figures=made, complete=False))
-                    made, posted = {}, time.monotonic()
+                    self._post(replace(frame, figures=computed, complete=False))
+                    computed, posted = {}, time.monotonic()
                 if out_of_date:
                     return False
                 if frame.partial and "progress" in figure.extra:  # the rest of the prompt waits
@@ -371,7 +371,7 @@ class Engine:
                 if first and (begins or frame.partial):  # the other panes' first figures come first
                     sweeps.append((want, figures))
                     break
-        self._made = made
+        self._made = computed
         return not self._slot.newer_prompt(request)
 
     def _show_part(self, scope: Scope, request: Request, recording: Recording) -> None:
@@ -406,10 +406,10 @@ class Engine:
 
         scope.use(request.adapter)
         try:
-            found = lens_for(request.name, scope.subject, self._report_fetch)
+            lens_or_reason = lens_for(request.name, scope.subject, self._report_fetch)
         except ScopeError as error:
             return LensRead(request, error.message, error.hint)
-        return LensRead(request, found if isinstance(found, str) else "")
+        return LensRead(request, lens_or_reason if isinstance(lens_or_reason, str) else "")
 
     def _read_dictionaries(self, scope: Scope, request: DictionaryRequest) -> DictionariesRead:
         """Read what dictionaries of features are; report why one cannot be used."""
@@ -417,10 +417,10 @@ class Engine:
 
         scope.use(request.adapter)
         try:
-            found = facts_of(request.names, scope.subject, self._report_fetch)
+            facts = facts_of(request.names, scope.subject, self._report_fetch)
         except ScopeError as error:
             return DictionariesRead(request, error=error.message, hint=error.hint)
-        return DictionariesRead(request, found)
+        return DictionariesRead(request, facts)
 
     def _report_fetch(self, stage: str, done: float, total: float | None) -> None:
         """Report the progress of a download, which ends if anything else is requested."""
@@ -434,7 +434,7 @@ class Engine:
             self._prompt, self._before = request.prompt, scope.ran_beside
             self._second_before = scope.ran_second
             # Drop the figures that compare with prompt B: B may have changed.
-            self._figures = {key: one for key, one in self._figures.items() if key[0] is None}
+            self._figures = {key: figure for key, figure in self._figures.items() if key[0] is None}
         same = self._own == request.own
         if self._recording is not None and same and not scope.stale(self._recording):
             return self._recording
@@ -493,12 +493,12 @@ class Engine:
 
     def _hold(self, scope: Scope, request: Request, recording: Recording) -> ComparedPrompt:
         """Return what the request compares the recording with, cached if nothing has changed."""
-        asked = (recording, request.versus_prompt, request.special_tokens, request.words)
-        if self._held is None or self._held[0] != asked:
+        wanted = (recording, request.versus_prompt, request.special_tokens, request.words)
+        if self._held is None or self._held[0] != wanted:
             prompt = ComparedPrompt(scope, request, recording)
             if prompt.prompt_b is None:  # no B, or an error that must be reported again
                 return prompt
-            self._held = asked, prompt
+            self._held = wanted, prompt
         return self._held[1]
 
     def _blame(self, scope: Scope, request: Request, error: ScopeError) -> ScopeError:
@@ -561,10 +561,10 @@ class Engine:
                     task = f"computing {want.lens}, layer"
                     self._post(Working(request.serial, task, layer, layers))
 
-            def remember(made: Figure) -> Figure:
+            def remember(new_figure: Figure) -> Figure:
                 nonlocal figure
-                figure = made
-                return made
+                figure = new_figure
+                return new_figure
 
             cancelled = LayerProgress(self._slot.newer, len(scope.subject.anatomy.layers), report)
             steps = scope.figure_steps(want.lens, recording, focus, cancelled=cancelled)
@@ -655,8 +655,8 @@ def near(chosen: Lens, focus: Focus, length: int) -> Focus:
     it. It has fewer tokens in a longer prompt, so that its pairs with all tokens take no more
     memory.
     """
-    asked = focus.span is not None or focus.pool > 1
-    if "span" not in chosen.uses or asked or length <= SPAN:
+    is_set = focus.span is not None or focus.pool > 1
+    if "span" not in chosen.uses or is_set or length <= SPAN:
         return focus
     stride = max(STRIDE >> (length // FULL).bit_length(), LEAST)
     start = max(0, focus.position // stride * stride - stride)
@@ -677,27 +677,27 @@ def _described(error: BaseException) -> str:
         return "the model's code failed, and so did every way to say how"
 
 
-def _failure(request: Ask | None, said: str) -> Event:
+def _failure(request: Ask | None, message: str) -> Event:
     """Return the event that answers a request with an error; None is the first load."""
     match request:
         case None:
-            return LoadFailed(said)
+            return LoadFailed(message)
         case OpenRequest():
-            return OpenFailed(request, said)
+            return OpenFailed(request, message)
         case ChatRequest():
-            return Templated(request, error=said)
+            return Templated(request, error=message)
         case ChatFileRequest():
-            return ChatFileRead(request, error=said)
+            return ChatFileRead(request, error=message)
         case ContextRequest():
-            return ContextAdded(request, error=said)
+            return ContextAdded(request, error=message)
         case LensRequest():
-            return LensRead(request, error=said)
+            return LensRead(request, error=message)
         case DictionaryRequest():
-            return DictionariesRead(request, error=said)
+            return DictionariesRead(request, error=message)
         case StopRequest() | PromptsRequest():
             return Working(0)
         case _:
-            return Refused(request.serial, said)
+            return Refused(request.serial, message)
 
 
 def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:

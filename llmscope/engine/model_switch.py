@@ -70,17 +70,17 @@ class OpenModel:
             with reserve(self._release):
                 scope = request.load(progress)
         except ScopeError as error:
-            said, hint = error.message, error.hint
+            message, hint = error.message, error.hint
         except GivenUp:
             raise
         except BaseException as error:  # must be reported, whatever a library raised
-            said, hint = named(error), ""
+            message, hint = named(error), ""
         else:
             self._release()
             self.scope, self._load, self._was_open = scope, request.load, True
             return Opened(request, facts_of(scope))
         # Only now, after the exception's frames, and the weights they held, are gone.
-        return self._stayed(request, said, hint, progress)
+        return self._stayed(request, message, hint, progress)
 
     def _compared(
         self, scope: Scope, request: OpenRequest, progress: Progress
@@ -120,7 +120,9 @@ class OpenModel:
                 return OpenFailed(request, named(error), again=True)
         return Opened(request, facts_of(self.scope))
 
-    def _stayed(self, request: OpenRequest, said: str, hint: str, progress: Progress) -> OpenFailed:
+    def _stayed(
+        self, request: OpenRequest, message: str, hint: str, progress: Progress
+    ) -> OpenFailed:
         """Report that another model could not be loaded; load the old one again if released."""
         again = self.scope is None and self._was_open
         if again:
@@ -131,7 +133,7 @@ class OpenModel:
             except BaseException:  # noqa: S110 - the error of the new model is reported
                 pass
         left = None if self.scope is None else facts_of(self.scope)
-        return OpenFailed(request, said, hint, left, again)
+        return OpenFailed(request, message, hint, left, again)
 
     def _release(self) -> None:
         """Release the model and all its results."""

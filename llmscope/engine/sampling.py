@@ -54,12 +54,12 @@ def stops(scope: Scope) -> frozenset[int]:
     These are the tokens at which transformers' `generate` stops.
     """
     named = getattr(scope.model, "generation_config", None)
-    found = getattr(named, "eos_token_id", None)
-    if found is None:
-        found = getattr(scope.tokenizer, "eos_token_id", None)
-    if found is None:
+    end = getattr(named, "eos_token_id", None)
+    if end is None:
+        end = getattr(scope.tokenizer, "eos_token_id", None)
+    if end is None:
         return frozenset()
-    return frozenset((found,) if isinstance(found, int) else map(int, found))
+    return frozenset((end,) if isinstance(end, int) else map(int, end))
 
 
 class BranchRecordings:
@@ -72,7 +72,9 @@ class BranchRecordings:
         """Keep the recording that was left, unless the one entered is a continuation of it."""
         if left is None or left.past is None or _begins(left, entered):
             return
-        others = [one for one in self.kept if not (_begins(one, left) or _begins(one, entered))]
+        others = [
+            other for other in self.kept if not (_begins(other, left) or _begins(other, entered))
+        ]
         inside = any(_begins(left, other) for other in others)
         self.kept = others if inside else [*others, left]
         while len(self.kept) > BRANCHES or (self.kept and sum(map(_size, self.kept)) > BYTES):
@@ -80,7 +82,7 @@ class BranchRecordings:
 
     def heed(self, entered: Recording) -> None:
         """Drop all recordings unless one of them is a continuation of the entered prompt."""
-        if not any(_begins(entered, one) for one in self.kept):
+        if not any(_begins(entered, branch) for branch in self.kept):
             self.forget()
 
     def forget(self) -> None:

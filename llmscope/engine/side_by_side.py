@@ -46,15 +46,15 @@ def _answered(
 ) -> Iterator[Iterator[Figure]]:
     """Fetch what looks wait for in one transfer, and yield the figures of each."""
     wanted = [x for _, item in waiting if isinstance(item, Fetch) for x in item.tensors]
-    found: Iterator[Any] | None
+    answers: Iterator[Any] | None
     try:
-        found = iter(to_cpu(wanted))
+        answers = iter(to_cpu(wanted))
     except Exception:  # such as too little memory: each is fetched alone, and fails alone
-        found = None
+        answers = None
     for look, item in waiting:
         answer = None
-        if found is not None and isinstance(item, Fetch):
-            answer = [next(found) for _ in item.tensors]
+        if answers is not None and isinstance(item, Fetch):
+            answer = [next(answers) for _ in item.tensors]
         yield _figures(look, item, answer)
 
 

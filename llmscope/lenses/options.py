@@ -192,7 +192,7 @@ def _lists(name: str, value: Any, vocabulary: int) -> tuple[tuple[int, ...], tup
 
 
 CHECKS: dict[str, Callable[[LensOption[Any], Any, int], Any]] = {
-    "integer": lambda option, value, _: arguments.integer(option.name, value, least=option.least),
+    "integer": lambda option, value, _: arguments.integer(option.name, value, lowest=option.least),
     "number": _number,
     "share": lambda option, value, _: arguments.share(option.name, value),
     "text": lambda option, value, _: arguments.text(option.name, value),
@@ -200,7 +200,7 @@ CHECKS: dict[str, Callable[[LensOption[Any], Any, int], Any]] = {
     "lens": lambda option, value, _: arguments.lens(option.name, value),
     "dictionaries": lambda option, value, _: arguments.dictionaries(option.name, value),
     "switch": lambda option, value, _: arguments.flag(option.name, value),
-    "pair": lambda option, value, _: arguments.pair(option.name, value, least=option.least),
+    "pair": lambda option, value, _: arguments.pair(option.name, value, lowest=option.least),
     "indices": lambda option, value, _: indices.checked(option.name, value),
     "token": lambda option, value, vocabulary: _token(option.name, value, vocabulary),
     "tokens": lambda option, value, vocabulary: _tokens(option.name, value, vocabulary),

@@ -54,7 +54,7 @@ def unit_examples(
     found = read_examples(folder, unit) if unit in index else None
     if found is None:
         return Figure.refused(lens, title, f"the examples hold no {unit}: {command}")
-    figure = examples_figure(found, lens=lens, most=most, corpus=index.corpus)
+    figure = examples_figure(found, lens=lens, limit=most, corpus=index.corpus)
     reasons = []
     if index.model != model:
         reasons.append(f"collected with {one_line(index.model)}")

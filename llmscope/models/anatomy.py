@@ -213,21 +213,21 @@ class Layer:
         """Apply the output projection to the concatenated head outputs `[row, input]`."""
         assert self.attention_out is not None
         joined = heads if self.heads_norm is None else self.heads_norm(heads)
-        made: Tensor = self.attention_out(joined)
-        return made
+        output: Tensor = self.attention_out(joined)
+        return output
 
-    def written(self, name: str, own: tuple[nn.Module | None, ...]) -> Any:
+    def written(self, name: str, modules: tuple[nn.Module | None, ...]) -> Any:
         """Return a function from a projection's output to the write that is added to the stream.
 
         Args:
             name: the write, such as `mlp_write`; its module is applied unless in `own`.
-            own: the modules whose output is written unchanged, apart from the write's scale.
+            modules: the modules whose output is written unchanged, apart from the write's scale.
         """
         module: nn.Module | None = getattr(self, name)
         scale = self.scale(name)
 
         def write(projected: Tensor) -> Tensor:
-            after = projected if module is None or module in own else module(projected)
+            after = projected if module is None or module in modules else module(projected)
             return after * scale if scale != 1.0 else after
 
         return write
@@ -275,10 +275,10 @@ class Readout:
                 same bits; see `llmscope.models.fast_linear`.
         """
         with torch.no_grad():
-            own, given = self.matrix, self.projected(self.norm(stream))
-            if own is None:
-                return self.scaled(self.unembed(given))
-            scores = linear(own, given) if fast else unembedded(own, given)
+            matrix, projected = self.matrix, self.projected(self.norm(stream))
+            if matrix is None:
+                return self.scaled(self.unembed(projected))
+            scores = linear(matrix, projected) if fast else unembedded(matrix, projected)
             return self.scaled(scores)
 
     def capped(self, logits: Tensor) -> Tensor:
@@ -304,11 +304,11 @@ class Readout:
 
         A plain unembedding computes no others, which takes a thousandth of the time.
         """
-        rows, own = list(tokens), self.matrix
-        if own is None:
+        rows, matrix = list(tokens), self.matrix
+        if matrix is None:
             return self.linear(normed)[..., rows]
-        bias = None if own.bias is None else own.bias[rows]
-        logits = nn.functional.linear(self.projected(normed), own.weight[rows], bias)
+        bias = None if matrix.bias is None else matrix.bias[rows]
+        logits = nn.functional.linear(self.projected(normed), matrix.weight[rows], bias)
         return logits * self.scale if self.scale != 1.0 else logits
 
     @property
@@ -318,12 +318,12 @@ class Readout:
         None for packed weights, for a module with hooks, and for weights that accelerate moves to
         the device when the module is called: until then they hold nothing.
         """
-        own = self.unembed
-        hooks = (own._forward_hooks, own._forward_pre_hooks, own._backward_hooks)
-        changed = any(hooks) or "forward" in vars(own)  # accelerate puts its own in place
-        if type(own) is not nn.Linear or own.weight.dtype not in FLOATS or changed:
+        unembed = self.unembed
+        hooks = (unembed._forward_hooks, unembed._forward_pre_hooks, unembed._backward_hooks)
+        changed = any(hooks) or "forward" in vars(unembed)  # accelerate puts its own in place
+        if type(unembed) is not nn.Linear or unembed.weight.dtype not in FLOATS or changed:
             return None
-        return None if own.weight.is_meta else own
+        return None if unembed.weight.is_meta else unembed
 
     def projected(self, normed: Tensor) -> Tensor:
         """Return the unembedding's input for the normed stream."""
@@ -349,8 +349,8 @@ class Until(nn.Module):
         head, unembed = self._parts
         with ended_at(unembed, before=True) as caught:
             head(stream)
-        given: Tensor = caught[0][0]
-        return given
+        inputs: Tensor = caught[0][0]
+        return inputs
 
 
 @dataclass(frozen=True)
@@ -450,12 +450,12 @@ def _layer_stack(model: nn.Module, count: int | None) -> Stack:
         for child in module.children()
         if isinstance(child, nn.ModuleList) and len(child)
     ]
-    found = [stack for stack in lists if len(stack[0]) == count]
-    with_attention = [stack for stack in found if child_of(stack[0][0], ATTENTION) is not None]
-    candidates = with_attention or found
+    stacks = [stack for stack in lists if len(stack[0]) == count]
+    with_attention = [stack for stack in stacks if child_of(stack[0][0], ATTENTION) is not None]
+    candidates = with_attention or stacks
     if len(candidates) > 1:  # layers for images or audio do not run for token ids
         candidates = [stack for stack, runs in _runs(model, candidates).items() if runs]
-    if not found:
+    if not stacks:
         mixed = [stack for stack in lists if mixing_of(stack[0][0]).kind != "unknown"]
         candidates = list(_runs(model, mixed))[-1:]
     if len(candidates) != 1:
@@ -578,8 +578,8 @@ def _readout(model: Any, stack: nn.ModuleList, owner: nn.Module, config: Any) ->
     head = _head(model, stack, unembed)
     if head is not None:  # as in BERT, whose descendants name the final norm differently
         around = next((module for module in model.modules() if owner in module.children()), owner)
-        norms = [norm, *(child_of(one, HEADED_NORM) for one in (owner, around))]
-        norm = next((one for one in norms if one is not None), None)
+        norms = [norm, *(child_of(place, HEADED_NORM) for place in (owner, around))]
+        norm = next((candidate for candidate in norms if candidate is not None), None)
         norm = head if norm is None else nn.Sequential(norm, head)
     factors = _settings(config, LOGIT_SCALES)
     divisors = _settings(config, LOGIT_DIVISORS)
@@ -622,7 +622,7 @@ def _head(model: Any, stack: nn.ModuleList, unembed: nn.Module) -> nn.Module | N
 
 def _anywhere(module: nn.Module, names: Iterable[str]) -> nn.Module | None:
     """Return the first named child of the module or of any of its submodules."""
-    return next((found for inner in module.modules() if (found := child_of(inner, names))), None)
+    return next((child for inner in module.modules() if (child := child_of(inner, names))), None)
 
 
 def _attends(attention: nn.Module) -> nn.Module:

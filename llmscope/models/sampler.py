@@ -75,28 +75,28 @@ class Sampler:
     def words(self) -> tuple[tuple[str, str], ...]:
         """The settings that differ from the defaults, each as its name and its value."""
         usual = Sampler()
-        found = ((field.name, getattr(self, field.name)) for field in fields(self))
+        settings = ((field.name, getattr(self, field.name)) for field in fields(self))
         return tuple(
             (name.replace("_", "-"), _number(value))
-            for name, value in found
+            for name, value in settings
             if value != getattr(usual, name)
         )
 
     @property
     def written(self) -> str:
         """All settings in one line that `read_sampler` parses."""
-        found = (
+        settings = (
             (field.name.replace("_", "-"), getattr(self, field.name)) for field in fields(self)
         )
-        return " ".join(f"{name} {_number(value)}" for name, value in found)
+        return " ".join(f"{name} {_number(value)}" for name, value in settings)
 
     @property
     def said(self) -> str:
         """A short description for a title: `likeliest`, or `temperature 0.8 top-k 40 seed 0`."""
         if self.greedy:
             return "likeliest"
-        told = [f"{name} {value}" for name, value in self.words if name != "seed"]
-        return " ".join([*told, f"seed {self.seed}"])
+        texts = [f"{name} {value}" for name, value in self.words if name != "seed"]
+        return " ".join([*texts, f"seed {self.seed}"])
 
 
 def read_sampler(text: str, before: Sampler) -> Sampler:
@@ -117,19 +117,19 @@ def read_sampler(text: str, before: Sampler) -> Sampler:
         "min-p": float,
         "seed": int,
     }
-    found: dict[str, Any] = {field.name: getattr(before, field.name) for field in fields(before)}
+    settings: dict[str, Any] = {field.name: getattr(before, field.name) for field in fields(before)}
     for at in range(0, len(words), 2):
         name = words[at].lower().replace("_", "-")
         if name not in kinds:
             raise ScopeError(f"there is no setting {words[at]!r}", HOW)
         try:
-            found[name.replace("-", "_")] = kinds[name](words[at + 1])
+            settings[name.replace("-", "_")] = kinds[name](words[at + 1])
         except IndexError:
             raise ScopeError(f"{name} has no number", HOW) from None
         except ValueError:
             what = "whole number" if kinds[name] is int else "number"
             raise ScopeError(f"{words[at + 1]!r} is no {what} for {name}", HOW) from None
-    return Sampler(**found)
+    return Sampler(**settings)
 
 
 def _number(value: float) -> str:
@@ -169,8 +169,8 @@ def left(logits: Tensor, sampler: Sampler) -> Tensor:
     scores = (scores - largest) / max(sampler.temperature, SMALLEST)
     cut = -torch.inf
     if sampler.top_k:
-        least = scores.topk(min(sampler.top_k, len(scores))).values[-1]
-        scores = scores.masked_fill(scores < least, cut)
+        lowest = scores.topk(min(sampler.top_k, len(scores))).values[-1]
+        scores = scores.masked_fill(scores < lowest, cut)
     if sampler.top_p < 1:
         ascending, order = scores.sort()
         rare = ascending.softmax(-1).cumsum(-1) <= 1 - sampler.top_p
@@ -218,5 +218,5 @@ def draw(
 
 def _seed(*parts: int) -> int:
     """Hash the parts into one seed for a draw."""
-    said = "/".join(map(str, parts)).encode()
-    return int.from_bytes(blake2b(said, digest_size=8).digest()) >> 1
+    text = "/".join(map(str, parts)).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest()) >> 1

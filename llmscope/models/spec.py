@@ -75,7 +75,7 @@ class Source:
 @cache
 def sources() -> dict[str, Source]:
     """Return all sources by name, ours first, in the order of the list of models."""
-    return with_plugins("sources", Source, {one.name: one for one in _OWN}, _flaw)
+    return with_plugins("sources", Source, {source.name: source for source in _OWN}, _flaw)
 
 
 def prefixes() -> tuple[str, ...]:
@@ -133,16 +133,16 @@ def at_revision(text: str, revision: str) -> str:
     """
     spec = parse(text)
     if spec.source == "hub":
-        made = f"{spec.name}@{revision}" + (f":{spec.file}" if spec.file else "")
+        spec_text = f"{spec.name}@{revision}" + (f":{spec.file}" if spec.file else "")
     elif spec.source == "pypi":
-        made = f"pypi:{spec.name}=={revision}"
+        spec_text = f"pypi:{spec.name}=={revision}"
     else:
         raise ScopeError(
             f"{display_text(text)} has no revisions", "a model of the hub, or a package"
         )
-    if ":" in revision or parse(made).source != spec.source:  # such as a folder of that name
+    if ":" in revision or parse(spec_text).source != spec.source:  # such as a folder of that name
         raise ScopeError(f"{display_text(revision)!r} is no revision", "a branch, tag or commit")
-    return made
+    return spec_text
 
 
 def with_revision(text: str | None, revision: str | None) -> str | None:

@@ -58,8 +58,8 @@ class Frozen:
     def row(self, row: int) -> Frozen:
         """Return the frozen norm of one row."""
         only = slice(row, row + 1)
-        held = (self.inputs[only], self.outputs[only], self.scaled[only])
-        return Frozen(self.module, *held, self.centred)
+        frozen_rows = (self.inputs[only], self.outputs[only], self.scaled[only])
+        return Frozen(self.module, *frozen_rows, self.centred)
 
     def __call__(self, stream: Tensor, rows: slice) -> Tensor:
         """Return the norm's output for a stream. `[..., row, width]`"""
@@ -90,16 +90,16 @@ class OwnFunction:
         Raises:
             ScopeError: it is no tensor, or does not fit.
         """
-        found = self.function(values.clone())
-        if not isinstance(found, Tensor):
+        result = self.function(values.clone())
+        if not isinstance(result, Tensor):
             raise ScopeError(
-                f"{self.name}: it returned {quoted(found)}", f"a tensor of {tuple(values.shape)}"
+                f"{self.name}: it returned {quoted(result)}", f"a tensor of {tuple(values.shape)}"
             )
         try:
-            fitting = found.to(values).expand_as(values)
+            fitting = result.to(values).expand_as(values)
         except RuntimeError:
             raise ScopeError(
-                f"{self.name}: it returned a tensor of {tuple(found.shape)}",
+                f"{self.name}: it returned a tensor of {tuple(result.shape)}",
                 f"one of {tuple(values.shape)}",
             ) from None
         self.latest = fitting.detach().clone()
@@ -257,24 +257,26 @@ class Change:
         last = min(self.rows.stop - start, tensor.shape[-2])
         if first >= last:
             return tensor
-        own = slice(first + start - self.rows.start, last + start - self.rows.start)
+        part_rows = slice(first + start - self.rows.start, last + start - self.rows.start)
         tensor = tensor.clone()
         part = tensor[..., first:last, self.columns]
         if self.factor is not None:
             # A factor of 0 gives 0 even for infinite numbers.
             part.mul_(self.factor) if self.factor else part.zero_()
         elif self.added is not None and self.added.dim() == 2:
-            _add(part, self.added[own])
+            _add(part, self.added[part_rows])
         elif self.added is not None:
             part.add_(self.added.to(part))
         elif self.swap is not None:
             part.copy_(self.swap(part))
         elif self.values is not None:
-            rows = self.values if len(self.values) == 1 else self.values[own]
+            rows = self.values if len(self.values) == 1 else self.values[part_rows]
             part.copy_(rows.to(part).expand_as(part))
         elif self.function is not None:
             each = part.reshape(-1, *part.shape[-2:])  # [prompt, row, column]
-            part.copy_(torch.stack([self.function(one) for one in each]).view_as(part))
+            part.copy_(
+                torch.stack([self.function(prompt_inputs) for prompt_inputs in each]).view_as(part)
+            )
         elif self.feature is not None:
             there = {} if seen is None else seen
             moved = self.feature.added(there, part.reshape(-1, part.shape[-1]))
@@ -283,7 +285,7 @@ class Change:
             if added is not None:
                 added[self] = moved.detach()
         elif self.frozen is not None and inputs is not None:
-            part.copy_(self.frozen(inputs[..., first:last, :], own))
+            part.copy_(self.frozen(inputs[..., first:last, :], part_rows))
         return tensor
 
 
@@ -375,9 +377,9 @@ def attached(
             for receiver in receivers:
                 stack.enter_context(receiver.placed(_register))
             senders.place(stack, put)
-        for (module, before), found in placed.items():
-            found.sort(key=lambda one: one[0])
-            alter = _alter([(prompts, step) for _, prompts, step in found], start, batch)
+        for (module, before), steps in placed.items():
+            steps.sort(key=lambda step: step[0])
+            alter = _alter([(prompts, step) for _, prompts, step in steps], start, batch)
             hook: Any = _before(alter) if before else _after(alter)
             stack.callback(_register(module, hook, before).remove)
         for receiver in receivers:  # before the changes of what it reads
@@ -502,11 +504,13 @@ class _EdgeSenders:
                 continue
             turns = self._placed.get(_at(self._anatomy, site, layer), [])
             if prompts == slice(None):
-                steps = [(some, step) for _, some, step in turns]
+                steps = [(prompts_of_step, step) for _, prompts_of_step, step in turns]
                 alter = _alter(steps, self._start, self._batch)
             else:
                 steps = [
-                    (slice(None), step) for _, some, step in turns if some in (slice(None), prompts)
+                    (slice(None), step)
+                    for _, prompts_of_step, step in turns
+                    if prompts_of_step in (slice(None), prompts)
                 ]
                 alter = _alter(steps, self._start, 1)
             alters[site] = alter
@@ -575,8 +579,8 @@ def site_of(anatomy: Anatomy, site: Site, layer: int) -> nn.Module | None:
         "mlp_input": "mlp_input_module",
         "mlp_module": "mlp_input_module",
     }
-    found: nn.Module | None = getattr(parts, names.get(site, site))
-    return found
+    module: nn.Module | None = getattr(parts, names.get(site, site))
+    return module
 
 
 def _beside(anatomy: Anatomy, change: Change) -> tuple[nn.Module, Change] | None:
@@ -631,12 +635,14 @@ def _look(
     first, last = max(rows.start - start, 0), min(rows.stop - start, tensor.shape[-2])
     if first < last:
         # Copies: the model may add to its tensors in place.
-        some, before = (
-            None if one is None else one[..., first:last, :].reshape(-1, one.shape[-1]).clone()
-            for one in (tensor, inputs)
+        values, before = (
+            None
+            if whole is None
+            else whole[..., first:last, :].reshape(-1, whole.shape[-1]).clone()
+            for whole in (tensor, inputs)
         )
-        assert some is not None
-        seen[site] = Seen(some, before)
+        assert values is not None
+        seen[site] = Seen(values, before)
     return tensor
 
 
@@ -651,22 +657,24 @@ class Alter(Protocol):
         """Return the tensor, changed."""
 
 
-def _alter(found: Sequence[tuple[slice, Step]], start: int, batch: int) -> Alter:
+def _alter(steps: Sequence[tuple[slice, Step]], start: int, batch: int) -> Alter:
     def alter(tensor: Tensor, inputs: Tensor | None = None) -> Tensor:
-        def by_prompt(one: Tensor) -> Tensor:
-            if batch == 1 and one.dim() == 3:
-                return one  # [prompt, row, column], each prompt with the same changes
-            return one.reshape(batch, -1, one.shape[-1])  # some layers merge prompts and rows
+        def by_prompt(values: Tensor) -> Tensor:
+            if batch == 1 and values.dim() == 3:
+                return values  # [prompt, row, column], each prompt with the same changes
+            return values.reshape(batch, -1, values.shape[-1])  # some layers merge prompts and rows
 
         altered = by_prompt(tensor)
-        given = None if inputs is None else by_prompt(inputs)
-        for prompts, step in found:
+        inputs_by_prompt = None if inputs is None else by_prompt(inputs)
+        for prompts, step in steps:
             if prompts == slice(None):
-                altered = step(altered, start, given)
+                altered = step(altered, start, inputs_by_prompt)
                 continue
-            own = altered[prompts]
-            changed = step(own, start, None if given is None else given[prompts])
-            if changed is own:
+            prompts_part = altered[prompts]
+            changed = step(
+                prompts_part, start, None if inputs_by_prompt is None else inputs_by_prompt[prompts]
+            )
+            if changed is prompts_part:
                 continue
             if altered.data_ptr() == tensor.data_ptr():
                 altered = altered.clone()
@@ -687,7 +695,10 @@ def _before(alter: Alter) -> Callable[..., Any]:
 
 def _after(alter: Alter) -> Callable[..., Any]:
     def change(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        inputs = next((one for one in (*args, *kwargs.values()) if isinstance(one, Tensor)), None)
+        inputs = next(
+            (argument for argument in (*args, *kwargs.values()) if isinstance(argument, Tensor)),
+            None,
+        )
         if isinstance(output, tuple | list):
             return type(output)((alter(output[0], inputs), *output[1:]))
         return alter(output, inputs)

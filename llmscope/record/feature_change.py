@@ -55,11 +55,11 @@ class LiveNorm:
         assert seen.inputs is not None
         inputs, outputs = exact(seen.inputs), exact(seen.rows)
         gain, bias = self.parts.gain.to(inputs), self.parts.bias.to(inputs)
-        own = inputs - inputs.mean(-1, keepdim=True) if self.parts.centred else inputs
-        before = gain * own
+        centred = inputs - inputs.mean(-1, keepdim=True) if self.parts.centred else inputs
+        before = gain * centred
         scale = ((outputs - bias) * before).sum(-1) / before.square().sum(-1)
         edited = (exact(entry) - outputs) / torch.where(gain == 0, torch.inf, gain)
-        return (scale[:, None] * own + edited).float()
+        return (scale[:, None] * centred + edited).float()
 
 
 def exact(tensor: Tensor) -> Tensor:
@@ -167,18 +167,18 @@ class FeatureChange:
         reads = self.reads
         try:
             last = here if self.in_place else seen[reads.sites[-1][0]].rows[:, reads.columns]
-            given = reads.value(seen, last)
+            seen_values = reads.value(seen, last)
         except KeyError:
             raise ScopeError(
                 f"the {reads.place.title} is not computed before the {self.writes.place.title}",
                 "another dictionary",
             ) from None
-        if len(given) != len(here):
+        if len(seen_values) != len(here):
             raise ScopeError(
                 f"the {reads.place.title} has other rows than the {self.writes.place.title}",
                 "another dictionary",
             )
-        inputs = given.float().to(self.dictionary.decoder.device)
+        inputs = seen_values.float().to(self.dictionary.decoder.device)
         if self.centred:
             inputs = inputs - inputs.mean(-1, keepdim=True)
         ids = [self.feature]

@@ -60,19 +60,22 @@ def together(computations: Iterable[Fetching[T]]) -> Fetching[list[T]]:
     """
     values: list[Any] = []
     waiting: list[tuple[int, Fetching[T], Fetch]] = []
-    for at, one in enumerate(computations):
+    for at, computation in enumerate(computations):
         values.append(None)
         try:
-            waiting.append((at, one, next(one)))
+            waiting.append((at, computation, next(computation)))
         except StopIteration as end:
             values[at] = end.value
     while waiting:
-        found = iter((yield Fetch(tuple(x for *_, wait in waiting for x in wait.tensors))))
-        answered = [(at, one, [next(found) for _ in wait.tensors]) for at, one, wait in waiting]
+        results = iter((yield Fetch(tuple(x for *_, wait in waiting for x in wait.tensors))))
+        answered = [
+            (at, computation, [next(results) for _ in wait.tensors])
+            for at, computation, wait in waiting
+        ]
         waiting = []
-        for at, one, answer in answered:
+        for at, computation, answer in answered:
             try:
-                waiting.append((at, one, one.send(answer)))
+                waiting.append((at, computation, computation.send(answer)))
             except StopIteration as end:
                 values[at] = end.value
     return values
@@ -177,19 +180,19 @@ def to_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
 
     Those that are on the CPU are returned as they are.
     """
-    found: dict[int, Tensor] = {}
+    near: dict[int, Tensor] = {}
     by_device: dict[torch.device, dict[int, Tensor]] = {}
     for tensor in tensors:
         if tensor.device.type == "cpu":
-            found[id(tensor)] = tensor
+            near[id(tensor)] = tensor
         else:
             by_device.setdefault(tensor.device, {})[id(tensor)] = tensor
-    for device, some in by_device.items():
+    for device, tensors_there in by_device.items():
         if device.type == "mps":  # its memory is the CPU's: only the first of them waits
-            found |= {key: one.detach().cpu() for key, one in some.items()}
+            near |= {key: tensor.detach().cpu() for key, tensor in tensors_there.items()}
         else:
-            found |= zip(some, _packed(list(some.values())), strict=True)
-    return [found[id(tensor)] for tensor in tensors]
+            near |= zip(tensors_there, _packed(list(tensors_there.values())), strict=True)
+    return [near[id(tensor)] for tensor in tensors]
 
 
 def _packed(tensors: Sequence[Tensor]) -> list[Tensor]:
@@ -200,12 +203,12 @@ def _packed(tensors: Sequence[Tensor]) -> list[Tensor]:
     order = sorted(range(len(tensors)), key=lambda at: -tensors[at].element_size())
     rows = [_bytes(tensors[at]) for at in order]
     near = _copied(rows[0] if len(rows) == 1 else torch.cat(rows))
-    found = list(tensors)
+    unpacked = list(tensors)
     for at, part in zip(order, torch.split(near, [len(row) for row in rows]), strict=True):
         # A copy of its own, so that the pinned memory is free, and no tensor keeps all the others.
-        own = part.clone() if near.is_pinned() or len(rows) > 1 else part
-        found[at] = own.view(tensors[at].dtype).view(tensors[at].shape)
-    return found
+        part_copy = part.clone() if near.is_pinned() or len(rows) > 1 else part
+        unpacked[at] = part_copy.view(tensors[at].dtype).view(tensors[at].shape)
+    return unpacked
 
 
 def _bytes(tensor: Tensor) -> Tensor:

@@ -109,8 +109,8 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
     bias = ((there + back) / 2).mean(0)
     shifted = (torch.randn(ROWS, like.shape[-1], generator=generator) + 0.5).to(like)
     normed = norm(shifted)
-    found = [NormParts(gain, bias, centred) for centred in (True, False)]
-    best = min(found, key=lambda parts: parts.error(shifted, normed))
+    candidates = [NormParts(gain, bias, centred) for centred in (True, False)]
+    best = min(candidates, key=lambda parts: parts.error(shifted, normed))
     if not best.error(shifted, normed) <= bound(like.dtype, BOUND):  # also refuses NaN
         raise UnknownNorm(NO_SCALE)
     return best

@@ -56,7 +56,7 @@ def write_site(parts: Layer, place: Place) -> tuple[Site, float]:
         return site, parts.scale(site)
     write = parts.attention_write if attends else parts.mlp_write
     if attends:
-        inner = tuple(one for one in (parts.attention, parts.attention_out) if one is not None)
+        inner = tuple(part for part in (parts.attention, parts.attention_out) if part is not None)
     else:
         # With an activation of its own, a layer holds the two projections without an MLP around.
         inner = () if parts.mlp_input_module is None else (parts.mlp_input_module,)

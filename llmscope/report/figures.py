@@ -40,20 +40,20 @@ def plots(report: Report) -> list[Figure]:
 
 def lens_figures(lens: LensReport, how: Resampling) -> list[Figure]:
     """Return the figures of a lens: means by other columns, then all rows. Titles name the lens."""
-    found = [] if lens.first is None else [_first(lens.first)]
+    all_figures = [] if lens.first is None else [_first(lens.first)]
     for breakdown in lens.breakdowns:
-        found += breakdown_figures(breakdown, how)
+        all_figures += breakdown_figures(breakdown, how)
     for comparison in lens.comparisons:
-        found.append(_comparison(comparison, how))
+        all_figures.append(_comparison(comparison, how))
         if comparison.breakdown is not None:
             title = f"{comparison.a} − {comparison.b}: {comparison.value}"
-            found += breakdown_figures(comparison.breakdown, how, title)
+            all_figures += breakdown_figures(comparison.breakdown, how, title)
     if lens.distributions:
-        found.append(_numbers(lens.lens, lens.distributions))
+        all_figures.append(_numbers(lens.lens, lens.distributions))
     verdict, name = _verdict(lens), f"{lens.lens}: "
     return [
         replace(figure, verdict=verdict, title=f"{name}{figure.title.removeprefix(name)}")
-        for figure in found
+        for figure in all_figures
     ]
 
 
@@ -77,13 +77,13 @@ def breakdown_figures(breakdown: Breakdown, how: Resampling, title: str = "") ->
             _map(breakdown, f"{title} by {by}", how),
             _bars(breakdown, listed, f"{title}, largest by {by}", name, how),
         ]
-    kept = breakdown.estimates
-    if len(kept) > MOST_BARS:
+    estimates = breakdown.estimates
+    if len(estimates) > MOST_BARS:
         largest = {kept_one.labels for kept_one in breakdown.ranked[:MOST_BARS]}
-        kept = tuple(each for each in kept if each.labels in largest)
+        estimates = tuple(each for each in estimates if each.labels in largest)
         title = f"{title}, {MOST_BARS} largest of {len(breakdown.estimates)}"
-    ordered = all(breakdown.ordered) and len(breakdown.by) == 1 and len(kept) > 2
-    return [_bars(breakdown, kept, f"{title} by {by}", by, how, ordered=ordered)]
+    ordered = all(breakdown.ordered) and len(breakdown.by) == 1 and len(estimates) > 2
+    return [_bars(breakdown, estimates, f"{title} by {by}", by, how, ordered=ordered)]
 
 
 def strongest(figures: Sequence[Figure]) -> Focus:
@@ -125,7 +125,9 @@ def marks(estimate: Estimate) -> str:
 def label_text(labels: Sequence[object]) -> str:
     """Return the labels of a group as one text; numbers are joined by a point, as heads are."""
     counted = all(isinstance(label, int) and label >= 0 for label in labels)
-    return ("." if counted else " · ").join(NO_VALUE if one is None else str(one) for one in labels)
+    return ("." if counted else " · ").join(
+        NO_VALUE if label is None else str(label) for label in labels
+    )
 
 
 def level_text(how: Resampling) -> str:
@@ -203,8 +205,8 @@ def _map(breakdown: Breakdown, title: str, how: Resampling) -> Figure:
             f"{count} cells (max-T): {corrected.sum()}; without it {nonzero.sum()}",
             *((FEW_REMARK,) if prompts.max() < FEW else ()),
         )
-    least, most = int(prompts[prompts > 0].min()), int(prompts.max())
-    named = f"n={most:,}" if least == most else f"n={least:,}–{most:,}"
+    fewest, largest = int(prompts[prompts > 0].min()), int(prompts.max())
+    named = f"n={largest:,}" if fewest == largest else f"n={fewest:,}–{largest:,}"
     return Figure(
         lens=breakdown.lens,
         title=f"{title} · mean, {named}{', marked where not 0' * breakdown.difference}",

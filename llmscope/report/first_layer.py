@@ -53,10 +53,12 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
     layers: set[int] = set()
     for line, table in folder.tables(lens, (LAYER, FROM_END.name, RANK)):
         layer, rank = numbers(table.column(LAYER)), finite(table.column(RANK))
-        kept = (numbers(table.column(FROM_END.name)) == LAST) & ~np.isnan(layer) & ~np.isnan(rank)
-        found, first = _firsts(line[kept], layer[kept], rank[kept])
-        layers |= set(np.unique(layer[kept]).astype(int).tolist())
-        lines.append(found)
+        is_last = (
+            (numbers(table.column(FROM_END.name)) == LAST) & ~np.isnan(layer) & ~np.isnan(rank)
+        )
+        line_of_each, first = _firsts(line[is_last], layer[is_last], rank[is_last])
+        layers |= set(np.unique(layer[is_last]).astype(int).tolist())
+        lines.append(line_of_each)
         firsts.append(first)
     line, first = np.concatenate(lines), np.concatenate(firsts)
     if not len(line):
@@ -69,20 +71,20 @@ def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer |
     known = [*sorted(layers), NEVER]
     sums = ClusteredMeans(draws)
     index, code_of = np.arange(len(line)), np.arange(len(known))
-    for some in np.array_split(index, -(-len(index) // BLOCK)):
-        reached = first[some, None] == np.array(known)  # [prompt, layer]
+    for block in np.array_split(index, -(-len(index) // BLOCK)):
+        reached = first[block, None] == np.array(known)  # [prompt, layer]
         codes = np.broadcast_to(code_of, reached.shape)
-        clusters_of = np.broadcast_to(some[:, None], reached.shape)
+        clusters_of = np.broadcast_to(block[:, None], reached.shape)
         sums.add(clusters_of.ravel(), codes.ravel(), reached.ravel().astype(np.float64))
     means = sums.means()
     low, high = means.intervals(how.level)
-    told = len(line) > 1
+    several = len(line) > 1
     shares = [
         Estimate(
             ("never" if layer_of == NEVER else layer_of,),
             float(means.mean[code]),
-            float(low[code]) if told else None,
-            float(high[code]) if told else None,
+            float(low[code]) if several else None,
+            float(high[code]) if several else None,
             prompts=len(line),
             rows=int((first == layer_of).sum()),
         )

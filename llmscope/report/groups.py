@@ -137,7 +137,7 @@ class Grouping:
         labels = self.labels
         return sorted(
             range(len(labels)),
-            key=lambda code: [rank[one] for rank, one in zip(ranks, labels[code], strict=True)],
+            key=lambda code: [rank[label] for rank, label in zip(ranks, labels[code], strict=True)],
         )
 
     def codes(self, line: Ints, table: Any) -> Ints:
@@ -151,9 +151,9 @@ class Grouping:
             ScopeError: there are too many groups.
         """
         if self.last and len(line):
-            kept = numbers(table.column(FROM_END.name)) == LAST
+            is_last = numbers(table.column(FROM_END.name)) == LAST
             codes = np.full(len(line), -1, np.int64)
-            codes[kept] = self._codes(line[kept], table.filter(pyarrow.array(kept)))
+            codes[is_last] = self._codes(line[is_last], table.filter(pyarrow.array(is_last)))
             return codes
         return self._codes(line, table)
 
@@ -184,14 +184,14 @@ class Grouping:
         if name in MODEL_AXES or (column is not None and not column.numeric):
             return None
         key = column is not None and column.role == "key"
-        found: Floats = np.zeros(0)
+        sample: Floats = np.zeros(0)
         for values in self._all_numbers(name):
-            found = np.concatenate([found, values[np.isfinite(values)]])
-            if len(found) > SAMPLED:  # the ranges need no more
-                found = np.random.default_rng(0).permutation(found)[: SAMPLED // 2]
-        if not len(found) or len(np.unique(found)) <= DISTINCT["key" if key else "other"]:
+            sample = np.concatenate([sample, values[np.isfinite(values)]])
+            if len(sample) > SAMPLED:  # the ranges need no more
+                sample = np.random.default_rng(0).permutation(sample)[: SAMPLED // 2]
+        if not len(sample) or len(np.unique(sample)) <= DISTINCT["key" if key else "other"]:
             return None
-        return Ranges.of(found, count)
+        return Ranges.of(sample, count)
 
     def _all_numbers(self, name: str) -> Iterator[Floats]:
         """Yield all values of a column: once a prompt where it comes from the prompt."""
@@ -222,10 +222,12 @@ class Grouping:
             place = np.digitize(values, ranges.edges)
             place[np.isnan(values)] = -1
             distinct, inverse = np.unique(place, return_inverse=True)
-            labels: list[Label] = [ranges.labels[one] if one >= 0 else MISSING for one in distinct]
+            labels: list[Label] = [
+                ranges.labels[code] if code >= 0 else MISSING for code in distinct
+            ]
         elif column is None:
             distinct, inverse = np.unique(self._numbers(name, line, table), return_inverse=True)
-            labels = [MISSING if np.isnan(one) else int(one) for one in distinct]
+            labels = [MISSING if np.isnan(number) else int(number) for number in distinct]
         else:
             labels, inverse = distinct_labels(name, table.column(name))
         if len(known) + len(labels) > 2 * MOST_GROUPS:

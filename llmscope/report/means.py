@@ -147,8 +147,8 @@ class Reservoir:
         return self._values
 
     def _cut(self) -> None:
-        kept = np.argpartition(self._ranks, self._size)[: self._size]
-        self._values, self._ranks = self._values[kept], self._ranks[kept]
+        chosen = np.argpartition(self._ranks, self._size)[: self._size]
+        self._values, self._ranks = self._values[chosen], self._ranks[chosen]
 
 
 @dataclass
@@ -187,31 +187,33 @@ def measured(
     clusters = folder.clusters(lens)
     draws = how.draws(len(clusters))
     groupings = [Grouping(folder, lens, (), how.ranges, last=last), *groupings]
-    found = {
+    values_by_name = {
         value: _Column([ClusteredMeans(draws, studentized=corrected) for _ in groupings])
         for value in values
     }
     places = [name for name in PLACES if name in folder.table(lens).columns]
-    most = dict.fromkeys(places, 0)
-    columns = tuple({*values, *places, *(name for one in groupings for name in one.columns)})
+    most_rows = dict.fromkeys(places, 0)
+    columns = tuple(
+        {*values, *places, *(name for grouping in groupings for name in grouping.columns)}
+    )
     for line, table in folder.tables(lens, columns):
         cluster = cluster_of(line, clusters, folder.shown)
-        codes = [one.codes(line, table) for one in groupings]
+        codes = [grouping.codes(line, table) for grouping in groupings]
         for name in places:
             counted_rows = codes[0] >= 0
             of_prompts = numbers(table.column(name))[counted_rows]
-            most[name] = max(most[name], _most_distinct(line[counted_rows], of_prompts))
-        for value, column in found.items():
+            most_rows[name] = max(most_rows[name], _most_distinct(line[counted_rows], of_prompts))
+        for value, column in values_by_name.items():
             numbered = finite(table.column(value))
             counted = codes[0] >= 0
             column.rows += int(counted.sum())
             column.sample.add(numbered[counted & ~np.isnan(numbered)])
             for means, code in zip(column.means, codes, strict=True):
                 means.add(cluster, code, numbered)
-    units = {name: one.unit for name, one in folder.table(lens).columns.items()}
-    over = {name: count for name, count in most.items() if count > 1}
+    units = {name: column.unit for name, column in folder.table(lens).columns.items()}
+    over = {name: count for name, count in most_rows.items() if count > 1}
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
-    for value, column in found.items():
+    for value, column in values_by_name.items():
         every = estimates(column.means[0], groupings[0], how)
         if every:
             sample = column.sample
@@ -222,10 +224,10 @@ def measured(
                 Distribution(lens, value, units[value], every[0], quantiles, missing, sampled, over)
             )
         for means, grouping in list(zip(column.means, groupings, strict=True))[1:]:
-            told = estimates(means, grouping, how, corrected=corrected)
-            if told:
+            estimated = estimates(means, grouping, how, corrected=corrected)
+            if estimated:
                 about = (lens, value, units[value], grouping.by, grouping.ordered)
-                breakdowns.append(Breakdown(*about, tuple(told), corrected, grouping.last))
+                breakdowns.append(Breakdown(*about, tuple(estimated), corrected, grouping.last))
     return distributions, breakdowns
 
 
@@ -245,8 +247,8 @@ def _most_distinct(lines: NDArray[Any], values: NDArray[Any]) -> int:
 
 def finite(column: Any) -> Floats:
     """Return a column of numbers, with NaN for nulls and for infinities."""
-    found = numbers(column)
-    return np.where(np.isfinite(found), found, np.nan)
+    values = numbers(column)
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def estimates(
@@ -265,21 +267,23 @@ def estimates(
     means = sums.means()
     low, high = means.intervals(how.level)
     sure = means.nonzero(how.level) if corrected else None
-    found = []
+    results = []
     for code in grouping.sorted():
         if not means.rows[code]:
             continue
-        told = bool(means.clusters[code] > 1)
-        found.append(
+        several = bool(means.clusters[code] > 1)
+        results.append(
             Estimate(
                 labels[code],
                 float(means.mean[code]),
-                float(low[code]) if told else None,
-                float(high[code]) if told else None,
+                float(low[code]) if several else None,
+                float(high[code]) if several else None,
                 prompts=int(means.clusters[code]),
                 rows=int(means.rows[code]),
-                nonzero=None if sure is None else bool(told and (low[code] > 0 or high[code] < 0)),
+                nonzero=None
+                if sure is None
+                else bool(several and (low[code] > 0 or high[code] < 0)),
                 corrected=None if sure is None else bool(sure[code]),
             )
         )
-    return found
+    return results

@@ -150,20 +150,32 @@ def compared(
         sums[2].add(cluster, zeros, np.where(missing, np.nan, ours))
         sums[3].add(cluster, zeros, np.where(missing, np.nan, theirs))
         sums[4].add(*_positive(cluster, difference))
-    told = [estimates(one, every, how) for one in (sums[0], *sums[2:])]
-    if not told[0]:
+    estimated = [estimates(means_of, every, how) for means_of in (sums[0], *sums[2:])]
+    if not estimated[0]:
         raise ScopeError(
             f"no row of {lens} has a value on both sides", "folders or columns that share rows"
         )
     unit = folder.table(lens).columns[value].unit
     breakdown = None
     if grouping.by:
-        found = estimates(sums[1], grouping, how, corrected=True)
-        about = (lens, value, unit, grouping.by, grouping.ordered, tuple(found))
+        breakdown_estimates = estimates(sums[1], grouping, how, corrected=True)
+        about = (lens, value, unit, grouping.by, grouping.ordered, tuple(breakdown_estimates))
         breakdown = Breakdown(*about, difference=True)
-    means = told[1][0].mean, told[2][0].mean
+    means = estimated[1][0].mean, estimated[2][0].mean
     return Comparison(
-        *(lens, value, unit, a, b, "rows", told[0][0], *means, told[3][0], alone, breakdown)
+        *(
+            lens,
+            value,
+            unit,
+            a,
+            b,
+            "rows",
+            estimated[0][0],
+            *means,
+            estimated[3][0],
+            alone,
+            breakdown,
+        )
     )
 
 
@@ -196,24 +208,26 @@ def of_paired_prompts(
     parts: list[tuple[Ints, Ints, Floats]] = []
     for line, table in folder.tables(lens, (value, *grouping.columns)):
         cluster = cluster_of(line, clusters, folder.shown)
-        found = finite(table.column(value))
+        values = finite(table.column(value))
         codes = grouping.codes(line, table)
-        found[codes < 0] = np.nan
-        parts.append(_prompt_means(cluster, codes, found))
-        parts.append(_prompt_means(cluster, np.full(len(line), -1), found))
-    cluster, code, mean = (np.concatenate(one) for one in zip(*parts, strict=True))
+        values[codes < 0] = np.nan
+        parts.append(_prompt_means(cluster, codes, values))
+        parts.append(_prompt_means(cluster, np.full(len(line), -1), values))
+    cluster, code, mean = (
+        np.concatenate(parts_of_column) for parts_of_column in zip(*parts, strict=True)
+    )
     listed = zip(cluster.tolist(), code.tolist(), mean.tolist(), strict=True)
-    of = {(at, group): one for at, group, one in listed}
+    of = {(at, group): mean_of for at, group, mean_of in listed}
     place = {line: at for at, line in enumerate(clusters.tolist())}
     groups = sorted(set(code.tolist()))
     rows: dict[str, list[Any]] = {"pair": [], "group": [], "a": [], "b": []}
     for at, (first, second) in enumerate(pairs):
         for group in groups:
-            one, two = (of.get((place.get(line, -1), group)) for line in (first, second))
-            if one is None or two is None:
+            first_mean, two = (of.get((place.get(line, -1), group)) for line in (first, second))
+            if first_mean is None or two is None:
                 left_out += 2 * (group == -1)
                 continue
-            for name, item in zip(rows, (at, group, one, two), strict=True):
+            for name, item in zip(rows, (at, group, first_mean, two), strict=True):
                 rows[name].append(item)
     pair, group = np.array(rows["pair"], np.int64), np.array(rows["group"], np.int64)
     a, b = np.array(rows["a"], float), np.array(rows["b"], float)
@@ -236,8 +250,8 @@ def of_paired_prompts(
     if grouping.by:
         grouped = ClusteredMeans(draws, studentized=True)
         grouped.add(index[~total], group[~total], (a - b)[~total])
-        told = estimates(grouped, grouping, how, corrected=True)
-        about = (lens, value, unit, grouping.by, grouping.ordered, tuple(told))
+        estimated = estimates(grouped, grouping, how, corrected=True)
+        about = (lens, value, unit, grouping.by, grouping.ordered, tuple(estimated))
         breakdown = Breakdown(*about, difference=True)
     return Comparison(
         *(lens, value, unit),
@@ -285,12 +299,12 @@ def _positive(cluster: Ints, difference: Floats) -> tuple[Ints, Ints, Floats]:
 
 def _prompt_means(cluster: Ints, code: Ints, values: Floats) -> tuple[Ints, Ints, Floats]:
     """Return cluster, group and mean of the rows of each cluster and group."""
-    kept = ~np.isnan(values)
+    valid = ~np.isnan(values)
     rows, inverse = np.unique(
-        np.stack([cluster[kept], code[kept]], axis=1), axis=0, return_inverse=True
+        np.stack([cluster[valid], code[valid]], axis=1), axis=0, return_inverse=True
     )
     inverse = inverse.reshape(-1)
-    sums = np.bincount(inverse, values[kept], len(rows))
+    sums = np.bincount(inverse, values[valid], len(rows))
     counts = np.bincount(inverse, minlength=len(rows))
     return rows[:, 0], rows[:, 1], sums / counts
 
@@ -305,7 +319,7 @@ def _prompt_pairs(
             raise unknown("the prompts have no column", name, inputs)
     lines, values = folder.prompt_column(column)
     sides, side = distinct_labels(column, values)
-    known = sorted({one for one in sides if one is not None}, key=str)
+    known = sorted({side for side in sides if side is not None}, key=str)
     if len(known) != 2:
         raise ScopeError(
             f"{display_text(column)} has {len(known)} values: pairs need two",
@@ -314,12 +328,12 @@ def _prompt_pairs(
     other_lines, shared = folder.prompt_column(pair_by)
     names, code = distinct_labels(pair_by, shared)
     paired_by = dict(zip(other_lines.tolist(), code.tolist(), strict=True))
-    found: dict[int, dict[Label, int]] = {}
+    by_pair: dict[int, dict[Label, int]] = {}
     for line, at in zip(lines.tolist(), side.tolist(), strict=True):
         pair = paired_by[line]
         if names[pair] is None or sides[at] is None:
             continue
-        pair_of = found.setdefault(pair, {})
+        pair_of = by_pair.setdefault(pair, {})
         if sides[at] in pair_of:
             raise ScopeError(
                 f"{display_text(pair_by)} pairs more than one prompt of "
@@ -327,18 +341,22 @@ def _prompt_pairs(
                 "a column whose value two prompts share",
             )
         pair_of[sides[at]] = line
-    pairs = [(one[known[0]], one[known[1]]) for one in found.values() if len(one) == 2]
+    pairs = [
+        (sides_of_pair[known[0]], sides_of_pair[known[1]])
+        for sides_of_pair in by_pair.values()
+        if len(sides_of_pair) == 2
+    ]
     return (known[0], known[1]), pairs, len(lines) - 2 * len(pairs)
 
 
 def _files_by_line(folder: BatchFolder, files: Sequence[str]) -> dict[int, str]:
     """Return the file that holds the rows of each prompt."""
-    found: dict[int, str] = {}
+    by_line: dict[int, str] = {}
     for file in files:
         name = f"{PROMPTS}/{file.rpartition('/')[2]}"
         lines = whole(folder.read(name, (LINE,)), LINE, name, folder.shown)
-        found.update(dict.fromkeys(lines.tolist(), file))
-    return found
+        by_line.update(dict.fromkeys(lines.tolist(), file))
+    return by_line
 
 
 def _matched(ours: Any, theirs: Any, keys: Sequence[str], where: str) -> tuple[Ints, Ints]:
@@ -350,8 +368,10 @@ def _matched(ours: Any, theirs: Any, keys: Sequence[str], where: str) -> tuple[I
     split = len(ours)
     columns = []
     for key in keys:
-        one, two = ours.column(key), theirs.column(key)
-        both = pyarrow.chunked_array([*one.chunks, *two.cast(one.type).chunks], type=one.type)
+        our_column, two = ours.column(key), theirs.column(key)
+        both = pyarrow.chunked_array(
+            [*our_column.chunks, *two.cast(our_column.type).chunks], type=our_column.type
+        )
         columns.append(distinct_labels(key, both)[1])
     _, ids = np.unique(np.stack(columns, axis=1), axis=0, return_inverse=True)
     ids = ids.reshape(-1)

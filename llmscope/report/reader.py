@@ -70,8 +70,8 @@ class LensTable:
 
     def having(self, role: str) -> tuple[str, ...]:
         """Return the names of the columns with a role."""
-        found = (column.name for column in self.columns.values() if column.role == role)
-        return tuple(name for name in found if name != LINE)
+        names = (column.name for column in self.columns.values() if column.role == role)
+        return tuple(name for name in names if name != LINE)
 
     @property
     def values(self) -> tuple[str, ...]:
@@ -143,18 +143,18 @@ class BatchFolder:
                 pyarrow.fs.LocalFileSystem(),
                 str(Path(inside or place).absolute()),
             )
-        found = self._names("")
-        if not any(name == PROMPTS and folder for name, folder in found.items()):
-            if any(name.startswith("shard-") and name.endswith(".parquet") for name in found):
+        names = self._names("")
+        if not any(name == PROMPTS and folder for name, folder in names.items()):
+            if any(name.startswith("shard-") and name.endswith(".parquet") for name in names):
                 raise ScopeError(
                     f"{self.shown} was made by an earlier version of llmscope, without tables",
                     f"the same snapshot command again, with another {option('out')}",
                 )
-            if not any(_is_manifest(name) for name in found):
+            if not any(_is_manifest(name) for name in names):
                 raise ScopeError(f"{self.shown} is no folder of a batch", HINT)
-        self._folders = [name for name, folder in found.items() if folder]
+        self._folders = [name for name, folder in names.items() if folder]
         self.shards = [name for name in self._names(PROMPTS) if name.endswith(".parquet")]
-        self.manifests = [self._manifest(name) for name in found if _is_manifest(name)]
+        self.manifests = [self._manifest(name) for name in names if _is_manifest(name)]
         self._journaled = self._read_journals()
         """Contents of the files that the shards in journals would have, by name."""
         of_journals = [name for name in self._journaled if name.startswith(f"{PROMPTS}/")]
@@ -195,16 +195,16 @@ class BatchFolder:
         if begun:
             finished = sum(self._rows_of(name) for name in begun)
             parts.append(f"{finished:,} of {'the next' if count else 'the first'} shard{size}")
-        said = " and ".join(parts)
-        return f"the batch was stopped, or goes on: this is of the prompts that are there, {said}"
+        seen = " and ".join(parts)
+        return f"the batch was stopped, or goes on: this is of the prompts that are there, {seen}"
 
     @property
     def model(self) -> str:
         """The model's name; empty if the manifest does not tell it."""
-        found: Any = self.manifests[0] if self.manifests else {}
+        value: Any = self.manifests[0] if self.manifests else {}
         for name in ("options", "model", "spec"):
-            found = found.get(name) if isinstance(found, dict) else None
-        return found if isinstance(found, str) else ""
+            value = value.get(name) if isinstance(value, dict) else None
+        return value if isinstance(value, str) else ""
 
     def _read_journals(self) -> dict[str, bytes]:
         """Return the files of the shards that have begun, from the passes that are finished.
@@ -231,17 +231,17 @@ class BatchFolder:
         Raises:
             ScopeError: a file is damaged, or there is no table.
         """
-        found: dict[str, LensTable] = {}
+        tables: dict[str, LensTable] = {}
         for folder in self._folders:
             if folder in OWN_TABLES:
                 continue
             have = self._names(folder)
             files = tuple(f"{folder}/{shard}" for shard in self.shards if shard in have)
             if files:
-                found[folder] = self._table(folder, files)
-        if not found:
+                tables[folder] = self._table(folder, files)
+        if not tables:
             raise ScopeError(f"{self.shown} holds no table of a lens", HINT)
-        return found
+        return tables
 
     @cached_property
     def without_table(self) -> tuple[str, ...]:
@@ -250,13 +250,13 @@ class BatchFolder:
         Raises:
             ScopeError: a file is damaged.
         """
-        found: set[str] = set()
+        names: set[str] = set()
         have = self._names(VERDICTS) if VERDICTS in self._folders else {}
         for shard in self.shards:
             if shard in have:
                 lenses = self.read(f"{VERDICTS}/{shard}", ("lens",)).column("lens")
-                found |= {str(one) for one in lenses.unique().to_pylist()}
-        return tuple(sorted(found - self.lenses.keys()))
+                names |= {str(name) for name in lenses.unique().to_pylist()}
+        return tuple(sorted(names - self.lenses.keys()))
 
     def table(self, lens: str) -> LensTable:
         """Return the table of a lens.
@@ -285,7 +285,7 @@ class BatchFolder:
         for shard in self.shards:
             name = f"{PROMPTS}/{shard}"
             names = self._schema(name).names
-            inputs = inputs or tuple(one for one in names if one not in OWN)
+            inputs = inputs or tuple(name for name in names if name not in OWN)
             table = self.read(name, (LINE, "n_tokens", *(("error",) if "error" in names else ())))
             lines.append(whole(table, LINE, name, self.shown))
             lengths.append(numbers(table.column("n_tokens")))
@@ -322,20 +322,26 @@ class BatchFolder:
             table = self.read(name, (LINE, "lens", "status", "reason"))
             table = table.filter(pyarrow.compute.equal(table.column("lens"), lens))
             line = whole(table, LINE, name, self.shown)
-            status = np.array([str(one) for one in table.column("status").to_pylist()])
+            status = np.array(
+                [str(status_text) for status_text in table.column("status").to_pylist()]
+            )
             why = table.column("reason").to_pylist()
             reasons.update(str(why[at]) for at in np.flatnonzero(status == "refused"))
-            for one in np.unique(status):
-                lines.setdefault(str(one), []).append(line[status == one])
+            for status_name in np.unique(status):
+                lines.setdefault(str(status_name), []).append(line[status == status_name])
         if not lines:
             return Refusals({}, "", None)
         reason = reasons.most_common(1)[0][0] if reasons else ""
-        known = {one: np.unique(np.concatenate(parts)) for one, parts in lines.items()}
-        rest = [one for name, one in known.items() if name != "refused"]
-        kept = np.unique(np.concatenate([np.zeros(0, np.int64), *rest]))
+        known = {name: np.unique(np.concatenate(parts)) for name, parts in lines.items()}
+        rest = [lines_of for name, lines_of in known.items() if name != "refused"]
+        with_value = np.unique(np.concatenate([np.zeros(0, np.int64), *rest]))
         if "refused" in known:  # of several figures of a prompt, some may be there
-            known["refused"] = np.setdiff1d(known["refused"], kept)
-        return Refusals({name: len(one) for name, one in known.items() if len(one)}, reason, kept)
+            known["refused"] = np.setdiff1d(known["refused"], with_value)
+        return Refusals(
+            {name: len(lines_of) for name, lines_of in known.items() if len(lines_of)},
+            reason,
+            with_value,
+        )
 
     def clusters(self, lens: str) -> Ints:
         """Return the lines of the prompts that a lens has rows of, sorted.
@@ -343,8 +349,8 @@ class BatchFolder:
         Raises:
             ScopeError: a file is damaged.
         """
-        found = self.refusals(lens).lines
-        return self.prompts.kept if found is None else found
+        lines = self.refusals(lens).lines
+        return self.prompts.kept if lines is None else lines
 
     def tables(self, lens: str, columns: Sequence[str]) -> Iterator[tuple[Ints, Any]]:
         """Yield the lines and the columns of the rows of a lens, one file at a time.
@@ -413,28 +419,28 @@ class BatchFolder:
             infos = self._system.get_file_info(selector)
         except (pyarrow.ArrowException, OSError) as error:
             raise ScopeError(f"cannot read {self.shown}: {told(error)}", HINT) from error
-        found = {info.base_name: info.type == pyarrow.fs.FileType.Directory for info in infos}
+        entries = {info.base_name: info.type == pyarrow.fs.FileType.Directory for info in infos}
         names = (name.split("/") for name in self._journaled)
-        found |= {name: False for inside, name in names if inside == folder}
-        return dict(sorted(found.items()))
+        entries |= {name: False for inside, name in names if inside == folder}
+        return dict(sorted(entries.items()))
 
     def _manifest(self, name: str) -> dict[str, Any]:
         try:
             with self._open(name) as file:
-                found = json_of(read_stream(file, "manifest", file.size()))
+                manifest = json_of(read_stream(file, "manifest", file.size()))
         except TooLargeError as error:
             raise ScopeError(f"{self._called(name)}: {error}", HINT) from error
         except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
             raise self._damaged(name, error) from error
-        if not isinstance(found, dict):
+        if not isinstance(manifest, dict):
             raise ScopeError(f"{self._called(name)} is no JSON object", HINT)
-        schema = found.get("schema")
+        schema = manifest.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ScopeError(
                 f"{self.shown} is of schema {schema}, newer than this llmscope knows",
                 "pip install --upgrade llmscope-tui",
             )
-        return found
+        return manifest
 
     def _open(self, name: str) -> Any:
         if name in self._journaled:
@@ -465,7 +471,7 @@ class BatchFolder:
         about = _about(schema.metadata)
         declared = about.get("columns")
         declared = declared if isinstance(declared, dict) else {}
-        columns = {one.name: _column(one, declared.get(one.name)) for one in schema}
+        columns = {field.name: _column(field, declared.get(field.name)) for field in schema}
         mode = about.get("mode")
         return LensTable(lens, mode if isinstance(mode, str) else "", columns, files)
 
@@ -517,10 +523,10 @@ def _is_manifest(name: str) -> bool:
 def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     """Return what a file says about its columns; empty for a file that says nothing."""
     try:
-        found = json.loads((metadata or {}).get(b"llmscope", b"{}"))
+        about = json.loads((metadata or {}).get(b"llmscope", b"{}"))
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return about if isinstance(about, dict) else {}
 
 
 def _column(field: Any, declared: Any) -> Column:
@@ -538,8 +544,8 @@ def _column(field: Any, declared: Any) -> Column:
 def numbers(column: Any) -> Floats:
     """Return a column of numbers as float64, with NaN for nulls."""
     cast = column.cast(pyarrow.float64(), safe=False)
-    found: Floats = np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
-    return found
+    array: Floats = np.array(cast.to_numpy(zero_copy_only=False), dtype=np.float64)
+    return array
 
 
 def whole(table: Any, column: str, name: str, folder: str) -> Ints:
@@ -548,10 +554,10 @@ def whole(table: Any, column: str, name: str, folder: str) -> Ints:
     Raises:
         ScopeError: it holds nulls or anything else.
     """
-    found = table.column(column)
-    if found.null_count or not pyarrow.types.is_integer(found.type):
+    values_column = table.column(column)
+    if values_column.null_count or not pyarrow.types.is_integer(values_column.type):
         raise ScopeError(f"{folder}/{_shown(name)}: {column} is no number everywhere", HINT)
-    values: NDArray[np.int64] = found.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
+    values: NDArray[np.int64] = values_column.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
     return np.array(values, dtype=np.int64)
 
 

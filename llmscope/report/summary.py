@@ -110,48 +110,50 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers as JSON types."""
-        found: dict[str, Any] = plain(asdict(self))
-        how = found.pop("how")
+        record: dict[str, Any] = plain(asdict(self))
+        how = record.pop("how")
         intervals = {
             "method": "percentile bootstrap over prompts",
             "correction": "single-step max-T over the groups of a breakdown",
             **{name: how[name] for name in ("resamples", "level", "seed")},
         }
-        for lens in found["lenses"]:
-            for one in lens["distributions"]:
-                one["quantiles"] = dict(zip(map(str, QUANTILES), one["quantiles"], strict=True))
-        return {"schema": SCHEMA, "intervals": intervals, **found}
+        for lens in record["lenses"]:
+            for distribution in lens["distributions"]:
+                distribution["quantiles"] = dict(
+                    zip(map(str, QUANTILES), distribution["quantiles"], strict=True)
+                )
+        return {"schema": SCHEMA, "intervals": intervals, **record}
 
 
-def report(place: str, asked: Asked) -> Report:
+def report(place: str, question: Asked) -> Report:
     """Return the statistics of a folder.
 
     Args:
         place: the folder's path or URL.
-        asked: what is asked for.
+        question: what is asked for.
 
     Raises:
         ScopeError: a folder is damaged, or lacks what is asked for.
     """
     folder = BatchFolder(place)
-    other = None if asked.versus is None else BatchFolder(asked.versus)
+    other = None if question.versus is None else BatchFolder(question.versus)
     prompts = folder.prompts
-    tables = [folder.table(lens) for lens in asked.lenses or folder.lenses]
-    if other is not None and not asked.lenses:
+    tables = [folder.table(lens) for lens in question.lenses or folder.lenses]
+    if other is not None and not question.lenses:
         tables = [table for table in tables if table.lens in other.lenses]
         if not tables:
             raise ScopeError(f"{folder.shown} and {other.shown} share no lens", "another folder")
     lenses = []
-    for table in _having(tables, asked.values, asked.by, named=bool(asked.lenses)):
-        one = _lens_report(folder, other, table, asked)
-        if one is not None:
-            lenses.append(one)
-    compares = other is not None or asked.versus_column is not None
-    if not (asked.lenses or asked.values or asked.by or compares):
+    for table in _having(tables, question.values, question.by, named=bool(question.lenses)):
+        lens_report = _lens_report(folder, other, table, question)
+        if lens_report is not None:
+            lenses.append(lens_report)
+    compares = other is not None or question.versus_column is not None
+    if not (question.lenses or question.values or question.by or compares):
         for lens in folder.without_table:
             refusals = folder.refusals(lens)
             lenses.append(LensReport(lens, "", 0, dict(refusals.statuses), refusals.reason))
-    if not any(one.prompts for one in lenses):
+    if not any(lens_report.prompts for lens_report in lenses):
         raise ScopeError(
             f"{folder.shown} has no column of numbers",
             f"{option('lens', 'NAME')} {option('value', 'COLUMN')}",
@@ -159,7 +161,7 @@ def report(place: str, asked: Asked) -> Report:
     return Report(
         *(folder.shown, folder.model, folder.complete),
         *(len(prompts.lines), prompts.failed, prompts.error),
-        asked.how,
+        question.how,
         tuple(lenses),
         "" if other is None else other.shown,
         folder.stopped,
@@ -170,7 +172,7 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
     """Return the columns that the means of a lens are told by, if the user names none."""
     keys = table.having("key")
     texts = [key for key in keys if not table.columns[key].numeric]
-    second = next((one for one in ("head", *texts) if one in keys), None)
+    second = next((name for name in ("head", *texts) if name in keys), None)
     if "layer" in keys and second is not None:
         return [("layer", second)]
     if "layer" in keys and FROM_END.name in keys and table.lens in CAUSAL:
@@ -179,10 +181,10 @@ def default_groupings(table: LensTable) -> list[tuple[str, ...]]:
         return [("layer",)]
     if texts:
         return [(texts[0],)]
-    found: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
+    groupings: list[tuple[str, ...]] = [(CLASS,)] if CLASS in table.columns else []
     axes = ("rank", POSITION, *(() if POSITION in keys else ("query", "key")))
-    found += [(axis,) for axis in axes if axis in keys][:1]
-    return found or [(one,) for one in keys[:1]]
+    groupings += [(axis,) for axis in axes if axis in keys][:1]
+    return groupings or [(key,) for key in keys[:1]]
 
 
 def is_effect(table: LensTable, value: str) -> bool:
@@ -204,7 +206,7 @@ def _having(
             lacking = next(table for table in tables if name not in table.columns)
             known = list(lacking.values) if named else [v for table in tables for v in table.values]
             raise unknown(f"{_of(tables, lacking, named)} no column", name, known)
-        numeric = [one for one in among if one.columns[name].numeric]
+        numeric = [candidate for candidate in among if candidate.columns[name].numeric]
         if not numeric:
             raise ScopeError(
                 f"{display_text(name)} of {display_text(among[0].lens)} holds no numbers",
@@ -224,12 +226,12 @@ def _of(tables: Sequence[LensTable], lacking: LensTable, named: bool) -> str:
 
 
 def _lens_report(
-    folder: BatchFolder, other: BatchFolder | None, table: LensTable, asked: Asked
+    folder: BatchFolder, other: BatchFolder | None, table: LensTable, question: Asked
 ) -> LensReport | None:
-    lens, how = table.lens, asked.how
-    values = asked.values or table.values
+    lens, how = table.lens, question.how
+    values = question.values or table.values
     if not values:
-        if asked.lenses:
+        if question.lenses:
             raise ScopeError(
                 f"the table of {lens} has no column of numbers", f"another {option('lens')}"
             )
@@ -238,26 +240,34 @@ def _lens_report(
     about = LensReport(
         *(lens, table.mode, len(folder.clusters(lens))), dict(refusals.statuses), refusals.reason
     )
-    if other is not None or asked.versus_column is not None:
-        made = [_comparison(folder, other, table, value, asked) for value in values]
-        return replace(about, comparisons=tuple(made))
-    wanted = [asked.by] if asked.by else default_groupings(table)
+    if other is not None or question.versus_column is not None:
+        comparisons = [_comparison(folder, other, table, value, question) for value in values]
+        return replace(about, comparisons=tuple(comparisons))
+    wanted = [question.by] if question.by else default_groupings(table)
     # What a lens says of the target at earlier tokens is of another continuation.
-    last = asked.last or (not asked.by and has_ranks(table) and FROM_END.name in table.columns)
+    last = question.last or (
+        not question.by and has_ranks(table) and FROM_END.name in table.columns
+    )
     distributions, breakdowns = list[Distribution](), list[Breakdown]()
     for effect in (False, True):
-        some = [value for value in values if is_effect(table, value) == effect]
-        if some:
+        values_alike = [value for value in values if is_effect(table, value) == effect]
+        if values_alike:
             groupings = [Grouping(folder, lens, by, how.ranges, last=last) for by in wanted]
             ours, theirs = measured(
-                folder, lens, some, groupings, how, corrected=effect, last=asked.last
+                folder, lens, values_alike, groupings, how, corrected=effect, last=question.last
             )
             distributions += ours
-            breakdowns += [one for one in theirs if asked.by or not one.constant]
+            breakdowns += [
+                breakdown for breakdown in theirs if question.by or not breakdown.constant
+            ]
     first = None
-    if has_ranks(table) and not asked.by and (not asked.values or "rank_target" in asked.values):
+    if (
+        has_ranks(table)
+        and not question.by
+        and (not question.values or "rank_target" in question.values)
+    ):
         first = first_layer(folder, lens, how)
-    named = asked.values if asked.lenses else ()
+    named = question.values if question.lenses else ()
     empty = [
         value
         for value in named
@@ -269,7 +279,7 @@ def _lens_report(
             ", ".join(map(display_text, [distribution.value for distribution in distributions]))
             or f"another {option('value')}",
         )
-    if asked.lenses and not distributions:
+    if question.lenses and not distributions:
         raise ScopeError(
             f"the table of {display_text(lens)} holds no value", f"another {option('lens')}"
         )
@@ -279,10 +289,10 @@ def _lens_report(
 
 
 def _comparison(
-    folder: BatchFolder, other: BatchFolder | None, table: LensTable, value: str, asked: Asked
+    folder: BatchFolder, other: BatchFolder | None, table: LensTable, value: str, question: Asked
 ) -> Comparison:
-    lens, how, column = table.lens, asked.how, asked.versus_column
-    grouping = Grouping(folder, lens, asked.by, how.ranges, last=asked.last)
+    lens, how, column = table.lens, question.how, question.versus_column
+    grouping = Grouping(folder, lens, question.by, how.ranges, last=question.last)
     if other is not None:
         rows = of_folders(folder, other, lens, value, grouping.columns)
         theirs = set(other.clusters(lens).tolist())
@@ -291,8 +301,8 @@ def _comparison(
         names = lens, value, folder.shown, other.shown
         return compared(folder, rows, grouping, clusters, how, names)
     assert column is not None
-    if asked.pair_by is not None:
-        return of_paired_prompts(folder, lens, value, column, asked.pair_by, grouping, how)
+    if question.pair_by is not None:
+        return of_paired_prompts(folder, lens, value, column, question.pair_by, grouping, how)
     if column not in table.columns:
         raise unknown(f"the table of {display_text(lens)} has no column", column, table.values)
     if not table.columns[column].numeric:

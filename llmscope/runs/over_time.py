@@ -127,8 +127,8 @@ class Series:
         name = f"{step.shard}@{step.crc}"
         if name not in self._shards:
             try:
-                self._shards[name] = found = self.run.shard(step)
-                self._bytes += len(found.data)
+                self._shards[name] = shard = self.run.shard(step)
+                self._bytes += len(shard.data)
             except ValueError:
                 self._shards[name] = None
             while len(self._shards) > 1 and (len(self._shards) > KEPT or self._bytes > MOST_BYTES):
@@ -150,7 +150,7 @@ class Series:
             return list(steps)
         chosen = set(np.linspace(0, count - 1, columns).round().astype(int).tolist())
         if here is not None and here not in chosen:
-            near = min(chosen - {0, count - 1}, key=lambda one: abs(one - here))
+            near = min(chosen - {0, count - 1}, key=lambda place: abs(place - here))
             chosen = (chosen - {near}) | {here}
         return [steps[at] for at in sorted(chosen)]
 
@@ -158,15 +158,15 @@ class Series:
         """Return what a figure is at the first step at which it is not refused; None if never."""
         if key not in self._templates:
             first = self.run.base.get(key)
-            found = None if first is None else _template(first)
+            template = None if first is None else _template(first)
             steps = iter(self.sampled())
-            while found is None and (step := next(steps, None)) is not None:
+            while template is None and (step := next(steps, None)) is not None:
                 shard = self.shard(step)
                 with suppress(*BROKEN):
-                    found = None if shard is None else _template(shard.packed(key))
-            if found is None:
+                    template = None if shard is None else _template(shard.packed(key))
+            if template is None:
                 return None
-            self._templates[key] = found
+            self._templates[key] = template
         return self._templates[key]
 
     def values(self, key: str, steps: Sequence[StepLine], pick: Pick) -> Floats | None:
@@ -186,19 +186,21 @@ class Series:
         if template is None:
             return None
         shape = tuple(len(axis) for axis in template.axes)
-        found: list[NDArray[Any] | None] = []
+        arrays: list[NDArray[Any] | None] = []
         for step in steps:
             shard, array = self.shard(step), None
             with suppress(*BROKEN):
                 if shard is not None and self._is_same(shard, key, template):
                     array = shard.array(key)
             same = array is not None and array.shape == shape and array.dtype.kind in "biuf"
-            found.append(pick(array) if same and array is not None else None)
-        known = next((one for one in found if one is not None), None)
+            arrays.append(pick(array) if same and array is not None else None)
+        known = next((array for array in arrays if array is not None), None)
         if known is None:
             return None
         missing = np.full(known.shape, np.nan, np.float32)
-        return np.stack([missing if one is None else one.astype(np.float32) for one in found])
+        return np.stack(
+            [missing if array is None else array.astype(np.float32) for array in arrays]
+        )
 
     def _is_same(self, shard: Shard, key: str, template: Template) -> bool:
         """Return whether a step has the figure of the template."""
@@ -209,16 +211,16 @@ class Series:
 
     def scalars(self, key: str, name: str, steps: Sequence[StepLine]) -> Floats:
         """Return an entry of `extra` of a figure at steps; NaN where it is missing. [step]"""
-        found = []
+        values = []
         for step in steps:
             shard, value = self.shard(step), None
             with suppress(*BROKEN):
                 value = None if shard is None else shard.entry(key, f"extra.{name}")
             if isinstance(value, int | float) and not isinstance(value, bool):
-                found.append(float(value))
+                values.append(float(value))
             else:
-                found.append(math.nan)
-        return np.array(found, np.float32)
+                values.append(math.nan)
+        return np.array(values, np.float32)
 
 
 def _template(packed: Packed) -> Template | None:
@@ -232,7 +234,7 @@ def _template(packed: Packed) -> Template | None:
         return None
     target = packed.entries.get("extra.target")
     place = tuple(figure.extra.get(name) for name in FIXED)
-    plain = tuple(one if isinstance(one, int | float | None) else str(one) for one in place)
+    plain = tuple(part if isinstance(part, int | float | None) else str(part) for part in place)
     return Template(figure.axes, figure.unit, target if isinstance(target, str) else "", plain)
 
 
@@ -278,9 +280,9 @@ def map_over_time(
         rows, table = rows.chosen(np.flatnonzero(known)), table[:, known]
     if len(rows) > ROWS:
         change = np.nan_to_num(table).max(0) - np.nan_to_num(table).min(0)
-        most = np.sort(np.argsort(-change, kind="stable")[:ROWS])
+        most_changed = np.sort(np.argsort(-change, kind="stable")[:ROWS])
         title += f" · the {ROWS} of {len(rows)} rows that change most"
-        rows, table = rows.chosen(most), table[:, most]
+        rows, table = rows.chosen(most_changed), table[:, most_changed]
     if len(steps) < len(series.run.steps):
         title += f" · {len(steps)} of {len(series.run.steps)} steps"
     return Figure(
@@ -304,7 +306,7 @@ class _Rows:
         return len(self.labels)
 
     def chosen(self, at: NDArray[Any]) -> _Rows:
-        return _Rows(self.name, tuple(self.labels[int(one)] for one in at))
+        return _Rows(self.name, tuple(self.labels[int(index)] for index in at))
 
 
 def _rows(axes: Sequence[Axis], focus: Focus) -> tuple[_Rows, Pick | None]:
@@ -357,10 +359,10 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         places.append(_index(axis, focus))
         label = axis.labels[places[-1]]
         words.append(f"{axis.name} {label}" if label.isdecimal() else f"‹{label}›")
-    found = series.values(figure.key, steps, lambda array: np.asarray(array[tuple(places)]))
+    table = series.values(figure.key, steps, lambda array: np.asarray(array[tuple(places)]))
     return (
         f"{_titles(figure).curve} at {', '.join(words)}",
-        nothing if found is None else found,
+        nothing if table is None else table,
         template.unit,
     )
 
@@ -374,23 +376,23 @@ def _index(axis: Axis, focus: Focus) -> int:
         )
     if axis.name in PLACES:
         place = getattr(focus, PLACES[axis.name])
-        found = axis.index(place)
-        return len(axis) - 1 if found is None else found
+        index = axis.index(place)
+        return len(axis) - 1 if index is None else index
     return len(axis) - 1
 
 
 def extremes(
-    steps: NDArray[np.int64], values: NDArray[np.float64], most: int = COLUMNS
+    steps: NDArray[np.int64], values: NDArray[np.float64], limit: int = COLUMNS
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return at most `most` points of a curve: the lowest and the highest of each stretch.
 
     So that a spike of one step stays visible however long the run is.
     """
-    if len(steps) <= most:
+    if len(steps) <= limit:
         return steps, values
     chosen = {0, len(steps) - 1}
-    for some in np.array_split(np.arange(len(steps)), (most - 2) // 2):
-        chosen |= {int(some[values[some].argmin()]), int(some[values[some].argmax()])}
+    for part in np.array_split(np.arange(len(steps)), (limit - 2) // 2):
+        chosen |= {int(part[values[part].argmin()]), int(part[values[part].argmax()])}
     at = sorted(chosen)
     return steps[at], values[at]
 
@@ -412,13 +414,13 @@ def curves(
         unit: of the values.
         verdict: on the values.
     """
-    steps = sorted({step for some, _ in named.values() for step in some})
+    steps = sorted({step for steps_of_row, _ in named.values() for step in steps_of_row})
     values = np.full((len(named), len(steps)), np.nan, np.float32)
     at = {step: index for index, step in enumerate(steps)}
-    for row, (some, known) in enumerate(named.values()):
-        for step, value in zip(some, known, strict=True):
+    for row, (own_steps, known) in enumerate(named.values()):
+        for step, value in zip(own_steps, known, strict=True):
             values[row, at[step]] = value
-        values[row] = _bridged(values[row], steps, {at[step] for step in some})
+        values[row] = _bridged(values[row], steps, {at[step] for step in own_steps})
     axis = Axis(TRAINING_STEP, tuple(str(int(step)) for step in steps))
     rows = (Axis("run", tuple(named)),) if len(named) > 1 else ()
     return Figure(
@@ -432,15 +434,15 @@ def curves(
     )
 
 
-def _bridged(row: Floats, steps: Sequence[float], own: set[int]) -> Floats:
+def _bridged(row: Floats, steps: Sequence[float], own_steps: set[int]) -> Floats:
     """Return a curve, filled in linearly at steps of other runs between two values of its own.
 
     Args:
         row: the values. [step]
         steps: the numbers of the steps.
-        own: the indices of the run's own steps.
+        own_steps: the indices of the run's own steps.
     """
-    row, places = row.copy(), sorted(own)
+    row, places = row.copy(), sorted(own_steps)
     for first, last in pairwise(places):
         inside = np.arange(first + 1, last)
         if len(inside) and not np.isnan(row[first] + row[last]):
@@ -472,17 +474,17 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
     worst = Verdict("verified")
     missing: list[StepLine] = []
     for step in steps:
-        shard, said = series.shard(step), None
+        shard, verdict = series.shard(step), None
         with suppress(*BROKEN):
-            said = None if shard is None else shard.entry(figure.key, "verdict")
-        if not isinstance(said, dict):
+            verdict = None if shard is None else shard.entry(figure.key, "verdict")
+        if not isinstance(verdict, dict):
             missing.append(step)
             continue
-        status, reason = said.get("status"), str(said.get("reason", ""))
+        status, reason = verdict.get("status"), str(verdict.get("reason", ""))
         if status == "refused":
             reason, status = f"step {step.step}: {reason}", "partial"
         if status in ("verified", "partial", "unverified"):
-            worst = worst.worst(Verdict(status, reason, within=str(said.get("within", ""))))
+            worst = worst.worst(Verdict(status, reason, within=str(verdict.get("within", ""))))
     if missing:
         first = series.run.flaws.get(missing[0].shard, f"step {missing[0].step} is left out")
         more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -500,7 +502,7 @@ def _named(figure: RunFigure) -> str:
 
 def _why_missing(series: Series, figure: RunFigure) -> str:
     packed = series.run.base.get(figure.key)
-    said = None if packed is None else packed.entries.get("verdict")
-    if isinstance(said, dict) and said.get("status") == "refused":
-        return str(said.get("reason", ""))
+    verdict = None if packed is None else packed.entries.get("verdict")
+    if isinstance(verdict, dict) and verdict.get("status") == "refused":
+        return str(verdict.get("reason", ""))
     return "no step of this run holds it"

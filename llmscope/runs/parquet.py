@@ -99,7 +99,7 @@ def _steps(run: RunReader, folder: Path) -> Path:
 def _scalars(run: RunReader, folder: Path) -> Path:
     import pyarrow
 
-    rows = [(step, name, value) for step, some in run.logs for name, value in some.items()]
+    rows = [(step, name, value) for step, scalars in run.logs for name, value in scalars.items()]
     return _write(
         folder / "scalars.parquet",
         {
@@ -158,23 +158,23 @@ def _tables(run: RunReader, figures: list[RunFigure], *, first: bool = False) ->
     import pyarrow
 
     for step in run.steps:
-        found = run.figures(step)
-        for one in figures:
-            figure = found[one.key]
+        figures_of_step = run.figures(step)
+        for declared in figures:
+            figure = figures_of_step[declared.key]
             if figure.axes and figure.values.size:
-                table = pyarrow.table(_rows(figure, one, step))
+                table = pyarrow.table(_rows(figure, declared, step))
                 yield table.slice(0, 1) if first else table
 
 
-def _rows(figure: Figure, one: RunFigure, step: StepLine) -> dict[str, Any]:
+def _rows(figure: Figure, declared: RunFigure, step: StepLine) -> dict[str, Any]:
     import pyarrow
 
     count = figure.values.size
     columns: dict[str, Any] = {
         "step": pyarrow.array(np.full(count, step.step, np.int64)),
         "prompt": pyarrow.array(
-            np.full(count, -1 if one.prompt is None else one.prompt, np.int32),
-            mask=np.full(count, one.prompt is None),
+            np.full(count, -1 if declared.prompt is None else declared.prompt, np.int32),
+            mask=np.full(count, declared.prompt is None),
         ),
     }
     for index, axis in enumerate(figure.axes):
@@ -189,12 +189,12 @@ def _rows(figure: Figure, one: RunFigure, step: StepLine) -> dict[str, Any]:
         if array is not None and array.shape == figure.values.shape and name not in columns:
             columns[name] = pyarrow.array(array.ravel())
     text = pyarrow.string()
-    for name, said in (
+    for name, content in (
         ("unit", figure.unit),
         ("status", figure.verdict.status),
         ("reason", figure.verdict.reason or None),
     ):
-        columns[name] = pyarrow.array([said] * count, text)
+        columns[name] = pyarrow.array([content] * count, text)
     return columns
 
 

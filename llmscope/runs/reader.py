@@ -144,8 +144,8 @@ class RunReader:
                     self.flaws["replaced"] = REPLACED
                     return False
                 if end > limit:
-                    said = f"{INDEX} has {megabytes(end)}: what is beyond {megabytes(limit)}"
-                    self.flaws[INDEX] = f"{said} is left out (try: a new folder for the next part)"
+                    flaw = f"{INDEX} has {megabytes(end)}: what is beyond {megabytes(limit)}"
+                    self.flaws[INDEX] = f"{flaw} is left out (try: a new folder for the next part)"
                     end = limit
                 file.seek(self._read)
                 while self._read < end and (data := file.read(min(CHUNK, end - self._read))):
@@ -183,18 +183,18 @@ class RunReader:
         if not line:
             return False
         try:
-            found = self._lines.decode(line)
+            record = self._lines.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self._flaw("a line", "it is damaged")
             return False
-        if isinstance(found, StepLine):
-            if _is_elsewhere(found.shard):
+        if isinstance(record, StepLine):
+            if _is_elsewhere(record.shard):
                 self._flaw("a line", "its shard is elsewhere")
                 return False
-            self._add_step(found)
-        if found.scalars:
-            self._new_logs.append((found.step, found.scalars))
-            self._names |= dict.fromkeys(found.scalars)
+            self._add_step(record)
+        if record.scalars:
+            self._new_logs.append((record.step, record.scalars))
+            self._names |= dict.fromkeys(record.scalars)
         return True
 
     def _add_step(self, line: StepLine) -> None:
@@ -238,9 +238,9 @@ class RunReader:
             return Shard.read(path, self.base, step.size, step.crc)
         except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else error_text(error)
-            said = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"
-            self.flaws[step.shard] = said
-            raise ValueError(said) from error
+            flaw = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"
+            self.flaws[step.shard] = flaw
+            raise ValueError(flaw) from error
 
     def figures(self, step: StepLine) -> dict[str, Figure]:
         """Return the figures of a step by key; refused ones, with the reason, if it is damaged."""
@@ -251,23 +251,23 @@ class RunReader:
                 figure.key: Figure.refused(figure.lens, figure.lens, str(error))
                 for figure in self.info.figures
             }
-        found: dict[str, Figure] = {}
+        figures: dict[str, Figure] = {}
         for figure in self.info.figures:
             if figure.key not in shard.keys:
                 reason = f"step {step.step} does not hold this figure"
-                found[figure.key] = Figure.refused(figure.lens, figure.lens, reason)
+                figures[figure.key] = Figure.refused(figure.lens, figure.lens, reason)
                 continue
             try:
-                found[figure.key] = unpack(shard.packed(figure.key))
+                figures[figure.key] = unpack(shard.packed(figure.key))
             except BROKEN as error:
-                found[figure.key] = Figure.refused(figure.lens, figure.lens, error_text(error))
-        return found
+                figures[figure.key] = Figure.refused(figure.lens, figure.lens, error_text(error))
+        return figures
 
     def logged(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the steps at which a scalar was logged, and its values."""
         state = (len(self.logs), self.logs[-1][0] if self.logs else 0)
-        kept = self._logged.get(name)
-        if kept is None or kept[0] != state:
+        cached = self._logged.get(name)
+        if cached is None or cached[0] != state:
             pairs = [
                 (step, value)
                 for step, scalars in self.logs
@@ -275,8 +275,8 @@ class RunReader:
             ]
             steps = np.array([step for step, _ in pairs], np.int64)
             values = np.array([value for _, value in pairs], np.float64)
-            kept = self._logged[name] = state, (steps, values)
-        return kept[1]
+            cached = self._logged[name] = state, (steps, values)
+        return cached[1]
 
     @property
     def scalar_names(self) -> tuple[str, ...]:

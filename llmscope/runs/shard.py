@@ -113,10 +113,12 @@ def shard_bytes(figures: Mapping[str, Packed], base: Mapping[str, Packed]) -> by
     return data
 
 
-def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _same(array: NDArray[Any], other: NDArray[Any]) -> bool:
     """Return whether two arrays are equal bit for bit."""
     return (
-        one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        array.dtype == other.dtype
+        and array.shape == other.shape
+        and array.tobytes() == other.tobytes()
     )
 
 
@@ -174,7 +176,7 @@ class Shard:
             if not isinstance(record, dict):
                 raise ValueError("a figure is described wrongly")
             entries, *gone = (record.get(name) for name in ("entries", "gone", "gone_arrays"))
-            if not isinstance(entries, dict) or not all(isinstance(one, list) for one in gone):
+            if not isinstance(entries, dict) or not all(isinstance(names, list) for names in gone):
                 raise ValueError("a figure is described wrongly")
         return records
 
@@ -193,8 +195,8 @@ class Shard:
         if about is None:
             gone = self._records.get(key, {}).get("gone_arrays", ())
             first = self.base.get(key)
-            found = None if first is None or name in gone else first.arrays.get(name)
-            return None if key not in self._records else found
+            base = None if first is None or name in gone else first.arrays.get(name)
+            return None if key not in self._records else base
         try:
             start, stop = about["data_offsets"]
             shape = tuple(map(int, about["shape"]))
@@ -233,11 +235,13 @@ class Shard:
         record = self._records[key]
         try:
             first = self.base.get(key, Packed({}, {}))
-            own = {name.partition("|")[2] for name in self._header if name.partition("|")[0] == key}
-            names = (own | set(first.arrays)) - set(record["gone_arrays"])
+            own_names = {
+                name.partition("|")[2] for name in self._header if name.partition("|")[0] == key
+            }
+            names = (own_names | set(first.arrays)) - set(record["gone_arrays"])
             arrays = {name: self.array(key, name) for name in sorted(names)}
-            kept = {k: v for k, v in first.entries.items() if k not in record["gone"]}
-            entries = {**kept, **record["entries"]}
+            entries_kept = {k: v for k, v in first.entries.items() if k not in record["gone"]}
+            entries = {**entries_kept, **record["entries"]}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError("a figure is described wrongly") from error
         return Packed({k: v for k, v in arrays.items() if v is not None}, entries)

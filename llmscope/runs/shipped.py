@@ -28,6 +28,6 @@ def run_folder(named: str) -> Path:
     name, known = named.removeprefix(PREFIX), shipped_runs()
     if name not in known:
         near = nearest(name, known)
-        there = ", ".join(f"{PREFIX}{one}" for one in ([near] if near else known)) or "a folder"
+        there = ", ".join(f"{PREFIX}{name}" for name in ([near] if near else known)) or "a folder"
         raise ScopeError(f"there is no {display_text(named, whitespace=False)}", there)
     return _HOME / name

@@ -155,7 +155,7 @@ class RunWriter:
             self._base = packed
         file = self._free(shards, line.step)
         _put(shards / file, data)
-        prompts = {one.key: one.prompt for one in self._info.figures}
+        prompts = {figure.key: figure.prompt for figure in self._info.figures}
         self._append(
             msgspec.structs.replace(
                 line,
@@ -226,9 +226,9 @@ def _identity(info: RunInfo) -> object:
 
 def _is_empty(folder: Path) -> bool:
     """Return whether a folder holds nothing, or just what a run that was killed at once left."""
-    own = (BASE, SHARDS, INDEX)
+    own_files = (BASE, SHARDS, INDEX)
     try:
-        return all(path.name in own or path.name.startswith(".") for path in folder.iterdir())
+        return all(path.name in own_files or path.name.startswith(".") for path in folder.iterdir())
     except OSError:
         return False
 

@@ -48,15 +48,15 @@ def placed(scope: Scope, context: str, query: str, *, special_tokens: bool = Tru
     whole = scope.encode(context + query, special_tokens=special_tokens)
     alone = scope.encode(query, special_tokens=special_tokens)
     before = tokens_before(whole.spans, len(context))
-    kept = len(alone) - (len(whole) - before)  # added by the tokenizer in front of both
-    if before <= max(kept, 0) or not query:
+    start = len(alone) - (len(whole) - before)  # added by the tokenizer in front of both
+    if before <= max(start, 0) or not query:
         raise ScopeError("there is no context before the query", "a text that comes before it")
-    if kept < 0 or (*whole.ids[:kept], *whole.ids[before:]) != alone.ids:
+    if start < 0 or (*whole.ids[:start], *whole.ids[before:]) != alone.ids:
         raise ScopeError(
             "alone, the query is cut into other tokens than after the context",
             "a context that ends with a line end, or without the blank before the query",
         )
-    return SplitPrompt(whole.ids, before, kept)
+    return SplitPrompt(whole.ids, before, start)
 
 
 def write(
@@ -80,7 +80,7 @@ def write(
         what.before,
         rows=1 + len(continuation),
         keep_positions=False,
-        kept=what.kept,
+        kept_tokens=what.kept,
     )
     return query, export_lora(recording, query, folder)
 

@@ -61,11 +61,11 @@ def distinct(figures: Iterable[Figure]) -> list[Figure]:
 
     A dictionary of features has a layer of its own, whatever layer is asked for.
     """
-    found: dict[Any, Figure] = {}
+    by_place: dict[Any, Figure] = {}
     for figure in figures:
         place = (figure.extra.get("layer"), figure.extra.get("head"), figure.verdict.reason)
-        found.setdefault(place, figure)
-    return list(found.values())
+        by_place.setdefault(place, figure)
+    return list(by_place.values())
 
 
 def focuses(
@@ -85,16 +85,20 @@ def focuses(
     first = for_lens(name, focus)
     if mode:
         first = replace(first, mode=mode)
-    found = [first]
+    focuses_so_far = [first]
     mode = first.mode or next(iter(chosen.modes), "")
     anatomy = scope.subject.anatomy
     counts = {"layer": len(anatomy.layers), "head": anatomy.heads}
     placed = {column.name for column in chosen.columns if not column.modes or mode in column.modes}
     for option in EVERY:
         if option in every and option in placed and counts[option]:
-            own = options()[option]
-            found = [own.set(one, at) for one in found for at in range(counts[option])]
-    return found
+            option_type = options()[option]
+            focuses_so_far = [
+                option_type.set(focus, at)
+                for focus in focuses_so_far
+                for at in range(counts[option])
+            ]
+    return focuses_so_far
 
 
 def figure_of(

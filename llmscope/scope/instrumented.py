@@ -320,14 +320,14 @@ def trust(
     if "patterns" not in chosen.needs or recording.base is None:
         return verdict.worst((yield from at_the_rows))
     edited = layers or ()  # for an edited pass, check the row in the focus
-    *found, here = yield from together(
+    *layer_verdicts, here = yield from together(
         [
             *(check_pattern_at(recording, layer, focus.position) for layer in edited),
             at_the_rows,
         ]
     )
-    for layer, one in zip(edited, found, strict=True):
-        verdict = verdict.worst(_placed(one, layer, layers))
+    for layer, layer_verdict in zip(edited, layer_verdicts, strict=True):
+        verdict = verdict.worst(_placed(layer_verdict, layer, layers))
     return verdict.worst(here)
 
 
@@ -352,11 +352,11 @@ def _at_the_rows(
         for layer in (layers or () if capability in chosen.needs else ())
     ]
     checks += [check_rows(recording, capability, layer, rows) for capability, layer in placed]
-    found = iter((yield from together(checks)))
-    next(found)
+    checked = iter((yield from together(checks)))
+    next(checked)
     verdict = Verdict("verified")
     if readout:
-        here = next(found)
+        here = next(checked)
         own_logits_stand = chosen.own_logits and here.reason != OTHER_LOGITS
         if own_logits_stand and here.status == "refused":  # it fails at this prompt length
             forget_row_stats(recording)
@@ -364,8 +364,8 @@ def _at_the_rows(
         else:
             verdict = verdict.worst(here)
     if "writes" in chosen.needs:
-        verdict = verdict.worst(next(found))
-    for (_, layer), here in zip(placed, found, strict=True):
+        verdict = verdict.worst(next(checked))
+    for (_, layer), here in zip(placed, checked, strict=True):
         verdict = verdict.worst(_placed(here, layer, layers))
     return verdict
 

@@ -346,8 +346,8 @@ class Scope:
 
     @translator.setter
     def translator(self, value: Any) -> None:
-        given = None if value is None else arguments.lens("translator", value)
-        self._base.translator = given
+        learned = None if value is None else arguments.lens("translator", value)
+        self._base.translator = learned
 
     @property
     def features(self) -> tuple[Given, ...]:
@@ -503,8 +503,8 @@ class Scope:
         special = arguments.flag("special_tokens", special_tokens)
         wanted = _edits(edits)
         others = [
-            _recording(f"aside[{at}]", one)
-            for at, one in enumerate(arguments.several("aside", aside))
+            _recording(f"aside[{at}]", recording)
+            for at, recording in enumerate(arguments.several("aside", aside))
         ]
         batch = is_batch(prompt)
         if batch and len(arguments.token_ids("written", written)):
@@ -515,13 +515,13 @@ class Scope:
             if change:
                 _ = self.recorder  # probe the model anew: its vocabulary may have changed
             if batch:
-                asked = self._prompts(cast("Sequence[OnePrompt]", prompt), special)
+                prompts = self._prompts(cast("Sequence[OnePrompt]", prompt), special)
             else:
-                one = cast("OnePrompt", prompt)
-                asked = [self.prompt(one, special_tokens=special, written=written)]
+                one_prompt = cast("OnePrompt", prompt)
+                prompts = [self.prompt(one_prompt, special_tokens=special, written=written)]
             if change:
-                said = CHANGED.format(change)
-                asked = [replace(one, notices=(*one.notices, said)) for one in asked]
+                notice = CHANGED.format(change)
+                prompts = [replace(each, notices=(*each.notices, notice)) for each in prompts]
             other = None
             if versus_prompt is not None:
                 other = self._prompt("versus_prompt", versus_prompt, special)
@@ -530,32 +530,34 @@ class Scope:
                         "versus_prompt: there is no edit that patches from prompt B",
                         "look(lens, versus_prompt=…), which compares with it",
                     )
-            kept = [one.base or one for one in others if not self.stale(one)]
+            bases = [
+                recording.base or recording for recording in others if not self.stale(recording)
+            ]
             bench = self._bench
             if batch and not wanted and not fresh and not bench.why_alone:
-                made = record_together(bench.recorder, asked, cancelled)
+                recordings = record_together(bench.recorder, prompts, cancelled)
             else:
-                made = []
-                for tokens in asked:
+                recordings = []
+                for tokens in prompts:
                     recording = bench.recorder.record(
-                        tokens, fresh=fresh, cancelled=cancelled, aside=kept, part=progress
+                        tokens, fresh=fresh, cancelled=cancelled, aside=bases, part=progress
                     )
                     if wanted:
                         recording = bench.edited.record(
                             recording, wanted, other=other, fresh=fresh, cancelled=cancelled
                         )
-                    made.append(recording)
+                    recordings.append(recording)
             if self._watching:
                 bench.adopt()
-        self.latest = made[-1]
-        return made if batch else made[0]
+        self.latest = recordings[-1]
+        return recordings if batch else recordings[0]
 
-    def _prompts(self, given: Sequence[OnePrompt], special: bool) -> list[Prompt]:
+    def _prompts(self, inputs: Sequence[OnePrompt], special: bool) -> list[Prompt]:
         """Return the prompts of a list; errors name the place in it."""
         prompts = []
-        for at, one in enumerate(given):
+        for at, text in enumerate(inputs):
             try:
-                prompts.append(self._prompt(f"prompt[{at}]", one, special))
+                prompts.append(self._prompt(f"prompt[{at}]", text, special))
             except ScopeError as error:
                 raise error.at(f"prompt[{at}]") from error
         return prompts
@@ -638,11 +640,11 @@ class Scope:
     def _prompt(
         self, name: str, prompt: OnePrompt, special: bool, written: Sequence[int] = ()
     ) -> Prompt:
-        given = prompt_input(name, prompt, lambda *chat: self.chat.apply(*chat))
+        content = prompt_input(name, prompt, lambda *chat: self.chat.apply(*chat))
         return prompt_from(
             self.subject,
-            given.content,
-            special_tokens=special and not given.rendered,
+            content.content,
+            special_tokens=special and not content.rendered,
             written=written,
         )
 
@@ -789,7 +791,9 @@ class Scope:
             raise WrongUseError("the recording is edited", "gradients of its base")
         patterns = (names,) if isinstance(names, str) else arguments.several("names", names)
         cache = recording.cache()
-        chosen = list(dict.fromkeys(one for some in patterns for one in cache.matching(some)))
+        chosen = list(
+            dict.fromkeys(name for pattern in patterns for name in cache.matching(pattern))
+        )
         if not chosen:
             raise WrongValueError("names is empty: give names of tensors")
         with self._at_rest():
@@ -797,11 +801,11 @@ class Scope:
             run = bench.passes(lens("saliency"), recording)
             places = [split_name(name) for name in chosen]
             try:
-                found = gradients(recording, position, MetricTarget(metric).value, places, run)
+                by_place = gradients(recording, position, MetricTarget(metric).value, places, run)
             except NoGradient as finding:
                 raise ScopeError(str(finding)) from finding
             bench.adopt()
-        return dict(zip(chosen, found, strict=True))
+        return dict(zip(chosen, by_place, strict=True))
 
     def save_activations(
         self,
@@ -850,14 +854,14 @@ class Scope:
         special = arguments.flag("special_tokens", special_tokens)
         arguments.function("progress", progress)
         return save(
-            (self._prompt(f"prompts[{at}]", one, special) for at, one in enumerate(prompts)),
+            (self._prompt(f"prompts[{at}]", text, special) for at, text in enumerate(prompts)),
             names,
             Path(arguments.name_or_path("folder", folder)),
-            lambda some: self.record([prompt.ids for prompt in some]),
+            lambda batch: self.record([prompt.ids for prompt in batch]),
             model=self.subject.name,
             together=not self._bench.why_alone,
             last=arguments.flag("last", last),
-            shard_size=arguments.integer("shard_size", shard_size, least=1),
+            shard_size=arguments.integer("shard_size", shard_size, lowest=1),
             progress=progress,
         )
 
@@ -903,25 +907,27 @@ class Scope:
                 f"prompts must be a list of texts, not {arguments.quoted(prompts)}"
             )
         rules = CorpusRules(
-            arguments.integer("skip", skip, least=0),
-            arguments.integer("length", length, least=2),
-            arguments.integer("held_out", held_out, least=0),
+            arguments.integer("skip", skip, lowest=0),
+            arguments.integer("length", length, lowest=2),
+            arguments.integer("held_out", held_out, lowest=0),
         )
         if max_prompts is not None:
-            max_prompts = arguments.integer("max_prompts", max_prompts, least=1)
-        texts = (arguments.text(f"prompts[{at}]", one) for at, one in enumerate(prompts))
-        told = arguments.function("progress", progress) or (lambda _: None)
+            max_prompts = arguments.integer("max_prompts", max_prompts, lowest=1)
+        texts = (arguments.text(f"prompts[{at}]", text) for at, text in enumerate(prompts))
+        report_progress = arguments.function("progress", progress) or (lambda _: None)
         for name, value in more.items():
             if name in ("backwards", "batch", "steps") and value is not None:
-                more[name] = arguments.integer(name, value, least=name != "steps")
+                more[name] = arguments.integer(name, value, lowest=name != "steps")
             elif name in ("error", "rate") and value is not None:
                 more[name] = arguments.real(name, value, above=0.0)
             elif name == "checkpoint" and value is not None:
                 more[name] = Path(arguments.name_or_path(name, value))
         if kind == "jacobian":
-            return fit_jacobian(self, texts, JacobianFit(rules, prompts=max_prompts, **more), told)
+            return fit_jacobian(
+                self, texts, JacobianFit(rules, prompts=max_prompts, **more), report_progress
+            )
         if kind == "tuned":
-            return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), told)
+            return fit_tuned(self, texts, TunedFit(rules, max_prompts, **more), report_progress)
         raise WrongValueError(f"kind must be jacobian or tuned, not {arguments.quoted(kind)}")
 
     def activation_difference(
@@ -974,18 +980,18 @@ class Scope:
             layer = arguments.checked_index(
                 "layer", arguments.integer("layer", layer), len(self.subject.anatomy.layers)
             )
-        given = default_texts(self._base.spec) if texts is None else texts
+        texts_given = default_texts(self._base.spec) if texts is None else texts
         theirs = self._bench_of(other) if isinstance(other, str) else other._bench
         with self.unchanged(), nullcontext() if isinstance(other, str) else other.unchanged():
             return activation_difference(
                 *(self._bench, theirs),
-                [arguments.text(f"texts[{at}]", one) for at, one in enumerate(given)],
-                tokens=arguments.integer("tokens", tokens, least=1),
+                [arguments.text(f"texts[{at}]", text) for at, text in enumerate(texts_given)],
+                tokens=arguments.integer("tokens", tokens, lowest=1),
                 layer=layer,
-                top_k=arguments.integer("top_k", top_k, least=1),
+                top_k=arguments.integer("top_k", top_k, lowest=1),
                 translator=None if translator is None else arguments.lens("translator", translator),
                 strength=None if strength is None else arguments.real("strength", strength),
-                seed=arguments.integer("seed", seed, least=0),
+                seed=arguments.integer("seed", seed, lowest=0),
                 progress=arguments.function("progress", progress) or (lambda _: None),
             )
 
@@ -1018,10 +1024,10 @@ class Scope:
         Raises:
             ValueError: nothing was recorded yet.
         """
-        found = self.latest if recording is None else _recording("recording", recording)
-        if found is None:
+        recording_found = self.latest if recording is None else _recording("recording", recording)
+        if recording_found is None:
             raise WrongValueError("nothing was recorded yet: call record() first")
-        return found
+        return recording_found
 
     def look(self, name: str, *, recording: Recording | None = None, **focus: Any) -> Figure:
         """Apply a lens to a recording and return its figure.
@@ -1049,36 +1055,40 @@ class Scope:
         chosen = lens(name)
         layers = layers_of(focus.get("layer"), recording.layers)
         if layers is not None:
-            found = [
+            looked = [
                 self.look(name, recording=recording, **{**focus, "layer": layer})
                 for layer in layers
             ]
-            return stacked(found, layers)
-        asked = self.focus_of(chosen, recording.prompt, focus)
-        if asked.versus_prompt is not None and not asked.change and not chosen.reads_prompt_b:
+            return stacked(looked, layers)
+        chosen_focus = self.focus_of(chosen, recording.prompt, focus)
+        if (
+            chosen_focus.versus_prompt is not None
+            and not chosen_focus.change
+            and not chosen.reads_prompt_b
+        ):
             raise WrongValueError(
                 f"versus_prompt: the lens {name} reads no prompt B; change=True shows this prompt "
                 "minus B"
             )
-        *_, figure = self.figures(name, recording, asked)
+        *_, figure = self.figures(name, recording, chosen_focus)
         return figure
 
-    def focus_of(self, chosen: Lens, prompt: Prompt, given: dict[str, Any]) -> Focus:
+    def focus_of(self, chosen: Lens, prompt: Prompt, options_given: dict[str, Any]) -> Focus:
         """Return the focus that options of `look` stand for; its indices are not resolved.
 
         Args:
             chosen: the lens.
             prompt: the prompt that the figure is of.
-            given: the options by name; tokens and prompts are ids or text.
+            options_given: the options by name; tokens and prompts are ids or text.
 
         Raises:
             ValueError: the lens does not have an option, or its mode does not read one.
             TypeError: no lens has an option.
             ScopeError: a text is not a single token where one is asked for.
         """
-        focus = focus_from(self.ids_for(prompt, given))
+        focus = focus_from(self.ids_for(prompt, options_given))
         for name, option in options().items():
-            if name not in given:
+            if name not in options_given:
                 continue
             unread = f"{name}: {why}" if (why := chosen.unread(name, focus.mode)) else ""
             if option not in chosen.allowed:
@@ -1087,33 +1097,33 @@ class Scope:
                 raise WrongValueError(unread)
         return focus
 
-    def ids_for(self, prompt: Prompt, given: dict[str, Any]) -> dict[str, Any]:
+    def ids_for(self, prompt: Prompt, options_given: dict[str, Any]) -> dict[str, Any]:
         """Return options of lenses with texts of tokens, prompts and words replaced by their ids.
 
         Args:
             prompt: the prompt that the figures are of.
-            given: the options by name.
+            options_given: the options by name.
 
         Raises:
             ScopeError: a text is not a single token where one is asked for.
         """
-        known, found = options(), dict(given)
+        known, ids = options(), dict(options_given)
         special = any(prompt.special)
-        for name, value in given.items():
+        for name, value in options_given.items():
             kind = known[name].kind if name in known else ""
             try:
                 if kind == "token" and isinstance(value, str):
-                    found[name] = self.token(value)
+                    ids[name] = self.token(value)
                 elif kind == "tokens" and not _plain_ids(value):
-                    own = special and name == "versus_prompt"
-                    found[name] = self._prompt(name, value, own).ids
+                    with_special = special and name == "versus_prompt"
+                    ids[name] = self._prompt(name, value, with_special).ids
                 elif kind == "word-lists" and isinstance(value, list | tuple):
-                    found[name] = tuple(
-                        self.words(one).ids if isinstance(one, str) else one for one in value
+                    ids[name] = tuple(
+                        self.words(word).ids if isinstance(word, str) else word for word in value
                     )
             except ScopeError as error:
                 raise error.at(name) from error
-        return found
+        return ids
 
     def figures(
         self,
@@ -1132,8 +1142,8 @@ class Scope:
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
         """
         # Each fetch is a part of making a figure: the model is at rest meanwhile.
-        made = self._stepped(name, recording, focus, cancelled, alone=True)
-        return cast("Iterator[Figure]", made)
+        figures_made = self._stepped(name, recording, focus, cancelled, alone=True)
+        return cast("Iterator[Figure]", figures_made)
 
     def figure_steps(
         self,
@@ -1180,7 +1190,7 @@ class Scope:
                     f"span {focus.span} holds no token: the prompt has {len(recording)}"
                 )
         steps = self._made(chosen, recording, focus, cancelled)
-        made = without_fetches(steps) if alone else steps
+        stream = without_fetches(steps) if alone else steps
         answer: Any = None
         below = None if recording.subject.adapter is None else self._bench_of(None)
         while True:
@@ -1193,10 +1203,12 @@ class Scope:
                 stale = self.stale(recording)
                 if below is not None and self._watching:
                     below.compare()
-                figure = None if stale else advance(made, answer)
-                for one in (bench, below) if self._watching else ():  # else `unchanged` adopts
-                    if one is not None:
-                        one.adopt()
+                figure = None if stale else advance(stream, answer)
+                for bench_or_below in (
+                    (bench, below) if self._watching else ()
+                ):  # else `unchanged` adopts
+                    if bench_or_below is not None:
+                        bench_or_below.adopt()
             if stale:
                 yield Figure.refused(chosen.name, chosen.name, STALE)
                 return
@@ -1240,8 +1252,8 @@ class Scope:
         def change(edited: Figure) -> Figure:
             if edited.verdict.status == "refused":  # skip the unedited one, which may take long
                 return difference(edited, edited)
-            asked = same_question(edited, focus)
-            *_, unedited = without_fetches(self._figures(chosen, base, asked, cancelled))
+            base_focus = same_question(edited, focus)
+            *_, unedited = without_fetches(self._figures(chosen, base, base_focus, cancelled))
             return difference(edited, unedited)
 
         yield from mapped(self._figures(chosen, recording, focus, cancelled), change)
@@ -1263,7 +1275,9 @@ class Scope:
             pair = paired(recording, focus.versus_prompt, passes.other)
             return prompt_difference(
                 *(chosen, pair, focus),
-                lambda held, asked: without_fetches(self._figures(chosen, held, asked, cancelled)),
+                lambda recording_held, focus_asked: without_fetches(
+                    self._figures(chosen, recording_held, focus_asked, cancelled)
+                ),
             )
         except Unpaired as finding:
             return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", str(finding))
@@ -1283,9 +1297,9 @@ class Scope:
         second = other._bench.as_other(self._comparison, cancelled)
         theirs = second.record(recording.prompt)
 
-        def figures(held: Recording, asked: Focus) -> Iterator[Figure]:
-            scope = other if held is theirs else self
-            return without_fetches(scope._figures(chosen, held, asked, cancelled))
+        def figures(side: Recording, focus_of_side: Focus) -> Iterator[Figure]:
+            scope = other if side is theirs else self
+            return without_fetches(scope._figures(chosen, side, focus_of_side, cancelled))
 
         return model_difference(chosen, recording, theirs, focus, figures)
 
@@ -1307,15 +1321,15 @@ class Scope:
             run = bench.passes(
                 chosen, recording, cancelled, origin, versus, unverified=self._unverified
             )
-            made = chosen.compute(recording, focus, run)
-            return iter([made]) if isinstance(made, Figure) else made
+            result = chosen.compute(recording, focus, run)
+            return iter([result]) if isinstance(result, Figure) else result
 
-        holds, made = subject.readout_holds, None
+        holds, result = subject.readout_holds, None
         check = trust(chosen, recording, focus, bench.verdicts)
         if subject.device.type == "cpu":
             verdict = yield from check
         elif chosen.fetches_in(focus.mode):
-            verdict, made = yield from beside(check, begin)
+            verdict, result = yield from beside(check, begin)
         else:
             verdict = yield from check
             yield Fetch()  # this may take longer than what waits already
@@ -1330,8 +1344,8 @@ class Scope:
         if at is not None:
             reason = f"the pass holds NaN or infinity from position {at} on"
             verdict = verdict.worst(Verdict("partial", reason))
-        if made is None or subject.readout_holds != holds:  # it must not read the readout then
-            made = begin()
+        if result is None or subject.readout_holds != holds:  # it must not read the readout then
+            result = begin()
 
         def judged(figure: Figure) -> Figure:
             # Passes of the lens itself may have drawn random numbers since.
@@ -1342,7 +1356,7 @@ class Scope:
             return replace(figure, verdict=figure.verdict.worst(whole), extra=extra)
 
         try:
-            yield from mapped(made, judged)
+            yield from mapped(result, judged)
         except UnplacedRowsError as error:
             yield Figure.refused(chosen.name, chosen.name, error.message)
 
@@ -1366,18 +1380,20 @@ class Scope:
         """Return the provenance of the numbers of the model in use."""
         verdicts = {name: self.verdicts(name) for name in CAPABILITIES}
         with self._at_rest():
-            found = origin(self.subject, self.info(), verdicts)
-        return found if self._other is None else replace(found, other=self._other.origin())
+            origin_of_a = origin(self.subject, self.info(), verdicts)
+        return (
+            origin_of_a if self._other is None else replace(origin_of_a, other=self._other.origin())
+        )
 
     def info(self) -> ModelInfo:
         """Return the facts about the model that the header and a snapshot show."""
         info = model_info(self.subject, self._base, self.chat.words)
-        given = self.translator if isinstance(self.translator, str) else None
+        lens_name = self.translator if isinstance(self.translator, str) else None
         known = known_lenses(self.subject)
-        lenses = known if given is None or given in known else (given, *known)
+        lenses = known if lens_name is None or lens_name in known else (lens_name, *known)
         versus = None if self._other is None else self._other.info()
         return replace(
-            info, lenses=lenses, translator=given, direction=self.direction, versus=versus
+            info, lenses=lenses, translator=lens_name, direction=self.direction, versus=versus
         )
 
 
@@ -1396,17 +1412,17 @@ def _plain_ids(value: object) -> bool:
 
 def _edits(edits: Sequence[OneEdit]) -> list[Edit]:
     """Return edits as `Edit`s; see `Scope.record`."""
-    found = []
+    edits_read = []
     for at, edit in enumerate(arguments.several("edits", edits)):
         name = f"edits[{at}]"
         if isinstance(edit, Edit):
-            found.append(edit)
+            edits_read.append(edit)
         elif isinstance(edit, tuple) and len(edit) == 2:
             place = arguments.text(f"{name}[0]", edit[0])
             try:
-                found.append(own_edit(place, edit[1]))
+                edits_read.append(own_edit(place, edit[1]))
             except ScopeError as error:
                 raise error.at(name) from None
         else:
-            found.append(parse(arguments.text(name, edit)))
-    return found
+            edits_read.append(parse(arguments.text(name, edit)))
+    return edits_read

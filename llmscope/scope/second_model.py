@@ -50,8 +50,10 @@ def compare_with(
     shared = share_weights(scope.base.model, other.base.model)
     notices = [f"{NAME}: {notice}" for notice in other.subject.notices]
     if shared.bytes >= WORTH_TELLING:
-        most = f"{shared.bytes / MEGABYTE:,.0f} of {shared.total / MEGABYTE:,.0f} MB"
-        notices.append(f"{NAME} shares {most} of its weights with A, which are in memory once")
+        shared_part = f"{shared.bytes / MEGABYTE:,.0f} of {shared.total / MEGABYTE:,.0f} MB"
+        notices.append(
+            f"{NAME} shares {shared_part} of its weights with A, which are in memory once"
+        )
     for subject in {scope.base, scope.subject}:
-        own = [notice for notice in subject.notices if not notice.startswith(NAME)]
-        subject.notices = (*own, *notices)
+        own_notices = [notice for notice in subject.notices if not notice.startswith(NAME)]
+        subject.notices = (*own_notices, *notices)

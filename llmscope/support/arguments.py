@@ -45,11 +45,11 @@ def quoted(value: object) -> str:
         text = " ".join(_short.repr(value).split())
     except Exception:  # a foreign object's repr may raise anything
         text = _kind(value)
-    shown = display_text(text)
-    return shown if len(shown) <= LONGEST else shown[: LONGEST - 1] + "…"
+    text_shown = display_text(text)
+    return text_shown if len(text_shown) <= LONGEST else text_shown[: LONGEST - 1] + "…"
 
 
-def differences(stored: object, ours: Mapping[str, Any], most: int = 3) -> str:
+def differences(stored: object, ours: Mapping[str, Any], limit: int = 3) -> str:
     """Return in brackets which options differ from stored ones, each with both values.
 
     Such as ` (length: 64 there, 128 here)`; empty if none differs. Options within options are named
@@ -58,16 +58,16 @@ def differences(stored: object, ours: Mapping[str, Any], most: int = 3) -> str:
     Args:
         stored: the options that a file holds, as JSON data.
         ours: the options of this job.
-        most: how many are named; of further ones the number.
+        limit: how many are named; of further ones the number.
     """
     import json
 
     lines = [
-        f"{display_text(name)}: {_here(theirs)} there, {_here(own)} here"
-        for name, theirs, own in _differing(stored, json.loads(json.dumps(dict(ours))))
+        f"{display_text(name)}: {_here(theirs)} there, {_here(our_value)} here"
+        for name, theirs, our_value in _differing(stored, json.loads(json.dumps(dict(ours))))
     ]
-    more = f"; {len(lines) - most} more" if len(lines) > most else ""
-    return f" ({'; '.join(lines[:most])}{more})" if lines else ""
+    more = f"; {len(lines) - limit} more" if len(lines) > limit else ""
+    return f" ({'; '.join(lines[:limit])}{more})" if lines else ""
 
 
 _NOTHING = object()
@@ -91,7 +91,7 @@ def _differing(
         yield from _differing(stored.get(key, _NOTHING), ours.get(key, _NOTHING), inner)
 
 
-def integer(name: str, value: Any, *, least: int | None = None, most: int = LARGEST) -> int:
+def integer(name: str, value: Any, *, lowest: int | None = None, highest: int = LARGEST) -> int:
     """Return an int from a Python, numpy or torch integer from `least` (None: any) to `most`."""
     boolean = isinstance(value, bool) or str(getattr(value, "dtype", "")).endswith("bool")
     try:
@@ -100,11 +100,11 @@ def integer(name: str, value: Any, *, least: int | None = None, most: int = LARG
         number = None
     if number is None:
         raise WrongTypeError(f"{name} must be an integer, not {quoted(value)}")
-    if (least is not None and number < least) or not -LARGEST <= number <= most:
-        if least is not None and number < least:
-            wanted = f"{least} or more"
+    if (lowest is not None and number < lowest) or not -LARGEST <= number <= highest:
+        if lowest is not None and number < lowest:
+            wanted = f"{lowest} or more"
         else:
-            wanted = "an integer of 63 bits" if most == LARGEST else f"at most {most}"
+            wanted = "an integer of 63 bits" if highest == LARGEST else f"at most {highest}"
         raise WrongValueError(f"{name} {quoted(number)} is out of range: it must be {wanted}")
     return number
 
@@ -196,7 +196,10 @@ def dictionaries(name: str, value: Any) -> tuple[Any, ...]:
         TypeError: the value is neither, nor a list of such.
     """
     many = value if isinstance(value, list | tuple) else [value]
-    return tuple(one if hasattr(one, "decoder") else name_or_path(name, one) for one in many)
+    return tuple(
+        dictionary if hasattr(dictionary, "decoder") else name_or_path(name, dictionary)
+        for dictionary in many
+    )
 
 
 def token_ids(name: str, value: Any) -> tuple[int, ...]:
@@ -215,22 +218,22 @@ def token_ids(name: str, value: Any) -> tuple[int, ...]:
         count = LARGEST
     if count > MOST_IDS:
         raise WrongValueError(f"{name} has {count} ids, more than any model reads")
-    if all(type(one) is int for one in value) and max(value, key=abs, default=0) <= LARGEST:
+    if all(type(item) is int for item in value) and max(value, key=abs, default=0) <= LARGEST:
         return tuple(value)
-    if any(isinstance(one, list | tuple) for one in value):
+    if any(isinstance(item, list | tuple) for item in value):
         raise WrongTypeError(
             f"{name} must be one row of token ids, without a dimension for batches"
         )
-    return tuple(integer(f"{name}[{at}]", one) for at, one in enumerate(value))
+    return tuple(integer(f"{name}[{at}]", item) for at, item in enumerate(value))
 
 
-def pair(name: str, value: Any, *, least: int | None = None) -> tuple[int, int]:
+def pair(name: str, value: Any, *, lowest: int | None = None) -> tuple[int, int]:
     """Return two integers."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if not isinstance(value, list | tuple) or len(value) != 2:
         raise WrongTypeError(f"{name} must be two integers, not {quoted(value)}")
-    first, second = (integer(name, one, least=least) for one in value)
+    first, second = (integer(name, item, lowest=lowest) for item in value)
     return first, second
 
 

@@ -46,11 +46,11 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             else:
                 ready[path] = write_beside(path, content)
                 # It is private; the finished file gets the permissions of any new file.
-                own = new_file_mode() if mode is None else stat.S_IMODE(mode)
-                os.chmod(ready[path], own)
+                permissions = new_file_mode() if mode is None else stat.S_IMODE(mode)
+                os.chmod(ready[path], permissions)
         replaced = list(ready.items())
-        for path, made in replaced:
-            os.replace(made, path)
+        for path, temporary in replaced:
+            os.replace(temporary, path)
             del ready[path]
         sync_folders(path.parent for path, _ in replaced)
     except OSError as error:
@@ -59,8 +59,8 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
             f"cannot write {_shown(path)}: {reason}", f"another {option('out')}"
         ) from error
     finally:
-        for made in ready.values():
-            made.unlink(missing_ok=True)
+        for temporary in ready.values():
+            temporary.unlink(missing_ok=True)
 
 
 def _mode(path: Path, force: bool) -> int | None:

@@ -97,9 +97,9 @@ class Means:
         """
         tail = (1 - level) / 2
         ends = np.full((2, len(self.mean)), np.nan)
-        told = self.clusters > 1
-        if told.any():
-            ends[:, told] = np.nanquantile(self.drawn[:, told], [tail, 1 - tail], axis=0)
+        several = self.clusters > 1
+        if several.any():
+            ends[:, several] = np.nanquantile(self.drawn[:, several], [tail, 1 - tail], axis=0)
         return ends[0], ends[1]
 
     def nonzero(self, level: float) -> NDArray[np.bool_]:
@@ -113,13 +113,13 @@ class Means:
         """
         assert self.t is not None
         assert self.drawn_t is not None
-        found = np.zeros(len(self.mean), np.bool_)
-        told = np.flatnonzero(self.clusters > 1)
-        if len(told):
-            largest = np.max(np.abs(self.drawn_t[:, told]), axis=1)
+        is_nonzero = np.zeros(len(self.mean), np.bool_)
+        columns = np.flatnonzero(self.clusters > 1)
+        if len(columns):
+            largest = np.max(np.abs(self.drawn_t[:, columns]), axis=1)
             threshold = np.quantile(largest, level, method="higher")
-            found[told] = np.abs(self.t[told]) > threshold
-        return found
+            is_nonzero[columns] = np.abs(self.t[columns]) > threshold
+        return is_nonzero
 
 
 class ClusteredMeans:
@@ -146,8 +146,8 @@ class ClusteredMeans:
         more = groups - self._all.shape[1]
         if more > 0:
             self._drawn = np.pad(self._drawn, ((0, 0), (0, 0), (0, more)))
-            for block, held in self._open.items():
-                self._open[block] = np.pad(held, ((0, 0), (0, 0), (0, more)))
+            for block, sums in self._open.items():
+                self._open[block] = np.pad(sums, ((0, 0), (0, 0), (0, more)))
             self._all = np.pad(self._all, ((0, 0), (0, more)))
             self._clusters = np.pad(self._clusters, (0, more))
 
@@ -159,8 +159,8 @@ class ClusteredMeans:
             group: the index of its group; rows of a negative one are left out. [row]
             values: the values; rows of NaN count as missing. [row]
         """
-        kept = ~np.isnan(values) & (group >= 0)
-        cluster, group, values = cluster[kept], group[kept], values[kept]
+        valid = ~np.isnan(values) & (group >= 0)
+        cluster, group, values = cluster[valid], group[valid], values[valid]
         if not len(values):
             return
         self.grow(int(group.max()) + 1)
@@ -188,8 +188,8 @@ class ClusteredMeans:
 
     def _close(self, block: int) -> None:
         """Apply the draws of a block."""
-        held = self._open.pop(block)
-        drawn = self.draws.weights(block) @ held.reshape(len(held), -1)
+        sums = self._open.pop(block)
+        drawn = self.draws.weights(block) @ sums.reshape(len(sums), -1)
         self._drawn += drawn.reshape(self._drawn.shape)
 
     def means(self) -> Means:
@@ -199,12 +199,12 @@ class ClusteredMeans:
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = self._all[0] / self._all[1]
             drawn = self._drawn[:, 0] / self._drawn[:, 1]
-        found = Means(mean, drawn, self._all[1].astype(np.int64), self._clusters.copy())
+        result = Means(mean, drawn, self._all[1].astype(np.int64), self._clusters.copy())
         if self._moments == 2:
-            return found
+            return result
         t = _t(mean, mean, self._all)
         drawn_t = _t(drawn - mean, drawn, self._drawn.swapaxes(0, 1))
-        return replace(found, t=t, drawn_t=drawn_t)
+        return replace(result, t=t, drawn_t=drawn_t)
 
 
 def _t(distance: Floats, mean: Floats, moments: Floats) -> Floats:
@@ -223,8 +223,8 @@ def _t(distance: Floats, mean: Floats, moments: Floats) -> Floats:
     smallest = 1e-24 * np.abs(squares)  # rounding
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt(np.where(residual > smallest, residual, 0.0)) / counts
-        found: Floats = distance / error
-    return np.where(np.isnan(found), 0.0, found)
+        t: Floats = distance / error
+    return np.where(np.isnan(t), 0.0, t)
 
 
 def bootstrap(

@@ -45,15 +45,15 @@ def clash() -> tuple[str, str] | None:
 
     It lists the folders of packages, which takes less than a millisecond, and imports nothing.
     """
-    found = sorted({name for folder in _folders() for name in _distributions(folder)})
-    if len(found) < 2:
+    names = sorted({name for folder in _folders() for name in _distributions(folder)})
+    if len(names) < 2:
         return None
-    both = f"{', '.join(found[:-1])} and {found[-1]}"
-    wanted = FULL if FULL in found else LIGHT
+    both = f"{', '.join(names[:-1])} and {names[-1]}"
+    wanted = FULL if FULL in names else LIGHT
     what = f"{both} are installed together, and each overwrites files of the other"
-    if FOREIGN in found:
+    if FOREIGN in names:
         what += f" ({FOREIGN} is another project)"
-    return what, f"pip uninstall {' '.join(found)}, then install {wanted} again"
+    return what, f"pip uninstall {' '.join(names)}, then install {wanted} again"
 
 
 def need_torch(what: str) -> None:
@@ -100,5 +100,9 @@ def _distributions(folder: str) -> Iterator[str]:
 
 def clash_line() -> str:
     """Return the note for the user about a clash, in one line; empty without a clash."""
-    found = clash()
-    return "" if found is None else display_text(f"note: {found[0]} (try: {found[1]})")
+    names_and_hint = clash()
+    return (
+        ""
+        if names_and_hint is None
+        else display_text(f"note: {names_and_hint[0]} (try: {names_and_hint[1]})")
+    )

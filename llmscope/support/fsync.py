@@ -36,11 +36,11 @@ def replace_file(path: Path, data: bytes) -> None:
         OSError: the file cannot be written. An earlier one is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    made = write_beside(path, data)
+    temporary = write_beside(path, data)
     try:
-        os.replace(made, path)
+        os.replace(temporary, path)
     except BaseException:
-        made.unlink()
+        temporary.unlink()
         raise
     sync_folders([path.parent])
 
@@ -237,14 +237,14 @@ class Journal:
             return 0
         import json
 
-        shown = display_text(str(self._path)).replace("\n", " ")
+        path_text = display_text(str(self._path)).replace("\n", " ")
         try:
             other = dict(json.loads(line)["about"])
         except (ValueError, LookupError, TypeError, RecursionError):
             hint = f"another {option('out')}"
-            raise ScopeError(f"{shown} is no journal of llmscope", hint) from None
+            raise ScopeError(f"{path_text} is no journal of llmscope", hint) from None
         raise ScopeError(
-            f"{shown} was begun with other options{differences(other, self._about)}",
+            f"{path_text} was begun with other options{differences(other, self._about)}",
             f"the same options, another {option('out')}, or {option('force')} to begin anew",
         )
 
@@ -303,8 +303,8 @@ class Journal:
             remove_plain(self._path)
 
     def _failed(self, error: OSError) -> ScopeError:
-        shown = display_text(str(self._path)).replace("\n", " ")
-        return ScopeError(f"cannot write {shown}: {told(error)}", f"another {option('out')}")
+        path_text = display_text(str(self._path)).replace("\n", " ")
+        return ScopeError(f"cannot write {path_text}: {told(error)}", f"another {option('out')}")
 
 
 def _next_record(file: BinaryIO, rest: int) -> bytes | None:
@@ -429,8 +429,8 @@ class FolderLock:
             try:
                 lock.acquire()
             except Timeout:
-                shown = display_text(str(self._folder)).replace("\n", " ")
-                raise ScopeError(f"another process writes to {shown}", self._hint) from None
+                folder_text = display_text(str(self._folder)).replace("\n", " ")
+                raise ScopeError(f"another process writes to {folder_text}", self._hint) from None
             self._lock, self._owner = lock, os.getpid()
 
     def release(self) -> None:

@@ -154,8 +154,8 @@ def raw_lines(stream: BinaryIO) -> Iterator[bytes | None]:
     first = True
     while piece := stream.readline(LONGEST):
         if len(piece) < LONGEST or piece.endswith(b"\n"):
-            kept = piece.removeprefix(codecs.BOM_UTF8) if first else piece
-            yield kept.removesuffix(b"\n").removesuffix(b"\r")
+            content = piece.removeprefix(codecs.BOM_UTF8) if first else piece
+            yield content.removesuffix(b"\n").removesuffix(b"\r")
         else:
             while piece and not piece.endswith(b"\n"):
                 piece = stream.readline(_SKIPPED)
@@ -217,12 +217,12 @@ def json_memory(text: bytes | str) -> int:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     for name, value in pairs:
-        if name in found:
+        if name in record:
             raise LineError(f"the key {quoted_text(name[:40])} occurs twice in one object")
-        found[name] = value
-    return found
+        record[name] = value
+    return record
 
 
 def _no_number(name: str) -> NoReturn:

@@ -162,7 +162,7 @@ class Worker:
             "from llmscope.support.sandbox import serve\n"
             f"serve({self._module!r}, {self._memory})"
         )
-        kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+        variables = {name: os.environ[name] for name in _KEPT if name in os.environ}
         self._owner = os.getpid()
         try:
             self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
@@ -170,7 +170,7 @@ class Worker:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**kept, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
+                env={**variables, "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"},
                 start_new_session=True,  # keeps ctrl+c in the terminal from the child
             )
         except OSError as error:

@@ -49,13 +49,13 @@ def end_on_signals() -> None:
     Cleanup code runs, so that no incomplete files are left in the cache. The TUI handles signals
     itself.
     """
-    asked: list[int] = []
+    signals_seen: list[int] = []
 
     def end(number: int, _: object) -> None:
         status = status_of(number)
-        if asked:
+        if signals_seen:
             os._exit(status)
-        asked.append(number)
+        signals_seen.append(number)
         timer = Timer(GRACE, os._exit, [status])
         timer.daemon = True
         timer.start()
@@ -78,13 +78,13 @@ def _end_anyway(end: Any) -> None:
     """
     if not hasattr(os, "set_blocking"):  # Windows, before Python 3.12
         return
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
+    heard, written_end = os.pipe()
+    os.set_blocking(written_end, False)
     try:
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        signal.set_wakeup_fd(written_end, warn_on_full_buffer=False)
     except ValueError:  # not in the main thread, or a system that only accepts sockets
         os.close(heard)
-        os.close(told)
+        os.close(written_end)
         return
 
     def listen() -> None:

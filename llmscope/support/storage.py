@@ -183,12 +183,12 @@ class RemoteStorage(Storage):
         where = self._at(folder)
         try:
             self.system.invalidate_cache()  # another process may have written
-            found = self.system.ls(where, detail=False)
+            entries = self.system.ls(where, detail=False)
         except FileNotFoundError:
             return []
         except Exception as error:  # each file system raises its own
             raise self._failed("read", error) from error
-        return sorted(str(one).rstrip("/").rpartition("/")[2] for one in found)
+        return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
 
     def size(self, name: str) -> int | None:  # noqa: D102
         try:
@@ -283,10 +283,10 @@ def file_at(path: str) -> Path | RemoteFile:
 
     if isinstance(system, LocalFileSystem):
         return Path(inside)
-    shown, (folder, _, name) = display_text(path).replace("\n", " "), inside.rpartition("/")
+    path_text, (folder, _, name) = display_text(path).replace("\n", " "), inside.rpartition("/")
     if not name or path.endswith("/"):
-        raise ScopeError(f"{shown} is a folder", f"{option('out')} with a file name")
-    return RemoteFile(RemoteStorage(system, folder, path.rpartition("/")[0]), name, shown)
+        raise ScopeError(f"{path_text} is a folder", f"{option('out')} with a file name")
+    return RemoteFile(RemoteStorage(system, folder, path.rpartition("/")[0]), name, path_text)
 
 
 def file_system(url: str) -> tuple[Any, str]:
@@ -298,19 +298,19 @@ def file_system(url: str) -> tuple[Any, str]:
     from fsspec.core import url_to_fs
     from fsspec.registry import known_implementations
 
-    shown, protocol = display_text(url).replace("\n", " "), re.split("://|::", url)[0]
+    url_text, protocol = display_text(url).replace("\n", " "), re.split("://|::", url)[0]
     try:
         system, path = url_to_fs(url)
     except ImportError as error:
         package = str(known_implementations.get(protocol, {}).get("class", "")).split(".")[0]
         if package in ("", "fsspec"):  # its error names what is missing
-            raise ScopeError(f"{shown}: {told(error)}", f"another {option('out')}") from error
-        raise ScopeError(f"{shown} needs {package}", f"pip install {package}") from error
+            raise ScopeError(f"{url_text}: {told(error)}", f"another {option('out')}") from error
+        raise ScopeError(f"{url_text} needs {package}", f"pip install {package}") from error
     except ValueError as error:
         known = "s3://, gs://, hf:// or another file system of fsspec"
-        raise ScopeError(f"{shown}: {told(error)}", known) from error
+        raise ScopeError(f"{url_text}: {told(error)}", known) from error
     except Exception as error:  # such as missing credentials
         raise ScopeError(
-            f"cannot open {shown}: {told(error)}", f"another {option('out')}"
+            f"cannot open {url_text}: {told(error)}", f"another {option('out')}"
         ) from error
     return system, path

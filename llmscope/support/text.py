@@ -83,13 +83,13 @@ def display_text(
     visible = (VISIBLE_ASCII if ascii else VISIBLE) if whitespace else {}
     if text.isascii() and text.isprintable():
         return text.replace(" ", visible[" "]) if visible else text
-    shown = forms(text, in_cells)
+    shown_forms = forms(text, in_cells)
     for index, char in enumerate(text):
         if char in visible:
-            shown[index] = visible[char]
+            shown_forms[index] = visible[char]
         elif ascii and not char.isascii():
-            shown[index] = _escape(char)
-    return "".join(shown)
+            shown_forms[index] = _escape(char)
+    return "".join(shown_forms)
 
 
 def mark_quoted(text: str) -> str:
@@ -99,7 +99,7 @@ def mark_quoted(text: str) -> str:
 
 def forms(text: str, cells: bool) -> list[str]:
     """Return each character of a text, or the form that replaces it; white space is kept."""
-    shown: list[str] = []
+    forms_shown: list[str] = []
     followed = _followed(text) if cells else frozenset()
     carrier = ""  # the character before, if it is a visible base for a mark
     for index, char in enumerate(text):
@@ -107,8 +107,8 @@ def forms(text: str, cells: bool) -> list[str]:
         carrier = char if char != " " and form in (char, DOTTED_CIRCLE + char) else ""
         if form == _VOWELS.get(char):
             carrier = form[-1]
-        shown.append(form)
-    return shown
+        forms_shown.append(form)
+    return forms_shown
 
 
 def _form(char: str, carrier: str, followed: bool, cells: bool) -> str:
@@ -156,7 +156,7 @@ def _links(char: str) -> bool:
 
 def _followed(text: str) -> frozenset[int]:
     """Return the indices of viramas that are followed by a letter, with only marks between."""
-    found: list[int] = []
+    indices: list[int] = []
     joinable = False  # whether a letter comes after the marks that follow
     for index in range(len(text) - 1, -1, -1):
         char = text[index]
@@ -165,8 +165,8 @@ def _followed(text: str) -> frozenset[int]:
         elif unicodedata.category(char) not in ("Mn", "Me"):
             joinable = True
         elif joinable and _links(char):
-            found.append(index)
-    return frozenset(found)
+            indices.append(index)
+    return frozenset(indices)
 
 
 def _syllable(before: str, char: str) -> bool:
@@ -219,7 +219,7 @@ def without_controls(text: str) -> str:
 
     Unlike `display_text`, keep line ends, tabs, and joiners that belong to a letter or emoji.
     """
-    return _CONTROLS.sub(lambda found: _escape(found[0]), text)
+    return _CONTROLS.sub(lambda match: _escape(match[0]), text)
 
 
 LINE = 400
@@ -248,11 +248,11 @@ def one_line(text: str, longest: int = LINE) -> str:
 def told(error: BaseException) -> str:
     """Return the message of an exception as one safe line of bounded length, never empty."""
     try:
-        said = str(error).strip()
+        message = str(error).strip()
     except Exception:  # the `__str__` of a foreign exception may raise
-        said = ""
-    lines = [line for line in said[:100_000].splitlines() if line.strip()]
-    line = next((one for one in lines if not _POINTS.search(one)), "")
+        message = ""
+    lines = [line for line in message[:100_000].splitlines() if line.strip()]
+    line = next((text_line for text_line in lines if not _POINTS.search(text_line)), "")
     # The text alone is not clear: it is a missing key, or an attribute that None lacks.
     if not line or not isinstance(error, Exception) or isinstance(error, _RIDDLES):
         line = f"{type(error).__name__} {line}".rstrip()
@@ -261,9 +261,9 @@ def told(error: BaseException) -> str:
 
 def named(error: BaseException) -> str:
     """Return the name and the message of an exception as one safe line of bounded length."""
-    said = told(error)
+    message = told(error)
     name = type(error).__name__
-    return said if said.startswith(name) else one_line(f"{name}: {said}")
+    return message if message.startswith(name) else one_line(f"{name}: {message}")
 
 
 # Lines that refer to more text, which is not shown.
@@ -271,12 +271,12 @@ _POINTS = re.compile(r"(?i)^traceback|look at the above|see (the )?(above|below)
 _RIDDLES = (LookupError, AttributeError, TypeError)
 
 
-def shared_length(one: Sequence[object], other: Sequence[object]) -> int:
+def shared_length(first: Sequence[object], other: Sequence[object]) -> int:
     """Return the length of the common prefix of two texts, or of two tuples."""
-    shared, end = 0, min(len(one), len(other))
+    shared, end = 0, min(len(first), len(other))
     while shared < end:  # bisection: slices are compared at memory speed
         middle = (shared + end + 1) // 2
-        if one[shared:middle] == other[shared:middle]:
+        if first[shared:middle] == other[shared:middle]:
             shared = middle
         else:
             end = middle - 1

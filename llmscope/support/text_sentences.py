@@ -40,7 +40,7 @@ def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
     for end in (*_ends(text), len(text)):
         if end == start:
             continue
-        if spans and not any(one.isalnum() for one in text[start:end]):  # a blank line, a rule
+        if spans and not any(char.isalnum() for char in text[start:end]):  # a blank line, a rule
             spans[-1] = (spans[-1][0], end)
         else:
             spans.append((start, end))
@@ -51,25 +51,25 @@ def sentence_spans(text: str) -> tuple[tuple[int, int], ...]:
 def _ends(text: str) -> Iterator[int]:
     """Yield the ends of sentences, each after the blanks that follow it."""
     at = 0
-    while (found := _END.search(text, at)) is not None:
-        space = _SPACE.match(text, found.end())
-        after = found.end() if space is None else space.end()
-        at, sign = after, found.group()[0]
-        if sign in ".!?…" and after == found.end() < len(text):
+    while (match := _END.search(text, at)) is not None:
+        space = _SPACE.match(text, match.end())
+        after = match.end() if space is None else space.end()
+        at, sign = after, match.group()[0]
+        if sign in ".!?…" and after == match.end() < len(text):
             continue  # no blank: 3.14, a.b, ?x=1
-        if sign != "." or _ends_sentence(text, found, after):
+        if sign != "." or _ends_sentence(text, match, after):
             yield at
 
 
-def _ends_sentence(text: str, found: re.Match[str], after: int) -> bool:
+def _ends_sentence(text: str, match: re.Match[str], after: int) -> bool:
     """Return whether a period ends a sentence, given where the next word begins."""
-    if "\n" in text[found.end() : after] or after == len(text):
+    if "\n" in text[match.end() : after] or after == len(text):
         return True
     if text[after].islower():
         return False
-    if len(found.group().rstrip(")]}\"'”’»*_")) > 1:
+    if len(match.group().rstrip(")]}\"'”’»*_")) > 1:
         return True  # more than one sign: "..." or ".?"
-    word = _WORD.search(text, max(0, found.start() - _BEFORE), found.start())
+    word = _WORD.search(text, max(0, match.start() - _BEFORE), match.start())
     if word is None:
         return True
     before = word.group().lstrip("([{\"'“‘«*_")

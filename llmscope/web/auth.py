@@ -66,7 +66,9 @@ class Auth:
         """Return whether the cookie holds the session that the link issued."""
         if self._session:
             return _same(session, self._session)
-        self._session = next((one for one in self._given if _same(session, one)), "")
+        self._session = next(
+            (known_session for known_session in self._given if _same(session, known_session)), ""
+        )
         return bool(self._session)
 
     def holds(self, token: str | None) -> bool:
@@ -92,9 +94,9 @@ class Auth:
         return "this link is not the one that llmscope serve has printed"
 
 
-def _same(given: str | None, wanted: str) -> bool:
-    return given is not None and hmac.compare_digest(
-        given.encode("utf-8", "surrogatepass"), wanted.encode()
+def _same(token: str | None, wanted: str) -> bool:
+    return token is not None and hmac.compare_digest(
+        token.encode("utf-8", "surrogatepass"), wanted.encode()
     )
 
 

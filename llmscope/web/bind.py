@@ -71,29 +71,29 @@ def listen(host: str, port: int) -> Listening:
         ScopeError: the host is unknown or not of this machine, or the port is unavailable.
     """
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses_found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        found = []
-    if not host or not found:
+        addresses_found = []
+    if not host or not addresses_found:
         raise ScopeError(f"there is no host {quoted_text(host)}", option("host", LOOPBACK))
     sockets: list[socket.socket] = []
     try:
-        for family, _, _, _, where in dict.fromkeys(found):
+        for family, _, _, _, where in dict.fromkeys(addresses_found):
             address = (where[0], port, *where[2:])
-            one = socket.socket(family, socket.SOCK_STREAM)
-            sockets.append(one)
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            sockets.append(listener)
             if os.name == "posix":  # on Windows it would allow taking another program's port
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            one.bind(address)
-            one.listen(WAITING)
-            port = one.getsockname()[1]
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(address)
+            listener.listen(WAITING)
+            port = listener.getsockname()[1]
     except OSError as error:
-        for one in sockets:
-            one.close()
+        for listener in sockets:
+            listener.close()
         raise _failure(error, host, port) from error
-    addresses = [ip_address(one.getsockname()[0].partition("%")[0]) for one in sockets]
+    addresses = [ip_address(listener.getsockname()[0].partition("%")[0]) for listener in sockets]
     return Listening(host, port, tuple(addresses), tuple(sockets))
 
 
@@ -104,12 +104,12 @@ def _failure(error: OSError, host: str, port: int) -> ScopeError:
         )
     if error.errno == errno.EACCES:
         return ScopeError(f"this user may not listen on port {port}", option("port", 8000))
-    shown = quoted_text(host)
+    host_shown = quoted_text(host)
     if error.errno == errno.EADDRNOTAVAIL:
-        return ScopeError(f"{shown} is no address of this machine", option("host", LOOPBACK))
+        return ScopeError(f"{host_shown} is no address of this machine", option("host", LOOPBACK))
     reason = error.strerror or "it failed"
     return ScopeError(
-        f"cannot listen on {shown}, port {port}: {reason}", f"another {option('port')}"
+        f"cannot listen on {host_shown}, port {port}: {reason}", f"another {option('port')}"
     )
 
 
@@ -118,8 +118,8 @@ def _own_addresses(version: int) -> list[str]:
     import psutil
 
     family = socket.AF_INET if version == 4 else socket.AF_INET6
-    each = (one for found in psutil.net_if_addrs().values() for one in found)
-    return [one.address.partition("%")[0] for one in each if one.family == family]
+    each = (address for addresses in psutil.net_if_addrs().values() for address in addresses)
+    return [address.address.partition("%")[0] for address in each if address.family == family]
 
 
 def _loops(address: IPv4Address | IPv6Address) -> bool:

@@ -33,11 +33,11 @@ class Connections:
         address = str(named[0]) if isinstance(named, tuple) else ""
         timer = asyncio.get_running_loop().call_later(HEAD, _abort, transport)
         self._strangers[transport] = address, timer
-        same = [one for one, (its, _) in self._strangers.items() if its == address]
-        for one in same[:-EACH]:
-            self._end(one)
-        for one in list(self._strangers)[:-STRANGERS]:
-            self._end(one)
+        same = [connection for connection, (its, _) in self._strangers.items() if its == address]
+        for connection_here in same[:-EACH]:
+            self._end(connection_here)
+        for connection_here in list(self._strangers)[:-STRANGERS]:
+            self._end(connection_here)
 
     def known(self, transport: asyncio.BaseTransport | None) -> None:
         """Stop counting a connection, because it has sent the session."""

@@ -70,11 +70,11 @@ class FileServer:
         self._status = 0
         self._left = asyncio.Event()
 
-    async def until_left(self, told: Callable[[], None]) -> int:
+    async def until_left(self, notify: Callable[[], None]) -> int:
         """Serve until `leave` is called.
 
         Args:
-            told: called as soon as the document can be asked for.
+            notify: called as soon as the document can be asked for.
 
         Returns:
             The exit status passed to `leave`.
@@ -85,7 +85,7 @@ class FileServer:
                 servers.append(
                     await asyncio.start_server(self._connected, sock=socket, limit=LONGEST_HEAD)
                 )
-            told()
+            notify()
             await self._left.wait()
         finally:
             for server in servers:

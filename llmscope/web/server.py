@@ -87,11 +87,11 @@ class PageServer(Server):
         self._pages = pages
         self._connections = Connections()
 
-    async def until_left(self, told: Callable[[], None]) -> int:
+    async def until_left(self, notify: Callable[[], None]) -> int:
         """Serve until `leave` is called; then end the processes.
 
         Args:
-            told: called as soon as pages can be opened.
+            notify: called as soon as pages can be opened.
 
         Returns:
             The exit status passed to `leave`.
@@ -111,7 +111,7 @@ class PageServer(Server):
             for socket in self._sockets:
                 make = partial(Counted, handler, self._connections)
                 listeners.append(await loop.create_server(make, sock=socket))
-            told()
+            notify()
             await self._left.wait()
         finally:
             for each in listeners:
@@ -219,14 +219,14 @@ class PageServer(Server):
             envelope = message.json()
             if not isinstance(envelope, list):
                 raise TypeError
-            kind, *given = envelope
+            kind, *payload = envelope
             if kind == "stdin":
-                if data := typed.bytes_of(given[0]):  # nothing while half of a pair is awaited
+                if data := typed.bytes_of(payload[0]):  # nothing while half of a pair is awaited
                     await app_service.send_bytes(data)
             elif kind == "resize":
-                await app_service.set_terminal_size(given[0]["width"], given[0]["height"])
+                await app_service.set_terminal_size(payload[0]["width"], payload[0]["height"])
             elif kind == "ping":
-                await websocket.send_json(["pong", given[0]])
+                await websocket.send_json(["pong", payload[0]])
             elif kind == "blur":
                 await app_service.blur()
             elif kind == "focus":
@@ -241,8 +241,8 @@ class _OneLine(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError | ConnectionError | web.HTTPException):
             return
-        said = told_of(error) if isinstance(error, Exception) else record.getMessage()
-        print(f"error: a request failed: {said[:LONGEST]}", file=sys.stderr)  # noqa: T201
+        message = told_of(error) if isinstance(error, Exception) else record.getMessage()
+        print(f"error: a request failed: {message[:LONGEST]}", file=sys.stderr)  # noqa: T201
 
 
 def _logger() -> logging.Logger:

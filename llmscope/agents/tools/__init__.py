@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from llmscope.agents.session import Call, Session
 
 TOOLS = {
-    one.name: one for one in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
+    tool.name: tool for tool in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
 }
 """All tools by name, in the order in which they are listed."""
 
 
-def run(session: Session, name: str, given: Mapping[str, Any] | None, call: Call) -> str:
+def run(session: Session, name: str, arguments: Mapping[str, Any] | None, call: Call) -> str:
     """Return the answer of a tool, of at most `llmscope.agents.answer.LIMIT` bytes.
 
     Args:
         session: the session.
         name: the name of the tool.
-        given: the arguments, as they came from the client.
+        arguments: the arguments, as they came from the client.
         call: the call.
 
     Raises:
@@ -45,7 +45,7 @@ def run(session: Session, name: str, given: Mapping[str, Any] | None, call: Call
         raise ScopeError(f"no tool {quoted(name)}{suggested(name, TOOLS)}", ", ".join(TOOLS))
     before = session.prompt, session.chat
     try:
-        return tool.run(session, tool.checked(given), call)
+        return tool.run(session, tool.checked(arguments), call)
     except BaseException:
         if session.is_open:  # a prompt that cannot run is not remembered
             session.prompt, session.chat = before

@@ -21,46 +21,46 @@ BASE = "base"
 """The name that stands for the model without an adapter."""
 
 
-def compare(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def compare(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Return how the next token differs between A, the prompt as it is, and B."""
-    named = [way for way in WAYS if way in given]
+    named = [way for way in WAYS if way in arguments]
     if len(named) > 1:
         raise ScopeError(f"{' and '.join(named)} are given", "one of them")
     if not named and not session.edits:
         raise ScopeError("there is nothing to compare with", f"{', '.join(WAYS)}, or edit first")
     scope = session.scope(call)
-    text = session.text(given)
+    text = session.text(arguments)
     if not named:
         edited = session.record(text, call)
         assert edited.base is not None
         ours, theirs, words = edited.base, edited, ("without the edits", "with the edits")
     elif named == ["versus_prompt"]:
         ours = session.record(text, call)
-        theirs = session.record(given["versus_prompt"], call)
-        words = "prompt", f"versus_prompt {line(given['versus_prompt'], 160)}"
+        theirs = session.record(arguments["versus_prompt"], call)
+        words = "prompt", f"versus_prompt {line(arguments['versus_prompt'], 160)}"
     elif named == ["versus_adapter"]:
         ours = session.record(text, call)
-        theirs = _with_adapter(session, scope, text, given["versus_adapter"], call)
-        words = scope.adapter or BASE, given["versus_adapter"]
+        theirs = _with_adapter(session, scope, text, arguments["versus_adapter"], call)
+        words = scope.adapter or BASE, arguments["versus_adapter"]
     else:
         ours = session.record(text, call, edits=())
-        other = _second(session, scope, given["versus_model"], call)
+        other = _second(session, scope, arguments["versus_model"], call)
         theirs = other.record(ours.prompt.ids, cancelled=session.stopping(call))
         words = scope.subject.name, other.subject.name
-    found = difference(ours, theirs)
+    change = difference(ours, theirs)
     second = scope.other if named == ["versus_model"] else None
     verdict = verdict_of(scope, ours).worst(verdict_of(second or scope, theirs))
-    shown = [
+    lines = [
         *state_lines(session, ours),
         f"A: {line(words[0], 160)}",
         f"B: {line(words[1], 200)}",
-        found.divergence,
+        change.divergence,
         verdict_line(verdict),
         "establishes: that they differ, and by how much, after the last token; not why",
         "unit: probability",
         "token\tA\tB\tB−A",
     ]
-    return fitted(shown, found.rows)
+    return fitted(lines, change.rows)
 
 
 def _with_adapter(session: Session, scope: Scope, text: str, adapter: str, call: Call) -> Recording:

@@ -24,33 +24,33 @@ if TYPE_CHECKING:
 CLEARED = "no edits are in force"
 
 
-def edit(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def edit(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Set the edits in force, and return what they make of the next token.
 
     If they cannot be made on the prompt, those before stay in force.
     """
     scope = session.scope(call)
-    chosen = parsed(given["edits"]) if "edits" in given else session.edits
+    chosen = parsed(arguments["edits"]) if "edits" in arguments else session.edits
     before = session.edits, session.versus_prompt
-    if "versus_prompt" in given:
-        session.versus_prompt = given["versus_prompt"]
+    if "versus_prompt" in arguments:
+        session.versus_prompt = arguments["versus_prompt"]
     session.edits = chosen
     if not chosen:
         session.versus_prompt = None
         return CLEARED
     try:
-        if session.prompt is None and "prompt" not in given:
+        if session.prompt is None and "prompt" not in arguments:
             return fitted(
                 [_listed(session), "they are checked on the next prompt: give prompt to see it now"]
             )
-        recording = session.record(session.text(given), call)
+        recording = session.record(session.text(arguments), call)
     except BaseException:
         session.edits, session.versus_prompt = before
         raise
     base = recording.base
     assert base is not None
-    found = difference(base, recording)
-    old, new = found.tops
+    change = difference(base, recording)
+    old, new = change.tops
     if old.token == new.token:
         became = f"still {cell(old.label)}, p {old.first:.4g} → {old.second:.4g}"
     else:
@@ -62,13 +62,13 @@ def edit(session: Session, given: Mapping[str, Any], call: Call) -> str:
         [
             *state_lines(session, recording),
             f"next token: {became}",
-            f"KL(unedited ‖ edited) {found.kl:.4g} nats",
+            f"KL(unedited ‖ edited) {change.kl:.4g} nats",
             verdict_line(verdict_of(scope, base, recording)),
             "establishes: a cause: the pass ran again with the edits, and nothing else changed",
             "unit: probability",
             "token\tunedited\tedited\tchange",
         ],
-        found.rows,
+        change.rows,
     )
 
 

@@ -23,24 +23,24 @@ WIDTH = 110
 """Characters of a line of help."""
 
 
-def explain(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def explain(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Return one part of the help of a topic; the last line tells of the next part."""
-    parts = _parts(_lines(given["topic"]))
-    number = given.get("part", 1)
+    parts = _parts(_lines(arguments["topic"]))
+    number = arguments.get("part", 1)
     if number > len(parts):
-        raise ScopeError(f"{given['topic']} has {len(parts)} parts", f"part=1 to {len(parts)}")
+        raise ScopeError(f"{arguments['topic']} has {len(parts)} parts", f"part=1 to {len(parts)}")
     more = f"(part {number} of {len(parts)}; part={number + 1} goes on)"
     return "\n".join([*parts[number - 1], *([more] if number < len(parts) else [])])
 
 
 def _parts(lines: list[str]) -> list[list[str]]:
     """Return lines in parts, each of which fits in an answer with a line about the next."""
-    found: list[list[str]] = [[]]
+    parts: list[list[str]] = [[]]
     for line in lines:
-        if size("\n".join([*found[-1], line])) > LIMIT - ROOM:
-            found.append([])
-        found[-1].append(line)
-    return found
+        if size("\n".join([*parts[-1], line])) > LIMIT - ROOM:
+            parts.append([])
+        parts[-1].append(line)
+    return parts
 
 
 def _lines(topic: str) -> list[str]:

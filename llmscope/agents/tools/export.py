@@ -62,29 +62,29 @@ def content_of(
     )
 
 
-def export(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def export(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Write the figure that was looked at last, and return where."""
     from llmscope.export import format_of
 
-    name = given["path"]
+    name = arguments["path"]
     path = session.folder.within(name)
     form = format_of(path)
-    size = (given.get("width", 100), given.get("height", 30))
+    size = (arguments.get("width", 100), arguments.get("height", 30))
     data = content_of(
         session,
         form,
         provenance=True,
-        size=size if {"width", "height"} & given.keys() else None,
-        theme=given.get("theme"),
+        size=size if {"width", "height"} & arguments.keys() else None,
+        theme=arguments.get("theme"),
     )
     call.stop_if_cancelled()
-    made = session.folder.put(name, data)
+    written = session.folder.put(name, data)
     seen = session.seen
     assert seen is not None
     return fitted(
         [
-            f"file: {session.folder.shown(made)}",
-            f"{form}, {_bytes(made)} bytes",
+            f"file: {session.folder.shown(written)}",
+            f"{form}, {_bytes(written)} bytes",
             line(
                 f"figure: {'; '.join(f'{figure.lens} · {figure.title}' for figure in seen.figures)}"
             ),

@@ -21,51 +21,51 @@ SHOWN = 700
 """Maximum characters of the generated text in an answer."""
 
 
-def generate(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def generate(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Return the text that the model generates after a prompt, with the edits in force."""
     from llmscope.engine.events import Request, Sample, Written
     from llmscope.engine.sampling import sampled
 
     scope = session.scope(call)
-    text = session.text(given)
+    text = session.text(arguments)
     names = {"temperature": "temperature", "sample_top_k": "top_k", "top_p": "top_p"}
     names |= {"min_p": "min_p", "seed": "seed"}
-    found = {field: given[name] for name, field in names.items() if name in given}
-    if found.keys() - {"temperature"} and not found.get("temperature"):
+    settings = {field: arguments[name] for name, field in names.items() if name in arguments}
+    if settings.keys() - {"temperature"} and not settings.get("temperature"):
         raise ScopeError(
             "a cut or a seed has no effect without a temperature", "temperature=1 with it"
         )
-    sampler = Sampler(**found)
-    wanted = given.get("tokens", USUAL)
+    sampler = Sampler(**settings)
+    wanted = arguments.get("tokens", USUAL)
     recording = session.record(text, call)
     first, ids, labels, end = recording, list[int](), list[str](), "all tokens that were asked for"
     for number in range(wanted):
         written = Written(len(text), tuple(ids)) if ids else None
         request = Request(0, text, (), written=written)
-        made = sampled(scope, recording, request, Sample(sampler))
-        if made.error:
-            raise ScopeError(made.error)
-        if made.stops:
-            end = f"the stop token {cell(made.label)}"
+        result = sampled(scope, recording, request, Sample(sampler))
+        if result.error:
+            raise ScopeError(result.error)
+        if result.stops:
+            end = f"the stop token {cell(result.label)}"
             break
-        ids.append(made.token)
-        labels.append(made.label)
-        if made.full:
+        ids.append(result.token)
+        labels.append(result.label)
+        if result.full:
             end = "the context is full"
             break
         call.report(f"{number + 1} of {wanted} tokens")
         if number + 1 < wanted:
             recording = session.record(text, call, written=tuple(ids))
     tokens = scope.subject.tokens
-    said = tokens.describe(ids).text if tokens is not None and ids else ""
-    shown = [cell(label) for label in labels]
+    written_text = tokens.describe(ids).text if tokens is not None and ids else ""
+    pieces = [cell(label) for label in labels]
 
     def file() -> str:
-        path = session.folder.put(session.folder.free("generate", ".txt"), said)
+        path = session.folder.put(session.folder.free("generate", ".txt"), written_text)
         return session.folder.shown(path)
 
-    whole = line(said, SHOWN)
-    cut = len(" ".join(said.split())) > SHOWN
+    whole = line(written_text, SHOWN)
+    cut = len(" ".join(written_text.split())) > SHOWN
     return fitted(
         [
             *state_lines(session, first),
@@ -76,7 +76,7 @@ def generate(session: Session, given: Mapping[str, Any], call: Call) -> str:
             f"whole text: {file()}" if cut else "",
             f"ended by: {end}",
         ],
-        [f"tokens: {' '.join(shown)}"] if 0 < sum(map(len, shown)) < 20 * CELL else [],
+        [f"tokens: {' '.join(pieces)}"] if 0 < sum(map(len, pieces)) < 20 * CELL else [],
     )
 
 

@@ -31,21 +31,21 @@ REMARK = 220
 """Maximum characters of a remark below a figure."""
 
 
-def look(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def look(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Return the table of a lens's figure, with its verdict and what it establishes."""
     from llmscope.lenses import lens
 
-    chosen = lens(given["lens"])
+    chosen = lens(arguments["lens"])
     scope = session.scope(call)
-    asked = lens_options(given, chosen, allow_pickle=session.options.allow_pickle)
-    text = session.text(given)
-    if given.get("change"):
-        asked["change"] = True
-    other = given.get("versus_prompt", session.versus_prompt if chosen.versus else None)
-    recording = session.record(text, call, versus_prompt=given.get("versus_prompt"))
-    if other is not None and passes_prompt_b(session, chosen, given):
-        asked["versus_prompt"] = session.rendered(other, call)
-    focus = scope.focus_of(chosen, recording.prompt, asked)
+    options = lens_options(arguments, chosen, allow_pickle=session.options.allow_pickle)
+    text = session.text(arguments)
+    if arguments.get("change"):
+        options["change"] = True
+    other = arguments.get("versus_prompt", session.versus_prompt if chosen.versus else None)
+    recording = session.record(text, call, versus_prompt=arguments.get("versus_prompt"))
+    if other is not None and passes_prompt_b(session, chosen, arguments):
+        options["versus_prompt"] = session.rendered(other, call)
+    focus = scope.focus_of(chosen, recording.prompt, options)
     figure = session.figure(chosen, recording, focus, call)
     focus = scope.resolve(chosen, recording, focus)
     session.keep(figure, recording, focus, session.rendered(text, call))
@@ -57,41 +57,45 @@ def look(session: Session, given: Mapping[str, Any], call: Call) -> str:
         f"establishes: {establishes(chosen)}",
     ]
     if figure.verdict.status == "refused":
-        return fitted(head, file=_file(session) if given.get("file") else None)
+        return fitted(head, file=_file(session) if arguments.get("file") else None)
     table = figure_table(
-        figure, chosen, focus, _places(given, focus), cast("Order", given.get("order", "auto"))
+        figure,
+        chosen,
+        focus,
+        _places(arguments, focus),
+        cast("Order", arguments.get("order", "auto")),
     )
     if len(table.rows) < table.every:
         rest = f"{len(table.rows):,} of {table.every:,} rows, {table.order}"
     else:
         rest = f"{len(table.rows):,} rows, {table.order}"
-    saved = f"file: {_file(session)()}" if given.get("file") else ""
+    saved = f"file: {_file(session)()}" if arguments.get("file") else ""
     head += [table.same, saved, f"unit: {figure.unit} · {rest}", table.header]
-    rows = table.rows[given.get("skip", 0) :]
-    most = given.get("rows", LARGEST if table.sorted else len(rows))
-    remarks = [line(str(one), REMARK) for one in figure.extra.get("caption", ())]
-    return fitted(head, rows[:most], remarks, file=_file(session), left=max(0, len(rows) - most))
+    rows = table.rows[arguments.get("skip", 0) :]
+    limit = arguments.get("rows", LARGEST if table.sorted else len(rows))
+    remarks = [line(str(remark), REMARK) for remark in figure.extra.get("caption", ())]
+    return fitted(head, rows[:limit], remarks, file=_file(session), left=max(0, len(rows) - limit))
 
 
-def _places(given: Mapping[str, Any], focus: Focus) -> dict[str, int]:
+def _places(arguments: Mapping[str, Any], focus: Focus) -> dict[str, int]:
     """Return the places that rows must have: those that the call names, counted from 0."""
-    more = given.get("options", {})
-    named = [one for one in PLACES if one in given or one in more]
+    more = arguments.get("options", {})
+    named = [name for name in PLACES if name in arguments or name in more]
     return {name: place for name in named if (place := getattr(focus, name, None)) is not None}
 
 
 def _file(session: Session) -> Any:
     """Return what writes the latest figure as a snapshot, once, and returns its path."""
-    found: list[str] = []
+    files: list[str] = []
 
     def write() -> str:
-        if not found:
+        if not files:
             from llmscope.agents.tools.export import content_of
 
             name = session.folder.free("look", ".json")
             path = session.folder.put(name, content_of(session, "json", provenance=False))
-            found.append(session.folder.shown(path))
-        return found[0]
+            files.append(session.folder.shown(path))
+        return files[0]
 
     return write
 

@@ -40,7 +40,7 @@ TOGETHER = 16
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
 
 
-def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def many_prompts(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Apply a lens to each prompt, write its tables, and return the means of their columns."""
     from llmscope.figure.tables.arrow import needed
     from llmscope.jobs.snapshots import PromptJob, PromptSource
@@ -48,19 +48,21 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
     from llmscope.report.summary import Asked, report
 
     needed()
-    chosen = lens(given["lens"])
+    chosen = lens(arguments["lens"])
     scope = session.scope(call)
-    asked = lens_options(given, chosen, allow_pickle=session.options.allow_pickle)
+    options = lens_options(arguments, chosen, allow_pickle=session.options.allow_pickle)
     name = session.folder.free("many")
-    source = PromptSource(str(_source(session, given, name)))
-    chat = given.get("chat", False)
-    passes_prompt_b(session, chosen, given)  # it checks; a patching edit has B from the focus too
-    other = given.get("versus_prompt", session.versus_prompt)
+    source = PromptSource(str(_source(session, arguments, name)))
+    chat = arguments.get("chat", False)
+    passes_prompt_b(
+        session, chosen, arguments
+    )  # it checks; a patching edit has B from the focus too
+    other = arguments.get("versus_prompt", session.versus_prompt)
     if other is not None:
-        asked["versus_prompt"] = scope.prompt(
+        options["versus_prompt"] = scope.prompt(
             scope.chat.prompt(other) if chat else other, special_tokens=not chat
         ).ids
-    job = PromptJob((chosen.name,), _focus(scope, chosen.name, source, asked), session.edits)
+    job = PromptJob((chosen.name,), _focus(scope, chosen.name, source, options), session.edits)
     job = PromptJob(job.lenses, job.focus, job.edits, chat=chat)
     folder = session.folder.folder(name)
     failures: list[str] = []
@@ -78,33 +80,33 @@ def many_prompts(session: Session, given: Mapping[str, Any], call: Call) -> str:
     if chosen.name not in summary.lenses:
         reasons = summary.refused.get(chosen.name, {})
         return fitted([*head, *(line(f"refused: {reason}") for reason in reasons)])
-    found = report(str(folder), Asked(lenses=(chosen.name,), last=given.get("last", False)))
-    (told,) = found.lenses
-    rows = [*_rows(told)]
+    result = report(str(folder), Asked(lenses=(chosen.name,), last=arguments.get("last", False)))
+    (lens_report,) = result.lenses
+    rows = [*_rows(lens_report)]
 
     def file() -> str:
         text = "\n".join((*head, _HEADER, *rows)) + "\n"
         return session.folder.shown(session.folder.put(f"{name}-means.txt", text))
 
-    most = given.get("rows", ROWS)
+    limit = arguments.get("rows", ROWS)
     return fitted(
-        [*head, _verdicts(told), _intervals(found, told), _HEADER],
-        rows[:most],
+        [*head, _verdicts(lens_report), _intervals(result, lens_report), _HEADER],
+        rows[:limit],
         file=file,
-        left=max(0, len(rows) - most),
+        left=max(0, len(rows) - limit),
     )
 
 
 _HEADER = "column\tby\tmean\t95 % interval\tn prompts\tn rows\t5 %–95 % of rows"
 
 
-def _source(session: Session, given: Mapping[str, Any], name: str) -> Path:
+def _source(session: Session, arguments: Mapping[str, Any], name: str) -> Path:
     """Return the file of prompts: the one that is named, or one with those of the call.
 
     Raises:
         ScopeError: neither or both are given, or the file is not one that may be read.
     """
-    prompts, file = given.get("prompts"), given.get("file")
+    prompts, file = arguments.get("prompts"), arguments.get("file")
     if (prompts is None) == (file is None):
         raise ScopeError("prompts or file: one of them", 'prompts=["a text", "another"]')
     if prompts is not None:
@@ -123,35 +125,35 @@ def readable(session: Session, file: str) -> Path:
     """
     here = Path.cwd().resolve()
     try:
-        found = (here / file).resolve()
-        if not found.exists():
-            found = (session.folder.path / file).resolve()
+        path = (here / file).resolve()
+        if not path.exists():
+            path = (session.folder.path / file).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ScopeError(f"{line(file, 100)!r} is no path", "a file of prompts") from error
-    inside = any(found.is_relative_to(one) for one in (here, session.folder.path))
+    inside = any(path.is_relative_to(folder) for folder in (here, session.folder.path))
     if not inside:
         raise ScopeError(
             f"{line(file, 100)!r} is neither in the working folder nor in the output folder",
             "prompts=[…], or a file there",
         )
-    if found.suffix.lower() not in SUFFIXES:
+    if path.suffix.lower() not in SUFFIXES:
         raise ScopeError(f"{line(file, 100)!r} is no file of prompts", " or ".join(SUFFIXES))
-    return found
+    return path
 
 
-def _focus(scope: Scope, name: str, source: PromptSource, asked: dict[str, Any]) -> Focus:
+def _focus(scope: Scope, name: str, source: PromptSource, options: dict[str, Any]) -> Focus:
     """Return the focus for each prompt. Tokens are the same for all."""
     from llmscope.lenses import lens
 
-    return scope.focus_of(lens(name), _first(scope, source), asked)
+    return scope.focus_of(lens(name), _first(scope, source), options)
 
 
 def _first(scope: Scope, source: PromptSource) -> Prompt:
     """Return the first prompt that fits the model; of one token if there is no such prompt."""
-    for one in source:
-        if one.prompt is not None:
+    for record in source:
+        if record.prompt is not None:
             with suppress(ScopeError):  # it fails alone, as others do
-                return scope.prompt(one.prompt)
+                return scope.prompt(record.prompt)
     return scope.prompt([0])
 
 
@@ -196,29 +198,31 @@ def _run(
     )
 
 
-def _verdicts(told: LensReport) -> str:
-    counts = ", ".join(f"{count:,} {status}" for status, count in sorted(told.statuses.items()))
-    why = f" ({told.reason})" if told.reason else ""
+def _verdicts(lens_report: LensReport) -> str:
+    counts = ", ".join(
+        f"{count:,} {status}" for status, count in sorted(lens_report.statuses.items())
+    )
+    why = f" ({lens_report.reason})" if lens_report.reason else ""
     return line(f"verdicts by prompt: {counts}{why}")
 
 
-def _intervals(found: Report, told: LensReport) -> str:
+def _intervals(result: Report, lens_report: LensReport) -> str:
     from llmscope.report.figures import FEW, FEW_REMARK
 
-    few = f"; note: {FEW_REMARK}" if told.prompts < FEW else ""
-    return f"intervals: bootstrap over prompts, {found.how.resamples:,} resamples{few}"
+    few = f"; note: {FEW_REMARK}" if lens_report.prompts < FEW else ""
+    return f"intervals: bootstrap over prompts, {result.how.resamples:,} resamples{few}"
 
 
-def _rows(told: LensReport) -> Iterator[str]:
+def _rows(lens_report: LensReport) -> Iterator[str]:
     """Yield a row for each column of numbers, and one for each group of its means.
 
     The probability of the target comes first, where there is one.
     """
     for distribution in sorted(
-        told.distributions, key=lambda distribution: distribution.value != TARGET
+        lens_report.distributions, key=lambda distribution: distribution.value != TARGET
     ):
         yield _distribution(distribution)
-    for each in sorted(told.breakdowns, key=lambda each: each.value != TARGET):
+    for each in sorted(lens_report.breakdowns, key=lambda each: each.value != TARGET):
         ordered = all(each.ordered) and not each.difference
         for estimate in each.estimates if ordered else each.ranked:
             labels = ", ".join(
@@ -253,8 +257,8 @@ def _distribution(distribution: Distribution) -> str:
     )
 
 
-def _named(one: Distribution | Breakdown) -> str:
-    return line(f"{one.value} [{one.unit}]" if one.unit else one.value, 60)
+def _named(part: Distribution | Breakdown) -> str:
+    return line(f"{part.value} [{part.unit}]" if part.unit else part.value, 60)
 
 
 MANY_PROMPTS = Tool(

@@ -18,22 +18,22 @@ LOADS = ("adapters", "dtype", "device")
 """Arguments that only a model which is loaded now can have."""
 
 
-def open_model(session: Session, given: Mapping[str, Any], call: Call) -> str:
+def open_model(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     """Load a model if one is named, switch its adapter if one is named, and tell about it."""
-    model = given.get("model")
-    if model is None and any(name in given for name in LOADS):
+    model = arguments.get("model")
+    if model is None and any(name in arguments for name in LOADS):
         raise ScopeError("these need a model to load", "model=NAME with them")
     if model is not None:
         from llmscope.models.spec import parse
 
-        for spec in (model, *given.get("adapters", ())):
+        for spec in (model, *arguments.get("adapters", ())):
             parse(spec)  # a name that no source takes leaves the open model as it is
-        changed = {name: given[name] for name in ("dtype", "device") if name in given}
-        changed["adapters"] = tuple(given.get("adapters", ()))
+        changed = {name: arguments[name] for name in ("dtype", "device") if name in arguments}
+        changed["adapters"] = tuple(arguments.get("adapters", ()))
         session.open(session.options.another(model, **changed), call)
     scope = session.scope(call)
-    if "adapter" in given:
-        scope.use(None if given["adapter"] == BASE else given["adapter"])
+    if "adapter" in arguments:
+        scope.use(None if arguments["adapter"] == BASE else arguments["adapter"])
         session.seen = None
     return fitted(_facts(session, scope), (), _next_steps(session))
 
@@ -43,11 +43,11 @@ def _facts(session: Session, scope: Scope) -> list[str]:
 
     info = scope.info()
     context = "" if info.context is None else f", context {info.context:,} tokens"
-    held: dict[str, list[str]] = {}
+    names_by_status: dict[str, list[str]] = {}
     reasons = []
     for name in CAPABILITIES:
         verdict = scope.verdicts(name)
-        held.setdefault(verdict.status, []).append(name)
+        names_by_status.setdefault(verdict.status, []).append(name)
         if verdict.reason:
             reasons.append(f"{name}: {verdict.reason}")
     edits = "; ".join(map(str, session.edits)) or "none"
@@ -57,7 +57,7 @@ def _facts(session: Session, scope: Scope) -> list[str]:
         f"{info.vocabulary:,} tokens, {info.parameters:,} parameters, {info.dtype} on "
         f"{info.device}{context}",
         f"adapter in use: {info.adapter or BASE}; others: {', '.join(info.adapters) or 'none'}",
-        "; ".join(f"{status}: {', '.join(some)}" for status, some in held.items()),
+        "; ".join(f"{status}: {', '.join(names)}" for status, names in names_by_status.items()),
         *reasons[:3],
         *(f"note: {notice}" for notice in info.notices[:3]),
         f"chat template: {'yes' if scope.chat.words else 'none'}",
@@ -66,7 +66,7 @@ def _facts(session: Session, scope: Scope) -> list[str]:
         f"edits in force: {edits}",
         f"files go to {session.folder.shown(session.folder.path)}",
     ]
-    return [line(one, 240) for one in lines]
+    return [line(fact, 240) for fact in lines]
 
 
 def _next_steps(session: Session) -> list[str]:

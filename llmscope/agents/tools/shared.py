@@ -36,15 +36,15 @@ LENS_PARAMETERS = (
 _NAMED = tuple(parameter.name for parameter in LENS_PARAMETERS if parameter.name != "options")
 
 
-def passes_prompt_b(session: Session, chosen: Lens, given: Mapping[str, Any]) -> bool:
+def passes_prompt_b(session: Session, chosen: Lens, arguments: Mapping[str, Any]) -> bool:
     """Return whether the figure of a lens is given prompt B: it reads it, or is a difference A − B.
 
     Raises:
         ScopeError: the call names prompt B, and neither the lens nor an edit reads it.
     """
-    reads = chosen.reads_prompt_b or bool(given.get("change"))
+    reads = chosen.reads_prompt_b or bool(arguments.get("change"))
     patches = read_prompt_b(session.edits)
-    if "versus_prompt" in given and not reads and not patches:
+    if "versus_prompt" in arguments and not reads and not patches:
         raise ScopeError(
             "versus_prompt: neither the lens nor an edit in force reads prompt B",
             "change=true for this prompt minus B",
@@ -52,17 +52,19 @@ def passes_prompt_b(session: Session, chosen: Lens, given: Mapping[str, Any]) ->
     return reads
 
 
-def lens_options(given: Mapping[str, Any], chosen: Lens, *, allow_pickle: bool) -> dict[str, Any]:
+def lens_options(
+    arguments: Mapping[str, Any], chosen: Lens, *, allow_pickle: bool
+) -> dict[str, Any]:
     """Return the options of a lens from the arguments of a tool.
 
     Raises:
         ScopeError: an option is unknown, given twice, cannot be written as JSON, or names a file
             that cannot be read or is not trusted.
     """
-    found = {name: given[name] for name in _NAMED if name in given}
-    more = dict(given.get("options", {}))
+    checked = {name: arguments[name] for name in _NAMED if name in arguments}
+    more = dict(arguments.get("options", {}))
     for name, value in more.items():
-        if name in found:
+        if name in checked:
             raise ScopeError(f"{name} is given twice", "it once")
         if name not in options() or name in ("versus_prompt", "change", "mode"):
             known = [option.name for option in chosen.options]
@@ -70,10 +72,10 @@ def lens_options(given: Mapping[str, Any], chosen: Lens, *, allow_pickle: bool) 
                 f"{chosen.name} has no option {line(name, 60)!r}{suggested(name, known)}",
                 ", ".join(known) or "no options",
             )
-        found[name] = value
-    for name, value in found.items():
+        checked[name] = value
+    for name, value in checked.items():
         _check(options()[name], value, allow_pickle)
-    return found
+    return checked
 
 
 def _check(option: LensOption[Any], value: Any, allow_pickle: bool) -> None:

@@ -19,7 +19,7 @@ def read_archive(file: Path) -> dict[str, tuple[int, ...]]:
         ValueError: an array is pickled, or its size is not the one that the archive tells.
         zipfile.BadZipFile, OSError: the file cannot be read.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         if len(members) > MOST:
@@ -33,5 +33,5 @@ def read_archive(file: Path) -> dict[str, tuple[int, ...]]:
                 raise ValueError(f"its {member.filename} is pickled, and loading that can run code")
             if not 0 <= member.file_size - math.prod(shape) * dtype.itemsize < 1 << 16:
                 raise ValueError(f"its {member.filename} is not as large as it tells")
-            found[member.filename.removesuffix(".npy")] = tuple(shape)
-    return found
+            shapes[member.filename.removesuffix(".npy")] = tuple(shape)
+    return shapes

@@ -28,25 +28,25 @@ Given = str | Dictionary
 
 
 def headers_of(
-    given: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
+    sources: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
 ) -> list[Header | Dictionary]:
     """Return the headers of dictionaries in the order of the model; a loaded one as it is.
 
     Args:
-        given: dictionaries and names; if empty, those that ship with the model.
+        sources: dictionaries and names; if empty, those that ship with the model.
         subject: the model.
         progress: called with the progress of a download; None reports nothing.
 
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    found: list[Header | Dictionary] = []
-    for one in given or known_dictionaries(subject):
-        if isinstance(one, Dictionary):
-            found.append(one)
+    entries: list[Header | Dictionary] = []
+    for source in sources or known_dictionaries(subject):
+        if isinstance(source, Dictionary):
+            entries.append(source)
         else:
-            found += headers_at(one, progress)
-    return sorted(found, key=lambda one: (header_of(one).reads.after, header_of(one).reads))
+            entries += headers_at(source, progress)
+    return sorted(entries, key=lambda entry: (header_of(entry).reads.after, header_of(entry).reads))
 
 
 def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
@@ -60,29 +60,29 @@ def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
         return [read_header(folders[0], name)]
     headers: list[Header] = []
     for folder in folders:
-        shown = f"{name.rstrip('/')}/{folder.name}"
+        folder_name = f"{name.rstrip('/')}/{folder.name}"
         # Its folder is a name that works by itself, unless the whole is a shipped name.
-        headers.append(replace(read_header(folder, shown), name=shown))
+        headers.append(replace(read_header(folder, folder_name), name=folder_name))
     return headers
 
 
 def facts_of(
-    given: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
+    sources: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
 ) -> tuple[DictionaryFacts, ...]:
     """Return the facts about dictionaries, in the order of `headers_of`.
 
     Args:
-        given, subject, progress: see `headers_of`.
+        sources, subject, progress: see `headers_of`.
 
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    found = [
-        (header_of(header), one if isinstance(one, str) else "")
-        for one in given or known_dictionaries(subject)
-        for header in headers_of([one], subject, progress)
+    facts = [
+        (header_of(header), source if isinstance(source, str) else "")
+        for source in sources or known_dictionaries(subject)
+        for header in headers_of([source], subject, progress)
     ]
-    found.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
+    facts.sort(key=lambda pair: (pair[0].reads.after, pair[0].reads))
     return tuple(
         DictionaryFacts(
             name=header.name,
@@ -92,49 +92,49 @@ def facts_of(
             features=header.features,
             title=header.title,
         )
-        for header, name in found
+        for header, name in facts
     )
 
 
-def header_of(one: Header | Dictionary) -> Header:
+def header_of(entry: Header | Dictionary) -> Header:
     """Return the header of a dictionary, loaded or not."""
-    return one.header if isinstance(one, Dictionary) else one
+    return entry.header if isinstance(entry, Dictionary) else entry
 
 
-def loaded(one: Header | Dictionary, subject: LoadedModel) -> Dictionary:
+def loaded(entry: Header | Dictionary, subject: LoadedModel) -> Dictionary:
     """Return a dictionary with its weights on the model's device.
 
     Raises:
         ScopeError: it cannot be read, or memory does not hold it.
     """
-    whole = one if isinstance(one, Dictionary) else read_dictionary(one)
+    whole = entry if isinstance(entry, Dictionary) else read_dictionary(entry)
     return whole.on(subject.device)
 
 
-def located(given: str, progress: Progress | None = None) -> Path:
+def located(name: str, progress: Progress | None = None) -> Path:
     """Return the folder that a name leads to, after a download if it is on the hub.
 
     Raises:
         ScopeError: it leads nowhere.
     """
-    first, _, rest = given.replace("\\", "/").partition("/")
+    first, _, rest = name.replace("\\", "/").partition("/")
     if first in _shipped_names():
         return builtin.home() / first / rest
-    path = Path(expanduser(given))
+    path = Path(expanduser(name))
     if exists(path):  # Path.exists raises for a name that is too long
         return path
-    if ":" in given and not given.endswith(":"):
+    if ":" in name and not name.endswith(":"):
         from llmscope.learned.dictionaries.hub import fetched
 
-        return fetched(given, progress)
-    raise ScopeError(f"there is no dictionary {one_line(given)}", f"{FORMS}, or org/name:path")
+        return fetched(name, progress)
+    raise ScopeError(f"there is no dictionary {one_line(name)}", f"{FORMS}, or org/name:path")
 
 
 def known_dictionaries(subject: LoadedModel) -> tuple[str, ...]:
     """Return the name of the dictionaries that ship with a model; empty if none do."""
     name = subject.spec.removeprefix("builtin:")
-    own = f"{name}-features"
-    return (own,) if name != subject.spec and own in _shipped_names() else ()
+    own_name = f"{name}-features"
+    return (own_name,) if name != subject.spec and own_name in _shipped_names() else ()
 
 
 def _shipped_names() -> tuple[str, ...]:

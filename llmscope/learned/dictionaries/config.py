@@ -59,35 +59,35 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
         ValueError: it is of an architecture, place or convention that is not known.
         KeyError, TypeError: it has another form.
     """
-    told = {_OLD_NAMES.get(key, key): value for key, value in config.items()}
-    told |= dict(told.get("metadata") or {})
-    architecture = str(told.get("architecture") or "standard")
-    activation = _activation(architecture, told)
+    settings = {_OLD_NAMES.get(key, key): value for key, value in config.items()}
+    settings |= dict(settings.get("metadata") or {})
+    architecture = str(settings.get("architecture") or "standard")
+    activation = _activation(architecture, settings)
     transcoder = "transcoder" in architecture
-    head = told.get("hook_head_index")
-    number = None if head is None else _size(told, "hook_head_index", 0)
-    reads = _place(told, "hook_name", number)
+    head = settings.get("hook_head_index")
+    number = None if head is None else _size(settings, "hook_head_index", 0)
+    reads = _place(settings, "hook_name", number)
     writes = reads
     if transcoder:
-        told.setdefault("hook_name_out", f"blocks.{reads.layer}.hook_mlp_out")
-        writes = _place(told, "hook_name_out")
-    width, features = _size(told, "d_in"), _size(told, "d_sae")
+        settings.setdefault("hook_name_out", f"blocks.{reads.layer}.hook_mlp_out")
+        writes = _place(settings, "hook_name_out")
+    width, features = _size(settings, "d_in"), _size(settings, "d_sae")
     return Header(
         *(name, path, reads, writes, width),
-        out_width=_size(told, "d_out") if "d_out" in told else width,
+        out_width=_size(settings, "d_out") if "d_out" in settings else width,
         features=features,
         activation=activation,
-        k=_k(told, features) if activation == "topk" else 0,
-        rescaling=_rescaling(told),
-        subtracts=not transcoder and bool(told.get("apply_b_dec_to_input", True)),
-        by_norm=bool(told.get("rescale_acts_by_decoder_norm", False))
+        k=_k(settings, features) if activation == "topk" else 0,
+        rescaling=_rescaling(settings),
+        subtracts=not transcoder and bool(settings.get("apply_b_dec_to_input", True)),
+        by_norm=bool(settings.get("rescale_acts_by_decoder_norm", False))
         and (activation == "topk" or architecture.endswith("batchtopk")),
-        centred=_centred(told),
-        about={key: told[key] for key in _TOLD if _plain(told.get(key))},
+        centred=_centred(settings),
+        about={key: settings[key] for key in _TOLD if _plain(settings.get(key))},
     )
 
 
-def _place(told: Mapping[str, Any], key: str, head: int | None = None) -> Place:
+def _place(settings: Mapping[str, Any], key: str, head: int | None = None) -> Place:
     """Return the place that a config names, by the module of transformers if it tells that, too.
 
     `hook_mlp_in` is before the norm in TransformerLens, and after it in some files: the module
@@ -96,15 +96,15 @@ def _place(told: Mapping[str, Any], key: str, head: int | None = None) -> Place:
     Raises:
         ValueError, KeyError: neither name is that of a place.
     """
-    module = told.get(f"hf_{key}")
+    module = settings.get(f"hf_{key}")
     if module is not None:
         with suppress(ValueError):
             return Place.parse(str(module), head)
-    return Place.parse(str(told[key] or ""), head)
+    return Place.parse(str(settings[key] or ""), head)
 
 
-def _activation(architecture: str, told: Mapping[str, Any]) -> Activation:
-    function = str(told.get("activation_fn_str") or "relu")
+def _activation(architecture: str, settings: Mapping[str, Any]) -> Activation:
+    function = str(settings.get("activation_fn_str") or "relu")
     if function == "topk" and architecture in ("standard", "topk"):
         return "topk"
     if architecture not in _ACTIVATIONS:
@@ -114,39 +114,39 @@ def _activation(architecture: str, told: Mapping[str, Any]) -> Activation:
     return _ACTIVATIONS[architecture]
 
 
-def _size(told: Mapping[str, Any], key: str, least: int = 1) -> int:
-    value = told[key]
-    if type(value) is not int or value < least:
+def _size(settings: Mapping[str, Any], key: str, lowest: int = 1) -> int:
+    value = settings[key]
+    if type(value) is not int or value < lowest:
         raise ValueError(f"its {key} is {one_line(str(value))!r}")
     return value
 
 
-def _k(told: Mapping[str, Any], features: int) -> int:
-    given = dict(told.get("activation_fn_kwargs") or {})
-    k = _size({"k": told.get("k", given.get("k"))}, "k")
+def _k(settings: Mapping[str, Any], features: int) -> int:
+    arguments = dict(settings.get("activation_fn_kwargs") or {})
+    k = _size({"k": settings.get("k", arguments.get("k"))}, "k")
     if k > features:
         raise ValueError(f"its k is {k}, more than its {features} features")
     return k
 
 
-def _rescaling(told: Mapping[str, Any]) -> Rescaling:
-    asked = told.get("normalize_activations")
-    if not isinstance(asked, str | bool | None) or asked not in _RESCALINGS:
-        raise ValueError(f"its normalize_activations is {one_line(str(asked))!r}")
-    return _RESCALINGS[asked]
+def _rescaling(settings: Mapping[str, Any]) -> Rescaling:
+    rescaling = settings.get("normalize_activations")
+    if not isinstance(rescaling, str | bool | None) or rescaling not in _RESCALINGS:
+        raise ValueError(f"its normalize_activations is {one_line(str(rescaling))!r}")
+    return _RESCALINGS[rescaling]
 
 
-def _centred(told: Mapping[str, Any]) -> bool | None:
+def _centred(settings: Mapping[str, Any]) -> bool | None:
     """Return whether it was trained on centred activations; None if that is not told.
 
     SAELens loads models of TransformerLens without processing, except what its config asks for.
     """
-    if told.get("model_class_name") == "AutoModelForCausalLM":
+    if settings.get("model_class_name") == "AutoModelForCausalLM":
         return False
-    asked = told.get("model_from_pretrained_kwargs")
-    if not isinstance(asked, Mapping):
+    arguments = settings.get("model_from_pretrained_kwargs")
+    if not isinstance(arguments, Mapping):
         return None
-    return bool(cast("Mapping[str, Any]", asked).get("center_writing_weights", False))
+    return bool(cast("Mapping[str, Any]", arguments).get("center_writing_weights", False))
 
 
 def _plain(value: Any) -> bool:

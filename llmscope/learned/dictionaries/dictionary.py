@@ -105,8 +105,8 @@ class Active:
     def of(self, feature: int) -> float:
         """Return the activation of a feature; 0 if it is not active."""
         at = int(torch.searchsorted(self.ids, feature))
-        found = at < len(self.ids) and int(self.ids[at]) == feature
-        return float(self.values[at]) if found else 0.0
+        is_active = at < len(self.ids) and int(self.ids[at]) == feature
+        return float(self.values[at]) if is_active else 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,18 +144,23 @@ class Dictionary:
     @property
     def bytes(self) -> int:
         """The memory of its two matrices, which is nearly all that it takes."""
-        return sum(one.numel() * one.element_size() for one in (self.encoder, self.decoder))
+        return sum(
+            matrix.numel() * matrix.element_size() for matrix in (self.encoder, self.decoder)
+        )
 
     def on(self, device: torch.device) -> Dictionary:
         """Return it on a device: in float32 on a CPU, which is slow in narrower types."""
         dtype = torch.float32 if device.type == "cpu" else self.encoder.dtype
-        own = (*(getattr(self, name) for name in _TENSORS), *(self.magnitude or ()))
-        if all(one is None or (one.device == device and one.dtype == dtype) for one in own):
+        tensors = (*(getattr(self, name) for name in _TENSORS), *(self.magnitude or ()))
+        if all(
+            tensor is None or (tensor.device == device and tensor.dtype == dtype)
+            for tensor in tensors
+        ):
             return self
         if device not in self._placed:
 
-            def moved(one: Tensor | None) -> Tensor | None:
-                return None if one is None else one.to(device, dtype)
+            def moved(tensor: Tensor | None) -> Tensor | None:
+                return None if tensor is None else tensor.to(device, dtype)
 
             both = self.magnitude
             placed: dict[str, Any] = {name: moved(getattr(self, name)) for name in _TENSORS}
@@ -179,7 +184,7 @@ class Dictionary:
             values = dense[at[:, 0], at[:, 1]].float()
             pieces = zip(torch.split(at[:, 1], counts), torch.split(values, counts), strict=True)
             # Copies: a view would keep the features of all rows in memory.
-            actives += [Active(ids.clone(), own.clone()) for ids, own in pieces]
+            actives += [Active(ids.clone(), values.clone()) for ids, values in pieces]
         return actives
 
     def activations(self, inputs: Tensor, ids: Sequence[int] | None = None) -> Tensor:
@@ -192,21 +197,21 @@ class Dictionary:
         Returns:
             [row, feature], in the dtype of the weights.
         """
-        given = self._entering(inputs)
+        entering = self._entering(inputs)
         if self.header.activation == "topk":
-            whole = self._largest(torch.addmm(self.encoder_bias, given, self.encoder))
+            whole = self._largest(torch.addmm(self.encoder_bias, entering, self.encoder))
             return whole if ids is None else whole[:, list(ids)]
-        some = slice(None) if ids is None else torch.as_tensor(ids, device=given.device)
-        encoder, bias = self.encoder[:, some], self.encoder_bias[some]
+        columns = slice(None) if ids is None else torch.as_tensor(ids, device=entering.device)
+        encoder, bias = self.encoder[:, columns], self.encoder_bias[columns]
         if self.magnitude is not None:
-            product = given @ encoder
-            factor, added = (one[some] for one in self.magnitude)
+            product = entering @ encoder
+            factor, added = (vector[columns] for vector in self.magnitude)
             return torch.where(product + bias > 0, (product * factor + added).relu(), 0)
         # In place, for a wide one takes longer to get memory for than to compute.
-        before = torch.addmm(bias, given, encoder)
+        before = torch.addmm(bias, entering, encoder)
         if self.threshold is None:
             return before.relu_()
-        return before.masked_fill_(before <= self.threshold[some].clamp(min=0), 0)
+        return before.masked_fill_(before <= self.threshold[columns].clamp(min=0), 0)
 
     def _largest(self, before: Tensor) -> Tensor:
         """Return the k largest pre-activations of each row that are above 0. [row, feature]"""
@@ -217,23 +222,23 @@ class Dictionary:
 
     def _entering(self, inputs: Tensor) -> Tensor:
         """Return what the encoder multiplies. `[row, width] -> [row, width]`"""
-        given = inputs.to(self.encoder.dtype)
+        entering = inputs.to(self.encoder.dtype)
         if self.header.rescaling == "layer_norm":
-            given = given - given.mean(-1, keepdim=True)
-            given = given / (given.std(-1, keepdim=True) + EPS)
+            entering = entering - entering.mean(-1, keepdim=True)
+            entering = entering / (entering.std(-1, keepdim=True) + EPS)
         elif self.header.rescaling == "constant_norm_rescale":
-            given = given * (self.header.width**0.5 / given.norm(dim=-1, keepdim=True))
-        return given - self.bias if self.header.subtracts else given
+            entering = entering * (self.header.width**0.5 / entering.norm(dim=-1, keepdim=True))
+        return entering - self.bias if self.header.subtracts else entering
 
     def _leaving(self, inputs: Tensor) -> tuple[Tensor, Tensor | float]:
         """Return the factor of each token's output, [row, 1], and what is added after it."""
-        given = inputs.to(self.decoder.dtype)
+        leaving = inputs.to(self.decoder.dtype)
         if not self.header.transcoder and self.header.rescaling == "layer_norm":
-            mean = given.mean(-1, keepdim=True)
-            return (given - mean).std(-1, keepdim=True), mean
+            mean = leaving.mean(-1, keepdim=True)
+            return (leaving - mean).std(-1, keepdim=True), mean
         if not self.header.transcoder and self.header.rescaling == "constant_norm_rescale":
-            return given.norm(dim=-1, keepdim=True) / self.header.width**0.5, 0.0
-        return given.new_ones(len(given), 1), 0.0
+            return leaving.norm(dim=-1, keepdim=True) / self.header.width**0.5, 0.0
+        return leaving.new_ones(len(leaving), 1), 0.0
 
     @torch.no_grad()
     def decode(self, active: Sequence[Active], inputs: Tensor) -> Tensor:
@@ -246,20 +251,24 @@ class Dictionary:
         """
         out = self.decoder.new_zeros(len(active), self.header.out_width)
         if any(map(len, active)):
-            ids = torch.cat([one.ids for one in active])
-            values = torch.cat([one.values for one in active]).to(out)
+            ids = torch.cat([row.ids for row in active])
+            values = torch.cat([row.values for row in active]).to(out)
             if self.header.by_norm:
                 pieces = torch.split(ids, ENTRIES)
                 values = values / torch.cat([self.decoder[piece].norm(dim=-1) for piece in pieces])
-            out = _weighted_rows(self.decoder, ids, values, [len(one) for one in active])
+            out = _weighted_rows(self.decoder, ids, values, [len(row) for row in active])
         factor, rest = self._leaving(inputs)
         out = (out + self.bias) * factor + rest
         return out if self.skip is None else out + inputs.to(out) @ self.skip.T
 
     def rows(self, ids: Tensor) -> Tensor:
         """Return what one unit of each feature adds, before any rescaling. [feature, out width]"""
-        found = self.decoder[ids]
-        return found / found.norm(dim=-1, keepdim=True) if self.header.by_norm else found
+        directions = self.decoder[ids]
+        return (
+            directions / directions.norm(dim=-1, keepdim=True)
+            if self.header.by_norm
+            else directions
+        )
 
     def written(self, ids: Sequence[int], changes: Tensor, inputs: Tensor) -> Tensor:
         """Return what a change of activations adds to the reconstruction. [row, out width]
@@ -269,8 +278,8 @@ class Dictionary:
             changes: of their activations. [row, feature]
             inputs: the tokens' inputs, as of `decode`. [row, width]
         """
-        some = self.rows(torch.as_tensor(ids, device=self.decoder.device))
-        return changes.to(some) @ some * self.factors(inputs)
+        directions = self.rows(torch.as_tensor(ids, device=self.decoder.device))
+        return changes.to(directions) @ directions * self.factors(inputs)
 
     def factors(self, inputs: Tensor) -> Tensor:
         """Return the factor of each token's output. `[row, width] -> [row, 1]`"""
@@ -290,7 +299,7 @@ def _weighted_rows(matrix: Tensor, ids: Tensor, values: Tensor, counts: list[int
     """Return sums of a matrix's rows times values, for runs of `counts` ids. [run, width]"""
     if matrix.device.type == "mps":  # which has no bags before torch 2.9
         runs = zip(torch.split(ids, counts), torch.split(values, counts), strict=True)
-        return torch.stack([value @ matrix[some] for some, value in runs])
+        return torch.stack([value @ matrix[chosen] for chosen, value in runs])
     starts = torch.tensor([0, *counts[:-1]], device=ids.device).cumsum(0)
     # Makes no copy of a row for each of its uses.
     return F.embedding_bag(ids, matrix, starts, mode="sum", per_sample_weights=values)

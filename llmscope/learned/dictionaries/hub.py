@@ -53,7 +53,7 @@ def _files_of(path: str, has: Callable[[str], bool]) -> list[str]:
         folder = path
     for weights in FILES:
         if has(joined(folder, weights)):
-            configs = [joined(folder, one) for one in _CONFIGS[weights]]
+            configs = [joined(folder, name) for name in _CONFIGS[weights]]
             return [*filter(has, configs), joined(folder, weights)]
     return []
 

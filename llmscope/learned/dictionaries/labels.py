@@ -29,9 +29,9 @@ SHOWN = 200
 def files_in(folder: Path) -> list[Path]:
     """Return the files in a folder that may hold labels, sorted."""
     with suppress(OSError):
-        some = [path for path in folder.iterdir() if path.name.endswith(ENDINGS)]
+        files = [path for path in folder.iterdir() if path.name.endswith(ENDINGS)]
         # Reading a pipe may hang.
-        return sorted(one for one in some if one.name not in CONFIGS and one.is_file())
+        return sorted(file for file in files if file.name not in CONFIGS and file.is_file())
     return []
 
 
@@ -44,13 +44,13 @@ def read(folder: Path, features: int) -> dict[int, str]:
         folder: the folder.
         features: the number of features of the dictionary; labels of others are left out.
     """
-    found: dict[int, str] = {}
+    labels: dict[int, str] = {}
     for file in files_in(folder):
         with suppress(OSError, ValueError, EOFError, RecursionError):
             for record in _records(file):
                 if isinstance(record, dict):
-                    _add(found, record, features)
-    return found
+                    _add(labels, record, features)
+    return labels
 
 
 def _records(file: Path) -> Iterator[Any]:
@@ -71,9 +71,9 @@ def _records(file: Path) -> Iterator[Any]:
                     yield json.loads(line)
 
 
-def _add(found: dict[int, str], record: dict[Any, Any], features: int) -> None:
+def _add(labels: dict[int, str], record: dict[Any, Any], features: int) -> None:
     index, text = record.get("index"), record.get("description")
     if isinstance(index, str) and index.isascii() and index.isdecimal() and len(index) < 10:
         index = int(index)
     if type(index) is int and 0 <= index < features and isinstance(text, str) and text.strip():
-        found.setdefault(index, text.strip()[:SHOWN])
+        labels.setdefault(index, text.strip()[:SHOWN])

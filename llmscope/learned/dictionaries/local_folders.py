@@ -32,14 +32,17 @@ def fitting_folders(folder: Path, info: ModelInfo) -> list[Header]:
         folder: the folder; itself and those below it are looked at, to a depth of `DEPTH`.
         info: facts about the model.
     """
-    found = []
+    headers = []
     folders = filter(weights_file, islice(_below(folder, DEPTH), FOLDERS))
-    for one in islice(folders, MOST):
+    for place in islice(folders, MOST):
         with suppress(Exception):  # a file of another kind may raise anything
-            header = read_header(one, str(one))
+            header = read_header(place, str(place))
             if _fits(header, info):
-                found.append(header)
-    return sorted(found, key=lambda one: (one.reads.after, one.reads, one.name))
+                headers.append(header)
+    return sorted(
+        headers,
+        key=lambda header_found: (header_found.reads.after, header_found.reads, header_found.name),
+    )
 
 
 def _below(folder: Path, depth: int) -> Iterator[Path]:
@@ -47,17 +50,19 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
     seen: set[Path] = set()
     level = [folder]
     for left in range(depth, -1, -1):
-        places = {one.resolve(): one for one in reversed(level)}  # links may lead in a circle
+        places = {
+            folder_here.resolve(): folder_here for folder_here in reversed(level)
+        }  # links may lead in a circle
         level = sorted(places[place] for place in places.keys() - seen)
         seen |= places.keys()
         yield from level
-        level = [child for one in level[:FOLDERS] for child in _children(one)] if left else []
+        level = [child for parent in level[:FOLDERS] for child in _children(parent)] if left else []
 
 
 def _children(folder: Path) -> list[Path]:
     try:
         inside = islice(folder.iterdir(), FOLDERS)
-        return [one for one in inside if one.is_dir() and not one.name.startswith(".")]
+        return [entry for entry in inside if entry.is_dir() and not entry.name.startswith(".")]
     except OSError:
         return []
 

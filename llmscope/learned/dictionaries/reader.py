@@ -112,21 +112,21 @@ Times = tuple[tuple[int, int], ...]
 
 def _changed(folder: Path, file: Path) -> Times:
     """Return time and size of the files that tell of a dictionary."""
-    configs = [folder / one for one in (CONFIG, SCOPE_CONFIG)]
+    configs = [folder / name for name in (CONFIG, SCOPE_CONFIG)]
     return _times([file, *filter(Path.is_file, configs)])
 
 
 def _times(files: Sequence[Path]) -> Times:
     try:
-        found = [file.stat() for file in files]
+        states = [file.stat() for file in files]
     except OSError:  # deleted meanwhile, which reading it tells
         return ()
-    return tuple((one.st_mtime_ns, one.st_size) for one in found)
+    return tuple((state.st_mtime_ns, state.st_size) for state in states)
 
 
 @lru_cache(maxsize=4 * KEPT)
 def _header(file: Path, name: str, changed: Times) -> Header:
-    shown = one_line(name)
+    name_shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
         if header.features > LARGEST:
@@ -134,7 +134,9 @@ def _header(file: Path, name: str, changed: Times) -> Header:
     except ScopeError:
         raise
     except Exception as error:  # json may raise anything for a file of another kind
-        raise ScopeError(f"the dictionary {shown} cannot be read: {told(error)}", FORMS) from error
+        raise ScopeError(
+            f"the dictionary {name_shown} cannot be read: {told(error)}", FORMS
+        ) from error
     return header
 
 
@@ -174,12 +176,12 @@ def _second_scope(folder: Path, where: str) -> dict[str, Any]:
         where: its path, and the name that the user gave.
     """
     if not (folder / SCOPE_CONFIG).exists():
-        found, layer = _SECOND_FOLDER.search(where), _SCOPE_LAYER.search(where)
-        if found is None or layer is None:
+        match, layer = _SECOND_FOLDER.search(where), _SCOPE_LAYER.search(where)
+        if match is None or layer is None:
             return {}
-        ends = _SECOND_HOOKS[found["kind"].lower()]
+        ends = _SECOND_HOOKS[match["kind"].lower()]
         reads, writes = (f"model.layers.{layer[1]}.{end}" if end else "" for end in ends)
-        return _hooks(reads, writes) | {"model_name": f"gemma-3-{found['model']}"}
+        return _hooks(reads, writes) | {"model_name": f"gemma-3-{match['model']}"}
     config = _read_object(folder / SCOPE_CONFIG)
     if config["architecture"] != "jump_relu":
         raise ValueError(f"its architecture {one_line(str(config['architecture']))!r} is not known")
@@ -194,13 +196,13 @@ def _hooks(reads: Any, writes: Any) -> dict[str, Any]:
 
 def _scope(where: str) -> dict[str, Any]:
     """Return what the names of the folders above a file of Gemma Scope tell; empty if nothing."""
-    found, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
-    if found is None or layer is None:
+    match, layer = _SCOPE_FOLDER.search(where), _SCOPE_LAYER.search(where)
+    if match is None or layer is None:
         return {}
-    kind, block = found["kind"].lower(), f"blocks.{layer[1]}"
+    kind, block = match["kind"].lower(), f"blocks.{layer[1]}"
     out = f"{block}.hook_mlp_out" if kind == "transcoders" else ""
     return _hooks(f"{block}.{_SCOPE_HOOKS[kind]}", out) | {
-        "model_name": f"gemma-2-{found['model'].removesuffix('-pt')}",
+        "model_name": f"gemma-2-{match['model'].removesuffix('-pt')}",
         "prepend_bos": True,
     }
 
@@ -233,19 +235,19 @@ _kept: dict[tuple[Path, str], tuple[Times, Times, Dictionary]] = {}
 
 def _read(file: Path, name: str, changed: Times, labelled: Times) -> Dictionary:
     """Return a dictionary that is kept, or read it in the place of an earlier version."""
-    kept = _kept.pop((file, name), None)
-    made = kept[2] if kept is not None and kept[:2] == (changed, labelled) else None
-    del kept  # an earlier version leaves memory before this one is read
-    if made is None:
-        made = _load(file, name, changed)
+    cached = _kept.pop((file, name), None)
+    dictionary = cached[2] if cached is not None and cached[:2] == (changed, labelled) else None
+    del cached  # an earlier version leaves memory before this one is read
+    if dictionary is None:
+        dictionary = _load(file, name, changed)
     while len(_kept) >= KEPT:
         del _kept[next(iter(_kept))]
-    _kept[file, name] = changed, labelled, made  # the last one used is the last one dropped
-    return made
+    _kept[file, name] = changed, labelled, dictionary  # the last one used is the last one dropped
+    return dictionary
 
 
 def _load(file: Path, name: str, changed: Times) -> Dictionary:
-    header, shown = _header(file, name, changed), one_line(name)
+    header, name_shown = _header(file, name, changed), one_line(name)
     try:
         _check_shapes(header, _shapes(file))
         _check_room(file, header)
@@ -253,7 +255,9 @@ def _load(file: Path, name: str, changed: Times) -> Dictionary:
     except ScopeError:
         raise
     except Exception as error:  # safetensors and numpy may raise anything for a damaged file
-        raise ScopeError(f"the dictionary {shown} cannot be read: {told(error)}", FORMS) from error
+        raise ScopeError(
+            f"the dictionary {name_shown} cannot be read: {told(error)}", FORMS
+        ) from error
 
 
 def _check_room(file: Path, header: Header) -> None:
@@ -327,7 +331,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
         import numpy as np
 
         with np.load(file, allow_pickle=False) as opened:
-            found = {
+            tensors = {
                 _NAMES[name]: torch.from_numpy(opened[name])
                 for name in opened.files
                 if name in _NAMES
@@ -337,17 +341,17 @@ def _tensors(file: Path) -> dict[str, Tensor]:
 
         with safe_open(file, framework="pt") as opened:
             names = [name for name in opened.keys() if name in _NAMES]  # noqa: SIM118
-            found = {_NAMES[name]: opened.get_tensor(name) for name in names}
+            tensors = {_NAMES[name]: opened.get_tensor(name) for name in names}
             if TRANSPOSED in names:
-                found["W_skip"] = found["W_skip"].T.contiguous()
-    for name, tensor in found.items():
+                tensors["W_skip"] = tensors["W_skip"].T.contiguous()
+    for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise ValueError(f"its {name} is of {tensor.dtype}")
         # The least and the largest are NaN if any is: one pass, and no memory.
         ends = torch.stack(torch.aminmax(tensor))
         if not bool(ends.float().isfinite().all()):  # also what is infinite in float32 alone
             raise ValueError(f"its {name} holds NaN or infinity")
-    return found
+    return tensors
 
 
 def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Dictionary:
@@ -389,10 +393,10 @@ def folders_of(name: str) -> list[Path]:
             path = path.parent
         if weights_file(path) is not None:
             return [path]
-        inside = [one for one in sorted(path.iterdir()) if one.is_dir()]
-        found = [one for one in inside if weights_file(one) is not None]
+        inside = [entry for entry in sorted(path.iterdir()) if entry.is_dir()]
+        folders = [entry for entry in inside if weights_file(entry) is not None]
     except (OSError, ValueError):  # a name that is too long, or holds a NUL character
-        found = []
-    if not found:
+        folders = []
+    if not folders:
         raise ScopeError(f"there is no dictionary of features in {one_line(name)}", FORMS)
-    return found
+    return folders

@@ -61,7 +61,9 @@ class Example:
         tokens = _list(record, "tokens", LONGEST)
         if not all(isinstance(token, str) and len(token) <= CHARACTERS for token in tokens):
             raise ValueError("tokens are no texts")
-        values = tuple(_number(one, "activations") for one in _list(record, "activations", LONGEST))
+        values = tuple(
+            _number(value, "activations") for value in _list(record, "activations", LONGEST)
+        )
         peak = _count(record, "peak")
         if len(values) != len(tokens) or peak >= len(tokens):
             raise ValueError("tokens, activations and peak do not fit")
@@ -131,9 +133,9 @@ class Examples:
             "lowest": _finite(self.lowest),
             "highest": _finite(self.highest),
             "histogram": [[_finite(b.low), _finite(b.high), b.count] for b in self.histogram],
-            "top": [one.to_dict() for one in self.top],
-            "bottom": [one.to_dict() for one in self.bottom],
-            "random": [one.to_dict() for one in self.random],
+            "top": [example.to_dict() for example in self.top],
+            "bottom": [example.to_dict() for example in self.bottom],
+            "random": [example.to_dict() for example in self.random],
         }
 
     @classmethod
@@ -147,8 +149,8 @@ class Examples:
         label = record.get("label")
         if not isinstance(label, str) or len(label) > CHARACTERS:
             raise ValueError("label is no text")
-        some = {
-            name: tuple(Example.from_dict(one) for one in _list(record, name, MOST))
+        parts = {
+            name: tuple(Example.from_dict(entry) for entry in _list(record, name, MOST))
             for name in ("top", "bottom", "random")
         }
         tokens, active = _count(record, "tokens"), _count(record, "active")
@@ -161,7 +163,7 @@ class Examples:
         bins = tuple(map(_bin, _list(record, "histogram", BINS)))
         return cls(
             *(unit_of(record), tokens, active, mean, lowest, highest, bins),
-            *(some["top"], some["bottom"], some["random"], label),
+            *(parts["top"], parts["bottom"], parts["random"], label),
         )
 
 
@@ -193,11 +195,11 @@ def _object(record: Any) -> dict[str, Any]:
     return record
 
 
-def _list(record: Mapping[str, Any], name: str, most: int) -> list[Any]:
-    found = record.get(name)
-    if not isinstance(found, list) or len(found) > most:
-        raise ValueError(f"{name} is no list of at most {most}")
-    return found
+def _list(record: Mapping[str, Any], name: str, limit: int) -> list[Any]:
+    values = record.get(name)
+    if not isinstance(values, list) or len(values) > limit:
+        raise ValueError(f"{name} is no list of at most {limit}")
+    return values
 
 
 def _count(record: Mapping[str, Any], name: str) -> int:

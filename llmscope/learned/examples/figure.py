@@ -19,7 +19,7 @@ def examples_figure(
     *,
     lens: str,
     parts: Sequence[str] = PARTS,
-    most: int | None = None,
+    limit: int | None = None,
     between: str = "",
     corpus: str = "",
 ) -> Figure:
@@ -33,17 +33,17 @@ def examples_figure(
         examples: of the unit.
         lens: the lens that shows them.
         parts: which kinds of examples, in this order.
-        most: the most of each kind; None: all.
+        limit: the most of each kind; None: all.
         between: what stands between two tokens, for a model without a tokenizer.
         corpus: the name of the corpus, for the caption.
     """
     import numpy as np
 
-    some = [(part, one) for part in parts for one in _part(examples, part)[:most]]
-    rows = [one for _, one in some]
-    told = facts(examples)
+    pairs = [(part, example) for part in parts for example in _part(examples, part)[:limit]]
+    rows = [example for _, example in pairs]
+    lines = facts(examples)
     extra: dict[str, Any] = {
-        "part": [part for part, _ in some],
+        "part": [part for part, _ in pairs],
         "lines": [row.line for row in rows],
         "positions": [row.position for row in rows],
         "peaks": [row.peak for row in rows],
@@ -55,8 +55,8 @@ def examples_figure(
         "mean": examples.mean,
         "lowest": examples.lowest,
         "highest": examples.highest,
-        "histogram": [[one.low, one.high, one.count] for one in examples.histogram],
-        "caption": [" · ".join([*told, f"of {one_line(corpus, 60)}"] if corpus else told)],
+        "histogram": [[bar.low, bar.high, bar.count] for bar in examples.histogram],
+        "caption": [" · ".join([*lines, f"of {one_line(corpus, 60)}"] if corpus else lines)],
     }
     title = f"{examples.unit.title} · examples"
     return Figure(
@@ -73,8 +73,8 @@ def examples_figure(
 def _part(examples: Examples, part: str) -> tuple[Example, ...]:
     if part not in PARTS:
         raise WrongValueError(f"parts are {', '.join(PARTS)}, not {part!r}")
-    found: tuple[Example, ...] = getattr(examples, part)
-    return found
+    examples_of_part: tuple[Example, ...] = getattr(examples, part)
+    return examples_of_part
 
 
 def _text(example: Example, between: str) -> str:

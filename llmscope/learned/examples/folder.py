@@ -162,8 +162,8 @@ def _index(record: Any) -> Index:
     prompts, tokens = record.get("prompts"), record.get("tokens")
     if type(prompts) is not int or type(tokens) is not int:
         raise ValueError("prompts and tokens are no counts")
-    found = tuple(UnitGroup.from_dict(group) for group in groups)
-    return Index(model, revision, corpus, prompts, tokens, found, about)
+    unit_groups = tuple(UnitGroup.from_dict(group) for group in groups)
+    return Index(model, revision, corpus, prompts, tokens, unit_groups, about)
 
 
 def read_examples(folder: str | Path, unit: Unit) -> Examples | None:

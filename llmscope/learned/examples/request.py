@@ -56,10 +56,10 @@ def by_layer(texts: Iterable[str]) -> dict[int, tuple[int, ...]]:
     Raises:
         ValueError: one is of another form.
     """
-    found: dict[int, set[int]] = {}
+    units: dict[int, set[int]] = {}
     for text in texts:
         match = _OF_LAYER.fullmatch(text)
         if match is None:
             raise WrongValueError("LAYER.NUMBER, such as 5.120")
-        found.setdefault(int(match[1]), set()).add(int(match[2]))
-    return {layer: tuple(sorted(some)) for layer, some in sorted(found.items())}
+        units.setdefault(int(match[1]), set()).add(int(match[2]))
+    return {layer: tuple(sorted(units_of_layer)) for layer, units_of_layer in sorted(units.items())}

@@ -39,13 +39,13 @@ def texts_of(examples: Sequence[Example], between: str = "") -> list[ExampleText
     """
     return [
         ExampleText(
-            f"{one.activation:.4g}",
-            f"{one.line}@{one.position}",
-            _shown(one.tokens[: one.peak], between) + between,
-            _shown(one.tokens[one.peak : one.peak + 1], between, visible=True),
-            between + _shown(one.tokens[one.peak + 1 :], between),
+            f"{example.activation:.4g}",
+            f"{example.line}@{example.position}",
+            _shown(example.tokens[: example.peak], between) + between,
+            _shown(example.tokens[example.peak : example.peak + 1], between, visible=True),
+            between + _shown(example.tokens[example.peak + 1 :], between),
         )
-        for one in examples
+        for example in examples
     ]
 
 
@@ -60,13 +60,13 @@ def facts(examples: Examples) -> list[str]:
     tokens = f"{examples.tokens:,} tokens"
     if not examples.active:
         return [f"never active at {tokens}"]
-    found = [tokens]
+    lines = [tokens]
     if examples.unit.kind == "feature":
-        found = [f"active at {percent(examples.density)} of {tokens}"]
-    found.append(f"mean {examples.mean:.4g}")
+        lines = [f"active at {percent(examples.density)} of {tokens}"]
+    lines.append(f"mean {examples.mean:.4g}")
     if examples.unit.kind == "neuron":
-        found.append(f"min {examples.lowest:.4g}")
-    return [*found, f"max {examples.highest:.4g}"]
+        lines.append(f"min {examples.lowest:.4g}")
+    return [*lines, f"max {examples.highest:.4g}"]
 
 
 def _shown(tokens: Sequence[str], between: str, *, visible: bool = False) -> str:

@@ -31,23 +31,23 @@ KINDS = ("jacobian", "tuned")
 
 
 def lens_for(
-    given: Any, subject: LoadedModel, progress: Progress | None = None
+    source: Any, subject: LoadedModel, progress: Progress | None = None
 ) -> LearnedLens | str:
     """Return a lens for a model, or the reason why it does not fit.
 
     Args:
-        given: a lens, or a name as above.
+        source: a lens, or a name as above.
         subject: the model.
         progress: called with the progress of a download; None reports nothing.
 
     Raises:
         ScopeError: there is no such lens, or it cannot be read.
     """
-    if isinstance(given, LearnedLens):
-        lens = given
+    if isinstance(source, LearnedLens):
+        lens = source
     else:
-        path = located(given, subject, progress)
-        read = read_lens(str(path), source=given, allow_pickle=subject.allow_pickle)
+        path = located(source, subject, progress)
+        read = read_lens(str(path), source=source, allow_pickle=subject.allow_pickle)
         lens = _with_measurements(read, subject)
     reason = misfit(lens, subject)
     return reason or lens
@@ -81,44 +81,44 @@ def _with_measurements(lens: LearnedLens, subject: LoadedModel) -> LearnedLens:
     before = _measured.get(id(lens))
     if before is not None and before[:2] == (lens, changed):
         return before[2]
-    held = measurements.read(file, len(subject.anatomy.layers) + 1)
-    if held is None:
+    held_out = measurements.read(file, len(subject.anatomy.layers) + 1)
+    if held_out is None:
         return lens
     while len(_measured) >= KEPT:
         del _measured[next(iter(_measured))]
-    _measured[id(lens)] = lens, changed, replace(lens, held_out=held)
+    _measured[id(lens)] = lens, changed, replace(lens, held_out=held_out)
     return _measured[id(lens)][2]
 
 
-def located(given: str, subject: LoadedModel, progress: Progress | None = None) -> Path:
+def located(name: str, subject: LoadedModel, progress: Progress | None = None) -> Path:
     """Return the path that a name leads to, after a download if it is on the hub.
 
     Raises:
         ScopeError: it leads nowhere.
     """
-    if given in KINDS:
-        found = next((one for one in known(subject) if one.kind == given), None)
-        if found is None:
-            raise ScopeError(f"no {given} lens is known for {display_text(subject.name)}", FORMS)
-        own = next((file for file in shipped(subject) if file.stem == given), None)
-        if own is not None:
-            return own
-        given = found.name
-    path = Path(expanduser(given))
+    if name in KINDS:
+        lens_known = next((lens for lens in known(subject) if lens.kind == name), None)
+        if lens_known is None:
+            raise ScopeError(f"no {name} lens is known for {display_text(subject.name)}", FORMS)
+        file_of_lens = next((file for file in shipped(subject) if file.stem == name), None)
+        if file_of_lens is not None:
+            return file_of_lens
+        name = lens_known.name
+    path = Path(expanduser(name))
     if exists(path):  # Path.exists raises for a name that is too long
         return path
-    if ":" in given and not given.endswith(":"):
+    if ":" in name and not name.endswith(":"):
         from llmscope.learned.lenses.hub import fetched
 
-        return fetched(given, progress)
-    raise ScopeError(f"there is no lens {one_line(given)}", f"{FORMS}, or org/name:path")
+        return fetched(name, progress)
+    raise ScopeError(f"there is no lens {one_line(name)}", f"{FORMS}, or org/name:path")
 
 
 def known(subject: LoadedModel) -> Sequence[Known]:
     """Return the lenses known for a model, those on this machine first. Reads no lens."""
-    found = [Known(file.stem, file.stem) for file in shipped(subject)]
-    kinds = {one.kind for one in found}
-    return (*found, *(one for one in published(names_of(subject)) if one.kind not in kinds))
+    lenses = [Known(file.stem, file.stem) for file in shipped(subject)]
+    kinds = {lens.kind for lens in lenses}
+    return (*lenses, *(lens for lens in published(names_of(subject)) if lens.kind not in kinds))
 
 
 def known_lenses(subject: LoadedModel) -> tuple[str, ...]:

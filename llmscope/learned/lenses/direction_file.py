@@ -79,7 +79,7 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
     """
     check_suffix(path)
     left = (0,) if path.suffix == ".gguf" and 0 in directions.probes else ()
-    probes = {layer: one for layer, one in directions.probes.items() if layer not in left}
+    probes = {layer: probe for layer, probe in directions.probes.items() if layer not in left}
     if not probes:
         raise ScopeError(
             "a control vector of llama.cpp has no place for layer 0", "a layer from 1 on"
@@ -92,7 +92,9 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
         else:
             from safetensors.torch import save
 
-            tensors = {f"direction.{layer}": one.direction.clone() for layer, one in probes.items()}
+            tensors = {
+                f"direction.{layer}": probe.direction.clone() for layer, probe in probes.items()
+            }
             replace_file(path, save(tensors, metadata={HEADER: header}))
         path.chmod(new_file_mode())
     except OSError as error:
@@ -130,19 +132,19 @@ def read_directions(name: str) -> Directions:
     return _read(path, name, path.stat().st_mtime_ns)
 
 
-def directions_for(given: Any, subject: LoadedModel) -> Directions | str:
+def directions_for(source: Any, subject: LoadedModel) -> Directions | str:
     """Return the directions for a model, or the reason why they do not fit.
 
     Args:
-        given: directions, or the path of a file.
+        source: directions, or the path of a file.
         subject: the model.
 
     Raises:
         ScopeError: there is no such file, or it cannot be read.
     """
-    found = given if isinstance(given, Directions) else read_directions(str(given))
+    directions = source if isinstance(source, Directions) else read_directions(str(source))
     anatomy = subject.anatomy
-    return found.misfit(layers=len(anatomy.layers), width=anatomy.width) or found
+    return directions.misfit(layers=len(anatomy.layers), width=anatomy.width) or directions
 
 
 def direction_header(
@@ -164,12 +166,12 @@ def direction_header(
         "best": directions.best if directions.best in probes else min(probes),
         "probes": {
             str(layer): {
-                "offset": one.offset,
-                "slope": one.slope,
-                "intercept": one.intercept,
-                "figures": asdict(one.figures),
+                "offset": probe.offset,
+                "slope": probe.slope,
+                "intercept": probe.intercept,
+                "figures": asdict(probe.figures),
             }
-            for layer, one in probes.items()
+            for layer, probe in probes.items()
         },
         "about": dict(directions.about),
         "sets": asdict(directions.sets),
@@ -179,7 +181,7 @@ def direction_header(
 
 @lru_cache(maxsize=KEPT)
 def _read(path: Path, name: str, changed: int) -> Directions:
-    shown = display_text(name)
+    name_shown = display_text(name)
     try:
         if path.stat().st_size > LARGEST:
             raise ValueError("it is too large")
@@ -194,7 +196,9 @@ def _read(path: Path, name: str, changed: int) -> Directions:
         header = msgspec.convert(record, _Header, strict=False)
         return _directions(header, tensors, name, file_digest(path))
     except Exception as error:  # json, gguf and safetensors may raise anything for another file
-        raise ScopeError(f"the direction {shown} cannot be read: {told(error)}", FORM) from error
+        raise ScopeError(
+            f"the direction {name_shown} cannot be read: {told(error)}", FORM
+        ) from error
 
 
 def _directions(
@@ -207,13 +211,13 @@ def _directions(
     if not all(0 <= layer < header.layers for layer in header.probes):
         raise ValueError("a layer outside of the model")
     probes = {}
-    for layer, one in sorted(header.probes.items()):
+    for layer, probe in sorted(header.probes.items()):
         direction = tensors[f"direction.{layer}"].float().reshape(-1)
         if len(direction) != header.width or not bool(direction.isfinite().all()):
             raise ValueError(f"direction.{layer} is not finite, or not as wide as it tells")
         if not bool(direction.any()):
             raise ValueError(f"direction.{layer} is zero")
-        probes[layer] = Probe(direction, one.offset, one.slope, one.intercept, one.figures)
+        probes[layer] = Probe(direction, probe.offset, probe.slope, probe.intercept, probe.figures)
     return Directions(
         *(header.method, header.position, header.width, header.layers, header.best, probes),
         *(header.about, header.sets, header.dose),
@@ -238,20 +242,20 @@ def _write_gguf(
     from gguf import GGUFWriter
 
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name  # the writer takes a path alone
-        writer = GGUFWriter(made, GGUF_ARCHITECTURE)
+        temporary = Path(folder) / path.name  # the writer takes a path alone
+        writer = GGUFWriter(temporary, GGUF_ARCHITECTURE)
         # As repeng and llama.cpp's own generator write them; its loader reads the tensors alone.
         kind = str(directions.about.get("model_type") or directions.model)
         writer.add_string(f"{GGUF_ARCHITECTURE}.model_hint", kind)
         writer.add_uint32(f"{GGUF_ARCHITECTURE}.layer_count", len(probes))
         writer.add_string(GGUF_HEADER, header)
-        for layer, one in sorted(probes.items()):
-            writer.add_tensor(f"direction.{layer}", one.direction.numpy())
+        for layer, probe in sorted(probes.items()):
+            writer.add_tensor(f"direction.{layer}", probe.direction.numpy())
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
         writer.close()
-        replace_file(path, made.read_bytes())
+        replace_file(path, temporary.read_bytes())
 
 
 def _gguf(path: Path) -> tuple[str | None, dict[str, Tensor]]:

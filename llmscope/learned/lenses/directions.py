@@ -135,8 +135,8 @@ class Probe:
 
     def score(self, streams: Tensor) -> Tensor:
         """Return the score of streams, in float32. `[row, width]` -> [row]"""
-        own = self.direction.to(streams.device)
-        return streams.float() @ (own / own.dot(own)) - self.offset
+        direction = self.direction.to(streams.device)
+        return streams.float() @ (direction / direction.dot(direction)) - self.offset
 
     def probability(self, scores: Tensor) -> Tensor:
         """Return the probability of the positive class. [row]"""
@@ -213,7 +213,7 @@ class Dose:
     @property
     def monotone(self) -> bool:
         """Whether each dose changes more than the one before, in one direction."""
-        means = [one.value for one in self.change]
+        means = [estimate.value for estimate in self.change]
         steps = [after - before for before, after in pairwise(means)]
         return all(step > 0 for step in steps)
 
@@ -222,9 +222,9 @@ class Dose:
         """Why it does not steer with the dose; "" if it does."""
         if self.slope.low is None or self.slope.low <= 0:
             return "the change for a dose of 1 is not above 0"
-        most = max(map(abs, self.random_slopes))
-        if self.slope.value <= most:
-            return f"a random direction of the same norm changes as much ({most:.3g})"
+        highest = max(map(abs, self.random_slopes))
+        if self.slope.value <= highest:
+            return f"a random direction of the same norm changes as much ({highest:.3g})"
         return "" if self.monotone else "the change does not grow at every dose"
 
     def __str__(self) -> str:
@@ -302,19 +302,19 @@ class Directions:
         direction. See `verdict` for the arguments.
         """
         figures = self.probes[layer].figures
-        held, shuffled, random = figures.held_out, figures.shuffled, figures.random
+        of_held_out, shuffled, random = figures.held_out, figures.shuffled, figures.random
         other = "" if subject is None else self._other_model(subject)
         if other:
             return f"it was fitted for {other}"
         if self.sets.leak:
             return str(self.sets.leak)
-        low = held.auc.value if held.auc.low is None else held.auc.low
+        low = of_held_out.auc.value if of_held_out.auc.low is None else of_held_out.auc.low
         if low <= shuffled.auc.high:
             return (
                 f"after layer {layer}, shuffled labels are told apart as well: AUC up to "
                 f"{shuffled.auc.high:.2f}, and from {low:.2f} with the labels as they are"
             )
-        if held.auc.value <= random.auc.high:
+        if of_held_out.auc.value <= random.auc.high:
             return (
                 f"after layer {layer}, a random direction tells them apart as well: AUC "
                 f"{random.auc.high:.2f}"

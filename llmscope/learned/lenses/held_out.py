@@ -40,8 +40,8 @@ class Readings:
             TypeError, ValueError, KeyError: the record has another form.
         """
         return cls(
-            tuple(float(one) for one in record["top1"]),
-            tuple(float(one) for one in record["kl"]),
+            tuple(float(number) for number in record["top1"]),
+            tuple(float(number) for number in record["kl"]),
             tuple((float(mean), float(error)) for mean, error in record["worse"]),
         )
 
@@ -98,6 +98,6 @@ class HeldOut:
 
     def _beats(self, way: Readings, stream: int) -> bool:
         mean, error = way.worse[stream]
-        own, other = self.lens.top1[stream], way.top1[stream]
-        spread = math.sqrt((own * (1 - own) + other * (1 - other)) / self.tokens)
-        return mean > SURE * error and other - own <= SURE * spread
+        our_top1, other = self.lens.top1[stream], way.top1[stream]
+        spread = math.sqrt((our_top1 * (1 - our_top1) + other * (1 - other)) / self.tokens)
+        return mean > SURE * error and other - our_top1 <= SURE * spread

@@ -57,7 +57,11 @@ def _files_of(path: str, has: Callable[[str], bool]) -> list[str]:
         # The matrices of a tuned lens cannot be read without it.
         beside = [config] if file in (SAFE, PARAMETERS) and has(config) else []
         return [*beside, path] if has(path) else []
-    matrices = [found for found in (joined(path, SAFE), joined(path, PARAMETERS)) if has(found)]
+    matrices = [
+        path_found
+        for path_found in (joined(path, SAFE), joined(path, PARAMETERS))
+        if has(path_found)
+    ]
     config = joined(path, CONFIG)
     return [config, matrices[0]] if matrices and has(config) else []
 

@@ -54,8 +54,8 @@ class AffineMap:
     def back(self, direction: Tensor) -> Tensor:
         """Return the transposed linear part times a direction, in float32. `[width] -> [width]`"""
         exact = direction.float()
-        found = exact @ self.weight.float()
-        return found + exact if self.adds else found
+        mapped = exact @ self.weight.float()
+        return mapped + exact if self.adds else mapped
 
     def to(self, device: torch.device) -> AffineMap:
         """Return the map on a device: in float32 on a CPU, which is slow in narrower types."""
@@ -108,12 +108,12 @@ class LearnedLens:
 
     def map_at(self, stream: int, device: torch.device) -> AffineMap | None:
         """Return the map of a stream on a device, converted once; None if it has none."""
-        own = self.maps.get(stream)
-        if own is None:
+        stream_map = self.maps.get(stream)
+        if stream_map is None:
             return None
         key = stream, device
         if key not in self._placed:
-            self._placed[key] = own.to(device)
+            self._placed[key] = stream_map.to(device)
         return self._placed[key]
 
     def __call__(self, streams: Tensor, at: Sequence[int]) -> Tensor:
@@ -125,13 +125,13 @@ class LearnedLens:
         """
         mapped = streams.to(torch.promote_types(streams.dtype, torch.float32), copy=True)
         for stream in sorted(set(at)):
-            own = self.map_at(stream, streams.device)
-            if own is not None:
+            stream_map = self.map_at(stream, streams.device)
+            if stream_map is not None:
                 rows = [row for row, its in enumerate(at) if its == stream]
-                mapped[rows] = own(streams[rows])
+                mapped[rows] = stream_map(streams[rows])
         if streams.dtype == torch.float16:  # the final norm ignores the size of a stream
-            most = mapped.abs().amax(-1, keepdim=True)
-            mapped = mapped * (LARGEST_HALF / most).clamp(max=1)
+            largest = mapped.abs().amax(-1, keepdim=True)
+            mapped = mapped * (LARGEST_HALF / largest).clamp(max=1)
         return mapped.to(streams.dtype)
 
     def shifted(self) -> LearnedLens:
@@ -199,10 +199,10 @@ RAW = "raw_huggingface"
 _DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
-def _comparable(one: str, other: str) -> bool:
+def _comparable(first: str, other: str) -> bool:
     """Return whether both revisions are commits, or digests, or neither: a branch is no commit."""
 
     def form(revision: str) -> int:
         return len(revision) if _DIGEST.fullmatch(revision) else 0
 
-    return form(one) == form(other)
+    return form(first) == form(other)

@@ -54,12 +54,12 @@ def _candidates(folder: Path) -> Iterator[Path]:
         return
 
 
-def _header(path: Path, most: int) -> LearnedLens | None:
+def _header(path: Path, limit: int) -> LearnedLens | None:
     """Return a lens with empty matrices from what its file tells; None if it tells of no lens.
 
     Args:
         path: the file or folder.
-        most: the number of layers beyond which it is of no interest.
+        limit: the number of layers beyond which it is of no interest.
 
     Raises:
         Exception: the file is of another kind.
@@ -67,7 +67,7 @@ def _header(path: Path, most: int) -> LearnedLens | None:
     if path.is_dir():
         config = read_json(path / CONFIG)
         layers = int(config["num_hidden_layers"])
-        if layers > most:
+        if layers > limit:
             return None
         named = {"model_name": str(config.get("base_model_name_or_path") or "")}
         return _empty("tuned", range(layers), int(config["d_model"]), layers, named)

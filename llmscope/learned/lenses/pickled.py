@@ -44,7 +44,7 @@ def tensor_bytes(path: Path) -> int:
     Raises:
         ScopeError: it is no archive of torch, or its pickle calls anything else.
     """
-    shown = display_text(str(path))
+    path_shown = display_text(str(path))
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
@@ -60,12 +60,12 @@ def tensor_bytes(path: Path) -> int:
             foreign = _foreign(archive.read(pickles[0]))
     except Exception as error:  # zipfile and pickletools may raise anything for a damaged file
         raise ScopeError(
-            f"{shown} is no file of tensors that torch.save wrote: {told(error)}",
+            f"{path_shown} is no file of tensors that torch.save wrote: {told(error)}",
             "a .pt or .safetensors file of a lens",
         ) from error
     if foreign:
         raise ScopeError(
-            f"{shown} wants to call {display_text(foreign)}, and nothing of it was run",
+            f"{path_shown} wants to call {display_text(foreign)}, and nothing of it was run",
             "a file of tensors and numbers alone",
         )
     return sum(entry.file_size for entry in entries)
@@ -92,17 +92,17 @@ def read_pickled(path: Path) -> Mapping[Any, Any]:
     size = tensor_bytes(path)
     try:
         _check_same(path)
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        if not isinstance(found, Mapping):
-            raise ValueError(f"it holds {type(found).__name__}, not a dictionary")
-        if _check_plain(found, set()) > size:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        if not isinstance(content, Mapping):
+            raise ValueError(f"it holds {type(content).__name__}, not a dictionary")
+        if _check_plain(content, set()) > size:
             raise ValueError("its tensors are larger than the file")
     except Exception as error:  # torch may raise anything for a damaged file
         raise ScopeError(
             f"{display_text(str(path))} cannot be read: {told(error)}",
             "a .pt or .safetensors file of a lens",
         ) from error
-    return found
+    return content
 
 
 def _check_same(path: Path) -> None:
@@ -112,7 +112,7 @@ def _check_same(path: Path) -> None:
         ValueError: it finds another one.
     """
     with zipfile.ZipFile(path) as archive:
-        (name,) = (one for one in archive.namelist() if one.endswith("data.pkl"))
+        (name,) = (entry for entry in archive.namelist() if entry.endswith("data.pkl"))
         pickled = archive.read(name)
     if torch._C.PyTorchFileReader(str(path)).get_record("data.pkl") != pickled:
         raise ValueError("it holds one archive inside another")
@@ -139,7 +139,7 @@ def _check_plain(value: Any, seen: set[int]) -> int:
                 if not isinstance(name, str | int):
                     raise ValueError(f"a key is {type(name).__name__}")
         inner = value.values() if isinstance(value, Mapping) else value
-        return sum(_check_plain(one, seen) for one in inner)
+        return sum(_check_plain(value, seen) for value in inner)
     if not isinstance(value, PLAIN):
         raise ValueError(f"it holds {type(value).__name__}")
     return 0

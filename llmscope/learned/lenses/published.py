@@ -80,15 +80,15 @@ class Known:
 
 def published(names: Sequence[str]) -> list[Known]:
     """Return the lenses that are published for a model that goes by these names."""
-    found = []
+    lenses = []
     for name in names:
         entry = _FOLDERS.get(name.casefold())
         if entry is not None:
             folder, _, model = entry.partition("/")
             path = f"{folder}/jlens/{_CORPUS}/{model}_jacobian_lens.pt"
-            found.append(Known(f"{_JACOBIAN}:{path}", "jacobian"))
+            lenses.append(Known(f"{_JACOBIAN}:{path}", "jacobian"))
         spelled = _WITH_TUNED.get(name.casefold())
         if spelled is not None:
             owned = spelled.removeprefix("openai-community/")
-            found.append(Known(f"{_TUNED}:lens/{owned}", "tuned"))
-    return list({one.kind: one for one in reversed(found)}.values())
+            lenses.append(Known(f"{_TUNED}:lens/{owned}", "tuned"))
+    return list({lens.kind: lens for lens in reversed(lenses)}.values())

@@ -61,31 +61,31 @@ def lens_file(path: Path, *, allow_pickle: bool) -> Path:
     Raises:
         ScopeError: there is no such file, or it is a pickle that was not allowed.
     """
-    shown = display_text(str(path))
+    path_shown = display_text(str(path))
     if isdir(path):  # Path.is_dir raises for a name that is too long
         if (path / SAFE).is_file():
             return path / SAFE
         if not (path / PARAMETERS).is_file():
             raise ScopeError(
-                f"{shown} has no {PARAMETERS}",
+                f"{path_shown} has no {PARAMETERS}",
                 f"a folder with {CONFIG} and {PARAMETERS} of tuned-lens",
             )
         if not allow_pickle:
             raise ScopeError(
-                f"the translators in {shown} are pickled, and loading those can run any code",
+                f"the translators in {path_shown} are pickled, and loading those can run any code",
                 f"{option('allow-pickle')}, if you trust whoever made them, or the same as {SAFE}",
             )
         return path / PARAMETERS
     if not isfile(path):
-        raise ScopeError(f"there is no lens {shown}", FORMS)
+        raise ScopeError(f"there is no lens {path_shown}", FORMS)
     if path.suffix not in (".pt", ".safetensors"):
-        raise ScopeError(f"{shown} is no lens", FORMS)
+        raise ScopeError(f"{path_shown} is no lens", FORMS)
     return path
 
 
 @lru_cache(maxsize=KEPT)
 def _read(file: Path, name: str, changed: int) -> LearnedLens:
-    shown = display_text(name)
+    name_shown = display_text(name)
     try:
         if file.name in (SAFE, PARAMETERS) and (file.parent / CONFIG).is_file():
             _check_room(file, file.stat().st_size, name)
@@ -99,7 +99,7 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
     except ScopeError:
         raise
     except Exception as error:  # json and torch may raise anything for a file of another kind
-        raise ScopeError(f"the lens {shown} cannot be read: {told(error)}", FORMS) from error
+        raise ScopeError(f"the lens {name_shown} cannot be read: {told(error)}", FORMS) from error
     return LearnedLens(
         *(lens.kind, lens.maps, lens.width, lens.layers, lens.about, name),
         digest=file_digest(file),
@@ -169,23 +169,26 @@ def _json_types(value: Any, budget: list[int], depth: int) -> Any:
     if budget[0] < 0 or depth < 0:
         raise ValueError("its metadata has too many values")
     if isinstance(value, Mapping):
-        return {str(name): _json_types(one, budget, depth - 1) for name, one in value.items()}
+        return {
+            str(name): _json_types(value_inside, budget, depth - 1)
+            for name, value_inside in value.items()
+        }
     if isinstance(value, list | tuple):
-        return [_json_types(one, budget, depth - 1) for one in value]
+        return [_json_types(value_inside, budget, depth - 1) for value_inside in value]
     if not isinstance(value, PLAIN):
         raise ValueError(f"its metadata holds {type(value).__name__}")
     return value
 
 
-def _published(found: Mapping[Any, Any]) -> LearnedLens:
+def _published(content: Mapping[Any, Any]) -> LearnedLens:
     """Return a Jacobian lens from what a published file, or the checkpoint of a fit, holds."""
-    told_of = {key: found[key] for key in _TOLD if key in found}
-    about = _about(told_of, found.get("metadata"))
-    if "J" in found:
-        matrices, count, divisor = found["J"], int(found.get("n_prompts") or 0), 1
-    elif "jacobian_sum" in found:
-        matrices = found["jacobian_sum"]
-        count = int(found.get("n_done", found.get("n_prompts")) or 0)
+    told_of = {key: content[key] for key in _TOLD if key in content}
+    about = _about(told_of, content.get("metadata"))
+    if "J" in content:
+        matrices, count, divisor = content["J"], int(content.get("n_prompts") or 0), 1
+    elif "jacobian_sum" in content:
+        matrices = content["jacobian_sum"]
+        count = int(content.get("n_done", content.get("n_prompts")) or 0)
         if count <= 0:
             raise ValueError("a checkpoint of no prompt yet")
         divisor = count
@@ -194,10 +197,10 @@ def _published(found: Mapping[Any, Any]) -> LearnedLens:
     if not isinstance(matrices, Mapping) or not matrices:
         raise ValueError("it holds no matrices")
     first = next(iter(matrices.values()))
-    width = int(found["d_model"] if "d_model" in found else len(first))
+    width = int(content["d_model"] if "d_model" in content else len(first))
     maps = {}
-    for layer, one in matrices.items():
-        weight = _square(one, width)
+    for layer, matrix in matrices.items():
+        weight = _square(matrix, width)
         maps[int(layer) + 1] = AffineMap(weight if divisor == 1 else weight.float() / divisor)
     if min(maps) < 1 or len(maps) < len(matrices):
         raise ValueError("a layer below 0, or twice the same")
@@ -205,10 +208,12 @@ def _published(found: Mapping[Any, Any]) -> LearnedLens:
     layers = about.get("n_layers")
     if layers is not None and (type(layers) is not int or max(maps) >= layers):
         raise ValueError("it is not of as many layers as it tells")
-    held = about.pop("held_out", None)
+    held_out = about.pop("held_out", None)
     return LearnedLens(
         *("jacobian", maps, width, layers, about),
-        held_out=None if held is None or layers is None else HeldOut.from_dict(held, layers + 1),
+        held_out=None
+        if held_out is None or layers is None
+        else HeldOut.from_dict(held_out, layers + 1),
     )
 
 
@@ -231,10 +236,12 @@ def _own(file: Path) -> LearnedLens:
             maps[int(stream)] = AffineMap(_square(weight, width), bias, adds=kind == "tuned")
     if not maps or min(maps) < 0 or (layers is not None and max(maps) >= layers):
         raise ValueError("its matrices are not those that it tells")
-    held = header.get("held_out")
+    held_out = header.get("held_out")
     return LearnedLens(
         *(kind, maps, width, layers, _about(header.get("about"))),
-        held_out=None if held is None or layers is None else HeldOut.from_dict(held, layers + 1),
+        held_out=None
+        if held_out is None or layers is None
+        else HeldOut.from_dict(held_out, layers + 1),
     )
 
 
@@ -258,6 +265,6 @@ def _state(file: Path) -> Mapping[str, Tensor]:
     if file.name == SAFE:
         from safetensors.torch import load_file
 
-        found: Mapping[str, Tensor] = load_file(file)
-        return found
+        state: Mapping[str, Tensor] = load_file(file)
+        return state
     return read_pickled(file)

@@ -69,10 +69,10 @@ def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    for stream, own in lens.maps.items():
-        tensors[f"{stream}.weight"] = _narrow(own.weight, dtype)
-        if own.bias is not None:
-            tensors[f"{stream}.bias"] = _narrow(own.bias, torch.float32)
+    for stream, stream_map in lens.maps.items():
+        tensors[f"{stream}.weight"] = _narrow(stream_map.weight, dtype)
+        if stream_map.bias is not None:
+            tensors[f"{stream}.bias"] = _narrow(stream_map.bias, torch.float32)
     header = {
         "kind": lens.kind,
         "width": lens.width,

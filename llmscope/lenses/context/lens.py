@@ -112,7 +112,7 @@ def _figure(recording: Recording, query: Query, *, weights_only: bool) -> Figure
     wrong = weight_update.disagreement(recording, own, patched.logits)
     if wrong.status == "refused":
         return Figure.refused("context", TITLE, wrong.reason, wrong.discrepancy)
-    naive = weight_update.learn(recording, query, weights_only=weights_only, given=alone)
+    naive = weight_update.learn(recording, query, weights_only=weights_only, known_pass=alone)
     names, values = _norms(patched)
     if not names:
         return Figure.refused("context", TITLE, "no layer has an MLP whose weights could change")

@@ -321,7 +321,7 @@ def _answer(recording: Recording, focus: Focus, run: Passes) -> tuple[tuple[int,
     context = recording.subject.anatomy.context
     most = OWN if context is None else min(OWN, context - len(recording) + 1)
     text, ends = Continuation(len(recording)), answer_ends(recording)
-    found = own_answer(run, recording, text, (), most=most, ends=ends)
+    found = own_answer(run, recording, text, (), length=most, ends=ends)
     return found, "model"
 
 

@@ -45,7 +45,7 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
     ends = tuple(tokens.special_ids)
     settings = replace(sampler(focus), seed=SEED.of(focus))
     count = SAMPLES.of(focus)
-    sampled = sample_branches(run, recording, kept, settings, count=count, most=most, ends=ends)
+    sampled = sample_branches(run, recording, kept, settings, count=count, length=most, ends=ends)
     written = recording.prompt.ids[kept : min(max(trace.stop, kept + 1), kept + most)]
     every = (written, *sampled)
     total = len(every)
@@ -64,7 +64,7 @@ def branches(recording: Recording, focus: Focus, run: Passes, trace: Trace) -> I
         text = Continuation(kept, ids)
         (one,) = forced(run, recording, [text], asked.suffix, asked.answer)
         answered[at] = math.exp(one.total)
-        given = own_answer(run, recording, text, asked.suffix, most=OWN, ends=stops)
+        given = own_answer(run, recording, text, asked.suffix, length=OWN, ends=stops)
         own[at] = tokens.describe(given).text
         values, mean, p = log_p.copy(), per_token.copy(), answered.copy()
         yield Figure(

@@ -160,7 +160,7 @@ def asked_of(recording: Recording, focus: Focus, run: Passes, trace: Trace, suff
     else:
         end = Continuation(trace.stop)
         ends = answer_ends(recording)
-        answer = own_answer(run, recording, end, forced, most=OWN, ends=ends)
+        answer = own_answer(run, recording, end, forced, length=OWN, ends=ends)
         source = "model"
     if not answer:
         raise NoTrace(

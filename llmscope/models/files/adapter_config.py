@@ -92,31 +92,31 @@ def check_adapter(
     Raises:
         ScopeError: for the first such entry.
     """
-    said, kind = display_text(named), str(config.get("peft_type")).upper()
+    name, kind = display_text(named), str(config.get("peft_type")).upper()
     if kind in _ELSEWHERE:
         raise ScopeError(
-            f"{said} is an adapter of kind {kind}, which loads other models that it names",
+            f"{name} is an adapter of kind {kind}, which loads other models that it names",
             f"each of those adapters by itself: {option('adapter', 'ADAPTER')}",
         )
     if config.get("megatron_config"):
-        raise ScopeError(f"{said} asks for Megatron's own layers", "an adapter without them")
+        raise ScopeError(f"{name} asks for Megatron's own layers", "an adapter without them")
     if "niter" in str(config.get("init_lora_weights")):
         raise ScopeError(
-            f"{said} begins with a random part of the base's weights, which it does not hold",
+            f"{name} begins with a random part of the base's weights, which it does not hold",
             "the same adapter as peft's path_initial_model_for_weight_conversion saves it",
         )
-    _check_replication(config.get("layer_replication"), layers, said)
+    _check_replication(config.get("layer_replication"), layers, name)
     limit = max(LEAST, headers.largest)
     for key, value in _values(config):
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        most = ITERATIONS if "iter" in key else limit
-        if not abs(value) <= most and (most == ITERATIONS or not _FREE.search(key)):
+        highest = ITERATIONS if "iter" in key else limit
+        if not abs(value) <= highest and (highest == ITERATIONS or not _FREE.search(key)):
             why = f"the largest dimension of its weights is {headers.largest}"
             raise ScopeError(
-                f"the {CONFIG} of {said} says that {display_text(key[:40])} is "
+                f"the {CONFIG} of {name} says that {display_text(key[:40])} is "
                 f"{display_text(str(value)[:20])}, and "
-                f"{why if most == limit else f'more than {most} rounds are of no use'}",
+                f"{why if highest == limit else f'more than {highest} rounds are of no use'}",
                 _ANOTHER,
             )
 
@@ -135,21 +135,23 @@ def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
     names = list(modules)
     try:
         for key in _MATCHED:
-            found = getattr(config, key, None)
-            if isinstance(found, str) and found != "all-linear" and not is_plain(found):
-                setattr(config, key, _alternatives(matches([found], names)[0]))
-            elif isinstance(found, list | set | tuple):
-                setattr(config, key, _listed(found, names))
+            setting = getattr(config, key, None)
+            if isinstance(setting, str) and setting != "all-linear" and not is_plain(setting):
+                setattr(config, key, _alternatives(matches([setting], names)[0]))
+            elif isinstance(setting, list | set | tuple):
+                setattr(config, key, _listed(setting, names))
         for key in _RANKS:
-            found = getattr(config, key, None)
-            if isinstance(found, dict) and not _few(found):
-                setattr(config, key, _ranks(found, names))
+            setting = getattr(config, key, None)
+            if isinstance(setting, dict) and not _few(setting):
+                setattr(config, key, _ranks(setting, names))
         for key, value in vars(config).items():
             if key == "modules_to_save" or ("pattern" in key and key not in _RANKS):
                 _check_plain(key, value)
         chosen = getattr(config, "layers_to_transform", None)
         if isinstance(chosen, list):
-            config.layers_to_transform = sorted({one for one in chosen if type(one) is int})[:KEYS]
+            config.layers_to_transform = sorted({index for index in chosen if type(index) is int})[
+                :KEYS
+            ]
     except PatternError as error:
         raise ScopeError(
             f"the {CONFIG} of {display_text(named)} cannot be used: {display_text(str(error))}",
@@ -170,7 +172,7 @@ def offline() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
-def _check_replication(pairs: Any, layers: int, said: str) -> None:
+def _check_replication(pairs: Any, layers: int, name: str) -> None:
     """Refuse a `layer_replication` of nonexistent layers, or of over 4 times the layer count."""
     if pairs is None:
         return
@@ -182,7 +184,7 @@ def _check_replication(pairs: Any, layers: int, said: str) -> None:
         good, count = False, 0
     if not good or count > 4 * layers:
         raise ScopeError(
-            f"{said} repeats layers in a way that a model of {layers} layers has no room for",
+            f"{name} repeats layers in a way that a model of {layers} layers has no room for",
             "the model that it was trained on",
         )
 
@@ -206,9 +208,9 @@ def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
     ends = {
         ".".join(parts[at:]) for parts in (n.split(".") for n in names) for at in range(len(parts))
     }
-    texts = {str(one) for one in wanted}
-    found = texts & ends
-    return found or set(sorted(texts)[:8])
+    texts = {str(text) for text in wanted}
+    matching = texts & ends
+    return matching or set(sorted(texts)[:8])
 
 
 def _few(table: Mapping[str, Any]) -> bool:
@@ -221,13 +223,13 @@ def _ranks(table: Mapping[str, Any], names: list[str]) -> dict[str, Any]:
     if len(table) > KEYS:
         raise PatternError(f"a table of {len(table)} modules")
     patterns = [rf"(.*\.)?({key})$" for key in table]
-    taken: set[str] = set()
+    used: set[str] = set()
     groups: dict[str, tuple[Any, list[str]]] = {}
-    for value, found in zip(table.values(), matches(patterns, names), strict=True):
-        fresh = [name for name in found if name not in taken]  # the first matching key is used
-        taken.update(fresh)
+    for value, matched in zip(table.values(), matches(patterns, names), strict=True):
+        fresh = [name for name in matched if name not in used]  # the first matching key is used
+        used.update(fresh)
         groups.setdefault(json.dumps(value), (value, []))[1].extend(fresh)
-    return {f"^{_alternatives(found)}": value for value, found in groups.values() if found}
+    return {f"^{_alternatives(matched)}": value for value, matched in groups.values() if matched}
 
 
 def _alternatives(names: Iterable[str]) -> str:

@@ -246,12 +246,12 @@ def _absent(folder: Path, index: Path, suffix: str) -> list[str]:
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError("it is damaged") from error
     for name in listed:
-        shown = display_text(str(name)[:80])
+        name_text = display_text(str(name)[:80])
         path = PurePath(str(name).replace("\\", "/"))
         if not isinstance(name, str) or path.is_absolute() or ".." in path.parts:
-            raise ValueError(f"it lists {shown}, which is not in the folder")
+            raise ValueError(f"it lists {name_text}, which is not in the folder")
         if not name.endswith(suffix):
-            raise ValueError(f"it lists {shown}, which is no *{suffix} file")
+            raise ValueError(f"it lists {name_text}, which is no *{suffix} file")
     return sorted(name for name in listed if not (folder / name).is_file())
 
 

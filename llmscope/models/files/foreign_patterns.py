@@ -53,12 +53,12 @@ def find_spans(pattern: str, text: str) -> list[tuple[int, int]]:
     if _LITERAL.fullmatch(pattern):
         return spans_of(pattern, text)
     try:
-        found = _worker().call("spans_of", pattern, text, seconds=SECONDS, interruptible=True)
+        spans = _worker().call("spans_of", pattern, text, seconds=SECONDS, interruptible=True)
     except TimeLimitError as error:
         raise PatternError(f"{pattern[:40]!r} takes too long to match") from error
     except CallError as error:
         raise PatternError(f"{pattern[:40]!r} cannot be matched: {error}") from error
-    return [(start, end) for start, end in found]
+    return [(start, end) for start, end in spans]
 
 
 def matches(patterns: Sequence[str], names: Iterable[str]) -> list[list[str]]:
@@ -72,12 +72,12 @@ def matches(patterns: Sequence[str], names: Iterable[str]) -> list[list[str]]:
             raise PatternError(f"the pattern {pattern[:40]!r}… has {len(pattern)} letters")
     listed = list(names)
     try:
-        found = _worker().call("full_matches", list(patterns), listed, seconds=SECONDS)
+        hits_of_each = _worker().call("full_matches", list(patterns), listed, seconds=SECONDS)
     except TimeLimitError as error:
         raise PatternError(f"the pattern {patterns[0][:40]!r} takes too long to match") from error
     except CallError as error:
         raise PatternError(f"the pattern {patterns[0][:40]!r} cannot be matched") from error
-    return [[listed[at] for at in hits] for hits in found]
+    return [[listed[at] for at in hits] for hits in hits_of_each]
 
 
 @cache

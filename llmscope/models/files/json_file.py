@@ -39,8 +39,8 @@ def read_bytes(path: Path, limit: int) -> bytes:
         OSError: the file cannot be read.
         ValueError: it is not a regular file, or larger than `limit` bytes.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError("it is no regular file")
     with path.open("rb") as file:
         content = file.read(limit + 1)
@@ -56,19 +56,19 @@ def parse_json(content: bytes) -> Any:
         ValueError: it is not JSON in UTF-8, or nested deeper than `DEPTH`.
     """
     try:
-        found = json.loads(content.decode("utf-8"))
+        value = json.loads(content.decode("utf-8"))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
-    if nested_deeper(found, DEPTH):
+    if nested_deeper(value, DEPTH):
         raise ValueError("it is nested too deeply")
-    return found
+    return value
 
 
 def nested_deeper(value: Any, depth: int) -> bool:
     """Return whether dicts and lists are nested deeper than `depth` levels."""
     level = [value]
     for _ in range(depth):
-        level = [child for one in level for child in _children(one)]
+        level = [child for parent in level for child in _children(parent)]
         if not level:
             return False
     return True
@@ -80,14 +80,16 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     Raises:
         ValueError: two entries have the same key, which readers may resolve differently.
     """
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         raise ValueError("an object of its JSON has the same key twice")
-    return found
+    return mapping
 
 
 def _children(value: Any) -> Iterable[Any]:
     """Return the lists and dicts directly inside a list or dict."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     kinds = set(map(type, inner))  # most lists hold only numbers, so skip checking each item
-    return (one for one in inner if isinstance(one, dict | list)) if kinds & {dict, list} else ()
+    return (
+        (child for child in inner if isinstance(child, dict | list)) if kinds & {dict, list} else ()
+    )

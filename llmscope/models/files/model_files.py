@@ -75,22 +75,22 @@ def check_tokenizer_paths(folder: Path) -> None:
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return up to `FILES` + 1 entries of a folder."""
-    with os.scandir(folder) as found:
-        return [entry for entry, _ in zip(found, range(FILES + 1), strict=False)]
+    with os.scandir(folder) as entries:
+        return [entry for entry, _ in zip(entries, range(FILES + 1), strict=False)]
 
 
 def _trouble(path: Path) -> str:
     """Return why a file must not be read; an empty string if it may be read."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:  # a dangling link: the code that needs the file reports it
         return ""
-    if stat.S_ISDIR(found.st_mode):
+    if stat.S_ISDIR(status.st_mode):
         return ""
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(status.st_mode):
         return "it is no regular file"
     name = path.name
-    if not name.endswith(_TEXTS) or name == _LOG or found.st_size <= (limit := _limit(name)):
+    if not name.endswith(_TEXTS) or name == _LOG or status.st_size <= (limit := _limit(name)):
         return ""
     return f"it has more than {limit >> 20} MiB"
 

@@ -87,15 +87,17 @@ def support(device: str, capability: Capability | None) -> Iterator[Support]:
 
 def _support(method: Method, device: str, capability: Capability | None) -> Support:
     wanted = [Requirement(package) for package in method.packages]
-    packages = {one.name: installed(one.name) for one in wanted}
+    packages = {requirement.name: installed(requirement.name) for requirement in wanted}
     able = _able(method, device, capability)
-    lacking = [one for one in wanted if not _meets(one, packages[one.name])]
+    lacking = [
+        requirement for requirement in wanted if not _meets(requirement, packages[requirement.name])
+    ]
     why = hint = ""
     if able is False:
         why = _needs(method, device, capability)
     elif lacking:
-        why = ", ".join(_lack(one, packages[one.name]) for one in lacking)
-        hint = "pip install " + " ".join(shlex.quote(str(one)) for one in lacking)
+        why = ", ".join(_lack(requirement, packages[requirement.name]) for requirement in lacking)
+        hint = "pip install " + " ".join(shlex.quote(str(requirement)) for requirement in lacking)
     elif able is None:
         why = "whether it runs on this device is not known"
     runs = "yes" if not why else "unpacked" if method.unpacks else "unknown"
@@ -116,8 +118,8 @@ def _able(method: Method, device: str, capability: Capability | None) -> bool | 
 def _needs(method: Method, device: str, capability: Capability | None) -> str:
     if device == "cpu" or capability is None or method.capability is None:
         return "it needs a GPU"
-    least, has = (".".join(map(str, one)) for one in (method.capability, capability))
-    return f"it needs compute capability {least}, and this GPU has {has}"
+    needed, has = (".".join(map(str, number)) for number in (method.capability, capability))
+    return f"it needs compute capability {needed}, and this GPU has {has}"
 
 
 def _meets(wanted: Requirement, has: str | None) -> bool:

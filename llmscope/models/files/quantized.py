@@ -35,8 +35,8 @@ def settings(config: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """Return the `quantization_config` of a config.json or its text model's; None without one."""
     text = config.get("text_config")
     inner = text.get("quantization_config") if isinstance(text, Mapping) else None
-    found = config.get("quantization_config") or inner
-    return found if isinstance(found, Mapping) else None
+    section = config.get("quantization_config") or inner
+    return section if isinstance(section, Mapping) else None
 
 
 def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "auto") -> None:
@@ -53,12 +53,12 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
     Raises:
         ScopeError: the method is unknown, or a package or the hardware for it is missing.
     """
-    found = settings(config)
-    if found is None:
+    section = settings(config)
+    if section is None:
         return
     from transformers.quantizers.auto import AUTO_QUANTIZER_MAPPING, AutoHfQuantizer
 
-    method, named = method_of(found), display_text(named)
+    method, named = method_of(section), display_text(named)
     known = {
         str(name).removesuffix("_4bit").removesuffix("_8bit") for name in AUTO_QUANTIZER_MAPPING
     }
@@ -69,7 +69,7 @@ def check_quantised(config: Mapping[str, Any], named: str, device_map: Any = "au
         )
     with silenced():
         try:
-            quantizer = AutoHfQuantizer.from_config(deepcopy(dict(found)), pre_quantized=True)
+            quantizer = AutoHfQuantizer.from_config(deepcopy(dict(section)), pre_quantized=True)
             quantizer.validate_environment(device_map=device_map, weights_only=True)
         except ImportError as error:
             raise _lacking(named, method, error) from error
@@ -95,7 +95,11 @@ def check_skipped(config: Mapping[str, Any], headers: TensorHeaders, named: str)
             names of the weights.
     """
     patterns = [_PREFIX.sub("", text) for text in _texts(settings(config))]
-    repeating = [one for one in patterns if len(_REPEATS.findall(one)) > 2 or _GROUP.search(one)]
+    repeating = [
+        pattern
+        for pattern in patterns
+        if len(_REPEATS.findall(pattern)) > 2 or _GROUP.search(pattern)
+    ]
     if not repeating:
         return
     parts = {name.removeprefix("model.") for name in headers.names} | headers.names
@@ -103,7 +107,7 @@ def check_skipped(config: Mapping[str, Any], headers: TensorHeaders, named: str)
         for pattern in repeating:
             if _GROUP.search(pattern):
                 raise PatternError(f"the pattern {pattern[:40]!r} repeats a group")
-        matches([f"(?:{one}).*" for one in repeating], parts)
+        matches([f"(?:{pattern}).*" for pattern in repeating], parts)
     except PatternError as error:
         raise ScopeError(
             f"{display_text(named)} is quantised by patterns that cannot be used: "
@@ -167,11 +171,11 @@ def check_numbers(model: Any, dtype: torch.dtype | None, named: str) -> None:
         )
 
 
-def method_of(found: Mapping[str, Any]) -> str:
+def method_of(section: Mapping[str, Any]) -> str:
     """Return the name of the quantization method; old bitsandbytes configs do not name theirs."""
-    if found.get("load_in_4bit") or found.get("load_in_8bit"):
+    if section.get("load_in_4bit") or section.get("load_in_8bit"):
         return "bitsandbytes"
-    return str(found.get("quant_method") or "")
+    return str(section.get("quant_method") or "")
 
 
 def describe(config: Mapping[str, Any], model: Any) -> list[str]:
@@ -181,38 +185,38 @@ def describe(config: Mapping[str, Any], model: Any) -> list[str]:
         config: the content of config.json before loading.
         model: the loaded model.
     """
-    found = settings(config)
-    if found is None:
+    section = settings(config)
+    if section is None:
         return []
-    method = display_text(method_of(found))
-    numbers = display_text(_numbers(found, method))
+    method = display_text(method_of(section))
+    numbers = display_text(_numbers(section, method))
     stated = numbers if numbers == method else f"{numbers} ({method})"
     if getattr(model, "hf_quantizer", None) is None:
         return [f"weights are {stated} in the file, and were unpacked to {_short(model.dtype)}"]
     return [f"weights are {stated}"]
 
 
-def _numbers(found: Mapping[str, Any], method: str) -> str:
+def _numbers(section: Mapping[str, Any], method: str) -> str:
     """Return the number format as the config names it, such as `nf4` or `4 bits`."""
     if method == "bitsandbytes":
         return (
-            str(found.get("bnb_4bit_quant_type") or "4 bits")
-            if found.get("load_in_4bit")
+            str(section.get("bnb_4bit_quant_type") or "4 bits")
+            if section.get("load_in_4bit")
             else "int8"
         )
     if method == "torchao":
-        kind = found.get("quant_type")
+        kind = section.get("quant_type")
         kind = kind.get("default", kind) if isinstance(kind, Mapping) else kind
         name = str(kind.get("_type") if isinstance(kind, Mapping) else kind)
         match = re.match(r"(float|int|uint)[a-z_]*(\d+)", name, re.IGNORECASE)
         return (match[1] + match[2]).lower() if match else name
-    groups = found.get("config_groups")
+    groups = section.get("config_groups")
     if isinstance(groups, Mapping) and groups:  # compressed-tensors: use its first group
         first = next(iter(groups.values()))
         weights = first.get("weights") if isinstance(first, Mapping) else None
         if isinstance(weights, Mapping):
             return f"{weights.get('type', 'int')}{weights.get('num_bits', '')}"
-    stated = next((found[key] for key in _BITS if found.get(key)), None)
+    stated = next((section[key] for key in _BITS if section.get(key)), None)
     if isinstance(stated, int):
         return f"{stated} bits"
     return stated if isinstance(stated, str) else method

@@ -82,17 +82,17 @@ def check_sizes(
     """
     limit = max(LEAST, headers.tensors, SLACK * headers.largest)
     for key, value in _integers(config):
-        most = LENGTH if _LENGTHS.search(key) else limit if _SIZES.search(key) else None
-        if most is None or abs(value) <= most or _OTHERS.search(key):
+        highest = LENGTH if _LENGTHS.search(key) else limit if _SIZES.search(key) else None
+        if highest is None or abs(value) <= highest or _OTHERS.search(key):
             continue
-        told = str(value) if abs(value) < 10**15 else f"about 10^{len(str(abs(value))) - 1}"
+        number = str(value) if abs(value) < 10**15 else f"about 10^{len(str(abs(value))) - 1}"
         why = (
             f"its weights have {headers.tensors} tensors of at most {headers.largest}"
-            if most == limit
-            else f"no model has more than {most}"
+            if highest == limit
+            else f"no model has more than {highest}"
         )
         raise ScopeError(
-            f"the config of {display_text(named)} says that {display_text(key[:40])} is {told}, "
+            f"the config of {display_text(named)} says that {display_text(key[:40])} is {number}, "
             f"and {why}",
             hint,
         )

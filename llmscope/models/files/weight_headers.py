@@ -77,11 +77,11 @@ def tensor_bytes(folder: Path) -> dict[str, int]:
         OSError: a file cannot be read.
         ValueError: a header is damaged.
     """
-    found: dict[str, int] = {}
+    sizes: dict[str, int] = {}
     for path in folder.glob("*.safetensors"):
         if path.is_file():
-            found |= {name: _length(one) for name, one in safetensors_header(path).items()}
-    return found
+            sizes |= {name: _length(header) for name, header in safetensors_header(path).items()}
+    return sizes
 
 
 def safetensors_headers(path: Path) -> TensorHeaders:
@@ -92,7 +92,9 @@ def safetensors_headers(path: Path) -> TensorHeaders:
         ValueError: its header is damaged.
     """
     tensors = safetensors_header(path)
-    return tensor_headers((name, one["shape"], _length(one)) for name, one in tensors.items())
+    return tensor_headers(
+        (name, header["shape"], _length(header)) for name, header in tensors.items()
+    )
 
 
 def safetensors_header(path: Path, *, whole: bool = True) -> dict[str, Mapping[str, Any]]:
@@ -150,18 +152,18 @@ def tensor_headers(tensors: Iterable[tuple[str, Iterable[int], int]]) -> TensorH
     Raises:
         ValueError: a tensor has more elements than bits.
     """
-    names, elements, taken, largest = [], 0, 0, 0
+    names, elements, total, largest = [], 0, 0, 0
     for name, shape, length in tensors:
         names.append(name)
         dimensions = tuple(shape)
         count = math.prod(dimensions)
-        taken += length
+        total += length
         if count > length * 8:  # less than a bit per element, of an unknown dtype
             raise ValueError(f"its header has an invalid entry for {name[:80]}")
         elements += count
         if count:  # an empty tensor may have any dimensions
             largest = max(largest, *dimensions, 0)
-    return TensorHeaders(len(names), elements, taken, largest, frozenset(names))
+    return TensorHeaders(len(names), elements, total, largest, frozenset(names))
 
 
 def _is_tensor(tensor: Any, room: int) -> bool:
@@ -173,7 +175,7 @@ def _is_tensor(tensor: Any, room: int) -> bool:
         return False
     if len(shape) > MOST_DIMENSIONS:  # before they are multiplied
         return False
-    if not all(type(one) is int and one >= 0 for one in (*shape, *offsets)):
+    if not all(type(number) is int and number >= 0 for number in (*shape, *offsets)):
         return False
     begin, end = offsets
     bits = _bits(str(tensor.get("dtype")))
@@ -183,8 +185,8 @@ def _is_tensor(tensor: Any, room: int) -> bool:
 
 def _bits(dtype: str) -> int | None:
     """Return the bits per element of a dtype; None if it is not known to llmscope."""
-    found = re.match(r"(?:BF|F|I|U)(\d+)", dtype)
-    return _BITS[dtype] if dtype in _BITS else int(found[1]) if found else None
+    match = re.match(r"(?:BF|F|I|U)(\d+)", dtype)
+    return _BITS[dtype] if dtype in _BITS else int(match[1]) if match else None
 
 
 def _length(tensor: Mapping[str, Any]) -> int:

@@ -62,13 +62,13 @@ def fetched(
 
 def names(wanted: Iterable[str]) -> list[str]:
     """Return a unique name for each adapter, numbering repeated names."""
-    taken: list[str] = []
+    unique_names: list[str] = []
     for name in wanted:
         unique, number = name, 2
-        while unique in taken:
+        while unique in unique_names:
             unique, number = f"{name}-{number}", number + 1
-        taken.append(unique)
-    return taken
+        unique_names.append(unique)
+    return unique_names
 
 
 def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) -> Any:
@@ -87,23 +87,25 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         ScopeError: the adapter is damaged, of a kind without its own weights in the model, or made
             for another model.
     """
-    said = display_text(named)
+    adapter = display_text(named)
     check_files(folder, named)
-    _check_weights(folder, said, allow_pickle)
+    _check_weights(folder, adapter, allow_pickle)
     headers = adapter_headers(folder, named)
     layers = getattr(base.config.get_text_config(), "num_hidden_layers", 0)
     check_adapter(read_adapter_config(folder, named), headers, layers, named)
     if hasattr(base, "hf_device_map"):
         raise ScopeError(
-            f"{said} cannot be applied to a model that is spread over devices or processes",
+            f"{adapter} cannot be applied to a model that is spread over devices or processes",
             f"{option('device', 'cpu')}, or a device that holds the whole model, without torchrun",
         )
     from peft import PeftConfig, PeftModel, get_peft_model_state_dict
     from peft.utils import load_peft_weights
 
     names = [name for name, _ in base.named_modules()]
-    own = tensor_headers((name, one.shape, one.nbytes) for name, one in base.named_parameters())
-    limit = bounded(headers + own, named, each=16, hint="another copy of the adapter")
+    base_headers = tensor_headers(
+        (name, parameter.shape, parameter.nbytes) for name, parameter in base.named_parameters()
+    )
+    limit = bounded(headers + base_headers, named, each=16, hint="another copy of the adapter")
     try:
         # Its patterns may take forever to match, and PEFT asks the hub for files that a config
         # only names.
@@ -113,12 +115,12 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         if config.is_prompt_learning:
             kind = display_text(str(config.peft_type.value))
             raise ScopeError(
-                f"{said} is an adapter of kind {kind}: virtual tokens, and no change of the model",
+                f"{adapter} is an adapter of kind {kind}: virtual tokens, and no change of the model",
                 "an adapter that changes weights, such as LoRA, DoRA or IA3",
             )
         # Some initializations start from a part of the base and subtract it from its weights.
         takes = str(getattr(config, "init_lora_weights", "")).lower().startswith(TAKEN_OUT)
-        clone = sharing(base, own=takes)
+        clone = sharing(base, buffers_only=takes)
         with offline(), limit:
             wrapped = PeftModel.from_pretrained(clone, str(folder), config=config)
             focus = set(load_peft_weights(str(folder), device="cpu"))
@@ -131,32 +133,32 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         raise
     except Exception as error:  # a foreign or damaged adapter can raise anything
         raise ScopeError(
-            f"the adapter {said} does not fit {type(base).__name__}: {told(error)}",
+            f"the adapter {adapter} does not fit {type(base).__name__}: {told(error)}",
             "the model that it was trained on, or another copy of it",
         ) from error
     if missing:
         raise ScopeError(
-            f"{said} lacks {len(missing)} of the adapter's weights, "
+            f"{adapter} lacks {len(missing)} of the adapter's weights, "
             f"such as {display_text(missing[0])}",
             "a complete copy of the adapter",
         )
     if surplus:
         raise ScopeError(
-            f"{said} has {len(surplus)} weights that {type(base).__name__} has no place for, "
+            f"{adapter} has {len(surplus)} weights that {type(base).__name__} has no place for, "
             f"such as {display_text(surplus[0])}",
             "the model that it was trained on",
         )
     return wrapped.get_base_model().eval().requires_grad_(False)
 
 
-def sharing(model: Any, *, own: bool = False) -> Any:
+def sharing(model: Any, *, buffers_only: bool = False) -> Any:
     """Return a copy of a model's module tree that shares its parameters and buffers.
 
     Args:
         model: the model to copy.
-        own: copy the parameters instead of sharing them, because they will be changed.
+        buffers_only: copy the parameters instead of sharing them, because they will be changed.
     """
-    tensors = model.buffers() if own else (*model.parameters(), *model.buffers())
+    tensors = model.buffers() if buffers_only else (*model.parameters(), *model.buffers())
     return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
 
 
@@ -170,8 +172,8 @@ def _base_of(folder: Path, named: str) -> Spec:
 
     A relative path is tried from the working directory, then from the adapter's folder.
     """
-    said = read_adapter_config(folder, named)
-    base = said.get("base_model_name_or_path")
+    config = read_adapter_config(folder, named)
+    base = config.get("base_model_name_or_path")
     if not isinstance(base, str) or not base.strip():
         raise ScopeError(
             f"the adapter {display_text(named)} does not say which model it belongs to",
@@ -187,7 +189,7 @@ def _base_of(folder: Path, named: str) -> Spec:
             f"the adapter {display_text(named)} belongs to {display_text(base)}, which is not here",
             f"{opened_with('adapter', 'ADAPTER', 'BASE')}, with BASE where that model is now",
         ) from error
-    revision = said.get("revision")
+    revision = config.get("revision")
     if not isinstance(revision, str) or not revision:
         return spec
     if not is_revision(revision):
@@ -199,13 +201,13 @@ def _base_of(folder: Path, named: str) -> Spec:
     return replace(spec, revision=spec.revision or revision)
 
 
-def _check_weights(folder: Path, said: str, allow_pickle: bool) -> None:
+def _check_weights(folder: Path, name: str, allow_pickle: bool) -> None:
     if (folder / SAFE).is_file():
         return
     if not (folder / PICKLED).is_file():
-        raise ScopeError(f"{said} has no {SAFE}", "a folder as peft's save_pretrained writes it")
+        raise ScopeError(f"{name} has no {SAFE}", "a folder as peft's save_pretrained writes it")
     if not allow_pickle:
         raise ScopeError(
-            f"{said} has only pickled weights, and loading those can run any code",
+            f"{name} has only pickled weights, and loading those can run any code",
             f"{option('allow-pickle')}, if you trust whoever made them",
         )

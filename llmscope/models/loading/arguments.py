@@ -42,8 +42,8 @@ def checked_load(
         "dtype": _dtype(dtype),
         "threads": None if threads is None else _threads(threads),
         "adapters": tuple(
-            str(_model(f"adapters[{at}]", one, needed=True))
-            for at, one in enumerate(arguments.several("adapters", adapters))
+            str(_model(f"adapters[{at}]", adapter, needed=True))
+            for at, adapter in enumerate(arguments.several("adapters", adapters))
         ),
         "reward": _model("reward", reward),
         "trust_remote_code": arguments.flag("trust_remote_code", others["trust_remote_code"]),
@@ -61,10 +61,10 @@ def _model(name: str, value: Any, *, needed: bool = False) -> str | None:
         )
     if value is None and not needed:
         return None
-    found = arguments.name_or_path(name, value)
-    if "\0" in found:
-        raise WrongValueError(f"{name} {arguments.quoted(found)} holds a NUL character")
-    return found
+    text = arguments.name_or_path(name, value)
+    if "\0" in text:
+        raise WrongValueError(f"{name} {arguments.quoted(text)} holds a NUL character")
+    return text
 
 
 def _device(value: Any) -> str:
@@ -82,7 +82,7 @@ def _dtype(value: Any) -> str:
 
 
 def _threads(value: Any) -> int:
-    return arguments.integer("threads", value, least=-arguments.LARGEST)
+    return arguments.integer("threads", value, lowest=-arguments.LARGEST)
 
 
 def row_memory(memory: Any, spill: Any) -> RowMemory:
@@ -100,7 +100,7 @@ def row_memory(memory: Any, spill: Any) -> RowMemory:
     if isinstance(memory, str):
         limit = _size(memory)
     elif memory is not None:
-        limit = arguments.integer("memory", memory, least=0)
+        limit = arguments.integer("memory", memory, lowest=0)
     if spill is None:
         return RowMemory(limit)
     folder = Path(arguments.name_or_path("spill", spill))
@@ -113,10 +113,10 @@ def row_memory(memory: Any, spill: Any) -> RowMemory:
 
 
 def _size(text: str) -> int:
-    found = SIZE.fullmatch(text.strip())
-    if found is None:
+    match = SIZE.fullmatch(text.strip())
+    if match is None:
         raise WrongUseError(
             f"{option('memory')}: {arguments.quoted(text)} is no size",
             "a size such as 8GB or 500MB",
         )
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    return int(float(match[1]) * UNITS[match[2].upper()])

@@ -55,10 +55,10 @@ def at_rest(model: nn.Module) -> Iterator[None]:
 @contextmanager
 def _without_mixed_precision(model: nn.Module) -> Iterator[None]:
     """Run the forward method that a model had before accelerate put one with autocast over it."""
-    own = vars(model)
-    before = own.get("forward") if "_original_forward" in own else None
+    attributes = vars(model)
+    before = attributes.get("forward") if "_original_forward" in attributes else None
     if before is not None:
-        model.forward = own["_original_forward"]
+        model.forward = attributes["_original_forward"]
     try:
         yield
     finally:

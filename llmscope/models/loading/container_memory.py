@@ -35,21 +35,21 @@ V1 = _Files("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_fi
 V2 = _Files("memory.max", "memory.current", "inactive_file")
 
 
-def allowance(machine: int, groups: Path = GROUPS, own: Path = OWN) -> Allowance | None:
+def allowance(machine: int, groups: Path = GROUPS, own_group: Path = OWN) -> Allowance | None:
     """Return the least that a control group around this process leaves it; None without a limit.
 
     Args:
         machine: bytes of memory of the machine; a limit above it limits nothing.
         groups: the folder of all control groups.
-        own: the file with the groups of this process.
+        own_group: the file with the groups of this process.
     """
-    found = [one for one in _allowances(groups, own) if one.total < machine]
-    return min(found, key=lambda one: one.free, default=None)
+    limits = [limit for limit in _allowances(groups, own_group) if limit.total < machine]
+    return min(limits, key=lambda candidate: candidate.free, default=None)
 
 
-def _allowances(groups: Path, own: Path) -> Iterator[Allowance]:
+def _allowances(groups: Path, own_group: Path) -> Iterator[Allowance]:
     try:
-        lines = own.read_text().splitlines()
+        lines = own_group.read_text().splitlines()
     except (OSError, ValueError):  # another system, or a file that is no text
         return
     for line in lines:
@@ -72,9 +72,9 @@ def _above(root: Path, path: str, files: _Files) -> Iterator[Allowance]:
             return
         with suppress(OSError, ValueError):  # no limit here ("max"), or none at all
             limit = int((folder / files.limit).read_text())
-            taken = int((folder / files.taken).read_text())
+            used = int((folder / files.taken).read_text())
             cache = _counts(folder / "memory.stat").get(files.cache, 0)
-            yield Allowance(limit, max(0, limit - max(0, taken - cache)))
+            yield Allowance(limit, max(0, limit - max(0, used - cache)))
 
 
 def _counts(path: Path) -> Mapping[str, int]:

@@ -52,9 +52,9 @@ def described(spec: str) -> DescribedModel:
         tokens, _ = load_tokenizer_of(weights.folder)
         try:
             config = AutoConfig.from_pretrained(str(weights.folder), local_files_only=True)
-            own = config.get_text_config()
+            text_config = config.get_text_config()
             sizes = [
-                int(getattr(own, name))
+                int(getattr(text_config, name))
                 for name in ("num_hidden_layers", "hidden_size", "vocab_size")
             ]
         except Exception as error:  # an unusual config can raise anything

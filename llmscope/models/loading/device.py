@@ -57,10 +57,10 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype | None:
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else None
-    found = DTYPES.get(dtype_name(name))
-    if found is None:
+    dtype = DTYPES.get(dtype_name(name))
+    if dtype is None:
         raise WrongUseError(f"there is no dtype {display_text(name)!r}", WAYS)
-    return found
+    return dtype
 
 
 def threads_for(threads: int | None, parameters: int) -> int:

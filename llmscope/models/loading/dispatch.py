@@ -70,8 +70,8 @@ class Placing:
 
     def compute_dtype(self, model: Any) -> torch.dtype:
         """Return the dtype that the model computes in, also for packed weights."""
-        found = getattr(model.get_input_embeddings().weight, "dtype", None)
-        dtype: torch.dtype = found if found in FLOATS else model.config.dtype
+        weight_dtype = getattr(model.get_input_embeddings().weight, "dtype", None)
+        dtype: torch.dtype = weight_dtype if weight_dtype in FLOATS else model.config.dtype
         return dtype
 
     def told(self, config: Mapping[str, Any], model: Any) -> tuple[str, ...]:
@@ -128,8 +128,12 @@ def place(
     if too_large:
         notices = (f"its weights do not fit in what is free on {chosen}",)
     if device == SPREAD or too_large:
-        told = {"device_map": "auto", "max_memory": MAX_MEMORY, "offload_folder": _offload_folder()}
-        return Placing(number, told, notices)
+        arguments = {
+            "device_map": "auto",
+            "max_memory": MAX_MEMORY,
+            "offload_folder": _offload_folder(),
+        }
+        return Placing(number, arguments, notices)
     if quantised:
         return Placing(number, {"device_map": device_map_for(config, named, chosen)})
     return Placing(number)
@@ -147,17 +151,17 @@ def _split(
     """Return the placement of a model that is split over the processes of torchrun."""
     processes = leader()
     assert processes is not None
-    said = display_text(named)
+    name = display_text(named)
     if device == SPREAD or chosen.type != processes.device.type:
         raise ScopeError(
-            f"{said} is split over {processes.count} processes of torchrun, each with a "
+            f"{name} is split over {processes.count} processes of torchrun, each with a "
             f"{processes.device.type.replace('cuda', 'GPU').replace('cpu', 'CPU')} of its own, "
             f"which leaves {option('device', device)} nothing to choose",
             f"{option('device', 'auto')}, or llmscope without torchrun",
         )
     if quantised:
         raise ScopeError(
-            f"{said} is quantized, and quantized weights are not split over processes",
+            f"{name} is quantized, and quantized weights are not split over processes",
             "llmscope without torchrun",
         )
     plan = planned(folder, named, trust_remote_code)

@@ -56,10 +56,13 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
             user's runs in its passes, such as a hook, which the copy does not have.
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
-    given = list(subject.model.parameters())
-    if any(one.dtype not in FLOATS or one.is_meta for one in given):
+    parameters = list(subject.model.parameters())
+    if any(parameter.dtype not in FLOATS or parameter.is_meta for parameter in parameters):
         raise WrongValueError("its weights are packed, or spread over memory and disk")
-    memo = {id(one): nn.Parameter(one.detach().to(dtype), requires_grad=False) for one in given}
+    memo = {
+        id(parameter): nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
+        for parameter in parameters
+    }
     model = _copied(subject, memo)
     if place := missing_code(subject.model, model):
         raise WrongValueError(f"a copy of the model runs without {place}")

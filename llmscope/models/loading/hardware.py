@@ -87,9 +87,9 @@ def hardware(driver: Driver | None = None) -> Hardware:
         gpus = () if driver is None else driver.gpus
         devices += [_cuda(index, gpus) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
-        most = torch.mps.recommended_max_memory()
-        fits = _fits(min(most, free))  # it shares the memory of the CPU
-        devices.append(Device("mps", "Apple GPU", most, dtypes=_tried("mps"), fits=fits))
+        recommended = torch.mps.recommended_max_memory()
+        fits = _fits(min(recommended, free))  # it shares the memory of the CPU
+        devices.append(Device("mps", "Apple GPU", recommended, dtypes=_tried("mps"), fits=fits))
     return Hardware(
         tuple(devices),
         str(choose_device("auto")),
@@ -135,12 +135,12 @@ def _fits(free: int) -> dict[str, int]:
 
 def _tried(device: str) -> dict[str, str]:
     """Return the dtypes that a device can compute in, tried with one product."""
-    found = {}
+    dtypes = {}
     for name, dtype in DTYPES.items():
         with suppress(RuntimeError, TypeError):
-            one = torch.ones(1, 1, dtype=dtype, device=device)
-            found[name] = "native" if float((one @ one)[0, 0]) == 1.0 else "slow"
-    return found
+            unit = torch.ones(1, 1, dtype=dtype, device=device)
+            dtypes[name] = "native" if float((unit @ unit)[0, 0]) == 1.0 else "slow"
+    return dtypes
 
 
 def _rounds_to_tf32() -> bool:
@@ -159,7 +159,7 @@ def _in_driver(index: int, gpus: tuple[Gpu, ...]) -> int | None:
     properties: Any = torch.cuda.get_device_properties(index)
     uuid = str(getattr(properties, "uuid", "")).lower()
     for gpu in gpus:
-        own = (gpu.uuid, *(device.uuid for device in gpu.mig_devices))
-        if uuid and any(one.lower().endswith(uuid) for one in own):
+        uuids = (gpu.uuid, *(device.uuid for device in gpu.mig_devices))
+        if uuid and any(known_uuid.lower().endswith(uuid) for known_uuid in uuids):
             return gpu.index
     return gpus[0].index if len(gpus) == 1 and torch.cuda.device_count() == 1 else None

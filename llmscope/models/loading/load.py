@@ -107,9 +107,9 @@ def load_model(
     if reward is not None:
         subject.reward = load_reward(reward, subject, options)
     make = partial(_stage, subject, placing, chosen, options)
-    named = names(one.name for one in added)
+    named = names(adapter.name for adapter in added)
     subject.adapted = Variants(
-        {name: make(one, name) for name, one in zip(named, added, strict=True)},
+        {name: make(adapter, name) for name, adapter in zip(named, added, strict=True)},
         {} if added else {name: partial(_built_in, name, make) for name in weights.family},
     )
     return subject
@@ -186,7 +186,7 @@ def _checkpoint(
         options.progress,
     )
     ours, theirs = (
-        {name: tuple(one.shape) for name, one in each.state_dict().items()}
+        {name: tuple(tensor.shape) for name, tensor in each.state_dict().items()}
         for each in (base.model, model)
     )
     foreign = next((name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)), "")
@@ -300,7 +300,9 @@ def load_tokenizer_of(
 
 def own_tokenizer(weights: Weights, added: Sequence[Weights]) -> Path:
     """Return the folder with the tokenizer: that of the first adapter with one, or the model's."""
-    return next((one.folder for one in added if _has_tokenizer(one.folder)), weights.folder)
+    return next(
+        (source.folder for source in added if _has_tokenizer(source.folder)), weights.folder
+    )
 
 
 def _has_tokenizer(folder: Path) -> bool:
@@ -361,8 +363,8 @@ def _of_report(error: Exception) -> str:
     """
     frame = error.__traceback__
     while frame is not None:
-        found = frame.tb_frame.f_locals.get("loading_info")
-        shapes = sorted(getattr(found, "mismatched_keys", None) or (), key=str)
+        info = frame.tb_frame.f_locals.get("loading_info")
+        shapes = sorted(getattr(info, "mismatched_keys", None) or (), key=str)
         if shapes:
             name, theirs, ours = shapes[0]
             more = f", and {len(shapes) - 1} more do not fit" if len(shapes) > 1 else ""
@@ -370,7 +372,7 @@ def _of_report(error: Exception) -> str:
                 f"{name} has the shape {list(theirs)} in the file, and its config.json makes it "
                 f"{list(ours)}{more}"
             )
-        broken = getattr(found, "conversion_errors", None)
+        broken = getattr(info, "conversion_errors", None)
         if broken:
             name, reason = next(iter(broken.items()))
             return one_line(f"{name} cannot be converted: {reason}")

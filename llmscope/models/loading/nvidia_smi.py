@@ -129,16 +129,16 @@ class Question:
 
     def _answer(self) -> Driver:
         known: tuple[str, ...] = NEWER
-        told = self._read("gpus")
-        if told is not None and _UNKNOWN_FIELD.search(told[1]):
+        answer = self._read("gpus")
+        if answer is not None and _UNKNOWN_FIELD.search(answer[1]):
             known = ()
             self._begin("old", _query("gpu", (*FIELDS, "name")))
-            told = self._read("old")
+            answer = self._read("old")
         apps, table = self._read("apps"), self._read("table")
-        if told is None:
+        if answer is None:
             self._give_up()
             return Driver(error=self._error)
-        code, text = told
+        code, text = answer
         gpus, version = read_gpus(text, (*FIELDS, *known, "name")) if code == 0 else ((), None)
         if not gpus:
             failed = one_line(text) or f"nvidia-smi ended with {code}"
@@ -219,20 +219,20 @@ def read_gpus(text: str, fields: tuple[str, ...]) -> tuple[tuple[Gpu, ...], str 
                 {"Enabled": True, "Disabled": False}.get(mode),
             )
         )
-        found = re.fullmatch(r"\d[\d.]{0,30}", row["driver_version"])
-        version = version or (found[0] if found else None)
+        match = re.fullmatch(r"\d[\d.]{0,30}", row["driver_version"])
+        version = version or (match[0] if match else None)
     return tuple(gpus), version
 
 
 def read_processes(text: str) -> dict[str, tuple[GpuProcess, ...]]:
     """Return the processes of an answer by the UUID of their GPU; other lines are skipped."""
-    found: dict[str, tuple[GpuProcess, ...]] = {}
+    processes: dict[str, tuple[GpuProcess, ...]] = {}
     for row in _rows(text, APPS):
         pid = _number(row["pid"])
         if pid is not None and _UUID.fullmatch(row["gpu_uuid"]):
             process = GpuProcess(pid, _name(row["process_name"]), _bytes(row["used_memory"]))
-            found[row["gpu_uuid"]] = (*found.get(row["gpu_uuid"], ()), process)
-    return found
+            processes[row["gpu_uuid"]] = (*processes.get(row["gpu_uuid"], ()), process)
+    return processes
 
 
 def with_processes(
@@ -254,13 +254,13 @@ def with_processes(
     """
     if listed is None:
         return gpus
-    told = []
+    gpus_with = []
     for gpu in gpus:
         places = (gpu.uuid, *(device.uuid for device in gpu.mig_devices))
-        found = tuple(process for place in places for process in listed.get(place, ()))
+        processes = tuple(process for place in places for process in listed.get(place, ()))
         idle = bool(none_running or listed) and gpu.used is not None and gpu.used < IDLE
-        told.append(replace(gpu, processes=found if found or idle else None))
-    return tuple(told)
+        gpus_with.append(replace(gpu, processes=processes if processes or idle else None))
+    return tuple(gpus_with)
 
 
 def read_mig_devices(text: str) -> dict[str, tuple[MigDevice, ...]]:

@@ -125,11 +125,11 @@ def _check_tokens(
 ) -> None:
     """Refuse a reward model for which the model's token ids mean something else."""
     ours = {} if subject.tokens is None else subject.tokens.tokenizer.get_vocab()
-    size, own = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
-    if isinstance(size, int) and size < own:
+    size, our_size = config.get("vocab_size"), len(ours) or subject.anatomy.vocabulary
+    if isinstance(size, int) and size < our_size:
         raise ScopeError(
-            f"{named} has {size} tokens and {display_text(subject.name)} {own}: it could not read "
-            "all of them",
+            f"{named} has {size} tokens and {display_text(subject.name)} {our_size}: it could not "
+            "read all of them",
             ANOTHER,
         )
     if not ours:
@@ -178,6 +178,6 @@ def _loaded(folder: Path, named: str, subject: LoadedModel, options: Options) ->
         )
     outputs = getattr(getattr(model, HEAD, None), "out_features", 0)
     if outputs != 1:
-        found = f"tells {outputs} classes apart" if outputs else f"has no head called {HEAD}"
-        raise ScopeError(f"{named} {found}, and a reward is one number", ANOTHER)
+        fault = f"tells {outputs} classes apart" if outputs else f"has no head called {HEAD}"
+        raise ScopeError(f"{named} {fault}, and a reward is one number", ANOTHER)
     return model.eval().requires_grad_(False)

@@ -54,7 +54,7 @@ def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
-    kinds = {type(one) for one in (a, b)}
+    kinds = {type(module) for module in (a, b)}
     if not kinds <= {nn.Parameter, Tensor, nn.Buffer} or a.is_meta or b.is_meta:
         return False
     if (a.shape, a.dtype, a.device, a.layout) != (b.shape, b.dtype, b.device, b.layout):

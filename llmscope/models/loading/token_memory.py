@@ -166,11 +166,11 @@ def tokens_that_fit(token: TokenBytes, left: int, limit: int) -> int:
 def _head_sizes(config: Any, width: int, heads: int) -> tuple[int, int]:
     """Return the numbers of all queries of a token in a layer, and of its keys and values."""
     latent = _size(config, "kv_lora_rank")
-    rotary, plain = (_size(config, f"qk_{one}_head_dim") for one in ("rope", "nope"))
+    rotary, plain = (_size(config, f"qk_{kind}_head_dim") for kind in ("rope", "nope"))
     if latent and rotary and plain:
         # The cache holds what keys and values are made of; a recording holds those, too.
-        queries, own = heads * (rotary + plain), _size(config, "v_head_dim") or plain
-        return queries, queries + heads * own + latent + rotary
+        queries, value_size = heads * (rotary + plain), _size(config, "v_head_dim") or plain
+        return queries, queries + heads * value_size + latent + rotary
     each = _size(config, "head_dim") or width // heads
     groups = _size(config, "num_key_value_heads") or _size(config, "num_kv_heads") or heads
     if getattr(config, "multi_query", False) and not getattr(
@@ -183,12 +183,12 @@ def _head_sizes(config: Any, width: int, heads: int) -> tuple[int, int]:
 def _types(config: Any) -> list[str]:
     """Return the types of the layers; empty if the config names none."""
     for name in ("layers_block_type", "layer_types"):
-        found = getattr(config, name, None)
-        if isinstance(found, list | tuple):
-            return [str(kind) for kind in found]
+        types = getattr(config, name, None)
+        if isinstance(types, list | tuple):
+            return [str(kind) for kind in types]
     return []
 
 
 def _size(config: Any, name: str) -> int | None:
-    found = getattr(config, name, None)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
+    size = getattr(config, name, None)
+    return size if isinstance(size, int) and not isinstance(size, bool) and size > 0 else None

@@ -106,7 +106,7 @@ def unwrapped(model: Any) -> Any:
 
 
 def _check_whole(model: nn.Module) -> None:
-    names = {one.__name__ for one in type(model).__mro__}
+    names = {parent.__name__ for parent in type(model).__mro__}
     first = next(model.parameters(), None)
     sharded = "FullyShardedDataParallel" in names or "FSDPModule" in names
     if sharded or any(hasattr(parameter, "device_mesh") for parameter in model.parameters()):
@@ -146,8 +146,8 @@ def _anatomy(model: Any) -> Anatomy:
     except ScopeError:
         raise
     except Exception as error:  # code and configs of others can raise anything
-        said = f"the parts of {_kind(model)} cannot be found: {told(error)}"
-        raise ScopeError(said, LOADED) from error
+        message = f"the parts of {_kind(model)} cannot be found: {told(error)}"
+        raise ScopeError(message, LOADED) from error
 
 
 LONGER = (12, 48, 192)
@@ -177,18 +177,18 @@ def _check_causal(model: Any, anatomy: Anatomy) -> None:
             failure = failure or error
     if not outputs:
         assert failure is not None
-        said = f"{_kind(model)} fails on three tokens: {told(failure)}"
-        raise ScopeError(said, LOADED) from failure
+        message = f"{_kind(model)} fails on three tokens: {told(failure)}"
+        raise ScopeError(message, LOADED) from failure
     logits: list[Any] = [getattr(output, "logits", None) for output in outputs]
     if not all(isinstance(logit, Tensor) and logit.dim() == 3 for logit in logits):
         raise ScopeError(f"{_kind(model)} gives no logits of a next token", LOADED)
-    one, other = (each[0, :-1].detach().float() for each in logits)
-    apart = float((one - other).abs().max())
+    before, other = (each[0, :-1].detach().float() for each in logits)
+    apart = float((before - other).abs().max())
     exact = all(weight.dtype in (torch.float32, torch.float64) for weight in model.parameters())
-    if apart > (EXACT if exact else ROUNDED) * float(one.abs().max()):
+    if apart > (EXACT if exact else ROUNDED) * float(before.abs().max()):
         with torch.no_grad():
             again = run(first).logits[0, :-1].float()
-        if float((one - again).abs().max()) > RANDOM * apart:
+        if float((before - again).abs().max()) > RANDOM * apart:
             raise ScopeError(
                 f"{_kind(model)} gives other logits each time for the same tokens: it, or a hook "
                 "on it, draws random numbers",

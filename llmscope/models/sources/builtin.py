@@ -17,7 +17,7 @@ FAMILY = "family.json"
 
 def names() -> tuple[str, ...]:
     """Return the built-in models and adapters, sorted; no reward models, which generate no text."""
-    rewards = {one["name"] for one in _told() if one.get("kind") == "reward"}
+    rewards = {stage["name"] for stage in _told() if stage.get("kind") == "reward"}
     return tuple(sorted(_folders() - rewards))
 
 
@@ -32,8 +32,8 @@ def fetch(spec: Spec, options: Options) -> Weights:
             f"there is no built-in model {display_text(spec.name)!r}",
             "one of " + ", ".join(f"builtin:{name}" for name in names()),
         )
-    own = next((one for one in _told() if one["name"] == spec.name), {})
-    upon = own.get("trained_from") if own.get("kind") == "adapter" else None
+    described = next((stage for stage in _told() if stage["name"] == spec.name), {})
+    upon = described.get("trained_from") if described.get("kind") == "adapter" else None
     return Weights(home() / spec.name, spec.name, family=family(spec.name), upon=upon)
 
 
@@ -53,13 +53,17 @@ def family(base: str) -> tuple[str, ...]:
 
 def _told() -> list[dict[str, Any]]:
     """Return the entries of all built-in families' members."""
-    return [stage for told in sorted(home().glob(f"*/{FAMILY}")) for stage in _stages(told)]
+    return [
+        stage
+        for family_file in sorted(home().glob(f"*/{FAMILY}"))
+        for stage in _stages(family_file)
+    ]
 
 
-def _stages(told: Path) -> list[dict[str, Any]]:
-    if not told.is_file():
+def _stages(family_file: Path) -> list[dict[str, Any]]:
+    if not family_file.is_file():
         return []
-    stages: list[dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))["stages"]
+    stages: list[dict[str, Any]] = json.loads(family_file.read_text(encoding="utf-8"))["stages"]
     return stages
 
 

@@ -104,7 +104,7 @@ def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progres
 
     meter = Meter(progress, f"converting {display_text(path.name)}", path.stat().st_size)
     limit = bounded(headers, path.name, packed=True, hint="another copy of the file")
-    with silenced(), transformers_bars(meter), _gguf_bar(meter) as taken, limit:
+    with silenced(), transformers_bars(meter), _gguf_bar(meter) as mapped_names, limit:
         described = Described(path)
         source = {"gguf_file": path.name, "trust_remote_code": False, "local_files_only": True}
         try:
@@ -130,7 +130,7 @@ def _convert(path: Path, headers: TensorHeaders, target: Path, progress: Progres
                 "a complete file, or the same model as safetensors",
             )
         tokenizer, why = _tokenizer(path, source)
-        notices += [*why, *_left_out(described.tensors, taken)]
+        notices += [*why, *_left_out(described.tensors, mapped_names)]
         # The weights are float32 by now, but transformers refuses to save them with a quantizer.
         model.hf_quantizer = None
         if hasattr(model.config, "quantization_config"):
@@ -149,21 +149,23 @@ def _tokenizer(path: Path, source: dict[str, Any]) -> tuple[Any, list[str]]:
     from transformers import AutoTokenizer
 
     try:
-        made = AutoTokenizer.from_pretrained(str(path.parent), **source)
-        refuse_long_tokens(made)
-        return made, []
+        tokenizer = AutoTokenizer.from_pretrained(str(path.parent), **source)
+        refuse_long_tokens(tokenizer)
+        return tokenizer, []
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except BaseException as error:  # an unknown alphabet, or a Rust panic
         return None, [f"the file's tokenizer cannot be read: {told(error)}"]
 
 
-def _left_out(tensors: Iterable[str], taken: set[str]) -> list[str]:
+def _left_out(tensors: Iterable[str], mapped_names: set[str]) -> list[str]:
     """Return a notice about tensors that are not used in the model."""
     left = sorted(
         name
         for name in tensors
-        if taken and not {name, name.rpartition(".")[0]} & taken and not name.startswith("rope_")
+        if mapped_names
+        and not {name, name.rpartition(".")[0]} & mapped_names
+        and not name.startswith("rope_")
     )
     return [f"{len(left)} tensors of the file are not used, such as {left[0]}"] if left else []
 
@@ -192,14 +194,14 @@ def _gguf_bar(meter: Meter) -> Iterator[set[str]]:
             meter.reach(done)
 
     def mapped(*args: Any, **settings: Any) -> dict[str, str]:
-        found: dict[str, str] = places(*args, **settings)
-        taken.update(found)
-        return found
+        places_found: dict[str, str] = places(*args, **settings)
+        mapped_names.update(places_found)
+        return places_found
 
-    taken: set[str] = set()
+    mapped_names: set[str] = set()
     bar, places = module.tqdm, module.get_gguf_hf_weights_map
     module.tqdm, module.get_gguf_hf_weights_map = watched, mapped
     try:
-        yield taken
+        yield mapped_names
     finally:
         module.tqdm, module.get_gguf_hf_weights_map = bar, places

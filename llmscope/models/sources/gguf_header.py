@@ -95,8 +95,8 @@ class _Reader:
         headers = tensor_headers(self._tensors(tensors, values.get("general.alignment", 32)))
         if len(headers.names) != headers.tensors:
             raise ValueError("it has two tensors of one name")
-        found = {key: value for key, value in values.items() if value is not None}
-        return GgufHeader(found, headers)
+        known = {key: value for key, value in values.items() if value is not None}
+        return GgufHeader(known, headers)
 
     def _tensors(self, count: int, alignment: Any) -> Iterator[tuple[str, list[int], int]]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
@@ -107,7 +107,7 @@ class _Reader:
             or alignment & (alignment - 1)
         ):
             raise ValueError("its alignment is no power of two")
-        found = []
+        entries = []
         for _ in range(count):
             name = self._text(_KEY_BYTES)
             dimensions = self._scalar("I")
@@ -115,16 +115,16 @@ class _Reader:
                 raise ValueError(f"its tensor {name[:80]} has {dimensions} dimensions")
             shape = [self._scalar("Q") for _ in range(dimensions)]
             block, size = GGML_QUANT_SIZES[GGMLQuantizationType(self._scalar("I"))]
-            found.append((name, shape, math.prod(shape) * size // block, self._scalar("Q")))
+            entries.append((name, shape, math.prod(shape) * size // block, self._scalar("Q")))
         begin = -(-self._at // alignment) * alignment
         left = len(self._data) - begin
-        for name, _, length, offset in found:
+        for name, _, length, offset in entries:
             if begin + offset + length > len(self._data):
                 raise ValueError(f"its tensor {name[:80]} does not lie in it")
             left -= length
         if left < 0:
             raise ValueError("its tensors overlap")
-        return ((name, shape, length) for name, shape, length, _ in found)
+        return ((name, shape, length) for name, shape, length, _ in entries)
 
     def _value(self, kind: int) -> Any:
         if kind in _SCALARS:

@@ -58,8 +58,10 @@ class Described:
                 "another copy of the file",
             ) from error
         self.tensors = tuple(factors)
-        kept = factors.get("rope_freqs.weight")
-        self.frequencies = None if kept is None else np.array(kept, dtype=np.float32).ravel()
+        frequencies = factors.get("rope_freqs.weight")
+        self.frequencies = (
+            None if frequencies is None else np.array(frequencies, dtype=np.float32).ravel()
+        )
         known = readable()
         if self.architecture not in known:
             raise ScopeError(
@@ -78,7 +80,7 @@ class Described:
         epsilon = self.get("attention.layer_norm_epsilon") if epsilon is None else epsilon
         _set(config, _EPSILON, epsilon)
         _set(config, ("head_dim",), self.get("attention.key_length"))
-        _set(config, ("sliding_window",), self.get("attention.sliding_window"), given=True)
+        _set(config, ("sliding_window",), self.get("attention.sliding_window"), only_if_set=True)
         _set(config, ("max_position_embeddings",), self.get("context_length"))
         wide = self.get("feed_forward_length")
         if isinstance(wide, int):
@@ -99,11 +101,11 @@ class Described:
 
     def _rotary(self, config: Any) -> list[str]:
         """Apply the rotary base, the rotated fraction, and the scaling of positions."""
-        found = getattr(config, "rope_parameters", None)
-        if not isinstance(found, dict) or not found:
+        parameters = getattr(config, "rope_parameters", None)
+        if not isinstance(parameters, dict) or not parameters:
             return []
-        nested = "rope_theta" not in found and "full_attention" in found
-        rope = found["full_attention"] if nested else found
+        nested = "rope_theta" not in parameters and "full_attention" in parameters
+        rope = parameters["full_attention"] if nested else parameters
         base, turned = self.get("rope.freq_base"), self.get("rope.dimension_count")
         if base is not None:
             rope["rope_theta"] = float(base)
@@ -133,17 +135,17 @@ class Described:
             return ["the file scales its positions by LongRoPE, which is left out"]
         if self.frequencies is None or np.allclose(self.frequencies, 1.0):
             return []
-        told = {
+        settings = {
             "rope_type": "llama3",
             "factor": float(self.frequencies.max()),
             "low_freq_factor": 1.0,
             "high_freq_factor": 4.0,
             "original_max_position_embeddings": 8192,
         }
-        ours = llama3_factors(rope["rope_theta"], turned, told)
+        ours = llama3_factors(rope["rope_theta"], turned, settings)
         if ours.shape != self.frequencies.shape or not np.allclose(ours, self.frequencies, 1e-3):
             return ["the file scales its rotary frequencies in a way of its own, which is left out"]
-        rope.update(told)
+        rope.update(settings)
         return []
 
 
@@ -156,27 +158,27 @@ def readable() -> list[str]:
     return sorted(name for name in known if "_" not in name)
 
 
-def llama3_factors(base: float, turned: int, told: Mapping[str, Any]) -> Any:
+def llama3_factors(base: float, turned: int, settings: Mapping[str, Any]) -> Any:
     """Return Llama 3's divisor of each rotary frequency, by its wavelength. [frequency]"""
     wavelength = 2 * math.pi * base ** (np.arange(0, turned, 2) / turned)
-    length = told["original_max_position_embeddings"]
-    low, high, factor = (told[f"{name}actor"] for name in ("low_freq_f", "high_freq_f", "f"))
+    length = settings["original_max_position_embeddings"]
+    low, high, factor = (settings[f"{name}actor"] for name in ("low_freq_f", "high_freq_f", "f"))
     smooth = np.clip((length / wavelength - low) / (high - low), 0, 1)
     return (1 / ((1 - smooth) / factor + smooth)).astype(np.float32)
 
 
-def _set(config: Any, names: Iterable[str], value: Any, *, given: bool = False) -> None:
+def _set(config: Any, names: Iterable[str], value: Any, *, only_if_set: bool = False) -> None:
     """Set the attributes among `names` that the config has.
 
     Args:
         config: the config to change.
         names: the attributes; computed properties are skipped.
         value: the value; None changes nothing.
-        given: set only attributes that are not None.
+        only_if_set: set only attributes that are not None.
     """
     for name in names if value is not None else ():
         computed = isinstance(getattr(type(config), name, None), property)
         if computed or not hasattr(config, name):
             continue
-        if not given or getattr(config, name) is not None:
+        if not only_if_set or getattr(config, name) is not None:
             setattr(config, name, value)

@@ -49,10 +49,10 @@ def fetch(spec: Spec, options: Options) -> Weights:
             notices = []
         except FailedError as failed:
             trouble = explained(spec, failed.error, began=repository is not None)
-            found = _cached(spec, options)
-            if found is None:
+            folder_cached = _cached(spec, options)
+            if folder_cached is None:
                 raise trouble from failed.error
-            folder = found
+            folder = folder_cached
             notices = [] if _is_offline() else [f"{trouble.message}: taken from the local cache"]
     if spec.file is not None:
         weights = gguf.converted(folder / spec.file, options.progress)
@@ -154,9 +154,9 @@ def _cached(spec: Spec, options: Options) -> Path | None:
     from huggingface_hub import try_to_load_from_cache
 
     for probe in (spec.file,) if spec.file is not None else ("config.json", ADAPTER):
-        found = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
-        if isinstance(found, str):
-            folder = Path(found).parents[probe.count("/")]
+        probe_path = try_to_load_from_cache(spec.name, probe, revision=spec.revision)
+        if isinstance(probe_path, str):
+            folder = Path(probe_path).parents[probe.count("/")]
             if folder.parent.name != "snapshots":  # a ref may contain anything, even a path
                 continue
             if probe == spec.file or _has_weights(folder, probe == ADAPTER, options):

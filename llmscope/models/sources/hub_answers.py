@@ -49,10 +49,10 @@ def repository_files(
     with streamed(url, headers, timeout) as answer:
         whole = bounded_answer(answer, ANSWER_BYTES if answer.is_success else ERROR_BYTES)
     hf_raise_for_status(whole)
-    found = parse_json(whole.content)
-    if not isinstance(found, dict):
+    parsed = parse_json(whole.content)
+    if not isinstance(parsed, dict):
         raise ValueError("no repository")
-    commit, siblings = found.get("sha"), found.get("siblings") or []
+    commit, siblings = parsed.get("sha"), parsed.get("siblings") or []
     if not isinstance(commit, str) or not _COMMIT.fullmatch(commit):
         raise ValueError("no commit")
     if not isinstance(siblings, list) or len(siblings) > FILES:
@@ -117,7 +117,7 @@ def is_inside(path: Any) -> bool:
     """Return whether a file name stays inside its parent folder on every operating system."""
     if not isinstance(path, str) or not 0 < len(path) <= 1000 or not path.isprintable():
         return False
-    plain = not any(one in path for one in "\\:") and not path.startswith("/")
+    plain = not any(char in path for char in "\\:") and not path.startswith("/")
     return plain and not {"", ".", ".."} & set(path.split("/"))
 
 

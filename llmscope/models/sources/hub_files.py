@@ -106,10 +106,12 @@ class Repository:
     def _head(self, path: str, line: HubConnection) -> Remote:
         from huggingface_hub import get_hf_file_metadata
 
-        found = with_retries(partial(get_hf_file_metadata, self._url(path)), line, reconnect=True)
-        if not found.etag or not is_etag(found.etag):
+        metadata = with_retries(
+            partial(get_hf_file_metadata, self._url(path)), line, reconnect=True
+        )
+        if not metadata.etag or not is_etag(metadata.etag):
             raise ValueError(f"no ETag for {path}")
-        return Remote(path, found.etag, found.size)
+        return Remote(path, metadata.etag, metadata.size)
 
     def _url(self, path: str) -> str:
         from huggingface_hub import hf_hub_url
@@ -216,7 +218,7 @@ def _incomplete(blob: Path) -> Path:
 
 @contextmanager
 def _alone(
-    lock: Path, kept: Callable[[], int], line: HubConnection, remote: Remote
+    lock: Path, bytes_kept: Callable[[], int], line: HubConnection, remote: Remote
 ) -> Iterator[None]:
     """Hold a file's lock, so that only one of several processes downloads it."""
     with ExitStack() as stack:
@@ -224,7 +226,7 @@ def _alone(
             with line.waiting("another process is fetching it"):
                 while not _locked(stack, lock):
                     line.check()
-                    line.arrived[remote.path] = kept()
+                    line.arrived[remote.path] = bytes_kept()
         yield
 
 
@@ -261,7 +263,7 @@ def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> 
         headers = build_hf_headers() | {"Accept-Encoding": "identity"}
         if have:
             headers["Range"] = f"bytes={have}-"
-        most = UNANNOUNCED if remote.size is None else remote.size
+        limit = UNANNOUNCED if remote.size is None else remote.size
         with streamed(url, headers, constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
             if not response.is_success:
                 hf_raise_for_status(bounded_answer(response, ERROR_BYTES))
@@ -274,11 +276,11 @@ def _append(incomplete: Path, remote: Remote, url: str, line: HubConnection) -> 
                 sink.write(chunk)
                 have += len(chunk)
                 line.arrived[remote.path] = have if remote.size is None else min(have, remote.size)
-                if have > most:
+                if have > limit:
                     break
-        if remote.size is None and have > most:
+        if remote.size is None and have > limit:
             sink.truncate(0)
-            raise ValueError(f"more than {most} bytes, and no size was announced")
+            raise ValueError(f"more than {limit} bytes, and no size was announced")
         if remote.size is not None and have < remote.size:
             raise ShortError(f"{remote.size - have} bytes are missing")
 

@@ -203,8 +203,8 @@ def _listed(
 
 def _others(path: str, wanted: Wanted, paths: Sequence[str]) -> str:
     """Return the paths that could be named, those below `path` and of similar names first."""
-    found = list(dict.fromkeys(wanted.paths(paths)))
-    if not found:
+    names = list(dict.fromkeys(wanted.paths(paths)))
+    if not names:
         return wanted.nothing
     matcher = SequenceMatcher(b=path.casefold(), autojunk=False)
 
@@ -212,8 +212,8 @@ def _others(path: str, wanted: Wanted, paths: Sequence[str]) -> str:
         matcher.set_seq1(other.casefold())
         return other.startswith(f"{path}/"), matcher.quick_ratio()
 
-    first = sorted(found, key=likeness, reverse=True)[:SHOWN]
-    more = f", or one of {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+    first = sorted(names, key=likeness, reverse=True)[:SHOWN]
+    more = f", or one of {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(one_line(other) for other in first) + more
 
 
@@ -225,10 +225,10 @@ def _cached(place: HubPath, wanted: Wanted) -> tuple[Path, list[str]] | None:
     from huggingface_hub import try_to_load_from_cache
 
     def snapshot(file: str) -> Path | None:
-        found = try_to_load_from_cache(
+        cached = try_to_load_from_cache(
             place.repository, file, revision=place.revision, repo_type=place.kind
         )
-        folder = Path(found).parents[file.count("/")] if isinstance(found, str) else None
+        folder = Path(cached).parents[file.count("/")] if isinstance(cached, str) else None
         # A ref may contain anything, even a path.
         return folder if folder is not None and folder.parent.name == "snapshots" else None
 

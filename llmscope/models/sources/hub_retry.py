@@ -166,11 +166,11 @@ def with_retries(
                 waits, before = list(WAITS), progress()
             if not waits or not _may_pass(error, reconnect):
                 raise
-            asked = asked_to_wait(error) or 0.0
-            patience -= asked
+            retry_after = asked_to_wait(error) or 0.0
+            patience -= retry_after
             if patience < 0:
                 raise
-            seconds = max(waits.pop(0), asked)  # wait even if the hub asks for 0 s
+            seconds = max(waits.pop(0), retry_after)  # wait even if the hub asks for 0 s
             line.pause(seconds, _told(error, seconds))
 
 

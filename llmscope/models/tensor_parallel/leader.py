@@ -126,12 +126,12 @@ class SplitModule:
     def __init__(
         self,
         module: nn.Module,
-        own: Callable[..., Any],
+        own_forward: Callable[..., Any],
         shards: Mapping[str, nn.Parameter | None],
         place: tuple[int, int],
         processes: Processes,
     ) -> None:
-        self._module, self._own, self._shards = module, own, shards
+        self._module, self._own, self._shards = module, own_forward, shards
         self._place, self._processes = place, processes
 
     def __call__(self, *inputs: Tensor) -> Any:
@@ -140,7 +140,7 @@ class SplitModule:
         Raises:
             ScopeError: gradients are wanted of a module that is not linear.
         """
-        if not torch.is_grad_enabled() or not any(one.requires_grad for one in inputs):
+        if not torch.is_grad_enabled() or not any(tensor.requires_grad for tensor in inputs):
             return self.forward(*inputs)
         if not isinstance(self._module, nn.Linear):
             raise ScopeError(NO_GRADIENTS, "llmscope without torchrun")

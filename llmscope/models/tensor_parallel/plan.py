@@ -38,12 +38,12 @@ def split_plan(model: Any, named: str) -> dict[str, str]:
     Raises:
         ScopeError: the model has no plan, or one that splits nothing but the unembedding.
     """
-    own: Mapping[str, str] = model.tp_plan or {}
+    styles: Mapping[str, str] = model.tp_plan or {}
     modules = {_generic(name): module for name, module in model.named_modules()}
     head = model.get_output_embeddings()
     heads = {name for name, module in modules.items() if module is head}
     tied = heads if _shares_embedding(model) else frozenset[str]()
-    plan = {name: _style(name, own, modules, tied) for name in own}
+    plan = {name: _style(name, styles, modules, tied) for name in styles}
     if {style for name, style in plan.items() if name not in heads} <= {WHOLE}:
         raise ScopeError(
             f"{display_text(named)} cannot be split over processes: transformers has no "
@@ -54,13 +54,13 @@ def split_plan(model: Any, named: str) -> dict[str, str]:
 
 
 def _style(
-    name: str, own: Mapping[str, str], modules: Mapping[str, nn.Module], tied: AbstractSet[str]
+    name: str, styles: Mapping[str, str], modules: Mapping[str, nn.Module], tied: AbstractSet[str]
 ) -> str:
     module = modules.get(name)
     if isinstance(module, nn.Linear) and name not in tied:
-        return STYLES.get(own[name], WHOLE)
-    if own[name] == EXPERTS or own.get(name.rpartition(".")[0]) == EXPERTS:
-        return own[name]
+        return STYLES.get(styles[name], WHOLE)
+    if styles[name] == EXPERTS or styles.get(name.rpartition(".")[0]) == EXPERTS:
+        return styles[name]
     return WHOLE
 
 

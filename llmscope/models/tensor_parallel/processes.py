@@ -81,21 +81,21 @@ class Processes:
 
         header = torch.empty(HEADER, dtype=torch.uint8)
         dist.broadcast(header, 0)
-        told = json.loads(header.numpy().tobytes().rstrip(b"\0"))
+        message = json.loads(header.numpy().tobytes().rstrip(b"\0"))
         tensors = []
-        for dtype, shape in told.pop("tensors"):
+        for dtype, shape in message.pop("tensors"):
             tensor = torch.empty(shape, dtype=getattr(torch, dtype), device=self.device)
             dist.broadcast(tensor, 0)
             tensors.append(tensor)
-        return told.pop("command"), told, tensors
+        return message.pop("command"), message, tensors
 
     def gather(self, text: str) -> list[str]:
         """Return a text of each process, by rank."""
         import torch.distributed as dist
 
-        found: list[Any] = [""] * self.count
-        dist.all_gather_object(found, text)
-        return found
+        texts: list[Any] = [""] * self.count
+        dist.all_gather_object(texts, text)
+        return texts
 
     def stop(self) -> None:
         """End the other processes, unless they wait for something else: they end with this one."""

@@ -127,9 +127,9 @@ class Chat:
         This runs the template, unlike `words` and `may_follow`.
         """
 
-        def render(messages: Sequence[Message], asked: bool) -> str | None:
+        def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
             try:
-                return self._render(_listed(messages), asked)
+                return self._render(_listed(messages), add_generation_prompt)
             except FunctionError:  # the template does not support these roles
                 return None
 
@@ -151,9 +151,9 @@ class Chat:
             source = self._source()
         except Exception:  # no template, or several
             return frozenset()
-        found = _WORDS.findall(source.replace("\\n", "\n"))
+        quoted = _WORDS.findall(source.replace("\\n", "\n"))
         named = self._tokenizer.special_tokens_map.values() if "_token" in source else ()
-        words = (word for word in (*found, *named) if len(word) > 2 and not word.isalnum())
+        words = (word for word in (*quoted, *named) if len(word) > 2 and not word.isalnum())
         return frozenset(word for word in words if not _CODE.issuperset(word))
 
     def may_follow(self, text: str) -> bool:
@@ -176,23 +176,30 @@ class Chat:
     def _render(
         self,
         messages: Sequence[Mapping[str, Any]],
-        asked: bool,
+        add_generation_prompt: bool,
         tools: Sequence[Mapping[str, Any]] = (),
     ) -> str:
-        own = type(self._tokenizer).apply_chat_template
-        if own.__module__ != "transformers.tokenization_utils_base":
+        apply = type(self._tokenizer).apply_chat_template
+        if apply.__module__ != "transformers.tokenization_utils_base":
             # The tokenizer has its own code, which runs in this process anyway.
             return str(
                 self._tokenizer.apply_chat_template(
                     messages,
                     tokenize=False,
-                    add_generation_prompt=asked,
+                    add_generation_prompt=add_generation_prompt,
                     **({"tools": tools} if tools else {}),
                 )
             )
         tokens = self._tokenizer.special_tokens_map
         longest = LONGEST + 2 * len(json.dumps([*messages, *tools], ensure_ascii=False))
-        arguments = (self._source(), messages, asked, tokens, longest, tools or None)
+        arguments = (
+            self._source(),
+            messages,
+            add_generation_prompt,
+            tokens,
+            longest,
+            tools or None,
+        )
         return str(_worker.call("render", *arguments, seconds=self._patience, largest=8 * longest))
 
     def _source(self) -> str:

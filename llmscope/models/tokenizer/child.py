@@ -23,14 +23,14 @@ def try_folder(folder: str) -> None:
     Raises:
         Exception: the tokenizer cannot be loaded.
     """
-    found = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
     texts: list[str] = []
     for name in _BESIDE:
         path = Path(folder) / name
         with suppress(Exception):  # a damaged file: transformers reports it
             if path.is_file():
                 texts += _texts(json.loads(path.read_bytes()))
-    found.add_tokens([AddedToken(text, normalized=True) for text in texts[:_MOST]])
+    tokenizer.add_tokens([AddedToken(text, normalized=True) for text in texts[:_MOST]])
 
 
 def load(text: str, encode_special_tokens: bool) -> None:
@@ -40,17 +40,17 @@ def load(text: str, encode_special_tokens: bool) -> None:
         text: the content of a tokenizer.json.
         encode_special_tokens: split special tokens in a text like any other text.
     """
-    found = Tokenizer.from_str(text)
-    found.no_truncation()
-    found.no_padding()
-    found.encode_special_tokens = encode_special_tokens
-    _tokenizers["own"] = found
+    tokenizer = Tokenizer.from_str(text)
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    tokenizer.encode_special_tokens = encode_special_tokens
+    _tokenizers["own"] = tokenizer
 
 
 def encode(text: str, special_tokens: bool) -> tuple[list[int], list[tuple[int, int]]]:
     """Return the token ids of a text and their offsets in it, in characters."""
-    found = _tokenizers["own"].encode(text, add_special_tokens=special_tokens)
-    return found.ids, found.offsets
+    encoding = _tokenizers["own"].encode(text, add_special_tokens=special_tokens)
+    return encoding.ids, encoding.offsets
 
 
 def decode(ids: list[int]) -> str:
@@ -58,15 +58,15 @@ def decode(ids: list[int]) -> str:
     return str(_tokenizers["own"].decode(ids, skip_special_tokens=False))
 
 
-def _texts(found: Any) -> Iterator[str]:
+def _texts(value: Any) -> Iterator[str]:
     """Yield every short string in a JSON value, because any of them may become a token."""
-    if isinstance(found, str):
-        if 0 < len(found) <= _LONGEST:
-            yield found
-    elif isinstance(found, dict):
-        for name, one in found.items():
+    if isinstance(value, str):
+        if 0 < len(value) <= _LONGEST:
+            yield value
+    elif isinstance(value, dict):
+        for name, inner in value.items():
             yield from _texts(name)
-            yield from _texts(one)
-    elif isinstance(found, list):
-        for one in found:
-            yield from _texts(one)
+            yield from _texts(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _texts(inner)

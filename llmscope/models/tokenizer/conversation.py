@@ -117,17 +117,17 @@ def render(
         at = _rejected(chat, messages, tools, error.message)
         raise ScopeError(f"{f'turn {at}: ' if at else ''}{error.message}", error.hint) from None
     marker = _Marker()
-    marked = [marker.message(turn, one) for turn, one in enumerate(messages, 1)]
+    marked = [marker.message(turn, message) for turn, message in enumerate(messages, 1)]
     pieces = marker.pieces
-    found = None
+    places = None
     if not _MARKS.search(text):
-        found = _by_marks(chat, marked, add_generation_prompt, tools, text)
-    if found is None:
-        found = _by_search(text, pieces)
-    notes = _left_out(messages, pieces, found)
+        places = _by_marks(chat, marked, add_generation_prompt, tools, text)
+    if places is None:
+        places = _by_search(text, pieces)
+    notes = _left_out(messages, pieces, places)
     if tools and _without_tools(chat, messages, add_generation_prompt) == text:
         notes.insert(0, "the chat template leaves the tools out")
-    spans = _joined(text, messages, pieces, found)
+    spans = _joined(text, messages, pieces, places)
     if add_generation_prompt:
         spans.append(TurnSpan(len(text), len(text), "assistant", len(messages) + 1))
     return Rendered(text, tuple(spans), tuple(notes))
@@ -182,10 +182,10 @@ class _Marker:
             return self._text(turn, CALL, value)
         if isinstance(value, Mapping):
             return {
-                self._text(turn, CALL, str(name)): self._leaves(turn, one)
-                for name, one in value.items()
+                self._text(turn, CALL, str(name)): self._leaves(turn, inner)
+                for name, inner in value.items()
             }
-        return [self._leaves(turn, one) for one in value] if isinstance(value, list) else value
+        return [self._leaves(turn, inner) for inner in value] if isinstance(value, list) else value
 
     def _text(self, turn: int, kind: str, text: str) -> str:
         """Mark a text within its white space, which a template may take away."""
@@ -202,73 +202,73 @@ class _Marker:
 def _by_marks(
     chat: Chat,
     marked: Sequence[Mapping[str, Any]],
-    asked: bool,
+    add_generation_prompt: bool,
     tools: Sequence[Mapping[str, Any]],
     text: str,
 ) -> dict[int, tuple[int, int]] | None:
     """Return the place of each piece by its number; None if the marks change the text."""
     try:
-        other = chat.render(marked, asked, tools)
+        other = chat.render(marked, add_generation_prompt, tools)
     except ScopeError:
         return None
     if _MARKS.sub("", other) != text:
         return None
     starts: dict[int, int] = {}
-    found: dict[int, tuple[int, int]] = {}
+    places: dict[int, tuple[int, int]] = {}
     for before, mark in enumerate(_MARKS.finditer(other)):
         code, place = ord(mark[0]), mark.start() - before
         if code < _FIRST_END:
             starts.setdefault(code - _FIRST_START, place)
         elif code - _FIRST_END in starts:
             number = code - _FIRST_END
-            found.setdefault(number, (starts[number], place))
-    return found
+            places.setdefault(number, (starts[number], place))
+    return places
 
 
 def _by_search(text: str, pieces: Sequence[_Piece]) -> dict[int, tuple[int, int]]:
     """Return the place of each piece that is in the text, after the piece before it."""
-    found, at = {}, 0
+    places, at = {}, 0
     for number, piece in enumerate(pieces):
         place = text.find(piece.text, at)
         if place >= 0:
             at = place + len(piece.text)
-            found[number] = (place, at)
-    return found
+            places[number] = (place, at)
+    return places
 
 
 def _joined(
     text: str,
     messages: Sequence[Mapping[str, Any]],
     pieces: Sequence[_Piece],
-    found: Mapping[int, tuple[int, int]],
+    places: Mapping[int, tuple[int, int]],
 ) -> list[TurnSpan]:
     """Return the spans of the pieces, with adjacent ones of one kind and turn as one."""
     spans: list[TurnSpan] = []
-    ordered = sorted(found, key=lambda number: (found[number], number))
+    ordered = sorted(places, key=lambda number: (places[number], number))
     reached = 0
     whose = [(piece.turn, piece.kind, piece.call) for piece in pieces]
     for (turn, kind, _), group in groupby(ordered, whose.__getitem__):
         numbers = list(group)
         reached += len(numbers)
-        later = found[ordered[reached]][0] if reached < len(ordered) else len(text)
-        start = max(found[numbers[0]][0], spans[-1].end if spans else 0)
-        end = max(found[number][1] for number in numbers)
+        later = places[ordered[reached]][0] if reached < len(ordered) else len(text)
+        start = max(places[numbers[0]][0], spans[-1].end if spans else 0)
+        end = max(places[number][1] for number in numbers)
         rest = _REST_OF_CALL.match(text, end, later) if kind == CALL else None
         role = str(messages[turn - 1]["role"])
-        shown = _SHOWN.get(role, role) if kind == CONTENT else kind
+        kind_shown = _SHOWN.get(role, role) if kind == CONTENT else kind
         end = rest.end() if rest else end
         if end > start:
-            spans.append(TurnSpan(start, end, shown, turn))
+            spans.append(TurnSpan(start, end, kind_shown, turn))
     return spans
 
 
 def _left_out(
     messages: Sequence[Mapping[str, Any]],
     pieces: Sequence[_Piece],
-    found: Mapping[int, tuple[int, int]],
+    places: Mapping[int, tuple[int, int]],
 ) -> list[str]:
     """Return a line for each kind of piece that the template leaves out, with the turns."""
-    there = {(pieces[number].turn, pieces[number].kind) for number in found}
+    there = {(pieces[number].turn, pieces[number].kind) for number in places}
     turns: dict[str, list[int]] = {}
     for turn, kind in dict.fromkeys((piece.turn, piece.kind) for piece in pieces):
         if (turn, kind) not in there:
@@ -317,8 +317,10 @@ def _rejected(
     return high
 
 
-def _without_tools(chat: Chat, messages: Sequence[Mapping[str, Any]], asked: bool) -> str | None:
+def _without_tools(
+    chat: Chat, messages: Sequence[Mapping[str, Any]], add_generation_prompt: bool
+) -> str | None:
     try:
-        return chat.render(messages, asked)
+        return chat.render(messages, add_generation_prompt)
     except ScopeError:
         return None

@@ -85,13 +85,13 @@ Part = Mapping[str, Any]
 def plain_file(path: Path) -> bool:
     """Return whether a tokenizer.json has only parts of bounded cost."""
     try:
-        found = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
-        model = found["model"]
+        parsed = json.loads(path.read_bytes(), object_pairs_hook=unique_keys)
+        model = parsed["model"]
         kind = model.get("type", "BPE")
         longest = model.get("max_input_chars_per_word", WORD)
         if not short(model["vocab"]):
             return False
-        parts = [found.get(place) for place in _PLACES]
+        parts = [parsed.get(place) for place in _PLACES]
         return kind in _MODELS and longest <= WORD and _plain(parts)
     except Exception:  # a key twice, or a damaged file: loading it reports the error
         return False
@@ -99,7 +99,9 @@ def plain_file(path: Path) -> bool:
 
 def short(vocabulary: Iterable[Any]) -> bool:
     """Return whether no token is longer than `LONGEST`; tokens may be pairs with their scores."""
-    return all(len(one if isinstance(one, str) else one[0]) <= LONGEST for one in vocabulary)
+    return all(
+        len(entry if isinstance(entry, str) else entry[0]) <= LONGEST for entry in vocabulary
+    )
 
 
 def plain(backend: Any) -> bool:
@@ -130,8 +132,8 @@ def _plain(parts: list[Part | None]) -> bool:
     growth = 1.0
     try:
         for part in parts:
-            for one in _flat(part):
-                growth *= _growth(one)
+            for inner in _flat(part):
+                growth *= _growth(inner)
     except (LookupError, TypeError, ValueError, AttributeError):
         return False
     return growth <= GROWTH
@@ -146,8 +148,8 @@ def _flat(part: Part | None, depth: int = 0) -> Iterator[Part]:
         yield part
         return
     for name in _LISTS:
-        for one in part.get(name, ()):
-            yield from _flat(one, depth + 1)
+        for inner in part.get(name, ()):
+            yield from _flat(inner, depth + 1)
 
 
 def _growth(part: Part) -> float:

@@ -73,7 +73,7 @@ def prompt_input(name: str, value: Any, render: Render) -> PromptInput:
     if isinstance(value, Mapping):
         return PromptInput(_of_encoding(name, value))
     if isinstance(value, Sequence) and value and isinstance(value[0], Mapping):
-        messages = [_message(f"{name}[{at}]", one) for at, one in enumerate(value)]
+        messages = [_message(f"{name}[{at}]", message) for at, message in enumerate(value)]
         return PromptInput(render(messages, messages[-1][0] != "assistant"), rendered=True)
     return PromptInput(_row(name, value))
 

@@ -63,12 +63,12 @@ class ChatMarks:
             known: Mapping[str, str | None] = self.openings
             if role is not None:
                 known = {**self.openings, **self.closings.get(role, {})}
-            found = _pattern(frozenset(known)).search(text, at) if known else None
-            if found is None:
+            match = _pattern(frozenset(known)).search(text, at) if known else None
+            if match is None:
                 break
             if role is not None:
-                spans.append(RoleSpan(begun, found.start(), role))
-            role, begun, at = known[found.group()], found.end(), found.end()
+                spans.append(RoleSpan(begun, match.start(), role))
+            role, begun, at = known[match.group()], match.end(), match.end()
             marks += 1
         if role is not None:
             spans.append(RoleSpan(begun, len(text), role))
@@ -92,14 +92,14 @@ def learn(render: Render) -> ChatMarks:
     between: dict[tuple[str, str], set[str]] = {}
     after: dict[str, set[str]] = {role: set() for role in ROLES}
     for shape in _SHAPES:
-        for asked in (False, True):
-            pieces = _pieces(render, shape, asked)
+        for with_prompt in (False, True):
+            pieces = _pieces(render, shape, with_prompt)
             if pieces is None:
                 continue
             before[shape[0]].add(pieces[0])
             for pair, gap in zip(pairwise(shape), pieces[1:-1], strict=True):
                 between.setdefault(pair, set()).add(gap)
-            if not asked:
+            if not with_prompt:
                 after[shape[-1]].add(pieces[-1])
             elif shape[-1] == "user":
                 between.setdefault(("user", "assistant"), set()).add(pieces[-1])
@@ -107,14 +107,16 @@ def learn(render: Render) -> ChatMarks:
         # No mark separates the system message from the user's, so its end cannot be found.
         before["system"] = set()
         between = {pair: gaps for pair, gaps in between.items() if pair[0] != "system"}
-    before["user"] = {one for one in before["user"] if not _holds_default(one, before, between)}
+    before["user"] = {
+        piece for piece in before["user"] if not _holds_default(piece, before, between)
+    }
     return _marks(before, between, after)
 
 
-def _pieces(render: Render, shape: Sequence[str], asked: bool) -> list[str] | None:
+def _pieces(render: Render, shape: Sequence[str], with_prompt: bool) -> list[str] | None:
     """Return the text before, between and after a conversation's contents; None if rejected."""
     words = [f"q{role}x{index}z" for index, role in enumerate(shape)]
-    text = render(list(zip(shape, words, strict=True)), asked)
+    text = render(list(zip(shape, words, strict=True)), with_prompt)
     if text is None or any(text.count(word) != 1 for word in words):
         return None
     pieces = re.split("|".join(words), text)

@@ -41,9 +41,9 @@ def target_id(wanted: str, tokens: Tokens | None, vocabulary: int) -> int:
             "one token, with its leading space if it has one, or id:NUMBER",
         )
     if exact is None:
-        shown = " ".join(display_text(piece, whitespace=True) for piece in encoded.pieces)
+        pieces = " ".join(display_text(piece, whitespace=True) for piece in encoded.pieces)
         raise WrongUseError(
-            f"{display_text(wanted)!r} is not one token but {len(encoded)}: {shown}".rstrip(": "),
+            f"{display_text(wanted)!r} is not one token but {len(encoded)}: {pieces}".rstrip(": "),
             "one token, with its leading space if it has one, or id:NUMBER",
         )
     return exact
@@ -73,26 +73,32 @@ def read_words(words: str, tokens: Tokens | None, vocabulary: int) -> WordList:
     Raises:
         ScopeError: the list is empty, or a word has no token.
     """
-    found: dict[int, None] = {}
+    ids: dict[int, None] = {}
     notes: list[str] = []
     for word in words.replace(",", " ").split():
         if word.startswith("id:"):
-            found[target_id(word, tokens, vocabulary)] = None
+            ids[target_id(word, tokens, vocabulary)] = None
             continue
         if tokens is None:
             raise ScopeError("this checkpoint has no tokenizer", "id:NUMBER")
         # If a space is a token of its own, skip it: it does not represent the word.
         encodings = (tokens.encode(text, special_tokens=False) for text in (f" {word}", word))
-        said = (zip(encoding.ids, encoding.pieces, strict=True) for encoding in encodings)
+        tokens_of_each = (zip(encoding.ids, encoding.pieces, strict=True) for encoding in encodings)
         first = next(
-            ((token, text) for one in said for token, text in one if not text.isspace()), None
+            (
+                (token, text)
+                for pairs in tokens_of_each
+                for token, text in pairs
+                if not text.isspace()
+            ),
+            None,
         )
         if first is None:
             raise WrongUseError(f"{display_text(word)!r} has no token in this model", "other words")
         if first[1].strip() != word:
             piece = display_text(first[1], whitespace=True)
             notes.append(f"{display_text(word)} has no token of its own: ‹{piece}› stands for it")
-        found[first[0]] = None
-    if not found:
+        ids[first[0]] = None
+    if not ids:
         raise WrongUseError("there are no words", "words with blanks between: river shore water")
-    return WordList(tuple(found), tuple(notes))
+    return WordList(tuple(ids), tuple(notes))

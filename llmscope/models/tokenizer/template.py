@@ -28,7 +28,7 @@ class TooLongError(Exception):
 def render(
     template: str,
     messages: Sequence[Mapping[str, Any]],
-    asked: bool,
+    add_generation_prompt: bool,
     tokens: Mapping[str, str],
     longest: int,
     tools: Sequence[Mapping[str, Any]] | None = None,
@@ -38,7 +38,7 @@ def render(
     Args:
         template: the source of the template.
         messages: messages with `role` and `content` each, and what else they have.
-        asked: end with the start of the assistant's message.
+        add_generation_prompt: end with the start of the assistant's message.
         tokens: the tokenizer's named special tokens, such as `bos_token`.
         longest: the largest length of the text in characters.
         tools: the tools that the model is offered; None without any.
@@ -51,7 +51,11 @@ def render(
     if not isinstance(template, str):
         raise TypeError("the chat template is no text")
     stream = _compiled(template).generate(
-        messages=messages, tools=tools, documents=None, add_generation_prompt=asked, **tokens
+        messages=messages,
+        tools=tools,
+        documents=None,
+        add_generation_prompt=add_generation_prompt,
+        **tokens,
     )
     parts, length = [], 0
     for part in stream:

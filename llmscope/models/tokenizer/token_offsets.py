@@ -65,14 +65,14 @@ def _bounds(
     # At the start of a stretch that the tokenizer may treat as a separate text.
     begins = prefixed is not None
     for token, free in zip(tokens, control, strict=True):
-        said = token
-        blank = begins and not free and said[:1] == b" "
+        piece = token
+        blank = begins and not free and piece[:1] == b" "
         first = at == 0 and prefixed is not None
-        if blank and (prefixed if first else not data.startswith(said, at)):
-            said = said[1:]
-        if data.startswith(said, at):
-            bounds.append((at, at + len(said)))
-            at += len(said)
+        if blank and (prefixed if first else not data.startswith(piece, at)):
+            piece = piece[1:]
+        if data.startswith(piece, at):
+            bounds.append((at, at + len(piece)))
+            at += len(piece)
         elif free:
             bounds.append((at, at))
         else:
@@ -89,10 +89,10 @@ def join(tokens: Sequence[bytes]) -> tuple[str, list[Span]]:
     places = _places(joined)
     spans: list[Span] = []
     at = 0
-    for said in tokens:
+    for piece in tokens:
         first = _inside(places, at)
-        at += len(said)
-        last = _inside(places, at - 1) + 1 if said else first
+        at += len(piece)
+        last = _inside(places, at - 1) + 1 if piece else first
         spans.append((starts[first], starts[last]))
     return "".join(chars), spans
 
@@ -115,17 +115,17 @@ def search(text: str, texts: Sequence[str]) -> list[Span]:
     """Find the spans of tokens by searching each after the one before, without offsets."""
     spans: list[Span] = []
     place = ink = 0
-    for said in texts:
-        bare = said.strip() or said
+    for piece in texts:
+        bare = piece.strip() or piece
         ink = ink if ink > place else _next_ink(text, place)
         # Only white space may lie between, or a common letter would be found far too far right.
         if bare.isspace():
-            found = text.find(bare, place, ink)
+            start = text.find(bare, place, ink)
         else:
-            found = ink if bare and text.startswith(bare, ink) else -1
-        if found >= 0:
-            spans.append((found, found + len(bare)))
-            place = found + len(bare)
+            start = ink if bare and text.startswith(bare, ink) else -1
+        if start >= 0:
+            spans.append((start, start + len(bare)))
+            place = start + len(bare)
         else:
             spans.append((place, place))
     return spans
@@ -158,17 +158,17 @@ def repair(
     for start, end in reversed(spans[1:]):
         followings.append(start if end > start else followings[-1])
     last_start = last_end = 0
-    for index, (said, (start, end)) in enumerate(zip(texts, spans, strict=True)):
+    for index, (piece, (start, end)) in enumerate(zip(texts, spans, strict=True)):
         if start == end:  # a special token: it is placed at the end of the one before
             start = end = last_end
         else:
             if normalised:
-                start, end = _unmoved(text, said, last_end, start, end)
-            space = len(said) - len(said.lstrip())
+                start, end = _unmoved(text, piece, last_end, start, end)
+            space = len(piece) - len(piece.lstrip())
             while space and start > last_end and text[start - 1].isspace():
                 start, space = start - 1, space - 1
             following = followings[len(spans) - 1 - index]
-            space = len(said) - len(said.rstrip())
+            space = len(piece) - len(piece.rstrip())
             while space and end < following and text[end].isspace():
                 end, space = end + 1, space - 1
             while normalised and end < following and _continues(text[end]):
@@ -180,12 +180,12 @@ def repair(
     return repaired
 
 
-def _unmoved(text: str, said: str, last: int, start: int, end: int) -> Span:
+def _unmoved(text: str, piece: str, last: int, start: int, end: int) -> Span:
     """Return a token's span, where its offsets leave out characters of it that no token has.
 
     All of them may be uncovered before its offsets, or its first ones right before them.
     """
-    bare, gap = said.strip().casefold(), text[last:start]
+    bare, gap = piece.strip().casefold(), text[last:start]
     first = end - len(bare)
     if last <= first < start and text[first:end].casefold() == bare:
         return first, end

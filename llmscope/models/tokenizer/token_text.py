@@ -30,14 +30,18 @@ class Pieces(dict[int, str]):
         self._data: dict[int, bytes] = {}
 
     def __missing__(self, token: int) -> str:
-        self[token] = said = self.data(token).decode("utf-8", "backslashreplace")
-        return said
+        self[token] = text = self.data(token).decode("utf-8", "backslashreplace")
+        return text
 
     def data(self, token: int) -> bytes:
         """Return the UTF-8 bytes of one id; they may begin or end within a character."""
         if token not in self._data:
-            said = self._work_out(token)
-            encoded = said if isinstance(said, bytes) else said.encode("utf-8", "backslashreplace")
+            token_data = self._work_out(token)
+            encoded = (
+                token_data
+                if isinstance(token_data, bytes)
+                else token_data.encode("utf-8", "backslashreplace")
+            )
             self._data[token] = encoded
         return self._data[token]
 

@@ -38,11 +38,11 @@ def check_length(text: str, context: int | None = None) -> None:
     Raises:
         ScopeError: it is longer than both `LONGEST_TEXT` and what a context may hold.
     """
-    most = max(LONGEST_TEXT, _PER_TOKEN * (context or 0))
-    if len(text) > most:
+    limit = max(LONGEST_TEXT, _PER_TOKEN * (context or 0))
+    if len(text) > limit:
         holds = f", and the model's context holds {context} tokens" if context else ""
         raise ScopeError(
-            f"the text has {len(text):,} characters, more than {most:,}{holds}", "a shorter prompt"
+            f"the text has {len(text):,} characters, more than {limit:,}{holds}", "a shorter prompt"
         )
 
 
@@ -116,24 +116,24 @@ class Tokens:
         fast = bool(self.tokenizer.is_fast)
         ids, offsets = self._cut(clean, special_tokens)
         before, after = self._added(clean, ids) if special_tokens else (0, 0)
-        kept = self._kept(clean, ids, special_tokens, before, len(ids) - after)
+        same = self._kept(clean, ids, special_tokens, before, len(ids) - after)
         latest = self._latest[1]
-        texts = [*latest.pieces[:kept], *self.pieces(ids[kept:])]
-        special = (*latest.special[:kept], *self._which(ids[kept:]))
-        inner = slice(max(kept, before), len(ids) - after)
-        place = latest.spans[kept][0] if kept else 0
-        said = [self._pieces.data(token) for token in ids[inner]]
-        spans = align(clean, said, special[inner], place)
+        texts = [*latest.pieces[:same], *self.pieces(ids[same:])]
+        special = (*latest.special[:same], *self._which(ids[same:]))
+        inner = slice(max(same, before), len(ids) - after)
+        place = latest.spans[same][0] if same else 0
+        pieces_bytes = [self._pieces.data(token) for token in ids[inner]]
+        spans = align(clean, pieces_bytes, special[inner], place)
         if spans is None:  # SentencePiece writes a space as ▁, and so reads a ▁ as a space
-            spans = align(clean.replace("▁", " "), said, special[inner], place)
+            spans = align(clean.replace("▁", " "), pieces_bytes, special[inner], place)
         notices = [] if clean == text else [_BROKEN]
         aligned = spans is not None
         if spans is None:
-            own = offsets() if fast else search(clean, texts)
-            spans = repair(clean, texts, own, self._normalises)
+            own_spans = offsets() if fast else search(clean, texts)
+            spans = repair(clean, texts, own_spans, self._normalises)
             notices += _losses(uncovered(clean, spans)) if fast else ()
         else:
-            first = latest.spans[:kept] or [(0, 0)] * before
+            first = latest.spans[:same] or [(0, 0)] * before
             spans = [*first, *spans, *[(len(clean), len(clean))] * after]
         notices += self._unknown(clean, ids, spans)
         notices += self._harms(ids, before, after)
@@ -153,18 +153,18 @@ class Tokens:
             before: the number of tokens that it added at the start.
             end: the position of the first token that it added at the end.
         """
-        own, latest = self._latest
-        if own != special_tokens:
+        with_special, latest = self._latest
+        if with_special != special_tokens:
             return 0
         # The last ones may have been placed with a look at the text after them.
-        kept = min(shared_length(tuple(ids), latest.ids), end) - MARGIN
-        while kept > before:
-            start = latest.spans[kept][0]
+        same = min(shared_length(tuple(ids), latest.ids), end) - MARGIN
+        while same > before:
+            start = latest.spans[same][0]
             # Between two tokens of one character there is no place in the text.
-            apart = start == latest.spans[kept - 1][1] and not latest.special[kept - 1]
+            apart = start == latest.spans[same - 1][1] and not latest.special[same - 1]
             if apart and latest.text[:start] == text[:start]:
-                return kept
-            kept -= MARGIN
+                return same
+            same -= MARGIN
         return 0
 
     def describe(self, ids: Sequence[int]) -> Encoded:
@@ -212,14 +212,14 @@ class Tokens:
             encodings = batch.encodings
             if encodings is None:  # a class with its own code
                 again = self._call(text, special_tokens, return_offsets_mapping=True)
-                found: Sequence[Span] = again["offset_mapping"]
+                offsets_found: Sequence[Span] = again["offset_mapping"]
             else:
-                found = encodings[0].offsets
-            return found
+                offsets_found = encodings[0].offsets
+            return offsets_found
 
         return [int(token) for token in batch["input_ids"]], offsets
 
-    def _call(self, text: str, special_tokens: bool, **asked: bool) -> BatchEncoding:
+    def _call(self, text: str, special_tokens: bool, **settings: bool) -> BatchEncoding:
         try:
             batch: BatchEncoding = self.tokenizer(
                 text,
@@ -228,7 +228,7 @@ class Tokens:
                 return_token_type_ids=False,
                 truncation=False,
                 verbose=False,
-                **asked,
+                **settings,
             )
         except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
             raise
@@ -256,12 +256,12 @@ class Tokens:
         """Return the ids that the tokenizer adds before and after any text."""
         if self._frame is None:
             for probe in ("a", "A", text):
-                bare, framed = (self._cut(probe, own)[0] for own in (False, True))
+                bare, framed = (self._cut(probe, special)[0] for special in (False, True))
                 if bare:  # the tokenizer knows some of this text
                     break
             starts = range(len(framed) - len(bare) + 1) if bare else ()
-            found = (start for start in starts if framed[start : start + len(bare)] == bare)
-            start = next(found, None)
+            matches = (start for start in starts if framed[start : start + len(bare)] == bare)
+            start = next(matches, None)
             if start is None:
                 return [], []
             self._frame = framed[:start], framed[start + len(bare) :]
@@ -295,16 +295,20 @@ class Tokens:
         if unknown is None:
             return []
         pairs = zip(ids, spans, strict=True)
-        found = [text[start:end].strip() for token, (start, end) in pairs if token == unknown]
+        words_unknown = [
+            text[start:end].strip() for token, (start, end) in pairs if token == unknown
+        ]
         words = [
-            word for word in dict.fromkeys(found) if word not in ("", self.tokenizer.unk_token)
+            word
+            for word in dict.fromkeys(words_unknown)
+            if word not in ("", self.tokenizer.unk_token)
         ]
         if not words:
             return []
-        shown = ", ".join(display_text(word, whitespace=True) for word in words[:_LISTED])
+        listed = ", ".join(display_text(word, whitespace=True) for word in words[:_LISTED])
         more = " …" if len(words) > _LISTED else ""
         return [
-            f"this tokenizer does not know {shown}{more}: the model reads {self._named(unknown)}"
+            f"this tokenizer does not know {listed}{more}: the model reads {self._named(unknown)}"
         ]
 
     def _named(self, token: int) -> str:
@@ -316,7 +320,7 @@ def _losses(dropped: Sequence[str]) -> list[str]:
     if not dropped:
         return []
     distinct = list(dict.fromkeys(dropped))
-    shown = " ".join(display_text(char, cells=True) for char in distinct[:_LISTED])
+    listed = " ".join(display_text(char, cells=True) for char in distinct[:_LISTED])
     more = " …" if len(distinct) > _LISTED else ""
     count = "1 character" if len(dropped) == 1 else f"{len(dropped)} characters"
-    return [f"dropped {count} that this tokenizer does not know: {shown}{more}"]
+    return [f"dropped {count} that this tokenizer does not know: {listed}{more}"]

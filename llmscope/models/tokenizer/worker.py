@@ -53,7 +53,7 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
         finally:
             trial.close()
     try:
-        made = AutoTokenizer.from_pretrained(
+        tokenizer = AutoTokenizer.from_pretrained(
             str(folder), trust_remote_code=trust_remote_code, local_files_only=True
         )
     except Exception:
@@ -63,8 +63,8 @@ def load_tokenizer(folder: Path, trust_remote_code: bool) -> Any:
             raise
         raise CallError(told(error)) from None  # a Rust panic
     if not path.is_file():  # else its trial in the child process would have crashed
-        refuse_long_tokens(made)
-    return made
+        refuse_long_tokens(tokenizer)
+    return tokenizer
 
 
 def refuse_long_tokens(tokenizer: Any) -> None:

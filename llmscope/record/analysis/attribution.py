@@ -200,7 +200,7 @@ def _edits(recording: Recording, position: int, paths: Sequence[LogitPath]) -> d
 
     That is the part of the stream's change that no write explains.
     """
-    row, found = range(position, position + 1), {}
+    row, effects = range(position, position + 1), {}
     for change in recording.changes:
         if change.stream_layer and position in change.rows:
             layer = change.stream_layer - 1
@@ -210,14 +210,14 @@ def _edits(recording: Recording, position: int, paths: Sequence[LogitPath]) -> d
             norms = post_norms(recording.subject.anatomy.layers[layer])
             if norms is not None:
                 left = exact(after[0]) - exact(norms.after(recording.layer_rows(layer, row))[0])
-                found[layer] = float(paths[layer].after @ left)
+                effects[layer] = float(paths[layer].after @ left)
                 continue
             left = exact(after[0]) - exact(before[0])
             for name in WRITES:
                 write = recording.rows(name, layer, row)
                 left = left if write is None else left - exact(write[0])
-            found[layer] = float(paths[layer].after @ left)
-    return found
+            effects[layer] = float(paths[layer].after @ left)
+    return effects
 
 
 def _by_head(
@@ -227,20 +227,20 @@ def _by_head(
     if layer.attention_out is None:
         raise Unattributable("its output projection was not found")
     heads = head_outputs(recording, index, row)  # [1, head, head width]
-    own, joined = (layer.attention, layer.attention_out), heads.flatten(1)
+    modules, joined = (layer.attention, layer.attention_out), heads.flatten(1)
     with torch.no_grad():
-        made = layer.written("attention_write", own)(layer.projected(joined))
+        written = layer.written("attention_write", modules)(layer.projected(joined))
     factor = _factor(recording, "attention_write", index, row.start)
-    made = made * factor
+    written = written * factor
     write = recording.rows("attention_write", index, row)
     assert write is not None
-    apart = discrepancy(made, write)
+    apart = discrepancy(written, write)
     if not apart <= bound(recording.subject.dtype, HEADS_BOUND):
         raise Unattributable(f"its heads do not add up to what it wrote: off by {apart:.1e}")
     each, rest = input_contributions(
         layer,
         "attention_write",
-        own,
+        modules,
         layer.attention_out,
         joined,
         direction,
@@ -283,10 +283,12 @@ def by_neuron(
     if parts.down is None:
         raise Unattributable("this layer has no MLP whose down projection could be found")
     hidden = activations(recording, layer, range(position, position + 1))
-    own = (parts.mlp_input_module, parts.down)
+    modules = (parts.mlp_input_module, parts.down)
     factor = _factor(recording, "mlp_write", layer, position)
     paths, *_ = logit_paths(recording, position, read)
-    each, rest = input_contributions(parts, "mlp_write", own, parts.down, hidden, paths[layer].mlp)
+    each, rest = input_contributions(
+        parts, "mlp_write", modules, parts.down, hidden, paths[layer].mlp
+    )
     return each * factor, rest * factor
 
 
@@ -296,10 +298,10 @@ def check_sum(recording: Recording, whole: float, parts: Iterable[float]) -> tup
     if not all(map(math.isfinite, (whole, *values))):
         return math.nan, Verdict("refused", "the pass holds NaN or infinity there")
     left = whole - sum(values)
-    most = max(abs(whole), *(abs(value) for value in values))
+    largest = max(abs(whole), *(abs(value) for value in values))
     limit, share = (
         bound(recording.subject.dtype, BOUND, HALF_BOUND),
-        abs(left) / most if most else abs(left),
+        abs(left) / largest if largest else abs(left),
     )
     if share <= limit:
         return left, Verdict("verified", "", share)

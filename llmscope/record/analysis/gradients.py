@@ -67,7 +67,7 @@ def gradients(
         if missing:
             raise NoGradient(f"layer {missing[0][0]} did not run its {missing[0][1]}")
         try:
-            found = torch.autograd.grad(
+            gradients_found = torch.autograd.grad(
                 value.sum(), [caught[place] for place in places], allow_unused=True
             )
         except RuntimeError as error:
@@ -77,7 +77,7 @@ def gradients(
     check_agreement(recording, logits.detach(), position)
     return [
         _shaped(recording, place, caught[place], gradient)
-        for place, gradient in zip(places, found, strict=True)
+        for place, gradient in zip(places, gradients_found, strict=True)
     ]
 
 
@@ -136,8 +136,10 @@ def _module(recording: Recording, layer: int, kind: str) -> tuple[nn.Module, boo
     if kind == "resid_post":
         return here.module, False
     read: dict[str, Callable[[Layer], nn.Module | None]] = {
-        "attn_out": lambda one: one.attention_write,
-        "mlp_out": lambda one: None if one.mlp_parallel is not None else one.mlp_write,
+        "attn_out": lambda parts: parts.attention_write,
+        "mlp_out": lambda layer_parts: (
+            None if layer_parts.mlp_parallel is not None else layer_parts.mlp_write
+        ),
         "z": lambda one: None if one.heads_norm is not None else one.attention_out,
         "mlp_act": lambda one: one.down,
         "attention_module": lambda one: one.attention_out,
@@ -159,10 +161,10 @@ def _listening(recording: Recording, layer: int, caught: dict[Place, Tensor]) ->
     Raises:
         NoGradient: the layer has no attention.
     """
-    own = recording.subject.anatomy.layers[layer].attention
-    if own is None:
+    attention = recording.subject.anatomy.layers[layer].attention
+    if attention is None:
         raise NoGradient(f"layer {layer} has no attention")
-    with listening(own, _Listener(layer, caught)):
+    with listening(attention, _Listener(layer, caught)):
         yield
 
 

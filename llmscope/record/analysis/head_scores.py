@@ -82,11 +82,11 @@ def scores(subject: LoadedModel, run: Callable[..., Any]) -> Scores:
     Raises:
         NoSequence: the model's context or vocabulary is too small.
     """
-    kept = _kept.get(subject)
-    if kept is None:
+    cached = _kept.get(subject)
+    if cached is None:
         sequence = repeated(subject)
-        kept = _kept.put(subject, _scores(run([sequence.ids], record=True), sequence))
-    return kept
+        cached = _kept.put(subject, _scores(run([sequence.ids], record=True), sequence))
+    return cached
 
 
 def repeated(subject: LoadedModel) -> RepeatedSequence:
@@ -146,12 +146,12 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
     """
     pieces, worst, start = [], Verdict("verified"), 0
     for segment, count in recording.parts:
-        kept = segment.memo.get(("heads", layer))
-        if kept is None or kept[0].shape[-1] < count:
-            kept = _measured(recording, layer, range(start, start + count))
-            segment.memo["heads", layer] = kept
-        pieces.append(kept[0][..., :count])
-        worst = worst.worst(kept[1])
+        cached = segment.memo.get(("heads", layer))
+        if cached is None or cached[0].shape[-1] < count:
+            cached = _measured(recording, layer, range(start, start + count))
+            segment.memo["heads", layer] = cached
+        pieces.append(cached[0][..., :count])
+        worst = worst.worst(cached[1])
         start += count
     return np.concatenate(pieces, axis=-1), worst
 
@@ -167,13 +167,13 @@ def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Ve
     settings = recording.settings[layer]
     learned = settings is not None and settings.sinks is not None
     chunk = max(1, ROOM // (heads * len(recording)))
-    found: list[Tensor] = []
+    pieces: list[Tensor] = []
     for first in range(rows.start, rows.stop, chunk):
-        some = range(first, min(first + chunk, rows.stop))
-        weights = pattern(recording, layer, rows=some)  # [head, query, key]
+        chunk_rows = range(first, min(first + chunk, rows.stop))
+        weights = pattern(recording, layer, rows=chunk_rows)  # [head, query, key]
         sink = 1 - weights[..., others.to(weights.device)].sum(-1)
         entropy = torch.special.entr(weights).sum(-1)  # -α ln α
         if learned:
             entropy = entropy + torch.special.entr((1 - weights.sum(-1)).clamp(min=0))
-        found.append(torch.stack([sink.clamp(min=0), entropy / np.log(2)]))
-    return float_array(torch.cat(found, dim=-1)), verdict
+        pieces.append(torch.stack([sink.clamp(min=0), entropy / np.log(2)]))
+    return float_array(torch.cat(pieces, dim=-1)), verdict

@@ -58,31 +58,31 @@ def slopes(
     subject = recording.subject
     weights = vector_of(subject, Vector("token", f"id:{token}"), 0, _no_prompt).float()
     streams = [stream for stream in sorted(lens.maps) if stream > 0]
-    said = np.full(recording.layers, np.nan)
+    lengths = np.full(recording.layers, np.nan)
     done = np.full(recording.layers, np.nan)
     jobs: list[tuple[int, Job, float]] = []
     share = STEP if subject.dtype in (torch.float32, torch.float64) else STEP_OF_HALF
     for stream in streams:
-        own = lens.map_at(stream, subject.device)
-        assert own is not None
-        direction = own.back(weights)
+        lens_map = lens.map_at(stream, subject.device)
+        assert lens_map is not None
+        direction = lens_map.back(weights)
         length = float(direction.norm())
-        said[stream - 1] = length
+        lengths[stream - 1] = length
         size = share * float(stream_after(recording, stream, position).float().norm())
         for sign in (1, -1):
             added = direction / max(length, 1e-30) * (sign * size)
             change = Change("stream", stream, range(position, position + 1), added=added)
             jobs.append((stream, (change,), sign / (2 * size)))
     room = TOKENS.get(subject.device.type, TOKENS_ELSEWHERE)
-    most = 1 if run.one_by_one else max(2, room // len(recording) // 2 * 2)
-    for start in range(0, len(jobs), most):
-        some = jobs[start : start + most]
-        ends = _moved(recording, position, [job for _, job, _ in some], run)
+    batch = 1 if run.one_by_one else max(2, room // len(recording) // 2 * 2)
+    for start in range(0, len(jobs), batch):
+        batch_jobs = jobs[start : start + batch]
+        ends = _moved(recording, position, [job for _, job, _ in batch_jobs], run)
         values = (ends @ weights.to(ends.device)).cpu().double()  # [job]
-        for (stream, _, factor), value in zip(some, values.tolist(), strict=True):
+        for (stream, _, factor), value in zip(batch_jobs, values.tolist(), strict=True):
             before = done[stream - 1]
             done[stream - 1] = value * factor + (0.0 if np.isnan(before) else before)
-        yield said.copy(), done.copy(), (start + len(some)) // 2
+        yield lengths.copy(), done.copy(), (start + len(batch_jobs)) // 2
 
 
 @torch.no_grad()

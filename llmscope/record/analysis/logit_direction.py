@@ -92,8 +92,10 @@ def logit_direction_of(
         raise Unattributable(f"the final norm: {unknown}") from None
     logit = float(scored.detach())
     if readout.softcap is None:
-        own = logits_after(recording, position)
-        logit = float(own[target] if versus is None else own[target] - own[versus])
+        logits_here = logits_after(recording, position)
+        logit = float(
+            logits_here[target] if versus is None else logits_here[target] - logits_here[versus]
+        )
     if frozen is None:
         scale = norm.scale(stream, normed)
     else:
@@ -118,7 +120,7 @@ def _frozen(recording: Recording, position: int) -> Frozen | None:
 def input_contributions(
     layer: Layer,
     name: str,
-    own: tuple[nn.Module | None, ...],
+    modules: tuple[nn.Module | None, ...],
     project: nn.Module,
     inputs: Tensor,
     direction: Tensor,
@@ -129,7 +131,7 @@ def input_contributions(
     Args:
         name: the write, such as `mlp_write`: that of one of `own`, or of a norm after the
             projection.
-        own: the modules whose output is the projection's, with no norm between.
+        modules: the modules whose output is the projection's, with no norm between.
         project: the projection.
         inputs: inputs of the projection at the position, or of the norm before it. [1, input]
         direction: the direction that reads the stream. [width]
@@ -142,7 +144,7 @@ def input_contributions(
         UnknownNorm: the module before or after the projection is not a norm whose scale can be
             frozen.
     """
-    weights, rest = input_weights(layer, name, own, project, inputs, direction, before)
+    weights, rest = input_weights(layer, name, modules, project, inputs, direction, before)
     each: Doubles = (weights * exact(inputs[0])).numpy()
     return each, rest
 
@@ -150,7 +152,7 @@ def input_contributions(
 def input_weights(
     layer: Layer,
     name: str,
-    own: tuple[nn.Module | None, ...],
+    modules: tuple[nn.Module | None, ...],
     project: nn.Module,
     inputs: Tensor,
     direction: Tensor,
@@ -161,11 +163,11 @@ def input_weights(
     Arguments, shapes and errors are those of `input_contributions`.
     """
     write: nn.Module | None = getattr(layer, name)
-    direction, rest, given = direction * layer.scale(name), 0.0, inputs
+    direction, rest, raw_inputs = direction * layer.scale(name), 0.0, inputs
     if before is not None:
         with torch.no_grad():
-            inputs = before(given)
-    through_norm = write is not None and write not in own
+            inputs = before(raw_inputs)
+    through_norm = write is not None and write not in modules
     linear = project if _is_plain_linear(project) else None
     if through_norm or linear is None:
         with torch.enable_grad():
@@ -185,9 +187,9 @@ def input_weights(
         weights, constant = _linear_weights(project, leaf, projected, direction)
         rest += constant
     if before is not None:
-        parts = take_apart(before, given)
+        parts = take_apart(before, raw_inputs)
         rest += float(weights @ parts.bias)
-        weights = parts.before(weights, parts.scale(given, inputs))
+        weights = parts.before(weights, parts.scale(raw_inputs, inputs))
     return weights, rest
 
 
@@ -235,12 +237,12 @@ def _one_by_one(project: nn.Module, inputs: Tensor, direction: Tensor, nothing: 
     Args:
         nothing: the projection's output for a zero input: its biases. [width]
     """
-    found, row = [], inputs[0]
+    pieces, row = [], inputs[0]
     for start in range(0, len(row), ALONE):
         part = row[start : start + ALONE]
         rows = torch.zeros(len(part), len(row), dtype=row.dtype, device=row.device)
         places = torch.arange(len(part), device=row.device)
         rows[places, start + places] = part
-        found.append((exact(project(rows)) - nothing) @ direction)
-    each: Doubles = torch.cat(found).numpy()
+        pieces.append((exact(project(rows)) - nothing) @ direction)
+    each: Doubles = torch.cat(pieces).numpy()
     return each

@@ -88,16 +88,16 @@ def lacks(recording: Recording, columns: Sequence[int], reading: Reading) -> boo
     return any(_lacking(recording, [column], reading) for column in columns)
 
 
-def read_together(asked: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
+def read_together(requests: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
     """Read streams of several recordings of one model, as `read` does, in larger, faster batches.
 
     Args:
-        asked: recordings, each with its positions and what is read; all through the same lens.
+        requests: recordings, each with its positions and what is read; all through the same lens.
 
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    wanted = [cell for one in asked for cell in _lacking(*one)]
+    wanted = [cell for request in requests for cell in _lacking(*request)]
     for start in range(0, len(wanted), TOGETHER):
         fetched(_read(wanted[start : start + TOGETHER]))
 
@@ -114,10 +114,10 @@ def readings(recording: Recording, reading: Reading, rows: range) -> Readings:
         _memo(segment, recording.layers, reading)[:, :, :count]
         for segment, count in recording.parts
     ]
-    found = np.concatenate(parts, axis=2)  # [number, layer + 1, row], a copy
-    found[:, :, : rows.start] = np.nan
-    found[:, :, rows.stop :] = np.nan
-    return Readings(*found)
+    values = np.concatenate(parts, axis=2)  # [number, layer + 1, row], a copy
+    values[:, :, : rows.start] = np.nan
+    values[:, :, rows.stop :] = np.nan
+    return Readings(*values)
 
 
 @dataclass(frozen=True)
@@ -167,8 +167,8 @@ def scores_at(
 def _scores(cells: Sequence[_Cell]) -> Tensor:
     """Return the logits of each stream, in float32. [cell, token]"""
     readout, lens = cells[0].recording.subject.anatomy.require_readout(), cells[0].reading.lens
-    if (kept := _kept(cells)) is not None:
-        return readout.scaled(kept).float()
+    if (cached := _kept(cells)) is not None:
+        return readout.scaled(cached).float()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if lens is not None:
         streams = lens(streams, [cell.layer for cell in cells])
@@ -265,12 +265,12 @@ def _memo(segment: Segment, layers: int, reading: Reading) -> Floats:
     A new target clears the target's rows but not the others, which do not depend on it.
     """
     by_lens = segment.memo.setdefault(LENS, {})
-    kept, memo = by_lens.get(reading.lens, (None, None))
+    target, memo = by_lens.get(reading.lens, (None, None))
     if memo is None:
-        kept = reading.target
+        target = reading.target
         memo = np.full((5, layers + 1, len(segment)), np.nan, dtype=np.float32)
-    elif reading.target is not None and kept != reading.target:
-        kept, memo[2:4] = reading.target, np.nan
-    by_lens[reading.lens] = (kept, memo)
-    found: Floats = memo
-    return found
+    elif reading.target is not None and target != reading.target:
+        target, memo[2:4] = reading.target, np.nan
+    by_lens[reading.lens] = (target, memo)
+    memo_readings: Floats = memo
+    return memo_readings

@@ -68,10 +68,10 @@ def first_scales(recording: Recording, run: Run) -> tuple[Floats, tuple[bool, ..
     norms = _first_norms(recording, run)
     scales = np.full((len(norms), len(recording)), np.nan, dtype=np.float32)
     centred: list[bool] = []
-    for layer, found in enumerate(norms):
+    for layer, norm_call in enumerate(norms):
         stream = recording.rows("stream", layer)
-        if found is not None and stream is not None:
-            norm, parts = found
+        if norm_call is not None and stream is not None:
+            norm, parts = norm_call
             with torch.no_grad():
                 scales[layer] = parts.scale(stream, norm(stream)).numpy()
             centred.append(parts.centred)
@@ -111,11 +111,11 @@ def _watch(index: int, layer: Layer, first: dict[int, tuple[nn.Module, Tensor]])
         entered[:] = [hidden_input(args, kwargs)]
 
     def called(module: nn.Module, args: Any, kwargs: Any) -> None:
-        given = args[0] if args else kwargs.get("hidden_states")
-        if index not in first and isinstance(given, Tensor) and entered:
+        inputs = args[0] if args else kwargs.get("hidden_states")
+        if index not in first and isinstance(inputs, Tensor) and entered:
             stream = entered[0]
-            if given.shape == stream.shape and torch.equal(given.to(stream.dtype), stream):
-                first[index] = (module, given.detach().reshape(-1, given.shape[-1]))
+            if inputs.shape == stream.shape and torch.equal(inputs.to(stream.dtype), stream):
+                first[index] = (module, inputs.detach().reshape(-1, inputs.shape[-1]))
 
     return [
         layer.module.register_forward_pre_hook(enter, with_kwargs=True),

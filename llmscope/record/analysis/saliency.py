@@ -98,12 +98,12 @@ def integrated_gradients(
     scores, _ = _gradients(recording, ends, score, run, position)
     shares = (torch.arange(steps, device=embeddings.device) + 0.5) / steps
     total, done = torch.zeros_like(embeddings), 0
-    for some in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
-        if len(some) < steps:
+    for part in torch.split(shares.to(embeddings.dtype), max(1, ROWS // len(embeddings))):
+        if len(part) < steps:
             yield done, None
-        _, gradients = _gradients(recording, some[:, None, None] * embeddings, score, run)
+        _, gradients = _gradients(recording, part[:, None, None] * embeddings, score, run)
         total += gradients.sum(0)
-        done += len(some)
+        done += len(part)
     values = (total / steps * embeddings).sum(-1)
     yield done, Saliency(values, float(scores[0]), float(scores[1]))
 
@@ -225,23 +225,23 @@ def _gradient_stops(model: Any) -> Iterator[list[str]]:
     such a module, so the result looks like a full gradient but is only a part of it. A module
     whose output is the same for any input, such as a table of rotations, stops nothing.
     """
-    found: list[str] = []
+    reasons: list[str] = []
     hooks = []
 
     def hook(name: str) -> Callable[[Any, Any, Any, Any], None]:
-        def look(module: Any, given: Any, named: Any, gave: Any) -> None:
-            rows = next((one for one in given if isinstance(one, Tensor)), None)
+        def look(module: Any, args: Any, named: Any, gave: Any) -> None:
+            rows = next((argument for argument in args if isinstance(argument, Tensor)), None)
             if rows is None or not (isinstance(gave, Tensor) and rows.requires_grad):
                 return
             if gave.shape[:-1] != rows.shape[:-1] or gave.requires_grad:
                 return
             if not torch.is_grad_enabled():
-                found.append(f"the model's own code takes no gradient through {name}")
+                reasons.append(f"the model's own code takes no gradient through {name}")
                 return
             with torch.no_grad():
-                others = [one.neg() if one is rows else one for one in given]
+                others = [argument.neg() if argument is rows else argument for argument in args]
                 if not torch.equal(module.forward(*others, **named), gave):
-                    found.append(
+                    reasons.append(
                         f"no gradient comes back through {name}, as through some packed weights"
                     )
 
@@ -249,13 +249,15 @@ def _gradient_stops(model: Any) -> Iterator[list[str]]:
 
     try:
         for name, module in model.named_modules():
-            own = any(True for _ in module.parameters()) or any(True for _ in module.buffers())
-            if own and not any(True for _ in module.children()):
+            has_tensors = any(True for _ in module.parameters()) or any(
+                True for _ in module.buffers()
+            )
+            if has_tensors and not any(True for _ in module.children()):
                 hooks.append(module.register_forward_hook(hook(name), with_kwargs=True))
-        yield found
+        yield reasons
     finally:
-        for one in hooks:
-            one.remove()
+        for handle in hooks:
+            handle.remove()
 
 
 def check_agreement(recording: Recording, logits: Tensor, position: int) -> None:

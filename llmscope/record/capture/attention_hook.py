@@ -49,12 +49,14 @@ class StandIn(str):
 
 
 def _stand_in(name: str, standard: str) -> StandIn:
-    made = StandIn(name)
-    made.standard = standard
-    return made
+    stand_in = StandIn(name)
+    stand_in.standard = standard
+    return stand_in
 
 
-STAND_INS = {name: _stand_in(name, own) for name, own in ((SDPA, "sdpa"), (EAGER, "eager"))}
+STAND_INS = {
+    name: _stand_in(name, standard) for name, standard in ((SDPA, "sdpa"), (EAGER, "eager"))
+}
 """The value a config holds while a pass runs, by our name."""
 OTHER = "llmscope_"
 """Prefix added to the name of an attention function registered by the user."""
@@ -187,7 +189,7 @@ class Route:
             finally:
                 self._depth -= 1
             return
-        own = [vars(config).get(NAME) for config, _ in self.named]
+        names = [vars(config).get(NAME) for config, _ in self.named]
         new = [module for module in self.listeners if module not in _listeners]
         self._depth = 1
         try:
@@ -201,7 +203,7 @@ class Route:
             self._depth = 0
             for module in new:
                 _listeners.pop(module, None)
-            for (config, _), name in zip(self.named, own, strict=True):
+            for (config, _), name in zip(self.named, names, strict=True):
                 object.__setattr__(config, NAME, name)
 
 
@@ -212,15 +214,15 @@ _routes: WeakKeyDictionary[Any, ref[Route]] = WeakKeyDictionary()
 @contextmanager
 def listening(module: nn.Module, listener: Listener) -> Iterator[None]:
     """Replace a module's listener within the context."""
-    own = _listeners.get(module)
+    listeners = _listeners.get(module)
     _listeners[module] = listener
     try:
         yield
     finally:
-        if own is None:
+        if listeners is None:
             del _listeners[module]
         else:
-            _listeners[module] = own
+            _listeners[module] = listeners
 
 
 @contextmanager
@@ -232,12 +234,12 @@ def eagerly(model: Any, attention: nn.Module) -> Iterator[None]:
     if route is None or not seen:
         yield
         return
-    own = route.named
-    route.named = [(config, EAGER if name == SDPA else name) for config, name in own]
+    named_before = route.named
+    route.named = [(config, EAGER if name == SDPA else name) for config, name in named_before]
     try:
         yield
     finally:
-        route.named = own
+        route.named = named_before
 
 
 def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
@@ -255,7 +257,7 @@ def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
             route = Route(_named(model, name))
         if name not in (None, "eager"):
             pairs = zip(modules, listeners, strict=True)
-            route.listeners = {module: one for module, one in pairs if module is not None}
+            route.listeners = {module: listener for module, listener in pairs if module is not None}
     _routes[model] = ref(route)
     return route
 
@@ -265,24 +267,25 @@ def _name(model: Any, attention: nn.Module) -> str | None:
     if not model._can_set_attn_implementation():
         # The attention module returns the pattern beside its output, if it materializes one.
         return "eager"
-    own = str(model.config._attn_implementation)
+    implementation = str(model.config._attn_implementation)
     eager = hasattr(sys.modules[type(attention).__module__], "eager_attention_forward")
-    if own in ALL_ATTENTION_FUNCTIONS and (
-        not own.startswith(STANDARD) or from_outside(ALL_ATTENTION_FUNCTIONS[own])
+    if implementation in ALL_ATTENTION_FUNCTIONS and (
+        not implementation.startswith(STANDARD)
+        or from_outside(ALL_ATTENTION_FUNCTIONS[implementation])
     ):
-        return _registered(own)
+        return _registered(implementation)
     softcap = getattr(model.config, "attn_logit_softcapping", None)
-    if model._supports_sdpa and not softcap and not (eager and own == "eager"):
+    if model._supports_sdpa and not softcap and not (eager and implementation == "eager"):
         return SDPA
     return EAGER if eager else None
 
 
-def _registered(own: str) -> str:
+def _registered(implementation: str) -> str:
     """Register a recorded version of the user's attention function, and return its name."""
-    name = OTHER + own
-    AttentionInterface.register(name, _recorded(lambda _: ALL_ATTENTION_FUNCTIONS[own]))
-    if own in ALL_MASK_ATTENTION_FUNCTIONS:
-        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[own])
+    name = OTHER + implementation
+    AttentionInterface.register(name, _recorded(lambda _: ALL_ATTENTION_FUNCTIONS[implementation]))
+    if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
+        AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
     return name
 
 
@@ -292,17 +295,17 @@ def _named(model: Any, name: str) -> list[tuple[Any, str | None]]:
     transformers checks part by part whether the model supports the name; once is enough.
     """
     configs = list(_configs(model))
-    own = [vars(config).get(NAME) for config in configs]
+    names = [vars(config).get(NAME) for config in configs]
     try:
         if model._can_set_attn_implementation():
             model.set_attn_implementation(name)
         else:
             model.config._attn_implementation = name
-        found = [vars(config).get(NAME) for config in configs]
+        names_now = [vars(config).get(NAME) for config in configs]
     finally:
-        for config, before in zip(configs, own, strict=True):
+        for config, before in zip(configs, names, strict=True):
             object.__setattr__(config, NAME, before)
-    every = zip(configs, own, found, strict=True)
+    every = zip(configs, names, names_now, strict=True)
     return [(config, now) for config, before, now in every if now != before]
 
 

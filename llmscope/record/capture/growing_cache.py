@@ -101,16 +101,16 @@ def growing_cache(
         stop: the number of rows that the prompt will have.
     """
     free = claim is not None and claim.buffers.free_from(length)
-    own = Claim(claim.buffers if claim is not None and free else Buffers(), stop)
+    own_claim = Claim(claim.buffers if claim is not None and free else Buffers(), stop)
     cache = DynamicCache()
     numbers = count(len(past))  # not the length of `cache`: a cycle would outlive the pass
-    cache.layer_class_to_replicate = lambda: GrowingLayer(own, next(numbers))
+    cache.layer_class_to_replicate = lambda: GrowingLayer(own_claim, next(numbers))
     for index, (keys, values) in enumerate(past):
-        layer = GrowingLayer(own, index)
+        layer = GrowingLayer(own_claim, index)
         layer.lazy_initialization(keys, values)
         layer.keys, layer.values = keys[None, :, :length], values[None, :, :length]
         cache.layers.append(layer)
-    return cache, own
+    return cache, own_claim
 
 
 def _empty(like: Tensor, rows: int) -> Tensor:

@@ -18,9 +18,9 @@ EVERY = 8
 
 def trim() -> None:
     """Return the free pages of the heap, where the C library can."""
-    found = _malloc_trim()
-    if found is not None:
-        found(0)
+    malloc_trim = _malloc_trim()
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def trimming(cancelled: Callable[[], bool] | None) -> Callable[[], bool]:
@@ -43,7 +43,7 @@ def trimming(cancelled: Callable[[], bool] | None) -> Callable[[], bool]:
 def _malloc_trim() -> Callable[[int], Any] | None:
     """Return glibc's `malloc_trim`; None with another C library."""
     try:
-        found: Callable[[int], Any] = ctypes.CDLL(None).malloc_trim
+        malloc_trim: Callable[[int], Any] = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError, TypeError):
         return None
-    return found
+    return malloc_trim

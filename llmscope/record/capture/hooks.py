@@ -208,21 +208,21 @@ class LayerTap:
 
     def rows(self) -> LayerRows:
         """Remove and return the kept rows."""
-        kept, self.kept = self.kept, {}
+        tensors, self.kept = self.kept, {}
         names = (
             *("stream", "query", "attention_write", "mixer_write"),
             *("mlp_input_module", "mlp_write", "activity"),
             *("router", "routed", "chosen", "gate", "mixed"),
         )
-        beside = kept.pop("mlp_parallel", None)
+        beside = tensors.pop("mlp_parallel", None)
         if beside is not None:
-            kept["mlp_write"] = kept["mlp_write"] + beside
+            tensors["mlp_write"] = tensors["mlp_write"] + beside
         for name in ("mlp_input_module", "mlp_write", "activity", "router", "routed", "chosen"):
-            if name in kept and len(kept[name]) != len(kept["stream"]):
-                del kept[name]  # the MLP runs in chunks, and only the last one was kept
-        stream, *others = (kept.get(name) for name in names)
+            if name in tensors and len(tensors[name]) != len(tensors["stream"]):
+                del tensors[name]  # the MLP runs in chunks, and only the last one was kept
+        stream, *others = (tensors.get(name) for name in names)
         assert stream is not None
-        named = {name: kept.get(name) for name in ("embedded_write", "visible_from", "key_bias")}
+        named = {name: tensors.get(name) for name in ("embedded_write", "visible_from", "key_bias")}
         return LayerRows(stream, *others, **named, entry=self.entry)
 
 
@@ -257,14 +257,14 @@ class LayerHooks:
 
         Within it, the model also computes logits after several tokens or prompts the faster way.
         """
-        own = None if self._readout is None else self._readout.matrix
+        matrix = None if self._readout is None else self._readout.matrix
         before = None if self._depth else random_states(self._device)
         self._depth += 1
         try:
             with (
                 self._route.taken(),
                 self._state.restored(),
-                nullcontext() if own is None else fast_rows(own),
+                nullcontext() if matrix is None else fast_rows(matrix),
             ):
                 if self._depth == 1:
                     self.hooks.place()

@@ -52,13 +52,13 @@ class Lengths:
         self._due = False
         self._tokens: dict[tuple[int, int], list[Tensor]] = {}
 
-    def alike(self, one: int, other: int) -> bool | None:
+    def alike(self, length: int, other: int) -> bool | None:
         """Return whether prompts of two lengths give the same values for their shared tokens.
 
         Returns:
             None if this cannot be measured without running the prompt.
         """
-        short, long = sorted((one, other))
+        short, long = sorted((length, other))
         if short == long:
             return True
         self.measure_if_due()
@@ -92,9 +92,9 @@ class Lengths:
             self.alike(2, self._limit)
         self._tokens.clear()
 
-    def note(self, one: int, other: int) -> None:
+    def note(self, length: int, other: int) -> None:
         """Remember that two lengths, and all between them, are alike."""
-        first, last = sorted((one, other))
+        first, last = sorted((length, other))
         apart = []
         for low, high in self._ranges:
             if low <= last and first <= high:
@@ -147,27 +147,27 @@ class Lengths:
         return bound(self._recorder.subject.dtype, SAME, 1.0)
 
 
-def _equal(one: list[Tensor], other: list[Tensor], limit: float) -> bool:
+def _equal(tensors: list[Tensor], other: list[Tensor], limit: float) -> bool:
     """Return whether tensors of two passes differ by at most `limit` of their largest magnitude."""
-    return len(one) == len(other) and all(
-        _apart(a, b) <= limit for a, b in zip(one, other, strict=True)
+    return len(tensors) == len(other) and all(
+        _apart(a, b) <= limit for a, b in zip(tensors, other, strict=True)
     )
 
 
-def _apart(one: Tensor, other: Tensor) -> float:
+def _apart(tensor: Tensor, other: Tensor) -> float:
     scale = other.float().abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    return float((one.float() - other.float()).abs().max() / scale)
+    return float((tensor.float() - other.float()).abs().max() / scale)
 
 
-def same_row(one: Recording, other: Recording, row: int) -> bool:
+def same_row(recording_a: Recording, other: Recording, row: int) -> bool:
     """Return whether two recordings have the same streams, keys and values at a row."""
-    limit = bound(one.subject.dtype, ROW)
-    some = range(row, row + 1)
-    for layer in range(one.layers + 1):
-        a, b = (recording.rows("stream", layer, some) for recording in (one, other))
+    limit = bound(recording_a.subject.dtype, ROW)
+    row_range = range(row, row + 1)
+    for layer in range(recording_a.layers + 1):
+        a, b = (recording.rows("stream", layer, row_range) for recording in (recording_a, other))
         if a is None or b is None or not _apart(a, b) <= limit:
             return False
-    for a_pair, b_pair in zip(one.past or (), other.past or (), strict=True):
+    for a_pair, b_pair in zip(recording_a.past or (), other.past or (), strict=True):
         for a, b in zip(a_pair, b_pair, strict=True):
             if not _apart(a[:, row], b[:, row]) <= limit:
                 return False

@@ -56,16 +56,16 @@ class LensRows:
         """Return the model's own row, a copy: the rest is changed in place."""
         if self.rows == 1:
             return None
-        own = output[:, -1:].clone()
+        last_row = output[:, -1:].clone()
         if len(self._lenses) == 1:
             self.scores = {self._lenses[0]: output[0]}
         else:
             parts = output[0, :-1].chunk(len(self._lenses))
             self.scores = {
-                lens: torch.cat([part, own[0]])
+                lens: torch.cat([part, last_row[0]])
                 for lens, part in zip(self._lenses, parts, strict=True)
             }
-        return own
+        return last_row
 
 
 @contextmanager
@@ -83,8 +83,8 @@ def lens_rows(
         What holds the scores after the pass; None where the unembedding is not a plain one.
     """
     # `Until` calls the unembedding itself.
-    own = None if readout is None or isinstance(readout.norm, Until) else readout.matrix
-    if readout is None or own is None:
+    matrix = None if readout is None or isinstance(readout.norm, Until) else readout.matrix
+    if readout is None or matrix is None:
         yield None
         return
     # The model's own row ends the readings of each lens, so the lens must read it as it is.
@@ -94,8 +94,8 @@ def lens_rows(
         yield None
         return
     rows = LensRows(taps, readout, riding)
-    before = own.register_forward_pre_hook(rows.give)
-    after = own.register_forward_hook(rows.take)
+    before = matrix.register_forward_pre_hook(rows.give)
+    after = matrix.register_forward_hook(rows.take)
     try:
         yield rows
     finally:

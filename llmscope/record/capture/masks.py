@@ -25,12 +25,12 @@ def first_visible(mask: Tensor | None) -> Tensor | None:
     """
     if mask is None or mask.dim() != 4 or mask.shape[1] != 1:
         return None
-    for kept, found in _latest:
-        if kept() is mask:
-            return found
-    found = _first(mask[0, 0])
-    _latest.append((ref(mask), found))
-    return found
+    for mask_ref, visible in _latest:
+        if mask_ref() is mask:
+            return visible
+    visible = _first(mask[0, 0])
+    _latest.append((ref(mask), visible))
+    return visible
 
 
 def key_bias(mask: Tensor | None) -> tuple[Tensor, Tensor] | None:
@@ -65,8 +65,8 @@ def _first(mask: Tensor) -> Tensor | None:
         return None
     first = visible.to(torch.uint8).argmax(-1)
     queries, keys = mask.shape
-    own = torch.arange(keys - queries, keys, device=mask.device)
-    simple = (visible.sum(-1) == own - first + 1).all()
+    own_column = torch.arange(keys - queries, keys, device=mask.device)
+    simple = (visible.sum(-1) == own_column - first + 1).all()
     if known is not None:
         simple = simple & known.all()
     return first if bool(simple) else None  # one wait for the device

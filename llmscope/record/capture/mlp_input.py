@@ -41,9 +41,9 @@ class MlpInput:
 def learn(taps: list[LayerTap], layers: tuple[Layer, ...], probe: tuple[LayerRows, ...]) -> None:
     """Stop the hooks from keeping MLP inputs that the probe's rows show to be derivable."""
     for tap, layer, rows in zip(taps, layers, probe, strict=True):
-        own = rows.mlp_input_module
-        if own is not None:
-            tap.entry = next((e for e in _candidates(layer) if _is(e, rows, own)), None)
+        inputs = rows.mlp_input_module
+        if inputs is not None:
+            tap.entry = next((e for e in _candidates(layer) if _is(e, rows, inputs)), None)
 
 
 def _candidates(layer: Layer) -> Iterator[MlpInput]:
@@ -53,8 +53,8 @@ def _candidates(layer: Layer) -> Iterator[MlpInput]:
         yield from (MlpInput(norm, middle) for middle in (True, False))
 
 
-def _is(entry: MlpInput, rows: LayerRows, own: Tensor) -> bool:
+def _is(entry: MlpInput, rows: LayerRows, inputs: Tensor) -> bool:
     with suppress(Exception):  # a child that is not a norm may not take a stream
-        found = entry(rows)
-        return found.dtype == own.dtype and torch.equal(found, own)
+        candidate = entry(rows)
+        return candidate.dtype == inputs.dtype and torch.equal(candidate, inputs)
     return False

@@ -193,8 +193,8 @@ class ModelState:
             for place in _changed_places(now.pop(CODE), seen[CODE])
             if not any(place == of or place.endswith(f" of {of}") for of in self._changing)
         }
-        found = [name for name, value in now.items() if not _same(value, seen[name])]
-        words = [name.partition(":")[0] for name in found]
+        changed = [name for name, value in now.items() if not _same(value, seen[name])]
+        words = [name.partition(":")[0] for name in changed]
         if places and not words:  # other changes bring their own
             words = sorted(places, key=len)[:PLACES]
         if "settings" in words:
@@ -208,10 +208,14 @@ class _Parts:
     def __init__(self, model: nn.Module) -> None:
         modules = list(model.modules())
         self._all = [vars(module) for module in modules]
-        self._children = [one for own in self._all if (one := own["_modules"])]
-        self._parameters = [one for own in self._all if (one := own["_parameters"])]
-        self._buffers = [one for own in self._all if (one := own["_buffers"])]
-        self._hooks = [own[name] for own in self._all for name in HOOKS]
+        self._children = [
+            children for attributes in self._all if (children := attributes["_modules"])
+        ]
+        self._parameters = [
+            parameters for attributes in self._all if (parameters := attributes["_parameters"])
+        ]
+        self._buffers = [buffers for attributes in self._all if (buffers := attributes["_buffers"])]
+        self._hooks = [attributes[name] for attributes in self._all for name in HOOKS]
         self._model = ref(model)
         holders = namespaces({type(module): None for module in modules})
         self._functions = [(_functions(holder), vars(holder)) for holder in holders]
@@ -219,13 +223,15 @@ class _Parts:
         self._offloads = hasattr(model, "hf_device_map")
         self._configs = [vars(config) for config in _configs(modules)]
         self._adapters = [
-            (own, [name for name in ADAPTER if name in own])
-            for own in self._all
-            if "_active_adapter" in own
+            (attributes, [name for name in ADAPTER if name in attributes])
+            for attributes in self._all
+            if "_active_adapter" in attributes
         ]
         self._sample = _Sample(self._tensors(self._parameters))
         self._by_row: _Sample | None = None
-        self._rotations = [own["_buffers"] for own in self._all if _is_longrope(own)]
+        self._rotations = [
+            attributes["_buffers"] for attributes in self._all if _is_longrope(attributes)
+        ]
         self._own_sample = _Sample(self._own_tensors(), VALUES_OF_BUFFER)
         pieces = list(code_from_outside(model))
         self.outside = pieces[0][0] if pieces else ""
@@ -260,12 +266,14 @@ class _Parts:
 
     def which_settings(self) -> str:
         """Return in words which settings differ from the collected ones."""
-        found = []
-        if [own["training"] for own in self._all] != self._training:
-            found.append("training mode")
-        if not _same(_Objects(own.get("forward") for own in self._all), self._forwards):
-            found.append("forward")
-        return ", ".join(found) or "settings"
+        changed = []
+        if [attributes["training"] for attributes in self._all] != self._training:
+            changed.append("training mode")
+        if not _same(
+            _Objects(attributes.get("forward") for attributes in self._all), self._forwards
+        ):
+            changed.append("forward")
+        return ", ".join(changed) or "settings"
 
     def _named_otherwise(self) -> bool:
         """Return whether an attribute was added or removed."""
@@ -273,7 +281,7 @@ class _Parts:
         if list(map(len, tables)) == self._counts:
             return False
         pairs = zip(tables, self._names, strict=True)
-        return any(known != set(own) - {CAPTURES} for own, known in pairs)
+        return any(known != set(attributes) - {CAPTURES} for attributes, known in pairs)
 
     def _hooks_now(self) -> list[int]:
         """Return the ids of all hooks; torch gives no id twice."""
@@ -296,7 +304,9 @@ class _Parts:
             "weights:versions": self._sample.marks(),
             "weights:values": self._sample.values(),
             "hooks": self._hooks_now(),
-            "adapters": [repr([own[name] for name in names]) for own, names in self._adapters],
+            "adapters": [
+                repr([attributes[name] for name in names]) for attributes, names in self._adapters
+            ],
         }
 
     def _functions_now(self) -> list[Any]:
@@ -331,7 +341,7 @@ class _Parts:
             "buffers": _Objects(tensors),
             "buffers:versions": self._own_sample.marks(),
             "buffers:values": self._own_sample.values(),
-            "attention implementation": [own.get(ATTENTION) for own in self._configs],
+            "attention implementation": [attributes.get(ATTENTION) for attributes in self._configs],
             "settings:names": self._named_otherwise(),
             "settings": self._attributes_now(),
             "settings:lists": self._containers,
@@ -371,13 +381,15 @@ class _Parts:
     @property
     def unusual(self) -> bool:
         """Whether a module is in training mode, or has hooks or a replaced `forward`."""
-        own = any("forward" in one and "_hf_hook" not in one for one in self._all)
-        return own or self.training or bool(self._hooks_now())
+        has_own_forward = any(
+            "forward" in attributes and "_hf_hook" not in attributes for attributes in self._all
+        )
+        return has_own_forward or self.training or bool(self._hooks_now())
 
     @property
     def training(self) -> bool:
         """Whether a module is in training mode."""
-        return any(one["training"] for one in self._all)
+        return any(attributes["training"] for attributes in self._all)
 
     @property
     def bytes(self) -> int:
@@ -417,13 +429,15 @@ class _Parts:
         return [tensor for tensor in self._tensors(self._buffers) if id(tensor) not in written]
 
     def _tensors(self, tables: Iterable[dict[str, Any]]) -> list[Tensor]:
-        found = [one for one in chain.from_iterable(map(dict.values, tables)) if one is not None]
-        return [one for one in found if not one.is_meta] if self._offloads else found
+        tensors = [
+            tensor for tensor in chain.from_iterable(map(dict.values, tables)) if tensor is not None
+        ]
+        return [tensor for tensor in tensors if not tensor.is_meta] if self._offloads else tensors
 
 
-def _is_longrope(own: dict[str, Any]) -> bool:
+def _is_longrope(attributes: dict[str, Any]) -> bool:
     """Return whether a module's attributes are those of a rotation of the kind longrope."""
-    kind = own.get("rope_type")
+    kind = attributes.get("rope_type")
     return "longrope" in (kind.values() if isinstance(kind, dict) else (kind,))
 
 
@@ -447,7 +461,7 @@ class _Sample:
         view: Callable[[Tensor], Tensor | None] | None = None,
     ) -> None:
         self.tensors = tensors
-        self._versioned = [one for one in tensors if not one.is_inference()]
+        self._versioned = [tensor for tensor in tensors if not tensor.is_inference()]
         self._arrays: dict[int, list[Any]] = {}  # by the bytes of a value
         elsewhere: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
         for tensor in tensors:
@@ -471,12 +485,12 @@ class _Sample:
 
     def values(self) -> bytes:
         """Return the sampled values. Each device other than the CPU needs one transfer."""
-        found = [np.concatenate(some).tobytes() for some in self._arrays.values()]
+        parts = [np.concatenate(arrays).tobytes() for arrays in self._arrays.values()]
         by_device: dict[torch.device, list[Tensor]] = {}
-        for some in self._elsewhere:
-            by_device.setdefault(some[0].device, []).append(torch.cat(some).view(torch.uint8))
-        found += [torch.cat(some).cpu().numpy().tobytes() for some in by_device.values()]
-        return b"".join(found)
+        for tensors in self._elsewhere:
+            by_device.setdefault(tensors[0].device, []).append(torch.cat(tensors).view(torch.uint8))
+        parts += [torch.cat(pieces).cpu().numpy().tobytes() for pieces in by_device.values()]
+        return b"".join(parts)
 
 
 def _dense_dims(tensor: Tensor) -> list[tuple[int, int]] | None:
@@ -634,7 +648,9 @@ def _changed_places(now: dict[str, Any], seen: dict[str, Any]) -> set[str]:
 
 def _configs(modules: Iterable[nn.Module]) -> Iterator[Any]:
     """Yield the configs of all modules and their sub-configs, each once."""
-    waiting = [own["config"] for module in modules if "config" in (own := vars(module))]
+    waiting = [
+        attributes["config"] for module in modules if "config" in (attributes := vars(module))
+    ]
     known: set[int] = set()
     while waiting:
         config = waiting.pop()

@@ -35,9 +35,9 @@ def norm_calls(
             calls.append(NormCall(norm, args[0].clone(), output))
 
     def reads(reader: nn.Module, args: Any, kwargs: Any) -> None:
-        given = args[0] if args else kwargs.get("hidden_states")
-        for call in calls if isinstance(given, Tensor) else ():
-            if call.outputs.data_ptr() == given.data_ptr():
+        inputs = args[0] if args else kwargs.get("hidden_states")
+        for call in calls if isinstance(inputs, Tensor) else ():
+            if call.outputs.data_ptr() == inputs.data_ptr():
                 read[reader] = call
 
     with ExitStack() as stack:

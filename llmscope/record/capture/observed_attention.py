@@ -39,7 +39,7 @@ def observed_pattern(recording: Recording, layer: int) -> Tensor:
     if not caught:
         raise WrongValueError("the attention of this layer that was found is not called")
     extra = caught[0][1:] if isinstance(caught[0], tuple | list) else ()
-    for part in (part for one in extra for part in (one if isinstance(one, list) else [one])):
+    for part in (part for item in extra for part in (item if isinstance(item, list) else [item])):
         if isinstance(part, Tensor) and part.dim() == 4 and part.shape[2:] == (length, length):
             return part[0]
     raise WrongValueError("this layer's attention does not give its pattern")

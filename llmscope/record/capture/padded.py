@@ -42,7 +42,7 @@ def grouped(lengths: Sequence[int], size: int) -> Iterator[list[int]]:
         size: the most prompts of a pass; it holds at most `TOKENS` tokens as well.
     """
     group: list[int] = []
-    for index in sorted(range(len(lengths)), key=lambda one: (-lengths[one], one)):
+    for index in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
         longest = lengths[group[0]] if group else 0
         if group and (len(group) == size or longest * (len(group) + 1) > TOKENS):
             yield group
@@ -80,9 +80,11 @@ def record_together(
     """
     recordings: dict[int, Recording] = {}
     for group in grouped([len(prompt) for prompt in prompts], SIZE):
-        some = [prompts[at] for at in group]
+        group_prompts = [prompts[at] for at in group]
         recordings |= zip(
-            group, record_padded(recorder, some, whole=True, cancelled=cancelled), strict=True
+            group,
+            record_padded(recorder, group_prompts, whole=True, cancelled=cancelled),
+            strict=True,
         )
     return [recordings[at] for at in range(len(prompts))]
 
@@ -113,47 +115,54 @@ def record_padded(
     # `llmscope.record.capture.lengths`.
     longest = max(map(len, prompts))
     alike = [recorder.lengths.alike(len(prompt), longest) for prompt in prompts]
-    together = [at for at, one in enumerate(alike) if one is not False]
+    together = [at for at, answer in enumerate(alike) if answer is not False]
     ran = _run(recorder, [prompts[at] for at in together], whole, cancelled)
-    made = dict(zip(together, ran, strict=True))
-    unsure = [at for at, one in enumerate(alike) if one is None]
-    apart = [at for at, one in enumerate(alike) if one is False]
-    if unsure and not _same_alone(recorder, min((made[at] for at in unsure), key=len), longest):
+    recordings = dict(zip(together, ran, strict=True))
+    unsure = [at for at, answer in enumerate(alike) if answer is None]
+    apart = [at for at, answer in enumerate(alike) if answer is False]
+    if unsure and not _same_alone(
+        recorder, min((recordings[at] for at in unsure), key=len), longest
+    ):
         apart += unsure
     if apart:
         rest = record_padded(
             recorder, [prompts[at] for at in apart], whole=whole, cancelled=cancelled
         )
-        made |= zip(apart, rest, strict=True)
-    return [made[at] for at in range(len(prompts))]
+        recordings |= zip(apart, rest, strict=True)
+    return [recordings[at] for at in range(len(prompts))]
 
 
-def same_tensors(one: Recording, other: Recording) -> bool:
+def same_tensors(recording: Recording, other: Recording) -> bool:
     """Return whether two recordings of a prompt hold the same tensors, up to rounding."""
-    limit = bound(one.subject.dtype, ROW)
-    rows = range(len(one))
-    pairs = [*zip(one.keys, other.keys, strict=True), *zip(one.values, other.values, strict=True)]
-    pairs.append((one.logits, other.logits))
-    for layer in range(one.layers):
-        mine, theirs = one.layer_rows(layer, rows), other.layer_rows(layer, rows)
+    limit = bound(recording.subject.dtype, ROW)
+    rows = range(len(recording))
+    pairs = [
+        *zip(recording.keys, other.keys, strict=True),
+        *zip(recording.values, other.values, strict=True),
+    ]
+    pairs.append((recording.logits, other.logits))
+    for layer in range(recording.layers):
+        mine, theirs = recording.layer_rows(layer, rows), other.layer_rows(layer, rows)
         for name in _TENSORS:
             pair = getattr(mine, name), getattr(theirs, name)
             # A mask that hides nothing here is kept where it hides tokens of a longer prompt.
-            if name not in FOR_ALL or any(one is not None and bool(one.any()) for one in pair):
+            if name not in FOR_ALL or any(
+                tensor is not None and bool(tensor.any()) for tensor in pair
+            ):
                 pairs.append(pair)
-    pairs.append((one.final_rows(0, len(one)), other.final_rows(0, len(one))))
+    pairs.append((recording.final_rows(0, len(recording)), other.final_rows(0, len(recording))))
     return all(_close(a, b, limit) for a, b in pairs)
 
 
-def _close(one: Tensor | None, other: Tensor | None, limit: float) -> bool:
-    if one is None or other is None:
-        return one is other
-    if one.shape != other.shape:
+def _close(tensor: Tensor | None, other: Tensor | None, limit: float) -> bool:
+    if tensor is None or other is None:
+        return tensor is other
+    if tensor.shape != other.shape:
         return False
-    if not one.is_floating_point():
-        return torch.equal(one, other)
+    if not tensor.is_floating_point():
+        return torch.equal(tensor, other)
     scale = other.float().abs().max().clamp(min=torch.finfo(torch.float32).tiny)
-    return float((one.float() - other.float()).abs().max() / scale) <= limit
+    return float((tensor.float() - other.float()).abs().max() / scale) <= limit
 
 
 def _same_alone(recorder: Recorder, padded: Recording, longest: int) -> bool:
@@ -194,8 +203,8 @@ def _run(
     finally:
         taps.drop()
     _check_apart(segment, len(prompts), longest)
-    given: Tensor = output.logits.detach()  # [prompt, end, token], or of all last positions
-    count = given.shape[1]
+    logits: Tensor = output.logits.detach()  # [prompt, end, token], or of all last positions
+    count = logits.shape[1]
     columns = ends if count == len(ends) else range(longest - count, longest)
     return [
         Recording(
@@ -206,7 +215,7 @@ def _run(
             values=tuple(_own(value, index, len(prompt)) for value in values),
             past=None,
             settings=tuple(settings),
-            logits=given[index, columns.index(len(prompt) - 1)].clone(),
+            logits=logits[index, columns.index(len(prompt) - 1)].clone(),
             ran=len(prompt),
             reused=0,
             fresh=True,
@@ -233,7 +242,7 @@ def _check_apart(segment: Segment, count: int, longest: int) -> None:
     for layer in segment.layers:
         named = {name: getattr(layer, name) for name in _TENSORS}
         flat = [named[name] for name in _TENSORS if name not in (*BY_PROMPT, *FOR_ALL)]
-        tensors += [one for one in flat if one is not None]
+        tensors += [tensor for tensor in flat if tensor is not None]
         for name in BY_PROMPT:
             if named[name] is not None and len(named[name]) != count:
                 raise WrongValueError("the model does not keep the prompts of a batch apart")

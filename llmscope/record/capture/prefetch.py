@@ -78,8 +78,8 @@ def keep_logits(recording: Recording, logits: Tensor) -> None:
 
 def kept_logits(recording: Recording) -> Tensor | None:
     """Return the logits after the last tokens, or None if not kept. [row, token]"""
-    kept: Tensor | None = recording.memo.get(LOGITS)
-    return kept
+    logits: Tensor | None = recording.memo.get(LOGITS)
+    return logits
 
 
 def drop_logits(recording: Recording | None) -> None:
@@ -96,11 +96,11 @@ def keep_lenses(recording: Recording, scores: Mapping[LearnedLens | None, Tensor
 
 def take_lens(recording: Recording, lens: LearnedLens | None) -> Tensor | None:
     """Return the readings of the last token and drop them; None if not kept. [layer + 1, token]"""
-    kept = recording.memo.get(LENS_SCORES, {})
-    found: Tensor | None = kept.pop(lens, None)
-    if not kept:
+    by_lens = recording.memo.get(LENS_SCORES, {})
+    scores: Tensor | None = by_lens.pop(lens, None)
+    if not by_lens:
         recording.memo.pop(LENS_SCORES, None)
-    return found
+    return scores
 
 
 def drop_lenses(recording: Recording | None) -> None:

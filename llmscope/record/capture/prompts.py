@@ -46,14 +46,14 @@ def prompt_from(
         ScopeError: the prompt is empty, too long, or has ids outside of the vocabulary.
     """
     if isinstance(prompt, str):
-        made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
+        prompt_made = _prompt(encoded(subject, prompt, special_tokens=special_tokens))
     else:
-        made = prompt_of_ids(subject, prompt)
+        prompt_made = prompt_of_ids(subject, prompt)
     if written:
         text = prompt if isinstance(prompt, str) else ""
-        made = _followed(made, len(text), prompt_of_ids(subject, written))
-    _check(subject, made)
-    return made
+        prompt_made = _followed(prompt_made, len(text), prompt_of_ids(subject, written))
+    _check(subject, prompt_made)
+    return prompt_made
 
 
 def text_of(subject: LoadedModel, prompt: Prompt) -> tuple[str, bool]:
@@ -87,7 +87,7 @@ def _numbers(text: str) -> Encoded:
     Raises:
         ScopeError: it holds something else.
     """
-    found = list(_NUMBER.finditer(text))
+    matches = list(_NUMBER.finditer(text))
     if _NUMBER.sub("", text).strip(" \t\n,"):
         raise ScopeError(
             "this checkpoint has no tokenizer",
@@ -95,10 +95,10 @@ def _numbers(text: str) -> Encoded:
         )
     return Encoded(
         text=text,
-        ids=tuple(int(one[0]) for one in found),
-        pieces=tuple(one[0] for one in found),
-        spans=tuple(one.span() for one in found),
-        special=(False,) * len(found),
+        ids=tuple(int(match[0]) for match in matches),
+        pieces=tuple(match[0] for match in matches),
+        spans=tuple(match.span() for match in matches),
+        special=(False,) * len(matches),
     )
 
 
@@ -133,7 +133,14 @@ def _check(subject: LoadedModel, prompt: Prompt) -> None:
         )
 
 
-def _prompt(found: Encoded) -> Prompt:
+def _prompt(encoded_text: Encoded) -> Prompt:
     return Prompt(
-        *(found.ids, found.pieces, found.special, found.spans, found.notices), text=found.text
+        *(
+            encoded_text.ids,
+            encoded_text.pieces,
+            encoded_text.special,
+            encoded_text.spans,
+            encoded_text.notices,
+        ),
+        text=encoded_text.text,
     )

@@ -63,7 +63,7 @@ def _python_address() -> int | None:
 @contextmanager
 def seeded(device: torch.device, seed: int) -> Iterator[None]:
     """Seed these generators within the context, and put their states back after it."""
-    own, of_numpy = random.getstate(), np.random.get_state(legacy=False)
+    of_python, of_numpy = random.getstate(), np.random.get_state(legacy=False)
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
@@ -72,5 +72,5 @@ def seeded(device: torch.device, seed: int) -> Iterator[None]:
                 np.random.seed(seed)
             yield
     finally:
-        random.setstate(own)
+        random.setstate(of_python)
         np.random.set_state(of_numpy)

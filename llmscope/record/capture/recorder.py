@@ -94,9 +94,12 @@ class Recorder:
         self._leaves_out = "logits_to_keep" in forward and not self.outside
         # Custom code of a model may do anything around its body, and so may a replaced `forward`,
         # as of a model dispatched over devices.
-        own = "forward" in vars(subject.model)
+        own_forward = "forward" in vars(subject.model)
         known = type(subject.model).forward.__module__.startswith("transformers.")
-        self._of_transformers, self._standard = known, known and not own and not self.outside
+        self._of_transformers, self._standard = (
+            known,
+            known and not own_forward and not self.outside,
+        )
         self._body = subject.model.base_model if self._standard else subject.model
         # Recurrent and convolution layers keep a state that cannot be cut back to a prefix.
         may = (
@@ -155,9 +158,19 @@ class Recorder:
 
     def _nearest(self, prompt: Prompt, aside: Sequence[Recording]) -> Recording | None:
         """Return the recording with the longest common prefix; the latest one wins ties."""
-        own = [one for one in aside if one.subject is self.subject and one.past is not None]
-        kept = [one for one in (self._latest, *own) if one is not None]
-        return max(kept, key=lambda one: shared_length(one.prompt.ids, prompt.ids), default=None)
+        own_recordings = [
+            recording
+            for recording in aside
+            if recording.subject is self.subject and recording.past is not None
+        ]
+        candidates = [
+            recording for recording in (self._latest, *own_recordings) if recording is not None
+        ]
+        return max(
+            candidates,
+            key=lambda candidate: shared_length(candidate.prompt.ids, prompt.ids),
+            default=None,
+        )
 
     @property
     def reuses(self) -> bool:
@@ -189,8 +202,8 @@ class Recorder:
         shared = self.reusable(before, prompt)
         if shared is None:
             assert before is not None
-            least = shared_length(before.prompt.ids, prompt.ids)
-            return self.hold(self._extend_checked(before, least, prompt, cancelled))
+            length = shared_length(before.prompt.ids, prompt.ids)
+            return self.hold(self._extend_checked(before, length, prompt, cancelled))
         if before is None or before.past is None or not shared:
             return self._in_chunks(None, 0, prompt, cancelled, part)
         if shared == len(prompt):
@@ -344,7 +357,7 @@ class Recorder:
         return lens_rows(self.taps, self.subject.anatomy.readout, next_look.lenses)
 
     def restore(
-        self, recording: Recording, segment: Segment, start: int, some: range
+        self, recording: Recording, segment: Segment, start: int, rows_in_segment: range
     ) -> dict[int, tuple[LayerRows, ...]]:
         """Compute released rows again, on top of the keys and values of those before them.
 
@@ -354,7 +367,7 @@ class Recorder:
             recording: a recording with the segment.
             segment: the segment, whose blocks are filled.
             start: the position of its first row.
-            some: rows of the segment, from the first of a block.
+            rows_in_segment: rows of the segment, from the first of a block.
 
         Returns:
             The rows by block.
@@ -367,24 +380,30 @@ class Recorder:
                 "the model has changed, and rows of this recording were released to save memory",
                 f"record the prompt again, or more {option('memory')}",
             )
-        if not self.lengths.alike(start + some.stop, len(recording)):  # run the same pass again
-            some = range(next(count for one, count in recording.parts if one is segment))
-        rows = range(start + some.start, start + some.stop)
+        if not self.lengths.alike(
+            start + rows_in_segment.stop, len(recording)
+        ):  # run the same pass again
+            rows_in_segment = range(
+                next(count for part, count in recording.parts if part is segment)
+            )
+        rows = range(start + rows_in_segment.start, start + rows_in_segment.stop)
         ids = recording.prompt.ids[rows.start : rows.stop]
         try:
             cache = self.cache(recording, rows.start)
             logits = self.forward(ids, cache, None, going_on=rows.start > 0)
-            made = self._of_tokens(self.taps.segment(), len(ids), logits)
+            layers_again = self._of_tokens(self.taps.segment(), len(ids), logits)
         finally:
             self.taps.drop()
-        found = {}
-        for at in range(0, len(some), BLOCK):
-            count = min(BLOCK, len(some) - at)
-            block = (some.start + at) // BLOCK
-            found[block] = tuple(narrowed(layer, at, count, copy=True) for layer in made.layers)
-            segment.blocks[block] = found[block]
+        blocks = {}
+        for at in range(0, len(rows_in_segment), BLOCK):
+            count = min(BLOCK, len(rows_in_segment) - at)
+            block = (rows_in_segment.start + at) // BLOCK
+            blocks[block] = tuple(
+                narrowed(layer, at, count, copy=True) for layer in layers_again.layers
+            )
+            segment.blocks[block] = blocks[block]
             self.budget.hold(segment, block)
-        return found
+        return blocks
 
     def _of_tokens(self, segment: Segment, count: int, logits: Tensor) -> Segment:
         """Return the rows of a segment that belong to the tokens that ran.
@@ -479,7 +498,7 @@ class Recorder:
             return tuple(tap.keys for tap in taps), tuple(tap.values for tap in taps)
         return tuple(keys for keys, _ in past), tuple(values for _, values in past)
 
-    def examine(self, prompt: Prompt, own: Tensor) -> Recording:
+    def examine(self, prompt: Prompt, own_logits: Tensor) -> Recording:
         """Record a short prompt, and measure whether later ones may reuse earlier passes.
 
         A model that cannot continue from a `DynamicCache` (it needs its own cache class, takes at
@@ -487,7 +506,7 @@ class Recorder:
 
         Args:
             prompt: the prompt.
-            own: the model's logits after the prompt, of a pass without a cache. [token]
+            own_logits: the model's logits after the prompt, of a pass without a cache. [token]
 
         Returns:
             The prompt's recording, of one pass.
@@ -496,7 +515,7 @@ class Recorder:
         if self._caches:
             try:
                 whole = self._extend(None, 0, prompt, None)
-                reusable = self._goes_on(whole, own.float())
+                reusable = self._goes_on(whole, own_logits.float())
             except (Cancelled, torch.OutOfMemoryError):
                 raise
             except Exception:  # any error of a model that does not support this cache
@@ -511,13 +530,13 @@ class Recorder:
         self.lengths.measure_later()  # the first figures need no other length
         return replace(whole, fresh=True)
 
-    def _goes_on(self, whole: Recording, own: Tensor) -> bool:
+    def _goes_on(self, whole: Recording, own_logits: Tensor) -> bool:
         """Return whether a prompt run in two parts, and without a cache, has the same last row."""
         half = len(whole) // 2
         if not half or whole.past is None or whole.logits is None:
             return False
-        apart = float((whole.logits.float() - own).abs().max())
-        if not apart <= bound(self.subject.dtype, ROW) * float(own.abs().max()):
+        apart = float((whole.logits.float() - own_logits).abs().max())
+        if not apart <= bound(self.subject.dtype, ROW) * float(own_logits.abs().max()):
             return False
         parts = self._extend(whole, half, whole.prompt, None)
         if not same_row(parts, whole, len(whole) - 1):
@@ -536,7 +555,7 @@ class Recorder:
         if pad is None or not 0 <= pad < vocabulary:
             return False
         ids = [(7 * at + 5) % vocabulary for at in range(6)]
-        prompt = _of_ids([ids[0], pad, *(one for one in ids[2:] if one != pad)])
+        prompt = _of_ids([ids[0], pad, *(token for token in ids[2:] if token != pad)])
         try:
             whole = self._extend(None, 0, prompt, None)
             parts = self._extend(whole, 3, prompt, None)
@@ -576,7 +595,7 @@ class Recorder:
         positions = torch.tensor([[place, length - 1]], device=self.subject.device)
         cache = self.cache(None, 0)
         caching: dict[str, Any] = {} if cache is None else {"cache": cache}
-        found: list[Tensor] = []
+        tensors: list[Tensor] = []
         try:
             with self.taps.open(), torch.no_grad():
                 self._body(
@@ -584,12 +603,12 @@ class Recorder:
                 )
             for tap in self.taps.layers:
                 for tensor in (tap.kept.get("query"), tap.keys, tap.values):
-                    found += [] if tensor is None else [tensor[:, 0]]
+                    tensors += [] if tensor is None else [tensor[:, 0]]
             for layer in cache.layers if cache is not None else ():
-                found += [layer.keys[0, :, 0], layer.values[0, :, 0]]
+                tensors += [layer.keys[0, :, 0], layer.values[0, :, 0]]
         finally:
             self.taps.drop()
-        return found
+        return tensors
 
     def forget(self) -> None:
         """Drop the latest recording: the next prompt runs completely."""
@@ -625,8 +644,8 @@ class Recorder:
         whole = model is self.subject.model
         few = self._only_last(last or 1) if whole and last is not None else {}
         if at and self._leaves_out:  # custom code of a model may take only a number
-            kept = torch.tensor(at) if self._of_transformers else len(ids[0]) - at[0]
-            few = {"logits_to_keep": kept}
+            logits_to_keep = torch.tensor(at) if self._of_transformers else len(ids[0]) - at[0]
+            few = {"logits_to_keep": logits_to_keep}
         earlier = cache is not None and bool(cache.layers)
         fast = self._linears.placed() if earlier else nullcontext()
         with fast, self.taps.placed(), torch.set_grad_enabled(grad):
@@ -732,7 +751,9 @@ def _past(cache: DynamicCache | None, layers: int) -> Past | None:
 
     Layers that share the keys of earlier ones have none of their own, and come last.
     """
-    held = [] if cache is None else cache.layers[:layers]
-    if not held or any(type(layer) not in PLAIN or layer.keys is None for layer in held):
+    layers_of_cache = [] if cache is None else cache.layers[:layers]
+    if not layers_of_cache or any(
+        type(layer) not in PLAIN or layer.keys is None for layer in layers_of_cache
+    ):
         return None
-    return tuple((layer.keys[0], layer.values[0]) for layer in held)
+    return tuple((layer.keys[0], layer.values[0]) for layer in layers_of_cache)

@@ -243,24 +243,24 @@ class Recording:
         """The number of the model's layers."""
         return len(self.keys)
 
-    def rows(self, name: str, layer: int, some: range | None = None) -> Tensor | None:
+    def rows(self, name: str, layer: int, wanted: range | None = None) -> Tensor | None:
         """Return one tensor of `LayerRows`; None if the layer has no such part.
 
         Args:
             name: the attribute of `LayerRows`.
             layer: the layer; for the stream after the last one, the number of layers.
-            some: the rows; None for the whole prompt.
+            wanted: the rows; None for the whole prompt.
         """
-        pieces = list(self._pieces(name, layer, range(len(self)) if some is None else some))
+        pieces = list(self._pieces(name, layer, range(len(self)) if wanted is None else wanted))
         if any(piece is None for piece in pieces):
             return None
         tensors = [piece for piece in pieces if piece is not None]
         return tensors[0] if len(tensors) == 1 else torch.cat(tensors, dim=row_dim(name))
 
-    def _pieces(self, name: str, layer: int, some: range) -> Iterator[Tensor | None]:
+    def _pieces(self, name: str, layer: int, wanted: range) -> Iterator[Tensor | None]:
         offset = 0
         for segment, count in self.parts:
-            first, last = max(some.start - offset, 0), min(some.stop - offset, count)
+            first, last = max(wanted.start - offset, 0), min(wanted.stop - offset, count)
             start, offset = offset, offset + count
             if first >= last:
                 continue
@@ -274,27 +274,27 @@ class Recording:
                 yield _row_tensor(segment, layer, name, first, last - first)
 
     def _restored(
-        self, name: str, layer: int, segment: Segment, start: int, some: range
+        self, name: str, layer: int, segment: Segment, start: int, wanted: range
     ) -> Iterator[Tensor | None]:
         """Yield rows of a tensor of a released segment, which begins at row `start`."""
         if getattr(segment.layers[layer], name) is None:
             yield None
             return
-        count = next(count for one, count in self.parts if one is segment)
-        made: dict[int, tuple[LayerRows, ...]] = {}
-        last = (some.stop - 1) // BLOCK
-        for block in range(some.start // BLOCK, last + 1):
+        count = next(count for part, count in self.parts if part is segment)
+        restored: dict[int, tuple[LayerRows, ...]] = {}
+        last = (wanted.stop - 1) // BLOCK
+        for block in range(wanted.start // BLOCK, last + 1):
             begin, end = block * BLOCK, min((block + 1) * BLOCK, count)
-            rows = made.get(block) or segment.blocks.get(block)
+            rows = restored.get(block) or segment.blocks.get(block)
             if rows is None or len(rows[0].stream) < end - begin:
                 restore, stop = self.subject.restore_rows, min((last + 1) * BLOCK, count)
                 assert restore is not None
-                made = restore(self, segment, start, range(begin, stop))
-                rows = made[block]
+                restored = restore(self, segment, start, range(begin, stop))
+                rows = restored[block]
             elif segment.used is not None:
                 segment.used(segment, block)
-            own = range(max(some.start, begin) - begin, min(some.stop, end) - begin)
-            yield getattr(narrowed(rows[layer], own.start, len(own)), name)
+            in_block = range(max(wanted.start, begin) - begin, min(wanted.stop, end) - begin)
+            yield getattr(narrowed(rows[layer], in_block.start, len(in_block)), name)
 
     def with_rows(self, at: int) -> Segment:
         """Return the rows of a released part as a segment of their own."""
@@ -302,24 +302,26 @@ class Recording:
         restore = self.subject.restore_rows
         assert restore is not None
         start = sum(count for _, count in self.parts[:at])
-        made = restore(self, segment, start, range(count))
-        blocks = [made[block] for block in sorted(made)]
+        restored = restore(self, segment, start, range(count))
+        blocks = [restored[block] for block in sorted(restored)]
         layers = tuple(map(_joined, zip(*blocks, strict=True)))
         return Segment(layers, segment.final[:count])
 
-    def visible_from(self, layer: int, some: range) -> Tensor | None:
+    def visible_from(self, layer: int, wanted: range) -> Tensor | None:
         """Return the first key that each query of some rows sees; None if no mask hid any. [row]"""
         pieces, offset = [], 0
         for segment, count in self.parts:
-            rows = range(max(some.start - offset, 0), min(some.stop - offset, count))
+            rows = range(max(wanted.start - offset, 0), min(wanted.stop - offset, count))
             offset += count
-            kept = segment.layers[layer].visible_from
+            visible = segment.layers[layer].visible_from
             if len(rows):
-                pieces.append((len(rows), None if kept is None else kept[rows.start : rows.stop]))
-        known = next((kept for _, kept in pieces if kept is not None), None)
+                pieces.append(
+                    (len(rows), None if visible is None else visible[rows.start : rows.stop])
+                )
+        known = next((piece for _, piece in pieces if piece is not None), None)
         if known is None:
             return None
-        return torch.cat([known.new_zeros(n) if one is None else one for n, one in pieces])
+        return torch.cat([known.new_zeros(n) if piece is None else piece for n, piece in pieces])
 
     def key_bias(self, layer: int) -> Tensor | None:
         """Return what a mask adds to the scores of each key; None if no mask adds any. [key, head]
@@ -328,39 +330,41 @@ class Recording:
         their rows refuses them.
         """
         pieces = [(count, segment.layers[layer].key_bias) for segment, count in self.parts]
-        known = next((kept for _, kept in pieces if kept is not None), None)
+        known = next((piece for _, piece in pieces if piece is not None), None)
         if known is None:
             return None
         missing = known.new_zeros(1, known.shape[-1])
-        return torch.cat([missing.expand(n, -1) if one is None else one[:n] for n, one in pieces])
+        return torch.cat(
+            [missing.expand(n, -1) if piece is None else piece[:n] for n, piece in pieces]
+        )
 
-    def layer_rows(self, layer: int, some: range) -> LayerRows:
+    def layer_rows(self, layer: int, wanted: range) -> LayerRows:
         """Return all tensors of a layer for some rows.
 
         The joined tensors of the latest rows are cached: a typed prompt has a segment for each
         letter, and changing an edit's strength requests the same rows repeatedly.
         """
         segment, count = self.parts[0]
-        if count == len(segment) == len(some) == len(self) and not segment.released:
+        if count == len(segment) == len(wanted) == len(self) and not segment.released:
             return segment.layers[layer]
         rows, joined = self.memo.get("joined", (None, {}))
-        if rows != some:
+        if rows != wanted:
             joined = {}
-            self.memo["joined"] = (some, joined)
+            self.memo["joined"] = (wanted, joined)
         if layer not in joined:
-            joined[layer] = self._all_rows(layer, some)
-        found: LayerRows = joined[layer]
-        return found
+            joined[layer] = self._all_rows(layer, wanted)
+        layer_rows: LayerRows = joined[layer]
+        return layer_rows
 
-    def _all_rows(self, layer: int, some: range) -> LayerRows:
-        names = [one.name for one in fields(LayerRows) if one.name != "entry"]
-        kept = {name: self.rows(name, layer, some) for name in names}
-        kept["visible_from"] = self.visible_from(layer, some)
+    def _all_rows(self, layer: int, wanted: range) -> LayerRows:
+        names = [rows_field.name for rows_field in fields(LayerRows) if rows_field.name != "entry"]
+        tensors = {name: self.rows(name, layer, wanted) for name in names}
+        tensors["visible_from"] = self.visible_from(layer, wanted)
         entry = self.parts[-1][0].layers[layer].entry
         if any(segment.layers[layer].entry is not entry for segment, _ in self.parts):
             # An edit changes the MLP's input of some rows: those keep it.
-            kept["kept_entry"], entry = self.rows("mlp_input_module", layer, some), None
-        return LayerRows(**kept, entry=entry)  # type: ignore[arg-type]
+            tensors["kept_entry"], entry = self.rows("mlp_input_module", layer, wanted), None
+        return LayerRows(**tensors, entry=entry)  # type: ignore[arg-type]
 
     def changed(self, tensor: Tensor, site: Site, layer: int, rows: range) -> Tensor:
         """Apply this recording's changes at a site to an unedited tensor of these rows.
@@ -388,13 +392,13 @@ class Recording:
 
     def prefix(self, length: int) -> tuple[tuple[Segment, int], ...]:
         """Return the parts that make up the first `length` rows."""
-        taken: list[tuple[Segment, int]] = []
+        parts: list[tuple[Segment, int]] = []
         for segment, count in self.parts:
             if length <= 0:
                 break
-            taken.append((segment, min(count, length)))
+            parts.append((segment, min(count, length)))
             length -= count
-        return tuple(taken)
+        return tuple(parts)
 
 
 def without_first_row(segment: Segment) -> Segment:
@@ -405,10 +409,10 @@ def without_first_row(segment: Segment) -> Segment:
 def narrowed(rows: LayerRows, start: int, count: int, *, copy: bool = False) -> LayerRows:
     """Return `count` rows from `start`, as views or as copies."""
     tensors = {
-        one.name: part.clone() if copy else part
-        for one in fields(LayerRows)
-        if isinstance(value := getattr(rows, one.name), Tensor)
-        for part in (value.narrow(row_dim(one.name), start, count),)
+        rows_field.name: part.clone() if copy else part
+        for rows_field in fields(LayerRows)
+        if isinstance(value := getattr(rows, rows_field.name), Tensor)
+        for part in (value.narrow(row_dim(rows_field.name), start, count),)
     }
     return replace(rows, **tensors)  # type: ignore[arg-type]
 
@@ -422,15 +426,15 @@ def _row_tensor(segment: Segment, layer: int, name: str, start: int, count: int)
     rows = narrowed(rows, start, count)
     if segment.on_disk:
         rows = _on(rows, segment.devices[layer])
-    found: Tensor | None = getattr(rows, name)
-    return found
+    row_values: Tensor | None = getattr(rows, name)
+    return row_values
 
 
 def _on(rows: LayerRows, device: torch.device) -> LayerRows:
     tensors = {
-        one.name: value.to(device)
-        for one in fields(LayerRows)
-        if isinstance(value := getattr(rows, one.name), Tensor)
+        rows_field.name: value.to(device)
+        for rows_field in fields(LayerRows)
+        if isinstance(value := getattr(rows, rows_field.name), Tensor)
     }
     return replace(rows, **tensors)  # type: ignore[arg-type]
 
@@ -438,9 +442,11 @@ def _on(rows: LayerRows, device: torch.device) -> LayerRows:
 def _joined(rows: Sequence[LayerRows]) -> LayerRows:
     """Return rows that follow each other as one."""
     tensors = {
-        one.name: torch.cat([getattr(part, one.name) for part in rows], dim=row_dim(one.name))
-        for one in fields(LayerRows)
-        if isinstance(getattr(rows[0], one.name), Tensor)
+        rows_field.name: torch.cat(
+            [getattr(part, rows_field.name) for part in rows], dim=row_dim(rows_field.name)
+        )
+        for rows_field in fields(LayerRows)
+        if isinstance(getattr(rows[0], rows_field.name), Tensor)
     }
     return replace(rows[0], **tensors)  # type: ignore[arg-type]
 
@@ -448,9 +454,10 @@ def _joined(rows: Sequence[LayerRows]) -> LayerRows:
 def _hollow(rows: LayerRows) -> LayerRows:
     """Return the same tensors without rows, but `RESIDENT` ones whole."""
     tensors = {
-        one.name: value.narrow(row_dim(one.name), 0, 0).clone()
-        for one in fields(LayerRows)
-        if one.name not in RESIDENT and isinstance(value := getattr(rows, one.name), Tensor)
+        rows_field.name: value.narrow(row_dim(rows_field.name), 0, 0).clone()
+        for rows_field in fields(LayerRows)
+        if rows_field.name not in RESIDENT
+        and isinstance(value := getattr(rows, rows_field.name), Tensor)
     }
     return replace(rows, **tensors)  # type: ignore[arg-type]
 

@@ -34,7 +34,9 @@ class _Watched:
             copied = self.copies.get(name)
             if copied is None or copied[0] is not buffer or copied[1] != buffer._version:
                 self.copies[name] = (buffer, buffer._version, buffer.detach().clone())
-        return buffers, {name: one for name, one in vars(self.module).items() if _plain(one)}
+        return buffers, {
+            name: attribute for name, attribute in vars(self.module).items() if _plain(attribute)
+        }
 
     def put_back(self, buffers: dict[str, Tensor | None], plain: dict[str, Any]) -> None:
         """Restore the buffers and attributes."""
@@ -47,10 +49,10 @@ class _Watched:
             with torch.no_grad():
                 buffer.copy_(copied[2])
             self.copies[name] = (buffer, buffer._version, copied[2])
-        own = vars(self.module)
+        attributes = vars(self.module)
         for name, value in plain.items():
-            if own.get(name) is not value:
-                own[name] = value
+            if attributes.get(name) is not value:
+                attributes[name] = value
 
 
 class RestoredBuffers:

@@ -72,19 +72,19 @@ class RowBudget:
         self.bytes -= size
 
     def _release(self, key: tuple[int, int]) -> None:
-        held, block = self._held[key][0](), key[1]
+        segment, block = self._held[key][0](), key[1]
         self._forget(key)
-        if held is None:
+        if segment is None:
             return
         if block >= 0:
-            held.blocks.pop(block, None)
+            segment.blocks.pop(block, None)
         elif self.spill is not None:
-            held.devices = tuple(layer.stream.device for layer in held.layers)
-            held.layers = _mapped(held.layers, self.spill)
+            segment.devices = tuple(layer.stream.device for layer in segment.layers)
+            segment.layers = _mapped(segment.layers, self.spill)
         else:
             for keep in BEFORE_RELEASE:
-                keep(held)
-            held.release()
+                keep(segment)
+            segment.release()
 
 
 def _mapped(rows: tuple[LayerRows, ...], folder: Path) -> tuple[LayerRows, ...]:
@@ -114,8 +114,8 @@ def _mapped(rows: tuple[LayerRows, ...], folder: Path) -> tuple[LayerRows, ...]:
 
 
 def _tensors(rows: LayerRows) -> dict[str, Tensor]:
-    found = {field.name: getattr(rows, field.name) for field in fields(LayerRows)}
-    return {name: value for name, value in found.items() if isinstance(value, Tensor)}
+    values = {field.name: getattr(rows, field.name) for field in fields(LayerRows)}
+    return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 def size_of(rows: tuple[LayerRows, ...]) -> int:

@@ -51,9 +51,9 @@ class Threads:
         if self._passes % AGAIN == 0:
             self._took = {everyone: [], 1: []}
         self._passes += 1
-        least = min(self._took, key=lambda number: len(self._took[number]))
-        if len(self._took[least]) < TRIALS and not self._one_is_slow(everyone):
-            return least
+        least_tried = min(self._took, key=lambda number: len(self._took[number]))
+        if len(self._took[least_tried]) < TRIALS and not self._one_is_slow(everyone):
+            return least_tried
         return min(self._took, key=lambda number: min(self._took[number]))
 
     def _one_is_slow(self, everyone: int) -> bool:

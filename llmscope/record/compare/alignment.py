@@ -32,9 +32,9 @@ def align(first: Sequence[str], second: Sequence[str]) -> Aligned:
 
 @lru_cache(maxsize=4)
 def _align(first: tuple[str, ...], second: tuple[str, ...]) -> Aligned:
-    one, other = _whole(first), _whole(second)
-    numbers = {key: number for number, key in enumerate(sorted({*one, *other}))}
-    ids, others = tuple(map(numbers.__getitem__, one)), tuple(map(numbers.__getitem__, other))
+    labels, other = _whole(first), _whole(second)
+    numbers = {key: number for number, key in enumerate(sorted({*labels, *other}))}
+    ids, others = tuple(map(numbers.__getitem__, labels)), tuple(map(numbers.__getitem__, other))
     if (len(ids), ids) > (len(others), others):  # one order, so that ties break the same way
         return tuple((a, b) for b, a in _common(others, ids))
     return _common(ids, others)
@@ -63,19 +63,19 @@ def _goes_on(labels: Sequence[str], start: int, place: int) -> bool:
     return bool(both) and not labels[place].startswith(" ")
 
 
-def _common(one: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
-    head = shared_length(one, other)
+def _common(ids: tuple[int, ...], other: tuple[int, ...]) -> Aligned:
+    head = shared_length(ids, other)
     # The common prefix and suffix are part of some longest common subsequence.
-    tail = shared_length(one[head:][::-1], other[head:][::-1])
-    middle = _longest(one[head : len(one) - tail], other[head : len(other) - tail])
+    tail = shared_length(ids[head:][::-1], other[head:][::-1])
+    middle = _longest(ids[head : len(ids) - tail], other[head : len(other) - tail])
     return (
         *((place, place) for place in range(head)),
         *((head + a, head + b) for a, b in middle),
-        *((len(one) - back, len(other) - back) for back in range(tail, 0, -1)),
+        *((len(ids) - back, len(other) - back) for back in range(tail, 0, -1)),
     )
 
 
-def _longest(one: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, int]]:
+def _longest(ids: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, int]]:
     """Return a longest common subsequence by dynamic programming, keeping one bit per cell.
 
     L[i, j] = max(L[i - 1, j], L[i, j - 1], L[i - 1, j - 1] + (oneᵢ = otherⱼ))
@@ -83,16 +83,16 @@ def _longest(one: tuple[int, ...], other: tuple[int, ...]) -> list[tuple[int, in
     columns = np.array(other, dtype=np.int64)
     row = np.zeros(len(other) + 1, dtype=np.int64)
     above: list[NDArray[np.uint8]] = []  # whether a cell equals the one above it
-    for number in one:
+    for number in ids:
         best = row.copy()
         best[1:] = np.maximum(best[1:], row[:-1] + (columns == number))
         best = np.maximum.accumulate(best)
         above.append(np.packbits(best == row))
         row = best
     pairs: list[tuple[int, int]] = []
-    i, j = len(one), len(other)
+    i, j = len(ids), len(other)
     while i and j:
-        if one[i - 1] == other[j - 1]:
+        if ids[i - 1] == other[j - 1]:
             i, j = i - 1, j - 1
             pairs.append((i, j))
         elif above[i - 1][j >> 3] >> (7 - (j & 7)) & 1:

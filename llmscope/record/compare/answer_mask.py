@@ -55,16 +55,16 @@ def answer_of(prompt: Prompt, start: int = 0, roles: Sequence[RoleSpan] = ()) ->
         return AnswerTokens(tokens, awaited=True)
     ends = list(accumulate(map(len, prompt.labels)))
     begins = [0, *ends[:-1]]
-    said = np.zeros(len(prompt), dtype=bool)
+    is_answer = np.zeros(len(prompt), dtype=bool)
     for span in (role for role in roles if role.role == "assistant"):
         inside = [begin < span.end and end > span.start for begin, end in _pairs(begins, ends)]
-        said |= np.array(inside, dtype=bool)
+        is_answer |= np.array(inside, dtype=bool)
         after = sum(end <= span.end for end in ends)  # the end-of-turn token is trained on too
         if after < len(prompt) and prompt.special[after] and begins[after] == span.end:
-            said[after] = True
+            is_answer[after] = True
     last = roles[-1]
     open_ended = last.role == "assistant" and last.end == (ends[-1] if ends else 0)
-    return AnswerTokens(tokens & said, awaited=open_ended)
+    return AnswerTokens(tokens & is_answer, awaited=open_ended)
 
 
 def _pairs(begins: Sequence[int], ends: Sequence[int]) -> Sequence[tuple[int, int]]:

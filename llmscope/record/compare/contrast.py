@@ -55,12 +55,12 @@ class PromptPair:
     @cached_property
     def alone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Positions in A of tokens that only A has, and in B of those that only B has."""
-        held = [set(side) for side in zip(*self.aligned, strict=True)]
-        one, other = (
+        tokens_of_side = [set(side) for side in zip(*self.aligned, strict=True)]
+        streams, other = (
             tuple(place for place in range(len(recording)) if place not in places)
-            for recording, places in zip(self.both, held, strict=True)
+            for recording, places in zip(self.both, tokens_of_side, strict=True)
         )
-        return one, other
+        return streams, other
 
     def there(self, position: int) -> int | None:
         """Return the position in B of a token of A; None if only A has it."""
@@ -108,15 +108,15 @@ def paired(
             f"there is no prompt B to compare this prompt with: give one by "
             f"{option('versus-prompt')}, or w on the screen"
         )
-    prompt, own = prompt_of(recording.subject, ids), recording.prompt
-    aligned = align(own.labels, prompt.labels)
-    if all(own.special[place] or own.labels[place].isspace() for place, _ in aligned):
+    prompt, own_prompt = prompt_of(recording.subject, ids), recording.prompt
+    aligned = align(own_prompt.labels, prompt.labels)
+    if all(own_prompt.special[place] or own_prompt.labels[place].isspace() for place, _ in aligned):
         raise Unpaired(
             "the two prompts have no token in common: nothing of one can be held against the "
             "same thing in the other, such as one word in two sentences"
         )
     apart = recording.changes or recording.subject.looks_ahead
-    same = 0 if apart else shared_length(own.ids, prompt.ids)
+    same = 0 if apart else shared_length(own_prompt.ids, prompt.ids)
     # The recording may be cached from a caller that did not mark the special tokens.
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):
@@ -145,10 +145,10 @@ def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
     """
     values = np.full((2, len(pair.recording)), np.nan, dtype=np.float32)
     values[:, [a for a, _ in pair.aligned if a < pair.same]] = 0.0
-    kept = _kept(pair)
+    cached = _kept(pair)
     lacking = []
     for a, b in pair.aligned[pair.same :]:
-        known, row = kept[a]
+        known, row = cached[a]
         if (row, b) in known:
             values[:, a] = known[row, b]
         else:
@@ -156,11 +156,11 @@ def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
     for run in sorted(_runs(lacking), key=lambda run: abs(run[0][0] - near)):
         (a, b), count = run[0], len(run)
         scores = logits(pair.recording, a, a + count), logits(pair.other, b, b + count)
-        found = kl_both_ways(*scores).float().cpu().numpy()
-        values[:, a : a + count] = found
+        divergence_both = kl_both_ways(*scores).float().cpu().numpy()
+        values[:, a : a + count] = divergence_both
         for offset, (place, there) in enumerate(run):
-            known, row = kept[place]
-            known[row, there] = found[:, offset]
+            known, row = cached[place]
+            known[row, there] = divergence_both[:, offset]
         yield values.copy()
     if not lacking:
         yield values
@@ -177,10 +177,10 @@ def _kept(pair: PromptPair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
 
 
 def _of(segment: Segment, ids: tuple[int, ...]) -> dict[tuple[int, int], Floats]:
-    kept = segment.memo.get("contrast")
-    if kept is None or kept[0] != ids:
-        kept = segment.memo["contrast"] = (ids, {})
-    known: dict[tuple[int, int], Floats] = kept[1]
+    cached = segment.memo.get("contrast")
+    if cached is None or cached[0] != ids:
+        cached = segment.memo["contrast"] = (ids, {})
+    known: dict[tuple[int, int], Floats] = cached[1]
     return known
 
 
@@ -198,11 +198,11 @@ def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
 @torch.no_grad()
 def predictions(pair: PromptPair, position: int, there: int) -> NDArray[np.float64]:
     """Return next-token probabilities after a token that both prompts have. [A | B, token]"""
-    own = logits_after(pair.recording, position)
-    theirs = own if position < pair.same else logits_after(pair.other, there)
-    both = torch.softmax(exact64(torch.stack([own, theirs])), -1)
-    found: NDArray[np.float64] = both.cpu().numpy()
-    return found
+    own_logits_row = logits_after(pair.recording, position)
+    theirs = own_logits_row if position < pair.same else logits_after(pair.other, there)
+    both = torch.softmax(exact64(torch.stack([own_logits_row, theirs])), -1)
+    probabilities: NDArray[np.float64] = both.cpu().numpy()
+    return probabilities
 
 
 @torch.no_grad()
@@ -229,18 +229,18 @@ def cosines(pair: PromptPair, *, centred: bool) -> tuple[Floats, Floats]:
     ids = np.array(
         [
             token
-            for recording, some in zip(pair.both, telling, strict=True)
-            for token, tells in zip(recording.prompt.ids, some.tolist(), strict=True)
+            for recording, flags in zip(pair.both, telling, strict=True)
+            for token, tells in zip(recording.prompt.ids, flags.tolist(), strict=True)
             if tells
         ],
         dtype=np.int64,
     )
     for layer in range(layers):
         streams = [_stream(recording, layer) for recording in pair.both]
-        pool = torch.cat([s[some.to(s.device)] for s, some in zip(streams, telling, strict=True)])
+        pool = torch.cat([s[flags.to(s.device)] for s, flags in zip(streams, telling, strict=True)])
         mean = pool.mean(0) if centred and len(pool) else torch.zeros_like(streams[0][0])
-        one, other = (_unit(stream, mean) for stream in streams)
-        values[layer, here] = (one[here] * other[there]).sum(-1).cpu().numpy()
+        units, other = (_unit(stream, mean) for stream in streams)
+        values[layer, here] = (units[here] * other[there]).sum(-1).cpu().numpy()
         baseline[layer] = _between(_unit(pool, mean), ids)
     return values, baseline
 
@@ -284,21 +284,21 @@ def word_logits(
         ValueError: the model has no unembedding that was found.
     """
     readout = pair.recording.subject.anatomy.require_readout()
-    found: list[Floats] = []
+    differences: list[Floats] = []
     for recording, place in zip(pair.both, (position, there), strict=True):
-        if found and position < pair.same:
-            found.append(found[0])
+        if differences and position < pair.same:
+            differences.append(differences[0])
             break
-        some = range(place, place + 1)
-        rows = [recording.rows("stream", layer, some) for layer in range(recording.layers + 1)]
+        row_range = range(place, place + 1)
+        rows = [recording.rows("stream", layer, row_range) for layer in range(recording.layers + 1)]
         last = recording.final_rows(place, place + 1)
         streams = torch.cat([row.to(last.device) for row in rows if row is not None])
         scores = readout(streams).float()  # [layer + 1, token]
         if recording.changes:  # an edit may freeze the final norm
             scores[-1] = logits(recording, place, place + 1)[0]
         means = [scores[:, list(ids)].mean(-1) for ids in words]
-        found.append((means[0] - means[1]).cpu().numpy())
-    return np.stack(found)
+        differences.append((means[0] - means[1]).cpu().numpy())
+    return np.stack(differences)
 
 
 def cues(

@@ -73,23 +73,23 @@ def directions(tuned: LoadedModel, layer: int) -> Iterator[tuple[Direction, ...]
         ValueError: the model has no adapter enabled.
     """
     base = base_of(tuned)
-    kept = _KNOWN.get(tuned)
-    if kept is None:
-        kept = _KNOWN.put(tuned, {})
-    if layer in kept:
-        yield kept[layer]
+    cached = _KNOWN.get(tuned)
+    if cached is None:
+        cached = _KNOWN.put(tuned, {})
+    if layer in cached:
+        yield cached[layer]
         return
-    found: list[Direction] = []
+    directions_found: list[Direction] = []
     norms = _norms_before(base, layer)
     for index, name, before, after in matrices(base, tuned):
         if index != layer:
             continue
         new = tuple(_of_matrix(base, layer, name, before, after, norms.get(before)))
-        found += new
+        directions_found += new
         if new:
-            yield tuple(found)
-    kept[layer] = tuple(found)
-    yield kept[layer]
+            yield tuple(directions_found)
+    cached[layer] = tuple(directions_found)
+    yield cached[layer]
 
 
 @torch.no_grad()
@@ -113,15 +113,15 @@ def _of_matrix(
         side = ""
     for at in range(count):
         u, v, strength = left[:, at].clone(), right[:, at].clone(), float(sigma[at])
-        said, ids = tuple[float, ...](), tuple[int, ...]()
+        logits, ids = tuple[float, ...](), tuple[int, ...]()
         if scores is not None:
             every = scores[:, at]
             sign = torch.sign(every[every.abs().argmax()])
             top = (every * sign).topk(min(TOP, len(every)))
             u, v = u * sign, v * sign
-            said, ids = tuple(top.values.tolist()), tuple(top.indices.tolist())
+            logits, ids = tuple(top.values.tolist()), tuple(top.indices.tolist())
         share = strength**2 / whole
-        yield Direction(name, at, strength, share, u, v, side, said, ids)
+        yield Direction(name, at, strength, share, u, v, side, logits, ids)
 
 
 def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,10 +156,10 @@ def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tenso
     rows = written.T  # [r, width]
     name = "mlp_write" if module is parts.down else "attention_write"
     write = getattr(parts, name)
-    own = (module, parts.mlp_input_module, parts.attention, parts.attention_out)
+    modules = (module, parts.mlp_input_module, parts.attention, parts.attention_out)
     like = rows[:1].to(base.dtype).to(base.device)
     try:
-        if write is not None and write not in own:
+        if write is not None and write not in modules:
             rows = take_apart(write, like).linear(rows)
         gained = take_apart(readout.norm, like).linear(rows * parts.scale(name))
     except UnknownNorm:
@@ -174,8 +174,8 @@ def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | Non
     embeddings: Tensor = base.model.get_input_embeddings().weight
     if embeddings.shape[1] != right.shape[0]:
         return None
-    found = [exact(norm(some)) @ right for some in torch.split(embeddings, CHUNK)]
-    return torch.cat(found)
+    products = [exact(norm(rows)) @ right for rows in torch.split(embeddings, CHUNK)]
+    return torch.cat(products)
 
 
 @torch.no_grad()

@@ -81,8 +81,8 @@ class EngineDifference:
         at = self.parting
         lines = [f"the first to part by more than rounding in {self.dtype} is {self._apart(at)}"]
         if len(self.tokens) < self.relative.shape[1]:
-            some = ", ".join(map(str, self.tokens[:LISTED])) + ", …" * (len(self.tokens) > LISTED)
-            lines.append(f"it parts at {len(self.tokens)} of the tokens: {some}")
+            tokens = ", ".join(map(str, self.tokens[:LISTED])) + ", …" * (len(self.tokens) > LISTED)
+            lines.append(f"it parts at {len(self.tokens)} of the tokens: {tokens}")
         if self.normed:
             lines.append(
                 "the last stream is the one after the final norm; vLLM writes the one before it"
@@ -96,7 +96,7 @@ class EngineDifference:
     def _apart(self, at: int) -> str:
         assert self.rounding is not None
         median, largest = float(np.median(self.relative[at])), float(self.relative[at].max())
-        typical, single = (float(one) for one in self.rounding[at])
+        typical, single = (float(error) for error in self.rounding[at])
         return (
             f"layer id {self.layers[at]} ({named(self.layers[at])}): off by {median:.2g} in the "
             f"median, by {largest:.2g} at most, where rounding explains {typical:.2g} and "
@@ -128,7 +128,7 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
     anatomy = recording.subject.anatomy
     states.check(layers=recording.layers, width=anatomy.width, vocabulary=anatomy.vocabulary)
     states.check_ids(recording.prompt.ids)
-    own = rounding(recording, getattr(torch, states.dtype))
+    own_rounding = rounding(recording, getattr(torch, states.dtype))
     reads = recording.subject.readout_holds and readout_verdict(recording).status != "refused"
     readout = anatomy.readout if reads else None
     parts, cosines, divergences = [], [], []
@@ -140,75 +140,79 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
             divergences.append(_divergence(readout, ours, theirs))
     apart = np.stack(parts)
     bounds, parting, tokens = None, None, np.empty(0, dtype=np.intp)
-    if not own.reason:
-        bounds = np.array([own.bounds(layer) for layer in states.layers])
-        beyond = np.stack([own.beyond(*one) for one in zip(states.layers, apart, strict=True)])
+    if not own_rounding.reason:
+        bounds = np.array([own_rounding.bounds(layer) for layer in states.layers])
+        beyond = np.stack(
+            [own_rounding.beyond(*pair) for pair in zip(states.layers, apart, strict=True)]
+        )
         parting = next((int(at) for at in np.flatnonzero(beyond.any(1))), None)
         tokens = tokens if parting is None else np.flatnonzero(beyond[parting])
-    normed = parting is not None and _is_normed(recording, states, own)
+    normed = parting is not None and _is_normed(recording, states, own_rounding)
     return EngineDifference(
         layers=states.layers,
         relative=apart,
         cosine=np.stack(cosines),
         kl=np.stack(divergences) if divergences else None,
         rounding=bounds,
-        dtype=own.dtype,
+        dtype=own_rounding.dtype,
         parting=parting,
         tokens=tuple(map(int, tokens)),
-        fitting=() if parting is None else _fitting(recording, states, own, parting, normed),
+        fitting=()
+        if parting is None
+        else _fitting(recording, states, own_rounding, parting, normed),
         normed=normed,
-        reason=own.reason,
+        reason=own_rounding.reason,
     )
 
 
-def _written(states: HiddenStates, index: int, some: range | None = None) -> Tensor:
+def _written(states: HiddenStates, index: int, rows: range | None = None) -> Tensor:
     """Return the streams of a layer of a file. [token, width]"""
     streams = states.streams(index)
     # A copy: the numbers of a file in float32 are mapped and cannot be written.
-    return torch.from_numpy(np.array(streams if some is None else streams[: some.stop]))
+    return torch.from_numpy(np.array(streams if rows is None else streams[: rows.stop]))
 
 
 @torch.no_grad()
 def _divergence(readout: Readout, ours: Tensor, theirs: Tensor) -> Doubles:
     """Return KL(model ‖ file) of what the model reads of both streams. [token]"""
-    found: list[Tensor] = []
+    pieces: list[Tensor] = []
     for start in range(0, len(ours), ROWS):
-        pair = (one[start : start + ROWS].to(ours) for one in (ours, theirs))
-        found.append(kl_divergence(*map(readout, pair)).cpu())
-    values: Doubles = torch.cat(found).numpy()
+        pair = (logits[start : start + ROWS].to(ours) for logits in (ours, theirs))
+        pieces.append(kl_divergence(*map(readout, pair)).cpu())
+    values: Doubles = torch.cat(pieces).numpy()
     return values
 
 
 def _fitting(
-    recording: Recording, states: HiddenStates, own: Rounding, parting: int, normed: bool
+    recording: Recording, states: HiddenStates, own_rounding: Rounding, parting: int, normed: bool
 ) -> tuple[int | None, ...]:
     """Return the layer that each stream of a file fits; see `EngineDifference.fitting`.
 
     A last stream from after the final norm counts as that of the last layer.
     """
-    some = range(min(len(recording), SAMPLE))
-    ours = [stream(recording, layer, some) for layer in range(recording.layers + 1)]
-    found: list[int | None] = []
+    sample = range(min(len(recording), SAMPLE))
+    ours = [stream(recording, layer, sample) for layer in range(recording.layers + 1)]
+    layers_found: list[int | None] = []
     for index in range(len(states.layers)):
-        theirs = _written(states, index, some)
-        apart = [relative_difference(one, theirs).cpu().numpy() for one in ours]
-        nearest = int(np.argmin([np.median(one) for one in apart]))
-        fits = not own.beyond(nearest, apart[nearest]).any()
-        found.append(nearest if fits else None)
+        theirs = _written(states, index, sample)
+        apart = [relative_difference(layer_stream, theirs).cpu().numpy() for layer_stream in ours]
+        nearest = int(np.argmin([np.median(error) for error in apart]))
+        fits = not own_rounding.beyond(nearest, apart[nearest]).any()
+        layers_found.append(nearest if fits else None)
     if normed:
-        found[-1] = recording.layers
-    if found[parting] in (None, states.layers[parting]):
+        layers_found[-1] = recording.layers
+    if layers_found[parting] in (None, states.layers[parting]):
         return ()
-    return tuple(found)
+    return tuple(layers_found)
 
 
 @torch.no_grad()
-def _is_normed(recording: Recording, states: HiddenStates, own: Rounding) -> bool:
+def _is_normed(recording: Recording, states: HiddenStates, own_rounding: Rounding) -> bool:
     """Return whether the last stream of a file is the model's last after its final norm."""
     readout = recording.subject.anatomy.readout
     if readout is None:
         return False
-    some = range(min(len(recording), SAMPLE))
-    ours = readout.norm(stream(recording, recording.layers, some))
-    apart = relative_difference(ours, _written(states, len(states.layers) - 1, some))
-    return not own.beyond(recording.layers, apart.cpu().numpy()).any()
+    sample = range(min(len(recording), SAMPLE))
+    ours = readout.norm(stream(recording, recording.layers, sample))
+    apart = relative_difference(ours, _written(states, len(states.layers) - 1, sample))
+    return not own_rounding.beyond(recording.layers, apart.cpu().numpy()).any()

@@ -56,15 +56,15 @@ class GivenInputs:
         shared = recorder.reusable(before, prompt)
         before = before if shared else None
         shared = shared or 0
-        taken: dict[tuple[Site, int], Tensor] = {}
-        changes = _changes(a, recorder, range(shared, len(a)), taken)
+        inputs: dict[tuple[Site, int], Tensor] = {}
+        changes = _changes(a, recorder, range(shared, len(a)), inputs)
         with (
             recorder.taps.interruptible(cancelled),
             attached(recorder.subject.anatomy, changes, start=shared),
         ):
             recording = recorder.go_on(before, prompt)
         if recording.ran:
-            recording.parts[-1][0].memo[OWN] = taken
+            recording.parts[-1][0].memo[OWN] = inputs
         self._latest, self._of = recording, of
         return recording
 
@@ -72,14 +72,14 @@ class GivenInputs:
 def check_alike(a: Recording, recorder: Recorder) -> None:
     """Raise ScopeError if the parts of two models do not correspond."""
     ours, theirs = a.subject.anatomy, recorder.subject.anatomy
-    for what, one, other in (
+    for what, count, other in (
         ("layers", len(ours.layers), len(theirs.layers)),
         ("dimensions", ours.width, theirs.width),
         ("heads in a layer", ours.heads, theirs.heads),
     ):
-        if one != other:
+        if count != other:
             raise ScopeError(
-                f"the parts of the two models do not correspond: A has {one} {what}, B {other}",
+                f"the parts of the two models do not correspond: A has {count} {what}, B {other}",
                 "the mode streams or lens",
             )
     for index, (mine, its) in enumerate(zip(ours.layers, theirs.layers, strict=True)):
@@ -104,20 +104,20 @@ def written(b: Recording, site: Site, layer: int, rows: range) -> Tensor | None:
         return b.rows("mlp_write", layer, rows)
     pieces, at = [], 0
     for segment, count in b.parts:
-        own = range(max(rows.start - at, 0), min(rows.stop - at, count))
+        part_rows = range(max(rows.start - at, 0), min(rows.stop - at, count))
         at += count
-        found = segment.memo[OWN].get((site, layer))
-        if len(own):
-            if found is None:
+        values = segment.memo[OWN].get((site, layer))
+        if len(part_rows):
+            if values is None:
                 return None
-            pieces.append(found[own.start : own.stop])
+            pieces.append(values[part_rows.start : part_rows.stop])
     joined = torch.cat(pieces)
     scale = 1.0 if site == "stream" else b.subject.anatomy.layers[layer].scale(site)
     return joined * scale if scale != 1.0 else joined
 
 
 def _changes(
-    a: Recording, recorder: Recorder, rows: range, taken: dict[tuple[Site, int], Tensor]
+    a: Recording, recorder: Recorder, rows: range, inputs: dict[tuple[Site, int], Tensor]
 ) -> list[Change]:
     """Return the changes that put A's tensors in place of B's, and keep B's in `taken`."""
     changes: list[Change] = []
@@ -125,7 +125,9 @@ def _changes(
     def put(site: Site, layer: int, values: Tensor | None) -> None:
         if values is None:
             return
-        function = OwnFunction(partial(_exchanged, taken, (site, layer), values), f"{site} {layer}")
+        function = OwnFunction(
+            partial(_exchanged, inputs, (site, layer), values), f"{site} {layer}"
+        )
         changes.append(Change(site, layer, rows, function=function))
 
     for layer, parts in enumerate(recorder.subject.anatomy.layers):
@@ -139,8 +141,11 @@ def _changes(
 
 
 def _exchanged(
-    taken: dict[tuple[Site, int], Tensor], key: tuple[Site, int], values: Tensor, own: Tensor
+    inputs: dict[tuple[Site, int], Tensor],
+    key: tuple[Site, int],
+    values: Tensor,
+    own_values: Tensor,
 ) -> Tensor:
     """Keep B's own tensor and return A's. `[row, width]` both"""
-    taken[key] = own.detach().clone()
+    inputs[key] = own_values.detach().clone()
     return values

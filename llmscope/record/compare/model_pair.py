@@ -86,15 +86,15 @@ class ModelPair:
         A value is known only while B's row is the one that it was computed from: A may reuse the
         rows of a prefix where B runs the whole prompt.
         """
-        held = segment.memo.setdefault("model difference", {})
+        cached = segment.memo.setdefault("model difference", {})
         key = (self.key, self.b.state, what)
-        if key not in held:
-            for old in [one for one in held if one[:2] != key[:2]]:
-                del held[old]  # of a model that is not compared with any more
+        if key not in cached:
+            for old in [known_key for known_key in cached if known_key[:2] != key[:2]]:
+                del cached[old]  # of a model that is not compared with any more
             unknown = np.full((*shape, len(segment)), np.nan, dtype=np.float32)
-            held[key] = unknown, np.full(len(segment), -1)
+            cached[key] = unknown, np.full(len(segment), -1)
         values: Floats
-        values, numbers = held[key]
+        values, numbers = cached[key]
         if (id(segment), what) not in self._compared:
             self._compared.add((id(segment), what))
             place = next(at for at, (part, _) in enumerate(self.a.parts) if part is segment)
@@ -163,8 +163,10 @@ def predictions(pair: ModelPair, rows: Mask | None = None) -> Predictions:
     """
 
     def compute(first: int, stop: int) -> Tensor:
-        ours, theirs = shared_logits(*(_scores(one, first, stop) for one in (pair.a, pair.b)))
-        tops = [one.argmax(-1) for one in (ours, theirs)]
+        ours, theirs = shared_logits(
+            *(_scores(recording, first, stop) for recording in (pair.a, pair.b))
+        )
+        tops = [scores.argmax(-1) for scores in (ours, theirs)]
         kl = kl_divergence(ours, theirs)
         return torch.stack([kl, (tops[0] == tops[1]).double(), *(top.double() for top in tops)])
 
@@ -177,9 +179,9 @@ def log_ratios(pair: ModelPair) -> Floats:
     NaN for the first token, which is not predicted. Where A is a fine-tuned policy and B its
     reference, DPO's implicit reward is β times the sum over an answer (Rafailov et al. 2023).
     """
-    ours, theirs = (deque(row_stats(one), maxlen=1)[0].surprisal for one in (pair.a, pair.b))
-    found: Floats = ((theirs - ours) * np.log(2)).astype(np.float32)
-    return found
+    ours, theirs = (deque(row_stats(scores), maxlen=1)[0].surprisal for scores in (pair.a, pair.b))
+    ratios: Floats = ((theirs - ours) * np.log(2)).astype(np.float32)
+    return ratios
 
 
 def _scores(recording: Recording, start: int, stop: int) -> Tensor:
@@ -191,9 +193,11 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
 @torch.no_grad()
 def both(pair: ModelPair, position: int) -> NDArray[np.float64]:
     """Return the next-token probabilities after a position. [A | B, token]"""
-    scores = shared_logits(*(logits_after(one, position) for one in (pair.a, pair.b)))
-    found: NDArray[np.float64] = torch.softmax(exact64(torch.stack(scores)), -1).cpu().numpy()
-    return found
+    scores = shared_logits(*(logits_after(recording, position) for recording in (pair.a, pair.b)))
+    probabilities: NDArray[np.float64] = (
+        torch.softmax(exact64(torch.stack(scores)), -1).cpu().numpy()
+    )
+    return probabilities
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,15 +254,17 @@ def _read(pair: ModelPair, cells: Sequence[tuple[int, int]]) -> Floats:
         [stream_after(pair.b, pair.depths[layer], column) for layer, column in cells]
     )
     read = [
-        one.subject.anatomy.require_readout()(streams).float()
-        for one, streams in ((pair.a, ours), (pair.b, theirs))
+        recording.subject.anatomy.require_readout()(streams).float()
+        for recording, streams in ((pair.a, ours), (pair.b, theirs))
     ]
     p, q = (torch.log_softmax(logit, -1) for logit in shared_logits(*read))  # [cell, token]
     share, other = p.exp(), q.exp()
-    most = (share - other).abs_().argmax(-1, keepdim=True)
-    probabilities = share.gather(1, most)[:, 0], other.gather(1, most)[:, 0]
-    found: Floats = torch.stack([kl_of(p, q), most[:, 0].float(), *probabilities]).cpu().numpy()
-    return found
+    most_changed = (share - other).abs_().argmax(-1, keepdim=True)
+    probabilities = share.gather(1, most_changed)[:, 0], other.gather(1, most_changed)[:, 0]
+    columns: Floats = (
+        torch.stack([kl_of(p, q), most_changed[:, 0].float(), *probabilities]).cpu().numpy()
+    )
+    return columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,22 +288,22 @@ def streams(pair: ModelPair) -> Streams:
         ValueError: the models have streams of different widths.
     """
     if not pair.same_width:
-        widths = [one.subject.anatomy.width for one in (pair.a, pair.b)]
+        widths = [recording.subject.anatomy.width for recording in (pair.a, pair.b)]
         raise WrongValueError(f"their streams have {widths[0]} and {widths[1]} dimensions")
     count = pair.a.layers + 1
 
     def compute(first: int, stop: int) -> Tensor:
-        found: list[list[Tensor]] = [[], []]
+        measures: list[list[Tensor]] = [[], []]
         for layer, there in enumerate(pair.depths):
             ours = pair.a.rows("stream", layer, range(first, stop))
             theirs = pair.b.rows("stream", there, range(first, stop))
             assert ours is not None
             assert theirs is not None
             theirs = theirs.to(ours.device)
-            found[0].append(relative_difference(ours, theirs))
-            found[1].append(cosine(ours, theirs))
-        device = found[0][0].device
-        return torch.stack([one.to(device) for one in (*found[0], *found[1])])
+            measures[0].append(relative_difference(ours, theirs))
+            measures[1].append(cosine(ours, theirs))
+        device = measures[0][0].device
+        return torch.stack([measure.to(device) for measure in (*measures[0], *measures[1])])
 
     values = pair.by_row(STREAMS, 2 * count, compute)
     return Streams(values[:count], values[count:])
@@ -309,10 +315,10 @@ def similarities(pair: ModelPair) -> Floats:
 
     NaN for a prompt of fewer than three tokens, of which any two streams are alike.
     """
-    rows, found = range(len(pair.a)), np.full(pair.a.layers + 1, np.nan, dtype=np.float32)
+    rows, values = range(len(pair.a)), np.full(pair.a.layers + 1, np.nan, dtype=np.float32)
     for layer, there in enumerate(pair.depths if len(rows) > 2 else ()):
         ours, theirs = pair.a.rows("stream", layer, rows), pair.b.rows("stream", there, rows)
         assert ours is not None
         assert theirs is not None
-        found[layer] = linear_cka(ours, theirs)
-    return found
+        values[layer] = linear_cka(ours, theirs)
+    return values

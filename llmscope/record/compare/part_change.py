@@ -100,17 +100,17 @@ def part_changes(
         """Return the changes of some rows. [heads, attention and MLP by layer, the others; row]"""
         rows = range(first, stop)
         unknown = torch.full((stop - first,), torch.nan, dtype=torch.float64)
-        found: list[Tensor] = []
+        changes: list[Tensor] = []
         for layer, verdict in enumerate(by_head):
             split = verdict.status != "refused"
-            found += _head_changes(a, b, layer, rows) if split else [unknown] * heads
+            changes += _head_changes(a, b, layer, rows) if split else [unknown] * heads
             mixed = [_write_change(a, b, site, layer, rows) for site in BETWEEN]
-            known = [one for one in mixed if one is not None]
-            found.append(torch.stack(known).amax(0) if known else unknown)
+            known = [change for change in mixed if change is not None]
+            changes.append(torch.stack(known).amax(0) if known else unknown)
             change = _write_change(a, b, "mlp_write", layer, rows)
-            found.append(unknown if change is None else change)
-        found += [_embedding_change(a, b, rows), _readout_change(a, b, rows)]
-        return torch.stack([one.cpu() for one in found])
+            changes.append(unknown if change is None else change)
+        changes += [_embedding_change(a, b, rows), _readout_change(a, b, rows)]
+        return torch.stack([values.cpu() for values in changes])
 
     size = count * (heads + 2) + 2
     rows = ModelPair(a, b, other.key).by_row(PARTS, size, compute)
@@ -142,14 +142,14 @@ def _embedding_change(a: Recording, b: Recording, rows: range) -> Tensor:
 
 def _head_changes(a: Recording, b: Recording, layer: int, rows: range) -> list[Tensor]:
     """Return the change of what each head writes. [head][row]"""
-    found = []
+    pieces = []
     for start in range(rows.start, rows.stop, CHUNK):
-        some = range(start, min(start + CHUNK, rows.stop))
-        ours, theirs = (_head_writes(one, layer, some) for one in (a, b))
+        chunk_rows = range(start, min(start + CHUNK, rows.stop))
+        ours, theirs = (_head_writes(recording, layer, chunk_rows) for recording in (a, b))
         apart = (theirs.to(ours.device) - ours).norm(dim=-1)  # [row, head]
         size = ours.sum(1).norm(dim=-1)[:, None]
-        found.append(torch.where(apart == 0, 0.0, apart / size))
-    return list(torch.cat(found).T)
+        pieces.append(torch.where(apart == 0, 0.0, apart / size))
+    return list(torch.cat(pieces).T)
 
 
 def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
@@ -172,9 +172,9 @@ def _head_writes(recording: Recording, layer: int, rows: range) -> Tensor:
 def _readout_change(a: Recording, b: Recording, rows: range) -> Tensor:
     """Return how B's logits of A's last stream differ from A's, each less its mean."""
     stream = a.final_rows(rows.start, rows.stop)
-    read = [one.subject.anatomy.require_readout() for one in (a, b)]
+    read = [recording.subject.anatomy.require_readout() for recording in (a, b)]
     device = b.parts[-1][0].final.device
     ours, theirs = shared_logits(read[0](stream), read[1](stream.to(device, b.subject.dtype)))
-    ours, theirs = (exact64(one) for one in (ours, theirs))
-    ours, theirs = (one - one.mean(-1, keepdim=True) for one in (ours, theirs))
+    ours, theirs = (exact64(logits) for logits in (ours, theirs))
+    ours, theirs = (logits - logits.mean(-1, keepdim=True) for logits in (ours, theirs))
     return relative_difference(ours, theirs)

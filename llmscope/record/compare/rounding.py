@@ -86,18 +86,18 @@ def rounding(recording: Recording, dtype: torch.dtype) -> Rounding:
         recording: the prompt on the model; the copy runs it without its edits.
         dtype: the dtype of the streams that the model's are compared with.
     """
-    own = recording.subject.dtype
-    coarse = max(own, dtype, key=lambda one: torch.finfo(one).eps)
+    own_dtype = recording.subject.dtype
+    coarse = max(own_dtype, dtype, key=lambda candidate: torch.finfo(candidate).eps)
     if (KEY, coarse) not in recording.memo:
-        recording.memo[KEY, coarse] = _measured(recording, own, coarse)
-    found: Rounding = recording.memo[KEY, coarse]
-    return found
+        recording.memo[KEY, coarse] = _measured(recording, own_dtype, coarse)
+    cached: Rounding = recording.memo[KEY, coarse]
+    return cached
 
 
-def _measured(recording: Recording, own: torch.dtype, coarse: torch.dtype) -> Rounding:
+def _measured(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) -> Rounding:
     name = str(coarse).removeprefix("torch.")
     finer = torch.float64 if coarse == torch.float32 else torch.float32
-    other = coarse if torch.finfo(own).eps < torch.finfo(coarse).eps else finer
+    other = coarse if torch.finfo(own_dtype).eps < torch.finfo(coarse).eps else finer
     subject = recording.subject
     need = sum(parameter.numel() for parameter in subject.model.parameters()) * other.itemsize
     free = available(subject.device)
@@ -112,18 +112,20 @@ def _measured(recording: Recording, own: torch.dtype, coarse: torch.dtype) -> Ro
         return Rounding(name, np.empty((0, 0)), reason)
     pair = (plain, copied) if other == coarse else (copied, plain)
     streams = range(recording.layers + 1)
-    found = [relative_difference(*(stream(one, layer) for one in pair)) for layer in streams]
-    return Rounding(name, torch.stack([one.cpu() for one in found]).numpy())
+    differences = [
+        relative_difference(*(stream(recording, layer) for recording in pair)) for layer in streams
+    ]
+    return Rounding(name, torch.stack([difference.cpu() for difference in differences]).numpy())
 
 
-def stream(recording: Recording, layer: int, some: range | None = None) -> Tensor:
+def stream(recording: Recording, layer: int, wanted: range | None = None) -> Tensor:
     """Return the stream after a number of layers, on one device for all. [token, width]
 
     Args:
         recording: the recording.
         layer: the number of layers.
-        some: the tokens; None for all.
+        wanted: the tokens; None for all.
     """
-    rows = recording.rows("stream", layer, some)
+    rows = recording.rows("stream", layer, wanted)
     assert rows is not None
     return rows.to(recording.final_rows(0, 1).device)

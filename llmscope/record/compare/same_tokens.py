@@ -69,7 +69,7 @@ def _by_id(tokens: Tokens) -> Mapping[int, str]:
 
 def _cuts(a: Tokens, b: Tokens) -> str:
     for text in PROBES:
-        ours, theirs = (one.encode(text, special_tokens=False).ids for one in (a, b))
+        ours, theirs = (tokenizer.encode(text, special_tokens=False).ids for tokenizer in (a, b))
         if ours == theirs:
             continue
         at = next(
@@ -77,8 +77,8 @@ def _cuts(a: Tokens, b: Tokens) -> str:
             min(len(ours), len(theirs)),
         )
         left, right = (
-            f"token {ids[at]} {_shown(one.piece(ids[at]))}" if at < len(ids) else "the end"
-            for one, ids in ((a, ours), (b, theirs))
+            f"token {ids[at]} {_shown(tokenizer.piece(ids[at]))}" if at < len(ids) else "the end"
+            for tokenizer, ids in ((a, ours), (b, theirs))
         )
         return f"{_shown(text)} begins to differ at token {at}: {left} in A, {right} in B"
     return ""

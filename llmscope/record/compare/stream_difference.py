@@ -23,7 +23,8 @@ def paired_streams(layers_a: int, layers_b: int) -> tuple[tuple[int, int], ...]:
     """
     # Integers, as a half rounds up for all depths alike; Python's `round` goes to even numbers.
     return tuple(
-        (one, (2 * one * layers_b + layers_a) // (2 * layers_a)) for one in range(layers_a + 1)
+        (layer, (2 * layer * layers_b + layers_a) // (2 * layers_a))
+        for layer in range(layers_a + 1)
     )
 
 
@@ -44,8 +45,8 @@ def relative_difference(a: Tensor, b: Tensor) -> Tensor:
 def cosine(a: Tensor, b: Tensor) -> Tensor:
     """Return the cosine of each pair of rows; NaN where one is zero. `[row, width]` -> `[row]`"""
     a, b = _both(a, b)
-    found: Tensor = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
-    return found.clamp(-1, 1)
+    similarity: Tensor = (a * b).sum(-1) / (a.norm(dim=-1) * b.norm(dim=-1))
+    return similarity.clamp(-1, 1)
 
 
 @torch.no_grad()

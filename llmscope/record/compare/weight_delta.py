@@ -132,7 +132,7 @@ def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
         name.replace(".base_layer.", "."): parameter
         for name, parameter in tuned.model.named_parameters()
     }
-    found = tuple(
+    names = tuple(
         name
         for name, before in base.model.named_parameters()
         if id(before) not in looked
@@ -140,7 +140,7 @@ def no_matrices(tuned: LoadedModel) -> tuple[str, ...]:
         and after is not before
         and not torch.equal(after, before)
     )
-    return _OTHERS.put(tuned, found)
+    return _OTHERS.put(tuned, names)
 
 
 def matrices(
@@ -217,5 +217,5 @@ def merged(module: Any) -> Tensor | None:
 
 
 def _descending(values: Tensor) -> Doubles:
-    found: Doubles = values.double().cpu().numpy()
-    return np.sort(found)[::-1].copy()
+    array: Doubles = values.double().cpu().numpy()
+    return np.sort(array)[::-1].copy()

@@ -193,8 +193,8 @@ def first_matrices(layer: Layer) -> Iterator[tuple[str, nn.Module]]:
         return
     for name, module in layer.mlp_input_module.named_modules():
         if module is not layer.down and isinstance(module, nn.Linear | Conv1D):
-            own = next(n for n, inner in layer.module.named_modules() if inner is module)
-            yield name or own, module
+            path = next(n for n, inner in layer.module.named_modules() if inner is module)
+            yield name or path, module
 
 
 def _same(tensor: Tensor, whole: Tensor | None) -> bool:

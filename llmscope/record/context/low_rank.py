@@ -96,5 +96,5 @@ def inverse(rows: Tensor) -> Tensor:
     if not bool(torch.isfinite(rows).all()):
         raise Unpatchable("the pass holds NaN or infinity: no change of weights stands for that")
     exact = rows.dtype == torch.float64
-    found: Tensor = torch.linalg.pinv(rows.cpu().double(), rtol=1e-13 if exact else 1e-6).T
-    return found.to(rows.device, torch.promote_types(rows.dtype, torch.float32))
+    inverse_matrix: Tensor = torch.linalg.pinv(rows.cpu().double(), rtol=1e-13 if exact else 1e-6).T
+    return inverse_matrix.to(rows.device, torch.promote_types(rows.dtype, torch.float32))

@@ -25,7 +25,7 @@ def attention_from(run: Passes, recording: Recording, position: int) -> tuple[Te
     Layers without a pattern that was verified are left out; the verdict is partial then, or refused
     if no layer is left.
     """
-    found: list[Tensor] = []
+    layers_weights: list[Tensor] = []
     missing: list[int] = []
     reason = ""
     for layer in range(recording.layers):
@@ -37,8 +37,8 @@ def attention_from(run: Passes, recording: Recording, position: int) -> tuple[Te
             reason = reason or verdict.reason
             continue
         weights = pattern(recording, layer, rows=range(position, position + 1))  # [head, 1, key]
-        found.append(weights.mean(0)[0].cpu().double())
-    if not found:
+        layers_weights.append(weights.mean(0)[0].cpu().double())
+    if not layers_weights:
         return torch.full((len(recording),), torch.nan, dtype=torch.float64), Verdict(
             "refused", reason
         )
@@ -46,7 +46,7 @@ def attention_from(run: Passes, recording: Recording, position: int) -> tuple[Te
     if missing:
         layers = ", ".join(map(str, missing))
         status = Verdict("partial", f"attention without layers {layers}: {reason}")
-    return torch.stack(found).mean(0), status
+    return torch.stack(layers_weights).mean(0), status
 
 
 def update_of(recording: Recording, gap: range, norms: dict[Any, float]) -> float:
@@ -74,19 +74,23 @@ def update_of(recording: Recording, gap: range, norms: dict[Any, float]) -> floa
         context=len(gap),
         kept=0,
     )
-    own = weight_update.prompted_logits(recording, query)
+    prompted = weight_update.prompted_logits(recording, query)
     patched = weight_update.learn(recording, query)
-    verdict = weight_update.disagreement(recording, own, patched.logits)
+    verdict = weight_update.disagreement(recording, prompted, patched.logits)
     if verdict.status == "refused":
         raise Unpatchable(verdict.reason)
     updates = [update for layer in patched.layers for update in layer.firsts]
     if not updates:
         raise Unpatchable("no layer has an MLP whose weights could change")
-    for one in updates:
-        if one.module not in norms:
-            weight = weight_of(one.module)
-            norms[one.module] = float(torch.linalg.vector_norm(weight, dtype=one.right.dtype))
-    return relative([one.norm for one in updates], [norms[one.module] for one in updates])
+    for matrix_update in updates:
+        if matrix_update.module not in norms:
+            weight = weight_of(matrix_update.module)
+            norms[matrix_update.module] = float(
+                torch.linalg.vector_norm(weight, dtype=matrix_update.right.dtype)
+            )
+    return relative(
+        [update.norm for update in updates], [norms[update.module] for update in updates]
+    )
 
 
 def relative(changes: Sequence[float], weights: Sequence[float]) -> float:

@@ -53,7 +53,7 @@ def query_of(
     *,
     rows: int | None = 1,
     keep_positions: bool = True,
-    kept: int | None = None,
+    kept_tokens: int | None = None,
 ) -> Query:
     """Return the query of a prompt.
 
@@ -62,27 +62,29 @@ def query_of(
         before: number of tokens before the query, special tokens at the start included.
         rows: number of last tokens to patch; None: all of the query.
         keep_positions: keep the tokens' positions in the prompt; see `Query.positions`.
-        kept: number of tokens kept at the start; None: the leading special tokens, up to one that
-            the query itself begins with, as each message of a chat does.
+        kept_tokens: number of tokens kept at the start; None: the leading special tokens, up to one
+            that the query itself begins with, as each message of a chat does.
 
     Raises:
         ValueError: the context or the query is empty.
     """
     if before >= len(prompt):
         raise WrongValueError("there is no query after the context")
-    if kept is None:
-        own = prompt.ids[before]
+    if kept_tokens is None:
+        first_token = prompt.ids[before]
         start = zip(prompt.ids[: max(before, 0)], prompt.special, strict=False)
-        kept = sum(1 for _ in takewhile(lambda token: token[1] and token[0] != own, start))
-    if before <= kept:
+        kept_tokens = sum(
+            1 for _ in takewhile(lambda token: token[1] and token[0] != first_token, start)
+        )
+    if before <= kept_tokens:
         raise WrongValueError("there is no context before the query")
-    places = (*range(kept), *range(before, len(prompt)))
+    places = (*range(kept_tokens), *range(before, len(prompt)))
     return Query(
         ids=tuple(prompt.ids[place] for place in places),
         positions=places if keep_positions else None,
         rows=len(prompt) - before if rows is None else rows,
-        context=before - kept,
-        kept=kept,
+        context=before - kept_tokens,
+        kept=kept_tokens,
     )
 
 
@@ -126,7 +128,7 @@ def inside_line(text: str) -> tuple[str, list[int]]:
     return "", []
 
 
-def query_start(labels: Sequence[str], kept: int) -> int | None:
+def query_start(labels: Sequence[str], kept_tokens: int) -> int | None:
     """Return the number of tokens before the query of a prompt that marks no context.
 
     The query is the last line; in a prompt of one line the last clause, else the last word, else
@@ -134,17 +136,17 @@ def query_start(labels: Sequence[str], kept: int) -> int | None:
 
     Args:
         labels: labels of the prompt's tokens.
-        kept: number of special tokens at the prompt's start.
+        kept_tokens: number of special tokens at the prompt's start.
     """
     by_line = last_line(labels)
     if by_line is not None:
         return by_line
-    _, cuts = inside_line("".join(labels[kept:]))
-    reached = list(accumulate(map(len, labels[kept:])))
-    ends = [kept + bisect_left(reached, cut) + 1 for cut in cuts]
+    _, cuts = inside_line("".join(labels[kept_tokens:]))
+    reached = list(accumulate(map(len, labels[kept_tokens:])))
+    ends = [kept_tokens + bisect_left(reached, cut) + 1 for cut in cuts]
     inside = [end for end in ends if end < len(labels)]
     start = inside[-1] if inside else len(labels) - 1
-    return start if start > kept else None
+    return start if start > kept_tokens else None
 
 
 @dataclass(frozen=True)
@@ -162,7 +164,7 @@ class Parts:
     counts: tuple[int, ...]
 
 
-def parts_of(labels: Sequence[str], kept: int, before: int) -> Parts:
+def parts_of(labels: Sequence[str], kept_tokens: int, before: int) -> Parts:
     """Return the parts of a context: its examples, or what its one line consists of.
 
     In a prompt of one line whose query is its last part, they are of the same kind as the query. Of
@@ -170,17 +172,17 @@ def parts_of(labels: Sequence[str], kept: int, before: int) -> Parts:
 
     Args:
         labels: labels of the prompt's tokens, the query's included.
-        kept: number of special tokens at the prompt's start.
+        kept_tokens: number of special tokens at the prompt's start.
         before: number of tokens before the query.
     """
-    if last_line(labels) is not None or before != query_start(labels, kept):
-        ends = example_ends(labels, kept, before)
+    if last_line(labels) is not None or before != query_start(labels, kept_tokens):
+        ends = example_ends(labels, kept_tokens, before)
         return Parts("example", ends, tuple(range(1, len(ends) + 1)))
-    unit, cuts = inside_line("".join(labels[kept:]))
-    reached = list(accumulate(map(len, labels[kept:before])))  # characters after each token
-    places = [kept + bisect_left(reached, cut) + 1 for cut in cuts]
+    unit, cuts = inside_line("".join(labels[kept_tokens:]))
+    reached = list(accumulate(map(len, labels[kept_tokens:before])))  # characters after each token
+    places = [kept_tokens + bisect_left(reached, cut) + 1 for cut in cuts]
     if not unit:
-        places = list(range(kept + 1, before))
+        places = list(range(kept_tokens + 1, before))
     whole = list(dict.fromkeys((*(end for end in places if end < before), before)))
     together = -(-len(whole) // MOST_PARTS)
     counts = range(len(whole), 0, -together)[::-1]
@@ -202,13 +204,13 @@ def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, .
     """
     text = "".join(labels[start:before])
     closed = _CLOSED.search(text) is not None
-    parted = [found.end(1) if closed else found.start(1) for found in _PARTED.finditer(text)]
+    parted = [match.end(1) if closed else match.start(1) for match in _PARTED.finditer(text)]
     cuts = [cut for cut in parted if text[cut:].strip()]
     if not cuts:
-        lines = [found.end() for found in _LINE.finditer(text)]
+        lines = [match.end() for match in _LINE.finditer(text)]
         cuts = [cut for cut in lines if text[cut:].strip()]
-        asked = max(_lines("".join(labels[before:])), 1)
-        cuts = cuts[asked - 1 :: asked] if _lines(text) % asked == 0 else cuts
+        lines_asked = max(_lines("".join(labels[before:])), 1)
+        cuts = cuts[lines_asked - 1 :: lines_asked] if _lines(text) % lines_asked == 0 else cuts
     reached = list(accumulate(map(len, labels[start:before])))  # characters after each token
     ends = (start + bisect_left(reached, cut) + 1 for cut in cuts)
     return (*dict.fromkeys(end for end in ends if end < before), before)

@@ -68,14 +68,14 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
         ScopeError: the context cannot be expressed as an adapter of this model, or the folder
             cannot be written.
     """
-    own = weight_update.prompted_logits(recording, query)
+    prompted = weight_update.prompted_logits(recording, query)
     try:
         learnt = weight_update.learn(recording, query, weights_only=True)
     except Unpatchable as finding:
         raise ScopeError(
             f"this context cannot be written as an adapter: {finding}", "another model"
         ) from finding
-    verdict = weight_update.disagreement(recording, own, learnt.logits)
+    verdict = weight_update.disagreement(recording, prompted, learnt.logits)
     if verdict.status == "refused":
         raise ScopeError(
             f"this context cannot be written as an adapter: {verdict.reason}",
@@ -94,16 +94,16 @@ def export_lora(recording: Recording, query: Query, folder: Path) -> ExportedLor
         model = adapted(recording.subject.model, folder, folder.name)
     batch = torch.tensor([query.ids], device=recording.subject.device)
     with torch.no_grad():
-        said = model(input_ids=batch, use_cache=False).logits[0, -query.rows :]
+        by_adapter = model(input_ids=batch, use_cache=False).logits[0, -query.rows :]
     alone = weight_update.bare(recording, query).logits
     return ExportedLora(
         rank=query.rows,
         matrices=len(updates),
         bytes=size,
-        kl=tuple(kl_divergence(own, said).tolist()),
-        kl_alone=tuple(kl_divergence(own, alone).tolist()),
-        same=int((own.argmax(-1) == said.argmax(-1)).sum()),
-        difference=float((own - said).abs().max()),
+        kl=tuple(kl_divergence(prompted, by_adapter).tolist()),
+        kl_alone=tuple(kl_divergence(prompted, alone).tolist()),
+        same=int((prompted.argmax(-1) == by_adapter.argmax(-1)).sum()),
+        difference=float((prompted - by_adapter).abs().max()),
     )
 
 
@@ -132,18 +132,18 @@ def _write(subject: LoadedModel, updates: Sequence[Update], rank: int, folder: P
     config.target_modules = sorted(config.target_modules or ())  # a set: sort it for a fixed order
     folder.mkdir(parents=True, exist_ok=True)
     # Write files completely before moving them, and replace a symbolic link, not its target.
-    made = Path(tempfile.mkdtemp(dir=folder, prefix=".baking-"))
+    temporary = Path(tempfile.mkdtemp(dir=folder, prefix=".baking-"))
     try:
-        save_file(tensors, made / SAFE, metadata={"format": "pt"})
-        config.save_pretrained(str(made))
+        save_file(tensors, temporary / SAFE, metadata={"format": "pt"})
+        config.save_pretrained(str(temporary))
         (folder / CONFIG).unlink(missing_ok=True)  # never leave a config beside other weights
         for name in (SAFE, CONFIG):
-            with (made / name).open("rb+") as file:
+            with (temporary / name).open("rb+") as file:
                 sync_file(file.fileno())
-            os.replace(made / name, folder / name)
+            os.replace(temporary / name, folder / name)
         sync_folders([folder])
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     return (folder / SAFE).stat().st_size
 
 

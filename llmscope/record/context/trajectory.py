@@ -60,10 +60,10 @@ def trajectory(recording: Recording, query: Query, ends: Sequence[int]) -> Itera
     layers = recording.subject.anatomy.layers
     if any(layer.experts is not None for layer in layers):
         raise Unpatchable("it is a mixture of experts, which has no one matrix to change")
-    asked = query.ids[query.kept :]
+    query_ids = query.ids[query.kept :]
 
     def entries(end: int) -> list[Tensor | None]:
-        ids = (*recording.prompt.ids[:end], *asked)
+        ids = (*recording.prompt.ids[:end], *query_ids)
         ran = bare(recording, replace(query, ids=ids, positions=None, rows=1))
         return [layer.entry for layer in ran.layers]
 
@@ -111,16 +111,16 @@ class _Curve:
         moved = entry[0] - self.start
         v = torch.cat([(weight @ moved.to(weight)).cpu().double() for weight in self.matrices])
         step = v if self.v is None else v - self.v
-        found = (
+        steps = (
             float(v.norm()) / self.unit,
             float(step.norm()) / self.unit,
             self._cosine(v, self.v),
             self._cosine(step, self.step),
         )
         self.v, self.step = v, step
-        return found
+        return steps
 
-    def _cosine(self, one: Tensor, before: Tensor | None) -> float:
-        if before is None or min(float(one.norm()), float(before.norm())) <= self.rounding:
+    def _cosine(self, direction: Tensor, before: Tensor | None) -> float:
+        if before is None or min(float(direction.norm()), float(before.norm())) <= self.rounding:
             return float("nan")
-        return float(torch.nn.functional.cosine_similarity(one, before, dim=0))
+        return float(torch.nn.functional.cosine_similarity(direction, before, dim=0))

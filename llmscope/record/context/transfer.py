@@ -31,11 +31,11 @@ def transfer_logits(recording: Recording, lesson: ContextAdapter) -> dict[str, T
             unembedding was not found.
     """
     ids, special = recording.prompt.ids, recording.prompt.special
-    kept = sum(1 for _ in takewhile(bool, special))
+    kept_tokens = sum(1 for _ in takewhile(bool, special))
     readout = recording.subject.anatomy.readout
     if readout is None:
         raise Unpatchable(NO_READOUT)
-    whole = (*ids[:kept], *lesson.context, *ids[kept:])
+    whole = (*ids[:kept_tokens], *lesson.context, *ids[kept_tokens:])
     limit = lesson.base.anatomy.context
     if limit is not None and len(whole) > limit:
         raise Unpatchable(

@@ -70,7 +70,11 @@ def bare(recording: Recording, query: Query) -> Pass:
 
 
 def learn(
-    recording: Recording, query: Query, *, weights_only: bool = False, given: Pass | None = None
+    recording: Recording,
+    query: Query,
+    *,
+    weights_only: bool = False,
+    known_pass: Pass | None = None,
 ) -> Pass:
     """Run the query alone, computing and applying each layer's patch as its input arrives.
 
@@ -78,9 +82,9 @@ def learn(
         recording: the prompted run.
         query: the query; with several rows, `weights_only` is required.
         weights_only: put the shift into the down projection instead of a bias.
-        given: take z₀ and u₀ from this pass; None: from the patched run itself. Taking them from
-            another pass treats every layer on its own, which is wrong: the layers build on each
-            other.
+        known_pass: take z₀ and u₀ from this pass; None: from the patched run itself. Taking them
+            from another pass treats every layer on its own, which is wrong: the layers build on
+            each other.
 
     Raises:
         Unpatchable: the model cannot be patched in this way; the text says why.
@@ -93,7 +97,7 @@ def learn(
         _check(index, layer, weights_only)
         first = len(recording) - query.rows
         u, z = _prompted(recording, index, first)
-        known = None if given is None else given.layers[index]
+        known = None if known_pass is None else known_pass.layers[index]
         hooks.append(LearnHooks(layer, query, u, z, weights_only, known))
     return _run(recording, query, hooks)
 
@@ -109,13 +113,13 @@ def disagreement(recording: Recording, prompted: Tensor, patched: Tensor) -> Ver
     """Return whether two runs' logits agree, relative to a row's largest. `[row, token]` each."""
     half = recording.subject.dtype in (torch.float16, torch.bfloat16)
     bound = HALF_BOUND * torch.finfo(recording.subject.dtype).eps if half else BOUND
-    found = discrepancy(patched, prompted)
-    if found <= bound:
-        return Verdict("verified", "", found)
+    difference = discrepancy(patched, prompted)
+    if difference <= bound:
+        return Verdict("verified", "", difference)
     return Verdict(
         "refused",
-        f"the patched run differs from the prompted one by {found:.1e} (bound {bound:.0e})",
-        found,
+        f"the patched run differs from the prompted one by {difference:.1e} (bound {bound:.0e})",
+        difference,
     )
 
 

@@ -108,12 +108,12 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ScopeError(f"{name}: {reason}")
         with torch.no_grad():
             try:
-                found = self._tensor(layer, kind)
+                tensor = self._tensor(layer, kind)
             except ValueError as error:
                 raise ScopeError(f"{name}: {error}") from error
-        if found is None:
+        if tensor is None:
             raise ScopeError(f"{name}: layer {layer} has no such part")
-        return found.detach().clone()
+        return tensor.detach().clone()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._known())
@@ -138,9 +138,9 @@ class ActivationCache(Mapping[str, Tensor]):
             KeyError: no name matches.
             ScopeError: as for one tensor.
         """
-        found = self.matching(names)
+        matching = self.matching(names)
         with self._reading(self._recording):
-            return {name: self._read(name) for name in found}
+            return {name: self._read(name) for name in matching}
 
     def matching(self, names: str) -> list[str]:
         """Return the names that match a pattern, as for `select`, without their tensors.
@@ -149,10 +149,10 @@ class ActivationCache(Mapping[str, Tensor]):
             KeyError: no name matches.
         """
         names = arguments.text("names", names)
-        found = [name for name in self._known() if fnmatchcase(name, names)]
-        if not found:
+        matches = [name for name in self._known() if fnmatchcase(name, names)]
+        if not matches:
             raise UnknownActivation(f"no name matches {arguments.quoted(names)}{self._near(names)}")
-        return found
+        return matches
 
     def stack(self, kind: str) -> Tensor:
         """Return one kind of tensor of all layers, such as `resid_post`. [layer, ...]
@@ -163,10 +163,10 @@ class ActivationCache(Mapping[str, Tensor]):
         """
         kind = arguments.text("kind", kind)
         with self._reading(self._recording):
-            found = [self._read(f"layers.{at}.{kind}") for at in range(self._recording.layers)]
-        if len({one.shape for one in found}) > 1:
+            tensors = [self._read(f"layers.{at}.{kind}") for at in range(self._recording.layers)]
+        if len({tensor.shape for tensor in tensors}) > 1:
             raise ScopeError(f"{kind} has another shape in some layers", "cache.select")
-        return torch.stack(found)
+        return torch.stack(tensors)
 
     def _known(self) -> tuple[str, ...]:
         if self._names is not None:
@@ -282,5 +282,5 @@ class ActivationCache(Mapping[str, Tensor]):
 
 def split_name(name: str) -> tuple[int, str]:
     """Return layer and kind of a name; layer -1 if it has none."""
-    found = LAYER.fullmatch(name)
-    return (-1, name) if found is None else (int(found[1]), found[2])
+    match = LAYER.fullmatch(name)
+    return (-1, name) if match is None else (int(match[1]), match[2])

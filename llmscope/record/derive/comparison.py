@@ -52,17 +52,20 @@ def bound_of(dtype: torch.dtype) -> float:
     return HALF_BOUND * torch.finfo(dtype).eps if half else BOUND
 
 
-def compare(found: Tensor, own: Tensor) -> Tensor:
+def compare(computed: Tensor, actual: Tensor) -> Tensor:
     """Compare derived numbers with the model's own, row by row, on their device.
 
     `[..., width]` -> `[5, ...]`: the numbers of a `Comparison`, the largest errors first.
     """
-    found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
-    scale = own.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
-    found, own = found / scale, own / scale
-    apart = found - own
-    products = [(found * own).sum(-1), own.square().sum(-1), apart.square().sum(-1)]
-    sums = torch.stack([*products, torch.full_like(products[0], own.shape[-1])])
+    computed, actual = (
+        computed.to(actual.device).float(),
+        actual.float(),
+    )  # a layer may be on another device
+    scale = actual.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    computed, actual = computed / scale, actual / scale
+    apart = computed - actual
+    products = [(computed * actual).sum(-1), actual.square().sum(-1), apart.square().sum(-1)]
+    sums = torch.stack([*products, torch.full_like(products[0], actual.shape[-1])])
     return torch.cat([apart.abs().amax(-1)[None], sums])
 
 
@@ -93,14 +96,14 @@ def judge(comparison: Comparison, dtype: torch.dtype, rows: Sequence[int] | None
 def _of_all_rows(comparison: Comparison, dtype: torch.dtype, discrepancy: float) -> Verdict:
     """Return the verdict in half precision: refuse what rounding alone does not explain."""
     eps, name = torch.finfo(dtype).eps, str(dtype).removeprefix("torch.")
-    product, own, error, count = comparison.sums.sum(1).tolist()
+    product, own_square, error, count = comparison.sums.sum(1).tolist()
     tiny = torch.finfo(torch.float32).tiny
-    slope, spread = product / max(own, tiny) - 1, math.sqrt(error / max(own, tiny))
+    slope, spread = product / max(own_square, tiny) - 1, math.sqrt(error / max(own_square, tiny))
     # With few numbers the slope is uncertain: roundings have not averaged out.
-    if own > 0 and abs(slope) > max(HALF_SLOPE * eps, ERRORS * spread / math.sqrt(count)):
+    if own_square > 0 and abs(slope) > max(HALF_SLOPE * eps, ERRORS * spread / math.sqrt(count)):
         reason = f"it is {slope:+.2%} off the model's own in scale, which is no rounding"
         return Verdict("refused", reason, abs(slope))
-    if own > 0 and spread > HALF_SPREAD * eps:
+    if own_square > 0 and spread > HALF_SPREAD * eps:
         reason = f"its errors are {spread:.1e} of its size, more than rounding to {name} makes"
         return Verdict("refused", reason, spread)
     within = f"within {HALF_BOUND * eps:.2g}, scale within {HALF_SLOPE * eps:.2g}, in {name}"

@@ -97,9 +97,9 @@ class DrawnNumbers:
         if size in self._harmless:
             self._judged = taps.draws
             return VERIFIED
-        kept: Verdict | None = recording.memo.get(DRAWS)
-        if kept is not None:
-            return kept
+        cached: Verdict | None = recording.memo.get(DRAWS)
+        if cached is not None:
+            return cached
         before = taps.draws
         apart = _apart_by_seed(self._recorder, recording.prompt.ids, last=1)
         drew = taps.draws > before

@@ -64,7 +64,7 @@ def routing(recording: Recording, layer: int, rows: range | None = None) -> Rout
     return Routing(scoring, SCORINGS[scoring](logits.float()), chosen, weights.float())
 
 
-def unexplained(found: Routing) -> Tensor:
+def unexplained(computed: Routing) -> Tensor:
     """Measure how well the chosen experts' scores explain the weights, up to one common factor.
 
     The scores are taken as they are, or with each row normalized to sum to one, whichever is
@@ -73,12 +73,12 @@ def unexplained(found: Routing) -> Tensor:
     Returns:
         The largest error of a row relative to that row's largest weight, on the device. []
     """
-    scores = found.scores.gather(-1, found.chosen)
+    scores = computed.scores.gather(-1, computed.chosen)
     errors: list[Tensor] = []
     for candidate in (scores, scores / scores.sum(-1, keepdim=True)):
-        factor = (found.weights * candidate).sum() / candidate.square().sum()
-        error = (found.weights - factor * candidate).abs().amax(-1)
-        errors.append((error / found.weights.abs().amax(-1)).max())
+        factor = (computed.weights * candidate).sum() / candidate.square().sum()
+        error = (computed.weights - factor * candidate).abs().amax(-1)
+        errors.append((error / computed.weights.abs().amax(-1)).max())
     plain, normalized = errors
     return torch.where(normalized < plain, normalized, plain)
 

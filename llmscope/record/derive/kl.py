@@ -12,19 +12,19 @@ def exact64(tensor: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def kl_divergence(own: Tensor, other: Tensor) -> Tensor:
+def kl_divergence(ours: Tensor, other: Tensor) -> Tensor:
     """Return KL(own ‖ other) in nats, in float64, never below 0.
 
     Args:
-        own, other: logits. `[row, token]` twice -> `[row]`
+        ours, other: logits. `[row, token]` twice -> `[row]`
     """
-    return kl_of(*(torch.log_softmax(exact64(logits), -1) for logits in (own, other)))
+    return kl_of(*(torch.log_softmax(exact64(logits), -1) for logits in (ours, other)))
 
 
 @torch.no_grad()
-def kl_both_ways(one: Tensor, other: Tensor) -> Tensor:
+def kl_both_ways(ours: Tensor, other: Tensor) -> Tensor:
     """Return KL(one ‖ other) and KL(other ‖ one) of logits. `[row, token]` twice -> `[2, row]`"""
-    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (one, other))
+    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (ours, other))
     return torch.stack([kl_of(p, q), kl_of(q, p)])
 
 

@@ -85,10 +85,10 @@ def measure(subject: LoadedModel, ids: Sequence[int]) -> tuple[tuple[OutputGate,
     batch = torch.tensor([list(ids)], device=subject.device)
     with placed(subject.model), _watching(joints):
         logits: Tensor = subject.model(input_ids=batch, use_cache=False).logits[0]
-        found = [_at_once(joint) for joint in joints]
-        if None in found:
-            found = _by_factors(subject, batch, joints, found)
-    return tuple(kind or "more" for kind in found), logits
+        gates = [_at_once(joint) for joint in joints]
+        if None in gates:
+            gates = _by_factors(subject, batch, joints, gates)
+    return tuple(kind or "more" for kind in gates), logits
 
 
 def _at_once(joint: _Joint) -> OutputGate | None:
@@ -112,32 +112,32 @@ def _by_factors(
     subject: LoadedModel,
     batch: Tensor,
     joints: Sequence[_Joint],
-    found: Sequence[OutputGate | None],
+    gates: Sequence[OutputGate | None],
 ) -> list[OutputGate | None]:
     generator = torch.Generator().manual_seed(0)
     first = [joint.joined for joint in joints]
-    for joint, kind in zip(joints, found, strict=True):
+    for joint, kind in zip(joints, gates, strict=True):
         if kind is None:
             assert joint.mixed is not None
             factors = 0.5 + torch.rand(joint.mixed.shape, generator=generator)
             joint.factors = factors.to(joint.mixed)
     subject.model(input_ids=batch, use_cache=False)
-    told: list[OutputGate | None] = list(found)
+    kinds: list[OutputGate | None] = list(gates)
     for index, (joint, before) in enumerate(zip(joints, first, strict=True)):
-        if told[index] is None:
+        if kinds[index] is None:
             assert before is not None
             assert joint.joined is not None
             assert joint.factors is not None
             gated = _near(joint.joined, before * joint.factors.to(before))
-            told[index] = "gate" if gated else "more"
-    return told
+            kinds[index] = "gate" if gated else "more"
+    return kinds
 
 
-def _near(found: Tensor, own: Tensor) -> bool:
+def _near(computed: Tensor, actual: Tensor) -> bool:
     """Return whether each row agrees within rounding, relative to its largest magnitude."""
-    scale = own.float().abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    error = float(((found.float() - own.float()).abs().amax(-1) / scale).max())
-    return error <= bound(own.dtype, BOUND)
+    scale = actual.float().abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
+    error = float(((computed.float() - actual.float()).abs().amax(-1) / scale).max())
+    return error <= bound(actual.dtype, BOUND)
 
 
 @contextmanager

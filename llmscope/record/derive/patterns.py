@@ -66,8 +66,8 @@ def value_lengths(recording: Recording, layer: int, head: int, rows: range) -> T
     gates = gate[:, head * width : (head + 1) * width]  # [query, head width]
     return torch.cat(
         [
-            torch.linalg.vector_norm((some[:, None] * values) @ shape, dim=-1)
-            for some in torch.split(gates, GATED_CHUNK)
+            torch.linalg.vector_norm((part[:, None] * values) @ shape, dim=-1)
+            for part in torch.split(gates, GATED_CHUNK)
         ]
     )
 
@@ -80,15 +80,15 @@ def _value_lengths(recording: Recording, layer: int, head: int) -> Tensor:
     pieces: list[Tensor] = []
     values, shape, start = None, None, 0
     for segment, count in recording.parts:
-        kept = segment.memo.get("value lengths")
-        if kept is None or kept[0] != (layer, head) or len(kept[1]) < count:
+        cached = segment.memo.get("value lengths")
+        if cached is None or cached[0] != (layer, head) or len(cached[1]) < count:
             if values is None or shape is None:
                 values = values_of(recording, layer)  # [key head, row, head width]
                 values = values[head * len(values) // recording.subject.anatomy.heads].float()
                 shape = _shape(recording, layer, head, values)
             lengths = torch.linalg.vector_norm(values[start : start + count] @ shape, dim=-1)
-            kept = segment.memo["value lengths"] = ((layer, head), lengths)
-        pieces.append(kept[1][:count])
+            cached = segment.memo["value lengths"] = ((layer, head), lengths)
+        pieces.append(cached[1][:count])
         start += count
     return torch.cat(pieces)
 
@@ -104,10 +104,12 @@ def _shape(recording: Recording, layer: int, head: int, values: Tensor) -> Tenso
     if project is None:
         raise WrongValueError(f"layer {layer} has no output projection that was found")
     width = values.shape[1]
-    asked = values.new_zeros(width + 1, width * recording.subject.anatomy.heads)
-    asked[:width, head * width : (head + 1) * width] = torch.eye(width, device=values.device)
-    told: Tensor = project(asked.to(recording.subject.dtype)).float()  # the last row is the bias
-    upper: Tensor = torch.linalg.qr((told[:width] - told[width]).cpu().T, mode="r").R
+    unit_rows = values.new_zeros(width + 1, width * recording.subject.anatomy.heads)
+    unit_rows[:width, head * width : (head + 1) * width] = torch.eye(width, device=values.device)
+    projected: Tensor = project(
+        unit_rows.to(recording.subject.dtype)
+    ).float()  # the last row is the bias
+    upper: Tensor = torch.linalg.qr((projected[:width] - projected[width]).cpu().T, mode="r").R
     return upper.T.to(values.device)
 
 

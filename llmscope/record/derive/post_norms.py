@@ -70,12 +70,12 @@ class PostNorms:
     def middle(self, rows: LayerRows) -> Tensor:
         """Return the stream between attention and MLP, normed. [row, width]"""
         assert rows.attention_write is not None
-        made: Tensor
+        written: Tensor
         if self.before:
-            made = self.attention(rows.stream) + rows.attention_write
+            written = self.attention(rows.stream) + rows.attention_write
         else:
-            made = self.attention(rows.stream + rows.attention_write)
-        return made
+            written = self.attention(rows.stream + rows.attention_write)
+        return written
 
     @torch.no_grad()
     def after(self, rows: LayerRows) -> Tensor:
@@ -83,8 +83,8 @@ class PostNorms:
         middle = self.middle(rows)
         if self.before:
             return _with_late(self.mlp(middle), rows)
-        made: Tensor = self.mlp(_with_late(middle, rows))
-        return made
+        written: Tensor = self.mlp(_with_late(middle, rows))
+        return written
 
     @torch.no_grad()
     def back(self, rows: LayerRows, direction: Tensor) -> tuple[Tensor, Tensor, Tensor, float]:
@@ -103,12 +103,12 @@ class PostNorms:
         first, second = rows.stream, self.middle(rows)
         if not self.before:
             first, second = first + rows.attention_write, _with_late(second, rows)
-        held = take_apart(self.mlp, second)
-        bias = float(direction @ held.bias)
-        of_middle = held.before(direction, held.scale(second, self.mlp(second)))
-        held = take_apart(self.attention, first)
-        bias += float(of_middle @ held.bias)
-        of_stream = held.before(of_middle, held.scale(first, self.attention(first)))
+        parts = take_apart(self.mlp, second)
+        bias = float(direction @ parts.bias)
+        of_middle = parts.before(direction, parts.scale(second, self.mlp(second)))
+        parts = take_apart(self.attention, first)
+        bias += float(of_middle @ parts.bias)
+        of_stream = parts.before(of_middle, parts.scale(first, self.attention(first)))
         if self.before:
             return direction, of_middle, of_stream, bias
         return of_middle, of_stream, of_stream, bias
@@ -138,10 +138,10 @@ def learn(layer: Layer, rows: LayerRows, after: Tensor) -> None:
         return  # several streams side by side
     if _near(_with_late(rows.stream + rows.attention_write, rows), after):
         return
-    for found in _candidates(layer, rows.stream.shape[-1]):
+    for norms in _candidates(layer, rows.stream.shape[-1]):
         with suppress(Exception):  # a module with one parameter per dimension that is not a norm
-            if _near(found.after(rows), after):
-                _known[layer.module] = found
+            if _near(norms.after(rows), after):
+                _known[layer.module] = norms
                 return
 
 
@@ -169,13 +169,17 @@ def _candidates(layer: Layer, width: int) -> Iterator[PostNorms]:
 def _norms(layer: Layer, width: int) -> Iterator[nn.Module]:
     """Yield modules of a layer with one parameter per stream dimension, and no matrix."""
     for module in layer.module.modules():
-        own = list(module.parameters())
-        if own and not list(module.children()) and all(one.shape == (width,) for one in own):
+        parameters = list(module.parameters())
+        if (
+            parameters
+            and not list(module.children())
+            and all(parameter.shape == (width,) for parameter in parameters)
+        ):
             yield module
 
 
-def _near(found: Tensor, own: Tensor) -> bool:
-    limit = bound(own.dtype, BOUND)
-    own, found = own.float(), found.to(own.device).float()
-    scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    return float(((found - own).abs().amax(-1) / scale).max()) <= limit
+def _near(computed: Tensor, actual: Tensor) -> bool:
+    limit = bound(actual.dtype, BOUND)
+    actual, computed = actual.float(), computed.to(actual.device).float()
+    scale = actual.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((computed - actual).abs().amax(-1) / scale).max()) <= limit

@@ -164,11 +164,11 @@ def _placed(
     first = 0
     for segment, count in recording.parts:
         if isinstance(rows, range) and rows.step == 1:
-            some: Sequence[int] = range(max(rows.start, first), min(rows.stop, first + count))
+            inside: Sequence[int] = range(max(rows.start, first), min(rows.stop, first + count))
         else:
-            some = [row for row in rows if first <= row < first + count]
-        if len(some):
-            yield segment, first, some
+            inside = [row for row in rows if first <= row < first + count]
+        if len(inside):
+            yield segment, first, inside
         first += count
 
 
@@ -188,18 +188,18 @@ def _measure(
     begun: list[tuple[_Measured, slice, Tensor]] = []
     try:
         checked = _checked(recording, capability, _finite(recording, rows))
-        for segment, first, some in _placed(recording, checked):
-            kept = _measured(segment, capability).of_layer(layer)
-            for run in _open_runs(recording, capability, kept, first, some):
-                found = CHECKS[capability](recording, layer, run)
-                begun.append((kept, slice(run.start - first, run.stop - first), found))
-        near = yield from on_cpu(*(found for *_, found in begun))
+        for segment, first, inside in _placed(recording, checked):
+            measured = _measured(segment, capability).of_layer(layer)
+            for run in _open_runs(recording, capability, measured, first, inside):
+                errors = CHECKS[capability](recording, layer, run)
+                begun.append((measured, slice(run.start - first, run.stop - first), errors))
+        near = yield from on_cpu(*(comparison for *_, comparison in begun))
     except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {error}")
-    for (kept, places, _), found in zip(begun, near, strict=True):
-        kept.keep(places, Comparison.of(found))
+    for (measured, places, _), errors in zip(begun, near, strict=True):
+        measured.keep(places, Comparison.of(errors))
     return None
 
 
@@ -234,13 +234,16 @@ def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
 
 def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int]) -> Comparison:
     errors, sums = [], []
-    for segment, first, some in _placed(recording, rows):
+    for segment, first, inside in _placed(recording, rows):
         measured = _measured(segment, capability).of_layer(layer)
-        places = _places(some, first)
+        places = _places(inside, first)
         errors.append(measured.errors[places])
         sums.append(measured.sums[:, places])
-    found = torch.from_numpy(np.concatenate(errors)), torch.from_numpy(np.concatenate(sums, axis=1))
-    return Comparison(*found)
+    tensors = (
+        torch.from_numpy(np.concatenate(errors)),
+        torch.from_numpy(np.concatenate(sums, axis=1)),
+    )
+    return Comparison(*tensors)
 
 
 def writes_verdict(recording: Recording, verdicts: Verdicts) -> Verdict:
@@ -255,10 +258,12 @@ def check_writes(recording: Recording, verdicts: Verdicts) -> Fetching[Verdict]:
     """
     recording = recording.base or recording
     known = [verdicts("writes", layer) for layer in range(recording.layers)]
-    layers = [layer for layer, one in enumerate(known) if one.status == "verified"]
+    layers = [layer for layer, verdict in enumerate(known) if verdict.status == "verified"]
     parts = recording.subject.anatomy.layers
     plain = [layer for layer in layers if post_norms(parts[layer]) is None]
-    measured = together(_measure_writes(one, plain, count) for one, count in recording.parts)
+    measured = together(
+        _measure_writes(segment, plain, count) for segment, count in recording.parts
+    )
     yield from _with_finite(recording, measured)
     others: list[int] = []
     for layer, error in zip(layers, _largest_errors(recording, layers), strict=True):
@@ -266,8 +271,8 @@ def check_writes(recording: Recording, verdicts: Verdicts) -> Fetching[Verdict]:
             known[layer] = Verdict("verified", "", error or None)
         else:
             others.append(layer)
-    found = yield from together(check_rows(recording, "writes", layer) for layer in others)
-    for layer, verdict in zip(others, found, strict=True):
+    verdicts_now = yield from together(check_rows(recording, "writes", layer) for layer in others)
+    for layer, verdict in zip(others, verdicts_now, strict=True):
         known[layer] = verdict
     return Verdicts({"writes": tuple(known)}).over("writes")
 
@@ -280,12 +285,12 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
     half = recording.subject.dtype in (torch.float16, torch.bfloat16)
     worst = np.full(len(layers), np.nan if half else 0.0, np.float32)
     for segment, count in recording.parts:
-        kept = _measured(segment, "writes")
-        errors = kept.errors[layers, :count]
-        errors[~kept.done[layers, :count]] = np.nan
+        measured = _measured(segment, "writes")
+        errors = measured.errors[layers, :count]
+        errors[~measured.done[layers, :count]] = np.nan
         worst = np.maximum(worst, errors.max(axis=1))
-    found: list[float] = worst.tolist()
-    return found
+    errors_by_layer: list[float] = worst.tolist()
+    return errors_by_layer
 
 
 @torch.no_grad()
@@ -293,12 +298,12 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> Fetc
     """Check the writes of several layers at once: a typed letter adds only one row to each."""
     if segment.released:
         return  # its rows are checked when they are restored and shown
-    kept = _measured(segment, "writes")
-    checked: NDArray[np.bool_] = np.all(kept.done[:, :count], axis=1)
+    measured = _measured(segment, "writes")
+    checked: NDArray[np.bool_] = np.all(measured.done[:, :count], axis=1)
     open_layers = [layer for layer in layers if not checked[layer]]
     if len(open_layers) < 2:
         return
-    after = [*(one.stream for one in segment.layers[1:]), segment.final]
+    after = [*(rows_of_layer.stream for rows_of_layer in segment.layers[1:]), segment.final]
     devices = {segment.layers[layer].stream.device for layer in open_layers} | {after[-1].device}
     if len(devices) > 1:
         return  # each layer is checked alone later
@@ -312,12 +317,12 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> Fetc
                 return
             if parts[0] is not None:
                 total = total + torch.stack([part[rows] for part in parts])
-        own = torch.stack([after[layer][rows] for layer in open_layers])
-        compared.append(compare(total, own))
+        actual = torch.stack([after[layer][rows] for layer in open_layers])
+        compared.append(compare(total, actual))
     near = yield from on_cpu(*compared)
-    for rows, found in zip(runs, near, strict=True):
+    for rows, comparison in zip(runs, near, strict=True):
         for at, layer in enumerate(open_layers):
-            kept.of_layer(layer).keep(rows, Comparison.of(found[:, at]))
+            measured.of_layer(layer).keep(rows, Comparison.of(comparison[:, at]))
 
 
 def readout_verdict(recording: Recording) -> Verdict:
@@ -328,15 +333,17 @@ def readout_verdict(recording: Recording) -> Verdict:
 def check_readout(recording: Recording) -> Fetching[Verdict]:
     """Return the verdict on the readout after the last token, if its logits were recorded."""
     recording = recording.base or recording
-    own, readout = recording.logits, recording.subject.anatomy.readout
-    if own is None or readout is None:
+    own_logits_row, readout = recording.logits, recording.subject.anatomy.readout
+    if own_logits_row is None or readout is None:
         return VERIFIED
-    unfinite, verdict = yield from _with_finite(recording, _readout(recording, readout, own))
+    unfinite, verdict = yield from _with_finite(
+        recording, _readout(recording, readout, own_logits_row)
+    )
     return VERIFIED if unfinite is not None else verdict
 
 
 @torch.no_grad()
-def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Verdict]:
+def _readout(recording: Recording, readout: Readout, own_logits_row: Tensor) -> Fetching[Verdict]:
     if recording.memo.get(UNFINITE) is not None:
         return VERIFIED
     verdict: Verdict | None = recording.memo.get("checked readout")
@@ -346,7 +353,7 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
     try:
         # Several lenses ask for it while it is on its way.
         if BEGUN not in recording.memo:
-            recording.memo[BEGUN] = _compared_readout(recording, readout, own)
+            recording.memo[BEGUN] = _compared_readout(recording, readout, own_logits_row)
         (compared,) = yield from on_cpu(recording.memo[BEGUN])
         rows = range(last + 1 - compared.shape[1], last + 1)
         verdict = judge(Comparison.of(compared), recording.subject.dtype, rows)
@@ -359,44 +366,44 @@ def _readout(recording: Recording, readout: Readout, own: Tensor) -> Fetching[Ve
     return verdict
 
 
-def _compared_readout(recording: Recording, readout: Readout, own: Tensor) -> Tensor:
+def _compared_readout(recording: Recording, readout: Readout, own_logits_row: Tensor) -> Tensor:
     """Compare the readout after the last token with the model's logits, at some of them. [5, row]
 
     With code from outside in the passes all rows are compared, of an extra pass.
     """
-    last, some, matrix = len(recording) - 1, _words(own), readout.matrix
+    last, sample, matrix = len(recording) - 1, _words(own_logits_row), readout.matrix
     if state_of(recording.subject.model).outside:
         # Its code may treat any row in another way, and read other values than in the pass before.
         every = own_logits(recording)
-        if discrepancy(every[-1:], own[None]) > bound(recording.subject.dtype, BOUND):
+        if discrepancy(every[-1:], own_logits_row[None]) > bound(recording.subject.dtype, BOUND):
             raise NotApplicable(OTHER_LOGITS)
         read = [
             logits(recording, row, min(row + ROWS, last + 1)) for row in range(0, last + 1, ROWS)
         ]
         return compare(torch.cat(read), every)
     if matrix is not None:
-        few = replace(readout, unembed=_SomeTokens(matrix, some))
-        found = few(recording.final_rows(last, last + 1))
+        few = replace(readout, unembed=_SomeTokens(matrix, sample))
+        computed = few(recording.final_rows(last, last + 1))
     else:
-        found = logits(recording, last, last + 1)[:, some]
-    return compare(found, own[None, some])
+        computed = logits(recording, last, last + 1)[:, sample]
+    return compare(computed, own_logits_row[None, sample])
 
 
-def _words(own: Tensor) -> Tensor:
+def _words(own_logits_row: Tensor) -> Tensor:
     """Return tokens spread over the vocabulary, plus the likeliest and unlikeliest. [token]"""
-    step = max(1, len(own) // WORDS)
-    spread = torch.arange(0, len(own), step, device=own.device)
-    return torch.cat([spread, own.argmax()[None], own.argmin()[None]])
+    step = max(1, len(own_logits_row) // WORDS)
+    spread = torch.arange(0, len(own_logits_row), step, device=own_logits_row.device)
+    return torch.cat([spread, own_logits_row.argmax()[None], own_logits_row.argmin()[None]])
 
 
 class _SomeTokens(nn.Module):
     """The unembedding of some tokens of the vocabulary; an `nn.Linear` would initialize itself."""
 
-    def __init__(self, unembed: nn.Linear, some: Tensor) -> None:
+    def __init__(self, unembed: nn.Linear, sample: Tensor) -> None:
         super().__init__()
-        some = some.to(unembed.weight.device)
-        self.weight = unembed.weight[some]  # a copy: [token, width]
-        self.bias = None if unembed.bias is None else unembed.bias[some]
+        sample = sample.to(unembed.weight.device)
+        self.weight = unembed.weight[sample]  # a copy: [token, width]
+        self.bias = None if unembed.bias is None else unembed.bias[sample]
 
     def forward(self, hidden: Tensor) -> Tensor:
         return functional.linear(hidden, self.weight, self.bias)

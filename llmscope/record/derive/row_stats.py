@@ -77,36 +77,38 @@ def kept_pattern(
     lacking: list[tuple[Segment, range, range]] = []
     start = 0
     for segment, count in recording.parts:
-        some = range(max(rows.start, start), min(rows.stop, start + count))
-        own = range(some.start - start, some.stop - start)  # within the segment
+        inside = range(max(rows.start, start), min(rows.stop, start + count))
+        part_rows = range(inside.start - start, inside.stop - start)  # within the segment
         start += count
-        if not len(some):
+        if not len(inside):
             continue
-        found = _kept_rows(segment, key, own)
-        if found is None:
-            lacking.append((segment, some, own))
+        cached = _kept_rows(segment, key, part_rows)
+        if cached is None:
+            lacking.append((segment, inside, part_rows))
         else:
-            kept = found[:, : some.stop]  # a longer prompt's rows have more columns, all 0
-            pattern[some.start - rows.start : some.stop - rows.start, : kept.shape[1]] = kept
+            columns = cached[:, : inside.stop]  # a longer prompt's rows have more columns, all 0
+            pattern[inside.start - rows.start : inside.stop - rows.start, : columns.shape[1]] = (
+                columns
+            )
     if not lacking:
         return pattern
     first = lacking[0][1].start
-    made = yield from weigh(range(first, lacking[-1][1].stop))
-    for segment, some, own in lacking:
-        found = made[some.start - first : some.stop - first, : some.stop]
-        segment.memo[PATTERN] = (key, own.start, found.copy())
-        pattern[some.start - rows.start : some.stop - rows.start, : some.stop] = found
+    weighed = yield from weigh(range(first, lacking[-1][1].stop))
+    for segment, inside, part_rows in lacking:
+        cached = weighed[inside.start - first : inside.stop - first, : inside.stop]
+        segment.memo[PATTERN] = (key, part_rows.start, cached.copy())
+        pattern[inside.start - rows.start : inside.stop - rows.start, : inside.stop] = cached
     return pattern
 
 
 def _kept_rows(segment: Segment, key: object, rows: range) -> Floats | None:
     """Return cached rows of a pattern, by their place in the segment; None if some are missing."""
-    kept: tuple[object, int, Floats] | None = segment.memo.get(PATTERN)
-    if kept is None or kept[0] != key:
+    cached: tuple[object, int, Floats] | None = segment.memo.get(PATTERN)
+    if cached is None or cached[0] != key:
         return None
-    _, first, found = kept
-    inside = first <= rows.start and rows.stop <= first + len(found)
-    return found[rows.start - first : rows.stop - first] if inside else None
+    _, first, rows_cached = cached
+    inside = first <= rows.start and rows.stop <= first + len(rows_cached)
+    return rows_cached[rows.start - first : rows.stop - first] if inside else None
 
 
 def first_unfinite(recording: Recording) -> int | None:
@@ -128,10 +130,10 @@ def check_finite(recording: Recording) -> Fetching[int | None]:
     near = yield from on_cpu(*(segment.memo[FINITE] for segment in lacking))
     for segment, finite in zip(lacking, near, strict=True):
         segment.memo[FINITE] = finite.numpy()
-    finite_rows = np.concatenate([one.memo[FINITE][:count] for one, count in recording.parts])
+    finite_rows = np.concatenate([part.memo[FINITE][:count] for part, count in recording.parts])
     rows = np.flatnonzero(~finite_rows)
-    found = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
-    return found
+    unfinite = recording.memo[UNFINITE] = int(rows[0]) if len(rows) else None
+    return unfinite
 
 
 @dataclass(frozen=True)
@@ -181,21 +183,23 @@ def fetch_row_stats(recording: Recording) -> Fetches[RowStats]:
         return
     if not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
         keep_logits(recording, own_logits(recording))
-    kept = _first_kept(recording)
+    first_kept = _first_kept(recording)
     stop = int(rows[-1]) + 1
     while stop > rows[0]:
         start = max(stop - CHUNK, int(rows[0]))
-        start = kept if start < kept < stop else start  # rows with kept logits are not read again
+        start = (
+            first_kept if start < first_kept < stop else start
+        )  # rows with kept logits are not read again
         following = recording.prompt.ids[start + 1 : stop + 1]
-        found = yield from predictions(_scores(recording, start, stop), following)
-        surprisal, rank, entropy = found
+        stats = yield from predictions(_scores(recording, start, stop), following)
+        surprisal, rank, entropy = stats
         for offset, row in enumerate(range(start, stop)):
             _keep(columns[owner[row]][2:, place[row]], entropy[offset])
             if row + 1 < length:
                 following_memo = columns[owner[row + 1]][:2, place[row + 1]]
                 _keep(following_memo, (surprisal[offset], rank[offset]))
         stop = start
-        if stop <= max(kept, rows[0]):
+        if stop <= max(first_kept, rows[0]):
             drop_logits(recording)
         yield gather()
 
@@ -213,26 +217,26 @@ def fetch_token_logits(recording: Recording, tokens: tuple[int, ...]) -> Fetchin
             known = (tokens, np.full((len(tokens), len(segment)), np.nan, dtype=np.float32))
             segment.memo[SOME_LOGITS] = known
         pieces.append(known[1][:, :count])
-    found = np.concatenate(pieces, axis=1)
-    rows = np.flatnonzero(np.isnan(found).any(axis=0))
+    values = np.concatenate(pieces, axis=1)
+    rows = np.flatnonzero(np.isnan(values).any(axis=0))
     if len(rows) and not recording.subject.readout_holds and _first_kept(recording) > rows[0]:
         keep_logits(recording, own_logits(recording))
     first, end = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-    kept = _first_kept(recording)
+    first_kept = _first_kept(recording)
     for start in range(first, end, CHUNK):
         stop = min(start + CHUNK, end)
         scores = [
             _scores(recording, *part)[:, list(tokens)]  # rows with kept logits are not read again
-            for part in ((start, min(kept, stop)), (max(kept, start), stop))
+            for part in ((start, min(first_kept, stop)), (max(first_kept, start), stop))
             if part[0] < part[1]
         ]
         near = yield from on_cpu(*scores)
-        found[:, start:stop] = np.concatenate([float_array(one) for one in near]).T
+        values[:, start:stop] = np.concatenate([float_array(tensor) for tensor in near]).T
     start = 0
     for (_, count), piece in zip(recording.parts, pieces, strict=True):
-        np.copyto(piece, found[:, start : start + count], where=np.isnan(piece))
+        np.copyto(piece, values[:, start : start + count], where=np.isnan(piece))
         start += count
-    return found
+    return values
 
 
 def forget_row_stats(recording: Recording) -> None:
@@ -249,18 +253,18 @@ def _scores(recording: Recording, start: int, stop: int) -> Tensor:
     every, first = kept_logits(recording), _first_kept(recording)
     if every is not None and start >= first:
         return every[start - first : stop - first].float()
-    kept = {len(recording) - 1} if recording.logits is not None else set()
+    kept_rows = {len(recording) - 1} if recording.logits is not None else set()
     if recording.earlier is not None:
-        kept.add(recording.earlier[0])
-    if kept.issuperset(range(start, stop)):
+        kept_rows.add(recording.earlier[0])
+    if kept_rows.issuperset(range(start, stop)):
         return torch.stack([logits_after(recording, row) for row in range(start, stop)])
     return logits(recording, start, stop)
 
 
 def _first_kept(recording: Recording) -> int:
     """Return the first row from which on all logits are kept; the number of rows without any."""
-    kept = kept_logits(recording)
-    return len(recording) - (0 if kept is None else len(kept))
+    row_logits = kept_logits(recording)
+    return len(recording) - (0 if row_logits is None else len(row_logits))
 
 
 def _keep(memo: Floats, values: ArrayLike) -> None:

@@ -26,7 +26,7 @@ def sentences(labels: Sequence[str], start: int, stop: int) -> tuple[range, ...]
     reached = list(accumulate(map(len, labels[start:stop])))  # characters after each token
     if not reached:
         return ()
-    found: list[range] = []
+    ranges: list[range] = []
     first = start
     text = "".join(labels[start:stop])
     for begin, end in sentence_spans(text):
@@ -35,11 +35,11 @@ def sentences(labels: Sequence[str], start: int, stop: int) -> tuple[range, ...]
         while after < stop and not labels[after].strip():
             after += 1
         if first < after:
-            found.append(range(first, after))
+            ranges.append(range(first, after))
             first = after
     if first < stop:  # the blanks of a text without anything else
-        found.append(range(first, stop))
-    return tuple(found)
+        ranges.append(range(first, stop))
+    return tuple(ranges)
 
 
 def source_texts(prompt: Prompt) -> tuple[str, ...]:

@@ -147,10 +147,10 @@ def attention_output(recording: Recording, layer: int, rows: range | None = None
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention_out is None:
         raise WrongValueError(f"layer {layer} has no output projection that was found")
-    own = (parts.attention, parts.attention_out)
+    modules = (parts.attention, parts.attention_out)
     rows = range(len(recording)) if rows is None else rows
     projected = projected_heads(recording, layer, rows)
-    written: Tensor = parts.written("attention_write", own)(projected)
+    written: Tensor = parts.written("attention_write", modules)(projected)
     return scaled(recording, written, "attention_write", layer, rows)
 
 
@@ -189,7 +189,7 @@ def activations(recording: Recording, layer: int, rows: range | None = None) -> 
 
 @torch.no_grad()
 def activation_pieces(
-    recording: Recording, layer: int, some: range | None = None
+    recording: Recording, layer: int, wanted: range | None = None
 ) -> Iterator[Tensor]:
     """Yield the activations, segment by segment. Each `[row, neuron]`
 
@@ -200,26 +200,26 @@ def activation_pieces(
     Args:
         recording: the recording.
         layer: the layer.
-        some: the rows; None for the whole prompt.
+        wanted: the rows; None for the whole prompt.
     """
-    some = range(len(recording)) if some is None else some
+    wanted = range(len(recording)) if wanted is None else wanted
     start = 0
     for segment, count in recording.parts:
-        rows = range(max(some.start, start), min(some.stop, start + count))
-        own = slice(rows.start - start, rows.stop - start)
+        rows = range(max(wanted.start, start), min(wanted.stop, start + count))
+        part_rows = slice(rows.start - start, rows.stop - start)
         start += count
         if not len(rows):
             continue
-        kept = segment.memo.get(ACTIVATIONS)
-        if kept is not None and kept[0] == layer:
-            found = kept[1][own]
+        cached = segment.memo.get(ACTIVATIONS)
+        if cached is not None and cached[0] == layer:
+            values = cached[1][part_rows]
         elif segment.released:
-            found = _activations(recording, layer, recording.rows("mlp_input_module", layer, rows))
+            values = _activations(recording, layer, recording.rows("mlp_input_module", layer, rows))
         else:
-            made = _activations(recording, layer, segment.layers[layer].mlp_input_module)
-            segment.memo[ACTIVATIONS] = (layer, made)
-            found = made[own]
-        yield recording.changed(found, "neurons", layer, rows)
+            computed = _activations(recording, layer, segment.layers[layer].mlp_input_module)
+            segment.memo[ACTIVATIONS] = (layer, computed)
+            values = computed[part_rows]
+        yield recording.changed(values, "neurons", layer, rows)
 
 
 def _activations(recording: Recording, layer: int, entry: Tensor | None) -> Tensor:
@@ -235,9 +235,9 @@ def mlp_output(recording: Recording, layer: int, rows: range | None = None) -> T
         raise WrongValueError(f"layer {layer} has no down projection that was found")
     rows = range(len(recording)) if rows is None else rows
     with torch.no_grad():
-        own = (parts.mlp_input_module, parts.down)
-        given = mlp_module_output(recording, layer, rows)
-        written: Tensor = parts.written("mlp_write", own)(given)
+        modules = (parts.mlp_input_module, parts.down)
+        module_output = mlp_module_output(recording, layer, rows)
+        written: Tensor = parts.written("mlp_write", modules)(module_output)
     return scaled(recording, written, "mlp_write", layer, rows)
 
 
@@ -249,13 +249,13 @@ def mlp_module_output(recording: Recording, layer: int, rows: range) -> Tensor:
     """
     parts = recording.subject.anatomy.layers[layer]
     if parts.down is not None and parts.experts is None:
-        given: Tensor = parts.down(activations(recording, layer, rows))
+        module_output: Tensor = parts.down(activations(recording, layer, rows))
     else:
         entry = recording.rows("mlp_input_module", layer, rows)
         if entry is None or parts.mlp_input_module is None:
             raise WrongValueError(f"layer {layer} has no MLP that was found")
-        given = hidden_output(parts.mlp_input_module(entry[None])).reshape(len(entry), -1)
-    return recording.changed(given, "mlp_module", layer, rows)
+        module_output = hidden_output(parts.mlp_input_module(entry[None])).reshape(len(entry), -1)
+    return recording.changed(module_output, "mlp_module", layer, rows)
 
 
 def scaled(recording: Recording, write: Tensor, site: Site, layer: int, rows: range) -> Tensor:
@@ -309,7 +309,7 @@ def logits_after(recording: Recording, position: int) -> Tensor:
             recording.memo[LAST_LOGITS] = _last_logits_again(recording)
         last: Tensor = recording.memo[LAST_LOGITS]
         return last
-    kept: tuple[int, Tensor] | None = recording.memo.get(OWN)
-    if kept is None or kept[0] != position:
-        kept = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
-    return kept[1]
+    cached: tuple[int, Tensor] | None = recording.memo.get(OWN)
+    if cached is None or cached[0] != position:
+        cached = recording.memo[OWN] = (position, own_logits(recording)[position].clone())
+    return cached[1]

@@ -35,11 +35,11 @@ def predictions(
     ids = torch.tensor(following, device=scores.device, dtype=torch.long)[:, None]
     pieces: list[tuple[Tensor, ...]] = []
     for first in range(0, len(scores), few):
-        some = scores[first : first + few]
-        pieces.append(_reduced(some, ids[first : first + few], share, below))
-    surprisal, rank, entropy = (torch.cat(found) for found in zip(*pieces, strict=True))
-    found = yield from on_cpu(surprisal / BIT, rank, entropy / BIT)
-    surprisal, rank, entropy = found
+        part = scores[first : first + few]
+        pieces.append(_reduced(part, ids[first : first + few], share, below))
+    surprisal, rank, entropy = (torch.cat(column) for column in zip(*pieces, strict=True))
+    stats = yield from on_cpu(surprisal / BIT, rank, entropy / BIT)
+    surprisal, rank, entropy = stats
     return float_array(surprisal), float_array(rank), float_array(entropy)
 
 
@@ -57,8 +57,11 @@ def rank_range(scores: Tensor, following: tuple[int, ...], bound: float) -> tupl
         bound: ε, relative to the largest logit of the row if that is above 1.
     """
     apart = 2 * bound * scores.abs().amax(-1, keepdim=True).clamp(min=1)
-    own = scores.gather(1, torch.tensor(following, device=scores.device)[:, None])
-    lowest, highest = 1 + (scores > own + apart).sum(-1), (scores >= own - apart).sum(-1)
+    following_scores = scores.gather(1, torch.tensor(following, device=scores.device)[:, None])
+    lowest, highest = (
+        1 + (scores > following_scores + apart).sum(-1),
+        (scores >= following_scores - apart).sum(-1),
+    )
     return float_array(lowest), float_array(highest)
 
 
@@ -90,7 +93,7 @@ def _greater(scores: Tensor, chosen: Tensor) -> Tensor:
     if scores.device.type != "cpu":
         return (scores > chosen).sum(-1)
     pairs = zip(scores.numpy(), chosen.numpy(), strict=True)
-    return torch.tensor([np.count_nonzero(row > one) for row, one in pairs])
+    return torch.tensor([np.count_nonzero(row > value) for row, value in pairs])
 
 
 def float_array(tensor: Tensor) -> Floats:

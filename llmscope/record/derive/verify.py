@@ -90,10 +90,10 @@ def verify(recorder: Recorder) -> Verdicts:
     """Check the five identities on the model with a probe of a few tokens."""
     subject = recorder.subject
     prompt = probe(subject)
-    gates, own = output_gate.measure(subject, prompt.ids)
+    gates, own_logits = output_gate.measure(subject, prompt.ids)
     for tap, gate in zip(recorder.taps.layers, gates, strict=True):
         tap.output_gate = gate
-    recording = recorder.examine(prompt, own[-1])
+    recording = recorder.examine(prompt, own_logits[-1])
     rows = recording.parts[0][0].layers
     learn(recorder.taps.layers, subject.anatomy.layers, rows)
     count = recording.layers
@@ -107,8 +107,8 @@ def verify(recorder: Recorder) -> Verdicts:
             fetched(together(_judged(subject, partial(check, layer)) for layer in range(count)))
         )
 
-    _fit_readout(recording, own)
-    readout = fetched(_judged(subject, partial(_readout, recording, own)))
+    _fit_readout(recording, own_logits)
+    readout = fetched(_judged(subject, partial(_readout, recording, own_logits)))
     subject.readout_holds = readout.status != "refused"
     patterns = each(lambda layer: _patterns(recording, layer, None))
     return Verdicts(
@@ -191,8 +191,8 @@ def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetchin
     them with.
     """
     row = range(position, position + 1)
-    own = recording.rows("attention_write", layer, row)
-    if own is None or recording.settings[layer] is None or len(recording) <= PROBE:
+    write = recording.rows("attention_write", layer, row)
+    if write is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
     verdict = yield from _judged(recording.subject, partial(_patterns, recording, layer, row))
     if verdict.status == "refused":
@@ -203,19 +203,22 @@ def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetchin
 def _judged(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
     """Return the verdict on what a check compares."""
     try:
-        (found,) = yield from on_cpu(check())
+        (comparison,) = yield from on_cpu(check())
     except NotApplicable as missing:
         return Verdict("refused", str(missing))
     except Exception as error:  # any error of a module that was identified wrongly
         return Verdict("refused", f"it could not be checked: {told(error)}")
-    return judge(Comparison.of(found), subject.dtype)
+    return judge(Comparison.of(comparison), subject.dtype)
 
 
-def discrepancy(found: Tensor, own: Tensor) -> float:
+def discrepancy(computed: Tensor, actual: Tensor) -> float:
     """Return the largest error of a row relative to its largest magnitude. `[row, width]`"""
-    found, own = found.to(own.device).float(), own.float()  # a layer may be on another device
-    scale = own.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
-    return float(((found - own).abs().amax(-1) / scale).max())
+    computed, actual = (
+        computed.to(actual.device).float(),
+        actual.float(),
+    )  # a layer may be on another device
+    scale = actual.abs().amax(-1).clamp(min=torch.finfo(torch.float32).tiny)
+    return float(((computed - actual).abs().amax(-1) / scale).max())
 
 
 def _streams(recording: Recording) -> int:
@@ -224,21 +227,21 @@ def _streams(recording: Recording) -> int:
     return recording.final_rows(0, 1).shape[-1] // anatomy.width
 
 
-def _readout(recording: Recording, own: Tensor) -> Tensor:
+def _readout(recording: Recording, own_logits: Tensor) -> Tensor:
     if _streams(recording) > 1:
         raise NotApplicable(
             f"the model keeps {_streams(recording)} residual streams, and mixes them before it "
             "reads them out"
         )
-    return compare(logits(recording, 0, len(recording)), own)
+    return compare(logits(recording, 0, len(recording)), own_logits)
 
 
-def _fit_readout(recording: Recording, own: Tensor) -> None:
+def _fit_readout(recording: Recording, own_logits: Tensor) -> None:
     """Choose among the scales and softcaps of a config those that give the model's own logits.
 
     Args:
         recording: the recording of the probe.
-        own: the model's logits. [row, token]
+        own_logits: the model's logits. [row, token]
     """
     subject = recording.subject
     readout = subject.anatomy.readout
@@ -246,7 +249,7 @@ def _fit_readout(recording: Recording, own: Tensor) -> None:
         return
 
     def holds(logits: Tensor) -> bool:
-        verdict = judge(Comparison.of(compare(logits, own).cpu()), subject.dtype)
+        verdict = judge(Comparison.of(compare(logits, own_logits).cpu()), subject.dtype)
         return verdict.status != "refused"
 
     with suppress(Exception):  # any error of a wrong norm, which the check of the readout tells
@@ -266,8 +269,8 @@ def _writes(recording: Recording, layer: int, rows: range | None = None) -> Tens
         )
     norms = post_norms.post_norms(recording.subject.anatomy.layers[layer])
     if norms is not None:
-        some = range(len(recording)) if rows is None else rows
-        return compare(norms.after(recording.layer_rows(layer, some)), following)
+        checked = range(len(recording)) if rows is None else rows
+        return compare(norms.after(recording.layer_rows(layer, checked)), following)
     parts = {name: recording.rows(name, layer, rows) for name in WRITES}
     total = stream
     for part in parts.values():
@@ -294,7 +297,7 @@ def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, other
     """
     dtype = recording.subject.dtype
     with_it, without = (
-        judge(Comparison.of(one.cpu()), dtype).status for one in (all_writes, others)
+        judge(Comparison.of(comparison.cpu()), dtype).status for comparison in (all_writes, others)
     )
     if with_it == "refused" and without == "verified":
         kind = recording.subject.anatomy.layers[layer].parallel_kind
@@ -304,11 +307,11 @@ def _check_own_write(recording: Recording, layer: int, all_writes: Tensor, other
 
 
 def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
-    own = recording.rows("attention_write", layer, rows)
+    write = recording.rows("attention_write", layer, rows)
     parts = recording.subject.anatomy.layers[layer]
     if parts.attention is None:
         raise NotApplicable(WITHOUT_PATTERN[parts.kind])
-    if own is None:
+    if write is None:
         raise NotApplicable("what this layer's attention writes could not be found")
     query, heads = recording.rows("query", layer, rows), recording.subject.anatomy.heads
     if query is not None and len(query) != heads:
@@ -323,32 +326,32 @@ def _patterns(recording: Recording, layer: int, rows: range | None) -> Tensor:
         raise NotApplicable(WITHOUT_PATTERN["attention"])
     if mixed is not None:
         return compare(mixed_values(recording, layer, rows).flatten(1), mixed)
-    return compare(attention_output(recording, layer, rows), own)
+    return compare(attention_output(recording, layer, rows), write)
 
 
 def _activations(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     parts = recording.subject.anatomy.layers[layer]
-    own = recording.rows("mlp_write", layer, rows)
+    write = recording.rows("mlp_write", layer, rows)
     if parts.experts is not None:
         raise NotApplicable(
             "this layer's MLP is a mixture of experts, whose neurons are not one row"
         )
-    if own is None or parts.down is None:
+    if write is None or parts.down is None:
         raise NotApplicable("this layer has no MLP whose down projection could be found")
-    return compare(mlp_output(recording, layer, rows), own)
+    return compare(mlp_output(recording, layer, rows), write)
 
 
 def _experts(recording: Recording, layer: int, rows: range | None = None) -> Tensor:
     """Compare the mixture of the recorded choice, and the weights with the displayed scores."""
     parts = recording.subject.anatomy.layers[layer]
-    own = recording.rows("mlp_write", layer, rows)
+    write = recording.rows("mlp_write", layer, rows)
     if parts.experts is None:
         raise NotApplicable("this layer has no experts")
-    if own is None or recording.rows("chosen", layer, rows) is None:
+    if write is None or recording.rows("chosen", layer, rows) is None:
         raise NotApplicable("this layer has experts, but no router whose choice could be found")
-    shown = unexplained(routing(recording, layer, rows))
-    mixed = compare(mixture_output(recording, layer, rows), own)
-    worst = torch.maximum(mixed[0], shown.to(mixed.device))  # NaN wins, as intended
+    errors = unexplained(routing(recording, layer, rows))
+    mixed = compare(mixture_output(recording, layer, rows), write)
+    worst = torch.maximum(mixed[0], errors.to(mixed.device))  # NaN wins, as intended
     return torch.cat([worst[None], mixed[1:]])
 
 

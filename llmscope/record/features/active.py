@@ -63,15 +63,16 @@ class Applied:
         width = header.width if place == header.reads else header.out_width
         place = replace(place, layer=place.layer + self.shift)
         try:
-            found = tensor_at(recording, place, rows).float()
+            tensor = tensor_at(recording, place, rows).float()
         except NoPlace as reason:
             raise Misfit(f"it is for the {place.title}: {reason}") from None
-        if found.shape[-1] != width:
+        if tensor.shape[-1] != width:
+            theirs = tensor.shape[-1]
             raise Misfit(
-                f"it is for a {place.title} of width {width}, and the model's has {found.shape[-1]}"
+                f"it is for a {place.title} of width {width}, and the model's has {theirs}"
             )
         centred = self.centred and can_be_centred(recording, place)
-        return found - found.mean(-1, keepdim=True) if centred else found
+        return tensor - tensor.mean(-1, keepdim=True) if centred else tensor
 
 
 def applied(dictionary: Dictionary, recording: Recording) -> Applied:
@@ -86,16 +87,18 @@ def applied(dictionary: Dictionary, recording: Recording) -> Applied:
     key = "features applied", dictionary
     if key not in recording.memo:
         recording.memo[key] = Applied(dictionary, _centred(dictionary, recording))
-    found: Applied = recording.memo[key]
-    return found
+    cached: Applied = recording.memo[key]
+    return cached
 
 
 def _centred(dictionary: Dictionary, recording: Recording) -> bool:
     header = dictionary.header
-    some = counted(recording)[:TRIED]
+    tokens = counted(recording)[:TRIED]
     raw = Applied(dictionary, False)
-    raw.inputs(recording, range(some[0], some[0] + 1))  # raises first if there is no such tensor
-    raw.outputs(recording, range(some[0], some[0] + 1))
+    raw.inputs(
+        recording, range(tokens[0], tokens[0] + 1)
+    )  # raises first if there is no such tensor
+    raw.outputs(recording, range(tokens[0], tokens[0] + 1))
     places = (header.reads, header.writes)
     if header.centred is False or not any(can_be_centred(recording, place) for place in places):
         return False
@@ -103,9 +106,9 @@ def _centred(dictionary: Dictionary, recording: Recording) -> bool:
         return True
     errors = []
     for way in (raw, Applied(dictionary, True)):
-        predicted = reconstruction(way, recording, some)
-        aim = rows_of(way.outputs, recording, some)
-        spread = (aim - aim.mean(0)).square().sum() if len(some) > 1 else aim.square().sum()
+        predicted = reconstruction(way, recording, tokens)
+        aim = rows_of(way.outputs, recording, tokens)
+        spread = (aim - aim.mean(0)).square().sum() if len(tokens) > 1 else aim.square().sum()
         errors.append(float((aim - predicted).square().sum() / spread))
     return errors[1] < errors[0]
 
@@ -117,8 +120,8 @@ def counted(recording: Recording) -> list[int]:
     most dictionaries are not trained on it. If none is left, all tokens count.
     """
     special = recording.prompt.special
-    some = [row for row in range(1, len(recording)) if not special[row]]
-    return some or list(range(len(recording)))
+    tokens = [row for row in range(1, len(recording)) if not special[row]]
+    return tokens or list(range(len(recording)))
 
 
 def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list[Active]:
@@ -135,8 +138,8 @@ def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list
         if at not in segment.memo.setdefault(key, {})
     ]
     for run in runs_of(sorted(set(lacking))):
-        found = way.dictionary.encode(way.inputs(recording, run))
-        for row, active in zip(run, found, strict=True):
+        encoded = way.dictionary.encode(way.inputs(recording, run))
+        for row, active in zip(run, encoded, strict=True):
             segment, at = recording.segment_at(row)
             segment.memo[key][at] = active
     return [segment.memo[key][at] for segment, at in places]

@@ -35,20 +35,20 @@ def chance_reconstruction(dictionary: Dictionary, aim: Tensor, counts: Sequence[
     order, signs = order.to(aim.device), signs.to(aim)
     bias = dictionary.bias.to(aim)
     turned = ((aim - bias) * signs)[:, order]
-    found = torch.zeros_like(turned)
+    rebuilt = torch.zeros_like(turned)
     norms = dictionary.row_norms.to(aim)  # [feature]
     block = max(1, BLOCK // dictionary.header.features)
     for start in range(0, len(aim), block):
-        some = turned[start : start + block]
-        along = (some.to(dictionary.decoder.dtype) @ dictionary.decoder.T).float() / norms
-        most = min(max(counts[start : start + block], default=0), along.shape[-1])
-        best = along.topk(most, dim=-1)
+        block_rows = turned[start : start + block]
+        along = (block_rows.to(dictionary.decoder.dtype) @ dictionary.decoder.T).float() / norms
+        most_active = min(max(counts[start : start + block], default=0), along.shape[-1])
+        best = along.topk(most_active, dim=-1)
         for row, count in enumerate(counts[start : start + block]):
             ids, size = best.indices[row, :count], best.values[row, :count].clamp(min=0)
-            made = (size / norms[ids]) @ dictionary.decoder[ids].float()
-            length = made.square().sum()
+            decoded = (size / norms[ids]) @ dictionary.decoder[ids].float()
+            length = decoded.square().sum()
             if float(length) > 0:
-                found[start + row] = made * ((made @ some[row]) / length)
-    back = torch.empty_like(found)
-    back[:, order] = found
+                rebuilt[start + row] = decoded * ((decoded @ block_rows[row]) / length)
+    back = torch.empty_like(rebuilt)
+    back[:, order] = rebuilt
     return back * signs + bias

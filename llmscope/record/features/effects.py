@@ -76,9 +76,9 @@ def reader_of(recording: Recording, place: Place, position: int, read: LogitDire
         if place.kind == "mlp_act":
             if layer.down is None or layer.experts is not None:
                 raise Unattributable("the layer's neurons are not one row")
-            own = (layer.mlp_input_module, layer.down)
+            modules = (layer.mlp_input_module, layer.down)
             hidden = activations(recording, place.layer, row)
-            return input_weights(layer, "mlp_write", own, layer.down, hidden, path.mlp)[0]
+            return input_weights(layer, "mlp_write", modules, layer.down, hidden, path.mlp)[0]
         if layer.attention_out is None:
             raise Unattributable("the output projection of the heads was not found")
         joined = head_outputs(recording, place.layer, row).flatten(1)
@@ -114,10 +114,10 @@ def _reader_of_write(recording: Recording, place: Place, row: range, added: Tens
     norm = site_of(recording.subject.anatomy, _BEHIND.get(site, site), place.layer)
     if site not in _BEHIND or norm is None:
         return added * (layer.scale(WRITTEN[place.kind]) / factor)
-    given = tensor_at(recording, place, row)
+    inputs = tensor_at(recording, place, row)
     with torch.no_grad():
-        parts, normed = take_apart(norm, given), norm(given)
-    return parts.before(added * layer.scale(WRITTEN[place.kind]), parts.scale(given, normed))
+        parts, normed = take_apart(norm, inputs), norm(inputs)
+    return parts.before(added * layer.scale(WRITTEN[place.kind]), parts.scale(inputs, normed))
 
 
 _BEHIND: dict[Site, Site] = {
@@ -176,26 +176,26 @@ def in_the_stream(recording: Recording, dictionary: Dictionary, ids: Sequence[in
         return exact(rows)
     if place.kind == "mlp_act":
         project, name = layer.down, "mlp_write"
-        own = (layer.mlp_input_module, layer.down)
-        given = rows
+        modules = (layer.mlp_input_module, layer.down)
+        inputs = rows
     else:
         project, name = layer.attention_out, "attention_write"
-        own = (layer.attention, layer.attention_out)
+        modules = (layer.attention, layer.attention_out)
         if layer.heads_norm is not None:
             raise Unattributable("a norm of all heads follows")
-        given = rows
+        inputs = rows
         if place.head is not None:
             columns = head_columns(recording, place.layer, place.head)
             count = head_outputs(recording, place.layer, range(1)).flatten(1).shape[1]
-            given = rows.new_zeros(len(rows), count)
-            given[:, columns] = rows
+            inputs = rows.new_zeros(len(rows), count)
+            inputs[:, columns] = rows
     if project is None:
         raise Unattributable("the projection behind it was not found")
-    given = given.to(recording.subject.dtype)
-    projected = project(given)
-    written = exact(projected) - exact(project(torch.zeros_like(given)))
+    inputs = inputs.to(recording.subject.dtype)
+    projected = project(inputs)
+    written = exact(projected) - exact(project(torch.zeros_like(inputs)))
     write = getattr(layer, name)
-    if write is not None and write not in own:
+    if write is not None and write not in modules:
         try:
             written = take_apart(write, projected).linear(written)
         except UnknownNorm as unknown:
@@ -228,17 +228,19 @@ def promoted(
     """
     serial = state_of(recording.subject.model).serial
     by_dictionary = _promoted.setdefault(recording.subject, WeakKeyDictionary())
-    kept = by_dictionary.setdefault(dictionary, {}).setdefault((serial, count), {})
-    lacking = [one for one in dict.fromkeys(ids) if one not in kept]
+    cached = by_dictionary.setdefault(dictionary, {}).setdefault((serial, count), {})
+    lacking = [feature_id for feature_id in dict.fromkeys(ids) if feature_id not in cached]
     for start in range(0, len(lacking), ROWS):
-        some = lacking[start : start + ROWS]
-        effects = logit_effects(recording, in_the_stream(recording, dictionary, some))
+        batch = lacking[start : start + ROWS]
+        effects = logit_effects(recording, in_the_stream(recording, dictionary, batch))
         up = effects.topk(min(count, effects.shape[-1]))
         down = effects.topk(min(count, effects.shape[-1]), largest=False)
         columns = (up.indices, up.values, down.indices, down.values)
-        for feature, *found in zip(some, *(column.tolist() for column in columns), strict=True):
-            kept[feature] = Promoted(*map(tuple, found))
-    return [kept[one] for one in ids]
+        for feature, *columns_of_feature in zip(
+            batch, *(column.tolist() for column in columns), strict=True
+        ):
+            cached[feature] = Promoted(*map(tuple, columns_of_feature))
+    return [cached[feature_id] for feature_id in ids]
 
 
 ROWS = 64
@@ -296,12 +298,12 @@ def effects_on_token(recording: Recording, dictionary: Dictionary, token: int) -
         except RuntimeError:
             raise Unattributable("the unembedding's weights are packed") from None
     reader = norm.before(exact(row[0]), torch.tensor(1.0)).float()
-    found = []
+    products = []
     for start in range(0, dictionary.header.features, FEATURES):
         stop = min(start + FEATURES, dictionary.header.features)
         rows = in_the_stream(recording, dictionary, range(start, stop))
-        found.append(rows.float() @ reader)
-    return torch.cat(found)
+        products.append(rows.float() @ reader)
+    return torch.cat(products)
 
 
 FEATURES = 4096

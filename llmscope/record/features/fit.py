@@ -103,19 +103,21 @@ def fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
 def _fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
     aim = rows_of(way.outputs, recording, rows)  # [token, out width]
     active = features_of(way, recording, rows)
-    made = reconstructed(recording, way, rows), by_chance(recording, way, rows)
-    own, chance = ((aim - one).double().square().sum(-1).cpu() for one in made)
+    rebuilt = reconstructed(recording, way, rows), by_chance(recording, way, rows)
+    errors, chance = (
+        (aim - rebuilt_rows).double().square().sum(-1).cpu() for rebuilt_rows in rebuilt
+    )
     spread = (aim - aim.mean(0)).double().square().sum(-1).cpu()  # [token]
     total = float(spread.sum())
     if total <= ROUNDING * float(aim.double().square().sum()):  # all tokens alike
         total, spread = float("nan"), torch.full_like(spread, float("nan"))
     return Fit(
         tuple(rows),
-        fvu=float(own.sum()) / total,
+        fvu=float(errors.sum()) / total,
         chance=float(chance.sum()) / total,
-        each=(own / spread).float().numpy(),
+        each=(errors / spread).float().numpy(),
         each_chance=(chance / spread).float().numpy(),
-        active=np.array([len(one) for one in active]),
+        active=np.array([len(row) for row in active]),
         different=len({recording.prompt.ids[row] for row in rows}),
     )
 
@@ -124,7 +126,7 @@ def reconstructed(recording: Recording, way: Applied, rows: Sequence[int]) -> Te
     """Return the dictionary's reconstruction of tokens; known rows are kept. [row, out width]"""
     return _kept(
         *(recording, ("reconstructed", way.key), rows),
-        lambda some: reconstruction(way, recording, some),
+        lambda tokens: reconstruction(way, recording, tokens),
     )
 
 
@@ -134,10 +136,10 @@ def by_chance(recording: Recording, way: Applied, rows: Sequence[int]) -> Tensor
     [row, out width]
     """
 
-    def make(some: list[int]) -> Tensor:
-        active = features_of(way, recording, some)
-        aim = rows_of(way.outputs, recording, some)
-        return chance_reconstruction(way.dictionary, aim, [len(one) for one in active])
+    def make(tokens: list[int]) -> Tensor:
+        active = features_of(way, recording, tokens)
+        aim = rows_of(way.outputs, recording, tokens)
+        return chance_reconstruction(way.dictionary, aim, [len(row) for row in active])
 
     return _kept(recording, ("by chance", way.key), rows, make)
 
@@ -154,9 +156,9 @@ def _kept(
         if at not in segment.memo.setdefault(key, {})
     ]
     if lacking:
-        for row, made in zip(lacking, make(lacking), strict=True):
+        for row, row_values in zip(lacking, make(lacking), strict=True):
             segment, at = recording.segment_at(row)
-            segment.memo[key][at] = made.clone()  # a view would keep all rows in memory
+            segment.memo[key][at] = row_values.clone()  # a view would keep all rows in memory
     return torch.stack([segment.memo[key][at] for segment, at in places])
 
 
@@ -213,8 +215,8 @@ def _far_shift(recording: Recording, way: Applied) -> tuple[int, ...]:
     shifts = (layer - reads.layer for layer in range(recording.layers))
     far = [shift for shift in shifts if abs(shift) > 1]
     errors = {shift: _fvu_at(recording, way, shift, rows) for shift in (0, *far)}
-    least = min(errors, key=lambda shift: (not math.isfinite(errors[shift]), errors[shift]))
-    better = (least,) if least and errors[least] < BETTER * errors[0] else ()
+    best_shift = min(errors, key=lambda shift: (not math.isfinite(errors[shift]), errors[shift]))
+    better = (best_shift,) if best_shift and errors[best_shift] < BETTER * errors[0] else ()
     if not recording.edits:
         if len(by_prompt) >= KEPT:
             by_prompt.clear()
@@ -300,45 +302,47 @@ def splice_costs(
     """
     # In a prompt of more tokens than are measured, those that are depend on the cursor.
     where = tuple(rows) if len(rows) < len(counted(recording)) else ()
-    made = reconstructed, by_chance
+    makers = reconstructed, by_chance
     spliced = passes.variants(
         recording,
         ("spliced", way.key, where),
-        lambda: [_splice(recording, way, one(recording, way, rows), rows) for one in made],
+        lambda: [_splice(recording, way, make(recording, way, rows), rows) for make in makers],
     )
     ids = (*recording.prompt.ids, -1)
     known: dict[tuple[int, int], list[list[float]]] = spliced.memo
     lacking = [row for row in rows if (row, ids[row + 1]) not in known]
     for run in runs_of(lacking):
         for start in range(run.start, run.stop, CHUNK):
-            some = range(start, min(start + CHUNK, run.stop))
-            following = [ids[row + 1] for row in some]
-            costs = _costs(_logits(recording, some), spliced.logits(some), following)
-            known |= zip(zip(some, following, strict=True), costs, strict=True)
-    found = np.array([known[row, ids[row + 1]] for row in rows], dtype=np.float32)
-    own, chance = (SpliceCost(one[:, 0], one[:, 1]) for one in found.swapaxes(0, 1))
-    return own, chance
+            chunk = range(start, min(start + CHUNK, run.stop))
+            following = [ids[row + 1] for row in chunk]
+            costs = _costs(_logits(recording, chunk), spliced.logits(chunk), following)
+            known |= zip(zip(chunk, following, strict=True), costs, strict=True)
+    costs_by_row = np.array([known[row, ids[row + 1]] for row in rows], dtype=np.float32)
+    own_cost, chance = (SpliceCost(cost[:, 0], cost[:, 1]) for cost in costs_by_row.swapaxes(0, 1))
+    return own_cost, chance
 
 
 CHUNK = 16
 """Tokens whose logits are held at once."""
 
 
-def _costs(own: Tensor, spliced: Tensor, following: Sequence[int]) -> list[list[list[float]]]:
+def _costs(
+    own_logits: Tensor, spliced: Tensor, following: Sequence[int]
+) -> list[list[list[float]]]:
     """Return KL and the change of loss of predictions. [row][variant][measure]
 
     Args:
-        own: the model's logits. [row, token]
+        own_logits: the model's logits. [row, token]
         spliced: the logits to compare. [variant, row, token]
         following: the next token of each row; -1: unknown, and its loss NaN.
     """
-    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (own, spliced))
+    p, q = (torch.log_softmax(exact64(logits), -1) for logits in (own_logits, spliced))
     at = torch.tensor(following, device=p.device)
     index = at.clamp(min=0)[:, None]
     loss = p.gather(-1, index)[:, 0] - q.gather(-1, index.expand(len(q), -1, -1))[..., 0]
     both = torch.stack([kl_of(p, q), loss.masked_fill(at < 0, torch.nan)], -1)
-    found: list[list[list[float]]] = both.movedim(0, 1).tolist()
-    return found
+    costs: list[list[list[float]]] = both.movedim(0, 1).tolist()
+    return costs
 
 
 def _logits(recording: Recording, rows: range) -> Tensor:
@@ -356,10 +360,10 @@ def _logits(recording: Recording, rows: range) -> Tensor:
     return torch.stack([known[row] for row in rows])
 
 
-def _splice(recording: Recording, way: Applied, made: Tensor, rows: Sequence[int]) -> Change:
+def _splice(recording: Recording, way: Applied, rebuilt: Tensor, rows: Sequence[int]) -> Change:
     """Return the change that puts a reconstruction in place at some tokens. `[row, out width]`"""
     aim = rows_of(way.outputs, recording, rows)
     whole = range(rows[0], len(recording))
     difference = aim.new_zeros(len(whole), aim.shape[-1])
-    difference[[row - whole.start for row in rows]] = made - aim
+    difference[[row - whole.start for row in rows]] = rebuilt - aim
     return change_by(recording, way.dictionary.header.writes, whole, difference)

@@ -94,25 +94,26 @@ def attribute_features(
     rows = range(position + 1)
     active, inputs = features_of(way, recording, rows), way.inputs(recording, rows)
     aim = way.outputs(recording, rows)
-    counts = torch.tensor([len(one) for one in active])
+    counts = torch.tensor([len(row) for row in active])
     tokens = torch.repeat_interleave(torch.arange(len(rows)), counts)
-    ids = torch.cat([one.ids for one in active])
+    ids = torch.cat([row.ids for row in active])
     factors = way.dictionary.factors(inputs)[:, 0].float()
     # The direction of each token, in the dictionary's own scale. [row, out width]
     seen = gradient * factors[:, None]
     values = torch.empty(len(ids), dtype=torch.float64)
-    strengths = torch.cat([one.values for one in active])
-    for some in torch.split(torch.arange(len(ids)), ENTRIES):
-        decoded = way.dictionary.rows(ids[some]).float()
-        along = (decoded * seen[tokens[some].to(seen.device)]).sum(-1)
-        values[some] = (along * strengths[some]).double().cpu()
+    strengths = torch.cat([row.values for row in active])
+    for part in torch.split(torch.arange(len(ids)), ENTRIES):
+        decoded = way.dictionary.rows(ids[part]).float()
+        along = (decoded * seen[tokens[part].to(seen.device)]).sum(-1)
+        values[part] = (along * strengths[part]).double().cpu()
     written = _features_alone(way, active, inputs)
     error = float((gradient * (aim - written)).double().sum())
     change = change_by(recording, place, rows, -written)
     ends = passes.sweep(recording, change.layer, [(change,)], position)
     last = recording.final_rows(position, position + 1)
     before, after = (
-        float(difference(read(recording, one, position)[0], target, versus)) for one in (last, ends)
+        float(difference(read(recording, recording_read, position)[0], target, versus))
+        for recording_read in (last, ends)
     )
     return FeatureAttribution(tokens, ids.cpu(), values, error, before - after)
 
@@ -156,9 +157,9 @@ def _gradient(
             factor = (
                 parts.scale(WRITTEN[place.kind]) / factor
             )  # kinds of writes have the gradient by what is added
-    (found,) = gradients(recording, position, score, [(place.layer, kind)], run)
-    found = found * factor
+    (gradient,) = gradients(recording, position, score, [(place.layer, kind)], run)
+    gradient = gradient * factor
     if place.kind == "z":
-        found = found if place.head is None else found[:, place.head]
-        found = found.reshape(len(found), -1)
-    return found.float()
+        gradient = gradient if place.head is None else gradient[:, place.head]
+        gradient = gradient.reshape(len(gradient), -1)
+    return gradient.float()

@@ -52,12 +52,12 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
         return _middle(recording, layer, rows)
     if kind in STREAMS:
         _check_streams(recording)
-        found = recording.rows("stream", layer + (kind == "resid_post"), rows)
-        assert found is not None
-        return found
+        tensor = recording.rows("stream", layer + (kind == "resid_post"), rows)
+        assert tensor is not None
+        return tensor
     site, factor = write_site(parts, place)
-    found = recording.rows(WRITTEN[kind], layer, rows)
-    if found is None:
+    tensor = recording.rows(WRITTEN[kind], layer, rows)
+    if tensor is None:
         raise NoPlace(f"layer {layer} has no {'attention' if kind == 'attn_out' else 'MLP'}")
     if site == "attention_module":
         try:
@@ -67,7 +67,7 @@ def tensor_at(recording: Recording, place: Place, rows: range) -> Tensor:
     if site == "mlp_module":
         return mlp_module_output(recording, layer, rows)
     scale = parts.scale(WRITTEN[kind])
-    return found if factor == scale else found * (factor / scale)
+    return tensor if factor == scale else tensor * (factor / scale)
 
 
 def _check_mlp_entry(recording: Recording, place: Place) -> None:
@@ -106,13 +106,13 @@ def _middle(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return the stream between attention and MLP."""
     _check_streams(recording)
     entry = entry_of(recording, layer)
-    own = recording.layer_rows(layer, rows)
+    layer_rows = recording.layer_rows(layer, rows)
     if entry is not None and not entry.middle:
         raise NoPlace(f"layer {layer} has no stream between attention and MLP: they are parallel")
-    if own.attention_write is None and own.mixer_write is None:
+    if layer_rows.attention_write is None and layer_rows.mixer_write is None:
         raise NoPlace(f"layer {layer} has no attention that was found")
-    middle = own.stream
-    for write in (own.attention_write, own.mixer_write):
+    middle = layer_rows.stream
+    for write in (layer_rows.attention_write, layer_rows.mixer_write):
         middle = middle if write is None else middle + write
     return middle
 
@@ -124,21 +124,21 @@ def entry_of(recording: Recording, layer: int) -> MlpInput | None:
 
 
 def _mlp_input(recording: Recording, layer: int, rows: range, *, normed: bool) -> Tensor:
-    found = recording.layer_rows(layer, rows).mlp_input_module
-    if found is None:
+    inputs_of_module = recording.layer_rows(layer, rows).mlp_input_module
+    if inputs_of_module is None:
         raise NoPlace(f"layer {layer} has no MLP that was found")
     if not normed:
-        return found
+        return inputs_of_module
     entry = entry_of(recording, layer)
     if entry is None:
         raise NoPlace(f"the MLP input of layer {layer} is no norm of the stream")
-    own = recording.layer_rows(layer, rows)
-    inputs = _middle(recording, layer, rows) if entry.middle else own.stream
+    layer_rows = recording.layer_rows(layer, rows)
+    inputs = _middle(recording, layer, rows) if entry.middle else layer_rows.stream
     try:
         parts = take_apart(entry.norm, inputs)
     except UnknownNorm as finding:
         raise NoPlace(f"the norm before the MLP of layer {layer}: {finding}") from None
-    scale = parts.scale(inputs, found)[:, None].to(inputs.device, torch.float32)
+    scale = parts.scale(inputs, inputs_of_module)[:, None].to(inputs.device, torch.float32)
     exact = inputs.float()
     return scale * (exact - exact.mean(-1, keepdim=True) if parts.centred else exact)
 

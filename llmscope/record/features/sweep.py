@@ -28,7 +28,7 @@ def ablations(recording: Recording, way: Applied, features: Sequence[int], posit
     """
     active = features_of(way, recording, range(position + 1))
     begins = [
-        next((at for at, one in enumerate(active) if one.of(feature)), position)
+        next((at for at, row in enumerate(active) if row.of(feature)), position)
         for feature in features
     ]
     changes = [
@@ -37,7 +37,7 @@ def ablations(recording: Recording, way: Applied, features: Sequence[int], posit
     ]
 
     def jobs(chosen: Sequence[int]) -> list[Job]:
-        return [(changes[one],) for one in chosen]
+        return [(changes[feature],) for feature in chosen]
 
     depth = min((change.layer for change in changes), default=recording.layers)
     row = SweepRow(0, depth, tuple(range(len(features))), min(begins, default=0), jobs)

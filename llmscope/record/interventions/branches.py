@@ -21,11 +21,11 @@ from llmscope.record.interventions.continuations import (
 def sample_branches(
     run: Passes,
     recording: Recording,
-    kept: int,
+    start: int,
     sampler: Sampler,
     *,
     count: int,
-    most: int,
+    length: int,
     ends: Sequence[int] = (),
 ) -> tuple[tuple[int, ...], ...]:
     """Return the tokens of each branch, without the one that ended it.
@@ -36,55 +36,58 @@ def sample_branches(
     Args:
         run: runs the passes.
         recording: an unedited recording.
-        kept: number of tokens of the prompt before the branches, at least one.
+        start: number of tokens of the prompt before the branches, at least one.
         sampler: the settings of the draws.
         count: number of branches.
-        most: most tokens of a branch.
+        length: largest number of tokens of a branch.
         ends: the tokens that end a branch.
 
     Raises:
         Cancelled: a pass was cancelled.
         DrawError: the logits hold NaN or infinity.
     """
-    found: list[tuple[int, ...]] = [()] * count
+    branches: list[tuple[int, ...]] = [()] * count
     done = [False] * count
-    for step, logits in enumerate(_steps(run, recording, kept, found)):
+    for step, logits in enumerate(_steps(run, recording, start, branches)):
         for branch, row in enumerate(logits):
             if done[branch]:
-                found[branch] = (*found[branch], found[branch][-1] if found[branch] else 0)
+                branches[branch] = (
+                    *branches[branch],
+                    branches[branch][-1] if branches[branch] else 0,
+                )
                 continue
-            token = draw(row, sampler, place=kept + step, branch=branch)
-            found[branch] = (*found[branch], token)
+            token = draw(row, sampler, place=start + step, branch=branch)
+            branches[branch] = (*branches[branch], token)
             done[branch] = token in ends
-        if all(done) or step + 1 == most:
+        if all(done) or step + 1 == length:
             break
-    return tuple(_before(ids, ends) for ids in found)
+    return tuple(_before(ids, ends) for ids in branches)
 
 
 def _steps(
-    run: Passes, recording: Recording, kept: int, found: Sequence[tuple[int, ...]]
+    run: Passes, recording: Recording, start: int, branches: Sequence[tuple[int, ...]]
 ) -> Iterator[Tensor]:
     """Yield the logits after each branch, which has one more token each time. [branch, token]"""
-    count = len(found)
-    (first,) = continued(run, recording, [Continuation(kept)], 1)
+    count = len(branches)
+    (first,) = continued(run, recording, [Continuation(start)], 1)
     yield first.expand(count, -1)
     cache = None
-    if recording.past is not None and kept > 1:
-        cache = prefix_cache(recording, kept - 1, count)
-        known = recording.prompt.ids[kept - 1 : kept]
+    if recording.past is not None and start > 1:
+        cache = prefix_cache(recording, start - 1, count)
+        known = recording.prompt.ids[start - 1 : start]
         with torch.no_grad():
-            output = run([[*known, *ids] for ids in found], last=1, cache=cache)
-        if row_fits(recording, cache, kept - 1):
+            output = run([[*known, *ids] for ids in branches], last=1, cache=cache)
+        if row_fits(recording, cache, start - 1):
             yield output.logits[:, -1].float()
         else:
             cache = None
     while True:
         if cache is None:
-            texts = [Continuation(kept, ids) for ids in found]
-            yield torch.stack([one[0] for one in continued(run, recording, texts, 1)])
+            texts = [Continuation(start, ids) for ids in branches]
+            yield torch.stack([logits[0] for logits in continued(run, recording, texts, 1)])
         else:
             with torch.no_grad():
-                output = run([ids[-1:] for ids in found], last=1, cache=cache)
+                output = run([ids[-1:] for ids in branches], last=1, cache=cache)
             yield output.logits[:, -1].float()
 
 

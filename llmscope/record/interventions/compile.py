@@ -67,7 +67,7 @@ def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...
         ScopeError: an edit's target does not exist in this model or prompt, or cannot be trusted
             to be what its name says.
     """
-    made: list[Change] = []
+    changes_made: list[Change] = []
     ends = {edit.into for edit in edits if edit.into is not None}
     for edit in edits:
         try:
@@ -76,8 +76,8 @@ def changes_of(edits: Sequence[Edit], grounds: EditContext) -> tuple[Change, ...
             changes = _changes(edit, grounds)
         except ScopeError as error:
             raise error.at(str(edit)) from None
-        made += () if edit.idle else changes
-    return tuple(made)
+        changes_made += () if edit.idle else changes
+    return tuple(changes_made)
 
 
 def placed(edit: Edit, recording: Recording) -> Edit:
@@ -102,8 +102,8 @@ def placed(edit: Edit, recording: Recording) -> Edit:
 
 def _index(value: int, count: int, name: str, where: str = "") -> int:
     if not -count <= value < count:
-        said = f"there is no {name} {value} {where}".rstrip()
-        raise WrongUseError(said, f"0 to {count - 1}" if count else "another layer")
+        message = f"there is no {name} {value} {where}".rstrip()
+        raise WrongUseError(message, f"0 to {count - 1}" if count else "another layer")
     return value % count
 
 
@@ -193,12 +193,12 @@ def _own(edit: Edit, change: Change, base: Recording) -> Change:
     columns = change.columns
     width = anatomy.width if columns.stop is None else columns.stop - columns.start
     try:
-        given = torch.as_tensor(value, dtype=torch.float32, device=base.subject.device).detach()
-        values = given.reshape(-1, given.shape[-1] if given.ndim else 1)  # [row, column]
+        tensor = torch.as_tensor(value, dtype=torch.float32, device=base.subject.device).detach()
+        values = tensor.reshape(-1, tensor.shape[-1] if tensor.ndim else 1)  # [row, column]
         values = values.expand(-1, width).clone()
     except (TypeError, ValueError, RuntimeError):
         values = None
-    if values is None or given.ndim > 2 or len(values) not in (1, len(change.rows)):
+    if values is None or tensor.ndim > 2 or len(values) not in (1, len(change.rows)):
         raise WrongUseError(
             f"it is {quoted(getattr(value, 'shape', value))}, which does not fit",
             f"a tensor of ({width},) or ({len(change.rows)}, {width}), or a function",

@@ -70,14 +70,14 @@ def continued(
     while waiting:
         batch = _batch(recording, waiting, last, alike) if reuse else waiting[:1]
         start = min(_start(text, last) for text in batch) if reuse else 0
-        found = _run(run, recording, batch, last, start)
-        if found is None:  # the recorded rows do not fit: nothing is reused from now on
+        results = _run(run, recording, batch, last, start)
+        if results is None:  # the recorded rows do not fit: nothing is reused from now on
             reuse = False
             continue
         if start:
             lengths = (*map(len, batch), alike.start, alike.stop - 1)
             alike = range(min(lengths), max(lengths) + 1)
-        yield from found
+        yield from results
         del waiting[: len(batch)]
 
 
@@ -88,19 +88,19 @@ def _batch(
     if len(texts[0]) not in alike:
         return [texts[0]]
     room = TOKENS.get(recording.subject.device.type, TOKENS_ELSEWHERE)
-    own = longest = 0
+    own_rows = longest = 0
     start = len(recording)
     for count, text in enumerate(texts):
-        least = _start(text, last)
-        first = min(start, least)
-        most = max(longest + start - first if count else 0, len(text) - first)
-        padded = most * (count + 1)
-        alone = own + len(text) - least
-        fits = padded <= room and (most + first) * (count + 1) <= WITH_CACHE * room
+        first_needed = _start(text, last)
+        first = min(start, first_needed)
+        longest_now = max(longest + start - first if count else 0, len(text) - first)
+        padded = longest_now * (count + 1)
+        alone = own_rows + len(text) - first_needed
+        fits = padded <= room and (longest_now + first) * (count + 1) <= WITH_CACHE * room
         fits = fits and len(text) in alike
         if count and not (fits and padded <= WASTE * alone + SPARE * (count + 1)):
             return list(texts[:count])
-        start, longest, own = first, most, alone
+        start, longest, own_rows = first, longest_now, alone
     return list(texts)
 
 
@@ -127,7 +127,7 @@ def _run(
     rest = [(*ids[start : text.kept], *text.tail) for text in batch]
     longest, shortest = (of(map(len, rest)) for of in (max, min))
     # Attention is causal where keys and values are reused, so that padding changes no row before.
-    padded = [(*one, *[one[-1]] * (longest - len(one))) for one in rest]
+    padded = [(*tail, *[tail[-1]] * (longest - len(tail))) for tail in rest]
     rows = longest - shortest + last
     cache = prefix_cache(recording, start, len(batch)) if start else None
     with torch.no_grad():
@@ -135,7 +135,7 @@ def _run(
     if cache is not None and not row_fits(recording, cache, start):
         return None
     logits = output.logits[:, -rows:]  # [text, row, token]
-    ends = [rows - (longest - len(one)) for one in rest]
+    ends = [rows - (longest - len(tail)) for tail in rest]
     return [logits[at, end - last : end].float() for at, end in enumerate(ends)]
 
 
@@ -160,8 +160,8 @@ def row_fits(recording: Recording, cache: DynamicCache, row: int) -> bool:
     limit = bound(recording.subject.dtype, ROW)
     for layer, recorded in zip(cache.layers, recording.past or (), strict=False):
         for again, before in zip((layer.keys, layer.values), recorded, strict=True):
-            own = before[:, row].float()
-            apart = (again[0, :, row].float() - own).abs().max()
-            if not float(apart) <= limit * max(float(own.abs().max()), 1e-30):
+            actual = before[:, row].float()
+            apart = (again[0, :, row].float() - actual).abs().max()
+            if not float(apart) <= limit * max(float(actual.abs().max()), 1e-30):
                 return False
     return True

@@ -127,26 +127,26 @@ class EditedRecorder:
         if not read_prompt_b(edits):
             other = None
         # A tensor or function of the caller's may have changed since, or what outside code reads.
-        own = any(edit.own is not None for edit in edits)
+        has_own = any(edit.own is not None for edit in edits)
         learned = self._learned_of(edits)
-        own = own or bool(self._recorder.outside)
+        has_own = has_own or bool(self._recorder.outside)
         # Keys that an edge ends in are kept in no cache.
-        own = own or any(edit.into is not None for edit in edits)
-        before = None if fresh or own else self._before(edits, other, learned)
+        has_own = has_own or any(edit.into is not None for edit in edits)
+        before = None if fresh or has_own else self._before(edits, other, learned)
         if before is not None and before.base is base:
             return before
         with self._recorder.taps.interruptible(cancelled):
             changes = changes_of(edits, self._grounds(base, other, fresh=fresh))
-        made = replace(base, edits=edits, base=base, memo={})
+        edited = replace(base, edits=edits, base=base, memo={})
         if changes:
             shared = 0 if before is None else _shared(before, base, changes)
-            made = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
-            changes = tuple(change.made for change in made.changes)
-            made = replace(made, edits=edits, changes=changes, base=base, fresh=base.fresh)
+            edited = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
+            changes = tuple(change.made for change in edited.changes)
+            edited = replace(edited, edits=edits, changes=changes, base=base, fresh=base.fresh)
             drop_logits(self._latest)
-        self._latest, self._from = made, None if other is None else other.ids
+        self._latest, self._from = edited, None if other is None else other.ids
         self._learned = learned
-        return made
+        return edited
 
     def lasting(self, edits: Sequence[Edit]) -> tuple[Change, ...]:
         """Return the changes that edits of all tokens make in any pass.
@@ -189,7 +189,7 @@ class EditedRecorder:
         """Return the latest edited pass, if it has the same edits, prompt B, lens, dictionaries."""
         latest, ids = self._latest, None if other is None else other.ids
         pairs = zip(self._learned, learned, strict=False)
-        same = len(self._learned) == len(learned) and all(one is two for one, two in pairs)
+        same = len(self._learned) == len(learned) and all(lens is two for lens, two in pairs)
         same = same and self._from == ids
         return latest if latest and latest.edits == edits and same else None
 
@@ -198,19 +198,19 @@ class EditedRecorder:
 
         Compiling the edits then reports why, with the edit.
         """
-        found: list[LearnedLens | Dictionary | None] = []
+        learned: list[LearnedLens | Dictionary | None] = []
         for edit in edits:
             if not edit.uses_lens and edit.feature is None:
                 continue
             try:
-                found.append(
+                learned.append(
                     lens_of(self._subject)
                     if edit.feature is None
                     else dictionary_of(self._subject, edit.feature)
                 )
             except ScopeError:
-                found.append(None)
-        return tuple(found)
+                learned.append(None)
+        return tuple(learned)
 
     def _extend(
         self,
@@ -257,8 +257,8 @@ class EditedRecorder:
         recorder, prompt, first = self._recorder, base.prompt, start
         # A function of the caller's own is given all rows of its edit at once, and an edge needs
         # the keys of all.
-        own = any(change.function is not None or change.edge is not None for change in changes)
-        stops = () if own else recorder.stops(start, prompt)
+        has_own = any(change.function is not None or change.edge is not None for change in changes)
+        stops = () if has_own else recorder.stops(start, prompt)
         for stop in (*stops, len(prompt)):
             recorder.budget.make_room(stop - start)
             recorder.running = (start, stop, len(prompt))
@@ -272,18 +272,18 @@ class EditedRecorder:
         return replace(below, ran=len(prompt) - first, reused=first, depth=depth)
 
     def _restore(
-        self, recording: Recording, segment: Segment, start: int, some: range
+        self, recording: Recording, segment: Segment, start: int, wanted: range
     ) -> dict[int, tuple[LayerRows, ...]]:
         """Compute released rows again as `Recorder.restore`, with the changes of their pass."""
         base = recording.base
-        if not recording.changes or (base and any(one is segment for one, _ in base.parts)):
-            return self._recorder.restore(base or recording, segment, start, some)
+        if not recording.changes or (base and any(part is segment for part, _ in base.parts)):
+            return self._recorder.restore(base or recording, segment, start, wanted)
         changes = recording.changes
         with (
-            attached(self._subject.anatomy, changes, start=start + some.start),
+            attached(self._subject.anatomy, changes, start=start + wanted.start),
             self._entries_kept(changes),
         ):
-            return self._recorder.restore(recording, segment, start, some)
+            return self._recorder.restore(recording, segment, start, wanted)
 
     def _run(
         self,
@@ -307,7 +307,9 @@ class EditedRecorder:
             next_look: the tensors to keep for the figures viewed next.
         """
         recorder, rows = self._recorder, range(start, len(base))
-        if any((one.site, one.layer) == ("neurons", next_look.activations) for one in changes):
+        if any(
+            (change.site, change.layer) == ("neurons", next_look.activations) for change in changes
+        ):
             next_look = replace(next_look, activations=None)  # cached ones are without changes
         stream = base.rows("stream", depth, rows)
         assert stream is not None
@@ -454,14 +456,14 @@ class EditedRecorder:
         if recording is not None and not (fresh and recording.reused):
             return recording
         before = None if fresh else self._nearest(prompt)
-        made = self._recorder.go_on(before, prompt)
-        self.ran += made.ran
+        run_now = self._recorder.go_on(before, prompt)
+        self.ran += run_now.ran
         # While prompt B is typed, each text replaces the one before.
-        if before is not None and made.reused in (len(before), len(prompt)):
+        if before is not None and run_now.reused in (len(before), len(prompt)):
             self._others.pop(before.prompt.ids, None)
         _make_room(self._others)
-        self._others[prompt.ids] = made
-        return made
+        self._others[prompt.ids] = run_now
+        return run_now
 
     def _nearest(self, prompt: Prompt) -> Recording | None:
         """Return the recording with the longest common prefix; None if no pass can be continued.
@@ -469,8 +471,14 @@ class EditedRecorder:
         Prompt A's wins ties, so that A and B share the rows of their common prefix.
         """
         known = (self._recorder.latest, *reversed(self._others.values()))
-        able = [one for one in known if one is not None and one.past is not None]
-        return max(able, key=lambda one: shared_length(one.prompt.ids, prompt.ids), default=None)
+        able = [
+            recording for recording in known if recording is not None and recording.past is not None
+        ]
+        return max(
+            able,
+            key=lambda candidate: shared_length(candidate.prompt.ids, prompt.ids),
+            default=None,
+        )
 
     def _steering(self, edit: Edit) -> Tensor:
         assert edit.vector is not None
@@ -541,7 +549,7 @@ def _with_added(
         below: the recording of the rows before `start`.
         start: the first row that ran.
     """
-    found: list[Change] = []
+    with_added: list[Change] = []
     for at, change in enumerate(changes):
         if change.feature is not None or change in added:
             rows = change.rows
@@ -552,8 +560,8 @@ def _with_added(
                 assert earlier is not None
                 pieces = [earlier[:reused], *pieces]
             change = replace(change, recorded=torch.cat(pieces))
-        found.append(change)
-    return tuple(found)
+        with_added.append(change)
+    return tuple(with_added)
 
 
 def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | None:
@@ -564,6 +572,6 @@ def _past(base: Recording, cache: DynamicCache | None, depth: int) -> Past | Non
     return (*base.past[:depth], *ran)
 
 
-def _make_room(kept: dict[Any, Any]) -> None:
-    while len(kept) >= KEPT:
-        del kept[next(iter(kept))]
+def _make_room(entries: dict[Any, Any]) -> None:
+    while len(entries) >= KEPT:
+        del entries[next(iter(entries))]

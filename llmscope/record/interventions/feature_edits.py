@@ -66,8 +66,8 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
     Raises:
         ScopeError: no dictionary fits or several do, it has no such feature, or it cannot be read.
     """
-    given = given_features(subject)
-    if not given:  # an edit fetches nothing
+    dictionaries = given_features(subject)
+    if not dictionaries:  # an edit fetches nothing
         raise ScopeError(
             f"no dictionary of features comes with {display_text(subject.name)}",
             f"{option('features')}: {FORMS}",
@@ -76,28 +76,28 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
     if not -layers <= name.layer < layers:
         raise WrongUseError(f"there is no layer {name.layer}", f"0 to {layers - 1}")
     layer = name.layer % layers
-    known = headers_of(given, subject.origin or subject)
-    there = [one for one in known if header_of(one).reads.layer == layer]
+    known = headers_of(dictionaries, subject.origin or subject)
+    there = [entry for entry in known if header_of(entry).reads.layer == layer]
     if not there:
-        others = sorted({header_of(one).reads.layer for one in known})
+        others = sorted({header_of(entry).reads.layer for entry in known})
         raise ScopeError(
             f"there is no dictionary at layer {layer}",
             f"layer {_listed(others)}; or {option('features')}",
         )
-    found = [one for one in there if not name.place or _at(name, header_of(one).reads)]
-    found = found or [one for one in there if _at(name, header_of(one).writes)]
-    if not found:
+    matching = [entry for entry in there if not name.place or _at(name, header_of(entry).reads)]
+    matching = matching or [entry for entry in there if _at(name, header_of(entry).writes)]
+    if not matching:
         raise ScopeError(
             f"there is no dictionary for {layer}.{name.place}",
             _named(map(header_of, there), name.feature),
         )
-    if len(found) > 1:
-        names = {str(header_of(one).reads) for one in found}
+    if len(matching) > 1:
+        names = {str(header_of(entry).reads) for entry in matching}
         hint = f"one of them with {option('features')}"
-        if len(names) == len(found):
-            hint = _named(map(header_of, found), name.feature)
-        raise ScopeError(f"there are {len(found)} dictionaries at layer {layer}", hint)
-    dictionary = loaded(found[0], subject)
+        if len(names) == len(matching):
+            hint = _named(map(header_of, matching), name.feature)
+        raise ScopeError(f"there are {len(matching)} dictionaries at layer {layer}", hint)
+    dictionary = loaded(matching[0], subject)
     count = dictionary.header.features
     if name.feature >= count:
         raise WrongUseError(
@@ -113,8 +113,8 @@ def _at(name: FeatureName, place: Place) -> bool:
 
 
 def _listed(names: Sequence[object]) -> str:
-    shown = [str(name) for name in names[:LISTED]]
-    return ", ".join([*shown, "…"] if len(names) > LISTED else shown)
+    texts = [str(name) for name in names[:LISTED]]
+    return ", ".join([*texts, "…"] if len(names) > LISTED else texts)
 
 
 def _named(headers: Iterable[Header], feature: int) -> str:
@@ -238,8 +238,8 @@ def _places(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]
     key = "live places", header.reads, header.writes
     if key not in recording.memo:
         recording.memo[key] = _found(recording, header)
-    found: tuple[LivePlace, LivePlace] = recording.memo[key]
-    return found
+    places: tuple[LivePlace, LivePlace] = recording.memo[key]
+    return places
 
 
 def _found(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
@@ -251,7 +251,7 @@ def _found(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
     if reads == writes:
         both = _live(recording, reads)
         return both, both
-    turns = [ORDER.index(one.kind) if one.kind in ORDER else -1 for one in (reads, writes)]
+    turns = [ORDER.index(place.kind) if place.kind in ORDER else -1 for place in (reads, writes)]
     if reads.layer != writes.layer or not -1 < turns[0] < turns[1]:
         raise _impossible(writes, f"from the {reads.title}, in one pass")
     return _live(recording, reads), _live(recording, writes)

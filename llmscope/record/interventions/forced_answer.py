@@ -60,9 +60,9 @@ def forced(
     Raises:
         Cancelled: a pass was cancelled.
     """
-    asked = [Continuation(text.kept, (*text.tail, *suffix, *answer[:-1])) for text in texts]
+    continuations = [Continuation(text.kept, (*text.tail, *suffix, *answer[:-1])) for text in texts]
     chosen = torch.tensor(answer)[:, None]
-    for logits in continued(run, recording, asked, len(answer)):
+    for logits in continued(run, recording, continuations, len(answer)):
         spoken = torch.log_softmax(exact64(logits), -1).cpu().gather(-1, chosen)[:, 0]
         yield Forced(spoken, logits[0].clone())  # a view would keep all rows in memory
 
@@ -73,7 +73,7 @@ def own_answer(
     text: Continuation,
     suffix: Sequence[int],
     *,
-    most: int,
+    length: int,
     ends: Sequence[int] = (),
 ) -> tuple[int, ...]:
     """Return the likeliest tokens after a text and the suffix, one after the other.
@@ -83,18 +83,18 @@ def own_answer(
         recording: an unedited recording.
         text: the text before the suffix.
         suffix: the ids between the text and the answer.
-        most: most tokens.
+        length: most tokens.
         ends: the tokens that end an answer, which are no part of it.
 
     Raises:
         Cancelled: a pass was cancelled.
     """
-    found: tuple[int, ...] = ()
-    while len(found) < most:
-        longer = Continuation(text.kept, (*text.tail, *suffix, *found))
+    answer: tuple[int, ...] = ()
+    while len(answer) < length:
+        longer = Continuation(text.kept, (*text.tail, *suffix, *answer))
         (logits,) = continued(run, recording, [longer], 1)
         token = int(logits[0].argmax())
         if token in ends:
             break
-        found = (*found, token)
-    return found
+        answer = (*answer, token)
+    return answer

@@ -37,21 +37,22 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
         if reader is None:
             raise ScopeError(f"layer {layer} has no {edit.norm} that was found", "another layer")
         norms = [child for child in parts.module.children() if child is not reader]
-    found = _watched(recording, norms, reader)
-    if found is None:
+    norm_call = _watched(recording, norms, reader)
+    if norm_call is None:
         reader_name = "unembedding" if edit.layer is None else edit.norm
         raise ScopeError(
             f"what the {reader_name} reads is not the output of a norm alone", "another norm"
         )
     count = len(recording)
     inputs, outputs = (
-        one.reshape(count, -1)[rows.start : rows.stop] for one in (found.inputs, found.outputs)
+        tensor.reshape(count, -1)[rows.start : rows.stop]
+        for tensor in (norm_call.inputs, norm_call.outputs)
     )
     try:
-        kept = Frozen.of(found.norm, inputs, outputs)
+        frozen_norm = Frozen.of(norm_call.norm, inputs, outputs)
     except UnknownNorm as unknown:
         raise ScopeError(str(unknown), "another norm") from None
-    return Change("norm", layer, rows, frozen=kept)
+    return Change("norm", layer, rows, frozen=frozen_norm)
 
 
 def _watched(

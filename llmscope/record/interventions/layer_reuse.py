@@ -45,7 +45,7 @@ class Forms:
             self.extra[index] = len(output) - 1 if several else None
             # Other outputs of a layer are not recorded, so it could not be reused.
             self.plain &= isinstance(output, Tensor) or (
-                several and all(one is None for one in output[1:])
+                several and all(item is None for item in output[1:])
             )
 
         return look
@@ -59,14 +59,14 @@ class Forms:
             stream: the stream before layer `depth`. `[batch, row, width]`
         """
         modules = self._layers[:depth]
-        own = [vars(module).get("forward") for module in modules]
+        forwards = [vars(module).get("forward") for module in modules]
         try:
             for index, module in enumerate(modules):
                 last = index == depth - 1
                 module.forward = _stub(self.extra[index], stream if last else None)
             yield
         finally:
-            for module, forward in zip(modules, own, strict=True):
+            for module, forward in zip(modules, forwards, strict=True):
                 if forward is None:
                     del module.forward
                 else:
@@ -77,7 +77,7 @@ def _stub(extra: int | None, stream: Tensor | None) -> Callable[..., Any]:
     def forward(*args: Any, **kwargs: Any) -> Any:
         handed = hidden_input(args, kwargs)
         # A copy: some layers add to their input in place.
-        given = handed if stream is None else stream.clone()
-        return given if extra is None else (given, *([None] * extra))
+        hidden = handed if stream is None else stream.clone()
+        return hidden if extra is None else (hidden, *([None] * extra))
 
     return forward

@@ -169,7 +169,7 @@ class Sweep:
             pieces += [(row, left[at : at + size]) for at in range(0, len(left), size)]
         if apart:
             return [[piece] for piece in pieces]
-        least = [0.0]  # the cost of the first pieces, and where the last batch of them starts
+        cheapest_to = [0.0]  # the cost of the first pieces, and where the last batch of them starts
         starts = [0]
         for stop in range(1, len(pieces) + 1):
             options = []
@@ -177,9 +177,9 @@ class Sweep:
                 cost = self._cost(pieces[start:stop])
                 if cost is None:
                     break
-                options.append((least[start] + cost, start))
+                options.append((cheapest_to[start] + cost, start))
             cheapest, start = min(options)
-            least.append(cheapest)
+            cheapest_to.append(cheapest)
             starts.append(start)
         batches: list[list[Piece]] = []
         stop = len(pieces)
@@ -235,6 +235,6 @@ def measured(recording: Recording, position: int, value: Callable[[Tensor], Tens
     return lambda streams: value(read(recording, streams, position)).detach().cpu().double()
 
 
-def divergences(recording: Recording, position: int, own: Tensor) -> Measure:
+def divergences(recording: Recording, position: int, ours: Tensor) -> Measure:
     """Return a measure of KL(own ‖ the stream's prediction) in nats. `own`: logits [token]"""
-    return lambda streams: kl_divergence(own[None], read(recording, streams, position)).cpu()
+    return lambda streams: kl_divergence(ours[None], read(recording, streams, position)).cpu()

@@ -119,8 +119,8 @@ class VariantRecorder:
             return before
         if base.edits or (before is not None and before.base.edits):
             before = None  # what edits change may depend on more than the tokens
-        made = changes()
-        first, length = made[0].rows.start, len(base)
+        changes_made = changes()
+        first, length = changes_made[0].rows.start, len(base)
         if before is not None and (before.start != first or before.past is None):
             before = None
         if before is not None and not self._recorder.lengths.alike(len(before.base), length):
@@ -131,9 +131,9 @@ class VariantRecorder:
         finite = first_unfinite(base) is None
         if fresh or base.past is None or not finite:
             before, shared = None, 0
-        depth = self._edited.depth(made[0].layer)
+        depth = self._edited.depth(changes_made[0].layer)
         with self._recorder.taps.interruptible(cancelled):
-            final, past = self._rest(base, made, depth, shared, before)
+            final, past = self._rest(base, changes_made, depth, shared, before)
         if before is not None:
             final = torch.cat([before.final[:, : shared - first], final], dim=1)
         else:
@@ -170,13 +170,13 @@ class VariantRecorder:
             assert before.past is not None
             cut = tuple((keys[:, :, :start], values[:, :, :start]) for keys, values in before.past)
             return before.final[:, :0], cut
-        held = None if before is None else before.past
+        past = None if before is None else before.past
         if not self._recorder.outside and self._keeps_apart(depth):
-            return self._run(base, changes, depth, start, held)
+            return self._run(base, changes, depth, start, past)
         parts = []
         for at, change in enumerate(changes):
-            own = None if held is None else _part(held, at)
-            parts.append(self._run(base, [change], depth, start, own))
+            prompt_past = None if past is None else _part(past, at)
+            parts.append(self._run(base, [change], depth, start, prompt_past))
         finals, pasts = zip(*parts, strict=True)
         return torch.cat(finals), _joined(pasts)
 
@@ -186,7 +186,7 @@ class VariantRecorder:
         changes: Sequence[Change],
         depth: int,
         start: int,
-        held: Past | None,
+        past: Past | None,
     ) -> tuple[Tensor, Past | None]:
         """Run the tokens from `start` on in one batch, with a change for each prompt of it."""
         recorder, count = self._recorder, len(changes)
@@ -195,7 +195,7 @@ class VariantRecorder:
         assert stream is not None
         cache = recorder.cache(base if start else None, start)
         if cache is not None and start:
-            _fill(cache, count, depth, start, held)
+            _fill(cache, count, depth, start, past)
         earlier = remaining(base.changes, depth)
         anatomy = recorder.subject.anatomy
         few = self._passes.setdefault(depth, Threads(recorder.subject.device))
@@ -238,9 +238,9 @@ class VariantRecorder:
             raise
         except Exception:  # any error of a model that does not take a batch
             return False
-        own = whole.final_rows(start, len(whole))
+        final_whole = whole.final_rows(start, len(whole))
         limit = bound(whole.subject.dtype, BOUND)
-        return final.shape[1:] == own.shape and discrepancy(final[1], own) <= limit
+        return final.shape[1:] == final_whole.shape and discrepancy(final[1], final_whole) <= limit
 
 
 def _by_variant(final: Tensor, count: int, rows: int) -> Tensor:
@@ -254,13 +254,13 @@ def _by_variant(final: Tensor, count: int, rows: int) -> Tensor:
     return final.reshape(count, rows, -1)
 
 
-def _fill(cache: DynamicCache, count: int, depth: int, start: int, held: Past | None) -> None:
+def _fill(cache: DynamicCache, count: int, depth: int, start: int, past: Past | None) -> None:
     """Give each prompt of a batch a cache's keys and values; layers that run take those held."""
     for index, layer in enumerate(cache.layers):
         layer.keys = layer.keys.expand(count, -1, -1, -1)
         layer.values = layer.values.expand(count, -1, -1, -1)
-        if held is not None and index >= depth:
-            keys, values = held[index - depth]
+        if past is not None and index >= depth:
+            keys, values = past[index - depth]
             layer.keys, layer.values = keys[:, :, :start], values[:, :, :start]
 
 

@@ -95,16 +95,16 @@ def lens_of(subject: LoadedModel) -> LearnedLens:
     from llmscope.learned.lenses.catalog import known_lenses, lens_for
     from llmscope.learned.lenses.reader import FORMS
 
-    given = subject.translator
-    if given is None and subject.origin is not None:
-        given = subject.origin.translator
+    learned = subject.translator
+    if learned is None and subject.origin is not None:
+        learned = subject.origin.translator
     choice = option("translator")
-    if given is None and "jacobian" not in known_lenses(subject):  # an edit fetches nothing
+    if learned is None and "jacobian" not in known_lenses(subject):  # an edit fetches nothing
         raise ScopeError(
             f"no Jacobian lens of {display_text(subject.name)} comes with it",
             f"{choice}: {FORMS}, or `jacobian` for a published one",
         )
-    lens = lens_for("jacobian" if given is None else given, subject)
+    lens = lens_for("jacobian" if learned is None else learned, subject)
     if isinstance(lens, str):
         raise ScopeError(lens, f"another lens: {choice}")
     return lens
@@ -117,9 +117,9 @@ def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:
     """
     lens, layers = lens_of(subject), len(subject.anatomy.layers)
     row = _of_token(subject, text)
-    own = lens.map_at(at, subject.device)
-    if own is not None:
-        row = own.back(row)
+    lens_map = lens.map_at(at, subject.device)
+    if lens_map is not None:
+        row = lens_map.back(row)
     elif at != layers:
         where = f"after layer {at - 1}" if at else "before the first layer"
         raise ScopeError(
@@ -142,30 +142,30 @@ def _mapped(lens: LearnedLens, layers: int) -> str:
             runs[-1][1] = layer
         else:
             runs.append([layer, layer])
-    shown = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
-    return ", ".join(["embed", *shown] if 0 in lens.maps else shown)
+    ranges = [str(first) if first == last else f"{first} to {last}" for first, last in runs]
+    return ", ".join(["embed", *ranges] if 0 in lens.maps else ranges)
 
 
 def _from_file(subject: LoadedModel, vector: Vector) -> Tensor:
     from safetensors import SafetensorError, safe_open
 
-    width, shown = subject.anatomy.width, display_text(vector.text)
+    width, file_name = subject.anatomy.width, display_text(vector.text)
     name = tensor_name(vector)
     try:
         with safe_open(Path(vector.text).expanduser(), framework="pt") as file:
             tensor: Tensor = file.get_tensor(name)
     except (SafetensorError, OSError) as error:
         raise ScopeError(
-            f"{shown} cannot be read: {display_text(str(error))}", "another file"
+            f"{file_name} cannot be read: {display_text(str(error))}", "another file"
         ) from None
     if tensor.numel() != width:
         raise WrongUseError(
-            f"the vector in {shown} has {tensor.numel()} numbers", f"{width}, the model's width"
+            f"the vector in {file_name} has {tensor.numel()} numbers", f"{width}, the model's width"
         )
-    found = tensor.reshape(-1).float()
-    if not bool(torch.isfinite(found).all()):
-        raise ScopeError(f"the vector in {shown} holds NaN or infinity", "another file")
-    return found.to(subject.device)
+    vector_row = tensor.reshape(-1).float()
+    if not bool(torch.isfinite(vector_row).all()):
+        raise ScopeError(f"the vector in {file_name} holds NaN or infinity", "another file")
+    return vector_row.to(subject.device)
 
 
 def _of_token(subject: LoadedModel, text: str) -> Tensor:

@@ -60,8 +60,8 @@ def projected(rows: Tensor, module: nn.Module, columns: Tensor | None = None) ->
     chosen = torch.arange(len(weight)) if columns is None else columns
     # An unembedding in float64 may be larger than memory, so convert a few outputs at a time.
     pieces = torch.split(chosen.to(weight.device), max(1, CELLS // weight.shape[1]))
-    found = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
-    return found if bias is None else found + exact(bias[chosen.to(bias.device)])
+    product = torch.cat([rows @ exact(weight[piece]).T for piece in pieces], -1)
+    return product if bias is None else product + exact(bias[chosen.to(bias.device)])
 
 
 def norm_forms(module: nn.Module) -> Iterator[Form]:
@@ -79,10 +79,10 @@ def norm_forms(module: nn.Module) -> Iterator[Form]:
     named = [v for k, v in vars(module).items() if "eps" in k and isinstance(v, float)]
     for eps in named or EPSILONS:
         for centred in (True, False):
-            for said, gain in gains:
+            for gain_name, gain in gains:
                 top, under = ("(x − mean)", "std") if centred else ("x", "rms")
                 tail = "" if shift is None else " + β"
-                yield f"{said}{top} / {under}(x){tail}", Norm(gain, shift, eps, centred)
+                yield f"{gain_name}{top} / {under}(x){tail}", Norm(gain, shift, eps, centred)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,16 +118,16 @@ class Norm:
             f"({x:.4g} {_signed(-mean)}) / {size:.4g}" if self.centred else f"{x:.4g} / {size:.4g}"
         )
         terms, filled = [("scaled", gain * (x - mean) / size)], normed
-        said = f"its distance from the mean / {STD}" if self.centred else f"it / {RMS}"
+        formula = f"its distance from the mean / {STD}" if self.centred else f"it / {RMS}"
         regions: list[Region] = []
         if isinstance(self.gain, Tensor):
-            filled, said = f"{gain:.4g} · {normed}", f"gain · {said}"
+            filled, formula = f"{gain:.4g} · {normed}", f"gain · {formula}"
             regions.append((0, column))
         if self.bias is not None:
-            filled, said = f"{filled} {_signed(shift)}", f"{said} + bias"
+            filled, formula = f"{filled} {_signed(shift)}", f"{formula} + bias"
             terms.append(("bias", shift))
             regions.append((0, column))
-        return added(said, *terms, filled=filled, weights=tuple(regions))
+        return added(formula, *terms, filled=filled, weights=tuple(regions))
 
 
 STD, RMS = "the typical distance", "the typical size"
@@ -186,11 +186,11 @@ def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Ten
 
 def score_form(scale: float, softcap: float | None = None) -> Form:
     """Return the form that maps products of queries and keys to scores."""
-    said = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"
+    formula = "q kᵀ" if scale == 1 else f"{scale:.4g} · q kᵀ"
     if softcap is None:
-        return f"s = {said}", lambda products: products * scale
+        return f"s = {formula}", lambda products: products * scale
     return (
-        f"s = {softcap:g} · tanh({said} / {softcap:g})",
+        f"s = {softcap:g} · tanh({formula} / {softcap:g})",
         lambda products: torch.tanh(products * scale / softcap) * softcap,
     )
 
@@ -211,12 +211,12 @@ def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[For
     back = places - torch.arange(rows.start, rows.stop)[:, None]
     slopes = torch.tensor([2 ** (-8 * (head + 1) / heads) for head in range(heads)]).double()
     for scale in (1.0, width**-0.5):
-        said, form = score_form(scale)
-        yield said, form
+        formula, form = score_form(scale)
+        yield formula, form
         # A constant per row does not change the softmax, and models differ in it.
         biases = {"place": places, "(place − last)": places - (keys - 1), "(place − own)": back}
         for name, bias in biases.items():
-            yield f"{said} + slope · {name}", _biased(form, slopes[:, None, None] * bias)
+            yield f"{formula} + slope · {name}", _biased(form, slopes[:, None, None] * bias)
 
 
 def _biased(form: Callable[[Tensor], Tensor], bias: Tensor) -> Callable[[Tensor], Tensor]:

@@ -48,7 +48,7 @@ class Attention:
 
     def _scores(self, query: int, key: int) -> int:
         rows = self.rows
-        said, bend = self._form()
+        formula, bend = self._form()
 
         def make(q: Tensor, k: Tensor) -> Tensor:
             return bend(by_group(q[:, rows.start : rows.stop], k.transpose(1, 2)))
@@ -58,12 +58,12 @@ class Attention:
         shape = (heads, len(rows), self.block.whole)
 
         def tell(at: tuple[int, ...], q: Tensor, k: Tensor) -> Explanation:
-            found, along = affine(bend, shape, at), [("dimension", len(q))]
-            if found is None:  # softcap: the sum goes through tanh
+            line, along = affine(bend, shape, at), [("dimension", len(q))]
+            if line is None:  # softcap: the sum goes through tanh
                 product = q @ k
                 value = float(bend(product.reshape(1, 1, 1)).expand(*shape)[at])
-                return bent(said.removeprefix("s = "), float(product), value)
-            factor, more = found
+                return bent(formula.removeprefix("s = "), float(product), value)
+            factor, more = line
             biased = [("for the distance", more)] if more else []
             return summed("query · key, added up", q, k, along, scale=factor, more=biased)
 
@@ -72,7 +72,7 @@ class Attention:
             "how well each fits",
             "Does a key fit the query? Multiplied number by number, added up and scaled "
             "they are a score: the higher, the better. No token sees later ones.",
-            said,
+            formula,
             SEEN,
             (query, key),
             make,
@@ -92,7 +92,7 @@ class Attention:
 
         It is taken from the attention function's settings, or else inferred from the traced scores.
         """
-        settings, own, seen = self.seen.settings, self._own(self.seen.scores), self.seen
+        settings, scores, seen = self.seen.settings, self._own(self.seen.scores), self.seen
         if settings is not None:
             return score_form(settings.scale, settings.softcap)
         assert seen.query is not None
@@ -100,7 +100,7 @@ class Attention:
         forms = list(
             inside_forms(len(seen.query), seen.query.shape[-1], self.rows, self.block.whole)
         )
-        if own is None:
+        if scores is None:
             return forms[0]
         visible, query = self._visible(), exact(seen.query)[:, self.rows.start : self.rows.stop]
         products = by_group(query, exact(seen.key).transpose(1, 2))
@@ -108,12 +108,12 @@ class Attention:
         def masked(form: Form) -> Form:
             return form[0], lambda x: torch.where(visible, form[1](x), 0.0)
 
-        best = best_form(map(masked, forms), products, own)
+        best = best_form(map(masked, forms), products, scores)
         return next((form for form in forms if best and form[0] == best[0]), forms[0])
 
     def _inside(self) -> int:
         """Add the scores' step for a model whose queries and keys cannot be traced."""
-        own = self._own(self.seen.scores)
+        scores = self._own(self.seen.scores)
         return self.chain.add(
             "scores",
             "how well each fits",
@@ -122,25 +122,25 @@ class Attention:
             SEEN,
             (self.entry,),
             "this model makes queries and keys inside its attention, where they cannot be seen",
-            own,
+            scores,
             start=self.rows.start,
-            seen=None if own is None else self._visible().expand(len(own), -1, -1),
+            seen=None if scores is None else self._visible().expand(len(scores), -1, -1),
         )
 
     def _pattern(self, scores: int) -> int:
         settings, sinks = self.seen.settings, self._sinks()
         visible, rows = self._visible(), self.rows
 
-        def make(found: Tensor) -> Tensor:
-            found = found.masked_fill(~visible, -torch.inf)
+        def make(logits: Tensor) -> Tensor:
+            logits = logits.masked_fill(~visible, -torch.inf)
             if sinks is None:
-                return torch.softmax(found, -1)
-            more = sinks.expand(-1, found.shape[1], 1)
-            return torch.softmax(torch.cat([found, more], -1), -1)[..., :-1]
+                return torch.softmax(logits, -1)
+            more = sinks.expand(-1, logits.shape[1], 1)
+            return torch.softmax(torch.cat([logits, more], -1), -1)[..., :-1]
 
-        def tell(at: tuple[int, ...], found: Tensor) -> Explanation:
-            found = found.masked_fill(~visible[at[1], : len(found)], -torch.inf)
-            return shared(found, at[2], None if sinks is None else float(sinks[at[0]]))
+        def tell(at: tuple[int, ...], logits: Tensor) -> Explanation:
+            logits = logits.masked_fill(~visible[at[1], : len(logits)], -torch.inf)
+            return shared(logits, at[2], None if sinks is None else float(sinks[at[0]]))
 
         more = "; a sink takes its share" if sinks is not None else ""
         near = "" if self._window >= self.block.whole else f" {self._window} nearest"
@@ -183,13 +183,13 @@ class Attention:
         whole = self.block.whole
         if seen is None or seen.shape[1] != whole:
             return None
-        own = exact(seen[:, self.rows.start : self.rows.stop])
+        actual = exact(seen[:, self.rows.start : self.rows.stop])
         sinks = self._sinks()
-        if sinks is not None and seen is self.seen.scores and own.shape[-1] > whole:
+        if sinks is not None and seen is self.seen.scores and actual.shape[-1] > whole:
             # A model may subtract a constant from a whole row, which does not change the softmax:
             # recover it from the score of the sink, which is known.
-            own = own + (sinks - own[..., whole:])
-        return torch.where(self._visible(), own[..., :whole], 0.0)
+            actual = actual + (sinks - actual[..., whole:])
+        return torch.where(self._visible(), actual[..., :whole], 0.0)
 
     def _sinks(self) -> Tensor | None:
         """Return each head's learned sink score; None if the model has no sinks. [head, 1, 1]"""
@@ -198,7 +198,7 @@ class Attention:
         return None if sinks is None else exact(sinks).reshape(-1, 1, 1)
 
     def _mixed(self, pattern: int, value: int | None) -> int:
-        own, rows = self._brought(), self.rows
+        actual, rows = self._brought(), self.rows
         if value is None:
             make: Any = "its values cannot be seen"
         else:
@@ -217,7 +217,7 @@ class Attention:
             ("position", "head", "dimension"),
             (pattern,) if value is None else (pattern, value),
             make,
-            own,
+            actual,
             start=rows.start,
             reads=lambda at: (
                 (at[1], at[0], slice(0, at[0] + rows.start + 1)),
@@ -281,10 +281,10 @@ class Attention:
         """Return the output projection's traced input, by head. [row, head, head width]"""
         if self.outer is None or self.outer.given is None:
             return None
-        given = self.block.cut(rows_of(self.outer.given))
+        inputs = self.block.cut(rows_of(self.outer.given))
         query = self.seen.query
         heads = self.chain.subject.anatomy.heads if query is None else len(query)
-        return given.reshape(len(given), heads, -1)
+        return inputs.reshape(len(inputs), heads, -1)
 
     def _output(self, mixed: int) -> int:
         call, block = self.outer, self.block

@@ -100,16 +100,16 @@ class Block:
     def source(self, tensor: Tensor) -> int | None:
         """Return the known step with this value; None if no known step has it."""
         ranked = [
-            (disagreement(own, exact(tensor)), index)
-            for index, own in self.known.items()
-            if own.shape == tensor.shape
+            (disagreement(actual, exact(tensor)), index)
+            for index, actual in self.known.items()
+            if actual.shape == tensor.shape
         ]
         off, index = min(ranked, default=(torch.inf, -1))
         return index if off < self.chain.near else None
 
     def _norm(self, call: Call, of: str) -> int:
-        given = rows_of(call.given)  # type: ignore[arg-type]
-        source = self.source(given)
+        inputs = rows_of(call.given)  # type: ignore[arg-type]
+        source = self.source(inputs)
         return self.norm(
             call,
             f"{of} norm",
@@ -121,8 +121,8 @@ class Block:
 
     def norm(self, call: Call, name: str, gist: str, sentence: str, inputs: Sequence[int]) -> int:
         """Add the step of a norm over the width, from its parameters; return its index."""
-        form, own = norm_form(call), rows_of(call.gave)  # type: ignore[arg-type]
-        some = len(self.chain.at(inputs[0])) != len(own)
+        form, actual = norm_form(call), rows_of(call.gave)  # type: ignore[arg-type]
+        is_part = len(self.chain.at(inputs[0])) != len(actual)
         return self.chain.add(
             name,
             gist,
@@ -131,9 +131,9 @@ class Block:
             WIDE,
             inputs,
             form[1] if form else unknown_norm(call.module),
-            self.cut(own) if some else own,
+            self.cut(actual) if is_part else actual,
             weights=self.chain.weights(call.module),
-            start=self.rows.start if some else 0,
+            start=self.rows.start if is_part else 0,
             reads=lambda at: ((at[0], slice(None)),),
             tell=None if form is None else normed(form),
         )

@@ -42,10 +42,10 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
     )
     assert seen.first is not None
     table = recording.subject.model.get_input_embeddings()
-    call = next((one for one in seen.before if one.module is table), None)
-    own = seen.first if call is None or call.gave is None else rows_of(call.gave)
-    parts, current = [_embedding(chain, recording, table, own, tokens)], exact(own)
-    learned = _positions(seen, table, len(recording), own.shape[-1])
+    call = next((table_call for table_call in seen.before if table_call.module is table), None)
+    actual = seen.first if call is None or call.gave is None else rows_of(call.gave)
+    parts, current = [_embedding(chain, recording, table, actual, tokens)], exact(actual)
+    learned = _positions(seen, table, len(recording), actual.shape[-1])
     if learned is not None and learned.gave is not None:
         parts.append(_position(chain, learned, len(recording)))
         current = current + exact(rows_of(learned.gave))
@@ -57,7 +57,7 @@ def beginning(chain: Chain, seen: Watched, recording: Recording) -> int:
 
 
 def _embedding(
-    chain: Chain, recording: Recording, table: nn.Module, own: Tensor, tokens: int
+    chain: Chain, recording: Recording, table: nn.Module, actual: Tensor, tokens: int
 ) -> int:
     weight, model = table.weight, recording.subject.model
     assert isinstance(weight, Tensor)
@@ -67,11 +67,11 @@ def _embedding(
     if readable:  # the table's module may multiply its rows: by 1, √width, …
         scales = [float(buffer) for buffer in table.buffers() if buffer.numel() == 1]
         forms = _times("E[t]", [*numbers(model), *scales])
-        best = best_form(forms, exact(weight[ids.to(weight.device)]), exact(own))
+        best = best_form(forms, exact(weight[ids.to(weight.device)]), exact(actual))
 
-    def embed(found: Tensor) -> Tensor:
+    def embed(ids_seen: Tensor) -> Tensor:
         assert best is not None
-        return best[1](exact(weight[found.long().to(weight.device)]))
+        return best[1](exact(weight[ids_seen.long().to(weight.device)]))
 
     def tell(at: tuple[int, ...], token: Tensor) -> Explanation:
         number = int(token)
@@ -81,13 +81,13 @@ def _embedding(
     return chain.add(
         "token embedding",
         "which token it is",
-        f"Each token becomes {own.shape[-1]} numbers, its vector, looked up in a learned table. "
+        f"Each token becomes {actual.shape[-1]} numbers, its vector, looked up in a learned table. "
         "Only which token it is counts here.",
         f"e = {best[0] if best else 'E[t]'}",
         WIDE,
         (tokens,),
         embed if best else "its table is packed, or not of the stream's form",
-        own,
+        actual,
         weights=chain.weights(table),
         reads=lambda at: ((at[0],),),
         tell=tell,
@@ -103,18 +103,20 @@ def _positions(seen: Watched, table: nn.Module, count: int, width: int) -> Call 
         count: number of tokens.
         width: width of the embedding.
     """
-    found: list[Call] = []
+    calls: list[Call] = []
     for call in seen.before:
-        given, gave = call.given, call.gave
+        inputs, gave = call.given, call.gave
         if call.module is table or gave is None or gave.shape[-1] != width:
             continue
-        vectors = given is not None and given.is_floating_point() and given.shape[-1:] == (width,)
+        vectors = (
+            inputs is not None and inputs.is_floating_point() and inputs.shape[-1:] == (width,)
+        )
         short = 0 < _rows(call) < count
         if not vectors and not short and rows_of(gave).shape == (count, width):
-            found.append(call)
+            calls.append(call)
     # A table shorter than the prompt holds token types, not positions; so does, of several that a
     # short prompt fits in, one that is shorter than another.
-    return max(found, key=_rows, default=None)
+    return max(calls, key=_rows, default=None)
 
 
 def _rows(call: Call) -> int:
@@ -127,15 +129,15 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     assert call.gave is not None
     tables = (*call.module.parameters(), *call.module.buffers(), *_kept(call.module))
     weight = next((table for table in tables if table.dim() == 2), None)
-    own, places = rows_of(call.gave), torch.arange(count)
+    actual, places = rows_of(call.gave), torch.arange(count)
 
     def row(offset: int) -> Form:
-        said = f"P[p + {offset}]" if offset else "P[p]"
-        return said, lambda p: exact(weight)[p.long() + offset]  # type: ignore[arg-type]
+        formula = f"P[p + {offset}]" if offset else "P[p]"
+        return formula, lambda p: exact(weight)[p.long() + offset]  # type: ignore[arg-type]
 
     forms = [row(offset) for offset in OFFSETS if weight is not None]
-    found = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
-    best = best_form(found or forms[:1], places, exact(own))
+    usable = [form for form in forms if weight is not None and count + OFFSETS[-1] <= len(weight)]
+    best = best_form(usable or forms[:1], places, exact(actual))
 
     def tell(at: tuple[int, ...]) -> Explanation:
         assert best is not None
@@ -151,7 +153,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
         WIDE,
         (),
         (lambda: best[1](places)) if best else "its table was not found",
-        own,
+        actual,
         weights=() if weight is None else chain.weight(weight),
         tell=tell if best else None,
     )
@@ -165,15 +167,15 @@ def _kept(module: nn.Module) -> list[Tensor]:
 def _between(seen: Watched, others: Sequence[Any], current: Tensor, near: float) -> Iterator[Call]:
     """Yield the calls before the first layer that read the embedding and change it."""
     for call in seen.before:
-        given, gave = call.given, call.gave
-        if call.module in others or given is None or gave is None or list(call.module.children()):
+        inputs, gave = call.given, call.gave
+        if call.module in others or inputs is None or gave is None or list(call.module.children()):
             continue
-        if not given.is_floating_point() or gave.shape[:-1] != given.shape[:-1]:
+        if not inputs.is_floating_point() or gave.shape[:-1] != inputs.shape[:-1]:
             continue
-        rows = exact(rows_of(given))
+        rows = exact(rows_of(inputs))
         if rows.shape != current.shape or disagreement(rows, current) > near:
             continue
-        changed = given.shape != gave.shape or not torch.equal(given, gave)
+        changed = inputs.shape != gave.shape or not torch.equal(inputs, gave)
         if changed and (plain(call.module) or norm_form(call) is not None):
             yield call
 
@@ -232,9 +234,9 @@ def _stream(
     both = len(parts) > 1
     names = [chain.steps[part].name for part in parts]
 
-    def tell(_: tuple[int, ...], *found: Tensor) -> Explanation:
+    def tell(_: tuple[int, ...], *terms_here: Tensor) -> Explanation:
         factor = float(best[1](torch.ones((), dtype=torch.float64)))
-        terms = [(name, factor * float(x)) for name, x in zip(names, found, strict=True)]
+        terms = [(name, factor * float(x)) for name, x in zip(names, terms_here, strict=True)]
         times = "" if factor == 1 else f"{factor:.6g} · "
         return added(f"{times}({' + '.join(names)})" if times else " + ".join(names), *terms)
 
@@ -257,16 +259,16 @@ def _stream(
     )
 
 
-def _times(said: str, factors: Sequence[float]) -> list[Form]:
+def _times(formula: str, factors: Sequence[float]) -> list[Form]:
     """Return one form per factor that multiplies by it.
 
     Args:
-        said: the formula of the multiplied value.
+        formula: the formula of the multiplied value.
         factors: the factors.
     """
 
     def form(factor: float) -> Form:
-        return said if factor == 1 else f"{factor:.6g} · {said}", lambda x: x * factor
+        return formula if factor == 1 else f"{factor:.6g} · {formula}", lambda x: x * factor
 
     return [form(factor) for factor in factors]
 
@@ -275,10 +277,10 @@ def numbers(model: Any) -> list[float]:
     """Return factors that a model may apply to its embedding or router: 1, √width, config's."""
     config = model.config.get_text_config()
     named = {k: v for k, v in config.to_dict().items() if "mult" in k or "scal" in k}
-    found = [float(v) for v in named.values() if isinstance(v, float | int) and v]
+    numbers_of_config = [float(v) for v in named.values() if isinstance(v, float | int) and v]
     root = torch.tensor(math.sqrt(config.hidden_size))
     # Some models keep √width in the dtype that they were trained in.
-    return [1.0, float(root), float(root.bfloat16()), *found]
+    return [1.0, float(root), float(root.bfloat16()), *numbers_of_config]
 
 
 def rows_of(tensor: Tensor) -> Tensor:

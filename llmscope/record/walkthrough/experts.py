@@ -31,15 +31,20 @@ def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
     output = None if router is None else router.output
     if router is None or not isinstance(output, tuple) or len(output) != 3:
         return whole(block, entry, reader)
-    some = len(chain.at(entry)) != block.whole
+    is_part = len(chain.at(entry)) != block.whole
     logits, weights, chosen, written = (
-        block.cut(rows_of(one)) if some else rows_of(one) for one in (*output, reader.gave)
+        block.cut(rows_of(tensor)) if is_part else rows_of(tensor)
+        for tensor in (*output, reader.gave)
     )
-    start = block.rows.start if some else 0
+    start = block.rows.start if is_part else 0
     scores = _scores(chain, router, logits, entry, start)
     shares = _choice(chain, scores, logits, weights, chosen)
-    held = {id(parameter) for parameter in router.module.parameters()}
-    others = [parameter for parameter in reader.module.parameters() if id(parameter) not in held]
+    router_parameters = {id(parameter) for parameter in router.module.parameters()}
+    others = [
+        parameter
+        for parameter in reader.module.parameters()
+        if id(parameter) not in router_parameters
+    ]
     assert reader.given is not None
     like = reader.given
     return chain.add(
@@ -63,15 +68,15 @@ def _scores(chain: Chain, router: Call, logits: Tensor, entry: int, start: int) 
     matrices = [parameter for parameter in router.module.parameters() if parameter.dim() == 2]
     own_bias = dict(router.module.named_parameters(recurse=False)).get("bias")
 
-    offloaded = any(one.is_meta for one in matrices)
+    offloaded = any(matrix.is_meta for matrix in matrices)
     readable = len(matrices) == 1 and not offloaded
 
     def score(x: Tensor) -> Tensor:
         if offloaded:  # only the module can read them, while it runs
             return chain.through(router, x)
         (matrix,) = matrices  # [expert, width]
-        found = x @ exact(matrix).T
-        return found if own_bias is None else found + exact(own_bias)
+        scores = x @ exact(matrix).T
+        return scores if own_bias is None else scores + exact(own_bias)
 
     def tell(at: tuple[int, ...], x: Tensor) -> Explanation:
         more = [] if own_bias is None else [("bias", float(own_bias[at[1]]))]
@@ -119,8 +124,10 @@ def _choices(chosen: Tensor, factors: list[float]) -> Iterator[Form]:
 
     def share(score: Callable[[Tensor], Tensor], summed: bool, factor: float) -> Form:
         def make(router: Tensor) -> Tensor:
-            some = score(router).gather(-1, at)
-            return factor * (some / some.sum(-1, keepdim=True) if summed else some)
+            chosen_scores = score(router).gather(-1, at)
+            return factor * (
+                chosen_scores / chosen_scores.sum(-1, keepdim=True) if summed else chosen_scores
+            )
 
         name = "softmax(r)" if score is _softmax else "σ(r)"
         times = "" if factor == 1 else f"{factor:.4g} · "
@@ -139,7 +146,7 @@ def _softmax(router: Tensor) -> Tensor:
 def whole(block: Block, entry: int, call: Call) -> int:
     """Add one step for an MLP of unknown structure, run by its own module; return its index."""
     assert call.gave is not None
-    some, own = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
+    is_part, actual = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)
     return block.chain.add(
         "MLP",
         "each on its own",
@@ -149,8 +156,8 @@ def whole(block: Block, entry: int, call: Call) -> int:
         WIDE,
         (entry,),
         lambda x: block.chain.through(call, x),
-        block.cut(own) if some else own,
-        start=block.rows.start if some else 0,
+        block.cut(actual) if is_part else actual,
+        start=block.rows.start if is_part else 0,
         weights=block.chain.weights(call.module),
         by="module",
     )

@@ -76,21 +76,21 @@ class Mlp:
             tell=self.chain.tells(down.module, None, lambda at: at[1], ("neuron",)),
         )
 
-    def _hidden(self, own: Tensor) -> int:
+    def _hidden(self, actual: Tensor) -> int:
         """Add the steps up to the down projection's input; return the last step's index."""
         assert self.parts.down is not None
-        width = own.shape[-1]
+        width = actual.shape[-1]
         halves = [half for call in self._firsts() for half in _halves(call, width)]
-        explained = self._explained(halves, own)
+        explained = self._explained(halves, actual)
         if explained is None:
             return self.chain.add(
                 *("activations", "neurons that fire", "Each neuron fires or stays silent."),
                 *("?", NEURONS, (self.entry,)),
                 "how they come about cannot be told from what the MLP calls",
-                self.block.cut(own),
+                self.block.cut(actual),
                 start=self.start,
             )
-        (said, activate), gate, up = explained
+        (formula, activate), gate, up = explained
         gated = up is not None
         before = self._up(
             gate,
@@ -109,15 +109,15 @@ class Mlp:
         after = self.chain.add(
             "activation",
             "neurons that fire",
-            FLAT if said.startswith("tanh") else BENT,
-            f"{'a' if gated else 'h'} = {said.replace('(x)', f'({letter})')}",
+            FLAT if formula.startswith("tanh") else BENT,
+            f"{'a' if gated else 'h'} = {formula.replace('(x)', f'({letter})')}",
             NEURONS,
             (before,),
             activate,
-            self._activated() if gated else self.block.cut(own),
+            self._activated() if gated else self.block.cut(actual),
             start=self.start,
             reads=lambda at: (at,),
-            tell=lambda _, x: bent(said, float(x), float(activate(x))),
+            tell=lambda _, x: bent(formula, float(x), float(activate(x))),
         )
         if other is None:
             return after
@@ -129,7 +129,7 @@ class Mlp:
             NEURONS,
             (after, other),
             lambda a, u: a * u,
-            self.block.cut(own),
+            self.block.cut(actual),
             start=self.start,
             reads=lambda at: (at, at),
             tell=lambda _, a, u: summed("how far it opens · what it passes on", a, u, ()),
@@ -152,21 +152,23 @@ class Mlp:
             and torch.equal(rows_of(call.given), read)
         ]
 
-    def _explained(self, halves: list[Half], own: Tensor) -> tuple[Form, Half, Half | None] | None:
+    def _explained(
+        self, halves: list[Half], actual: Tensor
+    ) -> tuple[Form, Half, Half | None] | None:
         """Return the activation function, its input, and the factor of its output; None: no match.
 
         Args:
             halves: candidates for the input and the factor.
-            own: the model's own input of the down projection. [row, neuron]
+            actual: the model's own input of the down projection. [row, neuron]
         """
-        some = exact(own[:SOME])
+        sample = exact(actual[:SOME])
         best: tuple[float, tuple[Form, Half, Half | None]] | None = None
         for gate in halves:
             for up in (None, *(half for half in halves if half is not gate)):
                 for form in ACTIVATIONS:
-                    found = form[1](exact(gate.own[:SOME]))
-                    found = found if up is None else found * exact(up.own[:SOME])
-                    off = disagreement(found, some)
+                    computed = form[1](exact(gate.own[:SOME]))
+                    computed = computed if up is None else computed * exact(up.own[:SOME])
+                    off = disagreement(computed, sample)
                     if best is None or off < best[0]:
                         best = (off, (form, gate, up))
         if best is None or not best[0] < self.chain.near:
@@ -191,7 +193,7 @@ class Mlp:
         sentence: str,
         formula: str,
     ) -> int:
-        call, columns, own = half.call, half.columns, half.own
+        call, columns, actual = half.call, half.columns, half.own
         run, by = self.chain.projection(call, columns)
         biased = getattr(call.module, "bias", None) is not None
         return self.chain.add(
@@ -202,7 +204,7 @@ class Mlp:
             NEURONS,
             (self.entry,),
             lambda x: run(self.block.cut(x)),
-            self.block.cut(own),
+            self.block.cut(actual),
             weights=self.chain.weights(call.module, columns),
             by=by,
             start=self.start,

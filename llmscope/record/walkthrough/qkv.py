@@ -74,22 +74,24 @@ class Heads:
             return [None] * len(TOLD)
         counts = (len(self.own[0]), len(self.own[1]))
         turns = [] if self._angles is None else self._angles.turns()
-        taken: set[Any] = set()
+        used: set[Any] = set()
         origins: list[QkvOrigin | None] = []
-        for which, own in enumerate(self.own):
-            some = [] if which == 2 else turns
+        for which, actual in enumerate(self.own):
+            rotations = [] if which == 2 else turns
             read = rows_of(call.given)
             origins.append(
-                qkv_origin.find(own, which, counts, calls, read, some, taken, self.chain.near)
+                qkv_origin.find(
+                    actual, which, counts, calls, read, rotations, used, self.chain.near
+                )
             )
-            taken |= {one.taken for one in origins[-1:] if one is not None}
+            used |= {origin.taken for origin in origins[-1:] if origin is not None}
         return origins
 
     def _projection(self, name: str, which: int) -> int:
-        source, (gist, said), letter = self._sources[which], TOLD[name], name[0]
+        source, (gist, formula), letter = self._sources[which], TOLD[name], name[0]
         if source is None:
             return self.chain.add(
-                *(name, gist, said, "?", HEADED, (self.entry,)),
+                *(name, gist, formula, "?", HEADED, (self.entry,)),
                 "the projection that makes it cannot be told from what the attention calls",
                 self.own[which],
             )
@@ -97,7 +99,7 @@ class Heads:
         run, by = self.chain.projection(source.call, source.columns)
         factor = source.factor if source.norm is None and source.turned is None else 1.0
         biased = getattr(source.call.module, "bias", None) is not None
-        made = f"x W_{letter}{f' + b_{letter}' if biased else ''}"
+        product = f"x W_{letter}{f' + b_{letter}' if biased else ''}"
 
         def make(x: Tensor) -> Tensor:
             return run(x).reshape(len(x), count, width).transpose(0, 1) * factor
@@ -105,8 +107,8 @@ class Heads:
         return self.chain.add(
             name,
             gist,
-            said,
-            f"{letter} = {made}" if factor == 1 else f"{letter} = {factor:.4g} · ({made})",
+            formula,
+            f"{letter} = {product}" if factor == 1 else f"{letter} = {factor:.4g} · ({product})",
             HEADED,
             (self.entry,),
             make,
@@ -152,7 +154,7 @@ class Heads:
             tell=tell if form else None,
         )
 
-    def _rotation(self, name: str, source: QkvOrigin, before: int, own: Tensor) -> int:
+    def _rotation(self, name: str, source: QkvOrigin, before: int, actual: Tensor) -> int:
         assert source.turned is not None
         assert self._angles is not None
         angles, table = self._angles, self._angles.step(self.chain, self.block)
@@ -165,10 +167,16 @@ class Heads:
         def tell(at: tuple[int, ...], x: Tensor, turns: Tensor) -> Explanation:
             one_hot = torch.eye(len(x), dtype=x.dtype)[:, None]
             mixed = angles.turn(number, turns[None])(one_hot)[:, 0, at[2]]
-            some = mixed.nonzero().flatten().tolist()
-            terms = [(f"dimension {one}", factor * float(x[one] * mixed[one])) for one in some]
-            said = " + ".join(f"{float(x[one]):.4g} · {float(mixed[one]):.4g}" for one in some)
-            filled = said if factor == 1 else f"{factor:.4g} · ({said})"
+            dimensions = mixed.nonzero().flatten().tolist()
+            terms = [
+                (f"dimension {dimension}", factor * float(x[dimension] * mixed[dimension]))
+                for dimension in dimensions
+            ]
+            total = " + ".join(
+                f"{float(x[dimension]):.4g} · {float(mixed[dimension]):.4g}"
+                for dimension in dimensions
+            )
+            filled = total if factor == 1 else f"{factor:.4g} · ({total})"
             return added("two numbers turned by an angle", *terms, filled=filled)
 
         return self.chain.add(
@@ -180,7 +188,7 @@ class Heads:
             HEADED,
             (before, table),
             make,
-            own,
+            actual,
             reads=lambda at: ((*at[:2], slice(None)), (at[1], slice(None))),
             tell=tell,
         )

@@ -63,7 +63,7 @@ def find(
     calls: list[Call],
     read: Tensor,
     turns: list[Form],
-    taken: set[tuple[int, tuple[int, ...]]],
+    used: set[tuple[int, tuple[int, ...]]],
     near: float,
 ) -> QkvOrigin | None:
     """Return the origin of queries (`which` 0), keys (1) or values (2); None if not found.
@@ -75,11 +75,11 @@ def find(
         calls: module calls within the attention.
         read: the attention's input. [row, width]
         turns: rotations to try.
-        taken: `QkvOrigin.taken` of the origins already found.
+        used: `QkvOrigin.taken` of the origins already found.
         near: largest relative difference from the target for an origin to be accepted.
     """
     count, length, width = target.shape
-    own = exact(target)
+    actual = exact(target)
     projections = [
         (call, columns, rows_of(call.gave))
         for call in calls
@@ -96,22 +96,22 @@ def find(
         split = exact(out).reshape(length, count, width).transpose(0, 1)
         for norm, flat, normed in ((None, False, None), *_normed(calls, out, split.shape)):
             before = split if normed is None else normed
-            for turn, factor, off in _ways(before, own, turns, width):
+            for turn, factor, off in _ways(before, actual, turns, width):
                 origin = QkvOrigin(call, columns, norm, flat, factor, turn, split, normed)
-                if origin.taken not in taken and (best is None or off < best[0]):
+                if origin.taken not in used and (best is None or off < best[0]):
                     best = (off, origin)
     return best[1] if best is not None and best[0] < near else None
 
 
 def _ways(
-    before: Tensor, own: Tensor, turns: list[Form], width: int
+    before: Tensor, actual: Tensor, turns: list[Form], width: int
 ) -> Iterator[tuple[Form | None, float, float]]:
     """Yield rotations and factors from `before` to `own`, each with its relative error."""
     for turn in (None, *turns):
         with suppress(RuntimeError):  # angles for more dimensions than a head has
             turned = before if turn is None else turn[1](before)
             for factor in (1.0, width**-0.5):
-                off = disagreement(turned * factor, own, rows=1)
+                off = disagreement(turned * factor, actual, rows=1)
                 if off == off:  # not NaN
                     yield turn, factor, off
 
@@ -122,23 +122,23 @@ def _normed(
     """Yield norms within the attention whose input is a projection's output, and their outputs."""
     heads, length, width = shape
     for call in calls:
-        given, gave = call.given, call.gave
+        inputs, gave = call.given, call.gave
         if (
-            given is None
+            inputs is None
             or gave is None
-            or given.shape != gave.shape
-            or given.numel() != out.numel()
+            or inputs.shape != gave.shape
+            or inputs.numel() != out.numel()
         ):
             continue
-        if given.shape[-1] == heads * width and torch.equal(rows_of(given), out):
+        if inputs.shape[-1] == heads * width and torch.equal(rows_of(inputs), out):
             yield call, True, exact(gave).reshape(length, heads, width).transpose(0, 1)
-        elif given.shape[-1] == width:
+        elif inputs.shape[-1] == width:
             split = out.reshape(length, heads, width)
             for flipped in (False, True):
                 ordered = split.transpose(0, 1) if flipped else split
-                if torch.equal(given.reshape(-1), ordered.reshape(-1)):
-                    own = exact(gave).reshape(ordered.shape)
-                    yield call, False, own if flipped else own.transpose(0, 1)
+                if torch.equal(inputs.reshape(-1), ordered.reshape(-1)):
+                    normed = exact(gave).reshape(ordered.shape)
+                    yield call, False, normed if flipped else normed.transpose(0, 1)
                     break
 
 

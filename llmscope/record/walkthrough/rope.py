@@ -29,9 +29,9 @@ class Angles:
 
     def __init__(self, cos: Tensor, sin: Tensor) -> None:
         self.handed = (cos, sin)
-        own = [exact(one).reshape(-1, one.shape[-1]) for one in (cos, sin)]
-        self.table = torch.cat(own, -1)
-        self._forms = list(rotations(*own))
+        tables = [exact(table).reshape(-1, table.shape[-1]) for table in (cos, sin)]
+        self.table = torch.cat(tables, -1)
+        self._forms = list(rotations(*tables))
         self._step: int | None = None
 
     def turns(self) -> list[Form]:
@@ -40,7 +40,7 @@ class Angles:
 
     def number(self, form: Form) -> int:
         """Return the index of one of the ways."""
-        return next(index for index, one in enumerate(self._forms) if one is form)
+        return next(index for index, other in enumerate(self._forms) if other is form)
 
     def turn(self, number: int, table: Tensor) -> Callable[[Tensor], Tensor]:
         """Return way `number` with recomputed angles.
@@ -82,7 +82,7 @@ class Angles:
 
     def _from(self, call: Call) -> bool:
         output = call.output if isinstance(call.output, tuple | list) else ()
-        return any(one is self.handed[0] for one in output)
+        return any(part is self.handed[0] for part in output)
 
     def _paper(self) -> Iterator[Form]:
         """Yield forms with the paper's frequencies, ωᵢ = 10000^(−2i/d), if the model keeps none."""
@@ -142,7 +142,7 @@ def angles(call: Call | None, inner: list[Call]) -> Angles | None:
     if call is None or call.given is None:
         return None
     length = call.given.shape[-2]
-    handed = (*call.args, *call.kwargs.values(), *(one.output for one in inner))
+    handed = (*call.args, *call.kwargs.values(), *(inner_call.output for inner_call in inner))
     for value in handed:
         if isinstance(value, tuple | list) and len(value) == 2 and _alike(value, length):
             # At position 0 all sines are zero; some models pass the sines first.

@@ -51,17 +51,21 @@ class Products(TorchFunctionMode):
         output = func(*args, **(kwargs or {}))
         name = getattr(func, "__name__", "")
         if name == "softmax" or (self._factors and name in PRODUCTS):
-            given = [one for one in (*args, *(kwargs or {}).values()) if isinstance(one, Tensor)]
+            tensors = [
+                argument
+                for argument in (*args, *(kwargs or {}).values())
+                if isinstance(argument, Tensor)
+            ]
             if name == "softmax":
-                self._softmax(given[0], output)
+                self._softmax(tensors[0], output)
             else:
-                self._product(*given[-2:])
+                self._product(*tensors[-2:])
         return output
 
-    def _softmax(self, given: Tensor, output: Tensor) -> None:
-        if given.dim() not in (3, 4):
+    def _softmax(self, scores: Tensor, output: Tensor) -> None:
+        if scores.dim() not in (3, 4):
             return
-        self.scores, self.pattern = _heads(given), _heads(output)
+        self.scores, self.pattern = _heads(scores), _heads(output)
         if self._last is not None:
             query, key = self._last
             self.query, self.key = _heads(query), _heads(key.transpose(-1, -2))
@@ -70,8 +74,10 @@ class Products(TorchFunctionMode):
         if self.pattern is None:
             self._last = (left, right)
         elif self.value is None and left.shape[-2:] == self.pattern.shape[-2:]:
-            own = left.detach().reshape(-1, *left.shape[-2:])
-            if own.shape == self.pattern.shape and equal(own.to(self.pattern), self.pattern):
+            pattern = left.detach().reshape(-1, *left.shape[-2:])
+            if pattern.shape == self.pattern.shape and equal(
+                pattern.to(self.pattern), self.pattern
+            ):
                 self.value = _heads(right)
 
 

@@ -65,14 +65,14 @@ class Weight:
         """Return some rows and columns, so that a large embedding table is never copied whole."""
         table = self.parameter.detach()
         table = table.reshape(-1, table.shape[-1])
-        down, across = (torch.arange(one.start, one.stop) for one in (rows, columns))
+        down, across = (torch.arange(part.start, part.stop) for part in (rows, columns))
         if self.axis is not None and self.chosen is not None:
             if self.axis == self.parameter.dim() - 1:
                 across = self.chosen[across]
             else:
                 down = self.chosen[down]
-        found = table[down.to(table.device)][:, across.to(table.device)]
-        return found.float().cpu().numpy()
+        values = table[down.to(table.device)][:, across.to(table.device)]
+        return values.float().cpu().numpy()
 
     def values(self) -> NDArray[np.float32]:
         """Return all values that the step reads, in the parameter's own order of dimensions."""
@@ -140,8 +140,8 @@ class Step:
         seen = self.value[np.isfinite(self.value)].astype(np.float64)
         if self.counts or not seen.size:
             return np.full(len(STATISTICS), np.nan, dtype=np.float32)
-        found = (seen.mean(), seen.std(), seen.min(), seen.max(), np.linalg.norm(seen))
-        return np.array(found, dtype=np.float32)
+        numbers = (seen.mean(), seen.std(), seen.min(), seen.max(), np.linalg.norm(seen))
+        return np.array(numbers, dtype=np.float32)
 
     def here(self, position: int, head: int, heads: int) -> tuple[NDArray[np.float32], str]:
         """Return the value at one position and head.
@@ -188,17 +188,17 @@ def _cut(value: NDArray[np.float32], index: int, axis: int) -> NDArray[np.float3
     return np.asarray(np.take(value, index, axis), dtype=np.float32)
 
 
-def disagreement(found: Tensor, own: Tensor, *, rows: int = 0, floor: float = 0.0) -> float:
+def disagreement(computed: Tensor, actual: Tensor, *, rows: int = 0, floor: float = 0.0) -> float:
     """Return the largest error of any row, relative to that row's largest magnitude.
 
     Args:
-        found: the recomputed value, in float64.
-        own: the model's own value, of the same shape.
+        computed: the recomputed value, in float64.
+        actual: the model's own value, of the same shape.
         rows: the dimension of rows: a row holds all values of one token.
         floor: least magnitude to divide by: 1 for exponents, where an error of d changes a
             probability by a factor of 1 + d.
     """
-    found, own = (tensor.movedim(rows, 0).flatten(1) for tensor in (found, own))
-    least = max(floor, float(torch.finfo(torch.float32).tiny))
-    scale = own.abs().amax(-1).clamp(min=least)
-    return float(((found - own).abs().amax(-1) / scale).max())
+    computed, actual = (tensor.movedim(rows, 0).flatten(1) for tensor in (computed, actual))
+    smallest = max(floor, float(torch.finfo(torch.float32).tiny))
+    scale = actual.abs().amax(-1).clamp(min=smallest)
+    return float(((computed - actual).abs().amax(-1) / scale).max())

@@ -75,7 +75,7 @@ class Chain:
         axes: Sequence[str],
         inputs: Sequence[int],
         make: Make | str,
-        own: Tensor | None,
+        actual: Tensor | None,
         *,
         weights: Iterable[Weight] = (),
         by: str = "arithmetic",
@@ -92,7 +92,7 @@ class Chain:
         Args:
             name, gist, sentence, formula, axes, inputs, weights, by, reads: see `Step`.
             make: computes the value from the inputs' values; or a string, why that is impossible.
-            own: the model's own value; None if it was not traced.
+            actual: the model's own value; None if it was not traced.
             start: the prompt position of the first row.
             floor: see `disagreement`.
             seen: mask of the cells that hold a number; None: all of them.
@@ -105,35 +105,35 @@ class Chain:
         Raises:
             Unseen: the value could not be recomputed and was not traced.
         """
-        own = None if own is None else exact(own)
-        if isinstance(make, str) and own is not None:
-            there = own if seen is None else torch.where(seen, own, 0.0)
+        actual = None if actual is None else exact(actual)
+        if isinstance(make, str) and actual is not None:
+            there = actual if seen is None else torch.where(seen, actual, 0.0)
             if not bool(torch.isfinite(there).all()):
                 make = UNFINITE  # recomputing NaN or infinity shows nothing
-        made, reason = self._made(make, inputs, own, axes)
+        computed, reason = self._made(make, inputs, actual, axes)
         agreement: float | None = None
-        if made is not None and not reason:
+        if computed is not None and not reason:
             rows = next((i for i, axis in enumerate(axes) if axis in ("position", "query")), None)
 
             def held(other: Tensor) -> float:
-                pair = [made, other] if rows is not None else [made[None], other[None]]
+                pair = [computed, other] if rows is not None else [computed[None], other[None]]
                 if seen is not None:
-                    pair = [torch.where(seen, one, 0.0) for one in pair]
+                    pair = [torch.where(seen, tensor, 0.0) for tensor in pair]
                 return disagreement(*pair, rows=rows or 0, floor=floor)
 
             limit = self._bound + (roundings * self._eps if self.half else 0.0)
-            agreement = None if own is None else held(own)
+            agreement = None if actual is None else held(actual)
             reason = _judge(agreement, limit, "model's own")
             if also is not None and not reason and not self.half:
                 again = held(exact(also))
                 agreement = again if agreement is None else max(agreement, again)
                 reason = _judge(again, limit, "one in the recording")
-        shown = made if made is not None and (own is None or not reason) else own
-        if shown is None:
+        values = computed if computed is not None and (actual is None or not reason) else actual
+        if values is None:
             raise Unseen(f"{name}: {reason}")
-        on = own if own is not None and (reason or self.half) else shown
+        on = actual if actual is not None and (reason or self.half) else values
         if seen is not None:
-            shown = torch.where(seen, shown, torch.nan)
+            values = torch.where(seen, values, torch.nan)
         self._on.append(on)
         self.steps.append(
             Step(
@@ -145,7 +145,7 @@ class Chain:
                 axes=tuple(axes),
                 inputs=tuple(inputs),
                 weights=tuple(weights),
-                value=shown.float().numpy(),
+                value=values.float().numpy(),
                 agreement=agreement,
                 reason=reason,
                 by=by,
@@ -171,19 +171,19 @@ class Chain:
         return made
 
     def _made(
-        self, make: Make | str, inputs: Sequence[int], own: Tensor | None, axes: Sequence[str]
+        self, make: Make | str, inputs: Sequence[int], actual: Tensor | None, axes: Sequence[str]
     ) -> tuple[Tensor | None, str]:
         if isinstance(make, str):
             return None, make
         try:
             with torch.no_grad():
-                made = exact(make(*(self.at(index) for index in inputs)))
+                computed = exact(make(*(self.at(index) for index in inputs)))
         except Exception as error:  # torch may raise anything for a wrongly guessed structure
-            told = str(error).strip().splitlines()
-            return None, f"it could not be recomputed: {told[0] if told else error!r}"
-        if len(axes) != made.dim() or (own is not None and own.shape != made.shape):
-            return None, f"it has the shape {tuple(made.shape)}, and not that of the model's"
-        return made, ""
+            lines = str(error).strip().splitlines()
+            return None, f"it could not be recomputed: {lines[0] if lines else error!r}"
+        if len(axes) != computed.dim() or (actual is not None and actual.shape != computed.shape):
+            return None, f"it has the shape {tuple(computed.shape)}, and not that of the model's"
+        return computed, ""
 
     def weight(
         self, parameter: Any, axis: int | None = None, chosen: Tensor | None = None
@@ -205,10 +205,12 @@ class Chain:
     def weights(self, module: nn.Module, columns: Tensor | None = None) -> list[Weight]:
         """Return all parameters of a module; with `columns`, a projection's for those outputs."""
         if not plain(module) or columns is None:
-            return [one for held in module.parameters() for one in self.weight(held)]
+            return [
+                region for parameter in module.parameters() for region in self.weight(parameter)
+            ]
         axis = 0 if outputs_first(module) else 1
-        found = self.weight(module.weight, axis, columns)
-        return found + self.weight(getattr(module, "bias", None), 0, columns)
+        regions = self.weight(module.weight, axis, columns)
+        return regions + self.weight(getattr(module, "bias", None), 0, columns)
 
     def projection(self, call: Call, columns: Tensor | None = None) -> tuple[Make, str]:
         """Return a function that projects rows, and "arithmetic" or "module" for how it does."""
@@ -217,8 +219,8 @@ class Chain:
             return lambda rows: projected(rows, module, columns), "arithmetic"
 
         def through(rows: Tensor) -> Tensor:
-            found = self.through(call, rows)
-            return found if columns is None else found[..., columns]
+            values = self.through(call, rows)
+            return values if columns is None else values[..., columns]
 
         return through, "module"
 
@@ -244,7 +246,7 @@ class Chain:
             return None
         first, bias = outputs_first(module), getattr(module, "bias", None)
 
-        def tell(at: tuple[int, ...], given: Tensor) -> Explanation:
+        def tell(at: tuple[int, ...], inputs: Tensor) -> Explanation:
             place = output(at)
             whole = place if columns is None else int(columns[place])
             weight = module.weight
@@ -254,9 +256,9 @@ class Chain:
             more = []
             if bias is not None:
                 more, parts = [("bias", scale * float(bias[whole]))], (*parts, (0, place))
-            sizes = list(zip(along, given.shape, strict=True))
-            said = "input · weight, added up"
-            return summed(said, given, vector, sizes, scale=scale, more=more, weights=parts)
+            sizes = list(zip(along, inputs.shape, strict=True))
+            formula = "input · weight, added up"
+            return summed(formula, inputs, vector, sizes, scale=scale, more=more, weights=parts)
 
         return tell
 
@@ -265,18 +267,20 @@ class Chain:
 
         Pass fewer rows than in the traced call only to a module that handles each row on its own.
         """
-        own = call.given
-        assert own is not None
-        given = rows.to(own)
-        given = given.reshape(own.shape if given.numel() == own.numel() else (1, *given.shape))
+        inputs = call.given
+        assert inputs is not None
+        rows_given = rows.to(inputs)
+        rows_given = rows_given.reshape(
+            inputs.shape if rows_given.numel() == inputs.numel() else (1, *rows_given.shape)
+        )
 
         def swapped(value: Any) -> Any:
-            alike = isinstance(value, Tensor) and value.shape == own.shape
-            return given if alike and torch.equal(value, own) else value
+            alike = isinstance(value, Tensor) and value.shape == inputs.shape
+            return rows_given if alike and torch.equal(value, inputs) else value
 
         named = {name: swapped(value) for name, value in call.kwargs.items()}
-        found = hidden_output(call.module(*map(swapped, call.args), **named))
-        return found.reshape(-1, found.shape[-1])
+        output = hidden_output(call.module(*map(swapped, call.args), **named))
+        return output.reshape(-1, output.shape[-1])
 
 
 def _judge(agreement: float | None, limit: float, whose: str) -> str:
@@ -292,31 +296,33 @@ class Unseen(Exception):  # noqa: N818 - a result, not an error
     """A step's value could not be recomputed and was not traced."""
 
 
-def best_form(forms: Iterable[Form], given: Tensor, own: Tensor) -> Form | None:
+def best_form(forms: Iterable[Form], inputs: Tensor, actual: Tensor) -> Form | None:
     """Return the form whose output is closest to the model's; None if no form can be computed.
 
     Args:
         forms: candidates.
-        given: the input.
-        own: the model's own output.
+        inputs: the input.
+        actual: the model's own output.
     """
     ranked: list[tuple[float, Form]] = []
     for form in forms:
         try:
-            off = disagreement(form[1](given).flatten(0, -2), own.flatten(0, -2))
+            off = disagreement(form[1](inputs).flatten(0, -2), actual.flatten(0, -2))
         except (RuntimeError, IndexError):  # the shapes do not fit this form
             continue
         if math.isfinite(off):
             ranked.append((off, form))
-    return min(ranked, key=lambda one: one[0])[1] if ranked else None
+    return min(ranked, key=lambda candidate: candidate[0])[1] if ranked else None
 
 
 def norm_form(call: Call) -> Form | None:
     """Return the form of a norm, found from its call; None if no form can be computed."""
     if call.given is None or call.gave is None or call.given.shape != call.gave.shape:
         return None
-    given, gave = (one.reshape(-1, *one.shape[-2:])[:SOME] for one in (call.given, call.gave))
-    return best_form(norm_forms(call.module), exact(given), exact(gave))
+    inputs, gave = (
+        tensor.reshape(-1, *tensor.shape[-2:])[:SOME] for tensor in (call.given, call.gave)
+    )
+    return best_form(norm_forms(call.module), exact(inputs), exact(gave))
 
 
 def unknown_norm(module: nn.Module) -> str:

@@ -45,7 +45,7 @@ Tell = Callable[..., Explanation]
 
 
 def summed(
-    said: str,
+    formula: str,
     left: Tensor,
     right: Tensor,
     along: Sequence[tuple[str, int]],
@@ -55,12 +55,12 @@ def summed(
     weights: tuple[Region, ...] = (),
 ) -> Explanation:
     """Explain a sum of products and further terms: scale · Σ left · right + Σ more."""
-    one, other = (tensor.double().reshape(-1).numpy() for tensor in (left, right))
+    first, other = (tensor.double().reshape(-1).numpy() for tensor in (left, right))
     added = np.array([value for _, value in more], dtype=np.float64)
     return Explanation(
-        said if scale == 1 else f"{scale:.4g} · ({said})",
-        values=np.concatenate([scale * one * other, added]),
-        factors=np.stack([one, other], -1),
+        formula if scale == 1 else f"{scale:.4g} · ({formula})",
+        values=np.concatenate([scale * first * other, added]),
+        factors=np.stack([first, other], -1),
         along=tuple(along),
         names=tuple(name for name, _ in more),
         weights=weights,
@@ -68,25 +68,25 @@ def summed(
 
 
 def added(
-    said: str, *terms: tuple[str, float], filled: str = "", weights: tuple[Region, ...] = ()
+    formula: str, *terms: tuple[str, float], filled: str = "", weights: tuple[Region, ...] = ()
 ) -> Explanation:
     """Explain a sum of a few named terms."""
     values = np.array([value for _, value in terms], dtype=np.float64)
     return Explanation(
-        said, filled, values, names=tuple(name for name, _ in terms), weights=weights
+        formula, filled, values, names=tuple(name for name, _ in terms), weights=weights
     )
 
 
-def bent(formula: str, given: float, value: float) -> Explanation:
+def bent(formula: str, x: float, value: float) -> Explanation:
     """Explain the output of an elementwise function: `GELU(0.53)`.
 
     Args:
         formula: the function's formula in `x`.
-        given: the input.
+        x: the input.
         value: the output.
     """
     name = formula.split(" = ")[0].split(" ≈ ")[0]
-    filled = name.replace("x", f"{given:.4g}") if name != "x · σ(1.702 x)" else ""
+    filled = name.replace("x", f"{x:.4g}") if name != "x · σ(1.702 x)" else ""
     return added(name, ("", value), filled=filled)
 
 
@@ -122,9 +122,9 @@ def affine(
         shape: shape of its input.
         at: index of the cell.
     """
-    zero, one, two = (
+    zero, at_one, two = (
         float(bend(torch.full((1,) * len(shape), value, dtype=torch.float64)).expand(*shape)[at])
         for value in (0.0, 1.0, 2.0)
     )
-    straight = math.isclose(two - one, one - zero, rel_tol=1e-9, abs_tol=1e-12)
-    return (one - zero, zero) if straight else None
+    straight = math.isclose(two - at_one, at_one - zero, rel_tol=1e-9, abs_tol=1e-12)
+    return (at_one - zero, zero) if straight else None

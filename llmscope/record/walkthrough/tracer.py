@@ -136,12 +136,12 @@ def watch(
             stack.enter_context(listening(attention, seen))
             if subject.anatomy.heads * len(ids) ** 2 <= MOST:
                 stack.enter_context(eagerly(subject.model, attention))
-        told = 0 if len(ids) * subject.anatomy.vocabulary <= ALL else position
-        output = run([ids], last=len(ids) - told)
+        first_row = 0 if len(ids) * subject.anatomy.vocabulary <= ALL else position
+        output = run([ids], last=len(ids) - first_row)
     seen.scores, seen.pattern = products.scores, products.pattern
     if inside and products.value is not None:
         seen.query, seen.key, seen.value = products.query, products.key, products.value
-    seen.logits, seen.told = output.logits[0, told - len(ids) :].detach().clone(), told
+    seen.logits, seen.told = output.logits[0, first_row - len(ids) :].detach().clone(), first_row
     return seen
 
 
@@ -152,24 +152,24 @@ class _Watcher:
         self.seen, self.stack, self.phase = seen, stack, "before"
         self.given: dict[nn.Module, list[Tensor | None]] = {}
         layers = subject.anatomy.layers
-        ends = [one.module for one in layers]
-        within = {module: index for index, one in enumerate(ends) for module in one.modules()}
+        ends = [parts.module for parts in layers]
+        within = {module: index for index, end in enumerate(ends) for module in end.modules()}
         for name, module in subject.model.named_modules():
-            around = module not in within and any(one in within for one in module.modules())
+            around = module not in within and any(inner in within for inner in module.modules())
             if within.get(module, layer) == layer and not around and module is not ends[layer]:
                 self._pre(module, self._enter)
                 self._post(module, self._leave(name))
-        for index, one in enumerate(layers):
-            self._pre(one.module, self._begin(index, layer))
-            self._post(one.module, self._end(index, layer, len(layers)))
+        for index, parts in enumerate(layers):
+            self._pre(parts.module, self._begin(index, layer))
+            self._post(parts.module, self._end(index, layer, len(layers)))
             if index != layer:
                 total = "earlier" if index < layer else "later"
                 scales = {
-                    one.attention_write: one.scale("attention_write"),
-                    one.mixer_write: one.scale("mixer_write"),
-                    one.mlp_write: one.scale("mlp_write"),
-                    one.mlp_parallel: one.scale("mlp_write"),
-                    one.embedded_write: one.scale("embedded_write"),
+                    parts.attention_write: parts.scale("attention_write"),
+                    parts.mixer_write: parts.scale("mixer_write"),
+                    parts.mlp_write: parts.scale("mlp_write"),
+                    parts.mlp_parallel: parts.scale("mlp_write"),
+                    parts.embedded_write: parts.scale("embedded_write"),
                 }
                 for write, scale in scales.items():
                     if write is not None:
@@ -196,8 +196,8 @@ class _Watcher:
         def leave(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
             if self.phase != "between":
                 waiting = self.given.get(module)
-                given = waiting.pop() if waiting else None
-                call = Call(module, name, args, kwargs, given, _copy(first(output)), output)
+                inputs = waiting.pop() if waiting else None
+                call = Call(module, name, args, kwargs, inputs, _copy(first(output)), output)
                 getattr(self.seen, self.phase).append(call)
 
         return leave

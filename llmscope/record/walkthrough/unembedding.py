@@ -59,13 +59,13 @@ def ending(chain: Chain, seen: Watched, recording: Recording, stream: int, posit
             tell=chain.tells(project.module, None, lambda at: at[1], ("dimension",)),
         )
     call = calls.get(readout.unembed)
-    own = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
-    _tokens(chain, own, readout, current, position - start)
+    own_row = _Own(exact(seen.logits[position - seen.told]), call, position - len(recording))
+    _tokens(chain, own_row, readout, current, position - start)
 
 
 def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
     form = norm_form(call)
-    own = rows_of(call.gave)  # type: ignore[arg-type]
+    normed_rows = rows_of(call.gave)  # type: ignore[arg-type]
     rows = len(chain.at(stream))
     return chain.add(
         "final norm",
@@ -76,7 +76,7 @@ def _norm(chain: Chain, call: Call, stream: int, start: int, whole: int) -> int:
         WIDE,
         (stream,),
         form[1] if form else unknown_norm(call.module),
-        own[start : start + rows] if len(own) == whole else own,
+        normed_rows[start : start + rows] if len(normed_rows) == whole else normed_rows,
         weights=chain.weights(call.module),
         start=start,
         reads=lambda at: ((at[0], slice(None)),),
@@ -88,11 +88,11 @@ def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start:
     """Add one step for everything before the unembedding, run by the model's own modules."""
     if call is None or call.given is None:
         raise LookupError("what stands before the unembedding was not called")
-    given = call.given
+    inputs = call.given
 
     @torch.no_grad()
     def run(stream: Tensor) -> Tensor:
-        return exact(readout.norm(stream.to(given)))
+        return exact(readout.norm(stream.to(inputs)))
 
     return chain.add(
         "head",
@@ -103,7 +103,7 @@ def _head(chain: Chain, readout: Readout, call: Call | None, stream: int, start:
         WIDE,
         (stream,),
         run,
-        rows_of(given)[start:],
+        rows_of(inputs)[start:],
         by="module",
         start=start,
         reads=lambda at: ((at[0], slice(None)),),
@@ -125,20 +125,20 @@ class _Own:
     row: int
 
 
-def _tokens(chain: Chain, own: _Own, readout: Readout, current: int, row: int) -> None:
+def _tokens(chain: Chain, own_row: _Own, readout: Readout, current: int, row: int) -> None:
     """Add the steps for logits, probabilities and the most likely token of one row.
 
     Args:
         chain: the steps so far.
-        own: the model's own logits and the call of its unembedding.
+        own_row: the model's own logits and the call of its unembedding.
         readout: the model's readout.
         current: index of the step that the unembedding reads.
         row: the row of that step's value to unembed.
     """
-    logits, call, scale, cap = own.logits, own.call, readout.scale, readout.softcap
+    logits, call, scale, cap = own_row.logits, own_row.call, readout.scale, readout.softcap
     plain = logits
     if cap is not None and call is not None and call.gave is not None:
-        plain = exact(rows_of(call.gave)[own.row]) * scale
+        plain = exact(rows_of(call.gave)[own_row.row]) * scale
     scaled = "" if scale == 1 else f"{scale:.4g} · "
 
     if call is None:

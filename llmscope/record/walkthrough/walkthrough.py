@@ -147,16 +147,16 @@ def _layer(
             if rows_kept.mixed is not None:
                 raise LookupError(NOT_BY_HEAD)
             gate = recording.rows("gate", layer, rows)
-            found = Attention(block, parts, entry, gate).walk()
+            step = Attention(block, parts, entry, gate).walk()
             own_modules = (parts.attention, parts.attention_out)
-            written = _written(block, found, parts.attention_write, own_modules, kind)
+            written = _written(block, step, parts.attention_write, own_modules, kind)
             writes.append((*written, parts.scale("attention_write")))
         else:
-            found = opaque(block, module, entry, kind)
-            written = _written(block, found, module, (module,), kind)
+            step = opaque(block, module, entry, kind)
+            written = _written(block, step, module, (module,), kind)
             writes.append((*written, parts.scale("mixer_write")))
     reader = seen.call_of(parts.mlp_input_module)
-    middle = entered + sum(own * scale for _, own, scale in writes)
+    middle = entered + sum(write * scale for _, write, scale in writes)
     between = _between(block, reader, middle, entered)
     if between is not None:
         stream = _add(chain, block, stream, writes, between, None)
@@ -168,9 +168,9 @@ def _layer(
         if parts.embedded_write is not None:
             raise LookupError("an embedding of this layer's own is added: it is no step here yet")
         entry = block.entry(reader, "MLP")
-        found = Mlp(block, parts, entry, reader).walk()
+        step = Mlp(block, parts, entry, reader).walk()
         own_modules = (parts.mlp_input_module, parts.down)
-        written = _written(block, found, parts.mlp_write, own_modules, "MLP")
+        written = _written(block, step, parts.mlp_write, own_modules, "MLP")
         writes.append((*written, parts.scale("mlp_write")))
     assert seen.left is not None
     after = recording.rows("stream", layer + 1)
@@ -196,7 +196,11 @@ def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor)
 
 
 def _written(
-    block: Block, step: int, module: nn.Module | None, own: Sequence[nn.Module | None], part: str
+    block: Block,
+    step: int,
+    module: nn.Module | None,
+    modules: Sequence[nn.Module | None],
+    part: str,
 ) -> tuple[int, Tensor]:
     """Return the step whose value is added to the stream, and the model's own value of it.
 
@@ -206,7 +210,7 @@ def _written(
         block: the layer.
         step: index of the part's last step.
         module: the module whose output is added to the stream.
-        own: modules of the part itself; if `module` is not among them, it is a norm.
+        modules: modules of the part itself; if `module` is not among them, it is a norm.
         part: the part's name.
     """
     call = block.seen.call_of(module)
@@ -214,7 +218,7 @@ def _written(
         value = block.chain.at(step)
         return step, value
     written = exact(rows_of(call.gave))
-    if module not in own:
+    if module not in modules:
         step = block.norm(
             call,
             f"norm after {part}",
@@ -230,7 +234,7 @@ def _add(
     block: Block,
     stream: int,
     added_writes: Sequence[tuple[int, Tensor, float]],
-    own: Tensor,
+    actual: Tensor,
     also: Tensor | None,
 ) -> int:
     """Add the step of a residual add, the stream plus `writes`; return its index.
@@ -240,7 +244,7 @@ def _add(
         block: the layer.
         stream: index of the stream's step.
         added_writes: what is added to the stream: the step's index, its value, and its factor.
-        own: the model's own stream after the add. [row, width]
+        actual: the model's own stream after the add. [row, width]
         also: the recording's; None: not recorded here.
     """
     writes = [step for step, _, _ in added_writes]
@@ -250,23 +254,25 @@ def _add(
         name if scale == 1 else f"{scale:.4g} · {name}"
         for name, scale in zip(names, scales, strict=False)  # a mixer beside an MLP is not named
     ]
-    both, said = len(writes) > 1, "the MLP" if chain.part == "mlp" else "attention"
-    some = [step for step in (stream, *writes) if len(chain.at(step)) != block.whole]
-    start = block.rows.start if some else 0
+    both, part = len(writes) > 1, "the MLP" if chain.part == "mlp" else "attention"
+    is_part = [step for step in (stream, *writes) if len(chain.at(step)) != block.whole]
+    start = block.rows.start if is_part else 0
 
     def cut(tensor: Tensor) -> Tensor:
-        return block.cut(tensor) if some else tensor
+        return block.cut(tensor) if is_part else tensor
 
     return chain.add(
         "residual add",
-        "both added" if both else f"{said.removeprefix('the ')} added",
-        f"What {'attention and MLP give' if both else f'{said} gives'} is added to the stream, "
+        "both added" if both else f"{part.removeprefix('the ')} added",
+        f"What {'attention and MLP give' if both else f'{part} gives'} is added to the stream, "
         "number by number. What was there stays in the sum: nothing is thrown away.",
         f"x ← x + {' + '.join(terms)}",
         WIDE,
         (stream, *writes),
-        lambda x, *w: cut(x) + sum(scale * cut(one) for scale, one in zip(scales, w, strict=True)),
-        cut(own),
+        lambda x, *w: (
+            cut(x) + sum(scale * cut(weight) for scale, weight in zip(scales, w, strict=True))
+        ),
+        cut(actual),
         start=start,
         also=None if also is None else cut(also),
         reads=lambda at: tuple(
@@ -277,8 +283,8 @@ def _add(
             "the stream + what is written into it",
             ("stream before", float(x)),
             *(
-                (chain.steps[step].name, scale * float(one))
-                for step, scale, one in zip(writes, scales, w, strict=True)
+                (chain.steps[step].name, scale * float(write))
+                for step, scale, write in zip(writes, scales, w, strict=True)
             ),
         ),
     )
@@ -290,7 +296,7 @@ def _others(
     stream: int,
     layers: range,
     wrote: Tensor | None,
-    own: Tensor | None,
+    actual: Tensor | None,
 ) -> int:
     """Add one step for layers not shown in detail, the sum of their writes; return its index.
 
@@ -300,7 +306,7 @@ def _others(
         stream: index of the stream's step before these layers.
         layers: the layers.
         wrote: sum of their writes; None: it was not traced. [row, width]
-        own: the model's own stream after them. [row, width]
+        actual: the model's own stream after them. [row, width]
     """
     which = f"layer {layers[0]}" if len(layers) == 1 else f"layers {layers[0]}–{layers[-1]}"
     start = chain.steps[stream].start
@@ -309,11 +315,11 @@ def _others(
     def cut(tensor: Tensor) -> Tensor:
         return tensor[start : start + count]
 
-    made: Make | str = "what these layers add was not seen"
+    sum_of: Make | str = "what these layers add was not seen"
     if any(post_norms(recording.subject.anatomy.layers[index]) for index in layers):
-        made = IN_THE_STREAM
+        sum_of = IN_THE_STREAM
     elif wrote is not None:
-        made = lambda x: x + cut(wrote)  # noqa: E731 - `Chain.add` takes a function
+        sum_of = lambda x: x + cut(wrote)  # noqa: E731 - `Chain.add` takes a function
     return chain.add(
         which,
         "what they add" if len(layers) > 1 else "what it adds",
@@ -322,8 +328,8 @@ def _others(
         "x ← x + Σ (a + m)",
         WIDE,
         (stream,),
-        made,
-        None if own is None else cut(own),
+        sum_of,
+        None if actual is None else cut(actual),
         start=start,
         also=None if recorded is None else cut(recorded),
         roundings=len(layers),

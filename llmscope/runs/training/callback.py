@@ -62,7 +62,7 @@ class LensCallback(TrainerCallback):  # type: ignore[misc]
         read_lenses(lenses)
         self._prompts, self._lenses = prompts, lenses
         self._out = arguments.name_or_path("out", out)
-        self._every = arguments.integer("every", every, least=1)
+        self._every = arguments.integer("every", every, lowest=1)
         self._at_start = arguments.flag("at_start", at_start)
         self._at_end = arguments.flag("at_end", at_end)
         self._overwrite = arguments.flag("overwrite", overwrite)

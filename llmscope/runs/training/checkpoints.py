@@ -58,18 +58,18 @@ def trainer_checkpoints(folder: Path) -> list[Checkpoint]:
     Raises:
         ScopeError: the folder holds no checkpoint.
     """
-    found = [one for one in folder.glob(f"{CHECKPOINT}*") if one.is_dir()]
-    names = [one.name for one in found]
+    folders = [path for path in folder.glob(f"{CHECKPOINT}*") if path.is_dir()]
+    names = [path.name for path in folders]
     if not names:
         raise ScopeError(
             f"{path_text(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder"
         )
     steps = _numbered(names)
-    made = [
+    checkpoints = [
         Checkpoint(path.name, str(path.resolve()), step, _files(path))
-        for path, step in zip(found, steps, strict=True)
+        for path, step in zip(folders, steps, strict=True)
     ]
-    return sorted(made, key=lambda one: one.step)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
@@ -87,11 +87,11 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
         raise ScopeError(
             "no revision is named, or one is named twice", option("revisions", "A,B,C")
         )
-    made = [
+    checkpoints = [
         Checkpoint(name, f"{model}@{name}", step, f"{model}@{name}")
         for name, step in zip(known, _numbered(known), strict=True)
     ]
-    return sorted(made, key=lambda one: one.step)
+    return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
 def _numbered(names: Sequence[str]) -> list[int]:
@@ -99,8 +99,8 @@ def _numbered(names: Sequence[str]) -> list[int]:
 
     If one has none or two share one, their places in the order of their words and numbers.
     """
-    found = [_NUMBER.search(name) for name in names]
-    numbers = [int(one[1]) for one in found if one is not None]
+    matches = [_NUMBER.search(name) for name in names]
+    numbers = [int(match[1]) for match in matches if match is not None]
     if len(numbers) == len(names) == len(set(numbers)):
         return numbers
     order = sorted(names, key=_natural)
@@ -141,8 +141,8 @@ def cached_run(
             for checkpoint in checkpoints
         }
     )
-    told = json.dumps([home, list(prompts), list(lenses), options], default=str, sort_keys=True)
-    return cache_folder() / "runs" / hashlib.sha256(told.encode()).hexdigest()[:24]
+    key = json.dumps([home, list(prompts), list(lenses), options], default=str, sort_keys=True)
+    return cache_folder() / "runs" / hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
 class CheckpointRecorder:
@@ -177,7 +177,11 @@ class CheckpointRecorder:
         self._thread: Thread | None = None
         self._loading: tuple[Thread, list[Any]] | None = None
         known = self._known()
-        self._left = [one for one in self._all if known.get(one.step) != one.identity]
+        self._left = [
+            checkpoint
+            for checkpoint in self._all
+            if known.get(checkpoint.step) != checkpoint.identity
+        ]
         if len(self._left) < len(self._all):
             self._first.set()
 
@@ -206,11 +210,11 @@ class CheckpointRecorder:
         Raises:
             ScopeError: no checkpoint can be recorded.
         """
-        said = ""
+        said_before = ""
         while not self._first.wait(0.1):
-            if self._said != said:
-                said = self._said
-                tell(said)
+            if self._said != said_before:
+                said_before = self._said
+                tell(said_before)
             if self._thread is None or not self._thread.is_alive():
                 break
         if not self._first.is_set():
@@ -231,17 +235,17 @@ class CheckpointRecorder:
 
     def _run(self) -> None:
         try:
-            for at, one in enumerate(self._left):
+            for at, checkpoint in enumerate(self._left):
                 if self._stop.is_set():
                     return
                 done = len(self._all) - len(self._left) + at
-                where = f"{display_text(one.name)}, {done + 1} of {len(self._all)}"
+                where = f"{display_text(checkpoint.name)}, {done + 1} of {len(self._all)}"
                 self._said = f"loading {where}"
                 scope = self._loaded(at)
                 if scope is not None and not self._stop.is_set():
                     self._prefetch(at + 1)
                     self._said = f"recording {where}"
-                    self._record(one, scope)
+                    self._record(checkpoint, scope)
                 del scope
         finally:
             self._said = ""
@@ -251,29 +255,29 @@ class CheckpointRecorder:
         if self._loading is None:
             self._prefetch(at)
         assert self._loading is not None
-        thread, found = self._loading
+        thread, result = self._loading
         thread.join()
         self._loading = None
-        if isinstance(found[0], BaseException):
-            self._fail(self._left[at], found[0])
+        if isinstance(result[0], BaseException):
+            self._fail(self._left[at], result[0])
             return None
-        return found[0]
+        return result[0]
 
     def _prefetch(self, at: int) -> None:
         """Begin to load a checkpoint, in a thread of its own."""
         if at >= len(self._left) or self._stop.is_set():
             return
-        found: list[Any] = []
+        result: list[Any] = []
 
         def load() -> None:
             try:
-                found.append(self._load(self._left[at].spec))
+                result.append(self._load(self._left[at].spec))
             except BaseException as error:  # a panic is no Exception
-                found.append(error)
+                result.append(error)
 
         thread = Thread(target=load, name="llmscope-loading", daemon=True)
         thread.start()
-        self._loading = thread, found
+        self._loading = thread, result
 
     def _record(self, checkpoint: Checkpoint, scope: Scope) -> None:
         from llmscope.runs.training.lens_source import LensSource
@@ -296,7 +300,7 @@ class CheckpointRecorder:
 
 def with_targets(prompts: Sequence[str], targets: Sequence[str]) -> list[AskedPrompt]:
     """Return prompts with their targets, given in the same order; fewer targets leave some out."""
-    given: list[AskedPrompt] = []
+    questions: list[AskedPrompt] = []
     for at, prompt in enumerate(prompts):
-        given.append({"prompt": prompt, "target": targets[at]} if at < len(targets) else prompt)
-    return given
+        questions.append({"prompt": prompt, "target": targets[at]} if at < len(targets) else prompt)
+    return questions

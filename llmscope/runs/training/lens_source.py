@@ -73,20 +73,25 @@ class LensSource:
         check_used(questions, chosen)
         model = scope.info()
         self._start: StartCopy | None = None
-        if any(one.lens.name == STAGES for one in chosen) and scope.subject.origin is None:
+        if (
+            any(question.lens.name == STAGES for question in chosen)
+            and scope.subject.origin is None
+        ):
             self._start = StartCopy(scope)
             scope = self._start.scope
         self._scope = scope
         self._prompts: list[Prompt] = []
         self._asked: list[_Asked] = []
-        told: list[RunPrompt] = []
+        run_prompts: list[RunPrompt] = []
         for at, question in enumerate(questions):
             prompt, resolved = self._read(at, question)
             self._prompts.append(prompt)
-            told.append(prompt_record(scope.subject.label, question, prompt, resolved.options))
-            for one in chosen:
-                self._ask(at, one, resolved)
-        self.info = run_info(model, told, [one.figure for one in self._asked], kind)
+            run_prompts.append(
+                prompt_record(scope.subject.label, question, prompt, resolved.options)
+            )
+            for lens_question in chosen:
+                self._ask(at, lens_question, resolved)
+        self.info = run_info(model, run_prompts, [figure.figure for figure in self._asked], kind)
         if self._start is not None:
             self._start.begin(self._prompts)
 
@@ -94,33 +99,35 @@ class LensSource:
         """Return the tokens of a prompt, and its options with texts replaced by ids."""
         try:
             prompt = self._scope.prompt(question.prompt)
-            given = self._scope.ids_for(prompt, dict(question.options))
-            answer = given.get("answer")
-            if answer and "target" not in given:
-                given["target"] = answer[0]
-            focus_from(given)
+            options = self._scope.ids_for(prompt, dict(question.options))
+            answer = options.get("answer")
+            if answer and "target" not in options:
+                options["target"] = answer[0]
+            focus_from(options)
         except ScopeError as error:
             raise error.at(f"prompts[{at}]") from error
-        return prompt, PromptQuestion(question.prompt, given)
+        return prompt, PromptQuestion(question.prompt, options)
 
-    def _ask(self, at: int, one: LensQuestion, question: PromptQuestion) -> None:
+    def _ask(self, at: int, lens_question: LensQuestion, question: PromptQuestion) -> None:
         """Add the figure of a lens for a prompt, or once for all prompts if they share it."""
-        given = one.for_prompt(question)
-        mode = given.get("mode", next(iter(one.lens.modes), ""))
-        of_model = mode in one.lens.of_model
-        name = f"{one.lens.name}:{mode}" if mode else one.lens.name
+        options_given = lens_question.for_prompt(question)
+        mode = options_given.get("mode", next(iter(lens_question.lens.modes), ""))
+        of_model = mode in lens_question.lens.of_model
+        name = f"{lens_question.lens.name}:{mode}" if mode else lens_question.lens.name
         first = key = f"{OF_MODEL if of_model else at}/{name}"
-        taken, again = {asked.figure.key for asked in self._asked}, 1
-        if of_model and key in taken and at:
+        keys, again = {known.figure.key for known in self._asked}, 1
+        if of_model and key in keys and at:
             return
-        while key in taken:
+        while key in keys:
             again += 1
             key = f"{first}#{again}"
         prompt = None if of_model else at
-        options = {name: plain(value) for name, value in given.items() if name != "mode"}
-        self._check(at, {name: value for name, value in given.items() if name in PLACES})
-        figure = RunFigure(key=key, lens=one.lens.name, mode=mode, prompt=prompt, options=options)
-        self._asked.append(_Asked(figure, at, given))
+        options = {name: plain(value) for name, value in options_given.items() if name != "mode"}
+        self._check(at, {name: value for name, value in options_given.items() if name in PLACES})
+        figure = RunFigure(
+            key=key, lens=lens_question.lens.name, mode=mode, prompt=prompt, options=options
+        )
+        self._asked.append(_Asked(figure, at, options_given))
 
     def _check(self, at: int, places: Mapping[str, Any]) -> None:
         """Check that a layer, a head and a position exist.
@@ -141,7 +148,7 @@ class LensSource:
 
     def figures(self) -> dict[str, Figure]:
         """Return the figures of the model as it is now, by key."""
-        scope, found = self._scope, dict[str, Any]()
+        scope, figures = self._scope, dict[str, Any]()
         start = scope.subject.origin
         if start is not None and unfrozen(scope.subject, start):
             raise ScopeError(
@@ -155,13 +162,15 @@ class LensSource:
             recordings: list[Recording] = [
                 scope.record(prompt.ids, fresh=True) for prompt in self._prompts
             ]
-            for asked in self._asked:
-                recording, name = recordings[asked.at], asked.figure.lens
-                if flaw and name == STAGES and asked.figure.mode not in lens(name).of_model:
-                    found[asked.figure.key] = Figure.refused(name, name, flaw)
+            for wanted in self._asked:
+                recording, name = recordings[wanted.at], wanted.figure.lens
+                if flaw and name == STAGES and wanted.figure.mode not in lens(name).of_model:
+                    figures[wanted.figure.key] = Figure.refused(name, name, flaw)
                 else:
-                    found[asked.figure.key] = scope.look(name, recording=recording, **asked.options)
-        return found
+                    figures[wanted.figure.key] = scope.look(
+                        name, recording=recording, **wanted.options
+                    )
+        return figures
 
     def forget(self, *, free: bool) -> None:
         """Drop what was recorded; `free` gives memory back that the device caches."""

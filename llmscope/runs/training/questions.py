@@ -39,15 +39,15 @@ class LensQuestion:
             and "target" in prompt.options
         ):
             mode = {"mode": "target"}
-        shown = str({**mode, **self.options}.get("mode", ""))
-        own = {
+        mode_shown = str({**mode, **self.options}.get("mode", ""))
+        of_prompt = {
             name: value
             for name, value in prompt.options.items()
-            if name in allowed and not self.lens.unread(name, shown)
+            if name in allowed and not self.lens.unread(name, mode_shown)
         }
-        given = {**mode, **own, **self.options}
-        whole = {} if "head" in given else WHOLE.get(self.lens.name, {})
-        return {**whole, **given}
+        all_options = {**mode, **of_prompt, **self.options}
+        whole = {} if "head" in all_options else WHOLE.get(self.lens.name, {})
+        return {**whole, **all_options}
 
 
 @dataclass(frozen=True)
@@ -58,34 +58,34 @@ class PromptQuestion:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-def read_lenses(asked: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
+def read_lenses(lenses: Sequence[AskedLens]) -> tuple[LensQuestion, ...]:
     """Check the lenses of a run.
 
     Raises:
         TypeError, ValueError: a lens, a mode or an option does not exist, or no lens is given.
     """
-    if isinstance(asked, str):
-        raise WrongTypeError(f"lenses must be a list, such as [{asked!r}]")
+    if isinstance(lenses, str):
+        raise WrongTypeError(f"lenses must be a list, such as [{lenses!r}]")
     questions: list[LensQuestion] = []
-    for at, one in enumerate(arguments.several("lenses", asked)):
-        name: Any = one
-        given: dict[str, Any] = {}
-        if isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[1], Mapping):
-            name, given = one[0], dict(one[1])
+    for at, item in enumerate(arguments.several("lenses", lenses)):
+        name: Any = item
+        lens_options: dict[str, Any] = {}
+        if isinstance(item, tuple | list) and len(item) == 2 and isinstance(item[1], Mapping):
+            name, lens_options = item[0], dict(item[1])
         name, _, mode = arguments.text(f"lenses[{at}]", name).partition(":")
         chosen = lens(name)
         if mode:
-            given = {"mode": mode, **given}
-        _check_options(chosen, given)
-        questions.append(LensQuestion(chosen, given))
+            lens_options = {"mode": mode, **lens_options}
+        _check_options(chosen, lens_options)
+        questions.append(LensQuestion(chosen, lens_options))
     if not questions:
         raise WrongValueError("lenses is empty: give at least one")
     return tuple(questions)
 
 
-def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
+def _check_options(chosen: Lens, lens_options: Mapping[str, Any]) -> None:
     allowed = {option.name for option in chosen.allowed} | {"layer"}
-    for name, value in given.items():
+    for name, value in lens_options.items():
         if name == "mode":
             if value not in chosen.modes:
                 there = ", ".join(chosen.modes) or "it has none"
@@ -97,7 +97,7 @@ def _check_options(chosen: Lens, given: Mapping[str, Any]) -> None:
                 f"the lens {chosen.name} has no option {arguments.quoted(name)}"
                 f"{suggested(str(name), allowed)}"
             )
-        elif unread := chosen.unread(name, str(given.get("mode", ""))):
+        elif unread := chosen.unread(name, str(lens_options.get("mode", ""))):
             raise ValueError(unread)
 
 
@@ -117,28 +117,28 @@ def check_used(prompts: Sequence[PromptQuestion], lenses: Sequence[LensQuestion]
                 )
 
 
-def read_prompts(asked: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
+def read_prompts(prompts: Sequence[AskedPrompt]) -> tuple[PromptQuestion, ...]:
     """Check the prompts of a run, as far as that needs no model.
 
     Raises:
         TypeError, ValueError: an option does not exist, or there is no prompt.
     """
-    if isinstance(asked, str | bytes | Mapping):
-        raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(asked)}")
+    if isinstance(prompts, str | bytes | Mapping):
+        raise WrongTypeError(f"prompts must be a list of prompts, not {arguments.quoted(prompts)}")
     known = options()
     questions: list[PromptQuestion] = []
-    for at, one in enumerate(arguments.several("prompts", asked)):
-        if not isinstance(one, Mapping) or "prompt" not in one:
-            questions.append(PromptQuestion(one))
+    for at, item in enumerate(arguments.several("prompts", prompts)):
+        if not isinstance(item, Mapping) or "prompt" not in item:
+            questions.append(PromptQuestion(item))
             continue
-        given = {name: value for name, value in one.items() if name != "prompt"}
-        for name in given:
+        prompt_options = {name: value for name, value in item.items() if name != "prompt"}
+        for name in prompt_options:
             if name not in known or name == "mode":
                 raise WrongValueError(
                     f"prompts[{at}] has an option {arguments.quoted(name)}, which no lens has"
                     f"{suggested(str(name), known)}"
                 )
-        questions.append(PromptQuestion(one["prompt"], given))
+        questions.append(PromptQuestion(item["prompt"], prompt_options))
     if not questions:
         raise WrongValueError("prompts is empty: give at least one")
     return tuple(questions)

@@ -74,22 +74,22 @@ class RewardSource:
         tokens = self._subject.tokens
         self._chat = Chat(None) if tokens is None else tokens.chat
         self._prompts: list[tuple[Prompt, Focus]] = []
-        told, figures = [], []
+        prompts_described, figures = [], []
         for at, question in enumerate(read_prompts(prompts)):
             prompt, options = self._prompt(f"prompts[{at}]", question.prompt), {}
             if question.options.get("versus_prompt") is not None:
                 other = self._prompt("versus_prompt", question.options["versus_prompt"])
                 options["versus_prompt"] = other.ids
             self._prompts.append((prompt, focus_from({**options, "mode": MODE})))
-            asked = PromptQuestion(question.prompt, options)
-            told.append(prompt_record(self._subject.label, asked, prompt, options))
+            resolved = PromptQuestion(question.prompt, options)
+            prompts_described.append(prompt_record(self._subject.label, resolved, prompt, options))
             figures.append(RunFigure(key=f"{at}/{LENS}:{MODE}", lens=LENS, mode=MODE, prompt=at))
         words = frozenset[str]()
         model_facts = model_info(self._subject, self._subject, words)
-        self.info = run_info(model_facts, told, figures, "training")
+        self.info = run_info(model_facts, prompts_described, figures, "training")
 
-    def _prompt(self, name: str, given: OnePrompt) -> Prompt:
-        read = prompt_input(name, given, lambda *chat: self._chat.apply(*chat))
+    def _prompt(self, name: str, text: OnePrompt) -> Prompt:
+        read = prompt_input(name, text, lambda *chat: self._chat.apply(*chat))
         return prompt_from(self._subject, read.content, special_tokens=not read.rendered)
 
     def figures(self) -> dict[str, Figure]:

@@ -170,7 +170,7 @@ class StepRecorder:
         self._write(StepLine(step=step, time=0, name=name, identity=identity))
 
     def _record(self, step: int, scalars: Mapping[str, float]) -> None:
-        step = arguments.integer("step", step, least=0)
+        step = arguments.integer("step", step, lowest=0)
         checked = {key: float(value) for key, value in scalars.items()}
         if self._start is None:
             self.begin()
@@ -187,7 +187,7 @@ class StepRecorder:
         self.seconds += time.perf_counter() - began
 
     def _log(self, step: int, scalars: Mapping[str, float]) -> None:
-        step = arguments.integer("step", step, least=0)
+        step = arguments.integer("step", step, lowest=0)
         self._writer.log((self._start or 0) + step, dict(scalars), time=time.time())
 
 

@@ -24,7 +24,7 @@ def test_a_figure_has_a_row_an_example():
     assert figure.extra["caption"] == [
         "active at 2.5 % of 1,000 tokens · mean 1.5 · max 4 · of a.txt"
     ]
-    few = examples_figure(made(), lens="features", parts=("bottom", "top"), most=1)
+    few = examples_figure(made(), lens="features", parts=("bottom", "top"), limit=1)
     assert few.extra["part"] == ["bottom", "top"]
     with pytest.raises(ValueError, match="parts are top, random, bottom"):
         examples_figure(made(), lens="features", parts=("best",))

@@ -140,9 +140,13 @@ def test_a_wrong_patch_is_told(spoilt):
     assert gap(again.logits, own) <= 1e-12
     if spoilt == "entry":
         seen = [replace(layer, entry=layer.entry.roll(1, -1)) for layer in layers]
-        broken = weight_update.learn(recording, query, given=replace(learnt, layers=tuple(seen)))
+        broken = weight_update.learn(
+            recording, query, known_pass=replace(learnt, layers=tuple(seen))
+        )
     elif spoilt == "naive":
-        broken = weight_update.learn(recording, query, given=weight_update.bare(recording, query))
+        broken = weight_update.learn(
+            recording, query, known_pass=weight_update.bare(recording, query)
+        )
     else:
         if spoilt == "shift":
             layers[1] = replace(layers[1], shift=layers[1].shift * 0)
@@ -245,7 +249,7 @@ def test_what_is_left_of_a_prompt():
     # Each message of a chat begins with a special token: only what comes before it is the prompt's.
     chat = Prompt((1, 4, 7, 4, 8), labels, (True, True, False, True, False))
     assert query_of(chat, 3).ids == (1, 4, 8)
-    assert query_of(chat, 3, kept=0).ids == (4, 8)
+    assert query_of(chat, 3, kept_tokens=0).ids == (4, 8)
     spans = ((0, 0), (0, 3), (3, 5), (5, 9))
     assert [tokens_before(spans, characters) for characters in (0, 3, 4, 5, 9)] == [1, 2, 2, 3, 4]
 

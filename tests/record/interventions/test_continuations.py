@@ -110,5 +110,5 @@ def test_the_models_own_answer_is_its_greedy_continuation():
     for _ in range(4):
         ids.append(int(plain(model, ids)[0].argmax()))
     text = Continuation(20)
-    assert own_answer(run, recording, text, (7, 9), most=4) == tuple(ids[22:])
-    assert own_answer(run, recording, text, (7, 9), most=4, ends=ids[22:23]) == ()
+    assert own_answer(run, recording, text, (7, 9), length=4) == tuple(ids[22:])
+    assert own_answer(run, recording, text, (7, 9), length=4, ends=ids[22:23]) == ()
