@@ -115,7 +115,8 @@ def adapted(base: Any, folder: Path, named: str, *, allow_pickle: bool = False) 
         if config.is_prompt_learning:
             kind = display_text(str(config.peft_type.value))
             raise ScopeError(
-                f"{adapter} is an adapter of kind {kind}: virtual tokens, and no change of the model",
+                f"{adapter} is an adapter of kind {kind}: virtual tokens, and no change of the "
+                "model",
                 "an adapter that changes weights, such as LoRA, DoRA or IA3",
             )
         # Some initializations start from a part of the base and subtract it from its weights.
