@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import Call, LoadOptions, Session
+from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
 from llmscope.agents.tools import run
 from llmscope.errors import ScopeError
 
@@ -17,12 +17,12 @@ EXAMPLE = re.compile(r"^```json\n(\w+) (\{[^\n]*\})\n```\n\n```text\n(.*?)```$",
 def written(page: str) -> str:
     """Return the page with the answers of now."""
     with tempfile.TemporaryDirectory() as folder:
-        session = Session(LoadOptions(), OutputFolder(Path(folder)))
+        session = AgentSession(LoadOptions(), OutputFolder(Path(folder)))
 
         def answered(example: re.Match[str]) -> str:
             tool, given, _ = example.groups()
             try:
-                text = run(session, tool, json.loads(given), Call())
+                text = run(session, tool, json.loads(given), ToolCall())
             except (ScopeError, ValueError) as error:
                 hint = getattr(error, "hint", "")
                 text = f"{error}{f' (try: {hint})' if hint else ''}"

@@ -11,7 +11,7 @@ from llmscope.lenses import suggested
 from llmscope.support.arguments import LARGEST, quoted
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
 
 Kind = Literal["text", "integer", "number", "switch", "texts", "options"]
 
@@ -118,7 +118,7 @@ class Tool:
     name: str
     about: str
     parameters: tuple[Parameter, ...]
-    run: Callable[[Session, Mapping[str, Any], Call], str]
+    run: Callable[[AgentSession, Mapping[str, Any], ToolCall], str]
 
     def schema(self) -> dict[str, Any]:
         """Return the JSON Schema of its arguments."""

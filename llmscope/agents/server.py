@@ -23,7 +23,7 @@ from mcp.types import (
 from mcp.types import Tool as Listed
 
 from llmscope.agents.answer import clipped
-from llmscope.agents.session import Call, Session
+from llmscope.agents.session import AgentSession, ToolCall
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import LONGEST, Error, read_in
 from llmscope.support.sandbox import give_up_when
@@ -40,12 +40,12 @@ READS = frozenset({"look", "compare", "generate", "explain"})
 """Tools that change neither the model nor the edits; they may write new files."""
 
 
-def serve(session: Session) -> None:
+def serve(session: AgentSession) -> None:
     """Serve until the client closes stdin. Nothing but the protocol is written to stdout."""
     anyio.run(_serve, session)
 
 
-def server_of(session: Session) -> Server[Any]:
+def server_of(session: AgentSession) -> Server[Any]:
     """Return a server with the tools, over a session. Calls of tools wait for one another."""
     alone = anyio.Lock()
 
@@ -74,7 +74,7 @@ def server_of(session: Session) -> Server[Any]:
     )
 
 
-async def _serve(session: Session) -> None:
+async def _serve(session: AgentSession) -> None:
     server = server_of(session)
     async with stdio_server() as (received, sent):
         await server.run(received, sent, server.create_initialization_options())
@@ -118,7 +118,7 @@ async def _noticed() -> AsyncIterator[Event]:
         tasks.cancel_scope.cancel()
 
 
-def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]) -> Call:
+def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]) -> ToolCall:
     """Return the call that a tool's thread sees.
 
     Args:
@@ -132,7 +132,7 @@ def _call(context: ServerRequestContext[Any, Any], cancelled: Callable[[], bool]
         steps += 1  # reports must increase, and the tool may run several passes
         from_thread.run(context.session.report_progress, steps, None, words)
 
-    return Call(cancelled, _unless_cancelled(cancelled, report))
+    return ToolCall(cancelled, _unless_cancelled(cancelled, report))
 
 
 def _unless_cancelled(
@@ -146,7 +146,7 @@ def _unless_cancelled(
 
 
 def _answer(
-    session: Session, name: str, arguments: dict[str, Any] | None, call: Call
+    session: AgentSession, name: str, arguments: dict[str, Any] | None, call: ToolCall
 ) -> tuple[str, bool]:
     """Return the answer of a tool and whether it is an error: one line, and what to try."""
     give_up_when(call.cancelled)

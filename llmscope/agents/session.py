@@ -68,7 +68,7 @@ def _nothing(_: str) -> None:
 
 
 @dataclass(frozen=True)
-class Call:
+class ToolCall:
     """A running call of a tool.
 
     Attributes:
@@ -103,7 +103,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFigures:
     """Figures that were looked at, with all that a file about them holds.
 
     Attributes:
@@ -128,7 +128,7 @@ class Seen:
 
 
 @dataclass
-class Session:
+class AgentSession:
     """What the tools share: the model stays loaded between their calls. One call runs at a time.
 
     Attributes:
@@ -147,7 +147,7 @@ class Session:
     versus_prompt: str | None = None
     prompt: str | None = None
     chat: bool = False
-    seen: Seen | None = None
+    seen: SeenFigures | None = None
     _scope: Scope | None = field(default=None, repr=False)
 
     @property
@@ -155,7 +155,7 @@ class Session:
         """Whether a model is loaded."""
         return self._scope is not None
 
-    def scope(self, call: Call) -> Scope:
+    def scope(self, call: ToolCall) -> Scope:
         """Return the open model; the first call loads the one of the command line.
 
         Raises:
@@ -167,7 +167,7 @@ class Session:
             self._scope = self.options.load(call.loading)
         return self._scope
 
-    def open(self, options: LoadOptions, call: Call) -> Scope:
+    def open(self, options: LoadOptions, call: ToolCall) -> Scope:
         """Load a model in place of the open one. Edits and prompts are dropped.
 
         The open one is released first only where both do not fit in memory.
@@ -215,7 +215,7 @@ class Session:
     def record(
         self,
         text: str,
-        call: Call,
+        call: ToolCall,
         *,
         edits: tuple[Edit, ...] | None = None,
         versus_prompt: str | None = None,
@@ -248,11 +248,11 @@ class Session:
             progress=lambda recordings, total: call.report(f"{len(recordings)} of {total} tokens"),
         )
 
-    def rendered(self, text: str, call: Call) -> str:
+    def rendered(self, text: str, call: ToolCall) -> str:
         """Return a prompt as the model reads it: in the chat template if the latest one is."""
         return self.scope(call).chat.prompt(text) if self.chat else text
 
-    def stopping(self, call: Call) -> Callable[[], bool]:
+    def stopping(self, call: ToolCall) -> Callable[[], bool]:
         """Return what passes ask before each layer, which also reports the layer."""
         from llmscope.engine.layer_progress import LayerProgress
 
@@ -261,7 +261,7 @@ class Session:
             call.cancelled, layers, lambda at, all_: call.report(f"layer {at} of {all_}")
         )
 
-    def figure(self, chosen: Lens, recording: Recording, focus: Focus, call: Call) -> Figure:
+    def figure(self, chosen: Lens, recording: Recording, focus: Focus, call: ToolCall) -> Figure:
         """Return the complete figure of a lens, and report the partial ones before it.
 
         Raises:
@@ -279,7 +279,7 @@ class Session:
         assert figure is not None
         return figure
 
-    def keep(self, figure: Figure, recording: Recording, focus: Focus, text: str) -> Seen:
+    def keep(self, figure: Figure, recording: Recording, focus: Focus, text: str) -> SeenFigures:
         """Remember a figure for `export`, with all that a file about it holds."""
         from llmscope.engine.events import tokens_of
         from llmscope.scope.figures import figure_of
@@ -288,7 +288,7 @@ class Session:
         assert scope is not None
         with scope.unchanged():
             tokens = figure_of(scope, recording, "tokens", Focus())
-        self.seen = Seen(
+        self.seen = SeenFigures(
             (figure,),
             focus,
             tokens,

@@ -56,7 +56,7 @@ _BAD = re.compile(r".+\.bad\d*")
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One thing that can be kept or removed as a whole.
 
     Attributes:
@@ -127,7 +127,7 @@ class _Size:
             self.largest, self.used = status.st_size, max(status.st_atime, status.st_mtime)
 
 
-def entries(cache: Path, state: Path, now: float | None = None) -> list[Entry]:
+def entries(cache: Path, state: Path, now: float | None = None) -> list[CacheEntry]:
     """Return what lies in the two folders, largest first within each kind.
 
     Args:
@@ -142,7 +142,7 @@ def entries(cache: Path, state: Path, now: float | None = None) -> list[Entry]:
     return sorted(all_entries, key=lambda item: (order.index(item.kind), -item.bytes, item.name))
 
 
-def _marked(entry: Entry, opened: dict[str, int], now: float) -> Entry:
+def _marked(entry: CacheEntry, opened: dict[str, int], now: float) -> CacheEntry:
     """Return an entry that says whether it is in use.
 
     Args:
@@ -161,7 +161,7 @@ def _marked(entry: Entry, opened: dict[str, int], now: float) -> Entry:
     return entry
 
 
-def _cached(cache: Path, now: float) -> Iterator[Entry]:
+def _cached(cache: Path, now: float) -> Iterator[CacheEntry]:
     """Yield what lies in the cache folder."""
     for path in _listed(cache):
         name = path.name
@@ -196,7 +196,7 @@ def _cached(cache: Path, now: float) -> Iterator[Entry]:
             yield _entry("other", name, path)
 
 
-def _packages(home: Path, now: float) -> Iterator[Entry]:
+def _packages(home: Path, now: float) -> Iterator[CacheEntry]:
     from packaging.version import InvalidVersion, Version
 
     for package in _listed(home):
@@ -219,7 +219,7 @@ def _packages(home: Path, now: float) -> Iterator[Entry]:
                 yield _entry("models", name, folder)
 
 
-def _conversions(home: Path, version: int, digests: Path, now: float) -> Iterator[Entry]:
+def _conversions(home: Path, version: int, digests: Path, now: float) -> Iterator[CacheEntry]:
     """Yield the conversions of one version of the conversion, each with the file it is of."""
     origins: dict[str, tuple[str, bool]] = {}  # by digest: a file, and whether it is as it was
     for memo in _listed(digests):
@@ -239,7 +239,7 @@ def _conversions(home: Path, version: int, digests: Path, now: float) -> Iterato
             yield _entry("conversions", place or folder.name, folder, useless=useless)
 
 
-def _runs(home: Path, now: float) -> Iterator[Entry]:
+def _runs(home: Path, now: float) -> Iterator[CacheEntry]:
     for folder in _listed(home):
         if folder.name.startswith(BUILDING):
             yield _leftover(folder, now)
@@ -256,7 +256,7 @@ def _runs(home: Path, now: float) -> Iterator[Entry]:
         yield entry
 
 
-def _digests(home: Path, now: float) -> Iterator[Entry]:
+def _digests(home: Path, now: float) -> Iterator[CacheEntry]:
     """Yield the digests that are current as one entry, and those that are not as another one."""
     current: list[Path] = []
     stale: list[Path] = []
@@ -278,7 +278,7 @@ def _digests(home: Path, now: float) -> Iterator[Entry]:
 
 def _small(
     kind: str, name: str, home: Path, pattern: re.Pattern[str], now: float
-) -> Iterator[Entry]:
+) -> Iterator[CacheEntry]:
     """Yield the files whose names fit a pattern as one entry, and what else is in the folder."""
     files = []
     for path in _listed(home):
@@ -292,7 +292,7 @@ def _small(
         yield _entry(kind, name, *files)
 
 
-def _state(home: Path) -> Iterator[Entry]:
+def _state(home: Path) -> Iterator[CacheEntry]:
     for path in _listed(home):
         if path.name == LOCK or path.is_symlink() or not path.is_file():
             continue
@@ -302,7 +302,7 @@ def _state(home: Path) -> Iterator[Entry]:
             yield _entry("set-aside", path.name, path)
 
 
-def _leftover(path: Path, now: float) -> Entry:
+def _leftover(path: Path, now: float) -> CacheEntry:
     """Return the entry of an unfinished file or folder, which is busy while its process lives.
 
     Processes of other machines that share the folder are not seen, so that such an entry is busy
@@ -320,11 +320,11 @@ def _leftover(path: Path, now: float) -> Entry:
     return entry
 
 
-def _entry(kind: str, name: str, *paths: Path, useless: str = "", note: str = "") -> Entry:
+def _entry(kind: str, name: str, *paths: Path, useless: str = "", note: str = "") -> CacheEntry:
     size = _Size()
     for path in paths:
         size.add(path)
-    return Entry(
+    return CacheEntry(
         kind,
         name,
         paths,

@@ -11,14 +11,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from llmscope.cache.entries import PRUNE_LOCK, Entry
+from llmscope.cache.entries import PRUNE_LOCK, CacheEntry
 from llmscope.errors import ScopeError
 from llmscope.models.files.cache import BUILDING
 from llmscope.support.text import display_text
 
 
 @dataclass(frozen=True)
-class Choice:
+class PruneChoice:
     """Which entries are to go: those that meet every condition.
 
     Attributes:
@@ -37,7 +37,7 @@ class Choice:
         """Return whether no condition is set."""
         return self.kinds is None and self.older is None and self.larger is None
 
-    def takes(self, entry: Entry, now: float) -> bool:
+    def takes(self, entry: CacheEntry, now: float) -> bool:
         """Return whether an entry meets the conditions; one of the user's own never does."""
         if self.useless_only:
             return bool(entry.useless)
@@ -49,8 +49,8 @@ class Choice:
 
 
 def chosen(
-    entries: Iterable[Entry], choice: Choice, now: float | None = None
-) -> tuple[list[Entry], list[Entry]]:
+    entries: Iterable[CacheEntry], choice: PruneChoice, now: float | None = None
+) -> tuple[list[CacheEntry], list[CacheEntry]]:
     """Return the entries to remove, and those that the choice takes but that are in use.
 
     Args:
@@ -96,7 +96,7 @@ def pruning(cache: Path) -> Iterator[None]:
         lock.release()  # the file stays: removed, it could be locked twice
 
 
-def remove(entry: Entry, roots: Collection[Path]) -> str:
+def remove(entry: CacheEntry, roots: Collection[Path]) -> str:
     """Remove an entry. A folder disappears at once, so that no process finds half of it.
 
     Args:

@@ -177,9 +177,9 @@ def replay(
         from llmscope.figure.tables.arrow import needed
 
         needed()
-        from llmscope.report.reader import BatchFolder
+        from llmscope.report.reader import BatchTables
 
-        BatchFolder(file)  # refused before the screen is opened
+        BatchTables(file)  # refused before the screen is opened
         look, spent, typed = screen_options(
             *(theme, tier, ascii, bandwidth), instead=f"llmscope report {display_text(file)}"
         )

@@ -18,7 +18,7 @@ from llmscope.lenses.logit_target import TARGET_COLUMNS, LogitTarget
 from llmscope.lenses.options import HEADS, LAYER, LAYERS, POSITION, TARGET, TOP_K, VERSUS
 
 if TYPE_CHECKING:
-    from llmscope.record.analysis.attribution import Part, Parts
+    from llmscope.record.analysis.attribution import Contributions, Part
     from llmscope.record.capture.recording import Recording
 
 
@@ -124,7 +124,7 @@ def _why_unexplained(recording: Recording, run: Any) -> str:
     )
 
 
-def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+def _parts(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
     found = list(parts.all())
     layers = None if LAYERS.of(focus) is None else sweep_layers(focus, recording.layers)
     heads = None
@@ -151,7 +151,7 @@ def _parts(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     )
 
 
-def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+def _heads(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
     from llmscope.record.analysis.logit_direction import Unattributable
 
     if np.isnan(parts.heads).all():
@@ -179,7 +179,7 @@ def _heads(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     )
 
 
-def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+def _layers(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
     every = {
         "attention": parts.attention,
         "mixer": parts.mixer,
@@ -200,7 +200,7 @@ def _layers(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     )
 
 
-def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
+def _neurons(recording: Recording, focus: Focus, parts: Contributions) -> _Shown:
     from llmscope.record.analysis.attribution import by_neuron, check_sum
 
     each, bias = by_neuron(recording, focus.layer, focus.position, parts.read)
@@ -223,7 +223,7 @@ def _neurons(recording: Recording, focus: Focus, parts: Parts) -> _Shown:
     )
 
 
-def _edits(parts: Parts) -> dict[str, float]:
+def _edits(parts: Contributions) -> dict[str, float]:
     return {"edits": sum(parts.edits.values())} if parts.edits else {}
 
 
@@ -270,7 +270,7 @@ def _told(sums: dict[str, float]) -> str:
     return " · ".join(f"{name} {value:.4f}" for name, value in sums.items() if value)
 
 
-def _by_head(parts: Parts) -> Verdict:
+def _by_head(parts: Contributions) -> Verdict:
     """Return a partial verdict if the attention of some layers is a single part."""
     if not parts.whole:
         return VERIFIED

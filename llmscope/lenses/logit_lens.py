@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.lenses.base import RankRange
     from llmscope.models.loaded_model import LoadedModel
-    from llmscope.record.analysis.logit_lens import Reading, Readings
+    from llmscope.record.analysis.logit_lens import LensReading, LensReadings
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
     from llmscope.record.fetch import Fetch
@@ -97,7 +97,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     baseline), held_out; in the modes of one token also caption; side by side also cell_marks.
     """
     from llmscope.learned.lenses.catalog import lens_for
-    from llmscope.record.analysis.logit_lens import Reading, lacks, read, readings
+    from llmscope.record.analysis.logit_lens import LensReading, lacks, read, readings
 
     subject = recording.subject
     if focus.mode == "lenses":
@@ -114,7 +114,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Fetch | Fi
     if focus.mode == "layer":
         yield _through(_candidates(recording, focus, learned), learned, subject, focus)
         return
-    reading = Reading(_target(recording, focus), focus.mode == "kl", learned)
+    reading = LensReading(_target(recording, focus), focus.mode == "kl", learned)
     groups = list(growing(focus, len(recording)))
     for at, columns in enumerate(groups):
         yield from read(recording, columns, reading)
@@ -141,7 +141,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
 
     Do nothing if a translator is given, whose errors `compute` reports, or for one cell.
     """
-    from llmscope.record.analysis.logit_lens import Reading, read_together
+    from llmscope.record.analysis.logit_lens import LensReading, read_together
 
     whole = ("top", "target", "kl")
     if any(TRANSLATOR.of(focus) is not None or focus.mode not in whole for _, focus in asked):
@@ -151,7 +151,7 @@ def ahead(asked: Sequence[tuple[Recording, Focus]]) -> None:
             (
                 recording,
                 span_rows(focus, len(recording)),
-                Reading(_target(recording, focus), focus.mode == "kl"),
+                LensReading(_target(recording, focus), focus.mode == "kl"),
             )
             for recording, focus in asked
         ]
@@ -205,7 +205,9 @@ def _target(recording: Recording, focus: Focus) -> int | None:
     return int(logits_after(recording, focus.position).argmax())
 
 
-def _figure(recording: Recording, focus: Focus, reading: Reading, found: Readings) -> Figure:
+def _figure(
+    recording: Recording, focus: Focus, reading: LensReading, found: LensReadings
+) -> Figure:
     label, (ids, names) = recording.subject.label, token_names(recording, found.token)
     extra: dict[str, Any] = {
         "mode": focus.mode,

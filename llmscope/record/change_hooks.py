@@ -19,7 +19,7 @@ from llmscope.models.anatomy import Anatomy
 from llmscope.models.module_calls import hidden_input, hidden_output
 from llmscope.models.outside_code import origin
 from llmscope.record.edge_hooks import Edge, EdgePass, LayerEdges, head_write
-from llmscope.record.feature_change import FeatureChange, Seen
+from llmscope.record.feature_change import FeatureChange, SeenTensor
 from llmscope.record.norms import take_apart
 from llmscope.record.sites import Site
 from llmscope.support.arguments import quoted
@@ -241,7 +241,7 @@ class Change:
         start: int,
         inputs: Tensor | None = None,
         *,
-        seen: dict[Site, Seen] | None = None,
+        seen: dict[Site, SeenTensor] | None = None,
         added: dict[Change, Tensor] | None = None,
     ) -> Tensor:
         """Return a changed copy of a tensor.
@@ -353,7 +353,7 @@ def attached(
             return
         step: Step = change.apply
         if change.feature is not None:
-            seen: dict[Site, Seen] = {}
+            seen: dict[Site, SeenTensor] = {}
             for site, layer in change.feature.before:
                 look = partial(_look, change.rows, seen, site)
                 put(_seen_at(anatomy, change.feature, site, layer), _turn(change), prompts, look)
@@ -629,7 +629,12 @@ def _turn(change: Change) -> int:
 
 
 def _look(
-    rows: range, seen: dict[Site, Seen], site: Site, tensor: Tensor, start: int, inputs: Any = None
+    rows: range,
+    seen: dict[Site, SeenTensor],
+    site: Site,
+    tensor: Tensor,
+    start: int,
+    inputs: Any = None,
 ) -> Tensor:
     """Keep the rows of a tensor that a change needs, and return the tensor as it is."""
     first, last = max(rows.start - start, 0), min(rows.stop - start, tensor.shape[-2])
@@ -642,7 +647,7 @@ def _look(
             for whole in (tensor, inputs)
         )
         assert values is not None
-        seen[site] = Seen(values, before)
+        seen[site] = SeenTensor(values, before)
     return tensor
 
 

@@ -33,7 +33,7 @@ Triple = tuple[Tensor, Tensor, Tensor]
 Tap = Callable[..., Any]
 
 
-class _Caught(Exception):  # noqa: N818 - not an error
+class _CaughtTensors(Exception):  # noqa: N818 - not an error
     """Ends the second call of a layer where its receiver reads."""
 
 
@@ -285,7 +285,7 @@ class LayerEdges:
         self._until = until
         try:
             self._parts.module.forward(*args, **kwargs)
-        except _Caught:
+        except _CaughtTensors:
             caught, self._caught = self._caught, None
             return caught
         finally:
@@ -295,7 +295,7 @@ class LayerEdges:
     def _into_attention(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         if self._until == "attention input":
             self._caught = hidden_input(args, kwargs)
-            raise _Caught
+            raise _CaughtTensors
         if self._until is not None or self._attention_input is None:
             return None
         return _replaced(args, kwargs, self._put(self._attention_input, self.attention))
@@ -306,7 +306,7 @@ class LayerEdges:
     def _into_mlp(self, _: nn.Module, args: Any, kwargs: Any) -> Any:
         if self._until == "MLP":
             self._caught = hidden_input(args, kwargs)
-            raise _Caught
+            raise _CaughtTensors
         if self._until is not None:
             return None
         if self._mlp_input is None:
@@ -330,7 +330,7 @@ class LayerEdges:
         """End a second call of the layer, if queries, keys and values are what it is for."""
         if self._until == "attention":
             self._caught = (query.clone(), key.clone(), value.clone())
-            raise _Caught
+            raise _CaughtTensors
 
     def read(self, query: Tensor, key: Tensor, value: Tensor) -> Triple:
         """Return queries, keys and values as the heads use them.

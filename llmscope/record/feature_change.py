@@ -21,7 +21,7 @@ from llmscope.record.sites import Site
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenTensor:
     """A tensor that passed a site, of the rows of a change.
 
     Attributes:
@@ -45,7 +45,7 @@ class LiveNorm:
     module: nn.Module
     parts: NormParts
 
-    def normed(self, seen: Seen, entry: Tensor) -> Tensor:
+    def normed(self, seen: SeenTensor, entry: Tensor) -> Tensor:
         """Return the norm's output before gain and bias, in float32. [row, width]
 
         Args:
@@ -85,7 +85,7 @@ class LivePlace:
     scale: float = 1.0
     norm: LiveNorm | None = None
 
-    def value(self, seen: Mapping[Site, Seen], last: Tensor) -> Tensor:
+    def value(self, seen: Mapping[Site, SeenTensor], last: Tensor) -> Tensor:
         """Return the tensor. [row, column]
 
         Args:
@@ -154,7 +154,7 @@ class FeatureChange:
         assert self.value is not None
         return self.value - active
 
-    def added(self, seen: Mapping[Site, Seen], here: Tensor) -> Tensor:
+    def added(self, seen: Mapping[Site, SeenTensor], here: Tensor) -> Tensor:
         """Return what is added at the site that is changed, in float32. [row, column]
 
         Args:

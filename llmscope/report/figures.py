@@ -12,7 +12,7 @@ from llmscope.draw.numbers import number
 from llmscope.figure import VERIFIED, Axis, Figure, Focus, Status, Verdict
 from llmscope.report.first_layer import FirstLayer
 from llmscope.report.means import Breakdown, Distribution, Estimate, Resampling
-from llmscope.report.paired import Comparison
+from llmscope.report.paired import PairedComparison
 from llmscope.report.summary import LensReport, Report
 from llmscope.support.numbers import percent
 
@@ -274,7 +274,7 @@ def _numbers(lens: str, distributions: Sequence[Distribution]) -> Figure:
     )
 
 
-def _comparison(comparison: Comparison, how: Resampling) -> Figure:
+def _comparison(comparison: PairedComparison, how: Resampling) -> Figure:
     return Figure(
         lens=comparison.lens,
         title=f"{comparison.a} − {comparison.b}: {comparison.value} · mean difference of "

@@ -9,7 +9,7 @@ import numpy as np
 from llmscope.figure.tables.arrow import FROM_END
 from llmscope.report.groups import LAST, cluster_of
 from llmscope.report.means import Estimate, Resampling, finite
-from llmscope.report.reader import BatchFolder, LensTable, numbers
+from llmscope.report.reader import BatchTables, LensTable, numbers
 from llmscope.support.bootstrap import BLOCK, ClusteredMeans, Floats, Ints
 
 RANK, LAYER = "rank_target", "layer"
@@ -43,7 +43,7 @@ def has_ranks(table: LensTable) -> bool:
     )
 
 
-def first_layer(folder: BatchFolder, lens: str, how: Resampling) -> FirstLayer | None:
+def first_layer(folder: BatchTables, lens: str, how: Resampling) -> FirstLayer | None:
     """Return from which layer on the target is the likeliest token; None if there is no target.
 
     Raises:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
 from llmscope.figure.tables.arrow import FROM_END
-from llmscope.report.reader import LINE, BatchFolder, LensTable, numbers, unknown
+from llmscope.report.reader import LINE, BatchTables, LensTable, numbers, unknown
 from llmscope.support.bootstrap import Floats, Ints
 from llmscope.support.text import display_text
 
@@ -90,7 +90,7 @@ class Grouping:
 
     def __init__(
         self,
-        folder: BatchFolder,
+        folder: BatchTables,
         lens: str,
         by: Sequence[str],
         ranges: int,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.report.groups import Grouping, Label, cluster_of
-from llmscope.report.reader import BatchFolder, numbers
+from llmscope.report.reader import BatchTables, numbers
 from llmscope.support.bootstrap import ClusteredMeans, Draws, Floats
 
 PLACES = ("layer", "head", "position")
@@ -161,7 +161,7 @@ class _Column:
 
 
 def measured(
-    folder: BatchFolder,
+    folder: BatchTables,
     lens: str,
     values: Sequence[str],
     groupings: Sequence[Grouping],

@@ -15,13 +15,13 @@ from llmscope.errors import ScopeError, option
 from llmscope.jobs.snapshots.shards import PROMPTS
 from llmscope.report.groups import Grouping, Label, cluster_of, distinct_labels
 from llmscope.report.means import Breakdown, Estimate, Resampling, estimates, finite
-from llmscope.report.reader import LINE, BatchFolder, unknown, whole
+from llmscope.report.reader import LINE, BatchTables, unknown, whole
 from llmscope.support.bootstrap import ClusteredMeans, Floats, Ints
 from llmscope.support.text import display_text
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairedComparison:
     """The mean difference of pairs, A − B.
 
     Attributes:
@@ -67,7 +67,7 @@ class PairedRows(NamedTuple):
 
 
 def of_columns(
-    folder: BatchFolder, lens: str, value: str, other: str, columns: Sequence[str]
+    folder: BatchTables, lens: str, value: str, other: str, columns: Sequence[str]
 ) -> Iterator[PairedRows]:
     """Yield the values of two columns of each row."""
     for line, table in folder.tables(lens, (value, other, *columns)):
@@ -75,7 +75,7 @@ def of_columns(
 
 
 def of_folders(
-    folder: BatchFolder, other: BatchFolder, lens: str, value: str, columns: Sequence[str]
+    folder: BatchTables, other: BatchTables, lens: str, value: str, columns: Sequence[str]
 ) -> Iterator[PairedRows]:
     """Yield the values of the rows that both folders have, by line and keys.
 
@@ -113,13 +113,13 @@ def of_folders(
 
 
 def compared(
-    folder: BatchFolder,
+    folder: BatchTables,
     rows: Iterable[PairedRows],
     grouping: Grouping,
     clusters: Ints,
     how: Resampling,
     names: tuple[str, str, str, str],
-) -> Comparison:
+) -> PairedComparison:
     """Return the mean difference of paired rows, with intervals over prompts.
 
     Args:
@@ -162,7 +162,7 @@ def compared(
         about = (lens, value, unit, grouping.by, grouping.ordered, tuple(breakdown_estimates))
         breakdown = Breakdown(*about, difference=True)
     means = estimated[1][0].mean, estimated[2][0].mean
-    return Comparison(
+    return PairedComparison(
         *(
             lens,
             value,
@@ -180,14 +180,14 @@ def compared(
 
 
 def of_paired_prompts(
-    folder: BatchFolder,
+    folder: BatchTables,
     lens: str,
     value: str,
     column: str,
     pair_by: str,
     grouping: Grouping,
     how: Resampling,
-) -> Comparison:
+) -> PairedComparison:
     """Return the mean difference of the prompts of two groups that another column pairs.
 
     The mean of each prompt counts once; the intervals are over pairs.
@@ -253,7 +253,7 @@ def of_paired_prompts(
         estimated = estimates(grouped, grouping, how, corrected=True)
         about = (lens, value, unit, grouping.by, grouping.ordered, tuple(estimated))
         breakdown = Breakdown(*about, difference=True)
-    return Comparison(
+    return PairedComparison(
         *(lens, value, unit),
         *(f"{column} {sides[0]}", f"{column} {sides[1]}"),
         "prompts",
@@ -266,7 +266,7 @@ def of_paired_prompts(
     )
 
 
-def check_prompts(folder: BatchFolder, other: BatchFolder) -> None:
+def check_prompts(folder: BatchTables, other: BatchTables) -> None:
     """Check that the prompts which both folders have are the same.
 
     Raises:
@@ -310,7 +310,7 @@ def _prompt_means(cluster: Ints, code: Ints, values: Floats) -> tuple[Ints, Ints
 
 
 def _prompt_pairs(
-    folder: BatchFolder, column: str, pair_by: str
+    folder: BatchTables, column: str, pair_by: str
 ) -> tuple[tuple[Label, Label], list[tuple[int, int]], int]:
     """Return the two values of a column, the lines of the pairs, and how many prompts have none."""
     inputs = folder.prompts.inputs
@@ -349,7 +349,7 @@ def _prompt_pairs(
     return (known[0], known[1]), pairs, len(lines) - 2 * len(pairs)
 
 
-def _files_by_line(folder: BatchFolder, files: Sequence[str]) -> dict[int, str]:
+def _files_by_line(folder: BatchTables, files: Sequence[str]) -> dict[int, str]:
     """Return the file that holds the rows of each prompt."""
     by_line: dict[int, str] = {}
     for file in files:

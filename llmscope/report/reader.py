@@ -35,7 +35,7 @@ HINT = "a folder that llmscope snapshot --prompts FILE --out FOLDER wrote"
 
 
 @dataclass(frozen=True)
-class Column:
+class StoredColumn:
     """A column of a table.
 
     Attributes:
@@ -65,7 +65,7 @@ class LensTable:
 
     lens: str
     mode: str
-    columns: Mapping[str, Column]
+    columns: Mapping[str, StoredColumn]
     files: tuple[str, ...]
 
     def having(self, role: str) -> tuple[str, ...]:
@@ -95,7 +95,7 @@ class Refusals:
 
 
 @dataclass(frozen=True)
-class Prompts:
+class BatchPrompts:
     """The prompts of a batch.
 
     Attributes:
@@ -118,7 +118,7 @@ class Prompts:
         return self.lines[~np.isnan(self.lengths)]
 
 
-class BatchFolder:
+class BatchTables:
     """The folder of a batch.
 
     Args:
@@ -274,7 +274,7 @@ class BatchFolder:
         raise unknown(f"{self.shown} has no table of the lens", lens, list(self.lenses))
 
     @cached_property
-    def prompts(self) -> Prompts:
+    def prompts(self) -> BatchPrompts:
         """What is known of the prompts, without their texts.
 
         Raises:
@@ -302,7 +302,7 @@ class BatchFolder:
             )
         errors.pop("None", None)
         error = errors.most_common(1)[0][0] if errors else ""
-        return Prompts(line, length, int(np.isnan(length).sum()), error, inputs)
+        return BatchPrompts(line, length, int(np.isnan(length).sum()), error, inputs)
 
     def refusals(self, lens: str) -> Refusals:
         """Return how many prompts a lens refused, and why.
@@ -529,7 +529,7 @@ def _about(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
     return about if isinstance(about, dict) else {}
 
 
-def _column(field: Any, declared: Any) -> Column:
+def _column(field: Any, declared: Any) -> StoredColumn:
     declared = declared if isinstance(declared, dict) else {}
     types = pyarrow.types
     numeric = any(
@@ -538,7 +538,7 @@ def _column(field: Any, declared: Any) -> Column:
     )
     role, unit = declared.get("role"), declared.get("unit")
     role = role if isinstance(role, str) else "input"
-    return Column(field.name, role, unit if isinstance(unit, str) else "", numeric)
+    return StoredColumn(field.name, role, unit if isinstance(unit, str) else "", numeric)
 
 
 def numbers(column: Any) -> Floats:

@@ -18,8 +18,14 @@ from llmscope.report.means import (
     Resampling,
     measured,
 )
-from llmscope.report.paired import Comparison, compared, of_columns, of_folders, of_paired_prompts
-from llmscope.report.reader import BatchFolder, LensTable, unknown
+from llmscope.report.paired import (
+    PairedComparison,
+    compared,
+    of_columns,
+    of_folders,
+    of_paired_prompts,
+)
+from llmscope.report.reader import BatchTables, LensTable, unknown
 from llmscope.support.text import display_text, quoted_text
 
 SCHEMA = 1
@@ -30,7 +36,7 @@ CLASS = "class"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReportRequest:
     """What the user asks for.
 
     Attributes:
@@ -78,7 +84,7 @@ class LensReport:
     distributions: tuple[Distribution, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     first: FirstLayer | None = None
-    comparisons: tuple[Comparison, ...] = ()
+    comparisons: tuple[PairedComparison, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ class Report:
         return {"schema": SCHEMA, "intervals": intervals, **record}
 
 
-def report(place: str, question: Asked) -> Report:
+def report(place: str, question: ReportRequest) -> Report:
     """Return the statistics of a folder.
 
     Args:
@@ -135,8 +141,8 @@ def report(place: str, question: Asked) -> Report:
     Raises:
         ScopeError: a folder is damaged, or lacks what is asked for.
     """
-    folder = BatchFolder(place)
-    other = None if question.versus is None else BatchFolder(question.versus)
+    folder = BatchTables(place)
+    other = None if question.versus is None else BatchTables(question.versus)
     prompts = folder.prompts
     tables = [folder.table(lens) for lens in question.lenses or folder.lenses]
     if other is not None and not question.lenses:
@@ -226,7 +232,7 @@ def _of(tables: Sequence[LensTable], lacking: LensTable, named: bool) -> str:
 
 
 def _lens_report(
-    folder: BatchFolder, other: BatchFolder | None, table: LensTable, question: Asked
+    folder: BatchTables, other: BatchTables | None, table: LensTable, question: ReportRequest
 ) -> LensReport | None:
     lens, how = table.lens, question.how
     values = question.values or table.values
@@ -289,8 +295,12 @@ def _lens_report(
 
 
 def _comparison(
-    folder: BatchFolder, other: BatchFolder | None, table: LensTable, value: str, question: Asked
-) -> Comparison:
+    folder: BatchTables,
+    other: BatchTables | None,
+    table: LensTable,
+    value: str,
+    question: ReportRequest,
+) -> PairedComparison:
     lens, how, column = table.lens, question.how, question.versus_column
     grouping = Grouping(folder, lens, question.by, how.ranges, last=question.last)
     if other is not None:

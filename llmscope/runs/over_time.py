@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from llmscope.figure import LAYER_HEAD, TRAINING_STEP, VERIFIED, Axis, Figure, Focus, Verdict
 from llmscope.runs.format import RunFigure, StepLine
 from llmscope.runs.reader import BROKEN, RunReader
-from llmscope.runs.shard import Packed, Shard, unpack
+from llmscope.runs.shard import Packed, RunShard, unpack
 
 COLUMNS = 240
 """Most steps of a figure; of a longer run they are spread evenly over it."""
@@ -118,11 +118,11 @@ class Series:
 
     def __init__(self, run: RunReader) -> None:
         self.run = run
-        self._shards: OrderedDict[str, Shard | None] = OrderedDict()
+        self._shards: OrderedDict[str, RunShard | None] = OrderedDict()
         self._bytes = 0
         self._templates: dict[str, Template] = {}
 
-    def shard(self, step: StepLine) -> Shard | None:
+    def shard(self, step: StepLine) -> RunShard | None:
         """Return the shard of a step; None if it is missing or damaged."""
         name = f"{step.shard}@{step.crc}"
         if name not in self._shards:
@@ -202,7 +202,7 @@ class Series:
             [missing if array is None else array.astype(np.float32) for array in arrays]
         )
 
-    def _is_same(self, shard: Shard, key: str, template: Template) -> bool:
+    def _is_same(self, shard: RunShard, key: str, template: Template) -> bool:
         """Return whether a step has the figure of the template."""
         if not shard.differs(key, ("axes", *(f"extra.{name}" for name in FIXED))):
             first = self.run.base.get(key)

@@ -30,7 +30,7 @@ from llmscope.runs.format import (
     path_text,
     read_info,
 )
-from llmscope.runs.shard import Packed, Shard, unpack
+from llmscope.runs.shard import Packed, RunShard, unpack
 from llmscope.support.lines import LIMITS, megabytes, open_file, raw_lines
 
 BROKEN = (
@@ -116,7 +116,7 @@ class RunReader:
     def _first(self) -> dict[str, Packed]:
         path = self.folder / BASE
         try:
-            shard = Shard.read(path, {})
+            shard = RunShard.read(path, {})
             figures = {key: shard.packed(key) for key in shard.keys}
             for packed in figures.values():
                 unpack(packed)  # checks axes and labels, which maps over the steps read
@@ -227,7 +227,7 @@ class RunReader:
     def _flaw(self, what: str, reason: str) -> None:
         self.flaws.setdefault(f"{what}{reason}", f"{what} of {INDEX} is left out: {reason}")
 
-    def shard(self, step: StepLine) -> Shard:
+    def shard(self, step: StepLine) -> RunShard:
         """Return the shard of a step.
 
         Raises:
@@ -235,7 +235,7 @@ class RunReader:
         """
         try:
             path = self.folder / SHARDS / step.shard
-            return Shard.read(path, self.base, step.size, step.crc)
+            return RunShard.read(path, self.base, step.size, step.crc)
         except (*BROKEN, OSError) as error:
             reason = "it is missing" if isinstance(error, OSError) else error_text(error)
             flaw = f"step {step.step} is left out: {SHARDS}/{step.shard}: {reason}"

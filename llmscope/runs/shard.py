@@ -123,7 +123,7 @@ def _same(array: NDArray[Any], other: NDArray[Any]) -> bool:
 
 
 @dataclass(frozen=True)
-class Shard:
+class RunShard:
     """The content of a shard's file; its tensors are converted when they are asked for."""
 
     data: bytes
@@ -132,7 +132,7 @@ class Shard:
     @classmethod
     def read(
         cls, path: Path, base: Mapping[str, Packed], size: int | None = None, crc: int | None = None
-    ) -> Shard:
+    ) -> RunShard:
         """Read a shard.
 
         Args:

@@ -37,7 +37,7 @@ POLICY = "default-src 'none'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
-class Request:
+class FileRequest:
     """A request: its method, path and token, and the headers that tell where it comes from."""
 
     method: str
@@ -144,7 +144,7 @@ class FileServer:
         finally:
             self._viewers -= 1
 
-    def _judged(self, request: Request) -> tuple[int, str]:
+    def _judged(self, request: FileRequest) -> tuple[int, str]:
         """Return the status of the answer, and the reason for one that is not 200."""
         hosts, origins = (request.headers.get(name, []) for name in ("host", "origin"))
         stranger = self.gate.stranger(hosts, origins, socket=False)
@@ -186,7 +186,7 @@ class FileServer:
             writer.write_eof()
 
 
-def parsed(head: bytes) -> Request:
+def parsed(head: bytes) -> FileRequest:
     """Return the request that a request line and its headers make.
 
     Raises:
@@ -204,4 +204,4 @@ def parsed(head: bytes) -> Request:
         headers.setdefault(name.lower(), []).append(value.strip())
     path, _, query = target.partition("?")
     tokens = parse_qs(query, keep_blank_values=True, max_num_fields=10).get("token")
-    return Request(method, path, tokens[0] if tokens else None, headers)
+    return FileRequest(method, path, tokens[0] if tokens else None, headers)

@@ -11,7 +11,7 @@ import pytest
 from llmscope.agents.answer import LIMIT, clipped, fitted
 from llmscope.agents.establishes import VERDICTS, establishes
 from llmscope.agents.files import OutputFolder
-from llmscope.agents.session import Call, LoadOptions, Session
+from llmscope.agents.session import AgentSession, LoadOptions, ToolCall
 from llmscope.agents.tools import TOOLS, run
 from llmscope.errors import ARGUMENTS, TOOL, ScopeError, option
 from llmscope.lenses import lens, names
@@ -25,11 +25,11 @@ pytestmark = pytest.mark.xdist_group("agents")
 def session(tmp_path_factory):
     """A session of this process, with the default model."""
     folder = OutputFolder(tmp_path_factory.mktemp("files"))
-    return Session(LoadOptions("builtin:town"), folder)
+    return AgentSession(LoadOptions("builtin:town"), folder)
 
 
 def answer(session, tool, call=None, **given):
-    text = run(session, tool, given, call or Call())
+    text = run(session, tool, given, call or ToolCall())
     assert len(text.encode()) <= LIMIT
     return text
 
@@ -111,7 +111,7 @@ def test_topics_of_explain(session):
 
 
 def test_without_a_model_a_call_says_what_to_open(tmp_path):
-    empty = Session(LoadOptions(), OutputFolder(tmp_path))
+    empty = AgentSession(LoadOptions(), OutputFolder(tmp_path))
     for tool, given in (("look", {"lens": "tokens"}), ("generate", {}), ("edit", {"edits": []})):
         with pytest.raises(ScopeError, match="no model is open") as error:
             answer(empty, tool, prompt="a", **given)
@@ -167,7 +167,7 @@ def test_the_second_model_stays_for_the_lenses(session):
     assert re.search(r"^KL\(A ‖ B\) [\d.e-]+ nats", told, re.M)
     told = answer(session, "look", lens="model-diff", mode="next", prompt="what do you sell ?")
     assert "verdict: verified" in told
-    session.scope(Call()).compare(None)
+    session.scope(ToolCall()).compare(None)
 
 
 def test_a_call_that_is_given_up_ends_between_layers(session):
@@ -181,13 +181,17 @@ def test_a_call_that_is_given_up_ends_between_layers(session):
 
     with pytest.raises(Cancelled):
         answer(
-            session, "look", Call(cancelled), lens="next-token", prompt="a cow and a hen and a dog"
+            session,
+            "look",
+            ToolCall(cancelled),
+            lens="next-token",
+            prompt="a cow and a hen and a dog",
         )
     assert len(calls) <= 5
 
 
 def test_chat_puts_the_prompt_into_the_template(session, monkeypatch):
-    scope = session.scope(Call())
+    scope = session.scope(ToolCall())
     template = "{% for one in messages %}question: {{ one.content }} {% endfor %}answer:"
     monkeypatch.setattr(scope.tokenizer, "chat_template", template)
     told = answer(session, "look", lens="next-token", prompt="where does Anna live?", chat=True)
@@ -260,7 +264,7 @@ def test_hints_name_the_arguments_of_tools(session):
             assert all(named[0] in {one.name for one in TOOLS[tool].parameters} for tool in tools)
     _answer = pytest.importorskip("llmscope.agents.server")._answer
     alone = {"prompt": "cat -> kitten", "lens": "model-diff"}
-    text, failed = _answer(session, "look", alone, Call())
+    text, failed = _answer(session, "look", alone, ToolCall())
     assert not failed
     assert "compare with versus_model=OTHER, or llmscope snapshot --versus-dtype" in text
     assert option("versus-model").startswith("scope.compare")  # for Python again

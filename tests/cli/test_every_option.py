@@ -472,10 +472,12 @@ class _Server:
 
 
 def _answer_agent(session: Any) -> None:
-    from llmscope.agents.session import Call
+    from llmscope.agents.session import ToolCall
     from llmscope.agents.tools import run as use
 
-    print(use(session, "look", {"prompt": "CAB", "lens": "tokens"}, Call()), session.folder.path)
+    print(
+        use(session, "look", {"prompt": "CAB", "lens": "tokens"}, ToolCall()), session.folder.path
+    )
 
 
 def outcome(files: Path, case: Case, more: tuple[str, ...] = ()) -> tuple[int, str, Any]:

@@ -11,7 +11,7 @@ from llmscope.corpus.records.prompts import PromptSource
 from llmscope.corpus.records.transcripts.reader import TranscriptFile
 from llmscope.errors import ScopeError
 from llmscope.figure.tables import parquet as bounded
-from llmscope.report.reader import BatchFolder
+from llmscope.report.reader import BatchTables
 from tests.cli.running import failure
 from tests.hostile.limits import small_memory
 
@@ -75,7 +75,7 @@ def batch_folder(folder, **columns):
     )
     stored(folder / "lens" / "shard-00000.parquet", **columns)
     (folder / "manifest.json").write_text("{}")
-    return BatchFolder(str(folder))
+    return BatchTables(str(folder))
 
 
 @pytest.mark.parametrize(

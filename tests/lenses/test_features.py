@@ -14,7 +14,7 @@ from llmscope.errors import ScopeError
 from llmscope.jobs.examples.collect import Collection, collect
 from llmscope.jobs.examples.request import sources_for
 from llmscope.learned.dictionaries.catalog import headers_at, loaded
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from llmscope.learned.examples.request import FeatureRequest
 from llmscope.lenses import lens
@@ -355,7 +355,7 @@ def test_a_dictionary_of_a_layer_far_off_is_told_with_that_layer():
     for layer in (8, 19):
         place = Place(layer, "resid_post")
         own = Dictionary(
-            Header("", "", place, place, 48, 48, 48, "relu", subtracts=True),
+            DictionaryHeader("", "", place, place, 48, 48, 48, "relu", subtracts=True),
             encoder=both.T.contiguous(),
             decoder=both,
             bias=rows.mean(0),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from tests.record.by_hand import Plain
 
@@ -39,7 +39,7 @@ def dictionary_for(
     def some(*shape):
         return torch.randn(*shape, generator=chance)
 
-    told = Header(
+    told = DictionaryHeader(
         *("", "", reads, writes, width, out_width, FEATURES, activation),
         **{"k": 12 if activation == "topk" else 0, **header},
     )

@@ -9,7 +9,7 @@ import pytest
 from llmscope.cli.output.batch_report import report_text
 from llmscope.export import render
 from llmscope.report.figures import figures, plots
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from tests.cli.running import run
 
 LENSES = (
@@ -49,7 +49,7 @@ def sorted_letters(tmp_path_factory):
 
 @pytest.mark.slow
 def test_every_lens_is_told_by_its_own_keys(sorted_letters):
-    found = report(str(sorted_letters), Asked())
+    found = report(str(sorted_letters), ReportRequest())
     assert found.model == "builtin:sort"
     assert found.complete
     assert {one.lens for one in found.lenses} == set(LENSES)
@@ -70,23 +70,25 @@ def test_every_lens_is_told_by_its_own_keys(sorted_letters):
 
 
 def test_the_effects_of_heads_are_those_of_the_table(sorted_letters):
-    found = report(str(sorted_letters), Asked(lenses=("ablation",))).lenses[0].breakdowns[0]
+    found = report(str(sorted_letters), ReportRequest(lenses=("ablation",))).lenses[0].breakdowns[0]
     table = pyarrow.parquet.read_table(sorted_letters / "ablation").to_pandas()
     expected = table.groupby(["layer", "head"])["effect"].mean()
     assert {one.labels: one.mean for one in found.estimates} == pytest.approx(expected.to_dict())
-    by_kind = report(str(sorted_letters), Asked(lenses=("ablation",), by=("kind",)))
+    by_kind = report(str(sorted_letters), ReportRequest(lenses=("ablation",), by=("kind",)))
     means = {one.labels[0]: one.mean for one in by_kind.lenses[0].breakdowns[0].estimates}
     assert means == pytest.approx(table.groupby("kind")["effect"].mean().to_dict())
     assert np.isfinite(list(means.values())).all()
 
 
 def test_a_mean_says_how_many_layers_and_tokens_it_is_over(sorted_letters):
-    found = report(str(sorted_letters), Asked(lenses=("logit-lens",), values=("p",)))
+    found = report(str(sorted_letters), ReportRequest(lenses=("logit-lens",), values=("p",)))
     table = pyarrow.parquet.read_table(sorted_letters / "logit-lens")
     of_prompts = table.to_pandas().groupby("line")
     wanted = {name: of_prompts[name].nunique().max() for name in ("layer", "position")}
     assert found.lenses[0].distributions[0].over == wanted
     said = f"the mean is over up to {wanted['layer']} layers and 6 positions of each prompt: --last"
     assert said in report_text(found)
-    last = report(str(sorted_letters), Asked(lenses=("tokens",), values=("entropy",), last=True))
+    last = report(
+        str(sorted_letters), ReportRequest(lenses=("tokens",), values=("entropy",), last=True)
+    )
     assert last.lenses[0].distributions[0].over == {}  # it differs between prompts alone

@@ -12,7 +12,7 @@ from llmscope.export.paper import paper, plot
 from llmscope.figure import Axis, Figure
 from llmscope.report.figures import MOST_BARS, figures, interval_text, label_text, plots, value_text
 from llmscope.report.means import Estimate, Resampling
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from tests.report.conftest import HEADS, LAYERS, STRONG
 from tests.report.folders import write_folder
 
@@ -21,7 +21,7 @@ HOW = Resampling(resamples=200)
 
 @pytest.fixture(scope="module")
 def found(batch):
-    return report(str(batch[0]), Asked(how=HOW))
+    return report(str(batch[0]), ReportRequest(how=HOW))
 
 
 def figure_of(found, lens, kind, start=""):
@@ -68,7 +68,7 @@ def test_the_verdict_is_the_worst_of_all_prompts(batch, tmp_path):
     status = ["partial", "partial", *table.column("status").to_pylist()[2:]]
     at = table.column_names.index("status")
     pyarrow.parquet.write_table(table.set_column(at, "status", pyarrow.array(status)), file)
-    one = figures(report(str(folder), Asked(how=HOW)))[0]
+    one = figures(report(str(folder), ReportRequest(how=HOW)))[0]
     assert (one.verdict.status, one.verdict.reason) == ("partial", "2 of 59 prompts")
 
 
@@ -76,7 +76,7 @@ def test_many_groups_are_cut_to_the_largest(batch, tmp_path):
     _, prompts, _ = batch
     rows = [{"line": 1 + at % 4, "part": f"part {at}", "score": float(at)} for at in range(100)]
     folder = write_folder(tmp_path / "out", prompts, {"heads": rows})
-    figure = figure_of(report(str(folder), Asked(how=HOW)), "heads", "bars")
+    figure = figure_of(report(str(folder), ReportRequest(how=HOW)), "heads", "bars")
     assert len(figure.axes[0]) == MOST_BARS
     assert min(figure.values) == 100 - MOST_BARS
     assert "60 largest of 100" in figure.title
@@ -142,7 +142,7 @@ def test_few_prompts_are_told(batch, tmp_path):
     some = [one for one in prompts if one["line"] < 5]
     rows = [row for row in lenses["ablation"] if row["line"] < 5]
     folder = write_folder(tmp_path / "out", some, {"ablation": rows})
-    found = report(str(folder), Asked(how=HOW))
+    found = report(str(folder), ReportRequest(how=HOW))
     figure = figure_of(found, "ablation", "heatmap")
     assert figure.extra["caption"][1].startswith("fewer than 20 prompts")
     assert "note: fewer than 20 prompts" in report_text(found)
@@ -176,7 +176,9 @@ def map_lines(text):
 
 @pytest.mark.parametrize(("layers", "heads", "scale"), [(40, 12, 1), (34, 32, 1e-3), (3, 25, 100)])
 def test_the_text_shows_every_row_and_star_of_a_map(tmp_path, layers, heads, scale):
-    made = report(str(folder_of_heads(tmp_path / "out", layers, heads, scale)), Asked(how=HOW))
+    made = report(
+        str(folder_of_heads(tmp_path / "out", layers, heads, scale)), ReportRequest(how=HOW)
+    )
     marked = made.lenses[0].breakdowns[0]
     starred = sum(bool(one.corrected) for one in marked.estimates)
     assert starred >= heads
@@ -191,7 +193,7 @@ def test_the_text_shows_every_row_and_star_of_a_map(tmp_path, layers, heads, sca
 
 
 def test_a_narrow_map_shows_stars_in_place_of_numbers(tmp_path):
-    made = report(str(folder_of_heads(tmp_path / "out", 34, 32)), Asked(how=HOW))
+    made = report(str(folder_of_heads(tmp_path / "out", 34, 32)), ReportRequest(how=HOW))
     starred = sum(bool(one.corrected) for one in made.lenses[0].breakdowns[0].estimates)
     terminal = map_lines(report_text(made, None))
     assert {len(line) for line in terminal} == {100}
@@ -228,6 +230,6 @@ def test_a_table_of_many_columns_shows_all(tmp_path):
         about["columns"][name]["role"] = "value"
     table = table.replace_schema_metadata({"llmscope": json.dumps(about)})
     pyarrow.parquet.write_table(table, file)
-    figure = figure_of(report(str(folder), Asked(how=HOW)), "heads", "table")
+    figure = figure_of(report(str(folder), ReportRequest(how=HOW)), "heads", "table")
     text = render(figure, "txt", size="auto")
     assert all(name in text for name in names)

@@ -9,7 +9,7 @@ import pytest
 from llmscope.report.first_layer import NEVER
 from llmscope.report.groups import Ranges
 from llmscope.report.means import Resampling, Reservoir
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from llmscope.support.bootstrap import Draws
 from tests.report.conftest import LAYERS, STRONG
 
@@ -68,7 +68,7 @@ GROUPINGS = {
 @pytest.mark.parametrize("by", GROUPINGS)
 def test_means_by_columns(known, by):
     folder, prompts, lenses, kept = known
-    asked = Asked(lenses=("tokens",), values=("surprisal",), by=by, how=HOW)
+    asked = ReportRequest(lenses=("tokens",), values=("surprisal",), by=by, how=HOW)
     found = report(str(folder), asked).lenses[0]
     group = GROUPINGS[by]
     expected = by_hand(
@@ -82,7 +82,9 @@ def test_means_by_columns(known, by):
 
 def test_a_distribution(known):
     folder, _, lenses, _ = known
-    found = report(str(folder), Asked(lenses=("tokens",), how=HOW)).lenses[0].distributions[0]
+    found = (
+        report(str(folder), ReportRequest(lenses=("tokens",), how=HOW)).lenses[0].distributions[0]
+    )
     values = [row["surprisal"] for row in lenses["tokens"] if row["surprisal"] is not None]
     shares = [0, 0.05, 0.25, 0.5, 0.75, 0.95, 1]
     assert found.quantiles == pytest.approx(np.quantile(values, shares))
@@ -93,7 +95,9 @@ def test_a_distribution(known):
 
 def test_the_last_token_alone(known):
     folder, _, lenses, kept = known
-    asked = Asked(lenses=("tokens",), values=("surprisal",), by=("class",), last=True, how=HOW)
+    asked = ReportRequest(
+        lenses=("tokens",), values=("surprisal",), by=("class",), last=True, how=HOW
+    )
     found = report(str(folder), asked).lenses[0]
     rows = [row for row in lenses["tokens"] if row["from_end"] == -1]
     check(
@@ -105,7 +109,7 @@ def test_the_last_token_alone(known):
 
 def test_a_number_with_many_values_is_put_in_ranges(known):
     folder, prompts, lenses, kept = known
-    asked = Asked(lenses=("tokens",), values=("surprisal",), by=("size",), how=HOW)
+    asked = ReportRequest(lenses=("tokens",), values=("surprisal",), by=("size",), how=HOW)
     found = report(str(folder), asked).lenses[0].breakdowns[0]
     assert len(found.estimates) == 5
     sizes = sorted(one["size"] for one in prompts.values())
@@ -132,7 +136,7 @@ def test_ranges_of_few_values_do_not_overlap():
 
 def test_the_effects_of_heads(known):
     folder, _, lenses, kept = known
-    found = report(str(folder), Asked(lenses=("ablation",), how=HOW)).lenses[0]
+    found = report(str(folder), ReportRequest(lenses=("ablation",), how=HOW)).lenses[0]
     lines = [line for line in kept if line != 9]
     assert (found.prompts, found.statuses) == (58, {"refused": 1, "verified": 58})
     assert found.reason == "no such head"
@@ -151,7 +155,7 @@ def test_the_effects_of_heads(known):
 
 def test_from_which_layer_on_the_answer_is_first(known):
     folder, _, lenses, kept = known
-    found = report(str(folder), Asked(lenses=("logit-lens",), how=HOW)).lenses[0].first
+    found = report(str(folder), ReportRequest(lenses=("logit-lens",), how=HOW)).lenses[0].first
     firsts = []
     for line in kept:
         ranks = {
@@ -181,7 +185,7 @@ def test_from_which_layer_on_the_answer_is_first(known):
 
 def test_what_a_lens_says_of_the_target_is_told_at_the_last_token(known):
     folder, _, lenses, kept = known
-    found = report(str(folder), Asked(lenses=("logit-lens",), how=HOW)).lenses[0].breakdowns
+    found = report(str(folder), ReportRequest(lenses=("logit-lens",), how=HOW)).lenses[0].breakdowns
     one = next(one for one in found if one.value == "p_target")
     assert one.last
     rows = [row for row in lenses["logit-lens"] if row["from_end"] == -1]
@@ -207,7 +211,9 @@ def test_the_order_and_sizes_of_shards_change_no_number(batch, tmp_path):
     folder, prompts, lenses = batch
     order = [*prompts[40:], *prompts[:40]]
     other = write_folder(tmp_path / "other", order, lenses, refused=[("ablation", 9)], shard=7)
-    one, two = (report(str(path), Asked(how=HOW)).to_dict()["lenses"] for path in (folder, other))
+    one, two = (
+        report(str(path), ReportRequest(how=HOW)).to_dict()["lenses"] for path in (folder, other)
+    )
     for ours, theirs in zip(one, two, strict=True):
         for a, b in zip(ours["breakdowns"], theirs["breakdowns"], strict=True):
             for x, y in zip(a["estimates"], b["estimates"], strict=True):

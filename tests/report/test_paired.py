@@ -7,7 +7,7 @@ import pytest
 
 from llmscope.errors import ScopeError
 from llmscope.report.means import Resampling
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from llmscope.support.bootstrap import Draws
 from tests.report.folders import write_folder
 
@@ -41,7 +41,7 @@ def other(batch, tmp_path_factory):
 def test_two_folders_row_by_row(batch, other):
     folder, _, lenses = batch
     path, rows = other
-    asked = Asked(versus=str(path), by=("layer",), how=HOW)
+    asked = ReportRequest(versus=str(path), by=("layer",), how=HOW)
     found = report(str(folder), asked).lenses
     assert [one.lens for one in found] == ["ablation"]
     one = found[0].comparisons[0]
@@ -71,7 +71,7 @@ def test_two_folders_row_by_row(batch, other):
 
 def test_two_columns_of_one_table(batch):
     folder, _, lenses = batch
-    asked = Asked(lenses=("tokens",), values=("surprisal",), versus_column="rank", how=HOW)
+    asked = ReportRequest(lenses=("tokens",), values=("surprisal",), versus_column="rank", how=HOW)
     one = report(str(folder), asked).lenses[0].comparisons[0]
     kept = [row for row in lenses["tokens"] if row["surprisal"] is not None]
     lines = sorted({row["line"] for row in lenses["tokens"]})
@@ -85,7 +85,7 @@ def test_two_columns_of_one_table(batch):
 
 def test_two_groups_of_paired_prompts(batch):
     folder, _, lenses = batch
-    asked = Asked(
+    asked = ReportRequest(
         lenses=("tokens",),
         values=("surprisal",),
         versus_column="label",
@@ -124,7 +124,7 @@ def test_two_groups_of_paired_prompts(batch):
 
 def refused(folder, **asked):
     with pytest.raises(ScopeError) as error:
-        report(str(folder), Asked(how=HOW, **asked))
+        report(str(folder), ReportRequest(how=HOW, **asked))
     return error.value.message, error.value.hint
 
 

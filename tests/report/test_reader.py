@@ -12,8 +12,8 @@ import pytest
 
 from llmscope.errors import ScopeError
 from llmscope.report.means import Resampling
-from llmscope.report.reader import BatchFolder
-from llmscope.report.summary import Asked, report
+from llmscope.report.reader import BatchTables
+from llmscope.report.summary import ReportRequest, report
 from tests.cli.running import run
 from tests.report.folders import write_folder, write_table
 
@@ -22,7 +22,7 @@ HOW = Resampling(resamples=100)
 
 def refused(folder, **asked):
     with pytest.raises(ScopeError) as error:
-        report(str(folder), Asked(how=HOW, **asked))
+        report(str(folder), ReportRequest(how=HOW, **asked))
     return error.value.message, error.value.hint
 
 
@@ -66,7 +66,7 @@ def test_a_damaged_file_is_named(copied, table):
 def test_a_shard_that_is_not_finished_does_not_count(copied):
     (copied / "prompts" / "shard-00002.parquet").unlink()
     (copied / "manifest.json").write_text("{}")
-    found = report(str(copied), Asked(how=HOW))
+    found = report(str(copied), ReportRequest(how=HOW))
     assert found.prompts == 50
     assert not found.complete
     assert max(one.prompts for one in found.lenses) == 49
@@ -78,9 +78,9 @@ def test_jobs_share_a_folder(copied):
             json.dumps({"complete": {} if part else {"shards": 1}, "options": {}})
         )
     (copied / "manifest.json").unlink()
-    assert not BatchFolder(str(copied)).complete
+    assert not BatchTables(str(copied)).complete
     (copied / "manifest-1of2.json").write_text('{"complete": {"shards": 1}}')
-    assert BatchFolder(str(copied)).complete
+    assert BatchTables(str(copied)).complete
 
 
 def test_names_that_do_not_exist_are_refused_with_the_nearest(batch):
@@ -115,7 +115,7 @@ def test_a_column_without_values_is_named_and_not_left_out(batch, tmp_path):
 
 
 def test_by_a_column_that_some_lenses_have_takes_those(batch):
-    found = report(str(batch[0]), Asked(by=("class",), how=HOW))
+    found = report(str(batch[0]), ReportRequest(by=("class",), how=HOW))
     assert [one.lens for one in found.lenses] == ["tokens"]
 
 
@@ -186,14 +186,14 @@ def hostile(folder):
 
 def test_foreign_names_texts_and_numbers(tmp_path):
     folder = hostile(tmp_path / "out")
-    found = report(str(folder), Asked(values=("p",), by=(EVIL,), how=HOW))
+    found = report(str(folder), ReportRequest(values=("p",), by=(EVIL,), how=HOW))
     one = next(each for each in found.lenses if each.lens == "hostile")
     all_rows = one.distributions[0]
     assert (all_rows.all.mean, all_rows.all.rows, all_rows.missing) == (2, 3, 3)
     assert [each.labels for each in one.breakdowns[0].estimates] == [("",), (EVIL,)]
     empty = next(each for each in found.lenses if each.lens == "empty")
     assert empty.distributions == ()
-    huge = report(str(folder), Asked(lenses=("hostile",), values=("huge",), how=HOW))
+    huge = report(str(folder), ReportRequest(lenses=("hostile",), values=("huge",), how=HOW))
     assert huge.lenses[0].distributions[0].all.mean == pytest.approx(6 / 5)
 
 
@@ -218,8 +218,11 @@ def test_a_folder_on_a_file_system_of_fsspec(batch):
 
     system = fsspec.filesystem("memory")
     system.put(str(batch[0]), "/report-of-a-batch", recursive=True)
-    remote = report("memory://report-of-a-batch", Asked(how=HOW))
-    assert remote.to_dict()["lenses"] == report(str(batch[0]), Asked(how=HOW)).to_dict()["lenses"]
+    remote = report("memory://report-of-a-batch", ReportRequest(how=HOW))
+    assert (
+        remote.to_dict()["lenses"]
+        == report(str(batch[0]), ReportRequest(how=HOW)).to_dict()["lenses"]
+    )
 
 
 def test_floats_are_grouped_as_numbers_and_decimals_too(batch, tmp_path):
@@ -234,7 +237,7 @@ def test_floats_are_grouped_as_numbers_and_decimals_too(batch, tmp_path):
     )
     folder = write_folder(tmp_path / "out", prompts, {"x": [{"line": 1, "p": 1.0}]}, shard=99)
     write_table(folder / "x" / "shard-00000.parquet", table, "x")
-    found = report(str(folder), Asked(values=("p",), by=("scale", "price"), how=HOW))
+    found = report(str(folder), ReportRequest(values=("p",), by=("scale", "price"), how=HOW))
     labels = [one.labels for one in found.lenses[0].breakdowns[0].estimates]
     assert labels == [(0.5, 1), (2, 1), (None, 2)]
     assert np.isclose(found.lenses[0].distributions[0].all.mean, 2)

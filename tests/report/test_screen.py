@@ -9,7 +9,7 @@ import pytest
 from llmscope.draw import RenderOptions
 from llmscope.report.figures import interval_text, lens_figures, value_text
 from llmscope.report.means import Resampling
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from llmscope.tui.modes.report.screen import report_app
 from tests.report.folders import write_folder
 from tests.report.test_reader import hostile
@@ -20,7 +20,7 @@ HOW = Resampling(resamples=100)
 
 @asynccontextmanager
 async def shown(folder, width=120, height=40):
-    app = report_app(report(str(folder), Asked(how=HOW)), look=RenderOptions(tier="none"))
+    app = report_app(report(str(folder), ReportRequest(how=HOW)), look=RenderOptions(tier="none"))
     async with app.run_test(size=(width, height), notifications=True) as pilot:
         await pilot.pause()
         yield Screen(app, pilot)
@@ -28,7 +28,7 @@ async def shown(folder, width=120, height=40):
 
 @pytest.fixture(scope="module")
 def best(batch):
-    return report(str(batch[0]), Asked(how=HOW)).lenses[0].breakdowns[0]
+    return report(str(batch[0]), ReportRequest(how=HOW)).lenses[0].breakdowns[0]
 
 
 async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best):
@@ -51,7 +51,7 @@ async def test_a_page_a_lens_and_the_strongest_head_under_the_cursor(batch, best
 
 
 async def test_every_title_names_its_lens(batch):
-    summary = report(str(batch[0]), Asked(how=HOW))
+    summary = report(str(batch[0]), ReportRequest(how=HOW))
     for lens in summary.lenses:
         for figure in lens_figures(lens, HOW):
             assert figure.title.startswith(f"{lens.lens}: ")
@@ -91,8 +91,8 @@ async def test_many_lenses_fit_nine_pages(batch, tmp_path):
 def test_a_report_needs_no_torch(batch):
     code = (
         "import sys; from llmscope.tui.modes.report.screen import report_app; "
-        "from llmscope.report.summary import report, Asked; "
-        f"report_app(report({str(batch[0])!r}, Asked())); "
+        "from llmscope.report.summary import report, ReportRequest; "
+        f"report_app(report({str(batch[0])!r}, ReportRequest())); "
         "assert 'torch' not in sys.modules and 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load
 
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.runs.shard import Shard, pack, shard_bytes, unpack
+from llmscope.runs.shard import RunShard, pack, shard_bytes, unpack
 from tests.runs.making import figures
 
 
@@ -24,7 +24,7 @@ def packed(step):
 
 def test_a_step_comes_back_as_it_was():
     base = packed(0)
-    shard = Shard(shard_bytes(packed(7), base), base)
+    shard = RunShard(shard_bytes(packed(7), base), base)
     for key, figure in figures(7).items():
         same(unpack(shard.packed(key)), unpack(pack(figure)))
         np.testing.assert_array_equal(unpack(shard.packed(key)).values, figure.values)
@@ -43,14 +43,14 @@ def test_what_is_the_same_in_each_step_is_stored_once():
 
 def test_the_first_step_needs_no_other():
     base = packed(0)
-    shard = Shard(shard_bytes(base, {}))
+    shard = RunShard(shard_bytes(base, {}))
     for key, figure in figures(0).items():
         same(unpack(shard.packed(key)), unpack(pack(figure)))
 
 
 def test_one_array_alone_is_read():
     base = packed(0)
-    shard = Shard(shard_bytes(packed(7), base), base)
+    shard = RunShard(shard_bytes(packed(7), base), base)
     np.testing.assert_array_equal(shard.array("0/tokens", "ids"), np.arange(4))
     want = figures(7)["1/logit-lens:target"].values
     np.testing.assert_array_equal(shard.array("1/logit-lens:target"), want)
@@ -64,7 +64,7 @@ def test_one_array_alone_is_read():
 def test_a_figure_that_is_refused_at_one_step():
     base = packed(0)
     refused = Figure.refused("tokens", "Tokens", "the logits hold NaN")
-    shard = Shard(shard_bytes({"0/tokens": pack(refused)}, base), base)
+    shard = RunShard(shard_bytes({"0/tokens": pack(refused)}, base), base)
     found = unpack(shard.packed("0/tokens"))
     assert found.verdict.status == "refused"
     assert found.verdict.reason == "the logits hold NaN"
@@ -107,9 +107,9 @@ def any_figure(draw):
 @given(any_figure(), any_figure())
 def test_any_two_figures(first, second):
     base = {"k": pack(first)}
-    shard = Shard(shard_bytes({"k": pack(second)}, base), base)
+    shard = RunShard(shard_bytes({"k": pack(second)}, base), base)
     found = unpack(shard.packed("k"))
-    whole = Shard(shard_bytes({"k": pack(second)}, {}))
+    whole = RunShard(shard_bytes({"k": pack(second)}, {}))
     same(found, unpack(whole.packed("k")))
     assert found.values.tobytes() == second.values.tobytes()
     assert found.title == second.title
@@ -145,11 +145,11 @@ def test_a_damaged_header_is_an_error_and_no_number(change, tmp_path):
     path = tmp_path / "x.safetensors"
     path.write_bytes(rebuilt(header, rest))
     with pytest.raises((ValueError, KeyError, TypeError)):
-        unpack(Shard.read(path, packed(0)).packed("0/tokens"))
+        unpack(RunShard.read(path, packed(0)).packed("0/tokens"))
 
 
 def read_any(data):
-    shard = Shard(data)
+    shard = RunShard(data)
     return shard.keys, shard.packed("k")
 
 

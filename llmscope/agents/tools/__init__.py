@@ -19,7 +19,7 @@ from llmscope.lenses import suggested
 from llmscope.support.arguments import quoted
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
 
 TOOLS = {
     tool.name: tool for tool in (OPEN, LOOK, EDIT, COMPARE, GENERATE, MANY_PROMPTS, EXPLAIN, EXPORT)
@@ -27,7 +27,9 @@ TOOLS = {
 """All tools by name, in the order in which they are listed."""
 
 
-def run(session: Session, name: str, arguments: Mapping[str, Any] | None, call: Call) -> str:
+def run(
+    session: AgentSession, name: str, arguments: Mapping[str, Any] | None, call: ToolCall
+) -> str:
     """Return the answer of a tool, of at most `llmscope.agents.answer.LIMIT` bytes.
 
     Args:

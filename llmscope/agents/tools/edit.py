@@ -19,12 +19,12 @@ from llmscope.agents.tools.shared import (
 )
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
 
 CLEARED = "no edits are in force"
 
 
-def edit(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
+def edit(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
     """Set the edits in force, and return what they make of the next token.
 
     If they cannot be made on the prompt, those before stay in force.
@@ -72,7 +72,7 @@ def edit(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
     )
 
 
-def _listed(session: Session) -> str:
+def _listed(session: AgentSession) -> str:
     return line(f"edits in force: {'; '.join(map(str, session.edits))}")
 
 

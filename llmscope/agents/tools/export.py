@@ -11,7 +11,7 @@ from llmscope.agents.parameters import Parameter, Tool
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
     from llmscope.export import FilePair
 
 LARGEST = 400
@@ -19,7 +19,7 @@ LARGEST = 400
 
 
 def content_of(
-    session: Session,
+    session: AgentSession,
     form: str,
     *,
     provenance: bool,
@@ -62,7 +62,7 @@ def content_of(
     )
 
 
-def export(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
+def export(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
     """Write the figure that was looked at last, and return where."""
     from llmscope.export import format_of
 

@@ -21,7 +21,7 @@ from llmscope.agents.tools.shared import (
 )
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
     from llmscope.figure import Focus
 
 ORDERS = ("auto", "largest", "place")
@@ -31,7 +31,7 @@ REMARK = 220
 """Maximum characters of a remark below a figure."""
 
 
-def look(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
+def look(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
     """Return the table of a lens's figure, with its verdict and what it establishes."""
     from llmscope.lenses import lens
 
@@ -84,7 +84,7 @@ def _places(arguments: Mapping[str, Any], focus: Focus) -> dict[str, int]:
     return {name: place for name in named if (place := getattr(focus, name, None)) is not None}
 
 
-def _file(session: Session) -> Any:
+def _file(session: AgentSession) -> Any:
     """Return what writes the latest figure as a snapshot, once, and returns its path."""
     files: list[str] = []
 

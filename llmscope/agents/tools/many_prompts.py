@@ -22,7 +22,7 @@ from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
     from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
     from llmscope.record.capture.recording import Prompt
     from llmscope.report.means import Breakdown, Distribution
@@ -40,12 +40,12 @@ TOGETHER = 16
 SUFFIXES = (".jsonl", ".csv", ".parquet", ".txt")
 
 
-def many_prompts(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
+def many_prompts(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
     """Apply a lens to each prompt, write its tables, and return the means of their columns."""
     from llmscope.figure.tables.arrow import needed
     from llmscope.jobs.snapshots import PromptJob, PromptSource
     from llmscope.lenses import lens
-    from llmscope.report.summary import Asked, report
+    from llmscope.report.summary import ReportRequest, report
 
     needed()
     chosen = lens(arguments["lens"])
@@ -80,7 +80,9 @@ def many_prompts(session: Session, arguments: Mapping[str, Any], call: Call) -> 
     if chosen.name not in summary.lenses:
         reasons = summary.refused.get(chosen.name, {})
         return fitted([*head, *(line(f"refused: {reason}") for reason in reasons)])
-    result = report(str(folder), Asked(lenses=(chosen.name,), last=arguments.get("last", False)))
+    result = report(
+        str(folder), ReportRequest(lenses=(chosen.name,), last=arguments.get("last", False))
+    )
     (lens_report,) = result.lenses
     rows = [*_rows(lens_report)]
 
@@ -100,7 +102,7 @@ def many_prompts(session: Session, arguments: Mapping[str, Any], call: Call) -> 
 _HEADER = "column\tby\tmean\t95 % interval\tn prompts\tn rows\t5 %–95 % of rows"
 
 
-def _source(session: Session, arguments: Mapping[str, Any], name: str) -> Path:
+def _source(session: AgentSession, arguments: Mapping[str, Any], name: str) -> Path:
     """Return the file of prompts: the one that is named, or one with those of the call.
 
     Raises:
@@ -117,7 +119,7 @@ def _source(session: Session, arguments: Mapping[str, Any], name: str) -> Path:
     return readable(session, str(file))
 
 
-def readable(session: Session, file: str) -> Path:
+def readable(session: AgentSession, file: str) -> Path:
     """Return the path of a file of prompts in the working folder or the output folder.
 
     Raises:
@@ -162,7 +164,7 @@ def _run(
     source: PromptSource,
     job: PromptJob,
     path: Path,
-    call: Call,
+    call: ToolCall,
     failures: list[str],
 ) -> Summary:
     from llmscope.corpus.records.inputs import InputColumns

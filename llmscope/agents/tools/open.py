@@ -11,14 +11,14 @@ from llmscope.agents.tools.compare import BASE
 from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Call, Session
+    from llmscope.agents.session import AgentSession, ToolCall
     from llmscope.scope.scope import Scope
 
 LOADS = ("adapters", "dtype", "device")
 """Arguments that only a model which is loaded now can have."""
 
 
-def open_model(session: Session, arguments: Mapping[str, Any], call: Call) -> str:
+def open_model(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) -> str:
     """Load a model if one is named, switch its adapter if one is named, and tell about it."""
     model = arguments.get("model")
     if model is None and any(name in arguments for name in LOADS):
@@ -38,7 +38,7 @@ def open_model(session: Session, arguments: Mapping[str, Any], call: Call) -> st
     return fitted(_facts(session, scope), (), _next_steps(session))
 
 
-def _facts(session: Session, scope: Scope) -> list[str]:
+def _facts(session: AgentSession, scope: Scope) -> list[str]:
     from llmscope.record.derive.verify import CAPABILITIES
 
     info = scope.info()
@@ -69,7 +69,7 @@ def _facts(session: Session, scope: Scope) -> list[str]:
     return [line(fact, 240) for fact in lines]
 
 
-def _next_steps(session: Session) -> list[str]:
+def _next_steps(session: AgentSession) -> list[str]:
     wanted = "next: look lens=next-token prompt=…, or explain topic=lenses"
     return [wanted] if session.prompt is None else []
 

@@ -12,7 +12,7 @@ from llmscope.errors import ScopeError
 from llmscope.lenses import options, suggested
 
 if TYPE_CHECKING:
-    from llmscope.agents.session import Session
+    from llmscope.agents.session import AgentSession
     from llmscope.figure import Verdict
     from llmscope.lenses import Lens
     from llmscope.lenses.options import LensOption
@@ -36,7 +36,7 @@ LENS_PARAMETERS = (
 _NAMED = tuple(parameter.name for parameter in LENS_PARAMETERS if parameter.name != "options")
 
 
-def passes_prompt_b(session: Session, chosen: Lens, arguments: Mapping[str, Any]) -> bool:
+def passes_prompt_b(session: AgentSession, chosen: Lens, arguments: Mapping[str, Any]) -> bool:
     """Return whether the figure of a lens is given prompt B: it reads it, or is a difference A − B.
 
     Raises:
@@ -90,7 +90,7 @@ def _check(option: LensOption[Any], value: Any, allow_pickle: bool) -> None:
         raise ScopeError(f"{option.name}: {line(wrong)}", option.help)
 
 
-def state_lines(session: Session, recording: Recording) -> list[str]:
+def state_lines(session: AgentSession, recording: Recording) -> list[str]:
     """Return what a figure is of: the model, its adapter, the edits and the prompt."""
     subject = recording.subject
     words = [subject.name if subject.adapter is None else f"{subject.name} + {subject.adapter}"]

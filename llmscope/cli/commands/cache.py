@@ -23,8 +23,8 @@ from llmscope.errors import ScopeError
 from llmscope.support.text import NOTE, display_text, one_line
 
 if TYPE_CHECKING:
-    from llmscope.cache.entries import Entry
-    from llmscope.cache.prune import Choice
+    from llmscope.cache.entries import CacheEntry
+    from llmscope.cache.prune import PruneChoice
 
 _MEGABYTE = 1e6
 _DAY = 86_400
@@ -138,7 +138,7 @@ def prune(
         from llmscope.cache.prune import chosen, pruning, remove
 
         at = _folders()
-        failed: list[tuple[Entry, str]] = []
+        failed: list[tuple[CacheEntry, str]] = []
         if yes:
             with pruning(at.cache):
                 taken, busy = chosen(entries(at.cache, at.state), choice)
@@ -170,7 +170,7 @@ def prune(
             )
 
 
-def _tell(gone: list[Entry], busy: list[Entry], yes: bool) -> None:
+def _tell(gone: list[CacheEntry], busy: list[CacheEntry], yes: bool) -> None:
     if gone:
         put(_table(gone))
     total = _size(sum(one.bytes for one in gone))
@@ -184,14 +184,14 @@ def _tell(gone: list[Entry], busy: list[Entry], yes: bool) -> None:
         _say(f"left alone: {one.name}: {one.busy}")
 
 
-def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> Choice:
+def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> PruneChoice:
     """Return the conditions.
 
     Raises:
         BadParameter: one cannot be read.
     """
     from llmscope.cache.entries import KEPT, KINDS
-    from llmscope.cache.prune import Choice
+    from llmscope.cache.prune import PruneChoice
 
     known = [kind for kind in KINDS if kind not in KEPT]
     listed = ", ".join((*known, "all"))
@@ -205,7 +205,7 @@ def _choice(kinds: list[str] | None, older: str | None, larger: str | None) -> C
     wanted = None
     if kinds:
         wanted = frozenset(known if "all" in kinds else kinds)
-    return Choice(
+    return PruneChoice(
         wanted,
         None if age is None else float(int(age[1]) * _SPANS[age[2]]),
         None if size is None else round(float(size[1]) * _UNITS[size[2].lower()]),
@@ -227,7 +227,7 @@ def _head(at: Folders) -> dict[str, Any]:
     return {"schema": 1, "llmscope": __version__, "folders": folders}
 
 
-def _record(entry: Entry) -> dict[str, Any]:
+def _record(entry: CacheEntry) -> dict[str, Any]:
     return {
         "kind": entry.kind,
         "name": entry.name,
@@ -242,7 +242,7 @@ def _record(entry: Entry) -> dict[str, Any]:
     }
 
 
-def _table(found: Iterable[Entry]) -> str:
+def _table(found: Iterable[CacheEntry]) -> str:
     from llmscope.cli.output.table import table
 
     rows = [("kind", "name", "MB", "last use", "")]

@@ -97,13 +97,13 @@ def _serve(options: LoadOptions, out: str | None) -> None:
             "pip install '.[mcp]' in the checkout",
         ) from error
     from llmscope.agents.files import OutputFolder
-    from llmscope.agents.session import Session
+    from llmscope.agents.session import AgentSession
 
     folder = OutputFolder(_folder(out))
     typer.echo(f"llmscope mcp: files go to {folder.shown(folder.path)}", err=True)
     ended = _end_quickly()
     try:
-        serve(Session(options, folder))
+        serve(AgentSession(options, folder))
     finally:
         if out is None:
             with suppress(OSError):  # files were written

@@ -19,7 +19,7 @@ from llmscope.cli.output.errors import reported
 if TYPE_CHECKING:
     from llmscope.cli.output.destination import Output
     from llmscope.export import PaperStyle, Size
-    from llmscope.report.summary import Asked, Report
+    from llmscope.report.summary import Report, ReportRequest
 
 PAPER = "paper"
 OWN = ("txt", "json", "csv")
@@ -90,7 +90,7 @@ class StatisticsOptions:
         float, typer.Option(min=0.5, max=0.999, help="What share of the draws an interval holds.")
     ] = 0.95
 
-    def asked(self) -> Asked:
+    def asked(self) -> ReportRequest:
         """Return what is asked for.
 
         Raises:
@@ -108,9 +108,9 @@ class StatisticsOptions:
         )
         usage(len(self.by or ()) <= 3, "three columns or fewer", "--by")
         from llmscope.report.means import Resampling
-        from llmscope.report.summary import Asked
+        from llmscope.report.summary import ReportRequest
 
-        return Asked(
+        return ReportRequest(
             lenses=tuple(dict.fromkeys(self.lens or ())),
             values=tuple(dict.fromkeys(self.value or ())),
             by=tuple(dict.fromkeys(self.by or ())),

@@ -25,7 +25,7 @@ from llmscope.report.figures import (
 from llmscope.report.first_layer import FirstLayer
 from llmscope.report.groups import Label
 from llmscope.report.means import Breakdown, Distribution, Estimate
-from llmscope.report.paired import Comparison
+from llmscope.report.paired import PairedComparison
 from llmscope.report.summary import LensReport, Report
 from llmscope.support.numbers import percent
 from llmscope.support.text import display_text, one_line
@@ -209,7 +209,7 @@ def _map(breakdown: Breakdown, report: Report, size: Size) -> str:
     return f"\n{drawn}{_line(title)}\n{table(rows, frozenset({1}))}"
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: PairedComparison) -> str:
     rows = [
         ("A", comparison.a, value_text(comparison.mean_a)),
         ("B", comparison.b, value_text(comparison.mean_b)),

@@ -10,7 +10,7 @@ from llmscope.cli.output.table import table
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.learned.lenses.directions import Directions, Dose, Estimate
+    from llmscope.learned.lenses.directions import Directions, Dose, Interval
 
 
 def report(
@@ -106,7 +106,7 @@ def _beaten(directions: Directions, layer: int) -> bool:
     return bool(directions.doubt(layer)) and not directions.sets.leak
 
 
-def _interval(estimate: Estimate, form: str) -> str:
+def _interval(estimate: Interval, form: str) -> str:
     return (
         ""
         if estimate.low is None or estimate.high is None

@@ -22,7 +22,7 @@ from llmscope.version import __version__, installed
 
 if TYPE_CHECKING:
     from llmscope.models.loading.hardware import Hardware
-    from llmscope.models.loading.nvidia_smi import Driver, Question
+    from llmscope.models.loading.nvidia_smi import Driver, SmiCalls
 
 PACKAGES = (
     *("torch", "transformers", "textual", "plotext", "numpy", "safetensors"),
@@ -53,7 +53,7 @@ def checkup() -> dict[str, Any]:
     return found
 
 
-def hardware(question: Question) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
+def hardware(question: SmiCalls) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
     """Return devices, cores and threads as torch sees them, and problems with what to try.
 
     The first is None if torch cannot be imported.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.examples.sources import FeatureSource, HeadSource, NeuronSource, Source
 from llmscope.learned.dictionaries.catalog import Given, header_of, headers_of, loaded
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.examples.request import FeatureRequest
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ def sources_for(
 
 
 def _by_dictionary(
-    headers: Sequence[Header | Dictionary], features: Sequence[FeatureRequest]
-) -> list[tuple[Header | Dictionary, tuple[int, ...] | None]]:
+    headers: Sequence[DictionaryHeader | Dictionary], features: Sequence[FeatureRequest]
+) -> list[tuple[DictionaryHeader | Dictionary, tuple[int, ...] | None]]:
     """Return the features of each dictionary, ascending; None: all."""
     if not headers:
         raise ScopeError("no dictionary is known for the model", option("features", "FOLDER"))

@@ -14,11 +14,11 @@ from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.jobs.fit_direction.split import Flags, dealt, labels_of
 from llmscope.jobs.fit_direction.streams import Floats
 from llmscope.learned.lenses.directions import (
-    Bin,
     Calibration,
+    CalibrationBin,
     ControlScores,
-    Estimate,
-    Scores,
+    Interval,
+    ProbeScores,
     Spread,
 )
 
@@ -58,14 +58,14 @@ class Texts:
         )
 
 
-def scores_of(scores: Floats, texts: Texts, seed: int) -> Scores:
+def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
     """Return accuracy and AUC of scores, with bootstrap intervals over groups. [text]"""
     labels, groups = texts.labels, np.unique(texts.groups, return_inverse=True)[1]
     once = np.ones((1, len(labels)))
     values = [float(one[0]) for one in weighted(scores, labels, once)]
     count = int(groups.max()) + 1
     if count < 2:
-        return Scores(*(Estimate(one, None, None) for one in values))
+        return ProbeScores(*(Interval(one, None, None) for one in values))
     random = np.random.default_rng(seed)
     drawn = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [draw, group]
     size = max(1, BLOCK // len(scores))
@@ -76,9 +76,9 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> Scores:
     found = [np.concatenate(one) for one in zip(*parts, strict=True)]
     tail = (1 - LEVEL) / 2
     ends = [np.nanquantile(one, (tail, 1 - tail)) for one in found]
-    return Scores(
+    return ProbeScores(
         *(
-            Estimate(value, float(low), float(high))
+            Interval(value, float(low), float(high))
             for value, (low, high) in zip(values, ends, strict=True)
         )
     )
@@ -146,7 +146,7 @@ def calibration(chances: Floats, labels: Flags) -> Calibration:
     """Return how far probabilities of the positive class can be taken at their word. [text]"""
     at = np.minimum((chances * BINS).astype(int), BINS - 1)
     bins = [
-        Bin(float(chances[own].mean()), float(labels[own].mean()), int(own.sum()))
+        CalibrationBin(float(chances[own].mean()), float(labels[own].mean()), int(own.sum()))
         for own in (at == one for one in range(BINS))
         if own.any()
     ]

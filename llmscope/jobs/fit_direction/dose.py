@@ -13,7 +13,7 @@ from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.controls import DRAWS, LEVEL
 from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.jobs.fit_direction.streams import Floats, PromptRunner, Report, places_of, vector_at
-from llmscope.learned.lenses.directions import Dose, Estimate, Probe, Spread
+from llmscope.learned.lenses.directions import Dose, Interval, Probe, Spread
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.padded import SIZE
 from llmscope.record.capture.prompts import prompt_from
@@ -174,19 +174,19 @@ def summary(
     )
 
 
-def _estimates(values: Floats, groups: Sequence[str], seed: int) -> tuple[Estimate, ...]:
+def _estimates(values: Floats, groups: Sequence[str], seed: int) -> tuple[Interval, ...]:
     """Return the mean of each column with its bootstrap interval over groups. [prompt, column]"""
     names, of_row = np.unique(np.array(groups), return_inverse=True)
     means = values.mean(0)
     if len(names) < 2:
-        return tuple(Estimate(float(mean), None, None) for mean in means)
+        return tuple(Interval(float(mean), None, None) for mean in means)
     random = np.random.default_rng(seed)
     drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
     weights = drawn[:, of_row]  # [draw, prompt]
     found = weights @ values / weights.sum(1, keepdims=True)
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(found, (tail, 1 - tail), axis=0)
-    return tuple(Estimate(*map(float, ends)) for ends in zip(means, low, high, strict=True))
+    return tuple(Interval(*map(float, ends)) for ends in zip(means, low, high, strict=True))
 
 
 def _random(direction: Tensor, count: int, random: np.random.Generator) -> list[Tensor]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.reader import FORMS, folders_of, read_dictionary, read_header
 from llmscope.models.info import DictionaryFacts
 from llmscope.models.sources import builtin
@@ -29,7 +29,7 @@ Given = str | Dictionary
 
 def headers_of(
     sources: Sequence[Given], subject: LoadedModel, progress: Progress | None = None
-) -> list[Header | Dictionary]:
+) -> list[DictionaryHeader | Dictionary]:
     """Return the headers of dictionaries in the order of the model; a loaded one as it is.
 
     Args:
@@ -40,7 +40,7 @@ def headers_of(
     Raises:
         ScopeError: there is no such dictionary, or it cannot be read.
     """
-    entries: list[Header | Dictionary] = []
+    entries: list[DictionaryHeader | Dictionary] = []
     for source in sources or known_dictionaries(subject):
         if isinstance(source, Dictionary):
             entries.append(source)
@@ -49,7 +49,7 @@ def headers_of(
     return sorted(entries, key=lambda entry: (header_of(entry).reads.after, header_of(entry).reads))
 
 
-def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
+def headers_at(name: str, progress: Progress | None = None) -> list[DictionaryHeader]:
     """Return the headers of the dictionaries that a name leads to.
 
     Raises:
@@ -58,7 +58,7 @@ def headers_at(name: str, progress: Progress | None = None) -> list[Header]:
     folders = folders_of(str(located(name, progress)))
     if len(folders) == 1:
         return [read_header(folders[0], name)]
-    headers: list[Header] = []
+    headers: list[DictionaryHeader] = []
     for folder in folders:
         folder_name = f"{name.rstrip('/')}/{folder.name}"
         # Its folder is a name that works by itself, unless the whole is a shipped name.
@@ -96,12 +96,12 @@ def facts_of(
     )
 
 
-def header_of(entry: Header | Dictionary) -> Header:
+def header_of(entry: DictionaryHeader | Dictionary) -> DictionaryHeader:
     """Return the header of a dictionary, loaded or not."""
     return entry.header if isinstance(entry, Dictionary) else entry
 
 
-def loaded(entry: Header | Dictionary, subject: LoadedModel) -> Dictionary:
+def loaded(entry: DictionaryHeader | Dictionary, subject: LoadedModel) -> Dictionary:
     """Return a dictionary with its weights on the model's device.
 
     Raises:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from llmscope.learned.dictionaries.dictionary import Activation, Header, Rescaling
+from llmscope.learned.dictionaries.dictionary import Activation, DictionaryHeader, Rescaling
 from llmscope.learned.dictionaries.place import Place
 from llmscope.support.text import one_line
 
@@ -47,7 +47,7 @@ _TOLD = (
 """What is kept of a config for the user to read."""
 
 
-def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
+def header_of(config: Mapping[str, Any], *, name: str, path: str) -> DictionaryHeader:
     """Return the header that a config describes.
 
     Args:
@@ -72,7 +72,7 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> Header:
         settings.setdefault("hook_name_out", f"blocks.{reads.layer}.hook_mlp_out")
         writes = _place(settings, "hook_name_out")
     width, features = _size(settings, "d_in"), _size(settings, "d_sae")
-    return Header(
+    return DictionaryHeader(
         *(name, path, reads, writes, width),
         out_width=_size(settings, "d_out") if "d_out" in settings else width,
         features=features,

@@ -35,7 +35,7 @@ BLOCK = 1 << 22
 
 
 @dataclass(frozen=True)
-class Header:
+class DictionaryHeader:
     """What is known of a dictionary without its weights.
 
     Attributes:
@@ -126,7 +126,7 @@ class Dictionary:
         digest: of its weights; empty: not known.
     """
 
-    header: Header
+    header: DictionaryHeader
     encoder: Tensor
     decoder: Tensor
     bias: Tensor

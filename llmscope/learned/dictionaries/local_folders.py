@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llmscope.learned.dictionaries.dictionary import Header
+from llmscope.learned.dictionaries.dictionary import DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from llmscope.learned.dictionaries.reader import read_header, weights_file
 
@@ -23,7 +23,7 @@ FOLDERS = 3000
 """Folders that are looked into."""
 
 
-def fitting_folders(folder: Path, info: ModelInfo) -> list[Header]:
+def fitting_folders(folder: Path, info: ModelInfo) -> list[DictionaryHeader]:
     """Return the dictionaries in a folder that may fit a model, in the order of its layers.
 
     The widths of head outputs and of neurons are not among the facts, and pass.
@@ -67,7 +67,7 @@ def _children(folder: Path) -> list[Path]:
         return []
 
 
-def _fits(header: Header, info: ModelInfo) -> bool:
+def _fits(header: DictionaryHeader, info: ModelInfo) -> bool:
     sides = ((header.reads, header.width), (header.writes, header.out_width))
     return all(
         place.layer < info.layers and _width(place, info) in (None, width) for place, width in sides

@@ -22,7 +22,7 @@ from llmscope.errors import ScopeError
 from llmscope.learned.dictionaries import labels
 from llmscope.learned.dictionaries.archive import read_archive
 from llmscope.learned.dictionaries.config import header_of
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import read_json
 from llmscope.models.loading.memory import GIB, available
@@ -77,7 +77,7 @@ def weights_file(folder: Path) -> Path | None:
     return next((folder / file for file in FILES if (folder / file).is_file()), None)
 
 
-def read_header(folder: Path, name: str) -> Header:
+def read_header(folder: Path, name: str) -> DictionaryHeader:
     """Return what the config of a dictionary tells, and the sizes of its weights. Reads no weights.
 
     Args:
@@ -93,7 +93,7 @@ def read_header(folder: Path, name: str) -> Header:
     return _header(file, name, _changed(folder, file))
 
 
-def read_dictionary(header: Header) -> Dictionary:
+def read_dictionary(header: DictionaryHeader) -> Dictionary:
     """Return the dictionary of a header, kept until its files change.
 
     Raises:
@@ -125,7 +125,7 @@ def _times(files: Sequence[Path]) -> Times:
 
 
 @lru_cache(maxsize=4 * KEPT)
-def _header(file: Path, name: str, changed: Times) -> Header:
+def _header(file: Path, name: str, changed: Times) -> DictionaryHeader:
     name_shown = one_line(name)
     try:
         header = header_of(_config(file, name), name=name, path=str(file.parent))
@@ -260,7 +260,7 @@ def _load(file: Path, name: str, changed: Times) -> Dictionary:
         ) from error
 
 
-def _check_room(file: Path, header: Header) -> None:
+def _check_room(file: Path, header: DictionaryHeader) -> None:
     """Refuse a dictionary that memory cannot hold, after those kept of earlier ones are dropped.
 
     Raises:
@@ -294,7 +294,7 @@ def _check_layers(shapes: Mapping[str, tuple[int, ...]]) -> None:
         raise ValueError("it is a cross-layer transcoder, which writes to several layers")
 
 
-def _check_shapes(header: Header, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _check_shapes(header: DictionaryHeader, shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Raise ValueError if the tensors are not those that the config describes."""
     _check_layers(shapes)
     width, out, features = header.width, header.out_width, header.features
@@ -354,7 +354,7 @@ def _tensors(file: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _dictionary(header: Header, tensors: Mapping[str, Tensor], file: Path) -> Dictionary:
+def _dictionary(header: DictionaryHeader, tensors: Mapping[str, Tensor], file: Path) -> Dictionary:
     encoder, decoder = tensors["W_enc"], tensors["W_dec"]
     gated = header.activation == "gated"
     encoder_bias = tensors["b_gate" if gated else "b_enc"]

@@ -31,7 +31,7 @@ METHOD_NAMES = {"mean": "difference of means", "lda": "LDA", "logistic": "logist
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Interval:
     """A mean with its bootstrap interval over groups; None where one group tells nothing."""
 
     value: float
@@ -57,11 +57,11 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ProbeScores:
     """How well texts are told apart: the share of right decisions, and the area under the ROC."""
 
-    accuracy: Estimate
-    auc: Estimate
+    accuracy: Interval
+    auc: Interval
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class ControlScores:
 
 
 @dataclass(frozen=True)
-class Bin:
+class CalibrationBin:
     """Held-out texts whose probability is in one tenth: its mean, the share of positive ones."""
 
     predicted: float
@@ -94,7 +94,7 @@ class Calibration:
 
     brier: float
     ece: float
-    bins: tuple[Bin, ...]
+    bins: tuple[CalibrationBin, ...]
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class ProbeFigures:
     """
 
     log_loss: float
-    held_out: Scores
+    held_out: ProbeScores
     shuffled: ControlScores
     random: ControlScores
     calibration: Calibration
@@ -204,9 +204,9 @@ class Dose:
     layer: int
     measure: str
     strengths: tuple[float, ...]
-    change: tuple[Estimate, ...]
+    change: tuple[Interval, ...]
     random: tuple[Spread, ...]
-    slope: Estimate
+    slope: Interval
     random_slopes: tuple[float, ...]
     prompts: int
 

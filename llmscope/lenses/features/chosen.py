@@ -14,7 +14,7 @@ from llmscope.lenses.logit_target import progress
 from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
-    from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+    from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
     from llmscope.learned.dictionaries.place import Place
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
@@ -49,12 +49,12 @@ class Chosen:
     remarks: tuple[str, ...] = ()
 
     @property
-    def header(self) -> Header:
+    def header(self) -> DictionaryHeader:
         """What the dictionary is."""
         return self.way.dictionary.header
 
 
-def candidates(recording: Recording, focus: Focus) -> list[Header | Dictionary]:
+def candidates(recording: Recording, focus: Focus) -> list[DictionaryHeader | Dictionary]:
     """Return the dictionaries of a focus, in the order of the model; empty if none was given.
 
     Raises:
@@ -77,7 +77,9 @@ def lacking(recording: Recording) -> Figure:
     )
 
 
-def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Dictionary:
+def pick(
+    found: Sequence[DictionaryHeader | Dictionary], focus: Focus
+) -> DictionaryHeader | Dictionary:
     """Return the dictionary of the focus's layer and place, or that of the nearest layer.
 
     Of several at one layer, that of the stream.
@@ -94,7 +96,7 @@ def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Diction
         there = ", ".join(sorted({header_of(one).reads.kind for one in found}))
         raise ScopeError(f"no dictionary is for {one_line(place)!r}", there)
 
-    def distance(one: Header | Dictionary) -> tuple[int, bool]:
+    def distance(one: DictionaryHeader | Dictionary) -> tuple[int, bool]:
         own = header_of(one)
         return abs(own.reads.layer - focus.layer), own.reads.kind not in STREAMS
 
@@ -102,8 +104,8 @@ def pick(found: Sequence[Header | Dictionary], focus: Focus) -> Header | Diction
 
 
 def previous(
-    found: Sequence[Header | Dictionary], one: Header | Dictionary
-) -> Header | Dictionary | None:
+    found: Sequence[DictionaryHeader | Dictionary], one: DictionaryHeader | Dictionary
+) -> DictionaryHeader | Dictionary | None:
     """Return the dictionary of the nearest earlier layer at the same kind of place; None: none."""
     from llmscope.learned.dictionaries.catalog import header_of
 
@@ -286,7 +288,7 @@ def said(chosen: Chosen) -> tuple[str, ...]:
     return (" · ".join(words), *chosen.remarks, size)
 
 
-def remarks(recording: Recording, header: Header) -> tuple[str, ...]:
+def remarks(recording: Recording, header: DictionaryHeader) -> tuple[str, ...]:
     """Return what a dictionary's config tells that differs from the model or the prompt."""
     from llmscope.models.model_names import alike, names_of
     from llmscope.record.features.places import changed_behind

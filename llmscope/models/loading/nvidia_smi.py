@@ -102,7 +102,7 @@ class Driver:
     error: str = ""
 
 
-class Question:
+class SmiCalls:
     """The calls of nvidia-smi, which run from the beginning and are waited for by `answer`.
 
     Args:
@@ -187,9 +187,9 @@ class Question:
         self._calls.clear()
 
 
-def ask(seconds: float = SECONDS) -> Question:
+def ask(seconds: float = SECONDS) -> SmiCalls:
     """Start to ask the driver; `answer` waits for what it tells."""
-    return Question(which(PROGRAM) or which(WSL), seconds)
+    return SmiCalls(which(PROGRAM) or which(WSL), seconds)
 
 
 def read_gpus(text: str, fields: tuple[str, ...]) -> tuple[tuple[Gpu, ...], str | None]:

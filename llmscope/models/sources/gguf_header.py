@@ -63,10 +63,10 @@ def read_header(path: Path) -> GgufHeader:
     if not path.stat().st_size:
         raise ValueError(_END)
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        return _Reader(data).header()
+        return _HeaderReader(data).header()
 
 
-class _Reader:
+class _HeaderReader:
     def __init__(self, data: mmap.mmap) -> None:
         self._data = data
         self._at = 4

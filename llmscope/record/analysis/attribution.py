@@ -64,7 +64,7 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Parts:
+class Contributions:
     """A logit decomposed into contributions. NaN where a layer has no such component.
 
     Attributes:
@@ -113,7 +113,7 @@ class Parts:
 
 def attribute(
     recording: Recording, position: int, read: LogitDirection, *, by_head: bool = True
-) -> Parts:
+) -> Contributions:
     """Decompose the logit that `read` reads after `position`.
 
     Args:
@@ -141,7 +141,7 @@ def attribute(
                 whole[index] = str(finding)
     embedding = recording.rows("stream", 0, row)
     assert embedding is not None
-    return Parts(
+    return Contributions(
         read=replace(read, bias=read.bias + bias),
         embedding=float(first @ exact(embedding[0])),
         attention=written["attention_write"],

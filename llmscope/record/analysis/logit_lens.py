@@ -32,7 +32,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Readings:
+class LensReadings:
     """Logit lens predictions where the streams were read; NaN elsewhere. All `[layer + 1, row]`.
 
     Layer index 0 is the embedding, the others are the streams after each layer.
@@ -53,7 +53,7 @@ class Readings:
 
 
 @dataclass(frozen=True)
-class Reading:
+class LensReading:
     """What is read of each stream besides its likeliest token.
 
     Attributes:
@@ -72,7 +72,7 @@ class Reading:
         return (*TOP, *(() if self.target is None else TARGET), *(KL if self.kl else ()))
 
 
-def read(recording: Recording, columns: Sequence[int], reading: Reading) -> Fetching[None]:
+def read(recording: Recording, columns: Sequence[int], reading: LensReading) -> Fetching[None]:
     """Read the streams of these positions at every layer, except those already read.
 
     Raises:
@@ -83,12 +83,12 @@ def read(recording: Recording, columns: Sequence[int], reading: Reading) -> Fetc
         yield from _read(wanted[start : start + ROWS])
 
 
-def lacks(recording: Recording, columns: Sequence[int], reading: Reading) -> bool:
+def lacks(recording: Recording, columns: Sequence[int], reading: LensReading) -> bool:
     """Return whether `read` has anything to do for these positions."""
     return any(_lacking(recording, [column], reading) for column in columns)
 
 
-def read_together(requests: Sequence[tuple[Recording, Sequence[int], Reading]]) -> None:
+def read_together(requests: Sequence[tuple[Recording, Sequence[int], LensReading]]) -> None:
     """Read streams of several recordings of one model, as `read` does, in larger, faster batches.
 
     Args:
@@ -102,7 +102,7 @@ def read_together(requests: Sequence[tuple[Recording, Sequence[int], Reading]]) 
         fetched(_read(wanted[start : start + TOGETHER]))
 
 
-def readings(recording: Recording, reading: Reading, rows: range) -> Readings:
+def readings(recording: Recording, reading: LensReading, rows: range) -> LensReadings:
     """Return the predictions of some rows, as far as they were read, and NaN elsewhere.
 
     Args:
@@ -117,7 +117,7 @@ def readings(recording: Recording, reading: Reading, rows: range) -> Readings:
     values = np.concatenate(parts, axis=2)  # [number, layer + 1, row], a copy
     values[:, :, : rows.start] = np.nan
     values[:, :, rows.stop :] = np.nan
-    return Readings(*values)
+    return LensReadings(*values)
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,11 @@ class _Cell:
     recording: Recording
     layer: int
     column: int
-    reading: Reading
+    reading: LensReading
     memo: Floats
 
 
-def _lacking(recording: Recording, columns: Sequence[int], reading: Reading) -> list[_Cell]:
+def _lacking(recording: Recording, columns: Sequence[int], reading: LensReading) -> list[_Cell]:
     """Return the cells of these positions that were not read yet."""
     cells: list[_Cell] = []
     wanted = list(reading.wanted)
@@ -159,7 +159,7 @@ def scores_at(
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    unused, reading = np.zeros(5, dtype=np.float32), Reading(lens=lens)
+    unused, reading = np.zeros(5, dtype=np.float32), LensReading(lens=lens)
     return _scores([_Cell(recording, layer + 1, column, reading, unused) for layer in layers])
 
 
@@ -259,7 +259,7 @@ def stream_after(recording: Recording, layer: int, column: int) -> Tensor:
     return stream.to(segment.final.device)
 
 
-def _memo(segment: Segment, layers: int, reading: Reading) -> Floats:
+def _memo(segment: Segment, layers: int, reading: LensReading) -> Floats:
     """Return the memo of a segment for one lens. `[5, layer + 1, row]`
 
     A new target clears the target's rows but not the others, which do not depend on it.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from llmscope.models.hidden_states import HiddenStates
     from llmscope.record.compare.other_model import OtherModel
     from llmscope.record.interventions.edited import EditedRecorder
-    from llmscope.record.interventions.variants import Variants
+    from llmscope.record.interventions.variants import VariantPasses
 
 
 class Passes:
@@ -90,7 +90,7 @@ class Passes:
 
     def variants(
         self, recording: Recording, key: object, changes: Callable[[], Sequence[Change]]
-    ) -> Variants:
+    ) -> VariantPasses:
         """Return passes of a recording with one more change each; see `VariantRecorder.record`.
 
         Raises:

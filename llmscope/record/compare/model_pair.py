@@ -136,7 +136,7 @@ class ModelPair:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PairPredictions:
     """How the next-token predictions of two models differ after each token. All `[row]`.
 
     Attributes:
@@ -152,7 +152,7 @@ class Predictions:
 
 
 @torch.no_grad()
-def predictions(pair: ModelPair, rows: Mask | None = None) -> Predictions:
+def predictions(pair: ModelPair, rows: Mask | None = None) -> PairPredictions:
     """Compare the predictions after every token.
 
     KL(A ‖ B) = Σ p_A (log p_A − log p_B) over the tokens that both vocabularies have, in float64.
@@ -170,7 +170,7 @@ def predictions(pair: ModelPair, rows: Mask | None = None) -> Predictions:
         kl = kl_divergence(ours, theirs)
         return torch.stack([kl, (tops[0] == tops[1]).double(), *(top.double() for top in tops)])
 
-    return Predictions(*pair.by_row(PREDICTIONS, 4, compute, rows))
+    return PairPredictions(*pair.by_row(PREDICTIONS, 4, compute, rows))
 
 
 def log_ratios(pair: ModelPair) -> Floats:

@@ -150,7 +150,7 @@ def query_start(labels: Sequence[str], kept_tokens: int) -> int | None:
 
 
 @dataclass(frozen=True)
-class Parts:
+class ContextParts:
     """What a context consists of.
 
     Attributes:
@@ -164,7 +164,7 @@ class Parts:
     counts: tuple[int, ...]
 
 
-def parts_of(labels: Sequence[str], kept_tokens: int, before: int) -> Parts:
+def parts_of(labels: Sequence[str], kept_tokens: int, before: int) -> ContextParts:
     """Return the parts of a context: its examples, or what its one line consists of.
 
     In a prompt of one line whose query is its last part, they are of the same kind as the query. Of
@@ -177,7 +177,7 @@ def parts_of(labels: Sequence[str], kept_tokens: int, before: int) -> Parts:
     """
     if last_line(labels) is not None or before != query_start(labels, kept_tokens):
         ends = example_ends(labels, kept_tokens, before)
-        return Parts("example", ends, tuple(range(1, len(ends) + 1)))
+        return ContextParts("example", ends, tuple(range(1, len(ends) + 1)))
     unit, cuts = inside_line("".join(labels[kept_tokens:]))
     reached = list(accumulate(map(len, labels[kept_tokens:before])))  # characters after each token
     places = [kept_tokens + bisect_left(reached, cut) + 1 for cut in cuts]
@@ -186,7 +186,7 @@ def parts_of(labels: Sequence[str], kept_tokens: int, before: int) -> Parts:
     whole = list(dict.fromkeys((*(end for end in places if end < before), before)))
     together = -(-len(whole) // MOST_PARTS)
     counts = range(len(whole), 0, -together)[::-1]
-    return Parts(unit or "token", tuple(whole[count - 1] for count in counts), tuple(counts))
+    return ContextParts(unit or "token", tuple(whole[count - 1] for count in counts), tuple(counts))
 
 
 def example_ends(labels: Sequence[str], start: int, before: int) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from llmscope.learned.dictionaries.catalog import (
     known_dictionaries,
     loaded,
 )
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import STREAMS, WRITES, Place
 from llmscope.learned.dictionaries.reader import FORMS
 from llmscope.models.anatomy import Layer, inputs_of
@@ -117,7 +117,7 @@ def _listed(names: Sequence[object]) -> str:
     return ", ".join([*texts, "…"] if len(names) > LISTED else texts)
 
 
-def _named(headers: Iterable[Header], feature: int) -> str:
+def _named(headers: Iterable[DictionaryHeader], feature: int) -> str:
     return _listed([f"{header.reads}/{feature}" for header in headers])
 
 
@@ -211,7 +211,7 @@ def feature_change(
     return Change(site, layer, rows, writes.columns, feature=change)
 
 
-def places_changed(subject: LoadedModel, header: Header) -> list[tuple[str, int]]:
+def places_changed(subject: LoadedModel, header: DictionaryHeader) -> list[tuple[str, int]]:
     """Return the capabilities, each with a layer, that must hold where features are changed."""
     layers, needed = subject.anatomy.layers, list[tuple[str, int]]()
     for place in dict.fromkeys((header.reads, header.writes)):
@@ -233,7 +233,7 @@ def places_changed(subject: LoadedModel, header: Header) -> list[tuple[str, int]
     return needed
 
 
-def _places(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
+def _places(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, LivePlace]:
     """Return what a dictionary reads and predicts, in a running pass; kept with the recording."""
     key = "live places", header.reads, header.writes
     if key not in recording.memo:
@@ -242,7 +242,7 @@ def _places(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]
     return places
 
 
-def _found(recording: Recording, header: Header) -> tuple[LivePlace, LivePlace]:
+def _found(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, LivePlace]:
     reads, writes = header.reads, header.writes
     layer = recording.subject.anatomy.layers[writes.layer]
     parallel = layer.mlp_parallel is not None

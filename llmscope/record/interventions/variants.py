@@ -36,7 +36,7 @@ Past = tuple[tuple[Tensor, Tensor], ...]
 
 
 @dataclass(frozen=True, eq=False)
-class Variants:
+class VariantPasses:
     """Passes over the prompt of a recording with one more change in each.
 
     Attributes:
@@ -84,7 +84,7 @@ class VariantRecorder:
 
     def __init__(self, recorder: Recorder, edited: EditedRecorder) -> None:
         self._recorder, self._edited = recorder, edited
-        self._kept: dict[object, Variants] = {}
+        self._kept: dict[object, VariantPasses] = {}
         self._apart: dict[int, bool] = {}
         self._passes: dict[int, Threads] = {}
         self._readouts = Threads(self._recorder.subject.device)
@@ -97,7 +97,7 @@ class VariantRecorder:
         *,
         fresh: bool = False,
         cancelled: Cancel | None = None,
-    ) -> Variants:
+    ) -> VariantPasses:
         """Record one pass for each of several changes, made after those of the recording's edits.
 
         Rows are shared with the latest variants of the same key, unless there are edits, so the
@@ -141,7 +141,7 @@ class VariantRecorder:
         memo = {}
         if before is not None:
             memo = {at: known for at, known in before.memo.items() if at[0] < shared}
-        variants = Variants(base, first, final, past if finite else None, self._readouts, memo)
+        variants = VariantPasses(base, first, final, past if finite else None, self._readouts, memo)
         self._kept.pop(key, None)
         while len(self._kept) >= KEPT:
             del self._kept[next(iter(self._kept))]
@@ -158,7 +158,7 @@ class VariantRecorder:
         changes: Sequence[Change],
         depth: int,
         start: int,
-        before: Variants | None,
+        before: VariantPasses | None,
     ) -> tuple[Tensor, Past | None]:
         """Run the tokens from `start` on: all changes in one batch if the model allows it.
 

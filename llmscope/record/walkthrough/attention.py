@@ -11,7 +11,7 @@ from llmscope.models.anatomy import Layer
 from llmscope.record.derive.tensors import by_group
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import Form, inside_forms, score_form
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.qkv import Heads
 from llmscope.record.walkthrough.steps import best_form
@@ -24,7 +24,7 @@ MASKED = -5e3
 class Attention:
     """Adds the steps of one layer's attention to the chain."""
 
-    def __init__(self, block: Block, parts: Layer, entry: int, gate: Tensor | None) -> None:
+    def __init__(self, block: LayerBlock, parts: Layer, entry: int, gate: Tensor | None) -> None:
         self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
         self.entry, self.rows = entry, block.rows
         self.gate = None if gate is None else exact(gate)  # [row, input], for the computed rows
@@ -310,7 +310,7 @@ class Attention:
         )
 
 
-def opaque(block: Block, module: nn.Module, entry: int, kind: str) -> int:
+def opaque(block: LayerBlock, module: nn.Module, entry: int, kind: str) -> int:
     """Add one step for a mixer that is not attention, run by its own module; return its index.
 
     Args:

@@ -14,7 +14,7 @@ from llmscope.record.walkthrough.steps import Chain, norm_form, normed, unknown_
 from llmscope.record.walkthrough.tracer import Call, Watched
 
 
-class Block:
+class LayerBlock:
     """The layer that the walkthrough shows from inside.
 
     Args:

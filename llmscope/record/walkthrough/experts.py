@@ -10,14 +10,14 @@ from torch import Tensor
 from llmscope.models.anatomy import Layer
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import Form
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import WIDE, numbers, rows_of
 from llmscope.record.walkthrough.steps import Chain, best_form
 from llmscope.record.walkthrough.terms import Explanation, summed
 from llmscope.record.walkthrough.tracer import Call
 
 
-def mixture(block: Block, parts: Layer, entry: int, reader: Call) -> int:
+def mixture(block: LayerBlock, parts: Layer, entry: int, reader: Call) -> int:
     """Add steps for router, choice and experts; return the index of the experts' step.
 
     Args:
@@ -143,7 +143,7 @@ def _softmax(router: Tensor) -> Tensor:
     return torch.softmax(router, -1)
 
 
-def whole(block: Block, entry: int, call: Call) -> int:
+def whole(block: LayerBlock, entry: int, call: Call) -> int:
     """Add one step for an MLP of unknown structure, run by its own module; return its index."""
     assert call.gave is not None
     is_part, actual = len(block.chain.at(entry)) != block.whole, rows_of(call.gave)

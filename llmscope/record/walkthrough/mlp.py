@@ -11,7 +11,7 @@ from torch import Tensor
 from llmscope.models.anatomy import Layer
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import ACTIVATIONS, Form
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import WIDE, rows_of
 from llmscope.record.walkthrough.experts import mixture, whole
 from llmscope.record.walkthrough.step import disagreement
@@ -45,7 +45,7 @@ class Half:
 class Mlp:
     """Adds the steps of one layer's MLP to the chain."""
 
-    def __init__(self, block: Block, parts: Layer, entry: int, reader: Call) -> None:
+    def __init__(self, block: LayerBlock, parts: Layer, entry: int, reader: Call) -> None:
         self.block, self.chain, self.seen, self.parts = block, block.chain, block.seen, parts
         self.entry, self.start, self.reader = entry, block.rows.start, reader
 

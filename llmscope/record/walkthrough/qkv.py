@@ -9,7 +9,7 @@ from torch import Tensor
 
 from llmscope.record.walkthrough import qkv_origin
 from llmscope.record.walkthrough.arithmetic import Norm
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import rows_of
 from llmscope.record.walkthrough.qkv_origin import QkvOrigin
 from llmscope.record.walkthrough.rope import angles
@@ -45,7 +45,7 @@ class Heads:
         calls: calls of modules within the attention.
     """
 
-    def __init__(self, block: Block, entry: int, call: Call | None, calls: list[Call]) -> None:
+    def __init__(self, block: LayerBlock, entry: int, call: Call | None, calls: list[Call]) -> None:
         self.block, self.chain, self.entry = block, block.chain, entry
         seen = block.seen
         assert seen.query is not None

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.arithmetic import Form, rotations
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.step import Weight
 from llmscope.record.walkthrough.steps import Chain, best_form
 from llmscope.record.walkthrough.tracer import Call
@@ -52,13 +52,13 @@ class Angles:
         cos, sin = table.chunk(2, dim=-1)
         return list(rotations(cos, sin))[number][1]
 
-    def step(self, chain: Chain, block: Block) -> int:
+    def step(self, chain: Chain, block: LayerBlock) -> int:
         """Return the index of the step that computes the angles, shared by queries and keys."""
         if self._step is None:
             self._step = self._add(chain, block)
         return self._step
 
-    def _add(self, chain: Chain, block: Block) -> int:
+    def _add(self, chain: Chain, block: LayerBlock) -> int:
         calls = (*block.seen.before, *block.seen.inside)
         maker = next((call for call in calls if self._from(call)), None)
         count, weights = len(self.table), list[Weight]()

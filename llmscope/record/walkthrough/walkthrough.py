@@ -18,7 +18,7 @@ from llmscope.record.derive.post_norms import IN_THE_STREAM, post_norms
 from llmscope.record.derive.tensors import NOT_BY_HEAD
 from llmscope.record.norms import exact
 from llmscope.record.walkthrough.attention import Attention, opaque
-from llmscope.record.walkthrough.block import Block
+from llmscope.record.walkthrough.block import LayerBlock
 from llmscope.record.walkthrough.embedding import WIDE, beginning, rows_of
 from llmscope.record.walkthrough.mlp import Mlp
 from llmscope.record.walkthrough.step import Step, disagreement
@@ -128,7 +128,7 @@ def _layer(
 ) -> int:
     """Add the steps of one layer; return the index of the stream after the layer."""
     parts = recording.subject.anatomy.layers[layer]
-    block = Block(chain, seen, stream, rows)
+    block = LayerBlock(chain, seen, stream, rows)
     entered = block.known[stream]
     # The index of the step, the model's own value, and the factor with which it is added.
     writes: list[tuple[int, Tensor, float]] = []
@@ -177,7 +177,9 @@ def _layer(
     return _add(chain, block, stream, writes, seen.left, after)
 
 
-def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor) -> Tensor | None:
+def _between(
+    block: LayerBlock, reader: Call | None, middle: Tensor, entered: Tensor
+) -> Tensor | None:
     """Return the model's own stream between attention and MLP; None if the layer has no MLP.
 
     It is the input of the MLP, or of the norm before it. In a parallel block that input is the
@@ -196,7 +198,7 @@ def _between(block: Block, reader: Call | None, middle: Tensor, entered: Tensor)
 
 
 def _written(
-    block: Block,
+    block: LayerBlock,
     step: int,
     module: nn.Module | None,
     modules: Sequence[nn.Module | None],
@@ -231,7 +233,7 @@ def _written(
 
 def _add(
     chain: Chain,
-    block: Block,
+    block: LayerBlock,
     stream: int,
     added_writes: Sequence[tuple[int, Tensor, float]],
     actual: Tensor,

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from llmscope.report.means import Resampling
-from llmscope.report.summary import Asked, report
+from llmscope.report.summary import ReportRequest, report
 from tests.cli.running import run
 from tests.report.conftest import batch  # noqa: F401
 from tests.report.folders import write_folder
@@ -43,7 +43,7 @@ def test_a_map_of_two_columns_at_the_last_token(told):
 def test_json_has_all_numbers(told, batch):  # noqa: F811
     found = json.loads(told("--format", "json", "--resamples", "150", "--seed", "7"))
     how = Resampling(resamples=150, seed=7)
-    assert found == json.loads(json.dumps(report(str(batch[0]), Asked(how=how)).to_dict()))
+    assert found == json.loads(json.dumps(report(str(batch[0]), ReportRequest(how=how)).to_dict()))
     assert found["intervals"]["seed"] == 7
     quantiles = found["lenses"][2]["distributions"][0]["quantiles"]
     assert set(quantiles) == {"0.0", "0.05", "0.25", "0.5", "0.75", "0.95", "1.0"}
@@ -53,7 +53,7 @@ def test_csv_has_a_row_for_each_mean(told, batch, tmp_path):  # noqa: F811
     told("--lens", "ablation", "--out", tmp_path / "a.csv")
     rows = list(csv.DictReader((tmp_path / "a.csv").open()))
     assert len(rows) == 1 + 12
-    found = report(str(batch[0]), Asked(lenses=("ablation",))).lenses[0].breakdowns[0]
+    found = report(str(batch[0]), ReportRequest(lenses=("ablation",))).lenses[0].breakdowns[0]
     one = next(row for row in rows if row["group"] == "1.2")
     best = found.ranked[0]
     assert float(one["mean"]) == best.mean

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from llmscope.record.features.active import applied, reconstruction
 from tests.lenses.test_experts import IDS, scope_on
@@ -21,7 +21,9 @@ def recording(family):
 def dictionary(matrix, place="blocks.1.hook_resid_post", centred=None, bias=None):
     """One that reconstructs `matrix` times its input, plus a bias."""
     reads = Place.parse(place)
-    header = Header("", "", reads, reads, WIDTH, WIDTH, 2 * WIDTH, "relu", centred=centred)
+    header = DictionaryHeader(
+        "", "", reads, reads, WIDTH, WIDTH, 2 * WIDTH, "relu", centred=centred
+    )
     return Dictionary(
         header,
         encoder=torch.cat([matrix, -matrix], 1),

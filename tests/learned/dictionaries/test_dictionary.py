@@ -5,7 +5,7 @@ import psutil
 import pytest
 import torch
 
-from llmscope.learned.dictionaries.dictionary import Active, Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Active, Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 from llmscope.learned.dictionaries.reader import read_dictionary, read_header
 from tests.learned.dictionaries import plain
@@ -133,7 +133,7 @@ def test_wide_dictionaries_stay_sparse(rows):
     features, width = 1 << 18, 64
     generator = torch.Generator().manual_seed(0)
     place = Place(0, "resid_post")
-    header = Header("", "", place, place, width, width, features, "jumprelu")
+    header = DictionaryHeader("", "", place, place, width, width, features, "jumprelu")
     encoder = torch.randn(width, features, generator=generator) / 8
     wide = Dictionary(
         header,

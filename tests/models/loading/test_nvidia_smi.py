@@ -15,7 +15,7 @@ from llmscope.models.loading.nvidia_smi import (
     Gpu,
     GpuProcess,
     MigDevice,
-    Question,
+    SmiCalls,
     read_gpus,
     read_mig_devices,
     read_processes,
@@ -28,7 +28,7 @@ ALL = (*FIELDS, *NEWER, "name")
 
 
 def asked(folder, answers, seconds=10.0):
-    return Question(str(machines.program(folder, answers)), seconds).answer()
+    return SmiCalls(str(machines.program(folder, answers)), seconds).answer()
 
 
 def test_an_idle_h100(tmp_path):

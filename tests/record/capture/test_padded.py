@@ -5,7 +5,7 @@ import inspect
 import numpy as np
 import pytest
 
-from llmscope.record.analysis.logit_lens import Reading, read, read_together, readings
+from llmscope.record.analysis.logit_lens import LensReading, read, read_together, readings
 from llmscope.record.capture.padded import record_padded
 from llmscope.record.fetch import fetched
 from tests.families import FAMILIES, small_model
@@ -52,11 +52,11 @@ def test_logit_lenses_read_together_are_those_read_alone(targets):
     prompts = [prompt_of(ids) for ids in PROMPTS]
     padded = record_padded(recorder, prompts)
     columns = [range(len(ids)) for ids in PROMPTS]
-    read_together(list(zip(padded, columns, map(Reading, targets), strict=True)))
+    read_together(list(zip(padded, columns, map(LensReading, targets), strict=True)))
     for found, asked, target, prompt in zip(padded, columns, targets, prompts, strict=True):
         own = recorder.record(prompt, fresh=True)
-        fetched(read(own, asked, Reading(target)))
-        pair = [readings(one, Reading(target), range(len(one))) for one in (found, own)]
+        fetched(read(own, asked, LensReading(target)))
+        pair = [readings(one, LensReading(target), range(len(one))) for one in (found, own)]
         for name in ("token", "probability", "target", "rank"):
             one, other = (getattr(side, name) for side in pair)
             np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

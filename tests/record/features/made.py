@@ -2,7 +2,7 @@
 
 import torch
 
-from llmscope.learned.dictionaries.dictionary import Dictionary, Header
+from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.dictionaries.place import Place
 
 IDS = [5, 17, 3, 60, 17, 42, 8, 91, 30, 2, 77, 54]
@@ -37,7 +37,7 @@ def dictionary(
     aim = reads if writes is None else writes
     out = width if out is None else out
     return Dictionary(
-        Header("", "", reads, aim, width, out, features, "relu", **header),
+        DictionaryHeader("", "", reads, aim, width, out, features, "relu", **header),
         encoder=torch.randn(width, features, generator=draw) / width**0.5,
         decoder=torch.randn(features, out, generator=draw) / features**0.5,
         bias=torch.randn(out, generator=draw) * 0.1,
@@ -50,7 +50,7 @@ def complete(kind, layer, width, *, threshold=0.0, **header):
     both = torch.cat([torch.eye(width), -torch.eye(width)])
     place = Place(layer, kind)
     return Dictionary(
-        Header("", "", place, place, width, width, 2 * width, "jumprelu", **header),
+        DictionaryHeader("", "", place, place, width, width, 2 * width, "jumprelu", **header),
         encoder=both.T.contiguous(),
         decoder=both,
         bias=torch.zeros(width),

@@ -12,7 +12,7 @@ from llmscope.tui.state.workspaces import BY_NAME
 from llmscope.tui.widgets.choice_list import Choice
 
 if TYPE_CHECKING:
-    from llmscope.learned.dictionaries.dictionary import Header
+    from llmscope.learned.dictionaries.dictionary import DictionaryHeader
     from llmscope.models.info import DictionaryFacts, ModelInfo
     from llmscope.tui.host import Host
     from llmscope.tui.state.view_state import ViewState
@@ -31,7 +31,7 @@ def choose(host: Host) -> None:
         host.push_screen(DictionaryScreen(host))
 
 
-def listed(state: ViewState, folders: Sequence[Header] = ()) -> list[Choice]:
+def listed(state: ViewState, folders: Sequence[DictionaryHeader] = ()) -> list[Choice]:
     """Return what can be chosen: which is shown, which are in use, those known, and folders.
 
     Args:
@@ -88,7 +88,7 @@ def _places(ours: Sequence[DictionaryFacts]) -> str:
     return "; ".join(f"{one.title}, {one.features} features" for one in ours)
 
 
-class DictionaryScreen(FoundListScreen["Header"]):
+class DictionaryScreen(FoundListScreen["DictionaryHeader"]):
     """A search line with the dictionaries below it: enter does what is above the chosen one."""
 
     heading = "Dictionaries of features"
@@ -102,11 +102,11 @@ class DictionaryScreen(FoundListScreen["Header"]):
     def __init__(self, host: Host) -> None:
         super().__init__(host, "a folder of SAELens or Gemma Scope, or org/name:path")
 
-    def list_all(self, headers: Sequence[Header] = ()) -> Sequence[Choice]:
+    def list_all(self, headers: Sequence[DictionaryHeader] = ()) -> Sequence[Choice]:
         """Return the dictionaries to choose from."""
         return listed(self._host.state, headers)
 
-    def find(self, info: ModelInfo) -> Sequence[Header]:
+    def find(self, info: ModelInfo) -> Sequence[DictionaryHeader]:
         """Return the dictionaries in the working folder and in the model's that fit it."""
         from llmscope.learned.dictionaries.local_folders import fitting_folders
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmscope.figure import Figure, Focus
 from llmscope.models.info import ModelInfo
 from llmscope.report.figures import lens_figures, level_text, strongest
-from llmscope.report.summary import Asked, Report, report
+from llmscope.report.summary import Report, ReportRequest, report
 from llmscope.support.text import display_text, one_line
 from llmscope.tui.actions.keymap import Keymap, read_keymap
 from llmscope.tui.app import LlmscopeApp
@@ -80,7 +80,7 @@ def run(
     Raises:
         ScopeError: the folder cannot be read, or the app failed.
     """
-    found = report(place, Asked())
+    found = report(place, ReportRequest())
     gc.enable()
     app = report_app(found, look=look, bandwidth=bandwidth, keymap=read_keymap())
     return stay(app, lambda: None, debug=debug, typed=typed)
