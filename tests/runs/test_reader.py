@@ -353,7 +353,7 @@ while True:
 def test_killed_at_twenty_moments_it_holds_all_steps_but_the_last(tmp_path):
     chance = random.Random(5)
     folder = tmp_path / "run"
-    for _ in range(20):
+    for attempt in range(21):
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, folder],
             cwd=ROOT,
@@ -361,7 +361,8 @@ def test_killed_at_twenty_moments_it_holds_all_steps_but_the_last(tmp_path):
             text=True,
         )
         assert process.stdout is not None
-        process.stdout.readline()
+        for _ in range(1 if attempt == 0 else 2):  # at first before a step is whole, then after
+            process.stdout.readline()
         time.sleep(chance.uniform(0.0, 0.05))
         process.send_signal(signal.SIGKILL)
         begun = [int(word) for word in process.stdout.read().split()]
@@ -380,7 +381,7 @@ def test_killed_at_twenty_moments_it_holds_all_steps_but_the_last(tmp_path):
             np.testing.assert_array_equal(
                 found["1/tokens"].values, figures(one.step)["1/tokens"].values
             )
-    assert len(RunReader(folder).steps) > 20
+    assert len(RunReader(folder).steps) >= 20
 
 
 def test_a_run_whose_files_are_being_written_is_awaited(tmp_path, monkeypatch):

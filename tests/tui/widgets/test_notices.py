@@ -163,6 +163,7 @@ async def test_the_log_keeps_what_went_by_with_time_and_severity(
 @pytest.mark.slow
 async def test_the_log_is_bounded_and_opens_at_its_end(opened: Open) -> None:
     async with opened(80, 24) as session:
+        session.app.NOTIFICATION_TIMEOUT = 600
         for number in range(LOGGED + 5):
             session.app.tell(f"notice {number}")
         await session.settle()
