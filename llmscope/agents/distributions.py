@@ -63,39 +63,30 @@ class Difference:
         return f"KL(A ‖ B) {self.kl:.4g} nats, KL(B ‖ A) {self.reverse:.4g} nats"
 
 
-def difference(
-    first: Recording, second: Recording, position: int = -1, other: int = -1
-) -> Difference:
-    """Return how the next token after two recordings differs.
+def difference(first: Recording, second: Recording) -> Difference:
+    """Return how the next token after the ends of two recordings differs.
 
     Args:
         first: the first recording, A.
         second: the second one, B, whose logits are of the same tokens; a vocabulary that is padded
             is cut to the shorter of the two.
-        position: the token of A after which it comes.
-        other: the token of B.
     """
-    from llmscope.record.derive.kl import exact64, kl_both_ways
-    from llmscope.record.derive.tensors import logits_after
+    import numpy as np
 
-    pair = [
-        logits_after(recording, at % len(recording)).cpu()
-        for recording, at in ((first, position), (second, other))
-    ]
-    count = min(map(len, pair))
-    ours, theirs = (logits[:count] for logits in pair)
-    kl, reverse = kl_both_ways(ours[None], theirs[None])[:, 0].tolist()
-    shares = [exact64(logits).softmax(-1) for logits in (ours, theirs)]
-    ids = list(
-        dict.fromkeys(
-            int(token) for share in shares for token in share.topk(min(LISTED, count)).indices
-        )
-    )
-    label = first.subject.label
+    from llmscope.record.compare.pair import Pair, predictions, probabilities
+
+    last = len(first) - 1
+    pair = Pair(first, second, ((last, len(second) - 1),))
+    both = probabilities(pair, last)  # [A | B, token]
+    likeliest = np.argsort(-both, axis=1, kind="stable")[:, :LISTED]
 
     def change(token: int) -> TokenChange:
-        return TokenChange(label(token), token, *(float(share[token]) for share in shares))
+        return TokenChange(first.subject.label(token), token, *both[:, token].tolist())
 
-    changes = sorted(map(change, ids), key=lambda token: -abs(token.second - token.first))
-    tops = (change(int(shares[0].argmax())), change(int(shares[1].argmax())))
-    return Difference(kl, reverse, tuple(changes), tops)
+    changes = sorted(
+        map(change, dict.fromkeys(likeliest.ravel().tolist())),
+        key=lambda token: -abs(token.second - token.first),
+    )
+    compared = predictions(pair)
+    tops = (change(int(likeliest[0, 0])), change(int(likeliest[1, 0])))
+    return Difference(float(compared.kl[last]), float(compared.reverse[last]), tuple(changes), tops)

@@ -67,7 +67,7 @@ class _Unpaired(Exception):  # noqa: N818 - it is a finding
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class PatchedPair:
     """The two prompts and their answers.
 
     Attributes:
@@ -179,7 +179,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
         )
 
 
-def _paired(recording: Recording, focus: Focus, run: Passes) -> Pair:
+def _paired(recording: Recording, focus: Focus, run: Passes) -> PatchedPair:
     """Run prompt B and pair it with a recording.
 
     Raises:
@@ -220,7 +220,7 @@ def _paired(recording: Recording, focus: Focus, run: Passes) -> Pair:
     if recording.changes or subject.looks_ahead:
         first = 0
     rows = span_rows(focus, len(recording))
-    return Pair(recording, other, position, asked, first, rows, own, others)
+    return PatchedPair(recording, other, position, asked, first, rows, own, others)
 
 
 def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> LogitTarget:
@@ -242,7 +242,7 @@ def _answers(recording: Recording, focus: Focus, logits: Sequence[Tensor]) -> Lo
     return LogitTarget.of(subject, target, versus)
 
 
-def _verdict(pair: Pair, mode: str, layer: int, run: Passes) -> Verdict:
+def _verdict(pair: PatchedPair, mode: str, layer: int, run: Passes) -> Verdict:
     """Return the verdict on the patched part of a layer."""
     from llmscope.record.change_hooks import site_of
     from llmscope.record.derive.row_checks import rows_verdict
@@ -265,7 +265,7 @@ def _axes(recording: Recording, mode: str) -> tuple[Axis, Axis]:
 
 
 def _plan(
-    pair: Pair, focus: Focus, usable: Collection[int], axes: tuple[Axis, Axis]
+    pair: PatchedPair, focus: Focus, usable: Collection[int], axes: tuple[Axis, Axis]
 ) -> tuple[tuple[SweepRow, ...], NDArray[np.bool_]]:
     """Return the rows to run, the last layers first, and a mask of cells where B cannot differ.
 
@@ -306,7 +306,7 @@ def _plan(
     return tuple(rows), still
 
 
-def _row(pair: Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
+def _row(pair: PatchedPair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRow:
     """Return the jobs of one row. For the stream, `layer` means the stream before that layer."""
     from llmscope.record.change_hooks import Change
     from llmscope.record.interventions.compile import head_columns, written
@@ -335,7 +335,7 @@ def _row(pair: Pair, mode: str, layer: int, columns: tuple[int, ...]) -> SweepRo
 
 
 def _extra(
-    pair: Pair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
+    pair: PatchedPair, focus: Focus, axes: tuple[Axis, Axis], values: NDArray[np.float64]
 ) -> dict[str, Any]:
     mode, prompt, ids = focus.mode, pair.recording.prompt, pair.other.prompt.ids
     labels = tuple(pair.recording.subject.label(token) for token in ids)

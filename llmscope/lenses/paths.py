@@ -21,7 +21,7 @@ from llmscope.lenses.options import HEADS, LensOption
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from llmscope.lenses.patching import Pair
+    from llmscope.lenses.patching import PatchedPair
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.change_hooks import Job
     from llmscope.record.interventions.sweep import SweepRow
@@ -70,13 +70,13 @@ class Paths:
         verdict: partial if a sender in a layer before the receiver is missing.
     """
 
-    pair: Pair
+    pair: PatchedPair
     into: Receiver
     carried: dict[tuple[int, int], float]
     verdict: Verdict
 
     @classmethod
-    def of(cls, pair: Pair, focus: Focus, layers: Collection[int], run: Passes) -> Paths:
+    def of(cls, pair: PatchedPair, focus: Focus, layers: Collection[int], run: Passes) -> Paths:
         """Find the senders in some layers that reach the receiver of a focus.
 
         Raises:
@@ -187,7 +187,7 @@ class Paths:
 
 
 def _senders(
-    pair: Pair, into: Receiver, layer: int, run: Passes
+    pair: PatchedPair, into: Receiver, layer: int, run: Passes
 ) -> tuple[dict[int, float], Verdict]:
     """Return the senders of a layer that reach a receiver, and the verdict on all of them.
 

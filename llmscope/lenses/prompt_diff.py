@@ -16,14 +16,14 @@ from llmscope.lenses.edit_diff import TOKENS, aligned, same_question
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.contrast import PromptPair
+    from llmscope.record.compare.pair import Pair
 
 NAME = "A − B"
 """The name of the difference in titles."""
 Figures = Callable[["Recording", Focus], Iterable[Figure]]
 
 
-def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
+def prompt_difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
     """Return A minus B, with the axes of A. NaN at tokens of A alone, and where B has no value.
 
     B uses the counterpart of the focus position, the same target and the same neuron. Values that
@@ -49,8 +49,8 @@ def prompt_difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Fig
     return _difference(chosen, pair, focus, figures)
 
 
-def _difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) -> Figure:
-    *_, own = figures(pair.recording, focus)
+def _difference(chosen: Lens, pair: Pair, focus: Focus, figures: Figures) -> Figure:
+    *_, own = figures(pair.a, focus)
     title = f"{own.title} · {NAME}"
     if own.verdict.status == "refused":
         return replace(own, title=title)
@@ -63,7 +63,7 @@ def _difference(chosen: Lens, pair: PromptPair, focus: Focus, figures: Figures) 
     if pair.identical:
         theirs = own
     else:
-        *_, theirs = figures(pair.other, asked)
+        *_, theirs = figures(pair.b, asked)
     verdict = own.verdict.worst(theirs.verdict)
     if verdict.status == "refused":
         return Figure.refused(own.lens, title, verdict.reason, verdict.discrepancy)
@@ -91,26 +91,23 @@ def model_difference(
         focus: the selection.
         figures: yields ever more complete figures of the lens for a recording.
     """
-    from llmscope.record.compare.contrast import PromptPair
+    from llmscope.record.compare.pair import Pair
 
     reason = chosen.unpaired.get("", "")
     if focus.mode in chosen.unpaired and focus.mode not in chosen.of_model:
         reason = chosen.unpaired[focus.mode]
     if reason:
         return Figure.refused(chosen.name, f"{chosen.name} · {NAME}", reason)
-    places = tuple((at, at) for at in range(len(recording)))
-    return _difference(chosen, PromptPair(recording, other, places, 0), focus, figures)
+    return _difference(chosen, Pair(recording, other), focus, figures)
 
 
-def _asked(
-    chosen: Lens, pair: PromptPair, focus: Focus, figure: Figure, places: list[Axis]
-) -> Focus:
+def _asked(chosen: Lens, pair: Pair, focus: Focus, figure: Figure, places: list[Axis]) -> Focus:
     """Return the focus that gives the counterpart of a figure in B.
 
     Raises:
         Unpaired: B does not have the token that the figure is about.
     """
-    from llmscope.record.compare.contrast import Unpaired
+    from llmscope.record.compare.pair import Unpaired
 
     asked, there = same_question(figure, focus), pair.there(focus.position)
     if there is None and "position" in chosen.uses and not (places and chosen.history):
@@ -127,7 +124,7 @@ def _asked(
 
 
 def _alike(
-    chosen: Lens, pair: PromptPair, focus: Focus, axes: tuple[Axis, ...]
+    chosen: Lens, pair: Pair, focus: Focus, axes: tuple[Axis, ...]
 ) -> NDArray[np.bool_] | bool:
     """Return which values depend only on the common first tokens of both prompts."""
     rows = next((n for n, axis in enumerate(axes) if axis.name in ("position", "query")), None)
@@ -139,7 +136,7 @@ def _alike(
     return np.broadcast_to(before.reshape(shape), tuple(map(len, axes)))
 
 
-def _candidates(pair: PromptPair, figure: Figure, focus: Focus, title: str) -> Figure:
+def _candidates(pair: Pair, figure: Figure, focus: Focus, title: str) -> Figure:
     """Return the `next-token` figure of A's candidates minus their probabilities in B."""
     from llmscope.lenses.next_token import said_of
     from llmscope.record.compare.same_tokens import shared_logits
@@ -148,8 +145,7 @@ def _candidates(pair: PromptPair, figure: Figure, focus: Focus, title: str) -> F
     at, name = focus.position, "other"
     there, alike = pair.counterpart(at), at < pair.same
     logits = [
-        logits_after(recording, place)
-        for recording, place in ((pair.recording, at), (pair.other, there))
+        logits_after(recording, place) for recording, place in ((pair.a, at), (pair.b, there))
     ]
     ours, theirs = shared_logits(logits[0], logits[0 if alike else 1])
     extra = said_of(ours, theirs, focus, figure.extra["ids"], figure, name)

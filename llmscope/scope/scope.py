@@ -1267,7 +1267,8 @@ class Scope:
     ) -> Figure:
         """Return the figure of this prompt minus that of prompt B."""
         from llmscope.lenses.prompt_diff import NAME, prompt_difference
-        from llmscope.record.compare.contrast import Unpaired, paired
+        from llmscope.record.compare.contrast import paired
+        from llmscope.record.compare.pair import Unpaired
 
         bench = self._benches[recording.subject.adapter]
         passes = bench.passes(chosen, recording, cancelled)

@@ -14,14 +14,14 @@ from llmscope.support.text import VISIBLE
 if TYPE_CHECKING:
     from llmscope.figure import Focus
     from llmscope.models.loaded_model import LoadedModel
-    from llmscope.record.compare.contrast import PromptPair
+    from llmscope.record.compare.pair import Pair
 
 _BREAKS = str.maketrans({char: mark for char, mark in VISIBLE.items() if char != " "})
 LISTED = 6
 """Number of tokens that a caption lists."""
 
 
-def about(pair: PromptPair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
+def about(pair: Pair, focus: Focus, said: Sequence[str]) -> dict[str, Any]:
     """Return the entries of `extra` that all modes share.
 
     Args:
@@ -37,9 +37,9 @@ def about(pair: PromptPair, focus: Focus, said: Sequence[str]) -> dict[str, Any]
         "aligned": np.array(pair.aligned, dtype=np.int64).reshape(-1, 2),
         "same": pair.same,
         "unseen": focus.position < pair.same and not pair.identical,
-        "versus_ids": pair.other.prompt.ids,
-        "versus_labels": pair.other.prompt.labels,
-        "special": pair.recording.prompt.special,
+        "versus_ids": pair.b.prompt.ids,
+        "versus_labels": pair.b.prompt.labels,
+        "special": pair.a.prompt.special,
         "caption": in_lines(
             *(*unseen(pair, focus.position), *said, *_places(pair, focus.position))
         ),
@@ -51,12 +51,12 @@ def in_lines(*remarks: str) -> tuple[str, ...]:
     return tuple(remark.translate(_BREAKS) for remark in remarks)
 
 
-def unseen(pair: PromptPair, position: int) -> Iterator[str]:
+def unseen(pair: Pair, position: int) -> Iterator[str]:
     """Yield a remark if A and B cannot differ at a token of A."""
     if pair.identical:
         yield "A and B are the same prompt"
     elif position < pair.same:
-        word = pair.recording.prompt.labels[position]
+        word = pair.a.prompt.labels[position]
         yield (
             f"A and B are the same up to ‹{word}›: what differs comes later and cannot be seen here"
         )
@@ -86,8 +86,8 @@ def most_changed(
     return extra, ", ".join(listed[:LISTED])
 
 
-def _places(pair: PromptPair, position: int) -> Iterator[str]:
-    word, there = pair.recording.prompt.labels[position], pair.there(position)
+def _places(pair: Pair, position: int) -> Iterator[str]:
+    word, there = pair.a.prompt.labels[position], pair.there(position)
     if there is None:
         yield f"‹{word}› at {position} is only in A"
     elif there != position:
@@ -97,7 +97,7 @@ def _places(pair: PromptPair, position: int) -> Iterator[str]:
         yield " · ".join(alone)
 
 
-def only_in(pair: PromptPair, name: str) -> Iterator[str]:
+def only_in(pair: Pair, name: str) -> Iterator[str]:
     """Yield a remark that lists the tokens of one prompt that the other lacks, if it has any."""
     which = "AB".index(name)
     labels, places = pair.both[which].prompt.labels, pair.alone[which]

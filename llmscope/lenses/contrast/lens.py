@@ -17,7 +17,7 @@ from llmscope.lenses.options import POSITION, TOP_K, VERSUS_PROMPT, LensOption
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.contrast import Floats, PromptPair
+    from llmscope.record.compare.pair import Floats, Pair
 
 WORDS = LensOption[tuple[tuple[int, ...], tuple[int, ...]] | None]("words", "word-lists", None)
 TITLES = {
@@ -66,7 +66,8 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     Refused without a prompt B or edits, and if the two only have special tokens and blanks in
     common; modes of one token also for a token that B lacks.
     """
-    from llmscope.record.compare.contrast import Unpaired, paired
+    from llmscope.record.compare.contrast import paired
+    from llmscope.record.compare.pair import Unpaired
 
     passes, title = cast("Passes", run), TITLES[focus.mode]
     try:
@@ -89,11 +90,15 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
             yield Figure.lacking("contrast", title, "prompt B", str(finding))
 
 
-def _divergences(pair: PromptPair, focus: Focus) -> Iterator[Figure]:
-    from llmscope.record.compare.contrast import divergences
+def _divergences(pair: Pair, focus: Focus) -> Iterator[Figure]:
+    from llmscope.record.compare.pair import predictions_so_far
 
     extra, said = _changed(pair, focus)
-    for values in divergences(pair, focus.position):
+    shared = np.zeros(len(pair.a), dtype=bool)
+    shared[[a for a, _ in pair.aligned if a < pair.same]] = True
+    for predicted in predictions_so_far(pair, ~shared, focus.position):
+        # What both prompts begin with is followed by the same prediction.
+        values = np.where(shared, 0, np.stack([predicted.kl, predicted.reverse]))
         here = values[:, focus.position]
         told = [f"KL there: A‖B {here[0]:.3g}, B‖A {here[1]:.3g} nats"] if here[0] > 0 else []
         yield Figure(
@@ -101,60 +106,59 @@ def _divergences(pair: PromptPair, focus: Focus) -> Iterator[Figure]:
             title=TITLES["kl"],
             kind="heatmap",
             axes=(
-                Axis("position", pair.recording.prompt.labels),
+                Axis("position", pair.a.prompt.labels),
                 Axis("divergence", ("KL(A‖B)", "KL(B‖A)")),
             ),
-            values=values.T.copy(),
+            values=values.T.astype(np.float32),
             unit="nats",
             extra={**about(pair, focus, [*said, *told]), **extra},
         )
 
 
-def _changed(pair: PromptPair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
+def _changed(pair: Pair, focus: Focus) -> tuple[dict[str, Any], list[str]]:
     """Return the tokens whose probability after the focus token differs most, and a caption line.
 
     Both are empty if B does not have the focus token.
     """
-    from llmscope.record.compare.contrast import predictions
+    from llmscope.record.compare.pair import probabilities
 
-    there = pair.there(focus.position)
-    if there is None:
+    if pair.there(focus.position) is None:
         return {}, []
-    both = predictions(pair, focus.position, there)
-    extra, listed = most_changed(pair.recording.subject, both, focus.top_k)
-    word = pair.recording.prompt.labels[focus.position]
+    both = probabilities(pair, focus.position)
+    extra, listed = most_changed(pair.a.subject, both, focus.top_k)
+    word = pair.a.prompt.labels[focus.position]
     return extra, [f"next after ‹{word}›, A / B: {listed}"] if listed else []
 
 
-def _cosines(pair: PromptPair, focus: Focus) -> Figure:
+def _cosines(pair: Pair, focus: Focus) -> Figure:
     from llmscope.record.compare.contrast import cosines
 
     values, baseline = cosines(pair, centred=focus.mode == "centred")
-    layers = layer_axis(pair.recording, embedding=True)
+    layers = layer_axis(pair.a, embedding=True)
     return Figure(
         lens="contrast",
         title=TITLES[focus.mode],
         kind="heatmap",
-        axes=(layers, Axis("position", pair.recording.prompt.labels)),
+        axes=(layers, Axis("position", pair.a.prompt.labels)),
         values=values,
         unit="cosine",
         extra={
             **about(pair, focus, _lowest(pair, focus, values, baseline, layers.labels)),
             "baseline": baseline,
-            **layer_kinds(pair.recording),
+            **layer_kinds(pair.a),
         },
     )
 
 
 def _lowest(
-    pair: PromptPair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
+    pair: Pair, focus: Focus, values: Floats, baseline: Floats, layers: Sequence[str]
 ) -> list[str]:
     """Return a caption line with the lowest cosine of the focus token, and its baseline."""
     column = values[:, focus.position]
     if focus.position < pair.same or not np.isfinite(column).any():
         return []
     row = int(np.nanargmin(column))
-    word = pair.recording.prompt.labels[focus.position]
+    word = pair.a.prompt.labels[focus.position]
     said = f"‹{word}› is least like itself at layer {layers[row]}: {column[row]:.3f}"
     if np.isfinite(baseline[row]):
         said += f"; different tokens there {baseline[row]:.3f}"

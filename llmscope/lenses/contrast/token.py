@@ -17,7 +17,7 @@ from llmscope.support.numbers import share
 if TYPE_CHECKING:
     from llmscope.figure import Verdict
     from llmscope.record.capture.extra_passes import Passes
-    from llmscope.record.compare.contrast import Floats, PromptPair
+    from llmscope.record.compare.pair import Floats, Pair
 
 CHOSEN = 5
 """Number of words in a list that the lens chooses."""
@@ -26,7 +26,7 @@ NAMED = 3
 PROMPTS = ("A", "B")
 
 
-def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
+def likeness(pair: Pair, focus: Focus, title: str) -> Figure:
     """Return the cosine of the token's two streams after each layer, and baselines. [what, layer]
 
     Raises:
@@ -36,8 +36,8 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
 
     position = focus.position
     pair.counterpart(position)
-    word = pair.recording.prompt.labels[position]
-    layers = layer_axis(pair.recording, embedding=True)
+    word = pair.a.prompt.labels[position]
+    layers = layer_axis(pair.a, embedding=True)
     raw, baseline = cosines(pair, centred=False)
     centred, centred_baseline = cosines(pair, centred=True)
     values = np.stack([raw[:, position], baseline, centred[:, position]])
@@ -67,7 +67,7 @@ def likeness(pair: PromptPair, focus: Focus, title: str) -> Figure:
     )
 
 
-def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
+def word_curves(pair: Pair, focus: Focus, title: str) -> Figure:
     """Return mean logit of list A minus that of list B after each layer. [prompt, layer]
 
     Raises:
@@ -75,14 +75,14 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
     """
     from llmscope.record.compare.contrast import word_logits
 
-    there, subject = pair.counterpart(focus.position), pair.recording.subject
-    words = focus.words or _chosen(pair, focus.position, there)
+    there, subject = pair.counterpart(focus.position), pair.a.subject
+    words = focus.words or _chosen(pair, focus.position)
     if not all(words):
         raise WrongValueError("a list of words is empty")
     subject.anatomy.check_tokens(chain(*words))
     values = word_logits(pair, focus.position, there, words)
     labels = tuple(tuple(map(subject.label, ids)) for ids in words)
-    layers = layer_axis(pair.recording, embedding=True)
+    layers = layer_axis(pair.a, embedding=True)
     difference = values[0] - values[1]
     parting = _parting(difference)
     said = list[str]()
@@ -95,7 +95,7 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
         " − ".join(" ".join(f"‹{label}›" for label in names) for names in labels)
         + ("" if focus.words else ": what A, and what B, says more often next")
     )
-    word = pair.recording.prompt.labels[focus.position]
+    word = pair.a.prompt.labels[focus.position]
     return Figure(
         lens="contrast",
         title=f"{title} in the logit lens at ‹{word}›",
@@ -114,15 +114,15 @@ def word_curves(pair: PromptPair, focus: Focus, title: str) -> Figure:
     )
 
 
-def _chosen(pair: PromptPair, position: int, there: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _chosen(pair: Pair, position: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens that A predicts with more probability than B, and vice versa.
 
     Raises:
         Unpaired: a prediction holds NaN or infinity.
     """
-    from llmscope.record.compare.contrast import Unpaired, predictions
+    from llmscope.record.compare.pair import Unpaired, probabilities
 
-    both = predictions(pair, position, there)
+    both = probabilities(pair, position)
     change = both[0] - both[1]
     if not np.isfinite(change).all():
         raise Unpaired("a prediction holds NaN or infinity: words must be given, not chosen by it")
@@ -139,7 +139,7 @@ def _parting(difference: Floats) -> int | None:
     return int(others[-1]) + 1 if len(others) else 0
 
 
-def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure:
+def cue_heads(pair: Pair, focus: Focus, title: str, run: Passes) -> Figure:
     """Return the largest weight of each head on a token that only its prompt has. [layer, head]
 
     Raises:
@@ -148,7 +148,7 @@ def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure
     from llmscope.record.compare.contrast import cues
 
     position, there = focus.position, pair.counterpart(focus.position)
-    layers, heads = pair.recording.layers, pair.recording.subject.anatomy.heads
+    layers, heads = pair.a.layers, pair.a.subject.anatomy.heads
     both = np.full((2, layers, heads), np.nan, dtype=np.float32)
     places = np.full((2, layers, heads), -1, dtype=np.int64)
     verdicts = [_verdict(pair, layer, (position, there), run) for layer in range(layers)]
@@ -159,7 +159,7 @@ def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure
         if one.status != "refused":
             both[:, layer], places[:, layer] = cues(pair, position, there, layer)
     said = [_named(pair, which, both[which], places[which]) for which in (0, 1)]
-    word = pair.recording.prompt.labels[position]
+    word = pair.a.prompt.labels[position]
     return Figure(
         lens="contrast",
         title=f"{title}, from ‹{word}›",
@@ -175,12 +175,12 @@ def cue_heads(pair: PromptPair, focus: Focus, title: str, run: Passes) -> Figure
             **about(pair, focus, said),
             "weights": both,
             "cues": places,
-            **layer_kinds(pair.recording),
+            **layer_kinds(pair.a),
         },
     )
 
 
-def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
+def _verdict(pair: Pair, layer: int, queries: tuple[int, int], run: Passes) -> Verdict:
     """Return the verdict on the patterns of a layer, at the token in both prompts."""
     from llmscope.record.derive.verify import pattern_verdict_at
 
@@ -191,7 +191,7 @@ def _verdict(pair: PromptPair, layer: int, queries: tuple[int, int], run: Passes
     return verdict
 
 
-def _named(pair: PromptPair, which: int, values: Floats, places: Any) -> str:
+def _named(pair: Pair, which: int, values: Floats, places: Any) -> str:
     """Name the heads that attend most to tokens the other prompt lacks: `9.2 → ‹ river› .76`."""
     labels = pair.both[which].prompt.labels
     order = np.argsort(-np.nan_to_num(values), axis=None, kind="stable")[:NAMED]

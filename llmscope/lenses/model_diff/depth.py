@@ -14,7 +14,8 @@ from llmscope.lenses.logit_lens import growing, token_names
 from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
-    from llmscope.record.compare.model_pair import Depths, ModelPair
+    from llmscope.record.compare.depths import Depths
+    from llmscope.record.compare.pair import Pair
 
 TITLES = {
     "lens": "Two models · KL(A ‖ B) of the logit lens after each layer",
@@ -24,16 +25,16 @@ TITLES = {
 SERIES = ("cosine here", "cosine, median", "CKA")
 
 
-def logit_lenses(pair: ModelPair, focus: Focus) -> Iterator[Figure]:
+def logit_lenses(pair: Pair, focus: Focus) -> Iterator[Figure]:
     """Yield figures with ever more columns, that of the focus first. [layer + 1, position]"""
-    from llmscope.record.compare.model_pair import depths, read_depths
+    from llmscope.record.compare.depths import depths, read_depths
 
     for columns in growing(focus, len(pair.a)):
         read_depths(pair, columns)
         yield _lens_figure(pair, focus, depths(pair))
 
 
-def _lens_figure(pair: ModelPair, focus: Focus, found: Depths) -> Figure:
+def _lens_figure(pair: Pair, focus: Focus, found: Depths) -> Figure:
     ids, names = token_names(pair.a, found.token)
     row, column = focus.layer + 1, focus.position
     said = list[str]()
@@ -47,22 +48,22 @@ def _lens_figure(pair: ModelPair, focus: Focus, found: Depths) -> Figure:
     return _by_layer(pair, focus, found.kl, "nats", said, **more)
 
 
-def difference(pair: ModelPair, focus: Focus) -> Figure:
+def difference(pair: Pair, focus: Focus) -> Figure:
     """Return ‖a − b‖ / ‖a‖ of the streams: mode `difference`. [layer + 1, position]"""
-    from llmscope.record.compare.model_pair import streams
+    from llmscope.record.compare.depths import streams
 
     values = streams(pair).relative
     parting, bound, said = parted(pair, values)
     return _by_layer(pair, focus, values, "relative", [said], parting=parting, bound=bound)
 
 
-def similarity(pair: ModelPair, focus: Focus) -> Figure:
+def similarity(pair: Pair, focus: Focus) -> Figure:
     """Return cosines and CKA of the streams after each layer: mode `streams`. [what, layer + 1]
 
     The cosine at the focus, the median cosine of all tokens, and the linear CKA over the tokens
     (Kornblith et al. 2019). Cosines are NaN where the two models have streams of different widths.
     """
-    from llmscope.record.compare.model_pair import similarities, streams
+    from llmscope.record.compare.depths import similarities, streams
 
     cka = similarities(pair)
     values = np.full((3, len(cka)), np.nan, dtype=np.float32)
@@ -96,7 +97,7 @@ def similarity(pair: ModelPair, focus: Focus) -> Figure:
     )
 
 
-def parted(pair: ModelPair, relative: np.ndarray) -> tuple[str | None, float, str]:
+def parted(pair: Pair, relative: np.ndarray) -> tuple[str | None, float, str]:
     """Return the first layer whose streams part by more than rounding, the bound, and a sentence.
 
     The median over the tokens decides; see `stream_difference.parting_stream`. The layer is None
@@ -121,13 +122,13 @@ def parted(pair: ModelPair, relative: np.ndarray) -> tuple[str | None, float, st
     return label, bound, said
 
 
-def widths(pair: ModelPair) -> str:
+def widths(pair: Pair) -> str:
     """Return a phrase with the widths of the two models' streams."""
     ours, theirs = (one.subject.anatomy.width for one in (pair.a, pair.b))
     return f"streams of {ours} and {theirs} dimensions"
 
 
-def aligned(pair: ModelPair) -> Iterator[str]:
+def aligned(pair: Pair) -> Iterator[str]:
     """Yield a remark if the two models have different numbers of layers."""
     ours, theirs = pair.a.layers, pair.b.layers
     if ours != theirs:
@@ -135,7 +136,7 @@ def aligned(pair: ModelPair) -> Iterator[str]:
 
 
 def _by_layer(
-    pair: ModelPair, focus: Focus, values: np.ndarray, unit: str, said: list[str], **more: Any
+    pair: Pair, focus: Focus, values: np.ndarray, unit: str, said: list[str], **more: Any
 ) -> Figure:
     return Figure(
         lens="model-diff",

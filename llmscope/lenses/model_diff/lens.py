@@ -16,7 +16,7 @@ from llmscope.models.hidden_states import HiddenStates
 if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.model_pair import ModelPair
+    from llmscope.record.compare.pair import Pair
 
 TITLES = {**tokens.TITLES, **depth.TITLES, **parts.TITLES}
 READ = ("kl", "log-ratio", "next", "lens")
@@ -61,7 +61,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
 
     Refused without a second model; `parts` where the two are not built alike.
     """
-    from llmscope.record.compare.model_pair import ModelPair
+    from llmscope.record.compare.pair import Pair
 
     passes = cast("Passes", run)
     other = passes.versus
@@ -80,7 +80,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     if focus.mode == "parts":
         yield parts.parts(recording, passes, other, focus)
         return
-    pair = ModelPair(recording, other.record(recording.prompt), other.key)
+    pair = Pair(recording, other.record(recording.prompt), key=other.key)
     if focus.mode == "difference" and not pair.same_width:
         reason = f"{depth.widths(pair)} have no difference: turn to streams or lens"
         yield Figure.refused("model-diff", TITLES[focus.mode], reason)
@@ -88,7 +88,7 @@ def compute(recording: Recording, focus: Focus, run: Run) -> Iterator[Figure]:
     yield from _figures(pair, focus)
 
 
-def _figures(pair: ModelPair, focus: Focus) -> Iterator[Figure]:
+def _figures(pair: Pair, focus: Focus) -> Iterator[Figure]:
     match focus.mode:
         case "kl":
             yield tokens.divergence(pair, focus)

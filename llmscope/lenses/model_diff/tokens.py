@@ -11,7 +11,7 @@ from llmscope.lenses.contrast.captions import in_lines, most_changed
 from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
-    from llmscope.record.compare.model_pair import Floats, ModelPair
+    from llmscope.record.compare.pair import Floats, Pair
 
 TITLES = {
     "kl": "Two models · KL(A ‖ B) of the prediction after each token",
@@ -22,13 +22,13 @@ MODELS = ("A", "B")
 """Labels of the two models."""
 
 
-def divergence(pair: ModelPair, focus: Focus) -> Figure:
+def divergence(pair: Pair, focus: Focus) -> Figure:
     """Return KL(A ‖ B) after each token: mode `kl`. [position]"""
-    from llmscope.record.compare.model_pair import both, predictions
+    from llmscope.record.compare.pair import predictions, probabilities
 
     found = predictions(pair)
     subject, labels = pair.a.subject, pair.a.prompt.labels
-    more, listed = most_changed(subject, both(pair, focus.position), focus.top_k)
+    more, listed = most_changed(subject, probabilities(pair, focus.position), focus.top_k)
     same = int(found.same_top.sum())
     most = int(np.nan_to_num(found.kl).argmax())
     word = labels[focus.position]
@@ -50,9 +50,9 @@ def divergence(pair: ModelPair, focus: Focus) -> Figure:
     )
 
 
-def log_ratio(pair: ModelPair, focus: Focus) -> Figure:
+def log_ratio(pair: Pair, focus: Focus) -> Figure:
     """Return log p_A − log p_B of each token given those before it: mode `log-ratio`. [position]"""
-    from llmscope.record.compare.model_pair import log_ratios
+    from llmscope.record.compare.pair import log_ratios
 
     values = log_ratios(pair)
     known = np.isfinite(values)
@@ -61,21 +61,20 @@ def log_ratio(pair: ModelPair, focus: Focus) -> Figure:
     return _along(pair, focus, values, (said,), total=total)
 
 
-def next_token(pair: ModelPair, focus: Focus) -> Figure:
+def next_token(pair: Pair, focus: Focus) -> Figure:
     """Return the likeliest next tokens in both models: mode `next`. [token, model]
 
     The candidates are the `top_k` likeliest of A and of B, by the larger of the two probabilities.
     """
-    from llmscope.record.compare.model_pair import both, predictions
+    from llmscope.record.compare.pair import predictions, probabilities
 
-    probabilities = both(pair, focus.position)  # [model, token]
-    ids = np.unique(np.argsort(-probabilities, axis=1, kind="stable")[:, : focus.top_k])
-    ids = ids[np.argsort(-probabilities[:, ids].max(0), kind="stable")][: focus.top_k]
+    both = probabilities(pair, focus.position)  # [model, token]
+    ids = np.unique(np.argsort(-both, axis=1, kind="stable")[:, : focus.top_k])
+    ids = ids[np.argsort(-both[:, ids].max(0), kind="stable")][: focus.top_k]
     label = pair.a.subject.label
-    tops = probabilities.argmax(1)
+    tops = both.argmax(1)
     words = [
-        f"‹{label(int(top))}› {share(float(p[top]))}"
-        for p, top in zip(probabilities, tops, strict=True)
+        f"‹{label(int(top))}› {share(float(p[top]))}" for p, top in zip(both, tops, strict=True)
     ]
     kl = float(predictions(pair).kl[focus.position])
     return Figure(
@@ -83,7 +82,7 @@ def next_token(pair: ModelPair, focus: Focus) -> Figure:
         title=f"{TITLES['next']} ‹{pair.a.prompt.labels[focus.position]}›",
         kind="heatmap",
         axes=(Axis("token", tuple(label(int(token)) for token in ids)), Axis("model", MODELS)),
-        values=probabilities[:, ids].T.astype(np.float32),
+        values=both[:, ids].T.astype(np.float32),
         unit="probability",
         extra={
             **_about(pair, focus),
@@ -95,7 +94,7 @@ def next_token(pair: ModelPair, focus: Focus) -> Figure:
     )
 
 
-def _about(pair: ModelPair, focus: Focus) -> dict[str, Any]:
+def _about(pair: Pair, focus: Focus) -> dict[str, Any]:
     return {
         "mode": focus.mode,
         "position": focus.position,
@@ -104,9 +103,7 @@ def _about(pair: ModelPair, focus: Focus) -> dict[str, Any]:
     }
 
 
-def _along(
-    pair: ModelPair, focus: Focus, values: Floats, said: tuple[str, ...], **more: Any
-) -> Figure:
+def _along(pair: Pair, focus: Focus, values: Floats, said: tuple[str, ...], **more: Any) -> Figure:
     """Return a figure with a bar for each token of the prompt."""
     return Figure(
         lens="model-diff",

@@ -16,16 +16,17 @@ from llmscope.support.numbers import share
 
 if TYPE_CHECKING:
     from llmscope.record.capture.recording import Recording
-    from llmscope.record.compare.model_pair import Depths
+    from llmscope.record.compare.depths import Depths
 
 TITLES = {"lens": "Stages · KL of the logit lens after each layer, tuned ‖ base"}
 
 
 def lens(recording: Recording, base: Recording, focus: Focus) -> Iterator[Figure]:
     """Yield figures with ever more columns, that of the focus first. [layer + 1, position]"""
-    from llmscope.record.compare.model_pair import ModelPair, depths, read_depths
+    from llmscope.record.compare.depths import depths, read_depths
+    from llmscope.record.compare.pair import Pair
 
-    pair = ModelPair(recording, base, base.subject)
+    pair = Pair(recording, base, key=base.subject)
     for columns in growing(focus, len(recording)):
         read_depths(pair, columns)
         yield _figure(recording, focus, depths(pair))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from llmscope.record.capture.extra_passes import Passes
     from llmscope.record.capture.recording import Prompt, Recording
     from llmscope.record.compare.answer_mask import AnswerTokens
-    from llmscope.record.compare.model_pair import Floats, Mask
+    from llmscope.record.compare.pair import Floats, Mask
 
 ALL = "-all"
 """Suffix of the modes that also show the tokens of the question."""
@@ -30,15 +30,15 @@ NO_ANSWER = (
 
 def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
     """Return KL(tuned ‖ base) after each token: modes `kl` and `kl-all`. [position]"""
-    from llmscope.record.compare.model_pair import ModelPair, both, predictions
+    from llmscope.record.compare.pair import Pair, predictions, probabilities
 
     answer = _answer(recording, recording.prompt, focus)
     rows = answer.predicted
     if not rows.any():
         return refused(focus)
-    pair = ModelPair(recording, base, base.subject)
+    pair = Pair(recording, base, key=base.subject)
     values = predictions(pair, rows).kl
-    shares = both(pair, focus.position)
+    shares = probabilities(pair, focus.position)
     more, listed = most_changed(recording.subject, shares, focus.top_k)
     word = recording.prompt.labels[focus.position]
     said = f"next after ‹{word}›, tuned / base: {listed}"
@@ -49,7 +49,7 @@ def divergence(recording: Recording, base: Recording, focus: Focus) -> Figure:
 def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     """Return log π/π_ref of each token: modes `reward` and `reward-all`. [position]"""
     from llmscope.record.compare.contrast import prompt_of
-    from llmscope.record.compare.model_pair import ModelPair, log_ratios
+    from llmscope.record.compare.pair import Pair, log_ratios
 
     assert passes.origin is not None
     answer = _answer(recording, recording.prompt, focus)
@@ -59,11 +59,11 @@ def rewards(recording: Recording, passes: Passes, focus: Focus) -> Figure:
     if ids:  # B first, so that the last recording of the base is of this prompt
         rejected = prompt_of(recording.subject, ids)
         base = passes.origin.record(rejected)
-        theirs = log_ratios(ModelPair(passes.other(rejected), base, base.subject))
+        theirs = log_ratios(Pair(passes.other(rejected), base, key=base.subject))
         theirs[~_answer(recording, rejected, focus).tokens] = np.nan
         more["versus_total"] = float(np.nansum(theirs))
     base = passes.origin.record(recording.prompt)
-    values = log_ratios(ModelPair(recording, base, base.subject))
+    values = log_ratios(Pair(recording, base, key=base.subject))
     values[~answer.tokens] = np.nan
     total, count = float(np.nansum(values)), np.isfinite(values).sum()
     said = f"log π/π_ref sums to {total:+.3g} nats over {count} tokens"

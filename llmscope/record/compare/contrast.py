@@ -1,10 +1,9 @@
-"""Contrast of two prompts: each shared token's predictions, streams and attention in both."""
+"""Contrast of two prompts: each shared token's streams, words and attention in both."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,85 +12,20 @@ from torch import Tensor
 
 from llmscope.errors import option
 from llmscope.models.loaded_model import LoadedModel
-from llmscope.record.capture.recording import Prompt, Recording, Segment
-from llmscope.record.compare.alignment import Aligned, align
-from llmscope.record.derive.kl import exact64, kl_both_ways
+from llmscope.record.capture.recording import Prompt, Recording
+from llmscope.record.compare.alignment import align
+from llmscope.record.compare.pair import Floats, Pair, Unpaired
 from llmscope.record.derive.patterns import sinks_of
-from llmscope.record.derive.row_stats import CHUNK
-from llmscope.record.derive.tensors import logits, logits_after, pattern
+from llmscope.record.derive.tensors import logits, pattern
 from llmscope.support.text import shared_length
 
 NOTHING = 1e-5
 """A stream that shrinks below this share of its norm once the mean is subtracted is rounding."""
 
-Floats = NDArray[np.float32]
-
-
-class Unpaired(Exception):  # noqa: N818 - a result, not an error
-    """Prompt B cannot be compared with this prompt; the text says why."""
-
-
-@dataclass(frozen=True, eq=False)
-class PromptPair:
-    """Two prompts, A and B.
-
-    Attributes:
-        recording, other: recordings of A and of B.
-        aligned: positions of the same token in A and in B, ascending.
-        same: length of the common prefix. As attention is causal, everything computed for these
-            tokens is the same too. 0 if A is edited.
-    """
-
-    recording: Recording
-    other: Recording
-    aligned: Aligned
-    same: int
-
-    @cached_property
-    def both(self) -> tuple[Recording, Recording]:
-        """The recordings of A and B."""
-        return self.recording, self.other
-
-    @cached_property
-    def alone(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Positions in A of tokens that only A has, and in B of those that only B has."""
-        tokens_of_side = [set(side) for side in zip(*self.aligned, strict=True)]
-        streams, other = (
-            tuple(place for place in range(len(recording)) if place not in places)
-            for recording, places in zip(self.both, tokens_of_side, strict=True)
-        )
-        return streams, other
-
-    def there(self, position: int) -> int | None:
-        """Return the position in B of a token of A; None if only A has it."""
-        return dict(self.aligned).get(position)
-
-    def counterpart(self, position: int) -> int:
-        """Return the position in B of a token of A.
-
-        Raises:
-            Unpaired: only A has the token.
-        """
-        there = self.there(position)
-        if there is not None:
-            return there
-        labels, special = self.recording.prompt.labels, self.recording.prompt.special
-        both = [place for place, _ in self.aligned if not special[place]]
-        nearest = min(both, key=lambda place: abs(place - position))
-        raise Unpaired(
-            f"prompt B does not have ‹{labels[position]}›: look at a token that both have, such as "
-            f"‹{labels[nearest]}› at {nearest}"
-        )
-
-    @property
-    def identical(self) -> bool:
-        """Whether A and B are the same prompt, unedited."""
-        return self.same == len(self.recording) == len(self.other)
-
 
 def paired(
     recording: Recording, ids: Sequence[int] | None, other: Callable[[Prompt], Recording]
-) -> PromptPair:
+) -> Pair:
     """Align a recording with the recording of another prompt, B.
 
     Args:
@@ -121,7 +55,7 @@ def paired(
     theirs = replace(other(prompt), prompt=prompt)
     if same == len(recording) == len(prompt):
         theirs = recording
-    return PromptPair(recording, theirs, aligned, same)
+    return Pair(recording, theirs, aligned, same)
 
 
 def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
@@ -136,77 +70,8 @@ def prompt_of(subject: LoadedModel, ids: Sequence[int]) -> Prompt:
     return Prompt(tuple(ids), labels, tuple(token in known for token in ids))
 
 
-def divergences(pair: PromptPair, near: int) -> Iterator[Floats]:
-    """Yield KL(A ‖ B) and KL(B ‖ A) of the predictions after each aligned token, in nats.
-
-    `[which, position in A]`, NaN where a token is not aligned or not computed yet. Positions close
-    to `near` are computed first. In the common prefix both are 0 without computing them. Values are
-    memoized with A's rows, so an edit of the text recomputes only what it changed.
-    """
-    values = np.full((2, len(pair.recording)), np.nan, dtype=np.float32)
-    values[:, [a for a, _ in pair.aligned if a < pair.same]] = 0.0
-    cached = _kept(pair)
-    lacking = []
-    for a, b in pair.aligned[pair.same :]:
-        known, row = cached[a]
-        if (row, b) in known:
-            values[:, a] = known[row, b]
-        else:
-            lacking.append((a, b))
-    for run in sorted(_runs(lacking), key=lambda run: abs(run[0][0] - near)):
-        (a, b), count = run[0], len(run)
-        scores = logits(pair.recording, a, a + count), logits(pair.other, b, b + count)
-        divergence_both = kl_both_ways(*scores).float().cpu().numpy()
-        values[:, a : a + count] = divergence_both
-        for offset, (place, there) in enumerate(run):
-            known, row = cached[place]
-            known[row, there] = divergence_both[:, offset]
-        yield values.copy()
-    if not lacking:
-        yield values
-
-
-def _kept(pair: PromptPair) -> list[tuple[dict[tuple[int, int], Floats], int]]:
-    """Return for each row of A its memo of divergences from B, and the row's index in that."""
-    ids, places = pair.other.prompt.ids, list[tuple[dict[tuple[int, int], Floats], int]]()
-    for segment, count in pair.recording.parts:
-        # An edited pass shares segments with the unedited one, whose memo it must not change.
-        known = {} if pair.recording.changes else _of(segment, ids)
-        places += [(known, row) for row in range(count)]
-    return places
-
-
-def _of(segment: Segment, ids: tuple[int, ...]) -> dict[tuple[int, int], Floats]:
-    cached = segment.memo.get("contrast")
-    if cached is None or cached[0] != ids:
-        cached = segment.memo["contrast"] = (ids, {})
-    known: dict[tuple[int, int], Floats] = cached[1]
-    return known
-
-
-def _runs(pairs: Sequence[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Group pairs that are consecutive in both prompts, at most `CHUNK` to a group."""
-    runs: list[list[tuple[int, int]]] = []
-    for a, b in pairs:
-        if runs and (a - 1, b - 1) == runs[-1][-1] and len(runs[-1]) < CHUNK:
-            runs[-1].append((a, b))
-        else:
-            runs.append([(a, b)])
-    return runs
-
-
 @torch.no_grad()
-def predictions(pair: PromptPair, position: int, there: int) -> NDArray[np.float64]:
-    """Return next-token probabilities after a token that both prompts have. [A | B, token]"""
-    own_logits_row = logits_after(pair.recording, position)
-    theirs = own_logits_row if position < pair.same else logits_after(pair.other, there)
-    both = torch.softmax(exact64(torch.stack([own_logits_row, theirs])), -1)
-    probabilities: NDArray[np.float64] = both.cpu().numpy()
-    return probabilities
-
-
-@torch.no_grad()
-def cosines(pair: PromptPair, *, centred: bool) -> tuple[Floats, Floats]:
+def cosines(pair: Pair, *, centred: bool) -> tuple[Floats, Floats]:
     """Return the cosine of each aligned token's two streams, after each layer; embedding first.
 
     Args:
@@ -221,8 +86,8 @@ def cosines(pair: PromptPair, *, centred: bool) -> tuple[Floats, Floats]:
         tokens of both prompts, without the first and special tokens. `[layer + 1]`, NaN without
         such a pair.
     """
-    layers = pair.recording.layers + 1
-    values = np.full((layers, len(pair.recording)), np.nan, dtype=np.float32)
+    layers = pair.a.layers + 1
+    values = np.full((layers, len(pair.a)), np.nan, dtype=np.float32)
     baseline = np.full(layers, np.nan, dtype=np.float32)
     here, there = (list(side) for side in zip(*pair.aligned, strict=True))
     telling = [torch.from_numpy(~sinks_of(recording)) for recording in pair.both]
@@ -274,7 +139,7 @@ def _between(units: Tensor, ids: NDArray[np.int64]) -> float:
 
 @torch.no_grad()
 def word_logits(
-    pair: PromptPair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
+    pair: Pair, position: int, there: int, words: tuple[Sequence[int], Sequence[int]]
 ) -> Floats:
     """Return the mean logit of `words[0]` minus that of `words[1]`, in the logit lens.
 
@@ -283,7 +148,7 @@ def word_logits(
     Raises:
         ValueError: the model has no unembedding that was found.
     """
-    readout = pair.recording.subject.anatomy.require_readout()
+    readout = pair.a.subject.anatomy.require_readout()
     differences: list[Floats] = []
     for recording, place in zip(pair.both, (position, there), strict=True):
         if differences and position < pair.same:
@@ -301,9 +166,7 @@ def word_logits(
     return np.stack(differences)
 
 
-def cues(
-    pair: PromptPair, position: int, there: int, layer: int
-) -> tuple[Floats, NDArray[np.int64]]:
+def cues(pair: Pair, position: int, there: int, layer: int) -> tuple[Floats, NDArray[np.int64]]:
     """Return each head's largest attention weight on a token that only its own prompt has.
 
     Args:
@@ -315,7 +178,7 @@ def cues(
         The largest weight on such a token, the first token and special tokens left out; 0 if no
         such token comes before the query. And that token's position, or -1. Both `[A | B, head]`.
     """
-    heads = pair.recording.subject.anatomy.heads
+    heads = pair.a.subject.anatomy.heads
     weights = np.zeros((2, heads), dtype=np.float32)
     places = np.full((2, heads), -1, dtype=np.int64)
     queries = (position, there)

@@ -13,8 +13,8 @@ from torch import Tensor
 from llmscope.figure import Verdict
 from llmscope.record.capture.recording import Recording
 from llmscope.record.compare.given_inputs import BETWEEN, written
-from llmscope.record.compare.model_pair import ModelPair
 from llmscope.record.compare.other_model import OtherModel
+from llmscope.record.compare.pair import Pair
 from llmscope.record.compare.same_tokens import shared_logits
 from llmscope.record.compare.stream_difference import relative_difference, rounding_bound
 from llmscope.record.derive.kl import exact64
@@ -96,10 +96,9 @@ def part_changes(
         if verdict.status == "refused" and a.rows("attention_write", at, range(1)) is not None
     }
 
-    def compute(first: int, stop: int) -> Tensor:
+    def compute(rows: range, _: range) -> Tensor:
         """Return the changes of some rows. [heads, attention and MLP by layer, the others; row]"""
-        rows = range(first, stop)
-        unknown = torch.full((stop - first,), torch.nan, dtype=torch.float64)
+        unknown = torch.full((len(rows),), torch.nan, dtype=torch.float64)
         changes: list[Tensor] = []
         for layer, verdict in enumerate(by_head):
             split = verdict.status != "refused"
@@ -113,7 +112,7 @@ def part_changes(
         return torch.stack([values.cpu() for values in changes])
 
     size = count * (heads + 2) + 2
-    rows = ModelPair(a, b, other.key).by_row(PARTS, size, compute)
+    rows = Pair(a, b, key=other.key).by_row(PARTS, size, compute)
     means = rows.mean(1, dtype=np.float64)
     by_layer = means[:-2].reshape(count, heads + 2)
     return PartChanges(

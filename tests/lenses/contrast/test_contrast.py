@@ -10,7 +10,7 @@ from llmscope.draw import RenderOptions, paint
 from llmscope.export import json_text
 from llmscope.figure import Focus
 from llmscope.lenses import lens
-from llmscope.record.compare import contrast
+from llmscope.record.compare import pair
 from tests.families import small_model
 from tests.lenses import hooks
 from tests.lenses.hooks import layers_of, scope_of
@@ -322,12 +322,8 @@ def test_a_token_more_reads_one_row_more(llama, monkeypatch):
     llama.record(A, fresh=True)
     look(llama, "kl", ids=[*B, 33])
     rows = []
-    own = contrast.logits
-    monkeypatch.setattr(
-        contrast,
-        "logits",
-        lambda one, start, stop: rows.append(stop - start) or own(one, start, stop),
-    )
+    scores = pair._scores
+    monkeypatch.setattr(pair, "_scores", lambda one, run: rows.append(len(run)) or scores(one, run))
     assert np.isfinite(look(llama, "kl", ids=[*B, 33]).values[6]).all()
     assert rows == []
     llama.record([*A, 33])

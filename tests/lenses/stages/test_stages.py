@@ -7,7 +7,7 @@ from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM
 
 import llmscope
-from llmscope.record.compare import model_pair
+from llmscope.record.compare import depths, pair
 from llmscope.record.compare.weight_delta import WeightDelta, changes
 from tests.families import small_model
 from tests.lenses.model_diff.test_model_diff import attention_by_hand
@@ -285,7 +285,7 @@ def test_the_lens_comes_column_by_column_and_is_kept(shelf, monkeypatch):
     assert np.isfinite(figures[0].values[:, 4]).all(), "that of the cursor comes first"
     asked = []
     monkeypatch.setattr(
-        model_pair, "_read", lambda *at, own=model_pair._read: asked.extend(at[1]) or own(*at)
+        depths, "_read", lambda *at, own=depths._read: asked.extend(at[1]) or own(*at)
     )
     longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="lens")
     assert asked == [(layer, len(IDS)) for layer in range(4)]
@@ -403,12 +403,10 @@ def test_a_letter_reads_one_row(shelf, monkeypatch):
     before = look(scope, "kl").values
     asked = []
     monkeypatch.setattr(
-        model_pair,
-        "_scores",
-        lambda *at, own=model_pair._scores: asked.append(at[1:]) or own(*at),
+        pair, "_scores", lambda *at, own=pair._scores: asked.append(at[1]) or own(*at)
     )
     longer = scope.look("stages", recording=scope.record((*IDS, 7)), mode="kl")
-    assert asked == [(len(IDS), len(IDS) + 1)] * 2
+    assert asked == [range(len(IDS), len(IDS) + 1)] * 2
     assert (longer.values[: len(IDS)] == before).all()
     fresh = llmscope.load(str(shelf("llama", "lora")))
     whole = fresh.look("stages", recording=fresh.record((*IDS, 7)), mode="kl")
