@@ -52,12 +52,12 @@ def server_of(session: AgentSession) -> Server[Any]:
     async def list_tools(
         _: ServerRequestContext[Any, Any], __: PaginatedRequestParams | None
     ) -> ListToolsResult:
-        return ListToolsResult(tools=[_listed(name) for name in TOOLS])
+        return ListToolsResult(tools=[_describe_tool(name) for name in TOOLS])
 
     async def call_tool(
         context: ServerRequestContext[Any, Any], params: CallToolRequestParams
     ) -> CallToolResult:
-        async with alone, _noticed() as given_up:
+        async with alone, _watch_cancellation() as given_up:
             text, failed = await to_thread.run_sync(
                 _answer, session, params.name, params.arguments, _call(context, given_up.is_set)
             )
@@ -80,7 +80,7 @@ async def _serve(session: AgentSession) -> None:
         await server.run(received, sent, server.create_initialization_options())
 
 
-def _listed(name: str) -> Listed:
+def _describe_tool(name: str) -> Listed:
     tool = TOOLS[name]
     return Listed(
         name=tool.name,
@@ -95,7 +95,7 @@ def _listed(name: str) -> Listed:
 
 
 @asynccontextmanager
-async def _noticed() -> AsyncIterator[Event]:
+async def _watch_cancellation() -> AsyncIterator[Event]:
     """Give an event that is set once the client gives the call up.
 
     Any thread may read it, and the tool's thread is waited for only after that. It stays unset

@@ -135,14 +135,14 @@ def entries(cache: Path, state: Path, now: float | None = None) -> list[CacheEnt
         now: seconds since 1970; None for the present.
     """
     now = time.time() if now is None else now
-    all_entries = [*_cached(cache, now), *_state(state)]
+    all_entries = [*_entries_of_cache(cache, now), *_state(state)]
     opened = open_files([cache])
     order = list(KINDS)
-    all_entries = [_marked(entry, opened, now) for entry in all_entries]
+    all_entries = [_mark_use(entry, opened, now) for entry in all_entries]
     return sorted(all_entries, key=lambda item: (order.index(item.kind), -item.bytes, item.name))
 
 
-def _marked(entry: CacheEntry, opened: dict[str, int], now: float) -> CacheEntry:
+def _mark_use(entry: CacheEntry, opened: dict[str, int], now: float) -> CacheEntry:
     """Return an entry that says whether it is in use.
 
     Args:
@@ -161,9 +161,9 @@ def _marked(entry: CacheEntry, opened: dict[str, int], now: float) -> CacheEntry
     return entry
 
 
-def _cached(cache: Path, now: float) -> Iterator[CacheEntry]:
+def _entries_of_cache(cache: Path, now: float) -> Iterator[CacheEntry]:
     """Yield what lies in the cache folder."""
-    for path in _listed(cache):
+    for path in _list_folder(cache):
         name = path.name
         converted = _CONVERTED.fullmatch(name)
         if name == PRUNE_LOCK:
@@ -179,7 +179,7 @@ def _cached(cache: Path, now: float) -> Iterator[CacheEntry]:
         elif name == "runs":
             yield from _runs(path, now)
         elif name == "offload":
-            for path_below in _listed(path):
+            for path_below in _list_folder(path):
                 ours = _OWNER.match(path_below.name)
                 yield (
                     _leftover(path_below, now)
@@ -199,11 +199,11 @@ def _cached(cache: Path, now: float) -> Iterator[CacheEntry]:
 def _packages(home: Path, now: float) -> Iterator[CacheEntry]:
     from packaging.version import InvalidVersion, Version
 
-    for package in _listed(home):
+    for package in _list_folder(home):
         if package.is_symlink() or not package.is_dir():
             yield _entry("other", f"pypi/{package.name}", package, note=_link(package))
             continue
-        for folder in _listed(package):
+        for folder in _list_folder(package):
             if folder.name.startswith(BUILDING):
                 yield _leftover(folder, now)
                 continue
@@ -222,11 +222,11 @@ def _packages(home: Path, now: float) -> Iterator[CacheEntry]:
 def _conversions(home: Path, version: int, digests: Path, now: float) -> Iterator[CacheEntry]:
     """Yield the conversions of one version of the conversion, each with the file it is of."""
     origins: dict[str, tuple[str, bool]] = {}  # by digest: a file, and whether it is as it was
-    for memo in _listed(digests):
+    for memo in _list_folder(digests):
         place, digest, current = _memo(memo)
         if place and not origins.get(digest, ("", False))[1]:
             origins[digest] = place, current
-    for folder in _listed(home):
+    for folder in _list_folder(home):
         if folder.name.startswith(BUILDING):
             yield _leftover(folder, now)
         elif _foreign(folder, _DIGEST):
@@ -240,7 +240,7 @@ def _conversions(home: Path, version: int, digests: Path, now: float) -> Iterato
 
 
 def _runs(home: Path, now: float) -> Iterator[CacheEntry]:
-    for folder in _listed(home):
+    for folder in _list_folder(home):
         if folder.name.startswith(BUILDING):
             yield _leftover(folder, now)
             continue
@@ -261,7 +261,7 @@ def _digests(home: Path, now: float) -> Iterator[CacheEntry]:
     current: list[Path] = []
     stale: list[Path] = []
     rest: list[Path] = []
-    for path in _listed(home):
+    for path in _list_folder(home):
         if _TEMPORARY.match(path.name):
             rest.append(path)
         elif path.is_symlink() or not path.is_file() or not _MEMO.fullmatch(path.name):
@@ -281,7 +281,7 @@ def _small(
 ) -> Iterator[CacheEntry]:
     """Yield the files whose names fit a pattern as one entry, and what else is in the folder."""
     files = []
-    for path in _listed(home):
+    for path in _list_folder(home):
         if _TEMPORARY.match(path.name):
             yield _leftover(path, now)
         elif path.is_symlink() or not path.is_file() or not pattern.fullmatch(path.name):
@@ -293,7 +293,7 @@ def _small(
 
 
 def _state(home: Path) -> Iterator[CacheEntry]:
-    for path in _listed(home):
+    for path in _list_folder(home):
         if path.name == LOCK or path.is_symlink() or not path.is_file():
             continue
         if path.name in _STATE:
@@ -337,7 +337,7 @@ def _entry(kind: str, name: str, *paths: Path, useless: str = "", note: str = ""
     )
 
 
-def _listed(home: Path) -> list[Path]:
+def _list_folder(home: Path) -> list[Path]:
     """Return what lies in a folder, by name; nothing if it is missing or cannot be read."""
     try:
         return sorted(Path(entry) for entry in os.scandir(home))

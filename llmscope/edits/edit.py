@@ -54,7 +54,7 @@ class Where:
         """Parse `@12`, `@-1`, `@3..7`, `@3..` or `@..7`."""
         match = _WHERE.fullmatch(word)
         if match is None or word == "@..":
-            raise WrongUseError(f"{_quoted(word)} names no tokens", TOKENS)
+            raise WrongUseError(f"{_quote(word)} names no tokens", TOKENS)
         single, first, last = (None if end is None else int(end) for end in match.groups())
         return cls(first, last) if single is None else cls(single, single)
 
@@ -113,12 +113,12 @@ class FeatureName:
         """
         match = _FEATURE.fullmatch(word)
         if match is None:
-            raise WrongUseError(f"{_quoted(word)} names no feature", FEATURES)
+            raise WrongUseError(f"{_quote(word)} names no feature", FEATURES)
         kind, head = match["kind"] or "", match["head"]
         if kind and (kind not in PLACE_KINDS or (head is not None and kind != "z")):
             named = kind if head is None else f"{kind}.{head}"
             raise WrongUseError(
-                f"no dictionary is for a place called {_quoted(named)}", ", ".join(PLACE_KINDS)
+                f"no dictionary is for a place called {_quote(named)}", ", ".join(PLACE_KINDS)
             )
         place = kind if head is None else f"{kind}.{int(head)}"
         return cls(int(match["layer"]), int(match["feature"]), place)
@@ -162,7 +162,7 @@ class Receiver:
         return f"{self.part} {'.'.join(str(name) for name in names if name is not None)}"
 
 
-def _quoted(word: str) -> str:
+def _quote(word: str) -> str:
     return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
 
 

@@ -33,15 +33,15 @@ def tensor_name(vector: Vector) -> str:
             f"{file_name} cannot be read: {display_text(str(error)[:LONGEST])}", "another file"
         ) from None
     if vector.other and vector.other not in names:
-        raise ScopeError(f"{file_name} holds no tensor of that name", _listed(names))
+        raise ScopeError(f"{file_name} holds no tensor of that name", _list_names(names))
     if not vector.other and len(names) != 1:
         raise ScopeError(
-            f"{file_name} holds {len(names)} tensors", f"one of them: {_listed(names)}"
+            f"{file_name} holds {len(names)} tensors", f"one of them: {_list_names(names)}"
         )
     return vector.other or names[0]
 
 
-def _listed(names: list[str]) -> str:
+def _list_names(names: list[str]) -> str:
     cut = (name if len(name) <= LONGEST else f"{name[:LONGEST]}…" for name in names[:LISTED])
     names_shown = [display_text(f"FILE.safetensors:{name}") for name in cut]
     return ", ".join([*names_shown, "…"] if len(names) > LISTED else names_shown)

@@ -57,7 +57,7 @@ def parse(text: str) -> Edit:
         raise WrongUseError("an edit is empty", "zero head 5.3")
     action = next((parser for parser in _PARSERS if parser == words[0]), None)
     if action is None:
-        raise WrongUseError(f"no edit is called {_shown(words[0])}", ", ".join(PATTERNS))
+        raise WrongUseError(f"no edit is called {_quote(words[0])}", ", ".join(PATTERNS))
     rest = _Words(words[1:])
     try:
         edit = _PARSERS[action](rest, action)
@@ -109,7 +109,7 @@ def split(text: str) -> list[str]:
     return [*words, "".join(pieces)] if inside else words
 
 
-def _shown(word: str) -> str:
+def _quote(word: str) -> str:
     """Return a word in quotes for a message, or its beginning if it is long."""
     return repr(word if len(word) <= LONGEST_SHOWN else f"{word[:LONGEST_SHOWN]}…")
 
@@ -155,19 +155,19 @@ class _Words:
         try:
             value = float(word)
         except ValueError:
-            raise _Unfit(f"{what} is {_shown(word)}, no number", grammar.NUMBERS) from None
+            raise _Unfit(f"{what} is {_quote(word)}, no number", grammar.NUMBERS) from None
         if not math.isfinite(value):
-            raise _Unfit(f"{what} is {_shown(word)}, and must be finite", grammar.NUMBERS)
+            raise _Unfit(f"{what} is {_quote(word)}, and must be finite", grammar.NUMBERS)
         return value
 
     def end(self) -> None:
         if self._words:
-            raise _Unfit(f"{_shown(self._words[0])} is more than belongs there")
+            raise _Unfit(f"{_quote(self._words[0])} is more than belongs there")
 
 
 def _integer(word: str, what: str, hint: str = grammar.LAYERS) -> int:
     if not re.fullmatch(r"-?[0-9]{1,9}", word):
-        raise _Unfit(f"{what} is {_shown(word)}, no whole number", hint)
+        raise _Unfit(f"{what} is {_quote(word)}, no whole number", hint)
     return int(word)
 
 
@@ -184,7 +184,7 @@ def _part(words: _Words, action: Action) -> Edit:
             hint = f"LAYER.{name.upper()}, such as {name} 5.3"
             layer, dot, index = word.partition(".")
             if not dot:
-                raise _Unfit(f"{_shown(word)} is no {name}", hint)
+                raise _Unfit(f"{_quote(word)} is no {name}", hint)
             at = _integer(layer, "the layer", hint)
             return Edit(action, part, at, _integer(index, f"the {name}", hint))
     for part in WHOLE:
@@ -204,7 +204,7 @@ def _part(words: _Words, action: Action) -> Edit:
             grammar.PARTS,
         )
     hint = f"{grammar.PARTS}; or stream 5" if action == "patch" else grammar.PARTS
-    raise _Unfit(f"nothing that can be changed is called {_shown(name)}", hint)
+    raise _Unfit(f"nothing that can be changed is called {_quote(name)}", hint)
 
 
 def _into(words: _Words, edit: Edit) -> Edit:
@@ -228,14 +228,14 @@ def _receiver(words: _Words) -> Receiver:
         match = _RECEIVING_HEAD.fullmatch(word)
         if match is None:
             raise _Unfit(
-                f"{_shown(word)} is no head, nor its queries, keys or values", grammar.RECEIVERS
+                f"{_quote(word)} is no head, nor its queries, keys or values", grammar.RECEIVERS
             )
         reads = cast(Literal["", "q", "k", "v"], match[3] or "")
         return Receiver("head", int(match[1]), int(match[2]), reads)
     if name in ("attention", "mlp"):
         layer = _integer(words.next("the layer"), "the layer")
         return Receiver(cast(Literal["attention", "mlp"], name), layer)
-    raise _Unfit(f"nothing that reads the stream is called {_shown(name)}", grammar.RECEIVERS)
+    raise _Unfit(f"nothing that reads the stream is called {_quote(name)}", grammar.RECEIVERS)
 
 
 def _ablation(words: _Words, action: Action) -> Edit:
@@ -302,7 +302,7 @@ def _vector(words: _Words) -> Vector:
     elif first.endswith(FILE):
         path, name = first, ""
     else:
-        raise _Unfit(f"no vector is called {_shown(first)}", grammar.VECTORS)
+        raise _Unfit(f"no vector is called {_quote(first)}", grammar.VECTORS)
     return Vector("file", path, name)
 
 
@@ -323,7 +323,7 @@ def _freeze(words: _Words, action: Action) -> Edit:
         at = _integer(layer, "the layer", grammar.NORM_NAMES)
         edit = Edit(action, "norm", at, norm=name)
     else:
-        raise _Unfit(f"no norm is called {_shown(word)}", grammar.NORM_NAMES)
+        raise _Unfit(f"no norm is called {_quote(word)}", grammar.NORM_NAMES)
     return replace(edit, where=words.where())
 
 

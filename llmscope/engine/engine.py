@@ -194,7 +194,7 @@ class Engine:
             self._give_up(request)
             return
         except BaseException as error:
-            failure = _failure(request, _described(error))
+            failure = _failure(request, _describe_error(error))
         # Free memory only now: until here, the exception kept the frames of the pass alive, and
         # with them its tensors.
         with suppress(BaseException):
@@ -213,7 +213,7 @@ class Engine:
         elif (scope := self._model.scope) is None:
             self._post(_failure(request, NOTHING_OPEN))
         elif isinstance(request, ChatRequest):
-            self._post(_templated(scope, request))
+            self._post(_apply_template(scope, request))
         elif isinstance(request, ChatFileRequest):
             self._post(_chat_of_file(scope, request))
         elif isinstance(request, ContextRequest):
@@ -255,7 +255,7 @@ class Engine:
         except ScopeError as error:
             failed = LoadFailed(error.message, error.hint)
         except BaseException as error:  # must be reported, whatever a library raised
-            failed = LoadFailed(_described(error))
+            failed = LoadFailed(_describe_error(error))
         else:
             return
         with suppress(BaseException):  # a device that failed may fail again
@@ -584,7 +584,7 @@ class Engine:
             hint = f" (try: {error.hint})" if error.hint else ""
             yield Figure.refused(want.lens, want.lens, f"{error.message}{hint}")
         except BaseException as error:  # a lens may be third-party code
-            yield Figure.refused(want.lens, want.lens, _described(error))
+            yield Figure.refused(want.lens, want.lens, _describe_error(error))
 
     def _origin(self, scope: Scope) -> Origin:
         """Return the origin of the numbers, gathered once per adapter."""
@@ -625,7 +625,7 @@ def _without(edit: str, message: str) -> str:
     return message.removeprefix(f"{edit}: ")
 
 
-def _templated(scope: Scope, request: ChatRequest) -> Templated:
+def _apply_template(scope: Scope, request: ChatRequest) -> Templated:
     chat = scope.chat
     try:
         if request.marks_only or chat.roles(request.text):
@@ -669,7 +669,7 @@ def finished(figure: Figure) -> Figure:
     return replace(figure, extra=extra)
 
 
-def _described(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     """Return an exception's message in one line; a fixed text if even that fails."""
     try:
         return named(error)
@@ -705,7 +705,7 @@ def _refusal(scope: Scope, request: Request, error: BaseException) -> Refused:
     from llmscope.models.loading.memory import out_of_memory, ran_out
 
     if not ran_out(error):
-        return Refused(request.serial, _described(error))
+        return Refused(request.serial, _describe_error(error))
     memory = out_of_memory(scope.subject.device)
     return Refused(request.serial, memory.message, memory.hint)
 

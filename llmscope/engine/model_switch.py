@@ -61,9 +61,9 @@ class OpenModel:
             GivenUp: the load is no longer wanted.
         """
         if request.second and self.scope is not None:
-            return self._compared(self.scope, request, progress)
+            return self._compare(self.scope, request, progress)
         if request.load is None:
-            return self._kept(request, progress)
+            return self._keep(request, progress)
         from llmscope.models.loading.memory import reserve
 
         try:
@@ -80,9 +80,9 @@ class OpenModel:
             self.scope, self._load, self._was_open = scope, request.load, True
             return Opened(request, facts_of(scope))
         # Only now, after the exception's frames, and the weights they held, are gone.
-        return self._stayed(request, message, hint, progress)
+        return self._report_failure(request, message, hint, progress)
 
-    def _compared(
+    def _compare(
         self, scope: Scope, request: OpenRequest, progress: Progress
     ) -> Opened | OpenFailed:
         """Compare the open model with the requested one; if that fails, with the one before."""
@@ -107,7 +107,7 @@ class OpenModel:
         self._release()
         self._was_open = False
 
-    def _kept(self, request: OpenRequest, progress: Progress) -> Opened | OpenFailed:
+    def _keep(self, request: OpenRequest, progress: Progress) -> Opened | OpenFailed:
         """Keep the open model; load it again if a cancelled switch released it."""
         if self.scope is None:
             try:
@@ -120,7 +120,7 @@ class OpenModel:
                 return OpenFailed(request, named(error), again=True)
         return Opened(request, facts_of(self.scope))
 
-    def _stayed(
+    def _report_failure(
         self, request: OpenRequest, message: str, hint: str, progress: Progress
     ) -> OpenFailed:
         """Report that another model could not be loaded; load the old one again if released."""

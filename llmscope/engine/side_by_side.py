@@ -36,12 +36,12 @@ def side_by_side(
             continue
         waiting.append((look, item))
         if newer():
-            yield from _answered(waiting)
+            yield from _fetch_waiting(waiting)
             waiting = []
-    yield from _answered(waiting)
+    yield from _fetch_waiting(waiting)
 
 
-def _answered(
+def _fetch_waiting(
     waiting: Sequence[tuple[Look, Fetch | Figure | None]],
 ) -> Iterator[Iterator[Figure]]:
     """Fetch what looks wait for in one transfer, and yield the figures of each."""
@@ -70,13 +70,13 @@ def _figures(
         try:
             answer = to_cpu(item.tensors) if answer is None else answer
         except Exception as error:
-            item = _failed(look, error)
+            item = _raise_where_awaited(look, error)
         else:
             item = advance(look, answer)
         answer = None
 
 
-def _failed(look: Look, error: Exception) -> Fetch | Figure | None:
+def _raise_where_awaited(look: Look, error: Exception) -> Fetch | Figure | None:
     """Raise an error of a transfer where a look waits for it, and return its next item."""
     try:
         return look.throw(error)

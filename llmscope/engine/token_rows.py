@@ -23,13 +23,13 @@ class TokenRows:
 
     def of(self, prompt: Prompt) -> tuple[Token, ...]:
         """Return the tokens of a prompt."""
-        shared = _shared(prompt, self._prompt)
+        shared = _count_shared(prompt, self._prompt)
         self._tokens = (*self._tokens[:shared], *tokens_of_prompt(prompt, shared))
         self._prompt = prompt
         return self._tokens
 
 
-def _shared(prompt: Prompt, other: Prompt | None) -> int:
+def _count_shared(prompt: Prompt, other: Prompt | None) -> int:
     """Return how many first tokens of two prompts are the same in the screen's form."""
     if other is None or not (prompt.spans and other.spans):
         return 0

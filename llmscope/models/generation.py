@@ -76,7 +76,7 @@ def rules(model: Any) -> Rules:
     settings = [_SETTINGS.get(name, name) for name in named if name != _NO_RULE]
     return Rules(
         tuple(f"{name} {_value(getattr(config, name, None))}".rstrip() for name in settings),
-        tuple(_ignored(config)),
+        tuple(_ignored_settings(config)),
     )
 
 
@@ -146,7 +146,7 @@ def _processors(model: Any, ids: Tensor, prompt: int) -> Any:
         raise _broken(error) from error
 
 
-def _ignored(config: Any) -> list[str]:
+def _ignored_settings(config: Any) -> list[str]:
     """Return the settings that are not applied, each with the reason."""
     ignored = []
     if (getattr(config, "num_beams", None) or 1) > 1:

@@ -221,10 +221,10 @@ def _tensors(path: Path, file: str) -> tuple[tuple[int, ...], NDArray[Any], str]
             "again when vLLM has written it, or another copy",
         )
     dtype, bits = _FLOATS[streams["dtype"]]
-    ids = _mapped(path, tokens, _WHOLE_NUMBERS[tokens["dtype"]])
+    ids = _map_tensor(path, tokens, _WHOLE_NUMBERS[tokens["dtype"]])
     if int(ids.min()) < 0:
         raise ScopeError(f"{file} has a negative id among its {IDS}", FORM)
-    return tuple(map(int, ids)), _mapped(path, streams, bits), dtype
+    return tuple(map(int, ids)), _map_tensor(path, streams, bits), dtype
 
 
 def _form(tensor: Any) -> str:
@@ -241,7 +241,7 @@ def _data_start(path: Path) -> int:
         return 8 + int.from_bytes(file.read(8), "little")
 
 
-def _mapped(path: Path, tensor: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def _map_tensor(path: Path, tensor: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     start = _data_start(path) + int(tensor["data_offsets"][0])
     return np.memmap(path, dtype, "r", start, tuple(tensor["shape"]))
 

@@ -90,7 +90,7 @@ class _Converted:
         self._origin: dict[str, str] = {}  # path of a GGUF file -> its digest
         for memo in digests.glob("*.json") if digests.is_dir() else ():
             record = _json(memo)
-            if isinstance(record, list) and len(record) == 4 and _unchanged(*record[:3]):
+            if isinstance(record, list) and len(record) == 4 and _is_unchanged(*record[:3]):
                 self._origin[str(record[0])] = str(record[3])
         self._taken: set[str] = set()
 
@@ -126,7 +126,7 @@ class _Converted:
                 )
 
 
-def _unchanged(place: Any, size: Any, changed: Any) -> bool:
+def _is_unchanged(place: Any, size: Any, changed: Any) -> bool:
     try:
         stat = Path(str(place)).stat()
     except OSError:

@@ -98,7 +98,7 @@ def mixing_of(layer: nn.Module) -> Mixing:
             return Mixing("feed-forward", feed_forward=mixer)
         return Mixing(beside if kind == "unknown" else kind, mixer=mixer)
     if attention is None:
-        attention = _nested(layer)
+        attention = _nested_attention(layer)
         nested = (_mixer(child) for child in layer.children())
         beside, mixer = next((pair for pair in nested if pair[1] is not None), ("", None))
     if attention is not None:
@@ -116,7 +116,7 @@ def _mixer(layer: nn.Module) -> tuple[str, nn.Module | None]:
     return "", None
 
 
-def _nested(layer: nn.Module) -> nn.Module | None:
+def _nested_attention(layer: nn.Module) -> nn.Module | None:
     """Return an attention with an unlisted name or one level down; of both, the inner one."""
     for name, child in layer.named_children():
         if name.startswith(CROSS):

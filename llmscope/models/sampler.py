@@ -212,11 +212,11 @@ def draw(
         scores[list(tried)] = -torch.inf
         # If generation rules exclude all other tokens, repeat the likeliest.
         return int((scores if scores.max() > -torch.inf else share).argmax())
-    generator = torch.Generator().manual_seed(_seed(sampler.seed, place, branch))
+    generator = torch.Generator().manual_seed(_seed_of(sampler.seed, place, branch))
     return int(torch.multinomial(share.cpu(), 1, generator=generator))
 
 
-def _seed(*parts: int) -> int:
+def _seed_of(*parts: int) -> int:
     """Hash the parts into one seed for a draw."""
     text = "/".join(map(str, parts)).encode()
     return int.from_bytes(blake2b(text, digest_size=8).digest()) >> 1

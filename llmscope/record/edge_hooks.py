@@ -298,7 +298,7 @@ class LayerEdges:
             raise _CaughtTensors
         if self._until is not None or self._attention_input is None:
             return None
-        return _replaced(args, kwargs, self._put(self._attention_input, self.attention))
+        return _replace_hidden(args, kwargs, self._put(self._attention_input, self.attention))
 
     def _put(self, other: Tensor, senders: Sequence[Senders]) -> Callable[[Tensor], Tensor]:
         return lambda tensor: self._edges.put(tensor, other, senders)
@@ -312,14 +312,14 @@ class LayerEdges:
         if self._mlp_input is None:
             with _standing(self._written):
                 self._mlp_input = self._again(self.mlp, "MLP")
-        return _replaced(args, kwargs, self._put(self._mlp_input, self.mlp))
+        return _replace_hidden(args, kwargs, self._put(self._mlp_input, self.mlp))
 
     def _keep_written(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         """Keep a part's output; in a second call of the layer, return the first one's."""
         if self._until is None:
-            self._written[module] = _copied(output)  # a layer may add to it in place
+            self._written[module] = _copy_hidden(output)  # a layer may add to it in place
             return None
-        return _copied(self._written[module]) if module in self._written else None
+        return _copy_hidden(self._written[module]) if module in self._written else None
 
     @property
     def again(self) -> bool:
@@ -424,14 +424,14 @@ def _ending_at(attention: nn.Module, edges: LayerEdges) -> Iterator[None]:
             _ends[attention] = before
 
 
-def _replaced(args: Any, kwargs: Any, replace: Callable[[Tensor], Tensor]) -> Any:
+def _replace_hidden(args: Any, kwargs: Any, replace: Callable[[Tensor], Tensor]) -> Any:
     """Return a module's arguments with other hidden states."""
     if args:
         return (replace(args[0]), *args[1:]), kwargs
     return args, {**kwargs, "hidden_states": replace(kwargs["hidden_states"])}
 
 
-def _copied(output: Any) -> Any:
+def _copy_hidden(output: Any) -> Any:
     """Return a module's output with a copy of its hidden states, which a layer may write to."""
     if isinstance(output, tuple | list):
         return type(output)((output[0].clone(), *output[1:]))
@@ -455,7 +455,7 @@ def _standing(outputs: Mapping[nn.Module, Any]) -> Iterator[None]:
 
 
 def _returning(output: Any) -> Callable[..., Any]:
-    return lambda *_, **__: _copied(output)
+    return lambda *_, **__: _copy_hidden(output)
 
 
 def head_write(

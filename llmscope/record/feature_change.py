@@ -147,7 +147,7 @@ class FeatureChange:
             and self.centred == other.centred
         )
 
-    def _moved(self, active: Tensor) -> Tensor:
+    def _activation_change(self, active: Tensor) -> Tensor:
         """Return the change of an activation."""
         if self.factor is not None:
             return self.factor * active - active
@@ -183,5 +183,5 @@ class FeatureChange:
             inputs = inputs - inputs.mean(-1, keepdim=True)
         ids = [self.feature]
         active = self.dictionary.activations(inputs, ids).float()  # [row, 1]
-        moved = self.dictionary.written(ids, self._moved(active), inputs).float()
+        moved = self.dictionary.written(ids, self._activation_change(active), inputs).float()
         return self.writes.back(moved.to(here.device))

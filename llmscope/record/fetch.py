@@ -191,18 +191,18 @@ def to_cpu(tensors: Sequence[Tensor]) -> list[Tensor]:
         if device.type == "mps":  # its memory is the CPU's: only the first of them waits
             near |= {key: tensor.detach().cpu() for key, tensor in tensors_there.items()}
         else:
-            near |= zip(tensors_there, _packed(list(tensors_there.values())), strict=True)
+            near |= zip(tensors_there, _fetch_packed(list(tensors_there.values())), strict=True)
     return [near[id(tensor)] for tensor in tensors]
 
 
-def _packed(tensors: Sequence[Tensor]) -> list[Tensor]:
+def _fetch_packed(tensors: Sequence[Tensor]) -> list[Tensor]:
     """Return tensors of one device on the CPU, copied as one row of bytes."""
     import torch
 
     # The largest numbers first: each tensor then begins where a number of its dtype may lie.
     order = sorted(range(len(tensors)), key=lambda at: -tensors[at].element_size())
     rows = [_bytes(tensors[at]) for at in order]
-    near = _copied(rows[0] if len(rows) == 1 else torch.cat(rows))
+    near = _fetch_bytes(rows[0] if len(rows) == 1 else torch.cat(rows))
     unpacked = list(tensors)
     for at, part in zip(order, torch.split(near, [len(row) for row in rows]), strict=True):
         # A copy of its own, so that the pinned memory is free, and no tensor keeps all the others.
@@ -221,7 +221,7 @@ def _bytes(tensor: Tensor) -> Tensor:
     return row.view(torch.uint8)
 
 
-def _copied(row: Tensor) -> Tensor:
+def _fetch_bytes(row: Tensor) -> Tensor:
     """Return a row of bytes of a device on the CPU; on CUDA in pinned memory, up to 16 MiB."""
     import torch
 

@@ -95,7 +95,7 @@ def take_apart(norm: nn.Module, like: Tensor) -> NormParts:
         UnknownNorm: the module is not of the form above.
     """
     generator = torch.Generator().manual_seed(0)
-    rows = _balanced(like.shape[-1], generator).to(like)
+    rows = _balanced_rows(like.shape[-1], generator).to(like)
     try:
         there, back = exact(norm(rows)), exact(norm(-rows))
     except (TypeError, ValueError, RuntimeError, AttributeError) as error:
@@ -121,7 +121,7 @@ def bound(dtype: torch.dtype, single: float, roundings: float = HALF_BOUND) -> f
     return roundings * torch.finfo(dtype).eps if dtype.itemsize < 4 else single
 
 
-def _balanced(width: int, generator: torch.Generator) -> Tensor:
+def _balanced_rows(width: int, generator: torch.Generator) -> Tensor:
     """Return random rows without small values, whose mean is exactly zero in any type.
 
     Each value occurs with its negative; if the width is odd, one negative occurs twice, with the

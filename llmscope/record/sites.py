@@ -65,7 +65,7 @@ def write_site(parts: Layer, place: Place) -> tuple[Site, float]:
     if write is None:
         return site, 1.0
     if not attends and parts.mlp_parallel is not None:
-        raise NoPlace(f"{_named(place)} is one of two MLPs whose outputs are added")
+        raise NoPlace(f"{_describe_place(place)} is one of two MLPs whose outputs are added")
     if module is write:
         return site, 1.0
     if module in inner and write not in set(module.modules()):
@@ -76,7 +76,7 @@ def write_site(parts: Layer, place: Place) -> tuple[Site, float]:
         return ("attention_module" if attends else "mlp_module"), 1.0
     if attends and module is parts.attention_out and write is parts.attention:
         return site, 1.0
-    raise NoPlace(f"what {_named(place)} returns is not what it writes, and is not kept")
+    raise NoPlace(f"what {_describe_place(place)} returns is not what it writes, and is not kept")
 
 
 def named_module(parts: Layer, place: Place) -> nn.Module | None:
@@ -97,11 +97,13 @@ def check_entry(parts: Layer, place: Place) -> None:
     if module is None:
         return
     if place.kind == "z" and parts.heads_norm is not None and module is parts.attention_out:
-        raise NoPlace(f"{_named(place)} reads the heads' outputs behind a norm")
+        raise NoPlace(f"{_describe_place(place)} reads the heads' outputs behind a norm")
     reader = parts.attention_out if place.kind == "z" else parts.mlp_input_module
     if module is not reader:
-        raise NoPlace(f"{_named(place)} is another module than the one that was found to read it")
+        raise NoPlace(
+            f"{_describe_place(place)} is another module than the one that was found to read it"
+        )
 
 
-def _named(place: Place) -> str:
+def _describe_place(place: Place) -> str:
     return f"{one_line(place.module)} of layer {place.layer}"

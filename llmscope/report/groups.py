@@ -103,7 +103,7 @@ class Grouping:
         self._values: list[dict[Label, int]] = [{} for _ in by]
         for name in (*by, *((FROM_END.name,) if last else ())):
             self._check(name)
-        self._ranges = [self._ranged(name, ranges) for name in by]
+        self._ranges = [self._find_ranges(name, ranges) for name in by]
         if not by:
             self._known[()] = 0
 
@@ -165,7 +165,7 @@ class Grouping:
         codes = [self._known.setdefault(tuple(row), len(self._known)) for row in rows.tolist()]
         if len(self._known) > MOST_GROUPS:
             raise ScopeError(
-                f"by {_listed(self.by)} there are more than {MOST_GROUPS:,} groups",
+                f"by {_list_names(self.by)} there are more than {MOST_GROUPS:,} groups",
                 f"fewer columns for {option('by')}",
             )
         return np.array(codes, np.int64)[inverse.reshape(-1)]
@@ -178,7 +178,7 @@ class Grouping:
                 [*self._table.columns, LENGTH],
             )
 
-    def _ranged(self, name: str, count: int) -> Ranges | None:
+    def _find_ranges(self, name: str, count: int) -> Ranges | None:
         """Return the ranges of a column of numbers; None if it has few, or no numbers."""
         column = self._table.columns.get(name)
         if name in MODEL_AXES or (column is not None and not column.numeric):
@@ -282,7 +282,7 @@ def _rank(label: Any) -> tuple[int, Any]:
     return (0, label) if isinstance(label, int | float) else (1, str(label))
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return ", ".join(display_text(name).replace("\n", " ") for name in names)
 
 

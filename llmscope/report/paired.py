@@ -102,7 +102,7 @@ def of_folders(
         rows = pyarrow.concat_tables([read(name) for name in files], promote_options="permissive")
         inside = pyarrow.compute.is_in(rows.column(LINE), value_set=pyarrow.array(np.unique(line)))
         rows = rows.filter(inside)
-        ours, partners = _matched(table, rows, (LINE, *keys), f"{folder.shown}/{lens}")
+        ours, partners = _match_rows(table, rows, (LINE, *keys), f"{folder.shown}/{lens}")
         yield PairedRows(
             line[ours],
             table.take(pyarrow.array(ours)),
@@ -359,7 +359,7 @@ def _files_by_line(folder: BatchTables, files: Sequence[str]) -> dict[int, str]:
     return by_line
 
 
-def _matched(ours: Any, theirs: Any, keys: Sequence[str], where: str) -> tuple[Ints, Ints]:
+def _match_rows(ours: Any, theirs: Any, keys: Sequence[str], where: str) -> tuple[Ints, Ints]:
     """Return the indices of the rows of two tables that have the same keys.
 
     Raises:

@@ -268,8 +268,9 @@ class BatchTables:
             return self.lenses[lens]
         if lens in self.without_table:
             raise ScopeError(
-                f"{_shown(lens)} was refused for all prompts: {told_reason(self.refusals(lens))}",
-                f"one of {', '.join(map(_shown, self.lenses))}",
+                f"{_shown_name(lens)} was refused for all prompts: "
+                f"{told_reason(self.refusals(lens))}",
+                f"one of {', '.join(map(_shown_name, self.lenses))}",
             )
         raise unknown(f"{self.shown} has no table of the lens", lens, list(self.lenses))
 
@@ -366,7 +367,7 @@ class BatchTables:
             both = np.intersect1d(seen, here, assume_unique=True)
             if len(both):
                 raise ScopeError(
-                    f"{self._called(name)} repeats rows of line {both[0]}", "the batch anew"
+                    f"{self._shown_path(name)} repeats rows of line {both[0]}", "the batch anew"
                 )
             seen = np.concatenate([seen, here])
             yield line, table
@@ -402,14 +403,15 @@ class BatchTables:
         missing = [column for column in columns if column not in names]
         if missing:
             raise ScopeError(
-                f"{self._called(name)} has no column {_shown(missing[0])}", "the batch anew"
+                f"{self._shown_path(name)} has no column {_shown_name(missing[0])}",
+                "the batch anew",
             )
         if len(set(names)) < len(names):
-            raise ScopeError(f"{self._called(name)} has two columns of one name", HINT)
+            raise ScopeError(f"{self._shown_path(name)} has two columns of one name", HINT)
         try:
-            return read_table(self._path(name), self._open(name), columns, self._called(name))
+            return read_table(self._path(name), self._open(name), columns, self._shown_path(name))
         except (pyarrow.ArrowException, OSError) as error:
-            raise self._damaged(name, error) from error
+            raise self._error_of_file(name, error) from error
 
     def _names(self, folder: str) -> dict[str, bool]:
         """Return the names in a folder, sorted, and whether each is a folder itself."""
@@ -429,11 +431,11 @@ class BatchTables:
             with self._open(name) as file:
                 manifest = json_of(read_stream(file, "manifest", file.size()))
         except TooLargeError as error:
-            raise ScopeError(f"{self._called(name)}: {error}", HINT) from error
+            raise ScopeError(f"{self._shown_path(name)}: {error}", HINT) from error
         except (OSError, ValueError, RecursionError, pyarrow.ArrowException) as error:
-            raise self._damaged(name, error) from error
+            raise self._error_of_file(name, error) from error
         if not isinstance(manifest, dict):
-            raise ScopeError(f"{self._called(name)} is no JSON object", HINT)
+            raise ScopeError(f"{self._shown_path(name)} is no JSON object", HINT)
         schema = manifest.get("schema")
         if isinstance(schema, int) and schema > SCHEMA:
             raise ScopeError(
@@ -461,10 +463,10 @@ class BatchTables:
         try:
             path = self._path(name)
             source = self._open(name) if path is None else path
-            with opened_parquet(source, self._called(name)) as file:
+            with opened_parquet(source, self._shown_path(name)) as file:
                 return self._schemas.setdefault(name, file.schema_arrow)
         except (pyarrow.ArrowException, OSError) as error:
-            raise self._damaged(name, error) from error
+            raise self._error_of_file(name, error) from error
 
     def _table(self, lens: str, files: tuple[str, ...]) -> LensTable:
         schema = self._schema(files[0])
@@ -475,11 +477,11 @@ class BatchTables:
         mode = about.get("mode")
         return LensTable(lens, mode if isinstance(mode, str) else "", columns, files)
 
-    def _called(self, name: str) -> str:
-        return f"{self.shown}/{_shown(name)}"
+    def _shown_path(self, name: str) -> str:
+        return f"{self.shown}/{_shown_name(name)}"
 
-    def _damaged(self, name: str, error: BaseException) -> ScopeError:
-        return ScopeError(f"cannot read {self._called(name)}: {told(error)}", "the batch anew")
+    def _error_of_file(self, name: str, error: BaseException) -> ScopeError:
+        return ScopeError(f"cannot read {self._shown_path(name)}: {told(error)}", "the batch anew")
 
 
 def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, bytes]:
@@ -556,7 +558,7 @@ def whole(table: Any, column: str, name: str, folder: str) -> Ints:
     """
     values_column = table.column(column)
     if values_column.null_count or not pyarrow.types.is_integer(values_column.type):
-        raise ScopeError(f"{folder}/{_shown(name)}: {column} is no number everywhere", HINT)
+        raise ScopeError(f"{folder}/{_shown_name(name)}: {column} is no number everywhere", HINT)
     values: NDArray[np.int64] = values_column.cast(pyarrow.int64()).to_numpy(zero_copy_only=False)
     return np.array(values, dtype=np.int64)
 
@@ -569,8 +571,8 @@ def told_reason(refusals: Refusals) -> str:
 def unknown(what: str, written: str, known: Sequence[str]) -> ScopeError:
     """Return the error of a name that does not exist, with the nearest one or all as the hint."""
     near = nearest(written, known)
-    return ScopeError(f"{what} {_shown(written)}", _shown(near or ", ".join(known)))
+    return ScopeError(f"{what} {_shown_name(written)}", _shown_name(near or ", ".join(known)))
 
 
-def _shown(name: str) -> str:
+def _shown_name(name: str) -> str:
     return display_text(name).replace("\n", " ")

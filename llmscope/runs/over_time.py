@@ -352,7 +352,7 @@ def curve_of(series: Series, figure: RunFigure, focus: Focus) -> tuple[str, Floa
         values = series.scalars(figure.key, "target_probability", steps)
         return label, values, "probability"
     if template is None:
-        return _named(figure), nothing, ""
+        return _lens_and_mode(figure), nothing, ""
     words: list[str] = []
     places: list[int] = []
     for axis in template.axes:
@@ -420,7 +420,7 @@ def curves(
     for row, (own_steps, known) in enumerate(named.values()):
         for step, value in zip(own_steps, known, strict=True):
             values[row, at[step]] = value
-        values[row] = _bridged(values[row], steps, {at[step] for step in own_steps})
+        values[row] = _bridge_gaps(values[row], steps, {at[step] for step in own_steps})
     axis = Axis(TRAINING_STEP, tuple(str(int(step)) for step in steps))
     rows = (Axis("run", tuple(named)),) if len(named) > 1 else ()
     return Figure(
@@ -434,7 +434,7 @@ def curves(
     )
 
 
-def _bridged(row: Floats, steps: Sequence[float], own_steps: set[int]) -> Floats:
+def _bridge_gaps(row: Floats, steps: Sequence[float], own_steps: set[int]) -> Floats:
     """Return a curve, filled in linearly at steps of other runs between two values of its own.
 
     Args:
@@ -493,10 +493,12 @@ def verdict_over(series: Series, figure: RunFigure, steps: Sequence[StepLine]) -
 
 
 def _titles(figure: RunFigure) -> SeriesTitles:
-    return TITLES.get((figure.lens, figure.mode)) or SeriesTitles(_named(figure), _named(figure))
+    return TITLES.get((figure.lens, figure.mode)) or SeriesTitles(
+        _lens_and_mode(figure), _lens_and_mode(figure)
+    )
 
 
-def _named(figure: RunFigure) -> str:
+def _lens_and_mode(figure: RunFigure) -> str:
     return f"{figure.lens} {figure.mode}".strip()
 
 

@@ -96,7 +96,7 @@ class RunReader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._state: tuple[int, int] | None = None
-        self._replaced()
+        self._is_replaced()
         self.info: RunInfo = read_info(folder)
         self.steps: list[StepLine] = []
         self.logs: list[tuple[int, Mapping[str, float | None]]] = []
@@ -134,7 +134,7 @@ class RunReader:
             Whether there is anything new.
         """
         path, new = self.folder / INDEX, False
-        if self._replaced():
+        if self._is_replaced():
             self.flaws["replaced"] = REPLACED
             return False
         try:
@@ -213,7 +213,7 @@ class RunReader:
         self.steps[at:] = [line]
         self._places[key] = at
 
-    def _replaced(self) -> bool:
+    def _is_replaced(self) -> bool:
         """Return whether another run has taken the place of this one."""
         try:
             about = (self.folder / INFO).stat()

@@ -151,7 +151,7 @@ class RunWriter:
         make_folder(shards)
         if self._base is None:
             _put(self._folder / BASE, first)
-            _put(self._folder / INFO, _encoded(self._info))
+            _put(self._folder / INFO, _encode(self._info))
             self._base = packed
         file = self._free(shards, line.step)
         _put(shards / file, data)
@@ -199,7 +199,7 @@ class RunWriter:
             self._append(LogLine(step=step, time=round(time, 3), scalars=finite(scalars)))
 
     def _append(self, line: StepLine | LogLine) -> None:
-        append_line(self._folder / INDEX, _encoded(line))
+        append_line(self._folder / INDEX, _encode(line))
 
     def _free(self, shards: Path, step: int) -> str:
         """Return a file name that is not taken, as a step is recorded again after a resume."""
@@ -243,5 +243,5 @@ def _put(path: Path, data: bytes) -> None:
     path.chmod(new_file_mode())
 
 
-def _encoded(record: RunInfo | StepLine | LogLine) -> bytes:
+def _encode(record: RunInfo | StepLine | LogLine) -> bytes:
     return msgspec.json.encode(record)

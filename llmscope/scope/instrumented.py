@@ -52,7 +52,7 @@ from llmscope.support.text import named
 STALE = "the model changed since this was recorded: record it again"
 LONGER_PROBES = (0, 48, 192)
 """Lengths of the probe that are tried where code from outside runs; 0: the usual one."""
-MEASURED = ("_examined", "edited", "given_inputs", "why_alone")
+MEASURED = ("_examine", "edited", "given_inputs", "why_alone")
 """Attributes that hold only until the model changes."""
 
 
@@ -112,7 +112,7 @@ class InstrumentedModel:
         self.ran_as_other = 0
 
     @cached_property
-    def _examined(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
+    def _examine(self) -> tuple[Recorder, Verdicts, DrawnNumbers]:
         serial, state = check(self.subject, rows=self._by_row), state_of(self.subject.model)
         if serial != self._serial:
             follow(self.subject, anatomy=state.structure > self._serial)
@@ -151,9 +151,9 @@ class InstrumentedModel:
             whole: read every value of the weights.
         """
         rows = rows and self._by_row
-        examined = "_examined" in vars(self)
+        examined = "_examine" in vars(self)
         serial = check(self.subject, rows=rows, whole=whole) if whole or examined else 0
-        if "_examined" in vars(self) and serial != self._serial:
+        if "_examine" in vars(self) and serial != self._serial:
             self._untold = state_of(self.subject.model).change
             self.forget()  # free recordings now, not when the recorder is garbage-collected
             for name in MEASURED:
@@ -175,18 +175,18 @@ class InstrumentedModel:
     @property
     def recorder(self) -> Recorder:
         """The recorder of the model."""
-        return self._examined[0]
+        return self._examine[0]
 
     @cached_property
     def edited(self) -> EditedRecorder:
         """The recorder of edited passes."""
-        recorder, verdicts, _ = self._examined
+        recorder, verdicts, _ = self._examine
         return EditedRecorder(recorder, verdicts, applied)
 
     @property
     def drawn(self) -> DrawnNumbers:
         """Whether what the model computes depends on random numbers."""
-        return self._examined[2]
+        return self._examine[2]
 
     @cached_property
     def given_inputs(self) -> GivenInputs:
@@ -221,7 +221,7 @@ class InstrumentedModel:
     @property
     def verdicts(self) -> Verdicts:
         """The verdict on each capability, measured on the model."""
-        return self._examined[1]
+        return self._examine[1]
 
     def passes(
         self,
@@ -263,7 +263,7 @@ class InstrumentedModel:
 
     def forget(self) -> None:
         """Drop the latest recording, if there is one."""
-        if "_examined" in vars(self):
+        if "_examine" in vars(self):
             self.recorder.forget()
         if "edited" in vars(self):
             self.edited.forget()
@@ -327,7 +327,7 @@ def trust(
         ]
     )
     for layer, layer_verdict in zip(edited, layer_verdicts, strict=True):
-        verdict = verdict.worst(_placed(layer_verdict, layer, layers))
+        verdict = verdict.worst(_name_layer(layer_verdict, layer, layers))
     return verdict.worst(here)
 
 
@@ -366,7 +366,7 @@ def _at_the_rows(
     if "writes" in chosen.needs:
         verdict = verdict.worst(next(checked))
     for (_, layer), here in zip(placed, checked, strict=True):
-        verdict = verdict.worst(_placed(here, layer, layers))
+        verdict = verdict.worst(_name_layer(here, layer, layers))
     return verdict
 
 
@@ -386,11 +386,11 @@ def _over(chosen: Lens, layers: range | None, verdicts: Verdicts) -> Verdict:
         if layers is None:
             worst = worst.worst(verdicts(capability))
         for layer in layers or ():
-            worst = worst.worst(_placed(verdicts(capability, layer), layer, layers))
+            worst = worst.worst(_name_layer(verdicts(capability, layer), layer, layers))
     return worst
 
 
-def _placed(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
+def _name_layer(verdict: Verdict, layer: int, layers: range | None) -> Verdict:
     """Return a verdict on one of several layers, with the layer in its reason."""
     if not verdict.reason or layers is None or len(layers) == 1:
         return verdict

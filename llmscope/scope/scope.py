@@ -780,7 +780,7 @@ class Scope:
             ScopeError: the model gives no gradient there, its logits from embeddings differ from
                 those of tokens, or the recording is edited.
         """
-        recording = self._recorded(recording)
+        recording = self._chosen_recording(recording)
         bench = self._bench_of_recording(recording)
         position = arguments.checked_index(
             "position", arguments.integer("position", position), len(recording)
@@ -1018,7 +1018,7 @@ class Scope:
         with attached(self.subject.anatomy, changes), uncompiled(self.model):
             yield self.model
 
-    def _recorded(self, recording: Recording | None) -> Recording:
+    def _chosen_recording(self, recording: Recording | None) -> Recording:
         """Return a recording, the latest if None.
 
         Raises:
@@ -1044,7 +1044,7 @@ class Scope:
                 an option, there is nothing to compare with, or the figure cannot be pooled.
             ScopeError: the recording is of another scope.
         """
-        recording = self._recorded(recording)
+        recording = self._chosen_recording(recording)
         name = arguments.text("name", name)
         compared = focus.get("versus_prompt") is not None or self._other or self._states
         if focus.get("change") and recording.base is None and not compared:
@@ -1142,7 +1142,7 @@ class Scope:
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
         """
         # Each fetch is a part of making a figure: the model is at rest meanwhile.
-        figures_made = self._stepped(name, recording, focus, cancelled, alone=True)
+        figures_made = self._steps_of_figures(name, recording, focus, cancelled, alone=True)
         return cast("Iterator[Figure]", figures_made)
 
     def figure_steps(
@@ -1161,9 +1161,9 @@ class Scope:
             focus: the selection, as `resolve` returns it.
             cancelled: asked before each layer of an extra pass; true ends it with `Cancelled`.
         """
-        return self._stepped(name, recording, focus, cancelled, alone=False)
+        return self._steps_of_figures(name, recording, focus, cancelled, alone=False)
 
-    def _stepped(
+    def _steps_of_figures(
         self,
         name: str,
         recording: Recording,
@@ -1189,7 +1189,7 @@ class Scope:
                 raise WrongValueError(
                     f"span {focus.span} holds no token: the prompt has {len(recording)}"
                 )
-        steps = self._made(chosen, recording, focus, cancelled)
+        steps = self._compute(chosen, recording, focus, cancelled)
         stream = without_fetches(steps) if alone else steps
         answer: Any = None
         below = None if recording.subject.adapter is None else self._bench_of(None)
@@ -1228,7 +1228,7 @@ class Scope:
             if self._other._watching:
                 self._other._bench.adopt()
 
-    def _made(
+    def _compute(
         self,
         chosen: Lens,
         recording: Recording,

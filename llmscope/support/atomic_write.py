@@ -56,7 +56,7 @@ def write_all(contents: Mapping[Path, str | bytes], *, force: bool = False) -> N
     except OSError as error:
         reason = display_text(error.strerror or str(error)).replace("\n", " ")
         raise ScopeError(
-            f"cannot write {_shown(path)}: {reason}", f"another {option('out')}"
+            f"cannot write {_shown_path(path)}: {reason}", f"another {option('out')}"
         ) from error
     finally:
         for temporary in ready.values():
@@ -82,9 +82,9 @@ def _mode(path: Path, force: bool) -> int | None:
         if mode != there and _stands_for_open(path):
             return stat.S_IFCHR
     if stat.S_ISDIR(mode):
-        raise ScopeError(f"{_shown(path)} is a folder", f"{option('out')} with a file name")
+        raise ScopeError(f"{_shown_path(path)} is a folder", f"{option('out')} with a file name")
     if (stat.S_ISREG(mode) or stat.S_ISLNK(mode)) and not force:
-        raise ScopeError(f"{_shown(path)} exists", f"{option('force')} to replace it")
+        raise ScopeError(f"{_shown_path(path)} exists", f"{option('force')} to replace it")
     if stat.S_ISLNK(there) and (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
         return None  # a new file replaces the link
     return mode
@@ -95,5 +95,5 @@ def _stands_for_open(link: Path) -> bool:
     return any(folder == device or folder.startswith(f"{device}/") for device in _DEVICES)
 
 
-def _shown(path: Path) -> str:
+def _shown_path(path: Path) -> str:
     return display_text(str(path), whitespace=False).replace("\n", " ")

@@ -44,7 +44,7 @@ class Draws:
         if len(starts) > 1:
             random = np.random.default_rng(seed)
             self._totals = random.multinomial(clusters, self._sizes / clusters, size=resamples)
-        self._block = lru_cache(maxsize=2)(self._made)
+        self._block = lru_cache(maxsize=2)(self._draw_block)
 
     def size(self, block: int) -> int:
         """Return the number of clusters in a block."""
@@ -54,7 +54,7 @@ class Draws:
         """Return how often each resample draws each cluster of a block. [resample, cluster]"""
         return self._block(block)
 
-    def _made(self, block: int) -> Floats:
+    def _draw_block(self, block: int) -> Floats:
         size = self.size(block)
         if self._totals is None:
             random = np.random.default_rng(self._seed)

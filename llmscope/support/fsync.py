@@ -96,20 +96,20 @@ def make_folder(path: Path) -> None:
         OSError: it cannot be made, or is a link or no folder.
     """
     if path.is_symlink():
-        raise _refused(path, "a link")
+        raise _refusal(path, "a link")
     path.mkdir(parents=True, exist_ok=True)
 
 
 def _check(status: os.stat_result, path: Path, *, links: bool = False) -> None:
     if stat.S_ISLNK(status.st_mode):
-        raise _refused(path, "a link")
+        raise _refusal(path, "a link")
     if not stat.S_ISREG(status.st_mode):
-        raise _refused(path, "no regular file")
+        raise _refusal(path, "no regular file")
     if status.st_nlink > 1 and not links:
-        raise _refused(path, "a second name of another file")
+        raise _refusal(path, "a second name of another file")
 
 
-def _refused(path: Path, what: str) -> OSError:
+def _refusal(path: Path, what: str) -> OSError:
     return OSError(errno.EPERM, f"{path.name} is {what}, and is not written to", str(path))
 
 
@@ -220,9 +220,9 @@ class Journal:
                     size = os.fstat(file.fileno()).st_size
                     while end and (data := _next_record(file, size - end)) is not None:
                         end += _RECORD.size + len(data)
-                        yield _unpacked(data)
+                        yield _unpack(data)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
         self._end = end
 
     def _checked_begin(self, line: bytes) -> int:
@@ -258,7 +258,7 @@ class Journal:
         Raises:
             ScopeError: the file cannot be written.
         """
-        parts = _packed(note, arrays or {})
+        parts = _pack(note, arrays or {})
         checksum = 0
         for part in parts:
             checksum = zlib.crc32(part, checksum)
@@ -277,7 +277,7 @@ class Journal:
                 _write_whole(self._handle, part)
             self._end = (self._end or 0) + len(begin) + _RECORD.size + length
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
 
     def clear(self) -> None:
         """Drop all records: they are in a file of their own by now.
@@ -292,7 +292,7 @@ class Journal:
             else:
                 remove_plain(self._path)
         except OSError as error:
-            raise self._failed(error) from error
+            raise self._write_error(error) from error
 
     def remove(self) -> None:
         """Close and remove the file; one that is no plain file is left."""
@@ -302,7 +302,7 @@ class Journal:
         with suppress(OSError):
             remove_plain(self._path)
 
-    def _failed(self, error: OSError) -> ScopeError:
+    def _write_error(self, error: OSError) -> ScopeError:
         path_text = display_text(str(self._path)).replace("\n", " ")
         return ScopeError(f"cannot write {path_text}: {told(error)}", f"another {option('out')}")
 
@@ -345,7 +345,7 @@ def _write_whole(handle: int, data: bytes | memoryview) -> None:
         view = view[os.write(handle, view[: 1 << 30]) :]
 
 
-def _packed(note: Any, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
+def _pack(note: Any, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memoryview]:
     """Return the parts of a record: its header, and the bytes of each array, which are not copied.
 
     The header is JSON behind its length.
@@ -361,8 +361,8 @@ def _packed(note: Any, arrays: Mapping[str, NDArray[Any]]) -> list[bytes | memor
     return parts + [array.reshape(-1).view(np.uint8).data for array in whole.values()]
 
 
-def _unpacked(data: bytes) -> tuple[Any, Arrays]:
-    """Return what `_packed` was given.
+def _unpack(data: bytes) -> tuple[Any, Arrays]:
+    """Return what `_pack` was given.
 
     Raises:
         ScopeError: another program wrote it.

@@ -187,7 +187,7 @@ class RemoteStorage(Storage):
         except FileNotFoundError:
             return []
         except Exception as error:  # each file system raises its own
-            raise self._failed("read", error) from error
+            raise self._error_of("read", error) from error
         return sorted(str(entry).rstrip("/").rpartition("/")[2] for entry in entries)
 
     def size(self, name: str) -> int | None:  # noqa: D102
@@ -196,7 +196,7 @@ class RemoteStorage(Storage):
         except FileNotFoundError:
             return None
         except Exception as error:
-            raise self._failed("read", error) from error
+            raise self._error_of("read", error) from error
         return int(about["size"]) if about["type"] == "file" else None
 
     def read(self, name: str, kind: str) -> bytes:  # noqa: D102
@@ -217,7 +217,7 @@ class RemoteStorage(Storage):
                 self.system.makedirs(self._at(name).rpartition("/")[0], exist_ok=True)
                 self.system.pipe_file(self._at(name), data)
         except Exception as error:
-            raise self._failed("write", error) from error
+            raise self._error_of("write", error) from error
 
     def remove(self, name: str) -> None:  # noqa: D102
         with suppress(Exception):
@@ -230,7 +230,7 @@ class RemoteStorage(Storage):
     def unchanged(self, name: str, size: int, sha256: str) -> bool:  # noqa: D102
         return self.size(name) == size
 
-    def _failed(self, what: str, error: Exception) -> ScopeError:
+    def _error_of(self, what: str, error: Exception) -> ScopeError:
         return ScopeError(f"cannot {what} {self.shown}: {told(error)}", f"another {option('out')}")
 
 

@@ -100,7 +100,7 @@ def mark_quoted(text: str) -> str:
 def forms(text: str, cells: bool) -> list[str]:
     """Return each character of a text, or the form that replaces it; white space is kept."""
     forms_shown: list[str] = []
-    followed = _followed(text) if cells else frozenset()
+    followed = _virama_indices(text) if cells else frozenset()
     carrier = ""  # the character before, if it is a visible base for a mark
     for index, char in enumerate(text):
         form = _form(char, carrier, index in followed, cells)
@@ -114,7 +114,7 @@ def forms(text: str, cells: bool) -> list[str]:
 def _form(char: str, carrier: str, followed: bool, cells: bool) -> str:
     if char == "\n" or (char.isascii() and char.isprintable()):
         return char
-    if _hidden(char) or (cells and _disputed(char)):
+    if _is_hidden(char) or (cells and _is_disputed(char)):
         return _escape(char)
     if unicodedata.category(char) in ("Mn", "Me"):
         if cells and followed:
@@ -132,7 +132,7 @@ def _form(char: str, carrier: str, followed: bool, cells: bool) -> str:
 
 
 @lru_cache(maxsize=4096)
-def _hidden(char: str) -> bool:
+def _is_hidden(char: str) -> bool:
     category = unicodedata.category(char)
     return (
         category in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
@@ -142,7 +142,7 @@ def _hidden(char: str) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _disputed(char: str) -> bool:
+def _is_disputed(char: str) -> bool:
     # Spacing vowel signs: no cell, one cell or part of the cell before.
     if unicodedata.category(char) == "Mc":
         return True
@@ -154,7 +154,7 @@ def _links(char: str) -> bool:
     return unicodedata.combining(char) == 9 and char not in _NO_LINKERS
 
 
-def _followed(text: str) -> frozenset[int]:
+def _virama_indices(text: str) -> frozenset[int]:
     """Return the indices of viramas that are followed by a letter, with only marks between."""
     indices: list[int] = []
     joinable = False  # whether a letter comes after the marks that follow

@@ -53,12 +53,12 @@ class Auth:
                 such a request, but allow it from pages of other sites.
         """
         if len(hosts) != 1 or hosts[0].lower() not in self.hosts:
-            named = ", ".join(map(_quoted, hosts)) or "none"
+            named = ", ".join(map(_quote, hosts)) or "none"
             return f"this is {' or '.join(sorted(self.hosts))}, and the browser asked for {named}"
         if not origins and not socket:
             return ""
         if len(origins) != 1 or origins[0].lower() != f"http://{hosts[0].lower()}":
-            named = ", ".join(map(_quoted, origins)) or "of which nothing is known"
+            named = ", ".join(map(_quote, origins)) or "of which nothing is known"
             return f"another page asks: {named}"
         return ""
 
@@ -100,5 +100,5 @@ def _same(token: str | None, wanted: str) -> bool:
     )
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return display_text(text[:LONGEST], whitespace=True)

@@ -83,7 +83,9 @@ class FileServer:
         try:
             for socket in self._sockets:
                 servers.append(
-                    await asyncio.start_server(self._connected, sock=socket, limit=LONGEST_HEAD)
+                    await asyncio.start_server(
+                        self._answer_connection, sock=socket, limit=LONGEST_HEAD
+                    )
                 )
             notify()
             await self._left.wait()
@@ -100,7 +102,9 @@ class FileServer:
         self._status = status
         self._left.set()
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer_connection(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         """Answer one request. A connection that sends none in time is ended by `Connections`."""
         task = asyncio.current_task()
         assert task is not None
@@ -128,7 +132,7 @@ class FileServer:
         except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             await self._send(writer, 400, refusal("this is no request that it understands"))
             return
-        status, reason = self._judged(request)
+        status, reason = self._judge_request(request)
         if status == 200 and self._viewers >= VIEWERS:
             status, reason = 503, "too many viewers ask at once: reload this page in a moment"
         if status != 200:
@@ -144,7 +148,7 @@ class FileServer:
         finally:
             self._viewers -= 1
 
-    def _judged(self, request: FileRequest) -> tuple[int, str]:
+    def _judge_request(self, request: FileRequest) -> tuple[int, str]:
         """Return the status of the answer, and the reason for one that is not 200."""
         hosts, origins = (request.headers.get(name, []) for name in ("host", "origin"))
         stranger = self.gate.stranger(hosts, origins, socket=False)

@@ -148,14 +148,14 @@ class PageServer(Server):
             socket=route == "websocket",
         )
         if reason:
-            return _refused(reason)
+            return _refusal(reason)
         token = request.query.get("token") if route == "index" else None
         if self.gate.knows(request.cookies.get(self._cookie)):
             self._connections.known(request.transport)
             return await handler(request) if token is None else _to_the_page(request)
         session = self.gate.open(token) if request.method == "GET" else None
         if session is None:
-            return _refused(self.gate.closed(token), AGAIN)
+            return _refusal(self.gate.closed(token), AGAIN)
         response = _to_the_page(request)
         response.set_cookie(self._cookie, session, httponly=True, samesite="Strict")
         return response
@@ -260,7 +260,7 @@ def _to_the_page(request: web.Request) -> web.Response:
     return web.Response(status=303, headers={"Location": where})
 
 
-def _refused(reason: str, more: str = "") -> web.Response:
+def _refusal(reason: str, more: str = "") -> web.Response:
     text = refusal(reason, more)
     answer = web.Response(status=403, text=text, content_type="text/html")
     answer.force_close()

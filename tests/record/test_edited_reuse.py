@@ -109,7 +109,7 @@ def rows_never_compared(monkeypatch):
     """How far two prompts are the same is all that counts."""
     monkeypatch.setattr(
         edited,
-        "_shared",
+        "_reusable_rows",
         lambda before, base, changes: recorder.shared_length(before.prompt.ids, base.prompt.ids),
     )
 

@@ -61,7 +61,7 @@ tensors = st.builds(
 @settings(deadline=None)
 @given(st.lists(tensors, min_size=1, max_size=9))
 def test_a_row_of_bytes_holds_tensors_of_all_dtypes_and_shapes(given):
-    found = fetch._packed(given)
+    found = fetch._fetch_packed(given)
     assert len(found) == len(given)
     for own, one in zip(given, found, strict=True):
         assert (one.dtype, one.shape) == (own.dtype, own.shape)
@@ -72,13 +72,13 @@ def test_a_row_of_bytes_holds_tensors_of_all_dtypes_and_shapes(given):
 
 
 def test_a_small_tensor_keeps_no_large_one_in_memory():
-    small, large = fetch._packed([torch.ones(2), torch.ones(1000)])
+    small, large = fetch._fetch_packed([torch.ones(2), torch.ones(1000)])
     assert small.untyped_storage().nbytes() == 8
     assert large.untyped_storage().nbytes() == 4000
 
 
 def test_gradients_stay_behind():
-    (found,) = fetch._packed([torch.ones(2, requires_grad=True)])
+    (found,) = fetch._fetch_packed([torch.ones(2, requires_grad=True)])
     assert not found.requires_grad
 
 

@@ -41,7 +41,10 @@ def edit(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) ->
     try:
         if session.prompt is None and "prompt" not in arguments:
             return fitted(
-                [_listed(session), "they are checked on the next prompt: give prompt to see it now"]
+                [
+                    _list_edits(session),
+                    "they are checked on the next prompt: give prompt to see it now",
+                ]
             )
         recording = session.record(session.text(arguments), call)
     except BaseException:
@@ -72,7 +75,7 @@ def edit(session: AgentSession, arguments: Mapping[str, Any], call: ToolCall) ->
     )
 
 
-def _listed(session: AgentSession) -> str:
+def _list_edits(session: AgentSession) -> str:
     return line(f"edits in force: {'; '.join(map(str, session.edits))}")
 
 

@@ -233,7 +233,7 @@ def _rows(lens_report: LensReport) -> Iterator[str]:
             low, high = estimate.low, estimate.high
             yield "\t".join(
                 (
-                    _named(each),
+                    _name_with_unit(each),
                     line(labels, 60) + (" (last token)" if each.last else ""),
                     f"{estimate.mean:.4g}",
                     "" if low is None or high is None else f"{low:.4g} to {high:.4g}",
@@ -248,7 +248,7 @@ def _distribution(distribution: Distribution) -> str:
     low, high = distribution.all.low, distribution.all.high
     return "\t".join(
         (
-            _named(distribution),
+            _name_with_unit(distribution),
             "all",
             f"{distribution.all.mean:.4g}",
             "" if low is None or high is None else f"{low:.4g} to {high:.4g}",
@@ -259,7 +259,7 @@ def _distribution(distribution: Distribution) -> str:
     )
 
 
-def _named(part: Distribution | Breakdown) -> str:
+def _name_with_unit(part: Distribution | Breakdown) -> str:
     return line(f"{part.value} [{part.unit}]" if part.unit else part.value, 60)
 
 

@@ -82,7 +82,7 @@ def header_of(config: Mapping[str, Any], *, name: str, path: str) -> DictionaryH
         subtracts=not transcoder and bool(settings.get("apply_b_dec_to_input", True)),
         by_norm=bool(settings.get("rescale_acts_by_decoder_norm", False))
         and (activation == "topk" or architecture.endswith("batchtopk")),
-        centred=_centred(settings),
+        centred=_is_centred(settings),
         about={key: settings[key] for key in _TOLD if _plain(settings.get(key))},
     )
 
@@ -136,7 +136,7 @@ def _rescaling(settings: Mapping[str, Any]) -> Rescaling:
     return _RESCALINGS[rescaling]
 
 
-def _centred(settings: Mapping[str, Any]) -> bool | None:
+def _is_centred(settings: Mapping[str, Any]) -> bool | None:
     """Return whether it was trained on centred activations; None if that is not told.
 
     SAELens loads models of TransformerLens without processing, except what its config asks for.

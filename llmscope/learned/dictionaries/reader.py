@@ -90,7 +90,7 @@ def read_header(folder: Path, name: str) -> DictionaryHeader:
     file = weights_file(folder)
     if file is None:
         raise ScopeError(f"{one_line(name)} is no dictionary of features", FORMS)
-    return _header(file, name, _changed(folder, file))
+    return _header(file, name, _times_of_dictionary(folder, file))
 
 
 def read_dictionary(header: DictionaryHeader) -> Dictionary:
@@ -103,14 +103,16 @@ def read_dictionary(header: DictionaryHeader) -> Dictionary:
     file = weights_file(folder)
     if file is None:
         raise ScopeError(f"{one_line(header.name)} is no dictionary of features", FORMS)
-    return _read(file, header.name, _changed(folder, file), _times(labels.files_in(folder)))
+    return _read(
+        file, header.name, _times_of_dictionary(folder, file), _times(labels.files_in(folder))
+    )
 
 
 Times = tuple[tuple[int, int], ...]
 """Time and size of files, by which a change of one is noticed."""
 
 
-def _changed(folder: Path, file: Path) -> Times:
+def _times_of_dictionary(folder: Path, file: Path) -> Times:
     """Return time and size of the files that tell of a dictionary."""
     configs = [folder / name for name in (CONFIG, SCOPE_CONFIG)]
     return _times([file, *filter(Path.is_file, configs)])

@@ -41,9 +41,9 @@ def texts_of(examples: Sequence[Example], between: str = "") -> list[ExampleText
         ExampleText(
             f"{example.activation:.4g}",
             f"{example.line}@{example.position}",
-            _shown(example.tokens[: example.peak], between) + between,
-            _shown(example.tokens[example.peak : example.peak + 1], between, visible=True),
-            between + _shown(example.tokens[example.peak + 1 :], between),
+            _show_tokens(example.tokens[: example.peak], between) + between,
+            _show_tokens(example.tokens[example.peak : example.peak + 1], between, visible=True),
+            between + _show_tokens(example.tokens[example.peak + 1 :], between),
         )
         for example in examples
     ]
@@ -69,6 +69,6 @@ def facts(examples: Examples) -> list[str]:
     return [*lines, f"max {examples.highest:.4g}"]
 
 
-def _shown(tokens: Sequence[str], between: str, *, visible: bool = False) -> str:
+def _show_tokens(tokens: Sequence[str], between: str, *, visible: bool = False) -> str:
     text = display_text(between.join(tokens), whitespace=visible, cells=True)
     return text.replace("\n", VISIBLE["\n"])

@@ -92,7 +92,7 @@ def _read(file: Path, name: str, changed: int) -> LearnedLens:
             lens = _tuned_folder(file)
         elif file.suffix == ".pt":
             _check_room(file, tensor_bytes(file), name)
-            lens = _published(read_pickled(file))
+            lens = _read_published(read_pickled(file))
         else:
             _check_room(file, file.stat().st_size, name)
             lens = _own(file)
@@ -180,7 +180,7 @@ def _json_types(value: Any, budget: list[int], depth: int) -> Any:
     return value
 
 
-def _published(content: Mapping[Any, Any]) -> LearnedLens:
+def _read_published(content: Mapping[Any, Any]) -> LearnedLens:
     """Return a Jacobian lens from what a published file, or the checkpoint of a fit, holds."""
     told_of = {key: content[key] for key in _TOLD if key in content}
     about = _about(told_of, content.get("metadata"))

@@ -44,7 +44,7 @@ def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
             file cannot be written.
     """
     check_suffix(path, lens.kind)
-    data = (_published if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
+    data = (_published_bytes if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
@@ -77,21 +77,21 @@ def _own(lens: LearnedLens, dtype: torch.dtype) -> bytes:
         "kind": lens.kind,
         "width": lens.width,
         "layers": lens.layers,
-        "about": _listed(dict(lens.about)),
+        "about": _tuples_as_lists(dict(lens.about)),
         "held_out": None if lens.held_out is None else lens.held_out.to_dict(),
     }
     data: bytes = save(tensors, metadata={HEADER: json.dumps(header)})
     return data
 
 
-def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
+def _published_bytes(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     if min(lens.maps) < 1:
         raise ScopeError("the lens has a matrix for the embedding", "a .safetensors file")
-    about: dict[str, Any] = {**_listed(dict(lens.about)), "n_layers": lens.layers}
+    about: dict[str, Any] = {**_tuples_as_lists(dict(lens.about)), "n_layers": lens.layers}
     # TransformerLens merges only files of equal metadata: what differs by shard stands beside it.
     beside = {key: about.pop(key) for key in OF_A_FILE if key in about}
     if lens.held_out is not None:
-        beside["held_out"] = _listed(lens.held_out.to_dict())
+        beside["held_out"] = _tuples_as_lists(lens.held_out.to_dict())
     layers = sorted(stream - 1 for stream in lens.maps)
     payload = {
         "J": {layer: _narrow(lens.maps[layer + 1].weight, dtype) for layer in layers},
@@ -106,6 +106,6 @@ def _published(lens: LearnedLens, dtype: torch.dtype) -> bytes:
     return buffer.getvalue()
 
 
-def _listed(value: Any) -> Any:
+def _tuples_as_lists(value: Any) -> Any:
     """Return a value with lists in place of tuples, as JSON would give it back."""
     return json.loads(json.dumps(value))

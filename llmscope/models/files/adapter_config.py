@@ -139,7 +139,7 @@ def resolve_patterns(config: Any, modules: Iterable[str], named: str) -> None:
             if isinstance(setting, str) and setting != "all-linear" and not is_plain(setting):
                 setattr(config, key, _alternatives(matches([setting], names)[0]))
             elif isinstance(setting, list | set | tuple):
-                setattr(config, key, _listed(setting, names))
+                setattr(config, key, _matching_entries(setting, names))
         for key in _RANKS:
             setting = getattr(config, key, None)
             if isinstance(setting, dict) and not _few(setting):
@@ -203,7 +203,7 @@ def _values(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, value
 
 
-def _listed(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
+def _matching_entries(wanted: Iterable[Any], names: Iterable[str]) -> set[str]:
     """Return the entries that are suffixes of module names; otherwise, a few entries."""
     ends = {
         ".".join(parts[at:]) for parts in (n.split(".") for n in names) for at in range(len(parts))

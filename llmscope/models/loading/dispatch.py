@@ -81,7 +81,7 @@ class Placing:
             config: the config of its checkpoint.
             model: the loaded model.
         """
-        *rest, last = dict.fromkeys(_named(home) for home in _homes(model))
+        *rest, last = dict.fromkeys(_device_name(home) for home in _homes(model))
         where = [f"weights are spread over {', '.join(rest)} and {last}"] if rest else []
         return (*self.notices, *describe(config, model), *where)
 
@@ -92,7 +92,7 @@ def _homes(model: Any) -> list[int | str | torch.device]:
     return list(homes.values())
 
 
-def _named(home: int | str | torch.device) -> str:
+def _device_name(home: int | str | torch.device) -> str:
     return f"cuda:{home}" if isinstance(home, int) else str(home)
 
 

@@ -32,7 +32,7 @@ def frozen_copy(subject: LoadedModel) -> LoadedModel:
     Raises:
         TypeError, RuntimeError: a part of the model cannot be copied.
     """
-    model = _copied(
+    model = _copy_model(
         subject,
         {
             id(parameter): parameter
@@ -63,7 +63,7 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
         id(parameter): nn.Parameter(parameter.detach().to(dtype), requires_grad=False)
         for parameter in parameters
     }
-    model = _copied(subject, memo)
+    model = _copy_model(subject, memo)
     if place := missing_code(subject.model, model):
         raise WrongValueError(f"a copy of the model runs without {place}")
     return replace(
@@ -71,7 +71,7 @@ def copy_in(subject: LoadedModel, dtype: torch.dtype) -> LoadedModel:
     )
 
 
-def _copied(subject: LoadedModel, memo: dict[int, Any]) -> Any:
+def _copy_model(subject: LoadedModel, memo: dict[int, Any]) -> Any:
     """Return a copy of a model in evaluation mode, without hooks.
 
     Args:

@@ -89,7 +89,9 @@ def hardware(driver: Driver | None = None) -> Hardware:
     if torch.backends.mps.is_available():
         recommended = torch.mps.recommended_max_memory()
         fits = _fits(min(recommended, free))  # it shares the memory of the CPU
-        devices.append(Device("mps", "Apple GPU", recommended, dtypes=_tried("mps"), fits=fits))
+        devices.append(
+            Device("mps", "Apple GPU", recommended, dtypes=_try_dtypes("mps"), fits=fits)
+        )
     return Hardware(
         tuple(devices),
         str(choose_device("auto")),
@@ -108,7 +110,7 @@ def _cuda(index: int, gpus: tuple[Gpu, ...]) -> Device:
     except RuntimeError as error:  # another process may use it exclusively
         return Device(name, kind, note=told(error))
     if torch.version.hip is not None:  # numbers of AMD's architectures mean something else
-        return Device(name, kind, total, free, dtypes=_tried(name), fits=_fits(free))
+        return Device(name, kind, total, free, dtypes=_try_dtypes(name), fits=_fits(free))
     with suppress(RuntimeError):
         capability = torch.cuda.get_device_capability(index)
         return Device(
@@ -133,7 +135,7 @@ def _fits(free: int) -> dict[str, int]:
     return {name: most_parameters(free, bits) for name, bits in BITS.items()}
 
 
-def _tried(device: str) -> dict[str, str]:
+def _try_dtypes(device: str) -> dict[str, str]:
     """Return the dtypes that a device can compute in, tried with one product."""
     dtypes = {}
     for name, dtype in DTYPES.items():

@@ -89,7 +89,7 @@ def load_model(
         if not placing.settings:
             if chosen.type != "cpu":
                 Meter(progress, f"moving the weights to {chosen}")
-            model = _moved(model, chosen, parsed.text, weights.folder)
+            model = _move(model, chosen, parsed.text, weights.folder)
     subject = LoadedModel(
         spec=parsed.text,
         name=weights.name,
@@ -197,7 +197,7 @@ def _checkpoint(
             "a checkpoint that was trained from this model",
         )
     if not placing.settings:
-        model = _moved(model, device, weights.name, weights.folder)
+        model = _move(model, device, weights.name, weights.folder)
     anatomy = _anatomy(model, weights.name)
     folders = (weights.folder,)
     return _upon(base, model=model, anatomy=anatomy, adapter=name, folders=folders)
@@ -310,7 +310,7 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in files)
 
 
-def _moved(model: Any, device: torch.device, named: str, folder: Path) -> Any:
+def _move(model: Any, device: torch.device, named: str, folder: Path) -> Any:
     try:
         return model.to(device)
     except Exception as error:

@@ -115,7 +115,7 @@ def load_reward(spec: str, subject: LoadedModel, options: Options) -> RewardMode
         check_room(parsed.text, weights.folder, subject.dtype)
         _check_tokens(weights.folder, config, named, subject, options)
         with bounded(heads, named, packed=settings(config) is not None):
-            model = _loaded(weights.folder, named, subject, options)
+            model = _load_head(weights.folder, named, subject, options)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     return RewardModel(parsed.text, weights.name, model, padding, (weights.folder,))
 
@@ -150,7 +150,7 @@ def _check_tokens(
         )
 
 
-def _loaded(folder: Path, named: str, subject: LoadedModel, options: Options) -> Any:
+def _load_head(folder: Path, named: str, subject: LoadedModel, options: Options) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with transformers_bars(Meter(options.progress, "loading the reward model", None)):

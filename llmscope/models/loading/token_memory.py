@@ -126,13 +126,13 @@ def model_memory(
         )
         if settings(config) is not None and dtype == "auto":
             number = None
-        token, context = _told(weights.folder, number, options.trust_remote_code)
+        token, context = _sizes_in_config(weights.folder, number, options.trust_remote_code)
     size, free = weight_bytes(weights.folder, number), available(chosen)
     tokens = None if token is None else tokens_that_fit(token, room(free) - size, memory.limit)
     return ModelMemory(str(chosen), size, token, memory.limit, free, tokens, context)
 
 
-def _told(
+def _sizes_in_config(
     folder: Path, number: torch.dtype | None, trust_remote_code: bool
 ) -> tuple[TokenBytes | None, int | None]:
     """Return the bytes of a token and the longest text, as the config in a folder tells them."""

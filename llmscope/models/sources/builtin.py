@@ -17,7 +17,7 @@ FAMILY = "family.json"
 
 def names() -> tuple[str, ...]:
     """Return the built-in models and adapters, sorted; no reward models, which generate no text."""
-    rewards = {stage["name"] for stage in _told() if stage.get("kind") == "reward"}
+    rewards = {stage["name"] for stage in _all_stages() if stage.get("kind") == "reward"}
     return tuple(sorted(_folders() - rewards))
 
 
@@ -32,7 +32,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
             f"there is no built-in model {display_text(spec.name)!r}",
             "one of " + ", ".join(f"builtin:{name}" for name in names()),
         )
-    described = next((stage for stage in _told() if stage["name"] == spec.name), {})
+    described = next((stage for stage in _all_stages() if stage["name"] == spec.name), {})
     upon = described.get("trained_from") if described.get("kind") == "adapter" else None
     return Weights(home() / spec.name, spec.name, family=family(spec.name), upon=upon)
 
@@ -51,7 +51,7 @@ def family(base: str) -> tuple[str, ...]:
     )
 
 
-def _told() -> list[dict[str, Any]]:
+def _all_stages() -> list[dict[str, Any]]:
     """Return the entries of all built-in families' members."""
     return [
         stage

@@ -127,9 +127,9 @@ class Described:
             return [
                 f"the file scales its positions by {display_text(str(kind))}, which is left out"
             ]
-        return self._stretched(rope, turned or width)
+        return self._apply_llama3_scaling(rope, turned or width)
 
-    def _stretched(self, rope: dict[str, Any], turned: int) -> list[str]:
+    def _apply_llama3_scaling(self, rope: dict[str, Any], turned: int) -> list[str]:
         """Detect Llama 3's frequency scaling from the factors alone, and apply it."""
         if any("rope_factors_" in name for name in self.tensors):
             return ["the file scales its positions by LongRoPE, which is left out"]

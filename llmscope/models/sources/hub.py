@@ -44,12 +44,12 @@ def fetch(spec: Spec, options: Options) -> Weights:
     repository = None
     with silenced():
         try:
-            repository, paths = _listed(spec, options)
-            folder = _brought(spec, options, repository, paths)
+            repository, paths = _list_files(spec, options)
+            folder = _download(spec, options, repository, paths)
             notices = []
         except FailedError as failed:
             trouble = explained(spec, failed.error, began=repository is not None)
-            folder_cached = _cached(spec, options)
+            folder_cached = _find_in_cache(spec, options)
             if folder_cached is None:
                 raise trouble from failed.error
             folder = folder_cached
@@ -63,40 +63,41 @@ def fetch(spec: Spec, options: Options) -> Weights:
     return Weights(folder, spec.name.rpartition("/")[2], folder.name, tuple(notices))
 
 
-def _listed(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
+def _list_files(spec: Spec, options: Options) -> tuple[Repository, list[str]]:
     """Return the repository at the spec's commit, and the paths of its files."""
     from huggingface_hub import constants
 
     line = HubConnection()
     ask = partial(repository_files, spec.name, spec.revision, constants.HF_HUB_ETAG_TIMEOUT)
     # With a cached copy it is not worth retrying a hub that fails.
-    job = ask if _cached(spec, options) else partial(with_retries, ask, line)
+    job = ask if _find_in_cache(spec, options) else partial(with_retries, ask, line)
     ((commit, paths),) = watched(
-        [job], line, Meter(options.progress, f"asking the hub for {_named(spec)}")
+        [job], line, Meter(options.progress, f"asking the hub for {_shown_name(spec)}")
     )
     return Repository(spec.name, commit), paths
 
 
-def _brought(spec: Spec, options: Options, repository: Repository, paths: list[str]) -> Path:
+def _download(spec: Spec, options: Options, repository: Repository, paths: list[str]) -> Path:
     """Download every needed and allowed file, and return the snapshot's folder."""
     if spec.file is not None:
         if spec.file not in paths:
             raise ScopeError(
-                f"{_named(spec)} has no file {display_text(spec.file)}", _with_gguf(spec, paths)
+                f"{_shown_name(spec)} has no file {display_text(spec.file)}",
+                _with_gguf(spec, paths),
             )
         wanted = [spec.file]
     else:
         config = next((name for name in ("config.json", ADAPTER) if name in paths), None)
         if config is None:
-            raise ScopeError(f"{_named(spec)} has no config.json", _with_gguf(spec, paths))
-        repository.bring([config], options.progress, f"asking the hub for {_named(spec)}")
+            raise ScopeError(f"{_shown_name(spec)} has no config.json", _with_gguf(spec, paths))
+        repository.bring([config], options.progress, f"asking the hub for {_shown_name(spec)}")
         check_files(repository.folder)
         if config == ADAPTER:
             wanted = _of_adapter(spec, options, paths)
         else:
             _check(repository.folder, spec, options)
             wanted = _of_model(options, paths)
-    repository.bring(wanted, options.progress, f"downloading {_named(spec)}")
+    repository.bring(wanted, options.progress, f"downloading {_shown_name(spec)}")
     repository.remember(spec.revision)
     return repository.folder
 
@@ -115,11 +116,11 @@ def _of_adapter(spec: Spec, options: Options, paths: list[str]) -> list[str]:
         weights = SAFE
     elif PICKLED not in paths:
         raise ScopeError(
-            f"{_named(spec)} is an adapter without {SAFE}", "an adapter as peft saves it"
+            f"{_shown_name(spec)} is an adapter without {SAFE}", "an adapter as peft saves it"
         )
     elif not options.allow_pickle:
         raise ScopeError(
-            f"{_named(spec)} has only pickled weights, and loading those can run any code",
+            f"{_shown_name(spec)} has only pickled weights, and loading those can run any code",
             f"{option('allow-pickle')}, if you trust whoever made them",
         )
     else:
@@ -146,10 +147,10 @@ def _with_gguf(spec: Spec, paths: Iterable[str]) -> str:
     file = next((path for path in sorted(paths) if path.lower().endswith(".gguf")), None)
     if file is None:
         return "org/name:FILE.gguf, with a GGUF file that the repository lists"
-    return f"{_named(spec)}:{display_text(file)}"
+    return f"{_shown_name(spec)}:{display_text(file)}"
 
 
-def _cached(spec: Spec, options: Options) -> Path | None:
+def _find_in_cache(spec: Spec, options: Options) -> Path | None:
     """Return the snapshot in the local cache if it is complete, whichever program fetched it."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -179,5 +180,5 @@ def _is_offline() -> bool:
     return bool(constants.HF_HUB_OFFLINE)
 
 
-def _named(spec: Spec) -> str:
+def _shown_name(spec: Spec) -> str:
     return display_text(spec.name)

@@ -52,13 +52,13 @@ def explained(
         )
     status = status_of(error)
     if status is not None:
-        return _answered(named, status, error, instead)
+        return _error_of_status(named, status, error, instead)
     if isinstance(error, OSError):
         return _on_disk(named, error)
-    return _unanswered(named, error, began, instead)
+    return _error_of_connection(named, error, began, instead)
 
 
-def _answered(named: str, status: int, error: Exception, instead: str) -> ScopeError:
+def _error_of_status(named: str, status: int, error: Exception, instead: str) -> ScopeError:
     from huggingface_hub import get_token
 
     if status == 401 and get_token() is not None:
@@ -98,7 +98,7 @@ def _on_disk(named: str, error: OSError) -> ScopeError:
     )
 
 
-def _unanswered(named: str, error: Exception, began: bool, instead: str) -> ScopeError:
+def _error_of_connection(named: str, error: Exception, began: bool, instead: str) -> ScopeError:
     if is_named(error, "TransportError") or isinstance(error, ShortError):
         if began:
             return ScopeError(f"the connection to the hub broke off during {named}", _AGAIN)

@@ -87,7 +87,7 @@ class Repository:
         sizes = [remote.size for remote in remotes]
         line = HubConnection(None if None in sizes else sum(size or 0 for size in sizes))
         for remote in remotes:
-            line.arrived[remote.path] = self._kept(remote)
+            line.arrived[remote.path] = self._bytes_in_cache(remote)
         if remotes:  # a cache that is complete may be read-only
             self._check_room(sum(size or 0 for size in sizes) - sum(line.arrived.values()))
         watched([partial(self._bring, remote, line) for remote in remotes], line, meter)
@@ -121,7 +121,7 @@ class Repository:
     def _blob(self, remote: Remote) -> Path:
         return self._home / "blobs" / remote.etag
 
-    def _kept(self, remote: Remote) -> int:
+    def _bytes_in_cache(self, remote: Remote) -> int:
         """Return the bytes of a file that are in the cache already."""
         blob = self._blob(remote)
         for path in (blob, _incomplete(blob)):
@@ -149,7 +149,9 @@ class Repository:
         blob = self._blob(remote)
         blob.parent.mkdir(parents=True, exist_ok=True)
         self._locks.mkdir(parents=True, exist_ok=True)
-        with _alone(self._locks / f"{blob.name}.lock", partial(self._kept, remote), line, remote):
+        with _alone(
+            self._locks / f"{blob.name}.lock", partial(self._bytes_in_cache, remote), line, remote
+        ):
             if not blob.is_file():
                 self._download(remote, blob, line)
             _link(blob, self.folder / remote.path)
@@ -222,15 +224,15 @@ def _alone(
 ) -> Iterator[None]:
     """Hold a file's lock, so that only one of several processes downloads it."""
     with ExitStack() as stack:
-        if not _locked(stack, lock):
+        if not _try_lock(stack, lock):
             with line.waiting("another process is fetching it"):
-                while not _locked(stack, lock):
+                while not _try_lock(stack, lock):
                     line.check()
                     line.arrived[remote.path] = bytes_kept()
         yield
 
 
-def _locked(stack: ExitStack, lock: Path) -> bool:
+def _try_lock(stack: ExitStack, lock: Path) -> bool:
     """Try to take the lock until the stack closes, and return whether that succeeded."""
     from filelock import Timeout
     from huggingface_hub.utils import WeakFileLock

@@ -108,7 +108,7 @@ def fetched(name: str, wanted: Wanted, progress: Progress | None = None) -> Path
             raise failed[1]
         try:
             with silenced():
-                _found[key] = _fetched(place, wanted, progress)
+                _found[key] = _fetch(place, wanted, progress)
         except ScopeError as error:
             _failed[key] = time.monotonic(), error
             raise
@@ -146,11 +146,11 @@ def joined(folder: str, file: str) -> str:
     return f"{folder}/{file}" if folder else file
 
 
-def _fetched(place: HubPath, wanted: Wanted, progress: Progress | None) -> Path:
+def _fetch(place: HubPath, wanted: Wanted, progress: Progress | None) -> Path:
     began = False
-    cached = _cached(place, wanted)
+    cached = _find_in_cache(place, wanted)
     try:
-        repository, paths = _listed(place, progress, patient=cached is None)
+        repository, paths = _list_files(place, progress, patient=cached is None)
         began = True
         files = wanted.files(place.path, frozenset(paths).__contains__)
         if not files:
@@ -176,7 +176,7 @@ def _fetched(place: HubPath, wanted: Wanted, progress: Progress | None) -> Path:
     return folder / place.path
 
 
-def _listed(
+def _list_files(
     place: HubPath, progress: Progress | None, *, patient: bool
 ) -> tuple[Repository, list[str]]:
     """Return the repository at the commit of the name, and the paths of its files.
@@ -217,7 +217,7 @@ def _others(path: str, wanted: Wanted, paths: Sequence[str]) -> str:
     return ", ".join(one_line(other) for other in first) + more
 
 
-def _cached(place: HubPath, wanted: Wanted) -> tuple[Path, list[str]] | None:
+def _find_in_cache(place: HubPath, wanted: Wanted) -> tuple[Path, list[str]] | None:
     """Return the snapshot with a path in the local cache and its files; None if incomplete.
 
     Another program may have fetched it.

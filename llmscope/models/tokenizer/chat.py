@@ -59,7 +59,7 @@ class Chat:
         """
         system = any(role == "system" for role, _ in messages)
         text = self.render(
-            _listed(messages),
+            _as_records(messages),
             add_generation_prompt,
             refused=_without("system" if system else "chat"),
         )
@@ -129,7 +129,7 @@ class Chat:
 
         def render(messages: Sequence[Message], add_generation_prompt: bool) -> str | None:
             try:
-                return self._render(_listed(messages), add_generation_prompt)
+                return self._render(_as_records(messages), add_generation_prompt)
             except FunctionError:  # the template does not support these roles
                 return None
 
@@ -210,7 +210,7 @@ class Chat:
         return source
 
 
-def _listed(messages: Sequence[Message]) -> list[dict[str, Any]]:
+def _as_records(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [{"role": role, "content": content} for role, content in messages]
 
 

@@ -114,7 +114,7 @@ def render(
             refused=f"a model whose template takes it, or another {option('turn')}",
         )
     except ScopeError as error:
-        at = _rejected(chat, messages, tools, error.message)
+        at = _find_rejected(chat, messages, tools, error.message)
         raise ScopeError(f"{f'turn {at}: ' if at else ''}{error.message}", error.hint) from None
     marker = _Marker()
     marked = [marker.message(turn, message) for turn, message in enumerate(messages, 1)]
@@ -127,7 +127,7 @@ def render(
     notes = _left_out(messages, pieces, places)
     if tools and _without_tools(chat, messages, add_generation_prompt) == text:
         notes.insert(0, "the chat template leaves the tools out")
-    spans = _joined(text, messages, pieces, places)
+    spans = _join_spans(text, messages, pieces, places)
     if add_generation_prompt:
         spans.append(TurnSpan(len(text), len(text), "assistant", len(messages) + 1))
     return Rendered(text, tuple(spans), tuple(notes))
@@ -236,7 +236,7 @@ def _by_search(text: str, pieces: Sequence[_Piece]) -> dict[int, tuple[int, int]
     return places
 
 
-def _joined(
+def _join_spans(
     text: str,
     messages: Sequence[Mapping[str, Any]],
     pieces: Sequence[_Piece],
@@ -277,12 +277,12 @@ def _left_out(
             )
             turns.setdefault(what, []).append(turn)
     return [
-        f"{_numbered(numbers)}: the chat template leaves {what} out"
+        f"{_list_turns(numbers)}: the chat template leaves {what} out"
         for what, numbers in turns.items()
     ]
 
 
-def _numbered(turns: Sequence[int]) -> str:
+def _list_turns(turns: Sequence[int]) -> str:
     """Return `turn 3`, or `turns 3, 5 and 7`, at most some of them."""
     if len(turns) == 1:
         return f"turn {turns[0]}"
@@ -290,7 +290,7 @@ def _numbered(turns: Sequence[int]) -> str:
     return f"turns {listed} and {len(turns) - 6} more" if len(turns) > 6 else f"turns {listed}"
 
 
-def _rejected(
+def _find_rejected(
     chat: Chat,
     messages: Sequence[Mapping[str, Any]],
     tools: Sequence[Mapping[str, Any]],

@@ -50,7 +50,7 @@ def render(
     """
     if not isinstance(template, str):
         raise TypeError("the chat template is no text")
-    stream = _compiled(template).generate(
+    stream = _compile_template(template).generate(
         messages=messages,
         tools=tools,
         documents=None,
@@ -67,7 +67,7 @@ def render(
 
 
 @lru_cache(maxsize=8)
-def _compiled(template: str) -> Template:
+def _compile_template(template: str) -> Template:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )

@@ -163,7 +163,7 @@ def repair(
             start = end = last_end
         else:
             if normalised:
-                start, end = _unmoved(text, piece, last_end, start, end)
+                start, end = _repair_span(text, piece, last_end, start, end)
             space = len(piece) - len(piece.lstrip())
             while space and start > last_end and text[start - 1].isspace():
                 start, space = start - 1, space - 1
@@ -180,7 +180,7 @@ def repair(
     return repaired
 
 
-def _unmoved(text: str, piece: str, last: int, start: int, end: int) -> Span:
+def _repair_span(text: str, piece: str, last: int, start: int, end: int) -> Span:
     """Return a token's span, where its offsets leave out characters of it that no token has.
 
     All of them may be uncovered before its offsets, or its first ones right before them.

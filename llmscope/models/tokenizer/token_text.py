@@ -48,7 +48,7 @@ class Pieces(dict[int, str]):
     def _work_out(self, token: int) -> str | bytes:
         if token in self._added:
             return str(self._added[token].content)
-        stored = self._stored(token)
+        stored = self._stored_text(token)
         if stored is None:
             return f"<id {token}>"
         if isinstance(stored, bytes):
@@ -73,7 +73,7 @@ class Pieces(dict[int, str]):
                 stored = stored.removeprefix(prefix) if stored.startswith(prefix) else " " + stored
         return stored
 
-    def _stored(self, token: int) -> str | bytes | None:
+    def _stored_text(self, token: int) -> str | bytes | None:
         if token < 0:
             return None
         try:

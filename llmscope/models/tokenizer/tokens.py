@@ -115,8 +115,8 @@ class Tokens:
         clean = _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", text)
         fast = bool(self.tokenizer.is_fast)
         ids, offsets = self._cut(clean, special_tokens)
-        before, after = self._added(clean, ids) if special_tokens else (0, 0)
-        same = self._kept(clean, ids, special_tokens, before, len(ids) - after)
+        before, after = self._count_added(clean, ids) if special_tokens else (0, 0)
+        same = self._count_same(clean, ids, special_tokens, before, len(ids) - after)
         latest = self._latest[1]
         texts = [*latest.pieces[:same], *self.pieces(ids[same:])]
         special = (*latest.special[:same], *self._which(ids[same:]))
@@ -141,7 +141,7 @@ class Tokens:
         self._latest = (special_tokens, encoded if aligned else NO_TOKENS)
         return encoded
 
-    def _kept(
+    def _count_same(
         self, text: str, ids: Sequence[int], special_tokens: bool, before: int, end: int
     ) -> int:
         """Return how many tokens are those of the latest text, at the same places in it.
@@ -267,7 +267,7 @@ class Tokens:
             self._frame = framed[:start], framed[start + len(bare) :]
         return self._frame
 
-    def _added(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
+    def _count_added(self, text: str, ids: Sequence[int]) -> tuple[int, int]:
         """Return how many tokens the tokenizer added at the start and at the end of a text."""
         before, after = self._framing(text)
         head = len(before) if list(ids[: len(before)]) == before else 0
@@ -279,12 +279,12 @@ class Tokens:
         notices = []
         if before and list(ids[before : before + 1]) == [ids[before - 1]]:
             notices.append(
-                f"{self._named(ids[before])} twice: the text begins with it and the tokenizer "
+                f"{self._quote(ids[before])} twice: the text begins with it and the tokenizer "
                 f"adds its own; {option('no-special-tokens')} leaves it out"
             )
         if after:
             notices.append(
-                f"the tokenizer adds {self._named(ids[-after])} after the prompt: what comes "
+                f"the tokenizer adds {self._quote(ids[-after])} after the prompt: what comes "
                 f"next, comes after that; {option('no-special-tokens')} leaves it out"
             )
         return notices
@@ -308,10 +308,10 @@ class Tokens:
         listed = ", ".join(display_text(word, whitespace=True) for word in words[:_LISTED])
         more = " …" if len(words) > _LISTED else ""
         return [
-            f"this tokenizer does not know {listed}{more}: the model reads {self._named(unknown)}"
+            f"this tokenizer does not know {listed}{more}: the model reads {self._quote(unknown)}"
         ]
 
-    def _named(self, token: int) -> str:
+    def _quote(self, token: int) -> str:
         return display_text(self.piece(token), whitespace=True)
 
 

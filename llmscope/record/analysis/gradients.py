@@ -76,12 +76,14 @@ def gradients(
             raise NoGradient("no gradient comes back through the model") from error
     check_agreement(recording, logits.detach(), position)
     return [
-        _shaped(recording, place, caught[place], gradient)
+        _in_its_shape(recording, place, caught[place], gradient)
         for place, gradient in zip(places, gradients_found, strict=True)
     ]
 
 
-def _shaped(recording: Recording, place: Place, tensor: Tensor, gradient: Tensor | None) -> Tensor:
+def _in_its_shape(
+    recording: Recording, place: Place, tensor: Tensor, gradient: Tensor | None
+) -> Tensor:
     layer, kind = place
     whole = torch.zeros_like(tensor) if gradient is None else gradient
     by_head = kind in BY_HEAD

@@ -148,7 +148,7 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
     for segment, count in recording.parts:
         cached = segment.memo.get(("heads", layer))
         if cached is None or cached[0].shape[-1] < count:
-            cached = _measured(recording, layer, range(start, start + count))
+            cached = _measure_rows(recording, layer, range(start, start + count))
             segment.memo["heads", layer] = cached
         pieces.append(cached[0][..., :count])
         worst = worst.worst(cached[1])
@@ -156,7 +156,7 @@ def on_this_prompt(recording: Recording, layer: int) -> tuple[Floats, Verdict]:
     return np.concatenate(pieces, axis=-1), worst
 
 
-def _measured(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
+def _measure_rows(recording: Recording, layer: int, rows: range) -> tuple[Floats, Verdict]:
     heads = recording.subject.anatomy.heads
     verdict = pattern_verdict(recording, layer, range(rows.stop - 1, rows.stop))
     if verdict.status != "refused":

@@ -77,7 +77,7 @@ def slopes(
     batch = 1 if run.one_by_one else max(2, room // len(recording) // 2 * 2)
     for start in range(0, len(jobs), batch):
         batch_jobs = jobs[start : start + batch]
-        ends = _moved(recording, position, [job for _, job, _ in batch_jobs], run)
+        ends = _sum_of_streams(recording, position, [job for _, job, _ in batch_jobs], run)
         values = (ends @ weights.to(ends.device)).cpu().double()  # [job]
         for (stream, _, factor), value in zip(batch_jobs, values.tolist(), strict=True):
             before = done[stream - 1]
@@ -86,7 +86,9 @@ def slopes(
 
 
 @torch.no_grad()
-def _moved(recording: Recording, position: int, jobs: Sequence[Job], run: Passes) -> Tensor:
+def _sum_of_streams(
+    recording: Recording, position: int, jobs: Sequence[Job], run: Passes
+) -> Tensor:
     """Return the sum of the last stream over the tokens from a position on. [job, width]"""
     anatomy = recording.subject.anatomy
     with attached(anatomy, (), jobs=jobs), ended_at(anatomy.layers[-1].module) as caught:

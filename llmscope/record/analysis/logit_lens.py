@@ -167,7 +167,7 @@ def scores_at(
 def _scores(cells: Sequence[_Cell]) -> Tensor:
     """Return the logits of each stream, in float32. [cell, token]"""
     readout, lens = cells[0].recording.subject.anatomy.require_readout(), cells[0].reading.lens
-    if (cached := _kept(cells)) is not None:
+    if (cached := _computed_scores(cells)) is not None:
         return readout.scaled(cached).float()
     streams = torch.stack([stream_after(cell.recording, cell.layer, cell.column) for cell in cells])
     if lens is not None:
@@ -183,7 +183,7 @@ def _scores(cells: Sequence[_Cell]) -> Tensor:
     return scores
 
 
-def _kept(cells: Sequence[_Cell]) -> Tensor | None:
+def _computed_scores(cells: Sequence[_Cell]) -> Tensor | None:
     """Return what the pass has computed of all cells, before scale and softcap. [cell, token]
 
     None if it did not, or if they are not all layers of the last token.

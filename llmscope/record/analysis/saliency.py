@@ -171,7 +171,7 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
     batch = torch.cat([leaf, leaf[-1:].detach()]) if square else leaf
     ids = [list(recording.prompt.ids[:rows])] * len(batch)
     try:
-        with _gradient_stops(model) as stops, _embedded(model, batch):
+        with _gradient_stops(model) as stops, _give_embeddings(model, batch):
             logits: Tensor = run(ids, grad=True, last=1).logits[:count, -1]
     except (Cancelled, torch.OutOfMemoryError, NoGradient):
         raise
@@ -185,7 +185,7 @@ def logits_of(recording: Recording, leaf: Tensor, run: Run) -> Tensor:
 
 
 @contextmanager
-def _embedded(model: Any, batch: Tensor) -> Iterator[None]:
+def _give_embeddings(model: Any, batch: Tensor) -> Iterator[None]:
     """Put embeddings in the place of those that the model looks up for its tokens, in one pass.
 
     So what a model makes of an embedding (a factor, a norm) is in the pass, and a model that

@@ -103,7 +103,7 @@ _listeners: dict[nn.Module, Listener] = {}
 """The listener of each module, while a pass runs."""
 
 
-def _recorded(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
+def _record_calls(forward: Callable[[nn.Module], Callable[..., Any]]) -> Callable[..., Any]:
     """Return an attention function that notifies the module's listener, then delegates the call.
 
     Args:
@@ -160,9 +160,9 @@ def _own_eager(module: nn.Module) -> Callable[..., Any]:
     return eager
 
 
-AttentionInterface.register(SDPA, _recorded(lambda _: sdpa_attention_forward))
+AttentionInterface.register(SDPA, _record_calls(lambda _: sdpa_attention_forward))
 AttentionMaskInterface.register(SDPA, sdpa_mask)
-AttentionInterface.register(EAGER, _recorded(_own_eager))
+AttentionInterface.register(EAGER, _record_calls(_own_eager))
 AttentionMaskInterface.register(EAGER, eager_mask)
 
 
@@ -254,7 +254,7 @@ def listen(model: Any, anatomy: Anatomy, listeners: list[Listener]) -> Route:
     if attention is not None:
         name = _name(model, attention)
         if name is not None:
-            route = Route(_named(model, name))
+            route = Route(_configs_to_set(model, name))
         if name not in (None, "eager"):
             pairs = zip(modules, listeners, strict=True)
             route.listeners = {module: listener for module, listener in pairs if module is not None}
@@ -273,23 +273,25 @@ def _name(model: Any, attention: nn.Module) -> str | None:
         not implementation.startswith(STANDARD)
         or from_outside(ALL_ATTENTION_FUNCTIONS[implementation])
     ):
-        return _registered(implementation)
+        return _register(implementation)
     softcap = getattr(model.config, "attn_logit_softcapping", None)
     if model._supports_sdpa and not softcap and not (eager and implementation == "eager"):
         return SDPA
     return EAGER if eager else None
 
 
-def _registered(implementation: str) -> str:
+def _register(implementation: str) -> str:
     """Register a recorded version of the user's attention function, and return its name."""
     name = OTHER + implementation
-    AttentionInterface.register(name, _recorded(lambda _: ALL_ATTENTION_FUNCTIONS[implementation]))
+    AttentionInterface.register(
+        name, _record_calls(lambda _: ALL_ATTENTION_FUNCTIONS[implementation])
+    )
     if implementation in ALL_MASK_ATTENTION_FUNCTIONS:
         AttentionMaskInterface.register(name, ALL_MASK_ATTENTION_FUNCTIONS[implementation])
     return name
 
 
-def _named(model: Any, name: str) -> list[tuple[Any, str | None]]:
+def _configs_to_set(model: Any, name: str) -> list[tuple[Any, str | None]]:
     """Return the configs that select a model's attention, each with the name to set.
 
     transformers checks part by part whether the model supports the name; once is enough.

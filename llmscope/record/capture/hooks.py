@@ -97,7 +97,7 @@ class LayerTap:
         if layer.down is not None:
             hooks.before(layer.down, self._activity)
         if layer.router is not None:
-            hooks.after(layer.router, self._routed)
+            hooks.after(layer.router, self._keep_routing)
 
     def _enter(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         if self.taps.cancelled():
@@ -133,7 +133,7 @@ class LayerTap:
             if self.in_sight:
                 self._keep("activations", rows)
 
-    def _routed(self, _: nn.Module, args: Any, output: Any) -> None:
+    def _keep_routing(self, _: nn.Module, args: Any, output: Any) -> None:
         """Keep a router's logits, weights and choice; ignore a router with any other output."""
         if self.taps.whole and isinstance(output, tuple) and len(output) == 3:
             logits, weights, chosen = output

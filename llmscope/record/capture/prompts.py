@@ -51,7 +51,7 @@ def prompt_from(
         prompt_made = prompt_of_ids(subject, prompt)
     if written:
         text = prompt if isinstance(prompt, str) else ""
-        prompt_made = _followed(prompt_made, len(text), prompt_of_ids(subject, written))
+        prompt_made = _concatenate(prompt_made, len(text), prompt_of_ids(subject, written))
     _check(subject, prompt_made)
     return prompt_made
 
@@ -102,7 +102,7 @@ def _numbers(text: str) -> Encoded:
     )
 
 
-def _followed(before: Prompt, end: int, after: Prompt) -> Prompt:
+def _concatenate(before: Prompt, end: int, after: Prompt) -> Prompt:
     """Concatenate two prompts. `end` is where the text of the first one ends."""
     known = len(before.spans) == len(before) and len(after.spans) == len(after)
     moved = tuple((start + end, stop + end) for start, stop in after.spans)

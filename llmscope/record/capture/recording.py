@@ -267,13 +267,13 @@ class Recording:
             if layer == len(segment.layers):
                 yield segment.final[first:last]
             elif segment.released and name not in RESIDENT:
-                yield from self._restored(name, layer, segment, start, range(first, last))
+                yield from self._restored_rows(name, layer, segment, start, range(first, last))
             else:
                 if segment.used is not None:
                     segment.used(segment, -1)
                 yield _row_tensor(segment, layer, name, first, last - first)
 
-    def _restored(
+    def _restored_rows(
         self, name: str, layer: int, segment: Segment, start: int, wanted: range
     ) -> Iterator[Tensor | None]:
         """Yield rows of a tensor of a released segment, which begins at row `start`."""
@@ -304,7 +304,7 @@ class Recording:
         start = sum(count for _, count in self.parts[:at])
         restored = restore(self, segment, start, range(count))
         blocks = [restored[block] for block in sorted(restored)]
-        layers = tuple(map(_joined, zip(*blocks, strict=True)))
+        layers = tuple(map(_join_rows, zip(*blocks, strict=True)))
         return Segment(layers, segment.final[:count])
 
     def visible_from(self, layer: int, wanted: range) -> Tensor | None:
@@ -439,7 +439,7 @@ def _on(rows: LayerRows, device: torch.device) -> LayerRows:
     return replace(rows, **tensors)  # type: ignore[arg-type]
 
 
-def _joined(rows: Sequence[LayerRows]) -> LayerRows:
+def _join_rows(rows: Sequence[LayerRows]) -> LayerRows:
     """Return rows that follow each other as one."""
     tensors = {
         rows_field.name: torch.cat(

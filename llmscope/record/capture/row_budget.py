@@ -80,14 +80,14 @@ class RowBudget:
             segment.blocks.pop(block, None)
         elif self.spill is not None:
             segment.devices = tuple(layer.stream.device for layer in segment.layers)
-            segment.layers = _mapped(segment.layers, self.spill)
+            segment.layers = _map_to_file(segment.layers, self.spill)
         else:
             for keep in BEFORE_RELEASE:
                 keep(segment)
             segment.release()
 
 
-def _mapped(rows: tuple[LayerRows, ...], folder: Path) -> tuple[LayerRows, ...]:
+def _map_to_file(rows: tuple[LayerRows, ...], folder: Path) -> tuple[LayerRows, ...]:
     """Return the same rows as views of a temporary file, which ends with them."""
     with tempfile.TemporaryFile(dir=folder) as file:
         places: list[dict[str, int]] = []

@@ -96,7 +96,7 @@ def directions(tuned: LoadedModel, layer: int) -> Iterator[tuple[Direction, ...]
 def _of_matrix(
     base: LoadedModel, layer: int, name: str, before: nn.Module, after: nn.Module, norm: Any
 ) -> Iterator[Direction]:
-    left, sigma, right = _decomposed(before, after)
+    left, sigma, right = _decompose(before, after)
     if not len(sigma):
         return
     whole = float(sigma.square().sum())
@@ -106,9 +106,9 @@ def _of_matrix(
     side: Side = ""
     scores = None
     if before in (parts.attention_out, parts.down):
-        side, scores = "writes", _promoted(base, parts, before, left * sigma[:count])
+        side, scores = "writes", _logit_effects(base, parts, before, left * sigma[:count])
     elif norm is not None:
-        side, scores = "reads", _answered(base, norm, right)
+        side, scores = "reads", _embedding_products(base, norm, right)
     if scores is None:
         side = ""
     for at in range(count):
@@ -124,7 +124,7 @@ def _of_matrix(
         yield Direction(name, at, strength, share, u, v, side, logits, ids)
 
 
-def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+def _decompose(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
     """Return U, σ and V of ΔW, with outputs as rows. `[output, r]`, [r], `[input, r]`"""
     weight: Tensor = before.weight  # type: ignore[assignment]
     factors = factors_of(after, weight)
@@ -145,7 +145,9 @@ def _decomposed(before: nn.Module, after: nn.Module) -> tuple[Tensor, Tensor, Te
     return u, sigma, v.T
 
 
-def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tensor) -> Tensor | None:
+def _logit_effects(
+    base: LoadedModel, parts: Layer, module: nn.Module, written: Tensor
+) -> Tensor | None:
     """Return how much each write raises each logit, before division by the stream's size.
 
     [token, r]. None where a norm on the way has no known gain, or the unembedding was not found.
@@ -169,7 +171,7 @@ def _promoted(base: LoadedModel, parts: Layer, module: nn.Module, written: Tenso
     return (logits[:-1] - logits[-1]).T
 
 
-def _answered(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | None:
+def _embedding_products(base: LoadedModel, norm: nn.Module, right: Tensor) -> Tensor | None:
     """Return v · norm(embedding) of each token. [token, r]; None if the widths differ."""
     embeddings: Tensor = base.model.get_input_embeddings().weight
     if embeddings.shape[1] != right.shape[0]:

@@ -133,7 +133,7 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
     readout = anatomy.readout if reads else None
     parts, cosines, divergences = [], [], []
     for index, layer in enumerate(states.layers):
-        ours, theirs = stream(recording, layer), _written(states, index)
+        ours, theirs = stream(recording, layer), _file_streams(states, index)
         parts.append(relative_difference(ours, theirs).cpu().numpy())
         cosines.append(cosine(ours, theirs).cpu().numpy())
         if readout is not None:
@@ -165,7 +165,7 @@ def hidden_states_difference(recording: Recording, states: HiddenStates) -> Engi
     )
 
 
-def _written(states: HiddenStates, index: int, rows: range | None = None) -> Tensor:
+def _file_streams(states: HiddenStates, index: int, rows: range | None = None) -> Tensor:
     """Return the streams of a layer of a file. [token, width]"""
     streams = states.streams(index)
     # A copy: the numbers of a file in float32 are mapped and cannot be written.
@@ -194,7 +194,7 @@ def _fitting(
     ours = [stream(recording, layer, sample) for layer in range(recording.layers + 1)]
     layers_found: list[int | None] = []
     for index in range(len(states.layers)):
-        theirs = _written(states, index, sample)
+        theirs = _file_streams(states, index, sample)
         apart = [relative_difference(layer_stream, theirs).cpu().numpy() for layer_stream in ours]
         nearest = int(np.argmin([np.median(error) for error in apart]))
         fits = not own_rounding.beyond(nearest, apart[nearest]).any()
@@ -214,5 +214,5 @@ def _is_normed(recording: Recording, states: HiddenStates, own_rounding: Roundin
         return False
     sample = range(min(len(recording), SAMPLE))
     ours = readout.norm(stream(recording, recording.layers, sample))
-    apart = relative_difference(ours, _written(states, len(states.layers) - 1, sample))
+    apart = relative_difference(ours, _file_streams(states, len(states.layers) - 1, sample))
     return not own_rounding.beyond(recording.layers, apart.cpu().numpy()).any()

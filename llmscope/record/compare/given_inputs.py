@@ -125,9 +125,7 @@ def _changes(
     def put(site: Site, layer: int, values: Tensor | None) -> None:
         if values is None:
             return
-        function = OwnFunction(
-            partial(_exchanged, inputs, (site, layer), values), f"{site} {layer}"
-        )
+        function = OwnFunction(partial(_exchange, inputs, (site, layer), values), f"{site} {layer}")
         changes.append(Change(site, layer, rows, function=function))
 
     for layer, parts in enumerate(recorder.subject.anatomy.layers):
@@ -140,7 +138,7 @@ def _changes(
     return changes
 
 
-def _exchanged(
+def _exchange(
     inputs: dict[tuple[Site, int], Tensor],
     key: tuple[Site, int],
     values: Tensor,

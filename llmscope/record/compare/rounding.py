@@ -89,12 +89,12 @@ def rounding(recording: Recording, dtype: torch.dtype) -> Rounding:
     own_dtype = recording.subject.dtype
     coarse = max(own_dtype, dtype, key=lambda candidate: torch.finfo(candidate).eps)
     if (KEY, coarse) not in recording.memo:
-        recording.memo[KEY, coarse] = _measured(recording, own_dtype, coarse)
+        recording.memo[KEY, coarse] = _measure(recording, own_dtype, coarse)
     cached: Rounding = recording.memo[KEY, coarse]
     return cached
 
 
-def _measured(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) -> Rounding:
+def _measure(recording: Recording, own_dtype: torch.dtype, coarse: torch.dtype) -> Rounding:
     name = str(coarse).removeprefix("torch.")
     finer = torch.float64 if coarse == torch.float32 else torch.float32
     other = coarse if torch.finfo(own_dtype).eps < torch.finfo(coarse).eps else finer

@@ -50,7 +50,7 @@ def _vocabularies(a: Tokens, b: Tokens) -> str:
     ours, theirs = (_by_id(tokens) for tokens in (a, b))
     for token in sorted(ours.keys() & theirs.keys()):
         if ours[token] != theirs[token]:
-            return f"token {token} is {_shown(ours[token])} in A and {_shown(theirs[token])} in B"
+            return f"token {token} is {_quote(ours[token])} in A and {_quote(theirs[token])} in B"
     only = sorted(ours.keys() ^ theirs.keys())
     if only and min(len(ours), len(theirs)) <= only[0]:
         # Ids after the smaller vocabulary: the other model has more tokens, and reads the same.
@@ -59,7 +59,7 @@ def _vocabularies(a: Tokens, b: Tokens) -> str:
         token = only[0]
         having, lacking = ("A", "B") if token in ours else ("B", "A")
         text = ours.get(token, theirs.get(token, ""))
-        return f"token {token} is {_shown(text)} in {having}, and {lacking} has no such token"
+        return f"token {token} is {_quote(text)} in {having}, and {lacking} has no such token"
     return ""
 
 
@@ -77,14 +77,14 @@ def _cuts(a: Tokens, b: Tokens) -> str:
             min(len(ours), len(theirs)),
         )
         left, right = (
-            f"token {ids[at]} {_shown(tokenizer.piece(ids[at]))}" if at < len(ids) else "the end"
+            f"token {ids[at]} {_quote(tokenizer.piece(ids[at]))}" if at < len(ids) else "the end"
             for tokenizer, ids in ((a, ours), (b, theirs))
         )
-        return f"{_shown(text)} begins to differ at token {at}: {left} in A, {right} in B"
+        return f"{_quote(text)} begins to differ at token {at}: {left} in A, {right} in B"
     return ""
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return f"‹{display_text(text, whitespace=True)}›"
 
 

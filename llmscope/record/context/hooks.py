@@ -34,7 +34,7 @@ class ReadHooks:
                 handles.append(module.register_forward_hook(self._adder(layer.scale(name))))
         if layer.mlp_input_module is not None:
             handles.append(
-                layer.mlp_input_module.register_forward_pre_hook(self._entered, with_kwargs=True)
+                layer.mlp_input_module.register_forward_pre_hook(self._on_input, with_kwargs=True)
             )
         return handles
 
@@ -57,7 +57,7 @@ class ReadHooks:
 
         return add
 
-    def _entered(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+    def _on_input(self, _: nn.Module, args: Any, kwargs: Any) -> None:
         self.whole = hidden_input(args, kwargs)
         self.entry = self._rows(self.whole)
 

@@ -96,7 +96,7 @@ def learn(
     for index, layer in enumerate(_layers(recording)):
         _check(index, layer, weights_only)
         first = len(recording) - query.rows
-        u, z = _prompted(recording, index, first)
+        u, z = _prompted_rows(recording, index, first)
         known = None if known_pass is None else known_pass.layers[index]
         hooks.append(LearnHooks(layer, query, u, z, weights_only, known))
     return _run(recording, query, hooks)
@@ -127,7 +127,7 @@ def _layers(recording: Recording) -> tuple[Layer, ...]:
     return recording.subject.anatomy.layers
 
 
-def _prompted(recording: Recording, layer: int, first: int) -> tuple[Tensor, Tensor | None]:
+def _prompted_rows(recording: Recording, layer: int, first: int) -> tuple[Tensor, Tensor | None]:
     """Return u and z of the prompted run from row `first` on; z: None if no MLP. [row, width]"""
     stream, z = recording.rows("stream", layer), recording.rows("mlp_input_module", layer)
     assert stream is not None
@@ -178,7 +178,7 @@ def _run(recording: Recording, query: Query, hooks: Sequence[ReadHooks]) -> Pass
         # Without a mask, a jump in the positions is taken for several packed prompts, and the kept
         # tokens at the start would be hidden from the query.
         settings["attention_mask"] = torch.ones_like(batch)
-    with torch.no_grad(), _attached(hooks), placed(subject.model):
+    with torch.no_grad(), _attach(hooks), placed(subject.model):
         output = subject.model(input_ids=batch, use_cache=False, **settings)
     return Pass(tuple(hook.patch() for hook in hooks), output.logits[0, -query.rows :])
 
@@ -189,7 +189,7 @@ def _picks_blocks(module: nn.Module) -> bool:
 
 
 @contextmanager
-def _attached(hooks: Sequence[ReadHooks]) -> Iterator[None]:
+def _attach(hooks: Sequence[ReadHooks]) -> Iterator[None]:
     handles = []
     try:
         for hook in hooks:

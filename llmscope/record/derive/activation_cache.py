@@ -102,7 +102,7 @@ class ActivationCache(Mapping[str, Tensor]):
             return self._read(name)
 
     def _read(self, name: str) -> Tensor:
-        layer, kind = self._parsed(name)
+        layer, kind = self._parse_name(name)
         reason = self._refusal(layer, kind) or self._refusal_here(layer, kind)
         if reason:
             raise ScopeError(f"{name}: {reason}")
@@ -116,13 +116,13 @@ class ActivationCache(Mapping[str, Tensor]):
         return tensor.detach().clone()
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._known())
+        return iter(self._known_names())
 
     def __len__(self) -> int:
-        return len(self._known())
+        return len(self._known_names())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known()
+        return name in self._known_names()
 
     def __repr__(self) -> str:
         return f"<ActivationCache of {self._recording!r}: {len(self)} tensors>"
@@ -149,7 +149,7 @@ class ActivationCache(Mapping[str, Tensor]):
             KeyError: no name matches.
         """
         names = arguments.text("names", names)
-        matches = [name for name in self._known() if fnmatchcase(name, names)]
+        matches = [name for name in self._known_names() if fnmatchcase(name, names)]
         if not matches:
             raise UnknownActivation(f"no name matches {arguments.quoted(names)}{self._near(names)}")
         return matches
@@ -168,7 +168,7 @@ class ActivationCache(Mapping[str, Tensor]):
             raise ScopeError(f"{kind} has another shape in some layers", "cache.select")
         return torch.stack(tensors)
 
-    def _known(self) -> tuple[str, ...]:
+    def _known_names(self) -> tuple[str, ...]:
         if self._names is not None:
             return self._names
         with self._reading(self._recording):
@@ -179,7 +179,7 @@ class ActivationCache(Mapping[str, Tensor]):
             )
         return self._names
 
-    def _parsed(self, name: str) -> tuple[int, str]:
+    def _parse_name(self, name: str) -> tuple[int, str]:
         """Return layer and kind of a name; the layer is -1 for tensors of no layer."""
         layer, kind = split_name(name)
         count = self._recording.layers

@@ -130,12 +130,12 @@ def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
             f"a rollout needs the patterns of all tokens in all layers: it is made of prompts of "
             f"up to {LONGEST_ROLLOUT} tokens, and this one has {len(recording)}"
         )
-    product = _mixed(recording, layer, rows)[:, :length]
+    product = _rollout_step(recording, layer, rows)[:, :length]
     for below in range(layer - 1, -1, -1):
         total = torch.zeros_like(product)
         for start in range(0, length, CHUNK):
             chunk = range(start, min(start + CHUNK, length))
-            mixed = _mixed(recording, below, chunk)[:, :length].to(product.device)
+            mixed = _rollout_step(recording, below, chunk)[:, :length].to(product.device)
             total += product[:, chunk.start : chunk.stop] @ mixed
         product = total
     whole = product.new_zeros(len(rows), len(recording))
@@ -143,7 +143,7 @@ def rollout(recording: Recording, layer: int, rows: range) -> Tensor:
     return whole
 
 
-def _mixed(recording: Recording, layer: int, rows: range) -> Tensor:
+def _rollout_step(recording: Recording, layer: int, rows: range) -> Tensor:
     """Return A' of these queries: the mean pattern plus the identity, normalized. [query, key]"""
     mixed = mean_pattern(recording, layer, rows)
     mixed[range(len(rows)), rows] += 1.0

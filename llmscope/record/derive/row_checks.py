@@ -115,12 +115,14 @@ def check_rows(
     if unfinite is not None:  # from that row on the figure is partial because of it
         rows = _finite(recording, rows)
         flaw = yield from measured(rows)
-    checked = _checked(recording, capability, rows)
+    checked = _rows_to_check(recording, capability, rows)
     if not len(checked):
         return VERIFIED
     if flaw is not None:
         return flaw
-    verdict = judge(_found(recording, capability, layer, checked), recording.subject.dtype, checked)
+    verdict = judge(
+        _known_comparison(recording, capability, layer, checked), recording.subject.dtype, checked
+    )
     if len(checked) < len(rows) and verdict.status == "verified":
         some_of_them = f"at {len(checked)} of {len(rows)} tokens"
         within = f"{verdict.within}, {some_of_them}" if verdict.within else some_of_them
@@ -143,11 +145,11 @@ def _finite(recording: Recording, rows: range) -> range:
     return rows if unfinite is None else rows[: max(0, unfinite - rows.start)]
 
 
-def _checked(recording: Recording, capability: str, rows: range) -> Sequence[int]:
-    return _chosen(recording, rows) if capability == "patterns" else rows
+def _rows_to_check(recording: Recording, capability: str, rows: range) -> Sequence[int]:
+    return _spread_rows(recording, rows) if capability == "patterns" else rows
 
 
-def _chosen(recording: Recording, rows: range) -> Sequence[int]:
+def _spread_rows(recording: Recording, rows: range) -> Sequence[int]:
     """Return the rows to check: all, or a spread of them that is cheap, with the last ones."""
     row_cells = recording.subject.anatomy.heads * len(recording)
     room = max(MOST // max(row_cells, 1), 2 * ROWS)
@@ -157,7 +159,7 @@ def _chosen(recording: Recording, rows: range) -> Sequence[int]:
     return sorted({*spread, *rows[-ROWS:]})
 
 
-def _placed(
+def _rows_by_segment(
     recording: Recording, rows: Sequence[int]
 ) -> Iterator[tuple[Segment, int, Sequence[int]]]:
     """Yield each segment that holds some of the rows, its first row, and those rows."""
@@ -172,7 +174,7 @@ def _placed(
         first += count
 
 
-def _measured(segment: Segment, capability: str) -> _Measured:
+def _measurements(segment: Segment, capability: str) -> _Measured:
     """Return what was measured of a segment in all layers."""
     key = ("checked", capability)
     if key not in segment.memo:
@@ -187,9 +189,9 @@ def _measure(
     """Check the rows that are not checked yet; return the refusal if they cannot be."""
     begun: list[tuple[_Measured, slice, Tensor]] = []
     try:
-        checked = _checked(recording, capability, _finite(recording, rows))
-        for segment, first, inside in _placed(recording, checked):
-            measured = _measured(segment, capability).of_layer(layer)
+        checked = _rows_to_check(recording, capability, _finite(recording, rows))
+        for segment, first, inside in _rows_by_segment(recording, checked):
+            measured = _measurements(segment, capability).of_layer(layer)
             for run in _open_runs(recording, capability, measured, first, inside):
                 errors = CHECKS[capability](recording, layer, run)
                 begun.append((measured, slice(run.start - first, run.stop - first), errors))
@@ -232,10 +234,12 @@ def _runs(rows: Sequence[int], longest: int) -> Iterator[range]:
             start = at
 
 
-def _found(recording: Recording, capability: str, layer: int, rows: Sequence[int]) -> Comparison:
+def _known_comparison(
+    recording: Recording, capability: str, layer: int, rows: Sequence[int]
+) -> Comparison:
     errors, sums = [], []
-    for segment, first, inside in _placed(recording, rows):
-        measured = _measured(segment, capability).of_layer(layer)
+    for segment, first, inside in _rows_by_segment(recording, rows):
+        measured = _measurements(segment, capability).of_layer(layer)
         places = _places(inside, first)
         errors.append(measured.errors[places])
         sums.append(measured.sums[:, places])
@@ -285,7 +289,7 @@ def _largest_errors(recording: Recording, layers: Sequence[int]) -> list[float]:
     half = recording.subject.dtype in (torch.float16, torch.bfloat16)
     worst = np.full(len(layers), np.nan if half else 0.0, np.float32)
     for segment, count in recording.parts:
-        measured = _measured(segment, "writes")
+        measured = _measurements(segment, "writes")
         errors = measured.errors[layers, :count]
         errors[~measured.done[layers, :count]] = np.nan
         worst = np.maximum(worst, errors.max(axis=1))
@@ -298,7 +302,7 @@ def _measure_writes(segment: Segment, layers: Sequence[int], count: int) -> Fetc
     """Check the writes of several layers at once: a typed letter adds only one row to each."""
     if segment.released:
         return  # its rows are checked when they are restored and shown
-    measured = _measured(segment, "writes")
+    measured = _measurements(segment, "writes")
     checked: NDArray[np.bool_] = np.all(measured.done[:, :count], axis=1)
     open_layers = [layer for layer in layers if not checked[layer]]
     if len(open_layers) < 2:

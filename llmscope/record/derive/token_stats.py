@@ -36,7 +36,7 @@ def predictions(
     pieces: list[tuple[Tensor, ...]] = []
     for first in range(0, len(scores), few):
         part = scores[first : first + few]
-        pieces.append(_reduced(part, ids[first : first + few], share, below))
+        pieces.append(_reduce_rows(part, ids[first : first + few], share, below))
     surprisal, rank, entropy = (torch.cat(column) for column in zip(*pieces, strict=True))
     stats = yield from on_cpu(surprisal / BIT, rank, entropy / BIT)
     surprisal, rank, entropy = stats
@@ -65,7 +65,7 @@ def rank_range(scores: Tensor, following: tuple[int, ...], bound: float) -> tupl
     return float_array(lowest), float_array(highest)
 
 
-def _reduced(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
+def _reduce_rows(scores: Tensor, ids: Tensor, share: Tensor, below: Tensor) -> tuple[Tensor, ...]:
     """Return the same for a few rows, in nats. `share` and `below` are scratch. [row, token]
 
     With m the largest logit, log p(x) = (x - m) - log Σ exp(x - m); and p(m) = 1 / Σ exp(x - m).

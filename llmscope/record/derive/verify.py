@@ -104,11 +104,13 @@ def verify(recorder: Recorder) -> Verdicts:
 
     def each(check: Callable[[int], Tensor]) -> tuple[Verdict, ...]:
         return tuple(
-            fetched(together(_judged(subject, partial(check, layer)) for layer in range(count)))
+            fetched(
+                together(_judge_check(subject, partial(check, layer)) for layer in range(count))
+            )
         )
 
     _fit_readout(recording, own_logits)
-    readout = fetched(_judged(subject, partial(_readout, recording, own_logits)))
+    readout = fetched(_judge_check(subject, partial(_readout, recording, own_logits)))
     subject.readout_holds = readout.status != "refused"
     patterns = each(lambda layer: _patterns(recording, layer, None))
     return Verdicts(
@@ -175,7 +177,7 @@ def probe(subject: LoadedModel) -> Prompt:
 
 def pattern_verdict(recording: Recording, layer: int, rows: range | None = None) -> Verdict:
     """Check the patterns' identity in one layer, for some rows of a recording or all if None."""
-    return fetched(_judged(recording.subject, partial(_patterns, recording, layer, rows)))
+    return fetched(_judge_check(recording.subject, partial(_patterns, recording, layer, rows)))
 
 
 def pattern_verdict_at(recording: Recording, layer: int, position: int) -> Verdict:
@@ -194,13 +196,13 @@ def check_pattern_at(recording: Recording, layer: int, position: int) -> Fetchin
     write = recording.rows("attention_write", layer, row)
     if write is None or recording.settings[layer] is None or len(recording) <= PROBE:
         return VERIFIED
-    verdict = yield from _judged(recording.subject, partial(_patterns, recording, layer, row))
+    verdict = yield from _judge_check(recording.subject, partial(_patterns, recording, layer, row))
     if verdict.status == "refused":
         return Verdict("refused", f"at token {position} {verdict.reason}", verdict.discrepancy)
     return verdict
 
 
-def _judged(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
+def _judge_check(subject: LoadedModel, check: Callable[[], Tensor]) -> Fetching[Verdict]:
     """Return the verdict on what a check compares."""
     try:
         (comparison,) = yield from on_cpu(check())

@@ -86,12 +86,12 @@ def applied(dictionary: Dictionary, recording: Recording) -> Applied:
     """
     key = "features applied", dictionary
     if key not in recording.memo:
-        recording.memo[key] = Applied(dictionary, _centred(dictionary, recording))
+        recording.memo[key] = Applied(dictionary, _needs_centring(dictionary, recording))
     cached: Applied = recording.memo[key]
     return cached
 
 
-def _centred(dictionary: Dictionary, recording: Recording) -> bool:
+def _needs_centring(dictionary: Dictionary, recording: Recording) -> bool:
     header = dictionary.header
     tokens = counted(recording)[:TRIED]
     raw = Applied(dictionary, False)

@@ -124,7 +124,7 @@ def _fit_of(recording: Recording, way: Applied, rows: Sequence[int]) -> Fit:
 
 def reconstructed(recording: Recording, way: Applied, rows: Sequence[int]) -> Tensor:
     """Return the dictionary's reconstruction of tokens; known rows are kept. [row, out width]"""
-    return _kept(
+    return _rows_of_tokens(
         *(recording, ("reconstructed", way.key), rows),
         lambda tokens: reconstruction(way, recording, tokens),
     )
@@ -141,11 +141,11 @@ def by_chance(recording: Recording, way: Applied, rows: Sequence[int]) -> Tensor
         aim = rows_of(way.outputs, recording, tokens)
         return chance_reconstruction(way.dictionary, aim, [len(row) for row in active])
 
-    return _kept(recording, ("by chance", way.key), rows, make)
+    return _rows_of_tokens(recording, ("by chance", way.key), rows, make)
 
 
 @torch.no_grad()
-def _kept(
+def _rows_of_tokens(
     recording: Recording, key: object, rows: Sequence[int], make: Callable[[list[int]], Tensor]
 ) -> Tensor:
     """Return a row for each token, kept with it; those unknown are made. [row, column]"""

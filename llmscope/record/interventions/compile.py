@@ -112,7 +112,7 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     rows = edit.where.rows(len(base))
     if edit.part in SITES and edit.part != "stream":
         # Before resolving the head or neuron: a layer without any then gives the reason.
-        _trusted(placed(replace(edit, index=None), base), grounds)
+        _check_trust(placed(replace(edit, index=None), base), grounds)
     edit = placed(edit, base)
     if edit.part == "norm":
         return [grounds.frozen(edit, rows)]
@@ -148,7 +148,7 @@ def _changes(edit: Edit, grounds: EditContext) -> list[Change]:
     return [_change(edit, Change(site, layer, rows), grounds) for site in sites]
 
 
-def _trusted(edit: Edit, grounds: EditContext) -> None:
+def _check_trust(edit: Edit, grounds: EditContext) -> None:
     assert edit.layer is not None
     capability = STANDS_ON.get(edit.part, "writes")
     verdict = grounds.verdicts(capability, edit.layer)

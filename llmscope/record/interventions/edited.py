@@ -139,7 +139,7 @@ class EditedRecorder:
             changes = changes_of(edits, self._grounds(base, other, fresh=fresh))
         edited = replace(base, edits=edits, base=base, memo={})
         if changes:
-            shared = 0 if before is None else _shared(before, base, changes)
+            shared = 0 if before is None else _reusable_rows(before, base, changes)
             edited = self._extend(base, before, shared, changes, cancelled, fresh=fresh)
             changes = tuple(change.made for change in edited.changes)
             edited = replace(edited, edits=edits, changes=changes, base=base, fresh=base.fresh)
@@ -520,7 +520,7 @@ class EditedRecorder:
         return self._recorder.run([encoded.ids], record=True)  # type: ignore[no-any-return]
 
 
-def _shared(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
+def _reusable_rows(before: Recording, base: Recording, changes: Sequence[Change]) -> int:
     """Return how many rows of an edited pass can be reused for another base recording."""
     length = shared_length(before.prompt.ids, base.prompt.ids)
     same = length == len(before.prompt) == len(base.prompt)

@@ -82,20 +82,20 @@ def dictionary_of(subject: LoadedModel, name: FeatureName) -> Dictionary:
         others = sorted({header_of(entry).reads.layer for entry in known})
         raise ScopeError(
             f"there is no dictionary at layer {layer}",
-            f"layer {_listed(others)}; or {option('features')}",
+            f"layer {_list_names(others)}; or {option('features')}",
         )
     matching = [entry for entry in there if not name.place or _at(name, header_of(entry).reads)]
     matching = matching or [entry for entry in there if _at(name, header_of(entry).writes)]
     if not matching:
         raise ScopeError(
             f"there is no dictionary for {layer}.{name.place}",
-            _named(map(header_of, there), name.feature),
+            _list_features(map(header_of, there), name.feature),
         )
     if len(matching) > 1:
         names = {str(header_of(entry).reads) for entry in matching}
         hint = f"one of them with {option('features')}"
         if len(names) == len(matching):
-            hint = _named(map(header_of, matching), name.feature)
+            hint = _list_features(map(header_of, matching), name.feature)
         raise ScopeError(f"there are {len(matching)} dictionaries at layer {layer}", hint)
     dictionary = loaded(matching[0], subject)
     count = dictionary.header.features
@@ -112,13 +112,13 @@ def _at(name: FeatureName, place: Place) -> bool:
     return name.kind == place.kind and name.head in (None, place.head)
 
 
-def _listed(names: Sequence[object]) -> str:
+def _list_names(names: Sequence[object]) -> str:
     texts = [str(name) for name in names[:LISTED]]
     return ", ".join([*texts, "…"] if len(names) > LISTED else texts)
 
 
-def _named(headers: Iterable[DictionaryHeader], feature: int) -> str:
-    return _listed([f"{header.reads}/{feature}" for header in headers])
+def _list_features(headers: Iterable[DictionaryHeader], feature: int) -> str:
+    return _list_names([f"{header.reads}/{feature}" for header in headers])
 
 
 def direction_of(subject: LoadedModel, name: FeatureName) -> Tensor:
@@ -237,12 +237,12 @@ def _places(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, 
     """Return what a dictionary reads and predicts, in a running pass; kept with the recording."""
     key = "live places", header.reads, header.writes
     if key not in recording.memo:
-        recording.memo[key] = _found(recording, header)
+        recording.memo[key] = _find_places(recording, header)
     places: tuple[LivePlace, LivePlace] = recording.memo[key]
     return places
 
 
-def _found(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, LivePlace]:
+def _find_places(recording: Recording, header: DictionaryHeader) -> tuple[LivePlace, LivePlace]:
     reads, writes = header.reads, header.writes
     layer = recording.subject.anatomy.layers[writes.layer]
     parallel = layer.mlp_parallel is not None

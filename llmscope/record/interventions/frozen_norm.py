@@ -37,7 +37,7 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
         if reader is None:
             raise ScopeError(f"layer {layer} has no {edit.norm} that was found", "another layer")
         norms = [child for child in parts.module.children() if child is not reader]
-    norm_call = _watched(recording, norms, reader)
+    norm_call = _find_norm_call(recording, norms, reader)
     if norm_call is None:
         reader_name = "unembedding" if edit.layer is None else edit.norm
         raise ScopeError(
@@ -55,7 +55,7 @@ def frozen(recording: Recording, edit: Edit, rows: range) -> Change:
     return Change("norm", layer, rows, frozen=frozen_norm)
 
 
-def _watched(
+def _find_norm_call(
     recording: Recording, norms: Sequence[nn.Module], reader: nn.Module | None
 ) -> NormCall | None:
     """Return the call of the norm whose output the reader reads; None if it reads no norm's.

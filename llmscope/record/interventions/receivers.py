@@ -115,7 +115,7 @@ class Receivers:
             site: Site = "attention_write"
             others = [Change(site, layer, rows, added=delta / parts.scale(site))]
         else:
-            others = [stream, *_held(base, parts, layer)]
+            others = [stream, *_hold_writes(base, parts, layer)]
         return _difference(self._record([edge]), self._record(others), "mlp_write", layer)
 
     def _record(self, changes: Iterable[Change]) -> Recording:
@@ -134,7 +134,7 @@ def _noise(base: Recording, layer: int) -> Tensor:
     return noise * stream.float().square().mean(-1, keepdim=True).sqrt() / 2
 
 
-def _held(base: Recording, parts: Layer, layer: int) -> list[Change]:
+def _hold_writes(base: Recording, parts: Layer, layer: int) -> list[Change]:
     """Return changes that hold what is written before the MLP as it is recorded."""
     sites: Sequence[Site] = ("attention_write", "mixer_write")
     changes: list[Change] = []

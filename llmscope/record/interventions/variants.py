@@ -178,7 +178,7 @@ class VariantRecorder:
             prompt_past = None if past is None else _part(past, at)
             parts.append(self._run(base, [change], depth, start, prompt_past))
         finals, pasts = zip(*parts, strict=True)
-        return torch.cat(finals), _joined(pasts)
+        return torch.cat(finals), _join_pasts(pasts)
 
     def _run(
         self,
@@ -268,7 +268,7 @@ def _part(past: Past, at: int) -> Past:
     return tuple((keys[at : at + 1], values[at : at + 1]) for keys, values in past)
 
 
-def _joined(pasts: Sequence[Past | None]) -> Past | None:
+def _join_pasts(pasts: Sequence[Past | None]) -> Past | None:
     known = [past for past in pasts if past is not None]
     if len(known) < len(pasts):
         return None

@@ -123,7 +123,7 @@ def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:
     elif at != layers:
         where = f"after layer {at - 1}" if at else "before the first layer"
         raise ScopeError(
-            f"the lens has no map of the stream {where}", f"a layer of {_mapped(lens, layers)}"
+            f"the lens has no map of the stream {where}", f"a layer of {_list_layers(lens, layers)}"
         )
     if not bool(row.isfinite().all()) or not bool(row.any()):
         wrong = "zero" if bool(row.isfinite().all()) else "not finite"
@@ -134,7 +134,7 @@ def _of_lens(subject: LoadedModel, text: str, at: int) -> Tensor:
     return row
 
 
-def _mapped(lens: LearnedLens, layers: int) -> str:
+def _list_layers(lens: LearnedLens, layers: int) -> str:
     """Return the layers after which a lens has a map, as in `embed, 0 to 4, 7`."""
     runs: list[list[int]] = []
     for layer in sorted({*(stream - 1 for stream in lens.maps if stream), layers - 1}):

@@ -115,7 +115,9 @@ class Norm:
         gain = float(self.gain[column]) if isinstance(self.gain, Tensor) else 1.0
         x, shift = float(row[column]), 0.0 if self.bias is None else float(self.bias[column])
         normed = (
-            f"({x:.4g} {_signed(-mean)}) / {size:.4g}" if self.centred else f"{x:.4g} / {size:.4g}"
+            f"({x:.4g} {_format_summand(-mean)}) / {size:.4g}"
+            if self.centred
+            else f"{x:.4g} / {size:.4g}"
         )
         terms, filled = [("scaled", gain * (x - mean) / size)], normed
         formula = f"its distance from the mean / {STD}" if self.centred else f"it / {RMS}"
@@ -124,7 +126,7 @@ class Norm:
             filled, formula = f"{gain:.4g} · {normed}", f"gain · {formula}"
             regions.append((0, column))
         if self.bias is not None:
-            filled, formula = f"{filled} {_signed(shift)}", f"{formula} + bias"
+            filled, formula = f"{filled} {_format_summand(shift)}", f"{formula} + bias"
             terms.append(("bias", shift))
             regions.append((0, column))
         return added(formula, *terms, filled=filled, weights=tuple(regions))
@@ -133,7 +135,7 @@ class Norm:
 STD, RMS = "the typical distance", "the typical size"
 
 
-def _signed(value: float) -> str:
+def _format_summand(value: float) -> str:
     """Format a number as a summand: `+ 0.5`, `− 0.5`."""
     return f"{'−' if value < 0 else '+'} {abs(value):.4g}"
 
@@ -163,11 +165,11 @@ def rotations(cos: Tensor, sin: Tensor) -> Iterator[Form]:
     # Twice per pair (the whole list repeated, or each angle repeated), or once per pair.
     angles = ((cos[:, :half], sin[:, :half]), (cos[:, ::2], sin[:, ::2]), (cos, sin))
     for c, s in angles:
-        yield "(xᵢ, xᵢ₊d/₂) turned by the angle p · ωᵢ", _turned(c, s, halves=True)
-        yield "(x₂ᵢ, x₂ᵢ₊₁) turned by the angle p · ωᵢ", _turned(c, s, halves=False)
+        yield "(xᵢ, xᵢ₊d/₂) turned by the angle p · ωᵢ", _rotation(c, s, halves=True)
+        yield "(x₂ᵢ, x₂ᵢ₊₁) turned by the angle p · ωᵢ", _rotation(c, s, halves=False)
 
 
-def _turned(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Tensor]:
+def _rotation(cos: Tensor, sin: Tensor, *, halves: bool) -> Callable[[Tensor], Tensor]:
     pairs = cos.shape[-1]
 
     def turn(heads: Tensor) -> Tensor:
@@ -216,8 +218,8 @@ def inside_forms(heads: int, width: int, rows: range, keys: int) -> Iterator[For
         # A constant per row does not change the softmax, and models differ in it.
         biases = {"place": places, "(place − last)": places - (keys - 1), "(place − own)": back}
         for name, bias in biases.items():
-            yield f"{formula} + slope · {name}", _biased(form, slopes[:, None, None] * bias)
+            yield f"{formula} + slope · {name}", _add_bias(form, slopes[:, None, None] * bias)
 
 
-def _biased(form: Callable[[Tensor], Tensor], bias: Tensor) -> Callable[[Tensor], Tensor]:
+def _add_bias(form: Callable[[Tensor], Tensor], bias: Tensor) -> Callable[[Tensor], Tensor]:
     return lambda products: form(products) + bias

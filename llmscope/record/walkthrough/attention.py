@@ -44,7 +44,7 @@ class Attention:
             query, key, value = Heads(self.block, self.entry, self.call, self.calls).walk()
             scores = self._scores(query, key)
         pattern = self._pattern(scores)
-        return self._output(self._joined(self._mixed(pattern, value)))
+        return self._output(self._add_join(self._add_mix(pattern, value)))
 
     def _scores(self, query: int, key: int) -> int:
         rows = self.rows
@@ -197,8 +197,8 @@ class Attention:
         sinks = None if settings is None else settings.sinks
         return None if sinks is None else exact(sinks).reshape(-1, 1, 1)
 
-    def _mixed(self, pattern: int, value: int | None) -> int:
-        actual, rows = self._brought(), self.rows
+    def _add_mix(self, pattern: int, value: int | None) -> int:
+        actual, rows = self._traced_mix(), self.rows
         if value is None:
             make: Any = "its values cannot be seen"
         else:
@@ -226,7 +226,7 @@ class Attention:
             tell=lambda _, a, v: summed("share · value, added up", a, v, [("key", len(a))]),
         )
 
-    def _joined(self, mixed: int) -> int:
+    def _add_join(self, mixed: int) -> int:
         """Add the step of a gate or norm between heads and output projection, if there is one.
 
         Returns:
@@ -243,7 +243,7 @@ class Attention:
                 ("position", "head", "dimension"),
                 (mixed,),
                 lambda z: run(z.flatten(1)).view(z.shape),
-                self._handed(),
+                self._traced_input(),
                 weights=self.chain.weights(norm.module),
                 by=by,
                 start=self.rows.start,
@@ -261,7 +261,7 @@ class Attention:
             ("position", "head", "dimension"),
             (mixed,),
             lambda z: gate * z,
-            self._handed(),
+            self._traced_input(),
             start=block.rows.start,
             reads=lambda at: (at,),
             tell=lambda at, z: summed(
@@ -269,15 +269,15 @@ class Attention:
             ),
         )
 
-    def _brought(self) -> Tensor | None:
+    def _traced_mix(self) -> Tensor | None:
         """Return traced pattern · values, before a gate or norm. [row, head, head width]"""
         mixed, query = self.seen.mixed, self.seen.query
         if mixed is None or query is None:
-            return self._handed()
+            return self._traced_input()
         rows = exact(self.block.cut(mixed))
         return rows.reshape(len(rows), len(query), -1)
 
-    def _handed(self) -> Tensor | None:
+    def _traced_input(self) -> Tensor | None:
         """Return the output projection's traced input, by head. [row, head, head width]"""
         if self.outer is None or self.outer.given is None:
             return None

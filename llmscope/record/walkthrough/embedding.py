@@ -127,7 +127,7 @@ def _rows(call: Call) -> int:
 def _position(chain: Chain, call: Call, count: int) -> int:
     """Add the step of a learned (or fixed) position embedding; return its index."""
     assert call.gave is not None
-    tables = (*call.module.parameters(), *call.module.buffers(), *_kept(call.module))
+    tables = (*call.module.parameters(), *call.module.buffers(), *_plain_tensors(call.module))
     weight = next((table for table in tables if table.dim() == 2), None)
     actual, places = rows_of(call.gave), torch.arange(count)
 
@@ -159,7 +159,7 @@ def _position(chain: Chain, call: Call, count: int) -> int:
     )
 
 
-def _kept(module: nn.Module) -> list[Tensor]:
+def _plain_tensors(module: nn.Module) -> list[Tensor]:
     """Return a module's tensor attributes that are neither parameters nor buffers."""
     return [attribute for attribute in vars(module).values() if isinstance(attribute, Tensor)]
 

@@ -56,7 +56,7 @@ class Mlp:
         down = self.seen.call_of(self.parts.down)
         if down is None or down.given is None or down.gave is None:
             return whole(self.block, self.entry, self.reader)
-        hidden = self._hidden(rows_of(down.given))
+        hidden = self._add_hidden(rows_of(down.given))
         run, by = self.chain.projection(down)
         biased = getattr(down.module, "bias", None) is not None
         return self.chain.add(
@@ -76,12 +76,12 @@ class Mlp:
             tell=self.chain.tells(down.module, None, lambda at: at[1], ("neuron",)),
         )
 
-    def _hidden(self, actual: Tensor) -> int:
+    def _add_hidden(self, actual: Tensor) -> int:
         """Add the steps up to the down projection's input; return the last step's index."""
         assert self.parts.down is not None
         width = actual.shape[-1]
         halves = [half for call in self._firsts() for half in _halves(call, width)]
-        explained = self._explained(halves, actual)
+        explained = self._explain_activation(halves, actual)
         if explained is None:
             return self.chain.add(
                 *("activations", "neurons that fire", "Each neuron fires or stays silent."),
@@ -114,7 +114,7 @@ class Mlp:
             NEURONS,
             (before,),
             activate,
-            self._activated() if gated else self.block.cut(actual),
+            self._activation_output() if gated else self.block.cut(actual),
             start=self.start,
             reads=lambda at: (at,),
             tell=lambda _, x: bent(formula, float(x), float(activate(x))),
@@ -152,7 +152,7 @@ class Mlp:
             and torch.equal(rows_of(call.given), read)
         ]
 
-    def _explained(
+    def _explain_activation(
         self, halves: list[Half], actual: Tensor
     ) -> tuple[Form, Half, Half | None] | None:
         """Return the activation function, its input, and the factor of its output; None: no match.
@@ -175,7 +175,7 @@ class Mlp:
             return None
         return best[1]
 
-    def _activated(self) -> Tensor | None:
+    def _activation_output(self) -> Tensor | None:
         """Return the output of the activation's module; None if it has no module of its own."""
         inner = set(self.reader.module.modules())
         for call in self.seen.inside:

@@ -53,7 +53,7 @@ class Heads:
         assert seen.value is not None
         self.own = (seen.query, seen.key, seen.value)
         self._angles = angles(call, calls)
-        self._sources = self._found(call, calls)
+        self._sources = self._find_origins(call, calls)
 
     def walk(self) -> list[int]:
         """Add the steps, and return the last one's index for queries, keys and values."""
@@ -68,7 +68,7 @@ class Heads:
                 at[which] = self._rotation(name, source, at[which], self.own[which])
         return at
 
-    def _found(self, call: Call | None, calls: list[Call]) -> list[QkvOrigin | None]:
+    def _find_origins(self, call: Call | None, calls: list[Call]) -> list[QkvOrigin | None]:
         """Find the origin of queries, keys and values; None for each that was not found."""
         if call is None or call.given is None:
             return [None] * len(TOLD)

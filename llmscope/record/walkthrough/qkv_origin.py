@@ -94,7 +94,7 @@ def find(
             continue
         out = rows if columns is None else rows[:, columns.to(rows.device)]
         split = exact(out).reshape(length, count, width).transpose(0, 1)
-        for norm, flat, normed in ((None, False, None), *_normed(calls, out, split.shape)):
+        for norm, flat, normed in ((None, False, None), *_norms_after(calls, out, split.shape)):
             before = split if normed is None else normed
             for turn, factor, off in _ways(before, actual, turns, width):
                 origin = QkvOrigin(call, columns, norm, flat, factor, turn, split, normed)
@@ -116,7 +116,7 @@ def _ways(
                     yield turn, factor, off
 
 
-def _normed(
+def _norms_after(
     calls: list[Call], out: Tensor, shape: torch.Size
 ) -> Iterator[tuple[Call, bool, Tensor]]:
     """Yield norms within the attention whose input is a projection's output, and their outputs."""

@@ -66,7 +66,7 @@ class Angles:
         makers = [*self._makers(maker.module)] if maker is not None else []
         form = best_form(makers or self._paper(), places, self.table)
         for buffer in maker.module.buffers() if maker is not None else ():
-            weights += chain.weight(buffer) if form and form[0] == _said(buffer) else []
+            weights += chain.weight(buffer) if form and form[0] == _name_buffer(buffer) else []
         return chain.add(
             "rotation angles",
             "angles of places",
@@ -98,10 +98,10 @@ class Angles:
             if buffer.dim() == 1:
                 for scale in {1.0, *scales}:
                     for spread in (_twice, _beside, _once):
-                        yield _said(buffer), _table(buffer, scale, spread)
+                        yield _name_buffer(buffer), _table(buffer, scale, spread)
 
 
-def _said(buffer: Tensor) -> str:
+def _name_buffer(buffer: Tensor) -> str:
     return f"buffer {id(buffer)}"
 
 

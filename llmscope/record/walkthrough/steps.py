@@ -110,7 +110,7 @@ class Chain:
             there = actual if seen is None else torch.where(seen, actual, 0.0)
             if not bool(torch.isfinite(there).all()):
                 make = UNFINITE  # recomputing NaN or infinity shows nothing
-        computed, reason = self._made(make, inputs, actual, axes)
+        computed, reason = self._recompute(make, inputs, actual, axes)
         agreement: float | None = None
         if computed is not None and not reason:
             rows = next((i for i, axis in enumerate(axes) if axis in ("position", "query")), None)
@@ -170,7 +170,7 @@ class Chain:
 
         return made
 
-    def _made(
+    def _recompute(
         self, make: Make | str, inputs: Sequence[int], actual: Tensor | None, axes: Sequence[str]
     ) -> tuple[Tensor | None, str]:
         if isinstance(make, str):

@@ -96,7 +96,7 @@ def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run
     try:
         stream = _layer(chain, seen, recording, layer, stream, rows)
     except (LookupError, Unseen) as finding:
-        stream = _closed(chain, seen, recording, layer, entered, str(finding))
+        stream = _add_refused(chain, seen, recording, layer, entered, str(finding))
     chain.layer, chain.part = None, "end"
     if layer < recording.layers - 1:
         others = range(layer + 1, recording.layers)
@@ -105,7 +105,7 @@ def _walk(recording: Recording, position: int, layer: int, rows: range, run: Run
     return _Walk(layer, rows, chain, seen, len(chain.steps), stream)
 
 
-def _closed(
+def _add_refused(
     chain: Chain, seen: Watched, recording: Recording, layer: int, stream: int, reason: str
 ) -> int:
     """Add one refused step for the rest of a layer that cannot be recomputed; return its index."""
@@ -149,11 +149,11 @@ def _layer(
             gate = recording.rows("gate", layer, rows)
             step = Attention(block, parts, entry, gate).walk()
             own_modules = (parts.attention, parts.attention_out)
-            written = _written(block, step, parts.attention_write, own_modules, kind)
+            written = _add_written(block, step, parts.attention_write, own_modules, kind)
             writes.append((*written, parts.scale("attention_write")))
         else:
             step = opaque(block, module, entry, kind)
-            written = _written(block, step, module, (module,), kind)
+            written = _add_written(block, step, module, (module,), kind)
             writes.append((*written, parts.scale("mixer_write")))
     reader = seen.call_of(parts.mlp_input_module)
     middle = entered + sum(write * scale for _, write, scale in writes)
@@ -170,7 +170,7 @@ def _layer(
         entry = block.entry(reader, "MLP")
         step = Mlp(block, parts, entry, reader).walk()
         own_modules = (parts.mlp_input_module, parts.down)
-        written = _written(block, step, parts.mlp_write, own_modules, "MLP")
+        written = _add_written(block, step, parts.mlp_write, own_modules, "MLP")
         writes.append((*written, parts.scale("mlp_write")))
     assert seen.left is not None
     after = recording.rows("stream", layer + 1)
@@ -197,7 +197,7 @@ def _between(
     return rows
 
 
-def _written(
+def _add_written(
     block: LayerBlock,
     step: int,
     module: nn.Module | None,

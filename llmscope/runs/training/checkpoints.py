@@ -64,7 +64,7 @@ def trainer_checkpoints(folder: Path) -> list[Checkpoint]:
         raise ScopeError(
             f"{path_text(folder)} holds no {CHECKPOINT}… folder", "the Trainer's folder"
         )
-    steps = _numbered(names)
+    steps = _trailing_numbers(names)
     checkpoints = [
         Checkpoint(path.name, str(path.resolve()), step, _files(path))
         for path, step in zip(folders, steps, strict=True)
@@ -89,12 +89,12 @@ def revisions_of(model: str, names: Sequence[str]) -> list[Checkpoint]:
         )
     checkpoints = [
         Checkpoint(name, f"{model}@{name}", step, f"{model}@{name}")
-        for name, step in zip(known, _numbered(known), strict=True)
+        for name, step in zip(known, _trailing_numbers(known), strict=True)
     ]
     return sorted(checkpoints, key=lambda checkpoint: checkpoint.step)
 
 
-def _numbered(names: Sequence[str]) -> list[int]:
+def _trailing_numbers(names: Sequence[str]) -> list[int]:
     """Return the number that each name ends in.
 
     If one has none or two share one, their places in the order of their words and numbers.
@@ -176,7 +176,7 @@ class CheckpointRecorder:
         self._stop, self._first = Event(), Event()
         self._thread: Thread | None = None
         self._loading: tuple[Thread, list[Any]] | None = None
-        known = self._known()
+        known = self._known_identities()
         self._left = [
             checkpoint
             for checkpoint in self._all
@@ -185,7 +185,7 @@ class CheckpointRecorder:
         if len(self._left) < len(self._all):
             self._first.set()
 
-    def _known(self) -> dict[int, str]:
+    def _known_identities(self) -> dict[int, str]:
         """Return the identities of the weights that the folder holds, by step."""
         if not (self.folder / INFO).exists():
             return {}

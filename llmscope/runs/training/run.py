@@ -93,11 +93,11 @@ class StepRecorder:
             step: the optimizer's steps so far.
             scalars: the loss and whatever else belongs to the step.
         """
-        self._guarded(lambda: self._record(step, scalars))
+        self._guard(lambda: self._record(step, scalars))
 
     def log(self, step: int, /, **scalars: float) -> None:
         """Add scalars to a step, recorded or not. Never raises."""
-        self._guarded(lambda: self._log(step, scalars))
+        self._guard(lambda: self._log(step, scalars))
 
     def log_numbers(self, step: int, logs: Mapping[str, object]) -> None:
         """Add the numbers among what a trainer logs to a step. Never raises."""
@@ -110,7 +110,7 @@ class StepRecorder:
                         numbers[str(name)] = float(value)
             self._log(step, numbers)
 
-        self._guarded(log)
+        self._guard(log)
 
     def stop(self, reason: str) -> None:
         """Warn with a reason, and record nothing from now on."""
@@ -119,7 +119,7 @@ class StepRecorder:
             attempt(lambda: self._source.forget(free=True))
             warn(f"llmscope records nothing more: {reason}")
 
-    def _guarded(self, work: Callable[[], None]) -> None:
+    def _guard(self, work: Callable[[], None]) -> None:
         if not self.stopped and (reason := attempt(work)):
             self.stop(reason)
 

@@ -257,7 +257,7 @@ def test_a_machine_without_a_gpu_has_one_line_about_them(pretend, monkeypatch):
 
 
 def test_a_gpu_of_amd(pretend, monkeypatch):
-    monkeypatch.setattr(hardware, "_tried", lambda device: {"float32": "native"})
+    monkeypatch.setattr(hardware, "_try_dtypes", lambda device: {"float32": "native"})
     card = Card(name="AMD Instinct MI300X", capability=(9, 4), free=GIB, total=GIB, uuid="")
     monkeypatch.setattr(nvidia_smi, "which", lambda name: None)
     pretend(None, card, cuda=None, hip="6.4")

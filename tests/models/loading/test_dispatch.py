@@ -159,7 +159,7 @@ def test_what_does_not_fit_on_the_gpu_is_spread(
     size = sum(weight.numel() * 4 for weight in model.parameters())
     gpu = SimpleNamespace(type="cuda", __str__=lambda self: "cuda")
     monkeypatch.setattr(load, "choose_device", lambda name: gpu)
-    monkeypatch.setattr(load, "_moved", lambda model, *_: model)
+    monkeypatch.setattr(load, "_move", lambda model, *_: model)
     monkeypatch.setattr(memory, "available", lambda device: int(size * free))
     subject = load_model(str(tmp_path))
     assert any("do not fit" in notice for notice in subject.notices) == spreads
