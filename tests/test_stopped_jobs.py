@@ -102,7 +102,7 @@ JOBS = {
     "activations": ("activations", 150, 2),
 }
 """Command of each job, its prompts, and the passes that check the model again where it goes on."""
-BEHIND = re.compile(r"going on behind (\d+) finished prompt")
+BEHIND = re.compile(r"going on behind (\d+) finished (?:prompt|text)")
 
 
 def stopped(tmp_path, name, stops, seed=0):

@@ -14,6 +14,9 @@ import typer
 from llmscope.cli.commands.batch import Batch
 from llmscope.cli.options.command_line import command_line
 from llmscope.cli.options.lens_options import with_tokens
+from llmscope.cli.output.progress import noted
+from llmscope.cli.output.stage_line import StageLine
+from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
 from llmscope.export import provenance
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
 
 TOLD = 20
 """Maximum number of failed prompts that are reported with a line each."""
-Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,6 @@ def write_batch(
     request: BatchRequest,
     ctx: typer.Context,
     progress: Progress | None,
-    tell: Tell,
 ) -> None:
     """Run a batch, in this process or on a Ray cluster.
 
@@ -127,38 +128,30 @@ def write_batch(
         request: the options for each prompt.
         ctx: the command's context, for the command line kept in the manifest.
         progress: called with the progress; None without a terminal.
-        tell: writes a note to stderr.
 
     Raises:
         ScopeError: the prompts cannot be read, or the folder cannot be written.
     """
     failed = 0
 
-    def note(line: str) -> None:
-        if progress is not None:
-            progress("", 0, None)  # a note gets a line of its own
-        tell(line)
+    note, line = noted(progress), StageLine(progress)
 
-    def fail(line: str) -> None:
+    def fail(words: str) -> None:
         nonlocal failed
         failed += 1
         if failed <= TOLD:
-            note(line)
+            note(words)
         elif failed == TOLD + 1:
             note("more failed: see the column error")
 
-    def say(words: str) -> None:
-        if progress is not None:
-            progress(words, 0, None)
-
     with exclusive(batch.out, batch.part), _lasting(batch.source) as source:
-        say("reading the prompts")
+        line("reading the prompts")
         inputs, total = InputColumns.of(source)
         batch = replace(batch, source=source)
 
         def folder_of(plan: BatchPlan) -> BatchFolder:
-            for line in plan.notes:
-                note(line)
+            for words in plan.notes:
+                note(words)
             command = command_line(ctx, model=load.model or plan.spec)
             return _folder(
                 batch, plan, Tables(plan.looking, inputs, tensors=batch.tensors), command
@@ -173,12 +166,12 @@ def write_batch(
                 total=total,
                 tell=fail,
                 note=note,
-                progress=say,
+                progress=line,
             )
         else:
             summary = _on_ray(batch, batch.ray, load, request, folder_of, fail)
-    for line in _told(summary, batch, request.looking.lenses):
-        note(line)
+    for words in _told(summary, batch, request.looking.lenses):
+        note(words)
     if summary.prompts and summary.errors == summary.prompts:
         raise ScopeError("all prompts failed", "the column error of the table prompts")
 

@@ -17,6 +17,7 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.options.versus import VersusOptions, versus_loader
 from llmscope.cli.output.errors import FAILED, reported
 from llmscope.cli.output.notices import tell_plainly
+from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
@@ -280,12 +281,8 @@ def compare(
 
             differences: list[ActivationDifference] = []
 
-            def stage(words: str) -> None:
-                if progress is not None:
-                    progress(words, 0, None)
-
             def beside(a: Scope, b: Scope) -> dict[str, Any]:
-                differences.append(difference.measured(a, b, stage))
+                differences.append(difference.measured(a, b, StageLine(progress)))
                 return {"difference": differences[0].to_dict()}
 
             summary = compared(
@@ -298,7 +295,7 @@ def compare(
                 command=command_line(ctx, **named),
                 force=force,
                 tell=tell,
-                progress=None if progress is None else stage,
+                progress=StageLine(progress),
                 beside=beside if difference.difference else None,
             )
             for one in differences:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,19 +18,17 @@ from llmscope.cli.options.local_path import local
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
+from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.support.numbers import amount
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
-    from llmscope.jobs.examples.collect import Collection, CollectState
+    from llmscope.jobs.examples.collect import Collection
     from llmscope.jobs.examples.collector import Sizes
-    from llmscope.jobs.snapshots import PromptSource
     from llmscope.learned.examples.example import Examples
     from llmscope.learned.examples.folder import Index
     from llmscope.learned.examples.request import FeatureRequest
-    from llmscope.models.loaded_model import Progress
 
 _WINDOW = re.compile(r"([0-9]{1,3}),([0-9]{1,3})", re.ASCII)
 MOST, WIDEST = 1000, 500
@@ -222,9 +219,9 @@ def examples(
         usage(not units.features or bool(requests), "it takes --feature", "--features")
         collection.check()
         from llmscope.cli.output.progress import EVERY, noted, progress_line
+        from llmscope.corpus.progress import JobProgress
         from llmscope.jobs.snapshots import JobShare, PromptSource
         from llmscope.jobs.snapshots.lock import exclusive
-        from llmscope.jobs.snapshots.progress import kept_if_stopped
         from llmscope.models.spec import parse
         from llmscope.support.storage import LocalStorage
 
@@ -247,11 +244,15 @@ def examples(
             )
             if force:
                 emptied(out)
-            told = _CollectProgress(progress, source, collection.max_prompts)
-            how = collection.collection(prompts)
-            note = noted(progress)
-            with kept_if_stopped(told.kept, note):
-                index = collect(scope, corpus.numbered(source), sources, how, out, told, note)
+            how, note = collection.collection(prompts), noted(progress)
+            pace = JobProgress(
+                *(StageLine(progress), None),
+                doing="collecting",
+                source=source,
+                limit=collection.max_prompts,
+            )
+            with pace.noted_if_stopped(note):
+                index = collect(scope, corpus.numbered(source), sources, how, out, pace, note)
         between = " " if scope.subject.tokens is None else ""
         put(_json(index, out) if as_json else _text(index, out, between))
 
@@ -306,43 +307,3 @@ def _json(index: Index, folder: Path) -> str:
     units = [one.to_dict() for one in _named(index, folder)]
     record = {**index.to_dict(), "units": units}
     return json.dumps(record, indent=1, allow_nan=False) + "\n"
-
-
-class _CollectProgress:
-    """Tells the progress of a collection."""
-
-    def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
-        self._progress, self._source, self._most = progress, source, most
-        self._begun = time.monotonic()
-        self._prompts = self._tokens = 0
-        self._before: int | None = None  # prompts of an earlier run
-
-    def kept(self) -> str:
-        """Return what is kept of a collection that is stopped; empty if there is nothing."""
-        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
-
-    def __call__(self, state: CollectState) -> None:
-        self._prompts = state.prompts
-        now = time.monotonic()
-        if self._before is None or state.tokens == self._tokens:  # an earlier run did this pass
-            self._before, self._begun = state.prompts, now
-        self._tokens = state.tokens
-        words = f"collecting · {state.prompts:,} prompt{'s' * (state.prompts != 1)}"
-        if state.stage:
-            words += f" · {state.stage}"
-        done, seconds = state.prompts - self._before, now - self._begun
-        if done and seconds > 0 and not state.stage:
-            words += f" · {done / seconds:,.1f}/s"
-            left = self._left(state.prompts) * seconds / done
-            if left > 0:
-                words += f" · {left / 60:.0f} min left" if left > 90 else f" · {left:.0f} s left"
-        if self._progress is not None:
-            self._progress(words, 0.0, None)
-
-    def _left(self, prompts: int) -> float:
-        """Return how many prompts are left, as far as known; else 0."""
-        read = self._source.read
-        whole = prompts / read if read else 0.0
-        if self._most:
-            whole = min(whole, self._most) if read else self._most
-        return max(0.0, whole - prompts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,10 +24,10 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
-from llmscope.support.numbers import amount
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
+    from llmscope.corpus.progress import JobProgress
     from llmscope.jobs.fit_lens.corpus import CorpusRules
     from llmscope.jobs.fit_lens.fit_jacobian import FitState
     from llmscope.jobs.snapshots import PromptSource
@@ -261,12 +260,12 @@ def fit_check(
             if isinstance(found, str):
                 raise ScopeError(found, "a lens of this model")
             check_readout(scope)
-            told = _FitProgress(progress, source, max_prompts)
+            line = StageLine(progress)
             with scope.unchanged():
                 every = corpus(scope, _texts(source), rules)
                 wanted = (one for one in every if one.held_out or not held_out)
                 some = list(islice(wanted, max_prompts))
-                held = measure(found, scope.recorder, some, rules, told.stage)
+                held = measure(found, scope.recorder, some, rules, line.stage)
             file = measurements.file_of(found, scope.subject)
         notes = []
         try:
@@ -397,56 +396,33 @@ def _fitted(
         corpus: which of them count.
     """
     from llmscope.cli.output.progress import noted
-    from llmscope.jobs.snapshots.progress import kept_if_stopped
 
-    note, told = noted(progress), _FitProgress(progress, source, corpus.max_prompts)
-    with kept_if_stopped(told.kept, note):
-        return fit(told, note)
+    note, (pace, count) = noted(progress), _progress(progress, source, corpus.max_prompts)
+    with pace.noted_if_stopped(note):
+        return fit(count, note)
 
 
 def _texts(source: PromptSource) -> Iterator[str]:
     return (prompt for _, prompt in numbered(source))
 
 
-class _FitProgress:
-    """Tells the progress of a fit."""
+def _progress(
+    progress: Progress | None, source: PromptSource, limit: int | None
+) -> tuple[JobProgress, Callable[[FitState], None]]:
+    """Return the progress of a fit, and what counts a state that it reports."""
+    from llmscope.corpus.progress import JobProgress
 
-    def __init__(self, progress: Progress | None, source: PromptSource, most: int | None) -> None:
-        self._tell, self._source, self._most = StageLine(progress), source, most
-        self._begun = time.monotonic()
-        self._prompts = 0
-        self._before: float | None = None  # the share that was done when the first report came
+    pace = JobProgress(StageLine(progress), doing="fitting", source=source, limit=limit)
 
-    def kept(self) -> str:
-        """Return what is kept of a fit that is stopped; empty if there is nothing."""
-        return f"kept {amount(self._prompts, 'prompt')}" if self._prompts else ""
-
-    def __call__(self, state: FitState) -> None:
-        self._prompts = state.prompts
+    def count(state: FitState) -> None:
+        error = f"standard error {state.error:.1%}" if state.error < 1e9 else ""
         if state.stage:
-            self.stage(f"{state.prompts:,} prompts · {state.stage}", state.share)
-            return
-        words = f"fitting · {state.prompts:,} prompt{'s' * (state.prompts != 1)}"
-        if state.error < 1e9:
-            words += f" · standard error {state.error:.1%}"
-        words += f" · {state.seconds:.1f} s a prompt"
-        share = self._source.read or 0.0
-        if self._most:
-            share = max(share, state.prompts / self._most)
-        self._tell(words + self._left(share))
+            pace.stage(state.stage, state.share)
+        else:
+            pace.resumed(state.prompts - pace.prompts - 1)  # those of an earlier run
+            pace.done(1, about=error)
 
-    def stage(self, words: str, share: float) -> None:
-        """Tell that a part of the work is done to a share."""
-        self._tell.stage(words, share)
-
-    def _left(self, share: float) -> str:
-        if self._before is None:  # a fit that goes on begins in the middle
-            self._before, self._begun = share, time.monotonic()
-        done = share - self._before
-        if not done > 0 or share >= 1:
-            return ""
-        seconds = (time.monotonic() - self._begun) * (1 - share) / done
-        return f" · {seconds / 60:.0f} min left" if seconds > 90 else f" · {seconds:.0f} s left"
+    return pace, count
 
 
 def _write(lens: LearnedLens, out: Path, single: bool) -> None:

@@ -148,7 +148,7 @@ def snapshot(
                 *(job, prompts.size, prompts.bound, token_texts(declared), texts.versus_prompt)
             )
             with progress_line(every=EVERY) as progress:
-                write_batch(prompts, load, request, ctx, progress, tell)
+                write_batch(prompts, load, request, ctx, progress)
             return
         from llmscope.cli.options.appearance import picture_look
         from llmscope.cli.options.lens_options import (

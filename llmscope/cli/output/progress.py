@@ -86,7 +86,7 @@ class StepsLine:
 
     def __call__(self, lens: str, done: int, total: int) -> None:
         """Tell that some steps of a lens are done."""
-        from llmscope.jobs.snapshots.progress import Clock, duration
+        from llmscope.corpus.progress import Clock, duration
 
         if lens != self._lens:
             self._lens, self._told, self._clock = lens, False, Clock()

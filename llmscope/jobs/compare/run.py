@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscope.corpus.progress import JobProgress, Tell
 from llmscope.corpus.records.prompts import PromptSource
 from llmscope.errors import ScopeError, option
 from llmscope.export import json_text, provenance, write
@@ -28,12 +29,10 @@ from llmscope.jobs.compare.summary import summarized
 from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups, rows_of
 from llmscope.jobs.compare.texts import digest_of, lines_of, shards_of, tokenized
 from llmscope.jobs.snapshots.folder import Folder, JobShare
-from llmscope.jobs.snapshots.progress import Pace, Tell, kept_if_stopped
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
 from llmscope.record.compare.same_tokens import token_difference
 from llmscope.support.fsync import remove_plain
-from llmscope.support.numbers import amount
 from llmscope.support.storage import LocalStorage
 
 if TYPE_CHECKING:
@@ -119,8 +118,8 @@ def compare(
         more = {}
         tell("B does not fit into memory beside A: they run one after the other")
         how = how.within(first.subject.anatomy.context)
-        pace = Pace(progress)
-        with kept_if_stopped(lambda: _words(pace), tell):
+        pace = JobProgress(progress, noun="text", source=source)
+        with pace.noted_if_stopped(tell, " of A"):
             ours = _stored(scope_a, first, source, how, out, pace)
         scope_a.detach()
         del scope_a  # its memory is the second model's
@@ -138,8 +137,9 @@ def compare(
     )
     journal = folder.journal()
     writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out, journal, tell)
-    with kept_if_stopped(writer.kept, tell):
-        stored = list(writer.shards(source, Pace(progress)))
+    pace = JobProgress(progress, noun="text", source=source)
+    with pace.noted_if_stopped(tell, f" in {folder.shown}"):
+        stored = list(writer.shards(source, pace))
     summary = {
         **summarized(stored, (first.reader, theirs.reader), how),
         **more,
@@ -157,11 +157,6 @@ def compare(
     write(out / SUMMARY, json_text(summary), force=True)
     shutil.rmtree(out / STREAMS, ignore_errors=True)
     return summary
-
-
-def _words(pace: Pace) -> str:
-    """Return what is kept of the first model where it runs alone; empty if there is nothing."""
-    return f"kept {amount(pace.prompts, 'text')} of A" if pace.prompts else ""
 
 
 def _refuse() -> None:
@@ -199,7 +194,12 @@ def _stable(origin: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _stored(
-    scope: Scope, first: _First, source: PromptSource, how: CorpusComparison, out: Path, pace: Pace
+    scope: Scope,
+    first: _First,
+    source: PromptSource,
+    how: CorpusComparison,
+    out: Path,
+    pace: JobProgress,
 ) -> StoredSide:
     """Run the first model alone, and keep its streams on the disk.
 
@@ -215,16 +215,15 @@ def _stored(
     side = RunningSide(scope, layers=how.layers)
     for number, lines in enumerate(shards_of(lines_of(source), how.shard_size)):
         pace.seen += len(lines)
-        pace.read = source.read
         digest, done = digest_of(lines)[:16], file_of_shard(out, number)
         texts = [] if done.exists() else tokenized(first.subject, lines, how)
-        pace.resumed(len(lines) - len(texts), 0)
+        pace.resumed(len(lines) - len(texts))
         for at, group in groups(texts):
             key = Group(number, at, digest)
             if file_of(folder, key).exists():
-                pace.resumed(len(group), 0)
+                pace.resumed(len(group))
                 continue
             some = [texts[index] for index in group]
             store(folder, key, side.streams(key, some, [rows_of(one, how) for one in some]))
-            pace.done(len(group), 0)
+            pace.done(len(group))
     return StoredSide(first.reader, folder)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from llmscope.corpus.progress import JobProgress, Tell, ignore
 from llmscope.corpus.records.prompts import PromptSource
 from llmscope.errors import ScopeError, option
 from llmscope.export import write
@@ -29,10 +30,8 @@ from llmscope.jobs.compare.tokens import (
 )
 from llmscope.jobs.snapshots.finished import packed, unpacked
 from llmscope.jobs.snapshots.folder import JobShare
-from llmscope.jobs.snapshots.progress import Pace, Tell, ignore
 from llmscope.record.capture.padded import SIZE, balanced, grouped
 from llmscope.support.fsync import Arrays, Journal, make_folder, remove_plain
-from llmscope.support.numbers import amount
 from llmscope.support.text import display_text, told
 
 if TYPE_CHECKING:
@@ -102,20 +101,15 @@ class TableWriter:
         tell: Tell = ignore,
     ) -> None:
         self._journal, self._tell = journal, tell
-        self._kept = 0
         self._subject, self._sides, self._how, self._out = subject, sides, how, out
         self._readers = (sides[0].reader, sides[1].reader)
         self._scope_b = scope_b
-
-    def kept(self) -> str:
-        """Return what is kept of a comparison that is stopped; empty if there is nothing."""
-        return f"kept {amount(self._kept, 'text')} in {self._shown}" if self._kept else ""
 
     @property
     def _shown(self) -> str:
         return display_text(str(self._out)).replace("\n", " ")
 
-    def shards(self, source: PromptSource, pace: Pace) -> Iterator[StoredShard]:
+    def shards(self, source: PromptSource, pace: JobProgress) -> Iterator[StoredShard]:
         """Yield the shards of all texts, after making those that are missing.
 
         Raises:
@@ -125,7 +119,6 @@ class TableWriter:
         begin(out)
         for number, lines in enumerate(shards_of(lines_of(source), size)):
             pace.seen += len(lines)
-            pace.read = source.read
             path = file_of_shard(out, number)
             digest, found = digest_of(lines), read_shard(path)
             if found is None:
@@ -134,22 +127,22 @@ class TableWriter:
                 if self._journal is not None:
                     self._journal.clear()
             else:
-                pace.skipped(len(lines), 0)
-            self._kept = pace.prompts
+                pace.resumed(len(lines))
             if found is None or found.digest != digest:
                 raise ScopeError(f"{shown} was made of other texts", _again())
             yield found
         if file_of_shard(out, number + 1).exists():
             raise ScopeError(f"{shown} was made of more texts", _again())
 
-    def _made(self, number: int, lines: Sequence[Line], digest: str, pace: Pace) -> Shard:
+    def _made(self, number: int, lines: Sequence[Line], digest: str, pace: JobProgress) -> Shard:
         texts = tokenized(self._subject, lines, self._how)
         lengths = {one.line for one in texts}
         shard = Shard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
         results: dict[int, _Result] = {}
         stored = self._stored(number, digest)
-        pace.going_on(sum(len(note["pass"]) for note, _ in stored), self._shown, self._tell)
+        count = sum(len(note["pass"]) for note, _ in stored)
+        pace.going_on(self._tell, count, more=f" in {self._shown}")
         alone = all(side.alone for side in self._sides)
         passes = (
             (at, part)
@@ -162,8 +155,7 @@ class TableWriter:
                 some_results = unpacked(note["results"], arrays)
                 results.update(zip(group, map(_Result.from_list, some_results), strict=True))
                 moved.load(unpacked(note["moved"], arrays), self._readers)
-                pace.resumed(len(group), 0)
-                self._kept += len(group)
+                pace.resumed(len(group))
                 continue
             some = [texts[index] for index in group]
             rows, key = [rows_of(one, self._how) for one in some], Group(number, at, digest[:16])
@@ -172,8 +164,8 @@ class TableWriter:
                 for index, text, a, b in zip(group, some, ours, theirs, strict=True):
                     results[index] = self._measured(text, (a, b), moved)
             self._keep(number, digest, group, [results[index] for index in group], moved)
-            pace.done(len(group), 0)
-        pace.resumed(len(shard.skipped), 0)
+            pace.done(len(group))
+        pace.resumed(len(shard.skipped))
         for index, text in enumerate(texts):
             self._add(shard, text, results[index])
         with self._scope_b.unchanged():
@@ -213,7 +205,6 @@ class TableWriter:
             "moved": packed(moved.to_list(), arrays),
         }
         self._journal.append(note, arrays)
-        self._kept += len(group)
 
     def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
         begin = self._how.skip + 1

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.corpus.progress import JobProgress, Tell, ignore
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.examples import checkpoint
 from llmscope.jobs.examples.checkpoint import Progress, again
@@ -37,7 +38,6 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.batching import why_alone
 from llmscope.support.arguments import LONGEST_TEXT, differences
 from llmscope.support.fsync import Arrays, Journal, remove_plain, replace_file
-from llmscope.support.numbers import amount
 from llmscope.support.text import display_text, told
 
 if TYPE_CHECKING:
@@ -82,23 +82,6 @@ class Collection:
         return self.sizes_of_all if source.group.indices is None else self.sizes
 
 
-@dataclass(frozen=True)
-class CollectState:
-    """What a collection reports after each pass.
-
-    Attributes:
-        prompts: the prompts that were read.
-        tokens: the tokens that ran since the start.
-        stage: what is done after the prompts; empty before.
-    """
-
-    prompts: int
-    tokens: int
-    stage: str = ""
-
-
-Report = Callable[[CollectState], None]
-Note = Callable[[str], None]
 Line = tuple[int, str]
 """A prompt: the line where it begins, from 1, and its text."""
 
@@ -113,8 +96,8 @@ def collect(
     sources: Sequence[Source],
     how: Collection,
     folder: Path,
-    report: Report = lambda _: None,
-    note: Note = lambda _: None,
+    progress: JobProgress | None = None,
+    note: Tell = ignore,
 ) -> Index:
     """Write the examples of units over a corpus to a folder, and return its index.
 
@@ -126,7 +109,7 @@ def collect(
         sources: the units.
         how: what is collected.
         folder: a new folder, or one that the same call began.
-        report: told of the progress.
+        progress: counts the prompts; None: nobody is told.
         note: called with a line on where a collection goes on that was stopped.
 
     Raises:
@@ -134,6 +117,7 @@ def collect(
             something else.
     """
     check_places(sources)
+    progress = progress or JobProgress()
     about = _about(scope, sources, how)
     found = opened(folder, about)
     if found is not None:
@@ -153,15 +137,14 @@ def collect(
     with scope.unchanged():
         run = _Run(scope, sources, collectors, how, journal)
         run.read_passes(done.prompts)
-        resumed = done.prompts + run.stored_prompts
-        if resumed:
-            note(f"going on behind {amount(resumed, 'finished prompt')}")
-        _stream(run, lines, done, state, about, report)
+        progress.resumed(done.prompts)
+        progress.going_on(note, run.stored_prompts)
+        _stream(run, lines, done, state, about, progress)
         if not any(collector.statistics.tokens for collector in collectors):
             raise ScopeError(
                 "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
             )
-        report(CollectState(done.prompts, run.tokens, "writing"))
+        progress.stage("writing")
         index = Index(
             model=scope.subject.spec,
             revision=scope.subject.revision,
@@ -263,7 +246,6 @@ class _Run:
         self.alone = bool(why_alone(self.recorder))
         self.whole = any(source.whole for source in sources)
         self.checked = False
-        self.tokens = 0
         context = scope.subject.anatomy.context
         self.length = how.length if context is None else min(how.length, context)
 
@@ -296,21 +278,23 @@ class _Run:
         """The prompts of these passes that have yet to be added."""
         return sum(len(group) for passes in self._stored.values() for group, _ in passes)
 
-    def add(self, chunk: Sequence[Line], before: int) -> Iterator[int]:
-        """Run the prompts of a chunk; yield the number of those that are done, pass by pass.
+    def add(self, chunk: Sequence[Line], before: int, progress: JobProgress) -> None:
+        """Run the prompts of a chunk.
 
         Passes that an earlier run finished are added, and not run again.
 
         Args:
             chunk: the prompts.
             before: how many come before them.
+            progress: counts them, pass by pass.
 
         Raises:
             ScopeError: the earlier run had other prompts, or a pass cannot be kept.
         """
         prompts = [(line, self.prompt(text)) for line, text in chunk]
         some = [(line, one) for line, one in prompts if self.counted(one).any()]
-        done, place = len(prompts) - len(some), (before, _digest(chunk))
+        place = before, _digest(chunk)
+        progress.resumed(len(prompts) - len(some))
         stored = self._stored.pop(place, [])
         if any(at == before for at, _ in self._stored):
             raise _other_prompts()
@@ -318,10 +302,10 @@ class _Run:
             there = stored.pop(0) if stored else None
             if there is not None and there[0] == group:
                 self._add_stored([some[at] for at in group], there[1])
+                progress.resumed(len(group))
             else:
                 self._run(group, some, place)
-            done += len(group)
-            yield done
+                progress.done(len(group))
 
     def _passes(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Return the indices of the prompts of each pass."""
@@ -377,7 +361,6 @@ class _Run:
             self.checked = True
 
     def _recorded(self, prompts: Sequence[Prompt]) -> list[Recording]:
-        self.tokens += sum(map(len, prompts))
         if self.alone:
             return [self.recorder.go_on(None, one) for one in prompts]
         return record_padded(self.recorder, prompts, whole=self.whole)
@@ -411,7 +394,7 @@ def _stream(
     done: Progress,
     state: Path,
     about: dict[str, Any],
-    report: Report,
+    progress: JobProgress,
 ) -> None:
     """Add the prompts that are not in `done` yet, and keep it up to date."""
     texts = _some(lines, run.how)
@@ -428,8 +411,7 @@ def _stream(
             continue
         if not run.checked and run.stored_prompts:
             run.check(chunk)
-        for share in run.add(chunk, read - len(chunk)):
-            report(CollectState(read - len(chunk) + share, run.tokens))
+        run.add(chunk, read - len(chunk), progress)
         done.prompts, done.digest = read, seen.hexdigest()
         begun = time.monotonic()
         if len(chunk) == CHUNK and begun - saved > pause:

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from llmscope.corpus.progress import Tell, ignore
 from llmscope.corpus.records.prompts import PromptLine, PromptSource
 from llmscope.jobs.snapshots.finished import FinishedPasses
 from llmscope.jobs.snapshots.folder import BatchFolder, JobShare
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import Together
-from llmscope.jobs.snapshots.progress import Pace, Summary, Tell, ignore, kept_if_stopped
+from llmscope.jobs.snapshots.progress import BatchProgress, Summary
 from llmscope.jobs.snapshots.rows import rows_of
 
 if TYPE_CHECKING:
@@ -52,26 +53,20 @@ def run(
     """
     part = folder.part
     share = None if total is None else len(range(part.index, total, part.count))
-    pace, journal = Pace(progress, share), folder.journal()
+    pace, journal = BatchProgress(progress, share, source=source), folder.journal()
     stored, finished = 0, FinishedPasses(None, -1, (), pace.resumed)
-
-    def kept() -> str:
-        of = "" if share is None else f" of {share:,}"
-        count = stored + finished.prompts
-        return f"kept {count:,}{of} prompts in {folder.shown}" if count else ""
-
-    with kept_if_stopped(kept, note):
+    place = f" in {folder.shown}"
+    with pace.noted_if_stopped(note, place, lambda: stored + finished.prompts):
         for number, window in enumerate(windows(source, folder.part)):
             pace.seen += len(window)
-            pace.read = source.read
             there = folder.finished(number, window)
             if there is not None:
-                pace.skipped(len(window), there.errors)
-                pace.found(there.lenses, there.refused)
+                pace.resumed(len(window), there.errors)
+                pace.add_shard(there.lenses, there.refused)
                 stored += len(window)
                 continue
             finished = FinishedPasses(journal, number, window, pace.resumed)
-            pace.going_on(finished.prompts, folder.shown, note)
+            pace.going_on(note, finished.prompts, more=place)
             rows = rows_of(scope, window, looking, together, pace.done, finished)
             for row in rows:
                 if row.error:
@@ -80,8 +75,7 @@ def run(
             folder.put(made.files)
             finished.clear()
             stored += len(window)
-            pace.found(made.lenses, made.refused)
-            pace.shards += 1
+            pace.add_shard(made.lenses, made.refused)
     if journal is not None:
         journal.remove()
     folder.finish(pace.shards, pace.prompts, pace.errors)

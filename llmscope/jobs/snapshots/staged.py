@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.corpus.records.prompts import PromptLine, PromptSource
 from llmscope.figure.tables.arrow import parquet_bytes
 from llmscope.figure.tables.nested import unnested
 from llmscope.jobs.snapshots.folder import BatchFolder
 from llmscope.jobs.snapshots.own_options import OWN
-from llmscope.jobs.snapshots.progress import Pace, Tell
+from llmscope.jobs.snapshots.progress import BatchProgress
 from llmscope.jobs.snapshots.run import windows
 from llmscope.jobs.snapshots.shards import PROMPTS, TENSORS
 
@@ -23,7 +24,7 @@ STAGED = ".staged"
 """The folder of staged files in the folder of a batch, which has them only until it is complete."""
 
 
-def stage(folder: BatchFolder, source: PromptSource, pace: Pace) -> Iterator[str]:
+def stage(folder: BatchFolder, source: PromptSource, pace: BatchProgress) -> Iterator[str]:
     """Write a file for each shard that is not finished, and yield its name in the folder.
 
     Args:
@@ -38,8 +39,8 @@ def stage(folder: BatchFolder, source: PromptSource, pace: Pace) -> Iterator[str
     for number, lines in enumerate(windows(source, folder.part)):
         there = folder.finished(number, lines)
         if there is not None:
-            pace.skipped(len(lines), there.errors)
-            pace.found(there.lenses, there.refused)
+            pace.resumed(len(lines), there.errors)
+            pace.add_shard(there.lenses, there.refused)
             continue
         name = f"{STAGED}/{folder.name(number)}.parquet"
         table = staged(folder.name(number), lines, folder.tables.inputs)
@@ -116,7 +117,7 @@ def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
     }
 
 
-def count(pace: Pace, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
+def count(pace: BatchProgress, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
     """Count shards that were put, in the order of their prompts.
 
     Args:
@@ -124,11 +125,10 @@ def count(pace: Pace, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
         found: what `put` returned for each.
         tell: called with one line on each prompt that failed.
     """
-    for one in sorted(found, key=lambda shard: int(shard["first"])):
-        pace.shards += 1
-        pace.done(one["prompts"], len(one["errors"]))
-        pace.found(one["lenses"], one["refused"])
-        for error in one["errors"]:
+    for shard in sorted(found, key=lambda shard: int(shard["first"])):
+        pace.done(shard["prompts"], len(shard["errors"]))
+        pace.add_shard(shard["lenses"], shard["refused"])
+        for error in shard["errors"]:
             tell(error)
 
 

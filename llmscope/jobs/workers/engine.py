@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 import ray
 import ray.data
 
+from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.prompts import PromptSource
 from llmscope.errors import ScopeError
 from llmscope.jobs.snapshots.folder import BatchFolder
 from llmscope.jobs.snapshots.predictor import ShardPredictor
-from llmscope.jobs.snapshots.progress import Pace, Summary, Tell
+from llmscope.jobs.snapshots.progress import BatchProgress, Summary
 from llmscope.jobs.snapshots.staged import STAGED, count, put, stage
 from llmscope.jobs.snapshots.workers import Workers
 from llmscope.support.text import display_text
@@ -84,7 +85,7 @@ def run(
     Raises:
         ScopeError: prompts cannot be read or shards not be written, Ray fails, or leaves shards.
     """
-    pace, sink = Pace(None), ShardSink(folder)
+    pace, sink = BatchProgress(), ShardSink(folder)
     files = [f"{folder.storage.url}/{name}" for name in stage(folder, source, pace)]
     models = min(workers.count or 1, len(files))
     settings = ray.data.DataContext.get_current()

@@ -5,8 +5,6 @@ import json
 import pytest
 
 import llmscope
-from llmscope.cli.commands import examples as module
-from llmscope.jobs.examples.collect import CollectState
 from llmscope.learned.examples.folder import read_examples, read_index
 from llmscope.learned.examples.unit import feature, head, neuron
 from tests.cli.running import failure, run
@@ -117,26 +115,6 @@ def test_what_cannot_be_done_is_one_line(prompts, tmp_path):
     path.write_text('{"prompt": "anna has a cat ."}\n{"text": 3}\n')
     words = ("--prompts", str(path), "--out", out, "--head", "1.1")
     assert f"{path}, line 2: it has no prompt" in failure("examples", "builtin:town", *words)
-
-
-def test_progress_tells_the_rate_and_the_time_left(monkeypatch):
-    class Source:
-        read = 0.25
-
-    said, now = [], [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    told = module._CollectProgress(lambda words, *_: said.append(words), Source(), None)
-    told(CollectState(100, 900))  # a run that goes on
-    now[0], Source.read = 110.0, 0.5
-    told(CollectState(200, 1900))
-    told(CollectState(200, 1900, "writing"))
-    assert said == [
-        "collecting · 100 prompts",
-        "collecting · 200 prompts · 10.0/s · 20 s left",
-        "collecting · 200 prompts · writing",
-    ]
-    told = module._CollectProgress(None, Source(), None)
-    told(CollectState(1, 1))
 
 
 def test_a_folder_of_examples_of_other_prompts_is_refused(tmp_path):

@@ -8,6 +8,7 @@ import torch
 import llmscope
 from llmscope.cli.commands import fit as module
 from llmscope.cli.output.progress import EVERY, progress_line
+from llmscope.corpus import progress as clock
 from llmscope.jobs.fit_lens.fit_jacobian import FitState
 from llmscope.learned.lenses.reader import read_lens
 from tests.cli.running import failure, run
@@ -148,17 +149,18 @@ def test_progress_tells_the_error_and_the_time_left(monkeypatch):
         read = 0.25
 
     said, now = [], [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    told = module._FitProgress(lambda words, *_: said.append(words), Source(), None)
-    told(FitState(6, 0.5, 2.0))  # a fit that goes on: a quarter was done before
-    now[0], Source.read = 140.0, 0.5
-    told(FitState(7, 0.123, 2.0))
-    told(FitState(7, float("inf"), 2.0))
-    told(FitState(7, 0.1, 2.0, stage="measuring on held-out prompts", share=0.25))
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+    _, count = module._progress(lambda words, *_: said.append(words), Source(), None)
+    count(FitState(5, 0.5, 2.0))  # a fit that goes on: four prompts were done before
+    now[0] = 102.0
+    count(FitState(6, 0.123, 2.0))
+    now[0], Source.read = 104.0, 0.5
+    count(FitState(7, float("inf"), 2.0))
+    count(FitState(7, 0.1, 2.0, stage="measuring on held-out prompts", share=0.25))
     assert said == [
-        "fitting · 6 prompts · standard error 50.0% · 2.0 s a prompt",
-        "fitting · 7 prompts · standard error 12.3% · 2.0 s a prompt · 80 s left",
-        "fitting · 7 prompts · 2.0 s a prompt · 80 s left",
+        "fitting · 5 prompts · standard error 50.0%",
+        "fitting · 6 prompts · standard error 12.3% · 2.0 s a prompt · 36 s left",
+        "fitting · 7 prompts · 2.0 s a prompt · 14 s left",
         "7 prompts · measuring on held-out prompts · 25%",
     ]
 
@@ -168,11 +170,13 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch, capsys)
         read = None
 
     now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
     with progress_line(every=EVERY) as progress:
-        told = module._FitProgress(progress, Unknown(), 20)
-        for _ in range(7):
+        _, count = module._progress(progress, Unknown(), 20)
+        for prompts in range(1, 8):
             now[0] += 10
-            told(FitState(5, 0.1, 2.0))
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == second == "note: fitting · 5 prompts · standard error 10.0% · 2.0 s a prompt"
+            count(FitState(prompts, 0.1, 2.0))
+    assert capsys.readouterr().err.splitlines() == [
+        "note: fitting · 3 prompts · standard error 10.0% · 10.0 s a prompt · 3 min left",
+        "note: fitting · 6 prompts · standard error 10.0% · 10.0 s a prompt · 2 min left",
+    ]

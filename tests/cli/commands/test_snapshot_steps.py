@@ -3,7 +3,7 @@
 import pytest
 
 from llmscope.cli.output import progress as module
-from llmscope.jobs.snapshots import progress as clock
+from llmscope.corpus import progress as clock
 from tests.cli.running import run
 
 PROMPT = "anna has a red hat .\n\notto has a blue boat .\n\nnina has a ball .\n\nthe hat is"

@@ -5,9 +5,7 @@ import pytest
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.figure import Focus
 from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptSource, run
-from llmscope.jobs.snapshots import progress as module
 from llmscope.jobs.snapshots.padded import Together
-from llmscope.jobs.snapshots.progress import Pace
 from llmscope.jobs.snapshots.shards import Tables
 from llmscope.scope.scope import load
 from llmscope.support.numbers import amount
@@ -107,42 +105,3 @@ def test_nothing_is_noted_where_nothing_is_kept(sort, tmp_path, monkeypatch):
     with pytest.raises(SystemExit):
         start(sort, source, tmp_path / "o", note=notes.append)
     assert notes == []
-
-
-@pytest.fixture
-def clock(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    return now
-
-
-@pytest.mark.parametrize("kept", [0, 40, 600])
-@pytest.mark.parametrize("size", [1, 16])
-def test_the_rate_is_that_of_the_prompts_of_this_run(clock, kept, size):
-    """Neither the checks before the first pass nor what an earlier run did counts."""
-    said = []
-    pace = Pace(said.append, 1000)
-    pace.resumed(kept, 0)
-    clock[0] += 90.0  # examines the model
-    for _ in range(12):
-        clock[0] += size / 4
-        pace.done(size, 0)
-    assert said[0] == f"{kept + size:,} of 1,000 prompts"
-    for at, words in enumerate(said[1:], 2):
-        left = (1000 - kept - at * size) / 4
-        text = f"{left:.0f} s" if left < 90 else f"{left / 60:.0f} min"
-        assert words == f"{kept + at * size:,} of 1,000 prompts · 4.0/s · {text} left"
-
-
-def test_the_rate_of_long_and_short_prompts_is_right_from_the_third_pass_on(sort, clock):
-    """Passes of one length each: those that ran are like those that have yet to."""
-    lengths = [1 + at % 11 for at in range(256)]
-    prompts = {at: sort.prompt("A" * length) for at, length in enumerate(lengths)}
-    pace, told = Pace(None, 256), []
-    seconds = sum(lengths) / 100
-    for count, batch in enumerate(Together(16).batches(prompts), 1):
-        clock[0] += sum(lengths[index] for index in batch) / 100
-        pace.done(len(batch), 0)
-        if count > 2:
-            told.append(pace.rate)
-    assert all(abs(rate * seconds / 256 - 1) < 0.3 for rate in told), told

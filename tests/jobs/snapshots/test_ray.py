@@ -18,7 +18,7 @@ from llmscope.jobs.snapshots.folder import BatchFolder
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.predictor import ShardPredictor
-from llmscope.jobs.snapshots.progress import Pace
+from llmscope.jobs.snapshots.progress import BatchProgress
 from llmscope.jobs.snapshots.shards import Tables
 from llmscope.jobs.snapshots.staged import STAGED, put, stage, staged, unstaged
 from llmscope.jobs.snapshots.workers import Workers, workers_on
@@ -132,7 +132,7 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     tables = Tables(JOB, InputColumns.of(source)[0], tensors=True)
     out = storage(url.format(tmp_path / "o"))
     folder = BatchFolder(out, JobShare(size=4), {}, {}, tables)
-    names = list(stage(folder, source, Pace(None)))
+    names = list(stage(folder, source, BatchProgress()))
     assert len(names) == 3
     scope, plan = (
         load("builtin:sort"),
@@ -147,7 +147,7 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     assert [row["prompts"] for row in rows] == [4, 4, 1]
     assert [len(row["errors"]) for row in rows] == [0, 1, 1]
     assert rows[1]["errors"] == ["line 8: its prompt is no text"]
-    assert list(stage(folder, source, Pace(None))) == []  # all are there
+    assert list(stage(folder, source, BatchProgress())) == []  # all are there
     out.remove_folder(STAGED)
     assert STAGED not in out.names()
     local = files(tmp_path / "local")
