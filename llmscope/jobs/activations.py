@@ -14,10 +14,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmscope.corpus.records.prompts import windows
 from llmscope.errors import ScopeError
 from llmscope.support.arguments import differences
 from llmscope.support.fsync import FolderLock, Journal, check_plain, remove_plain, replace_file
@@ -97,7 +97,7 @@ def _save(
     last, done, journal = bool(asked["last"]), 0, Journal(folder / JOURNAL, asked)
     with _told(folder):
         known = _opened(folder, asked)
-    for number, some in enumerate(_shards(prompts, asked["shard_size"])):
+    for number, some in enumerate(windows(prompts, asked["shard_size"])):
         path = folder / f"shard-{number:05d}.safetensors"
         digest = _digest(some)
         if not number:
@@ -128,12 +128,6 @@ def _told(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = one_line(error.strerror or str(error))
         raise ScopeError(f"cannot write {one_line(str(folder))}: {reason}", "a folder") from error
-
-
-def _shards(prompts: Iterable[Prompt], size: int) -> Iterator[list[Prompt]]:
-    rest = iter(prompts)
-    while some := list(islice(rest, size)):
-        yield some
 
 
 def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -112,7 +112,7 @@ def test_a_wide_column_that_is_not_asked_for_costs_nothing(tmp_path, small_memor
 
 def test_a_wide_column_that_no_transcript_has_is_not_read(tmp_path, small_memory):
     path = stored(tmp_path / "t.parquet", text=repeated("hello"), other=repeated("a" * TEXT))
-    transcript, others = TranscriptFile(str(path)).read(900)
+    transcript, others = TranscriptFile(str(path)).transcript(900)
     assert transcript.turns[0].content == "hello"
     assert others
 
@@ -132,7 +132,7 @@ class TestPipes:
     def test_transcripts(self, tmp_path, suffix):
         os.mkfifo(tmp_path / f"t.{suffix}")
         with pytest.raises(ScopeError, match="no regular file"):
-            TranscriptFile(str(tmp_path / f"t.{suffix}")).read()
+            TranscriptFile(str(tmp_path / f"t.{suffix}")).transcript()
 
     @pytest.mark.parametrize(
         "name",

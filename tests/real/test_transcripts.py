@@ -30,7 +30,7 @@ TALK = [
 def test_the_ids_and_the_prediction_are_those_of_transformers(smollm2, tmp_path, turn, asked):
     path = tmp_path / "a.jsonl"
     path.write_text(json.dumps({"messages": TALK}))
-    found, _ = TranscriptFile(str(path)).read()
+    found, _ = TranscriptFile(str(path)).transcript()
     made = rendered(found.until(turn), smollm2.chat)
     own = smollm2.tokenizer.apply_chat_template(
         TALK[:turn], add_generation_prompt=asked, return_dict=False

@@ -165,13 +165,11 @@ class DifferenceOptions:
         Raises:
             ScopeError: it cannot be measured, or the texts cannot be read.
         """
-        from llmscope.jobs.compare.texts import lines_of
         from llmscope.jobs.snapshots import PromptSource
 
         texts = None
         if self.difference_texts is not None:
-            source = PromptSource(self.difference_texts)
-            texts = [line.text for line in lines_of(source)]
+            texts = [line.text for line in PromptSource(self.difference_texts).texts()]
         layer, layers = self.difference_layer, len(a.subject.anatomy.layers)
         usage(
             layer is None or -layers <= layer < layers,

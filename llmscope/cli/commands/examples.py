@@ -252,7 +252,7 @@ def examples(
                 limit=collection.max_prompts,
             )
             with pace.noted_if_stopped(note):
-                index = collect(scope, corpus.numbered(source), sources, how, out, pace, note)
+                index = collect(scope, source.texts(), sources, how, out, pace, note)
         between = " " if scope.subject.tokens is None else ""
         put(_json(index, out) if as_json else _text(index, out, between))
 

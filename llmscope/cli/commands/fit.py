@@ -14,7 +14,7 @@ import typer
 
 from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option, numbered
+from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option
 from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.panels import PanelCommand
@@ -403,7 +403,7 @@ def _fitted(
 
 
 def _texts(source: PromptSource) -> Iterator[str]:
-    return (prompt for _, prompt in numbered(source))
+    return (line.text for line in source.texts())
 
 
 def _progress(

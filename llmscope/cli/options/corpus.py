@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-from llmscope.errors import ScopeError
-
-if TYPE_CHECKING:
-    from llmscope.jobs.snapshots import PromptSource
 
 Prompts = Annotated[
     str,
@@ -38,15 +32,3 @@ def length_option(least: int) -> typer.models.OptionInfo:
 def corpus_name(prompts: str) -> str:
     """Return the name of a corpus that results tell, without its folder."""
     return "stdin" if prompts == "-" else Path(prompts).name
-
-
-def numbered(source: PromptSource) -> Iterator[tuple[int, str]]:
-    """Yield the prompts of a source with the numbers of their lines.
-
-    Raises:
-        ScopeError: a line cannot be read.
-    """
-    for line in source:
-        if line.prompt is None:
-            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
-        yield line.number, line.prompt

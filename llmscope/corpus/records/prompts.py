@@ -7,29 +7,24 @@ in memory at a time.
 from __future__ import annotations
 
 import csv
-import os
-import sys
-from collections.abc import Callable, Iterator, Mapping
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any, BinaryIO
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
-from llmscope.corpus.records.arrow import parquet_rows, parquet_types
+from llmscope.corpus.records.record_file import STDIN, Record, RecordFile, unique_names
 from llmscope.errors import ScopeError
+from llmscope.figure.tables.parquet import opened_parquet
 from llmscope.figure.tables.rows import plain_text
-from llmscope.support.lines import (
-    LONGEST,
-    TOO_LONG,
-    LineError,
-    json_of,
-    open_file,
-    other_unicode,
-    raw_lines,
-)
-from llmscope.support.text import display_text, told
+from llmscope.support.lines import LONGEST, TOO_LONG, raw_lines
+from llmscope.support.text import told
 
-STDIN = "-"
+if TYPE_CHECKING:
+    import pyarrow
+
+Item = TypeVar("Item")
+__all__ = ["STDIN", "PromptLine", "PromptSource", "TextLine", "digest_of", "prompt_line", "windows"]
 
 _NO_TEXT = "its prompt is no text"
 
@@ -52,7 +47,14 @@ class PromptLine:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-class PromptSource:
+class TextLine(NamedTuple):
+    """A text of a file, with the line where it begins, from 1."""
+
+    number: int
+    text: str
+
+
+class PromptSource(RecordFile):
     """A file of prompts, or stdin with JSON lines.
 
     Args:
@@ -64,28 +66,14 @@ class PromptSource:
         ScopeError: the file cannot be read, or its suffix is not that of a known format.
     """
 
-    def __init__(self, name: str, column: str | None = "prompt") -> None:
-        self._column = column
-        self.shown = "stdin" if name == STDIN else display_text(name).replace("\n", " ")
-        self._name = name
-        self._read = 0.0
-        suffix = ".jsonl" if name == STDIN else Path(name).suffix.lower()
-        self.format = suffix.removeprefix(".")
-        if self.format not in (*_FORMATS, "parquet"):
-            raise ScopeError(
-                f"{self.shown} is no file of prompts",
-                "a .jsonl, .csv, .tsv, .parquet or .txt file",
-            )
-        if name != STDIN:
-            try:
-                open_file(name).close()
-            except (OSError, ValueError) as error:  # ValueError: a name with NUL in it
-                raise self._failed(error) from error
+    kind = "prompts"
+    formats = ("jsonl", "csv", "tsv", "parquet", "txt")
 
-    @property
-    def read(self) -> float | None:
-        """The fraction of the file read so far, from 0 to 1; None for stdin (size unknown)."""
-        return None if self._name == STDIN else self._read
+    def __init__(self, name: str, column: str | None = "prompt") -> None:
+        super().__init__(name)
+        self._column = column
+        with self._opened():
+            pass
 
     def arrow_types(self) -> tuple[dict[str, Any], int] | None:
         """Return the types of a Parquet file's columns except the prompt, and its rows.
@@ -97,10 +85,10 @@ class PromptSource:
         """
         if self.format != "parquet":
             return None
-        try:
-            return parquet_types(self._name, self.shown)
-        except OSError as error:
-            raise self._failed(error) from error
+        with self._opened(), opened_parquet(self._name, self.shown) as file:
+            schema, rows = file.schema_arrow, file.metadata.num_rows
+            names = self._columns(unique_names(schema.names, self.shown))
+        return {name: _plain(schema.field(name).type) for name in names if name != "prompt"}, rows
 
     def __iter__(self) -> Iterator[PromptLine]:
         """Yield each line with its prompt or its error; empty lines are left out.
@@ -108,32 +96,92 @@ class PromptSource:
         Raises:
             ScopeError: the rest of the file cannot be read.
         """
+        return map(self._line, self.records())
+
+    def checked(self, hint: str = "another file") -> Iterator[PromptLine]:
+        """Yield each line.
+
+        Args:
+            hint: what to try where a line cannot be read.
+
+        Raises:
+            ScopeError: a line, or the rest of the file, cannot be read.
+        """
+        for line in self:
+            if line.error:
+                raise ScopeError(f"{self.place(line.number)}: {line.error}", hint)
+            yield line
+
+    def texts(self) -> Iterator[TextLine]:
+        """Yield the prompts with their lines.
+
+        Raises:
+            ScopeError: a line, or the rest of the file, cannot be read.
+        """
+        return (TextLine(line.number, line.prompt or "") for line in self.checked())
+
+    def _line(self, record: Record) -> PromptLine:
+        if record.error:
+            return PromptLine(record.number, None, record.error)
+        if not isinstance(record.value, dict):
+            example = ' such as {"prompt": "…"}' if self._column else ""
+            return PromptLine(record.number, None, f"it is no object{example}")
+        inputs = {plain_text(name): value for name, value in record.value.items()}
+        if self._column is None:
+            return PromptLine(record.number, "", inputs=inputs)
+        return prompt_line(record.number, inputs.pop(self._column, None), inputs)
+
+    def _columns(self, names: Sequence[str]) -> Sequence[str]:
+        if self._column is not None and self._column not in names:
+            raise ScopeError(f"{self.shown} has no column {self._column}", "a file with one")
+        return names
+
+    def _text_records(self, stream: BinaryIO) -> Iterator[Record]:
+        if self.format == "txt":
+            return _text_lines(stream, self._column or "text")
+        if self.format == "jsonl":
+            return super()._text_records(stream)
+        return self._table_rows(stream, "," if self.format == "csv" else "\t")
+
+    def _table_rows(self, stream: BinaryIO, delimiter: str) -> Iterator[Record]:
+        """Yield the rows of CSV or TSV; of columns of one name the first prompt, else the last."""
+        csv.field_size_limit(LONGEST)
+        # Bytes that are not UTF-8 become lone surrogates, so that only their own row fails.
+        texts = (
+            "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
+            for raw in raw_lines(stream)
+        )
+        reader = csv.reader(texts, delimiter=delimiter)
+        header = self._header(reader, delimiter)
+        places: dict[str, int] = {}
+        for at, name in enumerate(header):
+            if name != self._column or name not in places:
+                places |= {plain_text(name): at} if name else {}
+        while True:
+            number = reader.line_num + 1
+            try:
+                row = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Record(number, error=f"it is not CSV: {told(error)}")
+                continue
+            if row:
+                values = {name: row[at] if at < len(row) else None for name, at in places.items()}
+                yield Record(number, values)
+
+    def _header(self, reader: Iterator[list[str]], delimiter: str) -> list[str]:
         try:
-            if self.format == "parquet":
-                for number, row, read in parquet_rows(self._name, self.shown, self._column):
-                    self._read = read
-                    yield _line_of(number, row, self._column)
-            elif self._name == STDIN:
-                yield from _FORMATS[self.format](sys.stdin.buffer, self.shown, self._column)
-            else:
-                yield from self._of_file()
-        except OSError as error:
-            raise self._failed(error) from error
-
-    def _of_file(self) -> Iterator[PromptLine]:
-        with open_file(self._name) as stream:
-            size = os.fstat(stream.fileno()).st_size
-            found = other_unicode(stream.read(4))
-            if found:
-                raise ScopeError(f"{self.shown} is {found}", "the same file saved as UTF-8")
-            stream.seek(0)
-            for line in _FORMATS[self.format](stream, self.shown, self._column):
-                self._read = min(1.0, stream.tell() / size) if size else 1.0
-                yield line
-
-    def _failed(self, error: Exception) -> ScopeError:
-        reason = display_text(getattr(error, "strerror", None) or str(error))
-        return ScopeError(f"cannot read {self.shown}: {reason}", "another file")
+            header = next(reader, [])
+        except csv.Error:
+            header = []
+        column = self._column
+        if column is not None and column not in header:
+            example = delimiter.join(("id", column)) if delimiter == "," else f"id, a tab, {column}"
+            raise ScopeError(
+                f"{self.shown} has no column {column}", f"a first line such as {example}"
+            )
+        return header
 
 
 def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLine:
@@ -156,90 +204,41 @@ def prompt_line(number: int, prompt: Any, inputs: Mapping[str, Any]) -> PromptLi
     return PromptLine(number, prompt, inputs=inputs)
 
 
-def _line_of(number: int, record: dict[str, Any], column: str | None) -> PromptLine:
-    """Return the prompt of a record; without a column the record itself, with an empty prompt."""
-    if column is None:
-        return PromptLine(number, "", inputs=record)
-    return prompt_line(number, record.pop(column, None), record)
+def digest_of(lines: Iterable[tuple[int, str]]) -> str:
+    """Return a digest of texts and their lines."""
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(digested(line))
+    return digest.hexdigest()
 
 
-def _txt(stream: BinaryIO, _: str, column: str | None) -> Iterator[PromptLine]:
+def digested(line: tuple[int, str]) -> bytes:
+    """Return what a digest takes in of a text and its line."""
+    number, text = line
+    data = text.encode("utf-8", "surrogatepass")
+    return f"{number} {len(data)} ".encode() + data
+
+
+def windows(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
+    """Yield as many items at a time as `size` says, in order; the last may be fewer."""
+    rest = iter(items)
+    while window := list(islice(rest, size)):
+        yield window
+
+
+def _text_lines(stream: BinaryIO, column: str) -> Iterator[Record]:
     for number, raw in enumerate(raw_lines(stream), 1):
         if raw is None:
-            yield PromptLine(number, None, error=TOO_LONG)
+            yield Record(number, error=TOO_LONG)
         elif raw.strip():
             try:
-                text = raw.decode("utf-8")
-                yield _line_of(number, {column or "text": text}, column)
+                yield Record(number, {column: raw.decode("utf-8")})
             except UnicodeDecodeError as error:
-                yield PromptLine(number, None, error=f"it is not UTF-8 (byte {error.start})")
+                yield Record(number, error=f"it is not UTF-8 (byte {error.start})")
 
 
-def _jsonl(stream: BinaryIO, _: str, column: str | None) -> Iterator[PromptLine]:
-    for number, raw in enumerate(raw_lines(stream), 1):
-        if raw is None:
-            yield PromptLine(number, None, error=TOO_LONG)
-        elif raw.strip():
-            yield _of_json(number, raw, column)
+def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """Return the type of the values of a dictionary column; others stay as they are."""
+    import pyarrow
 
-
-def _of_json(number: int, raw: bytes, column: str | None) -> PromptLine:
-    try:
-        record = json_of(raw)
-    except LineError as error:
-        return PromptLine(number, None, error=str(error))
-    if not isinstance(record, dict):
-        example = ' such as {"prompt": "…"}' if column else ""
-        return PromptLine(number, None, error=f"it is no object{example}")
-    named = {plain_text(name): value for name, value in record.items()}
-    return _line_of(number, named, column)
-
-
-def _csv(
-    stream: BinaryIO, shown: str, column: str | None, delimiter: str = ","
-) -> Iterator[PromptLine]:
-    csv.field_size_limit(LONGEST)
-    # Bytes that are not UTF-8 become lone surrogates, so that only their own row fails.
-    texts = (
-        "\0" * (LONGEST + 1) if raw is None else raw.decode("utf-8", "surrogateescape") + "\n"
-        for raw in raw_lines(stream)
-    )
-    reader = csv.reader(texts, delimiter=delimiter)
-    header = _header(reader, shown, column, delimiter)
-    places: dict[str, int] = {}
-    for at, name in enumerate(header):
-        if name != column or name not in places:
-            places |= {plain_text(name): at} if name else {}
-    while True:
-        number = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield PromptLine(number, None, error=f"it is not CSV: {told(error)}")
-            continue
-        if row:
-            record = {name: row[at] if at < len(row) else None for name, at in places.items()}
-            yield _line_of(number, record, column)
-
-
-def _header(
-    reader: Iterator[list[str]], shown: str, column: str | None, delimiter: str
-) -> list[str]:
-    try:
-        header = next(reader, [])
-    except csv.Error:
-        header = []
-    if column is not None and column not in header:
-        example = delimiter.join(("id", column)) if delimiter == "," else f"id, a tab, {column}"
-        raise ScopeError(f"{shown} has no column {column}", f"a first line such as {example}")
-    return header
-
-
-_FORMATS: dict[str, Callable[[BinaryIO, str, str | None], Iterator[PromptLine]]] = {
-    "jsonl": _jsonl,
-    "csv": _csv,
-    "tsv": partial(_csv, delimiter="\t"),
-    "txt": _txt,
-}
+    return kind.value_type if pyarrow.types.is_dictionary(kind) else kind

@@ -122,7 +122,7 @@ class ChatFile:
         """
         from llmscope.corpus.records.transcripts.rendering import rendered
 
-        transcript, more = self._file.read()
+        transcript, more = self._file.transcript()
         chat = rendered(transcript.until(None), scope.chat)
         notes = (*chat.notes, *(("the file has other transcripts",) if more else ()))
         return ChatText(chat.text, () if transcript.plain else chat.spans, notes)
@@ -142,7 +142,7 @@ def open_file(name: str, *, special_tokens: bool = True) -> PromptFile | ChatFil
     if suffix not in SUFFIXES:
         return PromptFile(name, special_tokens=special_tokens)
     try:
-        transcript, more = TranscriptFile(os.path.abspath(name)).read()
+        transcript, more = TranscriptFile(os.path.abspath(name)).transcript()
     except ScopeError:
         if suffix not in RECORDS:
             raise

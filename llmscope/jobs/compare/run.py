@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.corpus.progress import JobProgress, Tell
-from llmscope.corpus.records.prompts import PromptSource
+from llmscope.corpus.records.prompts import PromptSource, digest_of, windows
 from llmscope.errors import ScopeError, option
 from llmscope.export import json_text, provenance, write
 from llmscope.jobs.compare.request import CorpusComparison
@@ -27,7 +27,7 @@ from llmscope.jobs.compare.side import (
 )
 from llmscope.jobs.compare.summary import summarized
 from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups, rows_of
-from llmscope.jobs.compare.texts import digest_of, lines_of, shards_of, tokenized
+from llmscope.jobs.compare.texts import tokenized
 from llmscope.jobs.snapshots.folder import Folder, JobShare
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
@@ -213,7 +213,7 @@ def _stored(
     asked = json_text({"a": _stable(first.origin), **how.to_dict()})
     folder = out / STREAMS / hashlib.sha256(asked.encode()).hexdigest()[:16]
     side = RunningSide(scope, layers=how.layers)
-    for number, lines in enumerate(shards_of(lines_of(source), how.shard_size)):
+    for number, lines in enumerate(windows(source.texts(), how.shard_size)):
         pace.seen += len(lines)
         digest, done = digest_of(lines)[:16], file_of_shard(out, number)
         texts = [] if done.exists() else tokenized(first.subject, lines, how)

@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from llmscope.corpus.progress import JobProgress, Tell, ignore
-from llmscope.corpus.records.prompts import PromptSource
+from llmscope.corpus.records.prompts import PromptSource, TextLine, digest_of, windows
 from llmscope.errors import ScopeError, option
 from llmscope.export import write
 from llmscope.jobs.compare.moved import MostMoved
 from llmscope.jobs.compare.request import CorpusComparison
 from llmscope.jobs.compare.shards import Shard, StoredShard, TextRecord, read_shard, shard_bytes
 from llmscope.jobs.compare.side import Group, Side
-from llmscope.jobs.compare.texts import Line, Text, digest_of, lines_of, shards_of, tokenized
+from llmscope.jobs.compare.texts import Text, tokenized
 from llmscope.jobs.compare.tokens import (
     LayerSums,
     Predictions,
@@ -117,7 +117,7 @@ class TableWriter:
         """
         out, size, number, shown = self._out, self._how.shard_size, -1, self._shown
         begin(out)
-        for number, lines in enumerate(shards_of(lines_of(source), size)):
+        for number, lines in enumerate(windows(source.texts(), size)):
             pace.seen += len(lines)
             path = file_of_shard(out, number)
             digest, found = digest_of(lines), read_shard(path)
@@ -134,7 +134,9 @@ class TableWriter:
         if file_of_shard(out, number + 1).exists():
             raise ScopeError(f"{shown} was made of more texts", _again())
 
-    def _made(self, number: int, lines: Sequence[Line], digest: str, pace: JobProgress) -> Shard:
+    def _made(
+        self, number: int, lines: Sequence[TextLine], digest: str, pace: JobProgress
+    ) -> Shard:
         texts = tokenized(self._subject, lines, self._how)
         lengths = {one.line for one in texts}
         shard = Shard(digest, [line.number for line in lines if line.number not in lengths])

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
-from llmscope.corpus.records.prompts import PromptSource
-from llmscope.errors import ScopeError
+from llmscope.corpus.records.prompts import TextLine
 from llmscope.jobs.compare.request import CorpusComparison
 from llmscope.record.capture.prompts import encoded
 
@@ -18,14 +15,6 @@ if TYPE_CHECKING:
 
 CONTEXT = 40
 """Characters of the text before a token that are kept with it."""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A text as it is in its file, with the line where it begins, from 1."""
-
-    number: int
-    text: str
 
 
 @dataclass(frozen=True)
@@ -53,35 +42,7 @@ class Text:
         return between.join(self.pieces[:position])[-CONTEXT:]
 
 
-def lines_of(source: PromptSource) -> Iterator[Line]:
-    """Yield the texts of a file.
-
-    Raises:
-        ScopeError: a line cannot be read.
-    """
-    for line in source:
-        if line.prompt is None:
-            raise ScopeError(f"{source.shown}, line {line.number}: {line.error}", "another file")
-        yield Line(line.number, line.prompt)
-
-
-def shards_of(lines: Iterable[Line], size: int) -> Iterator[list[Line]]:
-    """Yield the texts of each shard."""
-    rest = iter(lines)
-    while some := list(islice(rest, size)):
-        yield some
-
-
-def digest_of(lines: Sequence[Line]) -> str:
-    """Return a digest of texts and their lines."""
-    found = hashlib.sha256()
-    for line in lines:
-        data = line.text.encode("utf-8", "surrogatepass")
-        found.update(f"{line.number} {len(data)} ".encode() + data)
-    return found.hexdigest()
-
-
-def tokenized(subject: LoadedModel, lines: Sequence[Line], how: CorpusComparison) -> list[Text]:
+def tokenized(subject: LoadedModel, lines: Sequence[TextLine], how: CorpusComparison) -> list[Text]:
     """Return the texts of a shard as a model reads them, without those that are too short.
 
     Raises:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.corpus.progress import JobProgress, Tell, ignore
+from llmscope.corpus.records.prompts import digest_of, digested, windows
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.examples import checkpoint
 from llmscope.jobs.examples.checkpoint import Progress, again
@@ -82,17 +83,13 @@ class Collection:
         return self.sizes_of_all if source.group.indices is None else self.sizes
 
 
-Line = tuple[int, str]
-"""A prompt: the line where it begins, from 1, and its text."""
-
-
 PROMPTS = "prompts_sha256"
 """The digest of all prompts, in the index of examples that are complete."""
 
 
 def collect(
     scope: Scope,
-    lines: Iterable[Line],
+    lines: Iterable[tuple[int, str]],
     sources: Sequence[Source],
     how: Collection,
     folder: Path,
@@ -121,7 +118,7 @@ def collect(
     about = _about(scope, sources, how)
     found = opened(folder, about)
     if found is not None:
-        if found.about.get(PROMPTS) != _digest(_some(lines, how)):
+        if found.about.get(PROMPTS) != digest_of(_some(lines, how)):
             raise ScopeError(
                 f"{display_text(str(folder))} holds examples of other prompts", again()
             )
@@ -278,7 +275,7 @@ class _Run:
         """The prompts of these passes that have yet to be added."""
         return sum(len(group) for passes in self._stored.values() for group, _ in passes)
 
-    def add(self, chunk: Sequence[Line], before: int, progress: JobProgress) -> None:
+    def add(self, chunk: Sequence[tuple[int, str]], before: int, progress: JobProgress) -> None:
         """Run the prompts of a chunk.
 
         Passes that an earlier run finished are added, and not run again.
@@ -293,7 +290,7 @@ class _Run:
         """
         prompts = [(line, self.prompt(text)) for line, text in chunk]
         some = [(line, one) for line, one in prompts if self.counted(one).any()]
-        place = before, _digest(chunk)
+        place = before, digest_of(chunk)
         progress.resumed(len(prompts) - len(some))
         stored = self._stored.pop(place, [])
         if any(at == before for at, _ in self._stored):
@@ -350,7 +347,7 @@ class _Run:
                 entries.append(Entries(tokens, units, values, len(collector.indices)))
             self._collect(line, prompt, entries)
 
-    def check(self, chunk: Sequence[Line]) -> None:
+    def check(self, chunk: Sequence[tuple[int, str]]) -> None:
         """Check the sources on the recording that they were first checked on."""
         prompts = [self.prompt(text) for _, text in chunk]
         some = [one for one in prompts if self.counted(one).any()]
@@ -390,7 +387,7 @@ def _other_prompts() -> ScopeError:
 
 def _stream(
     run: _Run,
-    lines: Iterable[Line],
+    lines: Iterable[tuple[int, str]],
     done: Progress,
     state: Path,
     about: dict[str, Any],
@@ -399,9 +396,9 @@ def _stream(
     """Add the prompts that are not in `done` yet, and keep it up to date."""
     texts = _some(lines, run.how)
     seen, read, saved, pause = sha256(), 0, -np.inf, SAVED_EVERY
-    while chunk := list(islice(texts, CHUNK)):
+    for chunk in windows(texts, CHUNK):
         for one in chunk:
-            seen.update(_bytes(one))
+            seen.update(digested(one))
         read += len(chunk)
         if read <= done.prompts:
             if read == done.prompts and seen.hexdigest() != done.digest:
@@ -423,25 +420,10 @@ def _stream(
         raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
 
-def _some(lines: Iterable[Line], how: Collection) -> Iterator[Line]:
+def _some(lines: Iterable[tuple[int, str]], how: Collection) -> Iterator[tuple[int, str]]:
     """Return the prompts that are read: those with a text, as many as were asked for."""
-    texts: Iterator[Line] = (line for line in lines if line[1])
+    texts: Iterator[tuple[int, str]] = (line for line in lines if line[1])
     return texts if how.prompts is None else islice(texts, how.prompts)
-
-
-def _bytes(one: Line) -> bytes:
-    """Return a prompt as it is digested."""
-    line, text = one
-    data = text.encode("utf-8", "surrogatepass")
-    return f"{line} {len(data)} ".encode() + data
-
-
-def _digest(lines: Iterable[Line]) -> str:
-    """Return the digest of prompts."""
-    seen = sha256()
-    for line in lines:
-        seen.update(_bytes(line))
-    return seen.hexdigest()
 
 
 def _write(

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+from llmscope.corpus.records.prompts import PromptSource
 from llmscope.errors import ScopeError
 from llmscope.support.text import one_line
 
@@ -44,36 +45,7 @@ class Example:
     part: str = ""
 
 
-class Line(Protocol):
-    """A line of a file of records: its number, why it could not be read, or its columns."""
-
-    @property
-    def number(self) -> int:
-        """The number of the line, from 1."""
-
-    @property
-    def error(self) -> str:
-        """What is wrong with the line; empty if it could be read."""
-
-    @property
-    def inputs(self) -> Mapping[str, Any]:
-        """The columns by name."""
-
-
-class Records(Protocol):
-    """A file of records, such as `llmscope.jobs.snapshots.PromptSource(name, None)`.
-
-    Attributes:
-        shown: the path as error messages print it.
-    """
-
-    shown: str
-
-    def __iter__(self) -> Iterator[Line]:
-        """Yield the lines."""
-
-
-def read_examples(source: Records) -> list[Example]:
+def read_examples(source: PromptSource) -> list[Example]:
     """Return the texts of a file, in its order.
 
     Args:
@@ -84,53 +56,43 @@ def read_examples(source: Records) -> list[Example]:
             have the same label.
     """
     examples: list[Example] = []
-    try:
-        for line in source:
-            if line.error:
-                raise _BadLineError(line.number, line.error)
+    for line in source.checked(FORM):
+        try:
             examples += _examples(line.inputs, line.number)
-    except _BadLineError as error:
-        raise ScopeError(f"{source.shown}, line {error.line}: {error}", FORM) from None
+        except ValueError as error:
+            raise ScopeError(f"{source.place(line.number)}: {error}", FORM) from None
     told_parts = [one for one in examples if one.part]
     if told_parts and len(told_parts) < len(examples):
         at = next(one.line for one in examples if not one.part)
-        raise ScopeError(
-            f"{source.shown}, line {at}: it has no split, as others have", "one for each"
-        )
+        raise ScopeError(f"{source.place(at)}: it has no split, as others have", "one for each")
     if len({one.positive for one in examples}) < 2:
         raise ScopeError(f"{source.shown} has no texts of two labels", FORM)
     return examples
 
 
-class _BadLineError(ValueError):
-    def __init__(self, line: int, reason: str) -> None:
-        super().__init__(reason)
-        self.line = line
-
-
 def _examples(record: Mapping[str, Any], line: int) -> Iterator[Example]:
     part = str(record.get("split") or "").casefold()
     if part not in ("", *PARTS):
-        raise _BadLineError(line, f"its split is {one_line(part)}, not train or test")
+        raise ValueError(f"its split is {one_line(part)}, not train or test")
     group = f"line {line}" if record.get("group") in (None, "") else str(record["group"])
     if {"positive", "negative"} <= record.keys():
         for name in ("positive", "negative"):
-            yield Example(_text(record, name, line), name == "positive", group, line, part)
+            yield Example(_text(record, name), name == "positive", group, line, part)
     elif {"text", "label"} <= record.keys():
-        yield Example(_text(record, "text", line), _label(record["label"], line), group, line, part)
+        yield Example(_text(record, "text"), _label(record["label"]), group, line, part)
     else:
-        raise _BadLineError(line, "it has neither positive and negative, nor text and label")
+        raise ValueError("it has neither positive and negative, nor text and label")
 
 
-def _text(record: Mapping[str, Any], name: str, line: int) -> str:
+def _text(record: Mapping[str, Any], name: str) -> str:
     text = record[name]
     if not isinstance(text, str) or not text:
-        raise _BadLineError(line, f"its {name} is no text")
+        raise ValueError(f"its {name} is no text")
     return text
 
 
-def _label(value: Any, line: int) -> bool:
+def _label(value: Any) -> bool:
     label = _LABELS.get(str(value).strip().casefold())
     if label is None or isinstance(value, float | list | dict):
-        raise _BadLineError(line, f"its label is {one_line(str(value))}, not true or false")
+        raise ValueError(f"its label is {one_line(str(value))}, not true or false")
     return label

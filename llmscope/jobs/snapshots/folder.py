@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llmscope.corpus.records.prompts import PromptLine
+from llmscope.corpus.records.prompts import PromptLine, windows
 from llmscope.errors import ScopeError, option
 from llmscope.export import json_text
 from llmscope.jobs.snapshots.shards import PROMPTS, ShardRecord, Tables, read_shard
@@ -35,6 +36,10 @@ class JobShare:
     def name(self, kind: str) -> str:
         """Return `kind`, or if there are several jobs a name such as `shard-2of8`."""
         return kind if self.count == 1 else f"{kind}-{self.index}of{self.count}"
+
+    def windows(self, source: Iterable[PromptLine]) -> Iterator[list[PromptLine]]:
+        """Yield the prompts of each shard, in order."""
+        return windows(islice(source, self.index, None, self.count), self.size)
 
     def shard(self, number: int) -> str:
         """Return the name of a shard, without its suffix."""

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from llmscope.corpus.progress import Tell, ignore
-from llmscope.corpus.records.prompts import PromptLine, PromptSource
+from llmscope.corpus.records.prompts import PromptSource
 from llmscope.jobs.snapshots.finished import FinishedPasses
-from llmscope.jobs.snapshots.folder import BatchFolder, JobShare
+from llmscope.jobs.snapshots.folder import BatchFolder
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.progress import BatchProgress, Summary
@@ -57,7 +55,7 @@ def run(
     stored, finished = 0, FinishedPasses(None, -1, (), pace.resumed)
     place = f" in {folder.shown}"
     with pace.noted_if_stopped(note, place, lambda: stored + finished.prompts):
-        for number, window in enumerate(windows(source, folder.part)):
+        for number, window in enumerate(part.windows(source)):
             pace.seen += len(window)
             there = folder.finished(number, window)
             if there is not None:
@@ -80,10 +78,3 @@ def run(
         journal.remove()
     folder.finish(pace.shards, pace.prompts, pace.errors)
     return pace.summary()
-
-
-def windows(source: Iterable[PromptLine], part: JobShare) -> Iterator[list[PromptLine]]:
-    """Yield the prompts of each shard of a part, in order."""
-    lines = islice(source, part.index, None, part.count)
-    while window := list(islice(lines, part.size)):
-        yield window

@@ -14,7 +14,6 @@ from llmscope.figure.tables.nested import unnested
 from llmscope.jobs.snapshots.folder import BatchFolder
 from llmscope.jobs.snapshots.own_options import OWN
 from llmscope.jobs.snapshots.progress import BatchProgress
-from llmscope.jobs.snapshots.run import windows
 from llmscope.jobs.snapshots.shards import PROMPTS, TENSORS
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ def stage(folder: BatchFolder, source: PromptSource, pace: BatchProgress) -> Ite
         ScopeError: the prompts cannot be read, or are not those of the folder, or a file cannot
             be written.
     """
-    for number, lines in enumerate(windows(source, folder.part)):
+    for number, lines in enumerate(folder.part.windows(source)):
         there = folder.finished(number, lines)
         if there is not None:
             pace.resumed(len(lines), there.errors)

@@ -64,7 +64,7 @@ def written(path, *records):
 
 
 def only(path, **options) -> Transcript:
-    found, more = TranscriptFile(str(path)).read(**options)
+    found, more = TranscriptFile(str(path)).transcript(**options)
     assert not more
     return found
 
@@ -95,7 +95,7 @@ def test_parquet_whose_structs_hold_every_key(tmp_path):
 
     rows = [{"messages": OLD_STYLE_TEXT, "id": 1}, {"messages": OLD_STYLE_TEXT[:1], "id": 2}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
-    found, more = TranscriptFile(str(tmp_path / "a.parquet")).read()
+    found, more = TranscriptFile(str(tmp_path / "a.parquet")).transcript()
     assert [(turn.role, turn.content) for turn in found.turns] == [("user", "Hi"), ("tool", "18")]
     assert found.turns[1].call_id == "c1"
     assert more
@@ -127,7 +127,7 @@ def test_the_line_and_the_rejected_answer_are_chosen(tmp_path):
         "rejected": [{**OPENAI[4], "content": "No"}],
     }
     path = written(tmp_path / "a.jsonl", {"messages": OPENAI[:2]}, pair)
-    found, more = TranscriptFile(path).read()
+    found, more = TranscriptFile(path).transcript()
     assert found.turns == TURNS[:2]
     assert more
     assert only(path, line=2).turns == (*TURNS[:2], TURNS[4])

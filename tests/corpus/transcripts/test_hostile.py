@@ -139,7 +139,7 @@ def test_a_hostile_file_is_told_in_a_line(tmp_path, name):
 def test_a_byte_order_mark_is_no_harm(tmp_path):
     path = tmp_path / "a.jsonl"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
-    assert TranscriptFile(str(path)).read()[0].turns[0].content == "Hi"
+    assert TranscriptFile(str(path)).transcript()[0].turns[0].content == "Hi"
 
 
 def test_a_line_of_50_mb_is_refused_without_holding_it(tmp_path):
@@ -152,8 +152,8 @@ def test_a_line_of_50_mb_is_refused_without_holding_it(tmp_path):
     tracemalloc.start()
     try:
         with pytest.raises(ScopeError, match="line 1: it is longer than 16 MB"):
-            TranscriptFile(str(path)).read()
-        assert TranscriptFile(str(path)).read(2)[0].turns[0].content == "Hi"
+            TranscriptFile(str(path)).transcript()
+        assert TranscriptFile(str(path)).transcript(2)[0].turns[0].content == "Hi"
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
