@@ -16,6 +16,7 @@ from torch import Tensor
 import llmscope
 from demo.fit_lenses import prompts
 from llmscope.jobs.fit_lens.check import streams_of
+from llmscope.jobs.fit_lens.corpus import CorpusPrompt
 from llmscope.learned.lenses.catalog import lens_for
 from llmscope.learned.lenses.lens import LearnedLens
 
@@ -50,7 +51,8 @@ def depths(scope: llmscope.Scope, texts: Iterable[str]) -> dict[tuple[str, str],
     with scope.unchanged(), torch.no_grad():
         for text in texts:
             ids = scope.encode(text).ids[:128]
-            streams = streams_of(scope.recorder, ids, range(len(ids)))
+            prompt = CorpusPrompt(0, tuple(ids), range(len(ids)), held_out=False)
+            streams = streams_of(scope.recorder, prompt)
             own = readout(streams[-1]).float().softmax(-1).max(-1)
             sure = [at for at in range(4, len(ids) - 1) if float(own.values[at]) >= SURE]
             kinds = [

@@ -33,7 +33,7 @@ def jacobians(scope: llmscope.Scope) -> Tensor:
         recorder = scope.recorder
         for one in corpus(scope, prompts(SEED, PROMPTS), rules):
             batch = batch_for(recorder, len(one.ids), WIDTH)
-            places, every = rules.places(one.ids), torch.eye(WIDTH)
+            places, every = one.places, torch.eye(WIDTH)
             rows = jacobian_rows(recorder, one.ids, places, [STREAM], every, batch)
             found.append(rows[STREAM])
     return torch.stack(found)

@@ -909,7 +909,7 @@ class Scope:
         rules = CorpusRules(
             arguments.integer("skip", skip, lowest=0),
             arguments.integer("length", length, lowest=2),
-            arguments.integer("held_out", held_out, lowest=0),
+            held_out=arguments.integer("held_out", held_out, lowest=0),
         )
         if max_prompts is not None:
             max_prompts = arguments.integer("max_prompts", max_prompts, lowest=1)

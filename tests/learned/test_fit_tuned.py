@@ -63,7 +63,7 @@ def test_held_out_figures_are_the_means_of_each_token(town, kind):
     }
     lens, prompts = LearnedLens(kind, maps, 96, 6), held_out(town)
     with town.unchanged():
-        found = measure(lens, town.recorder, prompts, RULES)
+        found = measure(lens, town.recorder, prompts)
     assert (found.prompts, found.tokens) == (4, sum(len(one.ids) - 3 for one in prompts))
     for stream in (0, 2, 5, 6):
         own = maps.get(stream, lambda hidden: hidden)
@@ -88,7 +88,7 @@ def test_the_baseline_of_a_jacobian_lens_has_the_matrices_of_other_layers(town):
     maps = {place: AffineMap(torch.eye(96) * place) for place in range(1, 6)}
     lens, prompts = LearnedLens("jacobian", maps, 96, 6), held_out(town, 2)
     with town.unchanged():
-        found = measure(lens, town.recorder, prompts, RULES)
+        found = measure(lens, town.recorder, prompts)
     others = lens.shifted().maps
     assert sorted(others) == sorted(maps)
     assert all(others[place] is not maps[place] for place in maps)
@@ -102,7 +102,7 @@ def test_the_baseline_of_a_tuned_lens_is_the_best_of_shuffled_pairs(town):
     prompts = held_out(town)
     shuffled = fit_of(town)
     with town.unchanged():
-        found = measure(shuffled, town.recorder, prompts, RULES)
+        found = measure(shuffled, town.recorder, prompts)
     assert len(set(found.baseline.kl[:6])) == 1
     logs = []
     for prompt in prompts:

@@ -121,7 +121,7 @@ def test_the_mean_slope_is_what_a_lens_of_the_prompt_says(token):
     """Without its last token, the positions that count of a prompt are all from the skip on."""
     scope = llmscope.load("builtin:town", device="cpu", dtype="float32")
     ids = list(scope.encode(TOWN).ids)
-    lens = fit_jacobian(scope, [TOWN], JacobianFit(CorpusRules(SKIP, 128, 0)))
+    lens = fit_jacobian(scope, [TOWN], JacobianFit(CorpusRules(SKIP, 128, held_out=0)))
     said, measured = slopes(scope, ids[:-1], range(SKIP, len(ids) - 1), lens, token)
     assert len(said) == 5
     assert measured.tolist() == pytest.approx(list(said), rel=1e-3)

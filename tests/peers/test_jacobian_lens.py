@@ -102,7 +102,7 @@ def random_lens(pair, seed=3):
 
 def fitted(pair, texts=TEXTS, *, skip=SKIP, length=128, shard=(0, 1)):
     """Return our fit, without held-out prompts."""
-    rules = CorpusRules(skip, length, 0, *shard)
+    rules = CorpusRules(skip, length, held_out=0, shard=shard[0], shards=shard[1])
     return fit_jacobian(pair.scope, texts, JacobianFit(rules, name="town talk"))
 
 

@@ -73,10 +73,12 @@ class CorpusOptions:
         Raises:
             ScopeError: they leave no token.
         """
-        from llmscope.jobs.fit_lens.corpus import CorpusRules, check_rules
+        from llmscope.jobs.fit_lens.corpus import CorpusRules
 
-        rules = CorpusRules(self.skip, self.length, self.held_out, *shard)
-        check_rules(rules)
+        rules = CorpusRules(
+            self.skip, self.length, held_out=self.held_out, shard=shard[0], shards=shard[1]
+        )
+        rules.check()
         return rules
 
 
@@ -250,12 +252,12 @@ def fit_check(
             from itertools import islice
 
             from llmscope.jobs.fit_lens.check import check_readout, measure
-            from llmscope.jobs.fit_lens.corpus import CorpusRules, check_rules, corpus
+            from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
             from llmscope.learned.lenses import measurements
             from llmscope.learned.lenses.catalog import lens_for
 
-            rules = CorpusRules(skip, length, held_out)
-            check_rules(rules)
+            rules = CorpusRules(skip, length, held_out=held_out)
+            rules.check()
             found = lens_for(lens, scope.subject, progress)
             if isinstance(found, str):
                 raise ScopeError(found, "a lens of this model")
@@ -265,7 +267,9 @@ def fit_check(
                 every = corpus(scope, _texts(source), rules)
                 wanted = (one for one in every if one.held_out or not held_out)
                 some = list(islice(wanted, max_prompts))
-                held = measure(found, scope.recorder, some, rules, line.stage)
+                if not some:
+                    raise rules.nothing_counts()
+                held = measure(found, scope.recorder, some, line.stage)
             file = measurements.file_of(found, scope.subject)
         notes = []
         try:

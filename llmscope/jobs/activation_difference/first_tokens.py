@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from llmscope.corpus.counting import CONTENT
 from llmscope.errors import ScopeError
 from llmscope.record.capture.padded import SIZE, record_padded
 from llmscope.record.capture.prompts import encoded, prompt_from
@@ -53,7 +54,7 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
     tokens = []
     for text in texts:
         read = encoded(subject, text)
-        start = max(1, next((at for at, one in enumerate(read.special) if not one), len(read)))
+        start = next(iter(CONTENT.places_among(read.special)), len(read))
         if len(read) >= start + count:
             whole = tuple(read.ids[: subject.anatomy.context])
             tokens.append(FirstTokens(read.ids[: start + count], whole, start))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from llmscope.corpus.counting import Counting
 from llmscope.errors import ScopeError, option
 
 LENGTH = 512
@@ -49,12 +50,14 @@ class CorpusComparison:
                 f"texts of {length} tokens are longer than the context of a model, {room}",
                 option("length", room),
             )
-        if self.skip + 2 > length:
-            raise ScopeError(
-                f"of texts of {length} tokens, skipping the first {self.skip} leaves no prediction",
-                f"a smaller {option('skip')}",
-            )
-        return replace(self, length=length)
+        measured = replace(self, length=length)
+        measured.counting.check()
+        return measured
+
+    @property
+    def counting(self) -> Counting:
+        """Which tokens count: those whose prediction is compared with the token that follows."""
+        return Counting(self.skip, self.length, last=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON types."""

@@ -26,7 +26,7 @@ from llmscope.jobs.compare.side import (
     store,
 )
 from llmscope.jobs.compare.summary import summarized
-from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups, rows_of
+from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups
 from llmscope.jobs.compare.texts import tokenized
 from llmscope.jobs.snapshots.folder import Folder, JobShare
 from llmscope.models.loading.memory import reserve
@@ -224,6 +224,7 @@ def _stored(
                 pace.resumed(len(group))
                 continue
             some = [texts[index] for index in group]
-            store(folder, key, side.streams(key, some, [rows_of(one, how) for one in some]))
+            places = [how.counting.places(len(text.ids)) for text in some]
+            store(folder, key, side.streams(key, some, places))
             pace.done(len(group))
     return StoredSide(first.reader, folder)

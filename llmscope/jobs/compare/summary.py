@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from llmscope.errors import ScopeError, option
 from llmscope.jobs.compare.llama_cpp import figures
 from llmscope.jobs.compare.moved import most_moved
 from llmscope.jobs.compare.request import CorpusComparison
@@ -35,10 +34,7 @@ def summarized(
     texts = [text for shard in shards for text in shard.texts]
     counts = np.array([one.tokens for one in texts], np.int64)
     if not len(counts):
-        raise ScopeError(
-            f"no text is long enough: each needs {how.skip + 2} tokens or more",
-            f"longer texts, or a smaller {option('skip')}" if how.skip else "longer texts",
-        )
+        raise how.counting.nothing_counts()
     parts = [shard.numbers() for shard in shards]
     kl, log_p_a, log_p_b, same = (
         np.concatenate([part[name] for part in parts])

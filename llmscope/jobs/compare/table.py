@@ -72,11 +72,6 @@ def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
     yield from balanced(list(enumerate(grouped([len(text.ids) for text in texts], SIZE))))
 
 
-def rows_of(text: Text, how: CorpusComparison) -> range:
-    """Return the positions after which predictions are compared: nothing follows the last one."""
-    return range(how.skip, len(text.ids) - 1)
-
-
 class TableWriter:
     """Compares the texts of a corpus, and writes a row for each token.
 
@@ -160,7 +155,10 @@ class TableWriter:
                 pace.resumed(len(group))
                 continue
             some = [texts[index] for index in group]
-            rows, key = [rows_of(one, self._how) for one in some], Group(number, at, digest[:16])
+            rows, key = (
+                [self._how.counting.places(len(text.ids)) for text in some],
+                Group(number, at, digest[:16]),
+            )
             ours, theirs = (side.streams(key, some, rows) for side in self._sides)
             with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
                 for index, text, a, b in zip(group, some, ours, theirs, strict=True):

@@ -51,7 +51,7 @@ def tokenized(subject: LoadedModel, lines: Sequence[TextLine], how: CorpusCompar
     texts = []
     for line in lines:
         found = encoded(subject, line.text)
-        if len(found.ids) < how.skip + 2:
+        if len(found.ids) < how.counting.shortest:
             continue
         ids, pieces = found.ids[: how.length], found.pieces[: how.length]
         texts.append(Text(line.number, tuple(ids), tuple(pieces), len(ids) < len(found.ids)))

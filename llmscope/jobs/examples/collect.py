@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from llmscope.corpus.counting import CONTENT, Counting
 from llmscope.corpus.progress import JobProgress, Tell, ignore
 from llmscope.corpus.records.prompts import digest_of, digested, windows
 from llmscope.errors import ScopeError, option
@@ -252,11 +253,10 @@ class _Run:
         return Prompt(found.ids[:most], found.pieces[:most], found.special[:most])
 
     def counted(self, prompt: Prompt) -> NDArray[np.bool_]:
-        """Return which tokens count; see `llmscope.record.features.active.counted`."""
-        if self.how.every_token:
-            return np.ones(len(prompt), dtype=bool)
-        mask = ~np.asarray(prompt.special, dtype=bool)
-        mask[:1] = False
+        """Return which tokens count. [token]"""
+        counting = Counting() if self.how.every_token else CONTENT
+        mask = np.zeros(len(prompt), dtype=bool)
+        mask[counting.places_among(prompt.special)] = True
         return mask
 
     def read_passes(self, prompts: int) -> None:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llmscope.corpus.counting import Counting
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.models.loaded_model import LoadedModel
@@ -45,11 +46,11 @@ def places_of(prompt: Prompt, position: str) -> list[int]:
 
     `last` and `mean` leave out special tokens, unless there are no others. An index counts all.
     """
-    own = [at for at, special in enumerate(prompt.special) if not special] or [*range(len(prompt))]
+    places = Counting(special=False).places_among(prompt.special) or [*range(len(prompt))]
     if position == MEAN:
-        return own
+        return places
     if position == LAST:
-        return own[-1:]
+        return places[-1:]
     at = int(position)
     return [at % len(prompt)] if -len(prompt) <= at < len(prompt) else []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_lens.corpus import CorpusPrompt, CorpusRules, nothing_counts
+from llmscope.jobs.fit_lens.corpus import CorpusPrompt
 from llmscope.jobs.fit_lens.unfinished import MeasuredPrompts, Unfinished
 from llmscope.learned.lenses.held_out import HeldOut, Readings
 from llmscope.learned.lenses.lens import LearnedLens
@@ -65,15 +65,17 @@ def check_prompt(recording: Recording, outside: str) -> None:
         )
 
 
-def streams_of(recorder: Recorder, ids: Sequence[int], places: range) -> Tensor:
+def streams_of(recorder: Recorder, prompt: CorpusPrompt) -> Tensor:
     """Return the streams of the tokens of a prompt that count. [stream, row, width]
 
     Raises:
         ScopeError: the prompt's logits are not those of its streams.
     """
-    recording: Recording = recorder.run([list(ids)], record=True)
+    recording: Recording = recorder.run([list(prompt.ids)], record=True)
     check_prompt(recording, recorder.outside)
-    rows = [recording.rows("stream", stream, places) for stream in range(recording.layers + 1)]
+    rows = [
+        recording.rows("stream", stream, prompt.places) for stream in range(recording.layers + 1)
+    ]
     return torch.stack([row.to(recorder.subject.device) for row in rows if row is not None])
 
 
@@ -118,8 +120,7 @@ class _Sums:
 def measure(
     lens: LearnedLens,
     recorder: Recorder,
-    prompts: Iterable[CorpusPrompt],
-    rules: CorpusRules,
+    prompts: Sequence[CorpusPrompt],
     report: Report = lambda *_: None,
     finished: MeasuredPrompts | None = None,
 ) -> HeldOut:
@@ -132,29 +133,22 @@ def measure(
     Args:
         lens: the lens, which fits the model.
         recorder: the recorder of the model.
-        prompts: the prompts; none that the lens was fitted on.
-        rules: which tokens count.
+        prompts: the prompts, at least one; none that the lens was fitted on.
         report: told of the progress.
         finished: keeps the numbers of each prompt, and has those of an earlier run; None: nothing
             is kept.
-
-    Raises:
-        ScopeError: no token of any prompt counts.
     """
     finished = finished or MeasuredPrompts(Unfinished(None, {}), "")
-    prompts = list(prompts)
-    if not prompts:
-        raise nothing_counts(rules)
     readout = recorder.subject.anatomy.require_readout()
     streams = len(recorder.subject.anatomy.layers) + 1
     ways = [_Sums.of(streams) for _ in WAYS]
     tuned = lens.kind == "tuned"
-    constant = _mean_prediction(recorder, prompts, rules, finished) if tuned else None
+    constant = _mean_prediction(recorder, prompts, finished) if tuned else None
     shifted = lens.shifted()
 
     def numbers_of(prompt: CorpusPrompt) -> Tensor:
         """Return top-1, KL and what KL is worse than the lens's, summed. [way, number, stream]"""
-        own = streams_of(recorder, prompt.ids, rules.places(prompt.ids))
+        own = streams_of(recorder, prompt)
         target = _log_probabilities(readout, own[-1])
         numbers = torch.zeros(len(WAYS), 3, streams, dtype=torch.float64)
         for stream in range(streams):
@@ -182,7 +176,7 @@ def measure(
             sums.top1 += top1
             sums.kl += kl
             sums.worse.append(worse)
-    counts = [len(rules.places(prompt.ids)) for prompt in prompts]
+    counts = [len(prompt.places) for prompt in prompts]
     through, logits, others = (sums.readings(counts) for sums in ways)
     named = "a lens fitted on shuffled pairs" if tuned else "the matrices of other layers"
     return HeldOut(sum(counts), len(counts), through, logits, others, named)
@@ -191,21 +185,20 @@ def measure(
 def _mean_prediction(
     recorder: Recorder,
     prompts: Sequence[CorpusPrompt],
-    rules: CorpusRules,
     finished: MeasuredPrompts,
 ) -> Tensor:
     """Return the logarithm of the mean of the model's distributions. [token]"""
     readout, device = recorder.subject.anatomy.require_readout(), recorder.subject.device
 
     def distribution(prompt: CorpusPrompt) -> Tensor:
-        last = streams_of(recorder, prompt.ids, rules.places(prompt.ids))[-1]
+        last = streams_of(recorder, prompt)[-1]
         return _log_probabilities(readout, last).exp().sum(0).double().cpu()
 
     total = sum(
         finished.numbers("mean", prompt.ids, partial(distribution, prompt)) for prompt in prompts
     )
     assert isinstance(total, Tensor)
-    count = sum(len(rules.places(prompt.ids)) for prompt in prompts)
+    count = sum(len(prompt.places) for prompt in prompts)
     return (total / count).clamp_min(1e-300).log().float().to(device)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmscope.corpus.counting import Counting
 from llmscope.errors import ScopeError, option
 from llmscope.support.arguments import LONGEST_TEXT
 
@@ -18,19 +19,17 @@ at this length. The first of every ten prompts is held out, until there are a hu
 
 
 @dataclass(frozen=True)
-class CorpusRules:
+class CorpusRules(Counting):
     """How prompts become tokens.
 
     Attributes:
-        skip: the number of tokens at the beginning of a prompt that do not count. The last one
-            never does, as nothing follows it.
-        length: prompts are cut after this many tokens.
         held_out: one of this many prompts is held out, the first; 0: none.
         shard, shards: of the others, take each one of `shards`, from the one at `shard` on.
     """
 
     skip: int = SKIP
-    length: int = LENGTH
+    length: int | None = LENGTH
+    last: bool = False
     held_out: int = HELD_OUT
     shard: int = 0
     shards: int = 1
@@ -40,10 +39,6 @@ class CorpusRules:
         if not self.held_out or number >= MOST_HELD_OUT * self.held_out:
             return False
         return number % self.held_out == 0
-
-    def places(self, ids: tuple[int, ...]) -> range:
-        """Return the positions that count."""
-        return range(self.skip, len(ids) - 1)
 
 
 RULES = CorpusRules()
@@ -57,11 +52,13 @@ class CorpusPrompt:
     Attributes:
         number: its number among those that count, from 0.
         ids: its tokens.
+        places: the positions of those that count.
         held_out: whether it is held out.
     """
 
     number: int
     ids: tuple[int, ...]
+    places: range
     held_out: bool
 
 
@@ -78,38 +75,14 @@ def corpus(scope: Scope, texts: Iterable[str], rules: CorpusRules) -> Iterator[C
         if not text:
             continue
         ids = tuple(scope.encode(text[:LONGEST_TEXT]).ids[: rules.length])
-        if not len(rules.places(ids)):
+        places = rules.places(len(ids))
+        if not places:
             continue
         held = rules.holds_out(number)
         if held or fitted % rules.shards == rules.shard:
-            yield CorpusPrompt(number, ids, held)
+            yield CorpusPrompt(number, ids, places, held)
         number += 1
         fitted += not held
-
-
-def check_rules(rules: CorpusRules) -> None:
-    """Check that the rules leave something.
-
-    Raises:
-        ScopeError: no token of any prompt counts.
-    """
-    if rules.skip + 2 > rules.length:
-        raise ScopeError(
-            f"of prompts of {rules.length} tokens, leaving out the first {rules.skip} and the last "
-            "leaves nothing",
-            f"a smaller {option('skip')}",
-        )
-
-
-NOTHING = "no prompt is long enough: each needs more than {} tokens"
-"""The message for a corpus without a prompt that counts."""
-
-
-def nothing_counts(rules: CorpusRules) -> ScopeError:
-    """Return the error for a corpus without a prompt that counts."""
-    return ScopeError(
-        NOTHING.format(rules.skip + 1), f"longer prompts, or a smaller {option('skip')}"
-    )
 
 
 def every_one_is_held_out() -> ScopeError:

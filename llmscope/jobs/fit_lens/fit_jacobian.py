@@ -18,10 +18,8 @@ from llmscope.jobs.fit_lens.corpus import (
     RULES,
     CorpusPrompt,
     CorpusRules,
-    check_rules,
     corpus,
     every_one_is_held_out,
-    nothing_counts,
 )
 from llmscope.jobs.fit_lens.estimators import ESTIMATORS, Estimator
 from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
@@ -123,7 +121,7 @@ def fit_jacobian(
             fit.
     """
     subject, rules = scope.subject, fit.rules
-    check_rules(rules)
+    rules.check()
     width, layers = subject.anatomy.width, len(subject.anatomy.layers)
     if layers < 2:
         raise ScopeError("the model has one layer, whose output is the last stream", "another")
@@ -156,8 +154,7 @@ def fit_jacobian(
         """Return the estimate of a prompt's Jacobian for each stream. [row, width]"""
         batch = fit.batch or batch_for(recorder, len(prompt.ids), backwards)
         cotangents = estimator.cotangents(turn, width)
-        places = rules.places(prompt.ids)
-        products = jacobian_rows(recorder, prompt.ids, places, streams, cotangents, batch)
+        products = jacobian_rows(recorder, prompt.ids, prompt.places, streams, cotangents, batch)
         return {stream: estimator.estimate(turn, one) for stream, one in products.items()}
 
     with scope.unchanged():
@@ -192,7 +189,7 @@ def fit_jacobian(
                 unfinished.saved()
             report(FitState(running.prompts, max(running.errors.values()), seconds))
         if not running.prompts:
-            raise every_one_is_held_out() if prompts else nothing_counts(rules)
+            raise every_one_is_held_out() if prompts else rules.nothing_counts()
         if int(running.counts.min()) == 0:
             raise ScopeError(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
@@ -207,7 +204,7 @@ def fit_jacobian(
             report(replace(state, stage=stage, share=share))
 
         finished = MeasuredPrompts(unfinished, running.digest)
-        return replace(lens, held_out=measure(lens, recorder, prompts, rules, told, finished))
+        return replace(lens, held_out=measure(lens, recorder, prompts, told, finished))
 
 
 def _done(running: RunningMean, fit: JacobianFit) -> bool:

@@ -27,10 +27,8 @@ from llmscope.jobs.fit_lens.corpus import (
     RULES,
     CorpusPrompt,
     CorpusRules,
-    check_rules,
     corpus,
     every_one_is_held_out,
-    nothing_counts,
 )
 from llmscope.jobs.fit_lens.fit_jacobian import FitState, about_model, check_model
 from llmscope.jobs.fit_lens.fit_jacobian import Report as FitReport
@@ -106,7 +104,7 @@ def fit_tuned(
             fit in memory, or a checkpoint is of another fit.
     """
     subject, rules = scope.subject, fit.rules
-    check_rules(rules)
+    rules.check()
     width, layers = subject.anatomy.width, len(subject.anatomy.layers)
     check_readout(scope)
     readout = subject.anatomy.require_readout()
@@ -121,9 +119,9 @@ def fit_tuned(
         note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
     seen, resumed, count = sha256(), sums.prompts, 0
 
-    def by_stream(ids: tuple[int, ...]) -> dict[int, Tensor]:
+    def by_stream(prompt: CorpusPrompt) -> dict[int, Tensor]:
         """Return the streams of a prompt's tokens that count, on the CPU. `[row, width]` each"""
-        streams = streams_of(recorder, ids, rules.places(ids)).cpu()
+        streams = streams_of(recorder, prompt).cpu()
         if streams.dtype == torch.bfloat16:  # which numpy does not have
             streams = streams.float()
         return dict(enumerate(streams))
@@ -144,10 +142,10 @@ def fit_tuned(
                 if count == resumed:
                     if seen.hexdigest() != sums.digest:
                         raise other_prompts()
-                    check_model(sums.latest, partial(by_stream, prompt.ids), subject)
+                    check_model(sums.latest, partial(by_stream, prompt), subject)
                 continue
             begun, digest = time.monotonic(), seen.hexdigest()
-            streams = torch.stack(list(by_stream(prompt.ids).values()))
+            streams = torch.stack(list(by_stream(prompt).values()))
             unfinished.append(REGRESSION, {"streams": streams}, prompt=count, digest=digest)
             sums.add(streams, digest)
             if unfinished.is_due(sums.bytes):
@@ -156,7 +154,7 @@ def fit_tuned(
         if count < resumed:
             raise other_prompts()
         if not sums.prompts:
-            raise every_one_is_held_out() if held else nothing_counts(rules)
+            raise every_one_is_held_out() if held else rules.nothing_counts()
         weights, biases = sums.solve()
         state = FitState(sums.prompts, float("inf"))
 
@@ -181,7 +179,7 @@ def fit_tuned(
         if not held:
             return lens
         finished = MeasuredPrompts(unfinished, sums.digest)
-        return replace(lens, held_out=measure(lens, recorder, held, rules, told, finished))
+        return replace(lens, held_out=measure(lens, recorder, held, told, finished))
 
 
 def _about(subject: LoadedModel, fit: TunedFit) -> dict[str, Any]:
@@ -386,8 +384,7 @@ def _descend(
         keep: called after each step.
         steps: those that an earlier run took.
     """
-    subject, rules = recorder.subject, fit.rules
-    device = subject.device
+    subject, device = recorder.subject, recorder.subject.device
     own = [nn.Parameter(one.to(device)) for one in (weights, biases)]
     optimiser = torch.optim.Adam(own, lr=fit.rate)
     steps.load(own, optimiser)
@@ -396,7 +393,7 @@ def _descend(
         for group in optimiser.param_groups:
             group["lr"] = fit.rate * (1 - step / fit.steps)
         prompt = prompts[step % len(prompts)]
-        streams = streams_of(recorder, prompt.ids, rules.places(prompt.ids))
+        streams = streams_of(recorder, prompt)
         with torch.no_grad():
             target = readout(streams[-1]).float().log_softmax(-1)
         optimiser.zero_grad()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from llmscope.corpus.counting import CONTENT
 from llmscope.learned.dictionaries.dictionary import Active, Dictionary
 from llmscope.learned.dictionaries.place import Place
 from llmscope.record.capture.recording import Recording
@@ -116,12 +117,10 @@ def _needs_centring(dictionary: Dictionary, recording: Recording) -> bool:
 def counted(recording: Recording) -> list[int]:
     """Return the tokens by which a dictionary is judged: no special ones, and not the first.
 
-    The first token's stream is often tens of times as long as any other (an attention sink), and
-    most dictionaries are not trained on it. If none is left, all tokens count.
+    Most dictionaries are not trained on the first one. If none is left, all tokens count.
     """
-    special = recording.prompt.special
-    tokens = [row for row in range(1, len(recording)) if not special[row]]
-    return tokens or list(range(len(recording)))
+    special = recording.prompt.special[: len(recording)]
+    return CONTENT.places_among(special) or list(range(len(recording)))
 
 
 def features_of(way: Applied, recording: Recording, rows: Sequence[int]) -> list[Active]:

@@ -192,7 +192,7 @@ def test_what_cannot_be_compared_is_told(tmp_path):
         run(path, tmp_path / "out", b="builtin:sort")
     assert not (tmp_path / "out" / "tokens").exists()
     short = write_texts(tmp_path / "short.jsonl", [""])
-    with pytest.raises(ScopeError, match="no text is long enough: each needs 2 tokens"):
+    with pytest.raises(ScopeError, match="no prompt is long enough: each needs 2 tokens"):
         run(short, tmp_path / "out")
     bad = tmp_path / "bad.jsonl"
     bad.write_text('{"prompt": "anna has a cat ."}\n{"text": 3}\n')
@@ -207,7 +207,7 @@ def test_a_length_that_does_not_fit_is_told():
     assert CorpusComparison(length=50).within(100, 80).length == 50
     with pytest.raises(ScopeError, match="longer than the context of a model, 80"):
         CorpusComparison(length=90).within(100, 80)
-    with pytest.raises(ScopeError, match="skipping the first 9 leaves no prediction"):
+    with pytest.raises(ScopeError, match="skipping the first 9 leaves none"):
         CorpusComparison(length=10, skip=9).within(None)
 
 
