@@ -118,7 +118,7 @@ def test_another_call_is_refused(scope, tmp_path):
     with pytest.raises(ScopeError, match="is broken"):
         scope.save_activations(some, NAMES, tmp_path, shard_size=5)
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ScopeError, match="broken manifest"):
+    with pytest.raises(ScopeError, match=r"manifest\.json in .* cannot be read"):
         scope.save_activations(some, NAMES, tmp_path, shard_size=5)
     with pytest.raises(KeyError, match="did you mean"):
         scope.save_activations(some, ["layers.*.resid_pst"], tmp_path / "new")

@@ -27,7 +27,7 @@ scope.save_activations(prompts(), ["layers.*.resid_post"], sys.argv[1], shard_si
 """
 FITS = """
 import sys
-import llmscope.jobs.fit_lens.fit_jacobian as fitting
+import llmscope.jobs.fit_lens.accumulate as fitting
 
 corpus = fitting.corpus
 def waits(*given):

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from llmscope.support.numbers import amount
+
+if TYPE_CHECKING:
+    from llmscope.corpus.records.record_file import RecordFile
 
 Tell = Callable[[str], None]
 PAUSE = 0.1
@@ -16,17 +19,6 @@ PAUSE = 0.1
 
 def ignore(line: str) -> None:
     """Do nothing with a line."""
-
-
-class Source(Protocol):
-    """A file that prompts are read from.
-
-    Attributes:
-        read: the fraction of it that was read; None if its size is unknown.
-    """
-
-    @property
-    def read(self) -> float | None: ...  # noqa: D102
 
 
 class JobProgress:
@@ -53,7 +45,7 @@ class JobProgress:
         *,
         doing: str = "",
         noun: str = "prompt",
-        source: Source | None = None,
+        source: RecordFile | None = None,
         limit: int | None = None,
     ) -> None:
         self._tell, self._total, self._doing, self._noun = tell, total, doing, noun

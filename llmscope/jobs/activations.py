@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.corpus.records.prompts import windows
 from llmscope.errors import ScopeError
-from llmscope.support.arguments import differences
-from llmscope.support.fsync import FolderLock, Journal, check_plain, remove_plain, replace_file
-from llmscope.support.lines import TooLargeError, json_of, read_file
+from llmscope.jobs.state import JobPasses
+from llmscope.jobs.store import JobShare, exclusive, manifests_in, other_options, read_manifest
+from llmscope.support.fsync import Journal, check_plain, remove_left, replace_file, writing
+from llmscope.support.storage import LocalStorage
 from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
@@ -76,12 +76,8 @@ def save(
         KeyError: a name matches no tensor.
     """
     asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
-    lock = FolderLock(folder, ".lock", "another folder, or wait for its end")
-    lock.acquire()
-    try:
+    with exclusive(LocalStorage(folder), JobShare()):
         return _save(prompts, names, folder, record, asked, model, together, progress)
-    finally:
-        lock.release()
 
 
 def _save(
@@ -95,14 +91,14 @@ def _save(
     progress: Progress | None,
 ) -> int:
     last, done, journal = bool(asked["last"]), 0, Journal(folder / JOURNAL, asked)
-    with _told(folder):
+    with writing(folder, "a folder"):
         known = _opened(folder, asked)
     for number, some in enumerate(windows(prompts, asked["shard_size"])):
         path = folder / f"shard-{number:05d}.safetensors"
         digest = _digest(some)
         if not number:
             known = _identified(folder, known, asked, model, some[0], record)
-        with _told(folder):
+        with writing(folder, "a folder"):
             there = check_plain(path, links=True)
         if there:
             _check_shard(path, digest, len(some))
@@ -110,7 +106,7 @@ def _save(
         else:
             shard = _Shard(path.name, digest, done, some, names, last)
             data = _bytes(shard, record, journal, together)
-            with _told(folder):
+            with writing(folder, "a folder"):
                 replace_file(path, data)
             journal.clear()
         done += len(some)
@@ -120,16 +116,6 @@ def _save(
     return done
 
 
-@contextmanager
-def _told(folder: Path) -> Iterator[None]:
-    """Raise an error of the file system as a ScopeError that names the folder."""
-    try:
-        yield
-    except OSError as error:
-        reason = one_line(error.strerror or str(error))
-        raise ScopeError(f"cannot write {one_line(str(folder))}: {reason}", "a folder") from error
-
-
 def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the manifest of a folder; None for a new one.
 
@@ -137,29 +123,15 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
         ScopeError: the folder holds something else, or was made with other arguments.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    path = folder / MANIFEST
-    shown = one_line(str(folder))
-    if not path.exists():
-        if any(not one.name.startswith(".") for one in folder.iterdir()):
-            raise ScopeError(f"{shown} holds other files", "an empty folder")
+    storage = LocalStorage(folder)
+    if not manifests_in(storage):
         return None
-    try:
-        known = json_of(read_file(path, "manifest"))
-        same = {key: known.get(key) for key in asked} == dict(asked)
-    except TooLargeError as error:
-        raise ScopeError(f"{MANIFEST} of {shown}: {error}", "an empty folder") from None
-    except (ValueError, AttributeError):
-        raise ScopeError(f"{shown} has a broken {MANIFEST}", "an empty folder") from None
-    if not same:
-        stored = {key: known[key] for key in asked if key in known}
-        raise ScopeError(
-            f"{shown} was made with other options{differences(stored, asked)}", "an empty folder"
-        )
-    for left in folder.glob(".shard-[0-9]*.safetensors.*"):  # of a run that was killed
-        with suppress(OSError):  # of something else
-            remove_plain(left)
-    found: dict[str, Any] = known
-    return found
+    manifest = read_manifest(storage, MANIFEST, ("first", *asked))
+    stored = {key: manifest[key] for key in asked}
+    if stored != dict(asked):
+        raise other_options(storage.shown, stored, asked)
+    remove_left(folder.glob(".shard-[0-9]*.safetensors.*"))  # of a run that was killed
+    return manifest
 
 
 def _identified(
@@ -190,7 +162,7 @@ def _identified(
             "model": model,
             "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
         }
-        with _told(folder):
+        with writing(folder, "a folder"):
             replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
         return known
     theirs: Mapping[str, float] = known["first"]["logits"]
@@ -334,28 +306,27 @@ def _bytes(shard: _Shard, record: Record, journal: Journal, together: bool) -> b
     from llmscope.record.capture.padded import SIZE, grouped
 
     prompts = shard.prompts
-    stored = {
-        tuple(note["pass"]): arrays["tensors"].tobytes()
-        for note, arrays in journal.records()
-        if (note["shard"], note["prompts"]) == (shard.name, shard.digest)
-    }
     tensors: dict[str, Tensor] = {}
-    for serial in stored.values():
-        tensors |= load(serial)
-    if stored:
-        longest = max((at for group in stored for at in group), key=lambda at: len(prompts[at]))
+    passes = JobPasses(journal, shard=shard.name, prompts=shard.digest)
+    lengths = [len(prompt) for prompt in prompts]
+    groups = list(grouped(lengths, SIZE)) if together else [[at] for at in range(len(prompts))]
+    finished = []
+    for group in groups:
+        if (stored := passes.take(group)) is not None:
+            finished.append(group)
+            tensors |= load(stored[1]["tensors"].tobytes())
+    if finished:
+        longest = max((at for group in finished for at in group), key=lambda at: len(prompts[at]))
         (recording,) = record([prompts[longest]])
         _compare(shard.name, shard.tensors(longest, recording), tensors)
-    lengths = [len(prompt) for prompt in prompts]
-    for group in grouped(lengths, SIZE) if together else [[at] for at in range(len(prompts))]:
-        if tuple(group) in stored:
+    for group in groups:
+        if group in finished:
             continue
-        found: dict[str, Tensor] = {}
+        of_pass: dict[str, Tensor] = {}
         for at, recording in zip(group, record([prompts[at] for at in group]), strict=True):
-            found |= shard.tensors(at, recording)
-        note = {"shard": shard.name, "prompts": shard.digest, "pass": group}
-        journal.append(note, {"tensors": np.frombuffer(serialized(found), np.uint8)})
-        tensors |= found
+            of_pass |= shard.tensors(at, recording)
+        passes.add(group, {"tensors": np.frombuffer(serialized(of_pass), np.uint8)})
+        tensors |= of_pass
     facts = {"prompts": str(len(prompts)), "first": str(shard.first), "digest": shard.digest}
     data: bytes = serialized(tensors, metadata=facts)
     return data

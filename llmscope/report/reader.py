@@ -495,9 +495,9 @@ def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, by
     """
     from llmscope.corpus.records.inputs import InputColumns
     from llmscope.jobs.snapshots.finished import finished_rows
-    from llmscope.jobs.snapshots.folder import JobShare, journal_in
     from llmscope.jobs.snapshots.job import PromptJob
     from llmscope.jobs.snapshots.shards import Tables
+    from llmscope.jobs.store import JobShare, journal_in
 
     files: dict[str, bytes] = {}
     try:

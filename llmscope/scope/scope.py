@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, cast, overload
 from llmscope.edits import Edit, own_edit, parse, read_prompt_b
 from llmscope.errors import ScopeError, WrongTypeError, WrongUseError, WrongValueError
 from llmscope.figure import Figure, Focus, Verdict
-from llmscope.jobs.activations import save
 from llmscope.learned.dictionaries.catalog import Given, known_dictionaries
 from llmscope.learned.lenses.catalog import known_lenses
 from llmscope.lenses import Lens, checked_focus, focus_from, lens, options, suggested
@@ -54,7 +53,7 @@ if TYPE_CHECKING:
     import torch
 
     from llmscope.jobs.activation_difference.difference import ActivationDifference
-    from llmscope.jobs.fit_lens.fit_jacobian import FitState
+    from llmscope.jobs.fit_lens.accumulate import FitState
     from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.models.tokenizer.tokens import Encoded
     from llmscope.record.compare.other_model import OtherModel
@@ -841,6 +840,8 @@ class Scope:
                 other arguments or another model, or cannot be written.
             KeyError: a name matches no tensor.
         """
+        from llmscope.jobs.activations import save
+
         names = [
             arguments.text(f"names[{at}]", name)
             for at, name in enumerate(arguments.several("names", names))

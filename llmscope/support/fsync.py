@@ -12,13 +12,13 @@ import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from llmscope.errors import ScopeError, option
 from llmscope.support.arguments import differences
-from llmscope.support.text import display_text, told
+from llmscope.support.text import display_text, one_line, told
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,6 +69,33 @@ def remove_plain(path: Path) -> None:
     """
     if check_plain(path, links=True):
         path.unlink()
+
+
+def remove_left(paths: Iterable[Path]) -> None:
+    """Remove files that a process left; whatever is no plain file stays."""
+    for path in paths:
+        with suppress(OSError):
+            remove_plain(path)
+
+
+@contextmanager
+def writing(path: Path, hint: str = "") -> Iterator[None]:
+    """Raise an error of the file system within as one that names a file or folder.
+
+    Args:
+        path: the file or folder that is written.
+        hint: what to try; empty: another one.
+
+    Raises:
+        ScopeError: it cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = one_line(error.strerror) if error.strerror else told(error)
+        raise ScopeError(
+            f"cannot write {one_line(str(path))}: {reason}", hint or f"another {option('out')}"
+        ) from error
 
 
 def check_plain(path: Path, *, links: bool = False) -> bool:
@@ -213,7 +240,7 @@ class Journal:
             ScopeError: the file is of another job, or is a link, a pipe or no plain file.
         """
         self._end, end = None, 0
-        try:
+        with writing(self._path):
             if check_plain(self._path):
                 with self._path.open("rb") as file:
                     end = self._checked_begin(file.readline(_LONGEST_BEGIN))
@@ -221,8 +248,6 @@ class Journal:
                     while end and (data := _next_record(file, size - end)) is not None:
                         end += _RECORD.size + len(data)
                         yield _unpack(data)
-        except OSError as error:
-            raise self._write_error(error) from error
         self._end = end
 
     def _checked_begin(self, line: bytes) -> int:
@@ -266,7 +291,7 @@ class Journal:
         if self._end is None:
             for _ in self.records():
                 pass
-        try:
+        with writing(self._path):
             if self._handle is None:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 self._handle = _opened_to_append(self._path, 0o666)
@@ -276,8 +301,6 @@ class Journal:
             for part in parts[1:]:
                 _write_whole(self._handle, part)
             self._end = (self._end or 0) + len(begin) + _RECORD.size + length
-        except OSError as error:
-            raise self._write_error(error) from error
 
     def clear(self) -> None:
         """Drop all records: they are in a file of their own by now.
@@ -286,25 +309,18 @@ class Journal:
             ScopeError: the file cannot be written.
         """
         self._end = 0
-        try:
+        with writing(self._path):
             if self._handle is not None:
                 os.ftruncate(self._handle, 0)
             else:
                 remove_plain(self._path)
-        except OSError as error:
-            raise self._write_error(error) from error
 
     def remove(self) -> None:
         """Close and remove the file; one that is no plain file is left."""
         handle, self._handle, self._end = self._handle, None, None
         if handle is not None:
             os.close(handle)
-        with suppress(OSError):
-            remove_plain(self._path)
-
-    def _write_error(self, error: OSError) -> ScopeError:
-        path_text = display_text(str(self._path)).replace("\n", " ")
-        return ScopeError(f"cannot write {path_text}: {told(error)}", f"another {option('out')}")
+        remove_left([self._path])
 
 
 def _next_record(file: BinaryIO, rest: int) -> bytes | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmscope.errors import ScopeError, option
-from llmscope.support.fsync import check_plain, remove_plain
+from llmscope.support.fsync import check_plain, remove_plain, writing
 from llmscope.support.lines import TooLargeError, open_file, read_file, read_stream
 from llmscope.support.text import display_text, told
 
@@ -133,7 +133,7 @@ class LocalStorage(Storage):
     def write(self, files: Mapping[str, bytes]) -> None:  # noqa: D102
         from llmscope.support.atomic_write import write_all
 
-        try:
+        with writing(self.path):
             for name in files:
                 folder = (self.path / name).parent
                 if folder.is_symlink():  # the files would be written to its target
@@ -142,10 +142,6 @@ class LocalStorage(Storage):
                 path = self.path / name
                 if not path.is_symlink():  # which is replaced
                     check_plain(path, links=True)
-        except OSError as error:
-            raise ScopeError(
-                f"cannot write {self.shown}: {told(error)}", f"another {option('out')}"
-            ) from error
         write_all({self.path / name: data for name, data in files.items()}, force=True)
 
     def remove(self, name: str) -> None:  # noqa: D102

@@ -165,9 +165,7 @@ def town():
 def jacobians(town, texts):
     """The Jacobian of layer 1 for each of some prompts. [prompt, width, width]"""
     prompts = list(corpus(town, texts, RULES))
-    found = [
-        rows_of(town, one.ids, RULES.places(one.ids), [2], torch.eye(96), 32)[2] for one in prompts
-    ]
+    found = [rows_of(town, one.ids, one.places, [2], torch.eye(96), 32)[2] for one in prompts]
     return torch.stack(found)
 
 
@@ -251,7 +249,8 @@ class Interrupted(Exception):
 
 @pytest.mark.slow
 def test_a_fit_goes_on_where_it_was_interrupted_to_the_same_bits(town, tmp_path, monkeypatch):
-    monkeypatch.setattr("llmscope.jobs.fit_lens.unfinished.SAVED_EVERY", 0.0)
+    monkeypatch.setattr("llmscope.jobs.state.SAVED_EVERY", 0.0)
+    monkeypatch.setattr("llmscope.jobs.state.SAVING_SHARE", 0.0)
     whole, done = fit_of(town), []
 
     def stop(state):
@@ -365,7 +364,7 @@ def test_a_killed_command_goes_on(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 2))
     words = [
         *(sys.executable, "-c"),
-        "import sys, llmscope.jobs.fit_lens.unfinished as fit; fit.SAVED_EVERY = 0.0;"
+        "import sys, llmscope.jobs.state as m; m.SAVED_EVERY = m.SAVING_SHARE = 0.0;"
         "from llmscope.cli.app import app; app(sys.argv[1:])",
         *("fit", "jacobian", "builtin:town", "--prompts", str(tmp_path / "texts.txt")),
         *("--skip", "2", "--held-out", "0", "--float32", "--out"),

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import typer
 
+from llmscope.cli.options.corpus import job_share
 from llmscope.cli.options.groups import names
 from llmscope.cli.options.paper import PaperOptions
 from llmscope.cli.options.picture import PictureOptions
 from llmscope.cli.options.shared import said, usage
 from llmscope.cli.options.transcript import TranscriptOptions
-from llmscope.errors import ScopeError
 
 if TYPE_CHECKING:
     from llmscope.jobs.snapshots import JobShare, PromptSource
@@ -99,7 +98,6 @@ class BatchOptions:
     ] = 0
 
 
-_PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 _FOR_MANY = frozenset(names(BatchOptions)) - {"prompts"}
 _FOR_ONE = frozenset(
     (
@@ -157,15 +155,13 @@ def check_batch(ctx: typer.Context, options: BatchOptions, outs: Sequence[str]) 
     usage("screen" not in ctx.params["lens"], "the screen is of one prompt", "--lens")
     usage(len(outs) <= 1, "one folder, in which all tables are", "--out")
     usage(outs != [] and outs[0] not in ("-", ""), "a folder to write to", "--out")
-    found = _PART.fullmatch(options.shard or "0/1")
-    index, count = (int(found[1]), int(found[2])) if found else (1, 0)
-    usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    index, count = job_share(options.shard)
     force = bool(ctx.params["force"])
     usage(not force or count == 1, "not with --shard, whose other jobs write there too", "--force")
     ray = _ray(ctx, options)
     from llmscope.figure.tables.arrow import needed
     from llmscope.jobs.snapshots import JobShare, PromptSource
-    from llmscope.support.storage import LocalStorage, storage
+    from llmscope.support.storage import storage
 
     needed()
     if ray is not None:
@@ -173,8 +169,6 @@ def check_batch(ctx: typer.Context, options: BatchOptions, outs: Sequence[str]) 
 
         ray_needed()
     folder = storage(outs[0])
-    if isinstance(folder, LocalStorage) and folder.path.exists() and not folder.path.is_dir():
-        raise ScopeError(f"{folder.shown} is no folder", "another --out")
     return Batch(
         PromptSource(options.prompts),
         folder,

@@ -22,9 +22,9 @@ from llmscope.errors import ScopeError
 from llmscope.export import provenance
 from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
 from llmscope.jobs.snapshots import run as run_here
-from llmscope.jobs.snapshots.lock import exclusive
 from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
 from llmscope.jobs.snapshots.shards import Tables
+from llmscope.jobs.store import exclusive
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -10,6 +10,7 @@ import typer
 
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
+from llmscope.cli.options.corpus import Prompts, corpus_name
 from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.report_format import wants_json
@@ -19,7 +20,6 @@ from llmscope.cli.output.errors import FAILED, reported
 from llmscope.cli.output.notices import tell_plainly
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
-from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
@@ -74,15 +74,7 @@ class ComparisonOptions:
         """Return what is measured."""
         from llmscope.jobs.compare.request import CorpusComparison
 
-        return CorpusComparison(
-            length=self.length,
-            skip=self.skip,
-            moved=self.moved,
-            layers=self.layers,
-            shard_size=self.shard_size,
-            resamples=self.resamples,
-            seed=self.seed,
-        )
+        return CorpusComparison(**asdict(self))
 
 
 @dataclass(frozen=True)
@@ -199,14 +191,7 @@ def compare(
             show_default=False,
         ),
     ] = None,
-    prompts: Annotated[
-        str,
-        typer.Option(
-            metavar="FILE",
-            help="Text: a .jsonl, .csv, .tsv or .parquet file with `prompt`, a .txt file with one "
-            "a line, or - for JSON lines on stdin.",
-        ),
-    ],
+    prompts: Prompts,
     out: Annotated[
         Path,
         typer.Option(
@@ -254,8 +239,8 @@ def compare(
         from llmscope.cli.options.command_line import command_line
         from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.figure.tables.arrow import needed
-        from llmscope.jobs.snapshots import JobShare, PromptSource
-        from llmscope.jobs.snapshots.lock import exclusive
+        from llmscope.jobs.snapshots import PromptSource
+        from llmscope.jobs.store import JobShare, exclusive
         from llmscope.models.spec import parse
         from llmscope.support.storage import LocalStorage
 
@@ -266,8 +251,6 @@ def compare(
         parse(first.model)
         parse(second.model)
         source = PromptSource(prompts)
-        if out.exists() and not out.is_dir():
-            raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
         with exclusive(LocalStorage(out), JobShare()), progress_line(every=EVERY) as progress:
 
             def tell(line: str) -> None:
@@ -289,7 +272,7 @@ def compare(
                 source,
                 comparison.comparison(),
                 out,
-                name="stdin" if prompts == "-" else Path(prompts).name,
+                name=corpus_name(prompts),
                 command=command_line(ctx, **named),
                 force=force,
                 tell=tell,

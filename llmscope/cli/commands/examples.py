@@ -20,7 +20,6 @@ from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
-from llmscope.errors import ScopeError
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
@@ -218,19 +217,19 @@ def examples(
         usage(bool(requests or neurons or heads), "name a feature, neuron or head", "--feature")
         usage(not units.features or bool(requests), "it takes --feature", "--features")
         collection.check()
-        from llmscope.cli.output.progress import EVERY, noted, progress_line
+        from llmscope.cli.output.progress import noted
         from llmscope.corpus.progress import JobProgress
-        from llmscope.jobs.snapshots import JobShare, PromptSource
-        from llmscope.jobs.snapshots.lock import exclusive
+        from llmscope.jobs.snapshots import PromptSource
+        from llmscope.jobs.store import JobShare, exclusive
         from llmscope.models.spec import parse
         from llmscope.support.storage import LocalStorage
 
         source = PromptSource(prompts)
-        if out.exists() and not out.is_dir():
-            raise ScopeError(f"{display_text(str(out))} is no folder", "another --out")
         parse(model)
-        with exclusive(LocalStorage(out), JobShare()), progress_line(every=EVERY) as progress:
-            scope = hardware.loader(model)(progress)
+        with (
+            exclusive(LocalStorage(out), JobShare()),
+            hardware.loaded(model) as (scope, progress),
+        ):
             from llmscope.jobs.examples.collect import collect, emptied
             from llmscope.jobs.examples.request import sources_for
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +12,7 @@ import typer
 
 from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import report_format, shared
-from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, length_option
+from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, job_share, length_option
 from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
 from llmscope.cli.options.local_path import local
 from llmscope.cli.options.panels import PanelCommand
@@ -24,18 +22,16 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.jobs.state import unfinished
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.corpus.progress import JobProgress
+    from llmscope.jobs.fit_lens.accumulate import FitState
     from llmscope.jobs.fit_lens.corpus import CorpusRules
-    from llmscope.jobs.fit_lens.fit_jacobian import FitState
     from llmscope.jobs.snapshots import PromptSource
     from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.models.loaded_model import Progress
-    from llmscope.scope.scope import Scope
-
-_PART = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="Where the lens goes.", callback=local)
@@ -149,7 +145,7 @@ def fit_jacobian(
     """
     with reported(debug):
         as_json = wants_json(json, format)
-        part = _shard(shard)
+        part = job_share(shard)
         usage(
             backwards is None or estimator != "exact",
             "it takes --estimator rows or rademacher",
@@ -157,7 +153,7 @@ def fit_jacobian(
         )
         source = _source(prompts, out, "jacobian", force)
         rules = corpus.rules(part)
-        with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
+        with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
             from llmscope.jobs.fit_lens.fit_jacobian import fit_jacobian as fitted
 
@@ -204,7 +200,7 @@ def fit_tuned(
         as_json = wants_json(json, format)
         source = _source(prompts, out, "tuned", force)
         rules = corpus.rules()
-        with _unfinished(out, force) as checkpoint, _loaded(hardware, model) as (scope, progress):
+        with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_tuned import TunedFit
             from llmscope.jobs.fit_lens.fit_tuned import fit_tuned as fitted
 
@@ -248,7 +244,7 @@ def fit_check(
     with reported(debug):
         as_json = wants_json(json, format)
         source = _prompts(prompts)
-        with _loaded(hardware, model) as (scope, progress):
+        with hardware.loaded(model) as (scope, progress):
             from itertools import islice
 
             from llmscope.jobs.fit_lens.check import check_readout, measure
@@ -310,13 +306,6 @@ def fit_merge(
         _report(lens, out, None, as_json)
 
 
-def _shard(text: str | None) -> tuple[int, int]:
-    found = _PART.fullmatch(text or "0/1")
-    index, count = (int(found[1]), int(found[2])) if found else (1, 0)
-    usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
-    return index, count
-
-
 def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:
     _check_out(out, kind, force)
     return _prompts(prompts)
@@ -339,50 +328,6 @@ def _check_out(out: Path, kind: str, force: bool) -> None:
     usage(out.suffix in allowed, f"a name that ends in {' or '.join(allowed)}", "--out")
     if out.exists() and not force:
         raise ScopeError(f"{display_text(str(out))} exists", "--force to replace it")
-
-
-@contextmanager
-def _loaded(
-    hardware: HardwareOptions, model: str | None
-) -> Iterator[tuple[Scope, Progress | None]]:
-    from llmscope.cli.output.progress import EVERY, progress_line
-    from llmscope.models.spec import parse
-
-    parse(model)
-    with progress_line(every=EVERY) as progress:
-        yield hardware.loader(model)(progress), progress
-
-
-@contextmanager
-def _unfinished(out: Path, force: bool) -> Iterator[Path]:
-    """Yield the checkpoint of a fit, which is locked, and removed with its journal at the end.
-
-    Args:
-        out: the file of the lens.
-        force: begin anew.
-
-    Raises:
-        ScopeError: another process fits this lens.
-    """
-    from llmscope.support.fsync import FolderLock
-
-    checkpoint = out.with_name(f"{out.name}.partial")
-
-    def remove() -> None:
-        from llmscope.jobs.fit_lens.unfinished import journal_of
-
-        for path in (checkpoint, journal_of(checkpoint)):
-            path.unlink(missing_ok=True)
-
-    lock = FolderLock(out.parent, f".{out.name}.lock", "another --out, or wait for its end")
-    lock.acquire()
-    try:
-        if force:
-            remove()
-        yield checkpoint
-        remove()
-    finally:
-        lock.release()
 
 
 def _fitted(

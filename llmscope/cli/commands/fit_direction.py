@@ -150,7 +150,6 @@ def fit_direction(
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
         from llmscope.cli.output.direction_report import report
-        from llmscope.cli.output.progress import EVERY, progress_line
         from llmscope.jobs.fit_direction.pairs import read_examples
         from llmscope.jobs.snapshots import PromptSource
         from llmscope.models.spec import parse
@@ -158,8 +157,7 @@ def fit_direction(
         parse(model)
         _check_out(out, force)
         examples = read_examples(PromptSource(str(pairs), None))
-        with progress_line(every=EVERY) as progress:
-            scope = hardware.loader(model)(progress)
+        with hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_direction.fit import DirectionFit
             from llmscope.jobs.fit_direction.fit import fit_direction as fitted
             from llmscope.learned.lenses.direction_file import write_directions

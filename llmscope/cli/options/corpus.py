@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from llmscope.cli.options.shared import usage
+
+_SHARE = re.compile(r"(\d{1,6})/(\d{1,6})", re.ASCII)
 
 Prompts = Annotated[
     str,
@@ -27,6 +32,18 @@ def length_option(least: int) -> typer.models.OptionInfo:
         min=least, help="Cut prompts after this many tokens.", metavar="TOKENS"
     )
     return found
+
+
+def job_share(text: str | None) -> tuple[int, int]:
+    """Return which job of how many `--shard` names, from 0; of one without it.
+
+    Raises:
+        BadParameter: it is of another form.
+    """
+    numbers = _SHARE.fullmatch(text or "0/1")
+    index, count = map(int, numbers.groups()) if numbers else (1, 0)
+    usage(index < count, "I/N with I from 0 to N − 1, such as 0/8", "--shard")
+    return index, count
 
 
 def corpus_name(prompts: str) -> str:

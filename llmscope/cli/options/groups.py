@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from functools import wraps
-from typing import Any, ClassVar, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, get_type_hints
 
 from llmscope.cli.options import shared
 from llmscope.cli.options.loading import Loader
 from llmscope.cli.options.panels import in_panel
+
+if TYPE_CHECKING:
+    from llmscope.models.loaded_model import Progress
+    from llmscope.scope.scope import Scope
 
 Group = TypeVar("Group")
 Command = Callable[..., None]
@@ -126,6 +131,18 @@ class HardwareOptions(DeviceOptions):
             BadParameter, ScopeError: see `spec`.
         """
         return super().loader(self.spec(model), **more)
+
+    @contextmanager
+    def loaded(self, model: str | None) -> Iterator[tuple[Scope, Progress | None]]:
+        """Yield a model that is loaded, and what tells the progress of the command on stderr.
+
+        Raises:
+            BadParameter, ScopeError: see `spec`; or the model cannot be loaded.
+        """
+        from llmscope.cli.output.progress import EVERY, progress_line
+
+        with progress_line(every=EVERY) as progress:
+            yield self.loader(model)(progress), progress
 
 
 @dataclass(frozen=True)

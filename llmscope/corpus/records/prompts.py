@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     import pyarrow
 
 Item = TypeVar("Item")
-__all__ = ["STDIN", "PromptLine", "PromptSource", "TextLine", "digest_of", "prompt_line", "windows"]
+__all__ = [
+    "STDIN",
+    "PromptLine",
+    "PromptSource",
+    "PromptText",
+    "digest_of",
+    "prompt_line",
+    "windows",
+]
 
 _NO_TEXT = "its prompt is no text"
 
@@ -47,7 +55,7 @@ class PromptLine:
     inputs: Mapping[str, Any] = field(default_factory=dict)
 
 
-class TextLine(NamedTuple):
+class PromptText(NamedTuple):
     """A text of a file, with the line where it begins, from 1."""
 
     number: int
@@ -112,13 +120,13 @@ class PromptSource(RecordFile):
                 raise ScopeError(f"{self.place(line.number)}: {line.error}", hint)
             yield line
 
-    def texts(self) -> Iterator[TextLine]:
+    def texts(self) -> Iterator[PromptText]:
         """Yield the prompts with their lines.
 
         Raises:
             ScopeError: a line, or the rest of the file, cannot be read.
         """
-        return (TextLine(line.number, line.prompt or "") for line in self.checked())
+        return (PromptText(line.number, line.prompt or "") for line in self.checked())
 
     def _line(self, record: Record) -> PromptLine:
         if record.error:

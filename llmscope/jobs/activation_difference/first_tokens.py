@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 
 from llmscope.corpus.counting import CONTENT
+from llmscope.corpus.records.prompts import windows
 from llmscope.errors import ScopeError
-from llmscope.record.capture.padded import SIZE, record_padded
+from llmscope.record.capture.padded import SIZE
 from llmscope.record.capture.prompts import encoded, prompt_from
+from llmscope.record.derive.batching import PromptRunner
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -74,18 +76,14 @@ def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: in
     Raises:
         ScopeError: an id is not in the model's vocabulary.
     """
-    recorder, found = bench.recorder, []
-    prompts = [
-        prompt_from(bench.subject, one.whole if recorder.outside else one.ids) for one in texts
-    ]
-    for first in range(0, len(prompts), SIZE):
-        some = prompts[first : first + SIZE]
-        if bench.why_alone:
-            made = [recorder.go_on(None, one) for one in some]
-        else:
-            made = record_padded(recorder, some)
-        for recording, text in zip(made, texts[first : first + SIZE], strict=True):
+    runner, streams = PromptRunner(bench.recorder, bool(bench.why_alone)), []
+    outside = bench.recorder.outside
+    for window in windows(texts, SIZE):
+        prompts = [
+            prompt_from(bench.subject, text.whole if outside else text.ids) for text in window
+        ]
+        for recording, text in zip(runner(prompts), window, strict=True):
             places = range(text.start, text.start + count)
             rows = [recording.rows("stream", at + 1, places) for at in range(recording.layers)]
-            found.append(torch.stack([row.float().cpu() for row in rows if row is not None]))
-    return torch.stack(found)
+            streams.append(torch.stack([row.float().cpu() for row in rows if row is not None]))
+    return torch.stack(streams)

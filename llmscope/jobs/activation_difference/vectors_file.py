@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from llmscope.errors import ScopeError
 from llmscope.jobs.activation_difference.difference import ActivationDifference
-from llmscope.support.fsync import new_file_mode, replace_file
-from llmscope.support.text import display_text
+from llmscope.support.fsync import new_file_mode, replace_file, writing
 
 NAME = "difference.safetensors"
 
@@ -32,13 +30,8 @@ def write_difference(difference: ActivationDifference, path: Path) -> None:
     record = difference.to_dict()
     about = {name: record[name] for name in ("a", "b", "layer", "tokens", "texts", "verdict")}
     header = {"activation_difference": json.dumps(about)}
-    try:
+    with writing(path, "another folder"):
         path.parent.mkdir(parents=True, exist_ok=True)
         # Copies: safetensors refuses tensors that share memory.
         replace_file(path, save({name: one.clone() for name, one in tensors.items()}, header))
         path.chmod(new_file_mode())
-    except OSError as error:
-        raise ScopeError(
-            f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
-            "another folder",
-        ) from error

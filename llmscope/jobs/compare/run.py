@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,11 +27,11 @@ from llmscope.jobs.compare.side import (
 from llmscope.jobs.compare.summary import summarized
 from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups
 from llmscope.jobs.compare.texts import tokenized
-from llmscope.jobs.snapshots.folder import Folder, JobShare
+from llmscope.jobs.store import JobFolder, JobShare
 from llmscope.models.loading.memory import reserve
 from llmscope.models.variants import Variants
 from llmscope.record.compare.same_tokens import token_difference
-from llmscope.support.fsync import remove_plain
+from llmscope.support.fsync import remove_left
 from llmscope.support.storage import LocalStorage
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def compare(
     theirs = RunningSide(scope_b, layers=how.layers)
     about = {"prompts": name, **how.to_dict()}
     origins = {"a": first.origin, "b": provenance(scope_b, None)}
-    folder = Folder(
+    folder = JobFolder(
         *(LocalStorage(out), JobShare(size=how.shard_size)),
         *({**about, **{key: _stable(one) for key, one in origins.items()}}, {"command": command}),
         force=force,
@@ -151,9 +150,7 @@ def compare(
     if journal is not None:
         journal.remove()
     folder.complete(shards=len(stored), prompts=summary["texts"]["count"], errors=0)
-    for left in out.glob(f".{SUMMARY}.*"):  # of a run that was killed while it wrote
-        with suppress(OSError):  # of something else
-            remove_plain(left)
+    remove_left(out.glob(f".{SUMMARY}.*"))  # of a run that was killed while it wrote
     write(out / SUMMARY, json_text(summary), force=True)
     shutil.rmtree(out / STREAMS, ignore_errors=True)
     return summary

@@ -14,10 +14,9 @@ from llmscope.errors import ScopeError, option
 from llmscope.jobs.compare.texts import Text
 from llmscope.jobs.fit_lens.check import check_prompt, check_readout
 from llmscope.models.anatomy import Readout
-from llmscope.record.capture.padded import record_padded
 from llmscope.record.capture.prompts import prompt_from
 from llmscope.record.capture.recording import Recording
-from llmscope.record.derive.batching import why_alone
+from llmscope.record.derive.batching import PromptRunner, why_alone
 from llmscope.support.fsync import make_folder, replace_file
 from llmscope.support.text import display_text, told
 
@@ -118,13 +117,11 @@ class RunningSide:
                 raise error.at(f"line {text.line}") from error
         with self._scope.unchanged():  # torch's settings of this model
             recorder = self._scope.recorder
+            recordings = PromptRunner(recorder, self.alone)(prompts)
             if self.alone:
-                made = [recorder.go_on(None, prompt) for prompt in prompts]
-                for recording in made:
+                for recording in recordings:
                     check_prompt(recording, recorder.outside)
-            else:
-                made = record_padded(recorder, prompts)
-            return [self._of(one, some) for one, some in zip(made, rows, strict=True)]
+            return [self._of(*pair) for pair in zip(recordings, rows, strict=True)]
 
     def _of(self, recording: Recording, rows: range) -> Tensor:
         last = recording.layers

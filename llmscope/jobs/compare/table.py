@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 
 from llmscope.corpus.progress import JobProgress, Tell, ignore
-from llmscope.corpus.records.prompts import PromptSource, TextLine, digest_of, windows
+from llmscope.corpus.records.prompts import PromptSource, PromptText, digest_of, windows
 from llmscope.errors import ScopeError, option
 from llmscope.export import write
 from llmscope.jobs.compare.moved import MostMoved
@@ -29,10 +28,11 @@ from llmscope.jobs.compare.tokens import (
     stream_differences,
 )
 from llmscope.jobs.snapshots.finished import packed, unpacked
-from llmscope.jobs.snapshots.folder import JobShare
+from llmscope.jobs.state import JobPasses
+from llmscope.jobs.store import JobShare
 from llmscope.record.capture.padded import SIZE, balanced, grouped
-from llmscope.support.fsync import Arrays, Journal, make_folder, remove_plain
-from llmscope.support.text import display_text, told
+from llmscope.support.fsync import Journal, make_folder, remove_left, writing
+from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.models.loaded_model import LoadedModel
@@ -53,15 +53,9 @@ def begin(out: Path) -> None:
     Raises:
         ScopeError: it cannot be made.
     """
-    try:
+    with writing(out):
         make_folder(out / TOKENS)
-        for left in (out / TOKENS).glob(".shard-[0-9]*.parquet.*"):
-            with suppress(OSError):  # of something else
-                remove_plain(left)
-    except OSError as error:
-        raise ScopeError(
-            f"cannot write {display_text(str(out))}: {told(error)}", f"another {option('out')}"
-        ) from error
+        remove_left((out / TOKENS).glob(".shard-[0-9]*.parquet.*"))
 
 
 def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
@@ -130,15 +124,15 @@ class TableWriter:
             raise ScopeError(f"{shown} was made of more texts", _again())
 
     def _made(
-        self, number: int, lines: Sequence[TextLine], digest: str, pace: JobProgress
+        self, number: int, lines: Sequence[PromptText], digest: str, pace: JobProgress
     ) -> Shard:
         texts = tokenized(self._subject, lines, self._how)
         lengths = {one.line for one in texts}
         shard = Shard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
         results: dict[int, _Result] = {}
-        stored = self._stored(number, digest)
-        count = sum(len(note["pass"]) for note, _ in stored)
+        finished = JobPasses(self._journal, shard=number, texts=digest)
+        count = sum(map(len, finished.stored))
         pace.going_on(self._tell, count, more=f" in {self._shown}")
         alone = all(side.alone for side in self._sides)
         passes = (
@@ -147,8 +141,8 @@ class TableWriter:
             for part in ([[index] for index in group] if alone else [group])
         )
         for at, group in passes:
-            if stored:
-                note, arrays = stored.pop(0)
+            if (stored := finished.take(group)) is not None:
+                note, arrays = stored
                 some_results = unpacked(note["results"], arrays)
                 results.update(zip(group, map(_Result.from_list, some_results), strict=True))
                 moved.load(unpacked(note["moved"], arrays), self._readers)
@@ -163,7 +157,9 @@ class TableWriter:
             with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
                 for index, text, a, b in zip(group, some, ours, theirs, strict=True):
                     results[index] = self._measured(text, (a, b), moved)
-            self._keep(number, digest, group, [results[index] for index in group], moved)
+            arrays = dict[str, Any]()
+            listed = packed([results[index].to_list() for index in group], arrays)
+            finished.add(group, arrays, results=listed, moved=packed(moved.to_list(), arrays))
             pace.done(len(group))
         pace.resumed(len(shard.skipped))
         for index, text in enumerate(texts):
@@ -171,40 +167,6 @@ class TableWriter:
         with self._scope_b.unchanged():
             shard.moved = moved.records(self._readers, self._how.layers, self._subject.label)
         return shard
-
-    def _stored(self, shard: int, digest: str) -> list[tuple[Any, Arrays]]:
-        """Return the passes of a shard that an earlier run finished, in order."""
-        records = () if self._journal is None else self._journal.records()
-        return [
-            (note, arrays)
-            for note, arrays in records
-            if (note["shard"], note["texts"]) == (shard, digest)
-        ]
-
-    def _keep(
-        self,
-        shard: int,
-        digest: str,
-        group: Sequence[int],
-        results: Sequence[_Result],
-        moved: MostMoved,
-    ) -> None:
-        """Keep a pass.
-
-        Raises:
-            ScopeError: the journal cannot be written.
-        """
-        if self._journal is None:
-            return
-        arrays: Arrays = {}
-        note = {
-            "shard": shard,
-            "texts": digest,
-            "pass": list(group),
-            "results": packed([result.to_list() for result in results], arrays),
-            "moved": packed(moved.to_list(), arrays),
-        }
-        self._journal.append(note, arrays)
 
     def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
         begin = self._how.skip + 1

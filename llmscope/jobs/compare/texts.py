@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llmscope.corpus.records.prompts import TextLine
+from llmscope.corpus.records.prompts import PromptText
 from llmscope.jobs.compare.request import CorpusComparison
 from llmscope.record.capture.prompts import encoded
 
@@ -42,7 +42,9 @@ class Text:
         return between.join(self.pieces[:position])[-CONTEXT:]
 
 
-def tokenized(subject: LoadedModel, lines: Sequence[TextLine], how: CorpusComparison) -> list[Text]:
+def tokenized(
+    subject: LoadedModel, lines: Sequence[PromptText], how: CorpusComparison
+) -> list[Text]:
     """Return the texts of a shard as a model reads them, without those that are too short.
 
     Raises:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from itertools import islice
@@ -18,11 +16,10 @@ from llmscope.corpus.counting import CONTENT, Counting
 from llmscope.corpus.progress import JobProgress, Tell, ignore
 from llmscope.corpus.records.prompts import digest_of, digested, windows
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.examples import checkpoint
-from llmscope.jobs.examples.checkpoint import Progress, again
 from llmscope.jobs.examples.collector import Collector, Sizes
 from llmscope.jobs.examples.entries import Entries
 from llmscope.jobs.examples.sources import Source, check_places
+from llmscope.jobs.state import JobState, again
 from llmscope.learned.examples.folder import (
     BLOCK,
     INDEX,
@@ -34,12 +31,10 @@ from llmscope.learned.examples.folder import (
     is_file_of_units,
     read_index,
 )
-from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padded
-from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.derive.batching import why_alone
+from llmscope.record.derive.batching import PromptRunner
 from llmscope.support.arguments import LONGEST_TEXT, differences
-from llmscope.support.fsync import Arrays, Journal, remove_plain, replace_file
+from llmscope.support.fsync import Arrays, remove_left, remove_plain, replace_file, writing
 from llmscope.support.text import display_text, told
 
 if TYPE_CHECKING:
@@ -48,10 +43,8 @@ if TYPE_CHECKING:
 CHUNK = 64
 """Prompts between two places where a run may go on: passes never span two chunks, so that a run
 that goes on has the same passes."""
-JOURNAL = ".finished"
-"""The file of the passes that are not in the checkpoint yet."""
-SAVED_EVERY, SAVING_SHARE = 10.0, 20.0
-"""Seconds between two checkpoints; and how many times longer than writing one that is at least."""
+ENTRY, JOURNAL = "llmscope_examples", ".finished"
+"""The name of the header in the metadata of a checkpoint; the file of the passes after it."""
 STORED = ("tokens", "units", "values")
 """The arrays of `Entries`."""
 EACH, ALL = Sizes(), Sizes(top=5, bottom=2, random=3)
@@ -128,16 +121,15 @@ def collect(
         Collector(source.kind, source.place, source.indices, how.sizes_for(source))
         for source in sources
     ]
-    state, done = folder / STATE, Progress()
-    if state.is_file():
-        done = checkpoint.load(state, collectors, about)
-    journal = Journal(folder / JOURNAL, about)
+    kept = JobState(folder / STATE, about, entry=ENTRY, journal=folder / JOURNAL)
+    done = _Done(collectors)
+    kept.load(done.load)
     with scope.unchanged():
-        run = _Run(scope, sources, collectors, how, journal)
+        run = _Run(scope, sources, collectors, how, kept)
         run.read_passes(done.prompts)
         progress.resumed(done.prompts)
         progress.going_on(note, run.stored_prompts)
-        _stream(run, lines, done, state, about, progress)
+        _stream(run, lines, done, kept, progress)
         if not any(collector.statistics.tokens for collector in collectors):
             raise ScopeError(
                 "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
@@ -153,8 +145,58 @@ def collect(
             about={**about, PROMPTS: done.digest},
         )
         _write(folder, collectors, sources, scope.subject.label, index)
-        journal.remove()
+        kept.remove()
     return index
+
+
+@dataclass
+class _Done:
+    """How far a collection is.
+
+    Attributes:
+        collectors: what it has collected.
+        prompts: the prompts that were read.
+        digest: of their texts.
+    """
+
+    collectors: Sequence[Collector]
+    prompts: int = 0
+    digest: str = ""
+
+    @property
+    def bytes(self) -> int:
+        """The bytes of what is collected."""
+        return sum(array.nbytes for own in self.collectors for array in own.arrays.values())
+
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return what is collected as arrays, and the header that it is kept with.
+
+        Arrays without numbers, such as those of 0 examples, hold no state.
+        """
+        arrays = {
+            f"{at}.{name}": array
+            for at, collector in enumerate(self.collectors)
+            for name, array in collector.arrays.items()
+            if array.size
+        }
+        tokens = [collector.statistics.tokens for collector in self.collectors]
+        return arrays, {"prompts": self.prompts, "digest": self.digest, "tokens": tokens}
+
+    def load(self, arrays: Arrays, header: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave.
+
+        Raises:
+            LookupError, ValueError: it is of other units or sizes.
+        """
+        for at, (collector, tokens) in enumerate(
+            zip(self.collectors, header["tokens"], strict=True)
+        ):
+            stored = {
+                name: arrays[f"{at}.{name}"] if array.size else array
+                for name, array in collector.arrays.items()
+            }
+            collector.load(stored, int(tokens))
+        self.prompts, self.digest = int(header["prompts"]), str(header["digest"])
 
 
 def opened(folder: Path, about: dict[str, Any]) -> Index | None:
@@ -184,9 +226,7 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
         what = "examples that are not complete" if parts else "other files"
         raise ScopeError(f"{shown} holds {what}", again() if parts else f"another {option('out')}")
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
-        for left in folder.glob(pattern):  # of a run that was killed while it wrote
-            with suppress(OSError):  # of something else
-                remove_plain(left)
+        remove_left(folder.glob(pattern))  # of a run that was killed while it wrote
     return index
 
 
@@ -235,13 +275,12 @@ class _Run:
         sources: Sequence[Source],
         collectors: Sequence[Collector],
         how: Collection,
-        journal: Journal,
+        kept: JobState,
     ) -> None:
         self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
-        self.journal = journal
+        self.kept = kept
         self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
-        self.recorder: Recorder = scope.recorder
-        self.alone = bool(why_alone(self.recorder))
+        self.runner = PromptRunner.of(scope.recorder)
         self.whole = any(source.whole for source in sources)
         self.checked = False
         context = scope.subject.anatomy.context
@@ -265,7 +304,7 @@ class _Run:
         Args:
             prompts: the prompts that are in the checkpoint.
         """
-        for note, arrays in self.journal.records():
+        for note, arrays in self.kept.records():
             if note["before"] >= prompts:
                 place = note["before"], note["prompts"]
                 self._stored.setdefault(place, []).append((note["pass"], arrays))
@@ -295,7 +334,7 @@ class _Run:
         stored = self._stored.pop(place, [])
         if any(at == before for at, _ in self._stored):
             raise _other_prompts()
-        for group in self._passes([one for _, one in some]):
+        for group in self.runner.passes([len(prompt) for _, prompt in some]):
             there = stored.pop(0) if stored else None
             if there is not None and there[0] == group:
                 self._add_stored([some[at] for at in group], there[1])
@@ -303,11 +342,6 @@ class _Run:
             else:
                 self._run(group, some, place)
                 progress.done(len(group))
-
-    def _passes(self, prompts: Sequence[Prompt]) -> list[list[int]]:
-        """Return the indices of the prompts of each pass."""
-        lengths = [len(prompt) for prompt in prompts]
-        return balanced(list(grouped(lengths, 1 if self.alone else SIZE)))
 
     def _run(
         self, group: list[int], some: Sequence[tuple[int, Prompt]], place: tuple[int, str]
@@ -319,7 +353,7 @@ class _Run:
             some: the prompts of the chunk, with their lines.
             place: of the chunk: how many prompts come before, and the digest of its prompts.
         """
-        recordings = self._recorded([some[at][1] for at in group])
+        recordings = self.runner([some[at][1] for at in group], whole=self.whole)
         if not self.checked:
             for source in self.sources:
                 source.check(recordings[0], self.scope.verdicts)
@@ -334,7 +368,7 @@ class _Run:
             for source, one in enumerate(sources)
             for name in STORED
         }
-        self.journal.append({"before": place[0], "prompts": place[1], "pass": group}, arrays)
+        self.kept.append(arrays, before=place[0], prompts=place[1], **{"pass": group})
         for at, sources in zip(group, entries, strict=True):
             self._collect(*some[at], sources)
 
@@ -351,16 +385,11 @@ class _Run:
         """Check the sources on the recording that they were first checked on."""
         prompts = [self.prompt(text) for _, text in chunk]
         some = [one for one in prompts if self.counted(one).any()]
-        for group in self._passes(some)[:1]:
-            first = self._recorded([some[at] for at in group])[0]
+        for group in self.runner.passes([len(prompt) for prompt in some])[:1]:
+            first = self.runner([some[at] for at in group], whole=self.whole)[0]
             for source in self.sources:
                 source.check(first, self.scope.verdicts)
             self.checked = True
-
-    def _recorded(self, prompts: Sequence[Prompt]) -> list[Recording]:
-        if self.alone:
-            return [self.recorder.go_on(None, one) for one in prompts]
-        return record_padded(self.recorder, prompts, whole=self.whole)
 
     def _entries(self, line: int, recording: Recording) -> list[Entries]:
         """Return what the units of each source do.
@@ -388,14 +417,13 @@ def _other_prompts() -> ScopeError:
 def _stream(
     run: _Run,
     lines: Iterable[tuple[int, str]],
-    done: Progress,
-    state: Path,
-    about: dict[str, Any],
+    done: _Done,
+    kept: JobState,
     progress: JobProgress,
 ) -> None:
     """Add the prompts that are not in `done` yet, and keep it up to date."""
     texts = _some(lines, run.how)
-    seen, read, saved, pause = sha256(), 0, -np.inf, SAVED_EVERY
+    seen, read = sha256(), 0
     for chunk in windows(texts, CHUNK):
         for one in chunk:
             seen.update(digested(one))
@@ -410,12 +438,8 @@ def _stream(
             run.check(chunk)
         run.add(chunk, read - len(chunk), progress)
         done.prompts, done.digest = read, seen.hexdigest()
-        begun = time.monotonic()
-        if len(chunk) == CHUNK and begun - saved > pause:
-            checkpoint.save(state, run.collectors, done, about)
-            run.journal.clear()
-            saved = time.monotonic()
-            pause = max(SAVED_EVERY, SAVING_SHARE * (saved - begun))
+        if len(chunk) == CHUNK:
+            kept.save_if_due(done.state, done.bytes)
     if read < done.prompts or run.stored_prompts:
         raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
@@ -433,7 +457,7 @@ def _write(
     label: Callable[[int], str],
     index: Index,
 ) -> None:
-    try:
+    with writing(folder):
         for source, collector in zip(sources, collectors, strict=True):
             ats = range(len(collector.indices))
             while ats:
@@ -450,9 +474,3 @@ def _write(
                 replace_file(folder / name, file_bytes(made))
                 ats = ats[len(some) :]
         replace_file(folder / INDEX, index_bytes(index))
-        with suppress(OSError):
-            (folder / STATE).unlink(missing_ok=True)
-    except OSError as error:
-        raise ScopeError(
-            f"cannot write {display_text(str(folder))}: {told(error)}", f"another {option('out')}"
-        ) from error

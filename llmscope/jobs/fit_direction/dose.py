@@ -12,13 +12,14 @@ from torch import Tensor
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.controls import DRAWS, LEVEL
 from llmscope.jobs.fit_direction.pairs import Example
-from llmscope.jobs.fit_direction.streams import Floats, PromptRunner, Report, places_of, vector_at
+from llmscope.jobs.fit_direction.streams import Floats, Report, places_of, vector_at
 from llmscope.learned.lenses.directions import Dose, Interval, Probe, Spread
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.padded import SIZE
 from llmscope.record.capture.prompts import prompt_from
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import Change, attached
+from llmscope.record.derive.batching import PromptRunner
 from llmscope.record.derive.tensors import logits_after
 from llmscope.support.text import display_text
 
@@ -75,7 +76,7 @@ def measure_for(
         ScopeError: a text is no single token of the model.
     """
     if rule.tokens is not None:
-        subject = runner.subject
+        subject = runner.recorder.subject
         up, down = (
             target_id(token, subject.tokens, subject.anatomy.vocabulary) for token in rule.tokens
         )
@@ -134,7 +135,7 @@ def dose_response(
     ]
     changes = np.empty((len(order), len(vectors), len(rule.strengths)))
     for row, at in enumerate(order.tolist()):
-        prompt = prompt_from(runner.subject, examples[at].text + measure.suffix)
+        prompt = prompt_from(runner.recorder.subject, examples[at].text + measure.suffix)
         values = _measured(runner, prompt, layer, added, measure)
         moved = (values[1:] - values[0]).reshape(len(vectors), len(strengths))
         changes[row] = np.insert(moved, STEPS, 0, axis=1)  # no dose, no change
@@ -208,7 +209,7 @@ def _measured(
 
     The passes of a batch are of one prompt, so that none is padded.
     """
-    subject, rows, found = runner.subject, range(len(prompt)), []
+    subject, rows, found = runner.recorder.subject, range(len(prompt)), []
     size = 1 if runner.alone else SIZE
     for first in range(0, len(added), size):
         some = added[first : first + size]

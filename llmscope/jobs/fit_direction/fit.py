@@ -27,13 +27,13 @@ from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.jobs.fit_direction.split import Flags, choose_test, labels_of, leak
 from llmscope.jobs.fit_direction.streams import (
     Floats,
-    PromptRunner,
     Report,
     check_position,
     streams,
 )
 from llmscope.jobs.fit_lens.fit_jacobian import about_model
 from llmscope.learned.lenses.directions import METHODS, Directions, Probe, ProbeFigures, Sets
+from llmscope.record.derive.batching import PromptRunner
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope

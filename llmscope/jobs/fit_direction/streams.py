@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,13 +13,10 @@ from torch import Tensor
 from llmscope.corpus.counting import Counting
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.pairs import Example
-from llmscope.models.loaded_model import LoadedModel
 from llmscope.models.loading.memory import GIB, available
-from llmscope.record.capture.padded import SIZE, grouped, record_padded
 from llmscope.record.capture.prompts import prompt_from
-from llmscope.record.capture.recorder import Recorder
 from llmscope.record.capture.recording import Prompt, Recording
-from llmscope.record.derive.batching import why_alone
+from llmscope.record.derive.batching import PromptRunner
 
 Report = Callable[[str, float], None]
 """Called with what is being done, and the share that is done, from 0 to 1."""
@@ -62,35 +58,6 @@ def vector_at(recording: Recording, layer: int, places: Sequence[int]) -> Tensor
     return rows.float()[[at - places[0] for at in places]].mean(0).cpu()
 
 
-@dataclass(frozen=True)
-class PromptRunner:
-    """Records several prompts.
-
-    Attributes:
-        recorder: the recorder of the model, which is not changed meanwhile.
-        alone: whether each prompt needs a pass of its own.
-    """
-
-    recorder: Recorder
-    alone: bool
-
-    @classmethod
-    def of(cls, recorder: Recorder) -> PromptRunner:
-        """Return the runner of a model, which decides how its prompts run."""
-        return cls(recorder, bool(why_alone(recorder)))
-
-    @property
-    def subject(self) -> LoadedModel:
-        """The model."""
-        return self.recorder.subject
-
-    def __call__(self, prompts: Sequence[Prompt]) -> list[Recording]:
-        """Record prompts, in one padded pass if the model allows it."""
-        if self.alone:
-            return [self.recorder.go_on(None, prompt) for prompt in prompts]
-        return record_padded(self.recorder, prompts)
-
-
 def streams(
     runner: PromptRunner,
     examples: Sequence[Example],
@@ -104,7 +71,7 @@ def streams(
         ScopeError: a text cannot be tokenized or has no such token, a stream is not finite, or
             memory does not hold them.
     """
-    width = runner.subject.anatomy.width
+    width = runner.recorder.subject.anatomy.width
     needed, free = 4 * len(layers) * len(examples) * width, available(torch.device("cpu"))
     if 2 * needed > free:  # one layer after another is fitted in float64 beside them
         raise ScopeError(
@@ -115,7 +82,7 @@ def streams(
     prompts, places = [], []
     for example in examples:
         try:
-            prompt = prompt_from(runner.subject, example.text)
+            prompt = prompt_from(runner.recorder.subject, example.text)
         except ScopeError as error:
             raise error.at(f"line {example.line}") from None
         there = places_of(prompt, position)
@@ -128,7 +95,7 @@ def streams(
         places.append(there)
     found = np.empty((len(layers), len(examples), width), dtype=np.float32)
     done = 0
-    for group in grouped([len(one) for one in prompts], SIZE):
+    for group in runner.passes([len(prompt) for prompt in prompts]):
         recordings = runner([prompts[at] for at in group])
         for at, recording in zip(group, recordings, strict=True):
             for row, layer in enumerate(layers):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_lens.corpus import CorpusPrompt
-from llmscope.jobs.fit_lens.unfinished import MeasuredPrompts, Unfinished
+from llmscope.jobs.state import JobState
 from llmscope.learned.lenses.held_out import HeldOut, Readings
 from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.models.anatomy import NO_READOUT, Readout
@@ -23,6 +23,8 @@ from llmscope.record.derive.row_checks import readout_verdict
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
 
+ENTRY, MEASURING = "llmscope_fit", "measuring"
+"""The name of a header in the metadata of a fit's file; the stage of a prompt that is measured."""
 ROWS = 64
 """Streams whose logits are held at once."""
 WAYS = ("the lens", "the logit lens", "the baseline")
@@ -77,6 +79,38 @@ def streams_of(recorder: Recorder, prompt: CorpusPrompt) -> Tensor:
         recording.rows("stream", stream, prompt.places) for stream in range(recording.layers + 1)
     ]
     return torch.stack([row.to(recorder.subject.device) for row in rows if row is not None])
+
+
+class MeasuredPrompts:
+    """The held-out prompts that an earlier run measured a lens on, and those of this run.
+
+    Args:
+        state: where they are kept.
+        lens: a digest of what the lens was fitted on.
+    """
+
+    def __init__(self, state: JobState, lens: str) -> None:
+        self._state, self._lens = state, lens
+        self._stored = {
+            (note["what"], tuple(note["ids"])): arrays["numbers"]
+            for note, arrays in state.records(stage=MEASURING, lens=lens)
+        }
+
+    def numbers(self, what: str, ids: Sequence[int], compute: Callable[[], Tensor]) -> Tensor:
+        """Return the numbers of a prompt, which are computed and kept unless they are there.
+
+        Args:
+            what: which numbers.
+            ids: the tokens of the prompt.
+            compute: returns them, as a tensor on the CPU.
+        """
+        stored = self._stored.get((what, tuple(ids)))
+        if stored is not None:
+            return torch.from_numpy(stored)
+        numbers = compute()
+        note = {"stage": MEASURING, "what": what, "ids": list(ids), "lens": self._lens}
+        self._state.append({"numbers": numbers.numpy()}, **note)
+        return numbers
 
 
 @dataclass
@@ -138,7 +172,7 @@ def measure(
         finished: keeps the numbers of each prompt, and has those of an earlier run; None: nothing
             is kept.
     """
-    finished = finished or MeasuredPrompts(Unfinished(None, {}), "")
+    finished = finished or MeasuredPrompts(JobState(None, {}, entry=ENTRY), "")
     readout = recorder.subject.anatomy.require_readout()
     streams = len(recorder.subject.anatomy.layers) + 1
     ways = [_Sums.of(streams) for _ in WAYS]

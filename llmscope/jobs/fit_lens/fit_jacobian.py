@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from llmscope.corpus.progress import Tell, ignore
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_lens.check import check_readout, measure
+from llmscope.jobs.fit_lens.accumulate import FitState, Report, add_prompts
+from llmscope.jobs.fit_lens.check import ENTRY, MeasuredPrompts, check_readout, measure
 from llmscope.jobs.fit_lens.corpus import (
     RULES,
     CorpusPrompt,
     CorpusRules,
-    corpus,
-    every_one_is_held_out,
 )
 from llmscope.jobs.fit_lens.estimators import ESTIMATORS, Estimator
 from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
-from llmscope.jobs.fit_lens.running_mean import RunningMean, norms_of
-from llmscope.jobs.fit_lens.unfinished import (
-    MeasuredPrompts,
-    Note,
-    Unfinished,
-    ignore,
-    other_prompts,
-)
+from llmscope.jobs.fit_lens.running_mean import RunningMean
+from llmscope.jobs.state import JobState
 from llmscope.learned.lenses.lens import RAW, AffineMap, LearnedLens
 from llmscope.models.model_names import names_of
 from llmscope.record.capture.model_state import state_of
@@ -46,9 +37,6 @@ FITTING = "fitting"
 """The stage of a prompt's Jacobian in a journal."""
 COMMIT = 40
 """The length of a commit of the hub in hexadecimal; digests of files are longer."""
-SAME, SAME_IN_HALF = 1e-3, 2e-2
-"""Largest difference of the norm of a Jacobian, relative to it, between two runs of one model, and
-between two in half precision."""
 
 
 @dataclass(frozen=True)
@@ -78,34 +66,12 @@ class JacobianFit:
     checkpoint: Path | None = None
 
 
-@dataclass(frozen=True)
-class FitState:
-    """What a fit reports after each prompt.
-
-    Attributes:
-        prompts: the prompts in the mean.
-        error: the largest relative standard error of a matrix; infinite after one prompt.
-        seconds: for this prompt.
-        stage: what is done after the prompts, such as measuring; empty before.
-        share: of that stage, from 0 to 1.
-    """
-
-    prompts: int
-    error: float
-    seconds: float = 0.0
-    stage: str = ""
-    share: float = 0.0
-
-
-Report = Callable[[FitState], None]
-
-
 def fit_jacobian(
     scope: Scope,
     texts: Iterable[str],
     fit: JacobianFit,
     report: Report = lambda _: None,
-    note: Note = ignore,
+    note: Tell = ignore,
 ) -> LearnedLens:
     """Return the Jacobian lens of a model for a corpus, with its held-out figures.
 
@@ -137,104 +103,54 @@ def fit_jacobian(
     estimator = Estimator(fit.estimator, backwards, seed=rules.shard)
     about = _about(subject, fit, backwards)
     streams = range(1, layers)
-    unfinished = Unfinished(fit.checkpoint, about)
-    begun = unfinished.begun()
-    running = RunningMean.of(streams, width) if begun is None else RunningMean.load(begun, about)
-    for entry, arrays in unfinished.records(FITTING):
+    kept = JobState(fit.checkpoint, about, entry=ENTRY)
+    running = kept.load(RunningMean.from_state) or RunningMean.of(streams, width)
+    for entry, arrays in kept.records(stage=FITTING):
         if entry["prompt"] >= running.next:
             found = {int(name): torch.from_numpy(array) for name, array in arrays.items()}
             rows = estimator.rows(running.prompts, width)
             running.add(found, rows, entry["prompt"], entry["digest"])
     if running.prompts:
         note(f"going on behind {amount(running.prompts, 'finished prompt')}")
-    prompts: list[CorpusPrompt] = []
-    seen = sha256()
 
     def estimates(prompt: CorpusPrompt, turn: int) -> dict[int, Tensor]:
         """Return the estimate of a prompt's Jacobian for each stream. [row, width]"""
         batch = fit.batch or batch_for(recorder, len(prompt.ids), backwards)
         cotangents = estimator.cotangents(turn, width)
         products = jacobian_rows(recorder, prompt.ids, prompt.places, streams, cotangents, batch)
-        return {stream: estimator.estimate(turn, one) for stream, one in products.items()}
+        return {stream: estimator.estimate(turn, rows) for stream, rows in products.items()}
+
+    def add(estimates: dict[int, Tensor], prompt: CorpusPrompt, digest: str) -> float:
+        arrays = {str(stream): estimate.numpy() for stream, estimate in estimates.items()}
+        kept.append(arrays, stage=FITTING, prompt=prompt.number, digest=digest)
+        rows = estimator.rows(running.prompts, width)
+        running.add(estimates, rows, prompt.number, digest)
+        kept.save_if_due(running.state, running.bytes)
+        return max(running.errors.values())
+
+    def ended() -> bool:
+        if fit.prompts is not None and running.prompts >= fit.prompts:
+            return True
+        return fit.error is not None and max(running.errors.values()) <= fit.error
 
     with scope.unchanged():
         recorder = scope.recorder
-        for prompt in corpus(scope, texts, rules):
-            seen.update(repr(prompt.ids).encode())
-            if prompt.held_out:
-                prompts.append(prompt)
-                continue
-            if prompt.number < running.next:
-                if prompt.number < running.next - 1:
-                    continue
-                if seen.hexdigest() != running.digest:
-                    raise other_prompts()
-                check_model(
-                    running.latest, partial(estimates, prompt, running.prompts - 1), subject
-                )
-                continue
-            if _done(running, fit):
-                break
-            start, turn, digest = time.monotonic(), running.prompts, seen.hexdigest()
-            found = estimates(prompt, turn)
-            unfinished.append(
-                *(FITTING, {str(stream): estimate for stream, estimate in found.items()}),
-                prompt=prompt.number,
-                digest=digest,
-            )
-            running.add(found, estimator.rows(turn, width), prompt.number, digest)
-            seconds = time.monotonic() - start
-            if fit.checkpoint is not None and unfinished.is_due(running.bytes):
-                running.save(fit.checkpoint, about)
-                unfinished.saved()
-            report(FitState(running.prompts, max(running.errors.values()), seconds))
-        if not running.prompts:
-            raise every_one_is_held_out() if prompts else rules.nothing_counts()
+        _, held_out = add_prompts(scope, texts, rules, running, estimates, add, ended, report)
         if int(running.counts.min()) == 0:
             raise ScopeError(
                 f"{running.prompts} prompts of {backwards} backwards do not give every row",
                 f"more prompts or {option('backwards')}",
             )
         lens = _lens(running, subject, about)
-        if not prompts:
+        if not held_out:
             return lens
         state = FitState(running.prompts, max(running.errors.values()))
 
         def told(stage: str, share: float) -> None:
             report(replace(state, stage=stage, share=share))
 
-        finished = MeasuredPrompts(unfinished, running.digest)
-        return replace(lens, held_out=measure(lens, recorder, prompts, told, finished))
-
-
-def _done(running: RunningMean, fit: JacobianFit) -> bool:
-    if fit.prompts is not None and running.prompts >= fit.prompts:
-        return True
-    return fit.error is not None and max(running.errors.values()) <= fit.error
-
-
-def check_model(
-    latest: Mapping[int, float], results: Callable[[], Mapping[int, Tensor]], subject: LoadedModel
-) -> None:
-    """Check that the model gives again what the latest prompt of a checkpoint gave.
-
-    Args:
-        latest: the norms of its results, by stream; empty in checkpoints of earlier versions.
-        results: returns the results of that prompt.
-        subject: the model.
-
-    Raises:
-        ScopeError: it gives something else: it is in another state.
-    """
-    if not latest:
-        return
-    norms, bound = norms_of(results()), SAME if subject.dtype.itemsize > 2 else SAME_IN_HALF
-    if any(not abs(norms[at] - norm) <= bound * norm for at, norm in latest.items()):
-        raise ScopeError(
-            "the checkpoint was made with the model in another state: its last prompt gives "
-            "other numbers now",
-            f"another {option('out')}, or {option('force')} to begin anew",
-        )
+        finished = MeasuredPrompts(kept, running.digest)
+        return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
 def _about(subject: LoadedModel, fit: JacobianFit, backwards: int) -> dict[str, Any]:

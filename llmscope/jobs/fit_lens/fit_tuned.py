@@ -10,42 +10,41 @@ steps alone.
 
 from __future__ import annotations
 
-import time
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
+from llmscope.corpus.progress import Tell, ignore
 from llmscope.errors import ScopeError
-from llmscope.jobs.fit_lens.check import Report, check_readout, measure, streams_of
+from llmscope.jobs.fit_lens.accumulate import FitState, add_prompts
+from llmscope.jobs.fit_lens.accumulate import Report as FitReport
+from llmscope.jobs.fit_lens.check import (
+    ENTRY,
+    MeasuredPrompts,
+    Report,
+    check_readout,
+    measure,
+    streams_of,
+)
 from llmscope.jobs.fit_lens.corpus import (
     RULES,
     CorpusPrompt,
     CorpusRules,
-    corpus,
-    every_one_is_held_out,
 )
-from llmscope.jobs.fit_lens.fit_jacobian import FitState, about_model, check_model
-from llmscope.jobs.fit_lens.fit_jacobian import Report as FitReport
+from llmscope.jobs.fit_lens.fit_jacobian import about_model
 from llmscope.jobs.fit_lens.running_mean import norms_of
-from llmscope.jobs.fit_lens.unfinished import (
-    MeasuredPrompts,
-    Note,
-    Unfinished,
-    ignore,
-    other_prompts,
-    unreadable,
-)
+from llmscope.jobs.state import JobState
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.models.anatomy import Readout
 from llmscope.models.loading.memory import GIB, available
 from llmscope.record.capture.model_state import state_of
 from llmscope.record.capture.recorder import Recorder
+from llmscope.support.fsync import Arrays
 from llmscope.support.numbers import amount
 
 if TYPE_CHECKING:
@@ -88,7 +87,7 @@ def fit_tuned(
     texts: Iterable[str],
     fit: TunedFit,
     report: FitReport = lambda _: None,
-    note: Note = ignore,
+    note: Tell = ignore,
 ) -> LearnedLens:
     """Return the tuned lens of a model for a corpus, with its held-out figures.
 
@@ -109,65 +108,52 @@ def fit_tuned(
     check_readout(scope)
     readout = subject.anatomy.require_readout()
     _check_room(width, layers)
-    held: list[CorpusPrompt] = []
-    prompts: list[CorpusPrompt] = []
     about = _about(subject, fit)
-    unfinished = Unfinished(fit.checkpoint, {**about, "rate": fit.rate})
-    sums, steps = _resumed(unfinished, layers, width)
+    kept = JobState(fit.checkpoint, {**about, "rate": fit.rate}, entry=ENTRY)
+    sums, steps = _resumed(kept, layers, width)
     if sums.prompts:
         more = f" and {amount(steps.done, 'step')}" if steps.done else ""
         note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
-    seen, resumed, count = sha256(), sums.prompts, 0
 
-    def by_stream(prompt: CorpusPrompt) -> dict[int, Tensor]:
+    def streams(prompt: CorpusPrompt, turn: int) -> dict[int, Tensor]:
         """Return the streams of a prompt's tokens that count, on the CPU. `[row, width]` each"""
         streams = streams_of(recorder, prompt).cpu()
         if streams.dtype == torch.bfloat16:  # which numpy does not have
             streams = streams.float()
         return dict(enumerate(streams))
 
+    def add(streams: dict[int, Tensor], prompt: CorpusPrompt, digest: str) -> float:
+        stacked, number = torch.stack(list(streams.values())), sums.prompts + 1
+        kept.append({"streams": stacked.numpy()}, stage=REGRESSION, prompt=number, digest=digest)
+        sums.add(stacked, digest)
+        kept.save_if_due(sums.state, sums.bytes)
+        return math.inf
+
+    def ended() -> bool:
+        return fit.prompts is not None and sums.prompts >= fit.prompts
+
     with scope.unchanged():
         recorder = scope.recorder
-        for prompt in corpus(scope, texts, rules):
-            seen.update(repr(prompt.ids).encode())
-            if prompt.held_out:
-                held.append(prompt)
-                continue
-            if fit.prompts is not None and count >= fit.prompts:
-                break
-            count += 1
-            if len(prompts) < max(fit.steps, 1):
-                prompts.append(prompt)
-            if count <= resumed:
-                if count == resumed:
-                    if seen.hexdigest() != sums.digest:
-                        raise other_prompts()
-                    check_model(sums.latest, partial(by_stream, prompt), subject)
-                continue
-            begun, digest = time.monotonic(), seen.hexdigest()
-            streams = torch.stack(list(by_stream(prompt).values()))
-            unfinished.append(REGRESSION, {"streams": streams}, prompt=count, digest=digest)
-            sums.add(streams, digest)
-            if unfinished.is_due(sums.bytes):
-                unfinished.save(sums.tensors, **sums.facts)
-            report(FitState(sums.prompts, float("inf"), time.monotonic() - begun))
-        if count < resumed:
-            raise other_prompts()
-        if not sums.prompts:
-            raise every_one_is_held_out() if held else rules.nothing_counts()
+        fitted, held_out = add_prompts(scope, texts, rules, sums, streams, add, ended, report)
         weights, biases = sums.solve()
-        state = FitState(sums.prompts, float("inf"))
+        state = FitState(sums.prompts, math.inf)
 
         def told(stage: str, share: float) -> None:
             report(replace(state, stage=stage, share=share))
 
         def keep(steps: _Steps) -> None:
-            tensors, facts = steps.tensors, {"step": steps.done, "of": sums.digest}
-            unfinished.append(DESCENT, tensors, **facts)
-            if unfinished.is_due(sums.bytes + sum(tensor.nbytes for tensor in tensors.values())):
-                named = {f"{DESCENT}.{name}": one for name, one in tensors.items()}
-                unfinished.save({**sums.tensors, **named}, **sums.facts, **facts)
+            arrays = {name: tensor.numpy() for name, tensor in steps.tensors.items()}
+            facts = {"step": steps.done, "of": sums.digest}
+            kept.append(arrays, stage=DESCENT, **facts)
 
+            def state() -> tuple[Arrays, dict[str, Any]]:
+                added, header = sums.state()
+                named = {f"{DESCENT}.{name}": array for name, array in arrays.items()}
+                return {**added, **named}, {**header, **facts}
+
+            kept.save_if_due(state, sums.bytes + sum(array.nbytes for array in arrays.values()))
+
+        prompts = fitted[: max(fit.steps, 1)]
         _descend(recorder, readout, weights, biases, prompts, fit, told, keep, steps)
         maps = {
             stream: AffineMap(weights[stream].cpu(), biases[stream].cpu(), adds=True)
@@ -176,10 +162,10 @@ def fit_tuned(
         about |= {"n_prompts": sums.prompts}
         serial = state_of(subject.model).serial
         lens = LearnedLens("tuned", maps, width, layers, about, state=serial)
-        if not held:
+        if not held_out:
             return lens
-        finished = MeasuredPrompts(unfinished, sums.digest)
-        return replace(lens, held_out=measure(lens, recorder, held, told, finished))
+        finished = MeasuredPrompts(kept, sums.digest)
+        return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
 def _about(subject: LoadedModel, fit: TunedFit) -> dict[str, Any]:
@@ -224,23 +210,23 @@ class _Regression:
         """The bytes of the sums."""
         return sum(tensor.nbytes for tensor in self.tensors.values())
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a checkpoint holds besides the sums, as JSON types."""
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the sums as arrays, and the header that they are kept with."""
         names = ("prompts", "tokens", "digest", "latest")
-        return {name: getattr(self, name) for name in names}
+        arrays = {name: tensor.numpy() for name, tensor in self.tensors.items()}
+        return arrays, {name: getattr(self, name) for name in names}
 
-    def load(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Go on from a checkpoint.
+    def load(self, arrays: Arrays, header: Mapping[str, Any]) -> None:
+        """Go on from what `state` gave.
 
         Raises:
             LookupError, ValueError, RuntimeError: it is of another model.
         """
         for name, tensor in self.tensors.items():
-            tensor.copy_(tensors[name])
-        self.prompts, self.tokens = int(facts["prompts"]), int(facts["tokens"])
-        self.digest = str(facts["digest"])
-        self.latest = {int(stream): float(norm) for stream, norm in facts["latest"].items()}
+            tensor.copy_(torch.from_numpy(arrays[name]))
+        self.prompts, self.tokens = int(header["prompts"]), int(header["tokens"])
+        self.digest = str(header["digest"])
+        self.latest = {int(stream): float(norm) for stream, norm in header["latest"].items()}
 
     def add(self, streams: Tensor, digest: str = "") -> None:
         """Add a prompt.
@@ -332,33 +318,33 @@ class _Steps:
             optimiser.state[parameter] = {"step": torch.tensor(float(self.done)), **moments}
 
 
-def _resumed(unfinished: Unfinished, layers: int, width: int) -> tuple[_Regression, _Steps]:
+def _resumed(kept: JobState, layers: int, width: int) -> tuple[_Regression, _Steps]:
     """Return the sums and the steps of an earlier run, or new ones.
 
     Raises:
         ScopeError: they are of another fit, or cannot be read.
     """
-    sums, steps, checkpoint = _Regression(layers, width), _Steps(), unfinished.load()
-    if checkpoint is not None:
-        tensors, header = checkpoint
-        try:
-            sums.load(tensors, header)
-            named = {name: tensor for name, tensor in tensors.items() if name.startswith(DESCENT)}
-            if named:
-                own = {name.removeprefix(f"{DESCENT}."): tensor for name, tensor in named.items()}
-                steps = _Steps(int(header["step"]), own)
-        except (LookupError, ValueError, TypeError, RuntimeError) as error:
-            assert unfinished.checkpoint is not None
-            raise unreadable(unfinished.checkpoint, error) from error
-    for entry, arrays in unfinished.records(REGRESSION):
+    sums = _Regression(layers, width)
+
+    def read(arrays: Arrays, header: Mapping[str, Any]) -> tuple[str, _Steps]:
+        """Load the sums; return the digest of the prompts that steps are of, and these."""
+        sums.load(arrays, header)
+        tensors = {
+            name.removeprefix(f"{DESCENT}."): torch.from_numpy(array)
+            for name, array in arrays.items()
+            if name.startswith(DESCENT)
+        }
+        return (header["of"], _Steps(int(header["step"]), tensors)) if tensors else ("", _Steps())
+
+    digest, steps = kept.load(read) or ("", _Steps())
+    for entry, arrays in kept.records(stage=REGRESSION):
         if entry["prompt"] > sums.prompts:
             sums.add(torch.from_numpy(arrays["streams"]), entry["digest"])
-    if checkpoint is not None and steps.done and checkpoint[1]["of"] != sums.digest:
+    if digest != sums.digest:
         steps = _Steps()  # the corpus has grown since
-    for entry, arrays in unfinished.records(DESCENT):
-        if entry["of"] == sums.digest:
-            tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-            steps = _Steps(entry["step"], tensors)
+    for entry, arrays in kept.records(stage=DESCENT, of=sums.digest):
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        steps = _Steps(entry["step"], tensors)
     return sums, steps
 
 

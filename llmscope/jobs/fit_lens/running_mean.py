@@ -14,13 +14,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from llmscope.jobs.fit_lens.unfinished import read_checkpoint, unreadable, write_checkpoint
+from llmscope.support.fsync import Arrays
 
 
 @dataclass
@@ -98,39 +97,31 @@ class RunningMean:
         """The relative standard error of each mean matrix."""
         return {stream: self.error(stream) for stream in self.sums}
 
-    def save(self, path: Path, about: Mapping[str, Any]) -> None:
-        """Write the sums, replacing an earlier checkpoint at once.
-
-        Raises:
-            ScopeError: it cannot be written.
-        """
-        tensors = {"counts": self.counts}
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the sums as arrays, and the header that they are kept with."""
+        arrays = {"counts": self.counts.numpy()}
         for stream in self.sums:
-            tensors[f"{stream}.sum"] = self.sums[stream]
-            tensors[f"{stream}.squares"] = self.squares[stream]
-        header = {"about": dict(about), "prompts": self.prompts, "next": self.next}
-        header |= {"digest": self.digest, "latest": self.latest}
-        write_checkpoint(path, tensors, header)
+            arrays[f"{stream}.sum"] = self.sums[stream].numpy()
+            arrays[f"{stream}.squares"] = self.squares[stream].numpy()
+        names = ("prompts", "next", "digest", "latest")
+        return arrays, {name: getattr(self, name) for name in names}
 
     @classmethod
-    def load(cls, path: Path, about: Mapping[str, Any]) -> RunningMean:
-        """Return the sums of a checkpoint.
+    def from_state(cls, arrays: Arrays, header: Mapping[str, Any]) -> RunningMean:
+        """Return the sums that `state` gave.
 
         Raises:
-            ScopeError: it cannot be read, or is of another fit than `about` tells.
+            LookupError, ValueError: they are of another form.
         """
-        tensors, header = read_checkpoint(path, about)
-        try:
-            counts = tensors.pop("counts")
-            streams = [int(name.partition(".")[0]) for name in tensors if name.endswith(".sum")]
-            return cls(
-                {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
-                {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
-                *(counts, int(header["prompts"]), int(header["next"]), str(header["digest"])),
-                {int(stream): float(norm) for stream, norm in header.get("latest", {}).items()},
-            )
-        except Exception as error:  # a file of another kind may raise anything
-            raise unreadable(path, error) from error
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        counts = tensors.pop("counts")
+        streams = [int(name.partition(".")[0]) for name in tensors if name.endswith(".sum")]
+        return cls(
+            {stream: tensors[f"{stream}.sum"] for stream in sorted(streams)},
+            {stream: tensors[f"{stream}.squares"] for stream in sorted(streams)},
+            *(counts, int(header["prompts"]), int(header["next"]), str(header["digest"])),
+            {int(stream): float(norm) for stream, norm in header.get("latest", {}).items()},
+        )
 
 
 def norms_of(estimates: Mapping[int, Tensor]) -> dict[int, float]:

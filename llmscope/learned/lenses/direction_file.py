@@ -18,11 +18,11 @@ import msgspec
 import torch
 from torch import Tensor
 
-from llmscope.errors import ScopeError, option
+from llmscope.errors import ScopeError
 from llmscope.learned.lenses.directions import METHODS, Directions, Dose, Probe, ProbeFigures, Sets
 from llmscope.models.files.digest import file_digest
 from llmscope.models.files.json_file import nested_deeper
-from llmscope.support.fsync import new_file_mode, replace_file
+from llmscope.support.fsync import new_file_mode, replace_file, writing
 from llmscope.support.text import display_text, told
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
             "a control vector of llama.cpp has no place for layer 0", "a layer from 1 on"
         )
     header = json.dumps(direction_header(directions, probes))
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".gguf":
             _write_gguf(directions, probes, header, path)
@@ -97,11 +97,6 @@ def write_directions(directions: Directions, path: Path) -> tuple[int, ...]:
             }
             replace_file(path, save(tensors, metadata={HEADER: header}))
         path.chmod(new_file_mode())
-    except OSError as error:
-        raise ScopeError(
-            f"cannot write {display_text(str(path))}: {display_text(error.strerror or str(error))}",
-            f"another {option('out')}",
-        ) from error
     return left
 
 

@@ -1,18 +1,53 @@
-"""Whether prompts can run together in one padded pass, as measured on the model."""
+"""Run several prompts together in padded passes, where that is measured to give the same."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
-from llmscope.record.capture.padded import record_padded, same_tensors
+from llmscope.record.capture.padded import SIZE, balanced, grouped, record_padded, same_tensors
 from llmscope.record.capture.recorder import Recorder
+from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.verify import probe
 from llmscope.support.text import told
 
 LENGTHS = (12, 9, 5, 2)
 """Lengths of the prompts that run together and alone."""
+
+
+@dataclass(frozen=True)
+class PromptRunner:
+    """Records several prompts.
+
+    Attributes:
+        recorder: the recorder of the model, which is not changed meanwhile.
+        alone: whether each prompt needs a pass of its own.
+    """
+
+    recorder: Recorder
+    alone: bool
+
+    @classmethod
+    def of(cls, recorder: Recorder) -> PromptRunner:
+        """Return the runner of a model, which decides how its prompts run."""
+        return cls(recorder, bool(why_alone(recorder)))
+
+    def passes(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Return the indices of the prompts of each pass, by the numbers of their tokens."""
+        return balanced(list(grouped(lengths, 1 if self.alone else SIZE)))
+
+    def __call__(self, prompts: Sequence[Prompt], *, whole: bool = False) -> list[Recording]:
+        """Record prompts, in one padded pass if the model allows it.
+
+        Args:
+            prompts: the prompts.
+            whole: keep attention and MLP tensors too; else the streams and the last logits alone.
+        """
+        if self.alone:
+            return [self.recorder.go_on(None, prompt) for prompt in prompts]
+        return record_padded(self.recorder, prompts, whole=whole)
 
 
 def why_alone(recorder: Recorder) -> str:

@@ -9,7 +9,7 @@ import llmscope
 from llmscope.cli.commands import fit as module
 from llmscope.cli.output.progress import EVERY, progress_line
 from llmscope.corpus import progress as clock
-from llmscope.jobs.fit_lens.fit_jacobian import FitState
+from llmscope.jobs.fit_lens.accumulate import FitState
 from llmscope.learned.lenses.reader import read_lens
 from tests.cli.running import failure, run
 from tests.learned.texts import TEXTS

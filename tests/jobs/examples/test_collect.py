@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from llmscope.errors import ScopeError
-from llmscope.jobs.examples import collect as module
 from llmscope.jobs.examples.collect import Collection, collect
 from llmscope.jobs.examples.collector import Sizes
 from llmscope.learned.examples.folder import read_examples, read_index
 from llmscope.learned.examples.request import FeatureRequest
 from llmscope.learned.examples.unit import feature, head, neuron
+from llmscope.record.derive import batching
 from tests.jobs.examples.folders import FEATURES, write_dictionary
 from tests.learned.texts import TEXTS
 
@@ -258,7 +258,7 @@ def test_numbers_that_are_not_finite_are_told(town, sources, tmp_path, monkeypat
 
 def test_prompts_that_cannot_run_together_run_alone(town, sources, tmp_path, monkeypatch):
     collect(town, LINES, sources(heads={3: (1,)}), HOW, tmp_path / "together")
-    monkeypatch.setattr(module, "why_alone", lambda _: "it cannot")
+    monkeypatch.setattr(batching, "why_alone", lambda _: "it cannot")
     collect(town, LINES, sources(heads={3: (1,)}), HOW, tmp_path / "alone")
     one, other = (read_examples(tmp_path / name, head(3, 1)) for name in ("together", "alone"))
     assert [e.activation for e in one.top] == pytest.approx(

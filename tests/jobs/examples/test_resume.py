@@ -8,6 +8,7 @@ import pytest
 
 from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError
+from llmscope.jobs import state
 from llmscope.jobs.examples import collect as module
 from llmscope.jobs.examples.collect import Collection, collect
 from llmscope.jobs.examples.collector import Sizes
@@ -23,8 +24,8 @@ HOW = Collection(sizes=Sizes(top=4, bottom=0, random=3), length=24, name="texts.
 @pytest.fixture(autouse=True)
 def short_chunks(monkeypatch):
     monkeypatch.setattr(module, "CHUNK", 7)
-    monkeypatch.setattr(module, "SAVED_EVERY", 0.0)
-    monkeypatch.setattr(module, "SAVING_SHARE", 0.0)
+    monkeypatch.setattr(state, "SAVED_EVERY", 0.0)
+    monkeypatch.setattr(state, "SAVING_SHARE", 0.0)
 
 
 @pytest.fixture
@@ -115,19 +116,19 @@ def test_a_killed_command_goes_on(tmp_path):
     (tmp_path / "texts.txt").write_text("\n".join(TEXTS * 8))
     words = [
         *(sys.executable, "-c"),
-        "import sys, llmscope.jobs.examples.collect as m; m.SAVED_EVERY = m.SAVING_SHARE = 0.0;"
+        "import sys, llmscope.jobs.state as m; m.SAVED_EVERY = m.SAVING_SHARE = 0.0;"
         "from llmscope.cli.app import app; app(sys.argv[1:])",
         *("examples", "builtin:town", "--prompts", str(tmp_path / "texts.txt")),
         *("--neuron", "1.5", "--head", "3.1", "--neuron", "1.6", "--out"),
     ]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     subprocess.run([*words, str(whole)], check=True, capture_output=True)
-    state, kills = killed / STATE, 0
+    saved, kills = killed / STATE, 0
     for _ in range(3):
         program = subprocess.Popen([*words, str(killed)], stdout=subprocess.DEVNULL)
-        before = state.read_bytes() if state.exists() else b""
+        before = saved.read_bytes() if saved.exists() else b""
         while program.poll() is None:
-            if state.exists() and state.read_bytes() != before:
+            if saved.exists() and saved.read_bytes() != before:
                 program.kill()
                 kills += program.wait() < 0
             time.sleep(0.005)

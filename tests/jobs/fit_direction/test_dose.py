@@ -9,7 +9,7 @@ import torch
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction.dose import DoseRule, Measure, dose_response, measure_for, summary
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
-from llmscope.jobs.fit_direction.streams import PromptRunner
+from llmscope.record.derive.batching import PromptRunner
 from tests.jobs.fit_direction.conftest import DOWN, UP, ids_texts
 
 RULE = DoseRule(strength=1.0, tokens=(f"id:{UP}", f"id:{DOWN}"), prompts=6, random=2)

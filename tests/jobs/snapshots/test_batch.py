@@ -21,10 +21,10 @@ from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
 from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptLine, PromptSource
 from llmscope.jobs.snapshots import run as export
-from llmscope.jobs.snapshots.lock import exclusive
 from llmscope.jobs.snapshots.padded import Together, difference, why_single
 from llmscope.jobs.snapshots.rows import rows_of
 from llmscope.jobs.snapshots.shards import Tables, read_shard
+from llmscope.jobs.store import exclusive
 from llmscope.lenses import lens
 from llmscope.scope.scope import load
 from llmscope.support.storage import LocalStorage
