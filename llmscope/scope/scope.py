@@ -943,6 +943,7 @@ class Scope:
         strength: float | None = None,
         seed: int = 0,
         progress: Callable[[str], None] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
     ) -> ActivationDifference:
         """Read what a model was fine-tuned on from its streams at the first tokens of other text.
 
@@ -964,6 +965,8 @@ class Scope:
                 not generate.
             seed: of the noise.
             progress: called with what is done next.
+            checkpoint: a file that keeps each pass, from which the same call goes on where it was
+                interrupted; None keeps nothing. Remove it once the difference is measured.
 
         Raises:
             ScopeError: the models do not read the same tokens or have streams of other sizes, too
@@ -994,6 +997,9 @@ class Scope:
                 strength=None if strength is None else arguments.real("strength", strength),
                 seed=arguments.integer("seed", seed, lowest=0),
                 progress=arguments.function("progress", progress) or (lambda _: None),
+                checkpoint=None
+                if checkpoint is None
+                else Path(arguments.name_or_path("checkpoint", checkpoint)),
             )
 
     @contextmanager

@@ -151,7 +151,9 @@ class DifferenceOptions:
         typer.Option(help="What the difference is multiplied by where A generates with it."),
     ] = 4.0
 
-    def measured(self, a: Scope, b: Scope, tell: Callable[[str], None]) -> ActivationDifference:
+    def measured(
+        self, a: Scope, b: Scope, tell: Callable[[str], None], checkpoint: Path
+    ) -> ActivationDifference:
         """Return the activation difference of two models.
 
         Raises:
@@ -168,7 +170,13 @@ class DifferenceOptions:
             f"a layer from 0 to {layers - 1}",
             "--difference-layer",
         )
-        return a.activation_difference(b, texts, layer=layer, strength=self.strength, progress=tell)
+        return a.activation_difference(
+            *(b, texts),
+            layer=layer,
+            strength=self.strength,
+            progress=tell,
+            checkpoint=checkpoint,
+        )
 
 
 @grouped
@@ -259,11 +267,15 @@ def compare(
                 tell_plainly(display_text(line))
 
             from llmscope.jobs.compare.run import compare as compared
+            from llmscope.support.fsync import remove_left
 
             differences: list[ActivationDifference] = []
+            checkpoint = out / ".difference"
+            if force:
+                remove_left([checkpoint])
 
             def beside(a: Scope, b: Scope) -> dict[str, Any]:
-                differences.append(difference.measured(a, b, StageLine(progress)))
+                differences.append(difference.measured(a, b, StageLine(progress), checkpoint))
                 return {"difference": differences[0].to_dict()}
 
             summary = compared(
@@ -281,6 +293,7 @@ def compare(
             )
             for one in differences:
                 one.save(out / "difference.safetensors")
+            remove_left([checkpoint])
         from llmscope.cli.output.comparison_report import report
         from llmscope.export import json_text
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from llmscope.jobs.fit_lens.accumulate import FitState
     from llmscope.jobs.fit_lens.corpus import CorpusRules
     from llmscope.jobs.snapshots import PromptSource
+    from llmscope.jobs.state import JobState
     from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.models.loaded_model import Progress
 
@@ -239,7 +240,7 @@ def fit_check(
 
     For each layer: how often its likeliest token is the model's, and KL(model, lens); the same of
     the logit lens and of a baseline that knows nothing of the layer. Figures through the lens tell
-    these from then on.
+    these from then on. The same command again goes on where it stopped.
     """
     with reported(debug):
         as_json = wants_json(json, format)
@@ -247,7 +248,9 @@ def fit_check(
         with hardware.loaded(model) as (scope, progress):
             from itertools import islice
 
-            from llmscope.jobs.fit_lens.check import check_readout, measure
+            from llmscope.cli.output.progress import noted
+            from llmscope.corpus.progress import JobProgress
+            from llmscope.jobs.fit_lens.check import MeasuredPrompts, check_readout, measure
             from llmscope.jobs.fit_lens.corpus import CorpusRules, corpus
             from llmscope.learned.lenses import measurements
             from llmscope.learned.lenses.catalog import lens_for
@@ -258,15 +261,19 @@ def fit_check(
             if isinstance(found, str):
                 raise ScopeError(found, "a lens of this model")
             check_readout(scope)
-            line = StageLine(progress)
-            with scope.unchanged():
-                every = corpus(scope, _texts(source), rules)
-                wanted = (one for one in every if one.held_out or not held_out)
-                some = list(islice(wanted, max_prompts))
-                if not some:
-                    raise rules.nothing_counts()
-                held = measure(found, scope.recorder, some, line.stage)
             file = measurements.file_of(found, scope.subject)
+            kept = _kept_in_cache(file.with_name(f"{file.stem}-{skip}-{length}"))
+            finished = MeasuredPrompts(kept, found.digest)
+            pace, note = JobProgress(StageLine(progress)), noted(progress)
+            pace.going_on(note, len(finished))
+            with scope.unchanged(), pace.noted_if_stopped(note, kept=lambda: len(finished)):
+                every = corpus(scope, _texts(source), rules)
+                wanted = (prompt for prompt in every if prompt.held_out or not held_out)
+                measured = list(islice(wanted, max_prompts))
+                if not measured:
+                    raise rules.nothing_counts()
+                held = measure(found, scope.recorder, measured, pace.stage, finished)
+            kept.remove()
         notes = []
         try:
             measurements.write(file, held)
@@ -304,6 +311,18 @@ def fit_merge(
         lens = merged([read_lens(str(one)) for one in lenses])
         _write(lens, out, float32)
         _report(lens, out, None, as_json)
+
+
+def _kept_in_cache(path: Path) -> JobState:
+    """Return what keeps a measurement in the cache; where that cannot be written, nothing does."""
+    from llmscope.jobs.state import JobState
+
+    kept = JobState(path, {}, entry="")
+    try:
+        kept.append({})
+    except ScopeError:
+        return JobState(None, {}, entry="")
+    return kept
 
 
 def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:

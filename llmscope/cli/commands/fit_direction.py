@@ -17,6 +17,7 @@ from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
 from llmscope.errors import ScopeError
+from llmscope.jobs.state import unfinished
 from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
@@ -130,7 +131,9 @@ def fit_direction(
     ] = "last",
     split: SplitOptions,
     dose: DoseOptions,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file there.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a file there, and begin anew.")
+    ] = False,
     json: report_format.Json = False,
     format: report_format.Format = None,  # noqa: A002
     hardware: HardwareOptions,
@@ -142,7 +145,8 @@ def fit_direction(
     After each layer: the difference of the means of both classes, LDA or logistic regression, how
     well it tells held-out texts apart, and the same of shuffled labels and random directions. Then
     held-out prompts are steered with it, beside random directions of the same norm. The file is
-    read by --direction, and by edits: steer 6 FILE:direction.6 1.
+    read by --direction, and by edits: steer 6 FILE:direction.6 1. The same command again goes on
+    where it stopped.
     """
     with reported(debug):
         as_json = wants_json(json, format)
@@ -150,6 +154,8 @@ def fit_direction(
         usage(split.split in (None, *_SPLITS), f"one of {', '.join(_SPLITS)}", "--split")
         layers, rule = _layers(layer), dose.rule()
         from llmscope.cli.output.direction_report import report
+        from llmscope.cli.output.progress import noted
+        from llmscope.corpus.progress import JobProgress
         from llmscope.jobs.fit_direction.pairs import read_examples
         from llmscope.jobs.snapshots import PromptSource
         from llmscope.models.spec import parse
@@ -157,7 +163,10 @@ def fit_direction(
         parse(model)
         _check_out(out, force)
         examples = read_examples(PromptSource(str(pairs), None))
-        with hardware.loaded(model) as (scope, progress):
+        with (
+            unfinished(out[0], force) as checkpoint,
+            hardware.loaded(model) as (scope, progress),
+        ):
             from llmscope.jobs.fit_direction.fit import DirectionFit
             from llmscope.jobs.fit_direction.fit import fit_direction as fitted
             from llmscope.learned.lenses.direction_file import write_directions
@@ -173,8 +182,14 @@ def fit_direction(
                 dose_layer=dose.dose_layer,
                 seed=split.seed,
                 name=pairs.name,
+                checkpoint=checkpoint,
             )
-            found = fitted(scope, examples, how, StageLine(progress).stage)
+            note, pace = (
+                noted(progress),
+                JobProgress(*(StageLine(progress), len(examples)), doing="reading", noun="text"),
+            )
+            with pace.noted_if_stopped(note):
+                found = fitted(scope, examples, how, pace, note)
             left = [write_directions(found, path) for path in out]
         written = list(zip(out, left, strict=True))
         if as_json:

@@ -12,6 +12,7 @@ from torch import Tensor
 from llmscope.corpus.counting import CONTENT
 from llmscope.corpus.records.prompts import windows
 from llmscope.errors import ScopeError
+from llmscope.jobs.state import JobPasses
 from llmscope.record.capture.padded import SIZE
 from llmscope.record.capture.prompts import encoded, prompt_from
 from llmscope.record.derive.batching import PromptRunner
@@ -68,22 +69,37 @@ def first_tokens(subject: LoadedModel, texts: Iterable[str], count: int) -> list
     return tokens
 
 
-def streams_at(bench: InstrumentedModel, texts: Sequence[FirstTokens], count: int) -> Tensor:
+def streams_at(
+    bench: InstrumentedModel, texts: Sequence[FirstTokens], count: int, passes: JobPasses
+) -> Tensor:
     """Return the stream after each layer at the tokens that count, in float32 on the CPU.
 
     [text, layer, token, width]
+
+    Args:
+        bench: the model.
+        texts: the texts.
+        count: the number of tokens that count in each.
+        passes: keeps each pass, and has those of an earlier run.
 
     Raises:
         ScopeError: an id is not in the model's vocabulary.
     """
     runner, streams = PromptRunner(bench.recorder, bool(bench.why_alone)), []
     outside = bench.recorder.outside
-    for window in windows(texts, SIZE):
+    for numbers in windows(range(len(texts)), SIZE):
+        if (stored := passes.take(numbers)) is not None:
+            streams.append(torch.from_numpy(stored[1]["streams"]))
+            continue
+        window = [texts[number] for number in numbers]
         prompts = [
             prompt_from(bench.subject, text.whole if outside else text.ids) for text in window
         ]
+        of_pass = []
         for recording, text in zip(runner(prompts), window, strict=True):
             places = range(text.start, text.start + count)
             rows = [recording.rows("stream", at + 1, places) for at in range(recording.layers)]
-            streams.append(torch.stack([row.float().cpu() for row in rows if row is not None]))
-    return torch.stack(streams)
+            of_pass.append(torch.stack([row.float().cpu() for row in rows if row is not None]))
+        streams.append(torch.stack(of_pass))
+        passes.add(numbers, {"streams": streams[-1].numpy()})
+    return torch.cat(streams)

@@ -8,11 +8,13 @@ tells what a model was fine-tuned on.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from llmscope.corpus.records.prompts import digest_of
 from llmscope.errors import ScopeError
 from llmscope.figure import VERIFIED, Verdict
 from llmscope.jobs.activation_difference.difference import ActivationDifference, Reading, doubt
@@ -20,9 +22,12 @@ from llmscope.jobs.activation_difference.first_tokens import FirstTokens, first_
 from llmscope.jobs.activation_difference.noise_control import NoControl, noisy, weight_changes
 from llmscope.jobs.activation_difference.statistics import CONTROLS, chance, margin, split_half
 from llmscope.jobs.activation_difference.steering import Steered, steered_texts
+from llmscope.jobs.fit_lens.fit_jacobian import about_model
+from llmscope.jobs.state import JobPasses
 from llmscope.learned.lenses.catalog import lens_for
 from llmscope.models.anatomy import NO_READOUT
 from llmscope.record.compare.same_tokens import token_difference
+from llmscope.support.fsync import Journal
 from llmscope.support.text import one_line
 
 if TYPE_CHECKING:
@@ -46,6 +51,7 @@ def activation_difference(
     strength: float | None = None,
     seed: int = 0,
     progress: Callable[[str], None] = lambda _: None,
+    checkpoint: Path | None = None,
 ) -> ActivationDifference:
     """Measure the activation difference of two models that are not changed meanwhile.
 
@@ -60,6 +66,8 @@ def activation_difference(
         strength: what the difference is multiplied by where A generates with it; None: it does not.
         seed: of the noise.
         progress: called with what is done next.
+        checkpoint: the file that keeps each pass, from which the same call goes on; None keeps
+            nothing.
 
     Raises:
         ScopeError: the models do not read the same tokens, have streams of other sizes, or B has no
@@ -76,13 +84,18 @@ def activation_difference(
     layers = len(a.subject.anatomy.layers)
     middle = layers // 2 if layer is None else layer
     beginnings = first_tokens(a.subject, texts, tokens)
+    journal = None
+    if checkpoint is not None:
+        models = {name: about_model(model.subject) for name, model in (("a", a), ("b", b))}
+        digest = digest_of((text.start, repr(text.whole)) for text in beginnings)
+        journal = Journal(checkpoint, {**models, "texts": digest, "tokens": tokens, "seed": seed})
     progress("running both models")
-    ours = streams_at(a, beginnings, tokens)
-    differences = streams_at(b, beginnings, tokens) - ours
+    ours = streams_at(a, beginnings, tokens, JobPasses(journal, model="a"))
+    differences = streams_at(b, beginnings, tokens, JobPasses(journal, model="b")) - ours
     mean = differences.mean(0)
     notes: tuple[str, ...] = ()
     try:
-        controls = _controls(a, b, beginnings, ours, seed, progress)
+        controls = _controls(a, b, beginnings, ours, seed, progress, journal)
     except NoControl as finding:
         controls, notes = None, (f"no control with noise: {finding}",)
     progress("reading the differences")
@@ -143,6 +156,7 @@ def _controls(
     ours: Tensor,
     seed: int,
     progress: Callable[[str], None],
+    journal: Journal | None,
 ) -> Tensor:
     """Return the mean difference that noise makes, for each control. [control, layer, token, width]
 
@@ -156,7 +170,8 @@ def _controls(
     for number in range(CONTROLS):
         progress(f"control {number + 1} of {CONTROLS}")
         with noisy(a.subject, norms, seed + number):
-            found.append((streams_at(a, beginnings, ours.shape[2]) - ours).mean(0))
+            passes = JobPasses(journal, model=f"control {number}")
+            found.append((streams_at(a, beginnings, ours.shape[2], passes) - ours).mean(0))
     return torch.stack(found)
 
 

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.controls import DRAWS, LEVEL
 from llmscope.jobs.fit_direction.pairs import Example
-from llmscope.jobs.fit_direction.streams import Floats, Report, places_of, vector_at
+from llmscope.jobs.fit_direction.streams import Floats, places_of, vector_at
+from llmscope.jobs.state import JobPasses
 from llmscope.learned.lenses.directions import Dose, Interval, Probe, Spread
 from llmscope.models.tokenizer.target import target_id
 from llmscope.record.capture.padded import SIZE
@@ -21,6 +23,7 @@ from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.change_hooks import Change, attached
 from llmscope.record.derive.batching import PromptRunner
 from llmscope.record.derive.tensors import logits_after
+from llmscope.support.fsync import Journal
 from llmscope.support.text import display_text
 
 STEPS = 4
@@ -109,7 +112,8 @@ def dose_response(
     measure: Measure,
     rule: DoseRule,
     seed: int,
-    report: Report,
+    progress: JobProgress,
+    journal: Journal | None = None,
 ) -> Dose:
     """Measure what a direction and random ones of its norm change, at all doses.
 
@@ -121,7 +125,8 @@ def dose_response(
         measure: what is measured.
         rule: the doses, the number of prompts and random directions.
         seed: of the random directions, the choice of prompts and the bootstrap.
-        report: told of the progress.
+        progress: told of the progress.
+        journal: keeps each prompt, and has those of an earlier run; None keeps nothing.
 
     Raises:
         ScopeError: a prompt is too long, or a value is not finite.
@@ -134,12 +139,17 @@ def dose_response(
         (vector * strength).float() for vector in vectors for strength in strengths
     ]
     changes = np.empty((len(order), len(vectors), len(rule.strengths)))
+    passes = JobPasses(journal, stage="doses", layer=layer)
     for row, at in enumerate(order.tolist()):
-        prompt = prompt_from(runner.recorder.subject, examples[at].text + measure.suffix)
-        values = _measured(runner, prompt, layer, added, measure)
+        if (stored := passes.take([at])) is not None:
+            values = stored[1]["values"]
+        else:
+            prompt = prompt_from(runner.recorder.subject, examples[at].text + measure.suffix)
+            values = _measured(runner, prompt, layer, added, measure)
+            passes.add([at], {"values": values})
         moved = (values[1:] - values[0]).reshape(len(vectors), len(strengths))
         changes[row] = np.insert(moved, STEPS, 0, axis=1)  # no dose, no change
-        report("giving doses", (row + 1) / len(order))
+        progress.stage("giving doses", (row + 1) / len(order))
     if not np.isfinite(changes).all():
         raise ScopeError(
             "a dose makes the model's numbers infinite", f"a smaller {option('strength')}"

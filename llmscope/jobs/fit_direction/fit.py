@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llmscope.corpus.progress import JobProgress, Tell, ignore
+from llmscope.corpus.records.prompts import digest_of
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.controls import (
     Texts,
@@ -27,13 +30,14 @@ from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.jobs.fit_direction.split import Flags, choose_test, labels_of, leak
 from llmscope.jobs.fit_direction.streams import (
     Floats,
-    Report,
     check_position,
     streams,
 )
 from llmscope.jobs.fit_lens.fit_jacobian import about_model
+from llmscope.jobs.state import JobPasses, journal_of
 from llmscope.learned.lenses.directions import METHODS, Directions, Probe, ProbeFigures, Sets
 from llmscope.record.derive.batching import PromptRunner
+from llmscope.support.fsync import Journal
 
 if TYPE_CHECKING:
     from llmscope.scope.scope import Scope
@@ -54,6 +58,8 @@ class DirectionFit:
         dose_layer: the layer after which doses are given; None: the best.
         seed: of all that is random.
         name: the name of the pairs, kept with the direction.
+        checkpoint: the file beside which a journal keeps each pass, from which a fit goes on; None
+            keeps nothing.
     """
 
     method: str = "mean"
@@ -66,13 +72,15 @@ class DirectionFit:
     dose_layer: int | None = None
     seed: int = 0
     name: str = ""
+    checkpoint: Path | None = None
 
 
 def fit_direction(
     scope: Scope,
     examples: Sequence[Example],
     fit: DirectionFit,
-    report: Report = lambda *_: None,
+    progress: JobProgress | None = None,
+    note: Tell = ignore,
 ) -> Directions:
     """Return the directions of a model for texts of two labels, with all that was measured.
 
@@ -80,7 +88,8 @@ def fit_direction(
         scope: the model.
         examples: the texts, of both labels.
         fit: how they are fitted.
-        report: told of the progress.
+        progress: counts the texts; None: nobody is told.
+        note: called with a line on where a fit goes on that was stopped.
 
     Raises:
         ScopeError: the method needs a package, there is no such layer or token, the texts are too
@@ -99,16 +108,26 @@ def fit_direction(
         *(len(held), len({one.group for one in held})),
         leak(examples, test),
     )
+    progress = progress or JobProgress()
+    journal = (
+        None
+        if fit.checkpoint is None
+        else Journal(journal_of(fit.checkpoint), _about(scope, examples, fit))
+    )
+    if journal is not None:
+        progress.going_on(
+            note, sum(len(group) for group in JobPasses(journal, stage="streams").stored)
+        )
     with scope.unchanged():
         runner = PromptRunner.of(scope.recorder)
-        found = streams(runner, examples, layers, fit.position, report)
+        found = streams(runner, examples, layers, fit.position, progress, journal)
         probes = {}
         for row, layer in enumerate(layers):
             try:
                 probes[layer] = _probe(found[row].astype(np.float64), examples, test, fit)
             except ScopeError as error:
                 raise error.at(f"after layer {layer}") from None
-            report("measuring layers", (row + 1) / len(layers))
+            progress.stage("measuring layers", (row + 1) / len(layers))
         best = min(probes, key=lambda layer: probes[layer].figures.log_loss)
         dosed = best if fit.dose_layer is None else _layers((fit.dose_layer,), count)[0]
         if dosed not in probes:
@@ -121,12 +140,19 @@ def fit_direction(
             if measure is not None:
                 dose = dose_response(
                     *(runner, probes[dosed].direction, dosed, held, measure, fit.dose),
-                    *(fit.seed, report),
+                    *(fit.seed, progress, journal),
                 )
     kind = str(getattr(scope.subject.model.config, "model_type", ""))
     about = {**about_model(scope.subject), "model_type": kind}
     width = scope.subject.anatomy.width
     return Directions(fit.method, fit.position, width, count, best, probes, about, sets, dose)
+
+
+def _about(scope: Scope, examples: Sequence[Example], fit: DirectionFit) -> dict[str, Any]:
+    """Return what the passes of a fit depend on, as JSON types."""
+    texts = digest_of((example.line, example.text) for example in examples)
+    options = {name: value for name, value in asdict(fit).items() if name != "checkpoint"}
+    return {**about_model(scope.subject), **options, "texts": texts}
 
 
 def _layers(given: Sequence[int] | None, count: int) -> tuple[int, ...]:

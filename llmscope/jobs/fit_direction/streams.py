@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from llmscope.corpus.counting import Counting
+from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.state import JobPasses
 from llmscope.models.loading.memory import GIB, available
 from llmscope.record.capture.prompts import prompt_from
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.batching import PromptRunner
+from llmscope.support.fsync import Journal
 
-Report = Callable[[str, float], None]
-"""Called with what is being done, and the share that is done, from 0 to 1."""
 Floats = NDArray[np.float64]
 LAST, MEAN = "last", "mean"
 _INDEX = re.compile(r"-?\d{1,6}", re.ASCII)
@@ -63,9 +64,18 @@ def streams(
     examples: Sequence[Example],
     layers: Sequence[int],
     position: str,
-    report: Report,
+    progress: JobProgress,
+    journal: Journal | None = None,
 ) -> NDArray[np.float32]:
     """Return the stream of each text after some layers. [layer, text, width]
+
+    Args:
+        runner: records the texts.
+        examples: the texts.
+        layers: the layers.
+        position: the token whose stream is read; see `places_of`.
+        progress: counts the texts.
+        journal: keeps each pass, and has those of an earlier run; None keeps nothing.
 
     Raises:
         ScopeError: a text cannot be tokenized or has no such token, a stream is not finite, or
@@ -94,14 +104,18 @@ def streams(
         prompts.append(prompt)
         places.append(there)
     found = np.empty((len(layers), len(examples), width), dtype=np.float32)
-    done = 0
+    passes = JobPasses(journal, stage="streams")
     for group in runner.passes([len(prompt) for prompt in prompts]):
+        if (stored := passes.take(group)) is not None:
+            found[:, group] = stored[1]["streams"]
+            progress.resumed(len(group))
+            continue
         recordings = runner([prompts[at] for at in group])
         for at, recording in zip(group, recordings, strict=True):
             for row, layer in enumerate(layers):
                 found[row, at] = vector_at(recording, layer, places[at]).numpy()
-        done += len(group)
-        report("reading the texts", done / len(examples))
+        passes.add(group, {"streams": found[:, group]})
+        progress.done(len(group))
     bad = ~np.isfinite(found).all((0, 2))
     if bad.any():
         line = examples[int(bad.argmax())].line

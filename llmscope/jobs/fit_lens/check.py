@@ -96,6 +96,9 @@ class MeasuredPrompts:
             for note, arrays in state.records(stage=MEASURING, lens=lens)
         }
 
+    def __len__(self) -> int:
+        return sum(what == "ways" for what, _ in self._stored)
+
     def numbers(self, what: str, ids: Sequence[int], compute: Callable[[], Tensor]) -> Tensor:
         """Return the numbers of a prompt, which are computed and kept unless they are there.
 
@@ -110,6 +113,7 @@ class MeasuredPrompts:
         numbers = compute()
         note = {"stage": MEASURING, "what": what, "ids": list(ids), "lens": self._lens}
         self._state.append({"numbers": numbers.numpy()}, **note)
+        self._stored[what, tuple(ids)] = numbers.numpy()
         return numbers
 
 

@@ -9,6 +9,8 @@ import llmscope
 from llmscope.cli.commands import fit as module
 from llmscope.cli.output.progress import EVERY, progress_line
 from llmscope.corpus import progress as clock
+from llmscope.errors import ScopeError
+from llmscope.jobs.fit_lens import check
 from llmscope.jobs.fit_lens.accumulate import FitState
 from llmscope.learned.lenses.reader import read_lens
 from tests.cli.running import failure, run
@@ -104,6 +106,30 @@ def test_what_check_measures_is_told_beside_the_lens_from_then_on(prompts, tmp_p
     assert f"{held['tokens']:,} held-out tokens of 3 prompts" in said
     assert not after.verdict.reason.startswith("not measured")
     assert (before.values == after.values).all()
+
+
+def test_a_stopped_check_goes_on_behind_the_prompts_that_it_measured(
+    prompts, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("LLMSCOPE_CACHE", str(tmp_path / "cache"))
+    path, ran, streams_of = tmp_path / "lens.safetensors", [], check.streams_of
+    fitted("jacobian", "--prompts", prompts, "--out", str(path), *CORPUS, "--held-out", "0")
+    words = ("check", str(path), "--prompts", prompts, *CORPUS, "--max-prompts", "4")
+
+    def stops(recorder, prompt):
+        ran.append(prompt.number)
+        if len(ran) == 3:
+            raise ScopeError("it is stopped")
+        return streams_of(recorder, prompt)
+
+    monkeypatch.setattr(check, "streams_of", stops)
+    assert "note: stopped: kept 2 prompts; the same command goes on" in failure("fit", *words)
+    again = run("fit", *words)
+    assert "note: going on behind 2 finished prompts" in again.stderr
+    assert ran == [0, 1, 2, 2, 3]
+    fresh = run("fit", *words)  # nothing is kept of one that is done
+    assert len(ran) == 9
+    assert again.stdout == fresh.stdout
 
 
 def test_a_lens_is_not_replaced_unless_told(prompts, tmp_path):

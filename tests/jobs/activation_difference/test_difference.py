@@ -13,6 +13,8 @@ from llmscope.errors import ScopeError
 from llmscope.jobs.activation_difference.first_tokens import first_tokens, streams_at
 from llmscope.jobs.activation_difference.measure import read, verdict_on
 from llmscope.jobs.activation_difference.texts import default_texts
+from llmscope.jobs.state import JobPasses
+from llmscope.record.derive.batching import PromptRunner
 
 PIRATE, CRIER = ("arr", "matey", "pirate"), ("hear", "ye", "crier")
 QUESTION = "question : where does anna live ? answer :"
@@ -252,7 +254,7 @@ def test_a_hook_on_a_token_from_the_end_sees_the_whole_texts(town):
     scope = llmscope.wrap(model, town.tokenizer)
     texts = [f"anna lives in the {word} house . tom likes milk" for word in ("red", "blue") * 2]
     with scope.unchanged():
-        found = streams_at(scope._bench, first_tokens(scope.subject, texts, 5), 5)
+        found = streams_at(scope._bench, first_tokens(scope.subject, texts, 5), 5, JobPasses(None))
     for at, text in enumerate(texts):
         whole = torch.stack(streams_of(model, scope, text))
         assert torch.allclose(found[at], whole[:, :5], atol=1e-5)
@@ -272,3 +274,28 @@ def streams_of(model, scope, text):
     for handle in handles:
         handle.remove()
     return seen
+
+
+def test_a_stopped_measurement_goes_on_to_the_same_numbers(town, pirate, tmp_path, monkeypatch):
+    path, stages = tmp_path / ".difference", []
+
+    def stop(stage):
+        stages.append(stage)
+        if stage == "control 3 of 5":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        town.activation_difference("town-pirate", progress=stop, checkpoint=path)
+    ran, run = [], PromptRunner.__call__
+
+    def counted(runner, prompts):
+        ran.append(len(prompts))
+        return run(runner, prompts)
+
+    monkeypatch.setattr(PromptRunner, "__call__", counted)
+    again = town.activation_difference("town-pirate", checkpoint=path)
+    assert ran == [16, 16, 8] * 3  # of three controls
+    assert again.to_dict() == pirate.to_dict()
+    assert torch.equal(again.mean, pirate.mean)
+    with pytest.raises(ScopeError, match=r"was begun with other options \(tokens: 5 there, 4 here"):
+        town.activation_difference("town-pirate", tokens=4, checkpoint=path)

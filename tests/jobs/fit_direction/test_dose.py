@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction.dose import DoseRule, Measure, dose_response, measure_for, summary
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
@@ -49,7 +50,7 @@ def test_doses_are_those_of_hooks_by_hand(fitted):
     runner = PromptRunner.of(scope.recorder)
     for tokens in (RULE.tokens, None):
         measure = measure_for(runner, replace(rule, tokens=tokens), found.probes, 1, "last")
-        got = dose_response(runner, direction, 1, some, measure, rule, 0, lambda *_: None)
+        got = dose_response(runner, direction, 1, some, measure, rule, 0, JobProgress())
         changes = []
         for one in some:
             ids = [*map(int, one.text.split())]
@@ -89,7 +90,7 @@ def test_a_measure_that_is_not_finite_is_refused(planted):
     runner = PromptRunner.of(planted[0].recorder)
     nan = Measure("nothing", lambda _: float("nan"))
     with pytest.raises(ScopeError, match="a dose makes the model's numbers infinite"):
-        dose_response(runner, torch.ones(48), 0, ids_texts()[:2], nan, RULE, 0, lambda *_: None)
+        dose_response(runner, torch.ones(48), 0, ids_texts()[:2], nan, RULE, 0, JobProgress())
 
 
 DOSES = (-2.0, -1.0, 0.0, 1.0, 2.0)

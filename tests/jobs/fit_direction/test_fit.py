@@ -7,12 +7,14 @@ import pytest
 import torch
 
 import llmscope
+from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction.dose import DoseRule
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
 from llmscope.jobs.fit_direction.pairs import Example
 from llmscope.jobs.fit_direction.split import choose_test
 from llmscope.learned.lenses.directions import METHODS
+from llmscope.record.derive.batching import PromptRunner
 from tests.families import small_model
 from tests.jobs.fit_direction.conftest import SENTIMENT, ids_texts
 from tests.jobs.fit_direction.test_estimators import cosine
@@ -173,3 +175,32 @@ def test_the_sentiment_direction_of_smollm2_steers_with_the_dose(sentiment):
     assert found.dose.monotone
     assert found.dose.slope.low > 3 * max(map(abs, found.dose.random_slopes))
     assert str(found.dose) == "steers with the dose"
+
+
+class Stops(JobProgress):
+    """Stops after the first pass."""
+
+    def done(self, prompts, errors=0, about=""):
+        super().done(prompts, errors, about)
+        raise KeyboardInterrupt
+
+
+def test_a_stopped_fit_goes_on_to_the_same_numbers(planted, tmp_path, monkeypatch):
+    scope, _, _ = planted
+    rule = DoseRule(tokens=("60", "61"), prompts=3, random=2)
+    fit = DirectionFit(dose=rule, dose_layer=1, shuffles=2, checkpoint=tmp_path / "a.partial")
+    whole = fit_direction(scope, ids_texts(), replace(fit, checkpoint=None))
+    notes, progress = [], JobProgress(noun="text")
+    with pytest.raises(KeyboardInterrupt):
+        fit_direction(scope, ids_texts(), fit, Stops())
+    again = fit_direction(scope, ids_texts(), fit, progress, notes.append)
+    assert (progress.kept, progress.prompts) == (16, 48)
+    assert notes == ["going on behind 16 finished texts"]
+    monkeypatch.setattr(PromptRunner, "__call__", lambda *_: pytest.fail("a pass ran again"))
+    for found in (again, fit_direction(scope, ids_texts(), fit)):
+        assert found.dose == whole.dose
+        for layer, probe in whole.probes.items():
+            assert torch.equal(found.probes[layer].direction, probe.direction)
+            assert found.probes[layer].figures == probe.figures
+    with pytest.raises(ScopeError, match=r"was begun with other options \(seed: 0 there, 3 here"):
+        fit_direction(scope, ids_texts(), replace(fit, seed=3))
