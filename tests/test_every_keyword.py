@@ -456,6 +456,7 @@ CALLS: dict[str, Call] = {
             "progress": hears,
             "seed": 3,
         },
+        {"checkpoint": "the numbers are the same with it"},
     ),
 }
 DATA = {"ActivationCache", "Axis", "Error", "Figure", "Focus", "Recording", "ScopeError", "Verdict"}

@@ -75,9 +75,9 @@ def save(
             something else; or it cannot be written, or another process writes to it.
         KeyError: a name matches no tensor.
     """
-    asked = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
+    options = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
     with exclusive(LocalStorage(folder), JobShare()):
-        return _save(prompts, names, folder, record, asked, model, together, progress)
+        return _save(prompts, names, folder, record, options, model, together, progress)
 
 
 def _save(
@@ -85,38 +85,38 @@ def _save(
     names: Sequence[str],
     folder: Path,
     record: Record,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     model: str,
     together: bool,
     progress: Progress | None,
 ) -> int:
-    last, done, journal = bool(asked["last"]), 0, Journal(folder / JOURNAL, asked)
+    last, done, journal = bool(options["last"]), 0, Journal(folder / JOURNAL, options)
     with writing(folder, "a folder"):
-        known = _opened(folder, asked)
-    for number, some in enumerate(windows(prompts, asked["shard_size"])):
+        known = _opened(folder, options)
+    for number, window in enumerate(windows(prompts, options["shard_size"])):
         path = folder / f"shard-{number:05d}.safetensors"
-        digest = _digest(some)
+        digest = _digest(window)
         if not number:
-            known = _identified(folder, known, asked, model, some[0], record)
+            known = _identified(folder, known, options, model, window[0], record)
         with writing(folder, "a folder"):
             there = check_plain(path, links=True)
         if there:
-            _check_shard(path, digest, len(some))
-            _check_longest(path, some, names, record, last, done)
+            _check_shard(path, digest, len(window))
+            _check_longest(path, window, names, record, last, done)
         else:
-            shard = _Shard(path.name, digest, done, some, names, last)
+            shard = _Shard(path.name, digest, done, window, names, last)
             data = _bytes(shard, record, journal, together)
             with writing(folder, "a folder"):
                 replace_file(path, data)
             journal.clear()
-        done += len(some)
+        done += len(window)
         if progress is not None:
             progress(done)
     journal.remove()
     return done
 
 
-def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
+def _opened(folder: Path, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the manifest of a folder; None for a new one.
 
     Raises:
@@ -126,10 +126,10 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     storage = LocalStorage(folder)
     if not manifests_in(storage):
         return None
-    manifest = read_manifest(storage, MANIFEST, ("first", *asked))
-    stored = {key: manifest[key] for key in asked}
-    if stored != dict(asked):
-        raise other_options(storage.shown, stored, asked)
+    manifest = read_manifest(storage, MANIFEST, ("first", *options))
+    stored = {key: manifest[key] for key in options}
+    if stored != dict(options):
+        raise other_options(storage.shown, stored, options)
     remove_left(folder.glob(".shard-[0-9]*.safetensors.*"))  # of a run that was killed
     return manifest
 
@@ -137,7 +137,7 @@ def _opened(folder: Path, asked: Mapping[str, Any]) -> dict[str, Any] | None:
 def _identified(
     folder: Path,
     known: dict[str, Any] | None,
-    asked: Mapping[str, Any],
+    options: Mapping[str, Any],
     model: str,
     first: Prompt,
     record: Record,
@@ -151,14 +151,14 @@ def _identified(
 
     (recording,) = record([first])
     cache = recording.cache()
-    for name in asked["names"]:  # before the folder is begun with a name that matches nothing
+    for name in options["names"]:  # before the folder is begun with a name that matches nothing
         cache.matching(name)
     logits = logits_after(recording, len(first) - 1)
     if known is None:
         best = logits.topk(min(COMPARED, len(logits)))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         known = {
-            **asked,
+            **options,
             "model": model,
             "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
         }
@@ -190,8 +190,8 @@ def _check_shard(path: Path, digest: str, count: int) -> None:
         with safe_open(path, framework="np") as file:
             facts = file.metadata() or {}
     except SafetensorError as error:
-        told = f"{one_line(path.name)} is broken: {one_line(str(error))}"
-        raise ScopeError(told, "the same call once it is deleted") from error
+        reason = f"{one_line(path.name)} is broken: {one_line(str(error))}"
+        raise ScopeError(reason, "the same call once it is deleted") from error
     if (facts.get("prompts"), facts.get("digest")) != (str(count), digest):
         raise ScopeError(f"{one_line(path.name)} holds other prompts", "an empty folder")
 
@@ -216,7 +216,7 @@ def _check_longest(
         _compare(path.name, now, {name: file.get_tensor(name) for name in now})
 
 
-def _compare(shown: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
+def _compare(file: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
     """Compare the tensors of a prompt with those that are stored.
 
     Raises:
@@ -225,7 +225,7 @@ def _compare(shown: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Ten
     for name, tensor in tensors.items():
         if not _alike(tensor.cpu(), stored[name]):
             raise ScopeError(
-                f"{one_line(shown)} holds activations of the model in another state",
+                f"{one_line(file)} holds activations of the model in another state",
                 "an empty folder",
             )
 
@@ -283,8 +283,8 @@ class _Shard:
 
     def tensors(self, index: int, recording: Recording) -> dict[str, Tensor]:
         """Return the tensors of a prompt, on the CPU, by their names in the shard."""
-        found = _tensors(recording, self.names, self.last, self.first + index)
-        return {name: tensor.cpu().contiguous() for name, tensor in found.items()}
+        tensors = _tensors(recording, self.names, self.last, self.first + index)
+        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def _bytes(shard: _Shard, record: Record, journal: Journal, together: bool) -> bytes:

@@ -57,7 +57,7 @@ class JobState:
             return None
         from safetensors import safe_open
 
-        shown = display_text(str(path))
+        printed = display_text(str(path))
         try:
             with safe_open(path, framework="np") as file:
                 header = dict(json.loads((file.metadata() or {})[self._entry]))
@@ -67,11 +67,11 @@ class JobState:
                     return read({name: file.get_tensor(name) for name in names}, header)
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
-                f"the checkpoint {shown} cannot be read: {told(error)}",
+                f"the checkpoint {printed} cannot be read: {told(error)}",
                 f"{option('force')} to begin anew",
             ) from error
         raise ScopeError(
-            f"{shown} was begun with other options{differences(theirs, self._about)}", again()
+            f"{printed} was begun with other options{differences(theirs, self._about)}", again()
         )
 
     def records(self, **place: Any) -> Iterator[tuple[dict[str, Any], Arrays]]:
@@ -138,34 +138,35 @@ class JobPasses:
 
     Args:
         journal: keeps them; None keeps nothing.
+        entry: what a note calls the prompts of its pass.
         place: what the notes of all of them say, such as a shard and the digest of its prompts.
     """
 
-    def __init__(self, journal: Journal | None, **place: Any) -> None:
-        self._journal, self._place = journal, place
-        self._stored: dict[tuple[int, ...], tuple[dict[str, Any], Arrays]] = {}
+    def __init__(self, journal: Journal | None, entry: str = "pass", **place: Any) -> None:
+        self._journal, self._entry, self._place = journal, entry, place
+        self._stored: dict[tuple[Any, ...], tuple[dict[str, Any], Arrays]] = {}
         for note, arrays in () if journal is None else journal.records():
             if place.items() <= note.items():
-                self._stored[tuple(note["pass"])] = note, arrays
+                self._stored[tuple(note[entry])] = note, arrays
 
     @property
-    def stored(self) -> Sequence[Sequence[int]]:
-        """The passes of an earlier run that were not taken yet: the numbers of their prompts."""
+    def stored(self) -> Sequence[Sequence[Any]]:
+        """The passes of an earlier run that were not taken yet, each as its prompts."""
         return list(self._stored)
 
-    def take(self, numbers: Sequence[int]) -> tuple[dict[str, Any], Arrays] | None:
+    def take(self, prompts: Sequence[Any]) -> tuple[dict[str, Any], Arrays] | None:
         """Return note and arrays of a pass of an earlier run; None if it has yet to run.
 
         Args:
-            numbers: those of its prompts.
+            prompts: their numbers or digests.
         """
-        return self._stored.pop(tuple(numbers), None)
+        return self._stored.pop(tuple(prompts), None)
 
-    def add(self, numbers: Sequence[int], arrays: Mapping[str, Any], **note: Any) -> None:
+    def add(self, prompts: Sequence[Any], arrays: Mapping[str, Any], **note: Any) -> None:
         """Keep a pass.
 
         Args:
-            numbers: those of its prompts.
+            prompts: their numbers or digests.
             arrays: its results by name.
             note: what else is kept of it, as JSON types.
 
@@ -173,7 +174,7 @@ class JobPasses:
             ScopeError: the journal cannot be written.
         """
         if self._journal is not None:
-            self._journal.append({**self._place, "pass": list(numbers), **note}, arrays)
+            self._journal.append({**self._place, self._entry: list(prompts), **note}, arrays)
 
 
 def journal_of(path: Path) -> Path:

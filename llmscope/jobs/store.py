@@ -213,15 +213,15 @@ def read_manifest(storage: Storage, name: str, entries: Sequence[str]) -> dict[s
     raise ScopeError(f"{name} in {storage.shown} {reason}", f"another {option('out')}")
 
 
-def other_options(shown: str, stored: Any, ours: Mapping[str, Any]) -> ScopeError:
+def other_options(folder: str, stored: Any, ours: Mapping[str, Any]) -> ScopeError:
     """Return the error for a folder that was made with other options, which it names.
 
     Args:
-        shown: the folder, safe to print.
+        folder: the folder, safe to print.
         stored: its options, as its manifest has them.
         ours: those of this job.
     """
-    return ScopeError(f"{shown} was made with other options{differences(stored, ours)}", another())
+    return ScopeError(f"{folder} was made with other options{differences(stored, ours)}", another())
 
 
 def another() -> str:

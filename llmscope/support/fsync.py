@@ -45,6 +45,22 @@ def replace_file(path: Path, data: bytes) -> None:
     sync_folders([path.parent])
 
 
+def write_file(path: Path, data: bytes, hint: str = "") -> None:
+    """Replace a file as `replace_file` does, by one that others may read as any new file.
+
+    Args:
+        path: the file.
+        data: its content.
+        hint: what to try where it cannot be written; empty: another one.
+
+    Raises:
+        ScopeError: it cannot be written.
+    """
+    with writing(path, hint):
+        replace_file(path, data)
+        path.chmod(new_file_mode())
+
+
 def append_line(path: Path, data: bytes) -> None:
     """Append a line to a file with one write; a line that was cut off before it is ended first.
 

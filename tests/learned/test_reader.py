@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 from llmscope.errors import ScopeError
 from llmscope.learned.lenses import pickled, reader
-from llmscope.learned.lenses.held_out import HeldOut, Readings
+from llmscope.learned.lenses.held_out import HeldOut, HeldOutReadings
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.learned.lenses.reader import HEADER, read_lens
 from llmscope.learned.lenses.writer import write_lens
@@ -417,7 +417,7 @@ class TestLarge:
 
 def readings(streams, start):
     numbers = tuple(start + number / 8 for number in range(streams))
-    return Readings(numbers, numbers, tuple((number, 0.5) for number in numbers))
+    return HeldOutReadings(numbers, numbers, tuple((number, 0.5) for number in numbers))
 
 
 def measured(streams=4):
@@ -625,9 +625,9 @@ class TestMisfit:
 
 def test_a_lens_is_better_only_if_neither_figure_says_otherwise():
     def ways(top1, gain):
-        return Readings((top1,), (1.0,), ((gain, 0.1),))
+        return HeldOutReadings((top1,), (1.0,), ((gain, 0.1),))
 
-    own = Readings((0.5,), (1.0,), ((0.0, 0.0),))
+    own = HeldOutReadings((0.5,), (1.0,), ((0.0, 0.0),))
     for logit, baseline, said in (
         (ways(0.2, 0.5), ways(0.2, 0.5), ""),
         (ways(0.2, 0.15), ways(0.2, 0.5), "the logit lens"),

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.learned.lenses.held_out import HeldOut, Readings
+from llmscope.learned.lenses.held_out import HeldOut, HeldOutReadings
 from llmscope.learned.lenses.lens import AffineMap, LearnedLens
 from llmscope.learned.lenses.writer import write_lens
 from tests.families import small_model
@@ -125,7 +125,7 @@ def test_lenses_side_by_side_are_those_read_alone():
 def readings(*better):
     """Figures of a lens that beats the others at these streams."""
     gain = tuple((1.0, 0.1) if at in better else (0.1, 0.1) for at in range(STREAMS))
-    return Readings((0.5,) * STREAMS, (1.0,) * STREAMS, gain)
+    return HeldOutReadings((0.5,) * STREAMS, (1.0,) * STREAMS, gain)
 
 
 def test_the_verdict_tells_where_the_lens_is_no_better():
@@ -133,7 +133,7 @@ def test_the_verdict_tells_where_the_lens_is_no_better():
     scope = scope_on("llama")
     verdict = scope.look("logit-lens", translator=none).verdict
     assert (verdict.status, verdict.reason.partition(":")[0]) == ("partial", "not measured")
-    own = Readings((0.5,) * STREAMS, (1.0,) * STREAMS, ((0.0, 0.0),) * STREAMS)
+    own = HeldOutReadings((0.5,) * STREAMS, (1.0,) * STREAMS, ((0.0, 0.0),) * STREAMS)
     good = replace(none, held_out=HeldOut(9, 1, own, readings(1, 2), readings(1, 2), "others"))
     assert scope.look("logit-lens", translator=good).verdict.status == "verified"
     held = HeldOut(9, 1, own, readings(1), readings(2), "the matrices of other layers")

@@ -7,7 +7,7 @@ import pytest
 
 import llmscope
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.learned.lenses.direction_file import write_directions
 from tests.jobs.fit_direction.conftest import ids_texts, planted_model
 from tests.jobs.fit_direction.test_fit import hidden
@@ -92,7 +92,7 @@ def test_an_edited_pass_is_read_and_its_difference_is_the_dose(scope, found, fil
 def test_a_probe_of_nothing_is_marked_and_partial(scope, tmp_path):
     random = np.random.default_rng(0)
     some = [
-        Example(" ".join(map(str, random.integers(1, 90, 6))), bool(at % 2), f"g{at}", at)
+        LabelledText(" ".join(map(str, random.integers(1, 90, 6))), bool(at % 2), f"g{at}", at)
         for at in range(120)
     ]
     path = tmp_path / "nothing.safetensors"

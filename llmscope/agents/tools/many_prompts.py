@@ -23,7 +23,7 @@ from llmscope.figure import Focus
 
 if TYPE_CHECKING:
     from llmscope.agents.session import AgentSession, ToolCall
-    from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
+    from llmscope.jobs.snapshots import BatchOutput, PromptJob, PromptSource, Summary
     from llmscope.record.capture.recording import Prompt
     from llmscope.report.means import Breakdown, Distribution
     from llmscope.report.summary import LensReport, Report
@@ -169,7 +169,7 @@ def _run(
 ) -> Summary:
     from llmscope.corpus.records.inputs import InputColumns
     from llmscope.export import provenance
-    from llmscope.jobs.snapshots import BatchFolder, JobShare, run
+    from llmscope.jobs.snapshots import BatchOutput, JobShare, run
     from llmscope.jobs.snapshots.padded import Together, why_single
     from llmscope.jobs.snapshots.shards import Tables
     from llmscope.support.storage import LocalStorage
@@ -183,7 +183,7 @@ def _run(
     together = None if why_single(scope, job) else Together.of(TOGETHER, job.lenses)
     origin = {**provenance(scope, None), "command": None}
     options = {**job.to_dict(), **origin, "batch_size": TOGETHER}
-    folder: BatchFolder = BatchFolder(
+    folder: BatchOutput = BatchOutput(
         LocalStorage(path), JobShare(), options, {"provenance": origin}, Tables(job, inputs)
     )
 

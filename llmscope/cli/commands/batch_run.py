@@ -20,7 +20,7 @@ from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
 from llmscope.export import provenance
-from llmscope.jobs.snapshots import BatchFolder, PromptJob, PromptSource, Summary
+from llmscope.jobs.snapshots import BatchOutput, PromptJob, PromptSource, Summary
 from llmscope.jobs.snapshots import run as run_here
 from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
 from llmscope.jobs.snapshots.shards import Tables
@@ -149,7 +149,7 @@ def write_batch(
         inputs, total = InputColumns.of(source)
         batch = replace(batch, source=source)
 
-        def folder_of(plan: BatchPlan) -> BatchFolder:
+        def folder_of(plan: BatchPlan) -> BatchOutput:
             for words in plan.notes:
                 note(words)
             command = command_line(ctx, model=load.model or plan.spec)
@@ -179,15 +179,15 @@ def write_batch(
 def _told(summary: Summary, batch: Batch, lenses: Sequence[str]) -> Iterator[str]:
     """Yield what is to be said at the end of a batch, a line each."""
     for lens, reasons in summary.refused.items():
-        count, most = sum(reasons.values()), max(reasons, key=lambda reason: reasons[reason])
-        yield f"{lens}: {count:,} figures refused, most of them as {display_text(most)}"
-    empty = [one for one in lenses if one not in summary.lenses]
+        count, commonest = sum(reasons.values()), max(reasons, key=lambda reason: reasons[reason])
+        yield f"{lens}: {count:,} figures refused, most of them as {display_text(commonest)}"
+    empty = [lens for lens in lenses if lens not in summary.lenses]
     if empty and summary.errors < summary.prompts:
         yield f"there is no table of {', '.join(empty)}: see the table verdicts"
     words = f"{summary.prompts:,} prompts, {summary.errors:,} failed"
-    kept = f", {summary.kept:,} were there already" if summary.kept else ""
+    before = f", {summary.kept:,} were there already" if summary.kept else ""
     shards = "1 shard" if summary.shards == 1 else f"{summary.shards:,} shards"
-    yield f"{words}{kept}: {shards} in {batch.out.shown}"
+    yield f"{words}{before}: {shards} in {batch.out.shown}"
 
 
 def _on_ray(
@@ -195,7 +195,7 @@ def _on_ray(
     asked: Workers,
     load: Loader,
     request: BatchRequest,
-    folder_of: Callable[[BatchPlan], BatchFolder],
+    folder_of: Callable[[BatchPlan], BatchOutput],
     fail: Tell,
 ) -> Summary:
     from llmscope.jobs.workers.cluster import cluster
@@ -224,7 +224,7 @@ def _lasting(source: PromptSource) -> Iterator[PromptSource]:
         yield PromptSource(str(path))
 
 
-def _folder(batch: Batch, plan: BatchPlan, tables: Tables, command: str) -> BatchFolder:
+def _folder(batch: Batch, plan: BatchPlan, tables: Tables, command: str) -> BatchOutput:
     origin = {**plan.origin, "command": command}
     options = {
         **plan.looking.to_dict(),
@@ -234,6 +234,6 @@ def _folder(batch: Batch, plan: BatchPlan, tables: Tables, command: str) -> Batc
         "shard_size": batch.part.size,
         "shards": batch.part.count,
     }
-    return BatchFolder(
+    return BatchOutput(
         batch.out, batch.part, options, {"provenance": origin}, tables, force=batch.force
     )

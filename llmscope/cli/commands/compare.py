@@ -291,8 +291,8 @@ def compare(
                 progress=StageLine(progress),
                 beside=beside if difference.difference else None,
             )
-            for one in differences:
-                one.save(out / "difference.safetensors")
+            for measured in differences:
+                measured.save(out / "difference.safetensors")
             remove_left([checkpoint])
         from llmscope.cli.output.comparison_report import report
         from llmscope.export import json_text

@@ -70,7 +70,7 @@ class UnitOptions:
         from llmscope.learned.examples.request import FeatureRequest
 
         try:
-            return [FeatureRequest.parse(one) for one in self.feature or ()]
+            return [FeatureRequest.parse(text) for text in self.feature or ()]
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="--feature") from None
 
@@ -167,8 +167,8 @@ class CollectionOptions:
         Raises:
             BadParameter: the window is of another form, or too wide.
         """
-        found = _WINDOW.fullmatch(self.window)
-        before, after = (int(found[1]), int(found[2])) if found else (WIDEST, WIDEST)
+        numbers = _WINDOW.fullmatch(self.window)
+        before, after = (int(numbers[1]), int(numbers[2])) if numbers else (WIDEST, WIDEST)
         usage(before + after <= WIDEST, f"two numbers such as 10,5, at most {WIDEST}", "--window")
         return before, after
 
@@ -176,9 +176,9 @@ class CollectionOptions:
         from dataclasses import replace
 
         before, after = self.check()
-        given = {name: getattr(self, name) for name in ("top", "random", "bottom")}
-        asked = {name: one for name, one in given.items() if one is not None}
-        return replace(default, **asked, before=before, after=after, seed=self.seed)
+        options = {name: getattr(self, name) for name in ("top", "random", "bottom")}
+        sizes = {name: size for name, size in options.items() if size is not None}
+        return replace(default, **sizes, before=before, after=after, seed=self.seed)
 
 
 @grouped
@@ -263,19 +263,19 @@ def _named(index: Index, folder: Path) -> Iterator[Examples]:
 
     for group in index.groups:
         for one in group.indices or ():
-            found = read_examples(folder, Unit(group.kind, group.place, one))
-            if found is not None:
-                yield found
+            unit_examples = read_examples(folder, Unit(group.kind, group.place, one))
+            if unit_examples is not None:
+                yield unit_examples
 
 
 def _text(index: Index, folder: Path, between: str) -> str:
-    shown = display_text(str(folder)).replace("\n", " ")
-    lines = [f"{shown}: {index.prompts:,} prompts, {index.tokens:,} tokens that count"]
+    printed = display_text(str(folder)).replace("\n", " ")
+    lines = [f"{printed}: {index.prompts:,} prompts, {index.tokens:,} tokens that count"]
     for group in index.groups:
         if group.indices is None:
             lines.append(f"all {group.count:,} features of {group.place}")
-    for one in _named(index, folder):
-        lines += ["", *_of_unit(one, between)]
+    for examples in _named(index, folder):
+        lines += ["", *_of_unit(examples, between)]
     return "\n".join(lines) + "\n"
 
 
@@ -287,9 +287,9 @@ def _of_unit(examples: Examples, between: str) -> list[str]:
 
     lines = [title_of(examples), "  " + " · ".join(facts(examples))]
     parts = {part: texts_of(getattr(examples, part), between) for part in PARTS}
-    every = [one for some in parts.values() for one in some]
+    every = [text for of_part in parts.values() for text in of_part]
     widths = [
-        max((cell_len(getattr(one, name)) for one in every), default=0)
+        max((cell_len(getattr(text, name)) for text in every), default=0)
         for name in ("activation", "place", "before")
     ]
     for part, some in parts.items():
@@ -303,6 +303,6 @@ def _of_unit(examples: Examples, between: str) -> list[str]:
 
 
 def _json(index: Index, folder: Path) -> str:
-    units = [one.to_dict() for one in _named(index, folder)]
+    units = [examples.to_dict() for examples in _named(index, folder)]
     record = {**index.to_dict(), "units": units}
     return json.dumps(record, indent=1, allow_nan=False) + "\n"

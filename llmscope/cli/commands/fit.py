@@ -14,7 +14,7 @@ from llmscope.cli.commands.fit_direction import fit_direction
 from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.corpus import MaxPrompts, Prompts, corpus_name, job_share, length_option
 from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
-from llmscope.cli.options.local_path import local
+from llmscope.cli.options.local_path import check_new_file, local
 from llmscope.cli.options.panels import PanelCommand
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from llmscope.jobs.state import JobState
     from llmscope.learned.lenses.lens import LearnedLens
     from llmscope.models.loaded_model import Progress
+
+_JACOBIAN = (".safetensors", ".pt")
+"""Suffixes of a Jacobian lens."""
 
 Out = Annotated[
     Path, typer.Option("--out", "-o", metavar="FILE", help="Where the lens goes.", callback=local)
@@ -152,7 +155,8 @@ def fit_jacobian(
             "it takes --estimator rows or rademacher",
             "--backwards",
         )
-        source = _source(prompts, out, "jacobian", force)
+        check_new_file(out, _JACOBIAN, force)
+        source = _source(prompts)
         rules = corpus.rules(part)
         with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_jacobian import JacobianFit
@@ -199,7 +203,8 @@ def fit_tuned(
     """
     with reported(debug):
         as_json = wants_json(json, format)
-        source = _source(prompts, out, "tuned", force)
+        check_new_file(out, (".safetensors",), force)
+        source = _source(prompts)
         rules = corpus.rules()
         with unfinished(out, force) as checkpoint, hardware.loaded(model) as (scope, progress):
             from llmscope.jobs.fit_lens.fit_tuned import TunedFit
@@ -244,7 +249,7 @@ def fit_check(
     """
     with reported(debug):
         as_json = wants_json(json, format)
-        source = _prompts(prompts)
+        source = _source(prompts)
         with hardware.loaded(model) as (scope, progress):
             from itertools import islice
 
@@ -257,34 +262,34 @@ def fit_check(
 
             rules = CorpusRules(skip, length, held_out=held_out)
             rules.check()
-            found = lens_for(lens, scope.subject, progress)
-            if isinstance(found, str):
-                raise ScopeError(found, "a lens of this model")
+            checked = lens_for(lens, scope.subject, progress)
+            if isinstance(checked, str):
+                raise ScopeError(checked, "a lens of this model")
             check_readout(scope)
-            file = measurements.file_of(found, scope.subject)
-            kept = _kept_in_cache(file.with_name(f"{file.stem}-{skip}-{length}"))
-            finished = MeasuredPrompts(kept, found.digest)
+            file = measurements.file_of(checked, scope.subject)
+            state = _kept_in_cache(file.with_name(f"{file.stem}-{skip}-{length}"))
+            finished = MeasuredPrompts(state, checked.digest)
             pace, note = JobProgress(StageLine(progress)), noted(progress)
-            pace.going_on(note, len(finished))
-            with scope.unchanged(), pace.noted_if_stopped(note, kept=lambda: len(finished)):
+            pace.going_on(note, finished.prompts)
+            with scope.unchanged(), pace.noted_if_stopped(note, kept=lambda: finished.prompts):
                 every = corpus(scope, _texts(source), rules)
                 wanted = (prompt for prompt in every if prompt.held_out or not held_out)
                 measured = list(islice(wanted, max_prompts))
                 if not measured:
                     raise rules.nothing_counts()
-                held = measure(found, scope.recorder, measured, pace.stage, finished)
-            kept.remove()
+                figures = measure(checked, scope.recorder, measured, pace.stage, finished)
+            state.remove()
         notes = []
         try:
-            measurements.write(file, held)
+            measurements.write(file, figures)
         except OSError as error:
             notes.append(f"not kept: the cache cannot be written: {display_text(str(error))}")
-        if not held_out and found.about.get("corpus") == corpus_name(prompts):
+        if not held_out and checked.about.get("corpus") == corpus_name(prompts):
             notes.append("it was fitted on a file of this name: if it is this one, --held-out N")
         if as_json:
-            _put_json({"lens": str(found), "held_out": held.to_dict(), "notes": notes})
+            _put_json({"lens": str(checked), "held_out": figures.to_dict(), "notes": notes})
         else:
-            put("".join(f"{note}\n" for note in notes) + _table(found, held))
+            put("".join(f"{note}\n" for note in notes) + _table(checked, figures))
 
 
 @fit.command("merge", cls=PanelCommand)
@@ -304,11 +309,11 @@ def fit_merge(
     with reported(debug):
         as_json = wants_json(json, format)
         usage(len(lenses) > 1, "two lenses or more", "LENS")
-        _check_out(out, "jacobian", force)
+        check_new_file(out, _JACOBIAN, force)
         from llmscope.jobs.fit_lens.merge import merged
         from llmscope.learned.lenses.reader import read_lens
 
-        lens = merged([read_lens(str(one)) for one in lenses])
+        lens = merged([read_lens(str(path)) for path in lenses])
         _write(lens, out, float32)
         _report(lens, out, None, as_json)
 
@@ -317,36 +322,18 @@ def _kept_in_cache(path: Path) -> JobState:
     """Return what keeps a measurement in the cache; where that cannot be written, nothing does."""
     from llmscope.jobs.state import JobState
 
-    kept = JobState(path, {}, entry="")
+    state = JobState(path, {}, entry="")
     try:
-        kept.append({})
+        state.append({})
     except ScopeError:
         return JobState(None, {}, entry="")
-    return kept
+    return state
 
 
-def _source(prompts: str, out: Path, kind: str, force: bool) -> PromptSource:
-    _check_out(out, kind, force)
-    return _prompts(prompts)
-
-
-def _prompts(prompts: str) -> PromptSource:
+def _source(prompts: str) -> PromptSource:
     from llmscope.jobs.snapshots import PromptSource
 
     return PromptSource(prompts)
-
-
-def _check_out(out: Path, kind: str, force: bool) -> None:
-    """Check the name of a lens before anything is loaded.
-
-    Raises:
-        BadParameter: its suffix is no format of this kind.
-        ScopeError: a file of that name exists, and is not to be replaced.
-    """
-    allowed = (".safetensors", ".pt") if kind == "jacobian" else (".safetensors",)
-    usage(out.suffix in allowed, f"a name that ends in {' or '.join(allowed)}", "--out")
-    if out.exists() and not force:
-        raise ScopeError(f"{display_text(str(out))} exists", "--force to replace it")
 
 
 def _fitted(
@@ -439,17 +426,17 @@ def _summary(lens: LearnedLens, out: Path, source: PromptSource | None) -> str:
     return "\n".join(lines) + "\n" + _table(lens, lens.held_out)
 
 
-def _table(lens: LearnedLens, held: object) -> str:
+def _table(lens: LearnedLens, figures: object) -> str:
     """Return the held-out figures of each layer that has a map."""
     from llmscope.cli.output.table import table
     from llmscope.learned.lenses.held_out import HeldOut
 
-    assert isinstance(held, HeldOut)
+    assert isinstance(figures, HeldOut)
     head = ("after layer", "top-1", "logit lens", "baseline", "KL", "logit lens", "baseline", "")
     rows = []
     for stream in sorted(lens.maps):
-        ways = (held.lens, held.logit, held.baseline)
-        lost = held.no_better(stream)
+        ways = (figures.lens, figures.logit, figures.baseline)
+        lost = figures.no_better(stream)
         rows.append(
             (
                 "embed" if stream == 0 else str(stream - 1),
@@ -459,6 +446,6 @@ def _table(lens: LearnedLens, held: object) -> str:
             )
         )
     return (
-        f"{held.tokens:,} held-out tokens of {held.prompts} prompts; baseline: {held.named}; KL in "
-        f"nats\n{table((head, *rows), frozenset(range(1, 7)))}"
+        f"{figures.tokens:,} held-out tokens of {figures.prompts} prompts; baseline: "
+        f"{figures.named}; KL in nats\n{table((head, *rows), frozenset(range(1, 7)))}"
     )

@@ -11,14 +11,13 @@ import typer
 from llmscope.cli import completion
 from llmscope.cli.options import report_format, shared
 from llmscope.cli.options.groups import HardwareOptions, VolumeOptions, grouped
+from llmscope.cli.options.local_path import check_new_file
 from llmscope.cli.options.report_format import wants_json
 from llmscope.cli.options.shared import usage
 from llmscope.cli.output.errors import reported
 from llmscope.cli.output.stage_line import StageLine
 from llmscope.cli.output.streams import put
-from llmscope.errors import ScopeError
 from llmscope.jobs.state import unfinished
-from llmscope.support.text import display_text
 
 if TYPE_CHECKING:
     from llmscope.jobs.fit_direction.dose import DoseRule
@@ -161,7 +160,8 @@ def fit_direction(
         from llmscope.models.spec import parse
 
         parse(model)
-        _check_out(out, force)
+        for path in out:
+            check_new_file(path, (".safetensors", ".gguf"), force)
         examples = read_examples(PromptSource(str(pairs), None))
         with (
             unfinished(out[0], force) as checkpoint,
@@ -189,16 +189,16 @@ def fit_direction(
                 JobProgress(*(StageLine(progress), len(examples)), doing="reading", noun="text"),
             )
             with pace.noted_if_stopped(note):
-                found = fitted(scope, examples, how, pace, note)
-            left = [write_directions(found, path) for path in out]
+                directions = fitted(scope, examples, how, pace, note)
+            left = [write_directions(directions, path) for path in out]
         written = list(zip(out, left, strict=True))
         if as_json:
             from llmscope.cli.output.direction_report import record
             from llmscope.export import json_text
 
-            put(json_text(record(found, written)))
+            put(json_text(record(directions, written)))
         else:
-            put(report(found, written, asked=rule is not None))
+            put(report(directions, written, asked=rule is not None))
 
 
 def _layers(text: str) -> tuple[int, ...] | None:
@@ -208,20 +208,3 @@ def _layers(text: str) -> tuple[int, ...] | None:
     numbers = all(part.strip().removeprefix("-").isdecimal() and len(part) < 8 for part in parts)
     usage(numbers, "all, or layers such as 4,7,-1", "--layer")
     return tuple(int(part) for part in parts)
-
-
-def _check_out(paths: list[Path], force: bool) -> None:
-    """Check the names of the files before anything is loaded.
-
-    Raises:
-        BadParameter: a suffix is no format.
-        ScopeError: a file of that name exists, and is not to be replaced.
-    """
-    for path in paths:
-        usage(
-            path.suffix in (".safetensors", ".gguf"),
-            "a name that ends in .safetensors or .gguf",
-            "--out",
-        )
-        if path.exists() and not force:
-            raise ScopeError(f"{display_text(str(path))} exists", "--force to replace it")

@@ -28,10 +28,10 @@ MaxPrompts = Annotated[
 
 def length_option(least: int) -> typer.models.OptionInfo:
     """Return the option of the tokens at which prompts are cut, at least `least`."""
-    found: typer.models.OptionInfo = typer.Option(
+    option: typer.models.OptionInfo = typer.Option(
         min=least, help="Cut prompts after this many tokens.", metavar="TOKENS"
     )
-    return found
+    return option
 
 
 def job_share(text: str | None) -> tuple[int, int]:

@@ -59,10 +59,13 @@ def grouped(
             flat += more
 
     @wraps(command)
-    def call(**given: Any) -> None:
-        held = {name: gather(group, given) for name, group in groups.items()}
-        taken = {name for group in groups.values() for name in names(group)}
-        command(**held, **{name: value for name, value in given.items() if name not in taken})
+    def call(**options: Any) -> None:
+        filled = {name: gather(group, options) for name, group in groups.items()}
+        grouped_names = {name for group in groups.values() for name in names(group)}
+        command(
+            **filled,
+            **{name: value for name, value in options.items() if name not in grouped_names},
+        )
 
     shown: Any = call
     shown.__signature__ = inspect.Signature(flat)
@@ -99,8 +102,8 @@ class DeviceOptions:
 
     def loader(self, model: str | None, **more: Any) -> Loader:
         """Return what loads a model with these options, and `more` fields of `Loader`."""
-        own = {name: getattr(self, name) for name in names(DeviceOptions)}
-        return Loader(model, **own, **more)
+        options = {name: getattr(self, name) for name in names(DeviceOptions)}
+        return Loader(model, **options, **more)
 
 
 @dataclass(frozen=True)

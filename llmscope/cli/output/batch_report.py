@@ -109,8 +109,8 @@ def _distributions(distributions: Sequence[Distribution]) -> str:
     if over:
         counts = [_count(count, name) for name, count in over.items()]
         listed = " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1])))
-        most = "up to " if "position" in over else ""
-        text += f"the mean is over {most}{listed} of each prompt{_narrower(distributions, over)}\n"
+        bound = "up to " if "position" in over else ""
+        text += f"the mean is over {bound}{listed} of each prompt{_narrower(distributions, over)}\n"
     return text
 
 
@@ -125,7 +125,7 @@ def _narrower(distributions: Sequence[Distribution], over: Mapping[str, int]) ->
 def _first(first: FirstLayer) -> str:
     text = f"\nthe answer is first from layer … on (of {_count(first.never.prompts, 'prompt')}"
     text += f", {first.without:,} without a target)\n" if first.without else ")\n"
-    rows = [_row(one, "probability") for one in (*first.layers, first.never) if one.rows]
+    rows = [_row(layer, "probability") for layer in (*first.layers, first.never) if layer.rows]
     text += table(rows, frozenset({0, 1}))
     return (
         text
@@ -136,16 +136,16 @@ def _first(first: FirstLayer) -> str:
 
 def _alike(breakdowns: Sequence[Breakdown]) -> list[list[Breakdown]]:
     """Return the breakdowns, those of several values by the same columns together."""
-    found: list[list[Breakdown]] = []
+    alike: list[list[Breakdown]] = []
     for breakdown in breakdowns:
         fitting = None
         if len(breakdown.by) == 1 and not breakdown.difference:
-            fitting = next((same for same in found if _fits(breakdown, same)), None)
+            fitting = next((same for same in alike if _fits(breakdown, same)), None)
         if fitting is None:
-            found.append([breakdown])
+            alike.append([breakdown])
         else:
             fitting.append(breakdown)
-    return found
+    return alike
 
 
 def _fits(breakdown: Breakdown, same: Sequence[Breakdown]) -> bool:
@@ -158,9 +158,17 @@ def _fits(breakdown: Breakdown, same: Sequence[Breakdown]) -> bool:
 
 def _together(same: Sequence[Breakdown]) -> str:
     """Return the means of several values by one column beside each other."""
-    labels = _sorted(list(dict.fromkeys(each.labels for one in same for each in one.estimates)))
-    known = [{each.labels: each for each in one.estimates} for one in same]
-    rows = [(same[0].by[0], *(f"{one.value}{_unit(one.unit, one.value)}" for one in same), "n")]
+    labels = _sorted(
+        list(dict.fromkeys(each.labels for breakdown in same for each in breakdown.estimates))
+    )
+    known = [{each.labels: each for each in breakdown.estimates} for breakdown in same]
+    rows = [
+        (
+            same[0].by[0],
+            *(f"{breakdown.value}{_unit(breakdown.unit, breakdown.value)}" for breakdown in same),
+            "n",
+        )
+    ]
     for group in labels:
         there = [estimates[group] for estimates in known if group in estimates]
         cells = [_with_ends(estimates[group]) if group in estimates else "" for estimates in known]
@@ -294,6 +302,6 @@ def _cells(
 
 def _harmless(text: str) -> str:
     """Return foreign text that neither a terminal nor a spreadsheet takes as a command."""
-    shown = display_text(text).replace("\n", " ")
-    risky = shown[:1] in ("=", "+", "@") or (shown[:1] == "-" and not shown[1:2].isdigit())
-    return f"'{shown}" if risky else shown
+    line = display_text(text).replace("\n", " ")
+    risky = line[:1] in ("=", "+", "@") or (line[:1] == "-" and not line[1:2].isdigit())
+    return f"'{line}" if risky else line

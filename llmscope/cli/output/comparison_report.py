@@ -21,12 +21,12 @@ CONTEXT = 28
 
 def report(summary: Mapping[str, Any], out: Path) -> str:
     """Return a comparison as text for a terminal."""
-    shown = display_text(str(out)).replace("\n", " ")
+    folder = display_text(str(out)).replace("\n", " ")
     texts = summary["texts"]
     words = [f"{summary['tokens']:,} tokens of {_count(texts['count'], 'text')}"]
-    words += [f"{texts[name]:,} {told}" for name, told in _LEFT_OUT.items() if texts[name]]
+    words += [f"{texts[name]:,} {reason}" for name, reason in _LEFT_OUT.items() if texts[name]]
     parts = [
-        f"A  {_model(summary['a'])}\nB  {_model(summary['b'])}\n{', '.join(words)}: {shown}\n",
+        f"A  {_model(summary['a'])}\nB  {_model(summary['b'])}\n{', '.join(words)}: {folder}\n",
         _predictions(summary),
         _streams(summary["streams"]),
         _moved(summary["moved"]),
@@ -66,8 +66,8 @@ def _predictions(summary: Mapping[str, Any]) -> str:
         ("perplexity", f"A {perplexity['a']:.4f}, B {perplexity['b']:.4f}"),
     ]
     how = summary["intervals"]
-    told = f"in brackets: {how['level']:.0%} intervals, {how['resamples']:,} draws of texts"
-    return table(rows) + (f"{told}\n" if kl["interval"] else "")
+    note = f"in brackets: {how['level']:.0%} intervals, {how['resamples']:,} draws of texts"
+    return table(rows) + (f"{note}\n" if kl["interval"] else "")
 
 
 def _between(interval: Sequence[float] | None, form: str) -> str:
@@ -91,12 +91,14 @@ def _streams(streams: Mapping[str, Any] | None) -> str:
         return f"{streams['reason']}\n"
     bound, parts = streams["bound"], streams["parts_after"]
     if parts is None:
-        told = f"the streams agree within rounding ({bound:.1g})"
+        sentence = f"the streams agree within rounding ({bound:.1g})"
     else:
         where = "the embedding" if parts < 0 else _after(parts)
-        told = f"the streams part after {where}: more than rounding ({bound:.1g}) at most tokens"
+        sentence = (
+            f"the streams part after {where}: more than rounding ({bound:.1g}) at most tokens"
+        )
     if streams["aligned_by_depth"]:
-        told += (
+        sentence += (
             f"; layers aligned by depth, {streams['layers_a']} of A and {streams['layers_b']} of B"
         )
     every = streams["layers"]
@@ -105,16 +107,16 @@ def _streams(streams: Mapping[str, Any] | None) -> str:
     rows = [("after", "", "cosine", "‖A − B‖ / ‖A‖", "tokens beyond rounding")]
     rows += [
         (
-            _after(one["after"]),
-            f"B: {_after(one['after_b'])}" if streams["aligned_by_depth"] else "",
-            f"{one['cosine']:.6f}",
-            f"{one['difference']:.2e}",
-            f"{one['beyond_rounding']:.1%}",
+            _after(layer["after"]),
+            f"B: {_after(layer['after_b'])}" if streams["aligned_by_depth"] else "",
+            f"{layer['cosine']:.6f}",
+            f"{layer['difference']:.2e}",
+            f"{layer['beyond_rounding']:.1%}",
         )
-        for at, one in enumerate(every)
+        for at, layer in enumerate(every)
         if at in wanted
     ]
-    return f"{told}\n{table(rows, frozenset({2, 3, 4}))}"
+    return f"{sentence}\n{table(rows, frozenset({2, 3, 4}))}"
 
 
 def _moved(moved: Sequence[Mapping[str, Any]]) -> str:

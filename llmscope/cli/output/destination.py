@@ -135,8 +135,8 @@ def choose_outputs(
     taken: set[str] = set()
     for one, out in zip(outputs, outs, strict=True):
         for place in _places(one):
-            shown = display_text(out).replace("\n", " ")
-            usage(place not in taken, f"{shown} would be written twice", "--out")
+            printed = display_text(out).replace("\n", " ")
+            usage(place not in taken, f"{printed} would be written twice", "--out")
             taken.add(place)
     drawn = any(one.format in PAPER_FORMATS for one in outputs)
     usage(not paper or drawn, f"of a picture: {', '.join(PAPER_FORMATS)}", "--look")
@@ -155,7 +155,7 @@ def _places(output: Output) -> list[str]:
     if remote is not None:
         return list(map(str, paths))
     # The last part may be a link, which is replaced; links among its folders are followed.
-    return [os.path.join(os.path.realpath(one.parent), one.name) for one in paths]
+    return [os.path.join(os.path.realpath(path.parent), path.name) for path in paths]
 
 
 def choose_output(
@@ -247,7 +247,7 @@ def _check_pair(path: Path, force: bool) -> None:
 
 
 def _check(path: Path, force: bool) -> None:
-    shown = display_text(str(path))
+    printed = display_text(str(path))
     target = Path(os.path.realpath(path))
     try:
         mode = target.stat().st_mode
@@ -255,10 +255,10 @@ def _check(path: Path, force: bool) -> None:
         mode = None
     if mode is None or stat.S_ISREG(mode):
         if not target.parent.is_dir():
-            raise ScopeError(f"cannot write {shown}: there is no such folder", "another --out")
+            raise ScopeError(f"cannot write {printed}: there is no such folder", "another --out")
         if not os.access(target.parent, os.W_OK):
-            raise ScopeError(f"cannot write {shown}: its folder is read-only", "another --out")
+            raise ScopeError(f"cannot write {printed}: its folder is read-only", "another --out")
     if mode is not None and stat.S_ISDIR(mode):
-        raise ScopeError(f"{shown} is a folder", "--out with a file name")
+        raise ScopeError(f"{printed} is a folder", "--out with a file name")
     if mode is not None and stat.S_ISREG(mode) and not force:
-        raise ScopeError(f"{shown} exists", "--force to replace it")
+        raise ScopeError(f"{printed} exists", "--force to replace it")

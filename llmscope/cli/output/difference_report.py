@@ -12,38 +12,38 @@ WORDS = 6
 """Tokens of a reading that are listed; the summary has more."""
 
 
-def difference_report(found: Mapping[str, Any]) -> str:
+def difference_report(record: Mapping[str, Any]) -> str:
     """Return what an activation difference says after its middle layer, as text for a terminal."""
-    verdict, layer = found["verdict"], found["layer"]
+    verdict, layer = record["verdict"], record["layer"]
     lines = [
-        f"activation difference, B − A at the first {found['tokens']} tokens of {found['texts']} "
+        f"activation difference, B − A at the first {record['tokens']} tokens of {record['texts']} "
         f"texts, after layer {layer}: {verdict['status']}"
     ]
     lines += [verdict["reason"]] if verdict["reason"] else []
-    lines += [note for note in found["notes"] if note != verdict["reason"]]
+    lines += [note for note in record["notes"] if note != verdict["reason"]]
     text = "".join(f"{display_text(line)}\n" for line in lines)
     if verdict["status"] == "refused":
         return text
     rows = [("token", "B says", "÷ noise", "noise says", "")]
     rows += [
         (
-            str(one["token"] + 1),
-            _words(one["top"]),
-            "–" if one["ratio"] is None else f"{one['ratio']:.2f}",
-            _words(one["control"]) or "–",
-            "! doubtful" if one["doubt"] else "",
+            str(reading["token"] + 1),
+            _words(reading["top"]),
+            "–" if reading["ratio"] is None else f"{reading['ratio']:.2f}",
+            _words(reading["control"]) or "–",
+            "! doubtful" if reading["doubt"] else "",
         )
-        for one in found["readings"]
-        if one["layer"] == layer
+        for reading in record["readings"]
+        if reading["layer"] == layer
     ]
     text += table(rows, frozenset({0, 2}))
-    if found["steered"]:
+    if record["steered"]:
         text += table(
             [
                 ("A goes on", "", "with the difference", "with noise of that norm"),
                 *(
-                    (one["prompt"], *map(_shown, (one["plain"], one["steered"], one["noise"])))
-                    for one in found["steered"]
+                    (text["prompt"], *map(_shown, (text["plain"], text["steered"], text["noise"])))
+                    for text in record["steered"]
                 ),
             ]
         )

@@ -79,8 +79,8 @@ def _layers(directions: Directions) -> str:
         *("range", "Brier", "ECE", *(f"cos {name}" for name in others), ""),
     )
     rows = []
-    for layer, one in directions.probes.items():
-        figures = one.figures
+    for layer, probe in directions.probes.items():
+        figures = probe.figures
         shuffled, random = figures.shuffled.auc, figures.random.auc
         note = "no better than its controls" if _beaten(directions, layer) else ""
         rows.append(
@@ -118,12 +118,12 @@ def _doses(dose: Dose) -> str:
     """Return a row for each dose, beside random directions, and what follows."""
     rows = [("dose", "change", "95 %", "random directions")]
     for at, strength in enumerate(dose.strengths):
-        own, random = dose.change[at], dose.random[at]
+        change, random = dose.change[at], dose.random[at]
         rows.append(
             (
                 f"{strength:+g}" if strength else "0",
-                f"{own.value:+.3f}",
-                _interval(own, "+.2f").replace("–", " to "),
+                f"{change.value:+.3f}",
+                _interval(change, "+.2f").replace("–", " to "),
                 f"{random.low:+.3f} to {random.high:+.3f}",
             )
         )

@@ -39,7 +39,7 @@ def checkup() -> dict[str, Any]:
     question = ask()  # it answers while torch is imported
     machine, complaints = hardware(question)
     driver = question.answer()
-    found: dict[str, Any] = {
+    checks: dict[str, Any] = {
         "versions": versions(),
         "machine": machine,
         "driver": None if driver is None else asdict(driver),
@@ -48,9 +48,9 @@ def checkup() -> dict[str, Any]:
         "folders": folders(),
         "hub": hub(os.environ),
     }
-    complaints += missing(found)
-    found["missing"] = [{"what": what, "try": hint} for what, hint in complaints]
-    return found
+    complaints += missing(checks)
+    checks["missing"] = [{"what": what, "try": hint} for what, hint in complaints]
+    return checks
 
 
 def hardware(question: SmiCalls) -> tuple[dict[str, Any] | None, list[tuple[str, str]]]:
@@ -113,7 +113,9 @@ def quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
     name, capability = "cpu", None
     if machine is not None and machine["auto"] != "cpu":
         name = machine["auto"]
-        first = next((one for one in machine["devices"] if one["name"].startswith(name)), None)
+        first = next(
+            (device for device in machine["devices"] if device["name"].startswith(name)), None
+        )
         if first is not None and first["capability"]:
             capability = _version(first["capability"])
     methods = support(name, None if capability is None else (capability[0], capability[1]))
@@ -122,12 +124,12 @@ def quantised(machine: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def versions() -> dict[str, str | None]:
     """Return the versions of packages; None for a package that is not installed."""
-    found: dict[str, str | None] = {
+    by_package: dict[str, str | None] = {
         "llmscope": __version__,
         "python": platform.python_version(),
         "system": platform.platform(terse=True),
     }
-    return found | {package: installed(package) for package in PACKAGES}
+    return by_package | {package: installed(package) for package in PACKAGES}
 
 
 def terminal(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -97,11 +97,11 @@ def _memory(total: int | None, free: int | None) -> str:
 def _driver_rows(machine: Mapping[str, Any] | None, driver: Mapping[str, Any] | None) -> Rows:
     rows: Rows = []
     if driver is not None:
-        told = "does not answer; see what is missing" if driver["error"] else driver["version"]
-        told = told or "of an unknown version"
+        line = "does not answer; see what is missing" if driver["error"] else driver["version"]
+        line = line or "of an unknown version"
         if driver["cuda"]:
-            told += f", for CUDA up to {driver['cuda']}"
-        rows.append(("  driver", told))
+            line += f", for CUDA up to {driver['cuda']}"
+        rows.append(("  driver", line))
     if machine is not None and machine["cuda"]:
         rows.append(("  torch", f"built for CUDA {machine['cuda']}"))
     elif machine is not None and machine["rocm"]:
@@ -185,9 +185,9 @@ def _billions(count: int) -> str:
 
 
 def _method_rows(checked: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    for one in checked["methods"]:
-        versions = [f"{name} {version}" for name, version in one["packages"].items() if version]
-        note = one["hint"] or one["why"] or ", ".join(versions)
+    for method in checked["methods"]:
+        versions = [f"{name} {version}" for name, version in method["packages"].items() if version]
+        note = method["hint"] or method["why"] or ", ".join(versions)
         lines = textwrap.wrap(note, HINT, break_long_words=False, break_on_hyphens=False)
-        yield f"  {one['name']}", one["runs"], lines[0] if lines else ""
+        yield f"  {method['name']}", method["runs"], lines[0] if lines else ""
         yield from (("", "", line) for line in lines[1:])

@@ -133,10 +133,10 @@ def compose(
     def of_screen(form: Rendering) -> bool:
         return wanted.lenses == (SCREEN,) and not form.numbers
 
-    screens = iter(_screens(scope, wanted, [one for one in forms if of_screen(one)]))
-    others = [one for one in forms if not of_screen(one)]
+    screens = iter(_screens(scope, wanted, [form for form in forms if of_screen(form)]))
+    others = [form for form in forms if not of_screen(form)]
     figures = iter(_figures(scope, wanted, others, tell, report) if others else ())
-    return [next(screens if of_screen(one) else figures) for one in forms]
+    return [next(screens if of_screen(form) else figures) for form in forms]
 
 
 def _figures(
@@ -166,13 +166,15 @@ def _figures(
     _check_count(sum(counts), forms)
     figures = figures_of(scope, recording, lenses, focus, wanted.every, report)
     refused = [figure for figure in figures if figure.verdict.status == "refused"]
-    for said in dict.fromkeys(f"{one.lens} is refused: {one.verdict.reason}" for one in refused):
-        tell(said)
+    for line in dict.fromkeys(
+        f"{figure.lens} is refused: {figure.verdict.reason}" for figure in refused
+    ):
+        tell(line)
     text = wanted.prompt if isinstance(wanted.prompt, str) else None
     if text is not None and wanted.written and scope.subject.tokens is not None:
         text += scope.subject.tokens.describe(wanted.written).text
     cells = tokens_of(recording)
-    drawn = not all(one.numbers for one in forms)
+    drawn = not all(form.numbers for form in forms)
     tokens = figure_of(scope, recording, "tokens", Focus()) if drawn else None
     return [
         content(
@@ -198,13 +200,13 @@ def _check_count(count: int, forms: Sequence[Rendering]) -> None:
         ScopeError: there are too many.
     """
     for form in forms:
-        most = MOST_FIGURES if form.numbers else MOST_DRAWN
+        limit = MOST_FIGURES if form.numbers else MOST_DRAWN
         what = "a snapshot" if form.numbers else "a picture"
         if form.look == PAPER:
-            most, what = MOST_ON_PAPER, "a page"
-        if count > most:
+            limit, what = MOST_ON_PAPER, "a page"
+        if count > limit:
             raise ScopeError(
-                f"{count:,} figures are too many for {what}: at most {most:,}",
+                f"{count:,} figures are too many for {what}: at most {limit:,}",
                 "one layer or head; json; or a table of all: --prompts FILE",
             )
 
@@ -212,7 +214,7 @@ def _check_count(count: int, forms: Sequence[Rendering]) -> None:
 def _screens(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) -> list[Content]:
     """Return the screen in each form; it is drawn once for each look."""
     drawn: dict[RenderOptions, tuple[list[Row], Mapping[str, Any]]] = {}
-    found: list[Content] = []
+    contents: list[Content] = []
     for form in forms:
         assert isinstance(form.look, RenderOptions)
         if form.look not in drawn:
@@ -220,8 +222,8 @@ def _screens(scope: Scope, wanted: SnapshotRequest, forms: Sequence[Rendering]) 
         rows, about = drawn[form.look]
         if form.provenance is not None:
             about = {**about, "provenance": dict(form.provenance)}
-        found.append(render_rows(rows, form.format, form.look, about, scale=wanted.scale))
-    return found
+        contents.append(render_rows(rows, form.format, form.look, about, scale=wanted.scale))
+    return contents
 
 
 def _screen(

@@ -45,11 +45,14 @@ def turn_rows(transcript: Transcript, rendered: Rendered, encoded: Encoded) -> l
         parts.setdefault(span.turn, []).append(span)
     rows = []
     for number, turn in enumerate(transcript.turns, 1):
-        own = tuple(parts.get(number, ()))
-        inside = [(bisect_left(starts, one.start), bisect_left(starts, one.end)) for one in own]
+        parts_of_turn = tuple(parts.get(number, ()))
+        inside = [
+            (bisect_left(starts, part.start), bisect_left(starts, part.end))
+            for part in parts_of_turn
+        ]
         count = sum(end - begin for begin, end in inside)
         first = next((begin for begin, end in inside if end > begin), None)
-        rows.append(TurnRow(number, turn.role, own, count, first, _words(turn)))
+        rows.append(TurnRow(number, turn.role, parts_of_turn, count, first, _words(turn)))
     return rows
 
 

@@ -56,10 +56,10 @@ class InputColumns:
         for line in source:
             count += 1
             for name, value in line.inputs.items():
-                found = kinds.setdefault(name, set())
+                kinds_here = kinds.setdefault(name, set())
                 if value is not None and not (csv and value == ""):
-                    found.add(_kind_of_text(value) if csv else _kind(value))
-        chosen = {name: arrow_type(_common(found)) for name, found in kinds.items()}
+                    kinds_here.add(_kind_of_text(value) if csv else _kind(value))
+        chosen = {name: arrow_type(_common(kinds_here)) for name, kinds_here in kinds.items()}
         return cls(chosen, from_text=csv), count
 
     def to_dict(self) -> dict[str, str]:

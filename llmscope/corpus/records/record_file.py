@@ -168,12 +168,12 @@ class RecordFile(ABC):
             raise ScopeError(f"cannot read {self.shown}: {told(error)}", "another file") from error
 
 
-def unique_names(names: Sequence[str], shown: str) -> list[str]:
+def unique_names(names: Sequence[str], file: str) -> list[str]:
     """Return the names of columns.
 
     Raises:
         ScopeError: two are the same.
     """
     if len(set(names)) < len(names):
-        raise ScopeError(f"{shown} has two columns of one name", "another file")
+        raise ScopeError(f"{file} has two columns of one name", "another file")
     return list(names)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
+class DifferenceReading:
     """What the difference after one layer at one token says.
 
     Attributes:
@@ -83,7 +83,7 @@ class ActivationDifference:
     texts: int
     mean: Tensor
     controls: Tensor | None
-    readings: tuple[Reading, ...]
+    readings: tuple[DifferenceReading, ...]
     beginnings: tuple[FirstTokens, ...]
     verdict: Verdict
     steered: tuple[Steered, ...] = ()
@@ -94,7 +94,7 @@ class ActivationDifference:
         """The number of tokens that count in each text."""
         return self.mean.shape[1]
 
-    def at(self, layer: int) -> tuple[Reading, ...]:
+    def at(self, layer: int) -> tuple[DifferenceReading, ...]:
         """Return the readings after one layer. [token]"""
         return tuple(reading for reading in self.readings if reading.layer == layer)
 
@@ -105,8 +105,8 @@ class ActivationDifference:
             layer: the layer, from 0.
             token: the number of the token, from 0; None: the mean over all of them.
         """
-        own = self.mean[layer]
-        return own.mean(0) if token is None else own[token]
+        means = self.mean[layer]
+        return means.mean(0) if token is None else means[token]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything but the vectors as JSON types."""
@@ -118,7 +118,7 @@ class ActivationDifference:
             "texts": self.texts,
             "controls": 0 if self.controls is None else len(self.controls),
             "verdict": {"status": self.verdict.status, "reason": self.verdict.reason},
-            "steered": [one.to_dict() for one in self.steered],
+            "steered": [steered.to_dict() for steered in self.steered],
             "notes": list(self.notes),
             "readings": [reading.to_dict() for reading in self.readings],
         }

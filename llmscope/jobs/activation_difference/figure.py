@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from llmscope.figure import Axis, Figure
-from llmscope.jobs.activation_difference.difference import ActivationDifference, Reading
+from llmscope.jobs.activation_difference.difference import ActivationDifference, DifferenceReading
 
 NAME = "activation-difference"
 LISTED = 6
@@ -27,7 +27,7 @@ def difference_figure(difference: ActivationDifference) -> Figure:
         return replace(refused, extra=difference.to_dict())
     shape = difference.mean.shape[:2]
     readings = difference.readings
-    words = {one.top[0][0]: at for at, one in enumerate(readings)}
+    words = {reading.top[0][0]: at for at, reading in enumerate(readings)}
     return Figure(
         lens=NAME,
         title=title,
@@ -46,7 +46,7 @@ def difference_figure(difference: ActivationDifference) -> Figure:
             "ids": np.array([words[reading.top[0][0]] for reading in readings]).reshape(shape),
             "names": {at: word for word, at in words.items()},
             "cell_marks": [
-                ["doubtful" if one.doubt else "" for one in difference.at(layer)]
+                ["doubtful" if reading.doubt else "" for reading in difference.at(layer)]
                 for layer in range(shape[0])
             ],
             "caption": tuple(_said(difference)),
@@ -59,14 +59,14 @@ def _said(difference: ActivationDifference) -> Iterator[str]:
         f"B − A at the first {difference.tokens} tokens, mean of {difference.texts} texts; "
         f"after layer {difference.layer}:"
     )
-    for one in difference.at(difference.layer):
-        yield f"token {one.token + 1}: {_words(one)}"
+    for reading in difference.at(difference.layer):
+        yield f"token {reading.token + 1}: {_words(reading)}"
     yield from difference.notes
 
 
-def _words(one: Reading) -> str:
-    says = " ".join(f"‹{word}›" for word, _ in one.top[:LISTED])
-    if one.ratio is None:
+def _words(reading: DifferenceReading) -> str:
+    says = " ".join(f"‹{word}›" for word, _ in reading.top[:LISTED])
+    if reading.ratio is None:
         return says
-    noise = " ".join(f"‹{word}›" for word, _ in one.control[:LISTED])
-    return f"{says}; {one.ratio:.1f} × the norm of noise, which says {noise}"
+    noise = " ".join(f"‹{word}›" for word, _ in reading.control[:LISTED])
+    return f"{says}; {reading.ratio:.1f} × the norm of noise, which says {noise}"

@@ -17,7 +17,11 @@ from torch import Tensor
 from llmscope.corpus.records.prompts import digest_of
 from llmscope.errors import ScopeError
 from llmscope.figure import VERIFIED, Verdict
-from llmscope.jobs.activation_difference.difference import ActivationDifference, Reading, doubt
+from llmscope.jobs.activation_difference.difference import (
+    ActivationDifference,
+    DifferenceReading,
+    doubt,
+)
 from llmscope.jobs.activation_difference.first_tokens import FirstTokens, first_tokens, streams_at
 from llmscope.jobs.activation_difference.noise_control import NoControl, noisy, weight_changes
 from llmscope.jobs.activation_difference.statistics import CONTROLS, chance, margin, split_half
@@ -134,16 +138,16 @@ def _unequal(a: LoadedModel, b: LoadedModel) -> str:
             f"A has {len(ours.layers)} layers of width {ours.width}, and B {len(theirs.layers)} "
             f"of {theirs.width}"
         )
-    for one in (a, b):
-        if one.anatomy.readout is None or not one.readout_holds:
+    for model in (a, b):
+        if model.anatomy.readout is None or not model.readout_holds:
             return NO_READOUT
     return token_difference(a, b)
 
 
-def _lens(given: Any, subject: LoadedModel) -> LearnedLens | None:
-    if given is None:
+def _lens(translator: Any, subject: LoadedModel) -> LearnedLens | None:
+    if translator is None:
         return None
-    lens = lens_for(given, subject)
+    lens = lens_for(translator, subject)
     if isinstance(lens, str):
         raise ScopeError(lens, "another lens")
     return lens
@@ -166,13 +170,13 @@ def _controls(
     norms = weight_changes(a.subject, b.subject)
     if not norms:
         raise NoControl("no weight of A differs in B")
-    found = []
+    means = []
     for number in range(CONTROLS):
         progress(f"control {number + 1} of {CONTROLS}")
         with noisy(a.subject, norms, seed + number):
             passes = JobPasses(journal, model=f"control {number}")
-            found.append((streams_at(a, beginnings, ours.shape[2], passes) - ours).mean(0))
-    return torch.stack(found)
+            means.append((streams_at(a, beginnings, ours.shape[2], passes) - ours).mean(0))
+    return torch.stack(means)
 
 
 @torch.no_grad()
@@ -194,16 +198,18 @@ def read(
         Ids and probabilities. [layer, token, top]
     """
     readout = subject.anatomy.require_readout()
-    found = []
-    for layer, own in enumerate(vectors.to(subject.device)):  # [token, width]
+    likeliest = []
+    for layer, rows in enumerate(vectors.to(subject.device)):  # [token, width]
         if lens is not None:
-            at = [layer + 1] * len(own)
-            own = lens(own, at) - lens(torch.zeros_like(own), at)
-        sizes = torch.linalg.vector_norm(own, dim=-1, keepdim=True).clamp(min=1e-30)
-        scores = readout((own / sizes * own.shape[-1] ** 0.5).to(subject.dtype)).float()
+            at = [layer + 1] * len(rows)
+            rows = lens(rows, at) - lens(torch.zeros_like(rows), at)
+        sizes = torch.linalg.vector_norm(rows, dim=-1, keepdim=True).clamp(min=1e-30)
+        scores = readout((rows / sizes * rows.shape[-1] ** 0.5).to(subject.dtype)).float()
         best = scores.softmax(-1).topk(min(top_k, scores.shape[-1]), dim=-1)
-        found.append((best.indices.cpu(), best.values.cpu()))
-    return torch.stack([ids for ids, _ in found]), torch.stack([some for _, some in found])
+        likeliest.append((best.indices.cpu(), best.values.cpu()))
+    return torch.stack([ids for ids, _ in likeliest]), torch.stack(
+        [shares for _, shares in likeliest]
+    )
 
 
 def _readings(
@@ -213,7 +219,7 @@ def _readings(
     controls: Tensor | None,
     top_k: int,
     lens: LearnedLens | None,
-) -> tuple[Reading, ...]:
+) -> tuple[DifferenceReading, ...]:
     mean = differences.mean(0)
     cosines, by_chance = split_half(differences), chance(differences)
     norms = torch.linalg.vector_norm(mean, dim=-1)  # [layer, token]
@@ -223,12 +229,12 @@ def _readings(
         margins = margin(mean, controls)
         read_of_noise = read(a, controls[0], top_k, lens)
 
-    def words(subject: LoadedModel, found: tuple[Tensor, Tensor], at: tuple[int, int]) -> Any:
-        pairs = zip(found[0][at].tolist(), found[1][at].tolist(), strict=True)
+    def words(subject: LoadedModel, likeliest: tuple[Tensor, Tensor], at: tuple[int, int]) -> Any:
+        pairs = zip(likeliest[0][at].tolist(), likeliest[1][at].tolist(), strict=True)
         return tuple((subject.label(token), share) for token, share in pairs)
 
     return tuple(
-        Reading(
+        DifferenceReading(
             *at,
             top=words(a, read_of_b, at),
             norm=float(norms[at]),
@@ -243,7 +249,7 @@ def _readings(
 
 
 def verdict_on(
-    differences: Tensor, controls: Tensor | None, readings: Sequence[Reading], layer: int
+    differences: Tensor, controls: Tensor | None, readings: Sequence[DifferenceReading], layer: int
 ) -> Verdict:
     """Return the verdict on a layer, over all tokens.
 
@@ -261,12 +267,12 @@ def verdict_on(
         wrong = doubt(1.0, 0.0, far)
         if wrong:
             return Verdict("partial", f"after layer {layer} the difference is {wrong}")
-    own = [reading for reading in readings if reading.layer == layer]
-    doubtful = [str(one.token + 1) for one in own if one.doubt]
+    of_layer = [reading for reading in readings if reading.layer == layer]
+    doubtful = [str(reading.token + 1) for reading in of_layer if reading.doubt]
     if doubtful:
         return Verdict(
             "partial",
-            f"after layer {layer}, the readings of {len(doubtful)} of {len(own)} tokens may mean "
-            f"nothing: {', '.join(doubtful)}",
+            f"after layer {layer}, the readings of {len(doubtful)} of {len(of_layer)} tokens may "
+            f"mean nothing: {', '.join(doubtful)}",
         )
     return VERIFIED

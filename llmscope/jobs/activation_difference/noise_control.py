@@ -27,23 +27,23 @@ def weight_changes(a: LoadedModel, b: LoadedModel) -> dict[str, float]:
     Raises:
         NoControl: a tensor of A has no counterpart of its shape in B, or its values are packed.
     """
-    found = {}
+    norms = {}
     for name, before in a.model.named_parameters():
-        shown = display_text(name)
+        printed = display_text(name)
         try:
             after = _effective(b.model, name)
         except Exception as error:  # modules of any kind, and PEFT's code
-            raise NoControl(f"B has no weight {shown} to compare: {told(error)}") from error
+            raise NoControl(f"B has no weight {printed} to compare: {told(error)}") from error
         if after is before:
             continue
-        plain = (one.is_floating_point() and not one.is_meta for one in (before, after))
+        plain = (weight.is_floating_point() and not weight.is_meta for weight in (before, after))
         if after.shape != before.shape or not all(plain):
-            raise NoControl(f"the weight {shown} has another form in B")
+            raise NoControl(f"the weight {printed} has another form in B")
         change = after.to(before.device).float() - before.float()
         norm = float(torch.linalg.vector_norm(change, dtype=torch.float64))
         if norm:
-            found[name] = norm
-    return found
+            norms[name] = norm
+    return norms
 
 
 def _effective(model: Any, name: str) -> Tensor:
@@ -56,8 +56,8 @@ def _effective(model: Any, name: str) -> Tensor:
             return weight
     if hasattr(module, "get_base_layer"):
         module = module.get_base_layer()
-    found: Tensor = getattr(module, leaf)
-    return found
+    parameter: Tensor = getattr(module, leaf)
+    return parameter
 
 
 @contextmanager
@@ -72,11 +72,11 @@ def noisy(a: LoadedModel, norms: Mapping[str, float], seed: int) -> Iterator[Non
         seed: of the noise.
     """
     parameters: dict[str, nn.Parameter] = dict(a.model.named_parameters())
-    kept = {name: parameters[name].data for name in norms}
+    weights = {name: parameters[name].data for name in norms}
     generators: dict[torch.device, torch.Generator] = {}
     try:
         for name, norm in norms.items():
-            before = kept[name]
+            before = weights[name]
             if before.device not in generators:
                 generators[before.device] = torch.Generator(before.device).manual_seed(seed)
             noise = torch.randn(
@@ -86,5 +86,5 @@ def noisy(a: LoadedModel, norms: Mapping[str, float], seed: int) -> Iterator[Non
             parameters[name].data = (before.float() + noise).to(before.dtype)
         yield
     finally:
-        for name, before in kept.items():
+        for name, before in weights.items():
             parameters[name].data = before

@@ -43,18 +43,18 @@ def chance(differences: Tensor, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     texts = len(differences)
     signs = torch.randint(2, (DRAWS, texts), generator=generator).to(differences) * 2 - 1
-    found = []
+    cosines = []
     for layer in range(differences.shape[1]):  # of one layer at a time: there are 200 of each mean
-        own = differences[:, layer]
-        halves = [own[start::2] for start in (0, 1)]
+        of_layer = differences[:, layer]
+        halves = [of_layer[start::2] for start in (0, 1)]
         even, odd = (
             torch.tensordot(signs[:, start::2], half, dims=1) / len(half)  # [draw, ..., width]
             for start, half in enumerate(halves)
         )
         norms = [torch.linalg.vector_norm(half.mean(0), dim=-1) for half in halves]
         products = (even * odd).sum(-1).quantile(QUANTILE, dim=0)
-        found.append(products / (norms[0] * norms[1]))
-    return torch.stack(found)
+        cosines.append(products / (norms[0] * norms[1]))
+    return torch.stack(cosines)
 
 
 def margin(difference: Tensor, controls: Tensor) -> Tensor:
@@ -70,7 +70,9 @@ def margin(difference: Tensor, controls: Tensor) -> Tensor:
     norms = torch.linalg.vector_norm(controls, dim=-1).log()  # [control, ...]
     off = torch.linalg.vector_norm(difference, dim=-1).log() - norms.mean(0)
     by_norm = off.abs() / (TWO_SIDED * _spread(norms))
-    ours, theirs = (torch.nn.functional.normalize(one, dim=-1) for one in (difference, controls))
+    ours, theirs = (
+        torch.nn.functional.normalize(vectors, dim=-1) for vectors in (difference, controls)
+    )
     total, count = theirs.sum(0), len(theirs)
     others = (total - theirs) / (count - 1)  # the mean without each
     among = torch.linalg.vector_norm(theirs - others, dim=-1)  # [control, ...]

@@ -59,14 +59,14 @@ def steered_texts(
     vectors = [torch.zeros_like(vector), vector]
     if noise is not None:
         vectors.append(noise * (torch.linalg.vector_norm(vector) / torch.linalg.vector_norm(noise)))
-    found = []
+    steered_texts = []
     for beginning in beginnings[:EXAMPLES]:
         texts = [_continued(bench, beginning.ids, layer, added) for added in vectors]
         plain, steered, other = (*texts, None)[:3]
         assert plain is not None
         assert steered is not None
-        found.append(Steered(_text(bench, beginning.ids), plain, steered, other))
-    return tuple(found)
+        steered_texts.append(Steered(_text(bench, beginning.ids), plain, steered, other))
+    return tuple(steered_texts)
 
 
 def _continued(bench: InstrumentedModel, ids: Sequence[int], layer: int, vector: Tensor) -> str:
@@ -88,5 +88,5 @@ def _continued(bench: InstrumentedModel, ids: Sequence[int], layer: int, vector:
 def _text(bench: InstrumentedModel, ids: Sequence[int]) -> str:
     if bench.subject.tokens is None:
         return " ".join(map(str, ids))
-    found: str = bench.subject.tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
-    return found
+    text: str = bench.subject.tokens.tokenizer.decode(list(ids), skip_special_tokens=True)
+    return text

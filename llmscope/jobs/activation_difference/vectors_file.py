@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from llmscope.jobs.activation_difference.difference import ActivationDifference
-from llmscope.support.fsync import new_file_mode, replace_file, writing
+from llmscope.support.fsync import write_file
 
 NAME = "difference.safetensors"
 
@@ -30,8 +30,6 @@ def write_difference(difference: ActivationDifference, path: Path) -> None:
     record = difference.to_dict()
     about = {name: record[name] for name in ("a", "b", "layer", "tokens", "texts", "verdict")}
     header = {"activation_difference": json.dumps(about)}
-    with writing(path, "another folder"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # Copies: safetensors refuses tensors that share memory.
-        replace_file(path, save({name: one.clone() for name, one in tensors.items()}, header))
-        path.chmod(new_file_mode())
+    # Copies: safetensors refuses tensors that share memory.
+    data = save({name: tensor.clone() for name, tensor in tensors.items()}, header)
+    write_file(path, data, "another folder")

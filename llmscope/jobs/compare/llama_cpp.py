@@ -41,7 +41,7 @@ def figures(kl: Floats, log_p_base: Floats, log_p_q: Floats, same_top: Floats) -
     of_ratio = math.sqrt(_covariance(other - base, other - base))
     sizes = math.sqrt(of_base * of_q)
     of_gap = ppl_q**2 * of_q + ppl_base**2 * of_base - 2 * ppl_q * ppl_base * both
-    found: Figures = {
+    statistics: Figures = {
         "Mean PPL(Q)": _figure(ppl_q, ppl_q * math.sqrt(of_q)),
         "Mean PPL(base)": _figure(ppl_base, ppl_base * math.sqrt(of_base)),
         "Cor(ln(PPL(Q)), ln(PPL(base)))": _figure(100 * both / sizes if sizes else None),
@@ -49,38 +49,38 @@ def figures(kl: Floats, log_p_base: Floats, log_p_q: Floats, same_top: Floats) -
         "Mean PPL(Q)/PPL(base)": _figure(math.exp(ratio), math.exp(ratio) * of_ratio),
         "Mean PPL(Q)-PPL(base)": _figure(ppl_q - ppl_base, math.sqrt(max(of_gap, 0.0))),
     }
-    found |= _spread("KLD", kl, _KLD)
+    statistics |= _spread("KLD", kl, _KLD)
     change = 100 * (np.exp(log_p_q) - np.exp(log_p_base))
-    found |= _spread("Δp", change, _CHANGE)
+    statistics |= _spread("Δp", change, _CHANGE)
     squares = change**2
     rms = math.sqrt(float(squares.mean()))
     error = math.sqrt(_covariance(squares, squares))
-    found["RMS Δp"] = _figure(rms, 0.5 / rms * error if rms else 0.0)
+    statistics["RMS Δp"] = _figure(rms, 0.5 / rms * error if rms else 0.0)
     share = float(same_top.mean())
     spread = math.sqrt(share * (1 - share) / max(len(kl) - 1, 1))
-    found["Same top p"] = _figure(100 * share, 100 * spread)
-    return found
+    statistics["Same top p"] = _figure(100 * share, 100 * spread)
+    return statistics
 
 
 def _spread(name: str, values: Floats, shares: tuple[float, ...]) -> Figures:
     """Return mean, maximum, percentiles and minimum of values."""
     error = math.sqrt(_covariance(values, values))
-    found = {
+    statistics = {
         f"Mean {name}": _figure(float(values.mean()), error),
         f"Maximum {name}": _figure(float(values.max())),
     }
     for share, value in zip(shares, np.quantile(values, np.array(shares) / 100), strict=True):
         called = "Median" if share == 50.0 else f"{share:.1f}%"
-        found[f"{called} {name}"] = _figure(float(value))
-    found[f"Minimum {name}"] = _figure(float(values.min()))
-    return found
+        statistics[f"{called} {name}"] = _figure(float(value))
+    statistics[f"Minimum {name}"] = _figure(float(values.min()))
+    return statistics
 
 
-def _covariance(one: Floats, other: Floats) -> float:
+def _covariance(values: Floats, other: Floats) -> float:
     """Return the covariance of two means over tokens, as if tokens were independent."""
-    if len(one) < 2:
+    if len(values) < 2:
         return 0.0
-    return float(np.cov(one, other, bias=True)[0, 1]) / (len(one) - 1)
+    return float(np.cov(values, other, bias=True)[0, 1]) / (len(values) - 1)
 
 
 def _figure(value: float | None, uncertainty: float | None = None) -> dict[str, float | None]:

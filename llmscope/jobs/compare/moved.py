@@ -12,7 +12,7 @@ from torch import Tensor
 
 from llmscope.jobs.compare.side import Reader
 from llmscope.jobs.compare.texts import Text
-from llmscope.jobs.compare.tokens import Predictions, log_probabilities
+from llmscope.jobs.compare.tokens import PairedPredictions, log_probabilities
 from llmscope.record.compare.stream_difference import paired_streams
 from llmscope.record.derive.kl import kl_of
 
@@ -48,7 +48,7 @@ class MostMoved:
         self,
         text: Text,
         first: int,
-        predictions: Predictions,
+        predictions: PairedPredictions,
         streams: tuple[Tensor, Tensor],
         tell: Callable[[int], Mapping[str, Any]],
     ) -> None:
@@ -65,10 +65,10 @@ class MostMoved:
             key = -float(predictions.kl[row]), text.line, first + row
             if len(self._kept) == self.count and key > self._kept[-1].key:
                 break
-            own = (streams[0][:, row].clone(), streams[1][:, row].clone())
-            self._kept.append(_Token(key, tell(row), own))
-            self._kept.sort(key=lambda one: one.key)
-            self._kept = _once(self._kept, lambda one: one.about)[: self.count]
+            streams_at_row = (streams[0][:, row].clone(), streams[1][:, row].clone())
+            self._kept.append(_Token(key, tell(row), streams_at_row))
+            self._kept.sort(key=lambda token: token.key)
+            self._kept = _once(self._kept, lambda token: token.about)[: self.count]
 
     def to_list(self) -> list[Any]:
         """Return the tokens as numbers, texts, arrays and lists of these."""
@@ -102,21 +102,21 @@ class MostMoved:
             layers: read the streams of both models through their logit lenses.
             label: returns the text of a token.
         """
-        made = [dict(one.about) for one in self._kept]
-        if not layers or not made:
-            return made
-        for record in made:
+        records = [dict(token.about) for token in self._kept]
+        if not layers or not records:
+            return records
+        for record in records:
             record["layers"] = []
         for a, b in paired_streams(readers[0].layers, readers[1].layers):
             rows = (
-                torch.stack([one.streams[0][a] for one in self._kept]),
-                torch.stack([one.streams[1][b] for one in self._kept]),
+                torch.stack([token.streams[0][a] for token in self._kept]),
+                torch.stack([token.streams[1][b] for token in self._kept]),
             )
-            for record, found in zip(made, _lenses(readers, rows, label), strict=True):
-                record["layers"].append({"after": a - 1, "after_b": b - 1, **found})
-        for record in made:
+            for record, readings in zip(records, _lenses(readers, rows, label), strict=True):
+                record["layers"].append({"after": a - 1, "after_b": b - 1, **readings})
+        for record in records:
             record["lenses_part_after"] = lenses_part_after(record["layers"])
-        return made
+        return records
 
 
 def _stored(stream: Tensor) -> list[Any]:
@@ -139,7 +139,7 @@ def lenses_part_after(layers: Sequence[Mapping[str, Any]]) -> int:
     comes to matter for the prediction.
     """
     half = layers[-1]["kl"] / 2
-    last_below = max((at for at, one in enumerate(layers) if one["kl"] < half), default=-1)
+    last_below = max((at for at, reading in enumerate(layers) if reading["kl"] < half), default=-1)
     after: int = layers[min(last_below + 1, len(layers) - 1)]["after"]
     return after
 
@@ -152,7 +152,8 @@ def _lenses(
     p, q = log_probabilities(readers, rows)
     kl = kl_of(p, q).tolist()
     tops: Sequence[tuple[list[int], list[float]]] = [
-        (one.argmax(-1).tolist(), one.amax(-1).exp().tolist()) for one in (p, q)
+        (log_shares.argmax(-1).tolist(), log_shares.amax(-1).exp().tolist())
+        for log_shares in (p, q)
     ]
     for row, value in enumerate(kl):
         (top_a, p_a), (top_b, p_b) = ((ids[row], shares[row]) for ids, shares in tops)
@@ -167,14 +168,14 @@ def _lenses(
 
 def most_moved(records: Iterable[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """Return the tokens of several shards that moved most."""
-    found = sorted(records, key=lambda record: (-record["kl"], record["line"], record["position"]))
-    return _once(found, lambda one: one)[:count]
+    ranked = sorted(records, key=lambda record: (-record["kl"], record["line"], record["position"]))
+    return _once(ranked, lambda record: record)[:count]
 
 
-def _once(some: Iterable[Item], about: Callable[[Item], Mapping[str, Any]]) -> list[Item]:
+def _once(items: Iterable[Item], about: Callable[[Item], Mapping[str, Any]]) -> list[Item]:
     """Return the first item of each position after the same text."""
-    found: dict[tuple[int, str], Item] = {}
-    for one in some:
-        told = about(one)
-        found.setdefault((told["position"], told["context"]), one)
-    return list(found.values())
+    by_place: dict[tuple[int, str], Item] = {}
+    for item in items:
+        report = about(item)
+        by_place.setdefault((report["position"], report["context"]), item)
+    return list(by_place.values())

@@ -23,7 +23,7 @@ from llmscope.engine.prompt_list import ListedToken, PromptReport, ReadPrompt
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.compare.side import Reader, reader_of
 from llmscope.jobs.compare.texts import Text
-from llmscope.jobs.compare.tokens import Predictions, check_finite, predictions
+from llmscope.jobs.compare.tokens import PairedPredictions, check_finite, predictions
 from llmscope.jobs.fit_lens.check import check_prompt
 from llmscope.record.capture.prompts import encoded, prompt_from
 from llmscope.record.capture.recording import Prompt, Recording
@@ -43,7 +43,7 @@ LISTED = 200
 LENGTH = 1024
 """Tokens of a prompt that are read; of a longer one, the beginning."""
 ROWS = 8
-"""Predictions whose logits are held at once, so that reading soon gives way."""
+"""PairedPredictions whose logits are held at once, so that reading soon gives way."""
 COUNTED = 16 << 20
 """Bytes of a file up to which its lines are counted first; of a larger one, its share is told."""
 
@@ -278,14 +278,14 @@ class PromptFileReader:
             del recording  # its rows of all other layers
         # No token follows the last one: its own probability is of no interest here.
         following = torch.tensor([*prompt.ids[1:], prompt.ids[-1]])
-        parts: list[Predictions] = []
+        parts: list[PairedPredictions] = []
         for start in range(0, len(prompt), ROWS):
             rows = slice(start, start + ROWS)
             if self._gives_way():
                 yield
             self._use(with_b=False)
             parts.append(predictions(readers, (last[0][rows], last[1][rows]), following[rows]))
-        apart = Predictions(
+        apart = PairedPredictions(
             *(np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0]))
         )
         check_finite(text, apart)

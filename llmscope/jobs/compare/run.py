@@ -25,7 +25,7 @@ from llmscope.jobs.compare.side import (
     store,
 )
 from llmscope.jobs.compare.summary import summarized
-from llmscope.jobs.compare.table import TableWriter, file_of_shard, groups
+from llmscope.jobs.compare.table import ComparisonWriter, file_of_shard, groups
 from llmscope.jobs.compare.texts import tokenized
 from llmscope.jobs.store import JobFolder, JobShare
 from llmscope.models.loading.memory import reserve
@@ -131,11 +131,14 @@ def compare(
     origins = {"a": first.origin, "b": provenance(scope_b, None)}
     folder = JobFolder(
         *(LocalStorage(out), JobShare(size=how.shard_size)),
-        *({**about, **{key: _stable(one) for key, one in origins.items()}}, {"command": command}),
+        *(
+            {**about, **{key: _stable(origin) for key, origin in origins.items()}},
+            {"command": command},
+        ),
         force=force,
     )
     journal = folder.journal()
-    writer = TableWriter(first.subject, (ours, theirs), scope_b, how, out, journal, tell)
+    writer = ComparisonWriter(first.subject, (ours, theirs), scope_b, how, out, journal, tell)
     pace = JobProgress(progress, noun="text", source=source)
     with pace.noted_if_stopped(tell, f" in {folder.shown}"):
         stored = list(writer.shards(source, pace))
@@ -177,17 +180,17 @@ def _of_both(first: _First, scope_b: Scope, how: CorpusComparison) -> CorpusComp
     Raises:
         ScopeError: they do not read the same tokens, or a text would be too long.
     """
-    found = token_difference(first.subject, scope_b.subject)
-    if found:
+    difference = token_difference(first.subject, scope_b.subject)
+    if difference:
         raise ScopeError(
-            f"the models do not read the same tokens: {found}", "two models with one tokenizer"
+            f"the models do not read the same tokens: {difference}", "two models with one tokenizer"
         )
     return how.within(first.subject.anatomy.context, scope_b.subject.anatomy.context)
 
 
 def _stable(origin: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the numbers depend on of a model's provenance."""
-    return {name: one for name, one in origin.items() if name not in ("command", "threads")}
+    return {name: value for name, value in origin.items() if name not in ("command", "threads")}
 
 
 def _stored(
@@ -207,8 +210,8 @@ def _stored(
         raise ScopeError(
             "stdin can be read only once, and the models run one after the other", "a file of texts"
         )
-    asked = json_text({"a": _stable(first.origin), **how.to_dict()})
-    folder = out / STREAMS / hashlib.sha256(asked.encode()).hexdigest()[:16]
+    options = json_text({"a": _stable(first.origin), **how.to_dict()})
+    folder = out / STREAMS / hashlib.sha256(options.encode()).hexdigest()[:16]
     side = RunningSide(scope, layers=how.layers)
     for number, lines in enumerate(windows(source.texts(), how.shard_size)):
         pace.seen += len(lines)
@@ -220,8 +223,8 @@ def _stored(
             if file_of(folder, key).exists():
                 pace.resumed(len(group))
                 continue
-            some = [texts[index] for index in group]
-            places = [how.counting.places(len(text.ids)) for text in some]
-            store(folder, key, side.streams(key, some, places))
+            of_group = [texts[index] for index in group]
+            places = [how.counting.places(len(text.ids)) for text in of_group]
+            store(folder, key, side.streams(key, of_group, places))
             pace.done(len(group))
     return StoredSide(first.reader, folder)

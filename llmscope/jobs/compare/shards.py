@@ -44,7 +44,7 @@ class TextRecord:
 
 
 @dataclass
-class Shard:
+class ComparedShard:
     """The results of a shard.
 
     Attributes:
@@ -69,7 +69,7 @@ class Shard:
             self.columns.setdefault(name, []).extend(values)
 
 
-def shard_bytes(shard: Shard) -> bytes:
+def shard_bytes(shard: ComparedShard) -> bytes:
     """Return a shard as a Parquet file."""
     import pyarrow
     import pyarrow.parquet
@@ -103,7 +103,7 @@ def shard_bytes(shard: Shard) -> bytes:
     return buffer.getvalue()
 
 
-def _about(shard: Shard) -> dict[str, Any]:
+def _about(shard: ComparedShard) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "texts_sha256": shard.digest,
@@ -155,7 +155,7 @@ def read_shard(path: Path) -> StoredShard | None:
             path,
             str(about["texts_sha256"]),
             list(about["skipped"]),
-            [TextRecord(*one) for one in about["texts"]],
+            [TextRecord(*values) for values in about["texts"]],
             None if layers is None else LayerSums.from_dict(layers),
             list(about["moved"]),
         )

@@ -125,12 +125,12 @@ class RunningSide:
 
     def _of(self, recording: Recording, rows: range) -> Tensor:
         last = recording.layers
-        found = [
+        streams = [
             recording.rows("stream", stream, rows)
             for stream in (range(last + 1) if self._layers else (last,))
         ]
         device = recording.parts[-1][0].final.device
-        return torch.stack([one.to(device) for one in found if one is not None])
+        return torch.stack([rows.to(device) for rows in streams if rows is not None])
 
 
 class StoredSide:
@@ -157,8 +157,8 @@ class StoredSide:
 
         path = file_of(self._folder, group)
         try:
-            found = load_file(path)
-            return [found[str(at)] for at in range(len(texts))]
+            tensors = load_file(path)
+            return [tensors[str(at)] for at in range(len(texts))]
         except Exception as error:  # a file of another kind may raise anything
             raise ScopeError(
                 f"{display_text(str(path))} cannot be read: {told(error)}",
@@ -179,7 +179,7 @@ def store(folder: Path, group: Group, streams: Sequence[Tensor]) -> None:
     """
     from safetensors.torch import save
 
-    data = save({str(at): one.cpu().contiguous() for at, one in enumerate(streams)})
+    data = save({str(at): stream.cpu().contiguous() for at, stream in enumerate(streams)})
     try:
         make_folder(folder.parent)
         make_folder(folder)

@@ -32,7 +32,7 @@ def summarized(
         ScopeError: no text is long enough, or a shard is damaged.
     """
     texts = [text for shard in shards for text in shard.texts]
-    counts = np.array([one.tokens for one in texts], np.int64)
+    counts = np.array([text.tokens for text in texts], np.int64)
     if not len(counts):
         raise how.counting.nothing_counts()
     parts = [shard.numbers() for shard in shards]
@@ -52,8 +52,8 @@ def summarized(
         "schema": SCHEMA,
         "texts": {
             "count": len(counts),
-            "skipped": sum(len(one.skipped) for one in shards),
-            "cut": sum(one.cut for one in texts),
+            "skipped": sum(len(shard.skipped) for shard in shards),
+            "cut": sum(text.cut for text in texts),
             "sha256": texts_digest(shards),
         },
         "tokens": len(kl),
@@ -80,7 +80,7 @@ def summarized(
             "seed": how.seed,
         },
         "streams": _streams(shards, readers, how),
-        "moved": most_moved((record for one in shards for record in one.moved), how.moved),
+        "moved": most_moved((record for shard in shards for record in shard.moved), how.moved),
         "llama.cpp": figures(kl, log_p_a, log_p_b, same),
     }
 
@@ -119,16 +119,16 @@ def _streams(
         "parts_after": int(beyond[0]) - 1 if len(beyond) else None,
         "texts_that_part_after": [
             {"after": None if at is None else at - 1, "texts": first[at]}
-            for at in sorted(first, key=lambda one: (one is None, one or 0))
+            for at in sorted(first, key=lambda place: (place is None, place or 0))
         ],
         "layers": [
             {
-                "after": one - 1,
+                "after": stream - 1,
                 "after_b": other - 1,
                 "cosine": float(sums.cosine[at] / max(sums.tokens[at], 1)),
                 "difference": float(sums.difference[at] / max(sums.tokens[at], 1)),
                 "beyond_rounding": float(sums.beyond[at] / tokens),
             }
-            for at, (one, other) in enumerate(pairs)
+            for at, (stream, other) in enumerate(pairs)
         ],
     }

@@ -16,12 +16,18 @@ from llmscope.errors import ScopeError, option
 from llmscope.export import write
 from llmscope.jobs.compare.moved import MostMoved
 from llmscope.jobs.compare.request import CorpusComparison
-from llmscope.jobs.compare.shards import Shard, StoredShard, TextRecord, read_shard, shard_bytes
+from llmscope.jobs.compare.shards import (
+    ComparedShard,
+    StoredShard,
+    TextRecord,
+    read_shard,
+    shard_bytes,
+)
 from llmscope.jobs.compare.side import Group, Side
 from llmscope.jobs.compare.texts import Text, tokenized
 from llmscope.jobs.compare.tokens import (
     LayerSums,
-    Predictions,
+    PairedPredictions,
     StreamDifferences,
     check_finite,
     predictions,
@@ -66,7 +72,7 @@ def groups(texts: Sequence[Text]) -> Iterator[tuple[int, list[int]]]:
     yield from balanced(list(enumerate(grouped([len(text.ids) for text in texts], SIZE))))
 
 
-class TableWriter:
+class ComparisonWriter:
     """Compares the texts of a corpus, and writes a row for each token.
 
     Args:
@@ -104,31 +110,31 @@ class TableWriter:
         Raises:
             ScopeError: a shard is of other texts, or cannot be written.
         """
-        out, size, number, shown = self._out, self._how.shard_size, -1, self._shown
+        out, size, number, folder = self._out, self._how.shard_size, -1, self._shown
         begin(out)
         for number, lines in enumerate(windows(source.texts(), size)):
             pace.seen += len(lines)
             path = file_of_shard(out, number)
-            digest, found = digest_of(lines), read_shard(path)
-            if found is None:
+            digest, stored = digest_of(lines), read_shard(path)
+            if stored is None:
                 write(path, shard_bytes(self._made(number, lines, digest, pace)), force=True)
-                found = read_shard(path)
+                stored = read_shard(path)
                 if self._journal is not None:
                     self._journal.clear()
             else:
                 pace.resumed(len(lines))
-            if found is None or found.digest != digest:
-                raise ScopeError(f"{shown} was made of other texts", _again())
-            yield found
+            if stored is None or stored.digest != digest:
+                raise ScopeError(f"{folder} was made of other texts", _again())
+            yield stored
         if file_of_shard(out, number + 1).exists():
-            raise ScopeError(f"{shown} was made of more texts", _again())
+            raise ScopeError(f"{folder} was made of more texts", _again())
 
     def _made(
         self, number: int, lines: Sequence[PromptText], digest: str, pace: JobProgress
-    ) -> Shard:
+    ) -> ComparedShard:
         texts = tokenized(self._subject, lines, self._how)
-        lengths = {one.line for one in texts}
-        shard = Shard(digest, [line.number for line in lines if line.number not in lengths])
+        lengths = {text.line for text in texts}
+        shard = ComparedShard(digest, [line.number for line in lines if line.number not in lengths])
         moved = MostMoved(self._how.moved)
         results: dict[int, _Result] = {}
         finished = JobPasses(self._journal, shard=number, texts=digest)
@@ -148,14 +154,14 @@ class TableWriter:
                 moved.load(unpacked(note["moved"], arrays), self._readers)
                 pace.resumed(len(group))
                 continue
-            some = [texts[index] for index in group]
+            of_group = [texts[index] for index in group]
             rows, key = (
-                [self._how.counting.places(len(text.ids)) for text in some],
+                [self._how.counting.places(len(text.ids)) for text in of_group],
                 Group(number, at, digest[:16]),
             )
-            ours, theirs = (side.streams(key, some, rows) for side in self._sides)
+            ours, theirs = (side.streams(key, of_group, rows) for side in self._sides)
             with self._scope_b.unchanged():  # torch's settings, whether A is in memory or not
-                for index, text, a, b in zip(group, some, ours, theirs, strict=True):
+                for index, text, a, b in zip(group, of_group, ours, theirs, strict=True):
                     results[index] = self._measured(text, (a, b), moved)
             arrays = dict[str, Any]()
             listed = packed([results[index].to_list() for index in group], arrays)
@@ -171,8 +177,8 @@ class TableWriter:
     def _measured(self, text: Text, streams: tuple[Tensor, Tensor], moved: MostMoved) -> _Result:
         begin = self._how.skip + 1
         following = torch.tensor(text.ids[begin:])
-        found = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)
-        check_finite(text, found)
+        predicted = predictions(self._readers, (streams[0][-1], streams[1][-1]), following)
+        check_finite(text, predicted)
         apart = stream_differences(self._readers, streams) if self._how.layers else None
         between = " " if self._subject.tokens is None else ""
 
@@ -183,22 +189,22 @@ class TableWriter:
                 "position": position,
                 "context": text.before(position, between),
                 "token": text.pieces[position],
-                "kl": float(found.kl[row]),
-                "log_p_a": float(found.log_p_a[row]),
-                "log_p_b": float(found.log_p_b[row]),
-                "top_a": self._subject.label(int(found.top_a[row])),
-                "p_top_a": float(found.p_top_a[row]),
-                "top_b": self._subject.label(int(found.top_b[row])),
-                "p_top_b": float(found.p_top_b[row]),
+                "kl": float(predicted.kl[row]),
+                "log_p_a": float(predicted.log_p_a[row]),
+                "log_p_b": float(predicted.log_p_b[row]),
+                "top_a": self._subject.label(int(predicted.top_a[row])),
+                "p_top_a": float(predicted.p_top_a[row]),
+                "top_b": self._subject.label(int(predicted.top_b[row])),
+                "p_top_b": float(predicted.p_top_b[row]),
                 "parts_after": None if apart is None else _after(int(apart.parts[row])),
             }
 
-        moved.add(text, begin, found, streams, about)
-        return _Result(found, apart)
+        moved.add(text, begin, predicted, streams, about)
+        return _Result(predicted, apart)
 
-    def _add(self, shard: Shard, text: Text, result: _Result) -> None:
-        found, apart, begin = result.found, result.apart, self._how.skip + 1
-        count = len(found.kl)
+    def _add(self, shard: ComparedShard, text: Text, result: _Result) -> None:
+        predicted, apart, begin = result.found, result.apart, self._how.skip + 1
+        count = len(predicted.kl)
         parts = None if apart is None else apart.text_parts
         shard.texts.append(TextRecord(text.line, count, text.cut, parts))
         if apart is not None:
@@ -211,23 +217,23 @@ class TableWriter:
             position=range(begin, begin + count),
             id=text.ids[begin:],
             token=text.pieces[begin:],
-            kl=found.kl.tolist(),
-            same_top=(found.top_a == found.top_b).tolist(),
-            log_p_a=found.log_p_a.tolist(),
-            log_p_b=found.log_p_b.tolist(),
-            top_a_id=found.top_a.tolist(),
-            top_a=[label(one) for one in found.top_a.tolist()],
-            p_top_a=found.p_top_a.tolist(),
-            top_b_id=found.top_b.tolist(),
-            top_b=[label(one) for one in found.top_b.tolist()],
-            p_top_b=found.p_top_b.tolist(),
+            kl=predicted.kl.tolist(),
+            same_top=(predicted.top_a == predicted.top_b).tolist(),
+            log_p_a=predicted.log_p_a.tolist(),
+            log_p_b=predicted.log_p_b.tolist(),
+            top_a_id=predicted.top_a.tolist(),
+            top_a=[label(token) for token in predicted.top_a.tolist()],
+            p_top_a=predicted.p_top_a.tolist(),
+            top_b_id=predicted.top_b.tolist(),
+            top_b=[label(token) for token in predicted.top_b.tolist()],
+            p_top_b=predicted.p_top_b.tolist(),
             parts_after=[None] * count if apart is None else map(_after, apart.parts.tolist()),
         )
 
 
 @dataclass(frozen=True)
 class _Result:
-    found: Predictions
+    found: PairedPredictions
     apart: StreamDifferences | None
 
     def to_list(self) -> list[Any]:
@@ -240,11 +246,13 @@ class _Result:
     @classmethod
     def from_list(cls, values: Sequence[Any]) -> _Result:
         """Return the result that `to_list` returned."""
-        found, apart = values
+        predicted, apart = values
         if apart is None:
-            return cls(Predictions(**found), None)
+            return cls(PairedPredictions(**predicted), None)
         parts, text_parts, sums = apart
-        return cls(Predictions(**found), StreamDifferences(parts, text_parts, LayerSums(**sums)))
+        return cls(
+            PairedPredictions(**predicted), StreamDifferences(parts, text_parts, LayerSums(**sums))
+        )
 
 
 def _after(pair: int) -> int | None:

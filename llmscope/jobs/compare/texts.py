@@ -52,9 +52,9 @@ def tokenized(
     """
     texts = []
     for line in lines:
-        found = encoded(subject, line.text)
-        if len(found.ids) < how.counting.shortest:
+        tokens = encoded(subject, line.text)
+        if len(tokens.ids) < how.counting.shortest:
             continue
-        ids, pieces = found.ids[: how.length], found.pieces[: how.length]
-        texts.append(Text(line.number, tuple(ids), tuple(pieces), len(ids) < len(found.ids)))
+        ids, pieces = tokens.ids[: how.length], tokens.pieces[: how.length]
+        texts.append(Text(line.number, tuple(ids), tuple(pieces), len(ids) < len(tokens.ids)))
     return texts

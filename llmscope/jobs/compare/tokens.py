@@ -25,13 +25,13 @@ from llmscope.record.compare.stream_difference import (
 from llmscope.record.derive.kl import exact64, kl_of
 
 ROWS = 32
-"""Predictions whose logits are held at once."""
+"""PairedPredictions whose logits are held at once."""
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Predictions:
+class PairedPredictions:
     """Two models' predictions of tokens. All `[row]`
 
     Attributes:
@@ -53,7 +53,7 @@ class Predictions:
 @torch.no_grad()
 def predictions(
     readers: tuple[Reader, Reader], last: tuple[Tensor, Tensor], following: Tensor
-) -> Predictions:
+) -> PairedPredictions:
     """Return the two models' predictions after some tokens.
 
     Args:
@@ -61,27 +61,29 @@ def predictions(
         last: the last stream of each. `[row, width]` twice
         following: the tokens that follow. [row]
     """
-    found = []
+    blocks = []
     for start in range(0, len(following), ROWS):
         rows = slice(start, start + ROWS)
         p, q = log_probabilities(readers, (last[0][rows], last[1][rows]))
         actual = following[rows].to(p.device)[:, None]
-        found.append(
+        blocks.append(
             (
                 kl_of(p, q),
-                *(one.gather(1, actual)[:, 0] for one in (p, q)),
-                *(one.argmax(-1) for one in (p, q)),
-                *(one.amax(-1).exp() for one in (p, q)),
+                *(log_shares.gather(1, actual)[:, 0] for log_shares in (p, q)),
+                *(log_shares.argmax(-1) for log_shares in (p, q)),
+                *(log_shares.amax(-1).exp() for log_shares in (p, q)),
             )
         )
-    return Predictions(*(torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)))
+    return PairedPredictions(
+        *(torch.cat(parts).cpu().numpy() for parts in zip(*blocks, strict=True))
+    )
 
 
 def log_probabilities(
     readers: tuple[Reader, Reader], streams: tuple[Tensor, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Return the log-probabilities that two models read from streams, in float64. `[row, token]`"""
-    logits = (one.readout(rows).float() for one, rows in zip(readers, streams, strict=True))
+    logits = (reader.readout(rows).float() for reader, rows in zip(readers, streams, strict=True))
     p, q = (torch.log_softmax(exact64(logit), -1) for logit in shared_logits(*logits))
     return p, q
 
@@ -109,19 +111,19 @@ class LayerSums:
 
     def add(self, other: LayerSums) -> None:
         """Add the sums over other tokens."""
-        for name, own in vars(self).items():
-            own += getattr(other, name)
+        for name, sums in vars(self).items():
+            sums += getattr(other, name)
 
     def to_dict(self) -> dict[str, list[float]]:
         """Return the sums as JSON types."""
-        return {name: one.tolist() for name, one in vars(self).items()}
+        return {name: sums.tolist() for name, sums in vars(self).items()}
 
     @classmethod
-    def from_dict(cls, given: Mapping[str, Any]) -> LayerSums:
+    def from_dict(cls, record: Mapping[str, Any]) -> LayerSums:
         """Return the sums that `to_dict` returned."""
-        sums = cls.of(len(given["tokens"]))
-        for name, own in vars(sums).items():
-            own[:] = given[name]
+        sums = cls.of(len(record["tokens"]))
+        for name, values in vars(sums).items():
+            values[:] = record[name]
         return sums
 
 
@@ -157,8 +159,8 @@ def stream_differences(
     bound = rounding_bound(a.dtype, b.dtype)
     pairs = paired_streams(a.layers, b.layers)
     sums, apart = LayerSums.of(len(pairs)), []
-    for at, (one, other) in enumerate(pairs):
-        ours, theirs = streams[0][one], streams[1][other]
+    for at, (stream, other) in enumerate(pairs):
+        ours, theirs = streams[0][stream], streams[1][other]
         angle, away = cosine(ours, theirs), relative_difference(ours, theirs)
         counts = angle.isfinite() & away.isfinite()  # a stream of zeros has no direction
         sums.tokens[at] = int(counts.sum())
@@ -172,13 +174,15 @@ def stream_differences(
     return StreamDifferences(parts, parting_stream(differences, bound), sums)
 
 
-def check_finite(text: Text, found: Predictions) -> None:
+def check_finite(text: Text, predicted: PairedPredictions) -> None:
     """Check that the predictions of a text are numbers.
 
     Raises:
         ScopeError: they are not.
     """
-    if not all(np.isfinite(one).all() for one in (found.kl, found.log_p_a, found.log_p_b)):
+    if not all(
+        np.isfinite(values).all() for values in (predicted.kl, predicted.log_p_a, predicted.log_p_b)
+    ):
         raise ScopeError(
             f"line {text.line}: a logit is NaN or infinite",
             f"{option('dtype')} or {option('versus-dtype', 'float32')}",

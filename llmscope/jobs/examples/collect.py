@@ -18,8 +18,9 @@ from llmscope.corpus.records.prompts import digest_of, digested, windows
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.examples.collector import Collector, Sizes
 from llmscope.jobs.examples.entries import Entries
-from llmscope.jobs.examples.sources import Source, check_places
+from llmscope.jobs.examples.sources import UnitSource, check_places
 from llmscope.jobs.state import JobState, again
+from llmscope.jobs.store import other_options
 from llmscope.learned.examples.folder import (
     BLOCK,
     INDEX,
@@ -33,7 +34,7 @@ from llmscope.learned.examples.folder import (
 )
 from llmscope.record.capture.recording import Prompt, Recording
 from llmscope.record.derive.batching import PromptRunner
-from llmscope.support.arguments import LONGEST_TEXT, differences
+from llmscope.support.arguments import LONGEST_TEXT
 from llmscope.support.fsync import Arrays, remove_left, remove_plain, replace_file, writing
 from llmscope.support.text import display_text, told
 
@@ -72,7 +73,7 @@ class Collection:
     name: str = ""
     size: int | None = None
 
-    def sizes_for(self, source: Source) -> Sizes:
+    def sizes_for(self, source: UnitSource) -> Sizes:
         """Return how many examples each unit of a source gets."""
         return self.sizes_of_all if source.group.indices is None else self.sizes
 
@@ -84,7 +85,7 @@ PROMPTS = "prompts_sha256"
 def collect(
     scope: Scope,
     lines: Iterable[tuple[int, str]],
-    sources: Sequence[Source],
+    sources: Sequence[UnitSource],
     how: Collection,
     folder: Path,
     progress: JobProgress | None = None,
@@ -110,26 +111,26 @@ def collect(
     check_places(sources)
     progress = progress or JobProgress()
     about = _about(scope, sources, how)
-    found = opened(folder, about)
-    if found is not None:
-        if found.about.get(PROMPTS) != digest_of(_some(lines, how)):
+    complete = opened(folder, about)
+    if complete is not None:
+        if complete.about.get(PROMPTS) != digest_of(_some(lines, how)):
             raise ScopeError(
                 f"{display_text(str(folder))} holds examples of other prompts", again()
             )
-        return found
+        return complete
     collectors = [
         Collector(source.kind, source.place, source.indices, how.sizes_for(source))
         for source in sources
     ]
-    kept = JobState(folder / STATE, about, entry=ENTRY, journal=folder / JOURNAL)
+    state = JobState(folder / STATE, about, entry=ENTRY, journal=folder / JOURNAL)
     done = _Done(collectors)
-    kept.load(done.load)
+    state.load(done.load)
     with scope.unchanged():
-        run = _Run(scope, sources, collectors, how, kept)
+        run = _Run(scope, sources, collectors, how, state)
         run.read_passes(done.prompts)
         progress.resumed(done.prompts)
         progress.going_on(note, run.stored_prompts)
-        _stream(run, lines, done, kept, progress)
+        _stream(run, lines, done, state, progress)
         if not any(collector.statistics.tokens for collector in collectors):
             raise ScopeError(
                 "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
@@ -145,7 +146,7 @@ def collect(
             about={**about, PROMPTS: done.digest},
         )
         _write(folder, collectors, sources, scope.subject.label, index)
-        kept.remove()
+        state.remove()
     return index
 
 
@@ -166,7 +167,9 @@ class _Done:
     @property
     def bytes(self) -> int:
         """The bytes of what is collected."""
-        return sum(array.nbytes for own in self.collectors for array in own.arrays.values())
+        return sum(
+            array.nbytes for collector in self.collectors for array in collector.arrays.values()
+        )
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         """Return what is collected as arrays, and the header that it is kept with.
@@ -205,26 +208,26 @@ def opened(folder: Path, about: dict[str, Any]) -> Index | None:
     Raises:
         ScopeError: the folder holds something else.
     """
-    shown = display_text(str(folder))
+    printed = display_text(str(folder))
     try:
         names = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
     except FileNotFoundError:
         return None
     except OSError as error:
         raise ScopeError(
-            f"cannot read {shown}: {told(error)}", f"another {option('out')}"
+            f"cannot read {printed}: {told(error)}", f"another {option('out')}"
         ) from error
     index = read_index(folder)
     if index is not None:
-        made = {name: one for name, one in index.about.items() if name != PROMPTS}
-        if made != about:
-            raise ScopeError(
-                f"{shown} was made with other options{differences(made, about)}", again()
-            )
+        stored = {name: value for name, value in index.about.items() if name != PROMPTS}
+        if stored != about:
+            raise other_options(printed, stored, about)
     if index is None and names and STATE not in names:
-        parts = all(one.match("[0-9]*.*-[0-9]*.jsonl") for one in map(Path, names))
+        parts = all(path.match("[0-9]*.*-[0-9]*.jsonl") for path in map(Path, names))
         what = "examples that are not complete" if parts else "other files"
-        raise ScopeError(f"{shown} holds {what}", again() if parts else f"another {option('out')}")
+        raise ScopeError(
+            f"{printed} holds {what}", again() if parts else f"another {option('out')}"
+        )
     for pattern in (f".{STATE}.*", f".{INDEX}.*", ".[0-9]*.jsonl.*"):
         remove_left(folder.glob(pattern))  # of a run that was killed while it wrote
     return index
@@ -248,7 +251,7 @@ def emptied(folder: Path) -> None:
         ) from error
 
 
-def _about(scope: Scope, sources: Sequence[Source], how: Collection) -> dict[str, Any]:
+def _about(scope: Scope, sources: Sequence[UnitSource], how: Collection) -> dict[str, Any]:
     """Return everything that the examples depend on, as JSON types."""
     subject = scope.subject
     return {
@@ -272,13 +275,13 @@ class _Run:
     def __init__(
         self,
         scope: Scope,
-        sources: Sequence[Source],
+        sources: Sequence[UnitSource],
         collectors: Sequence[Collector],
         how: Collection,
-        kept: JobState,
+        state: JobState,
     ) -> None:
         self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
-        self.kept = kept
+        self.kept = state
         self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
         self.runner = PromptRunner.of(scope.recorder)
         self.whole = any(source.whole for source in sources)
@@ -288,8 +291,8 @@ class _Run:
 
     def prompt(self, text: str) -> Prompt:
         """Return the tokens of a text, cut to the length."""
-        found, most = self.scope.encode(text[:LONGEST_TEXT]), self.length
-        return Prompt(found.ids[:most], found.pieces[:most], found.special[:most])
+        tokens, length = self.scope.encode(text[:LONGEST_TEXT]), self.length
+        return Prompt(tokens.ids[:length], tokens.pieces[:length], tokens.special[:length])
 
     def counted(self, prompt: Prompt) -> NDArray[np.bool_]:
         """Return which tokens count. [token]"""
@@ -328,49 +331,49 @@ class _Run:
             ScopeError: the earlier run had other prompts, or a pass cannot be kept.
         """
         prompts = [(line, self.prompt(text)) for line, text in chunk]
-        some = [(line, one) for line, one in prompts if self.counted(one).any()]
+        counting = [(line, prompt) for line, prompt in prompts if self.counted(prompt).any()]
         place = before, digest_of(chunk)
-        progress.resumed(len(prompts) - len(some))
+        progress.resumed(len(prompts) - len(counting))
         stored = self._stored.pop(place, [])
         if any(at == before for at, _ in self._stored):
             raise _other_prompts()
-        for group in self.runner.passes([len(prompt) for _, prompt in some]):
+        for group in self.runner.passes([len(prompt) for _, prompt in counting]):
             there = stored.pop(0) if stored else None
             if there is not None and there[0] == group:
-                self._add_stored([some[at] for at in group], there[1])
+                self._add_stored([counting[at] for at in group], there[1])
                 progress.resumed(len(group))
             else:
-                self._run(group, some, place)
+                self._run(group, counting, place)
                 progress.done(len(group))
 
     def _run(
-        self, group: list[int], some: Sequence[tuple[int, Prompt]], place: tuple[int, str]
+        self, group: list[int], chunk: Sequence[tuple[int, Prompt]], place: tuple[int, str]
     ) -> None:
         """Run a pass, keep it, and add what its units do.
 
         Args:
             group: its prompts, by their places in the chunk.
-            some: the prompts of the chunk, with their lines.
+            chunk: the prompts of the chunk, with their lines.
             place: of the chunk: how many prompts come before, and the digest of its prompts.
         """
-        recordings = self.runner([some[at][1] for at in group], whole=self.whole)
+        recordings = self.runner([chunk[at][1] for at in group], whole=self.whole)
         if not self.checked:
             for source in self.sources:
                 source.check(recordings[0], self.scope.verdicts)
             self.checked = True
         entries = [
-            self._entries(some[at][0], recording)
+            self._entries(chunk[at][0], recording)
             for at, recording in zip(group, recordings, strict=True)
         ]
         arrays = {
-            f"{at}.{source}.{name}": getattr(one, name)
+            f"{at}.{source}.{name}": getattr(activations, name)
             for at, sources in enumerate(entries)
-            for source, one in enumerate(sources)
+            for source, activations in enumerate(sources)
             for name in STORED
         }
         self.kept.append(arrays, before=place[0], prompts=place[1], **{"pass": group})
         for at, sources in zip(group, entries, strict=True):
-            self._collect(*some[at], sources)
+            self._collect(*chunk[at], sources)
 
     def _add_stored(self, prompts: Sequence[tuple[int, Prompt]], arrays: Arrays) -> None:
         """Add a pass that an earlier run finished."""
@@ -384,9 +387,9 @@ class _Run:
     def check(self, chunk: Sequence[tuple[int, str]]) -> None:
         """Check the sources on the recording that they were first checked on."""
         prompts = [self.prompt(text) for _, text in chunk]
-        some = [one for one in prompts if self.counted(one).any()]
-        for group in self.runner.passes([len(prompt) for prompt in some])[:1]:
-            first = self.runner([some[at] for at in group], whole=self.whole)[0]
+        counting = [prompt for prompt in prompts if self.counted(prompt).any()]
+        for group in self.runner.passes([len(prompt) for prompt in counting])[:1]:
+            first = self.runner([counting[at] for at in group], whole=self.whole)[0]
             for source in self.sources:
                 source.check(first, self.scope.verdicts)
             self.checked = True
@@ -397,17 +400,17 @@ class _Run:
         Raises:
             ScopeError: an activation is no number.
         """
-        found = [source.entries(recording) for source in self.sources]
-        if not all(np.isfinite(entries.values).all() for entries in found):
+        by_source = [source.entries(recording) for source in self.sources]
+        if not all(np.isfinite(entries.values).all() for entries in by_source):
             raise ScopeError(
                 f"line {line}: an activation is NaN or infinite", option("dtype", "float32")
             )
-        return found
+        return by_source
 
     def _collect(self, line: int, prompt: Prompt, entries: Sequence[Entries]) -> None:
         counted = self.counted(prompt)
-        for collector, some in zip(self.collectors, entries, strict=True):
-            collector.add(line, prompt.ids, counted, some)
+        for collector, activations in zip(self.collectors, entries, strict=True):
+            collector.add(line, prompt.ids, counted, activations)
 
 
 def _other_prompts() -> ScopeError:
@@ -418,15 +421,15 @@ def _stream(
     run: _Run,
     lines: Iterable[tuple[int, str]],
     done: _Done,
-    kept: JobState,
+    state: JobState,
     progress: JobProgress,
 ) -> None:
     """Add the prompts that are not in `done` yet, and keep it up to date."""
     texts = _some(lines, run.how)
     seen, read = sha256(), 0
     for chunk in windows(texts, CHUNK):
-        for one in chunk:
-            seen.update(digested(one))
+        for line in chunk:
+            seen.update(digested(line))
         read += len(chunk)
         if read <= done.prompts:
             if read == done.prompts and seen.hexdigest() != done.digest:
@@ -439,7 +442,7 @@ def _stream(
         run.add(chunk, read - len(chunk), progress)
         done.prompts, done.digest = read, seen.hexdigest()
         if len(chunk) == CHUNK:
-            kept.save_if_due(done.state, done.bytes)
+            state.save_if_due(done.state, done.bytes)
     if read < done.prompts or run.stored_prompts:
         raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
@@ -453,7 +456,7 @@ def _some(lines: Iterable[tuple[int, str]], how: Collection) -> Iterator[tuple[i
 def _write(
     folder: Path,
     collectors: Sequence[Collector],
-    sources: Sequence[Source],
+    sources: Sequence[UnitSource],
     label: Callable[[int], str],
     index: Index,
 ) -> None:
@@ -462,15 +465,15 @@ def _write(
             ats = range(len(collector.indices))
             while ats:
                 name = file_of(source.place, int(collector.indices[ats[0]]))
-                some = [
+                of_file = [
                     at
                     for at in ats[:BLOCK]
                     if file_of(source.place, int(collector.indices[at])) == name
                 ]
-                made = [
+                examples = [
                     collector.examples(at, label, source.label(int(collector.indices[at])))
-                    for at in some
+                    for at in of_file
                 ]
-                replace_file(folder / name, file_bytes(made))
-                ats = ats[len(some) :]
+                replace_file(folder / name, file_bytes(examples))
+                ats = ats[len(of_file) :]
         replace_file(folder / INDEX, index_bytes(index))

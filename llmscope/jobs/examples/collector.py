@@ -75,24 +75,24 @@ class Collector:
             entries: the activations, also of tokens that do not count.
         """
         prompt = PromptEntries(line, np.asarray(ids, dtype=np.int64), entries)
-        some = entries.some(counted[entries.tokens])
-        self.statistics.add(some, int(counted.sum()))
-        values = some.values.astype(np.float64)
+        counting = entries.some(counted[entries.tokens])
+        self.statistics.add(counting, int(counted.sum()))
+        values = counting.values.astype(np.float64)
         for name, scores in (("top", values), ("bottom", -values)):
             table = self.tables[name]
-            near = table.may_enter(some.units, scores)
-            few, scores = some.some(near), scores[near]
+            near = table.may_enter(counting.units, scores)
+            few, scores = counting.some(near), scores[near]
             first = _best(few, scores)
             table.add(prompt, few.units[first], scores[first], few.tokens[first])
-        self._add_random(prompt, some)
+        self._add_random(prompt, counting)
 
-    def _add_random(self, prompt: PromptEntries, some: Entries) -> None:
+    def _add_random(self, prompt: PromptEntries, counting: Entries) -> None:
         table = self.tables["random"]
-        scores = priorities(self._key, self.indices[some.units], prompt.line, some.tokens)
-        near = table.may_enter(some.units, scores)
-        some, scores = some.some(near), scores[near]
-        order = np.lexsort((some.tokens, -scores, some.units))
-        units, tokens, scores = some.units[order], some.tokens[order], scores[order]
+        scores = priorities(self._key, self.indices[counting.units], prompt.line, counting.tokens)
+        near = table.may_enter(counting.units, scores)
+        counting, scores = counting.some(near), scores[near]
+        order = np.lexsort((counting.tokens, -scores, counting.units))
+        units, tokens, scores = counting.units[order], counting.tokens[order], scores[order]
         starts = np.searchsorted(units, units)
         turns = np.arange(len(units)) - starts  # the place of an entry among those of its unit
         for turn in range(min(table.size, int(turns.max(initial=-1)) + 1)):
@@ -102,10 +102,10 @@ class Collector:
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
         """All that is kept, by name."""
-        found = {f"statistics.{name}": one for name, one in self.statistics.arrays.items()}
+        arrays = {f"statistics.{name}": array for name, array in self.statistics.arrays.items()}
         for name, table in self.tables.items():
-            found |= {f"{name}.{key}": one for key, one in table.arrays.items()}
-        return found
+            arrays |= {f"{name}.{key}": array for key, array in table.arrays.items()}
+        return arrays
 
     def load(self, arrays: Mapping[str, NDArray[Any]], tokens: int) -> None:
         """Go on from a checkpoint.
@@ -113,13 +113,13 @@ class Collector:
         Raises:
             KeyError, ValueError: it is of other units or sizes.
         """
-        own = {key.partition(".")[0]: dict[str, NDArray[Any]]() for key in self.arrays}
+        by_part = {key.partition(".")[0]: dict[str, NDArray[Any]]() for key in self.arrays}
         for key in self.arrays:
             part, _, name = key.partition(".")
-            own[part][name] = arrays[key]
-        self.statistics.load(own["statistics"], tokens)
+            by_part[part][name] = arrays[key]
+        self.statistics.load(by_part["statistics"], tokens)
         for name, table in self.tables.items():
-            table.load(own[name])
+            table.load(by_part[name])
 
     def examples(self, at: int, label: Callable[[int], str], meaning: str = "") -> Examples:
         """Return the examples of a unit.
@@ -135,7 +135,7 @@ class Collector:
         edges = [-np.inf, *self.statistics.edges.tolist(), np.inf]
         if self.kind != "neuron":
             edges[0] = 0.0
-        some = {name: _examples(table, at, label) for name, table in self.tables.items()}
+        by_kind = {name: _examples(table, at, label) for name, table in self.tables.items()}
         return Examples(
             unit=Unit(self.kind, self.place, int(self.indices[at])),
             tokens=self.statistics.tokens,
@@ -144,10 +144,10 @@ class Collector:
             lowest=_short(arrays["lowest"][at]) if active else float("nan"),
             highest=_short(arrays["highest"][at]) if active else float("nan"),
             histogram=tuple(
-                Bin(edges[one], edges[one + 1], int(bins[one])) for one in bins.nonzero()[0]
+                Bin(edges[place], edges[place + 1], int(bins[place])) for place in bins.nonzero()[0]
             ),
             label=meaning,
-            **some,
+            **by_kind,
         )
 
 
@@ -188,13 +188,13 @@ def _key(seed: int, place: str) -> int:
 
 def _examples(table: Ranked, unit: int, label: Callable[[int], str]) -> tuple[Example, ...]:
     """Return the examples of a unit in a table, the best first."""
-    arrays = {name: one[unit, : table.count(unit)] for name, one in table.arrays.items()}
+    arrays = {name: array[unit, : table.count(unit)] for name, array in table.arrays.items()}
     values, windows = _short(arrays["values"]), _short(arrays["windows"])
-    made: list[Example] = []
+    examples: list[Example] = []
     for at, ids in enumerate(arrays["ids"].tolist()):
         there = [place for place, token in enumerate(ids) if token != NOWHERE]
         start, stop = there[0], there[-1] + 1
-        made.append(
+        examples.append(
             Example(
                 line=int(arrays["lines"][at]),
                 position=int(arrays["positions"][at]),
@@ -204,7 +204,7 @@ def _examples(table: Ranked, unit: int, label: Callable[[int], str]) -> tuple[Ex
                 activations=tuple(windows[at][start:stop]),
             )
         )
-    return tuple(made)
+    return tuple(examples)
 
 
 def _short(values: Singles) -> Any:

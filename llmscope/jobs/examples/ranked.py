@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.jobs.examples.entries import Entries, Ints
+from llmscope.jobs.examples.statistics import replace_arrays
 
 NOWHERE = -1
 """The token id where a window reaches beyond the prompt, and the line of a place that is free."""
@@ -60,10 +61,7 @@ class Ranked:
         Raises:
             ValueError: it is of another size or type.
         """
-        for name, own in self.arrays.items():
-            if arrays[name].shape != own.shape or arrays[name].dtype != own.dtype:
-                raise ValueError(f"{name} is {arrays[name].shape} {arrays[name].dtype}")
-            own[:] = arrays[name]
+        replace_arrays(self.arrays, arrays)
 
     def may_enter(self, units: Ints, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which candidates are no worse than the last example of their unit. [entry]"""
@@ -91,15 +89,17 @@ class Ranked:
         if not len(units):
             return
         scores_of, lines, places = (self.arrays[n] for n in ("scores", "lines", "positions"))
-        held, own = scores_of[units], scores[:, None]
+        before, candidates = scores_of[units], scores[:, None]
         earlier = (lines[units] < prompt.line) | (
             (lines[units] == prompt.line) & (places[units] < positions[:, None])
         )
-        ranks = ((held > own) | ((held == own) & earlier)).sum(1)
-        kept = ranks < self.size
-        if not kept.any():
+        ranks = ((before > candidates) | ((before == candidates) & earlier)).sum(1)
+        entering = ranks < self.size
+        if not entering.any():
             return
-        units, scores, positions, ranks = (one[kept] for one in (units, scores, positions, ranks))
+        units, scores, positions, ranks = (
+            values[entering] for values in (units, scores, positions, ranks)
+        )
         offsets = np.arange(-self.before, self.after + 1)
         tokens = positions[:, None] + offsets
         inside = (tokens >= 0) & (tokens < len(prompt.ids))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.examples.sources import FeatureSource, HeadSource, NeuronSource, Source
+from llmscope.jobs.examples.sources import FeatureSource, HeadSource, NeuronSource, UnitSource
 from llmscope.learned.dictionaries.catalog import Given, header_of, headers_of, loaded
 from llmscope.learned.dictionaries.dictionary import Dictionary, DictionaryHeader
 from llmscope.learned.examples.request import FeatureRequest
@@ -23,7 +23,7 @@ def sources_for(
     neurons: Mapping[int, tuple[int, ...]] | None = None,
     heads: Mapping[int, tuple[int, ...]] | None = None,
     progress: Progress | None = None,
-) -> list[Source]:
+) -> list[UnitSource]:
     """Return the sources of units, those of one place together.
 
     Args:
@@ -36,13 +36,13 @@ def sources_for(
     Raises:
         ScopeError: there is no such dictionary or feature, or several that may be meant.
     """
-    sources: list[Source] = []
+    sources: list[UnitSource] = []
     if features:
         headers = headers_of(dictionaries, subject, progress)
-        for one, some in _by_dictionary(headers, features):
-            sources.append(FeatureSource(loaded(one, subject), some))
-    sources += [NeuronSource(layer, some) for layer, some in (neurons or {}).items()]
-    sources += [HeadSource(layer, some) for layer, some in (heads or {}).items()]
+        for header, chosen in _by_dictionary(headers, features):
+            sources.append(FeatureSource(loaded(header, subject), chosen))
+    sources += [NeuronSource(layer, indices) for layer, indices in (neurons or {}).items()]
+    sources += [HeadSource(layer, indices) for layer, indices in (heads or {}).items()]
     return sources
 
 
@@ -52,9 +52,11 @@ def _by_dictionary(
     """Return the features of each dictionary, ascending; None: all."""
     if not headers:
         raise ScopeError("no dictionary is known for the model", option("features", "FOLDER"))
-    asked: dict[int, set[int | None]] = {}
+    by_dictionary: dict[int, set[int | None]] = {}
     for request in features:
-        fitting = [at for at, one in enumerate(headers) if request.names(str(header_of(one).reads))]
+        fitting = [
+            at for at, header in enumerate(headers) if request.names(str(header_of(header).reads))
+        ]
         places = ", ".join(str(header_of(headers[at]).reads) for at in fitting)
         if not fitting:
             known = ", ".join(str(header_of(header).reads) for header in headers)
@@ -67,11 +69,13 @@ def _by_dictionary(
                 f"{header_of(headers[fitting[0]]).reads}/{request.index}",
             )
         for at in fitting:
-            asked.setdefault(at, set()).add(request.index)
+            by_dictionary.setdefault(at, set()).add(request.index)
     return [
         (
             headers[at],
-            None if None in some else tuple(sorted(one for one in some if one is not None)),
+            None
+            if None in indices
+            else tuple(sorted(index for index in indices if index is not None)),
         )
-        for at, some in sorted(asked.items())
+        for at, indices in sorted(by_dictionary.items())
     ]

@@ -26,7 +26,7 @@ from llmscope.record.features.places import tensor_at
 from llmscope.record.sites import NoPlace
 
 
-class Source(ABC):
+class UnitSource(ABC):
     """A group of units of one place.
 
     Attributes:
@@ -66,7 +66,7 @@ class Source(ABC):
 
 
 @dataclass
-class FeatureSource(Source):
+class FeatureSource(UnitSource):
     """Features of a dictionary: active where they are not zero.
 
     Attributes:
@@ -81,7 +81,7 @@ class FeatureSource(Source):
 
     def __post_init__(self) -> None:
         header = self.dictionary.header
-        wrong = [one for one in self.chosen or () if one >= header.features]
+        wrong = [index for index in self.chosen or () if index >= header.features]
         if wrong:
             raise ScopeError(
                 f"there is no feature {wrong[0]}: {self.dictionary} has {header.features}",
@@ -99,9 +99,11 @@ class FeatureSource(Source):
     @property
     def group(self) -> UnitGroup:
         """What the index of a folder tells of it."""
-        own = self.dictionary
+        dictionary = self.dictionary
         return UnitGroup(
-            *(self.kind, self.place, self.chosen, len(self.indices)), str(own), own.digest
+            *(self.kind, self.place, self.chosen, len(self.indices)),
+            str(dictionary),
+            dictionary.digest,
         )
 
     def label(self, index: int) -> str:
@@ -134,12 +136,12 @@ class FeatureSource(Source):
             tokens.append(at[:, 0] + start)
             units.append(at[:, 1])
             values.append(dense[at[:, 0], at[:, 1]])
-        own = [torch.cat(one).cpu().numpy() for one in (tokens, units, values)]
-        return Entries(own[0], own[1], own[2], len(self.indices))
+        arrays = [torch.cat(parts).cpu().numpy() for parts in (tokens, units, values)]
+        return Entries(arrays[0], arrays[1], arrays[2], len(self.indices))
 
 
 @dataclass
-class NeuronSource(Source):
+class NeuronSource(UnitSource):
     """Neurons of a layer's MLP: the input of its down projection. They count at each token."""
 
     layer: int
@@ -169,7 +171,7 @@ class NeuronSource(Source):
 
 
 @dataclass
-class HeadSource(Source):
+class HeadSource(UnitSource):
     """Heads of a layer, each by the norm of what it writes to the stream, at each token.
 
     A head's write is its output times its rows of the output projection, without the bias, times
@@ -226,11 +228,11 @@ def _written_by(layer: Layer, outputs: Tensor, head: int) -> Tensor:
         head: the head.
     """
     _, heads, width = outputs.shape
-    project, own = layer.attention_out, slice(head * width, (head + 1) * width)
+    project, rows = layer.attention_out, slice(head * width, (head + 1) * width)
     weight = getattr(project, "weight", None)
     # Other kinds are packed, on another device or adapted: what they do is measured.
     if type(project) in (nn.Linear, Conv1D) and isinstance(weight, Tensor) and not weight.is_meta:
-        return (weight[own] if type(project) is Conv1D else weight[:, own].T).float()
+        return (weight[rows] if type(project) is Conv1D else weight[:, rows].T).float()
     probe = outputs.new_zeros(width, heads, width)
     probe[:, head] = torch.eye(width, dtype=outputs.dtype, device=outputs.device)
     bias = layer.projected(outputs.new_zeros(1, heads * width)).float()
@@ -270,7 +272,7 @@ def _check_count(kind: UnitKind, layer: int, indices: Sequence[int], count: int)
         )
 
 
-def check_places(sources: Sequence[Source]) -> None:
+def check_places(sources: Sequence[UnitSource]) -> None:
     """Check that no two sources are of one place, whose examples would be in one file.
 
     Raises:

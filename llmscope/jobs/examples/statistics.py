@@ -14,6 +14,18 @@ _OCTAVES = np.exp2(np.arange(-10, 13))
 _EDGES = np.sort(np.concatenate([_OCTAVES, 1.5 * _OCTAVES]))
 
 
+def replace_arrays(arrays: Mapping[str, NDArray[Any]], stored: Mapping[str, NDArray[Any]]) -> None:
+    """Replace the values of arrays by those of a checkpoint.
+
+    Raises:
+        ValueError: they are of another size or type.
+    """
+    for name, array in arrays.items():
+        if (stored[name].shape, stored[name].dtype) != (array.shape, array.dtype):
+            raise ValueError(f"{name} is {stored[name].shape} {stored[name].dtype}")
+        array[:] = stored[name]
+
+
 class Statistics:
     """Sums over the tokens that count, for each unit.
 
@@ -43,10 +55,7 @@ class Statistics:
             ValueError: they are of another size or type.
         """
         self.tokens = tokens
-        for name, own in self.arrays.items():
-            if arrays[name].shape != own.shape or arrays[name].dtype != own.dtype:
-                raise ValueError(f"{name} is {arrays[name].shape} {arrays[name].dtype}")
-            own[:] = arrays[name]
+        replace_arrays(self.arrays, arrays)
 
     def add(self, entries: Entries, tokens: int) -> None:
         """Add the entries of a prompt, of which `tokens` tokens count."""

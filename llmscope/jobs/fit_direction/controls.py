@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_direction.estimators import Line, along, fitted, platt, sigmoid
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.estimators import ScoreLine, along, fitted, platt, sigmoid
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import Flags, dealt, labels_of
 from llmscope.jobs.fit_direction.streams import Floats
 from llmscope.learned.lenses.directions import (
@@ -46,7 +46,7 @@ class Texts:
     lines: NDArray[np.int64]
 
     @classmethod
-    def of(cls, examples: Sequence[Example]) -> Texts:
+    def of(cls, examples: Sequence[LabelledText]) -> Texts:
         """Return the texts of examples."""
         groups = {
             name: at for at, name in enumerate(dict.fromkeys(example.group for example in examples))
@@ -62,10 +62,10 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
     """Return accuracy and AUC of scores, with bootstrap intervals over groups. [text]"""
     labels, groups = texts.labels, np.unique(texts.groups, return_inverse=True)[1]
     once = np.ones((1, len(labels)))
-    values = [float(one[0]) for one in weighted(scores, labels, once)]
+    values = [float(draws[0]) for draws in weighted(scores, labels, once)]
     count = int(groups.max()) + 1
     if count < 2:
-        return ProbeScores(*(Interval(one, None, None) for one in values))
+        return ProbeScores(*(Interval(value, None, None) for value in values))
     random = np.random.default_rng(seed)
     drawn = random.multinomial(count, np.full(count, 1 / count), size=DRAWS)  # [draw, group]
     size = max(1, BLOCK // len(scores))
@@ -73,9 +73,9 @@ def scores_of(scores: Floats, texts: Texts, seed: int) -> ProbeScores:
         weighted(scores, labels, drawn[start : start + size][:, groups].astype(np.float64))
         for start in range(0, DRAWS, size)
     ]
-    found = [np.concatenate(one) for one in zip(*parts, strict=True)]
+    drawn_scores = [np.concatenate(blocks) for blocks in zip(*parts, strict=True)]
     tail = (1 - LEVEL) / 2
-    ends = [np.nanquantile(one, (tail, 1 - tail)) for one in found]
+    ends = [np.nanquantile(draws, (tail, 1 - tail)) for draws in drawn_scores]
     return ProbeScores(
         *(
             Interval(value, float(low), float(high))
@@ -99,10 +99,10 @@ def weighted(scores: Floats, labels: Flags, weights: Floats) -> tuple[Floats, Fl
     order = np.argsort(scores, kind="stable")
     _, first = np.unique(scores[order], return_index=True)  # where each level begins
 
-    def by_level(own: Floats) -> Floats:
+    def by_level(weights: Floats) -> Floats:
         """Return the weights summed over texts of one score. `[draw, text]` -> [draw, level]"""
-        found: Floats = np.add.reduceat(own[:, order], first, axis=1)
-        return found
+        sums: Floats = np.add.reduceat(weights[:, order], first, axis=1)
+        return sums
 
     ahead, behind = by_level(weights * labels), by_level(weights * ~labels)
     lower = behind.cumsum(1) - behind / 2
@@ -111,7 +111,7 @@ def weighted(scores: Floats, labels: Flags, weights: Floats) -> tuple[Floats, Fl
     return weights @ right / weights.sum(1), auc
 
 
-def out_of_fold(method: str, x: Floats, examples: Sequence[Example], seed: int) -> Floats:
+def out_of_fold(method: str, x: Floats, examples: Sequence[LabelledText], seed: int) -> Floats:
     """Return the score of each training text by a line that was fitted without its group. [text]
 
     Raises:
@@ -122,16 +122,16 @@ def out_of_fold(method: str, x: Floats, examples: Sequence[Example], seed: int) 
     folds = min(FOLDS, len(order))
     fold_of = {name: at % folds for at, name in enumerate(order)}
     of_text = np.array([fold_of[example.group] for example in examples])
-    found = np.empty(len(labels))
+    scores = np.empty(len(labels))
     for fold in range(folds):
-        own = of_text == fold
-        if folds < 2 or len(np.unique(labels[~own])) < 2:
+        in_fold = of_text == fold
+        if folds < 2 or len(np.unique(labels[~in_fold])) < 2:
             raise ScopeError(
                 f"the training set has too few groups of both labels: {len(order)}",
                 f"more groups, or a smaller {option('test-share')}",
             )
-        found[own] = fitted(method, x[~own], labels[~own]).score(x[own])
-    return found
+        scores[in_fold] = fitted(method, x[~in_fold], labels[~in_fold]).score(x[in_fold])
+    return scores
 
 
 def probability(scores: Floats, labels: Flags) -> tuple[float, float, float]:
@@ -146,31 +146,35 @@ def calibration(chances: Floats, labels: Flags) -> Calibration:
     """Return how far probabilities of the positive class can be taken at their word. [text]"""
     at = np.minimum((chances * BINS).astype(int), BINS - 1)
     bins = [
-        CalibrationBin(float(chances[own].mean()), float(labels[own].mean()), int(own.sum()))
-        for own in (at == one for one in range(BINS))
-        if own.any()
+        CalibrationBin(
+            float(chances[in_bin].mean()), float(labels[in_bin].mean()), int(in_bin.sum())
+        )
+        for in_bin in (at == number for number in range(BINS))
+        if in_bin.any()
     ]
-    ece = sum(one.count * abs(one.predicted - one.positive) for one in bins) / len(labels)
+    ece = sum(chance.count * abs(chance.predicted - chance.positive) for chance in bins) / len(
+        labels
+    )
     return Calibration(float(((chances - labels) ** 2).mean()), float(ece), tuple(bins))
 
 
-def chances_of(line: Line, slope: float, intercept: float, x: Floats) -> Floats:
+def chances_of(line: ScoreLine, slope: float, intercept: float, x: Floats) -> Floats:
     """Return the probability of the positive class of each row. [row]"""
     return sigmoid(slope * line.score(x) + intercept)
 
 
 def shuffled(labels: Flags, lines: NDArray[np.int64], random: np.random.Generator) -> Flags:
     """Return shuffled labels: those of a pair change places or not, the others are permuted."""
-    found = labels.copy()
+    changed = labels.copy()
     of_pair: dict[int, list[int]] = {}
     for at, line in enumerate(lines.tolist()):
         of_pair.setdefault(line, []).append(at)
     for pair in of_pair.values():
         if len(pair) > 1 and random.integers(2):
-            found[pair] = ~found[pair]
+            changed[pair] = ~changed[pair]
     alone = [pair[0] for pair in of_pair.values() if len(pair) == 1]
-    found[alone] = random.permutation(found[alone])
-    return found
+    changed[alone] = random.permutation(changed[alone])
+    return changed
 
 
 def with_shuffled_labels(
@@ -178,14 +182,14 @@ def with_shuffled_labels(
 ) -> ControlScores:
     """Return the scores of lines fitted and measured with shuffled labels."""
     random = np.random.default_rng(seed)
-    found = []
+    scores = []
     for _ in range(draws):
-        own = texts.labels.copy()
+        labels = texts.labels.copy()
         for part in (test, ~test):
-            own[part] = shuffled(texts.labels[part], texts.lines[part], random)
-        line = fitted(method, x[~test], own[~test])
-        found.append(_once(line.score(x[test]), own[test]))
-    return _spread(found)
+            labels[part] = shuffled(texts.labels[part], texts.lines[part], random)
+        line = fitted(method, x[~test], labels[~test])
+        scores.append(_once(line.score(x[test]), labels[test]))
+    return _spread(scores)
 
 
 def with_random_directions(
@@ -193,12 +197,12 @@ def with_random_directions(
 ) -> ControlScores:
     """Return the scores of random directions, turned and placed by the training texts."""
     random = np.random.default_rng(seed)
-    found = []
+    scores = []
     for _ in range(draws):
         drawn: Floats = random.standard_normal(x.shape[1:])
         line = along(drawn, x[~test], texts.labels[~test])
-        found.append(_once(line.score(x[test]), texts.labels[test]))
-    return _spread(found)
+        scores.append(_once(line.score(x[test]), texts.labels[test]))
+    return _spread(scores)
 
 
 def _once(scores: Floats, labels: Flags) -> tuple[float, float]:
@@ -206,10 +210,10 @@ def _once(scores: Floats, labels: Flags) -> tuple[float, float]:
     return float(accuracy[0]), float(auc[0])
 
 
-def _spread(found: Sequence[tuple[float, float]]) -> ControlScores:
+def _spread(scores: Sequence[tuple[float, float]]) -> ControlScores:
     return ControlScores(
         *(
-            Spread(float(np.mean(one)), float(min(one)), float(max(one)))
-            for one in zip(*found, strict=True)
+            Spread(float(np.mean(values)), float(min(values)), float(max(values)))
+            for values in zip(*scores, strict=True)
         )
     )

@@ -12,7 +12,7 @@ from torch import Tensor
 from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_direction.controls import DRAWS, LEVEL
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.streams import Floats, places_of, vector_at
 from llmscope.jobs.state import JobPasses
 from llmscope.learned.lenses.directions import Dose, Interval, Probe, Spread
@@ -108,7 +108,7 @@ def dose_response(
     runner: PromptRunner,
     direction: Tensor,
     layer: int,
-    examples: Sequence[Example],
+    examples: Sequence[LabelledText],
     measure: Measure,
     rule: DoseRule,
     seed: int,
@@ -169,15 +169,16 @@ def summary(
     """Return the statistics of changes. [prompt, direction, dose]; the first direction is ours."""
     doses = np.array(strengths)
     slopes = changes @ doses / (doses @ doses)  # [prompt, direction]: a line through no change
-    own, others = changes[:, 0], changes[:, 1:].mean(0)  # [prompt, dose], [direction, dose]
-    each = _estimates(np.column_stack([own, slopes[:, 0]]), groups, seed)
+    ours, others = changes[:, 0], changes[:, 1:].mean(0)  # [prompt, dose], [direction, dose]
+    each = _estimates(np.column_stack([ours, slopes[:, 0]]), groups, seed)
     return Dose(
         layer=layer,
         measure=words,
         strengths=tuple(strengths),
         change=each[:-1],
         random=tuple(
-            Spread(float(one.mean()), float(one.min()), float(one.max())) for one in others.T
+            Spread(float(changes_at.mean()), float(changes_at.min()), float(changes_at.max()))
+            for changes_at in others.T
         ),
         slope=each[-1],
         random_slopes=tuple(slopes[:, 1:].mean(0).tolist()),
@@ -194,9 +195,9 @@ def _estimates(values: Floats, groups: Sequence[str], seed: int) -> tuple[Interv
     random = np.random.default_rng(seed)
     drawn = random.multinomial(len(names), np.full(len(names), 1 / len(names)), size=DRAWS)
     weights = drawn[:, of_row]  # [draw, prompt]
-    found = weights @ values / weights.sum(1, keepdims=True)
+    means_drawn = weights @ values / weights.sum(1, keepdims=True)
     tail = (1 - LEVEL) / 2
-    low, high = np.quantile(found, (tail, 1 - tail), axis=0)
+    low, high = np.quantile(means_drawn, (tail, 1 - tail), axis=0)
     return tuple(Interval(*map(float, ends)) for ends in zip(means, low, high, strict=True))
 
 
@@ -219,11 +220,14 @@ def _measured(
 
     The passes of a batch are of one prompt, so that none is padded.
     """
-    subject, rows, found = runner.recorder.subject, range(len(prompt)), []
+    subject, rows, values = runner.recorder.subject, range(len(prompt)), []
     size = 1 if runner.alone else SIZE
     for first in range(0, len(added), size):
-        some = added[first : first + size]
-        jobs = [[Change("stream", layer + 1, rows, added=one.to(subject.device))] for one in some]
+        vectors = added[first : first + size]
+        jobs = [
+            [Change("stream", layer + 1, rows, added=vector.to(subject.device))]
+            for vector in vectors
+        ]
         with attached(subject.anatomy, (), jobs=jobs):
-            found += [measure.of(one) for one in runner([prompt] * len(some))]
-    return np.array(found)
+            values += [measure.of(recording) for recording in runner([prompt] * len(vectors))]
+    return np.array(values)

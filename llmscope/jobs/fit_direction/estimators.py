@@ -17,7 +17,7 @@ STEPS = 50
 
 
 @dataclass(frozen=True)
-class Line:
+class ScoreLine:
     """A direction with the point on it that parts the classes.
 
     Attributes:
@@ -52,7 +52,7 @@ def has_sklearn() -> bool:
     return find_spec("sklearn") is not None
 
 
-def fitted(method: str, x: Floats, labels: Flags) -> Line:
+def fitted(method: str, x: Floats, labels: Flags) -> ScoreLine:
     """Return the line of a method for rows with labels of both kinds.
 
     Args:
@@ -71,13 +71,13 @@ def fitted(method: str, x: Floats, labels: Flags) -> Line:
     return _scaled(weight, x, labels, decides=-bias / float(np.linalg.norm(weight) or 1))
 
 
-def along(direction: Floats, x: Floats, labels: Flags) -> Line:
+def along(direction: Floats, x: Floats, labels: Flags) -> ScoreLine:
     """Return the line along a direction, turned towards the positive class, decided half-way."""
     gap = float((x[labels].mean(0) - x[~labels].mean(0)) @ direction)
     return _scaled(direction if gap >= 0 else -direction, x, labels)
 
 
-def _scaled(weight: Floats, x: Floats, labels: Flags, decides: float | None = None) -> Line:
+def _scaled(weight: Floats, x: Floats, labels: Flags, decides: float | None = None) -> ScoreLine:
     """Return the line along a direction, as long as the means of the classes are apart along it.
 
     Args:
@@ -96,7 +96,7 @@ def _scaled(weight: Floats, x: Floats, labels: Flags, decides: float | None = No
             f"another {option('position')}, or a later {option('layer')}",
         )
     middle = sum(ends) / 2 if decides is None else decides
-    return Line(unit * gap, middle / gap)
+    return ScoreLine(unit * gap, middle / gap)
 
 
 def _lda(x: Floats, labels: Flags) -> tuple[Floats, float]:
@@ -126,28 +126,28 @@ def platt(scores: Floats, labels: Flags) -> tuple[float, float]:
     targets = np.where(labels, (positive + 1) / (positive + 2), 1 / (negative + 2))
     centre, scale = float(scores.mean()), float(scores.std()) or 1.0
     rows = np.stack([(scores - centre) / scale, np.ones_like(scores)], 1)  # [row, 2]
-    found: Floats = np.zeros(2)
+    weights: Floats = np.zeros(2)
     step: Floats = np.zeros(2)
     loss = np.inf
     for _ in range(STEPS):
-        z: Floats = rows @ (found + step)
+        z: Floats = rows @ (weights + step)
         now = float((np.logaddexp(0, z) - targets * z).sum())
         if now > loss:  # a Newton step can go too far
             step *= 0.5
             continue
         done = loss - now < 1e-12 * max(now, 1e-300)
-        found += step
+        weights += step
         loss = now
         if done:
             break
         p = sigmoid(z)
         hessian = (rows * (p * (1 - p))[:, None]).T @ rows + 1e-12 * np.eye(2)
         step = np.asarray(np.linalg.solve(hessian, rows.T @ (targets - p)), dtype=np.float64)
-    slope = float(found[0]) / scale
-    return slope, float(found[1]) - slope * centre
+    slope = float(weights[0]) / scale
+    return slope, float(weights[1]) - slope * centre
 
 
 def sigmoid(z: Floats) -> Floats:
     """Return 1 / (1 + exp(−z))."""
-    found: Floats = np.exp(-np.logaddexp(0, -z))
-    return found
+    shares: Floats = np.exp(-np.logaddexp(0, -z))
+    return shares

@@ -25,8 +25,8 @@ from llmscope.jobs.fit_direction.controls import (
     with_shuffled_labels,
 )
 from llmscope.jobs.fit_direction.dose import DoseRule, dose_response, measure_for
-from llmscope.jobs.fit_direction.estimators import Line, check_method, fitted, has_sklearn
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.estimators import ScoreLine, check_method, fitted, has_sklearn
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import Flags, choose_test, labels_of, leak
 from llmscope.jobs.fit_direction.streams import (
     Floats,
@@ -77,7 +77,7 @@ class DirectionFit:
 
 def fit_direction(
     scope: Scope,
-    examples: Sequence[Example],
+    examples: Sequence[LabelledText],
     fit: DirectionFit,
     progress: JobProgress | None = None,
     note: Tell = ignore,
@@ -101,11 +101,11 @@ def fit_direction(
     layers = _layers(fit.layers, count)
     split = fit.split or ("file" if examples[0].part else "group")
     test = choose_test(examples, split, fit.test_share, fit.seed)
-    train, held = list(_part(examples, ~test)), list(_part(examples, test))
+    train, test_texts = list(_part(examples, ~test)), list(_part(examples, test))
     sets = Sets(
         *(fit.name or "pairs", split, fit.seed),
-        *(len(train), len({one.group for one in train})),
-        *(len(held), len({one.group for one in held})),
+        *(len(train), len({text.group for text in train})),
+        *(len(test_texts), len({text.group for text in test_texts})),
         leak(examples, test),
     )
     progress = progress or JobProgress()
@@ -120,11 +120,11 @@ def fit_direction(
         )
     with scope.unchanged():
         runner = PromptRunner.of(scope.recorder)
-        found = streams(runner, examples, layers, fit.position, progress, journal)
+        vectors = streams(runner, examples, layers, fit.position, progress, journal)
         probes = {}
         for row, layer in enumerate(layers):
             try:
-                probes[layer] = _probe(found[row].astype(np.float64), examples, test, fit)
+                probes[layer] = _probe(vectors[row].astype(np.float64), examples, test, fit)
             except ScopeError as error:
                 raise error.at(f"after layer {layer}") from None
             progress.stage("measuring layers", (row + 1) / len(layers))
@@ -139,7 +139,7 @@ def fit_direction(
             measure = measure_for(runner, fit.dose, probes, dosed, fit.position)
             if measure is not None:
                 dose = dose_response(
-                    *(runner, probes[dosed].direction, dosed, held, measure, fit.dose),
+                    *(runner, probes[dosed].direction, dosed, test_texts, measure, fit.dose),
                     *(fit.seed, progress, journal),
                 )
     kind = str(getattr(scope.subject.model.config, "model_type", ""))
@@ -148,30 +148,32 @@ def fit_direction(
     return Directions(fit.method, fit.position, width, count, best, probes, about, sets, dose)
 
 
-def _about(scope: Scope, examples: Sequence[Example], fit: DirectionFit) -> dict[str, Any]:
+def _about(scope: Scope, examples: Sequence[LabelledText], fit: DirectionFit) -> dict[str, Any]:
     """Return what the passes of a fit depend on, as JSON types."""
     texts = digest_of((example.line, example.text) for example in examples)
     options = {name: value for name, value in asdict(fit).items() if name != "checkpoint"}
     return {**about_model(scope.subject), **options, "texts": texts}
 
 
-def _layers(given: Sequence[int] | None, count: int) -> tuple[int, ...]:
+def _layers(chosen: Sequence[int] | None, count: int) -> tuple[int, ...]:
     """Return layers counted from 0, ascending.
 
     Raises:
         ScopeError: the model has no such layer.
     """
-    for one in given or ():
-        if not -count <= one < count:
-            raise ScopeError(f"there is no layer {one}", f"0 to {count - 1}, or -1 for the last")
-    return tuple(sorted({one % count for one in (range(count) if given is None else given)}))
+    for layer in chosen or ():
+        if not -count <= layer < count:
+            raise ScopeError(f"there is no layer {layer}", f"0 to {count - 1}, or -1 for the last")
+    return tuple(sorted({layer % count for layer in (range(count) if chosen is None else chosen)}))
 
 
-def _part(examples: Sequence[Example], chosen: Flags) -> Iterator[Example]:
-    return (one for one, own in zip(examples, chosen.tolist(), strict=True) if own)
+def _part(examples: Sequence[LabelledText], chosen: Flags) -> Iterator[LabelledText]:
+    return (
+        example for example, is_chosen in zip(examples, chosen.tolist(), strict=True) if is_chosen
+    )
 
 
-def _probe(x: Floats, examples: Sequence[Example], test: Flags, fit: DirectionFit) -> Probe:
+def _probe(x: Floats, examples: Sequence[LabelledText], test: Flags, fit: DirectionFit) -> Probe:
     """Return the direction after one layer, measured. `x`: [text, width]"""
     labels, texts = labels_of(examples), Texts.of(examples)
     train = list(_part(examples, ~test))
@@ -191,12 +193,14 @@ def _probe(x: Floats, examples: Sequence[Example], test: Flags, fit: DirectionFi
     return Probe(direction, line.offset, slope, intercept, figures)
 
 
-def _cosines(method: str, line: Line, x: Floats, labels: NDArray[np.bool_]) -> dict[str, float]:
+def _cosines(
+    method: str, line: ScoreLine, x: Floats, labels: NDArray[np.bool_]
+) -> dict[str, float]:
     """Return the cosine to the direction of each other method; none without scikit-learn."""
-    found = {}
+    cosines = {}
     for other in METHODS if has_sklearn() else ():
         if other != method:
             theirs = fitted(other, x, labels).direction
             norms = np.linalg.norm(line.direction) * np.linalg.norm(theirs)
-            found[other] = float(line.direction @ theirs / norms)
-    return found
+            cosines[other] = float(line.direction @ theirs / norms)
+    return cosines

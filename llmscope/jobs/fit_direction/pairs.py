@@ -29,7 +29,7 @@ _LABELS = {
 
 
 @dataclass(frozen=True)
-class Example:
+class LabelledText:
     """A text with its label.
 
     Attributes:
@@ -45,7 +45,7 @@ class Example:
     part: str = ""
 
 
-def read_examples(source: PromptSource) -> list[Example]:
+def read_examples(source: PromptSource) -> list[LabelledText]:
     """Return the texts of a file, in its order.
 
     Args:
@@ -55,31 +55,31 @@ def read_examples(source: PromptSource) -> list[Example]:
         ScopeError: the file or a line cannot be read, only some lines have a `split`, or all texts
             have the same label.
     """
-    examples: list[Example] = []
+    examples: list[LabelledText] = []
     for line in source.checked(FORM):
         try:
             examples += _examples(line.inputs, line.number)
         except ValueError as error:
             raise ScopeError(f"{source.place(line.number)}: {error}", FORM) from None
-    told_parts = [one for one in examples if one.part]
+    told_parts = [example for example in examples if example.part]
     if told_parts and len(told_parts) < len(examples):
-        at = next(one.line for one in examples if not one.part)
+        at = next(example.line for example in examples if not example.part)
         raise ScopeError(f"{source.place(at)}: it has no split, as others have", "one for each")
-    if len({one.positive for one in examples}) < 2:
+    if len({example.positive for example in examples}) < 2:
         raise ScopeError(f"{source.shown} has no texts of two labels", FORM)
     return examples
 
 
-def _examples(record: Mapping[str, Any], line: int) -> Iterator[Example]:
+def _examples(record: Mapping[str, Any], line: int) -> Iterator[LabelledText]:
     part = str(record.get("split") or "").casefold()
     if part not in ("", *PARTS):
         raise ValueError(f"its split is {one_line(part)}, not train or test")
     group = f"line {line}" if record.get("group") in (None, "") else str(record["group"])
     if {"positive", "negative"} <= record.keys():
         for name in ("positive", "negative"):
-            yield Example(_text(record, name), name == "positive", group, line, part)
+            yield LabelledText(_text(record, name), name == "positive", group, line, part)
     elif {"text", "label"} <= record.keys():
-        yield Example(_text(record, "text"), _label(record["label"]), group, line, part)
+        yield LabelledText(_text(record, "text"), _label(record["label"]), group, line, part)
     else:
         raise ValueError("it has neither positive and negative, nor text and label")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.learned.lenses.directions import Leak
 
 SPLITS = ("group", "random", "file")
@@ -21,7 +21,7 @@ ALIKE = 0.85
 RUN = 4
 
 
-def choose_test(examples: Sequence[Example], split: str, share: float, seed: int) -> Flags:
+def choose_test(examples: Sequence[LabelledText], split: str, share: float, seed: int) -> Flags:
     """Return which texts are in the test set. [text]
 
     Args:
@@ -39,7 +39,9 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
             raise ScopeError("the pairs have no column split", option("split", "group"))
         chosen = np.array([example.part == "test" for example in examples])
     else:
-        names = [one.group if split == "group" else str(at) for at, one in enumerate(examples)]
+        names = [
+            example.group if split == "group" else str(at) for at, example in enumerate(examples)
+        ]
         groups = dealt(names, labels_of(examples), seed)
         # One of every 1 / share groups, in an order that keeps those of like labels together.
         drawn = {name for at, name in enumerate(groups) if int((at + 1) * share) > int(at * share)}
@@ -53,7 +55,7 @@ def choose_test(examples: Sequence[Example], split: str, share: float, seed: int
     return chosen
 
 
-def labels_of(examples: Sequence[Example]) -> Flags:
+def labels_of(examples: Sequence[LabelledText]) -> Flags:
     """Return the labels of texts. [text]"""
     return np.array([example.positive for example in examples], dtype=bool)
 
@@ -73,13 +75,15 @@ def dealt(names: Sequence[str], labels: Flags, seed: int) -> list[str]:
     )
 
 
-def leak(examples: Sequence[Example], test: Flags) -> Leak:
+def leak(examples: Sequence[LabelledText], test: Flags) -> Leak:
     """Return what the test set shares with the training set."""
-    train = [one for one, flag in zip(examples, test.tolist(), strict=True) if not flag]
-    held = [one for one, flag in zip(examples, test.tolist(), strict=True) if flag]
-    known = {one.group for one in train}
-    near = nearly_same([one.text for one in held], [one.text for one in train])
-    return Leak(sum(one.group in known for one in held), sum(near))
+    train = [example for example, flag in zip(examples, test.tolist(), strict=True) if not flag]
+    test_texts = [example for example, flag in zip(examples, test.tolist(), strict=True) if flag]
+    known = {example.group for example in train}
+    near = nearly_same(
+        [example.text for example in test_texts], [example.text for example in train]
+    )
+    return Leak(sum(example.group in known for example in test_texts), sum(near))
 
 
 def nearly_same(texts: Sequence[str], others: Sequence[str]) -> list[bool]:

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscope.corpus.counting import Counting
 from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError, option
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.state import JobPasses
 from llmscope.models.loading.memory import GIB, available
 from llmscope.record.capture.prompts import prompt_from
@@ -61,7 +61,7 @@ def vector_at(recording: Recording, layer: int, places: Sequence[int]) -> Tensor
 
 def streams(
     runner: PromptRunner,
-    examples: Sequence[Example],
+    examples: Sequence[LabelledText],
     layers: Sequence[int],
     position: str,
     progress: JobProgress,
@@ -103,23 +103,23 @@ def streams(
             )
         prompts.append(prompt)
         places.append(there)
-    found = np.empty((len(layers), len(examples), width), dtype=np.float32)
+    vectors = np.empty((len(layers), len(examples), width), dtype=np.float32)
     passes = JobPasses(journal, stage="streams")
     for group in runner.passes([len(prompt) for prompt in prompts]):
         if (stored := passes.take(group)) is not None:
-            found[:, group] = stored[1]["streams"]
+            vectors[:, group] = stored[1]["streams"]
             progress.resumed(len(group))
             continue
         recordings = runner([prompts[at] for at in group])
         for at, recording in zip(group, recordings, strict=True):
             for row, layer in enumerate(layers):
-                found[row, at] = vector_at(recording, layer, places[at]).numpy()
-        passes.add(group, {"streams": found[:, group]})
+                vectors[row, at] = vector_at(recording, layer, places[at]).numpy()
+        passes.add(group, {"streams": vectors[:, group]})
         progress.done(len(group))
-    bad = ~np.isfinite(found).all((0, 2))
+    bad = ~np.isfinite(vectors).all((0, 2))
     if bad.any():
         line = examples[int(bad.argmax())].line
         raise ScopeError(
             f"line {line}: the stream holds NaN or infinity", option("dtype", "float32")
         )
-    return found
+    return vectors

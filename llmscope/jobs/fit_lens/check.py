@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscope.errors import ScopeError, option
 from llmscope.jobs.fit_lens.corpus import CorpusPrompt
 from llmscope.jobs.state import JobState
-from llmscope.learned.lenses.held_out import HeldOut, Readings
+from llmscope.learned.lenses.held_out import HeldOut, HeldOutReadings
 from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.models.anatomy import NO_READOUT, Readout
 from llmscope.record.capture.recorder import Recorder
@@ -96,7 +96,9 @@ class MeasuredPrompts:
             for note, arrays in state.records(stage=MEASURING, lens=lens)
         }
 
-    def __len__(self) -> int:
+    @property
+    def prompts(self) -> int:
+        """How many prompts were measured, by an earlier run or this one."""
         return sum(what == "ways" for what, _ in self._stored)
 
     def numbers(self, what: str, ids: Sequence[int], compute: Callable[[], Tensor]) -> Tensor:
@@ -134,7 +136,7 @@ class _Sums:
         nothing = torch.zeros(streams, dtype=torch.float64)
         return cls(nothing, nothing.clone(), [])
 
-    def readings(self, counts: Sequence[int]) -> Readings:
+    def readings(self, counts: Sequence[int]) -> HeldOutReadings:
         """Return the means, and the error of the paired difference.
 
         Args:
@@ -147,7 +149,7 @@ class _Sums:
         spread = off.square().sum(0) * prompts / max(prompts - 1, 1)
         # One prompt tells nothing of the spread: its mean is no better than its size.
         errors = spread.sqrt() / tokens if prompts > 1 else mean.abs()
-        return Readings(
+        return HeldOutReadings(
             tuple((self.top1 / tokens).tolist()),
             tuple((self.kl / tokens).tolist()),
             tuple(zip(mean.tolist(), errors.tolist(), strict=True)),
@@ -186,24 +188,24 @@ def measure(
 
     def numbers_of(prompt: CorpusPrompt) -> Tensor:
         """Return top-1, KL and what KL is worse than the lens's, summed. [way, number, stream]"""
-        own = streams_of(recorder, prompt)
-        target = _log_probabilities(readout, own[-1])
+        streams_read = streams_of(recorder, prompt)
+        target = _log_probabilities(readout, streams_read[-1])
         numbers = torch.zeros(len(WAYS), 3, streams, dtype=torch.float64)
         for stream in range(streams):
-            at = [stream] * own.shape[1]
-            plain = _read(readout, own[stream], target)
+            at = [stream] * streams_read.shape[1]
+            plain = _read(readout, streams_read[stream], target)
             mapped = stream in lens.maps
-            learned = _read(readout, lens(own[stream], at), target) if mapped else plain
+            learned = _read(readout, lens(streams_read[stream], at), target) if mapped else plain
             if not mapped:
                 other = plain
             elif constant is not None:
                 other = _against(target, constant.expand_as(target))
             else:
-                other = _read(readout, shifted(own[stream], at), target)
+                other = _read(readout, shifted(streams_read[stream], at), target)
             for way, (kl, top1) in enumerate((learned, plain, other)):
                 sums = (top1.sum(), kl.sum(), (kl - learned[0]).sum())
                 numbers[way, :, stream] = torch.tensor(
-                    [float(one) for one in sums], dtype=torch.float64
+                    [float(total) for total in sums], dtype=torch.float64
                 )
         return numbers
 
@@ -245,19 +247,19 @@ def _chunks(rows: Tensor) -> Iterator[Tensor]:
 
 
 def _log_probabilities(readout: Readout, rows: Tensor) -> Tensor:
-    return torch.cat([readout(some).float().log_softmax(-1) for some in _chunks(rows)])
+    return torch.cat([readout(block).float().log_softmax(-1) for block in _chunks(rows)])
 
 
 def _read(readout: Readout, rows: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """Return KL(model ‖ reading) of streams, and whether the top tokens agree. [row] twice"""
-    found = [
-        _against(own, readout(some).float().log_softmax(-1))
-        for some, own in zip(_chunks(rows), _chunks(target), strict=True)
+    compared = [
+        _against(target_block, readout(block).float().log_softmax(-1))
+        for block, target_block in zip(_chunks(rows), _chunks(target), strict=True)
     ]
-    kl, top1 = (torch.cat(parts) for parts in zip(*found, strict=True))
+    kl, top1 = (torch.cat(parts) for parts in zip(*compared, strict=True))
     return kl, top1
 
 
-def _against(own: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    kl = (own.exp() * (own - other)).sum(-1).clamp_min(0).double().cpu()
-    return kl, (own.argmax(-1) == other.argmax(-1)).cpu()
+def _against(target: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+    kl = (target.exp() * (target - other)).sum(-1).clamp_min(0).double().cpu()
+    return kl, (target.argmax(-1) == other.argmax(-1)).cpu()

@@ -78,11 +78,11 @@ def corpus(scope: Scope, texts: Iterable[str], rules: CorpusRules) -> Iterator[C
         places = rules.places(len(ids))
         if not places:
             continue
-        held = rules.holds_out(number)
-        if held or fitted % rules.shards == rules.shard:
-            yield CorpusPrompt(number, ids, places, held)
+        held_out = rules.holds_out(number)
+        if held_out or fitted % rules.shards == rules.shard:
+            yield CorpusPrompt(number, ids, places, held_out)
         number += 1
-        fitted += not held
+        fitted += not held_out
 
 
 def every_one_is_held_out() -> ScopeError:

@@ -103,13 +103,13 @@ def fit_jacobian(
     estimator = Estimator(fit.estimator, backwards, seed=rules.shard)
     about = _about(subject, fit, backwards)
     streams = range(1, layers)
-    kept = JobState(fit.checkpoint, about, entry=ENTRY)
-    running = kept.load(RunningMean.from_state) or RunningMean.of(streams, width)
-    for entry, arrays in kept.records(stage=FITTING):
+    state_file = JobState(fit.checkpoint, about, entry=ENTRY)
+    running = state_file.load(RunningMean.from_state) or RunningMean.of(streams, width)
+    for entry, arrays in state_file.records(stage=FITTING):
         if entry["prompt"] >= running.next:
-            found = {int(name): torch.from_numpy(array) for name, array in arrays.items()}
+            stored = {int(name): torch.from_numpy(array) for name, array in arrays.items()}
             rows = estimator.rows(running.prompts, width)
-            running.add(found, rows, entry["prompt"], entry["digest"])
+            running.add(stored, rows, entry["prompt"], entry["digest"])
     if running.prompts:
         note(f"going on behind {amount(running.prompts, 'finished prompt')}")
 
@@ -122,10 +122,10 @@ def fit_jacobian(
 
     def add(estimates: dict[int, Tensor], prompt: CorpusPrompt, digest: str) -> float:
         arrays = {str(stream): estimate.numpy() for stream, estimate in estimates.items()}
-        kept.append(arrays, stage=FITTING, prompt=prompt.number, digest=digest)
+        state_file.append(arrays, stage=FITTING, prompt=prompt.number, digest=digest)
         rows = estimator.rows(running.prompts, width)
         running.add(estimates, rows, prompt.number, digest)
-        kept.save_if_due(running.state, running.bytes)
+        state_file.save_if_due(running.state, running.bytes)
         return max(running.errors.values())
 
     def ended() -> bool:
@@ -149,7 +149,7 @@ def fit_jacobian(
         def told(stage: str, share: float) -> None:
             report(replace(state, stage=stage, share=share))
 
-        finished = MeasuredPrompts(kept, running.digest)
+        finished = MeasuredPrompts(state_file, running.digest)
         return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
@@ -187,11 +187,11 @@ def about_model(subject: LoadedModel) -> dict[str, Any]:
 def _lens(running: RunningMean, subject: LoadedModel, about: dict[str, Any]) -> LearnedLens:
     maps = {stream: AffineMap(running.mean(stream)) for stream in running.sums}
     errors = {str(stream - 1): error for stream, error in running.errors.items()}
-    found = {
+    header = {
         **about,
         "n_prompts": running.prompts,
         "standard_error": None if int(running.counts.min()) < 2 else errors,
     }
     anatomy = subject.anatomy
     serial = state_of(subject.model).serial
-    return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), found, state=serial)
+    return LearnedLens("jacobian", maps, anatomy.width, len(anatomy.layers), header, state=serial)

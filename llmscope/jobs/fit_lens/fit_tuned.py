@@ -109,8 +109,8 @@ def fit_tuned(
     readout = subject.anatomy.require_readout()
     _check_room(width, layers)
     about = _about(subject, fit)
-    kept = JobState(fit.checkpoint, {**about, "rate": fit.rate}, entry=ENTRY)
-    sums, steps = _resumed(kept, layers, width)
+    state_file = JobState(fit.checkpoint, {**about, "rate": fit.rate}, entry=ENTRY)
+    sums, steps = _resumed(state_file, layers, width)
     if sums.prompts:
         more = f" and {amount(steps.done, 'step')}" if steps.done else ""
         note(f"going on behind {amount(sums.prompts, 'finished prompt')}{more}")
@@ -124,9 +124,11 @@ def fit_tuned(
 
     def add(streams: dict[int, Tensor], prompt: CorpusPrompt, digest: str) -> float:
         stacked, number = torch.stack(list(streams.values())), sums.prompts + 1
-        kept.append({"streams": stacked.numpy()}, stage=REGRESSION, prompt=number, digest=digest)
+        state_file.append(
+            {"streams": stacked.numpy()}, stage=REGRESSION, prompt=number, digest=digest
+        )
         sums.add(stacked, digest)
-        kept.save_if_due(sums.state, sums.bytes)
+        state_file.save_if_due(sums.state, sums.bytes)
         return math.inf
 
     def ended() -> bool:
@@ -144,14 +146,16 @@ def fit_tuned(
         def keep(steps: _Steps) -> None:
             arrays = {name: tensor.numpy() for name, tensor in steps.tensors.items()}
             facts = {"step": steps.done, "of": sums.digest}
-            kept.append(arrays, stage=DESCENT, **facts)
+            state_file.append(arrays, stage=DESCENT, **facts)
 
             def state() -> tuple[Arrays, dict[str, Any]]:
                 added, header = sums.state()
                 named = {f"{DESCENT}.{name}": array for name, array in arrays.items()}
                 return {**added, **named}, {**header, **facts}
 
-            kept.save_if_due(state, sums.bytes + sum(array.nbytes for array in arrays.values()))
+            state_file.save_if_due(
+                state, sums.bytes + sum(array.nbytes for array in arrays.values())
+            )
 
         prompts = fitted[: max(fit.steps, 1)]
         _descend(recorder, readout, weights, biases, prompts, fit, told, keep, steps)
@@ -164,7 +168,7 @@ def fit_tuned(
         lens = LearnedLens("tuned", maps, width, layers, about, state=serial)
         if not held_out:
             return lens
-        finished = MeasuredPrompts(kept, sums.digest)
+        finished = MeasuredPrompts(state_file, sums.digest)
         return replace(lens, held_out=measure(lens, recorder, held_out, told, finished))
 
 
@@ -318,7 +322,7 @@ class _Steps:
             optimiser.state[parameter] = {"step": torch.tensor(float(self.done)), **moments}
 
 
-def _resumed(kept: JobState, layers: int, width: int) -> tuple[_Regression, _Steps]:
+def _resumed(state_file: JobState, layers: int, width: int) -> tuple[_Regression, _Steps]:
     """Return the sums and the steps of an earlier run, or new ones.
 
     Raises:
@@ -336,13 +340,13 @@ def _resumed(kept: JobState, layers: int, width: int) -> tuple[_Regression, _Ste
         }
         return (header["of"], _Steps(int(header["step"]), tensors)) if tensors else ("", _Steps())
 
-    digest, steps = kept.load(read) or ("", _Steps())
-    for entry, arrays in kept.records(stage=REGRESSION):
+    digest, steps = state_file.load(read) or ("", _Steps())
+    for entry, arrays in state_file.records(stage=REGRESSION):
         if entry["prompt"] > sums.prompts:
             sums.add(torch.from_numpy(arrays["streams"]), entry["digest"])
     if digest != sums.digest:
         steps = _Steps()  # the corpus has grown since
-    for entry, arrays in kept.records(stage=DESCENT, of=sums.digest):
+    for entry, arrays in state_file.records(stage=DESCENT, of=sums.digest):
         tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         steps = _Steps(entry["step"], tensors)
     return sums, steps
@@ -371,9 +375,9 @@ def _descend(
         steps: those that an earlier run took.
     """
     subject, device = recorder.subject, recorder.subject.device
-    own = [nn.Parameter(one.to(device)) for one in (weights, biases)]
-    optimiser = torch.optim.Adam(own, lr=fit.rate)
-    steps.load(own, optimiser)
+    parameters = [nn.Parameter(values.to(device)) for values in (weights, biases)]
+    optimiser = torch.optim.Adam(parameters, lr=fit.rate)
+    steps.load(parameters, optimiser)
     for step in range(steps.done, fit.steps):
         report("on the divergence", step / fit.steps)
         for group in optimiser.param_groups:
@@ -386,11 +390,11 @@ def _descend(
         for stream in range(len(weights)):  # one after another: the logits of all take too much
             x = streams[stream].float()
             with torch.enable_grad():
-                mapped = x + x @ own[0][stream].T + own[1][stream]
+                mapped = x + x @ parameters[0][stream].T + parameters[1][stream]
                 logits = differentiable_logits(readout, mapped.to(subject.dtype))
                 kl = (target.exp() * (target - logits.log_softmax(-1))).sum(-1).mean()
-                torch.autograd.backward(kl, inputs=own)
+                torch.autograd.backward(kl, inputs=parameters)
         optimiser.step()
-        keep(_Steps.of(step + 1, own, optimiser))
-    weights.copy_(own[0].detach().cpu())
-    biases.copy_(own[1].detach().cpu())
+        keep(_Steps.of(step + 1, parameters, optimiser))
+    weights.copy_(parameters[0].detach().cpu())
+    biases.copy_(parameters[1].detach().cpu())

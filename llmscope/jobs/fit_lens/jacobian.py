@@ -63,7 +63,7 @@ def jacobian_rows(
     why_not = why_no_gradients(subject.model)
     if why_not:
         raise ScopeError(why_not, "the model loaded again")
-    found: dict[int, list[Tensor]] = {stream: [] for stream in streams}
+    rows_of_stream: dict[int, list[Tensor]] = {stream: [] for stream in streams}
     device = subject.device
     index = torch.tensor(list(places), device=device)
     shape = batch, len(ids), subject.anatomy.width
@@ -72,9 +72,9 @@ def jacobian_rows(
         last = caught[len(subject.anatomy.layers)]
         sources = [caught[stream] for stream in streams]
         for start in range(0, len(cotangents), batch):
-            some = cotangents[start : start + batch]
+            block = cotangents[start : start + batch]
             seed = torch.zeros_like(last)
-            seed[: len(some), index] = some.to(last)[:, None]
+            seed[: len(block), index] = block.to(last)[:, None]
             final = start + batch >= len(cotangents)
             try:
                 grads = torch.autograd.grad(last, sources, seed, retain_graph=not final)
@@ -86,8 +86,8 @@ def jacobian_rows(
                 ) from error
             for stream, grad in zip(streams, grads, strict=True):
                 here = index.to(grad.device)
-                found[stream].append(grad[: len(some), here].float().mean(1).cpu())
-    return {stream: torch.cat(rows) for stream, rows in found.items()}
+                rows_of_stream[stream].append(grad[: len(block), here].float().mean(1).cpu())
+    return {stream: torch.cat(rows) for stream, rows in rows_of_stream.items()}
 
 
 @contextmanager
@@ -154,9 +154,9 @@ def _frozen(model: nn.Module) -> Iterator[None]:
     """Let no parameter require a gradient within, so that the graph holds activations alone."""
     wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
-        for one in wanted:
-            one.requires_grad_(False)
+        for trained in wanted:
+            trained.requires_grad_(False)
         yield
     finally:
-        for one in wanted:
-            one.requires_grad_(True)
+        for trained in wanted:
+            trained.requires_grad_(True)

@@ -26,24 +26,24 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
     """
     first = lenses[0]
     counts = [_count(lens) for lens in lenses]
-    for one, count in zip(lenses, counts, strict=True):
-        shown = display_text(str(one))
-        if one.kind != "jacobian":
-            raise ScopeError(f"{shown} is a tuned lens, which has no mean", "Jacobian lenses")
+    for shard, count in zip(lenses, counts, strict=True):
+        printed = display_text(str(shard))
+        if shard.kind != "jacobian":
+            raise ScopeError(f"{printed} is a tuned lens, which has no mean", "Jacobian lenses")
         if count < 1:
-            raise ScopeError(f"{shown} does not tell its number of prompts", "another file")
-        same = (one.width, one.layers, sorted(one.maps)) == (
+            raise ScopeError(f"{printed} does not tell its number of prompts", "another file")
+        same = (shard.width, shard.layers, sorted(shard.maps)) == (
             *(first.width, first.layers, sorted(first.maps)),
         )
         differs = [] if same else ["layers"]
         differs += [
             key
-            for key in {**first.about, **one.about}
-            if key not in OF_A_SHARD and one.about.get(key) != first.about.get(key)
+            for key in {**first.about, **shard.about}
+            if key not in OF_A_SHARD and shard.about.get(key) != first.about.get(key)
         ]
         if differs:
             raise ScopeError(
-                f"{shown} is of another {', '.join(differs)} than {display_text(str(first))}",
+                f"{printed} is of another {', '.join(differs)} than {display_text(str(first))}",
                 "shards of one fit",
             )
     _check_shards(lenses)
@@ -51,8 +51,8 @@ def merged(lenses: Sequence[LearnedLens]) -> LearnedLens:
     maps = {}
     for stream in first.maps:
         parts = [
-            one.maps[stream].weight.float() * count
-            for one, count in zip(lenses, counts, strict=True)
+            shard.maps[stream].weight.float() * count
+            for shard, count in zip(lenses, counts, strict=True)
         ]
         maps[stream] = AffineMap(sum(parts[1:], parts[0]) / total)
     about: dict[str, Any] = {
@@ -81,7 +81,7 @@ def _check_shards(lenses: Sequence[LearnedLens]) -> None:
         return  # a published lens does not tell
     if len({str(shard[1:]) for shard in shards if isinstance(shard, list | tuple)}) > 1:
         raise ScopeError("they are of other numbers of shards", "shards of one fit")
-    twice = ["/".join(map(str, one or ())) for one in shards if shards.count(one) > 1]
+    twice = ["/".join(map(str, shard or ())) for shard in shards if shards.count(shard) > 1]
     if twice:
         raise ScopeError(f"two of them are shard {twice[0]}", "each one once")
 
@@ -96,20 +96,20 @@ def _errors(
     lenses: Sequence[LearnedLens], counts: Sequence[int], maps: Mapping[int, AffineMap]
 ) -> dict[str, float] | None:
     """Return the relative standard errors of the mean; None where a lens does not tell its own."""
-    told: list[Mapping[str, float]] = []
-    for one in lenses:
-        own = one.about.get("standard_error")
-        if not isinstance(own, Mapping):
+    errors_of: list[Mapping[str, float]] = []
+    for lens in lenses:
+        errors_here = lens.about.get("standard_error")
+        if not isinstance(errors_here, Mapping):
             return None
-        told.append(own)
-    found = {}
+        errors_of.append(errors_here)
+    merged_errors = {}
     for stream, mean in maps.items():
         squares = 0.0
-        for one, count, errors in zip(lenses, counts, told, strict=True):
+        for lens, count, errors in zip(lenses, counts, errors_of, strict=True):
             error = errors.get(str(stream - 1))
             if not isinstance(error, int | float):
                 return None
-            spread = float(one.maps[stream].weight.float().norm()) * error
+            spread = float(lens.maps[stream].weight.float().norm()) * error
             squares += (spread * count / sum(counts)) ** 2
-        found[str(stream - 1)] = math.sqrt(squares) / max(float(mean.weight.norm()), 1e-30)
-    return found
+        merged_errors[str(stream - 1)] = math.sqrt(squares) / max(float(mean.weight.norm()), 1e-30)
+    return merged_errors

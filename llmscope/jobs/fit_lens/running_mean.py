@@ -54,23 +54,25 @@ class RunningMean:
             torch.zeros(width, dtype=torch.int64),
         )
 
-    def add(self, found: Mapping[int, Tensor], rows: Tensor, number: int, digest: str = "") -> None:
+    def add(
+        self, estimates: Mapping[int, Tensor], rows: Tensor, number: int, digest: str = ""
+    ) -> None:
         """Add the estimates of one prompt.
 
         Args:
-            found: rows of a matrix, for each stream. [row, width]
+            estimates: rows of a matrix, for each stream. [row, width]
             rows: which rows they are. [row]
             number: the prompt's number.
             digest: of the tokens of all prompts up to this one.
         """
-        for stream, estimate in found.items():
+        for stream, estimate in estimates.items():
             self.sums[stream].index_add_(0, rows, estimate)
             squares = estimate.double().pow(2).sum(-1)
             self.squares[stream].index_add_(0, rows, squares)
         self.counts.index_add_(0, rows, torch.ones_like(rows))
         self.prompts += 1
         self.next, self.digest = number + 1, digest
-        self.latest = norms_of(found)
+        self.latest = norms_of(estimates)
 
     def mean(self, stream: int) -> Tensor:
         """Return the mean matrix of a stream. [width, width]"""

@@ -12,13 +12,14 @@ import numpy as np
 
 from llmscope.corpus.records.prompts import PromptLine
 from llmscope.figure import Axis, Figure, Verdict
-from llmscope.jobs.snapshots.shards import Row
+from llmscope.jobs.snapshots.shards import PromptRow
+from llmscope.jobs.state import JobPasses
 from llmscope.support.fsync import Arrays, Journal
 
 _CLASSES: dict[str, type[Axis | Figure | Verdict]] = {
     cls.__name__: cls for cls in (Axis, Figure, Verdict)
 }
-_WITHIN_ROW = tuple(field.name for field in fields(Row) if field.name != "line")
+_WITHIN_ROW = tuple(field.name for field in fields(PromptRow) if field.name != "line")
 Count = Callable[[int, int], None]
 
 
@@ -42,33 +43,29 @@ class FinishedPasses:
     def __init__(
         self, journal: Journal | None, shard: int, window: Sequence[PromptLine], count: Count
     ) -> None:
-        self._journal, self._shard, self._window, self.count = journal, shard, window, count
-        self._stored: dict[tuple[str, ...], tuple[Any, Arrays]] = {}
-        for note, arrays in () if journal is None else journal.records():
-            if note["shard"] == shard:
-                self._stored[tuple(note["prompts"])] = note["rows"], arrays
+        self._journal, self._window, self.count = journal, window, count
+        self._passes = JobPasses(journal, "prompts", shard=shard)
         digests = {_digest(line) for line in window}
-        self._stored = {key: one for key, one in self._stored.items() if digests.issuperset(key)}
-        self.prompts = sum(map(len, self._stored))
+        self.prompts = sum(len(key) for key in self._passes.stored if digests.issuperset(key))
 
-    def rows(self, indices: Sequence[int]) -> list[Row] | None:
+    def rows(self, indices: Sequence[int]) -> list[PromptRow] | None:
         """Return the rows of a finished pass; None if it has yet to run.
 
         Args:
             indices: its prompts, by their places in the shard.
         """
-        stored = self._stored.pop(self._key(indices), None)
+        stored = self._passes.take(self._key(indices))
         if stored is None:
             return None
         note, arrays = stored
         rows = [
-            Row(self._window[index], **dict(zip(_WITHIN_ROW, values, strict=True)))
-            for index, values in zip(indices, unpacked(note, arrays), strict=True)
+            PromptRow(self._window[index], **dict(zip(_WITHIN_ROW, values, strict=True)))
+            for index, values in zip(indices, unpacked(note["rows"], arrays), strict=True)
         ]
         self.count(len(rows), sum(bool(row.error) for row in rows))
         return rows
 
-    def add(self, indices: Sequence[int], rows: Sequence[Row]) -> None:
+    def add(self, indices: Sequence[int], rows: Sequence[PromptRow]) -> None:
         """Keep the rows of a pass.
 
         Figures of a plug-in may hold what is no number, text or list of these: then the pass is
@@ -89,13 +86,8 @@ class FinishedPasses:
             note = packed(values, arrays)
         except TypeError:
             return
-        record = {
-            "shard": self._shard,
-            "prompts": self._key(indices),
-            "lines": [_line_record(self._window[index]) for index in indices],
-            "rows": note,
-        }
-        self._journal.append(record, arrays)
+        lines = [_line_record(self._window[index]) for index in indices]
+        self._passes.add(self._key(indices), arrays, lines=lines, rows=note)
         self.prompts += len(rows)
 
     def clear(self) -> None:
@@ -112,17 +104,17 @@ class FinishedPasses:
         return tuple(_digest(self._window[index]) for index in indices)
 
 
-def finished_rows(journal: Journal) -> dict[int, list[Row]]:
+def finished_rows(journal: Journal) -> dict[int, list[PromptRow]]:
     """Return the results of all passes of a journal in the order of their lines, by shard.
 
     Raises:
         ScopeError: the file is of another job, or cannot be read.
     """
-    shards: dict[int, dict[int, Row]] = {}
+    shards: dict[int, dict[int, PromptRow]] = {}
     for note, arrays in journal.records():
         lines = [PromptLine(*line) for line in note.get("lines", ())]
         for line, values in zip(lines, unpacked(note["rows"], arrays), strict=False):
-            row = Row(line, **dict(zip(_WITHIN_ROW, values, strict=True)))
+            row = PromptRow(line, **dict(zip(_WITHIN_ROW, values, strict=True)))
             shards.setdefault(note["shard"], {})[line.number] = row
     return {shard: [rows[at] for at in sorted(rows)] for shard, rows in shards.items()}
 

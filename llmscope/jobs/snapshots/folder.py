@@ -12,7 +12,7 @@ from llmscope.jobs.store import TABLES, JobFolder, JobShare, another
 from llmscope.support.storage import Storage
 
 
-class BatchFolder(JobFolder):
+class BatchOutput(JobFolder):
     """The output folder of a batch, with one table for each lens.
 
     Args:
@@ -58,10 +58,10 @@ class BatchFolder(JobFolder):
         record = read_shard(self.storage, self.name(number))
         if record is None:
             return None
-        own = [(line.number, line.prompt) for line in lines]
-        if own[: len(record.prompts)] != [(line, prompt) for line, prompt, _ in record.prompts]:
+        prompts = [(line.number, line.prompt) for line in lines]
+        if prompts[: len(record.prompts)] != [(line, prompt) for line, prompt, _ in record.prompts]:
             raise ScopeError(f"{self.shown} was made of other prompts", another())
-        if len(record.prompts) < len(own):  # the prompt file has grown since
+        if len(record.prompts) < len(prompts):  # the prompt file has grown since
             return None
         return record
 

@@ -102,12 +102,12 @@ class PromptJob:
         )
 
 
-def look_ahead(scope: Scope, asked: Sequence[tuple[Recording, Focus]], looking: PromptJob) -> None:
+def look_ahead(scope: Scope, pairs: Sequence[tuple[Recording, Focus]], looking: PromptJob) -> None:
     """Compute for several prompts at once what `figures` then reuses, for lenses that can.
 
     Args:
         scope: the model.
-        asked: recordings, each with its focus as returned by `resolved`.
+        pairs: recordings, each with its focus as returned by `resolved`.
         looking: the lenses.
     """
     for chosen in map(lens, looking.lenses):
@@ -115,8 +115,8 @@ def look_ahead(scope: Scope, asked: Sequence[tuple[Recording, Focus]], looking: 
         if chosen.ahead is not None and scope.verdicts("readout").status != "refused":
             chosen.ahead(
                 [
-                    (one, scope.resolve(chosen, one, own))
-                    for one, focus in asked
-                    for own in looking.focuses(scope, chosen.name, focus)
+                    (recording, scope.resolve(chosen, recording, lens_focus))
+                    for recording, focus in pairs
+                    for lens_focus in looking.focuses(scope, chosen.name, focus)
                 ]
             )

@@ -25,7 +25,7 @@ OWN = (*TOKENS, "versus_prompt", "context", "edits", *PLACES)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReadLine:
     """What is asked of one prompt.
 
     Attributes:
@@ -46,7 +46,7 @@ class Asked:
         return bool(self.edits) or self.focus.versus_prompt is not None
 
 
-def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
+def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> ReadLine:
     """Return what is asked of a line, with its own options in place of the batch's.
 
     Raises:
@@ -54,19 +54,19 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
     """
     if line.prompt is None:
         raise ScopeError(line.error)
-    own = {name: line.inputs[name] for name in OWN if _given(line.inputs.get(name))}
+    in_line = {name: line.inputs[name] for name in OWN if _given(line.inputs.get(name))}
     focus, edits = looking.focus, looking.edits
     known = options()
     for name in TOKENS:
-        if name in own:
-            focus = known[name].set(focus, scope.token(_token(own[name])))
+        if name in in_line:
+            focus = known[name].set(focus, scope.token(_token(in_line[name])))
     for name in PLACES:
-        if name in own:
-            focus = known[name].set(focus, _integer(name, own[name]))
-    if "edits" in own:
-        edits = tuple(parse(text) for text in _edits(own["edits"]))
-    if "versus_prompt" in own:
-        focus = replace(focus, versus_prompt=_prompt_b(scope, own["versus_prompt"], looking))
+        if name in in_line:
+            focus = known[name].set(focus, _integer(name, in_line[name]))
+    if "edits" in in_line:
+        edits = tuple(parse(text) for text in _edits(in_line["edits"]))
+    if "versus_prompt" in in_line:
+        focus = replace(focus, versus_prompt=_prompt_b(scope, in_line["versus_prompt"], looking))
     if read_prompt_b(edits) and focus.versus_prompt is None:
         raise ScopeError("an edit patches from prompt B, and there is no versus_prompt")
     if focus.change and not edits and focus.versus_prompt is None:
@@ -74,12 +74,12 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
             "change: there is nothing to hold this against, neither edits nor a prompt B"
         )
     text, before = line.prompt, 0
-    if isinstance(own.get("context"), str):
-        context = own["context"]
+    if isinstance(in_line.get("context"), str):
+        context = in_line["context"]
         context += "" if context[-1:].isspace() else "\n"
         text, before = context + text, len(context)
-    elif "context" in own:
-        focus = replace(focus, context=_integer("context", own["context"]))
+    elif "context" in in_line:
+        focus = replace(focus, context=_integer("context", in_line["context"]))
     written = text
     if looking.chat:
         text = scope.chat.prompt(text, looking.system)
@@ -90,7 +90,7 @@ def asked_of(scope: Scope, line: PromptLine, looking: PromptJob) -> Asked:
         spans = scope.encode(text, special_tokens=looking.adds_special).spans
         end = end_of_context(text, written, before)
         focus = replace(focus, context=tokens_before(spans, end))
-    return Asked(text, prompt, focus, edits)
+    return ReadLine(text, prompt, focus, edits)
 
 
 def _given(value: Any) -> bool:
@@ -125,8 +125,8 @@ def _edits(value: Any) -> list[str]:
             except (ValueError, RecursionError):
                 raise ScopeError("its edits are no list of texts") from None
         else:
-            value = [one.strip() for one in value.replace("\n", ";").split(";") if one.strip()]
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            value = [edit.strip() for edit in value.replace("\n", ";").split(";") if edit.strip()]
+    if not isinstance(value, list) or not all(isinstance(edit, str) for edit in value):
         raise ScopeError("its edits are no list of texts")
     return value
 

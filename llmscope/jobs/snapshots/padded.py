@@ -109,16 +109,16 @@ def why_single(scope: Scope, looking: PromptJob, bound: float = BOUND) -> str:
                 )
             ]
         for both in pairs:
-            pair = tuple(_figures(scope, one, at_end) for one in both)
+            pair = tuple(_figures(scope, recording, at_end) for recording in both)
             focus = resolved(scope, both[1], at_end.focus)
-            for one, other in zip(*pair, strict=True):
+            for figure, other in zip(*pair, strict=True):
                 ties = {
                     name: partial(tied, other, both[1], focus, BOUND)
                     for name, tied in lens(other.lens).ranks.items()
                 }
-                apart = difference(one, other, bound, ties, lens(other.lens).residues)
+                apart = difference(figure, other, bound, ties, lens(other.lens).residues)
                 if apart:
-                    return f"{one.lens} would differ from single runs: {apart}"
+                    return f"{figure.lens} would differ from single runs: {apart}"
     except Exception as error:  # models without batch support raise anything
         return f"the model does not take them: {told(error)}"
     finally:
@@ -161,9 +161,9 @@ def difference(
             b = np.where((low <= a) & (a <= high), a, b)
         whole = (residues or {}).get(name)
         size = np.nanmax(np.abs(theirs[name if whole is None else whole]), initial=1.0)
-        found = _apart(a, b, bound, float(size))
-        if found:
-            return f"{name} {found}"
+        difference_here = _apart(a, b, bound, float(size))
+        if difference_here:
+            return f"{name} {difference_here}"
     return ""
 
 

@@ -15,7 +15,7 @@ from llmscope.figure.tables.nested import nested, numbered
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import BOUND, Together, why_single
 from llmscope.jobs.snapshots.rows import rows_of
-from llmscope.jobs.snapshots.shards import TENSORS, Row, Tables, tensors_of
+from llmscope.jobs.snapshots.shards import TENSORS, PromptRow, Tables, tensors_of
 from llmscope.jobs.snapshots.staged import unstaged
 from llmscope.lenses import focus_from
 from llmscope.lenses import lens as lens_called
@@ -75,9 +75,9 @@ class Predictor:
 
         if (lens is None) == (not lenses):
             raise WrongValueError("either lens or lenses, such as lens='tokens'")
-        asked = [name_and_mode(entry) for entry in lenses or (lens or "",)]
-        names, modes = tuple(lens_called(name).name for name, _ in asked), []
-        for name, mode in asked:
+        entries = [name_and_mode(entry) for entry in lenses or (lens or "",)]
+        names, modes = tuple(lens_called(name).name for name, _ in entries), []
+        for name, mode in entries:
             if mode and mode not in lens_called(name).modes:
                 raise WrongValueError(f"{name} has no mode {quoted(mode)}")
             modes += [(name, mode)] if mode else []
@@ -86,9 +86,9 @@ class Predictor:
         device = {} if ray.get_gpu_ids() else {"device": "cpu"}
         scope = load_scope(model, **{**device, **(load or {})})
         every = tuple(name for name in EVERY if options.get(name) == "all")
-        given = {name: value for name, value in options.items() if name not in every}
+        focus_options = {name: value for name, value in options.items() if name not in every}
         special = special_tokens and not chat
-        focus = focus_from(scope.ids_for(Prompt((), (), (special,)), given))
+        focus = focus_from(scope.ids_for(Prompt((), (), (special,)), focus_options))
         looking = PromptJob(
             *(names, focus, tuple(map(parse, edits)), special_tokens, chat, system, every),
             modes=tuple(modes),
@@ -105,7 +105,9 @@ class Predictor:
         """Return the table, or a row a prompt."""
         import pyarrow
 
-        kinds = {one.name: one.type for one in batch.schema if one.name not in ("prompt", "line")}
+        kinds = {
+            field.name: field.type for field in batch.schema if field.name not in ("prompt", "line")
+        }
         rest, prompts = batch.select(list(kinds)).to_pylist(), batch["prompt"].to_pylist()
         lines = [prompt_line(0, *both) for both in zip(prompts, rest, strict=True)]
         known = "line" in batch.schema.names
@@ -114,7 +116,7 @@ class Predictor:
         if self._flat is not None:
             return numbered(tables[self._flat], numbers) if self._flat in tables else batch[:0]
         ends = range(1, len(lines) + 1)
-        columns = [nested(name, one, ends, numbers) for name, one in tables.items()]
+        columns = [nested(name, table, ends, numbers) for name, table in tables.items()]
         return pyarrow.Table.from_arrays(
             [array for _, array in columns], schema=pyarrow.schema([field for field, _ in columns])
         )
@@ -124,7 +126,7 @@ class Predictor:
         lines: Sequence[PromptLine],
         typed: Sequence[Mapping[str, Any]],
         inputs: InputColumns,
-    ) -> tuple[list[Row], dict[str, pyarrow.Table]]:
+    ) -> tuple[list[PromptRow], dict[str, pyarrow.Table]]:
         """Return the results of prompts, and their tables, in which `line` counts from 0.
 
         Args:
@@ -155,8 +157,8 @@ class ShardPredictor(Predictor):
     """
 
     def __init__(self, begin: Callable[[], tuple[Scope, Any]], plan: Any, tables: Tables) -> None:
-        scope, own = begin()
-        if own != plan:
+        scope, own_plan = begin()
+        if own_plan != plan:
             what = "the workers' models, devices or versions are not all the same"
             raise ScopeError(what, "machines that are alike")
         self._begin(scope, plan.looking, plan.together)
@@ -168,11 +170,11 @@ class ShardPredictor(Predictor):
         pairs = unstaged(records)
         lines, typed = [line for line, _ in pairs], [inputs for _, inputs in pairs]
         rows, tables = self._tables(lines, typed, self._of_batch.inputs)
-        found = batch.select(["shard"])
+        shard = batch.select(["shard"])
         numbers = [line.number for line in lines]
         for name, table in tables.items():
-            found = found.append_column(*nested(name, table, [len(lines)], numbers))
+            shard = shard.append_column(*nested(name, table, [len(lines)], numbers))
         if self._of_batch.tensors:
             named = [replace(row, line=line) for row, line in zip(rows, lines, strict=True)]
-            found = found.append_column(TENSORS, [[tensors_of(named)]])
-        return found
+            shard = shard.append_column(TENSORS, [[tensors_of(named)]])
+        return shard

@@ -11,9 +11,9 @@ from llmscope.errors import OutOfMemory, ScopeError
 from llmscope.figure import Focus
 from llmscope.jobs.snapshots.finished import FinishedPasses
 from llmscope.jobs.snapshots.job import PromptJob, look_ahead
-from llmscope.jobs.snapshots.own_options import Asked, asked_of
+from llmscope.jobs.snapshots.own_options import ReadLine, asked_of
 from llmscope.jobs.snapshots.padded import Together
-from llmscope.jobs.snapshots.shards import Row
+from llmscope.jobs.snapshots.shards import PromptRow
 from llmscope.scope.figures import resolved
 from llmscope.support.text import told
 
@@ -35,7 +35,7 @@ def rows_of(
     together: Together | None,
     done: Done = nobody,
     finished: FinishedPasses | None = None,
-) -> list[Row]:
+) -> list[PromptRow]:
     """Return one row per prompt of a window, in order.
 
     Args:
@@ -51,26 +51,26 @@ def rows_of(
     Raises:
         ScopeError: a pass cannot be kept.
     """
-    rows: dict[int, Row] = {}
-    asked: dict[int, Asked] = {}
+    rows: dict[int, PromptRow] = {}
+    readable: dict[int, ReadLine] = {}
     for index, line in enumerate(window):
-        with _Caught(rows, index, line):
-            asked[index] = asked_of(scope, line, looking)
+        with _ErrorAsRow(rows, index, line):
+            readable[index] = asked_of(scope, line, looking)
     done(len(rows), len(rows))
-    prompts = {at: one.prompt for at, one in asked.items() if not one.alone}
+    prompts = {at: line.prompt for at, line in readable.items() if not line.alone}
     padded = [] if together is None else together.batches(prompts)
     batched = {index for batch in padded for index in batch}
     with scope.unchanged():  # only this batch uses the model
-        for batch in (*padded, *([index] for index in asked if index not in batched)):
+        for batch in (*padded, *([index] for index in readable if index not in batched)):
             stored = None if finished is None else finished.rows(batch)
             if stored is not None:
                 rows.update(zip(batch, stored, strict=True))
                 continue
             if together is not None and batch[0] in batched:
-                some = {at: asked[at] for at in batch}
-                _batch(scope, window, some, looking, together, rows)
+                of_batch = {at: readable[at] for at in batch}
+                _batch(scope, window, of_batch, looking, together, rows)
             else:
-                _single(scope, window, batch[0], asked[batch[0]], looking, rows)
+                _single(scope, window, batch[0], readable[batch[0]], looking, rows)
             if finished is not None:
                 finished.add(batch, [rows[index] for index in batch])
             done(len(batch), sum(bool(rows[index].error) for index in batch))
@@ -81,57 +81,57 @@ def _single(
     scope: Scope,
     window: Sequence[PromptLine],
     index: int,
-    asked: Asked,
+    line: ReadLine,
     looking: PromptJob,
-    rows: dict[int, Row],
+    rows: dict[int, PromptRow],
 ) -> None:
     """Fill in the row of a prompt that runs alone."""
-    with _Caught(rows, index, window[index]):
-        recording = _recorded(scope, asked, looking)
-        focus = resolved(scope, recording, asked.focus)
+    with _ErrorAsRow(rows, index, window[index]):
+        recording = _recorded(scope, line, looking)
+        focus = resolved(scope, recording, line.focus)
         rows[index] = _row(scope, window[index], recording, focus, looking)
 
 
 def _batch(
     scope: Scope,
     window: Sequence[PromptLine],
-    asked: Mapping[int, Asked],
+    readable: Mapping[int, ReadLine],
     looking: PromptJob,
     together: Together,
-    rows: dict[int, Row],
+    rows: dict[int, PromptRow],
 ) -> None:
     """Fill in `rows`, by index, for prompts that run in one padded pass."""
     recordings: dict[int, Recording] = {}
-    prompts = [one.prompt for one in asked.values()]
+    prompts = [line.prompt for line in readable.values()]
     with _enough_memory():  # otherwise each runs alone, which may fit
-        recordings |= zip(asked, together.record(scope, prompts), strict=True)
+        recordings |= zip(readable, together.record(scope, prompts), strict=True)
     placed: dict[int, tuple[Recording, Focus]] = {}
-    for index, one in asked.items():
-        with _Caught(rows, index, window[index]):
-            recording = recordings.get(index) or together.record(scope, [one.prompt])[0]
-            placed[index] = recording, resolved(scope, recording, one.focus)
+    for index, read_line in readable.items():
+        with _ErrorAsRow(rows, index, window[index]):
+            recording = recordings.get(index) or together.record(scope, [read_line.prompt])[0]
+            placed[index] = recording, resolved(scope, recording, read_line.focus)
     with _enough_memory():
         look_ahead(scope, list(placed.values()), looking)
     for index, (recording, focus) in placed.items():
-        with _Caught(rows, index, window[index]):
+        with _ErrorAsRow(rows, index, window[index]):
             rows[index] = _row(scope, window[index], recording, focus, looking)
 
 
-def _recorded(scope: Scope, asked: Asked, looking: PromptJob) -> Recording:
+def _recorded(scope: Scope, line: ReadLine, looking: PromptJob) -> Recording:
     return scope.record(
-        asked.text,
+        line.text,
         fresh=True,
         special_tokens=looking.adds_special,
-        edits=asked.edits,
-        versus_prompt=asked.focus.versus_prompt if read_prompt_b(asked.edits) else None,
+        edits=line.edits,
+        versus_prompt=line.focus.versus_prompt if read_prompt_b(line.edits) else None,
     )
 
 
 def _row(
     scope: Scope, line: PromptLine, recording: Recording, focus: Focus, looking: PromptJob
-) -> Row:
+) -> PromptRow:
     figures = looking.figures(scope, recording, focus)
-    return Row(line, recording.prompt.ids, recording.prompt.labels, figures)
+    return PromptRow(line, recording.prompt.ids, recording.prompt.labels, figures)
 
 
 def _no_memory(error: BaseException | None) -> bool:
@@ -149,10 +149,10 @@ class _enough_memory:  # noqa: N801 - a context manager
         return _no_memory(error)
 
 
-class _Caught:
+class _ErrorAsRow:
     """Turns the error of one prompt into its row, so that the other prompts continue."""
 
-    def __init__(self, rows: dict[int, Row], index: int, line: PromptLine) -> None:
+    def __init__(self, rows: dict[int, PromptRow], index: int, line: PromptLine) -> None:
         self._rows, self._index, self._line = rows, index, line
 
     def __enter__(self) -> None:
@@ -162,12 +162,12 @@ class _Caught:
         # After any other failure the model may keep failing, so it ends the batch: no wrong numbers
         # are written.
         if _no_memory(error):
-            said = "there is not enough memory for it"
+            reason = "there is not enough memory for it"
         elif isinstance(error, ScopeError):
-            said = error.message
+            reason = error.message
         elif isinstance(error, ValueError):
-            said = told(error)
+            reason = told(error)
         else:
             return False
-        self._rows[self._index] = Row(self._line, error=said)
+        self._rows[self._index] = PromptRow(self._line, error=reason)
         return True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from llmscope.corpus.progress import Tell, ignore
 from llmscope.corpus.records.prompts import PromptSource
 from llmscope.jobs.snapshots.finished import FinishedPasses
-from llmscope.jobs.snapshots.folder import BatchFolder
+from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.progress import BatchProgress, Summary
@@ -21,7 +21,7 @@ def run(
     scope: Scope,
     source: PromptSource,
     looking: PromptJob,
-    folder: BatchFolder,
+    folder: BatchOutput,
     *,
     together: Together | None = None,
     total: int | None = None,
@@ -69,11 +69,11 @@ def run(
             for row in rows:
                 if row.error:
                     tell(f"line {row.line.number}: {row.error}")
-            made = folder.tables.shard(folder.name(number), rows)
-            folder.put(made.files)
+            shard = folder.tables.shard(folder.name(number), rows)
+            folder.put(shard.files)
             finished.clear()
             stored += len(window)
-            pace.add_shard(made.lenses, made.refused)
+            pace.add_shard(shard.lenses, shard.refused)
     if journal is not None:
         journal.remove()
     folder.finish(pace.shards, pace.prompts, pace.errors)

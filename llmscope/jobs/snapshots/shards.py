@@ -71,7 +71,7 @@ VERDICT_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Row:
+class PromptRow:
     """The results of one prompt.
 
     Attributes:
@@ -90,7 +90,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Shard:
+class BatchShard:
     """A shard that is not written yet.
 
     Attributes:
@@ -139,30 +139,36 @@ class Tables:
     def __init__(self, job: PromptJob, inputs: InputColumns, *, tensors: bool = False) -> None:
         self._job, self.inputs, self.tensors = job, inputs, tensors
         self.columns: dict[str, tuple[Column, ...]] = {}
-        own = {one.name for name in job.lenses for one in lens(name).table(job.mode(name))}
-        taken = own | _OF_AXES | {one.name for one in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
-        self.names = input_names(inputs.types, taken)
+        of_lenses = {
+            column.name for name in job.lenses for column in lens(name).table(job.mode(name))
+        }
+        used = (
+            of_lenses | _OF_AXES | {column.name for column in (*PROMPT_COLUMNS, *VERDICT_COLUMNS)}
+        )
+        self.names = input_names(inputs.types, used)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the files depend on, as JSON types."""
         return {"inputs": self.inputs.to_dict(), "tensors": self.tensors}
 
-    def shard(self, name: str, rows: Sequence[Row]) -> Shard:
+    def shard(self, name: str, rows: Sequence[PromptRow]) -> BatchShard:
         """Return the files of a shard, and what it says of its prompts.
 
         Args:
             name: the shard's name.
             rows: the results of its prompts.
         """
-        given, found = self._given(rows), dict[str, bytes]()
+        inputs, of_lenses = self._given(rows), dict[str, bytes]()
         for chosen in self._job.lenses:
-            data = self._added(self._of_lens(TableWriter, chosen), rows, given).finish()
+            data = self._added(self._of_lens(TableWriter, chosen), rows, inputs).finish()
             if data is not None:
-                found[chosen] = data
-        own = (self._prompts(rows, given), self._verdicts(rows))
-        return self._shard(name, found, *own, tensors_of(rows) if self.tensors else None)
+                of_lenses[chosen] = data
+        other_tables = (self._prompts(rows, inputs), self._verdicts(rows))
+        return self._shard(
+            name, of_lenses, *other_tables, tensors_of(rows) if self.tensors else None
+        )
 
-    def tables(self, rows: Sequence[Row]) -> dict[str, pyarrow.Table]:
+    def tables(self, rows: Sequence[PromptRow]) -> dict[str, pyarrow.Table]:
         """Return the tables of some prompts in memory: of each lens, of prompts and of verdicts.
 
         A lens without figures has an empty table, or none where its columns depend on its options
@@ -171,19 +177,19 @@ class Tables:
         Args:
             rows: the results of the prompts.
         """
-        found: dict[str, pyarrow.Table] = {}
-        given = self._given(rows)
+        tables: dict[str, pyarrow.Table] = {}
+        inputs = self._given(rows)
         for chosen in self._job.lenses:
             builder = self._of_lens(TableBuilder, chosen, self._known(chosen))
-            table = self._added(builder, rows, given).table()
+            table = self._added(builder, rows, inputs).table()
             if table is not None:
-                found[chosen], self.columns[chosen] = table, builder.columns
-        found[PROMPTS], found[VERDICTS] = self._prompts(rows, given), self._verdicts(rows)
-        return found
+                tables[chosen], self.columns[chosen] = table, builder.columns
+        tables[PROMPTS], tables[VERDICTS] = self._prompts(rows, inputs), self._verdicts(rows)
+        return tables
 
     def shard_of(
         self, name: str, tables: Mapping[str, pyarrow.Table], tensors: bytes | None
-    ) -> Shard:
+    ) -> BatchShard:
         """Return the files of a shard from the tables of its prompts, as of `tables`.
 
         Args:
@@ -191,13 +197,13 @@ class Tables:
             tables: the tables by name; an empty one of a lens gets no file.
             tensors: the raw arrays, as of `tensors_of`; None if they are not kept.
         """
-        lenses = [one for one in self._job.lenses if one in tables and len(tables[one])]
-        found = {one: parquet_bytes(tables[one]) for one in lenses}
-        return self._shard(name, found, tables[PROMPTS], tables[VERDICTS], tensors)
+        lenses = [chosen for chosen in self._job.lenses if chosen in tables and len(tables[chosen])]
+        of_lenses = {chosen: parquet_bytes(tables[chosen]) for chosen in lenses}
+        return self._shard(name, of_lenses, tables[PROMPTS], tables[VERDICTS], tensors)
 
-    def _given(self, rows: Sequence[Row]) -> list[dict[str, Any]]:
+    def _given(self, rows: Sequence[PromptRow]) -> list[dict[str, Any]]:
         return [
-            {self.names[one]: value for one, value in self.inputs.values(row.line).items()}
+            {self.names[name]: value for name, value in self.inputs.values(row.line).items()}
             for row in rows
         ]
 
@@ -212,7 +218,7 @@ class Tables:
         return kind(chosen, self._job.mode(chosen), declared, self._types(), *more)
 
     def _added(
-        self, writer: Writer, rows: Sequence[Row], given: Sequence[Mapping[str, Any]]
+        self, writer: Writer, rows: Sequence[PromptRow], given: Sequence[Mapping[str, Any]]
     ) -> Writer:
         for row, inputs in zip(rows, given, strict=True):
             for figure in row.figures:
@@ -227,29 +233,31 @@ class Tables:
         prompts: pyarrow.Table,
         verdicts: pyarrow.Table,
         tensors: bytes | None,
-    ) -> Shard:
-        found = {f"{one}/{name}.parquet": data for one, data in lenses.items()}
-        found[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(verdicts)
+    ) -> BatchShard:
+        files = {f"{lens_name}/{name}.parquet": data for lens_name, data in lenses.items()}
+        files[f"{VERDICTS}/{name}.parquet"] = parquet_bytes(verdicts)
         if tensors is not None:
-            found[f"{TENSORS}/{name}.safetensors"] = tensors
+            files[f"{TENSORS}/{name}.safetensors"] = tensors
         refused = _refused(verdicts)
         about = {
             "lenses": list(lenses),
             "refused": refused,
             "files": {
                 path: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-                for path, data in found.items()
+                for path, data in files.items()
             },
         }
         metadata = described(PROMPT_COLUMNS, list(self._types()), **about)
         prompts = prompts.replace_schema_metadata(metadata)
-        found[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(prompts)
-        return Shard(found, tuple(lenses), refused)
+        files[f"{PROMPTS}/{name}.parquet"] = parquet_bytes(prompts)
+        return BatchShard(files, tuple(lenses), refused)
 
     def _types(self) -> dict[str, pyarrow.DataType]:
-        return {self.names[one]: kind for one, kind in self.inputs.types.items()}
+        return {self.names[name]: kind for name, kind in self.inputs.types.items()}
 
-    def _prompts(self, rows: Sequence[Row], given: Sequence[Mapping[str, Any]]) -> pyarrow.Table:
+    def _prompts(
+        self, rows: Sequence[PromptRow], inputs: Sequence[Mapping[str, Any]]
+    ) -> pyarrow.Table:
         import pyarrow
 
         values: dict[str, list[Any]] = {
@@ -263,23 +271,25 @@ class Tables:
         ]
         fields = [(column.name, arrow_type(column.type)) for column in PROMPT_COLUMNS]
         for name, kind in self._types().items():
-            arrays.append(pyarrow.array([one.get(name) for one in given], kind))
+            arrays.append(
+                pyarrow.array([values_of_row.get(name) for values_of_row in inputs], kind)
+            )
             fields.append((name, kind))
         metadata = described(PROMPT_COLUMNS, list(self._types()))
         return pyarrow.Table.from_arrays(arrays, schema=pyarrow.schema(fields, metadata=metadata))
 
-    def _verdicts(self, rows: Sequence[Row]) -> pyarrow.Table:
+    def _verdicts(self, rows: Sequence[PromptRow]) -> pyarrow.Table:
         import pyarrow
 
-        values: dict[str, list[Any]] = {one.name: [] for one in VERDICT_COLUMNS}
+        values: dict[str, list[Any]] = {column.name: [] for column in VERDICT_COLUMNS}
         for row in rows:
             for figure in row.figures:
                 verdict, extra = figure.verdict, figure.extra
-                found = {
+                record = {
                     "line": row.line.number,
                     "lens": figure.lens,
                     "mode": self._job.mode(figure.lens),
-                    **{one: _index(extra.get(one)) for one in ("layer", "head")},
+                    **{name: _index(extra.get(name)) for name in ("layer", "head")},
                     "status": verdict.status,
                     "reason": verdict.reason or None,
                     "discrepancy": verdict.discrepancy,
@@ -288,9 +298,9 @@ class Tables:
                     "title": figure.title,
                 }
                 for column in VERDICT_COLUMNS:
-                    values[column.name].append(found[column.name])
+                    values[column.name].append(record[column.name])
         schema = pyarrow.schema(
-            [(one.name, arrow_type(one.type)) for one in VERDICT_COLUMNS],
+            [(column.name, arrow_type(column.type)) for column in VERDICT_COLUMNS],
             metadata=described(VERDICT_COLUMNS),
         )
         return pyarrow.table(values, schema=schema)
@@ -310,15 +320,15 @@ def _index(value: Any) -> int | None:
 
 
 def _refused(verdicts: pyarrow.Table) -> dict[str, dict[str, int]]:
-    found: dict[str, Counter[str]] = {}
+    by_lens: dict[str, Counter[str]] = {}
     columns = (verdicts[name].to_pylist() for name in ("lens", "status", "reason"))
     for name, status, reason in zip(*columns, strict=True):
         if status == "refused":
-            found.setdefault(name, Counter())[reason or ""] += 1
-    return {name: dict(some.most_common(8)) for name, some in found.items()}
+            by_lens.setdefault(name, Counter())[reason or ""] += 1
+    return {name: dict(reasons.most_common(8)) for name, reasons in by_lens.items()}
 
 
-def tensors_of(rows: Sequence[Row]) -> bytes:
+def tensors_of(rows: Sequence[PromptRow]) -> bytes:
     """Return the arrays of all figures as safetensors.
 
     An array is named after its prompt's line, the index of its figure, the lens and its own name,
@@ -357,10 +367,10 @@ def read_shard(storage: Storage, name: str) -> ShardRecord | None:
         # Damage outside of the pages' checksums: the same version writes the same bytes again.
         if about is None or (ours and parquet_bytes(table) != data):
             return None
-        for other, held in about["files"].items():
-            if not storage.unchanged(str(other), int(held["bytes"]), str(held["sha256"])):
+        for other, expected in about["files"].items():
+            if not storage.unchanged(str(other), int(expected["bytes"]), str(expected["sha256"])):
                 return None
-        columns = [table[one].to_pylist() for one in READ_AGAIN]
+        columns = [table[column].to_pylist() for column in READ_AGAIN]
         return ShardRecord(
             list(zip(*columns, strict=True)), about["refused"], tuple(about["lenses"])
         )

@@ -11,7 +11,7 @@ from llmscope.corpus.records.inputs import InputColumns
 from llmscope.corpus.records.prompts import PromptLine, PromptSource
 from llmscope.figure.tables.arrow import parquet_bytes
 from llmscope.figure.tables.nested import unnested
-from llmscope.jobs.snapshots.folder import BatchFolder
+from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.own_options import OWN
 from llmscope.jobs.snapshots.progress import BatchProgress
 from llmscope.jobs.snapshots.shards import PROMPTS, TENSORS
@@ -23,7 +23,7 @@ STAGED = ".staged"
 """The folder of staged files in the folder of a batch, which has them only until it is complete."""
 
 
-def stage(folder: BatchFolder, source: PromptSource, pace: BatchProgress) -> Iterator[str]:
+def stage(folder: BatchOutput, source: PromptSource, pace: BatchProgress) -> Iterator[str]:
     """Write a file for each shard that is not finished, and yield its name in the folder.
 
     Args:
@@ -80,16 +80,18 @@ def staged(name: str, lines: Sequence[PromptLine], inputs: InputColumns) -> pyar
 
 def unstaged(records: Sequence[Mapping[str, Any]]) -> list[tuple[PromptLine, Mapping[str, Any]]]:
     """Return the prompts of a row as they were in their file, each with its typed columns."""
-    found = []
+    lines = []
     for record in records:
         inputs = record.get("inputs") or {}
-        own = json.loads(record["own"]) if record["own"] else {}
-        line = PromptLine(record["line"], record["prompt"], record["error"], {**inputs, **own})
-        found.append((line, inputs))
-    return found
+        own_options = json.loads(record["own"]) if record["own"] else {}
+        line = PromptLine(
+            record["line"], record["prompt"], record["error"], {**inputs, **own_options}
+        )
+        lines.append((line, inputs))
+    return lines
 
 
-def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
+def put(folder: BatchOutput, table: pyarrow.Table, row: int) -> dict[str, Any]:
     """Write the shard that a row of `ShardPredictor` holds, and return what it says of its prompts.
 
     Args:
@@ -100,7 +102,7 @@ def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
     Raises:
         ScopeError: the shard cannot be written.
     """
-    names = [one for one in table.schema.names if one not in ("shard", TENSORS)]
+    names = [column for column in table.schema.names if column not in ("shard", TENSORS)]
     tables = {name: unnested(table, name, row) for name in names if table[name][row].is_valid}
     tensors = table[TENSORS][row].as_py() if TENSORS in table.schema.names else None
     shard = folder.tables.shard_of(table["shard"][row].as_py(), tables, tensors)
@@ -116,15 +118,15 @@ def put(folder: BatchFolder, table: pyarrow.Table, row: int) -> dict[str, Any]:
     }
 
 
-def count(pace: BatchProgress, found: Sequence[Mapping[str, Any]], tell: Tell) -> None:
+def count(pace: BatchProgress, shards: Sequence[Mapping[str, Any]], tell: Tell) -> None:
     """Count shards that were put, in the order of their prompts.
 
     Args:
         pace: where they count.
-        found: what `put` returned for each.
+        shards: what `put` returned for each.
         tell: called with one line on each prompt that failed.
     """
-    for shard in sorted(found, key=lambda shard: int(shard["first"])):
+    for shard in sorted(shards, key=lambda shard: int(shard["first"])):
         pace.done(shard["prompts"], len(shard["errors"]))
         pace.add_shard(shard["lenses"], shard["refused"])
         for error in shard["errors"]:
@@ -132,5 +134,5 @@ def count(pace: BatchProgress, found: Sequence[Mapping[str, Any]], tell: Tell) -
 
 
 def _own(inputs: Mapping[str, Any]) -> str | None:
-    own = {name: inputs[name] for name in OWN if name in inputs}
-    return json.dumps(own, default=str) if own else None
+    options = {name: inputs[name] for name in OWN if name in inputs}
+    return json.dumps(options, default=str) if options else None

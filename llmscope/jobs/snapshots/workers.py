@@ -40,8 +40,8 @@ def workers_on(machines: Sequence[dict[str, float]], workers: Workers, threads: 
     """
     gpus = workers.gpus
     if gpus is None:
-        some = any(machine.get("GPU", 0) >= 1 for machine in machines)
-        gpus = 1 if some and workers.device not in ("cpu", "mps") else 0
+        has_gpus = any(machine.get("GPU", 0) >= 1 for machine in machines)
+        gpus = 1 if has_gpus and workers.device not in ("cpu", "mps") else 0
     cpus = workers.cpus or (1 if gpus else threads)
     fits = [
         int(min(machine.get("CPU", 0) // cpus, machine.get("GPU", 0) / gpus if gpus else 1e9))

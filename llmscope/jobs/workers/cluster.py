@@ -33,8 +33,8 @@ def cluster(workers: Workers, threads: int) -> Iterator[Workers]:
     address, options = os.environ.get("RAY_ADDRESS", ""), dict[str, Any]()
     if address.startswith("ray://"):
         raise ScopeError("RAY_ADDRESS is of a Ray client", "HOST:PORT, on a machine of the cluster")
-    own = address in ("", "local")
-    if own:
+    starts_here = address in ("", "local")
+    if starts_here:
         count = (workers.count or 1) * (workers.cpus or threads)
         options = {"address": "local", "num_cpus": max(os.cpu_count() or 1, count)}
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -48,9 +48,9 @@ def cluster(workers: Workers, threads: int) -> Iterator[Workers]:
             socket.create_connection((host, int(port)), timeout=_WAIT).close()
         ray.init(**options)
     except (RuntimeError, ValueError, OSError) as error:
-        what = "start Ray" if own else f"reach Ray at {display_text(address)[:100]}"
+        what = "start Ray" if starts_here else f"reach Ray at {display_text(address)[:100]}"
         reason = display_text(str(error).strip().partition("\n")[0])[:200]
-        hint = option("engine", "local") if own else "another RAY_ADDRESS"
+        hint = option("engine", "local") if starts_here else "another RAY_ADDRESS"
         raise ScopeError(f"cannot {what}: {reason}", hint) from error
     try:
         machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]

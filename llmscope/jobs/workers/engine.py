@@ -18,7 +18,7 @@ import ray.data
 from llmscope.corpus.progress import Tell
 from llmscope.corpus.records.prompts import PromptSource
 from llmscope.errors import ScopeError
-from llmscope.jobs.snapshots.folder import BatchFolder
+from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.predictor import ShardPredictor
 from llmscope.jobs.snapshots.progress import BatchProgress, Summary
 from llmscope.jobs.snapshots.staged import STAGED, count, put, stage
@@ -65,7 +65,7 @@ def first_plan(job: Job, workers: Workers) -> Any:
 class ShardSink(ray.data.Datasink):  # type: ignore[misc]
     """Writes each row as a shard, the prompts last, and keeps what shards say of their prompts."""
 
-    def __init__(self, folder: BatchFolder) -> None:
+    def __init__(self, folder: BatchOutput) -> None:
         self._folder, self.found = folder, list[dict[str, Any]]()
 
     def write(self, blocks: Iterable[pyarrow.Table], ctx: Any) -> list[dict[str, Any]]:
@@ -74,11 +74,11 @@ class ShardSink(ray.data.Datasink):  # type: ignore[misc]
 
     def on_write_complete(self, write_result: Any) -> None:
         """Keep what the tasks returned."""
-        self.found = [one for some in write_result.write_returns for one in some]
+        self.found = [shard for of_task in write_result.write_returns for shard in of_task]
 
 
 def run(
-    job: Job, plan: Any, source: PromptSource, folder: BatchFolder, workers: Workers, tell: Tell
+    job: Job, plan: Any, source: PromptSource, folder: BatchOutput, workers: Workers, tell: Tell
 ) -> Summary:
     """Run a batch on the workers of a cluster; write the rows of `llmscope.jobs.snapshots.run`.
 

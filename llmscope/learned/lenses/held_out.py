@@ -18,7 +18,7 @@ SURE = 2.0
 
 
 @dataclass(frozen=True)
-class Readings:
+class HeldOutReadings:
     """One way of reading at every stream: means over the held-out tokens, the embedding first.
 
     Attributes:
@@ -33,7 +33,7 @@ class Readings:
     worse: tuple[tuple[float, float], ...]
 
     @classmethod
-    def from_dict(cls, record: Mapping[str, Any]) -> Readings:
+    def from_dict(cls, record: Mapping[str, Any]) -> HeldOutReadings:
         """Return the readings that `asdict` wrote.
 
         Raises:
@@ -58,9 +58,9 @@ class HeldOut:
 
     tokens: int
     prompts: int
-    lens: Readings
-    logit: Readings
-    baseline: Readings
+    lens: HeldOutReadings
+    logit: HeldOutReadings
+    baseline: HeldOutReadings
     named: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class HeldOut:
             TypeError, ValueError, KeyError: the record has another form.
         """
         lens, logit, baseline = (
-            Readings.from_dict(record[name]) for name in ("lens", "logit", "baseline")
+            HeldOutReadings.from_dict(record[name]) for name in ("lens", "logit", "baseline")
         )
         for way in (lens, logit, baseline):
             if any(len(part) != streams for part in (way.top1, way.kl, way.worse)):
@@ -96,7 +96,7 @@ class HeldOut:
         ways = (("the logit lens", self.logit), (self.named, self.baseline))
         return " or ".join(name for name, way in ways if not self._beats(way, stream))
 
-    def _beats(self, way: Readings, stream: int) -> bool:
+    def _beats(self, way: HeldOutReadings, stream: int) -> bool:
         mean, error = way.worse[stream]
         our_top1, other = self.lens.top1[stream], way.top1[stream]
         spread = math.sqrt((our_top1 * (1 - our_top1) + other * (1 - other)) / self.tokens)

@@ -13,7 +13,7 @@ from torch import Tensor
 from llmscope.errors import ScopeError, option
 from llmscope.learned.lenses.lens import LearnedLens
 from llmscope.learned.lenses.reader import HEADER, OF_A_FILE
-from llmscope.support.fsync import new_file_mode, replace_file, writing
+from llmscope.support.fsync import write_file
 from llmscope.support.text import display_text
 
 Dtype = Literal["float16", "bfloat16", "float32"]
@@ -45,10 +45,7 @@ def write_lens(lens: LearnedLens, path: Path, dtype: Dtype = "float16") -> None:
     """
     check_suffix(path, lens.kind)
     data = (_published_bytes if path.suffix == ".pt" else _own)(lens, getattr(torch, dtype))
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, data)
-        path.chmod(new_file_mode())
+    write_file(path, data)
 
 
 def _narrow(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -17,7 +17,7 @@ from llmscope.corpus.records.prompts import PromptLine
 from llmscope.figure import Focus
 from llmscope.jobs.fit_lens.corpus import RULES
 from llmscope.jobs.fit_lens.jacobian import batch_for, jacobian_rows
-from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptSource
+from llmscope.jobs.snapshots import BatchOutput, JobShare, PromptJob, PromptSource
 from llmscope.jobs.snapshots import run as batch
 from llmscope.jobs.snapshots.padded import Together, why_single
 from llmscope.jobs.snapshots.rows import rows_of
@@ -155,7 +155,7 @@ class Contender:
             prompts = PromptSource(str(source))
             inputs, total = InputColumns.of(prompts)
             tables = Tables(looking, inputs)
-            folder = BatchFolder(LocalStorage(out), JobShare(), looking.to_dict(), {}, tables)
+            folder = BatchOutput(LocalStorage(out), JobShare(), looking.to_dict(), {}, tables)
             found = batch(
                 *(self.scope, prompts, looking, folder),
                 together=Together.of(16, looking.lenses),

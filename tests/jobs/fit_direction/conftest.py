@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import llmscope
-from llmscope.jobs.fit_direction.pairs import Example, read_examples
+from llmscope.jobs.fit_direction.pairs import LabelledText, read_examples
 from llmscope.jobs.snapshots import PromptSource
 from tests.families import small_model
 
@@ -26,7 +26,7 @@ def ids_texts(groups=8, each=3, seed=0, *, first=False):
             ids = torch.randint(1, 50, (length,), generator=random).tolist()
             for token in (UP, DOWN):
                 text = " ".join(map(str, (token, *ids) if first else (*ids, token)))
-                found.append(Example(text, token == UP, f"g{group}", line))
+                found.append(LabelledText(text, token == UP, f"g{group}", line))
     return found
 
 

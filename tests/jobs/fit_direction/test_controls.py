@@ -17,7 +17,7 @@ from llmscope.jobs.fit_direction.controls import (
     with_shuffled_labels,
 )
 from llmscope.jobs.fit_direction.estimators import fitted
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from tests.jobs.fit_direction.test_estimators import planted
 
 
@@ -125,7 +125,8 @@ def test_calibration_is_that_of_scikit_learn_and_of_bins_by_hand():
 def test_out_of_fold_scores_are_of_lines_without_the_group():
     x, labels, _ = planted(48)
     some = [
-        Example(f"{at}", bool(label), f"g{at // 4}", at // 2) for at, label in enumerate(labels)
+        LabelledText(f"{at}", bool(label), f"g{at // 4}", at // 2)
+        for at, label in enumerate(labels)
     ]
     found = out_of_fold("mean", x, some, 0)
     groups = np.arange(48) // 4
@@ -141,7 +142,7 @@ def test_out_of_fold_scores_are_of_lines_without_the_group():
     p = 1 / (1 + np.exp(-(slope * found + intercept)))
     assert loss == pytest.approx(-np.log(np.where(labels, p, 1 - p)).mean())
     with pytest.raises(ScopeError, match="too few groups of both labels: 1"):
-        out_of_fold("mean", x, [Example("a", bool(one), "g", 1) for one in labels], 0)
+        out_of_fold("mean", x, [LabelledText("a", bool(one), "g", 1) for one in labels], 0)
 
 
 def _folds(groups, own, found, x, labels):

@@ -11,7 +11,7 @@ from llmscope.corpus.progress import JobProgress
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction.dose import DoseRule
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import choose_test
 from llmscope.learned.lenses.directions import METHODS
 from llmscope.record.derive.batching import PromptRunner
@@ -97,7 +97,7 @@ def test_a_label_that_is_not_there_scores_chance_and_is_not_trusted(planted):
     """The labels are drawn, and nothing in the texts tells them."""
     random = np.random.default_rng(0)
     some = [
-        Example(" ".join(map(str, random.integers(1, 90, 6))), bool(at % 2), f"g{at}", at)
+        LabelledText(" ".join(map(str, random.integers(1, 90, 6))), bool(at % 2), f"g{at}", at)
         for at in range(160)
     ]
     found = fit_direction(planted[0], some, QUICK)
@@ -157,7 +157,7 @@ def test_what_cannot_be_fitted_is_refused(planted, more, reason):
 
 
 def test_a_text_that_is_too_long_is_told_with_its_line(planted):
-    some = [*ids_texts(), Example(" ".join(["7"] * 4000), True, "long", 99)]
+    some = [*ids_texts(), LabelledText(" ".join(["7"] * 4000), True, "long", 99)]
     with pytest.raises(ScopeError, match=r"^line 99: "):
         fit_direction(planted[0], some, QUICK)
 
@@ -187,7 +187,7 @@ class Stops(JobProgress):
 
 def test_a_stopped_fit_goes_on_to_the_same_numbers(planted, tmp_path, monkeypatch):
     scope, _, _ = planted
-    rule = DoseRule(tokens=("60", "61"), prompts=3, random=2)
+    rule = DoseRule(tokens=("id:60", "id:61"), prompts=3, random=2)
     fit = DirectionFit(dose=rule, dose_layer=1, shuffles=2, checkpoint=tmp_path / "a.partial")
     whole = fit_direction(scope, ids_texts(), replace(fit, checkpoint=None))
     notes, progress = [], JobProgress(noun="text")

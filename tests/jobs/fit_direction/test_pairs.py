@@ -5,7 +5,7 @@ import json
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.jobs.fit_direction.pairs import Example, read_examples
+from llmscope.jobs.fit_direction.pairs import LabelledText, read_examples
 from llmscope.jobs.snapshots import PromptSource
 from tests.jobs.snapshots.files import write_rows
 
@@ -34,10 +34,10 @@ def test_pairs_and_labelled_texts_are_read(tmp_path):
         {"text": "foul", "label": "neg", "split": "train"},
     )
     assert examples_of(path) == [
-        Example("good", True, "a", 1, "train"),
-        Example("bad", False, "a", 1, "train"),
-        Example("fine", True, "7", 3, "test"),
-        Example("foul", False, "line 4", 4, "train"),
+        LabelledText("good", True, "a", 1, "train"),
+        LabelledText("bad", False, "a", 1, "train"),
+        LabelledText("fine", True, "7", 3, "test"),
+        LabelledText("foul", False, "line 4", 4, "train"),
     ]
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from llmscope.errors import ScopeError
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.jobs.fit_direction.split import ALIKE, RUN, choose_test, leak, nearly_same
 
 
@@ -17,7 +17,7 @@ def pairs(groups, each=3):
         words = random.Random(line).sample("abcdefghijklmnopqrstuvwxyz", 12)
         for positive in (True, False):
             text = f"{''.join(words)} {'good' if positive else 'bad'} {number}"
-            found.append(Example(text, positive, f"g{group}", line))
+            found.append(LabelledText(text, positive, f"g{group}", line))
     return found
 
 
@@ -35,7 +35,7 @@ def test_groups_stay_on_one_side(seed, share):
 
 
 def test_labels_are_spread_where_groups_have_one_label():
-    some = [Example(f"text {at}", at < 15, f"g{at}", at + 1) for at in range(30)]
+    some = [LabelledText(f"text {at}", at < 15, f"g{at}", at + 1) for at in range(30)]
     for seed in range(5):
         test = choose_test(some, "group", 0.2, seed)
         assert sum(one.positive for one, held in zip(some, test, strict=True) if held) == 3
@@ -55,10 +55,10 @@ def test_a_random_split_leaks_and_is_counted():
 
 def test_the_split_of_the_file_is_taken_and_its_leak_told():
     some = [
-        Example("one two three", True, "a", 1, "train"),
-        Example("four five six", False, "b", 2, "train"),
-        Example("seven eight nine", True, "a", 3, "test"),
-        Example("Four, five  SIX!", False, "c", 4, "test"),
+        LabelledText("one two three", True, "a", 1, "train"),
+        LabelledText("four five six", False, "b", 2, "train"),
+        LabelledText("seven eight nine", True, "a", 3, "test"),
+        LabelledText("Four, five  SIX!", False, "c", 4, "test"),
     ]
     test = choose_test(some, "file", 0.3, 0)
     assert test.tolist() == [False, False, True, True]
@@ -69,7 +69,7 @@ def test_the_split_of_the_file_is_taken_and_its_leak_told():
 
 
 def test_a_set_of_one_label_is_refused():
-    some = [Example("a", True, "a", 1, "train"), Example("b", False, "a", 2, "test")]
+    some = [LabelledText("a", True, "a", 1, "train"), LabelledText("b", False, "a", 2, "test")]
     with pytest.raises(ScopeError, match="the test set has no texts of both labels"):
         choose_test(some, "file", 0.3, 0)
 

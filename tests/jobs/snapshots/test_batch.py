@@ -19,7 +19,7 @@ from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
 from llmscope.export.read import read
 from llmscope.figure import Axis, Figure, Focus
-from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptLine, PromptSource
+from llmscope.jobs.snapshots import BatchOutput, JobShare, PromptJob, PromptLine, PromptSource
 from llmscope.jobs.snapshots import run as export
 from llmscope.jobs.snapshots.padded import Together, difference, why_single
 from llmscope.jobs.snapshots.rows import rows_of
@@ -400,7 +400,7 @@ def test_memory_is_flat(tmp_path):
     scope, sizes = load("builtin:sort"), []
     prompts = PromptSource(str(written(tmp_path / "p.jsonl", ["CABACB"] * 10_000)))
 
-    class Measured(BatchFolder):
+    class Measured(BatchOutput):
         def put(self, files):
             super().put(files)
             sizes.append(psutil.Process().memory_info().rss)

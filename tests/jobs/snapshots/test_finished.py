@@ -4,7 +4,7 @@ import pytest
 
 from llmscope.corpus.records.inputs import InputColumns
 from llmscope.figure import Focus
-from llmscope.jobs.snapshots import BatchFolder, JobShare, PromptJob, PromptSource, run
+from llmscope.jobs.snapshots import BatchOutput, JobShare, PromptJob, PromptSource, run
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.shards import Tables
 from llmscope.scope.scope import load
@@ -23,7 +23,7 @@ def sort():
 
 def folder_of(path, source, size=8, tensors=True):
     tables = Tables(JOB, InputColumns.of(source)[0], tensors=tensors)
-    return BatchFolder(LocalStorage(path), JobShare(size=size), {}, {}, tables)
+    return BatchOutput(LocalStorage(path), JobShare(size=size), {}, {}, tables)
 
 
 def start(scope, source, out, together=None, **more):

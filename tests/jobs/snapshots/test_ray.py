@@ -14,7 +14,7 @@ from llmscope.corpus.records.inputs import InputColumns
 from llmscope.errors import ScopeError
 from llmscope.figure import Focus
 from llmscope.jobs.snapshots import JobShare, PromptSource
-from llmscope.jobs.snapshots.folder import BatchFolder
+from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.job import PromptJob
 from llmscope.jobs.snapshots.padded import Together
 from llmscope.jobs.snapshots.predictor import ShardPredictor
@@ -131,7 +131,7 @@ def test_the_steps_of_the_engine_give_the_bytes_of_the_local_one(tmp_path, url):
     source = PromptSource(str(path))
     tables = Tables(JOB, InputColumns.of(source)[0], tensors=True)
     out = storage(url.format(tmp_path / "o"))
-    folder = BatchFolder(out, JobShare(size=4), {}, {}, tables)
+    folder = BatchOutput(out, JobShare(size=4), {}, {}, tables)
     names = list(stage(folder, source, BatchProgress()))
     assert len(names) == 3
     scope, plan = (

@@ -130,5 +130,5 @@ class TranscriptFile(RecordFile):
 def without_missing(value: Any) -> Any:
     """Return a value of Parquet without the keys that are None: a column holds all keys of all."""
     if isinstance(value, dict):
-        return {name: without_missing(one) for name, one in value.items() if one is not None}
-    return [without_missing(one) for one in value] if isinstance(value, list) else value
+        return {name: without_missing(child) for name, child in value.items() if child is not None}
+    return [without_missing(child) for child in value] if isinstance(value, list) else value

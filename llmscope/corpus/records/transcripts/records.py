@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llmscope.corpus.records.transcripts.transcript import ToolCall, Transcript, Turn
@@ -77,32 +77,36 @@ class _Record:
             value = {"messages": value}
         if not isinstance(value, Mapping):
             raise self._wrong("it is no transcript", EXAMPLE)
-        given = {name: one for name, one in value.items() if one is not None}
+        columns = {name: child for name, child in value.items() if child is not None}
         answer = "rejected" if self._rejected else "chosen"
-        if self._rejected and answer not in given:
+        if self._rejected and answer not in columns:
             raise self._wrong("it has no rejected answer", f"the same without {option('rejected')}")
         turns: tuple[Turn, ...]
-        if "messages" in given or "conversations" in given:
-            turns = self._turns(given.get("messages", given.get("conversations")))
-        elif "prompt" in given or answer in given:
-            turns = self._of_columns(given, answer)
-        elif "instruction" in given:
-            turns = self._of_alpaca(given)
-        elif "text" in given:
-            turns = (Turn("text", self._text(given["text"], "text")),)
+        if "messages" in columns or "conversations" in columns:
+            turns = self._turns(columns.get("messages", columns.get("conversations")))
+        elif "prompt" in columns or answer in columns:
+            turns = self._of_columns(columns, answer)
+        elif "instruction" in columns:
+            turns = self._of_alpaca(columns)
+        elif "text" in columns:
+            turns = (Turn("text", self._text(columns["text"], "text")),)
         else:
             raise self._wrong(
                 "it has neither messages nor conversations, prompt, chosen or text", EXAMPLE
             )
-        if isinstance(given.get("system"), str) and turns[0].role not in ("system", "developer"):
-            turns = (Turn("system", self._text(given["system"], "system")), *turns)
+        if isinstance(columns.get("system"), str) and turns[0].role not in ("system", "developer"):
+            turns = (Turn("system", self._text(columns["system"], "system")), *turns)
         self._turn = 0
-        return Transcript(self._where, self._line, turns, self._tools(given.get("tools")))
+        return Transcript(self._where, self._line, turns, self._tools(columns.get("tools")))
 
-    def _of_columns(self, given: Mapping[str, Any], answer: str) -> tuple[Turn, ...]:
+    def _of_columns(self, columns: Mapping[str, Any], answer: str) -> tuple[Turn, ...]:
         """Return the turns of trl's columns: lists of messages, or plain texts."""
-        last = given.get("completion", given.get(answer)) if answer == "chosen" else given[answer]
-        first = given.get("prompt")
+        last = (
+            columns.get("completion", columns.get(answer))
+            if answer == "chosen"
+            else columns[answer]
+        )
+        first = columns.get("prompt")
         if isinstance(first, str) or (first is None and isinstance(last, str)):
             turns = []
             if first is not None:
@@ -116,12 +120,12 @@ class _Record:
             raise self._wrong("of prompt and answer one is a text, and one a list", EXAMPLE)
         return self._turns([*before, *after])
 
-    def _of_alpaca(self, given: Mapping[str, Any]) -> tuple[Turn, ...]:
-        asked = self._text(given["instruction"], "instruction")
-        more = self._text(given.get("input", ""), "input")
-        turns = [Turn("user", f"{asked}\n\n{more}" if more else asked)]
-        if "output" in given:
-            turns.append(Turn("assistant", self._text(given["output"], "output")))
+    def _of_alpaca(self, columns: Mapping[str, Any]) -> tuple[Turn, ...]:
+        question = self._text(columns["instruction"], "instruction")
+        more = self._text(columns.get("input", ""), "input")
+        turns = [Turn("user", f"{question}\n\n{more}" if more else question)]
+        if "output" in columns:
+            turns.append(Turn("assistant", self._text(columns["output"], "output")))
         return tuple(turns)
 
     def _turns(self, messages: Any) -> tuple[Turn, ...]:
@@ -133,38 +137,38 @@ class _Record:
             raise self._wrong(
                 f"it has {len(messages):,} messages, more than {MOST_TURNS:,}", "a shorter one"
             )
-        found = []
+        turns = []
         for self._turn, message in enumerate(messages, 1):
-            found.append(self._message(message))
+            turns.append(self._message(message))
         self._turn = 0
-        return tuple(found)
+        return tuple(turns)
 
     def _message(self, message: Any) -> Turn:
         if not isinstance(message, Mapping):
             raise self._wrong("it is no object with role and content", EXAMPLE)
-        given = {name: one for name, one in message.items() if one is not None}
-        if "role" not in given and "from" in given:
-            return self._of_sharegpt(given)
-        role = self._role(given.get("role"))
-        calls = self._calls(given)
-        reasoning = next((given[name] for name in _REASONING if name in given), "")
-        if "content" not in given and not (calls or reasoning):
+        keys = {name: child for name, child in message.items() if child is not None}
+        if "role" not in keys and "from" in keys:
+            return self._of_sharegpt(keys)
+        role = self._role(keys.get("role"))
+        calls = self._calls(keys)
+        reasoning = next((keys[name] for name in _REASONING if name in keys), "")
+        if "content" not in keys and not (calls or reasoning):
             raise self._wrong("it has no content", '"content": "…"')
         return Turn(
             role,
-            self._content(given.get("content", "")),
+            self._content(keys.get("content", "")),
             self._text(reasoning, "the reasoning"),
             calls,
-            self._text(given.get("name", ""), "the name"),
-            self._text(given.get("tool_call_id", ""), "tool_call_id"),
+            self._text(keys.get("name", ""), "the name"),
+            self._text(keys.get("tool_call_id", ""), "tool_call_id"),
         )
 
-    def _of_sharegpt(self, given: Mapping[str, Any]) -> Turn:
-        if "value" not in given:
+    def _of_sharegpt(self, keys: Mapping[str, Any]) -> Turn:
+        if "value" not in keys:
             raise self._wrong("it has no value", '"value": "…"')
-        text = self._text(given["value"], "the value")
-        if given["from"] not in _CALLS:
-            return Turn(self._role(given["from"]), text)
+        text = self._text(keys["value"], "the value")
+        if keys["from"] not in _CALLS:
+            return Turn(self._role(keys["from"]), text)
         call = self._json(text, "the call")
         listed = call if isinstance(call, list) else [call]
         return Turn("assistant", calls=tuple(map(self._call, listed)))
@@ -199,10 +203,10 @@ class _Record:
                 raise self._wrong("a part of its content is no text", "parts of text")
         return "".join(texts)
 
-    def _calls(self, given: Mapping[str, Any]) -> tuple[ToolCall, ...]:
-        listed = given.get("tool_calls", [])
-        if "function_call" in given and not listed:
-            listed = [given["function_call"]]
+    def _calls(self, keys: Mapping[str, Any]) -> tuple[ToolCall, ...]:
+        listed = keys.get("tool_calls", [])
+        if "function_call" in keys and not listed:
+            listed = [keys["function_call"]]
         if not isinstance(listed, list):
             raise self._wrong("its tool calls are no list", '"tool_calls": [{"function": …}]')
         return tuple(map(self._call, listed))
@@ -217,8 +221,8 @@ class _Record:
         name = self._text(call["name"], "the name of a tool")
         arguments, text = call.get("arguments"), ""
         if isinstance(arguments, str):
-            shown, text = quoted_text(name[:40]), arguments
-            arguments = self._json(arguments or "{}", f"the arguments of the call of {shown}")
+            printed, text = quoted_text(name[:40]), arguments
+            arguments = self._json(arguments or "{}", f"the arguments of the call of {printed}")
         if arguments is None:
             arguments = {}
         if not isinstance(arguments, Mapping):
@@ -239,12 +243,12 @@ class _Record:
 
     def _json(self, text: str, what: str) -> Any:
         try:
-            found = json_of(text.encode("utf-8"), strict=True)
+            content = json_of(text.encode("utf-8"), strict=True)
         except LineError as error:
             raise self._wrong(f"{what}: {error}", "arguments as an object") from None
-        if _too_deep(found):
+        if _too_deep(content):
             raise self._wrong(f"{what}: nested deeper than {DEEPEST} levels", "flatter ones")
-        return found
+        return content
 
     def _text(self, value: Any, what: str) -> str:
         if not isinstance(value, str):
@@ -258,12 +262,12 @@ class _Record:
         if isinstance(value, str):
             self._text(value, what)
         elif isinstance(value, Mapping):
-            for name, one in value.items():
+            for name, child in value.items():
                 self._text(name, what)
-                self._check(one, what)
+                self._check(child, what)
         elif isinstance(value, list):
-            for one in value:
-                self._check(one, what)
+            for child in value:
+                self._check(child, what)
         elif isinstance(value, float) and not math.isfinite(value):
             raise self._wrong(f"{what}: {value} is no number of JSON", "a finite number")
         elif value is not None and not isinstance(value, bool | int | float):
@@ -278,9 +282,13 @@ class _Record:
 def _too_deep(value: Any) -> bool:
     """Return whether lists and objects are nested more than `DEEPEST` levels deep."""
     level: Sequence[Any] = [value]
-    into: Callable[[Any], Any] = lambda one: one.values() if isinstance(one, Mapping) else one  # noqa: E731
     for _ in range(DEEPEST):
-        level = [child for one in level if isinstance(one, Mapping | list) for child in into(one)]
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, Mapping | list)
+            for child in (parent.values() if isinstance(parent, Mapping) else parent)
+        ]
         if not level:
             return False
     return True

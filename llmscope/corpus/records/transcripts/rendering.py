@@ -26,11 +26,11 @@ def rendered(transcript: Transcript, chat: Chat) -> Rendered:
             text += turn.content
         return Rendered(text, tuple(spans))
     try:
-        made = _in_template(transcript, chat)
+        chat_text = _in_template(transcript, chat)
     except ScopeError as error:
         raise ScopeError(_placed(transcript, error.message), error.hint) from None
-    notes = tuple(_placed(transcript, note) for note in made.notes)
-    return Rendered(made.text, made.spans, notes)
+    notes = tuple(_placed(transcript, note) for note in chat_text.notes)
+    return Rendered(chat_text.text, chat_text.spans, notes)
 
 
 def _in_template(transcript: Transcript, chat: Chat) -> Rendered:

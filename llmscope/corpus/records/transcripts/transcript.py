@@ -123,5 +123,5 @@ class Transcript:
                 f"{option('turn', 1)} to {count}",
             )
         speaks = self.turns[last].role if last < count else "assistant"
-        asked = speaks == "assistant" and self.turns[last - 1].role != "assistant"
-        return replace(self, turns=self.turns[:last], asked=asked)
+        answers = speaks == "assistant" and self.turns[last - 1].role != "assistant"
+        return replace(self, turns=self.turns[:last], asked=answers)

@@ -11,7 +11,7 @@ import llmscope
 from llmscope.cli.options.loading import Loader
 from llmscope.errors import ScopeError
 from llmscope.jobs.fit_direction.fit import DirectionFit, fit_direction
-from llmscope.jobs.fit_direction.pairs import Example
+from llmscope.jobs.fit_direction.pairs import LabelledText
 from llmscope.learned.lenses.direction_file import write_directions
 from llmscope.scope.scope import Scope
 from llmscope.tui.state.views import MAP_VIEWS
@@ -26,7 +26,7 @@ NAMES = ("anna", "ben", "cara", "dan")
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> str:
     some = [
-        Example(f"{start} does {name} {word}", word == "sell", start, line)
+        LabelledText(f"{start} does {name} {word}", word == "sell", start, line)
         for line, (start, name) in enumerate(
             ((start, name) for start in ("what", "where", "why", "how", "who") for name in NAMES), 1
         )
