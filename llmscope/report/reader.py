@@ -493,7 +493,7 @@ def _files_of_journal(folder: Path, manifest: Mapping[str, Any]) -> dict[str, by
     Raises:
         ScopeError: the journal cannot be read.
     """
-    from llmscope.corpus.records.inputs import InputColumns
+    from llmscope.jobs.snapshots import InputColumns
     from llmscope.jobs.snapshots.finished import finished_rows
     from llmscope.jobs.snapshots.job import PromptJob
     from llmscope.jobs.snapshots.shards import Tables

@@ -167,9 +167,8 @@ def _run(
     call: ToolCall,
     failures: list[str],
 ) -> Summary:
-    from llmscope.corpus.records.inputs import InputColumns
     from llmscope.export import provenance
-    from llmscope.jobs.snapshots import BatchOutput, JobShare, run
+    from llmscope.jobs.snapshots import BatchOutput, InputColumns, JobShare, run
     from llmscope.jobs.snapshots.padded import Together, why_single
     from llmscope.jobs.snapshots.shards import Tables
     from llmscope.support.storage import LocalStorage

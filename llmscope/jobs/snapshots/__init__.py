@@ -1,5 +1,6 @@
 """Batch runs: read prompts as a stream, apply lenses to each, write the results as shards."""
 
+from llmscope.corpus.records.inputs import InputColumns
 from llmscope.corpus.records.prompts import PromptLine, PromptSource
 from llmscope.jobs.snapshots.folder import BatchOutput
 from llmscope.jobs.snapshots.job import PromptJob
@@ -9,6 +10,7 @@ from llmscope.jobs.store import JobShare
 
 __all__ = [
     "BatchOutput",
+    "InputColumns",
     "JobShare",
     "PromptJob",
     "PromptLine",
