@@ -76,54 +76,43 @@ def save(
         KeyError: a name matches no tensor.
     """
     options = {"schema": SCHEMA, "names": list(names), "last": last, "shard_size": shard_size}
+    done, journal = 0, Journal(folder / JOURNAL, options)
     with exclusive(LocalStorage(folder), JobShare()):
-        return _save(prompts, names, folder, record, options, model, together, progress)
-
-
-def _save(
-    prompts: Iterable[Prompt],
-    names: Sequence[str],
-    folder: Path,
-    record: Record,
-    options: Mapping[str, Any],
-    model: str,
-    together: bool,
-    progress: Progress | None,
-) -> int:
-    last, done, journal = bool(options["last"]), 0, Journal(folder / JOURNAL, options)
-    with writing(folder, "a folder"):
-        known = _opened(folder, options)
-    for number, window in enumerate(windows(prompts, options["shard_size"])):
-        path = folder / f"shard-{number:05d}.safetensors"
-        digest = _digest(window)
-        if not number:
-            known = _identified(folder, known, options, model, window[0], record)
-        with writing(folder, "a folder"):
-            there = check_plain(path, links=True)
-        if there:
-            _check_shard(path, digest, len(window))
-            _check_longest(path, window, names, record, last, done)
-        else:
-            shard = _Shard(path.name, digest, done, window, names, last)
-            data = _bytes(shard, record, journal, together)
+        manifest = _read_manifest(folder, options)
+        for number, window in enumerate(windows(prompts, shard_size)):
+            path = folder / f"shard-{number:05d}.safetensors"
+            shard = _Shard(path, done, window, names, last, record)
+            if not number:
+                first = _first_logits(window[0], names, record)
+                if manifest is None:
+                    _begin(folder, options, model, window[0], first)
+                else:
+                    _check_model(folder, manifest["first"], window[0], first)
             with writing(folder, "a folder"):
-                replace_file(path, data)
-            journal.clear()
-        done += len(window)
-        if progress is not None:
-            progress(done)
-    journal.remove()
+                exists = check_plain(path, links=True)
+            if exists:
+                shard.check()
+            else:
+                data = shard.run(journal, together)
+                with writing(folder, "a folder"):
+                    replace_file(path, data)
+                journal.clear()
+            done += len(window)
+            if progress is not None:
+                progress(done)
+        journal.remove()
     return done
 
 
-def _opened(folder: Path, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def _read_manifest(folder: Path, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return the manifest of a folder; None for a new one.
 
     Raises:
         ScopeError: the folder holds something else, or was made with other arguments.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     storage = LocalStorage(folder)
+    with writing(folder, "a folder"):
+        folder.mkdir(parents=True, exist_ok=True)
     if not manifests_in(storage):
         return None
     manifest = read_manifest(storage, MANIFEST, ("first", *options))
@@ -134,100 +123,164 @@ def _opened(folder: Path, options: Mapping[str, Any]) -> dict[str, Any] | None:
     return manifest
 
 
-def _identified(
-    folder: Path,
-    known: dict[str, Any] | None,
-    options: Mapping[str, Any],
-    model: str,
-    first: Prompt,
-    record: Record,
-) -> dict[str, Any]:
-    """Compare the model with the one that the folder was begun with; begin it if it is new.
+def _first_logits(prompt: Prompt, names: Sequence[str], record: Record) -> Tensor:
+    """Return the last logits of the first prompt, of a model that has all tensors. [token]
 
     Raises:
-        ScopeError: the model gives other logits.
+        KeyError: a name matches no tensor; the folder is not begun then.
     """
     from llmscope.record.derive.tensors import logits_after
 
-    (recording,) = record([first])
+    (recording,) = record([prompt])
     cache = recording.cache()
-    for name in options["names"]:  # before the folder is begun with a name that matches nothing
+    for name in names:
         cache.matching(name)
-    logits = logits_after(recording, len(first) - 1)
-    if known is None:
-        best = logits.topk(min(COMPARED, len(logits)))
-        pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-        known = {
-            **options,
-            "model": model,
-            "first": {"ids": list(first.ids), "logits": {str(i): v for i, v in pairs}},
-        }
-        with writing(folder, "a folder"):
-            replace_file(folder / MANIFEST, (json.dumps(known, indent=1) + "\n").encode())
-        return known
-    theirs: Mapping[str, float] = known["first"]["logits"]
-    if known["first"]["ids"] != list(first.ids):
+    return logits_after(recording, len(prompt) - 1)
+
+
+def _begin(
+    folder: Path, options: Mapping[str, Any], model: str, prompt: Prompt, logits: Tensor
+) -> None:
+    """Write the manifest, with the largest logits of the first prompt, which identify the model."""
+    best = logits.topk(min(COMPARED, len(logits)))
+    pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    first = {"ids": list(prompt.ids), "logits": {str(token): logit for token, logit in pairs}}
+    manifest = {**options, "model": model, "first": first}
+    with writing(folder, "a folder"):
+        replace_file(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def _check_model(folder: Path, first: Mapping[str, Any], prompt: Prompt, logits: Tensor) -> None:
+    """Compare the logits of the first prompt with those that the folder was begun with.
+
+    Raises:
+        ScopeError: it is another prompt, or the model gives other logits.
+    """
+    if first["ids"] != list(prompt.ids):
         raise ScopeError(f"{one_line(str(folder))} begins with another prompt", "an empty folder")
-    scale = max(map(abs, theirs.values()), default=0.0)
-    for token, value in theirs.items():
+    scale = max(map(abs, first["logits"].values()), default=0.0)
+    for token, logit in first["logits"].items():
         inside = int(token) < len(logits)
-        if not inside or not abs(float(logits[int(token)]) - value) <= SAME * scale:
+        if not inside or not abs(float(logits[int(token)]) - logit) <= SAME * scale:
             raise ScopeError(
                 f"{one_line(str(folder))} holds activations of another model", "an empty folder"
             )
-    return known
 
 
-def _digest(prompts: Sequence[Prompt]) -> str:
-    ids = json.dumps([list(prompt.ids) for prompt in prompts], separators=(",", ":"))
-    return hashlib.sha256(ids.encode()).hexdigest()
+@dataclass(frozen=True)
+class _Shard:
+    """The tensors of some prompts, in a file or not yet.
 
-
-def _check_shard(path: Path, digest: str, count: int) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="np") as file:
-            facts = file.metadata() or {}
-    except SafetensorError as error:
-        reason = f"{one_line(path.name)} is broken: {one_line(str(error))}"
-        raise ScopeError(reason, "the same call once it is deleted") from error
-    if (facts.get("prompts"), facts.get("digest")) != (str(count), digest):
-        raise ScopeError(f"{one_line(path.name)} holds other prompts", "an empty folder")
-
-
-def _check_longest(
-    path: Path, prompts: Sequence[Prompt], names: Sequence[str], record: Record, last: bool, at: int
-) -> None:
-    """Run the longest prompt of a finished shard again, and compare its tensors.
-
-    The first prompt's logits alone do not tell apart two states of one model: a hook may change
-    one token of long prompts only.
-
-    Raises:
-        ScopeError: the model gives other tensors.
+    Attributes:
+        path: the file.
+        first: the number of the first prompt.
+        prompts: the prompts.
+        names: names of tensors, or patterns.
+        last: whether only the row of the last token is kept.
+        record: records the prompts of a pass.
     """
-    from safetensors import safe_open
 
-    longest = max(range(len(prompts)), key=lambda index: len(prompts[index]))
-    (recording,) = record([prompts[longest]])
-    now = _tensors(recording, names, last, at + longest)
-    with safe_open(path, framework="pt") as file:
-        _compare(path.name, now, {name: file.get_tensor(name) for name in now})
+    path: Path
+    first: int
+    prompts: Sequence[Prompt]
+    names: Sequence[str]
+    last: bool
+    record: Record
 
+    @property
+    def digest(self) -> str:
+        """The digest of the prompts."""
+        ids = json.dumps([list(prompt.ids) for prompt in self.prompts], separators=(",", ":"))
+        return hashlib.sha256(ids.encode()).hexdigest()
 
-def _compare(file: str, tensors: Mapping[str, Tensor], stored: Mapping[str, Tensor]) -> None:
-    """Compare the tensors of a prompt with those that are stored.
+    def check(self) -> None:
+        """Check that the file holds what the model gives.
 
-    Raises:
-        ScopeError: the model gives other tensors.
-    """
-    for name, tensor in tensors.items():
-        if not _alike(tensor.cpu(), stored[name]):
+        Raises:
+            ScopeError: it is damaged, or of other prompts or a model in another state.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        name, expected = one_line(self.path.name), (str(len(self.prompts)), self.digest)
+        try:
+            with safe_open(self.path, framework="pt") as file:
+                facts = file.metadata() or {}
+                if (facts.get("prompts"), facts.get("digest")) == expected:
+                    self._compare(range(len(self.prompts)), file.get_tensor)
+                    return
+        except SafetensorError as error:
             raise ScopeError(
-                f"{one_line(file)} holds activations of the model in another state",
-                "an empty folder",
-            )
+                f"{name} is broken: {one_line(str(error))}", "the same call once it is deleted"
+            ) from error
+        raise ScopeError(f"{name} holds other prompts", "an empty folder")
+
+    def run(self, journal: Journal, together: bool) -> bytes:
+        """Return the content of the file, after running the passes that no earlier run finished.
+
+        Args:
+            journal: keeps each pass.
+            together: whether several prompts go through the model in one pass.
+
+        Raises:
+            ScopeError: a pass cannot be kept, or the model is in another state than in an earlier
+                run.
+        """
+        import numpy as np
+        from safetensors.torch import load
+        from safetensors.torch import save as serialized
+
+        from llmscope.record.capture.padded import SIZE, grouped
+
+        passes = JobPasses(journal, shard=self.path.name, prompts=self.digest)
+        lengths = [len(prompt) for prompt in self.prompts]
+        groups = list(grouped(lengths, SIZE)) if together else [[at] for at in range(len(lengths))]
+        stored = {tuple(group): passes.take(group) for group in groups}
+        tensors: dict[str, Tensor] = {}
+        for kept_pass in filter(None, stored.values()):
+            tensors |= load(kept_pass[1]["tensors"].tobytes())
+        if tensors:
+            finished = [at for group, kept_pass in stored.items() if kept_pass for at in group]
+            self._compare(finished, tensors.__getitem__)
+        for group in groups:
+            if stored[tuple(group)] is None:
+                of_pass: dict[str, Tensor] = {}
+                recordings = self.record([self.prompts[at] for at in group])
+                for at, recording in zip(group, recordings, strict=True):
+                    of_pass |= self._tensors(at, recording)
+                passes.add(group, {"tensors": np.frombuffer(serialized(of_pass), np.uint8)})
+                tensors |= of_pass
+        facts = {"prompts": str(len(lengths)), "first": str(self.first), "digest": self.digest}
+        data: bytes = serialized(tensors, metadata=facts)
+        return data
+
+    def _tensors(self, index: int, recording: Recording) -> dict[str, Tensor]:
+        """Return the tensors of a prompt, on the CPU, by their names in the file."""
+        cache, number = recording.cache(), self.first + index
+        return {
+            f"{number}/{name}": (_last_row(name, tensor) if self.last else tensor)
+            .cpu()
+            .contiguous()
+            for pattern in self.names
+            for name, tensor in cache.select(pattern).items()
+        }
+
+    def _compare(self, indices: Iterable[int], stored: Callable[[str], Tensor]) -> None:
+        """Run the longest of some prompts again, and compare its tensors with those stored.
+
+        The first prompt's logits alone do not tell apart two states of one model: a hook may
+        change one token of long prompts only.
+
+        Raises:
+            ScopeError: the model gives other tensors.
+        """
+        longest = max(indices, key=lambda index: len(self.prompts[index]))
+        (recording,) = self.record([self.prompts[longest]])
+        for name, tensor in self._tensors(longest, recording).items():
+            if not _alike(tensor, stored(name)):
+                raise ScopeError(
+                    f"{one_line(self.path.name)} holds activations of the model in another state",
+                    "an empty folder",
+                )
 
 
 def _alike(tensor: Tensor, stored: Tensor) -> bool:
@@ -240,96 +293,6 @@ def _alike(tensor: Tensor, stored: Tensor) -> bool:
     largest = float(values.nan_to_num(0.0, 0.0, 0.0).abs().max()) if values.numel() else 0.0
     bound = largest * SAME_TENSORS.get(tensor.element_size(), SAME)
     return torch.allclose(values, stored.float(), rtol=0.0, atol=bound, equal_nan=True)
-
-
-def _tensors(
-    recording: Recording, names: Sequence[str], last: bool, index: int
-) -> dict[str, Tensor]:
-    """Return the tensors of a prompt by their names in a shard.
-
-    Args:
-        recording: the prompt's recording.
-        names: names or patterns.
-        last: return only the row of the last token.
-        index: the number of the prompt.
-    """
-    cache = recording.cache()
-    return {
-        f"{index}/{name}": _last_row(name, tensor) if last else tensor
-        for pattern in names
-        for name, tensor in cache.select(pattern).items()
-    }
-
-
-@dataclass(frozen=True)
-class _Shard:
-    """A shard that is not written yet.
-
-    Attributes:
-        name: that of its file.
-        digest: of its prompts.
-        first: the number of the first prompt.
-        prompts: its prompts.
-        names: names of tensors, or patterns.
-        last: whether only the row of the last token is kept.
-    """
-
-    name: str
-    digest: str
-    first: int
-    prompts: Sequence[Prompt]
-    names: Sequence[str]
-    last: bool
-
-    def tensors(self, index: int, recording: Recording) -> dict[str, Tensor]:
-        """Return the tensors of a prompt, on the CPU, by their names in the shard."""
-        tensors = _tensors(recording, self.names, self.last, self.first + index)
-        return {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _bytes(shard: _Shard, record: Record, journal: Journal, together: bool) -> bytes:
-    """Return a shard as a file, after running the passes that no earlier run finished.
-
-    Args:
-        shard: the shard.
-        record: records the prompts of a pass.
-        journal: keeps each pass.
-        together: whether several prompts go through the model in one pass.
-
-    Raises:
-        ScopeError: a pass cannot be kept, or the model is in another state than in an earlier run.
-    """
-    import numpy as np
-    from safetensors.torch import load
-    from safetensors.torch import save as serialized
-
-    from llmscope.record.capture.padded import SIZE, grouped
-
-    prompts = shard.prompts
-    tensors: dict[str, Tensor] = {}
-    passes = JobPasses(journal, shard=shard.name, prompts=shard.digest)
-    lengths = [len(prompt) for prompt in prompts]
-    groups = list(grouped(lengths, SIZE)) if together else [[at] for at in range(len(prompts))]
-    finished = []
-    for group in groups:
-        if (stored := passes.take(group)) is not None:
-            finished.append(group)
-            tensors |= load(stored[1]["tensors"].tobytes())
-    if finished:
-        longest = max((at for group in finished for at in group), key=lambda at: len(prompts[at]))
-        (recording,) = record([prompts[longest]])
-        _compare(shard.name, shard.tensors(longest, recording), tensors)
-    for group in groups:
-        if group in finished:
-            continue
-        of_pass: dict[str, Tensor] = {}
-        for at, recording in zip(group, record([prompts[at] for at in group]), strict=True):
-            of_pass |= shard.tensors(at, recording)
-        passes.add(group, {"tensors": np.frombuffer(serialized(of_pass), np.uint8)})
-        tensors |= of_pass
-    facts = {"prompts": str(len(prompts)), "first": str(shard.first), "digest": shard.digest}
-    data: bytes = serialized(tensors, metadata=facts)
-    return data
 
 
 def _last_row(name: str, tensor: Any) -> Any:

@@ -118,20 +118,13 @@ def collect(
                 f"{display_text(str(folder))} holds examples of other prompts", again()
             )
         return complete
-    collectors = [
-        Collector(source.kind, source.place, source.indices, how.sizes_for(source))
-        for source in sources
-    ]
     state = JobState(folder / STATE, about, entry=ENTRY, journal=folder / JOURNAL)
-    done = _Done(collectors)
-    state.load(done.load)
     with scope.unchanged():
-        run = _Run(scope, sources, collectors, how, state)
-        run.read_passes(done.prompts)
-        progress.resumed(done.prompts)
+        run = _Run(scope, sources, how, state)
+        progress.resumed(run.prompts)
         progress.going_on(note, run.stored_prompts)
-        _stream(run, lines, done, state, progress)
-        if not any(collector.statistics.tokens for collector in collectors):
+        run.add_all(_some(lines, how), progress)
+        if not any(collector.statistics.tokens for collector in run.collectors):
             raise ScopeError(
                 "no token of any prompt counts", f"longer prompts, or {option('every-token')}"
             )
@@ -140,66 +133,14 @@ def collect(
             model=scope.subject.spec,
             revision=scope.subject.revision,
             corpus=how.name,
-            prompts=done.prompts,
-            tokens=collectors[0].statistics.tokens,
+            prompts=run.prompts,
+            tokens=run.collectors[0].statistics.tokens,
             groups=tuple(source.group for source in sources),
-            about={**about, PROMPTS: done.digest},
+            about={**about, PROMPTS: run.digest},
         )
-        _write(folder, collectors, sources, scope.subject.label, index)
+        _write(folder, run.collectors, sources, scope.subject.label, index)
         state.remove()
     return index
-
-
-@dataclass
-class _Done:
-    """How far a collection is.
-
-    Attributes:
-        collectors: what it has collected.
-        prompts: the prompts that were read.
-        digest: of their texts.
-    """
-
-    collectors: Sequence[Collector]
-    prompts: int = 0
-    digest: str = ""
-
-    @property
-    def bytes(self) -> int:
-        """The bytes of what is collected."""
-        return sum(
-            array.nbytes for collector in self.collectors for array in collector.arrays.values()
-        )
-
-    def state(self) -> tuple[Arrays, dict[str, Any]]:
-        """Return what is collected as arrays, and the header that it is kept with.
-
-        Arrays without numbers, such as those of 0 examples, hold no state.
-        """
-        arrays = {
-            f"{at}.{name}": array
-            for at, collector in enumerate(self.collectors)
-            for name, array in collector.arrays.items()
-            if array.size
-        }
-        tokens = [collector.statistics.tokens for collector in self.collectors]
-        return arrays, {"prompts": self.prompts, "digest": self.digest, "tokens": tokens}
-
-    def load(self, arrays: Arrays, header: Mapping[str, Any]) -> None:
-        """Go on from what `state` gave.
-
-        Raises:
-            LookupError, ValueError: it is of other units or sizes.
-        """
-        for at, (collector, tokens) in enumerate(
-            zip(self.collectors, header["tokens"], strict=True)
-        ):
-            stored = {
-                name: arrays[f"{at}.{name}"] if array.size else array
-                for name, array in collector.arrays.items()
-            }
-            collector.load(stored, int(tokens))
-        self.prompts, self.digest = int(header["prompts"]), str(header["digest"])
 
 
 def opened(folder: Path, about: dict[str, Any]) -> Index | None:
@@ -270,181 +211,194 @@ def _about(scope: Scope, sources: Sequence[UnitSource], how: Collection) -> dict
 
 
 class _Run:
-    """Runs prompts and adds what their units do to the collectors."""
+    """Runs prompts and adds what their units do to collectors, from where an earlier run stopped.
+
+    Args:
+        scope: the model.
+        sources: the units.
+        how: what is collected.
+        state: keeps each pass and what is collected, and has those of an earlier run.
+
+    Attributes:
+        collectors: what is collected, of each source.
+        prompts: the prompts that were read.
+        digest: of their texts.
+    """
 
     def __init__(
-        self,
-        scope: Scope,
-        sources: Sequence[UnitSource],
-        collectors: Sequence[Collector],
-        how: Collection,
-        state: JobState,
+        self, scope: Scope, sources: Sequence[UnitSource], how: Collection, state: JobState
     ) -> None:
-        self.scope, self.sources, self.collectors, self.how = scope, sources, collectors, how
-        self.kept = state
+        self._scope, self._sources, self._how, self._state = scope, sources, how, state
+        self.collectors = [
+            Collector(source.kind, source.place, source.indices, how.sizes_for(source))
+            for source in sources
+        ]
+        self.prompts, self.digest = 0, ""
+        state.load(self._load)
         self._stored: dict[tuple[int, str], list[tuple[list[int], Arrays]]] = {}
-        self.runner = PromptRunner.of(scope.recorder)
-        self.whole = any(source.whole for source in sources)
-        self.checked = False
-        context = scope.subject.anatomy.context
-        self.length = how.length if context is None else min(how.length, context)
-
-    def prompt(self, text: str) -> Prompt:
-        """Return the tokens of a text, cut to the length."""
-        tokens, length = self.scope.encode(text[:LONGEST_TEXT]), self.length
-        return Prompt(tokens.ids[:length], tokens.pieces[:length], tokens.special[:length])
-
-    def counted(self, prompt: Prompt) -> NDArray[np.bool_]:
-        """Return which tokens count. [token]"""
-        counting = Counting() if self.how.every_token else CONTENT
-        mask = np.zeros(len(prompt), dtype=bool)
-        mask[counting.places_among(prompt.special)] = True
-        return mask
-
-    def read_passes(self, prompts: int) -> None:
-        """Read the passes that an earlier run finished after its checkpoint.
-
-        Args:
-            prompts: the prompts that are in the checkpoint.
-        """
-        for note, arrays in self.kept.records():
-            if note["before"] >= prompts:
+        for note, arrays in state.records():
+            if note["before"] >= self.prompts:
                 place = note["before"], note["prompts"]
                 self._stored.setdefault(place, []).append((note["pass"], arrays))
+        self._runner = PromptRunner.of(scope.recorder)
+        self._whole = any(source.whole for source in sources)
+        self._checked = False
+        context = scope.subject.anatomy.context
+        self._length = how.length if context is None else min(how.length, context)
 
     @property
     def stored_prompts(self) -> int:
-        """The prompts of these passes that have yet to be added."""
+        """The prompts of the passes that an earlier run finished, and that are not added yet."""
         return sum(len(group) for passes in self._stored.values() for group, _ in passes)
 
-    def add(self, chunk: Sequence[tuple[int, str]], before: int, progress: JobProgress) -> None:
-        """Run the prompts of a chunk.
+    def add_all(self, lines: Iterable[tuple[int, str]], progress: JobProgress) -> None:
+        """Add the prompts of a corpus, but for those that an earlier run added.
 
-        Passes that an earlier run finished are added, and not run again.
+        Raises:
+            ScopeError: the earlier run had other prompts, or a pass cannot be kept.
+        """
+        seen, read = sha256(), 0
+        for chunk in windows(lines, CHUNK):
+            for line in chunk:
+                seen.update(digested(line))
+            before, read = read, read + len(chunk)
+            if read == self.prompts and seen.hexdigest() != self.digest:
+                raise _other_prompts()
+            if read <= self.prompts and self._checked:
+                continue
+            prompts = [(line, self._prompt(text)) for line, text in chunk]
+            counting = [(line, prompt) for line, prompt in prompts if self._counted(prompt).any()]
+            if not self._checked and (read <= self.prompts or self.stored_prompts):
+                self._check_first(counting)
+            if read <= self.prompts:
+                continue
+            progress.resumed(len(prompts) - len(counting))
+            self._add(counting, (before, digest_of(chunk)), progress)
+            self.prompts, self.digest = read, seen.hexdigest()
+            if len(chunk) == CHUNK:
+                self._state.save_if_due(self._arrays, self._bytes)
+        if read < self.prompts or self.stored_prompts:
+            raise ScopeError("there are fewer prompts than the checkpoint is of", again())
+
+    def _add(
+        self, chunk: Sequence[tuple[int, Prompt]], place: tuple[int, str], progress: JobProgress
+    ) -> None:
+        """Add the prompts of a chunk; passes that an earlier run finished are not run again.
 
         Args:
-            chunk: the prompts.
-            before: how many come before them.
+            chunk: the prompts in which a token counts, with their lines.
+            place: how many prompts come before the chunk, and the digest of its prompts.
             progress: counts them, pass by pass.
 
         Raises:
             ScopeError: the earlier run had other prompts, or a pass cannot be kept.
         """
-        prompts = [(line, self.prompt(text)) for line, text in chunk]
-        counting = [(line, prompt) for line, prompt in prompts if self.counted(prompt).any()]
-        place = before, digest_of(chunk)
-        progress.resumed(len(prompts) - len(counting))
         stored = self._stored.pop(place, [])
-        if any(at == before for at, _ in self._stored):
+        if any(before == place[0] for before, _ in self._stored):
             raise _other_prompts()
-        for group in self.runner.passes([len(prompt) for _, prompt in counting]):
-            there = stored.pop(0) if stored else None
-            if there is not None and there[0] == group:
-                self._add_stored([counting[at] for at in group], there[1])
+        for group in self._runner.passes([len(prompt) for _, prompt in chunk]):
+            numbers, arrays = stored.pop(0) if stored else ([], {})
+            if numbers == group:
                 progress.resumed(len(group))
             else:
-                self._run(group, counting, place)
+                arrays = self._run(group, chunk)
+                place_note = {"before": place[0], "prompts": place[1], "pass": group}
+                self._state.append(arrays, **place_note)
                 progress.done(len(group))
+            for number, at in enumerate(group):
+                line, prompt = chunk[at]
+                for source, collector in enumerate(self.collectors):
+                    tokens, units, values = (arrays[f"{number}.{source}.{name}"] for name in STORED)
+                    entries = Entries(tokens, units, values, len(collector.indices))
+                    collector.add(line, prompt.ids, self._counted(prompt), entries)
 
-    def _run(
-        self, group: list[int], chunk: Sequence[tuple[int, Prompt]], place: tuple[int, str]
-    ) -> None:
-        """Run a pass, keep it, and add what its units do.
-
-        Args:
-            group: its prompts, by their places in the chunk.
-            chunk: the prompts of the chunk, with their lines.
-            place: of the chunk: how many prompts come before, and the digest of its prompts.
-        """
-        recordings = self.runner([chunk[at][1] for at in group], whole=self.whole)
-        if not self.checked:
-            for source in self.sources:
-                source.check(recordings[0], self.scope.verdicts)
-            self.checked = True
-        entries = [
-            self._entries(chunk[at][0], recording)
-            for at, recording in zip(group, recordings, strict=True)
-        ]
-        arrays = {
-            f"{at}.{source}.{name}": getattr(activations, name)
-            for at, sources in enumerate(entries)
-            for source, activations in enumerate(sources)
-            for name in STORED
-        }
-        self.kept.append(arrays, before=place[0], prompts=place[1], **{"pass": group})
-        for at, sources in zip(group, entries, strict=True):
-            self._collect(*chunk[at], sources)
-
-    def _add_stored(self, prompts: Sequence[tuple[int, Prompt]], arrays: Arrays) -> None:
-        """Add a pass that an earlier run finished."""
-        for at, (line, prompt) in enumerate(prompts):
-            entries = []
-            for source, collector in enumerate(self.collectors):
-                tokens, units, values = (arrays[f"{at}.{source}.{name}"] for name in STORED)
-                entries.append(Entries(tokens, units, values, len(collector.indices)))
-            self._collect(line, prompt, entries)
-
-    def check(self, chunk: Sequence[tuple[int, str]]) -> None:
-        """Check the sources on the recording that they were first checked on."""
-        prompts = [self.prompt(text) for _, text in chunk]
-        counting = [prompt for prompt in prompts if self.counted(prompt).any()]
-        for group in self.runner.passes([len(prompt) for prompt in counting])[:1]:
-            first = self.runner([counting[at] for at in group], whole=self.whole)[0]
-            for source in self.sources:
-                source.check(first, self.scope.verdicts)
-            self.checked = True
-
-    def _entries(self, line: int, recording: Recording) -> list[Entries]:
-        """Return what the units of each source do.
+    def _run(self, group: Sequence[int], chunk: Sequence[tuple[int, Prompt]]) -> Arrays:
+        """Run a pass, and return what the units of each source do, by prompt and source.
 
         Raises:
             ScopeError: an activation is no number.
         """
-        by_source = [source.entries(recording) for source in self.sources]
-        if not all(np.isfinite(entries.values).all() for entries in by_source):
-            raise ScopeError(
-                f"line {line}: an activation is NaN or infinite", option("dtype", "float32")
-            )
-        return by_source
+        recordings = self._runner([chunk[at][1] for at in group], whole=self._whole)
+        self._check(recordings[0])
+        arrays: Arrays = {}
+        for number, (at, recording) in enumerate(zip(group, recordings, strict=True)):
+            for place, source in enumerate(self._sources):
+                entries = source.entries(recording)
+                if not np.isfinite(entries.values).all():
+                    raise ScopeError(
+                        f"line {chunk[at][0]}: an activation is NaN or infinite",
+                        option("dtype", "float32"),
+                    )
+                arrays |= {f"{number}.{place}.{name}": getattr(entries, name) for name in STORED}
+        return arrays
 
-    def _collect(self, line: int, prompt: Prompt, entries: Sequence[Entries]) -> None:
-        counted = self.counted(prompt)
-        for collector, activations in zip(self.collectors, entries, strict=True):
-            collector.add(line, prompt.ids, counted, activations)
+    def _check_first(self, chunk: Sequence[tuple[int, Prompt]]) -> None:
+        """Check the sources on the recording that an earlier run checked them on."""
+        for group in self._runner.passes([len(prompt) for _, prompt in chunk])[:1]:
+            self._check(self._runner([chunk[at][1] for at in group], whole=self._whole)[0])
+
+    def _check(self, recording: Recording) -> None:
+        """Check the sources on a recording, once.
+
+        Raises:
+            ScopeError: the model lacks a unit.
+        """
+        for source in () if self._checked else self._sources:
+            source.check(recording, self._scope.verdicts)
+        self._checked = True
+
+    def _prompt(self, text: str) -> Prompt:
+        """Return the tokens of a text, cut to the length."""
+        tokens, length = self._scope.encode(text[:LONGEST_TEXT]), self._length
+        return Prompt(tokens.ids[:length], tokens.pieces[:length], tokens.special[:length])
+
+    def _counted(self, prompt: Prompt) -> NDArray[np.bool_]:
+        """Return which tokens count. [token]"""
+        counting = Counting() if self._how.every_token else CONTENT
+        mask = np.zeros(len(prompt), dtype=bool)
+        mask[counting.places_among(prompt.special)] = True
+        return mask
+
+    @property
+    def _bytes(self) -> int:
+        """The bytes of what is collected."""
+        return sum(
+            array.nbytes for collector in self.collectors for array in collector.arrays.values()
+        )
+
+    def _arrays(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return what is collected as arrays, and the header that it is kept with.
+
+        Arrays without numbers, such as those of 0 examples, hold no state.
+        """
+        arrays = {
+            f"{at}.{name}": array
+            for at, collector in enumerate(self.collectors)
+            for name, array in collector.arrays.items()
+            if array.size
+        }
+        tokens = [collector.statistics.tokens for collector in self.collectors]
+        return arrays, {"prompts": self.prompts, "digest": self.digest, "tokens": tokens}
+
+    def _load(self, arrays: Arrays, header: Mapping[str, Any]) -> None:
+        """Go on from what `_arrays` gave.
+
+        Raises:
+            LookupError, ValueError: it is of other units or sizes.
+        """
+        for at, (collector, tokens) in enumerate(
+            zip(self.collectors, header["tokens"], strict=True)
+        ):
+            stored = {
+                name: arrays[f"{at}.{name}"] if array.size else array
+                for name, array in collector.arrays.items()
+            }
+            collector.load(stored, int(tokens))
+        self.prompts, self.digest = int(header["prompts"]), str(header["digest"])
 
 
 def _other_prompts() -> ScopeError:
     return ScopeError("the prompts are not those that the checkpoint is of", again())
-
-
-def _stream(
-    run: _Run,
-    lines: Iterable[tuple[int, str]],
-    done: _Done,
-    state: JobState,
-    progress: JobProgress,
-) -> None:
-    """Add the prompts that are not in `done` yet, and keep it up to date."""
-    texts = _some(lines, run.how)
-    seen, read = sha256(), 0
-    for chunk in windows(texts, CHUNK):
-        for line in chunk:
-            seen.update(digested(line))
-        read += len(chunk)
-        if read <= done.prompts:
-            if read == done.prompts and seen.hexdigest() != done.digest:
-                raise _other_prompts()
-            if not run.checked:
-                run.check(chunk)
-            continue
-        if not run.checked and run.stored_prompts:
-            run.check(chunk)
-        run.add(chunk, read - len(chunk), progress)
-        done.prompts, done.digest = read, seen.hexdigest()
-        if len(chunk) == CHUNK:
-            state.save_if_due(done.state, done.bytes)
-    if read < done.prompts or run.stored_prompts:
-        raise ScopeError("there are fewer prompts than the checkpoint is of", again())
 
 
 def _some(lines: Iterable[tuple[int, str]], how: Collection) -> Iterator[tuple[int, str]]:
