@@ -30,7 +30,7 @@ class Counting:
         return self.skip + 2 - self.last
 
     def places(self, tokens: int) -> range:
-        """Return the positions that count in a prompt of so many tokens, special ones too."""
+        """Return the positions that count in a prompt of this many tokens, special ones too."""
         return range(self.skip, tokens - (not self.last))
 
     def places_among(self, special: Sequence[bool]) -> list[int]:

@@ -25,7 +25,7 @@ class JobProgress:
     """Counts the prompts that a job has finished, and tells their rate and the time left.
 
     Args:
-        tell: called with the progress as text; None: nobody is told.
+        tell: called with the progress as text; None: it is not told.
         total: how many prompts there are; None if that is unknown.
         doing: what is done with them, such as `fitting`, which begins the text.
         noun: what a prompt is called.

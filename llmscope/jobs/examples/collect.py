@@ -101,7 +101,7 @@ def collect(
         sources: the units.
         how: what is collected.
         folder: a new folder, or one that the same call began.
-        progress: counts the prompts; None: nobody is told.
+        progress: counts the prompts; None: it is not told.
         note: called with a line on where a collection goes on that was stopped.
 
     Raises:
@@ -252,7 +252,7 @@ class _Run:
         return sum(len(group) for passes in self._stored.values() for group, _ in passes)
 
     def add_all(self, lines: Iterable[tuple[int, str]], progress: JobProgress) -> None:
-        """Add the prompts of a corpus, but for those that an earlier run added.
+        """Add the prompts of a corpus that no earlier run has added.
 
         Raises:
             ScopeError: the earlier run had other prompts, or a pass cannot be kept.

@@ -88,7 +88,7 @@ def fit_direction(
         scope: the model.
         examples: the texts, of both labels.
         fit: how they are fitted.
-        progress: counts the texts; None: nobody is told.
+        progress: counts the texts; None: it is not told.
         note: called with a line on where a fit goes on that was stopped.
 
     Raises:
