@@ -15,11 +15,11 @@ from llmscope.draw.styles import Styles, styles_for
 if TYPE_CHECKING:
     from llmscope.draw.figures import natural_height, paint
     from llmscope.draw.frame import framed
-    from llmscope.draw.painters.map import paint_map
-    from llmscope.draw.painting import Painting, Row
+    from llmscope.draw.painting import Canvas, Painting, Row
 
 __all__ = [
     "DEFAULT_THEME",
+    "Canvas",
     "Painting",
     "RenderOptions",
     "Row",
@@ -31,18 +31,17 @@ __all__ = [
     "load_theme",
     "natural_height",
     "paint",
-    "paint_map",
     "styles_for",
     "theme_names",
 ]
 
 _LATER = {
+    "Canvas": "painting",
     "Painting": "painting",
     "Row": "painting",
     "framed": "frame",
     "natural_height": "figures",
     "paint": "figures",
-    "paint_map": "painters.map",
 }
 
 

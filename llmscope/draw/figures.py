@@ -2,54 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 
 from llmscope.draw.caption import SHARE, caption_lines, caption_rows
 from llmscope.draw.dim import faded
-from llmscope.draw.painters.attention import paint_attention
-from llmscope.draw.painters.bars import paint_bars, paint_next_token
-from llmscope.draw.painters.columns import paint_columns
-from llmscope.draw.painters.examples import paint_examples
-from llmscope.draw.painters.experts import paint_experts
-from llmscope.draw.painters.generic import paint_heatmap, paint_lines, paint_table, reduced
-from llmscope.draw.painters.heads import paint_heads
-from llmscope.draw.painters.map import paint_map
+from llmscope.draw.kinds import kind_of
 from llmscope.draw.painters.message import message_lines, paint_message
-from llmscope.draw.painters.neurons import paint_neurons
-from llmscope.draw.painters.query import is_one_query, paint_query
-from llmscope.draw.painters.runs import paint_runs
-from llmscope.draw.painters.small_multiples import paint_small_multiples
-from llmscope.draw.painters.tokens import paint_tokens
-from llmscope.draw.painters.walkthrough.values import paint_values
-from llmscope.draw.painters.walkthrough.walk import paint_walk
-from llmscope.draw.painting import Painting
+from llmscope.draw.painting import Canvas, Painting
 from llmscope.draw.render_options import RenderOptions
-from llmscope.draw.styles import Styles, styles_for
+from llmscope.draw.styles import styles_for
 from llmscope.errors import WrongValueError
 from llmscope.figure import Figure, Focus
-
-Painter = Callable[[Figure, int, int, Styles, Focus], Painting]
-
-_BY_KIND: dict[str, Painter] = {
-    "heatmap": paint_heatmap,
-    "bars": paint_bars,
-    "lines": paint_lines,
-    "tokens": paint_tokens,
-    "table": paint_table,
-}
-
-# Special painters, chosen by kind and axes rather than by lens, so that any lens can use them.
-_BY_AXES: dict[tuple[str, tuple[str, ...]], Painter] = {
-    ("heatmap", ("query", "key")): paint_attention,
-    ("heatmap", ("position", "neuron")): paint_neurons,
-    ("heatmap", ("position", "expert")): paint_experts,
-    ("heatmap", ("layer", "head")): paint_heads,
-    ("table", ("example",)): paint_examples,
-    ("table", ("run", "measure")): paint_runs,
-    ("table", ("step", "statistic")): paint_walk,
-    **{("table", (name,)): paint_columns for name in ("sentence", "passage", "fork", "branch")},
-}
+from llmscope.figure.cursor import reduced
+from llmscope.figure.kinds import DRAWN
 
 
 def paint(
@@ -80,13 +45,19 @@ def paint(
     """
     if width < 1 or height < 1:
         raise WrongValueError(f"cannot draw in {width} × {height} cells")
-    focus = focus or Focus()
-    rows = _picture_height(figure)
+    focus, style_set = focus or Focus(), styles_for(look)
+    rows = _picture_height(figure, focus)
     free = 0 if rows is None else height - rows
-    said = caption_rows(figure, width, height, styles_for(look), free)
-    painting = _paint(figure, width, height - len(said), look, focus, tokens, zoom)
-    if said:
-        painting = replace(painting, rows=(*painting.rows, *said))
+    caption = caption_rows(figure, width, height, style_set, free)
+    canvas = Canvas(width, height - len(caption), style_set, focus, tokens, zoom)
+    message = _message(figure)
+    if message is None:
+        drawn = _drawn(figure, focus)
+        painting = kind_of(drawn, focus).paint(drawn, canvas)
+    else:
+        painting = paint_message(message, width, canvas.height, style_set)
+    if caption:
+        painting = replace(painting, rows=(*painting.rows, *caption))
     return faded(painting, look) if stale else painting
 
 
@@ -99,55 +70,29 @@ def natural_height(figure: Figure, width: int = 80) -> int | None:
     """
     if figure.verdict.status == "refused":
         return len(message_lines(figure.verdict.reason, width, ascii=False)) or 1
-    rows = _picture_height(figure)
-    said = len(caption_lines(figure, width, ascii=False))
-    return rows if rows is None or not said else max(rows + said, said * SHARE)
+    rows = _picture_height(figure, Focus())
+    caption = len(caption_lines(figure, width, ascii=False))
+    return rows if rows is None or not caption else max(rows + caption, caption * SHARE)
 
 
-def _picture_height(figure: Figure) -> int | None:
+def _picture_height(figure: Figure, focus: Focus) -> int | None:
     if not figure.axes:
         return 1
-    names = tuple(axis.name for axis in figure.axes)
-    rows = len(figure.axes[0])
-    if figure.kind == "lines" or (figure.kind == "heatmap" and len(names) == 3):
-        return None
-    if figure.kind == "heatmap" and len(names) > 1:
-        if names[-2:] == ("position", "neuron"):
-            return len(figure.axes[-1]) + 1
-        return len(figure.axes[-2]) + 3
-    return rows + 1 + ("kl" in figure.extra)
+    drawn = _drawn(figure, focus)
+    return kind_of(drawn, focus).rows(drawn)
 
 
-def _paint(
-    figure: Figure,
-    width: int,
-    height: int,
-    look: RenderOptions,
-    focus: Focus,
-    tokens: Figure | None,
-    zoom: int | None,
-) -> Painting:
-    colours = styles_for(look)
-    if figure.verdict.status == "refused":
-        return paint_message(figure.verdict.reason, width, height, colours)
+def _drawn(figure: Figure, focus: Focus) -> Figure:
+    """Return the part of a figure that a picture shows."""
     if not figure.values.size:
-        return paint_message("nothing to show", width, height, colours)
-    if not figure.axes:
-        return paint_message(f"{float(figure.values):.4g} {figure.unit}", width, height, colours)
-    if figure.kind == "heatmap":
-        figure = reduced(figure, 3, focus)
-        if is_one_query(figure):
-            return paint_query(figure, width, height, colours, focus)
-        if len(figure.axes) == 3:
-            return paint_small_multiples(figure, width, height, colours, focus)
-    elif figure.kind in ("bars", "tokens"):
-        figure = reduced(figure, 1, focus)
-    if "seen" in figure.extra and focus.cell is not None:
-        return paint_values(figure, width, height, colours, focus)
-    names = tuple(axis.name for axis in figure.axes)
-    if figure.kind == "heatmap" and names in (("layer", "position"), ("layer", "lens")):
-        return paint_map(figure, tokens, width, height, look, focus, zoom=zoom)
-    if figure.kind == "bars" and names == ("token",) and figure.unit == "probability":
-        return paint_next_token(figure, width, height, colours, focus)
-    painter = _BY_AXES.get((figure.kind, names), _BY_KIND[figure.kind])
-    return painter(figure, width, height, colours, focus)
+        return figure
+    return reduced(figure, DRAWN.get(figure.kind, len(figure.axes)), focus)
+
+
+def _message(figure: Figure) -> str | None:
+    """Return the text in place of a picture; None for a figure that has one."""
+    if figure.verdict.status == "refused":
+        return figure.verdict.reason
+    if not figure.values.size:
+        return "nothing to show"
+    return None if figure.axes else f"{float(figure.values):.4g} {figure.unit}"

@@ -1,4 +1,4 @@
-"""The result of drawing: rows of cells, and which index each cell shows."""
+"""What a figure is drawn on, and the result: rows of cells, and which index each cell shows."""
 
 from __future__ import annotations
 
@@ -9,11 +9,33 @@ from typing import TYPE_CHECKING
 from rich.segment import Segment
 
 if TYPE_CHECKING:
-    from llmscope.figure import Axis
+    from llmscope.draw.styles import Styles
+    from llmscope.figure import Axis, Figure, Focus
 
 Row = tuple[Segment, ...]
 Box = tuple[range, range, str, int]
 """A block of cells that shows one index of an axis: columns, rows, axis name, index."""
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """The cells that a figure is drawn on, and what it is drawn with.
+
+    Attributes:
+        width, height: the size in cells.
+        styles: the styles of the render options.
+        focus: the indices to mark and keep visible.
+        tokens: the figure of the lens `tokens` for the same prompt, for the rows around a map; None
+            leaves them out.
+        zoom: width of a map's column in cells; None fits the columns to the width.
+    """
+
+    width: int
+    height: int
+    styles: Styles
+    focus: Focus
+    tokens: Figure | None = None
+    zoom: int | None = None
 
 
 @dataclass(frozen=True)

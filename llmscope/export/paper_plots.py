@@ -15,11 +15,13 @@ from matplotlib.font_manager import findfont, get_font
 
 from llmscope.draw.color.theme import load_theme
 from llmscope.draw.grid.labels import TOKEN_AXES
-from llmscope.draw.painters.generic import reduced
+from llmscope.draw.kinds import kind_of
 from llmscope.draw.scale import Scale, in_decades, is_difference
 from llmscope.errors import ScopeError, WrongUseError, option
 from llmscope.export.txt import harmless
 from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure.cursor import reduced
+from llmscope.figure.kinds import DRAWN
 from llmscope.support.text import display_text, nearest
 
 ROW, LEAST, MOST, EVEN = 11, 110, 600, 190
@@ -230,13 +232,15 @@ class Plots:
             return self._message(part, "nothing to show", width)
         if not figure.axes:
             return self._message(part, f"{float(figure.values):.4g} {figure.unit}", width)
+        figure = reduced(figure, DRAWN.get(figure.kind, 2), self.focus)
+        plot = kind_of(figure, self.focus).plot
+        if plot is not None:
+            return plot(part.subplots(), figure)
         if figure.kind == "table":
             raise ScopeError(
                 f"{figure.lens} is a table here, which has no axes to plot",
                 f"another {option('mode')}, or the look of the terminal",
             )
-        kept = {"heatmap": 3, "lines": 2}.get(figure.kind, 1)
-        figure = reduced(figure, kept, self.focus)
         if figure.kind == "heatmap":
             self._heatmap(part, figure, width, scale)
         elif figure.kind == "lines":

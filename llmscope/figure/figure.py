@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from llmscope.support.exporting import Widget
 
-Kind = Literal["heatmap", "bars", "lines", "tokens", "table"]
+Form = Literal["heatmap", "bars", "lines", "tokens", "table"]
 Status = Literal["verified", "partial", "unverified", "refused"]
 
 
@@ -202,7 +202,7 @@ class Figure:
     Attributes:
         lens: name of the lens that computed it.
         title: one line without units.
-        kind: how it is drawn.
+        kind: its form, by which it is drawn; see `llmscope.figure.kinds`.
         axes: one for each dimension of `values`.
         values: float32; NaN for missing values.
         unit: "probability", "bits", "logit", "norm", …
@@ -212,7 +212,7 @@ class Figure:
 
     lens: str
     title: str
-    kind: Kind
+    kind: Form
     axes: tuple[Axis, ...]
     values: NDArray[np.float32]
     unit: str

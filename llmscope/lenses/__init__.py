@@ -1,6 +1,6 @@
 """Lenses, one per module: each computes a `Figure` from a `Recording` and a `Focus`."""
 
-from llmscope.lenses.base import Lens, command_options, lens, names, options, suggested
+from llmscope.lenses.base import Lens, command_options, find_lens, lens, names, options, suggested
 from llmscope.lenses.focus import checked_focus, focus_dict, focus_from
 from llmscope.lenses.options import LensOption
 
@@ -9,6 +9,7 @@ __all__ = [
     "LensOption",
     "checked_focus",
     "command_options",
+    "find_lens",
     "focus_dict",
     "focus_from",
     "lens",

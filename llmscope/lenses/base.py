@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from llmscope.errors import WrongTypeError, WrongValueError
 from llmscope.figure import Axis
+from llmscope.figure.cursor import value_at
+from llmscope.figure.kinds import Kind
 from llmscope.figure.tables import Column, number
 from llmscope.lenses.options import COMMON, IN_COMMAND, OF_EVERY_LENS, RESERVED, LensOption
 from llmscope.plugins import Package, package_of, with_plugins
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 
 Run = Callable[..., Any]
 Compute = Callable[["Recording", "Focus", Run], "Figure | Iterator[Fetch | Figure]"]
+Readout = Callable[["Figure", "Focus"], Iterator[str]]
 Ahead = Callable[["Sequence[tuple[Recording, Focus]]"], None]
 TiedRanks = Callable[["Figure", "Recording", "Focus", float], "RankRange"]
 """Returns the lowest and the highest rank of each cell that another pass over the prompt of a
@@ -85,6 +88,11 @@ class Lens:
             if it gives the numbers of single passes; its ranks may differ within those.
         residues: the numbers of its figure that are what rounding leaves of a larger one, each with
             the name of that one, whose size their differences are measured by.
+        kinds: how its figures are drawn where no built-in kind of figure is right for them.
+        readout: returns phrases about the place of a focus in its figure, for the line below the
+            screen, the most important first; None: nothing is told. The mode of the focus is that
+            of the figure, its `versus_prompt` is set if the figure compares with prompt B.
+        value: returns the number of its figure at a focus, for copying; None if none is there.
         help: a description and how to read the figure, in plain paragraphs.
         shows: what the figure of each mode shows, in a phrase; a mode may be missing.
         formula: the formulas, one a line; empty without any.
@@ -116,6 +124,9 @@ class Lens:
     of_model: tuple[str, ...] = ()
     ranks: Mapping[str, TiedRanks] = field(default_factory=dict)
     residues: Mapping[str, str] = field(default_factory=dict)
+    kinds: tuple[Kind, ...] = ()
+    readout: Readout | None = None
+    value: Callable[[Figure, Focus], np.float32 | None] = value_at
     help: str = ""
     shows: Mapping[str, str] = field(default_factory=dict)
     formula: str = ""
@@ -268,9 +279,24 @@ def block_labels(length: int, pool: int) -> tuple[str, ...]:
 
 
 @cache
+def _modules() -> frozenset[str]:
+    """Return the names of the modules beside this one."""
+    return frozenset(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
+
+
+def find_lens(name: str) -> Lens | None:
+    """Return the lens with that name, None if there is none; import no more than it needs."""
+    module = name.replace("-", "_")
+    if module in _modules():
+        built_in = getattr(import_module(f"llmscope.lenses.{module}"), "LENS", None)
+        if isinstance(built_in, Lens):
+            return built_in
+    return _lenses().get(name)
+
+
+@cache
 def _lenses() -> dict[str, Lens]:
-    here = [str(Path(__file__).parent)]
-    modules = (import_module(f"llmscope.lenses.{m.name}") for m in pkgutil.iter_modules(here))
+    modules = (import_module(f"llmscope.lenses.{module}") for module in sorted(_modules()))
     own = {module.LENS.name: module.LENS for module in modules if hasattr(module, "LENS")}
     declared = {option.name: option for option in (*COMMON, *OF_EVERY_LENS)}
     for one in own.values():

@@ -15,6 +15,7 @@ from llmscope.draw.grid.labels import prompt_texts
 from llmscope.draw.painters.attention import paint_attention
 from llmscope.draw.painters.map import paint_map
 from llmscope.draw.painters.tokens import paint_tokens
+from llmscope.draw.painting import Canvas
 from llmscope.draw.styles import styles_for
 from llmscope.figure import Axis, Figure, Focus
 
@@ -68,11 +69,9 @@ def figures(labels, special=()):
 
 def paint(figure, tokens, width, height, look, position=0):
     focus = Focus(position=position)
-    if figure.lens == "tokens":
-        return paint_tokens(figure, width, height, styles_for(look), focus)
-    if figure.lens == "attention":
-        return paint_attention(figure, width, height, styles_for(look), focus)
-    return paint_map(figure, tokens, width, height, look, focus)
+    canvas = Canvas(width, height, styles_for(look), focus, tokens)
+    painters = {"tokens": paint_tokens, "attention": paint_attention}
+    return painters.get(figure.lens, paint_map)(figure, canvas)
 
 
 def plain(painting):

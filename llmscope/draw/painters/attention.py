@@ -11,19 +11,18 @@ from llmscope.draw.cells import Line, finish
 from llmscope.draw.grid.grid import Grid, paint_grid
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.numbers import number, signed_share
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.scale import is_difference
 from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
 
 WIDEST = 7
 MOST_KEYS = 6
 
 
-def paint_attention(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_attention(figure: Figure, canvas: Canvas) -> Painting:
     """Paint the pattern as a heatmap with the focused query marked, its top keys listed below."""
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     queries, keys = (axis_labels(figure, axis, style_set.look.ascii) for axis in (0, 1))
     row = figure.axes[0].index(focus.position) if queries else None
     words = height >= 4 or height == 1

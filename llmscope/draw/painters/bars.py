@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from rich.cells import cell_len
@@ -15,11 +16,12 @@ from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import ENDS, is_difference
-from llmscope.draw.styles import Styles
+from llmscope.draw.styles import Styles, styles_for
 from llmscope.draw.symbols import quoting_text
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
 from llmscope.support.numbers import percent
 
 NARROWEST_BAR = 4
@@ -28,15 +30,14 @@ WIDEST_BESIDE = 16
 """Maximum width of a bar that has words beside it, in cells."""
 
 
-def paint_next_token(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_next_token(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row per candidate: token, percentage, bar; then entropy and the target's rank.
 
     A candidate that the sampler excludes is dim and marked with ×; the target is marked. When
     compared with another pass, each row adds the difference in percentage points, and one more
     line the KL divergence; a figure of the difference alone is painted in the same way.
     """
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
     if is_difference(figure) and "probability" in figure.extra:
         figure = replace(figure, values=figure.extra["probability"])
     labels = axis_labels(figure, 0, style_set.look.ascii)
@@ -67,14 +68,13 @@ def paint_next_token(
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def paint_bars(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_bars(figure: Figure, canvas: Canvas) -> Painting:
     """Paint any one-dimensional figure: label, number, and a bar as long as the magnitude.
 
     Negative bars go to the left of the zero, positive ones to its right. The texts in
     `extra["beside"]` are shown beside the bars; the row `extra["chosen"]` is marked.
     """
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     labels = axis_labels(figure, 0, style_set.look.ascii)
     name = figure.axes[0].name
     places = {"position": focus.position, "layer": focus.layer, "head": focus.head}
@@ -182,6 +182,27 @@ def change_texts(figure: Figure, style_set: Styles) -> list[tuple[str, Style]]:
         style = style_set.plus if points > 0 else style_set.minus if points < 0 else style_set.dim
         told.append((f"{points:+.1f}{moved}" if points else f"0.0{moved}", style))
     return told
+
+
+def page_next_token(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return what the html page says of the candidates, besides their probabilities."""
+    extra = figure.extra
+    ids, target = list(extra.get("ids", ())), extra.get("target_id")
+    marked = next((row for row, token in enumerate(ids) if token == target), None)
+    remarks = remark_parts(figure, marked is not None, look.ascii)
+    record: dict[str, Any] = {"chosen": marked, "remarks": remarks}
+    now = figure
+    if is_difference(figure) and "probability" in extra:
+        now = replace(figure, values=np.asarray(extra["probability"], dtype=np.float32))
+        record["beside"] = [f"now {percent(chance)}" for chance in now.values.tolist()]
+    elif not is_difference(figure):
+        record["top"] = 1.0
+    if "kl" in extra:
+        record["remarks"] = [*moved_parts(now), *remarks]
+        if now is figure:
+            changes = change_texts(figure, styles_for(look))
+            record["beside"] = [f"{text.strip()} points" for text, _ in changes]
+    return record
 
 
 def _small(value: float) -> str:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.cells import cell_len
 from rich.style import Style
 
-from llmscope.draw.cells import Line, finish, fit
+from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column
 from llmscope.draw.painters.plots import signed_bar_texts
-from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Styles
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.styles import Styles, styles_for
 from llmscope.draw.symbols import own_text, quoting_text
-from llmscope.figure import Figure, Focus
+from llmscope.draw.text_table import WIDTH, TextTable, page_table
+from llmscope.figure import Figure
 from llmscope.support.numbers import percent
 
 NUMBER = 7
@@ -27,9 +30,7 @@ LEAST_BAR, MOST_BAR = 4, 12
 """Cells of a bar."""
 
 
-def paint_columns(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_columns(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row for each label: its number, the columns of `extra`, and its text.
 
     Each column has the numbers of `extra["cells"]` [column, row] under a name of `extra["heads"]`,
@@ -38,6 +39,7 @@ def paint_columns(
     labels where it is missing. The row `extra["chosen"]` is marked, and the window is around
     `extra["here"]`, or else that row.
     """
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
     extra, ascii_ = figure.extra, style_set.look.ascii
     count = len(figure.axes[0])
     cells = [np.asarray(one, dtype=np.float64) for one in extra.get("cells", (figure.values,))]
@@ -92,13 +94,36 @@ def paint_columns(
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def _numbers(values: NDArray[np.float64], unit: str, style_set: Styles) -> list[str]:
+def page_columns(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return the columns of `extra["cells"]` and the texts, for the html page."""
+    extra, ascii_ = figure.extra, look.ascii
+    if "cells" not in extra:
+        return page_table(figure, look)
+    table, values_shown = TextTable(), False
+    cells = [np.asarray(numbers, dtype=np.float64) for numbers in extra["cells"]]
+    units = list(extra.get("units", ())) or [figure.unit] * len(cells)
+    table.add("#", [str(row + 1) for row in range(len(figure.axes[0]))], numeric=True)
+    for head, numbers, unit in zip(extra["heads"], cells, units, strict=True):
+        same = np.array_equal(numbers.astype(np.float32), figure.values, equal_nan=True)
+        texts = _numbers(numbers, str(unit), styles_for(look), WIDTH)
+        value = 0 if same and not values_shown else None
+        values_shown = values_shown or same
+        table.add(own_text(str(head), ascii_), texts, numeric=True, value=value)
+    if not values_shown:
+        table.add_values(figure, look)
+    texts = [str(text) for text in extra.get("texts", figure.axes[0].labels)]
+    quoted = [quoting_text(" ".join(text.split()), ascii_) for text in texts]
+    table.add(plain_text(figure.axes[0].name, ascii_), quoted)
+    return table.to_page()
+
+
+def _numbers(
+    values: NDArray[np.float64], unit: str, style_set: Styles, width: int = NUMBER
+) -> list[str]:
+    missing = style_set.glyphs.missing
     if unit == "probability":
-        missing = style_set.glyphs.missing
-        return [percent(one) if np.isfinite(one) else missing for one in values.tolist()]
-    return [
-        one.strip() for one in column(values.astype(np.float32), NUMBER, style_set.glyphs.missing)
-    ]
+        return [percent(value) if np.isfinite(value) else missing for value in values.tolist()]
+    return [text.strip() for text in column(values.astype(np.float32), width, missing)]
 
 
 def _shares(values: NDArray[np.float64], unit: str) -> Sequence[float]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.cells import cell_len
 from rich.style import Style
 
-from llmscope.draw.cells import Line, finish, fit, token_text
+from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
 from llmscope.draw.numbers import column
 from llmscope.draw.painters.generic import paint_table
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import BORDER, Scale, legend
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
-from llmscope.figure import Figure, Focus
+from llmscope.draw.text_table import page_table
+from llmscope.figure import Figure
 
 NUMBER, PART = 8, 7
 """Cells of an activation, and of the kind of an example where there is room for it."""
@@ -29,15 +32,13 @@ ExampleWindow = tuple[list[str], list[float], int]
 """The tokens of a window, their activations, and the place of the one that it is about."""
 
 
-def paint_examples(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_examples(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row an example: its kind, its activation, and its tokens, its own in ‹›."""
     windows = example_windows(figure)
     if windows is None:
-        return paint_table(figure, width, height, style_set, focus)
-    every = np.array([value for _, values, _ in windows for value in values], dtype=np.float32)
-    scale = Scale.of(every, figure.unit, even=True)
+        return paint_table(figure, canvas)
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
+    scale = _scale_of(windows, figure.unit)
     ramp = scale.ramp(style_set)
     numbers = column(figure.values, NUMBER - 1, style_set.glyphs.missing)
     named = PART if width - NUMBER - PART >= LEAST else 0
@@ -87,6 +88,34 @@ def example_windows(figure: Figure) -> list[ExampleWindow] | None:
             return None
         made.append(([str(one) for one in some], [_number(one) for one in own], int(peak)))
     return made
+
+
+def page_examples(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return the windows of text with their activations, for the html page."""
+    windows, ascii_ = example_windows(figure), look.ascii
+    if windows is None:
+        return page_table(figure, look)
+    scale = _scale_of(windows, figure.unit)
+    parts = [str(part) for part in figure.extra.get("part", ())]
+    parts = parts if len(parts) == len(windows) else [""] * len(windows)
+    return {
+        "scale": {"kind": scale.kind, "low": scale.low, "high": scale.high},
+        "examples": [
+            {
+                "part": plain_text(part, ascii_),
+                "tokens": [token_text(str(token), ascii_) for token in tokens],
+                "activations": [value if math.isfinite(value) else None for value in activations],
+                "peak": peak,
+            }
+            for part, (tokens, activations, peak) in zip(parts, windows, strict=True)
+        ],
+    }
+
+
+def _scale_of(windows: Sequence[ExampleWindow], unit: str) -> Scale:
+    """Return the scale of all activations of the windows."""
+    activations = [value for _, values, _ in windows for value in values]
+    return Scale.of(np.array(activations, dtype=np.float32), unit, even=True)
 
 
 def _number(value: Any) -> float:

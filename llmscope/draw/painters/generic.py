@@ -17,64 +17,34 @@ from llmscope.draw.grid.grid import Grid, paint_grid
 from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
-from llmscope.draw.painters.map import layer_row
 from llmscope.draw.painters.plots import line_runs
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.scale import BORDER, is_difference
 from llmscope.draw.styles import Styles
-from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Axis, Figure, Focus
+from llmscope.figure import TRAINING_STEP, Axis, Figure, Focus
+from llmscope.figure.cursor import focused_index, reduced
 
 NARROWEST_CURVE = 4
 LEAST_WITH_AXIS, LEAST_WITH_TICKS = 4, 8
 """Minimum height of a plot that shows the ends of its x axis, and all its labels."""
 
 
-def focused_index(axis: Axis, focus: Focus) -> int | None:
-    """Return the index on an axis that the focus points at, or None if the focus has none."""
-    count = len(axis)
-    if axis.name == "layer":
-        return layer_row(axis.labels, focus.layer)
-    if axis.name in ("position", "query"):
-        return axis.index(focus.position)
-    if axis.name == LAYER_HEAD:
-        named = f"{focus.layer}.{focus.head}"
-        return axis.labels.index(named) if named in axis.labels else None
-    places = {
-        TRAINING_STEP: focus.step,
-        "head": focus.head,
-        "neuron": focus.neuron,
-    }
-    index = places.get(axis.name)
-    return index % count if index is not None and -count <= index < count else None
-
-
-def reduced(figure: Figure, dimensions: int, focus: Focus) -> Figure:
-    """Index the leading axes at the focus until at most `dimensions` axes remain."""
-    while len(figure.axes) > dimensions:
-        index = focused_index(figure.axes[0], focus) or 0
-        figure = replace(figure, axes=figure.axes[1:], values=figure.values[index])
-    return figure
-
-
-def paint_heatmap(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_heatmap(figure: Figure, canvas: Canvas) -> Painting:
     """Paint two axes as a grid, one axis as a grid of a single row."""
-    figure = reduced(figure, 2, focus)
+    figure = reduced(figure, 2, canvas.focus)
     if len(figure.axes) == 1:
         figure = replace(
             figure, axes=(Axis("", ("",)), figure.axes[0]), values=figure.values[np.newaxis]
         )
-    return paint_grid(heatmap_grid(figure, style_set, focus), width, height, style_set)
+    return paint_grid(heatmap_grid(figure, canvas), canvas.width, canvas.height, canvas.styles)
 
 
-def paint_table(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_table(figure: Figure, canvas: Canvas) -> Painting:
     """Paint numbers without colours: labels and values, or a grid of values."""
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     figure = reduced(figure, 2, focus)
     if len(figure.axes) == 2:
-        grid = replace(heatmap_grid(figure, style_set, focus), coloured=False, narrowest=7)
+        grid = replace(heatmap_grid(figure, canvas), coloured=False, narrowest=7)
         return paint_grid(grid, width, height, style_set)
     labels = axis_labels(figure, 0, style_set.look.ascii)
     here = focused_index(figure.axes[0], focus)
@@ -91,10 +61,9 @@ def paint_table(
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
 
 
-def paint_lines(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_lines(figure: Figure, canvas: Canvas) -> Painting:
     """Paint curves along the last axis, one for each label of the axis before it."""
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     figure = reduced(figure, 2, focus)
     curves = np.atleast_2d(figure.values)
     finite = curves[np.isfinite(curves)]
@@ -213,9 +182,10 @@ def _names(figure: Figure, marks: str, width: int, style_set: Styles) -> Row | N
     return line.row(line.width, style_set.base) if line.width else None
 
 
-def heatmap_grid(figure: Figure, style_set: Styles, focus: Focus) -> Grid:
+def heatmap_grid(figure: Figure, canvas: Canvas) -> Grid:
     """Return the grid of a figure with two axes, with sanitized labels and the focus."""
     rows, columns = figure.axes
+    style_set, focus = canvas.styles, canvas.focus
     return Grid(
         figure.values,
         axis_labels(figure, 0, style_set.look.ascii),

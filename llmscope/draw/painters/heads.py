@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,10 @@ from llmscope.draw.cells import Line, finish, plain_text
 from llmscope.draw.grid.grid import paint_grid
 from llmscope.draw.numbers import number, signed_share
 from llmscope.draw.painters.generic import heatmap_grid
-from llmscope.draw.painters.map import kind_letter, kind_note
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painters.map import map_texts
+from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
 
 WIDEST = 9
 SMALL = 0.05
@@ -24,18 +24,14 @@ MOST = 12
 """Maximum number of heads that are listed."""
 
 
-def paint_heads(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_heads(figure: Figure, canvas: Canvas) -> Painting:
     """Paint a grid of layer and head; `extra["kinds"]`, one per layer, as a letter beside it."""
-    kinds: Sequence[str] = figure.extra.get("kinds", ())
-    grid = heatmap_grid(figure, style_set, focus)
-    labels = zip(grid.rows, figure.axes[0].labels, strict=True)
-    rows = [shown + kind_letter(label, kinds) for shown, label in labels]
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
+    grid, texts = heatmap_grid(figure, canvas), map_texts(figure, style_set.look.ascii)
     grid = replace(
         grid,
-        rows=rows,
-        note=kind_note(kinds),
+        rows=texts.rows,
+        note=texts.note,
         widest=WIDEST,
         even=True,
         # Other units use the grid's own numbers, aligned at the point.

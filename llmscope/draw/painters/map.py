@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from llmscope.draw.cells import plain_text, token_text
 from llmscope.draw.grid.grid import Foot, Grid, paint_grid
 from llmscope.draw.grid.labels import prompt_texts
 from llmscope.draw.grid.layout import NARROWEST_TEXT
 from llmscope.draw.numbers import number
-from llmscope.draw.painting import Painting
+from llmscope.draw.painting import Canvas, Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.scale import in_decades, is_difference, ranks_of
-from llmscope.draw.styles import styles_for
-from llmscope.figure import Axis, Figure, Focus
+from llmscope.figure import Axis, Figure
+from llmscope.figure.cursor import layer_row
 
 KINDS = {
     "attention": "A",
@@ -82,37 +83,37 @@ def map_texts(figure: Figure, ascii: bool) -> MapTexts:  # noqa: A002
     )
 
 
-def paint_map(
-    figure: Figure,
-    tokens: Figure | None,
-    width: int,
-    height: int,
-    look: RenderOptions,
-    focus: Focus,
-    *,
-    zoom: int | None = None,
-) -> Painting:
+def page_layers(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return the labels of the layers, the words of the cells and a note, for the html page."""
+    texts = map_texts(figure, look.ascii)
+    record: dict[str, Any] = {"rows": texts.rows, "legend": texts.note}
+    if texts.cell is not None:
+        words: dict[str, int] = {}
+        rows, columns = map(range, figure.values.shape)
+        cells = (texts.cell(row, column) for row in rows for column in columns)
+        places = [words.setdefault(word, len(words)) for word in cells]
+        record["words"] = {"list": list(words), "places": places}
+    return record
+
+
+def paint_map(figure: Figure, canvas: Canvas) -> Painting:
     """Paint a figure with the axes layer and position, with a token row above and surprisal below.
 
     Args:
         figure: wide cells show `extra["names"]` of the token ids in `extra["ids"]`, by layer and
             column; `extra["kinds"]`, one per numbered layer, is a letter beside its number; the
             rows `extra["unmapped"]` and `extra["doubtful"]` of a learned lens are marked.
-        tokens: the figure of the lens `tokens` for the same prompt; None leaves out the surprisal
-            row.
-        width, height: the size in cells.
-        look: theme, colour tier and character set.
-        focus: the layer and position to mark.
-        zoom: width of a column in cells; None fits the columns to the available width.
+        canvas: where to paint. Without `tokens` the surprisal row is left out.
     """
-    colours = styles_for(look)
+    style_set, focus, tokens = canvas.styles, canvas.focus, canvas.tokens
+    ascii_ = style_set.look.ascii
     layers, positions = figure.axes
     foot, special = None, figure.extra.get("special", ())
     if tokens is not None and (span := _span_of(positions, tokens)) is not None:
         special = tokens.extra.get("special", special)[span]
-        foot = Foot("surprisal", tokens.values[span], plain_text(tokens.unit, look.ascii))
-    shown = prompt_texts(positions.labels, special, look.ascii)
-    texts = map_texts(figure, look.ascii)
+        foot = Foot("surprisal", tokens.values[span], plain_text(tokens.unit, ascii_))
+    shown = prompt_texts(positions.labels, special, ascii_)
+    texts = map_texts(figure, ascii_)
     grid = Grid(
         figure.values,
         texts.rows,
@@ -126,11 +127,12 @@ def paint_map(
         corner=layers.name,
         texts=texts.cell,
         foot=foot,
-        cell=zoom,
+        cell=canvas.zoom,
         narrowest=NARROWEST_TEXT if texts.cell else 1,
         note=texts.note,
     )
-    return paint_grid(grid, width, height, colours).placed(layers, positions)
+    painting = paint_grid(grid, canvas.width, canvas.height, style_set)
+    return painting.placed(layers, positions)
 
 
 def rank_text(rank: float) -> str:
@@ -138,14 +140,6 @@ def rank_text(rank: float) -> str:
     if math.isnan(rank):
         return ""
     return f"{rank:.0f}" if rank < 10_000 else number(rank, 5)
-
-
-def layer_row(labels: Sequence[str], layer: int) -> int | None:
-    """Return the row labelled with the layer's number, or None; negative layers from the end."""
-    numbered = [label for label in labels if label.isdecimal()]
-    if layer < 0:
-        layer += len(numbered)
-    return next((row for row, label in enumerate(labels) if label == str(layer)), None)
 
 
 def kind_letter(label: str, kinds: Sequence[str]) -> str:

@@ -10,10 +10,10 @@ from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window, edge_row
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import signed_bar_texts
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
 from llmscope.draw.scale import BORDER, SHORTEST, Scale, is_difference, legend
 from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
 
 NARROWEST_BAR = 4
 WIDEST_BAR = 14
@@ -23,14 +23,13 @@ SLOTS = 9
 """Width of a number in cells, including its sign."""
 
 
-def paint_neurons(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_neurons(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row per neuron: index, activation at the focus, bar, and a strip over the prompt.
 
     The figure has the axes position and neuron. The strip's colours follow the legend; the bars
     are linear, and the longest one is the largest magnitude on the token.
     """
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     positions = axis_labels(figure, 0, style_set.look.ascii)
     neurons = axis_labels(figure, 1, style_set.look.ascii)
     if not positions or not neurons:

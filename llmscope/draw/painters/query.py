@@ -19,10 +19,10 @@ from llmscope.draw.painters.strip import (
     strip_scale,
     tokens_per_cell,
 )
-from llmscope.draw.painting import Box, Painting, Row
+from llmscope.draw.painting import Box, Canvas, Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
 
 GUTTER = 6
 """Cells of the name of a strip, with its mark and a blank."""
@@ -41,14 +41,13 @@ def is_one_query(figure: Figure) -> bool:
     return names == ("head", "query", "key") and len(figure.axes[1]) == 1
 
 
-def paint_query(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_query(figure: Figure, canvas: Canvas) -> Painting:
     """Paint the mean over the heads, each head, where the query is, and what they look at most.
 
     Each cell of a strip is the maximum of its tokens. The ramp ends at the largest share of a token
     that is neither the first nor a special one: heads rest on those when they have nothing to say.
     """
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     heads, _, keys = figure.axes
     values = figure.values[:, 0]  # [head, key]
     labels = axis_labels(figure, 2, style_set.look.ascii)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from rich.cells import cell_len
 
 from llmscope.draw.cells import Line, finish, fit, plain_text, token_text
+from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.numbers import number
-from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.draw.render_options import RenderOptions
+from llmscope.draw.text_table import TextTable
+from llmscope.figure import Figure
 from llmscope.support.numbers import percent
 
 HEADS = ("run", "says", "KL, nats", "p", "max |Δlogit|")
@@ -16,10 +21,20 @@ GAP = 2
 LEAST_NAME = 8
 
 
-def paint_runs(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def page_runs(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return a row for each run: its next token, and its distance from the first run."""
+    extra, table = figure.extra, TextTable()
+    table.add("run", axis_labels(figure, 0, look.ascii))
+    table.add("says", [token_text(str(token), look.ascii) for token in extra["says"]])
+    chances = [percent(float(chance)) for chance in extra["says_probability"]]
+    table.add("p", chances, numeric=True)
+    table.add_values(figure, look)
+    return table.to_page()
+
+
+def paint_runs(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row per run; columns that do not fit are dropped, the rightmost first."""
+    width, height, style_set = canvas.width, canvas.height, canvas.styles
     ascii_ = style_set.look.ascii
     extra = figure.extra
     cells = [

@@ -18,11 +18,11 @@ from llmscope.draw.cells import Line, finish, fit, plain_text
 from llmscope.draw.grid.labels import PROMPT_AXES, axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.painters.attention import strongest
-from llmscope.draw.painters.generic import focused_index
-from llmscope.draw.painting import Box, Painting, Row
+from llmscope.draw.painting import Box, Canvas, Painting, Row
 from llmscope.draw.scale import Scale, is_difference, legend
 from llmscope.draw.styles import Ramp, Styles
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure
+from llmscope.figure.cursor import focused_index
 
 GAP = 2
 """Columns between two tiles; the second one holds the mark of the focus."""
@@ -86,10 +86,9 @@ def plan(shape: tuple[int, ...], width: int, height: int, dots: int, focus: int)
         pool *= 2
 
 
-def paint_small_multiples(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_small_multiples(figure: Figure, canvas: Canvas) -> Painting:
     """Paint a tile per index of the first axis, as many as fit, pooled if there are few cells."""
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     scale = Scale.of(figure.values, figure.unit, signed=is_difference(figure))
     ramp = scale.ramp(style_set)
     dots = 2 if ramp.coloured and not style_set.look.ascii else 1

@@ -14,22 +14,20 @@ from llmscope.draw.grid.labels import axis_labels
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column, number
 from llmscope.draw.painters.plots import bar_texts
-from llmscope.draw.painting import Painting, Row
-from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.figure import Figure
 
 WIDEST_TOKEN = 20
 NARROWEST_BAR = 4
 PLACES = 2
 
 
-def paint_tokens(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_tokens(figure: Figure, canvas: Canvas) -> Painting:
     """Paint one row per token, windowed around the focus; surprisal as a number and as a bar.
 
     Columns that do not fit are left out, the least informative first: id, rank.
     """
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     labels = axis_labels(figure, 0, style_set.look.ascii)
     if not labels:
         return Painting(finish((), width, height, style_set.base))

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llmscope.draw import RenderOptions, styles_for
 from llmscope.draw.cells import plain_text
 from llmscope.draw.grid.labels import PROMPT_AXES, TOKEN_AXES, axis_labels, prompt_texts
-from llmscope.draw.numbers import column, number
-from llmscope.draw.painters.bars import change_texts, moved_parts, remark_parts
-from llmscope.draw.painters.generic import focused_index
-from llmscope.draw.painters.map import kind_letter, kind_note, map_texts
+from llmscope.draw.kinds import kind_of
+from llmscope.draw.numbers import column
 from llmscope.draw.painters.walkthrough.values import seen_at
 from llmscope.draw.scale import ENDS, Scale, in_decades, is_difference
 from llmscope.draw.symbols import quoting_text
 from llmscope.export.page.colors import colors_of
-from llmscope.export.page.tables import table_of
-from llmscope.figure import Figure, Focus
+from llmscope.figure import Figure, Focus, Form
+from llmscope.figure.cursor import focused_index
 from llmscope.support.numbers import percent
 
 LONGEST_AXIS = 8_192
@@ -32,10 +28,6 @@ MOST_VALUES = 1 << 23
 """The most values of all figures of a page: 32 MB before they are compressed."""
 MOST_DETAILS = 1 << 20
 """The most values of a figure whose further arrays are told beside them."""
-MAPS = (("layer", "position"), ("layer", "lens"))
-"""Axes of figures whose cells may hold words."""
-EVEN = (("layer", "head"), ("query", "key"))
-"""Axes of figures that are drawn on a linear scale, so that small values look small."""
 NAMES = {"ids": "token id", "ranks": "rank", "logits": "logit", "top": "top probability"}
 """By name in `extra`: what an array beside the values is called in the line of a value."""
 WIDTH = 8
@@ -114,24 +106,17 @@ def figure_data(
     infinite = int(np.isinf(figure.values).sum())
     if infinite:
         said.append(f"{infinite} of the values are infinite")
-    drawn = {
-        "heatmap": _heatmap,
-        "bars": _bars,
-        "lines": _lines,
-        "tokens": _strip,
-        "table": _table,
-    }[figure.kind](figure, look)
-    return (
-        record
-        | {
-            "draw": figure.kind,
-            "notes": said,
-            "axes": _axes(figure, focus, ascii_),
-            "values": packed(figure.values, "<f4"),
-            "details": _details(figure, ascii_),
-        }
-        | drawn
-    )
+    kind = kind_of(figure, focus)
+    return {
+        **record,
+        "draw": figure.kind,
+        "notes": said,
+        "axes": _axes(figure, focus, ascii_),
+        "values": packed(figure.values, "<f4"),
+        "details": _details(figure, ascii_),
+        **BY_FORM[figure.kind](figure, look, kind.even),
+        **(kind.page(figure, look) if kind.page is not None else {}),
+    }
 
 
 def packed(values: Any, dtype: str) -> dict[str, str]:
@@ -212,68 +197,29 @@ def _details(figure: Figure, ascii: bool) -> list[dict[str, Any]]:  # noqa: A002
     return found
 
 
-def _scale(figure: Figure, values: NDArray[np.float32] | None = None) -> dict[str, Any]:
-    even = tuple(axis.name for axis in figure.axes) in EVEN
-    shown = figure.values if values is None else values
-    scale = Scale.of(
-        shown, figure.unit, even=even, signed=is_difference(figure), decades=in_decades(figure)
-    )
+def _scale(figure: Figure, even: bool) -> dict[str, Any]:
+    signed, decades = is_difference(figure), in_decades(figure)
+    scale = Scale.of(figure.values, figure.unit, even=even, signed=signed, decades=decades)
     return {"kind": scale.kind, "low": scale.low, "high": scale.high}
 
 
-def _heatmap(figure: Figure, look: RenderOptions) -> dict[str, Any]:
-    names = tuple(axis.name for axis in figure.axes)
-    record: dict[str, Any] = {"scale": _scale(figure)}
-    shown: list[str] | None = None
-    note = ""
-    if names in MAPS:
-        texts = map_texts(figure, look.ascii)
-        shown, note = texts.rows, texts.note
-        if texts.cell is not None:
-            record["words"] = _words(figure, texts.cell)
-    elif names == ("layer", "head"):
-        kinds = figure.extra.get("kinds", ())
-        labels = axis_labels(figure, 0, look.ascii)
-        shown = [
-            label + kind_letter(raw, kinds)
-            for label, raw in zip(labels, figure.axes[0].labels, strict=True)
-        ]
-        note = kind_note(kinds)
+def _heatmap(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {"scale": _scale(figure, even)}
+    record |= {"rows": None, "columns": None, "legend": ""}
     marked = figure.extra.get("marked")
     if marked is not None and np.shape(marked) == figure.values.shape:
         record["marked"] = np.flatnonzero(np.asarray(marked)).tolist()
-    load = np.asarray(figure.extra.get("load", ()), dtype=np.float32)
-    columns = None
-    if names[-1:] == ("expert",) and load.shape == (len(figure.axes[-1]),):
-        labels = axis_labels(figure, -1, look.ascii)
-        columns = [
-            f"{label} ({number(share)})" for label, share in zip(labels, load.tolist(), strict=True)
-        ]
-        note = ", ".join(filter(None, (note, "in brackets: the load of an expert, of tokens")))
-    return record | {"rows": shown, "columns": columns, "legend": note}
+    return record
 
 
-def _words(figure: Figure, cell: Any) -> dict[str, Any]:
-    """Return the words of the cells: each once, and for each cell the index of its own."""
-    rows, columns = figure.values.shape
-    known: dict[str, int] = {}
-    places = [
-        known.setdefault(cell(row, column_), len(known))
-        for row in range(rows)
-        for column_ in range(columns)
-    ]
-    return {"list": list(known), "places": places}
-
-
-def _bars(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+def _bars(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
     values, extra, styles = figure.values, figure.extra, styles_for(look)
-    names = tuple(axis.name for axis in figure.axes)
     finite = np.abs(values[np.isfinite(values)])
     top = float(finite.max()) if finite.size and finite.max() > 0 else 1.0
     record: dict[str, Any] = {
         "top": ENDS.get(figure.unit, top),
         "signed": bool((values < 0).any()),
-        "scale": _scale(figure),
+        "scale": _scale(figure, even),
         "numbers": _numbers(figure, styles.glyphs.missing),
         "beside": [quoting_text(str(one), look.ascii) for one in extra.get("beside", ())],
         "kept": [bool(one) for one in extra.get("kept", ())],
@@ -282,8 +228,6 @@ def _bars(figure: Figure, look: RenderOptions) -> dict[str, Any]:
     }
     if isinstance(extra.get("chosen"), int):
         record["chosen"] = extra["chosen"] % max(len(figure.axes[-1]), 1)
-    if names == ("token",) and figure.unit == "probability":
-        record |= _candidates(figure, look)
     return record
 
 
@@ -297,39 +241,31 @@ def _numbers(figure: Figure, missing: str) -> list[str]:
     return [one.strip() for one in column(values, WIDTH, missing)]
 
 
-def _candidates(figure: Figure, look: RenderOptions) -> dict[str, Any]:
-    """Return what is told of the candidates for a token, besides their probabilities."""
-    extra = figure.extra
-    ids, target = list(extra.get("ids", ())), extra.get("target_id")
-    marked = next((row for row, one in enumerate(ids) if one == target), None)
-    remarks = remark_parts(figure, marked is not None, look.ascii)
-    record: dict[str, Any] = {"chosen": marked, "remarks": remarks}
-    now = figure
-    if is_difference(figure) and "probability" in extra:
-        now = replace(figure, values=np.asarray(extra["probability"], dtype=np.float32))
-        record["beside"] = [f"now {percent(one)}" for one in now.values.tolist()]
-    elif not is_difference(figure):
-        record["top"] = 1.0
-    if "kl" in extra:
-        record["remarks"] = [*moved_parts(now), *remarks]
-        if now is figure:
-            changes = change_texts(figure, styles_for(look))
-            record["beside"] = [f"{text.strip()} points" for text, _ in changes]
-    return record
-
-
-def _lines(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+def _lines(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
     finite = figure.values[np.isfinite(figure.values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     return {"low": low, "high": high}
 
 
-def _strip(figure: Figure, look: RenderOptions) -> dict[str, Any]:
+def _strip(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
     special = [bool(one) for one in figure.extra.get("special", ())]
     scale = Scale.of(figure.values, figure.unit, even=True, signed=is_difference(figure))
     low = 0.0 if scale.kind == "linear" and scale.low >= 0 else scale.low
     return {"scale": {"kind": scale.kind, "low": low, "high": scale.high}, "special": special}
 
 
-def _table(figure: Figure, look: RenderOptions) -> dict[str, Any]:
-    return table_of(figure, look, _scale(figure))
+def _table(figure: Figure, look: RenderOptions, even: bool) -> dict[str, Any]:
+    """Return what draws more than two axes as maps."""
+    if len(figure.axes) <= 2:
+        return {}
+    return {"draw": "heatmap", **_heatmap(figure, look, even)}
+
+
+BY_FORM: dict[Form, Callable[[Figure, RenderOptions, bool], dict[str, Any]]] = {
+    "heatmap": _heatmap,
+    "bars": _bars,
+    "lines": _lines,
+    "tokens": _strip,
+    "table": _table,
+}
+"""By form: what returns the usual entries of a record, given whether the scale is linear."""

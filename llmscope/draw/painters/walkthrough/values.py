@@ -6,9 +6,8 @@ from dataclasses import replace
 
 from llmscope.draw.grid.grid import paint_grid
 from llmscope.draw.painters.generic import heatmap_grid
-from llmscope.draw.painting import Painting
-from llmscope.draw.styles import Styles
-from llmscope.figure import Figure, Focus
+from llmscope.draw.painting import Canvas, Painting
+from llmscope.figure import Figure
 
 
 def seen_at(figure: Figure, cell: tuple[int, int]) -> tuple[int | None, int | None]:
@@ -36,12 +35,10 @@ def cell_at(figure: Figure, row: int, column: int) -> tuple[int, int]:
     )
 
 
-def paint_values(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_values(figure: Figure, canvas: Canvas) -> Painting:
     """Paint the grid of values; clicks give the axes `row` and `column` of the picture."""
-    assert focus.cell is not None
-    row, column = seen_at(figure, focus.cell)
-    grid = heatmap_grid(figure, style_set, focus)
+    assert canvas.focus.cell is not None
+    row, column = seen_at(figure, canvas.focus.cell)
+    grid = heatmap_grid(figure, canvas)
     grid = replace(grid, row=row, column=column, axes=("row", "column"))
-    return paint_grid(grid, width, height, style_set)
+    return paint_grid(grid, canvas.width, canvas.height, canvas.styles)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.style import Style
@@ -10,10 +11,12 @@ from rich.style import Style
 from llmscope.draw.cells import Line, finish, fit, token_text
 from llmscope.draw.grid.window import Window
 from llmscope.draw.numbers import column
-from llmscope.draw.painting import Painting, Row
+from llmscope.draw.painting import Canvas, Painting, Row
+from llmscope.draw.render_options import RenderOptions
 from llmscope.draw.styles import Styles
 from llmscope.draw.symbols import own_text
-from llmscope.figure import Figure, Focus
+from llmscope.draw.text_table import TextTable
+from llmscope.figure import Figure
 
 CELL = 7
 """Width of a number in cells, including the blank before it."""
@@ -23,14 +26,13 @@ LEAST = 2
 """Minimum number of numbers beside the summary; more are shown if the summary has its width."""
 
 
-def paint_walk(
-    figure: Figure, width: int, height: int, style_set: Styles, focus: Focus
-) -> Painting:
+def paint_walk(figure: Figure, canvas: Canvas) -> Painting:
     """Paint a figure with the axes step and statistic.
 
     To fit the width, drop numbers from the right down to two, then the summary, then those two.
     Where the numbers of a step stand for tokens, show their texts instead of the statistics.
     """
+    width, height, style_set, focus = canvas.width, canvas.height, canvas.styles, canvas.focus
     ascii_, steps = style_set.look.ascii, figure.extra["steps"]
     names = [own_text(name, ascii_) for name in figure.axes[0].labels]
     shapes = [own_text(" × ".join(map(str, step["shape"])), ascii_) for step in steps]
@@ -75,6 +77,25 @@ def paint_walk(
         rows.append(line.row(width, style_set.base))
     down = {row + head: (figure.axes[0].name, at) for row, at in enumerate(window.indices())}
     return Painting(finish(rows, width, height, style_set.base), None, {}, down)
+
+
+def page_walk(figure: Figure, look: RenderOptions) -> Mapping[str, Any]:
+    """Return a row for each step, for the html page."""
+    steps, ascii_, table = figure.extra["steps"], look.ascii, TextTable()
+    table.add("#", list(map(str, range(len(steps)))), numeric=True)
+    table.add("step", [own_text(name, ascii_) for name in figure.axes[0].labels])
+    table.add("what it does", [own_text(str(step["gist"]), ascii_) for step in steps])
+    shapes = [" × ".join(map(str, step["shape"])) for step in steps]
+    table.add("shape", [own_text(shape, ascii_) for shape in shapes])
+    tokens = [" ".join(token_text(str(text), ascii_) for text in step["told"]) for step in steps]
+    if any(tokens):
+        table.add("tokens", tokens)
+    table.add_values(figure, look)
+    table.more = [
+        own_text(" · ".join(filter(None, map(str, (step["sentence"], step["reason"])))), ascii_)
+        for step in steps
+    ]
+    return table.to_page()
 
 
 def _numbers(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from llmscope.draw.painters.generic import focused_index
 from llmscope.draw.render_options import RenderOptions
+from llmscope.figure.cursor import focused_index
 from llmscope.report.figures import ends_text, value_text
 from llmscope.support.text import display_text
 from llmscope.tui.modes.replay.pane_map import PaneFigure

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import numpy as np
 
 from llmscope.draw.numbers import number
-from llmscope.draw.painters.generic import focused_index
 from llmscope.draw.painting import Painting
 from llmscope.draw.render_options import RenderOptions
 from llmscope.engine.events import Want
 from llmscope.export.edits_caption import EditsCaption
 from llmscope.figure import LAYER_HEAD, TRAINING_STEP, Figure, Focus
+from llmscope.figure.cursor import focused_index
 from llmscope.support.numbers import percent
 from llmscope.support.text import display_text
 from llmscope.tui.modes.replay.pane_map import PaneFigure

@@ -1,0 +1,57 @@
+"""The `Kind` of a figure: how figures of one form, with axes of certain names, are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from llmscope.figure.figure import Figure, Focus, Form
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from llmscope.draw.painting import Canvas, Painting
+    from llmscope.draw.render_options import RenderOptions
+
+DRAWN = {"heatmap": 3, "bars": 1, "tokens": 1}
+"""By form: how many axes a picture has. The leading ones beyond are taken at the focus."""
+
+
+def rows_of_first_axis(figure: Figure) -> int:
+    """Return a row for each label of the first axis, and those of what is told below them."""
+    return len(figure.axes[0]) + 1 + ("kl" in figure.extra)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How figures of one form, with axes of certain names, are drawn.
+
+    Attributes:
+        form: the form of the figures.
+        paint: draws one on the screen, and in text and pictures of it.
+        axes: the names of the axes; several alternatives; empty: any.
+        fits: returns whether it is for a figure at a focus; None: for all with these axes.
+        rows: returns how many rows show all of a figure without its caption; None if any further
+            row shows more.
+        page: returns entries of the figure's record for the html page, in place of the usual ones;
+            see `llmscope.export.page.data`. None: the usual ones of the form.
+        plot: draws one on axes of matplotlib; None: the usual plot of the form.
+        even: whether its colours are on a linear scale, so that small values look small.
+    """
+
+    form: Form
+    paint: Callable[[Figure, Canvas], Painting]
+    axes: tuple[tuple[str, ...], ...] = ()
+    fits: Callable[[Figure, Focus], bool] | None = None
+    rows: Callable[[Figure], int | None] = rows_of_first_axis
+    page: Callable[[Figure, RenderOptions], Mapping[str, Any]] | None = None
+    plot: Callable[[Axes, Figure], None] | None = None
+    even: bool = False
+
+    def draws(self, figure: Figure, focus: Focus) -> bool:
+        """Return whether it is for a figure."""
+        names = tuple(axis.name for axis in figure.axes)
+        if figure.kind != self.form or (self.axes and names not in self.axes):
+            return False
+        return self.fits is None or self.fits(figure, focus)
